@@ -1,0 +1,26 @@
+"""Why bringing the LMS to a desired state failed, in four classes that decide what happens next."""
+
+from enum import StrEnum
+
+
+class FailureClass(StrEnum):
+    """transient: try again with backoff; throttled: try again when told; rejected: the LMS refuses
+    this row, parked until a person retries it; systemic: the connection itself is wrong (token,
+    provider record), so every row would fail the same way: stop and probe."""
+
+    TRANSIENT = "transient"
+    THROTTLED = "throttled"
+    REJECTED = "rejected"
+    SYSTEMIC = "systemic"
+
+
+class RegistrationError(StrEnum):
+    """``error_code`` of the registration API, and of our batch API for the same refusals."""
+
+    DUPLICATE_EMAIL = "duplicate-email"
+    DUPLICATE_USERNAME = "duplicate-username"
+    DUPLICATE_EMAIL_USERNAME = "duplicate-email-username"
+    VALIDATION = "validation-error"
+    INVALID_COUNTRY = "invalid-country"
+    INVALID_ACCESS_TOKEN = "tpa-invalid-access-token"  # noqa: S105 - a code
+    RATE_LIMITED = "forbidden-request"

@@ -1,0 +1,49 @@
+"""Names of OAuth2 that both sides must agree on."""
+
+from dataclasses import dataclass
+
+from usher.contract.paths import LmsPath
+
+SCOPE_USER_READ = "user:read"
+#: The record that ``configure_instance`` makes in the application, and P19's record in the LMS.
+EDX_OAUTH_APP = "edx-oauth-app"
+#: P18's display name of the provider record in the LMS.
+PROVIDER_NAME = "mitxApplication"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A python-social-auth backend that the LMS may use to sign learners in.
+
+    name: what appears in URLs and in the provider record; requirement: the distribution to
+    install; class_path: its dotted path; sends_pkce: whether it sends a code challenge.
+    """
+
+    name: str
+    requirement: str
+    class_path: str
+    sends_pkce: bool = False
+
+
+MITXPRO_OAUTH2 = Backend(
+    name="mitxpro-oauth2",
+    requirement="social-auth-mitxpro",
+    class_path="social_auth_mitxpro.backends.MITxProOAuth2",
+)
+OL_OAUTH2 = Backend(
+    name="ol-oauth2",
+    requirement="ol-social-auth",
+    class_path="ol_social_auth.backends.OLOAuth2",
+)
+BACKENDS = {backend.name: backend for backend in (MITXPRO_OAUTH2, OL_OAUTH2)}
+DEFAULT_BACKEND = MITXPRO_OAUTH2.name
+
+
+def lms_redirect_uri(lms_root: str, backend: str) -> str:
+    """Where the LMS receives the code: ``http://lms:8000/auth/complete/mitxpro-oauth2/``."""
+    return lms_root.rstrip("/") + LmsPath.sign_in_complete(backend)
+
+
+def social_login_path(backend: str) -> str:
+    """Where the application sends a browser to start sign-in at the LMS."""
+    return LmsPath.sign_in_start(backend) + "?auth_entry=login"

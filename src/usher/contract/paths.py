@@ -1,0 +1,63 @@
+"""URL paths of both sides, without host. Source: the recorded exchanges and the platform's urls."""
+
+from urllib.parse import quote
+
+
+class LmsPath:
+    """Paths of an Open edX LMS that the application, doctor or conformance call."""
+
+    ME = "/api/user/v1/me"
+    ACCOUNTS = "/api/user/v1/accounts"
+    REGISTRATION = "/user_api/v1/account/registration/"
+    REGISTRATION_VALIDATION = "/api/user/v1/validation/registration"
+    COURSES = "/api/courses/v1/courses/"
+    COURSE_MODES = "/api/course_modes/v1/courses/{course_key}/"
+    ENROLLMENT = "/api/enrollment/v1/enrollment"
+    ENROLLMENTS = "/api/enrollment/v1/enrollments/"
+    GRADES = "/api/grades/v1/courses/{course_key}/"
+    CERTIFICATES = "/api/certificates/v0/certificates/{username}/"
+    AUTHORIZE = "/oauth2/authorize"
+    ACCESS_TOKEN = "/oauth2/access_token"  # noqa: S105 - a path
+    LOGIN = "/login"
+    REGISTER = "/register"
+    LOGOUT = "/logout"
+    DASHBOARD = "/dashboard"
+    COURSE_HOME = "/courses/{course_key}/course/"
+    HEARTBEAT = "/heartbeat"
+
+    # Served by usher.lms where it is installed.
+    USHER_API = "/usher/api/v1/"
+    USHER_ACCOUNTS = "/usher/api/v1/accounts/"
+    USHER_ENROLLMENTS = "/usher/api/v1/enrollments/"
+    USHER_COURSE_RUNS = "/usher/api/v1/course-runs/"
+    USHER_BACKCHANNEL_LOGOUT = "/usher/backchannel-logout/{backend}/"
+
+    @staticmethod
+    def sign_in_start(backend: str) -> str:
+        return f"/auth/login/{backend}/"
+
+    @staticmethod
+    def sign_in_complete(backend: str) -> str:
+        return f"/auth/complete/{backend}/"
+
+
+class ApplicationPath:
+    """Paths of the application that the LMS, browsers or doctor call."""
+
+    AUTHORIZE = "/oauth2/authorize/"
+    TOKEN = "/oauth2/token/"  # noqa: S105 - a path
+    REVOKE = "/oauth2/revoke_token/"
+    DISCOVERY = "/oauth2/.well-known/openid-configuration"
+    JWKS = "/oauth2/.well-known/jwks.json"
+    USERS_ME = "/api/users/me"
+    LANDINGS = ("/login/_private/complete", "/_/auth/complete")
+    LOGOUT = "/logout/"
+    WEBHOOKS = "/usher/webhooks/lms/"
+    BACKCHANNEL_LOGOUT = "/usher/backchannel-logout/"
+    HEALTH_LIVE = "/health/live"
+    HEALTH_READY = "/health/ready"
+
+
+def in_path(value: str) -> str:
+    """``value`` quoted as one path segment: course keys hold ``+`` and ``:``."""
+    return quote(value, safe="")
