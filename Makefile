@@ -4,10 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EDITION ?= mitxonline
+RECORDINGS ?= tests/recordings
+GROUP ?=
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lock clean
+.PHONY: help install demo test check replay format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -24,6 +26,19 @@ install: $(STAMP) ## create .venv and install everything that development needs
 
 demo: $(STAMP) ## run both sides and walk one learner through (EDITION=mitxpro for xPro)
 	@$(BIN)/usher demo --edition $(EDITION)
+
+test: $(STAMP) ## run every test, browser included (GROUP="application shell" for some)
+	@sh scripts/browser.sh >/dev/null
+	@$(BIN)/python scripts/test.py $(GROUP)
+
+check: $(STAMP) ## lint, format, types, import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+replay: $(STAMP) ## replay recorded LMS exchanges against the embedded LMS (RECORDINGS=folder)
+	@$(BIN)/python -m usher.embedded replay $(RECORDINGS)
 
 format: $(STAMP) ## format the code
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -1,0 +1,1 @@
+"""The ``usher`` command: a thin layer of click commands over the rooms."""

@@ -1,0 +1,1 @@
+"""The demo: the reference application and the embedded LMS, joined, with a learner walked through."""

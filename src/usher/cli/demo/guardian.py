@@ -1,0 +1,45 @@
+"""Runs one command and ends it when whoever started this process is gone.
+
+``python -m usher.cli.demo.guardian COMMAND...``: standard input is a pipe from the parent. When it
+closes, by a kill -9 of the parent too, the command and its children are stopped, so that no server
+is left holding a port.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+GRACE_SECONDS = 5.0
+
+
+def main(command: list[str]) -> int:
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: _stop(child))
+    threading.Thread(target=_stop_when_parent_is_gone, args=(child,), daemon=True).start()
+    return child.wait()
+
+
+def _stop_when_parent_is_gone(child: subprocess.Popen[bytes]) -> None:
+    sys.stdin.buffer.read()
+    _stop(child)
+    try:
+        child.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        _signal_group(child, signal.SIGKILL)
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    _signal_group(child, signal.SIGTERM)
+
+
+def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

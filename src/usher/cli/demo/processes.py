@@ -1,0 +1,114 @@
+"""Server processes of the demo: ports, start, readiness, stop."""
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from usher.cli.demo.errors import DemoError
+
+START_SECONDS = 60.0
+STOP_SECONDS = 10.0
+LOG_TAIL_LINES = 15
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def require_free_port(port: int, who: str, option: str) -> None:
+    """Raises DemoError, which says what to do, when something listens on the port."""
+    with socket.socket() as listener:
+        # As servers do: a port whose last connections are only waiting to expire is free.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+            reason = "is taken" if error.errno == errno.EADDRINUSE else "may not be used by you"
+            raise DemoError(
+                f"Port {port}, which {who} needs, {reason}. Nothing was started. "
+                f"Stop what listens there, or choose another port with {option} PORT."
+            ) from error
+
+
+@dataclass
+class ServerProcess:
+    """A process that stays up. ``ready_url``: answers below 500 once it is up; '' means no address.
+
+    Its output goes to ``log``; its end is watched by :meth:`check`.
+    """
+
+    name: str
+    command: Sequence[str]
+    folder: Path
+    environment: Mapping[str, str]
+    log: Path
+    ready_url: str = ""
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    def start(self) -> None:
+        guarded = [sys.executable, "-m", "usher.cli.demo.guardian", *self.command]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                guarded,
+                cwd=self.folder,
+                env={**os.environ, **self.environment},
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_until_ready(self) -> None:
+        """Raises DemoError with the end of the log when it dies or does not answer in time."""
+        deadline = time.monotonic() + START_SECONDS
+        while self.ready_url:
+            self.check()
+            with suppress(httpx.TransportError):
+                if httpx.get(self.ready_url, timeout=5).status_code < 500:
+                    return
+            if time.monotonic() > deadline:
+                raise DemoError(
+                    f"{self.name} did not answer at {self.ready_url} within {START_SECONDS:.0f} "
+                    f"seconds.{self._log_tail()}"
+                )
+            time.sleep(0.05)
+
+    def check(self) -> None:
+        """Raises DemoError when the process has ended by itself."""
+        if self.process is not None and self.process.poll() is not None:
+            raise DemoError(
+                f"{self.name} stopped by itself with exit code {self.process.returncode}."
+                f"{self._log_tail()}"
+            )
+
+    def stop(self) -> None:
+        if self.process is None:
+            return
+        if self.process.stdin is not None:
+            with suppress(OSError):
+                self.process.stdin.close()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def _log_tail(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+        return f" The end of {self.log}:\n" + "\n".join(f"  {line}" for line in lines)

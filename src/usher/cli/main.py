@@ -1,0 +1,87 @@
+"""Entry point of the ``usher`` command.
+
+Commands are imported when they are called: ``usher --help`` is quick, and a room whose extra is
+not installed is named instead of breaking the others.
+"""
+
+import importlib
+from collections.abc import Sequence
+
+import click
+
+import usher
+
+#: command name -> (module, attribute, extra that brings its dependencies, short help)
+COMMANDS: dict[str, tuple[str, str, str, str]] = {
+    "demo": (
+        "usher.cli.demo.command",
+        "demo",
+        "embedded",
+        "Run both sides on this machine and walk a learner through.",
+    ),
+    "connect": (
+        "usher.connect.command",
+        "connect",
+        "shell",
+        "Connect an application to Open edX run by Tutor.",
+    ),
+    "disconnect": (
+        "usher.connect.command",
+        "disconnect",
+        "shell",
+        "Get back to plain LMS sign-in.",
+    ),
+    "doctor": (
+        "usher.doctor.command",
+        "doctor",
+        "shell",
+        "Find what is wrong before a learner does.",
+    ),
+    "conformance": (
+        "usher.doctor.command",
+        "conformance",
+        "shell",
+        "Check an Open edX against the facts Usher relies on.",
+    ),
+}
+
+
+class RoomCommands(click.Group):
+    """Loads a command's room only when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, extra, _ = COMMANDS[cmd_name]
+        try:
+            command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.split(".")[0] == "usher":
+                raise
+            raise click.ClickException(
+                f"usher {cmd_name} needs the package {error.name!r}, which is not installed here. "
+                f"Install it with: pip install 'openedx-usher[{extra}]'"
+            ) from error
+        assert isinstance(command, click.Command)  # noqa: S101 - a slip in COMMANDS, not input
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry[3]) for name, entry in COMMANDS.items()])
+
+
+@click.group(cls=RoomCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(usher.__version__, prog_name="usher")
+def main() -> None:
+    """Usher joins a Django application to Open edX: one account, one sign-in."""
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    main.main(args=arguments, prog_name="usher")
+
+
+if __name__ == "__main__":
+    run()
