@@ -1,0 +1,1 @@
+"""The plugin app inside the LMS: settings, sign-in, provisioning, batch API, events, sign-out."""

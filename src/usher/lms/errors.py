@@ -1,0 +1,57 @@
+"""Errors of the LMS plugin.
+
+UsherLmsError
+├── AccountRefused       an account can't be made; ``code`` is a contract RegistrationError
+├── EnrollmentRefused    an enrollment can't be changed; ``code`` is one of EnrollmentError
+└── ProvisioningError    the description can't be carried out on this LMS
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from usher.contract.failures import RegistrationError
+
+
+class UsherLmsError(Exception):
+    """The message says what happened, to what, and what to do."""
+
+
+class AccountRefused(UsherLmsError):
+    """fields: messages by field name; suggestions: free usernames, when the username is taken."""
+
+    def __init__(
+        self,
+        code: RegistrationError,
+        fields: Mapping[str, str],
+        suggestions: list[str] | None = None,
+    ) -> None:
+        self.code = code
+        self.fields = dict(fields)
+        self.suggestions = suggestions or []
+        super().__init__("; ".join(self.fields.values()))
+
+
+class EnrollmentError(StrEnum):
+    """What the public enrollment API says in words and status codes."""
+
+    UNKNOWN_USER = "unknown-user"
+    UNKNOWN_RUN = "unknown-run"
+    MODE_UNAVAILABLE = "mode-unavailable"
+    MODE_MISMATCH = "mode-mismatch"
+    CLOSED = "enrollment-closed"
+    FULL = "course-full"
+    NOT_ALLOWED = "not-allowed"
+    NOT_ENROLLED = "not-enrolled"
+    INVALID = "invalid"
+
+
+class EnrollmentRefused(UsherLmsError):
+    """message: as the public API words it."""
+
+    def __init__(self, code: EnrollmentError, message: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class ProvisioningError(UsherLmsError):
+    """Nothing was changed: provisioning is one transaction."""

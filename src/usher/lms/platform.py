@@ -1,0 +1,279 @@
+"""All that Usher needs of edx-platform, behind plain functions: the only file that imports it.
+
+The module in use is named by the setting ``USHER_PLATFORM`` (see ``usher.lms.conf.platform``);
+an LMS that is built otherwise provides a module with the same names. Everything that belongs to a
+library (users, sites, OAuth toolkit, social links) is used directly and is not here.
+
+Imports are inside the functions, because this module is also read where the platform's apps are
+not loaded yet. Names are those of Open edX Sumac to Verawood.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from usher.lms.errors import EnrollmentError, EnrollmentRefused
+
+if TYPE_CHECKING:
+    from django.db.models import Model
+
+log = logging.getLogger(__name__)
+
+#: The pipeline step before which an unknown learner's account must exist.
+PIPELINE_ANCHOR = "common.djangoapps.third_party_auth.pipeline.ensure_user_information"
+
+
+# --- models ----------------------------------------------------------------------------------
+
+
+def provider_model() -> type[Model]:
+    """OAuth2ProviderConfig: versioned, keyed by (site_id, backend_name), newest row counts.
+
+    ``save()`` on a new instance adds a version and drops the cached one.
+    """
+    from common.djangoapps.third_party_auth.models import OAuth2ProviderConfig
+
+    return OAuth2ProviderConfig
+
+
+def profile_model() -> type[Model]:
+    """UserProfile: one-to-one ``user``, related name ``profile``; ``name``, ``country``."""
+    from common.djangoapps.student.models import UserProfile
+
+    return UserProfile
+
+
+def registration_model() -> type[Model]:
+    """Registration: one-to-one ``user``; ``register(user)`` saves, ``activate()`` activates."""
+    from common.djangoapps.student.models import Registration
+
+    return Registration
+
+
+def enrollment_model() -> type[Model]:
+    """CourseEnrollment: ``user``, ``course_id``, ``mode``, ``is_active``, ``created``."""
+    from common.djangoapps.student.models import CourseEnrollment
+
+    return CourseEnrollment
+
+
+def course_overview_model() -> type[Model]:
+    """CourseOverview: ``id`` (the key), ``display_name``, ``start``, ``end``,
+    ``enrollment_start``, ``enrollment_end``, ``self_paced``, ``invitation_only``, ``modified``."""
+    from openedx.core.djangoapps.content.course_overviews.models import CourseOverview
+
+    return CourseOverview
+
+
+def course_mode_model() -> type[Model]:
+    """CourseMode: ``course_id``, ``mode_slug``, ``mode_display_name``, ``min_price``,
+    ``currency``, ``expiration_datetime``."""
+    from common.djangoapps.course_modes.models import CourseMode
+
+    return CourseMode
+
+
+# --- facts about this LMS --------------------------------------------------------------------
+
+
+def release() -> str:
+    """The release line, e.g. ``teak``; ``master`` between releases."""
+    from openedx.core.release import RELEASE_LINE
+
+    return RELEASE_LINE
+
+
+def provider_backends() -> list[str]:
+    """Names of the OAuth backends for which a provider record can work in this process."""
+    from common.djangoapps.third_party_auth import models
+
+    return list(models._PSA_OAUTH2_BACKENDS)
+
+
+def course_key(text: str) -> Any:
+    """The key of a course run, as the models want it; raises ValueError for malformed text."""
+    from opaque_keys import InvalidKeyError
+    from opaque_keys.edx.keys import CourseKey
+
+    try:
+        return CourseKey.from_string(text)
+    except InvalidKeyError as error:
+        raise ValueError(f"{text!r} is not a course key") from error
+
+
+# --- accounts --------------------------------------------------------------------------------
+
+
+def retired_usernames(usernames: Iterable[str]) -> set[str]:
+    """Those of ``usernames`` whose owners were retired: never to be given away again."""
+    from common.djangoapps.student.models import is_username_retired
+
+    return {username for username in usernames if is_username_retired(username)}
+
+
+def reserved_emails(emails: Iterable[str]) -> set[str]:
+    """Those of ``emails`` that were retired, or recover somebody's account."""
+    from common.djangoapps.student.models import email_exists_or_retired
+
+    return {email for email in emails if email_exists_or_retired(email)}
+
+
+def username_suggestions(username: str) -> list[str]:
+    """Free usernames near ``username``, as the registration API suggests them."""
+    from openedx.core.djangoapps.user_authn.utils import generate_username_suggestions
+
+    return list(generate_username_suggestions(username))
+
+
+def account_errors(*, username: str, email: str, name: str, country: str) -> dict[str, str]:
+    """What the registration form has against these values: first message by field, {} if none.
+
+    Password and terms are not asked of a learner who comes from an application.
+    """
+    from django.conf import settings
+    from openedx.core.djangoapps.site_configuration import helpers
+    from openedx.core.djangoapps.user_authn.views.registration_form import AccountCreationForm
+
+    extra = helpers.get_value(
+        "REGISTRATION_EXTRA_FIELDS", getattr(settings, "REGISTRATION_EXTRA_FIELDS", {})
+    )
+    asked = {key: value for key, value in extra.items() if key in ("country",)}
+    form = AccountCreationForm(
+        data={
+            "username": username,
+            "email": email,
+            "name": name,
+            "country": country,
+            "password": "not validated here",
+        },
+        extra_fields=asked,
+        tos_required=False,
+    )
+    return {field: str(messages[0]) for field, messages in form.errors.items()}
+
+
+def country_is_known(code: str) -> bool:
+    """Whether ``code`` is one of the country codes the registration form accepts."""
+    from django_countries import countries
+
+    return code in dict(countries)
+
+
+def on_account_created(user: Any, registration: Any, site: Any) -> None:
+    """What the registration view does for every new account, after user, profile and registration
+    are saved and the account is activated: site and language attributes, the signals and the
+    openedx-event others listen to, the discussion service's user."""
+    from common.djangoapps.student.helpers import create_or_set_user_attribute_created_on_site
+    from common.djangoapps.student.models import create_comments_service_user
+    from django.conf import settings
+    from django.utils.translation import get_language
+    from openedx.core.djangoapps.lang_pref import LANGUAGE_KEY
+    from openedx.core.djangoapps.user_api.preferences import api as preferences
+    from openedx.core.djangoapps.user_authn.views.register import REGISTER_USER
+    from openedx_events.learning.data import UserData, UserPersonalData
+    from openedx_events.learning.signals import STUDENT_REGISTRATION_COMPLETED
+
+    create_or_set_user_attribute_created_on_site(user, site)
+    if not preferences.has_user_preference(user, LANGUAGE_KEY):
+        preferences.set_user_preference(
+            user, LANGUAGE_KEY, get_language() or settings.LANGUAGE_CODE
+        )
+    if settings.FEATURES.get("ENABLE_DISCUSSION_EMAIL_DIGEST"):
+        from lms.djangoapps.discussion.notification_prefs.views import enable_notifications
+
+        enable_notifications(user)
+    REGISTER_USER.send(sender=None, user=user, registration=registration)
+    pii = UserPersonalData(username=user.username, email=user.email, name=user.profile.name)
+    STUDENT_REGISTRATION_COMPLETED.send_event(
+        user=UserData(pii=pii, id=user.id, is_active=user.is_active)
+    )
+    create_comments_service_user(user)
+
+
+def record_identity_verification(user: Any, provider: Any) -> None:
+    """What the last part of the sign-in pipeline does when ``enable_sso_id_verification`` is on."""
+    from lms.djangoapps.verify_student.models import SSOVerification
+
+    verification, created = SSOVerification.objects.get_or_create(
+        user=user,
+        status="approved",
+        identity_provider_type=provider.full_class_name,
+        identity_provider_slug=provider.slug,
+        defaults={"name": user.profile.name},
+    )
+    if created:
+        verification.send_approval_signal(provider.slug)
+
+
+# --- enrollments -----------------------------------------------------------------------------
+
+
+def set_enrollment(
+    request: Any, user: Any, key: Any, *, mode: str | None, is_active: bool, force: bool
+) -> tuple[str, bool]:
+    """Bring one enrollment to ``mode`` and ``is_active``; what it has afterwards.
+
+    Does what ``POST /api/enrollment/v1/enrollment`` does for a staff user, with its rules and
+    signals; ``force`` enrolls in a closed run and in an expired mode. Raises EnrollmentRefused.
+    """
+    from common.djangoapps.student.models import EnrollmentNotAllowed
+    from openedx.core.djangoapps.embargo import api as embargo
+    from openedx.core.djangoapps.enrollments import api, errors
+    from openedx.core.lib.exceptions import CourseNotFoundError
+
+    if embargo.redirect_if_blocked(request, key, user=user):
+        message = f"Users from this location cannot access the course '{key}'."
+        raise EnrollmentRefused(EnrollmentError.NOT_ALLOWED, message)
+    try:
+        state = _change_enrollment(api, user, str(key), mode, is_active, force)
+    except EnrollmentNotAllowed as error:
+        raise EnrollmentRefused(EnrollmentError.NOT_ALLOWED, str(error)) from error
+    except errors.CourseModeNotFoundError as error:
+        message = (
+            f"The [{mode}] course mode is expired or otherwise unavailable for course run [{key}]."
+        )
+        raise EnrollmentRefused(EnrollmentError.MODE_UNAVAILABLE, message) from error
+    except CourseNotFoundError as error:
+        message = f"No course '{key}' found for enrollment"
+        raise EnrollmentRefused(EnrollmentError.UNKNOWN_RUN, message) from error
+    except errors.CourseEnrollmentExistsError as error:
+        state = error.enrollment
+    except errors.CourseEnrollmentClosedError as error:
+        message = f"Enrollment is closed for course run [{key}]."
+        raise EnrollmentRefused(EnrollmentError.CLOSED, message) from error
+    except errors.CourseEnrollmentFullError as error:
+        message = f"Course run [{key}] is full."
+        raise EnrollmentRefused(EnrollmentError.FULL, message) from error
+    return state["mode"], state["is_active"]
+
+
+def _change_enrollment(
+    api: Any, user: Any, key: str, mode: str | None, is_active: bool, force: bool
+) -> dict[str, Any]:
+    """The choice the public view makes between updating and adding."""
+    current = api.get_enrollment(user.username, key)
+    if current is None and not is_active:
+        message = f"{user.username} is not enrolled in {key}."
+        raise EnrollmentRefused(EnrollmentError.NOT_ENROLLED, message)
+    mode_changes = current is not None and mode is not None and current["mode"] != mode
+    active_changes = current is not None and current["is_active"] != is_active
+    if mode_changes and active_changes and not is_active:
+        message = (
+            f"Enrollment mode mismatch: active mode={current['mode']}, requested mode={mode}. "
+            "Won't deactivate."
+        )
+        raise EnrollmentRefused(EnrollmentError.MODE_MISMATCH, message)
+    if mode_changes or active_changes:
+        return api.update_enrollment(
+            user.username, key, mode=mode, is_active=is_active, include_expired=force
+        )
+    return api.add_enrollment(
+        user.username,
+        key,
+        mode=mode,
+        is_active=is_active,
+        force_enrollment=force,
+        include_expired=force,
+    )
