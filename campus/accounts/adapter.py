@@ -1,0 +1,7 @@
+"""Where campus differs from allauth."""
+
+from allauth.account.adapter import DefaultAccountAdapter
+
+
+class CampusAccountAdapter(DefaultAccountAdapter):
+    pass

@@ -1,0 +1,48 @@
+from django.contrib.auth.models import AbstractUser, UserManager
+from django.db import models
+from django.db.models.functions import Lower
+
+from usher.contract.limits import FULL_NAME_MAX_LENGTH
+
+
+class CaseInsensitiveUserManager(UserManager["User"]):
+    def get_by_natural_key(self, username: str | None) -> "User":
+        """``manage.py`` and the admin's sign-in find a person however the name is written."""
+        return self.get(username__iexact=username)
+
+
+class User(AbstractUser):
+    """A person. ``name`` is the full name, as it will stand on certificates."""
+
+    first_name = None
+    last_name = None
+    name = models.CharField("full name", max_length=FULL_NAME_MAX_LENGTH, blank=True)
+    email = models.EmailField("e-mail address")
+    country = models.CharField(max_length=2, blank=True, help_text="ISO 3166-1 alpha-2 code")
+
+    objects = CaseInsensitiveUserManager()
+
+    class Meta:
+        constraints = [
+            # The LMS compares both without case, so two people must not differ by case alone.
+            models.UniqueConstraint(
+                Lower("username"),
+                name="unique_username_any_case",
+                violation_error_message="A user with that username already exists.",
+            ),
+            models.UniqueConstraint(
+                Lower("email"),
+                name="unique_email_any_case",
+                violation_error_message="A user with that e-mail address already exists.",
+            ),
+        ]
+
+    def get_full_name(self) -> str:
+        return self.name or self.username
+
+    def get_short_name(self) -> str:
+        return self.name.split(" ")[0] or self.username
+
+
+def display_name(user: User) -> str:
+    return user.get_full_name()

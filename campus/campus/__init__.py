@@ -1,0 +1,1 @@
+"""campus: the reference application, in the editions ``mitxonline`` and ``mitxpro``."""

@@ -1,0 +1,56 @@
+"""``DATABASE_URL`` → Django's database settings; without one, SQLite in campus's home."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+def database(url: str, home: Path) -> dict[str, Any]:
+    """The ``default`` database: ``postgresql://user:password@host:port/name?option=value``.
+
+    A socket folder is given as ``?host=/run/postgresql``. The URL holds a password, so it never
+    appears in an error.
+    """
+    if not url:
+        return _sqlite(home / "campus.sqlite3")
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        return _sqlite(Path(unquote(parts.path[1:]) or home / "campus.sqlite3"))
+    if parts.scheme not in {"postgres", "postgresql"}:
+        raise ImproperlyConfigured(
+            f"DATABASE_URL starts with {parts.scheme!r}: write postgresql://… or sqlite:///…"
+        )
+    options = dict(parse_qsl(parts.query))
+    try:
+        port = parts.port or options.pop("port", "")
+    except ValueError:
+        raise ImproperlyConfigured("DATABASE_URL has a port that is not a number.") from None
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(parts.path[1:]) or "postgres",
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": options.pop("host", "") or parts.hostname or "",
+        "PORT": str(port),
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": options,
+    }
+
+
+def _sqlite(path: Path) -> dict[str, Any]:
+    """SQLite for several processes: readers don't wait for the writer, writers queue up."""
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(path),
+        "CONN_MAX_AGE": None,
+        "OPTIONS": {
+            # A transaction that reads first and writes later would fail at once, not wait,
+            # when another wrote in between; taking the lock at its start makes it wait.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        },
+    }

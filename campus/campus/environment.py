@@ -1,0 +1,34 @@
+"""Reads campus's settings: the process's environment first, then the ``.env`` file."""
+
+import os
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+from dotenv import dotenv_values
+
+CAMPUS_DIR = Path(__file__).resolve().parent.parent
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off", ""}
+
+
+class Environment:
+    """Text values by name; what the process was given wins over the file."""
+
+    def __init__(self) -> None:
+        self.path = Path(os.environ.get("CAMPUS_ENV_FILE", CAMPUS_DIR / ".env"))
+        from_file = dotenv_values(self.path, interpolate=False) if self.path.is_file() else {}
+        self.values = {key: value or "" for key, value in from_file.items()} | dict(os.environ)
+
+    def text(self, name: str, default: str = "") -> str:
+        """The value, without surrounding blanks; ``default`` when it is absent or empty."""
+        return self.values.get(name, "").strip() or default
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        value = self.text(name, str(default)).lower()
+        if value not in _TRUE | _FALSE:
+            raise ImproperlyConfigured(f"{name} is {value!r}: write true or false.")
+        return value in _TRUE
+
+    def words(self, name: str) -> list[str]:
+        """Comma separated."""
+        return [word.strip() for word in self.text(name).split(",") if word.strip()]

@@ -1,0 +1,1 @@
+"""What a learner sees: catalog, course-run page, dashboard."""

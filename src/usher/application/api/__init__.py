@@ -1,0 +1,1 @@
+"""The API that an integrator's own pages call, under ``/api/v1/``."""

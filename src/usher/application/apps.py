@@ -1,0 +1,8 @@
+from django.apps import AppConfig
+
+
+class UsherConfig(AppConfig):
+    name = "usher.application"
+    label = "usher"
+    verbose_name = "Open edX"
+    default_auto_field = "django.db.models.BigAutoField"

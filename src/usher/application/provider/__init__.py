@@ -1,0 +1,1 @@
+"""The application as OAuth2 and OpenID provider of the LMS."""
