@@ -33,7 +33,9 @@ GROUPS = (
     Group("lms", ("--ds=usher.embedded.settings", "tests/lms", "tests/embedded")),
     Group("application", APPLICATION),
     Group("application-postgresql", APPLICATION, database=True),
-    Group("shell", ("-p", "no:django", "tests/contract", "tests/cli", "tests/connect", "tests/doctor")),
+    Group(
+        "shell", ("-p", "no:django", "tests/contract", "tests/cli", "tests/connect", "tests/doctor")
+    ),
     Group("tutor", ("-p", "no:django", "tests/tutor")),
     Group("journeys", ("-p", "no:django", "tests/journeys")),
 )

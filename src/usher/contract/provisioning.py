@@ -125,7 +125,8 @@ def _build(kind: Any, data: Any, place: str) -> Any:
             int: isinstance(value, int) and not isinstance(value, bool),
         }.get(expected, isinstance(value, list) and all(isinstance(v, str) for v in value))
         if not matches:
-            raise DescriptionError(f"{place}.{name} is not {getattr(expected, '__name__', expected)}")
+            kind_name = getattr(expected, "__name__", expected)
+            raise DescriptionError(f"{place}.{name} is not {kind_name}")
     try:
         return kind(**data)
     except TypeError as error:

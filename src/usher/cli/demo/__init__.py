@@ -1,1 +1,1 @@
-"""The demo: the reference application and the embedded LMS, joined, with a learner walked through."""
+"""The demo: both sides on one machine, joined, and a learner walked through them."""

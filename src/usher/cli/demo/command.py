@@ -1,0 +1,165 @@
+"""``usher demo``: both sides on this machine, one learner walked through, then up until Ctrl-C."""
+
+import json
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from usher.cli.demo.errors import DemoError
+from usher.cli.demo.pair import LMS_PORT, Pair, checkout_folder
+from usher.cli.demo.setup import SUPERUSER, Step
+from usher.cli.demo.walk import Walk
+from usher.contract.editions import EDITIONS, MITXONLINE
+from usher.contract.paths import LmsPath
+
+
+@click.command()
+@click.option(
+    "--edition",
+    type=click.Choice(sorted(EDITIONS)),
+    default=MITXONLINE.name,
+    show_default=True,
+    help="Which application to run.",
+)
+@click.option("--once", is_flag=True, help="Walk on free ports in a temporary folder, then stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (with --once).")
+@click.option("--home", type=click.Path(path_type=Path), help="Where the data lie.")
+@click.option("--application-port", type=click.IntRange(1, 65535), help="Default: the edition's.")
+@click.option("--lms-port", type=click.IntRange(1, 65535), help=f"Default: {LMS_PORT}.")
+def demo(
+    edition: str,
+    once: bool,
+    as_json: bool,
+    home: Path | None,
+    application_port: int | None,
+    lms_port: int | None,
+) -> None:
+    """Run the reference application and an embedded LMS, join them, walk one learner through."""
+    if as_json and not once:
+        raise click.UsageError("--json goes with --once: without it the demo stays up.")
+    console = Console(stderr=as_json, highlight=False)
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(_stopped_by_signals())
+            if once:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="usher-demo-"))
+                pair = Pair(
+                    home or Path(folder),
+                    EDITIONS[edition],
+                    application_port=application_port,
+                    lms_port=lms_port,
+                )
+            else:
+                pair = Pair(
+                    home or checkout_folder() / ".demo" / edition,
+                    EDITIONS[edition],
+                    application_port=application_port or EDITIONS[edition].port,
+                    lms_port=lms_port or LMS_PORT,
+                )
+            stack.callback(pair.stop)
+            steps, walk = _run(pair, console)
+            ok = all(step.ok for step in steps)
+            if as_json:
+                report = {"ok": ok, "edition": edition, "steps": [asdict(step) for step in steps]}
+                click.echo(json.dumps(report))
+            if not once and ok:
+                _stay_up(pair, walk, console)
+            elif not ok:
+                _say_logs(pair, console, kept=not once)
+    except DemoError as error:
+        if as_json:
+            click.echo(
+                json.dumps({"ok": False, "edition": edition, "steps": [], "error": str(error)})
+            )
+            sys.exit(1)
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        console.print("\nStopped. Both servers are down; the data stay for the next run.")
+        sys.exit(0 if not once else 130)
+    sys.exit(0 if ok else 1)
+
+
+def _run(pair: Pair, console: Console) -> tuple[list[Step], Walk]:
+    steps: list[Step] = []
+
+    def report(step: Step) -> None:
+        steps.append(step)
+        _show(step, console)
+
+    pair.lock()
+    pair.check_ports()
+    console.print(f"[bold]Usher demo[/bold]  {pair.edition.title} and Open edX, joined\n")
+    pair.prepare(report)
+    started = time.monotonic()
+    pair.start()
+    report(
+        Step(
+            "servers",
+            True,
+            time.monotonic() - started,
+            f"{pair.edition.title} {pair.application_url}, LMS {pair.lms_url}, engine",
+        )
+    )
+    walk = Walk(pair)
+    for step in walk.steps():
+        report(step)
+    return steps, walk
+
+
+def _show(step: Step, console: Console) -> None:
+    mark, word = ("[green]✓[/green]", "ok    ") if step.ok else ("[red]✗[/red]", "failed")
+    line = f"  {mark} {word} {step.id:<25} {step.seconds:5.1f} s  "
+    console.print(line, end="")
+    console.print(step.detail, markup=False, soft_wrap=True)
+
+
+def _stay_up(pair: Pair, walk: Walk, console: Console) -> None:
+    """Show where everything is, and wait for Ctrl-C or the death of a server."""
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for name, value in (
+        (pair.edition.title, pair.application_url),
+        ("its admin", f"{pair.application_url}/admin/"),
+        ("LMS dashboard", pair.lms_url + LmsPath.DASHBOARD),
+        ("LMS admin", f"{pair.lms_url}/admin/"),
+        ("learner", f"{walk.email}   {walk.password}"),
+        ("superuser (both sides)", f"{SUPERUSER}   {pair.credentials.superuser_password}"),
+        ("data and logs", str(pair.home)),
+    ):
+        table.add_row(f"[bold]{name}[/bold]", value)
+    console.print()
+    console.print(table)
+    console.print("\nSign in as the learner and open a course run. Ctrl-C stops everything.")
+    while True:
+        pair.check()
+        time.sleep(0.5)
+
+
+def _say_logs(pair: Pair, console: Console, *, kept: bool) -> None:
+    console.print("\nThe walk did not hold: the step marked ✗ says what was seen.")
+    if kept:
+        console.print(f"Logs: {pair.home}/application.log, lms.log and engine.log.")
+    else:
+        console.print("Run `usher demo --once --home FOLDER` to keep the logs.")
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """A polite kill ends the demo as Ctrl-C does: with both servers stopped."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

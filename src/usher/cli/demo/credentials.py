@@ -1,0 +1,44 @@
+"""Secrets of one pair, made once and kept in a file that only its owner can read."""
+
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+FILE_NAME = "credentials.json"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """lms_*: the LMS's client at the application; oauth_*: the application's client at the LMS."""
+
+    lms_client_id: str
+    lms_client_secret: str
+    oauth_client_id: str
+    oauth_client_secret: str
+    service_worker_token: str
+    webhook_secret: str
+    superuser_password: str
+    learner_password: str
+
+    @classmethod
+    def empty(cls) -> "Credentials":
+        return cls(**{field.name: "" for field in fields(cls)})
+
+    @classmethod
+    def load_or_make(cls, folder: Path) -> "Credentials":
+        """Those of ``folder``, made at the first call. A file that is not ours is made anew."""
+        path = folder / FILE_NAME
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            made = cls(**{field.name: secrets.token_urlsafe(32) for field in fields(cls)})
+            made._write(path)
+            return made
+
+    def _write(self, path: Path) -> None:
+        beside = path.with_suffix(".new")
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(asdict(self), file, indent=1)
+        beside.replace(path)

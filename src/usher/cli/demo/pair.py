@@ -1,0 +1,272 @@
+"""The reference application and the embedded LMS in one folder, joined, as real server processes.
+
+The demo, the browser journeys and doctor's tests all use this one pair.
+"""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from usher.cli.demo.credentials import Credentials
+from usher.cli.demo.errors import DemoError
+from usher.cli.demo.processes import ServerProcess, free_port, require_free_port
+from usher.cli.demo.setup import SetUp, Step
+from usher.contract.editions import Edition
+
+LMS_PORT = 8000
+#: Different host names, so that each side keeps its own cookies, as on two real hosts.
+APPLICATION_HOST = "localhost"
+LMS_HOST = "127.0.0.1"
+SERVER_THREADS = "16"
+
+
+@dataclass(frozen=True)
+class Addresses:
+    application_port: int
+    lms_port: int
+
+    @property
+    def application(self) -> str:
+        return f"http://{APPLICATION_HOST}:{self.application_port}"
+
+    @property
+    def lms(self) -> str:
+        return f"http://{LMS_HOST}:{self.lms_port}"
+
+
+def checkout_folder() -> Path:
+    """The folder that holds ``campus/``. Raises DemoError where Usher was installed without it."""
+    folder = Path(__file__).resolve().parents[4]
+    if not (folder / "campus" / "manage.py").is_file():
+        raise DemoError(
+            "The demo runs the reference application, which is part of Usher's source and was not "
+            f"found in {folder}. Clone the repository and run `make demo` there."
+        )
+    return folder
+
+
+class Pair:
+    """Both sides in ``home``: ``home/application`` and ``home/lms``, each with its own database.
+
+    Without ports, free ones are taken. Use it as a context manager, or call :meth:`prepare`,
+    :meth:`start` and :meth:`stop`. Everything it makes stays in ``home``; run again on the same
+    folder it finds the same data.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        edition: Edition,
+        *,
+        application_port: int | None = None,
+        lms_port: int | None = None,
+        extra_environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.home = home.resolve()
+        self.edition = edition
+        self.addresses = Addresses(application_port or free_port(), lms_port or free_port())
+        self.campus_folder = checkout_folder() / "campus"
+        self.application_home = self.home / "application"
+        self.lms_home = self.home / "lms"
+        self.env_file = self.application_home / ".env"
+        self.extra_environment = dict(extra_environment or {})
+        self.credentials = Credentials.empty()
+        self._lock: IO[str] | None = None
+        self._servers: list[ServerProcess] = []
+
+    # -- addresses and environments
+
+    @property
+    def application_url(self) -> str:
+        return self.addresses.application
+
+    @property
+    def lms_url(self) -> str:
+        return self.addresses.lms
+
+    @property
+    def application_environment(self) -> dict[str, str]:
+        return {
+            "CAMPUS_ENV_FILE": str(self.env_file),
+            "CAMPUS_EDITION": self.edition.name,
+            "CAMPUS_HOME": str(self.application_home),
+            "SITE_BASE_URL": self.application_url,
+            **self.extra_environment,
+        }
+
+    @property
+    def lms_environment(self) -> dict[str, str]:
+        return {"USHER_LMS_HOME": str(self.lms_home), **self.extra_environment}
+
+    # -- life cycle
+
+    def check_ports(self) -> None:
+        """Raises DemoError when a port is taken, before anything is touched."""
+        require_free_port(self.addresses.application_port, self.edition.title, "--application-port")
+        require_free_port(self.addresses.lms_port, "the LMS", "--lms-port")
+
+    def lock(self) -> None:
+        """Raises DemoError when another run uses this folder. The system frees it at our end."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        lock = (self.home / "lock").open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
+            raise DemoError(
+                f"A run is already up in {self.home} ({holder}). Nothing was started. "
+                "Use that one, or stop it with Ctrl-C first."
+            ) from error
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()}, {self.application_url} and {self.lms_url}\n")
+        lock.flush()
+        self._lock = lock
+
+    def prepare(self, report: Callable[[Step], None] = lambda step: None) -> None:
+        """The whole procedure between both sides; only what is missing is done again."""
+        SetUp(self, report).run()
+
+    def start(self) -> None:
+        """Start both servers and the engine. All stop again when one of them can't start."""
+        self._servers = [self._lms_server(), self._application_server(), self._engine()]
+        try:
+            for server in self._servers:
+                server.start()
+            for server in self._servers:
+                server.wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def check(self) -> None:
+        """Raises DemoError when one of the servers has died."""
+        for server in self._servers:
+            server.check()
+
+    def stop(self) -> None:
+        for server in reversed(self._servers):
+            server.stop()
+        self._servers = []
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def server(self, name: str) -> ServerProcess:
+        """One of ``lms``, ``application``, ``engine``: to stop and start it in a test."""
+        return next(server for server in self._servers if server.name == name)
+
+    def __enter__(self) -> "Pair":
+        self.lock()
+        self.prepare()
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # -- management commands
+
+    def manage_application(self, *arguments: str, stdin: str = "", check: bool = True) -> str:
+        """Standard output of the application's ``manage.py``; DemoError when it fails."""
+        return self._manage(
+            [sys.executable, "manage.py", *arguments],
+            self.campus_folder,
+            self.application_environment,
+            stdin,
+            check,
+        )
+
+    def manage_lms(self, *arguments: str, stdin: str = "", check: bool = True) -> str:
+        """Standard output of the LMS's ``manage.py lms``; DemoError when it fails."""
+        return self._manage(
+            [sys.executable, "manage.py", "lms", *arguments],
+            self.lms_home,
+            self.lms_environment,
+            stdin,
+            check,
+        )
+
+    def initialize_lms(self) -> str:
+        """Make the LMS folder, or bring an older one up to date."""
+        return self._manage(
+            [
+                *(sys.executable, "-m", "usher.embedded", "init", str(self.lms_home)),
+                *("--root-url", self.lms_url),
+            ],
+            self.home,
+            self.lms_environment,
+            "",
+            True,
+        )
+
+    def _manage(
+        self,
+        command: list[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        stdin: str,
+        check: bool,
+    ) -> str:
+        result = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, **environment},
+            input=stdin,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        if check and result.returncode != 0:
+            shown = " ".join(command[1:])
+            said = (result.stderr or result.stdout).strip()[-2000:]
+            raise DemoError(f"`{shown}` failed with exit code {result.returncode}:\n{said}")
+        return result.stdout
+
+    def lms_json(self, *arguments: str, stdin: str = "") -> Any:
+        return json.loads(self.manage_lms(*arguments, stdin=stdin))
+
+    # -- servers
+
+    def _application_server(self) -> ServerProcess:
+        return ServerProcess(
+            name="application",
+            command=[
+                *(sys.executable, "-m", "granian", "--interface", "wsgi"),
+                *("--host", "127.0.0.1", "--port", str(self.addresses.application_port)),
+                *("--blocking-threads", SERVER_THREADS, "--no-ws"),
+                "campus.wsgi:application",
+            ],
+            folder=self.campus_folder,
+            environment=self.application_environment,
+            log=self.home / "application.log",
+            ready_url=self.application_url + "/health/live",
+        )
+
+    def _lms_server(self) -> ServerProcess:
+        return ServerProcess(
+            name="lms",
+            command=[
+                *(sys.executable, "-m", "usher.embedded", "serve", str(self.lms_home)),
+                *("--port", str(self.addresses.lms_port)),
+            ],
+            folder=self.lms_home,
+            environment=self.lms_environment,
+            log=self.home / "lms.log",
+            ready_url=self.lms_url + "/heartbeat",
+        )
+
+    def _engine(self) -> ServerProcess:
+        return ServerProcess(
+            name="engine",
+            command=[sys.executable, "manage.py", "reconcile", "--watch"],
+            folder=self.campus_folder,
+            environment=self.application_environment,
+            log=self.home / "engine.log",
+        )

@@ -1,0 +1,183 @@
+"""The manual procedure between both sides as steps a machine does (P2-P8, P12, P13, P18-P20)."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import usher
+from usher.cli.demo.credentials import Credentials
+from usher.contract import envfile, oauth
+from usher.contract.environment import Env
+from usher.contract.paths import ApplicationPath, LmsPath
+from usher.contract.provisioning import Application, Description, ServiceWorker, Superuser
+
+if TYPE_CHECKING:
+    from usher.cli.demo.pair import Pair
+
+SERVICE_WORKER = "mit_Application_serviceworker"
+SUPERUSER = "edx"
+SUPERUSER_EMAIL = "edx@example.org"
+PREPARED = "prepared.json"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step and how it went. seconds: wall time; detail: one line for people."""
+
+    id: str
+    ok: bool
+    seconds: float
+    detail: str
+
+
+class SetUp:
+    """Brings both sides of a pair to where a learner can be walked through."""
+
+    def __init__(self, pair: "Pair", report: Callable[[Step], None]) -> None:
+        self.pair = pair
+        self.report = report
+
+    def run(self) -> None:
+        """Raises DemoError at the first step that fails. Both sides are set up side by side."""
+        pair = self.pair
+        for folder in (pair.application_home, pair.lms_home):
+            folder.mkdir(parents=True, exist_ok=True)
+        pair.credentials = Credentials.load_or_make(pair.home)
+        if self._is_prepared():
+            self.report(Step("prepared", True, 0.0, f"found as it was in {pair.home}"))
+            return
+        self._step("application-settings", self._write_environment)
+        with ThreadPoolExecutor(2) as sides:
+            for future in [sides.submit(self._set_up_lms), sides.submit(self._set_up_application)]:
+                future.result()
+        self._prepared_file.write_text(json.dumps({"fingerprint": self._fingerprint()}))
+
+    def _set_up_lms(self) -> None:
+        self._step("lms-database", self._initialize_lms)
+        self._step("lms-courses", self._seed_courses)
+        self._step("lms-provisioning", self._provision_lms)
+
+    def _set_up_application(self) -> None:
+        self._step("application-database", self._migrate_application)
+        self._step("application-oauth-record", self._configure_instance)
+
+    def _step(self, name: str, action: Callable[[], str]) -> None:
+        started = time.monotonic()
+        detail = action()
+        self.report(Step(name, True, time.monotonic() - started, detail))
+
+    # -- the LMS
+
+    def _initialize_lms(self) -> str:
+        self.pair.initialize_lms()
+        return f"Open edX of its own at {self.pair.lms_url}, {self.pair.lms_home}"
+
+    def _seed_courses(self) -> str:
+        self.pair.manage_lms("seed_courses")
+        return "Demonstration Course and E2E Test Course"
+
+    def _provision_lms(self) -> str:
+        description = self.describe()
+        out = self.pair.manage_lms("usher_provision", "--file", "-", stdin=description.to_json())
+        changes = json.loads(out).get("changes", [])
+        made = sum(change.get("action") != "unchanged" for change in changes)
+        return f"superuser, service worker, provider record, edx-oauth-app ({made} changed)"
+
+    def describe(self) -> Description:
+        """All that the LMS must have for this pair."""
+        pair, credentials = self.pair, self.pair.credentials
+        at = pair.application_url
+        application = Application(
+            name=pair.edition.name,
+            backend=oauth.DEFAULT_BACKEND,
+            provider_name=oauth.PROVIDER_NAME,
+            client_id=credentials.lms_client_id,
+            client_secret=credentials.lms_client_secret,
+            authorization_url=at + ApplicationPath.AUTHORIZE,
+            access_token_url=at + ApplicationPath.TOKEN,
+            api_root=at + "/",
+            logout_url=at + ApplicationPath.LOGOUT,
+            oauth_name=oauth.EDX_OAUTH_APP,
+            oauth_client_id=credentials.oauth_client_id,
+            oauth_client_secret=credentials.oauth_client_secret,
+            oauth_redirect_uris=[at + landing for landing in ApplicationPath.LANDINGS],
+            issuer=at + "/oauth2",
+            jwks_url=at + ApplicationPath.JWKS,
+            webhook_url=at + ApplicationPath.WEBHOOKS,
+            webhook_secret=credentials.webhook_secret,
+            backchannel_logout_url=at + ApplicationPath.BACKCHANNEL_LOGOUT,
+        )
+        return Description(
+            applications=[application],
+            service_worker=ServiceWorker(
+                username=SERVICE_WORKER,
+                email=f"{SERVICE_WORKER.lower()}@example.org",
+                token=credentials.service_worker_token,
+            ),
+            superuser=Superuser(SUPERUSER, SUPERUSER_EMAIL, credentials.superuser_password),
+        )
+
+    # -- the application
+
+    def _write_environment(self) -> str:
+        pair, credentials = self.pair, self.pair.credentials
+        values = {
+            Env.OPENEDX_API_BASE_URL: pair.lms_url,
+            Env.OPENEDX_BASE_REDIRECT_URL: pair.lms_url,
+            Env.OPENEDX_API_CLIENT_ID: credentials.oauth_client_id,
+            Env.OPENEDX_API_CLIENT_SECRET: credentials.oauth_client_secret,
+            Env.OPENEDX_SERVICE_WORKER_USERNAME: SERVICE_WORKER,
+            Env.OPENEDX_SERVICE_WORKER_API_TOKEN: credentials.service_worker_token,
+            Env.OPENEDX_OAUTH_PROVIDER: oauth.DEFAULT_BACKEND,
+            Env.OPENEDX_SOCIAL_LOGIN_PATH: oauth.social_login_path(oauth.DEFAULT_BACKEND),
+            Env.OPENEDX_COURSE_BASE_URL: pair.lms_url + "/courses/",
+            Env.LOGOUT_REDIRECT_URL: pair.lms_url + LmsPath.LOGOUT,
+            Env.USHER_WEBHOOK_SECRET: credentials.webhook_secret,
+        }
+        envfile.update(pair.env_file, values)
+        return f"{len(values)} settings in {pair.env_file}"
+
+    def _migrate_application(self) -> str:
+        self.pair.manage_application("migrate", "--verbosity", "0")
+        return f"{self.pair.edition.title} at {self.pair.application_url}"
+
+    def _configure_instance(self) -> str:
+        # Secrets travel in the environment: arguments show in the process list.
+        credentials = self.pair.credentials
+        self.pair.extra_environment |= {
+            "CONFIGURE_SUPERUSER_PASSWORD": credentials.superuser_password,
+            "CONFIGURE_LEARNER_PASSWORD": credentials.learner_password,
+            "CONFIGURE_OAUTH_CLIENT_ID": credentials.lms_client_id,
+            "CONFIGURE_OAUTH_CLIENT_SECRET": credentials.lms_client_secret,
+        }
+        self.pair.manage_application("configure_instance", "none", "--no-input", "--dont-enroll")
+        return "superuser, test learner and the OAuth2 record that the LMS uses"
+
+    # -- found as it was
+
+    @property
+    def _prepared_file(self) -> Path:
+        return self.pair.home / PREPARED
+
+    def _is_prepared(self) -> bool:
+        try:
+            return bool(
+                json.loads(self._prepared_file.read_text())["fingerprint"] == self._fingerprint()
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def _fingerprint(self) -> str:
+        """Changes with all that the set-up depends on: version, addresses, secrets, migrations."""
+        parts = [usher.__version__, repr(asdict(self.pair.addresses)), self.pair.edition.name]
+        parts.append(repr(self.pair.credentials))
+        for root in (self.pair.campus_folder, Path(usher.__file__).parent):
+            parts += sorted(path.name for path in root.rglob("migrations/0*.py"))
+        databases = [self.pair.application_home, self.pair.lms_home]
+        parts += [str(bool(list(home.glob("*.sqlite3")))) for home in databases]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,184 @@
+"""One learner walked through both sides by HTTP, as a browser would, each step checked."""
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+
+from usher.cli.demo.browser import Browser
+from usher.cli.demo.errors import DemoError
+from usher.cli.demo.pair import Pair
+from usher.cli.demo.setup import Step
+from usher.contract.oauth import DEFAULT_BACKEND, social_login_path
+from usher.contract.paths import LmsPath, in_path
+
+DEMO_RUN = "course-v1:edX+DemoX+Demo_Course"
+ENGINE_SECONDS = 30.0
+
+
+class Walk:
+    """sign up → LMS account and token → sign in to the LMS → dashboard → enroll → sync → repair →
+    sign out of both. A step that fails ends the walk: the next ones stand on it."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.pair = pair
+        self.browser = Browser()
+        self.username = f"learner-{secrets.token_hex(4)}"
+        self.email = f"{self.username}@learners.example"
+        self.password = secrets.token_urlsafe(12)
+        self.lms_username = ""
+
+    def steps(self) -> Iterator[Step]:
+        actions: list[tuple[str, Callable[[], str]]] = [
+            ("sign-up", self.sign_up),
+            ("lms-account", self.lms_account),
+            ("sign-in-lms", self.sign_in_lms),
+            ("dashboard", self.dashboard),
+            ("enroll", self.enroll),
+            ("sync-runs", self.sync_runs),
+            ("repair", self.repair),
+            ("sign-out", self.sign_out),
+        ]
+        try:
+            for name, action in actions:
+                started = time.monotonic()
+                try:
+                    detail, ok = action(), True
+                except (DemoError, httpx.HTTPError) as error:
+                    detail, ok = str(error) or type(error).__name__, False
+                yield Step(name, ok, time.monotonic() - started, detail)
+                if not ok:
+                    return
+        finally:
+            self.browser.close()
+
+    # -- the steps
+
+    def sign_up(self) -> str:
+        page = self.browser.get(self._application("/accounts/signup/"))
+        answer = self.browser.submit(
+            page,
+            "/accounts/signup/",
+            username=self.username,
+            email=self.email,
+            name="Ada Lovelace",
+            password1=self.password,
+            password2=self.password,
+        )
+        self._expect(answer.status_code == 200, f"sign-up answered {answer.status_code}")
+        me = self._application_json("/api/v1/me/")
+        self._expect(me.get("email") == self.email, "signing up did not sign the learner in")
+        return f"{self.username}, {self.email}"
+
+    def lms_account(self) -> str:
+        """The engine makes the account and its token without anybody asking."""
+        account = self._wait_for(
+            lambda: self._lms_list(LmsPath.ACCOUNTS, email=self.email), "an LMS account"
+        )[0]
+        self.lms_username = account["username"]
+        self._wait_for(lambda: self._state("token") == "in-step", "an LMS token")
+        return f"LMS account {self.lms_username} and its token, made by the engine"
+
+    def sign_in_lms(self) -> str:
+        page = self.browser.get(self.pair.lms_url + social_login_path(DEFAULT_BACKEND))
+        self._expect(
+            str(page.url) == self.pair.lms_url + LmsPath.DASHBOARD and page.status_code == 200,
+            f"sign-in ended at {page.url.copy_with(query=None)} with {page.status_code}",
+        )
+        hops = len(page.history)
+        return f"the LMS signed the learner in through {self.pair.edition.title}, {hops} redirects"
+
+    def dashboard(self) -> str:
+        page = self.browser.get(self._lms(LmsPath.DASHBOARD))
+        self._expect(self.lms_username in page.text, "the LMS dashboard does not name the learner")
+        return f"{self.pair.lms_url}{LmsPath.DASHBOARD} greets {self.lms_username}"
+
+    def enroll(self) -> str:
+        self.pair.manage_application("sync_courserun", "--run", DEMO_RUN)
+        page = self.browser.get(self._application(f"/courses/{in_path(DEMO_RUN)}/"))
+        self.browser.submit(page, "/enroll/")
+        found = self._wait_for(self._enrollment, "the enrollment in the LMS")
+        run = self.browser.get(self._lms(LmsPath.COURSE_HOME.format(course_key=DEMO_RUN)))
+        self._expect(run.status_code == 200, f"the run's page answered {run.status_code}")
+        return f"{found['course_details']['course_name']}, mode {found['mode']}"
+
+    def sync_runs(self) -> str:
+        out = self.pair.manage_application(*self.pair.edition.sync_command)
+        return out.strip().splitlines()[-1]
+
+    def repair(self) -> str:
+        """Lose the learner's token, as an upgrade or a sweep would, and have it repaired."""
+        self.pair.manage_application("forget_lms_tokens", "--user", self.username)
+        self._expect(self._state("token") != "in-step", "the token was not lost")
+        out = self.pair.manage_application(
+            *self.pair.edition.repair_command, "--user", self.username
+        )
+        self._expect(self._state("token") == "in-step", "the token was not repaired")
+        return out.strip().splitlines()[-1]
+
+    def sign_out(self) -> str:
+        self.browser.get(self._application("/logout/"))
+        here = self.browser.get(self._application("/dashboard/"))
+        self._expect("/accounts/login/" in str(here.url), "still signed in to the application")
+        there = self.browser.client.get(self._lms(LmsPath.DASHBOARD), follow_redirects=False)
+        self._expect(there.status_code == 302, "still signed in to the LMS")
+        return "both sessions ended"
+
+    # -- looking at both sides
+
+    def _application(self, path: str) -> str:
+        return self.pair.application_url + path
+
+    def _lms(self, path: str) -> str:
+        return self.pair.lms_url + path
+
+    def _application_json(self, path: str) -> dict[str, Any]:
+        answer = self.browser.get(self._application(path))
+        self._expect(answer.status_code == 200, f"{path} answered {answer.status_code}")
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def _lms_get(self, path: str, **query: str) -> httpx.Response:
+        token = self.pair.credentials.service_worker_token
+        return httpx.get(
+            self._lms(path),
+            params=query,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=30,
+            trust_env=False,
+        )
+
+    def _lms_list(self, path: str, **query: str) -> list[Any]:
+        answer = self._lms_get(path, **query)
+        return list(answer.json()) if answer.status_code == 200 else []
+
+    def _enrollment(self) -> dict[str, Any] | None:
+        answer = self._lms_get(f"{LmsPath.ENROLLMENT}/{self.lms_username},{DEMO_RUN}")
+        found = answer.json() if answer.status_code == 200 and answer.content else None
+        return found if found and found["is_active"] else None
+
+    def _state(self, kind: str) -> str:
+        states = json.loads(
+            self.pair.manage_application("drift", "--json", "--user", self.username)
+        )
+        return str(states.get(kind, ""))
+
+    def _wait_for(self, look: Callable[[], Any], what: str) -> Any:
+        deadline = time.monotonic() + ENGINE_SECONDS
+        while time.monotonic() < deadline:
+            self.pair.check()
+            if found := look():
+                return found
+            time.sleep(0.1)
+        raise DemoError(
+            f"There was no sign of {what} within {ENGINE_SECONDS:.0f} seconds; "
+            f"see {self.pair.home}/engine.log and {self.pair.home}/lms.log."
+        )
+
+    @staticmethod
+    def _expect(condition: bool, otherwise: str) -> None:
+        if not condition:
+            raise DemoError(otherwise)
