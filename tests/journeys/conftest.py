@@ -1,0 +1,46 @@
+"""Both sides as real processes, and Chromium in front of them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from tests.support.browser import chromium
+from usher.cli.demo.pair import Pair
+from usher.contract.editions import EDITIONS
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of one edition share one pair, so they run in one worker."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        edition = callspec.params.get("pair") if callspec else None
+        item.add_marker(pytest.mark.xdist_group(edition or "no-pair"))
+
+
+@pytest.fixture(scope="session", params=sorted(EDITIONS))
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    with Pair(folder, EDITIONS[request.param]) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A private window: no cookies of other tests."""
+    window = browser.new_context()
+    window.set_default_timeout(20_000)
+    yield window
+    window.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Page:
+    return context.new_page()

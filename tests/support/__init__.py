@@ -1,0 +1,1 @@
+"""What several test folders share: real servers, browsers, faults."""
