@@ -1,0 +1,298 @@
+"""The ``.env`` editor: reads, checks and changes settings line by line, keeping all the rest.
+
+A ``.env`` has two readers who differ: docker compose (``env_file`` and ``${…}``) and python-dotenv.
+Both take the last line of a key, both accept quotes; compose refuses spaces before ``=`` and
+expands ``$`` unless the value is in single quotes; python-dotenv expands ``${…}`` even there;
+they treat backslashes inside quotes differently. So ``format_value`` writes only what both, and a
+shell, read as the same text. Reading follows python-dotenv's own parser, without expansion.
+"""
+
+import io
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dotenv.parser import Binding, parse_stream
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=?^!*{}\[\]-]*")
+_PREFIX = re.compile(r"[^\S\r\n]*(?:export[^\S\r\n]+)?")
+_VALUE = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|(?:(?!\s+#)[^\r\n])*", re.DOTALL)
+_CURLY_QUOTES = "“”‘’„«»"
+PRIVATE_MODE = 0o600
+
+
+class EnvFileError(ValueError):
+    """The file can't be read or the value can't be written; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in the file that some reader takes otherwise than it looks; never holds a value.
+
+    kind: duplicate, name, malformed, spaces, quotes. serious: a setting is lost or wrong;
+    otherwise only some readers are concerned.
+    """
+
+    line: int
+    kind: str
+    key: str
+    message: str
+    serious: bool
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.message}"
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One statement of the file: ``blank`` and ``text`` together are its exact characters."""
+
+    number: int
+    blank: str
+    text: str
+    key: str | None
+    value: str | None
+    error: bool
+
+    @classmethod
+    def of(cls, binding: Binding) -> "_Line":
+        original = binding.original.string
+        text = original.lstrip("\r\n")
+        blank = original[: len(original) - len(text)]
+        # Blank lines in front may hold spaces: the statement starts at the last line break.
+        if binding.key is not None and (gap := re.match(r"(?:[^\S\r\n]*(?:\r\n|\n|\r))+", text)):
+            blank, text = blank + gap.group(), text[gap.end() :]
+        return cls(
+            number=binding.original.line + len(re.findall(r"\r\n|\n|\r", blank)),
+            blank=blank,
+            text=text,
+            key=binding.key,
+            value=binding.value,
+            error=binding.error,
+        )
+
+
+class EnvFile:
+    """The text of a ``.env`` and what it says. It never changes: an edit gives a new one."""
+
+    def __init__(self, text: str = "") -> None:
+        self.text = text
+        self._mark = "\ufeff" if text.startswith("\ufeff") else ""
+        stream = io.StringIO(text.removeprefix(self._mark), newline="")
+        self._lines = [_Line.of(binding) for binding in parse_stream(stream)]
+
+    @classmethod
+    def read(cls, path: Path) -> "EnvFile":
+        """The file at ``path``; an empty one when there is none. Raises EnvFileError, OSError."""
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return cls()
+        try:
+            return cls(data.decode())
+        except UnicodeDecodeError as error:
+            line = data[: error.start].count(b"\n") + 1
+            raise EnvFileError(
+                f"{path}, line {line}: not UTF-8 text; save the file as UTF-8"
+            ) from error
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, EnvFile) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def values(self) -> dict[str, str]:
+        """What each key is set to, the last line of a key counting; keys without ``=`` left out."""
+        last = {line.key: line.value for line in self._lines if line.key}
+        return {key: value for key, value in last.items() if key and value is not None}
+
+    def get(self, key: str) -> str | None:
+        return self.values().get(key)
+
+    def line_of(self, key: str) -> int | None:
+        """The number of the line that sets ``key`` for every reader: the last one."""
+        return next((line.number for line in reversed(self._lines) if line.key == key), None)
+
+    def with_values(self, values: Mapping[str, str]) -> "EnvFile":
+        """The same file with these keys set: in their place where they are, at the end otherwise.
+
+        Comments, other lines, line ends and an ``export`` in front stay. Raises EnvFileError for
+        a key that is no name, or a value that not every reader would understand.
+        """
+        result = self
+        for key, value in values.items():
+            if result.get(key) != value:
+                result = result._set(key, format_value(key, value))
+        # A quote left open above would close at ours and swallow what is between.
+        if result.values() != {**self.values(), **values}:
+            raise EnvFileError(f"a quote is left open: {self._first_malformed()}; close it first")
+        return result
+
+    def without(self, keys: Iterable[str]) -> "EnvFile":
+        """The same file without any line that sets one of these keys."""
+        gone = frozenset(keys)
+        return EnvFile(
+            self._mark
+            + "".join(
+                line.blank if line.key in gone else line.blank + line.text for line in self._lines
+            )
+        )
+
+    def restored(self, keys: Iterable[str], before: "EnvFile") -> "EnvFile":
+        """These keys as they were ``before``; all that was changed beside them since stays."""
+        keys = tuple(keys)
+        if self.without(keys).text.rstrip() == before.without(keys).text.rstrip():
+            return before
+        old = {key: value for key, value in before.values().items() if key in keys}
+        return self.without(set(keys) - set(old)).with_values(old)
+
+    def problems(self) -> list[Problem]:
+        return sorted(
+            [problem for line in self._lines for problem in _problems_of(line)]
+            + list(self._duplicates()),
+            key=lambda problem: problem.line,
+        )
+
+    def _set(self, key: str, value: str) -> "EnvFile":
+        for index in range(len(self._lines) - 1, -1, -1):
+            if self._lines[index].key == key:
+                return self._replace(index, key, value)
+        newline = "\r\n" if "\r\n" in self.text else "\n"
+        gap = "" if not self.text or self.text.endswith(("\n", "\r")) else newline
+        return EnvFile(f"{self.text}{gap}{key}={value}{newline}")
+
+    def _replace(self, index: int, key: str, value: str) -> "EnvFile":
+        line = self._lines[index]
+        prefix = _match(_PREFIX, line.text)
+        rest = line.text[len(prefix) :].partition("=")[2].lstrip(" \t")
+        tail = rest[len(_match(_VALUE, rest)) :] if line.value is not None else ""
+        if not tail.strip():
+            tail = line.text[len(line.text.rstrip("\r\n")) :]
+        parts = [part.blank + part.text for part in self._lines]
+        parts[index] = f"{line.blank}{prefix}{key}={value}{tail}"
+        return EnvFile(self._mark + "".join(parts))
+
+    def _first_malformed(self) -> str:
+        return next((str(found) for found in self.problems() if found.kind == "malformed"), "")
+
+    def _duplicates(self) -> Iterator[Problem]:
+        seen: dict[str, _Line] = {}
+        for line in self._lines:
+            if line.key is None:
+                continue
+            if earlier := seen.get(line.key):
+                same = earlier.value == line.value
+                yield Problem(
+                    earlier.number,
+                    "duplicate",
+                    line.key,
+                    f"{line.key} is set again in line {line.number}, which counts"
+                    + (" (to the same value)" if same else "; remove one of them"),
+                    serious=not same,
+                )
+            seen[line.key] = line
+
+
+def format_value(key: str, value: str) -> str:
+    """``value`` as it must stand behind ``KEY=`` so that every reader takes the same text.
+
+    Raises EnvFileError, which names the key and never shows the value.
+    """
+    if not _NAME.fullmatch(key):
+        raise EnvFileError(f"{key!r} is not a name for a setting: letters, digits and _ only")
+    if _PLAIN.fullmatch(value):
+        return value
+    if any(char < " " or char == "\x7f" or char in "\x85\u2028\u2029" for char in value):
+        raise EnvFileError(f"the value of {key} holds a line break or another control character")
+    if "\\" in value:
+        raise EnvFileError(f"the value of {key} holds a backslash, which readers of .env differ on")
+    if "${" in value:
+        raise EnvFileError(f"the value of {key} holds '${{', which would be expanded")
+    if "'" not in value:
+        return f"'{value}'"
+    if '"' not in value and "$" not in value and "`" not in value:
+        return f'"{value}"'
+    raise EnvFileError(f"the value of {key} holds quotes that no .env can hold together")
+
+
+def write(path: Path, content: EnvFile, *, backup: Path | None = None) -> bool:
+    """Puts ``content`` at ``path`` at once, mode 0600; False when it was already there.
+
+    A reader, or a crash, sees the old file or the new one, never a part. A link is followed.
+    backup: receives the former bytes, mode 0600, if it does not exist yet and there were any.
+    """
+    path = Path(os.path.realpath(path))
+    former = path.read_bytes() if path.exists() else None
+    if backup is not None and former is not None and not backup.exists():
+        write_private(backup, former)
+    data = content.text.encode()
+    if former == data and path.stat().st_mode & 0o777 == PRIVATE_MODE:
+        return False
+    write_private(path, data)
+    return True
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Replaces the file at ``path`` in one step; readable by its owner only from its first byte."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # mkstemp makes the file with mode 0600.
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        _keep_owner(temporary, path)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _keep_owner(temporary: Path, path: Path) -> None:
+    """An administrator who writes for somebody else must not take the file away from them."""
+    if os.geteuid() == 0 and path.exists():
+        owner = path.stat()
+        os.chown(temporary, owner.st_uid, owner.st_gid)
+
+
+def _match(pattern: re.Pattern[str], text: str) -> str:
+    found = pattern.match(text)
+    return found.group() if found else ""
+
+
+def _problems_of(line: _Line) -> Iterator[Problem]:
+    number, key = line.number, line.key or ""
+    if line.error:
+        yield Problem(number, "malformed", key, _malformed(line.text), serious=True)
+    if line.key is None:
+        return
+    before, equals, after = line.text.partition("=")
+    if not _NAME.fullmatch(key):
+        yield Problem(number, "name", key, f"{key!r} is not a name for a setting", serious=True)
+    elif not equals:
+        message = f"{key} has no '=', so it is taken from the shell that starts the application"
+        yield Problem(number, "malformed", key, message, serious=True)
+    if equals and (before != before.rstrip() or after[:1] in (" ", "\t")):
+        message = f"{key} has spaces around '=', which docker compose refuses or other readers keep"
+        yield Problem(number, "spaces", key, message, serious=True)
+    value = after.strip()
+    if value[:1] and value[0] in _CURLY_QUOTES:
+        message = f"{key} is in typographic quotes, which become part of the value"
+        yield Problem(number, "quotes", key, message, serious=True)
+    elif value[:1] in ("'", '"'):
+        message = f"{key} is in quotes; 'docker run --env-file' makes them part of the value"
+        yield Problem(number, "quotes", key, message, serious=False)
+
+
+def _malformed(text: str) -> str:
+    before, equals, after = text.strip().partition("=")
+    if equals and after.strip()[:1] in ("'", '"'):
+        return f"{before.strip()} starts with a quote that is not closed, or has text behind it"
+    return "neither KEY=value nor a comment"

@@ -1,0 +1,197 @@
+"""The .env editor: what it reads, what it refuses, what it leaves alone."""
+
+import io
+import stat
+import string
+import subprocess
+from pathlib import Path
+
+import pytest
+from dotenv import dotenv_values
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from usher.contract.envfile import EnvFile, EnvFileError, format_value, write
+
+NAMES = st.from_regex(r"[A-Z_][A-Z0-9_]{0,12}", fullmatch=True)
+VALUES = st.text(max_size=30)
+TOKENS = st.text(alphabet=string.ascii_letters + string.digits + "._/:@%+,=?&-", max_size=30)
+LINES = st.one_of(
+    st.just(""),
+    st.text(alphabet=string.printable.replace("\n", "").replace("\r", ""), max_size=20).map(
+        "# {}".format
+    ),
+    st.builds("{}={}".format, NAMES, TOKENS),
+    st.builds("export {}='{}' # why".format, NAMES, TOKENS),
+    st.builds('{}="{}"'.format, NAMES, TOKENS),
+)
+FILES = st.builds(
+    lambda lines, newline, end: newline.join(lines) + end,
+    st.lists(LINES, max_size=8),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["", "\n"]),
+)
+
+
+def writable(value: str) -> bool:
+    try:
+        format_value("KEY", value)
+    except EnvFileError:
+        return False
+    return True
+
+
+@given(st.text())
+def test_any_text_is_read_and_kept(text):
+    assert EnvFile(text).without([]).text == text
+    EnvFile(text).problems()
+
+
+@given(FILES, st.dictionaries(NAMES, VALUES, max_size=4))
+def test_what_is_set_is_read_and_nothing_else_changes(text, values):
+    assume(all(writable(value) for value in values.values()))
+    before = EnvFile(text)
+    after = before.with_values(values)
+    assert after.values() == {**before.values(), **values}
+    assert after.without(values).text.rstrip() == before.without(values).text.rstrip()
+    assert after.with_values(values) == after
+
+
+@given(FILES, st.dictionaries(NAMES, TOKENS, max_size=4))
+def test_what_was_set_is_taken_back_to_the_letter(text, values):
+    before = EnvFile(text)
+    assert before.with_values(values).restored(values, before) == before
+
+
+@given(
+    FILES, st.dictionaries(NAMES, TOKENS, min_size=1, max_size=3), st.dictionaries(NAMES, TOKENS)
+)
+def test_taking_back_keeps_what_others_changed_since(text, ours, theirs):
+    theirs = {key: value for key, value in theirs.items() if key not in ours}
+    before = EnvFile(text)
+    after = before.with_values(ours).with_values(theirs).restored(ours, before)
+    assert after.values() == {**before.values(), **theirs}
+
+
+@given(VALUES)
+def test_python_dotenv_reads_what_was_written(value):
+    assume(writable(value))
+    text = EnvFile().with_values({"KEY": value}).text
+    assert dotenv_values(stream=io.StringIO(text, newline=""), interpolate=True) == {"KEY": value}
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.lists(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\x00")), min_size=20)
+)
+def test_a_shell_reads_what_was_written(tmp_path_factory, values):
+    values = {f"K{i}": value for i, value in enumerate(values) if writable(value)}
+    file = tmp_path_factory.mktemp("env") / ".env"
+    write(file, EnvFile().with_values(values))
+    shown = subprocess.run(
+        ["sh", "-c", 'set -a; . "$1"; exec env -0', "sh", str(file)],
+        capture_output=True,
+        check=True,
+        env={},
+    ).stdout
+    seen = dict(item.split("=", 1) for item in shown.decode().split("\0") if item)
+    assert {key: seen.get(key) for key in values} == values
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("http://lms:8000/auth/?a=b", "http://lms:8000/auth/?a=b"),
+        ("two words", "'two words'"),
+        ("a#b", "'a#b'"),
+        ("cash$5", "'cash$5'"),
+        ("it's", '"it\'s"'),
+        ("", ""),
+    ],
+)
+def test_how_values_are_written(value, written):
+    assert format_value("KEY", value) == written
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\x00b", "a\\b c", "${HOME}", "'$\""])
+def test_a_value_that_readers_differ_on_is_refused_without_showing_it(value):
+    with pytest.raises(EnvFileError, match="value of SECRET") as refusal:
+        EnvFile().with_values({"SECRET": value})
+    assert value not in str(refusal.value)
+
+
+def test_in_its_place_with_its_comment():
+    text = "# head\nexport A=1 # why\n\nB = 2\n# tail\n"
+    assert EnvFile(text).with_values({"A": "9", "B": "8"}).text == (
+        "# head\nexport A=9 # why\n\nB=8\n# tail\n"
+    )
+
+
+def test_the_line_that_counts_is_the_one_changed():
+    assert EnvFile("A=1\nA=2\n").with_values({"A": "3"}).text == "A=1\nA=3\n"
+
+
+def test_windows_line_ends_and_a_missing_last_one():
+    assert EnvFile("A=1\r\nB=2").with_values({"A": "3", "C": "4"}).text == "A=3\r\nB=2\r\nC=4\r\n"
+
+
+def test_an_open_quote_is_not_closed_by_accident():
+    with pytest.raises(EnvFileError, match="line 1: A starts with a quote"):
+        EnvFile("A='open\nB=1\n").with_values({"C": "two words"})
+
+
+def test_problems_are_named_by_line_and_never_show_values():
+    text = (
+        "A=s3cret\n# c\n\nA=other\nB = s3cret\nC='s3cret'\nD=“s3cret”\nno sense s3cret\n"
+        "E\nF-G=s3cret\nH='s3cret\n"
+    )
+    found = EnvFile(text).problems()
+    assert [(p.line, p.kind, p.key) for p in found if p.serious] == [
+        (1, "duplicate", "A"),
+        (5, "spaces", "B"),
+        (7, "quotes", "D"),
+        (8, "malformed", ""),
+        (9, "malformed", "E"),
+        (10, "name", "F-G"),
+        (11, "malformed", ""),
+    ]
+    assert [(p.line, p.kind) for p in found if not p.serious] == [(6, "quotes")]
+    assert "s3cret" not in " ".join(map(str, found))
+
+
+def test_the_number_of_a_line_counts_blank_lines_in_front():
+    assert EnvFile("\n\n  \nA=1\n").line_of("A") == 4
+
+
+def test_writing_is_private_keeps_a_backup_and_changes_nothing_twice(tmp_path: Path):
+    file, backup = tmp_path / ".env", tmp_path / "kept" / "before"
+    file.write_text("A=1\n")
+    file.chmod(0o644)
+    assert write(file, EnvFile("A=2\n"), backup=backup)
+    assert write(file, EnvFile("A=3\n"), backup=backup)
+    assert not write(file, EnvFile("A=3\n"), backup=backup)
+    assert (file.read_text(), backup.read_text()) == ("A=3\n", "A=1\n")
+    assert [stat.S_IMODE(p.stat().st_mode) for p in (file, backup)] == [0o600, 0o600]
+    assert {path.name for path in tmp_path.iterdir()} == {".env", "kept"}
+
+
+def test_an_open_file_is_closed_to_others_even_when_its_text_is_right(tmp_path: Path):
+    file = tmp_path / ".env"
+    file.write_text("A=1\n")
+    file.chmod(0o644)
+    assert write(file, EnvFile("A=1\n"))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_link_is_followed(tmp_path: Path):
+    (tmp_path / "real").write_text("A=1\n")
+    (tmp_path / ".env").symlink_to("real")
+    write(tmp_path / ".env", EnvFile("A=2\n"))
+    assert (tmp_path / ".env").is_symlink()
+    assert (tmp_path / "real").read_text() == "A=2\n"
+
+
+def test_text_that_is_not_utf8_is_named_by_line(tmp_path: Path):
+    (tmp_path / ".env").write_bytes(b"A=1\nB=\xff\n")
+    with pytest.raises(EnvFileError, match="line 2: not UTF-8"):
+        EnvFile.read(tmp_path / ".env")
