@@ -1,0 +1,95 @@
+"""LMS accounts of learners, and the names that are taken for ever."""
+
+from django.conf import settings
+from django.db import models
+from django.db.models.functions import Lower
+
+from usher.application.engine.models import Reconciled
+from usher.contract.limits import FULL_NAME_MAX_LENGTH, USERNAME_MAX_LENGTH
+
+
+class UsernameReservation(models.Model):
+    """A name that one learner was given, for ever.
+
+    The LMS knows learners by username, so a name that was ever used is never given to another:
+    the row survives the learner (ACC-4).
+    """
+
+    username = models.CharField(max_length=USERNAME_MAX_LENGTH)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="username_reservations",
+    )
+    reserved_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(Lower("username"), name="username_for_ever")]
+
+    def __str__(self) -> str:
+        return self.username
+
+
+class LmsAccount(Reconciled):
+    """A learner's account in the LMS: made once, its username fixed from then on.
+
+    ``is_active`` is wanted, ``observed_is_active`` was seen. ``reserved_at`` is when this username
+    was given to this learner: an LMS account of that name made earlier can't be theirs.
+    """
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="lms_account"
+    )
+    username = models.CharField(max_length=USERNAME_MAX_LENGTH)
+    reserved_at = models.DateTimeField()
+    renamings = models.PositiveSmallIntegerField(default=0, editable=False)
+    is_active = models.BooleanField("wanted active", default=True)
+    observed_is_active = models.BooleanField("seen active", null=True, editable=False)
+    lms_user_id = models.BigIntegerField(null=True, blank=True, editable=False)
+    created_in_lms_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta(Reconciled.Meta):
+        verbose_name = "LMS account"
+        constraints = [models.UniqueConstraint(Lower("username"), name="lms_username_unique")]
+
+    def __str__(self) -> str:
+        return self.username
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the account is known to exist in the LMS."""
+        return self.created_in_lms_at is not None
+
+
+class LmsProfile(Reconciled):
+    """Full name, country and e-mail of a learner as the LMS must have them."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="lms_profile"
+    )
+    name = models.CharField(max_length=FULL_NAME_MAX_LENGTH, blank=True)
+    country = models.CharField(max_length=2, blank=True)
+    email = models.EmailField(blank=True)
+    observed_name = models.CharField(
+        max_length=FULL_NAME_MAX_LENGTH, blank=True, default="", editable=False
+    )
+    observed_country = models.CharField(max_length=2, blank=True, default="", editable=False)
+    observed_email = models.EmailField(blank=True, default="", editable=False)
+
+    class Meta(Reconciled.Meta):
+        verbose_name = "LMS profile"
+
+    def __str__(self) -> str:
+        return self.name or self.email
+
+
+class Retirement(Reconciled):
+    """A learner who is gone here, whose LMS account must not be used any more."""
+
+    username = models.CharField(max_length=USERNAME_MAX_LENGTH, unique=True)
+    asked_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.username

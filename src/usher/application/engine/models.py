@@ -1,0 +1,114 @@
+"""The base of every row that the engine keeps right."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Self
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from usher.contract.failures import FailureClass
+
+
+class ReconciledQuerySet(models.QuerySet[Any]):
+    """The questions and changes that all kinds of rows share."""
+
+    def due(self, now: datetime | None = None) -> Self:
+        """Rows to work on now: their moment has come and nobody holds them."""
+        now = now or timezone.now()
+        return self.filter(
+            Q(lease_until__isnull=True) | Q(lease_until__lte=now), next_attempt_at__lte=now
+        )
+
+    def unsettled(self) -> Self:
+        """Rows whose LMS side isn't known to be as wanted, parked ones included."""
+        return self.exclude(observed_generation=F("generation"))
+
+    def parked(self) -> Self:
+        return self.filter(parked_at__isnull=False)
+
+    def wake(self, now: datetime | None = None) -> int:
+        """Makes the rows due at once, parked ones too: the retry button. Returns how many."""
+        return self.update(**woken(now))
+
+
+def woken(now: datetime | None = None) -> dict[str, Any]:
+    """The values of a row that starts afresh: due now, no attempts, not parked."""
+    return {
+        "next_attempt_at": now or timezone.now(),
+        "attempts": 0,
+        "parked_at": None,
+        "error_class": "",
+        "error_code": "",
+        "error_message": "",
+    }
+
+
+class Reconciled(models.Model):
+    """What is wanted and what the LMS was last seen to have, in one row.
+
+    A change of what is wanted raises ``generation``; the engine sets ``observed_generation`` to
+    the generation it has brought the LMS to. ``next_attempt_at`` null means that nothing is to be
+    done. ``lease_owner`` is new with every claim: a worker that lost its lease can't write.
+    """
+
+    generation = models.PositiveIntegerField(default=1, editable=False)
+    observed_generation = models.PositiveIntegerField(default=0, editable=False)
+    attempts = models.PositiveIntegerField(default=0, editable=False)
+    next_attempt_at = models.DateTimeField(null=True, blank=True, default=timezone.now)
+    lease_owner = models.CharField(max_length=36, blank=True, default="", editable=False)
+    lease_until = models.DateTimeField(null=True, blank=True, editable=False)
+    error_class = models.CharField(
+        max_length=12, blank=True, default="", choices=[(c, c) for c in FailureClass]
+    )
+    error_code = models.CharField(max_length=64, blank=True, default="")
+    error_message = models.CharField(max_length=500, blank=True, default="")
+    parked_at = models.DateTimeField(null=True, blank=True)
+    observed_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = ReconciledQuerySet.as_manager()
+
+    class Meta:
+        abstract = True
+        indexes = [
+            models.Index(
+                fields=["next_attempt_at", "id"],
+                name="%(class)s_due",
+                condition=Q(next_attempt_at__isnull=False),
+            ),
+            models.Index(
+                fields=["parked_at"],
+                name="%(class)s_parked",
+                condition=Q(parked_at__isnull=False),
+            ),
+        ]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the LMS was brought to what is wanted now."""
+        return self.observed_generation == self.generation
+
+    @property
+    def state(self) -> str:
+        """One word for people: right, parked, retrying or waiting."""
+        if self.parked_at:
+            return "parked"
+        if self.is_settled and not self.error_code:
+            return "right"
+        return "retrying" if self.attempts else "waiting"
+
+    def want(self, **changes: Any) -> bool:
+        """Changes what is wanted and saves it; True when that differs from what was wanted.
+
+        The caller holds the row (``select_for_update``) or owns it.
+        """
+        changed = {k: v for k, v in changes.items() if getattr(self, k) != v}
+        if not changed:
+            return False
+        for name, value in (changed | woken()).items():
+            setattr(self, name, value)
+        self.generation += 1
+        self.save(update_fields=[*changed, *woken(), "generation"])
+        return True

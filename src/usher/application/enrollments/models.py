@@ -1,0 +1,33 @@
+"""Enrollments of learners in course runs."""
+
+from django.conf import settings
+from django.db import models
+
+from usher.application.engine.models import Reconciled
+from usher.application.runs.models import CourseRun
+
+DEFAULT_MODE = "audit"
+
+
+class Enrollment(Reconciled):
+    """``mode`` and ``is_active`` are wanted; ``observed_…`` is what the LMS was last seen to have.
+
+    ``force`` enrolls although the LMS says that enrollment is closed.
+    """
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="lms_enrollments"
+    )
+    run = models.ForeignKey(CourseRun, on_delete=models.CASCADE, related_name="enrollments")
+    mode = models.CharField(max_length=100, default=DEFAULT_MODE)
+    is_active = models.BooleanField("wanted active", default=True)
+    force = models.BooleanField(default=False)
+    observed_mode = models.CharField(max_length=100, blank=True, default="", editable=False)
+    observed_is_active = models.BooleanField("seen active", null=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(Reconciled.Meta):
+        constraints = [models.UniqueConstraint(fields=["user", "run"], name="enrolled_once")]
+
+    def __str__(self) -> str:
+        return f"learner {self.user_id} in run {self.run_id}"

@@ -1,0 +1,28 @@
+"""Django looks for models here; they live in the folders of what they are about."""
+
+from usher.application.accounts.models import (
+    LmsAccount,
+    LmsProfile,
+    Retirement,
+    UsernameReservation,
+)
+from usher.application.enrollments.models import Enrollment
+from usher.application.records.models import Certificate, Grade
+from usher.application.runs.models import CourseMode, CourseRun, RunModes
+from usher.application.tokens.models import LmsToken
+from usher.application.webhooks.models import ReceivedEvent
+
+__all__ = [
+    "Certificate",
+    "CourseMode",
+    "CourseRun",
+    "Enrollment",
+    "Grade",
+    "LmsAccount",
+    "LmsProfile",
+    "LmsToken",
+    "ReceivedEvent",
+    "Retirement",
+    "RunModes",
+    "UsernameReservation",
+]

@@ -1,0 +1,46 @@
+"""What learners achieved, pulled from the LMS."""
+
+from django.conf import settings
+from django.db import models
+
+from usher.application.engine.models import Reconciled
+from usher.application.runs.models import CourseRun
+
+
+class Grade(Reconciled):
+    """``percent`` from 0 to 1, null until the LMS was asked."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="lms_grades"
+    )
+    run = models.ForeignKey(CourseRun, on_delete=models.CASCADE, related_name="grades")
+    percent = models.FloatField(null=True, blank=True)
+    passed = models.BooleanField(null=True)
+    letter = models.CharField(max_length=32, blank=True, default="")
+
+    class Meta(Reconciled.Meta):
+        constraints = [models.UniqueConstraint(fields=["user", "run"], name="graded_once")]
+
+    def __str__(self) -> str:
+        return f"grade of learner {self.user_id} in run {self.run_id}"
+
+
+class Certificate(Reconciled):
+    """``status`` is the LMS's word (``downloadable`` …), '' when there is no certificate."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="lms_certificates"
+    )
+    run = models.ForeignKey(CourseRun, on_delete=models.CASCADE, related_name="certificates")
+    status = models.CharField(max_length=32, blank=True, default="")
+    certificate_type = models.CharField(max_length=64, blank=True, default="")
+    is_passing = models.BooleanField(null=True)
+    grade = models.CharField(max_length=16, blank=True, default="")
+    download_url = models.CharField(max_length=1000, blank=True, default="")
+    issued_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta(Reconciled.Meta):
+        constraints = [models.UniqueConstraint(fields=["user", "run"], name="certified_once")]
+
+    def __str__(self) -> str:
+        return f"certificate of learner {self.user_id} in run {self.run_id}"

@@ -1,0 +1,109 @@
+"""Course runs and their modes, as the LMS has them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.utils import timezone
+from opaque_keys import InvalidKeyError
+from opaque_keys.edx.keys import CourseKey
+
+from usher.application.engine.models import Reconciled
+
+
+def validate_course_key(value: str) -> None:
+    """Raises ValidationError unless ``value`` is a course key such as ``course-v1:edX+DemoX+1``."""
+    try:
+        CourseKey.from_string(value)
+    except InvalidKeyError as error:
+        raise ValidationError(
+            "%(key)s is not a course key; it looks like course-v1:ORG+NUMBER+RUN.",
+            params={"key": value[:200]},
+            code="malformed-course-key",
+        ) from error
+
+
+class CourseRun(Reconciled):
+    """A run of a course. Everything but ``live`` follows the LMS.
+
+    ``missing_since``: since when the LMS doesn't show it (CRS-1). ``digest`` stands for what the
+    LMS last answered, so that an unchanged run costs no comparison of fields.
+    """
+
+    course_key = models.CharField(max_length=255, unique=True, validators=[validate_course_key])
+    title = models.CharField(max_length=255, blank=True)
+    org = models.CharField(max_length=255, blank=True, editable=False)
+    number = models.CharField(max_length=255, blank=True, editable=False)
+    short_description = models.TextField(blank=True)
+    image_url = models.CharField(max_length=1000, blank=True, editable=False)
+    pacing = models.CharField(max_length=16, blank=True, editable=False)
+    start = models.DateTimeField(null=True, blank=True)
+    end = models.DateTimeField(null=True, blank=True)
+    enrollment_start = models.DateTimeField(null=True, blank=True)
+    enrollment_end = models.DateTimeField(null=True, blank=True)
+    upgrade_deadline = models.DateTimeField(null=True, blank=True)
+    invitation_only = models.BooleanField(default=False, editable=False)
+    hidden = models.BooleanField(default=False, editable=False)
+    live = models.BooleanField("offered to learners", default=True)
+    missing_since = models.DateTimeField(null=True, blank=True, editable=False)
+    digest = models.CharField(max_length=32, blank=True, default="", editable=False)
+
+    class Meta(Reconciled.Meta):
+        verbose_name = "course run"
+
+    def __str__(self) -> str:
+        return self.title or self.course_key
+
+    def is_enrollable(self, now: datetime | None = None) -> bool:
+        """Whether learners can enroll by themselves at that moment."""
+        now = now or timezone.now()
+        opened = self.enrollment_start is None or self.enrollment_start <= now
+        closed = self.enrollment_end is not None and self.enrollment_end <= now
+        ended = self.end is not None and self.end <= now
+        return (
+            self.live
+            and not self.missing_since
+            and not self.invitation_only
+            and opened
+            and not closed
+            and not ended
+        )
+
+
+class RunModes(Reconciled):
+    """The modes of a run as one reconciled row; the modes themselves are ``CourseMode``."""
+
+    run = models.OneToOneField(CourseRun, on_delete=models.CASCADE, related_name="modes_state")
+
+    class Meta(Reconciled.Meta):
+        verbose_name = "modes of a run"
+        verbose_name_plural = "modes of runs"
+
+    def __str__(self) -> str:
+        return f"modes of run {self.run_id}"
+
+
+class CourseMode(models.Model):
+    """A way to take a run: ``audit``, ``verified`` …; prices in units of ``currency``."""
+
+    run = models.ForeignKey(CourseRun, on_delete=models.CASCADE, related_name="modes")
+    slug = models.CharField(max_length=100)
+    name = models.CharField(max_length=255, blank=True)
+    min_price = models.PositiveIntegerField(default=0)
+    currency = models.CharField(max_length=8, default="usd")
+    expires_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = "course mode"
+        constraints = [models.UniqueConstraint(fields=["run", "slug"], name="mode_once_a_run")]
+
+    def __str__(self) -> str:
+        return f"{self.slug} of run {self.run_id}"
+
+    def as_values(self) -> dict[str, Any]:
+        """What the LMS decides, by field name."""
+        fields = ("slug", "name", "min_price", "currency", "expires_at")
+        return {field: getattr(self, field) for field in fields}
