@@ -1,0 +1,83 @@
+"""An LMS's answer, and how it differs from what is expected of it."""
+
+import re
+from dataclasses import dataclass
+from html import unescape
+from typing import Any
+
+import httpx
+
+from usher.doctor.conformance.expectations import Expectation
+from usher.doctor.conformance.shapes import Variables, differences
+
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """status, headers (any case) and body: JSON, ``{"html": true, "title": …}``, or text."""
+
+    status: int
+    headers: httpx.Headers
+    body: Any
+
+    @classmethod
+    def of(cls, response: httpx.Response) -> "Answer":
+        return cls(response.status_code, response.headers, _body(response))
+
+
+def _body(response: httpx.Response) -> Any:
+    kind = response.headers.get("content-type", "")
+    if kind.startswith("text/html") and response.content:
+        title = _TITLE.search(response.text)
+        return {
+            "html": True,
+            "title": unescape(" ".join(title[1].split())) if title else None,
+        }
+    if "json" in kind:
+        try:
+            return response.json()
+        except ValueError:
+            return response.text
+    return response.text
+
+
+def deviations(expectation: Expectation, answer: Answer, variables: Variables) -> list[str]:
+    """How ``answer`` differs from ``expectation``, one sentence each; empty when it agrees."""
+    if answer.status != expectation.status:
+        seen = _brief(answer.body)
+        return [f"status is {answer.status}, expected {expectation.status}{seen}"]
+    found = _header_deviations(expectation, answer, variables)
+    found += differences(expectation.body, answer.body, variables)
+    return found + _limit_deviations(expectation, answer)
+
+
+def _header_deviations(expectation: Expectation, answer: Answer, variables: Variables) -> list[str]:
+    found = []
+    for name, shape in expectation.headers.items():
+        if shape is None:
+            continue
+        value = answer.headers.get(name, "")
+        if name == "Allow":
+            shape, value = ", ".join(_methods(shape)), ", ".join(_methods(value))
+        found += differences(shape, value, variables, f"header {name}")
+    return found
+
+
+def _methods(value: str) -> list[str]:
+    return sorted(part.strip() for part in value.split(",") if part.strip())
+
+
+def _limit_deviations(expectation: Expectation, answer: Answer) -> list[str]:
+    results = answer.body.get("results", []) if isinstance(answer.body, dict) else []
+    found = []
+    if (count := expectation.limits.get("count")) is not None and len(results) != count:
+        found.append(f"{len(results)} results, expected {count}")
+    if (most := expectation.limits.get("at_most")) is not None and len(results) > most:
+        found.append(f"{len(results)} results, expected {most} at most")
+    return found
+
+
+def _brief(body: Any) -> str:
+    text = str(body)
+    return f": {text[:100]}" if text else ""

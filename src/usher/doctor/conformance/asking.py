@@ -1,0 +1,122 @@
+"""Asks an LMS what the expectations say, in their order, and notes how it answers."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import quote
+
+import httpx
+
+from usher.doctor.conformance.answers import Answer, deviations
+from usher.doctor.conformance.expectations import Expectation
+from usher.doctor.conformance.shapes import names_in
+
+Verdict = Literal["agrees", "deviates", "unknown"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """verdict ``unknown``: it was not asked, or not answered; ``reasons`` says why."""
+
+    expectation: Expectation
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass
+class Conversation:
+    """Everything that requests need. tokens: by actor. values: fill ``{name}`` in requests.
+    why_missing: what to give so that a value becomes known. session: the learner's own cookies."""
+
+    client: httpx.Client
+    values: dict[str, str] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
+    modes: frozenset[str] = frozenset()
+    session: httpx.Client | None = None
+    why_missing: dict[str, str] = field(default_factory=dict)
+
+    def ask(self, expectations: tuple[Expectation, ...], *, write: bool) -> Iterator[Outcome]:
+        for expectation in expectations:
+            if reason := self._why_not(expectation, write=write):
+                yield Outcome(expectation, "unknown", (reason,))
+            else:
+                yield self._ask(expectation)
+
+    def _ask(self, expectation: Expectation) -> Outcome:
+        try:
+            answer = Answer.of(self.send(expectation))
+        except httpx.HTTPError as error:
+            reason = f"no answer: {error or type(error).__name__}"
+            return Outcome(expectation, "unknown", (reason,))
+        if answer.status == 429 and expectation.status != 429:
+            return Outcome(expectation, "unknown", ("the LMS throttles: ask again in a minute",))
+        found = deviations(expectation, answer, self.values)
+        return Outcome(expectation, "deviates" if found else "agrees", tuple(found))
+
+    def _why_not(self, expectation: Expectation, *, write: bool) -> str:
+        if expectation.unasked:
+            return expectation.unasked
+        if expectation.writes and not write:
+            return "it changes the LMS: give --write"
+        missing = names_in(expectation.request) - set(self.values)
+        for name in sorted(missing):
+            return self.why_missing.get(name, f"{name.replace('_', ' ')} is not known")
+        if expectation.needs_mode and expectation.needs_mode not in self.modes:
+            return f"the run does not offer the mode {expectation.needs_mode}"
+        if not self._can_speak_as(expectation.actor):
+            return self.why_missing.get(expectation.actor, f"no token of {expectation.actor}")
+        return ""
+
+    def _can_speak_as(self, actor: str) -> bool:
+        if actor == "learner_session":
+            return self.session is not None
+        if actor == "learner":
+            return "learner" in self.tokens or self.session is not None
+        return actor in ("nobody", *self.tokens)
+
+    def send(self, expectation: Expectation) -> httpx.Response:
+        """The LMS's answer to one request; raises httpx.HTTPError when there is none."""
+        request = expectation.request
+        headers = dict(request.get("headers", {}))
+        client = self.client
+        if token := self.tokens.get(expectation.actor):
+            headers["Authorization"] = f"Bearer {token}"
+        elif expectation.actor.startswith("learner") and self.session is not None:
+            client = self.session
+            headers |= csrf_headers(self.session)
+        if client is self.client:
+            client.cookies.clear()
+        return client.request(
+            request["method"],
+            self._filled(request["path"], in_path=True),
+            params=self._filled(request.get("params")),
+            data=self._filled(request.get("form")),
+            json=self._filled(request.get("json")),
+            content=request.get("raw"),
+            headers=headers,
+        )
+
+    def _filled(self, template: Any, *, in_path: bool = False) -> Any:
+        if isinstance(template, str):
+            return re.sub(
+                r"\{(\w+)(:raw)?\}",
+                lambda match: (
+                    quote(self.values[match[1]], safe="+:" if match[2] else "")
+                    if in_path
+                    else self.values[match[1]]
+                ),
+                template,
+            )
+        if isinstance(template, dict):
+            return {key: self._filled(part) for key, part in template.items()}
+        if isinstance(template, list):
+            return [self._filled(part) for part in template]
+        return template
+
+
+def csrf_headers(session: httpx.Client) -> dict[str, str]:
+    """What Django's CSRF protection asks of requests that rely on cookies."""
+    found = [cookie.value for cookie in session.cookies.jar if cookie.name == "csrftoken"]
+    headers = {"Referer": str(session.base_url)}
+    return {**headers, "X-CSRFToken": found[-1] or ""} if found else headers

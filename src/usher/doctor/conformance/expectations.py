@@ -1,0 +1,89 @@
+"""Reads the expectation files. They are data: nothing about an LMS's answers is in code."""
+
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+_FOLDER = files(__package__) / "expectations"
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One fact about an endpoint.
+
+    actor: who asks: ``worker``, ``learner``, ``nobody``, ``stranger`` (unknown token), ``ended``
+    (expired token). writes: it changes the LMS, so it's asked with ``--write`` only. unasked: why
+    conformance never asks it; '' when it does. source: recorded exchanges it comes from.
+    """
+
+    id: str
+    endpoint: str
+    says: str
+    actor: str
+    request: dict[str, Any]
+    status: int
+    headers: dict[str, str | None]
+    body: Any
+    source: tuple[int, ...]
+    writes: bool = False
+    unasked: str = ""
+    needs_mode: str = ""
+    limits: dict[str, int] = field(default_factory=dict)
+
+
+@cache
+def load() -> tuple[Expectation, ...]:
+    """Every expectation, in the order to ask them; later ones rely on what earlier ones wrote."""
+    shapes = yaml.safe_load((_FOLDER / "shapes.yaml").read_text(encoding="utf-8"))
+    found = []
+    for name in ORDER:
+        text = (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+        for endpoint in yaml.safe_load_all(text):
+            found += [_expectation(endpoint, entry, shapes) for entry in endpoint["expectations"]]
+    return tuple(found)
+
+
+ORDER = (
+    "me",
+    "courses",
+    "registration",
+    "accounts",
+    "enrollments",
+    "records",
+    "tokens",
+    "sign_in",
+)
+
+
+def _expectation(
+    endpoint: dict[str, Any], entry: dict[str, Any], shapes: dict[str, Any]
+) -> Expectation:
+    expect = entry["expect"]
+    return Expectation(
+        id=entry["id"],
+        endpoint=endpoint["endpoint"],
+        says=entry["says"],
+        actor=entry["as"],
+        request=entry["request"],
+        status=expect["status"],
+        headers={**endpoint.get("headers", {}), **expect.get("headers", {})},
+        body=_resolve(expect.get("body", "<any>"), shapes),
+        source=tuple(entry["source"]),
+        writes=entry.get("writes", False),
+        unasked=entry.get("unasked", ""),
+        needs_mode=entry.get("needs_mode", ""),
+        limits={name: expect[name] for name in ("count", "at_most") if name in expect},
+    )
+
+
+def _resolve(shape: Any, shapes: dict[str, Any]) -> Any:
+    if isinstance(shape, str) and shape.startswith("$"):
+        return _resolve(shapes[shape[1:]], shapes)
+    if isinstance(shape, dict):
+        return {key: _resolve(part, shapes) for key, part in shape.items()}
+    if isinstance(shape, list):
+        return [_resolve(part, shapes) for part in shape]
+    return shape

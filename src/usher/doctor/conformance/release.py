@@ -1,0 +1,34 @@
+"""Which Open edX this looks like: told by usher.lms where installed, else read from its pages."""
+
+import re
+
+import httpx
+
+from usher.contract.paths import LmsPath
+
+#: Documentation links in the LMS's pages carry the release line (openedx/core/release.py).
+_LINKS = re.compile(r"/(?:open-release-|release-?)([a-z]+)(?:\.master|\.\d+)?/", re.IGNORECASE)
+_RECORDED = "a tree of June 2025 (between Teak and Ulmo)"
+
+
+def seen_release(client: httpx.Client, token: str) -> str:
+    """e.g. ``teak``; '' when nothing tells."""
+    try:
+        answer = client.get(LmsPath.USHER_API, headers={"Authorization": f"Bearer {token}"})
+        if answer.status_code == httpx.codes.OK and (told := answer.json().get("release")):
+            return str(told)
+        for path in ("/", LmsPath.LOGIN):
+            if found := _LINKS.search(client.get(path, follow_redirects=True).text):
+                return found[1].lower()
+    except (httpx.HTTPError, ValueError, AttributeError):
+        return ""
+    return ""
+
+
+def describe(release: str, deviating: int) -> str:
+    """One sentence: what it says it is, and how it behaves compared with the recorded one."""
+    named = f"it says {release}; " if release else "it does not say its release; "
+    if not deviating:
+        return f"{named}it answers like {_RECORDED}"
+    plural = "answer differs" if deviating == 1 else "answers differ"
+    return f"{named}{deviating} {plural} from {_RECORDED}"

@@ -1,0 +1,181 @@
+"""One conformance run: find what to ask about, ask, clean up, and sum up."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from usher.doctor.conformance.asking import Conversation, Outcome
+from usher.doctor.conformance.expectations import load
+from usher.doctor.conformance.learners import LearnerError, register, remove
+from usher.doctor.conformance.release import describe, seen_release
+from usher.doctor.conformance.surroundings import (
+    ConformanceError,
+    account_of,
+    backend_in_use,
+    modes,
+    runs,
+    worker_name,
+)
+
+_TIMEOUT = httpx.Timeout(30, connect=5)
+_NEEDS_LEARNER = "give --write to make a throw-away learner"
+_WHY_MISSING = {
+    "client_id": "give --client",
+    "client_secret": "give --client-secret-file",
+    "redirect_uri": "give --redirect-uri",
+    "learner": f"give --learner-token-file, or {_NEEDS_LEARNER}",
+    "learner_email": f"give --learner-token-file, or {_NEEDS_LEARNER}",
+    "learner_session": _NEEDS_LEARNER,
+    "password": _NEEDS_LEARNER,
+    "course": "the LMS shows no run that is open to enrollment",
+    "course2": "the LMS shows fewer than two runs that are open to enrollment",
+    "closed_course": "the LMS shows no run whose enrollment is over",
+    "org": "the LMS shows no run",
+    "ended": "give --ended-token-file",
+    "backend": "sign-in does not start with any backend we know: see usher doctor",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the operator gave. Secrets come from files, never from arguments."""
+
+    lms_url: str
+    token: str
+    learner_token: str = ""
+    ended_token: str = ""
+    client_id: str = ""
+    client_secret: str = ""
+    redirect_uri: str = ""
+    backend: str = ""
+    write: bool = False
+
+
+@dataclass
+class Result:
+    """outcomes: one for each expectation. release: a sentence. left_over: what wasn't removed."""
+
+    lms_url: str
+    outcomes: list[Outcome] = field(default_factory=list)
+    release: str = ""
+    left_over: str = ""
+
+    def count(self, verdict: str) -> int:
+        return sum(outcome.verdict == verdict for outcome in self.outcomes)
+
+    @property
+    def agrees(self) -> bool:
+        return self.count("deviates") == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "lms": self.lms_url,
+            "release": self.release,
+            "agree": self.count("agrees"),
+            "deviate": self.count("deviates"),
+            "unknown": self.count("unknown"),
+            "left_over": self.left_over,
+            "expectations": [_outcome_to_dict(outcome) for outcome in self.outcomes],
+        }
+
+
+def _outcome_to_dict(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "id": outcome.expectation.id,
+        "endpoint": outcome.expectation.endpoint,
+        "says": outcome.expectation.says,
+        "verdict": outcome.verdict,
+        "reasons": list(outcome.reasons),
+        "source": [f"recording {number:03}" for number in outcome.expectation.source],
+    }
+
+
+def check(request: Request) -> Result:
+    """Ask everything that may be asked. Raises ConformanceError when the LMS doesn't answer, or
+    doesn't know the service worker's token."""
+    result = Result(request.lms_url)
+    try:
+        with _client(request) as client, _client(request) as session:
+            conversation = _conversation(client, request)
+            with _learner(conversation, session, request, result):
+                result.outcomes = list(conversation.ask(load(), write=request.write))
+            client.cookies.clear()
+            seen = seen_release(client, request.token)
+    except httpx.HTTPError as error:
+        raise ConformanceError(
+            f"{request.lms_url} stopped answering ({error or type(error).__name__}). "
+            "Look at its log and ask again."
+        ) from error
+    result.release = describe(seen, result.count("deviates"))
+    return result
+
+
+def _client(request: Request) -> httpx.Client:
+    return httpx.Client(
+        base_url=request.lms_url.rstrip("/"),
+        timeout=_TIMEOUT,
+        follow_redirects=False,
+        headers={"User-Agent": "usher-conformance"},
+    )
+
+
+def _conversation(client: httpx.Client, request: Request) -> Conversation:
+    worker = worker_name(client, request.token)
+    values = {
+        "newcomer": f"nobody-{secrets.token_hex(4)}",
+        "worker": worker,
+        "client_id": request.client_id,
+        "client_secret": request.client_secret,
+        "redirect_uri": request.redirect_uri,
+        "backend": request.backend or backend_in_use(client),
+        **runs(client, request.token, worker),
+    }
+    tokens = {
+        "worker": request.token,
+        "stranger": "nope",
+        "learner": request.learner_token,
+        "ended": request.ended_token,
+    }
+    if request.learner_token:
+        values |= account_of(client, request.learner_token)
+    return Conversation(
+        client,
+        values={name: value for name, value in values.items() if value},
+        tokens={actor: token for actor, token in tokens.items() if token},
+        modes=modes(client, request.token, values["course"]) if "course" in values else frozenset(),
+        why_missing=dict(_WHY_MISSING),
+    )
+
+
+@contextmanager
+def _learner(
+    conversation: Conversation, session: httpx.Client, request: Request, result: Result
+) -> Iterator[None]:
+    """With ``write``, a throw-away learner while the questions are asked. A learner's token given
+    by the operator is never used to write."""
+    if not request.write:
+        yield
+        return
+    conversation.tokens.pop("learner", None)
+    try:
+        learner = register(session)
+    except LearnerError as error:
+        for name in ("learner", "learner_email", "password"):
+            conversation.values.pop(name, None)
+            conversation.why_missing[name] = str(error)
+        yield
+        return
+    conversation.session = session
+    conversation.values |= {
+        "learner": learner.username,
+        "learner_email": learner.email,
+        "password": learner.password,
+    }
+    try:
+        yield
+    finally:
+        result.left_over = remove(learner, conversation.client, request.token)

@@ -1,0 +1,109 @@
+"""Compares a value with a shape, as the expectation files write them (see ``shapes.yaml``)."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+Variables = Mapping[str, str]
+
+_VARIABLE = re.compile(r"\{(\w+)(?::raw)?\}")
+
+
+def differences(shape: Any, value: Any, variables: Variables, where: str = "body") -> list[str]:
+    """One sentence for each place where ``value`` isn't of ``shape``; empty when it is."""
+    if isinstance(shape, dict):
+        return _object_differences(shape, value, variables, where)
+    if isinstance(shape, list):
+        return _list_differences(shape, value, variables, where)
+    if isinstance(shape, str):
+        fits = _text_fits(shape, value, variables)
+    else:
+        fits = type(shape) is type(value) and shape == value
+    return [] if fits else [f"{where} is {_short(value)}, expected {_short(shape)}"]
+
+
+def _object_differences(
+    shape: dict[str, Any], value: Any, variables: Variables, where: str
+) -> list[str]:
+    if not isinstance(value, dict):
+        return [f"{where} is {_short(value)}, expected an object"]
+    found = []
+    for key, part in shape.items():
+        name = key.removesuffix("?")
+        if name in value:
+            found += differences(part, value[name], variables, f"{where}.{name}")
+        elif not key.endswith("?"):
+            found.append(f"{where}.{name} is missing")
+    return found
+
+
+def _list_differences(shape: list[Any], value: Any, variables: Variables, where: str) -> list[str]:
+    if not isinstance(value, list):
+        return [f"{where} is {_short(value)}, expected a list"]
+    return [
+        difference
+        for index, item in enumerate(value)
+        for difference in differences(shape[0], item, variables, f"{where}[{index}]")
+    ]
+
+
+def _text_fits(shape: str, value: Any, variables: Variables) -> bool:
+    if shape.startswith("<") and shape.endswith(">"):
+        return any(_KINDS[kind](value) for kind in shape[1:-1].split("|"))
+    if not isinstance(value, str):
+        return False
+    if shape.startswith("~"):
+        return re.search(shape[1:], value) is not None
+    if _VARIABLE.search(shape):
+        return re.fullmatch(as_pattern(shape, variables), value) is not None
+    return shape == value
+
+
+def as_pattern(template: str, variables: Variables) -> str:
+    """A regular expression of ``template``: values that are not known may be anything."""
+    pattern, end = "", 0
+    for match in _VARIABLE.finditer(template):
+        known = variables.get(match[1])
+        pattern += re.escape(template[end : match.start()])
+        pattern += ".+" if known is None else re.escape(known)
+        end = match.end()
+    return pattern + re.escape(template[end:])
+
+
+def names_in(template: Any) -> set[str]:
+    """The names of values that a request needs before it can be made."""
+    if isinstance(template, str):
+        return set(_VARIABLE.findall(template))
+    if isinstance(template, dict):
+        return set().union(*(names_in(part) for part in template.values()))
+    if isinstance(template, list):
+        return set().union(*(names_in(part) for part in template))
+    return set()
+
+
+def _is_time(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return "T" in value
+
+
+_KINDS = {
+    "any": lambda value: True,
+    "text": lambda value: isinstance(value, str),
+    "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "bool": lambda value: isinstance(value, bool),
+    "null": lambda value: value is None,
+    "time": _is_time,
+    "url": lambda value: isinstance(value, str) and re.match(r"(https?:/)?/", value) is not None,
+}
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) and value.startswith("<") else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,54 @@
+"""Conformance for people: short lines by endpoint, the sums, and what to do next."""
+
+from itertools import groupby
+
+from rich.console import Console
+from rich.text import Text
+
+from usher.doctor.conformance.asking import Outcome, Verdict
+from usher.doctor.conformance.run import Result
+
+_MARKS: dict[Verdict, tuple[str, str]] = {
+    "agrees": ("✓", "green"),
+    "deviates": ("✗", "red"),
+    "unknown": ("?", "yellow"),
+}
+
+
+def show(result: Result, console: Console) -> None:
+    by_endpoint = groupby(result.outcomes, key=lambda outcome: outcome.expectation.endpoint)
+    for endpoint, outcomes in by_endpoint:
+        console.print(Text(endpoint, style="bold"))
+        for outcome in outcomes:
+            _show_outcome(outcome, console)
+    console.print()
+    console.print(
+        f"{result.count('agrees')} agree, {result.count('deviates')} deviate, "
+        f"{result.count('unknown')} unknown",
+        style="bold",
+        highlight=False,
+    )
+    console.print(f"{result.lms_url}: {result.release}.", highlight=False, soft_wrap=True)
+    if result.left_over:
+        console.print(f"Left over: {result.left_over}.", highlight=False, soft_wrap=True)
+    console.print(_next_step(result), highlight=False, soft_wrap=True)
+
+
+def _show_outcome(outcome: Outcome, console: Console) -> None:
+    mark, style = _MARKS[outcome.verdict]
+    line = Text.assemble(
+        "  ",
+        (f"{mark} {outcome.verdict:<8} ", style),
+        f"{outcome.expectation.id:<30} {outcome.expectation.says}",
+    )
+    console.print(line, soft_wrap=True)
+    for reason in outcome.reasons:
+        console.print(Text(f"{'':13}{reason}", style="dim"), soft_wrap=True)
+
+
+def _next_step(result: Result) -> str:
+    if not result.agrees:
+        return (
+            "Next: read what deviates. Don't upgrade this LMS in production before Usher knows it."
+        )
+    return "Next: nothing; this LMS answers as Usher relies on."

@@ -1,0 +1,64 @@
+"""The expectations say no more and no less than the recordings show."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import httpx
+import pytest
+
+from usher.doctor.conformance.answers import Answer, deviations
+from usher.doctor.conformance.expectations import Expectation, load
+from usher.doctor.conformance.shapes import as_pattern
+
+RECORDINGS = {
+    int(path.name[:3]): json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted((Path(__file__).parents[2] / "recordings").glob("[0-9]*.json"))
+}
+PAIRS = [
+    pytest.param(expectation, number, id=f"{expectation.id}-{number:03}")
+    for expectation in load()
+    for number in expectation.source
+    if number in RECORDINGS
+]
+
+
+def answer_of(recording: dict[str, Any]) -> Answer:
+    response = recording["response"]
+    headers = {name: value for name, value in response["headers"].items() if name[:3] != "Set"}
+    return Answer(response["status"], httpx.Headers(headers), response["body"])
+
+
+@pytest.mark.parametrize(("expectation", "number"), PAIRS)
+def test_the_recorded_answer_agrees(expectation: Expectation, number: int) -> None:
+    answer = answer_of(RECORDINGS[number])
+    assert deviations(expectation, answer, {}) == []
+
+
+@pytest.mark.parametrize(("expectation", "number"), PAIRS)
+def test_the_recorded_request_is_the_one_asked(expectation: Expectation, number: int) -> None:
+    request = RECORDINGS[number]["request"]
+    assert request["method"] == expectation.request["method"]
+    path = unquote(urlsplit(request["path"]).path)
+    assert re.fullmatch(as_pattern(expectation.request["path"], {}), path)
+
+
+def test_every_recording_is_behind_an_expectation() -> None:
+    assert RECORDINGS, "tests/recordings is empty"
+    used = {number for expectation in load() for number in expectation.source}
+    assert sorted(set(RECORDINGS) - used) == []
+
+
+def test_ids_are_unique_and_sources_exist() -> None:
+    ids = [expectation.id for expectation in load()]
+    assert len(ids) == len(set(ids))
+    assert all(expectation.source and expectation.says for expectation in load())
+
+
+@pytest.mark.parametrize(("expectation", "number"), PAIRS)
+def test_another_status_is_a_deviation(expectation: Expectation, number: int) -> None:
+    recorded = answer_of(RECORDINGS[number])
+    other = Answer(418, recorded.headers, recorded.body)
+    assert deviations(expectation, other, {})

@@ -1,0 +1,52 @@
+"""Shapes accept what they say, and name the place of what they don't."""
+
+from typing import Any
+
+import pytest
+
+from usher.doctor.conformance.shapes import differences, names_in
+
+
+@pytest.mark.parametrize(
+    ("shape", "value"),
+    [
+        ("<text>", "a"),
+        ("<int>", 3),
+        ("<number>", 0.5),
+        ("<bool>", False),
+        ("<time|null>", None),
+        ("<time>", "2026-01-01T00:00:00Z"),
+        ("<url>", "http://lms.example/x"),
+        ("~^Signed Out", "Signed Out | Open edX"),
+        ("{worker}", "serviceworker"),
+        ("The user {unknown} does not exist.", "The user ada does not exist."),
+        ({"a": "<int>"}, {"a": 1, "new_in_a_later_release": True}),
+        ({"a?": "<int>"}, {}),
+        (["<int>"], [1, 2]),
+        (["<int>"], []),
+    ],
+)
+def test_fits(shape: Any, value: Any) -> None:
+    assert differences(shape, value, {"worker": "serviceworker"}) == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "value", "said"),
+    [
+        ("<int>", True, "body is True, expected <int>"),
+        ("<time>", "yesterday", "body is 'yesterday', expected <time>"),
+        ("<url>", "None?x", "body is 'None?x', expected <url>"),
+        ("{worker}", "somebody", "body is 'somebody', expected '{worker}'"),
+        ({"a": "<int>"}, {}, "body.a is missing"),
+        ({"a": ["<int>"]}, {"a": [1, "x"]}, "body.a[1] is 'x', expected <int>"),
+        (["<int>"], {}, "body is {}, expected a list"),
+        (True, 1, "body is 1, expected True"),
+    ],
+)
+def test_differs(shape: Any, value: Any, said: str) -> None:
+    assert differences(shape, value, {"worker": "serviceworker"}) == [said]
+
+
+def test_names_in_a_request() -> None:
+    request = {"path": "/a/{course:raw}", "json": {"user": "{learner}", "n": [1, "{org}"]}}
+    assert names_in(request) == {"course", "learner", "org"}
