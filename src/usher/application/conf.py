@@ -1,0 +1,222 @@
+"""The one settings object: ``conf.settings()``.
+
+Reads Django's settings under the names that MITx Online and MIT xPro already use
+(``usher.contract.environment.Env``), fills in defaults and gives them types. What is missing or
+malformed is named, all at once, by Django's system checks.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+from usher.contract.environment import Env
+from usher.contract.oauth import (
+    BACKENDS,
+    DEFAULT_BACKEND,
+    EDX_OAUTH_APP,
+    MITXPRO_OAUTH2,
+    OL_OAUTH2,
+    social_login_path,
+)
+from usher.contract.paths import LmsPath
+
+#: What differs by edition; a project of its own (no ``USHER_EDITION``) has the last column.
+_BY_EDITION = {
+    "mitxonline": ("http://edx.odl.local:18000", MITXPRO_OAUTH2.name),
+    "mitxpro": ("http://local.openedx.io:8000", OL_OAUTH2.name),
+    "": ("http://local.openedx.io:8000", DEFAULT_BACKEND),
+}
+_COURSE_BASE, _COURSE_SUFFIX = LmsPath.COURSE_HOME.split("{course_key}")
+
+#: Without these the connection can't work; before the two sides are connected they are absent.
+REQUIRED = (
+    Env.OPENEDX_API_CLIENT_ID,
+    Env.OPENEDX_API_CLIENT_SECRET,
+    Env.OPENEDX_SERVICE_WORKER_USERNAME,
+    Env.OPENEDX_SERVICE_WORKER_API_TOKEN,
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Addresses have no slash at their end; a text that is absent is ''.
+
+    api_base_url: the LMS's address for servers. base_redirect_url: its address for browsers.
+    course_base_url and course_base_url_suffix: what stands before and after a course key.
+    timeout_seconds: for one request to the LMS. token_expires_hours: of tokens made for the LMS.
+    encryption_keys: newest first. site_base_url: this application's address for browsers.
+    """
+
+    site_base_url: str
+    api_base_url: str
+    base_redirect_url: str
+    studio_api_base_url: str
+    course_base_url: str
+    course_base_url_suffix: str
+    logout_redirect_url: str
+    social_login_path: str
+    oauth_provider: str
+    oauth_app_name: str
+    api_client_id: str
+    api_client_secret: str
+    service_worker_username: str
+    service_worker_api_token: str
+    registration_access_token: str
+    webhook_secret: str
+    encryption_keys: tuple[str, ...]
+    token_expires_hours: int
+    timeout_seconds: float
+
+    def course_path(self, course_key: str) -> str:
+        """A run's home at the LMS, relative to ``base_redirect_url`` where it lies there."""
+        url = f"{self.course_base_url}{course_key}{self.course_base_url_suffix}"
+        return url.removeprefix(self.base_redirect_url)
+
+    def sign_in_url(self, next_path: str = LmsPath.DASHBOARD) -> str:
+        """Where a browser goes to arrive at ``next_path`` of the LMS signed in."""
+        joint = "&" if "?" in self.social_login_path else "?"
+        query = urlencode({"next": next_path})
+        return f"{self.base_redirect_url}{self.social_login_path}{joint}{query}"
+
+    @property
+    def backchannel_logout_url(self) -> str:
+        """Where the LMS takes signed sign-out messages, by its address for servers."""
+        path = LmsPath.USHER_BACKCHANNEL_LOGOUT.format(backend=self.oauth_provider)
+        return self.api_base_url + path
+
+
+class _Reader:
+    """Takes values out of Django's settings and keeps what is wrong with them."""
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+        self.problems: list[str] = []
+
+    def text(self, name: str, default: str = "") -> str:
+        value = getattr(self.source, name, None)
+        return str(value).strip() or default if value is not None else default
+
+    def url(self, name: str, default: str = "") -> str:
+        """An absolute http(s) address; a slash at its end is taken off."""
+        value = self.text(name, default)
+        if value and not _is_http_url(value):
+            self.problems.append(f"{name} is {value!r}: write an address like http://host:8000")
+            return default
+        return value.rstrip("/")
+
+    def path(self, name: str, default: str) -> str:
+        value = self.text(name, default)
+        if not value.startswith("/") or value.startswith("//"):
+            self.problems.append(f"{name} is {value!r}: write a path that starts with one slash")
+            return default
+        return value
+
+    def number(self, name: str, default: float, kind: Callable[[str], float]) -> float:
+        value = self.text(name, str(default))
+        try:
+            number = kind(value)
+        except ValueError:
+            number = 0
+        if not 0 < number < 10**9:
+            self.problems.append(f"{name} is {value!r}: write a number above 0")
+            return default
+        return number
+
+    def choice(self, name: str, default: str, choices: Mapping[str, Any]) -> str:
+        value = self.text(name, default)
+        if value not in choices:
+            self.problems.append(f"{name} is {value!r}: write one of {', '.join(choices)}")
+            return default
+        return value
+
+
+def _is_http_url(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        _ = parts.port  # raises when it is no number
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and " " not in value
+
+
+def read(source: Any) -> tuple[Settings, list[str]]:
+    """The settings in ``source`` (Django's), and what is malformed, each with what to write."""
+    reader = _Reader(source)
+    edition = reader.choice("USHER_EDITION", "", _BY_EDITION)
+    default_api, default_backend = _BY_EDITION[edition]
+    api = reader.url(Env.OPENEDX_API_BASE_URL, default_api)
+    browser = reader.url(Env.OPENEDX_BASE_REDIRECT_URL, api)
+    backend = reader.choice(Env.OPENEDX_OAUTH_PROVIDER, default_backend, BACKENDS)
+    settings = Settings(
+        site_base_url=reader.url("SITE_BASE_URL"),
+        api_base_url=api,
+        base_redirect_url=browser,
+        studio_api_base_url=reader.url(Env.OPENEDX_STUDIO_API_BASE_URL),
+        course_base_url=_course_base(reader, browser),
+        course_base_url_suffix=reader.text(Env.OPENEDX_COURSE_BASE_URL_SUFFIX, _COURSE_SUFFIX),
+        logout_redirect_url=reader.url(Env.LOGOUT_REDIRECT_URL),
+        social_login_path=reader.path(Env.OPENEDX_SOCIAL_LOGIN_PATH, social_login_path(backend)),
+        oauth_provider=backend,
+        oauth_app_name=reader.text(Env.OPENEDX_OAUTH_APP_NAME, EDX_OAUTH_APP),
+        api_client_id=reader.text(Env.OPENEDX_API_CLIENT_ID),
+        api_client_secret=reader.text(Env.OPENEDX_API_CLIENT_SECRET),
+        service_worker_username=reader.text(Env.OPENEDX_SERVICE_WORKER_USERNAME),
+        service_worker_api_token=reader.text(Env.OPENEDX_SERVICE_WORKER_API_TOKEN),
+        registration_access_token=reader.text(Env.MITX_ONLINE_REGISTRATION_ACCESS_TOKEN)
+        or reader.text(Env.MITXPRO_REGISTRATION_ACCESS_TOKEN),
+        webhook_secret=reader.text(Env.USHER_WEBHOOK_SECRET),
+        encryption_keys=_keys(reader),
+        token_expires_hours=int(reader.number(Env.OPENEDX_TOKEN_EXPIRES_HOURS, 1000, int)),
+        timeout_seconds=reader.number(Env.EDX_API_CLIENT_TIMEOUT, 60, float),
+    )
+    _check_agreement(reader, settings)
+    return settings, reader.problems
+
+
+def _course_base(reader: _Reader, browser: str) -> str:
+    """Ends with a slash: a course key follows it."""
+    return reader.url(Env.OPENEDX_COURSE_BASE_URL, browser + _COURSE_BASE) + "/"
+
+
+def _keys(reader: _Reader) -> tuple[str, ...]:
+    text = reader.text(Env.USHER_ENCRYPTION_KEYS)
+    return tuple(key.strip() for key in text.split(",") if key.strip())
+
+
+def _check_agreement(reader: _Reader, settings: Settings) -> None:
+    """Two settings name the backend; when they differ, sign-in ends in an LMS error page."""
+    start = LmsPath.sign_in_start(settings.oauth_provider)
+    path = settings.social_login_path
+    if path.startswith("/auth/login/") and not path.startswith(start):
+        reader.problems.append(
+            f"{Env.OPENEDX_SOCIAL_LOGIN_PATH} is {path!r}, but {Env.OPENEDX_OAUTH_PROVIDER} is "
+            f"{settings.oauth_provider!r}: write a path that starts with {start}"
+        )
+
+
+@cache
+def settings() -> Settings:
+    """Raises ImproperlyConfigured, naming every malformed setting at once."""
+    found, problems = read(django_settings)
+    if problems:
+        raise ImproperlyConfigured("; ".join(problems))
+    return found
+
+
+def missing() -> list[str]:
+    """The names of required settings that have no value."""
+    reader = _Reader(django_settings)
+    return [name for name in REQUIRED if not reader.text(name)]
+
+
+def _forget(**_kwargs: Any) -> None:
+    settings.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="usher.application.conf")
