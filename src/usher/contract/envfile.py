@@ -220,6 +220,11 @@ def format_value(key: str, value: str) -> str:
     raise EnvFileError(f"the value of {key} holds quotes that no .env can hold together")
 
 
+def update(path: Path, values: Mapping[str, str], *, backup: Path | None = None) -> bool:
+    """Sets keys in the file at ``path``, made when absent; False when they were so already."""
+    return write(path, EnvFile.read(path).with_values(values), backup=backup)
+
+
 def write(path: Path, content: EnvFile, *, backup: Path | None = None) -> bool:
     """Puts ``content`` at ``path`` at once, mode 0600; False when it was already there.
 
