@@ -6,7 +6,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Edition:
     """name: as on the command line; title: for people; host and port: the browser address;
-    sync_command: the management command that syncs course runs, with its arguments."""
+    sync_command: the management command that syncs course runs, with its arguments;
+    gateway_url: a second browser address, of the API gateway in front, or ''."""
 
     name: str
     title: str
@@ -14,6 +15,7 @@ class Edition:
     port: int
     sync_command: tuple[str, ...]
     repair_command: tuple[str, ...] = ("repair_missing_courseware_records",)
+    gateway_url: str = ""
 
     @property
     def root_url(self) -> str:
@@ -26,6 +28,7 @@ MITXONLINE = Edition(
     host="mitxonline.odl.local",
     port=8013,
     sync_command=("sync_courserun", "--all", "ALL"),
+    gateway_url="http://mitxonline.odl.local:9080",
 )
 MITXPRO = Edition(
     name="mitxpro",

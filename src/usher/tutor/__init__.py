@@ -1,0 +1,1 @@
+"""The Tutor plugin: everything the manual procedure edits in generated files, as patches."""

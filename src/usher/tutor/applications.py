@@ -1,0 +1,186 @@
+"""Entries of ``USHER_APPLICATIONS``: from the few lines a person writes to all the LMS needs."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from usher.contract import oauth
+from usher.contract.editions import EDITIONS
+from usher.contract.paths import ApplicationPath
+from usher.contract.provisioning import Application
+
+#: What an application on the machine that runs the containers is called inside them.
+HOST_GATEWAY_NAME = "host.docker.internal"
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+#: Names that no public name server knows, so they can only mean this machine.
+_NAMES_OF_THIS_MACHINE = (".local", ".localhost", ".test", ".internal")
+_TYPES: dict[str, type] = {"redirect_uris": list, "usher": bool, "on_host": bool}
+_WORDS = {
+    "redirect_uris": "a list of addresses",
+    "usher": "true or false",
+    "on_host": "true or false",
+}
+
+
+class EntryError(ValueError):
+    """An entry can't be used; the message names it, the field and what to write instead."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of ``USHER_APPLICATIONS``; only ``name`` has to be given for a known edition.
+
+    root_url: for browsers. server_url: for the LMS's containers. gateway_url: a second browser
+    address (MITx Online's API gateway). backend: the name in URLs and records; backend_base: the
+    backend it behaves as, for a second application with the same one. usher: whether the application is built on Usher, so that
+    it takes webhooks and back-channel messages. on_host: whether the name of server_url means
+    the machine that runs the containers. Ids and secrets not given are derived.
+    """
+
+    name: str
+    root_url: str = ""
+    server_url: str = ""
+    gateway_url: str = ""
+    backend: str = oauth.DEFAULT_BACKEND
+    backend_base: str = ""
+    provider_name: str = oauth.PROVIDER_NAME
+    oauth_name: str = ""
+    redirect_uris: list[str] = field(default_factory=list)
+    usher: bool = True
+    on_host: bool | None = None
+    client_id: str = ""
+    client_secret: str = ""
+    oauth_client_id: str = ""
+    oauth_client_secret: str = ""
+    webhook_secret: str = ""
+
+    @property
+    def host_alias(self) -> str:
+        """The name that must lead to the machine that runs the containers, or ''."""
+        name = urlsplit(self.server_url).hostname or ""
+        here = name.endswith(_NAMES_OF_THIS_MACHINE) if self.on_host is None else self.on_host
+        return name if here else ""
+
+
+def read_entries(items: Any) -> list[Entry]:
+    """Raises EntryError for anything that can't be used, before anything is written."""
+    if not isinstance(items, Sequence) or isinstance(items, str):
+        raise EntryError("USHER_APPLICATIONS is not a list")
+    entries = [_read_entry(item, index) for index, item in enumerate(items)]
+    for attribute in ("name", "backend", "oauth_name"):
+        seen: dict[str, str] = {}
+        for entry in entries:
+            value = getattr(entry, attribute)
+            if value in seen:
+                raise EntryError(
+                    f"{seen[value]} and {entry.name} in USHER_APPLICATIONS have the same"
+                    f" {attribute}, {value!r}: each application needs its own"
+                )
+            seen[value] = entry.name
+    return entries
+
+
+def to_application(entry: Entry, secret: str) -> Application:
+    """All the LMS must know of the application; what isn't given is derived from ``secret``."""
+
+    def own(given: str, purpose: str) -> str:
+        return given or derive(secret, entry.name, purpose)
+
+    def linked(path: str) -> str:
+        return entry.server_url + path if entry.usher else ""
+
+    return Application(
+        name=entry.name,
+        backend=entry.backend,
+        provider_name=entry.provider_name,
+        client_id=own(entry.client_id, "client_id"),
+        client_secret=own(entry.client_secret, "client_secret"),
+        authorization_url=entry.root_url + ApplicationPath.AUTHORIZE,
+        access_token_url=entry.server_url + ApplicationPath.TOKEN,
+        api_root=entry.server_url + "/",
+        logout_url=entry.root_url + ApplicationPath.LOGOUT,
+        oauth_name=entry.oauth_name,
+        oauth_client_id=own(entry.oauth_client_id, "oauth_client_id"),
+        oauth_client_secret=own(entry.oauth_client_secret, "oauth_client_secret"),
+        oauth_redirect_uris=entry.redirect_uris,
+        discovery_url=entry.server_url + ApplicationPath.DISCOVERY,
+        issuer=entry.root_url + "/oauth2",
+        jwks_url=linked(ApplicationPath.JWKS),
+        webhook_url=linked(ApplicationPath.WEBHOOKS),
+        webhook_secret=own(entry.webhook_secret, "webhook_secret") if entry.usher else "",
+        backchannel_logout_url=linked(ApplicationPath.BACKCHANNEL_LOGOUT),
+    )
+
+
+def derive(secret: str, name: str, purpose: str) -> str:
+    """64 hex digits, always the same for the same application and purpose, useless for another."""
+    message = f"usher-v1:{name}:{purpose}".encode()
+    return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+
+
+def _read_entry(item: Any, index: int) -> Entry:
+    place = f"USHER_APPLICATIONS[{index}]"
+    if not isinstance(item, Mapping):
+        raise EntryError(f"{place} is not a mapping with a name")
+    known = Entry.__dataclass_fields__
+    if unknown := sorted(set(item) - set(known)):
+        raise EntryError(f"{place} has an unknown field {unknown[0]!r}; known: {', '.join(known)}")
+    if not isinstance(item.get("name"), str) or not item["name"]:
+        raise EntryError(f"{place} has no name")
+    given = dict(item)
+    for key, value in given.items():
+        if not isinstance(value, _TYPES.get(key, str)):
+            raise EntryError(f"{place}.{key} is {value!r}, which is not {_WORDS.get(key, 'text')}")
+    _complete(given, place, first=index == 0)
+    return Entry(**given)
+
+
+def _complete(given: dict[str, Any], place: str, *, first: bool) -> None:
+    """Fill in what follows from the rest."""
+    edition = EDITIONS.get(given["name"])
+    if edition and not given.get("root_url"):
+        given["root_url"] = edition.root_url
+        given.setdefault("gateway_url", edition.gateway_url)
+    root_url = given["root_url"] = _address(given.get("root_url"), f"{place}.root_url")
+    given["server_url"] = (
+        _address(given["server_url"], f"{place}.server_url")
+        if given.get("server_url")
+        else _seen_from_containers(root_url)
+    )
+    if given.get("gateway_url"):
+        given["gateway_url"] = _address(given["gateway_url"], f"{place}.gateway_url")
+    if not given.get("redirect_uris"):
+        roots = [root_url, *([given["gateway_url"]] if given.get("gateway_url") else [])]
+        given["redirect_uris"] = [
+            root + landing for root in roots for landing in ApplicationPath.LANDINGS
+        ]
+    if not given.get("oauth_name"):
+        given["oauth_name"] = oauth.EDX_OAUTH_APP if first else f"{given['name']}-oauth-app"
+    given.setdefault("backend", oauth.DEFAULT_BACKEND)
+    base = given.get("backend_base") or given["backend"]
+    if base not in oauth.BACKENDS:
+        field_name = "backend_base" if given.get("backend_base") else "backend"
+        raise EntryError(
+            f"{place}.{field_name} is {base!r}: write one of {', '.join(oauth.BACKENDS)}"
+            " (for a name of your own, give one of them as backend_base)"
+        )
+    given["backend_base"] = base
+
+
+def _address(value: Any, place: str) -> str:
+    parts = urlsplit(value) if isinstance(value, str) else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise EntryError(f"{place} is {value!r}: write an address such as http://example.org:8013")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _seen_from_containers(root_url: str) -> str:
+    """Inside a container ``localhost`` is the container itself."""
+    parts = urlsplit(root_url)
+    if parts.hostname not in _LOOPBACK:
+        return root_url
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{HOST_GATEWAY_NAME}{port}{parts.path}"

@@ -1,0 +1,60 @@
+"""``tutor local|dev|k8s do usher-…``: each yields the service and the script of its job.
+
+The description holds secrets, and a job's script is an argument of the container engine, so the
+script only names the file: it lies beside lms.env.yml, which LMS_CFG names in every image.
+"""
+
+import shlex
+from collections.abc import Iterator
+
+import click
+
+from usher.tutor.description import FILENAME
+
+DESCRIPTION = f'"$(dirname "$LMS_CFG")/{FILENAME}"'
+#: P4: organization, number, run, title.
+COURSES = (
+    ("edX", "DemoX", "Demo_Course", "Demonstration Course"),
+    ("edX", "E2E-101", "course", "E2E Test Course"),
+)
+Job = Iterator[tuple[str, str]]
+
+
+@click.command(help="Lay in the LMS what the applications need: records, service worker, token")
+@click.option("--dry-run", is_flag=True, help="Only say what would change")
+def usher_provision(dry_run: bool) -> Job:
+    yield "lms", provision("--dry-run" if dry_run else "")
+
+
+@click.command(help="Print what the running LMS has, as JSON, without secrets")
+def usher_report() -> Job:
+    yield "lms", "./manage.py lms usher_report"
+
+
+@click.command(help="Remove from the LMS what usher-provision made")
+@click.option("--dry-run", is_flag=True, help="Only say what would change")
+def usher_remove(dry_run: bool) -> Job:
+    yield "lms", provision("--remove", "--dry-run" if dry_run else "")
+
+
+@click.command(help="Make the two courses that MITx Online's own tests expect, where missing")
+@click.option("--owner", required=True, help="E-mail address of a staff user of the LMS")
+def usher_courses(owner: str) -> Job:
+    yield "cms", courses_script(owner)
+
+
+def courses_script(owner: str) -> str:
+    """``create_course`` leaves a course alone that is there already. Starts a week ago."""
+    lines = [
+        shlex.join(["./manage.py", "cms", "create_course", "split", owner, org, number, run, title])
+        for org, number, run, title in COURSES
+    ]
+    return "\n".join(lines)
+
+
+def provision(*options: str) -> str:
+    words = ["./manage.py lms usher_provision --file", DESCRIPTION, *options]
+    return " ".join(word for word in words if word)
+
+
+COMMANDS = [usher_provision, usher_report, usher_remove, usher_courses]

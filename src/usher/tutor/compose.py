@@ -1,0 +1,62 @@
+"""The containers' way to applications on the machine that runs them: ``extra_hosts``.
+
+``host-gateway`` is a name that the container engine itself knows, on Linux and on macOS, so no
+gateway address is looked up or written down. Tutor has no patch inside the services it defines,
+and its override files belong to the operator, so the lines are laid into the generated compose
+files, between marks, each time before a container starts.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+#: Services that talk to an application, by the generated file that defines them first.
+SERVICES = {
+    "local/docker-compose.yml": "lms",
+    "local/docker-compose.prod.yml": "lms-worker",
+    "local/docker-compose.jobs.yml": "lms-job",
+}
+_BEGIN = "# usher: the way to applications on this machine"
+_END = "# usher: end"
+
+
+class ComposeError(ValueError):
+    """A generated compose file is not as Tutor makes it; the message names it and what to do."""
+
+
+def lay_hosts(env: Path, names: Sequence[str]) -> None:
+    """Make ``names`` lead to this machine in every service of SERVICES under ``env``.
+
+    Changes nothing that is right already. Raises ComposeError, before changing that file.
+    """
+    for place, service in SERVICES.items():
+        path = env / place
+        if not path.exists():
+            continue
+        before = path.read_text()
+        try:
+            after = with_hosts(before, service, names)
+        except ComposeError as error:
+            raise ComposeError(f"{path}: {error}") from None
+        if after != before:
+            path.write_text(after)
+
+
+def with_hosts(text: str, service: str, names: Sequence[str]) -> str:
+    """``text`` of a compose file whose ``service`` reaches this machine by each of ``names``."""
+    text = re.sub(rf"^ *{_BEGIN}\n(?:.*\n)*? *{_END}\n", "", text, flags=re.MULTILINE)
+    header = re.search(rf"^( +){re.escape(service)}:[ ]*\n", text, flags=re.MULTILINE)
+    if header is None:
+        raise ComposeError(f"there is no service {service}; run: tutor config save")
+    inner = header.group(1) * 2
+    body = re.match(rf"(?:{inner}.*\n|[ ]*\n)*", text[header.end() :])
+    if body and re.search(rf"^{inner}extra_hosts:", body.group(), flags=re.MULTILINE):
+        raise ComposeError(
+            f"another plugin already writes extra_hosts of {service}; add there, to host-gateway: "
+            + ", ".join(names)
+        )
+    if not names:
+        return text
+    lines = [_BEGIN, "extra_hosts:", *(f'  - "{name}:host-gateway"' for name in names), _END]
+    block = "".join(f"{inner}{line}\n" for line in lines)
+    return text[: header.end()] + block + text[header.end() :]

@@ -1,0 +1,80 @@
+"""What ``usher_provision`` reads in the LMS, made from Tutor's configuration."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from usher.contract.paths import ApplicationPath
+from usher.contract.provisioning import Description, ServiceWorker, Superuser
+from usher.tutor.applications import (
+    HOST_GATEWAY_NAME,
+    Entry,
+    EntryError,
+    read_entries,
+    to_application,
+)
+
+#: Beside lms.env.yml, where every release mounts Tutor's configuration in every mode.
+FILENAME = "usher.json"
+#: USHER_DEFAULT_APPLICATION's word for: /login shows a button for each application.
+LEARNERS_CHOICE = "choice"
+
+
+def describe(config: Mapping[str, Any]) -> Description:
+    """Raises EntryError when ``USHER_APPLICATIONS`` can't be used."""
+    entries = read_entries(config["USHER_APPLICATIONS"])
+    return Description(
+        applications=[to_application(entry, config["USHER_SECRET"]) for entry in entries],
+        service_worker=ServiceWorker(
+            username=config["USHER_SERVICE_WORKER_USERNAME"],
+            email=config["USHER_SERVICE_WORKER_EMAIL"],
+            token=config["USHER_SERVICE_WORKER_TOKEN"],
+        ),
+        superuser=_superuser(config),
+    )
+
+
+def host_aliases(config: Mapping[str, Any]) -> list[str]:
+    """Names that must lead from the containers to the machine that runs them, without doubles."""
+    entries: list[Entry] = read_entries(config["USHER_APPLICATIONS"])
+    names = [HOST_GATEWAY_NAME, *(entry.host_alias for entry in entries)]
+    return list(dict.fromkeys(name for name in [*names, *config["USHER_HOST_ALIASES"]] if name))
+
+
+def lms_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``usher.lms.settings`` reads at the top level of lms.env.yml; nothing secret.
+
+    Empty while USHER_SIGN_IN is off: the LMS is then as it is without Usher.
+    """
+    entries = read_entries(config["USHER_APPLICATIONS"])
+    if not config["USHER_SIGN_IN"] or not entries:
+        return {}
+    return {
+        "USHER_BACKENDS": {entry.backend: entry.backend_base for entry in entries},
+        "USHER_DEFAULT_BACKEND": _default_backend(config["USHER_DEFAULT_APPLICATION"], entries),
+        "USHER_LOGOUT_URIS": [entry.root_url + ApplicationPath.LOGOUT for entry in entries],
+        "USHER_REDIRECT_ANONYMOUS": bool(config["USHER_REDIRECT_ANONYMOUS"]),
+        "USHER_ANONYMOUS_PATHS": list(config["USHER_ANONYMOUS_PATHS"]),
+    }
+
+
+def _default_backend(name: str, entries: list[Entry]) -> str:
+    if not name:
+        return entries[0].backend
+    if name == LEARNERS_CHOICE:
+        return ""
+    for entry in entries:
+        if entry.name == name:
+            return entry.backend
+    raise EntryError(
+        f"USHER_DEFAULT_APPLICATION is {name!r}, which USHER_APPLICATIONS doesn't have: write one of"
+        f" {', '.join(entry.name for entry in entries)}, or {LEARNERS_CHOICE}"
+    )
+
+
+def _superuser(config: Mapping[str, Any]) -> Superuser | None:
+    username = config["USHER_SUPERUSER_USERNAME"]
+    if not username:
+        return None
+    return Superuser(
+        username=username, email=config["USHER_SUPERUSER_EMAIL"] or f"{username}@example.org"
+    )

@@ -1,0 +1,53 @@
+"""What the plugin keeps in a Tutor root besides rendered templates."""
+
+import os
+import sys
+from pathlib import Path
+
+from usher.tutor import wheel
+from usher.tutor.description import FILENAME
+
+#: The user that runs in the Open edX image (APP_USER_ID of Tutor's Dockerfile).
+CONTAINER_USER = 1000
+DESCRIPTION = Path("env/apps/openedx/config") / FILENAME
+WHEELS = Path("env/build/openedx/usher")
+
+
+def protect_secrets(root: Path) -> None:
+    """Only their owner may read config.yml and the description, which hold every secret.
+
+    Called before Tutor renders, too: a file that exists keeps its mode when it is written.
+    The container's user must be able to read the description. Where that is somebody else than
+    who runs Tutor, the folder around is closed to others instead, which mounts don't mind.
+    """
+    if (root / "config.yml").exists():
+        _chmod(root / "config.yml", 0o600)
+    description = root / DESCRIPTION
+    description.parent.mkdir(parents=True, exist_ok=True)
+    description.touch(mode=0o600, exist_ok=True)
+    user = os.geteuid()
+    if user == 0:
+        os.chown(description, CONTAINER_USER, -1)
+    if user in (0, CONTAINER_USER) or sys.platform == "darwin":
+        _chmod(description, 0o600)
+    else:
+        _chmod(description.parent.parent, 0o700)
+        _chmod(description, 0o644)
+
+
+def carry_wheel(root: Path) -> None:
+    """Lay this package's wheel into the image's build context, and nothing beside it."""
+    folder = root / WHEELS
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / wheel.filename()
+    for old in folder.glob("*.whl"):
+        if old != target:
+            old.unlink()
+    content = wheel.build()
+    if not target.exists() or target.read_bytes() != content:
+        target.write_bytes(content)
+
+
+def _chmod(path: Path, mode: int) -> None:
+    if path.stat().st_mode & 0o777 != mode:
+        path.chmod(mode)

@@ -1,0 +1,132 @@
+"""The Tutor plugin ``usher`` (v1), for Tutor 20, 21 and 22, in the modes local, dev and k8s.
+
+Configuration (``config.yml``; ``tutor config save`` renders it)
+    USHER_APPLICATIONS              list of the connected applications; fields of an entry are those
+                                    of usher.tutor.applications.Entry, mostly ``name``, ``root_url``,
+                                    ``server_url``, ``backend``, ``usher: false`` for one that
+                                    isn't built on Usher. The first is the default one
+    USHER_SIGN_IN                   true; false gives plain LMS sign-in back and keeps all the rest
+    USHER_AUTHN_MICROFRONTEND       false switches the sign-in micro-frontend off (P13); true leaves
+                                    it as tutor-mfe has it. Sign-in works either way
+    USHER_DEFAULT_APPLICATION       name of the application that /login leads to; "" is the first,
+                                    ``choice`` lets the learner choose
+    USHER_REDIRECT_ANONYMOUS        false; true sends every anonymous visitor to the application
+    USHER_ANONYMOUS_PATHS           regular expressions of paths that stay open to them
+    USHER_SERVICE_WORKER_USERNAME, USHER_SERVICE_WORKER_EMAIL    P3's account
+    USHER_SERVICE_WORKER_TOKEN      P5's token; generated
+    USHER_SECRET                    generated; ids and secrets that an entry doesn't state are
+                                    derived from it, each for its application and purpose
+    USHER_SUPERUSER_USERNAME, USHER_SUPERUSER_EMAIL    P2 and P24; "" makes none
+    USHER_HOST_ALIASES              further names that lead from the containers to this machine
+    USHER_REQUIREMENT               "" puts this very package into the image, by a wheel in its build
+                                    context; else what pip installs, such as openedx-usher==1.0
+    USHER_BACKEND_REQUIREMENTS      distributions of the sign-in backends
+
+Rendered
+    env/apps/openedx/config/usher.json   contract.provisioning.Description with every secret, 0600;
+                                         /openedx/config/usher.json in the containers
+    env/apps/openedx/config/lms.env.yml, env/apps/openedx/settings/lms/*.py   P12, P13
+    env/build/openedx/usher/*.whl        the wheel; env/build/openedx/Dockerfile installs it
+
+Commands, for ``tutor local``, ``tutor dev`` and ``tutor k8s``
+    do init --limit=usher           migrates usher.lms and provisions
+    do usher-provision [--dry-run]  ``manage.py lms usher_provision``; JSON is the last of its output
+    do usher-report                 ``manage.py lms usher_report``; likewise
+    do usher-remove [--dry-run]     removes what usher-provision made
+    do usher-courses --owner EMAIL  P4's two courses, where missing
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+import jinja2
+from tutor import exceptions, hooks
+from tutor.types import Config
+
+from usher.tutor import commands, compose, configuration, description, files
+from usher.tutor.applications import EntryError
+
+HERE = Path(__file__).parent
+
+hooks.Filters.CONFIG_UNIQUE.add_items(list(configuration.UNIQUE.items()))
+hooks.Filters.CONFIG_DEFAULTS.add_items(list(configuration.DEFAULTS.items()))
+hooks.Filters.ENV_TEMPLATE_ROOTS.add_item(str(HERE / "templates"))
+hooks.Filters.CLI_DO_COMMANDS.add_items(commands.COMMANDS)
+hooks.Filters.CLI_DO_INIT_TASKS.add_item(
+    ("lms", (HERE / "templates/usher/jobs/init.sh").read_text())
+)
+for patch in sorted((HERE / "patches").iterdir()):
+    # Low priority comes last: ours must win over tutor-mfe, whatever the order of plugins.
+    hooks.Filters.ENV_PATCHES.add_item(
+        (patch.name, patch.read_text()), priority=hooks.priorities.LOW
+    )
+
+
+def _for_templates(function: Callable[[Config], Any]) -> Callable[..., Any]:
+    """Give ``function`` the configuration, and a broken entry the form of Tutor's own errors."""
+
+    @jinja2.pass_context
+    @wraps(function)
+    def called(context: jinja2.runtime.Context) -> Any:
+        try:
+            return function(context.get_all())
+        except EntryError as error:
+            raise exceptions.TutorError(str(error)) from error
+
+    return called
+
+
+def _description(config: Config) -> str:
+    """The description as JSON; where it will lie is closed to others before Tutor writes it."""
+    text = description.describe(config).to_json()
+    if root := _root():
+        files.protect_secrets(root)
+    return text
+
+
+def _wheel(_config: Config) -> str:
+    """The wheel's file name; Tutor is rendering the Dockerfile, so it is laid beside it now."""
+    if root := _root():
+        files.carry_wheel(root)
+    return files.wheel.filename()
+
+
+hooks.Filters.ENV_TEMPLATE_VARIABLES.add_items(
+    [
+        ("usher_description", _for_templates(_description)),
+        ("usher_lms_settings", _for_templates(description.lms_settings)),
+        ("usher_wheel", _for_templates(_wheel)),
+    ]
+)
+
+
+@hooks.Actions.COMPOSE_PROJECT_STARTED.add(priority=hooks.priorities.HIGH)
+def _before_containers_start(root: str, config: Config, _project_name: str) -> None:
+    try:
+        compose.lay_hosts(Path(root) / "env", description.host_aliases(config))
+    except (EntryError, compose.ComposeError) as error:
+        raise exceptions.TutorError(str(error)) from error
+
+
+@hooks.Filters.IMAGES_BUILD.add()
+def _before_images_are_built(images: list[Any], config: Config) -> list[Any]:
+    """The checkout may have changed since the Dockerfile was rendered."""
+    if (root := _root()) and not config["USHER_REQUIREMENT"]:
+        files.carry_wheel(root)
+    return images
+
+
+@hooks.Filters.IMAGES_BUILD_REQUIRED.add()
+def _build_on_launch(images: list[str], mode: str) -> list[str]:
+    """The published image holds no Usher, so ``tutor local launch`` must build one."""
+    return [*images, "openedx"] if mode == "local" and "openedx" not in images else images
+
+
+def _root() -> Path | None:
+    """Tutor's root, which is known where a command of Tutor runs (hooks don't tell it)."""
+    context = click.get_current_context(silent=True)
+    root = context.find_root().params.get("root") if context else None
+    return Path(root) if root else None

@@ -1,0 +1,61 @@
+"""A wheel of this very package, so that the LMS runs the code that Tutor's environment has.
+
+Made from the installed package itself: it works for a release and for a checkout installed
+editable, needs no network and no build tool, and the same code always gives the same bytes, so
+that the image's layers are only made anew when something changed.
+"""
+
+import base64
+import hashlib
+import io
+import zipfile
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import usher
+
+DISTRIBUTION = "openedx-usher"
+_WHEEL = "Wheel-Version: 1.0\nGenerator: usher\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+_OLDEST_DATE_OF_ZIP = (1980, 1, 1, 0, 0, 0)
+
+
+def version() -> str:
+    return metadata.version(DISTRIBUTION)
+
+
+def filename() -> str:
+    return f"{DISTRIBUTION.replace('-', '_')}-{version()}-py3-none-any.whl"
+
+
+def build() -> bytes:
+    """The wheel's bytes. Source: the wheel format, PEP 427, and RECORD, PEP 376."""
+    info = f"{DISTRIBUTION.replace('-', '_')}-{version()}.dist-info"
+    distribution = metadata.distribution(DISTRIBUTION)
+    files = dict(_package_files())
+    for name in ("METADATA", "entry_points.txt"):
+        files[f"{info}/{name}"] = (distribution.read_text(name) or "").encode()
+    files[f"{info}/WHEEL"] = _WHEEL.encode()
+    record = [f"{path},{_digest(content)},{len(content)}" for path, content in files.items()]
+    files[f"{info}/RECORD"] = "\n".join([*record, f"{info}/RECORD,,", ""]).encode()
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, content in files.items():
+            entry = zipfile.ZipInfo(path, _OLDEST_DATE_OF_ZIP)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o100644 << 16
+            archive.writestr(entry, content)
+    return target.getvalue()
+
+
+def _package_files() -> Iterator[tuple[str, bytes]]:
+    root = Path(usher.__path__[0])
+    for path in sorted(root.rglob("*")):
+        inside = path.relative_to(root.parent)
+        if path.is_file() and path.suffix != ".pyc" and "__pycache__" not in inside.parts:
+            yield inside.as_posix(), path.read_bytes()
+
+
+def _digest(content: bytes) -> str:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest())
+    return "sha256=" + digest.rstrip(b"=").decode()
