@@ -35,9 +35,10 @@ class Entry:
 
     root_url: for browsers. server_url: for the LMS's containers. gateway_url: a second browser
     address (MITx Online's API gateway). backend: the name in URLs and records; backend_base: the
-    backend it behaves as, for a second application with the same one. usher: whether the application is built on Usher, so that
-    it takes webhooks and back-channel messages. on_host: whether the name of server_url means
-    the machine that runs the containers. Ids and secrets not given are derived.
+    backend it behaves as, for a second application with the same one. usher: whether the
+    application is built on Usher, so that it takes webhooks and back-channel messages. on_host:
+    whether the name of server_url means the machine that runs the containers. Ids and secrets not
+    given are derived.
     """
 
     name: str

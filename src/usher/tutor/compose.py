@@ -45,18 +45,22 @@ def lay_hosts(env: Path, names: Sequence[str]) -> None:
 def with_hosts(text: str, service: str, names: Sequence[str]) -> str:
     """``text`` of a compose file whose ``service`` reaches this machine by each of ``names``."""
     text = re.sub(rf"^ *{_BEGIN}\n(?:.*\n)*? *{_END}\n", "", text, flags=re.MULTILINE)
-    header = re.search(rf"^( +){re.escape(service)}:[ ]*\n", text, flags=re.MULTILINE)
-    if header is None:
-        raise ComposeError(f"there is no service {service}; run: tutor config save")
-    inner = header.group(1) * 2
-    body = re.match(rf"(?:{inner}.*\n|[ ]*\n)*", text[header.end() :])
-    if body and re.search(rf"^{inner}extra_hosts:", body.group(), flags=re.MULTILINE):
-        raise ComposeError(
-            f"another plugin already writes extra_hosts of {service}; add there, to host-gateway: "
-            + ", ".join(names)
-        )
     if not names:
         return text
-    lines = [_BEGIN, "extra_hosts:", *(f'  - "{name}:host-gateway"' for name in names), _END]
-    block = "".join(f"{inner}{line}\n" for line in lines)
-    return text[: header.end()] + block + text[header.end() :]
+    found = re.search(rf"^( +){service}: *\n((?:\1 +\S.*\n| *\n)+)", text, flags=re.MULTILINE)
+    if found is None:
+        raise ComposeError(f"there is no service {service}; run: tutor config save")
+    margin = (re.match(r" +", found[2].lstrip("\n")) or found)[0]
+    items = [f'  - "{name}:host-gateway"' for name in names]
+    theirs = re.search(rf"^{margin}extra_hosts:(.*)\n( *)- ", found[2], flags=re.MULTILINE)
+    if theirs is None:
+        return _insert(text, found.start(2), margin, ["extra_hosts:", *items])
+    # Another plugin has opened the list: a second one would make the file invalid.
+    indent = theirs[2].removeprefix(margin)
+    place = found.start(2) + theirs.start(2)
+    return _insert(text, place, margin, [indent + item.lstrip() for item in items])
+
+
+def _insert(text: str, place: int, margin: str, lines: Sequence[str]) -> str:
+    block = "".join(f"{margin}{line}\n" for line in (_BEGIN, *lines, _END))
+    return text[:place] + block + text[place:]

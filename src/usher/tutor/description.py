@@ -66,8 +66,8 @@ def _default_backend(name: str, entries: list[Entry]) -> str:
         if entry.name == name:
             return entry.backend
     raise EntryError(
-        f"USHER_DEFAULT_APPLICATION is {name!r}, which USHER_APPLICATIONS doesn't have: write one of"
-        f" {', '.join(entry.name for entry in entries)}, or {LEARNERS_CHOICE}"
+        f"USHER_DEFAULT_APPLICATION is {name!r}, which USHER_APPLICATIONS doesn't have:"
+        f" write one of {', '.join(entry.name for entry in entries)}, or {LEARNERS_CHOICE}"
     )
 
 

@@ -1,10 +1,10 @@
 """The Tutor plugin ``usher`` (v1), for Tutor 20, 21 and 22, in the modes local, dev and k8s.
 
 Configuration (``config.yml``; ``tutor config save`` renders it)
-    USHER_APPLICATIONS              list of the connected applications; fields of an entry are those
-                                    of usher.tutor.applications.Entry, mostly ``name``, ``root_url``,
-                                    ``server_url``, ``backend``, ``usher: false`` for one that
-                                    isn't built on Usher. The first is the default one
+    USHER_APPLICATIONS              list of the connected applications; fields of an entry are
+                                    those of usher.tutor.applications.Entry, mostly ``name``,
+                                    ``root_url``, ``server_url``, ``backend``, ``usher: false`` for
+                                    one that isn't built on Usher. The first is the default one
     USHER_SIGN_IN                   true; false gives plain LMS sign-in back and keeps all the rest
     USHER_AUTHN_MICROFRONTEND       false switches the sign-in micro-frontend off (P13); true leaves
                                     it as tutor-mfe has it. Sign-in works either way
@@ -18,8 +18,8 @@ Configuration (``config.yml``; ``tutor config save`` renders it)
                                     derived from it, each for its application and purpose
     USHER_SUPERUSER_USERNAME, USHER_SUPERUSER_EMAIL    P2 and P24; "" makes none
     USHER_HOST_ALIASES              further names that lead from the containers to this machine
-    USHER_REQUIREMENT               "" puts this very package into the image, by a wheel in its build
-                                    context; else what pip installs, such as openedx-usher==1.0
+    USHER_REQUIREMENT               "" puts this very package into the image, by a wheel in its
+                                    build context; else what pip installs: openedx-usher==1.0
     USHER_BACKEND_REQUIREMENTS      distributions of the sign-in backends
 
 Rendered
@@ -30,7 +30,7 @@ Rendered
 
 Commands, for ``tutor local``, ``tutor dev`` and ``tutor k8s``
     do init --limit=usher           migrates usher.lms and provisions
-    do usher-provision [--dry-run]  ``manage.py lms usher_provision``; JSON is the last of its output
+    do usher-provision [--dry-run]  ``manage.py lms usher_provision``; its output ends in JSON
     do usher-report                 ``manage.py lms usher_report``; likewise
     do usher-remove [--dry-run]     removes what usher-provision made
     do usher-courses --owner EMAIL  P4's two courses, where missing
@@ -43,7 +43,7 @@ from typing import Any
 
 import click
 import jinja2
-from tutor import exceptions, hooks
+from tutor import exceptions, fmt, hooks
 from tutor.types import Config
 
 from usher.tutor import commands, compose, configuration, description, files
@@ -108,7 +108,8 @@ def _before_containers_start(root: str, config: Config, _project_name: str) -> N
     try:
         compose.lay_hosts(Path(root) / "env", description.host_aliases(config))
     except (EntryError, compose.ComposeError) as error:
-        raise exceptions.TutorError(str(error)) from error
+        # The LMS itself can start; what doesn't work then is its way to the application.
+        fmt.echo_alert(f"Usher: {error}")
 
 
 @hooks.Filters.IMAGES_BUILD.add()

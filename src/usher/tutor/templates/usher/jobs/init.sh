@@ -1,3 +1,2 @@
-# The whole initialization has migrated already; --limit=usher has not.
 ./manage.py lms migrate usher_lms
 ./manage.py lms usher_provision --file "$(dirname "$LMS_CFG")/usher.json"
