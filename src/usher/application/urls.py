@@ -1,5 +1,29 @@
 """All paths of Usher in the application; mount at the root: the LMS knows them by name."""
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, include, path, re_path
+from oauth2_provider.views import OAuthServerMetadataView
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from usher.application.health import views as health
+from usher.application.provider import views as provider
+from usher.application.provider.signout import views as signout
+from usher.contract.paths import ApplicationPath
+
+
+def _route(absolute: str) -> str:
+    return absolute.removeprefix("/")
+
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("oauth2/", include("usher.application.provider.urls")),
+    re_path(
+        r"^\.well-known/oauth-authorization-server(?:/oauth2)?$",
+        OAuthServerMetadataView.as_view(),
+        name="usher-oauth-metadata",
+    ),
+    re_path(rf"^{_route(ApplicationPath.USERS_ME)}/?$", provider.users_me, name="usher-users-me"),
+    *(re_path(rf"^{_route(landing)}/?$", provider.landing) for landing in ApplicationPath.LANDINGS),
+    path(_route(ApplicationPath.LOGOUT), signout.sign_out, name="usher-sign-out"),
+    path(_route(ApplicationPath.BACKCHANNEL_LOGOUT), signout.lms_signed_out),
+    path(_route(ApplicationPath.HEALTH_LIVE), health.live),
+    path(_route(ApplicationPath.HEALTH_READY), health.ready),
+]

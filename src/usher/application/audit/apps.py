@@ -6,3 +6,6 @@ class AuditConfig(AppConfig):
     label = "usher_audit"
     verbose_name = "Audit log"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from usher.application.audit import signals  # noqa: F401 - connects the receivers

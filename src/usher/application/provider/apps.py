@@ -6,3 +6,7 @@ class ProviderConfig(AppConfig):
     label = "usher_provider"
     verbose_name = "OAuth2 provider"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from usher.application.provider import checks  # noqa: F401 - registers the checks
+        from usher.application.provider.signout import signals  # noqa: F401 - connects receivers

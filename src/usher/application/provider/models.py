@@ -1,4 +1,6 @@
+from django.conf import settings
 from django.db import models
+from django.utils import timezone
 from oauth2_provider.settings import oauth2_settings
 
 
@@ -19,7 +21,7 @@ class ClientPolicy(models.Model):
         "sign-out address",
         max_length=500,
         blank=True,
-        help_text="Where the LMS takes signed sign-out messages; '' leaves it out.",
+        help_text="Where the LMS takes signed sign-out messages, by its address for servers.",
     )
 
     class Meta:
@@ -28,3 +30,45 @@ class ClientPolicy(models.Model):
 
     def __str__(self) -> str:
         return str(self.application)
+
+
+class SignedInSession(models.Model):
+    """A session of a signed-in person: what a sign-out at the LMS has to end here."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="usher_sessions"
+    )
+    session_key = models.CharField(max_length=40, unique=True)
+    started_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"session of user {self.user_id}"
+
+
+class SignOutMessage(models.Model):
+    """A sign-out that an LMS has yet to be told; gone when it was."""
+
+    application = models.ForeignKey(
+        oauth2_settings.APPLICATION_MODEL, on_delete=models.CASCADE, related_name="+"
+    )
+    subject = models.CharField(max_length=255)
+    created_at = models.DateTimeField(default=timezone.now)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(default=timezone.now, db_index=True)
+    last_error = models.CharField(max_length=255, blank=True)
+
+    class Meta:
+        verbose_name = "sign-out message"
+
+    def __str__(self) -> str:
+        return f"sign-out of {self.subject}"
+
+
+class SeenSignOut(models.Model):
+    """The id of a sign-out message that was received: a second one of that id is a replay."""
+
+    event_id = models.CharField(max_length=100, unique=True)
+    received_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    def __str__(self) -> str:
+        return self.event_id

@@ -1,5 +1,217 @@
+"""What the OAuth toolkit's validator does otherwise here.
+
+Differences: PKCE by client, redirect URIs compared exactly, a code is spent in the transaction that
+makes its tokens, a code presented twice ends the tokens it gave (RFC 6749 4.1.2), people who
+were switched off get no tokens, and one query loads what an exchange needs.
+"""
+
+from hashlib import sha256
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from uuid import UUID
+
+from django.contrib.auth.hashers import check_password, identify_hasher, make_password
+from oauth2_provider.models import (
+    get_application_model,
+    get_grant_model,
+    get_refresh_token_model,
+)
 from oauth2_provider.oauth2_validators import OAuth2Validator
+from oauthlib.oauth2.rfc6749 import errors
+
+from usher.application.audit.services import record
+from usher.application.provider import claims
+from usher.application.provider.hashers import ALGORITHM
+
+#: What python-social-auth adds to the redirect URI that was registered.
+_ADDED_BY_CLIENT = {"redirect_state"}
 
 
 class UsherValidator(OAuth2Validator):
-    pass
+    oidc_claim_scope = None  # usher.application.provider.claims decides
+
+    # -- clients
+
+    def _load_application(self, client_id: str, request: Any) -> Any:
+        if request.client and request.client.client_id == client_id:
+            return request.client
+        grant = getattr(request, "_usher_grant", None)
+        if grant is not None and grant.application.client_id == client_id:
+            request.client = grant.application
+            return request.client
+        request.client = (
+            get_application_model()
+            .objects.select_related("usher_policy")
+            .filter(client_id=client_id)
+            .first()
+            if _is_storable(client_id)
+            else None
+        )
+        return request.client
+
+    def _check_secret(self, provided_secret: str, stored_secret: str) -> bool:
+        """Verify; a secret hashed as passwords are is hashed anew, so it is slow only once."""
+        if not super()._check_secret(provided_secret, stored_secret):
+            return False
+        try:
+            is_slow = identify_hasher(stored_secret).algorithm != ALGORITHM
+        except ValueError:  # kept in the clear on purpose: it is the key of HS256
+            return True
+        if is_slow and check_password(provided_secret, stored_secret):
+            get_application_model().objects.filter(client_secret=stored_secret).update(
+                client_secret=make_password(provided_secret, hasher=ALGORITHM)
+            )
+        return True
+
+    def is_pkce_required(self, client_id: str, request: Any) -> bool:
+        client = self._load_application(client_id or request.client.client_id, request)
+        policy = getattr(client, "usher_policy", None)
+        return policy is None or policy.pkce_required
+
+    def validate_redirect_uri(
+        self, client_id: str, redirect_uri: str, request: Any, *args: Any, **kwargs: Any
+    ) -> bool:
+        """RFC 9700 2.1: compared as text, but for what python-social-auth adds to each request."""
+        return _as_registered(redirect_uri) in request.client.redirect_uris.split()
+
+    def validate_scopes(
+        self, client_id: str, scopes: list[str], client: Any, request: Any, *args: Any, **kw: Any
+    ) -> bool:
+        """``openid`` needs a client with a signature algorithm: there is an ID token to sign."""
+        if "openid" in scopes and not client.algorithm:
+            return False
+        return super().validate_scopes(client_id, scopes, client, request, *args, **kw)
+
+    # -- codes
+
+    def _grant(self, code: str, request: Any) -> Any:
+        """The unspent grant of that code with its user and client: one query a request."""
+        found = getattr(request, "_usher_grant", None)
+        if found is None and _is_storable(code):
+            found = (
+                get_grant_model()
+                .objects.select_related("user", "application__usher_policy")
+                .filter(code=code)
+                .first()
+            )
+            request._usher_grant = found
+        return found
+
+    def get_authorization_code_scopes(
+        self, client_id: str, code: str, redirect_uri: str, request: Any
+    ) -> list[str]:
+        grant = self._grant(code, request)
+        return grant.scope.split() if grant else []
+
+    def validate_code(
+        self, client_id: str, code: str, client: Any, request: Any, *args: Any, **kwargs: Any
+    ) -> bool:
+        grant = self._grant(code, request)
+        if grant is None:
+            _end_tokens_of(code, client)
+            return False
+        if grant.application_id != client.pk or grant.is_expired() or not grant.user.is_active:
+            return False
+        if request.code_verifier and not grant.code_challenge:
+            return False  # RFC 9700 2.1.1: somebody took the challenge out of the request
+        request.scopes = grant.scope.split()
+        request.user = grant.user
+        request.nonce = grant.nonce or None
+        return True
+
+    def get_code_challenge(self, code: str, request: Any) -> str | None:
+        return self._grant(code, request).code_challenge or None
+
+    def get_code_challenge_method(self, code: str, request: Any) -> str | None:
+        return self._grant(code, request).code_challenge_method or None
+
+    def get_authorization_code_nonce(
+        self, client_id: str, code: str, redirect_uri: str, request: Any
+    ) -> str | None:
+        grant = self._grant(code, request)
+        return (grant.nonce or None) if grant else None
+
+    def confirm_redirect_uri(
+        self, client_id: str, code: str, redirect_uri: str, client: Any, *args: Any, **kwargs: Any
+    ) -> bool:
+        request = args[0]
+        return self._grant(code, request).redirect_uri_allowed(redirect_uri)
+
+    def invalidate_authorization_code(
+        self, client_id: str, code: str, request: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Done already, in the transaction that made the tokens."""
+
+    # -- tokens
+
+    def _check_and_set_request_resource(self, request: Any) -> None:
+        grant = getattr(request, "_usher_grant", None)
+        if grant is not None and not grant.resource and not getattr(request, "resource", None):
+            request.resource = []
+            return
+        super()._check_and_set_request_resource(request)
+
+    def _save_bearer_token(self, token: Any, request: Any, *args: Any, **kwargs: Any) -> None:
+        """Runs in a transaction: of two exchanges of one code, one finds it spent and fails."""
+        if request.grant_type == "authorization_code":
+            spent, _ = get_grant_model().objects.filter(pk=request._usher_grant.pk).delete()
+            if not spent:
+                raise errors.InvalidGrantError(request=request)
+        super()._save_bearer_token(token, request, *args, **kwargs)
+
+    def _create_refresh_token(
+        self, request: Any, refresh_token_code: str, access_token: Any, previous: Any
+    ) -> Any:
+        return super()._create_refresh_token(
+            request, refresh_token_code, access_token, previous or _Family(request)
+        )
+
+    def validate_refresh_token(
+        self, refresh_token: str, client: Any, request: Any, *args: Any, **kwargs: Any
+    ) -> bool:
+        valid = super().validate_refresh_token(refresh_token, client, request, *args, **kwargs)
+        return bool(valid) and request.user.is_active
+
+    # -- OpenID Connect
+
+    def get_claim_dict(self, request: Any) -> dict[str, Any]:
+        return claims.claims(request.user, set(request.scopes))
+
+    def get_discovery_claims(self, request: Any) -> list[str]:
+        return ["sub", "name", "preferred_username", "username", "email"]
+
+
+class _Family:
+    """Stands for the refresh token before the first: it names the family."""
+
+    def __init__(self, request: Any) -> None:
+        self.token_family = _family(request.code)
+
+
+def _family(code: str) -> UUID:
+    """The family of tokens that a code gives, found again from the code alone."""
+    return UUID(bytes=sha256(b"usher-token-family:" + code.encode()).digest()[:16])
+
+
+def _end_tokens_of(code: str, client: Any) -> None:
+    """An unknown code that gave tokens before is being used again: whoever has them loses them."""
+    family = _family(code)
+    tokens = get_refresh_token_model()
+    if tokens.objects.filter(token_family=family, application=client).exists():
+        tokens.revoke_family(family)
+        record("code-reused", subject=client.name, succeeded=False)
+
+
+def _is_storable(text: str | None) -> bool:
+    """PostgreSQL refuses a NUL in a text; nothing that we gave out has one."""
+    return bool(text) and "\x00" not in text
+
+
+def _as_registered(uri: str) -> str:
+    """``uri`` without the parameters that clients add to what was registered."""
+    parts = urlsplit(uri)
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    kept = [pair for pair in pairs if pair[0] not in _ADDED_BY_CLIENT]
+    if len(kept) == len(pairs):
+        return uri
+    return urlunsplit(parts._replace(query=urlencode(kept)))

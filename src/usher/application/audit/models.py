@@ -1,0 +1,31 @@
+from django.conf import settings
+from django.db import models
+
+
+class AuditEvent(models.Model):
+    """One thing that happened, for good: rows are added, never changed.
+
+    ``actor`` did it; ``subject`` is whom or what it was done to, as text, so that it outlives a
+    deleted record. ``detail`` holds no secret (``usher.application.audit.text`` takes them out).
+    """
+
+    at = models.DateTimeField(auto_now_add=True, db_index=True)
+    name = models.CharField(max_length=60, db_index=True)
+    succeeded = models.BooleanField(default=True)
+    actor = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    subject = models.CharField(max_length=255, blank=True)
+    address = models.GenericIPAddressField(null=True, blank=True)
+    detail = models.JSONField(default=dict, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["subject", "-id"])]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.subject}".strip()

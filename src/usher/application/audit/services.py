@@ -1,0 +1,54 @@
+"""``record``: writes one event to the audit log and to the process's log."""
+
+from ipaddress import ip_address
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.http import HttpRequest
+
+from usher.application.audit.models import AuditEvent
+from usher.application.audit.text import one_line, safe
+
+log = structlog.get_logger("usher.audit")
+
+
+def record(
+    name: str,
+    *,
+    subject: object = "",
+    actor: Any = None,
+    request: HttpRequest | None = None,
+    succeeded: bool = True,
+    **detail: Any,
+) -> AuditEvent:
+    """Write that ``name`` (``sign-in``, ``account-created`` …) happened to ``subject``.
+
+    actor: the user who did it; None for a machine. request: gives the address.
+    """
+    address = client_address(request) if request is not None else None
+    event = AuditEvent.objects.create(
+        name=one_line(name, 60),
+        subject=one_line(subject),
+        actor=actor if getattr(actor, "pk", None) else None,
+        address=address,
+        succeeded=succeeded,
+        detail=safe(detail),
+    )
+    write = log.info if succeeded else log.warning
+    write(event.name, subject=event.subject, address=address or "", **event.detail)
+    return event
+
+
+def client_address(request: HttpRequest) -> str | None:
+    """Where a request came from.
+
+    Behind a proxy, name the header that it sets, and that nobody else can set, in
+    ``USHER_CLIENT_ADDRESS_HEADER`` (``HTTP_X_REAL_IP``); without one it is the peer's address.
+    """
+    header = getattr(settings, "USHER_CLIENT_ADDRESS_HEADER", "") or "REMOTE_ADDR"
+    text = str(request.META.get(header, "")).split(",")[-1].strip()
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return None

@@ -1,0 +1,38 @@
+"""Makes values safe for a log: one line each, of bounded length, without secrets."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+#: Control characters, line and paragraph separators, and marks that turn text around.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_SECRET_NAME = re.compile(
+    r"secret|token|password|authorization|cookie|session|code_verifier|^code$|api_key", re.I
+)
+REDACTED = "[redacted]"
+MAX_LENGTH = 255
+
+
+def one_line(value: object, limit: int = MAX_LENGTH) -> str:
+    """``value`` as text that can't start a new line of a log or hide what it says."""
+    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", str(value))[:limit]
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a field of that name may hold a secret."""
+    return bool(_SECRET_NAME.search(name))
+
+
+def safe(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """``detail`` with secrets redacted and text in one line; numbers and flags as they are."""
+    return {one_line(name, 60): _safe_value(name, value) for name, value in detail.items()}
+
+
+def _safe_value(name: str, value: Any) -> Any:
+    if is_secret_name(name):
+        return REDACTED
+    if isinstance(value, Mapping):
+        return safe(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return one_line(value)

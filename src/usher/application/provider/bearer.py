@@ -1,0 +1,48 @@
+"""Access tokens in requests (RFC 6750): in the Authorization header, nowhere else."""
+
+from hashlib import sha256
+from typing import Any
+
+from django.http import HttpRequest, JsonResponse
+from oauth2_provider.models import get_access_token_model
+from oauth2_provider.utils import parse_bearer_token
+
+
+class BearerError(Exception):
+    """The request may not be served. code: of RFC 6750, '' when no token was presented."""
+
+    def __init__(self, status: int, code: str, description: str) -> None:
+        super().__init__(description)
+        self.status, self.code, self.description = status, code, description
+
+    def response(self) -> JsonResponse:
+        challenge = 'Bearer realm="api"'
+        body = {"error": self.code or "unauthorized", "error_description": self.description}
+        if self.code:
+            challenge += f', error="{self.code}", error_description="{self.description}"'
+        return JsonResponse(body, status=self.status, headers={"WWW-Authenticate": challenge})
+
+
+def access_token(request: HttpRequest, any_of: set[str]) -> Any:
+    """The valid token that the request presents, its ``user`` loaded.
+
+    any_of: scopes of which the token must have one. Raises BearerError.
+    """
+    text = parse_bearer_token(request.META.get("HTTP_AUTHORIZATION"))
+    if text is None:
+        raise BearerError(401, "", "Present an access token in the Authorization header.")
+    token = (
+        get_access_token_model()
+        .objects.select_related("user", "user__lms_account")
+        .filter(token_checksum=sha256(text.encode()).hexdigest())
+        .first()
+    )
+    if token is None or token.user is None or not token.user.is_active:
+        raise BearerError(401, "invalid_token", "The access token is invalid.")
+    if token.is_expired():
+        raise BearerError(401, "invalid_token", "The access token has expired.")
+    if not token.allows_audience(request.build_absolute_uri(request.path)):
+        raise BearerError(401, "invalid_token", "The access token is for another resource.")
+    if not any_of & set(token.scope.split()):
+        raise BearerError(403, "insufficient_scope", "The access token lacks the scope.")
+    return token

@@ -1,0 +1,56 @@
+"""What the application says about a person to the LMS."""
+
+from typing import Any
+
+from django.core.exceptions import ObjectDoesNotExist
+
+from usher.contract.oauth import SCOPE_USER_READ
+
+
+def lms_username(user: Any) -> str:
+    """The learner's username in the LMS, fixed for ever.
+
+    The LMS knows people by this name alone, so it is reserved before it is told: a name that is
+    merely the user's own here may already be somebody else's in the LMS.
+    """
+    try:
+        return str(user.lms_account.username)
+    except ObjectDoesNotExist:
+        from usher.application.accounts.services import ensure_account
+
+        return str(ensure_account(user).username)
+
+
+def profile(user: Any) -> dict[str, Any]:
+    """What ``/api/users/me`` answers; ``social-auth-mitxpro`` and ``ol-social-auth`` read
+    ``username``, ``email`` and ``name``."""
+    return {
+        "id": user.pk,
+        "username": lms_username(user),
+        "email": user.email,
+        "name": user.get_full_name() or user.get_username(),
+        "country": getattr(user, "country", ""),
+        "is_active": user.is_active,
+    }
+
+
+def claims(user: Any, scopes: set[str]) -> dict[str, Any]:
+    """OpenID claims that the scopes allow; ``sub`` is the LMS username: unique, never reused.
+
+    ``ol-social-auth`` asks for ``user:read`` alone also when it uses discovery, and reads
+    ``username``, ``email`` and ``name`` from the answer.
+    """
+    username = lms_username(user)
+    found: dict[str, Any] = {"sub": username}
+    reads_user = SCOPE_USER_READ in scopes
+    if reads_user or "profile" in scopes:
+        found |= {
+            "name": user.get_full_name() or user.get_username(),
+            "preferred_username": username,
+            "username": username,
+        }
+    if reads_user or "email" in scopes:
+        found["email"] = user.email
+    if reads_user:
+        found["id"] = user.pk
+    return found

@@ -1,0 +1,66 @@
+"""The records of clients: the LMS is one."""
+
+from typing import Any
+
+from django.contrib.auth.hashers import check_password
+from django.db import transaction
+from oauth2_provider.generators import generate_client_secret
+from oauth2_provider.models import get_application_model
+
+from usher.application.audit.services import record
+from usher.application.provider.models import ClientPolicy
+
+
+@transaction.atomic
+def ensure_client(
+    name: str,
+    redirect_uris: list[str],
+    *,
+    client_id: str = "",
+    client_secret: str = "",
+    pkce_required: bool = False,
+    backchannel_logout_url: str = "",
+) -> tuple[Any, str, bool]:
+    """Make or correct the confidential authorization-code client of that name.
+
+    Returns the record, its secret in the clear when it was set in this call ('' otherwise: only a
+    hash is kept) and whether anything was changed. Redirect URIs are added, never taken away.
+    client_id and client_secret: what they must be; '' keeps what is there or makes one.
+    """
+    model = get_application_model()
+    found = model.objects.filter(name=name).order_by("id").first()
+    client = found or model(name=name)
+    wanted = {
+        "client_type": model.CLIENT_CONFIDENTIAL,
+        "authorization_grant_type": model.GRANT_AUTHORIZATION_CODE,
+        "skip_authorization": True,
+        "algorithm": model.RS256_ALGORITHM,
+        "redirect_uris": " ".join(dict.fromkeys([*client.redirect_uris.split(), *redirect_uris])),
+        "client_id": client_id or client.client_id,
+    }
+    changed = {field for field, value in wanted.items() if getattr(client, field) != value}
+    for field in changed:
+        setattr(client, field, wanted[field])
+    secret = _secret_to_set(client, client_secret)
+    if secret:
+        client.client_secret = secret
+    is_changed = bool(changed or secret)
+    if is_changed:
+        client.save()
+        record("client-secret-set" if secret else "client-changed", subject=name)
+    policy, is_new = ClientPolicy.objects.update_or_create(
+        application=client,
+        defaults={"pkce_required": pkce_required}
+        | ({"backchannel_logout_url": backchannel_logout_url} if backchannel_logout_url else {}),
+    )
+    client.usher_policy = policy
+    return client, secret, is_changed or is_new
+
+
+def _secret_to_set(client: Any, wanted: str) -> str:
+    """The secret to store, or '' when what is stored is right."""
+    if client.pk is None:
+        return wanted or generate_client_secret()
+    if wanted and not check_password(wanted, client.client_secret):
+        return wanted
+    return ""

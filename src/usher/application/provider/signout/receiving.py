@@ -1,0 +1,104 @@
+"""Takes the LMS's word, signed, that somebody signed out there."""
+
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from usher.application import conf
+from usher.application.audit.services import record
+from usher.application.provider.models import SeenSignOut
+from usher.application.provider.signout import sessions
+from usher.contract import signatures
+
+#: Clocks of both sides may differ by so much.
+CLOCK_TOLERANCE = timedelta(seconds=60)
+_REMEMBER = timedelta(seconds=4 * signatures.TOLERANCE_SECONDS)
+
+
+class SignOutRefused(Exception):
+    """status: of the HTTP answer; the message says why."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def receive(headers: Mapping[str, str], body: bytes) -> int:
+    """End the sessions of the learner named in the message; how many there were.
+
+    Raises SignOutRefused. A message that was seen before ends nothing and is no error: the
+    sender may not have got the answer.
+    """
+    event_id = _verified_event_id(headers, body)
+    username, at = _content(body, event_id)
+    SeenSignOut.objects.filter(received_at__lt=timezone.now() - _REMEMBER).delete()
+    try:
+        with transaction.atomic():
+            SeenSignOut.objects.create(event_id=event_id)
+            return _end_sessions(username, at)
+    except IntegrityError:
+        return 0
+
+
+def _verified_event_id(headers: Mapping[str, str], body: bytes) -> str:
+    secret = conf.settings().webhook_secret
+    if not secret:
+        raise SignOutRefused(503, "USHER_WEBHOOK_SECRET is not set.")
+    event_id = headers.get(signatures.HEADER_EVENT_ID, "")
+    timestamp = headers.get(signatures.HEADER_TIMESTAMP, "")
+    signature = headers.get(signatures.HEADER_SIGNATURE, "")
+    if not (event_id and len(event_id) <= 100 and event_id.isprintable()):
+        raise SignOutRefused(400, f"{signatures.HEADER_EVENT_ID} is missing or too long.")
+    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):
+        raise SignOutRefused(400, f"{signatures.HEADER_TIMESTAMP} is not a number of seconds.")
+    if not signatures.verify(
+        secret,
+        signature,
+        timestamp=int(timestamp),
+        event_id=event_id,
+        body=body,
+        now=time.time(),
+    ):
+        record("lms-sign-out", subject=event_id, succeeded=False, reason="bad signature or clock")
+        raise SignOutRefused(401, "The signature is wrong, or the timestamp too old.")
+    return event_id
+
+
+def _content(body: bytes, event_id: str) -> tuple[str, datetime]:
+    """Username and moment of ``{"event_id", "username", "at"}``."""
+    try:
+        message = json.loads(body)
+        username, at = message["username"], message["at"]
+        moment = _moment(at)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise SignOutRefused(400, 'The body is not {"event_id", "username", "at"}.') from error
+    if not isinstance(username, str) or "\x00" in username:
+        raise SignOutRefused(400, "username is not text.")
+    if message.get("event_id", event_id) != event_id:
+        raise SignOutRefused(400, "event_id is not the one that was signed.")
+    return username, moment
+
+
+def _moment(at: object) -> datetime:
+    """ISO 8601 text or Unix seconds."""
+    if isinstance(at, str):
+        moment = datetime.fromisoformat(at)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if isinstance(at, int | float) and not isinstance(at, bool):
+        return datetime.fromtimestamp(at, UTC)
+    raise ValueError("at is neither text nor a number")
+
+
+def _end_sessions(username: str, at: datetime) -> int:
+    from usher.application.accounts.models import LmsAccount
+
+    account = LmsAccount.objects.select_related("user").filter(username__iexact=username).first()
+    if account is None:
+        return 0
+    ended = sessions.end_all(account.user, started_before=at + CLOCK_TOLERANCE)
+    record("lms-sign-out", subject=username, actor=account.user, sessions=ended)
+    return ended

@@ -1,0 +1,127 @@
+"""Tells each connected LMS that somebody signed out of the application.
+
+A message is a row until the LMS took it, so none is lost with a process. Delivery runs beside
+the request: the page waits for it a moment, so that usually the LMS session is over before the
+browser gets there, and never longer.
+"""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import structlog
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import close_old_connections, transaction
+from django.db.models import F
+from django.utils import timezone
+from oauth2_provider.models import get_application_model
+from oauth2_provider.settings import oauth2_settings
+
+from usher.application import conf
+from usher.application.audit.text import one_line
+from usher.application.provider.models import SignOutMessage
+from usher.application.provider.signout import logout_tokens
+
+log = structlog.get_logger("usher.signout")
+
+PAGE_WAITS_SECONDS = 1.0
+REQUEST_SECONDS = 5.0
+FIRST_RETRY = timedelta(seconds=15)
+GIVE_UP_AFTER = timedelta(hours=24)
+#: The LMS refuses for good: it has no such address, or no such learner or session.
+_FINAL = {400, 401, 403, 404, 405, 410}
+
+_workers = ThreadPoolExecutor(2, thread_name_prefix="usher-signout")
+
+
+def announce(subject: str) -> None:
+    """Queue a message to each connected LMS and have it delivered; returns within about a second.
+
+    subject: the learner's LMS username.
+    """
+    messages = [
+        SignOutMessage(application=client, subject=subject)
+        for client in get_application_model().objects.select_related("usher_policy").iterator()
+        if address(client)
+    ]
+    if not messages or not oauth2_settings.OIDC_RSA_PRIVATE_KEY:
+        return
+    SignOutMessage.objects.bulk_create(messages)
+    transaction.on_commit(_deliver_beside)
+
+
+def _deliver_beside() -> None:
+    wait_for([_submit()], timeout=PAGE_WAITS_SECONDS)
+
+
+def _submit() -> "Future[None]":
+    return _workers.submit(_deliver_in_thread)
+
+
+def _deliver_in_thread() -> None:
+    try:
+        deliver_due()
+    except Exception:
+        log.exception("sign-out messages stay queued")
+        raise
+    finally:
+        close_old_connections()
+
+
+def address(client: Any) -> str:
+    """Where that client takes sign-out messages; '' where it takes none."""
+    try:
+        if own := client.usher_policy.backchannel_logout_url:
+            return str(own)
+    except ObjectDoesNotExist:
+        pass
+    settings = conf.settings()
+    return settings.backchannel_logout_url if client.name == settings.oauth_app_name else ""
+
+
+def deliver_due() -> int:
+    """Send what is due; how many messages the LMS took. Safe to run in several processes."""
+    taken = 0
+    with httpx.Client(timeout=REQUEST_SECONDS, follow_redirects=False, trust_env=False) as http:
+        while message := _claim():
+            taken += _deliver(http, message)
+    return taken
+
+
+def _claim() -> SignOutMessage | None:
+    """One due message, put off first: whoever dies with it in hand leaves it for a later run."""
+    now = timezone.now()
+    due = SignOutMessage.objects.filter(next_attempt_at__lte=now).order_by("next_attempt_at", "id")
+    for message in due.select_related("application__usher_policy")[:10]:
+        wait = FIRST_RETRY * 2 ** min(message.attempts, 8)
+        if SignOutMessage.objects.filter(pk=message.pk, attempts=message.attempts).update(
+            attempts=F("attempts") + 1, next_attempt_at=now + wait
+        ):
+            return message
+    return None
+
+
+def _deliver(http: httpx.Client, message: SignOutMessage) -> bool:
+    settings = conf.settings()
+    issuer = oauth2_settings.OIDC_ISS_ENDPOINT or f"{settings.site_base_url}/oauth2"
+    token = logout_tokens.make(message.application, message.subject, issuer)
+    try:
+        answer = http.post(address(message.application), data={"logout_token": token})
+    except httpx.HTTPError as error:
+        return _keep(message, f"{type(error).__name__}: {error}")
+    if answer.is_success or answer.status_code in _FINAL:
+        message.delete()
+        log.info("lms told of sign-out", subject=message.subject, status=answer.status_code)
+        return answer.is_success
+    return _keep(message, f"the LMS answered {answer.status_code}")
+
+
+def _keep(message: SignOutMessage, error: str) -> bool:
+    if timezone.now() - message.created_at > GIVE_UP_AFTER:
+        message.delete()  # by now the LMS's own session has most likely ended
+    else:
+        SignOutMessage.objects.filter(pk=message.pk).update(last_error=one_line(error))
+    log.warning("lms not told of sign-out", subject=message.subject, error=one_line(error))
+    return False

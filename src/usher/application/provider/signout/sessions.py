@@ -1,0 +1,40 @@
+"""Which sessions a person has, and how to end them from outside."""
+
+from datetime import datetime, timedelta
+from importlib import import_module
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.utils import timezone
+
+from usher.application.provider.models import SignedInSession
+
+
+def remember(request: HttpRequest, user: Any) -> None:
+    """Note the session of a sign-in; forget those of this person that have run out by now."""
+    session = getattr(request, "session", None)
+    if session is None:
+        return
+    if session.session_key is None:
+        session.save()
+    SignedInSession.objects.update_or_create(
+        session_key=session.session_key, defaults={"user": user, "started_at": timezone.now()}
+    )
+    ran_out = timezone.now() - timedelta(seconds=settings.SESSION_COOKIE_AGE)
+    SignedInSession.objects.filter(user=user, started_at__lt=ran_out).delete()
+
+
+def forget(session_key: str | None) -> None:
+    if session_key:
+        SignedInSession.objects.filter(session_key=session_key).delete()
+
+
+def end_all(user: Any, started_before: datetime) -> int:
+    """End the sessions of a person that started before that moment; how many there were."""
+    store = import_module(settings.SESSION_ENGINE).SessionStore
+    rows = list(SignedInSession.objects.filter(user=user, started_at__lte=started_before))
+    for row in rows:
+        store(row.session_key).delete()
+    SignedInSession.objects.filter(pk__in=[row.pk for row in rows]).delete()
+    return len(rows)

@@ -1,0 +1,61 @@
+from urllib.parse import urlencode
+
+from django.conf import settings as django_settings
+from django.contrib.auth import logout
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.shortcuts import resolve_url
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
+from django.views.decorators.clickjacking import xframe_options_exempt
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods, require_POST
+
+from usher.application import conf
+from usher.application.provider.signout import receiving
+
+MAX_BODY_BYTES = 10_000
+
+
+@csrf_exempt
+@xframe_options_exempt
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def sign_out(request: HttpRequest) -> HttpResponse:
+    """``/logout/``: ends the session here, then the one at the LMS.
+
+    GET works and needs no CSRF token, because the LMS's sign-out page calls it in a hidden frame
+    (P28); that a foreign page can sign somebody out is the price, and all it can do. With
+    ``no_redirect=1`` the answer is empty; otherwise the browser goes on to ``LOGOUT_REDIRECT_URL``
+    (the LMS's sign-out), or to ``next`` when it is a path of this site.
+    """
+    if request.method == "HEAD":
+        return HttpResponse()
+    logout(request)
+    if request.GET.get("no_redirect"):
+        return HttpResponse("signed out", content_type="text/plain")
+    return HttpResponseRedirect(_destination(request))
+
+
+def _destination(request: HttpRequest) -> str:
+    settings = conf.settings()
+    home = settings.site_base_url + "/" if settings.site_base_url else "/"
+    if settings.logout_redirect_url:
+        joint = "&" if "?" in settings.logout_redirect_url else "?"
+        return settings.logout_redirect_url + joint + urlencode({"redirect_url": home})
+    wanted = request.GET.get("next") or request.POST.get("next") or ""
+    if wanted.startswith("/") and url_has_allowed_host_and_scheme(wanted, allowed_hosts=None):
+        return wanted
+    return resolve_url(getattr(django_settings, "USHER_SIGNED_OUT_URL", "/"))
+
+
+@csrf_exempt
+@require_POST
+def lms_signed_out(request: HttpRequest) -> JsonResponse:
+    """``/usher/backchannel-logout/``: a signed message of the LMS."""
+    try:
+        if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY_BYTES:
+            raise receiving.SignOutRefused(413, "The body is too long.")
+        ended = receiving.receive(request.headers, request.body)
+    except receiving.SignOutRefused as refusal:
+        return JsonResponse({"error": str(refusal)}, status=refusal.status)
+    return JsonResponse({"ended": ended})

@@ -1,0 +1,108 @@
+"""The provider's pages and endpoints, on the OAuth toolkit's."""
+
+import json
+from hashlib import sha256
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import render, resolve_url
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_GET, require_safe
+from oauth2_provider import views as toolkit
+from oauth2_provider.models import get_access_token_model
+from oauth2_provider.signals import app_authorized
+
+from usher.application.audit.services import record
+from usher.application.provider import bearer, claims, limits
+from usher.contract.oauth import SCOPE_USER_READ
+
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+
+
+@method_decorator(never_cache, name="dispatch")
+class AuthorizationView(toolkit.AuthorizationView):
+    """``/oauth2/authorize/``"""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            return super().dispatch(request, *args, **kwargs)
+        except ValueError:  # oauthlib can't read the query: broken percent encoding
+            return HttpResponse("The request can't be read.", status=400, content_type="text/plain")
+
+
+class TokenView(toolkit.TokenView):
+    """``/oauth2/token/``: codes and refresh tokens into access tokens. No session, no page."""
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        _, headers, body, status = self.create_token_response(request)
+        if status != 200:
+            return self._refusal(request, headers, body, status)
+        if app_authorized.has_listeners():
+            token_value = json.loads(body)["access_token"]
+            checksum = sha256(token_value.encode()).hexdigest()
+            token = get_access_token_model().objects.get(token_checksum=checksum)
+            app_authorized.send(sender=self, request=request, token=token)
+        return HttpResponse(body, status=status, headers=headers)
+
+    def _refusal(
+        self, request: HttpRequest, headers: dict[str, str], body: str, status: int
+    ) -> HttpResponse:
+        client_id = request.POST.get("client_id", "")
+        if limited := limits.count_failure(request, client_id):
+            return limited
+        if status == 401:
+            # RFC 6749 5.2: the scheme that the client may use, which is Basic.
+            headers = headers | {"WWW-Authenticate": 'Basic realm="oauth2"'}
+            record("client-refused", subject=client_id, request=request, succeeded=False)
+        return HttpResponse(body, status=status, headers={**headers, **NO_STORE})
+
+
+class RevokeTokenView(toolkit.RevokeTokenView):
+    """``/oauth2/revoke_token/`` (RFC 7009)"""
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response: HttpResponse = super().post(request, *args, **kwargs)
+        if response.status_code != 200:
+            limited = limits.count_failure(request, request.POST.get("client_id", ""))
+            return limited or response
+        return response
+
+
+@csrf_exempt
+@require_safe
+def users_me(request: HttpRequest) -> JsonResponse:
+    """``/api/users/me``: who the access token is about."""
+    try:
+        token = bearer.access_token(request, {SCOPE_USER_READ})
+    except bearer.BearerError as error:
+        return error.response()
+    return JsonResponse(claims.profile(token.user), headers=NO_STORE)
+
+
+@csrf_exempt
+def userinfo(request: HttpRequest) -> HttpResponse:
+    """OpenID's userinfo, also for tokens that only have ``user:read``: see ``claims``."""
+    if request.method not in {"GET", "HEAD", "POST"}:
+        return HttpResponse(status=405, headers={"Allow": "GET, HEAD, POST"})
+    try:
+        token = bearer.access_token(request, {SCOPE_USER_READ, "openid"})
+    except bearer.BearerError as error:
+        return error.response()
+    return JsonResponse(claims.claims(token.user, set(token.scope.split())), headers=NO_STORE)
+
+
+@require_GET
+@never_cache
+def landing(request: HttpRequest) -> HttpResponse:
+    """Where the LMS sends a browser after authorizing the application (P19).
+
+    The application reads the code on the server's side and never sends browsers here; one that
+    comes anyway finds the way home. Nothing in the query decides where.
+    """
+    home = resolve_url(settings.LOGIN_REDIRECT_URL)
+    response = render(request, "usher/landing.html", {"home": home})
+    response["Referrer-Policy"] = "no-referrer"  # the address holds a code
+    return response
