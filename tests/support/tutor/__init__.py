@@ -1,0 +1,6 @@
+"""Real Tutor of each supported release, in roots of its own, for tests of any room."""
+
+from tests.support.tutor.environments import RELEASES, tutor_executable
+from tests.support.tutor.root import TutorRoot
+
+__all__ = ["RELEASES", "TutorRoot", "tutor_executable"]

@@ -1,0 +1,35 @@
+"""As the platform's production settings: YAML over the defaults, sign-in backends, then plugins."""
+
+import os
+
+import yaml
+from edx_django_utils.plugins import add_plugins
+
+from .common import *
+
+try:
+    FEATURES = FeaturesProxy(globals())
+except NameError:
+    pass
+
+with open(os.environ["LMS_CFG"]) as file:
+    ENV_TOKENS = yaml.safe_load(file)
+AUTH_TOKENS = ENV_TOKENS
+SPECIAL = ("FEATURES", "JWT_AUTH")
+globals().update({key: value for key, value in ENV_TOKENS.items() if key not in SPECIAL})
+for feature, value in ENV_TOKENS.get("FEATURES", {}).items():
+    FEATURES[feature] = value
+
+if FEATURES.get("ENABLE_THIRD_PARTY_AUTH"):
+    # Read here and never again: whoever sets THIRD_PARTY_AUTH_BACKENDS later changes nothing.
+    AUTHENTICATION_BACKENDS = ENV_TOKENS.get(
+        "THIRD_PARTY_AUTH_BACKENDS",
+        [
+            "social_core.backends.google.GoogleOAuth2",
+            "common.djangoapps.third_party_auth.saml.SAMLAuthBackend",
+        ],
+    ) + list(AUTHENTICATION_BACKENDS)
+OAUTH_ENFORCE_SECURE = True
+JWT_AUTH.update(ENV_TOKENS.get("JWT_AUTH", {}))
+
+add_plugins(__name__, "lms.djangoapp", "production")

@@ -1,0 +1,26 @@
+"""Features of the releases that keep them as flat settings: FEATURES reads and writes a namespace.
+
+Behaviour of openedx/core/lib/features_setting_proxy.py (Ulmo and later).
+"""
+
+from collections.abc import MutableMapping
+
+
+class FeaturesProxy(MutableMapping):
+    def __init__(self, namespace=None):
+        self.ns = namespace or {}
+
+    def __getitem__(self, key):
+        return self.ns[key]
+
+    def __setitem__(self, key, value):
+        self.ns[key] = value
+
+    def __delitem__(self, key):
+        del self.ns[key]
+
+    def __iter__(self):
+        return iter(self.ns)
+
+    def __len__(self):
+        return len(self.ns)

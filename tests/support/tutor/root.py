@@ -1,0 +1,81 @@
+"""One Tutor root: commands run in it, and what they left there."""
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.tutor.environments import tutor_executable
+from usher.contract.provisioning import Description
+
+
+@dataclass
+class TutorRoot:
+    """``environment`` is added to every command's own; its PATH comes before the real one."""
+
+    release: int
+    path: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def make(
+        cls,
+        release: int,
+        path: Path,
+        *,
+        plugins: tuple[str, ...] = ("mfe", "usher"),
+        config: Mapping[str, Any] | None = None,
+    ) -> "TutorRoot":
+        """A root as an operator makes it: config.yml, plugins in that order, environment."""
+        root = cls(release, path)
+        path.mkdir(parents=True, exist_ok=True)
+        root.configure(**(config or {}))
+        root.run("plugins", "enable", *plugins)
+        return root
+
+    def run(
+        self, *arguments: str, check: bool = True, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """``tutor ARGUMENTS`` in this root. Raises AssertionError with all output on failure."""
+        done = subprocess.run(
+            [tutor_executable(self.release), "--root", self.path, *arguments],
+            env=self._environment(),
+            input=stdin,
+            capture_output=True,
+            text=True,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"tutor {arguments}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def configure(self, **values: Any) -> None:
+        """Set values in config.yml, as an editor would: nothing is rendered yet."""
+        config = {**self.config(), **values}
+        (self.path / "config.yml").write_text(yaml.safe_dump(config))
+
+    def config(self) -> dict[str, Any]:
+        file = self.path / "config.yml"
+        return dict(yaml.safe_load(file.read_text()) or {}) if file.exists() else {}
+
+    @property
+    def env(self) -> Path:
+        return self.path / "env"
+
+    @property
+    def lms_config(self) -> Path:
+        return self.env / "apps/openedx/config/lms.env.yml"
+
+    def description(self) -> Description:
+        return Description.from_json((self.lms_config.parent / "usher.json").read_text())
+
+    def _environment(self) -> dict[str, str]:
+        own = {name: value for name, value in os.environ.items() if not name.startswith("TUTOR")}
+        plugins = {"TUTOR_PLUGINS_ROOT": str(self.path / "plugins")}
+        both = {**own, **plugins, **self.environment}
+        if "PATH" in self.environment:
+            both["PATH"] = f"{self.environment['PATH']}{os.pathsep}{own.get('PATH', '')}"
+        return both
