@@ -61,7 +61,6 @@ INSTALLED_APPS = [
     *defaults.INSTALLED_APPS,
     "allauth",
     "allauth.account",
-    "allauth.usersessions",
 ]
 
 MIDDLEWARE = [
@@ -190,7 +189,8 @@ USE_I18N = True
 USE_TZ = True
 
 STATIC_URL = "/static/"
-STATIC_ROOT = CAMPUS_DIR / "static-root"
+STATIC_ROOT = HOME / "static"
+STATIC_ROOT.mkdir(exist_ok=True)
 STATICFILES_DIRS = [CAMPUS_DIR / "static"]
 WHITENOISE_USE_FINDERS = True  # no collectstatic needed before the first start
 

@@ -3,6 +3,6 @@ from django.urls import include, path
 
 urlpatterns = [
     path("admin/", admin.site.urls),
-    path("account/", include("allauth.urls")),
+    path("accounts/", include("allauth.account.urls")),
     path("", include("usher.application.urls")),
 ]

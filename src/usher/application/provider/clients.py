@@ -48,13 +48,22 @@ def ensure_client(
     if is_changed:
         client.save()
         record("client-secret-set" if secret else "client-changed", subject=name)
-    policy, is_new = ClientPolicy.objects.update_or_create(
-        application=client,
-        defaults={"pkce_required": pkce_required}
-        | ({"backchannel_logout_url": backchannel_logout_url} if backchannel_logout_url else {}),
-    )
+    is_changed |= _keep_policy(client, pkce_required, backchannel_logout_url)
+    return client, secret, is_changed
+
+
+def _keep_policy(client: Any, pkce_required: bool, backchannel_logout_url: str) -> bool:
+    """Whether the client's policy had to be made or changed."""
+    policy = ClientPolicy.objects.filter(application=client).first()
+    policy = policy or ClientPolicy(application=client)
+    before = (policy.pk is None, policy.pkce_required, policy.backchannel_logout_url)
+    policy.pkce_required = pkce_required
+    policy.backchannel_logout_url = backchannel_logout_url or policy.backchannel_logout_url
+    if before == (False, policy.pkce_required, policy.backchannel_logout_url):
+        return False
+    policy.save()
     client.usher_policy = policy
-    return client, secret, is_changed or is_new
+    return True
 
 
 def _secret_to_set(client: Any, wanted: str) -> str:

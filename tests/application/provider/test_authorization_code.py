@@ -1,0 +1,212 @@
+"""The authorization code grant: RFC 6749 4.1 and 5, RFC 9700 2.1, RFC 9207."""
+
+import base64
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+from oauth2_provider.models import AccessToken, Grant, RefreshToken
+
+from tests.application.provider.conftest import CALLBACK, answer_of, live_tokens
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_signed_in_learner_goes_straight_back_with_a_code(lms):
+    answer = lms.authorize()
+    assert answer.url.startswith(CALLBACK + "?")
+    assert answer_of(answer)["state"] == "some-state"
+    assert "no-store" in answer["Cache-Control"]
+
+
+def test_an_anonymous_visitor_signs_in_first_and_comes_back(lms):
+    answer = lms.authorize(browser=Client())
+    assert answer.status_code == 302
+    assert answer.url.startswith("/accounts/login/?next=/oauth2/authorize/")
+
+
+def test_the_answer_names_its_issuer(lms, settings):
+    assert answer_of(lms.authorize())["iss"] == settings.OAUTH2_PROVIDER["OIDC_ISS_ENDPOINT"]
+
+
+def test_a_code_gives_tokens_that_no_cache_may_keep(lms, learner):
+    answer = lms.token(code=lms.code())
+    assert answer.status_code == 200
+    assert answer["Cache-Control"] == "no-store"
+    assert answer["Content-Type"].startswith("application/json")
+    body = answer.json()
+    assert body["token_type"] == "Bearer"
+    assert body["scope"] == "user:read"
+    assert body["expires_in"] > 0
+    assert lms.me(body["access_token"]).json()["email"] == learner.email
+
+
+def test_tokens_are_not_stored_in_the_clear(lms):
+    body = lms.exchange()
+    assert AccessToken.objects.get().token == ""
+    assert RefreshToken.objects.get().token == ""
+    assert body["access_token"] not in str(AccessToken.objects.values())
+
+
+def test_a_code_works_once_and_its_second_use_ends_the_tokens_it_gave(lms):
+    code = lms.code()
+    first = lms.token(code=code).json()
+    second = lms.token(code=code)
+    assert (second.status_code, second.json()["error"]) == (400, "invalid_grant")
+    assert lms.me(first["access_token"]).status_code == 401
+    assert lms.refresh(first["refresh_token"]).status_code == 400
+    assert live_tokens() == (0, 0)
+
+
+def test_another_client_can_not_use_a_code_nor_end_its_tokens(lms, make_client):
+    code = lms.code()
+    thief = make_client("another", redirect_uris=[CALLBACK])
+    assert thief.token(code=code).json()["error"] == "invalid_grant"
+    tokens = lms.token(code=code).json()
+    assert thief.token(code=code).json()["error"] == "invalid_grant"
+    assert lms.me(tokens["access_token"]).status_code == 200
+
+
+def test_an_old_code_is_refused(lms):
+    code = lms.code()
+    Grant.objects.update(expires=timezone.now() - timedelta(seconds=1))
+    assert lms.token(code=code).json()["error"] == "invalid_grant"
+
+
+def test_codes_live_a_minute(lms):
+    lms.code()
+    assert Grant.objects.get().expires <= timezone.now() + timedelta(seconds=60)
+
+
+@pytest.mark.parametrize(
+    "redirect_uri",
+    [
+        "http://evil.example/auth/complete/mitxpro-oauth2/",
+        "http://lms.example:8000/auth/complete/mitxpro-oauth2",
+        "http://lms.example:8000/auth/complete/mitxpro-oauth2/x",
+        "http://lms.example:8000/auth/complete/mitxpro-oauth2/../../evil/",
+        "http://lms.example:8000/auth/complete/mitxpro-oauth2/?next=http://evil.example",
+        "http://lms.example:8000/auth/complete/mitxpro-oauth2/#fragment",
+        "https://lms.example:8000/auth/complete/mitxpro-oauth2/",
+        "http://LMS.example:8000/auth/complete/mitxpro-oauth2/",
+        "http://lms.example:8001/auth/complete/mitxpro-oauth2/",
+        "http://lms.example:8000@evil.example/auth/complete/mitxpro-oauth2/",
+        "http://lms.example.evil.example:8000/auth/complete/mitxpro-oauth2/",
+        "javascript:alert(1)",
+        "//evil.example/",
+        "\\\\evil.example",
+    ],
+)
+def test_redirect_uris_are_compared_exactly(lms, redirect_uri):
+    answer = lms.authorize(redirect_uri=redirect_uri)
+    assert answer.status_code == 400
+    assert "Location" not in answer
+
+
+def test_what_python_social_auth_adds_to_the_redirect_uri_is_accepted(lms):
+    uri = CALLBACK + "?redirect_state=abc"
+    code = answer_of(lms.authorize(redirect_uri=uri))["code"]
+    assert lms.token(code=code).status_code == 400, "the token request must name the same"
+    code = answer_of(lms.authorize(redirect_uri=uri))["code"]
+    assert lms.token(code=code, redirect_uri=uri).status_code == 200
+
+
+def test_the_redirect_uri_of_the_token_request_must_be_the_one_of_the_code(lms, make_client):
+    lms.record.redirect_uris += " http://lms.example:8000/other/"
+    lms.record.save()
+    answer = lms.token(code=lms.code(), redirect_uri="http://lms.example:8000/other/")
+    assert answer.status_code == 400
+
+
+def test_an_unknown_client_is_told_so_and_never_sent_away(lms):
+    answer = lms.authorize(client_id="unknown")
+    assert answer.status_code == 400
+    assert "Location" not in answer
+
+
+@pytest.mark.parametrize("response_type", ["token", "id_token", "code token", "rubbish", "none"])
+def test_only_codes_are_given(lms, response_type):
+    answer = lms.authorize(response_type=response_type)
+    assert answer_of(answer)["error"] in {"unauthorized_client", "unsupported_response_type"}
+    assert AccessToken.objects.count() == 0
+
+
+@pytest.mark.parametrize("grant_type", ["password", "client_credentials", "rubbish", ""])
+def test_only_codes_and_refresh_tokens_are_exchanged(lms, learner, grant_type):
+    answer = lms.token(
+        grant_type=grant_type, username=learner.username, password="correct horse battery"
+    )
+    assert answer.status_code in {400, 401}
+    assert AccessToken.objects.count() == 0
+
+
+def test_scopes_that_do_not_exist_are_refused(lms):
+    assert answer_of(lms.authorize(scope="admin"))["error"] == "invalid_scope"
+
+
+def test_credentials_in_the_query_are_refused(lms):
+    code = lms.code()
+    query = f"?client_id={lms.record.client_id}&client_secret={lms.secret}"
+    answer = Client().post(
+        "/oauth2/token/" + query, {"grant_type": "authorization_code", "code": code}
+    )
+    assert answer.status_code == 400
+    assert Client().get(f"/oauth2/token/{query}&code={code}").status_code == 405
+
+
+def test_a_wrong_secret_is_refused_and_the_code_stays_good(lms):
+    code = lms.code()
+    answer = lms.token(code=code, client_secret="wrong")
+    assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+    assert answer["WWW-Authenticate"].startswith("Basic")
+    assert lms.token(code=code).status_code == 200
+
+
+def test_a_confidential_client_must_show_its_secret(lms):
+    assert lms.token(code=lms.code(), client_secret="").status_code == 401
+
+
+def test_basic_authentication_works(lms):
+    credentials = base64.b64encode(f"{lms.record.client_id}:{lms.secret}".encode()).decode()
+    answer = Client().post(
+        "/oauth2/token/",
+        {"grant_type": "authorization_code", "code": lms.code(), "redirect_uri": CALLBACK},
+        headers={"Authorization": f"Basic {credentials}"},
+    )
+    assert answer.status_code == 200
+
+
+def test_a_learner_who_was_switched_off_gets_no_token(lms, learner):
+    code, tokens = lms.code(), lms.exchange()
+    learner.is_active = False
+    learner.save()
+    assert lms.token(code=code).json()["error"] == "invalid_grant"
+    assert lms.refresh(tokens["refresh_token"]).json()["error"] == "invalid_grant"
+    assert lms.me(tokens["access_token"]).status_code == 401
+
+
+def test_a_client_that_asks_shows_a_page_and_needs_a_click(lms):
+    lms.record.skip_authorization = False
+    lms.record.save()
+    page = lms.authorize()
+    assert page.status_code == 200
+    refused = Client(enforce_csrf_checks=True)
+    refused.force_login(lms.browser.session and page.context["user"])
+    assert refused.post("/oauth2/authorize/", {"allow": "on"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["?%", "?client_id=%00", "?client_id=%ff", "?a=b&a=c&client_id=x&client_id=y", "?x=\x01"],
+)
+def test_rubbish_is_answered_not_raised(lms, query):
+    assert lms.browser.get("/oauth2/authorize/" + query).status_code in {400, 404}
+
+
+@pytest.mark.parametrize("body", [b"", b"%", b"code=%00&grant_type=authorization_code", b"\xff"])
+def test_rubbish_at_the_token_endpoint_is_answered_not_raised(lms, body):
+    answer = Client().post("/oauth2/token/", body, "application/x-www-form-urlencoded")
+    assert answer.status_code in {400, 401}
+    assert lms.token(code="a\x00b").status_code == 400
+    assert lms.token(client_id="a\x00b", code="x").status_code == 401

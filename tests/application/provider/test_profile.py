@@ -1,0 +1,147 @@
+"""``/api/users/me``, userinfo, ID tokens, discovery: what the LMS reads."""
+
+import json
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+from jwcrypto import jwk, jwt
+from oauth2_provider.models import AccessToken
+
+from usher.contract.paths import ApplicationPath
+
+pytestmark = pytest.mark.django_db
+
+
+def get(path, token="", **extra):
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return Client().get(path, headers=headers, **extra)
+
+
+@pytest.mark.parametrize("path", [ApplicationPath.USERS_ME, ApplicationPath.USERS_ME + "/"])
+def test_me_answers_with_and_without_a_slash(lms, learner, path):
+    answer = get(path, lms.exchange()["access_token"])
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "id": learner.pk,
+        "username": "ada-at-lms",
+        "email": "ada@learners.example",
+        "name": "Name ada",
+        "country": "",
+        "is_active": True,
+    }
+    assert answer["Cache-Control"] == "no-store"
+
+
+def test_me_follows_the_account_s_username_not_the_user_s(lms, learner):
+    token = lms.exchange()["access_token"]
+    learner.username = "somebody-else"
+    learner.save()
+    assert get("/api/users/me", token).json()["username"] == "ada-at-lms"
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer x y", "Basic abc", "Bearer unknown"])
+def test_me_without_a_valid_token_is_401(lms, header):
+    answer = Client().get("/api/users/me", headers={"Authorization": header})
+    assert answer.status_code == 401
+    assert answer["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_a_token_in_the_query_or_a_session_is_not_enough(lms):
+    token = lms.exchange()["access_token"]
+    assert get(f"/api/users/me?access_token={token}").status_code == 401
+    assert lms.browser.get("/api/users/me").status_code == 401
+
+
+def test_an_expired_token_is_401(lms):
+    token = lms.exchange()["access_token"]
+    AccessToken.objects.update(expires=timezone.now())
+    answer = get("/api/users/me", token)
+    assert (answer.status_code, answer.json()["error"]) == (401, "invalid_token")
+
+
+def test_a_token_without_the_scope_is_403(lms):
+    answer = get("/api/users/me", lms.exchange(scope="openid")["access_token"])
+    assert (answer.status_code, answer.json()["error"]) == (403, "insufficient_scope")
+    assert 'error="insufficient_scope"' in answer["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize(
+    ("scope", "names"),
+    [
+        ("openid", {"sub"}),
+        ("openid email", {"sub", "email"}),
+        ("openid profile", {"sub", "name", "username", "preferred_username"}),
+        ("user:read", {"sub", "name", "username", "preferred_username", "email", "id"}),
+    ],
+)
+def test_userinfo_tells_what_the_scopes_allow(lms, scope, names):
+    answer = get("/oauth2/userinfo/", lms.exchange(scope=scope)["access_token"])
+    assert set(answer.json()) == names
+    assert answer.json()["sub"] == "ada-at-lms"
+
+
+def test_an_id_token_is_signed_with_the_published_key(lms, settings):
+    body = lms.exchange(scope="openid email", nonce="once")
+    keys = jwk.JWKSet.from_json(json.dumps(get(ApplicationPath.JWKS).json()))
+    token = jwt.JWT(jwt=body["id_token"], key=keys, algs=["RS256"])
+    claims = json.loads(token.claims)
+    assert claims["iss"] == settings.OAUTH2_PROVIDER["OIDC_ISS_ENDPOINT"]
+    assert claims["aud"] == lms.record.client_id
+    assert claims["sub"] == "ada-at-lms"
+    assert claims["nonce"] == "once"
+    assert claims["email"] == "ada@learners.example"
+    assert {"d", "p", "q"}.isdisjoint(get(ApplicationPath.JWKS).json()["keys"][0])
+
+
+def test_a_client_without_a_signature_algorithm_gets_no_openid(lms):
+    lms.record.algorithm = ""
+    lms.record.save()
+    assert "error=invalid_scope" in lms.authorize(scope="openid").url
+
+
+def test_discovery_names_what_is_there(lms, settings):
+    found = get(ApplicationPath.DISCOVERY).json()
+    root = settings.SITE_BASE_URL
+    assert found["issuer"] == root + "/oauth2"
+    assert found["authorization_endpoint"] == root + ApplicationPath.AUTHORIZE
+    assert found["token_endpoint"] == root + ApplicationPath.TOKEN
+    assert found["jwks_uri"] == root + ApplicationPath.JWKS
+    assert found["response_types_supported"] == ["code"]
+    assert found["code_challenge_methods_supported"] == ["S256"]
+    assert found["authorization_response_iss_parameter_supported"] is True
+
+
+def test_the_issuer_does_not_follow_the_host_header(lms, settings):
+    answer = Client().get(ApplicationPath.DISCOVERY, headers={"Host": "localhost"})
+    assert answer.json()["issuer"] == settings.SITE_BASE_URL + "/oauth2"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/oauth-authorization-server/oauth2",
+    ],
+)
+def test_authorization_server_metadata_agrees(lms, settings, path):
+    found = get(path).json()
+    assert found["issuer"] == settings.SITE_BASE_URL + "/oauth2"
+    assert "introspection_endpoint" not in found
+    assert found["grant_types_supported"] == ["authorization_code", "refresh_token"]
+
+
+@pytest.mark.parametrize(
+    "path", ["introspect/", "device/", "register/", "applications/", "authorized_tokens/"]
+)
+def test_what_nobody_needs_is_not_served(lms, path):
+    assert lms.browser.get("/oauth2/" + path).status_code == 404
+
+
+@pytest.mark.parametrize("path", ApplicationPath.LANDINGS)
+def test_landings_lead_home_and_nowhere_else(path, client):
+    answer = client.get(path + "?code=abc&next=http://evil.example&redirect_uri=//evil.example")
+    assert answer.status_code == 200
+    assert b"evil" not in answer.content
+    assert b"/dashboard/" in answer.content
+    assert answer["Referrer-Policy"] == "no-referrer"

@@ -1,0 +1,267 @@
+"""``/logout/`` and back-channel sign-out, both directions (P28)."""
+
+import json
+import threading
+import time
+from datetime import timedelta
+from urllib.parse import parse_qs
+
+import pytest
+from django.contrib.sessions.models import Session
+from django.test import Client
+from django.utils import timezone
+from jwcrypto import jwk, jwt
+
+from tests.support.receiver import receiver
+from usher.application.audit.models import AuditEvent
+from usher.application.provider.models import SignedInSession, SignOutMessage
+from usher.application.provider.signout import sending
+from usher.contract import signatures
+from usher.contract.paths import ApplicationPath
+
+SECRET = "webhook-secret-webhook-secret-webhook-secret"
+
+
+@pytest.fixture
+def fake_lms(settings, transactional_db):
+    """A server that stands where the LMS takes sign-out messages."""
+    with receiver() as server:
+        settings.OPENEDX_API_BASE_URL = server.url
+        settings.OPENEDX_OAUTH_PROVIDER = "mitxpro-oauth2"
+        settings.OPENEDX_SOCIAL_LOGIN_PATH = ""
+        yield server
+
+
+def signed_in(browser):
+    return browser.get("/api/v1/me/").status_code == 200
+
+
+# -- the page
+
+
+@pytest.mark.django_db
+def test_the_lms_s_frame_ends_the_session_and_gets_an_empty_page(lms):
+    answer = lms.browser.get("/logout/?no_redirect=1")
+    assert answer.status_code == 200
+    assert "X-Frame-Options" not in answer
+    assert "no-store" in answer["Cache-Control"]
+    assert Session.objects.count() == 0
+
+
+@pytest.mark.django_db
+def test_without_it_the_browser_goes_on_to_the_lms(lms, settings):
+    settings.LOGOUT_REDIRECT_URL = "http://lms.example:8000/logout"
+    settings.SITE_BASE_URL = "http://app.example:8013"
+    answer = lms.browser.get("/logout/?next=http://evil.example")
+    assert answer.url == (
+        "http://lms.example:8000/logout?redirect_url=http%3A%2F%2Fapp.example%3A8013%2F"
+    )
+    assert Session.objects.count() == 0
+
+
+@pytest.mark.django_db
+def test_before_the_two_are_connected_it_goes_to_a_page_of_this_site(lms, settings):
+    settings.LOGOUT_REDIRECT_URL = ""
+    assert lms.browser.get("/logout/?next=/catalog/%3Fa=b").url == "/catalog/?a=b"
+    assert lms.browser.post("/logout/").url == "/"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://evil.example/",
+        "https:evil.example",
+        "//evil.example",
+        "///evil.example",
+        "/\\evil.example",
+        "\\\\evil.example",
+        "/\t/evil.example",
+        "javascript:alert(1)",
+        "evil.example",
+        "http:///evil.example",
+    ],
+)
+def test_it_never_redirects_elsewhere(lms, settings, target):
+    settings.LOGOUT_REDIRECT_URL = ""
+    assert lms.browser.get("/logout/", {"next": target}).url == "/"
+
+
+@pytest.mark.django_db
+def test_someone_who_is_not_signed_in_is_still_sent_on(client, settings):
+    settings.LOGOUT_REDIRECT_URL = "http://lms.example:8000/logout"
+    assert client.get("/logout/").url.startswith("http://lms.example:8000/logout")
+
+
+# -- telling the LMS
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_lms_is_told_with_a_signed_token(fake_lms, lms, settings):
+    lms.browser.get("/logout/?no_redirect=1")
+    (message,) = fake_lms.wait_for(1)
+    assert message.path == "/usher/backchannel-logout/mitxpro-oauth2/"
+    text = parse_qs(message.body.decode())["logout_token"][0]
+    keys = jwk.JWKSet.from_json(json.dumps(Client().get(ApplicationPath.JWKS).json()))
+    token = jwt.JWT(jwt=text, key=keys, algs=["RS256"])
+    claims, header = json.loads(token.claims), json.loads(token.header)
+    assert header["typ"] == "logout+jwt"
+    assert claims["iss"] == settings.OAUTH2_PROVIDER["OIDC_ISS_ENDPOINT"]
+    assert claims["aud"] == lms.record.client_id
+    assert claims["sub"] == "ada-at-lms"
+    assert claims["events"] == {"http://schemas.openid.net/event/backchannel-logout": {}}
+    assert claims["exp"] - claims["iat"] <= 120
+    assert claims["jti"]
+    assert "nonce" not in claims
+    assert not SignOutMessage.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_any_way_to_sign_out_tells_it(fake_lms, lms):
+    lms.browser.post("/accounts/logout/")
+    assert len(fake_lms.wait_for(1)) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_slow_lms_does_not_hold_the_page(fake_lms, lms):
+    fake_lms.delay = threading.Event()
+    started = time.monotonic()
+    assert lms.browser.get("/logout/?no_redirect=1").status_code == 200
+    assert time.monotonic() - started < 2
+    fake_lms.delay.set()
+    assert len(fake_lms.wait_for(1)) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_a_broken_lms_did_not_take_is_kept_and_sent_later(fake_lms, lms):
+    fake_lms.status = 503
+    lms.browser.get("/logout/?no_redirect=1")
+    fake_lms.wait_for(1)
+    message = SignOutMessage.objects.get()
+    assert (message.attempts, message.last_error) == (1, "the LMS answered 503")
+    assert message.next_attempt_at > timezone.now()
+    assert sending.deliver_due() == 0, "not before its time"
+    fake_lms.status = 200
+    SignOutMessage.objects.update(next_attempt_at=timezone.now())
+    assert sending.deliver_due() == 1
+    assert not SignOutMessage.objects.exists()
+    first, second = fake_lms.requests
+    assert first.body != second.body, "each attempt has a token of its own"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_lms_without_the_plugin_is_not_asked_again(fake_lms, lms):
+    fake_lms.status = 404
+    lms.browser.get("/logout/?no_redirect=1")
+    fake_lms.wait_for(1)
+    assert sending.deliver_due() == 0
+    assert not SignOutMessage.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_after_a_day_it_is_given_up(fake_lms, lms):
+    fake_lms.status = 503
+    lms.browser.get("/logout/?no_redirect=1")
+    fake_lms.wait_for(1)
+    SignOutMessage.objects.update(
+        next_attempt_at=timezone.now(), created_at=timezone.now() - timedelta(hours=25)
+    )
+    sending.deliver_due()
+    assert not SignOutMessage.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_client_can_have_an_address_of_its_own(lms, make_client):
+    with receiver() as server:
+        make_client("second-lms", backchannel_logout_url=server.url + "/there/")
+        lms.browser.get("/logout/?no_redirect=1")
+        assert server.wait_for(1)[0].path == "/there/"
+
+
+# -- being told by the LMS
+
+
+@pytest.fixture
+def tell(settings):
+    """Sends what the LMS sends when somebody signs out there."""
+    settings.USHER_WEBHOOK_SECRET = SECRET
+
+    def send(username="ada-at-lms", *, event_id="event-1", secret=SECRET, moment=None, **changes):
+        at = moment or time.time()
+        body = json.dumps({"event_id": event_id, "username": username, "at": at}).encode()
+        body = changes.pop("body", body)
+        timestamp = int(changes.pop("timestamp", time.time()))
+        headers = {
+            signatures.HEADER_EVENT_ID: event_id,
+            signatures.HEADER_TIMESTAMP: str(timestamp),
+            signatures.HEADER_SIGNATURE: signatures.sign(
+                secret, timestamp=timestamp, event_id=event_id, body=body
+            ),
+        } | changes.pop("headers", {})
+        return Client().post(
+            ApplicationPath.BACKCHANNEL_LOGOUT, body, "application/json", headers=headers
+        )
+
+    return send
+
+
+@pytest.mark.django_db
+def test_a_sign_out_at_the_lms_ends_all_sessions_here(lms, learner, tell):
+    phone = Client()
+    phone.force_login(learner)
+    answer = tell()
+    assert (answer.status_code, answer.json()) == (200, {"ended": 2})
+    assert Session.objects.count() == SignedInSession.objects.count() == 0
+    assert AuditEvent.objects.filter(name="lms-sign-out", succeeded=True).count() == 1
+
+
+@pytest.mark.django_db
+def test_a_replay_ends_nothing(lms, learner, tell):
+    tell()
+    again = Client()
+    again.force_login(learner)
+    assert tell().json() == {"ended": 0}
+    assert Session.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_a_late_message_leaves_a_newer_session_alone(lms, tell):
+    assert tell(moment=time.time() - 240).json() == {"ended": 0}
+    assert Session.objects.count() == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"secret": "wrong"}, 401),
+        ({"timestamp": time.time() - 3600}, 401),
+        ({"timestamp": time.time() + 3600}, 401),
+        ({"headers": {signatures.HEADER_SIGNATURE: ""}}, 401),
+        ({"headers": {signatures.HEADER_EVENT_ID: "event-2"}}, 401),
+        ({"headers": {signatures.HEADER_EVENT_ID: ""}}, 400),
+        ({"headers": {signatures.HEADER_TIMESTAMP: "yesterday"}}, 400),
+        ({"body": b"rubbish"}, 400),
+        ({"body": b"[]"}, 400),
+        ({"body": b'{"username": "ada-at-lms"}'}, 400),
+        ({"body": b'{"username": "ada-at-lms", "at": 1e400}'}, 400),
+        ({"body": b'{"username": ["x"], "at": 1}'}, 400),
+        ({"body": b'{"username": "a\\u0000b", "at": 1}'}, 400),
+        ({"body": b"x" * 20_000}, 413),
+    ],
+)
+def test_what_is_not_right_ends_nothing(lms, tell, changes, status):
+    assert tell(**changes).status_code == status
+    assert Session.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_without_a_secret_nothing_is_believed(lms, tell, settings):
+    settings.USHER_WEBHOOK_SECRET = ""
+    assert tell(secret="").status_code == 503
+    assert Session.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_an_unknown_learner_is_no_error(lms, tell):
+    assert tell("nobody").json() == {"ended": 0}

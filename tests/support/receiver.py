@@ -1,0 +1,69 @@
+"""A small real HTTP server that keeps what it was sent."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Received:
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Receiver:
+    """status: what it answers; delay: an event to wait for before answering, None for none."""
+
+    url: str = ""
+    status: int = 200
+    delay: threading.Event | None = None
+    requests: list[Received] = field(default_factory=list)
+    arrived: threading.Condition = field(default_factory=threading.Condition)
+
+    def wait_for(self, count: int, seconds: float = 10) -> list[Received]:
+        """What was sent, once there are so many requests. Raises TimeoutError."""
+        with self.arrived:
+            if not self.arrived.wait_for(lambda: len(self.requests) >= count, seconds):
+                raise TimeoutError(f"{len(self.requests)} requests arrived, not {count}")
+            return list(self.requests)
+
+
+@contextmanager
+def receiver() -> Iterator[Receiver]:
+    """The running server, on a free port."""
+    state = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            with state.arrived:
+                state.requests.append(Received(self.command, self.path, dict(self.headers), body))
+                state.arrived.notify_all()
+            if state.delay is not None:
+                state.delay.wait(30)
+            self.send_response(state.status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_POST
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield state
+    finally:
+        if state.delay is not None:
+            state.delay.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
