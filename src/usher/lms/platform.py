@@ -75,6 +75,33 @@ def course_mode_model() -> type[Model]:
     return CourseMode
 
 
+def throttled_views() -> list[Any]:
+    """API views whose request throttles must not slow the service worker down: classes with
+    ``throttle_classes``."""
+    from lms.djangoapps.course_api import views as courses
+    from openedx.core.djangoapps.enrollments import views as enrollments
+
+    return [
+        view
+        for module in (courses, enrollments)
+        for view in vars(module).values()
+        if isinstance(view, type)
+        and view.__module__ == module.__name__
+        and getattr(view, "throttle_classes", None)
+    ]
+
+
+def forget_provider(site_id: int, backend: str) -> None:
+    """Drop the cached current provider record. To be called again after the commit: a request may
+    have cached the old one between the new row and the end of the transaction."""
+    from edx_django_utils.cache import TieredCache
+
+    model = provider_model()
+    TieredCache.delete_all_tiers(model.cache_key_name(site_id, backend))
+    TieredCache.delete_all_tiers(model.key_values_cache_key_name())
+    TieredCache.delete_all_tiers(model.key_values_cache_key_name("backend_name"))
+
+
 # --- facts about this LMS --------------------------------------------------------------------
 
 
@@ -108,16 +135,44 @@ def course_key(text: str) -> Any:
 
 def retired_usernames(usernames: Iterable[str]) -> set[str]:
     """Those of ``usernames`` whose owners were retired: never to be given away again."""
-    from common.djangoapps.student.models import is_username_retired
+    from django.conf import settings
+    from django.contrib.auth import get_user_model
+    from openedx.core.djangoapps.user_api.models import UserRetirementStatus
+    from user_util import user_util
 
-    return {username for username in usernames if is_username_retired(username)}
+    salts, pattern = settings.RETIRED_USER_SALTS, settings.RETIRED_USERNAME_FMT
+    hashes = {
+        hashed: username
+        for username in usernames
+        for hashed in user_util.get_all_retired_usernames(username, salts, pattern)
+    }
+    names = set(hashes.values())
+    users = get_user_model().objects.filter(username__in=list(hashes))
+    pending = UserRetirementStatus.objects.filter(original_username__in=names)
+    return {hashes[name] for name in users.values_list("username", flat=True) if name in hashes} | (
+        names & set(pending.values_list("original_username", flat=True))
+    )
 
 
 def reserved_emails(emails: Iterable[str]) -> set[str]:
     """Those of ``emails`` that were retired, or recover somebody's account."""
-    from common.djangoapps.student.models import email_exists_or_retired
+    from common.djangoapps.student.models import AccountRecovery
+    from django.conf import settings
+    from django.contrib.auth import get_user_model
+    from user_util import user_util
 
-    return {email for email in emails if email_exists_or_retired(email)}
+    salts, pattern = settings.RETIRED_USER_SALTS, settings.RETIRED_EMAIL_FMT
+    hashes = {
+        hashed: email
+        for email in emails
+        for hashed in user_util.get_all_retired_emails(email, salts, pattern)
+    }
+    addresses = set(hashes.values())
+    users = get_user_model().objects.filter(email__in=list(hashes))
+    recovering = AccountRecovery.objects.filter(secondary_email__in=addresses)
+    return {hashes[email] for email in users.values_list("email", flat=True) if email in hashes} | (
+        addresses & set(recovering.values_list("secondary_email", flat=True))
+    )
 
 
 def username_suggestions(username: str) -> list[str]:
@@ -151,7 +206,11 @@ def account_errors(*, username: str, email: str, name: str, country: str) -> dic
         extra_fields=asked,
         tos_required=False,
     )
-    return {field: str(messages[0]) for field, messages in form.errors.items()}
+    found = {field: str(messages[0]) for field, messages in form.errors.items()}
+    prefix = getattr(settings, "RETIRED_USERNAME_PREFIX", "")
+    if prefix and username.startswith(prefix):
+        found.setdefault("username", "This username is kept for retired accounts.")
+    return found
 
 
 def country_is_known(code: str) -> bool:
@@ -205,6 +264,17 @@ def record_identity_verification(user: Any, provider: Any) -> None:
     )
     if created:
         verification.send_approval_signal(provider.slug)
+
+
+def sign_out(request: Any, response: Any) -> None:
+    """End the browser's session, with the cookies that other parts of the platform trust."""
+    from django.contrib.auth import logout
+    from openedx.core.djangoapps.safe_sessions.middleware import mark_user_change_as_expected
+    from openedx.core.djangoapps.user_authn.cookies import delete_logged_in_cookies
+
+    logout(request)
+    delete_logged_in_cookies(response)
+    mark_user_change_as_expected(None)
 
 
 # --- enrollments -----------------------------------------------------------------------------

@@ -1,0 +1,19 @@
+"""Messages that the LMS sends to an application, signed as ``contract.signatures`` says.
+
+Webhooks: ``{"type": …, "data": {"username": …, "course_id": …}}`` to the webhook address, with
+``course_id`` where the type has one. Sign-outs: ``{"event_id": …, "username": …, "at": ISO}`` to
+the back-channel address.
+"""
+
+from enum import StrEnum
+
+
+class EventType(StrEnum):
+    """What changed at the LMS. signed_out goes to the back-channel address, the others to the
+    webhook address."""
+
+    ACCOUNT = "account.changed"
+    ENROLLMENT = "enrollment.changed"
+    GRADE = "grade.changed"
+    CERTIFICATE = "certificate.changed"
+    SIGNED_OUT = "signed-out"

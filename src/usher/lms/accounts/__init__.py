@@ -1,0 +1,1 @@
+"""Learners' accounts, made as the platform's own registration makes them."""

@@ -1,0 +1,169 @@
+"""Making, changing and linking accounts.
+
+An account is what the platform's registration leaves behind: user, profile, registration, a usable
+random password, and the signals others rely on; and the link by which its owner signs in. The link
+is made with the account and for a new account only: an account that is already there, whatever its
+name or address, is somebody else's until an operator says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.sites.models import Site
+from django.db import IntegrityError, transaction
+from social_django.models import UserSocialAuth
+
+from usher.contract.failures import RegistrationError
+from usher.lms import conf
+from usher.lms.accounts import lookup
+from usher.lms.accounts.passwords import random_password_hash
+from usher.lms.errors import AccountRefused, UsherLmsError
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Who the application says somebody is. country: two letters, or '' when it is not known."""
+
+    username: str
+    email: str
+    name: str
+    country: str = ""
+    is_active: bool = True
+
+
+def create_account(learner: Learner, backend: str, site: Site) -> Any:
+    """The new user, linked to ``backend``. Raises AccountRefused; then nothing was made.
+
+    When the same learner's account was made in the meantime, for this same backend, that one.
+    """
+    refuse_taken(learner, lookup.taken([learner.username], [learner.email]))
+    try:
+        with transaction.atomic():
+            return make_account(learner, backend, site)
+    except IntegrityError:
+        if link := UserSocialAuth.get_social_auth(backend, learner.username):
+            return link.user
+        refuse_taken(learner, lookup.taken([learner.username], [learner.email]))
+        raise
+
+
+def refuse_taken(learner: Learner, taken: lookup.Taken) -> None:
+    """Raises AccountRefused, in the registration API's codes, if name or address is somebody's."""
+    username_taken = learner.username.casefold() in taken.usernames
+    email_taken = learner.email.casefold() in taken.emails
+    fields = {}
+    if email_taken:
+        fields["email"] = f"An LMS account with the e-mail address {learner.email} already exists."
+    if username_taken:
+        fields["username"] = f"An LMS account with the username {learner.username} already exists."
+    if not fields:
+        return
+    codes = {
+        (True, True): RegistrationError.DUPLICATE_EMAIL_USERNAME,
+        (True, False): RegistrationError.DUPLICATE_EMAIL,
+        (False, True): RegistrationError.DUPLICATE_USERNAME,
+    }
+    suggestions = conf.platform().username_suggestions(learner.username) if username_taken else []
+    raise AccountRefused(codes[email_taken, username_taken], fields, suggestions)
+
+
+def make_account(learner: Learner, backend: str, site: Site) -> Any:
+    """The rows and signals, without asking whether the name is free; inside a transaction."""
+    platform = conf.platform()
+    refuse_invalid(learner)
+    user = get_user_model()(
+        username=learner.username,
+        email=learner.email,
+        is_active=False,
+        password=random_password_hash(),
+    )
+    user.save()
+    registration = platform.registration_model()()
+    registration.register(user)
+    user.profile = platform.profile_model()(user=user, name=learner.name, country=learner.country)
+    user.profile.save()
+    UserSocialAuth.objects.create(user=user, provider=backend, uid=learner.username)
+    if learner.is_active:
+        registration.activate()
+        # activate() may have worked on its own copy of the user.
+        user.is_active = True
+    platform.on_account_created(user, registration, site)
+    return user
+
+
+def refuse_invalid(learner: Learner) -> None:
+    """Raises AccountRefused for what the registration form would not take."""
+    platform = conf.platform()
+    if learner.country and not platform.country_is_known(learner.country):
+        message = f"{learner.country!r} is not a country code."
+        raise AccountRefused(RegistrationError.INVALID_COUNTRY, {"country": message})
+    errors = platform.account_errors(
+        username=learner.username, email=learner.email, name=learner.name, country=learner.country
+    )
+    if errors:
+        raise AccountRefused(RegistrationError.VALIDATION, errors)
+
+
+def update_account(user: Any, learner: Learner) -> bool:
+    """Bring a linked account's address, name, country and activity to ``learner``; whether
+    anything differed. The username stays: it is the identity."""
+    address_differs = bool(learner.email) and user.email.casefold() != learner.email.casefold()
+    if address_differs:
+        taken = lookup.taken([], [learner.email])
+        refuse_taken(learner, lookup.Taken(frozenset(), taken.emails))
+    fields = []
+    if learner.email and user.email != learner.email:
+        user.email = learner.email
+        fields.append("email")
+    if user.is_active != learner.is_active:
+        user.is_active = learner.is_active
+        fields.append("is_active")
+    if fields:
+        user.save(update_fields=fields)
+    return _update_profile(user, learner) or bool(fields)
+
+
+def _update_profile(user: Any, learner: Learner) -> bool:
+    model = conf.platform().profile_model()
+    profile = model.objects.filter(user=user).first()
+    if profile is None:
+        model.objects.create(user=user, name=learner.name, country=learner.country)
+        return True
+    wanted = {"name": learner.name, "country": learner.country}
+    changes = {k: v for k, v in wanted.items() if v and str(getattr(profile, k) or "") != v}
+    for field, value in changes.items():
+        setattr(profile, field, value)
+    if changes:
+        profile.save()
+    return bool(changes)
+
+
+def link(username: str, backend: str) -> bool:
+    """An operator's decision: the learner of this name at the application owns the LMS account of
+    this name. Whether the link is new. Raises UsherLmsError."""
+    user = get_user_model().objects.filter(username=username).first()
+    if user is None:
+        raise UsherLmsError(f"there is no LMS user {username!r}")
+    present = UserSocialAuth.get_social_auth(backend, username)
+    if present is not None and present.user_id != user.pk:
+        raise UsherLmsError(
+            f"{username!r} of {backend} is linked to LMS user {present.user.username!r}; "
+            "unlink that one first"
+        )
+    if present is not None:
+        return False
+    with transaction.atomic():
+        if not user.has_usable_password():
+            user.password = random_password_hash()
+            user.save(update_fields=["password"])
+        UserSocialAuth.objects.create(user=user, provider=backend, uid=username)
+    return True
+
+
+def unlink(username: str, backend: str) -> bool:
+    """Undo ``link``; whether there was a link. The account stays."""
+    links = UserSocialAuth.objects.filter(provider=backend, user__username=username)
+    return bool(links.delete()[0])

@@ -1,0 +1,64 @@
+"""Who may call the API, and in what form."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.utils import timezone
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed, ParseError
+from rest_framework.parsers import JSONParser
+from rest_framework.permissions import BasePermission
+from rest_framework.renderers import JSONRenderer
+from rest_framework.views import APIView
+
+from usher.lms.connections.services import is_service_worker
+from usher.lms.connections.tokens import find_access_token
+
+
+class TokenAuthentication(BaseAuthentication):
+    """``Authorization: Bearer <access token of this LMS>``, and nothing else: no cookies."""
+
+    def authenticate(self, request: Any) -> tuple[Any, Any] | None:
+        scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not presented.strip():
+            return None
+        token = find_access_token(presented.strip())
+        if token is None or token.user is None or not token.user.is_active:
+            raise AuthenticationFailed("The access token is not valid.", code="invalid_token")
+        if token.expires <= timezone.now():
+            raise AuthenticationFailed("The access token has expired.", code="token_expired")
+        return token.user, token
+
+    def authenticate_header(self, request: Any) -> str:
+        return 'Bearer realm="usher"'
+
+
+class ServiceWorkerOnly(BasePermission):
+    message = (
+        "Only a provisioned service worker may call this: active, staff, and named by "
+        "usher_provision."
+    )
+
+    def has_permission(self, request: Any, view: Any) -> bool:
+        return is_service_worker(request.user)
+
+
+class Parser(JSONParser):
+    """JSON; also what is nested too deeply to be read is the caller's mistake."""
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except RecursionError as error:
+            raise ParseError("JSON is nested too deeply.") from error
+
+
+class ServiceWorkerView(APIView):
+    """Base of the views: nothing of the platform's defaults applies."""
+
+    authentication_classes: ClassVar = [TokenAuthentication]
+    permission_classes: ClassVar = [ServiceWorkerOnly]
+    throttle_classes: ClassVar = []
+    parser_classes: ClassVar = [Parser]
+    renderer_classes: ClassVar = [JSONRenderer]

@@ -1,0 +1,191 @@
+"""What changed since a moment, page by page.
+
+The log of messages answers for the time it reaches back to; before that, and for a first look,
+everything is listed. An item may come twice and then says the same: it is read when it is listed.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.utils import timezone
+from social_django.models import UserSocialAuth
+
+from usher.contract.events import EventType
+from usher.lms import conf
+from usher.lms.connections.models import ConnectedApplication
+from usher.lms.events.models import Message
+from usher.lms.events.sender import KEEP
+
+#: How far ``now`` lies back: a transaction that was open may still commit an earlier change.
+OVERLAP = timedelta(seconds=60)
+Page = tuple[list[dict[str, Any]], str | None]
+
+
+class CursorError(ValueError):
+    """The cursor is none that this API gave."""
+
+
+def now() -> datetime:
+    """What to give as ``changed_since`` the next time."""
+    return timezone.now() - OVERLAP
+
+
+def accounts(
+    application: ConnectedApplication, since: datetime | None, cursor: str, limit: int
+) -> Page:
+    """Accounts of the application's learners."""
+    if _log_reaches(application, since):
+        messages, following = _logged(application, EventType.ACCOUNT, since, cursor, limit)
+        names = list(dict.fromkeys(message.username for message in messages))
+        return _describe_accounts(application, names), following
+    links = UserSocialAuth.objects.filter(provider=application.backend, pk__gt=_number(cursor))
+    page = list(links.order_by("pk").values_list("pk", "uid")[:limit])
+    following = str(page[-1][0]) if len(page) == limit else None
+    return _describe_accounts(application, [uid for _, uid in page]), following
+
+
+def enrollments(
+    application: ConnectedApplication, since: datetime | None, cursor: str, limit: int
+) -> Page:
+    """Enrollments of the application's learners, inactive ones too."""
+    model = conf.platform().enrollment_model()
+    if _log_reaches(application, since):
+        messages, following = _logged(application, EventType.ENROLLMENT, since, cursor, limit)
+        pairs = list(dict.fromkeys((m.username, m.course_id) for m in messages))
+        rows = model.objects.filter(
+            user__username__in={name for name, _ in pairs},
+            course_id__in={_course_key(course_id) for _, course_id in pairs},
+        )
+        found = {(row["username"], row["course_id"]): row for row in _describe_enrollments(rows)}
+        return [found[pair] for pair in pairs if pair in found], following
+    learners = UserSocialAuth.objects.filter(provider=application.backend).values("user_id")
+    rows = model.objects.filter(user_id__in=learners, pk__gt=_number(cursor)).order_by("pk")
+    page = list(rows.values_list("pk", flat=True)[:limit])
+    following = str(page[-1]) if len(page) == limit else None
+    described = _describe_enrollments(model.objects.filter(pk__in=page).order_by("pk"))
+    return described, following
+
+
+def course_runs(since: datetime | None, cursor: str, limit: int) -> Page:
+    """Course runs with their modes, in the order of their keys."""
+    rows = conf.platform().course_overview_model().objects.order_by("id")
+    if since is not None:
+        rows = rows.filter(modified__gte=since)
+    if cursor:
+        rows = rows.filter(id__gt=_course_key(cursor))
+    page = list(rows.values(*RUN_FIELDS)[:limit])
+    modes = _modes([row["id"] for row in page])
+    results = [_describe_run(row, modes.get(str(row["id"]), [])) for row in page]
+    return results, results[-1]["course_id"] if len(page) == limit else None
+
+
+RUN_FIELDS = (
+    "id",
+    "display_name",
+    "start",
+    "end",
+    "enrollment_start",
+    "enrollment_end",
+    "self_paced",
+    "invitation_only",
+    "modified",
+)
+
+
+def _log_reaches(application: ConnectedApplication, since: datetime | None) -> bool:
+    return since is not None and since >= max(application.created, timezone.now() - KEEP)
+
+
+def _logged(
+    application: ConnectedApplication,
+    kind: EventType,
+    since: datetime | None,
+    cursor: str,
+    limit: int,
+) -> tuple[list[Message], str | None]:
+    rows = Message.objects.filter(
+        application=application, type=kind.value, created__gte=since, pk__gt=_number(cursor)
+    )
+    page = list(rows.order_by("pk")[:limit])
+    return page, str(page[-1].pk) if len(page) == limit else None
+
+
+def _number(cursor: str) -> int:
+    if not cursor:
+        return 0
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+        raise CursorError("Not a cursor that this API gave.")
+    return int(cursor)
+
+
+def _course_key(text: str) -> Any:
+    try:
+        return conf.platform().course_key(text)
+    except ValueError as error:
+        raise CursorError("Not a cursor that this API gave.") from error
+
+
+def _describe_accounts(application: ConnectedApplication, uids: list[str]) -> list[dict[str, Any]]:
+    links = UserSocialAuth.objects.filter(provider=application.backend, uid__in=uids)
+    users = dict(links.values_list("uid", "user_id"))
+    rows = get_user_model().objects.filter(pk__in=users.values())
+    fields = ("pk", "username", "email", "is_active", "profile__name", "profile__country")
+    found = {row["pk"]: row for row in rows.values(*fields)}
+    return [
+        {
+            "id": uid,
+            "username": found[users[uid]]["username"],
+            "lms_user_id": users[uid],
+            "email": found[users[uid]]["email"],
+            "name": found[users[uid]]["profile__name"] or "",
+            "country": str(found[users[uid]]["profile__country"] or ""),
+            "is_active": found[users[uid]]["is_active"],
+        }
+        for uid in uids
+        if users.get(uid) in found
+    ]
+
+
+def _describe_enrollments(rows: Any) -> list[dict[str, Any]]:
+    fields = ("user__username", "course_id", "mode", "is_active", "created")
+    return [
+        {
+            "username": row["user__username"],
+            "course_id": str(row["course_id"]),
+            "mode": row["mode"],
+            "is_active": row["is_active"],
+            "created": _moment(row["created"]),
+        }
+        for row in rows.values(*fields)
+    ]
+
+
+def _describe_run(row: dict[str, Any], modes: list[dict[str, Any]]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "course_id": str(row["id"]),
+        "name": row["display_name"],
+        "pacing": "self" if row["self_paced"] else "instructor",
+        "invitation_only": row["invitation_only"],
+        "modes": modes,
+    }
+    for field in ("start", "end", "enrollment_start", "enrollment_end", "modified"):
+        described[field] = _moment(row[field])
+    return described
+
+
+def _modes(keys: list[Any]) -> dict[str, list[dict[str, Any]]]:
+    rows = conf.platform().course_mode_model().objects.filter(course_id__in=keys)
+    fields = ("mode_slug", "mode_display_name", "min_price", "currency")
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows.order_by("pk"):
+        mode = {field: getattr(row, field) for field in fields}
+        mode["expiration_datetime"] = _moment(row.expiration_datetime)
+        found.setdefault(str(row.course_id), []).append(mode)
+    return found
+
+
+def _moment(value: datetime | None) -> str | None:
+    return value.isoformat() if value else None

@@ -1,0 +1,104 @@
+"""Many enrollments in one go."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db import DatabaseError, transaction
+
+from usher.lms import conf
+from usher.lms.errors import EnrollmentError, EnrollmentRefused
+from usher.lms.events import outbox
+
+log = logging.getLogger(__name__)
+Item = dict[str, Any]
+
+
+def bring_enrollments(request: Any, items: list[Item]) -> list[Item]:
+    """Bring each item's enrollment to what it says; the outcome of each, in order.
+
+    What is as wanted already is found in two queries for all; each of the others is changed as
+    the platform's own API changes it, in a transaction of its own.
+    """
+    batch = _Batch(request, items)
+    with outbox.gathering():
+        return [batch.bring(item) for item in items]
+
+
+class _Batch:
+    def __init__(self, request: Any, items: list[Item]) -> None:
+        self.request = request
+        names = {item["username"] for item in items}
+        users = get_user_model().objects.filter(username__in=names)
+        # Only names that are equal to the letter: some databases find more.
+        self.users = {user.username: user for user in users if user.username in names}
+        self.keys = {item["course_id"]: _key(item["course_id"]) for item in items}
+        keys = {key for key in self.keys.values() if key is not None}
+        runs = conf.platform().course_overview_model().objects.filter(id__in=keys)
+        self.runs = set(runs.values_list("id", flat=True))
+        rows = (
+            conf.platform()
+            .enrollment_model()
+            .objects.filter(user__in=self.users.values(), course_id__in=keys)
+        )
+        self.present = {
+            (user_id, course_id): (mode, is_active)
+            for user_id, course_id, mode, is_active in rows.values_list(
+                "user_id", "course_id", "mode", "is_active"
+            )
+        }
+
+    def bring(self, item: Item) -> Item:
+        try:
+            user, key = self._find(item)
+            before = self.present.get((user.pk, key))
+            wanted = (item["mode"] or (before[0] if before else None), item["is_active"])
+            if before == wanted:
+                return _result(item, "unchanged", before)
+            after = self._change(user, key, wanted, force=item["force"])
+        except EnrollmentRefused as refusal:
+            return _refused(item, refusal)
+        self.present[user.pk, key] = after
+        return _result(item, "unchanged" if before == after else "changed", after)
+
+    def _find(self, item: Item) -> tuple[Any, Any]:
+        user, key = self.users.get(item["username"]), self.keys[item["course_id"]]
+        if user is None:
+            message = f"The user {item['username']} does not exist."
+            raise EnrollmentRefused(EnrollmentError.UNKNOWN_USER, message)
+        if key is None or key not in self.runs:
+            message = f"No course '{item['course_id']}' found for enrollment"
+            raise EnrollmentRefused(EnrollmentError.UNKNOWN_RUN, message)
+        return user, key
+
+    def _change(
+        self, user: Any, key: Any, wanted: tuple[str | None, bool], *, force: bool
+    ) -> tuple[str, bool]:
+        try:
+            with transaction.atomic():
+                return conf.platform().set_enrollment(
+                    self.request, user, key, mode=wanted[0], is_active=wanted[1], force=force
+                )
+        except DatabaseError as error:
+            log.exception("An enrollment in %s can't be changed.", key)
+            message = "The LMS's database refuses this enrollment; its log says why."
+            raise EnrollmentRefused(EnrollmentError.INVALID, message) from error
+
+
+def _key(text: str) -> Any:
+    try:
+        return conf.platform().course_key(text)
+    except ValueError:
+        return None
+
+
+def _result(item: Item, status: str, state: tuple[str, bool]) -> Item:
+    mode, is_active = state
+    return {"id": item["id"], "status": status, "mode": mode, "is_active": is_active, "error": None}
+
+
+def _refused(item: Item, refusal: EnrollmentRefused) -> Item:
+    error = {"code": refusal.code.value, "message": str(refusal)}
+    return {"id": item["id"], "status": "refused", "mode": None, "is_active": None, "error": error}

@@ -1,0 +1,91 @@
+"""The shapes of requests. What does not fit answers 400, with the place and what is wrong there;
+what fits but can't be done is an outcome of its item."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from rest_framework import serializers
+
+from usher.contract.limits import BATCH_ITEMS_A_REQUEST
+
+#: Longer than anything that can be right, short enough for every column.
+LONGEST = 254
+
+
+class IdField(serializers.Field):
+    """The caller's own id of an item, given back with its outcome: a text or an integer."""
+
+    def to_internal_value(self, data: Any) -> str | int:
+        number = isinstance(data, int) and not isinstance(data, bool) and abs(data) < 2**63
+        if not number and not (isinstance(data, str) and len(data) <= LONGEST):
+            raise serializers.ValidationError("Not an integer or a short text.")
+        return data
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+def text(*, required: bool = True) -> serializers.CharField:
+    return serializers.CharField(max_length=LONGEST, required=required, allow_blank=not required)
+
+
+class AccountItem(serializers.Serializer):
+    id = IdField()
+    username = text()
+    email = text()
+    name = text(required=False)
+    country = serializers.CharField(required=False, allow_blank=True, allow_null=True, max_length=2)
+    is_active = serializers.BooleanField(required=False, default=True)
+    tokens = serializers.BooleanField(required=False, default=False)
+
+
+class EnrollmentItem(serializers.Serializer):
+    id = IdField()
+    username = text()
+    course_id = text()
+    mode = serializers.CharField(
+        required=False, allow_null=True, allow_blank=True, default=None, max_length=100
+    )
+    is_active = serializers.BooleanField(required=False, default=True)
+    force = serializers.BooleanField(required=False, default=False)
+
+
+def items_of(kind: type[serializers.Serializer]) -> serializers.ListField:
+    return serializers.ListField(child=kind(), max_length=BATCH_ITEMS_A_REQUEST)
+
+
+class AccountBatch(serializers.Serializer):
+    items = items_of(AccountItem)
+    client_id = text(required=False)
+
+
+class EnrollmentBatch(serializers.Serializer):
+    items = items_of(EnrollmentItem)
+
+
+class Moment(serializers.Field):
+    """An ISO moment, in UTC when it doesn't say."""
+
+    def to_internal_value(self, data: Any) -> datetime:
+        try:
+            # A space is what an unquoted + becomes in a query.
+            moment = datetime.fromisoformat(str(data).replace(" ", "+"))
+        except ValueError as error:
+            raise serializers.ValidationError("Not an ISO 8601 moment.") from error
+        if not 1970 <= moment.year <= 9000:
+            raise serializers.ValidationError("Not between the years 1970 and 9000.")
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+    def to_representation(self, value: datetime) -> str:
+        return value.isoformat()
+
+
+class ChangesQuery(serializers.Serializer):
+    changed_since = Moment(required=False, default=None)
+    cursor = serializers.CharField(required=False, allow_blank=True, default="", max_length=LONGEST)
+    limit = serializers.IntegerField(
+        required=False, min_value=1, max_value=BATCH_ITEMS_A_REQUEST, default=BATCH_ITEMS_A_REQUEST
+    )
+    client_id = text(required=False)

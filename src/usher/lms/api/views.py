@@ -1,0 +1,90 @@
+"""The views: they parse, call one service, and present the outcomes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.sites.models import Site
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from usher.contract.limits import BATCH_ITEMS_A_REQUEST
+from usher.lms import conf
+from usher.lms.api import changes
+from usher.lms.api.access import ServiceWorkerView
+from usher.lms.api.accounts import bring_accounts
+from usher.lms.api.enrollments import bring_enrollments
+from usher.lms.api.forms import AccountBatch, ChangesQuery, EnrollmentBatch
+from usher.lms.connections.models import ConnectedApplication
+from usher.lms.connections.services import UnknownApplication, application_for
+
+
+class Capabilities(ServiceWorkerView):
+    """What this LMS can do for an application."""
+
+    def get(self, request: Request) -> Response:
+        return Response(
+            {
+                "version": 1,
+                "release": conf.platform().release(),
+                "capabilities": ["accounts", "enrollments", "course-runs", "tokens"],
+                "max_items": BATCH_ITEMS_A_REQUEST,
+                "applications": list(
+                    ConnectedApplication.objects.values("name", "backend", "oauth_client_id")
+                ),
+            }
+        )
+
+
+class Accounts(ServiceWorkerView):
+    def get(self, request: Request) -> Response:
+        query = _query(request)
+        return _page(query, changes.accounts, _application(query))
+
+    def post(self, request: Request) -> Response:
+        data = _valid(AccountBatch(data=request.data))
+        site = Site.objects.get_current(request)
+        return Response({"results": bring_accounts(data["items"], _application(data), site)})
+
+
+class Enrollments(ServiceWorkerView):
+    def get(self, request: Request) -> Response:
+        query = _query(request)
+        return _page(query, changes.enrollments, _application(query))
+
+    def post(self, request: Request) -> Response:
+        data = _valid(EnrollmentBatch(data=request.data))
+        return Response({"results": bring_enrollments(request, data["items"])})
+
+
+class CourseRuns(ServiceWorkerView):
+    def get(self, request: Request) -> Response:
+        return _page(_query(request), changes.course_runs)
+
+
+def _valid(form: Any) -> dict[str, Any]:
+    form.is_valid(raise_exception=True)
+    return form.validated_data
+
+
+def _query(request: Request) -> dict[str, Any]:
+    return _valid(ChangesQuery(data=request.query_params.dict()))
+
+
+def _application(data: dict[str, Any]) -> ConnectedApplication:
+    try:
+        return application_for(data.get("client_id", ""))
+    except UnknownApplication as error:
+        raise ValidationError({"client_id": [str(error)]}) from error
+
+
+def _page(query: dict[str, Any], listing: Any, *scope: Any) -> Response:
+    now = changes.now()
+    try:
+        results, following = listing(
+            *scope, query["changed_since"], query["cursor"], query["limit"]
+        )
+    except changes.CursorError as error:
+        raise ValidationError({"cursor": [str(error)]}) from error
+    return Response({"results": results, "next": following, "now": now.isoformat()})

@@ -1,0 +1,44 @@
+"""Names for the sign-in backends, so that several applications can be connected to one LMS.
+
+A provider record is keyed by its backend's name. Two applications that use the same backend class
+therefore need two names. ``USHER_BACKENDS`` maps each name to the backend it behaves as:
+
+    USHER_BACKENDS = {"mitxpro-oauth2": "mitxpro-oauth2", "xpro-oauth2": "ol-oauth2"}
+
+and ``usher.lms.backends.XproOauth2`` is then a class like ``OLOAuth2``, named ``xpro-oauth2``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from usher.contract.oauth import BACKENDS
+
+
+def class_path(name: str, base: str) -> str:
+    """Dotted path of the backend ``name`` that behaves as ``base``, for settings."""
+    if name == base:
+        return BACKENDS[base].class_path
+    return f"{__name__}.{class_name(name)}"
+
+
+def class_name(name: str) -> str:
+    """``xpro-oauth2`` -> ``XproOauth2``."""
+    return "".join(part.capitalize() for part in name.replace("_", "-").split("-"))
+
+
+def __getattr__(attribute: str) -> Any:
+    """Makes the class that a dotted path of ``class_path`` asks for."""
+    if attribute.startswith("_"):
+        raise AttributeError(attribute)
+    from django.conf import settings
+
+    for name, base in getattr(settings, "USHER_BACKENDS", {}).items():
+        if name != base and class_name(name) == attribute:
+            module, _, parent = BACKENDS[base].class_path.rpartition(".")
+            made = type(attribute, (getattr(import_module(module), parent),), {"name": name})
+            made.__module__ = __name__
+            globals()[attribute] = made
+            return made
+    raise AttributeError(f"no backend of USHER_BACKENDS is called {attribute}")

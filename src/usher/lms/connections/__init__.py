@@ -1,0 +1,1 @@
+"""The connected applications and their service workers."""

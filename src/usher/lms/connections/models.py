@@ -1,0 +1,53 @@
+"""What this LMS knows about the applications that are connected to it."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+
+
+class ConnectedApplication(models.Model):
+    """One application: where to reach it, and what provisioning made for it here."""
+
+    name = models.CharField(max_length=50, unique=True)
+    backend = models.CharField(max_length=32, unique=True)
+    #: Client id of the LMS at the application: the audience of its sign-out tokens.
+    client_id = models.CharField(max_length=255)
+    #: Client id of the application at the LMS: whose tokens the batch API may mint.
+    oauth_client_id = models.CharField(max_length=100, unique=True)
+    issuer = models.CharField(max_length=255, blank=True)
+    jwks_url = models.CharField(max_length=500, blank=True)
+    webhook_url = models.CharField(max_length=500, blank=True)
+    webhook_secret = models.CharField(max_length=255, blank=True)
+    backchannel_logout_url = models.CharField(max_length=500, blank=True)
+    logout_url = models.CharField(max_length=500, blank=True)
+    access_token_url = models.CharField(max_length=500, blank=True)
+    #: Fingerprints of secrets that are only kept hashed.
+    oauth_client_secret_fingerprint = models.CharField(max_length=12, blank=True)
+    #: Whether the OAuth client was there before: then removal leaves it.
+    oauth_client_adopted = models.BooleanField(default=False)
+    created = models.DateTimeField(auto_now_add=True)
+    modified = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        app_label = "usher_lms"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ServiceWorker(models.Model):
+    """The user as whom applications call this LMS."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="usher_service_worker"
+    )
+    token_fingerprint = models.CharField(max_length=12, blank=True)
+    #: Whether provisioning made the user: then removal with purge deletes it.
+    made = models.BooleanField(default=False)
+
+    class Meta:
+        app_label = "usher_lms"
+
+    def __str__(self) -> str:
+        return str(self.user)

@@ -1,0 +1,18 @@
+"""Access tokens of the OAuth toolkit, whose table differs between its releases."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from oauth2_provider.models import get_access_token_model
+
+
+def find_access_token(token: str) -> Any | None:
+    """The row of ``token`` with its user, or None. Releases from 3.0 on index a checksum."""
+    model = get_access_token_model()
+    rows = model.objects.select_related("user")
+    if any(field.name == "token_checksum" for field in model._meta.get_fields()):
+        checksum = hashlib.sha256(token.encode()).hexdigest()
+        return rows.filter(token_checksum=checksum).first()
+    return rows.filter(token=token).first()

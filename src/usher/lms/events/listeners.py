@@ -1,0 +1,89 @@
+"""What the outbox is fed by: openedx-events, and Django's own signals of users and links.
+
+openedx-events are the platform's promise to plugins; its private signals are not listened to.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db.models.signals import post_save, pre_save
+
+from usher.contract.events import EventType
+from usher.lms import conf
+from usher.lms.events import outbox
+
+#: Fields of a user whose change the applications should know.
+USER_FIELDS = ("username", "email", "is_active")
+UID = "usher.lms.events"
+
+
+def connect() -> None:
+    from openedx_events.learning import signals
+    from social_django.models import UserSocialAuth
+
+    user, profile = get_user_model(), conf.platform().profile_model()
+    for signal in (
+        signals.COURSE_ENROLLMENT_CREATED,
+        signals.COURSE_ENROLLMENT_CHANGED,
+        signals.COURSE_UNENROLLMENT_COMPLETED,
+    ):
+        signal.connect(on_enrollment, dispatch_uid=UID)
+    for signal in (
+        signals.CERTIFICATE_CREATED,
+        signals.CERTIFICATE_CHANGED,
+        signals.CERTIFICATE_REVOKED,
+    ):
+        signal.connect(on_certificate, dispatch_uid=UID)
+    signals.PERSISTENT_GRADE_SUMMARY_CHANGED.connect(on_grade, dispatch_uid=UID)
+    post_save.connect(on_link, sender=UserSocialAuth, dispatch_uid=UID)
+    for model in (user, profile):
+        pre_save.connect(before_save, sender=model, dispatch_uid=UID)
+        post_save.connect(after_save, sender=model, dispatch_uid=UID)
+
+
+def on_enrollment(sender: Any = None, enrollment: Any = None, **kwargs: Any) -> None:
+    """enrollment: openedx_events CourseEnrollmentData."""
+    _note_course(EventType.ENROLLMENT, enrollment.user, enrollment.course)
+
+
+def on_certificate(sender: Any = None, certificate: Any = None, **kwargs: Any) -> None:
+    """certificate: openedx_events CertificateData."""
+    _note_course(EventType.CERTIFICATE, certificate.user, certificate.course)
+
+
+def on_grade(sender: Any = None, grade: Any = None, **kwargs: Any) -> None:
+    """grade: openedx_events PersistentCourseGradeData, which names the user by id only."""
+    names = get_user_model().objects.filter(pk=grade.user_id).values_list("username", flat=True)
+    for username in names:
+        outbox.note(EventType.GRADE, grade.user_id, username, str(grade.course.course_key))
+
+
+def _note_course(kind: EventType, user: Any, course: Any) -> None:
+    outbox.note(kind, user.id, user.pii.username, str(course.course_key))
+
+
+def on_link(sender: Any, instance: Any, created: bool, **kwargs: Any) -> None:
+    """A learner's account was made or linked: only now does an application sign this user in."""
+    if created:
+        outbox.note(EventType.ACCOUNT, instance.user_id, instance.user.username)
+
+
+def before_save(sender: Any, instance: Any, update_fields: Any = None, **kwargs: Any) -> None:
+    """Remember whether something an application should know is about to change."""
+    fields = USER_FIELDS if sender is get_user_model() else ("name",)
+    if update_fields is not None and not set(update_fields) & set(fields):
+        instance._usher_changes = False
+        return
+    before = sender._default_manager.filter(pk=instance.pk).values(*fields).first()
+    instance._usher_changes = before is not None and any(
+        before[field] != getattr(instance, field) for field in fields
+    )
+
+
+def after_save(sender: Any, instance: Any, created: bool, **kwargs: Any) -> None:
+    if created or not getattr(instance, "_usher_changes", False):
+        return
+    user = instance if sender is get_user_model() else instance.user
+    outbox.note(EventType.ACCOUNT, user.pk, user.username)

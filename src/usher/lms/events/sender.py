@@ -1,0 +1,139 @@
+"""Sending what is in the outbox.
+
+Any number of senders may run at once: each claims a message by moving its next attempt, and only
+the one whose update hit the row sends it. A sender that dies leaves the message due again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import requests
+from django.utils import timezone
+
+from usher.contract import signatures
+from usher.contract.events import EventType
+from usher.lms.events.models import Message
+from usher.lms.events.outbox import address
+
+log = logging.getLogger(__name__)
+
+#: Seconds to connect, and to wait for the answer.
+TIMEOUT = (3, 10)
+#: How long a claimed message is left alone: longer than one attempt can take.
+LEASE = timedelta(seconds=60)
+FIRST_DELAY_SECONDS = 5
+LONGEST_DELAY_SECONDS = 3600
+#: About a day and a half; the application's sweep has found it long before.
+MOST_ATTEMPTS = 40
+#: How long the log of changes reaches back.
+KEEP = timedelta(days=30)
+BATCH = 100
+
+
+@dataclass
+class Sent:
+    """Counts of messages."""
+
+    delivered: int = 0
+    failed: int = 0
+
+
+def send_due(limit: int | None = None) -> Sent:
+    """Send what is due, oldest first, at most ``limit`` messages."""
+    sent = Sent()
+    with requests.Session() as session:
+        while limit is None or sent.delivered + sent.failed < limit:
+            due = Message.objects.filter(next_attempt_at__lte=timezone.now())
+            batch = list(
+                due.select_related("application").order_by("next_attempt_at", "pk")[:BATCH]
+            )
+            if not batch:
+                break
+            for message in batch:
+                if _claim(message):
+                    _attempt(session, message, sent)
+    return sent
+
+
+def prune() -> int:
+    """Forget finished messages that are older than the log needs to be; how many."""
+    old = Message.objects.filter(created__lt=timezone.now() - KEEP, next_attempt_at=None)
+    return old.delete()[0]
+
+
+def _claim(message: Message) -> bool:
+    """Whether this sender is the one to send the message."""
+    until = timezone.now() + LEASE
+    mine = Message.objects.filter(pk=message.pk, next_attempt_at=message.next_attempt_at)
+    if not mine.update(next_attempt_at=until):
+        return False
+    message.next_attempt_at = until
+    return True
+
+
+def _attempt(session: requests.Session, message: Message, sent: Sent) -> None:
+    url = address(message.type, message.application)
+    error = _post(session, message, url) if url else "no address any more"
+    message.attempts += 1
+    message.last_error = error[:255]
+    if not error:
+        message.delivered_at = timezone.now()
+        message.next_attempt_at = None
+        sent.delivered += 1
+    else:
+        given_up = not url or message.attempts >= MOST_ATTEMPTS
+        message.next_attempt_at = None if given_up else timezone.now() + _delay(message.attempts)
+        sent.failed += 1
+        log.warning("%s for %s: %s", message.type, message.application.name, error)
+    message.save(update_fields=["attempts", "last_error", "delivered_at", "next_attempt_at"])
+
+
+def _post(session: requests.Session, message: Message, url: str) -> str:
+    """Why the message was not taken; '' when it was."""
+    body, now = _body(message), int(time.time())
+    event_id = str(message.event_id)
+    signature = signatures.sign(
+        message.application.webhook_secret, timestamp=now, event_id=event_id, body=body
+    )
+    headers = {
+        "Content-Type": "application/json",
+        signatures.HEADER_EVENT_ID: event_id,
+        signatures.HEADER_TIMESTAMP: str(now),
+        signatures.HEADER_SIGNATURE: signature,
+    }
+    try:
+        # Redirects are not followed: the address is the one that was provisioned.
+        answer = session.post(
+            url, data=body, headers=headers, timeout=TIMEOUT, allow_redirects=False
+        )
+    except requests.RequestException as error:
+        return f"no answer ({type(error).__name__})"
+    return "" if 200 <= answer.status_code < 300 else f"answered {answer.status_code}"
+
+
+def _body(message: Message) -> bytes:
+    if message.type == EventType.SIGNED_OUT:
+        content: dict[str, Any] = {
+            "event_id": str(message.event_id),
+            "username": message.username,
+            "at": message.created.isoformat(),
+        }
+    else:
+        data = {"username": message.username}
+        if message.course_id:
+            data["course_id"] = message.course_id
+        content = {"type": message.type, "data": data}
+    return json.dumps(content).encode()
+
+
+def _delay(attempts: int) -> timedelta:
+    """Doubling, with jitter, so that an application that comes back isn't hit by all at once."""
+    longest = min(FIRST_DELAY_SECONDS * 2 ** (attempts - 1), LONGEST_DELAY_SECONDS)
+    return timedelta(seconds=random.uniform(longest / 2, longest))  # noqa: S311 - not a secret

@@ -1,0 +1,47 @@
+"""``manage.py lms usher_link --username X --application NAME``"""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from usher.lms.accounts import services
+from usher.lms.connections.models import ConnectedApplication
+from usher.lms.errors import UsherLmsError
+
+
+class Command(BaseCommand):
+    help = (
+        "Decide that the learner of this name at an application owns the LMS account of the same "
+        "name, which was there before. From then on that learner signs in to it. Make sure that "
+        "both are the same person: this gives the account away."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--username", required=True, help="the same name on both sides")
+        parser.add_argument("--application", required=True, help="its name in this LMS")
+        parser.add_argument("--unlink", action="store_true", help="undo it; the account stays")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        application = ConnectedApplication.objects.filter(name=options["application"]).first()
+        if application is None:
+            known = ", ".join(ConnectedApplication.objects.values_list("name", flat=True)) or "none"
+            raise CommandError(
+                f"no application {options['application']!r} is connected, only: {known}"
+            )
+        username, backend = options["username"], application.backend
+        try:
+            change = services.unlink if options["unlink"] else services.link
+            changed = change(username, backend)
+        except UsherLmsError as error:
+            raise CommandError(str(error)) from error
+        done = "unlinked" if options["unlink"] else "linked"
+        outcome = {
+            "username": username,
+            "backend": backend,
+            "outcome": done if changed else "unchanged",
+        }
+        self.stdout.write(json.dumps(outcome))

@@ -1,0 +1,55 @@
+"""``manage.py lms usher_provision --file -``"""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from usher.contract.provisioning import Description, DescriptionError
+from usher.lms.errors import ProvisioningError
+from usher.lms.provisioning import services
+
+
+class Command(BaseCommand):
+    help = (
+        "Make the records that connect an application: service worker, token, provider record, "
+        "OAuth client. Reads a JSON description from standard input or a file, never from "
+        "arguments; changes only what differs; prints what it did as JSON."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--file", required=True, help="the description; - is standard input")
+        parser.add_argument("--dry-run", action="store_true", help="say what would change")
+        parser.add_argument("--remove", action="store_true", help="take away what was made")
+        parser.add_argument(
+            "--purge", action="store_true", help="with --remove: leave no trace of what was made"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["purge"] and not options["remove"]:
+            raise CommandError("--purge only goes with --remove", returncode=2)
+        try:
+            description = Description.from_json(_read(options["file"]))
+            if options["remove"]:
+                outcome = services.remove(
+                    description, purge=options["purge"], dry_run=options["dry_run"]
+                )
+            else:
+                outcome = services.provision(description, dry_run=options["dry_run"])
+        except (DescriptionError, ProvisioningError) as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(json.dumps(outcome.as_dict(), indent=1))
+
+
+def _read(name: str) -> str:
+    if name == "-":
+        return sys.stdin.read()
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"the description {name} can't be read: {error}") from error

@@ -1,0 +1,40 @@
+"""``manage.py lms usher_send_events``"""
+
+from __future__ import annotations
+
+import json
+import time
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from usher.lms.events import sender
+from usher.lms.signout import services as signout
+
+
+class Command(BaseCommand):
+    help = (
+        "Send the webhooks and sign-outs that are due, and forget old ones. The LMS sends them as "
+        "they arise; run this by a timer, or with --watch, to repeat what an application missed."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--watch", action="store_true", help="go on until interrupted")
+        parser.add_argument(
+            "--interval", type=float, default=5, help="with --watch: seconds between looks"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        while True:
+            sent = sender.send_due()
+            counts = {
+                "delivered": sent.delivered,
+                "failed": sent.failed,
+                "forgotten": sender.prune() + signout.prune(),
+            }
+            if any(counts.values()) or not options["watch"]:
+                self.stdout.write(json.dumps(counts))
+            if not options["watch"]:
+                return
+            time.sleep(options["interval"])

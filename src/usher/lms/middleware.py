@@ -1,0 +1,80 @@
+"""Middleware of the plugin."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.http import urlencode
+from requests.exceptions import RequestException
+from social_core.exceptions import AuthAlreadyAssociated, AuthCanceled, SocialAuthBaseException
+
+from usher.contract.paths import LmsPath
+from usher.lms.pages.stopped import Reason, stop
+
+log = logging.getLogger(__name__)
+
+
+class StoppedSignIn:
+    """Shows a page when signing in with an application fails.
+
+    The platform would lead to ``/login``, which leads to the application, which leads back: with
+    one that keeps failing, a browser would go in circles.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: Any, error: Exception) -> HttpResponse | None:
+        backend = getattr(getattr(request, "backend", None), "name", "")
+        if backend not in settings.USHER_BACKENDS or not request.path.startswith("/auth/"):
+            return None
+        if isinstance(error, AuthCanceled):
+            # The learner said no, or the application did: plain sign-in page, nothing broken.
+            return (
+                None
+                if not settings.FEATURES.get("THIRD_PARTY_AUTH_HINT")
+                else stop(request, Reason.FAILED, backend)
+            )
+        if isinstance(error, AuthAlreadyAssociated):
+            current = request.user.get_username()
+            return stop(request, Reason.OTHER_ACCOUNT, backend, current=current)
+        if isinstance(error, (SocialAuthBaseException, RequestException)):
+            log.error(
+                "Signing in with %s failed: %s", backend, type(error).__name__, exc_info=error
+            )
+            return stop(request, Reason.FAILED, backend)
+        return None
+
+
+class AnonymousToApplication:
+    """Sends every anonymous visitor's page to sign-in, so that nobody sees the LMS without it.
+
+    Off unless ``USHER_REDIRECT_ANONYMOUS``. APIs, sign-in itself and static files stay open;
+    ``USHER_ANONYMOUS_PATHS`` names more.
+    """
+
+    OPEN = (
+        r"^/(auth|oauth2|login|login_ajax|logout|register|admin|api|user_api|usher|heartbeat)(/|$|_)",
+        r"^/(static|media|theming|asset|c4x|assets|favicon\.ico|robots\.txt|event|csrf|\.well-known)",
+        r"/api/|/xblock/|^/courses/[^/]+/xqueue/",
+    )
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+        more = getattr(settings, "USHER_ANONYMOUS_PATHS", [])
+        self.open = re.compile("|".join([*self.OPEN, *more]))
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        page = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
+        if page and not request.user.is_authenticated and not self.open.search(request.path):
+            query = urlencode({"next": request.get_full_path()})
+            return HttpResponseRedirect(f"{LmsPath.LOGIN}?{query}")
+        return self.get_response(request)

@@ -1,0 +1,7 @@
+"""All models of the app, gathered from the capability folders."""
+
+from usher.lms.connections.models import ConnectedApplication, ServiceWorker
+from usher.lms.events.models import Message
+from usher.lms.signout.models import LearnerSession, UsedToken
+
+__all__ = ["ConnectedApplication", "LearnerSession", "Message", "ServiceWorker", "UsedToken"]

@@ -1,0 +1,1 @@
+"""The one page that learners see of this plugin: sign-in was stopped."""

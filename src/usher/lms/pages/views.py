@@ -1,0 +1,66 @@
+"""The page, and the way on for somebody who is signed in as another learner."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.middleware.csrf import get_token
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_protect, ensure_csrf_cookie
+from django.views.decorators.http import require_GET, require_POST
+
+from usher.contract.paths import LmsPath
+from usher.lms import conf
+from usher.lms.pages.stopped import SESSION_KEY, Reason
+
+
+@never_cache
+@require_GET
+@ensure_csrf_cookie
+def stopped(request: HttpRequest) -> HttpResponse:
+    kept = request.session.get(SESSION_KEY)
+    if not kept:
+        return HttpResponseRedirect("/")
+    context = {
+        **kept,
+        "platform": getattr(settings, "PLATFORM_NAME", "") or "this learning platform",
+        "application": _application_name(kept["backend"]),
+        "support_email": getattr(settings, "CONTACT_EMAIL", ""),
+        "retry": LmsPath.sign_in_start(kept["backend"]) + "?auth_entry=login",
+        "switch": reverse("usher:switch"),
+        "csrf_token": get_token(request),
+    }
+    # Without the request: the LMS's context processors are for its own theme.
+    page = render_to_string("usher_lms/stopped.html", context)
+    failed = kept["reason"] in (Reason.FAILED, Reason.INCOMPLETE)
+    return HttpResponse(page, status=502 if failed else 403)
+
+
+@never_cache
+@require_POST
+@csrf_protect
+def switch(request: HttpRequest) -> HttpResponse:
+    """Sign out of this LMS and sign in again, as whom the application says."""
+    kept: dict[str, Any] = request.session.get(SESSION_KEY) or {}
+    backend = kept.get("backend", "")
+    if backend not in settings.USHER_BACKENDS:
+        return HttpResponseRedirect("/")
+    query = {"auth_entry": "login"}
+    goal = kept.get("next", "")
+    if goal and url_has_allowed_host_and_scheme(goal, {request.get_host()}, request.is_secure()):
+        query["next"] = goal
+    response = HttpResponseRedirect(f"{LmsPath.sign_in_start(backend)}?{urlencode(query)}")
+    conf.platform().sign_out(request, response)
+    return response
+
+
+def _application_name(backend: str) -> str:
+    model = conf.platform().provider_model()
+    record = model.objects.filter(backend_name=backend).order_by("-change_date", "-pk").first()
+    return record.name if record and record.name else backend

@@ -1,0 +1,42 @@
+"""What provisioning did, as data without secrets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Item:
+    """what: kind of record; name: which; outcome: created, changed, adopted, removed, kept or
+    unchanged; changes: names of the fields that differed."""
+
+    what: str
+    name: str
+    outcome: str
+    changes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Outcome:
+    """warnings: what a person must still do for sign-in to work."""
+
+    dry_run: bool = False
+    items: list[Item] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def note(self, what: str, name: str, changes: list[str], *, made: bool = False) -> None:
+        outcome = "created" if made else "changed" if changes else "unchanged"
+        self.items.append(Item(what, name, outcome, [] if made else changes))
+
+    def as_dict(self) -> dict[str, Any]:
+        changed = sum(item.outcome not in ("unchanged", "kept") for item in self.items)
+        return {"changed": changed, **asdict(self)}
+
+
+def assign(record: Any, values: dict[str, Any]) -> list[str]:
+    """Set the attributes that differ; their names."""
+    changes = [name for name, value in values.items() if getattr(record, name) != value]
+    for name in changes:
+        setattr(record, name, values[name])
+    return changes

@@ -1,0 +1,108 @@
+"""P18: the provider record, which tells the LMS how to sign learners in with an application."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.contrib.sites.models import Site
+from django.db import transaction
+
+from usher.contract.provisioning import Application
+from usher.lms import conf
+from usher.lms.errors import ProvisioningError
+from usher.lms.provisioning.outcome import Item, Outcome, assign
+
+#: The width of the platform's ``slug`` column, the narrowest that holds the name.
+NAME_LENGTH = 30
+
+
+def current_record(site: Site, backend: str) -> Any | None:
+    """The version that counts: the newest for this site and backend."""
+    rows = conf.platform().provider_model().objects.filter(site=site, backend_name=backend)
+    return rows.order_by("-change_date", "-pk").first()
+
+
+def provision_provider(wanted: Application, site: Site, outcome: Outcome) -> None:
+    """A new version when something differs; none when all is equal."""
+    if len(wanted.backend) > NAME_LENGTH:
+        raise ProvisioningError(
+            f"backend name {wanted.backend!r} is longer than the {NAME_LENGTH} characters that "
+            "Open edX keeps; choose a shorter one"
+        )
+    record = current_record(site, wanted.backend)
+    made = record is None
+    if record is None:
+        record = conf.platform().provider_model()(site=site, backend_name=wanted.backend)
+    changes = assign(record, _fields(wanted))
+    if _settings(record.other_settings) != _other_settings(wanted):
+        record.other_settings = json.dumps(_other_settings(wanted), indent=4)
+        changes.append("other_settings")
+    if changes:
+        _save_version(record, site)
+    outcome.note("provider record", wanted.backend, changes, made=made)
+
+
+def _fields(wanted: Application) -> dict[str, Any]:
+    return {
+        "enabled": True,
+        "name": wanted.provider_name,
+        "slug": wanted.backend,
+        "visible": True,
+        "skip_hinted_login_dialog": True,
+        "skip_registration_form": True,
+        "skip_email_verification": True,
+        "sync_learner_profile_data": True,
+        "enable_sso_id_verification": True,
+        "key": wanted.client_id,
+        "secret": wanted.client_secret,
+    }
+
+
+def _other_settings(wanted: Application) -> dict[str, str]:
+    addresses = {
+        "AUTHORIZATION_URL": wanted.authorization_url,
+        "ACCESS_TOKEN_URL": wanted.access_token_url,
+        "API_ROOT": wanted.api_root,
+        "DISCOVERY_URL": wanted.discovery_url,
+    }
+    return {name: address for name, address in addresses.items() if address}
+
+
+def _settings(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _save_version(record: Any, site: Site) -> None:
+    """Every save of this model adds a row. ``changed_by`` stays empty for versions made here."""
+    record.pk = None
+    record.changed_by = None
+    record.save()
+    forget = conf.platform().forget_provider
+    backend = record.backend_name
+    transaction.on_commit(lambda: forget(site.pk, backend))
+
+
+def remove_provider(wanted: Application, site: Site, outcome: Outcome, *, purge: bool) -> None:
+    """Switched off by a new version; with ``purge`` the versions made here go instead."""
+    record = current_record(site, wanted.backend)
+    if record is None:
+        return
+    if purge:
+        rows = (
+            conf.platform()
+            .provider_model()
+            .objects.filter(site=site, backend_name=wanted.backend, changed_by=None)
+        )
+        rows.delete()
+        forget = conf.platform().forget_provider
+        transaction.on_commit(lambda: forget(site.pk, wanted.backend))
+        outcome.items.append(Item("provider record", wanted.backend, "removed"))
+        record = current_record(site, wanted.backend)
+    if record is not None and record.enabled:
+        record.enabled = False
+        _save_version(record, site)
+        outcome.note("provider record", wanted.backend, ["enabled"])

@@ -1,0 +1,130 @@
+"""P2, P3 and P5: the superuser, the service worker and its token."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.utils import timezone
+from oauth2_provider.models import get_access_token_model
+
+from usher.contract import provisioning as contract
+from usher.contract.fingerprints import fingerprint
+from usher.lms import conf
+from usher.lms.accounts.passwords import random_password_hash
+from usher.lms.connections.models import ServiceWorker
+from usher.lms.connections.tokens import find_access_token
+from usher.lms.errors import ProvisioningError
+from usher.lms.provisioning.outcome import Item, Outcome, assign
+
+#: What the platform's own pages and APIs ask of a token that enrolls and reads for others.
+TOKEN_SCOPE = "read write email profile"  # noqa: S105 - scopes
+
+
+def provision_superuser(wanted: contract.Superuser, outcome: Outcome) -> None:
+    user, made = _get_or_make(wanted.username, wanted.email, wanted.password)
+    changes = assign(user, {"is_superuser": True, "is_staff": True, "is_active": True})
+    user.save()
+    outcome.note("superuser", wanted.username, changes, made=made)
+
+
+def provision_service_worker(wanted: contract.ServiceWorker, outcome: Outcome) -> None:
+    user, made = _get_or_make(wanted.username, wanted.email, "")
+    changes = assign(user, {"is_staff": True, "is_active": True})
+    if changes:
+        user.save()
+    worker, _ = ServiceWorker.objects.get_or_create(user=user, defaults={"made": made})
+    outcome.note("service worker", wanted.username, changes, made=made)
+    _provision_token(worker, wanted, outcome)
+
+
+def _get_or_make(username: str, email: str, password: str) -> tuple[Any, bool]:
+    model = get_user_model()
+    user = model.objects.filter(username=username).first()
+    if user is not None:
+        conf.platform().profile_model().objects.get_or_create(
+            user=user, defaults={"name": username}
+        )
+        return user, False
+    if model.objects.filter(email__iexact=email).exists():
+        raise ProvisioningError(
+            f"user {username!r} can't be made: another LMS user has the e-mail address {email}; "
+            "name that user, or give another address"
+        )
+    user = model(username=username, email=email, is_active=True)
+    if password:
+        user.set_password(password)
+    else:
+        # Not an unusable one: the platform refuses single sign-on to such accounts.
+        user.password = random_password_hash()
+    user.save()
+    conf.platform().profile_model().objects.create(user=user, name=username)
+    return user, True
+
+
+def _provision_token(
+    worker: ServiceWorker, wanted: contract.ServiceWorker, outcome: Outcome
+) -> None:
+    """The token is prolonged once half of its time has passed, so it never ends by surprise."""
+    now = timezone.now()
+    lifetime = timedelta(days=wanted.token_days)
+    token = find_access_token(wanted.token)
+    made = token is None
+    if token is None:
+        token = get_access_token_model()(token=wanted.token, user=worker.user, expires=now)
+    elif token.user_id != worker.user_id and not _is_ours(token.user_id):
+        raise ProvisioningError(
+            f"the service worker's token belongs to LMS user {token.user.username!r}; "
+            "make a new token"
+        )
+    values = {"user_id": worker.user_id, "scope": TOKEN_SCOPE}
+    if token.expires - now < lifetime / 2:
+        values["expires"] = now + lifetime
+    changes = assign(token, values)
+    if changes:
+        token.save()
+    _forget_former_token(worker, wanted.token)
+    outcome.note("service worker's token", wanted.username, changes, made=made)
+
+
+def _is_ours(user_id: int | None) -> bool:
+    return ServiceWorker.objects.filter(user_id=user_id).exists()
+
+
+def _forget_former_token(worker: ServiceWorker, token: str) -> None:
+    """A replaced token must not stay valid."""
+    former, current = worker.token_fingerprint, fingerprint(token)
+    if former == current:
+        return
+    if former:
+        for row in get_access_token_model().objects.filter(user=worker.user, application=None):
+            if fingerprint(row.token) == former:
+                row.delete()
+    worker.token_fingerprint = current
+    worker.save()
+
+
+def remove_service_worker(wanted: contract.ServiceWorker, outcome: Outcome, *, purge: bool) -> None:
+    """Its token goes; the user goes with ``purge`` and is switched off without, if it was made
+    here. A user that was there before is left as it is."""
+    worker = (
+        ServiceWorker.objects.select_related("user").filter(user__username=wanted.username).first()
+    )
+    if worker is None:
+        return
+    token = find_access_token(wanted.token)
+    if token is not None and token.user_id == worker.user_id:
+        token.delete()
+        outcome.items.append(Item("service worker's token", wanted.username, "removed"))
+    user, made = worker.user, worker.made
+    worker.delete()
+    if made and purge:
+        user.delete()
+        outcome.items.append(Item("service worker", wanted.username, "removed"))
+    elif made:
+        changes = assign(user, {"is_active": False, "is_staff": False})
+        user.save()
+        outcome.note("service worker", wanted.username, changes)
+    else:
+        outcome.items.append(Item("service worker", wanted.username, "kept"))

@@ -1,0 +1,50 @@
+"""Notes sessions as they begin, and tells the applications when one ends."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.contrib.auth.signals import user_logged_in, user_logged_out
+from django.db import DatabaseError, transaction
+
+from usher.contract.events import EventType
+from usher.lms.connections.services import applications_by_user
+from usher.lms.events import outbox
+from usher.lms.signout.models import LearnerSession
+
+log = logging.getLogger(__name__)
+UID = "usher.lms.signout"
+
+
+def connect() -> None:
+    user_logged_in.connect(on_signed_in, dispatch_uid=UID)
+    user_logged_out.connect(on_signed_out, dispatch_uid=UID)
+
+
+def on_signed_in(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
+    session = getattr(request, "session", None)
+    if session is None:
+        return
+    try:
+        with transaction.atomic():
+            if not session.session_key:
+                # A session that was another user's has just been emptied, and has no key yet.
+                session.save()
+            key = session.session_key
+            if key and applications_by_user([user.pk]):
+                LearnerSession.objects.update_or_create(session_key=key, defaults={"user": user})
+    except DatabaseError:
+        log.exception("A session was not noted: it won't end with the application's.")
+
+
+def on_signed_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
+    if user is None or user.pk is None:
+        return
+    key = getattr(getattr(request, "session", None), "session_key", None)
+    try:
+        with transaction.atomic():
+            LearnerSession.objects.filter(session_key=key or "").delete()
+            outbox.put([(EventType.SIGNED_OUT, user.pk, user.get_username(), "")])
+    except DatabaseError:
+        log.exception("The applications were not told of a sign-out.")

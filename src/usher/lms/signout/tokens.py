@@ -1,0 +1,122 @@
+"""Verifying a logout token, as OpenID Connect Back-Channel Logout 1.0, section 2.6, asks."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import jwt
+import requests
+from django.core.cache import cache
+from django.db import IntegrityError, transaction
+
+from usher.contract.fingerprints import fingerprint
+from usher.lms.connections.models import ConnectedApplication
+from usher.lms.errors import UsherLmsError
+from usher.lms.signout.models import UsedToken
+
+log = logging.getLogger(__name__)
+
+EVENT = "http://schemas.openid.net/event/backchannel-logout"
+#: Seconds a token may be old, or in the future; also how long its id must be remembered.
+TOLERANCE_SECONDS = 300
+#: Keys are asked for again when they are this old, and not more often than that for a new key id.
+KEYS_SECONDS, KEYS_AGAIN_SECONDS = 3600, 30
+KEYS_TIMEOUT = (3, 5)
+LONGEST_TOKEN = 16_384
+
+
+class TokenRefused(UsherLmsError):
+    """The message names the clause that does not hold; nothing of the token is repeated."""
+
+
+def verified_learner(token: str, application: ConnectedApplication) -> str:
+    """Username of the learner who signed out. A token is accepted once. Raises TokenRefused."""
+    if len(token) > LONGEST_TOKEN:
+        raise TokenRefused("the token is too long")
+    claims = _claims(token, application)
+    _check_claims(claims)
+    _use_once(application, claims["jti"])
+    # The LMS knows learners by username; ``sub`` may be another of the application's ids.
+    username = claims.get("username") or claims.get("preferred_username") or claims.get("sub")
+    if not isinstance(username, str) or not username:
+        raise TokenRefused("it names no learner: username or sub is missing")
+    return username
+
+
+def _claims(token: str, application: ConnectedApplication) -> dict[str, Any]:
+    if not application.issuer or not application.jwks_url:
+        raise TokenRefused("this application was connected without issuer and jwks_url")
+    try:
+        return jwt.decode(
+            token,
+            _key(token, application.jwks_url),
+            algorithms=["RS256"],
+            audience=application.client_id,
+            issuer=application.issuer,
+            leeway=TOLERANCE_SECONDS,
+            options={"require": ["iss", "aud", "iat", "jti", "events"]},
+        )
+    except jwt.PyJWTError as error:
+        raise TokenRefused(f"it does not verify: {type(error).__name__}") from error
+
+
+def _key(token: str, jwks_url: str) -> Any:
+    header = jwt.get_unverified_header(token)
+    if header.get("alg") != "RS256":
+        raise TokenRefused("it is not signed with RS256")
+    key_id = header.get("kid")
+    keys = _keys(jwks_url)
+    if not _matching(keys, key_id):
+        keys = _keys(jwks_url, again=True)
+    matching = _matching(keys, key_id)
+    if not matching:
+        raise TokenRefused("its key is none of the application's")
+    try:
+        return jwt.PyJWK.from_dict(matching[0]).key
+    except jwt.PyJWTError as error:
+        raise TokenRefused("the application's key can't be read") from error
+
+
+def _matching(keys: list[dict[str, Any]], key_id: Any) -> list[dict[str, Any]]:
+    usable = [key for key in keys if key.get("kty") == "RSA" and key.get("use", "sig") == "sig"]
+    return [key for key in usable if key_id is None or key.get("kid") == key_id]
+
+
+def _keys(jwks_url: str, *, again: bool = False) -> list[dict[str, Any]]:
+    """The application's keys, from the cache; ``again`` asks anew, but not for every bad token."""
+    name = f"usher-jwks-{fingerprint(jwks_url)}"
+    kept = cache.get(name)
+    if kept is not None and not (again and time.time() - kept["at"] > KEYS_AGAIN_SECONDS):
+        return kept["keys"]
+    try:
+        answer = requests.get(jwks_url, timeout=KEYS_TIMEOUT, allow_redirects=False)
+        answer.raise_for_status()
+        keys = answer.json()["keys"]
+    except (requests.RequestException, ValueError, KeyError, TypeError) as error:
+        log.warning("Keys of %s can't be fetched: %s", jwks_url, type(error).__name__)
+        raise TokenRefused("the application's keys can't be fetched") from error
+    keys = [key for key in keys if isinstance(key, dict)] if isinstance(keys, list) else []
+    cache.set(name, {"at": time.time(), "keys": keys}, KEYS_SECONDS)
+    return keys
+
+
+def _check_claims(claims: dict[str, Any]) -> None:
+    events = claims["events"]
+    if not isinstance(events, dict) or not isinstance(events.get(EVENT), dict):
+        raise TokenRefused("it is no sign-out: the event is missing")
+    if "nonce" in claims:
+        raise TokenRefused("it carries a nonce, as only ID tokens may")
+    if not isinstance(claims["jti"], str) or not 0 < len(claims["jti"]) <= 64:
+        raise TokenRefused("its jti is not a text of at most 64 characters")
+    if abs(time.time() - claims["iat"]) > TOLERANCE_SECONDS:
+        raise TokenRefused("it is too old, or from the future: compare the clocks")
+
+
+def _use_once(application: ConnectedApplication, jti: str) -> None:
+    try:
+        with transaction.atomic():
+            UsedToken.objects.create(issuer=application.issuer, jti=jti)
+    except IntegrityError as error:
+        raise TokenRefused("it was used before") from error

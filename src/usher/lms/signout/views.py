@@ -1,0 +1,35 @@
+"""The back-channel address of this LMS."""
+
+from __future__ import annotations
+
+import logging
+
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
+
+from usher.lms.connections.models import ConnectedApplication
+from usher.lms.signout.services import end_sessions
+from usher.lms.signout.tokens import TokenRefused, verified_learner
+
+log = logging.getLogger(__name__)
+
+
+@csrf_exempt
+@never_cache
+@require_POST
+def backchannel_logout(request: HttpRequest, backend: str) -> HttpResponse:
+    """Form field ``logout_token``; 200 when the sessions ended, 400 with a reason when not."""
+    application = ConnectedApplication.objects.filter(backend=backend).first()
+    if application is None:
+        raise Http404("no application is connected by this backend")
+    try:
+        username = verified_learner(request.POST.get("logout_token", ""), application)
+    except TokenRefused as refusal:
+        log.warning("A sign-out by %s was refused: %s", application.name, refusal)
+        body = {"error": "invalid_request", "error_description": str(refusal)}
+        return JsonResponse(body, status=400)
+    ended = end_sessions(username, backend)
+    log.info("A sign-out by %s ended %d sessions.", application.name, ended)
+    return HttpResponse(status=200)
