@@ -1,0 +1,72 @@
+"""The audit log: what is written, and what never is."""
+
+import pytest
+from django.test import Client
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usher.application.audit.models import AuditEvent
+from usher.application.audit.services import record
+from usher.application.audit.text import REDACTED, one_line, safe
+
+
+@given(st.text())
+def test_a_value_is_one_line_of_bounded_length(text):
+    line = one_line(text)
+    assert len(line) <= 255
+    assert len(line.splitlines()) <= 1
+    assert line.isprintable() or not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in line)
+
+
+@pytest.mark.parametrize(
+    "name", ["client_secret", "access_token", "password1", "Authorization", "code", "session_key"]
+)
+def test_secrets_are_redacted(name):
+    assert safe({name: "hidden", "deep": {name: "hidden"}}) == {
+        name: REDACTED,
+        "deep": {name: REDACTED},
+    }
+
+
+def test_numbers_and_flags_stay():
+    assert safe({"count": 3, "ok": True, "none": None}) == {"count": 3, "ok": True, "none": None}
+
+
+@pytest.mark.django_db
+def test_a_user_name_can_not_forge_a_line_of_the_log(capsys):
+    record("sign-in", subject="eve\n2026-01-01 [info] sign-in subject=admin", succeeded=False)
+    assert "\n" not in AuditEvent.objects.get().subject
+    assert len(capsys.readouterr().out.strip().splitlines()) == 1
+
+
+@pytest.mark.django_db
+def test_sign_ins_are_recorded_with_their_outcome(learner):
+    learner.set_password("correct horse battery")
+    learner.save()
+    browser = Client(REMOTE_ADDR="192.0.2.7")
+    page = {"login": "ada", "password": "wrong"}
+    browser.post("/accounts/login/", page)
+    browser.post("/accounts/login/", page | {"password": "correct horse battery"})
+    browser.get("/logout/")
+    events = [(e.name, e.succeeded, e.address) for e in AuditEvent.objects.order_by("id")]
+    assert events[0] == ("sign-in", False, "192.0.2.7")
+    assert "correct horse" not in str(list(AuditEvent.objects.values()))
+
+
+@pytest.mark.django_db
+def test_behind_a_proxy_the_address_is_the_visitor_s(rf, settings):
+    request = rf.get("/", headers={"X-Real-IP": "198.51.100.9"})
+    assert record("x", request=request).address == "127.0.0.1"
+    settings.USHER_CLIENT_ADDRESS_HEADER = "HTTP_X_REAL_IP"
+    assert record("x", request=request).address == "198.51.100.9"
+    settings.USHER_CLIENT_ADDRESS_HEADER = "HTTP_X_OTHER"
+    assert record("x", request=request).address is None
+
+
+@pytest.mark.django_db
+def test_nobody_changes_the_log_in_the_admin(admin_client):
+    event = record("sign-in", subject="ada")
+    page = f"/admin/usher_audit/auditevent/{event.pk}/"
+    assert admin_client.get("/admin/usher_audit/auditevent/").status_code == 200
+    assert admin_client.post(page + "change/", {"name": "other"}).status_code == 403
+    assert admin_client.post(page + "delete/", {"post": "yes"}).status_code == 403

@@ -1,0 +1,123 @@
+"""The settings object: names people have, defaults by edition, all problems at once."""
+
+from types import SimpleNamespace
+
+import pytest
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usher.application import conf
+from usher.contract.environment import Env
+
+
+def read(**values):
+    return conf.read(SimpleNamespace(**values))
+
+
+def test_defaults_of_each_edition():
+    online, problems = read(USHER_EDITION="mitxonline")
+    assert problems == []
+    assert (online.api_base_url, online.oauth_provider, online.social_login_path) == (
+        "http://edx.odl.local:18000",
+        "mitxpro-oauth2",
+        "/auth/login/mitxpro-oauth2/?auth_entry=login",
+    )
+    xpro, _ = read(USHER_EDITION="mitxpro")
+    assert (xpro.api_base_url, xpro.oauth_provider, xpro.social_login_path) == (
+        "http://local.openedx.io:8000",
+        "ol-oauth2",
+        "/auth/login/ol-oauth2/?auth_entry=login",
+    )
+    own, _ = read()
+    assert own.oauth_provider == "mitxpro-oauth2"
+    assert (own.token_expires_hours, own.timeout_seconds) == (1000, 60.0)
+    assert own.oauth_app_name == "edx-oauth-app"
+
+
+def test_addresses_for_browsers_and_for_servers_are_kept_apart():
+    found, _ = read(
+        OPENEDX_API_BASE_URL="http://172.17.0.1:8000/",
+        OPENEDX_BASE_REDIRECT_URL="http://local.openedx.io:8000",
+    )
+    assert found.api_base_url == "http://172.17.0.1:8000"
+    assert found.sign_in_url("/courses/x y/").startswith("http://local.openedx.io:8000/auth/login/")
+    assert found.sign_in_url("/courses/x y/").endswith("&next=%2Fcourses%2Fx+y%2F")
+    assert found.backchannel_logout_url.startswith("http://172.17.0.1:8000/usher/")
+
+
+def test_the_browser_s_address_defaults_to_the_server_s():
+    assert read(OPENEDX_API_BASE_URL="http://lms:8000")[0].base_redirect_url == "http://lms:8000"
+
+
+def test_course_addresses():
+    found, _ = read(OPENEDX_API_BASE_URL="http://lms:8000")
+    assert found.course_path("course-v1:a+b+c") == "/courses/course-v1:a+b+c/course/"
+    apart, _ = read(
+        OPENEDX_COURSE_BASE_URL="http://apps.lms/learning/course/",
+        OPENEDX_COURSE_BASE_URL_SUFFIX="/home",
+    )
+    assert apart.course_path("course-v1:a+b+c") == (
+        "http://apps.lms/learning/course/course-v1:a+b+c/home"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (Env.OPENEDX_API_BASE_URL, "local.openedx.io:8000"),
+        (Env.OPENEDX_API_BASE_URL, "ftp://lms"),
+        (Env.OPENEDX_API_BASE_URL, "http://lms:port"),
+        (Env.OPENEDX_BASE_REDIRECT_URL, "http://"),
+        (Env.LOGOUT_REDIRECT_URL, "/logout"),
+        (Env.OPENEDX_OAUTH_PROVIDER, "mitx"),
+        (Env.OPENEDX_SOCIAL_LOGIN_PATH, "//evil.example/"),
+        (Env.OPENEDX_SOCIAL_LOGIN_PATH, "/auth/login/ol-oauth2/?auth_entry=login"),
+        (Env.OPENEDX_TOKEN_EXPIRES_HOURS, "soon"),
+        (Env.OPENEDX_TOKEN_EXPIRES_HOURS, "-1"),
+        (Env.EDX_API_CLIENT_TIMEOUT, "nan"),
+    ],
+)
+def test_a_malformed_setting_is_named(name, value):
+    _, problems = read(**{name: value})
+    assert len(problems) == 1
+    assert name in problems[0]
+
+
+def test_all_problems_are_named_at_once(settings):
+    settings.OPENEDX_API_BASE_URL = "nonsense"
+    settings.EDX_API_CLIENT_TIMEOUT = "never"
+    with pytest.raises(ImproperlyConfigured) as raised:
+        conf.settings()
+    assert Env.OPENEDX_API_BASE_URL in str(raised.value)
+    assert Env.EDX_API_CLIENT_TIMEOUT in str(raised.value)
+    assert [found.id for found in run_checks(tags=["usher"])].count("usher.E001") == 2
+
+
+def test_what_is_missing_is_named_in_one_warning(settings):
+    for name in conf.REQUIRED:
+        setattr(settings, name, "")
+    settings.OPENEDX_API_CLIENT_ID = "there"
+    (warning,) = [found for found in run_checks(tags=["usher"]) if found.id == "usher.W001"]
+    assert Env.OPENEDX_API_CLIENT_SECRET in warning.msg
+    assert Env.OPENEDX_API_CLIENT_ID not in warning.msg
+
+
+def test_settings_follow_a_change(settings):
+    settings.OPENEDX_API_BASE_URL = "http://one"
+    assert conf.settings().api_base_url == "http://one"
+    settings.OPENEDX_API_BASE_URL = "http://two"
+    assert conf.settings().api_base_url == "http://two"
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(v for k, v in vars(Env).items() if k.isupper())),
+        st.text() | st.integers() | st.none(),
+    )
+)
+def test_nothing_that_is_written_there_raises(values):
+    found, problems = read(**values)
+    assert found.api_base_url.startswith("http")
+    assert all(isinstance(problem, str) for problem in problems)
