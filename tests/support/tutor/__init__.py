@@ -2,5 +2,6 @@
 
 from tests.support.tutor.environments import RELEASES, tutor_executable
 from tests.support.tutor.root import TutorRoot
+from tests.support.tutor.settings import read_back
 
-__all__ = ["RELEASES", "TutorRoot", "tutor_executable"]
+__all__ = ["RELEASES", "TutorRoot", "read_back", "tutor_executable"]

@@ -1,8 +1,9 @@
 """Execute rendered settings over the stand-in platform and print what came out, as JSON.
 
-Run as a program: ``read_settings.py PLATFORM MODE FOLDER NAME …``. PLATFORM: ``dict`` (FEATURES is
-a dict) or ``flat`` (features are settings). MODE: the settings module. FOLDER: the rendered
-``apps/openedx/settings/lms``. ``FEATURES.NAME`` is a key of FEATURES. LMS_CFG names lms.env.yml.
+Run as a program: ``read_settings.py PLATFORM FOLDER NAME …``. PLATFORM: ``dict`` (FEATURES is
+a dict) or ``flat`` (features are settings). FOLDER: the rendered ``apps/openedx/settings/lms``.
+``FEATURES.NAME`` is a key of FEATURES. LMS_CFG names lms.env.yml. WITHOUT_USHER: as in an image
+that Usher is not installed in. Prints a line for each of MODULES.
 """
 
 import importlib
@@ -13,12 +14,14 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
+import edx_django_utils.plugins  # noqa: F401 - the slow import, before the forks
 from django.utils import deprecation
 
+MODULES = ("production", "development")
 PLATFORM = Path(__file__).parent / "platform"
 
 
-def main(platform: str, mode: str, folder: str, *names: str) -> None:
+def main(platform: str, folder: str, *names: str) -> None:
     # Tutor 20 and 21 name classes of the Django that their LMS has.
     deprecation.RemovedInDjango50Warning = DeprecationWarning
     deprecation.RemovedInDjango51Warning = DeprecationWarning
@@ -27,14 +30,22 @@ def main(platform: str, mode: str, folder: str, *names: str) -> None:
     os.makedirs = lambda path, **options: (
         None if str(path).startswith("/openedx") else make_folders(path, **options)
     )
+    if os.environ.get("WITHOUT_USHER"):
+        sys.modules["usher"] = None
     sys.path[:0] = [str(PLATFORM / platform), str(PLATFORM / "base")]
     with tempfile.TemporaryDirectory() as place:
         # In the container the rendered folder is mounted at lms/envs/tutor.
         (Path(place) / "tutor").symlink_to(folder)
         envs = importlib.import_module("lms.envs")
         envs.__path__.append(place)
-        settings = importlib.import_module(f"lms.envs.tutor.{mode}")
-        print(json.dumps({name: read(settings, name) for name in names}))
+        for module in MODULES:
+            # Each in a process of its own: both change the same lists of the platform.
+            if os.fork() == 0:
+                settings = importlib.import_module(f"lms.envs.tutor.{module}")
+                print(json.dumps({name: read(settings, name) for name in names}), flush=True)
+                os._exit(0)
+            if os.wait()[1]:
+                sys.exit(f"lms.envs.tutor.{module} can't be executed")
 
 
 def read(settings: ModuleType, name: str) -> object:

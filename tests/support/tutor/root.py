@@ -12,6 +12,15 @@ import yaml
 from tests.support.tutor.environments import tutor_executable
 from usher.contract.provisioning import Description
 
+_AS_NIGHTLY = """
+from tutor import __about__ as about
+about.__version_suffix__ = "main"
+about.__version__ += "-main"
+about.__app__ += "-main"
+from tutor.commands.cli import main
+main()
+"""
+
 
 @dataclass
 class TutorRoot:
@@ -19,6 +28,7 @@ class TutorRoot:
 
     release: int
     path: Path
+    nightly: bool = False
     environment: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -27,11 +37,12 @@ class TutorRoot:
         release: int,
         path: Path,
         *,
+        nightly: bool = False,
         plugins: tuple[str, ...] = ("mfe", "usher"),
         config: Mapping[str, Any] | None = None,
     ) -> "TutorRoot":
         """A root as an operator makes it: config.yml, plugins in that order, environment."""
-        root = cls(release, path)
+        root = cls(release, path, nightly)
         path.mkdir(parents=True, exist_ok=True)
         root.configure(**(config or {}))
         root.run("plugins", "enable", *plugins)
@@ -42,7 +53,7 @@ class TutorRoot:
     ) -> subprocess.CompletedProcess[str]:
         """``tutor ARGUMENTS`` in this root. Raises AssertionError with all output on failure."""
         done = subprocess.run(
-            [tutor_executable(self.release), "--root", self.path, *arguments],
+            [*self._command, "--root", self.path, *arguments],
             env=self._environment(),
             input=stdin,
             capture_output=True,
@@ -51,6 +62,14 @@ class TutorRoot:
         if check and done.returncode:
             raise AssertionError(f"tutor {arguments}\n{done.stdout}\n{done.stderr}")
         return done
+
+    @property
+    def _command(self) -> list[str | Path]:
+        tutor = tutor_executable(self.release)
+        if not self.nightly:
+            return [tutor]
+        # Nightly is Tutor's main branch; all that it tells plugins and templates is its suffix.
+        return [tutor.with_name("python"), "-c", _AS_NIGHTLY]
 
     def configure(self, **values: Any) -> None:
         """Set values in config.yml, as an editor would: nothing is rendered yet."""

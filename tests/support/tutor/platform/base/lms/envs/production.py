@@ -1,3 +1,4 @@
+# ruff: noqa: F403, F405, SIM105, PTH123 - as the platform writes its settings
 """As the platform's production settings: YAML over the defaults, sign-in backends, then plugins."""
 
 import os

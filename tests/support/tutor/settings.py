@@ -1,0 +1,68 @@
+"""What a root's rendered settings amount to in the LMS."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tests.support.tutor.root import TutorRoot
+
+#: Tutor's modes, and the place in read_settings.MODULES of what the LMS runs with in each.
+_MODULE_OF_MODE = {"local": 0, "dev": 1, "k8s": 0}
+FEATURES = (
+    "ALLOW_PUBLIC_ACCOUNT_CREATION",
+    "ENABLE_COMBINED_LOGIN_REGISTRATION",
+    "ENABLE_THIRD_PARTY_AUTH",
+    "ENABLE_OAUTH2_PROVIDER",
+    "SKIP_EMAIL_VALIDATION",
+    "ENABLE_AUTHN_MICROFRONTEND",
+    "THIRD_PARTY_AUTH_HINT",
+)
+NAMES = (
+    *FEATURES,
+    *(f"FEATURES.{name}" for name in FEATURES),
+    "AUTHENTICATION_BACKENDS",
+    "IDA_LOGOUT_URI_LIST",
+    "LOGIN_REDIRECT_WHITELIST",
+    "REGISTRATION_EXTRA_FIELDS",
+    "REGISTRATION_RATELIMIT",
+    "SITE_ID",
+    "SOCIAL_AUTH_OAUTH_SECRETS",
+    "THIRD_PARTY_AUTH_BACKENDS",
+)
+
+
+def read_back(root: TutorRoot, mode: str, *, package: bool = True) -> dict[str, Any]:
+    """The settings of NAMES after executing the rendered files; None for one that isn't set.
+
+    package: whether the image has Usher in it.
+    """
+    files = [root.lms_config, *sorted((root.env / "apps/openedx/settings/lms").glob("*.py"))]
+    content = tuple(file.read_text() for file in files)
+    return _execute(root.release, root.lms_config, content, package)[_MODULE_OF_MODE[mode]]
+
+
+@lru_cache
+def _execute(
+    release: int, lms_config: Path, _content: tuple[str, ...], package: bool
+) -> list[dict[str, Any]]:
+    script = Path(__file__).parent / "read_settings.py"
+    # Features became flat settings after the release that Tutor 20 runs.
+    platform = "dict" if release == 20 else "flat"
+    settings = lms_config.parent.parent / "settings/lms"
+    done = subprocess.run(
+        [sys.executable, "-B", script, platform, settings, *NAMES],
+        env={
+            **os.environ,
+            "LMS_CFG": str(lms_config),
+            "WITHOUT_USHER": "" if package else "1",
+        },
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise AssertionError(done.stderr)
+    return [json.loads(line) for line in done.stdout.splitlines()[-2:]]

@@ -1,0 +1,46 @@
+"""Roots are rendered once for each release and order of plugins, and shared by the tests."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.tutor import RELEASES, TutorRoot
+
+#: tutor-mfe switches its micro-frontend on in the common settings; the order must not matter.
+ORDERS = (("mfe", "usher"), ("usher", "mfe"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "release" in metafunc.fixturenames:
+        # Tests of one release run in one process, so that they share its roots.
+        marked = [
+            pytest.param(release, marks=pytest.mark.xdist_group(f"tutor-{release}"))
+            for release in RELEASES
+        ]
+        metafunc.parametrize("release", marked, scope="session")
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TutorRoot]:
+    """``rendered(release, order, nightly=False)``: a shared root; don't change it."""
+    made: dict[tuple[object, ...], TutorRoot] = {}
+
+    def get(
+        release: int, order: tuple[str, ...] = ORDERS[0], *, nightly: bool = False
+    ) -> TutorRoot:
+        key = (release, order, nightly)
+        if key not in made:
+            path = tmp_path_factory.mktemp(f"tutor-{release}")
+            made[key] = TutorRoot.make(release, path, plugins=order, nightly=nightly)
+        return made[key]
+
+    return get
+
+
+@pytest.fixture
+def own_root(release: int, rendered: Callable[..., TutorRoot], tmp_path: Path) -> TutorRoot:
+    """A root of the test's own, as the shared one was."""
+    shutil.copytree(rendered(release).path, tmp_path / "root")
+    return TutorRoot(release, tmp_path / "root")

@@ -1,0 +1,120 @@
+"""P12 and P13, read back from the settings that Tutor rendered, in every release and mode."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.tutor import TutorRoot, read_back
+from tests.tutor.conftest import ORDERS
+
+MITXPRO = "social_auth_mitxpro.backends.MITxProOAuth2"
+OL = "ol_social_auth.backends.OLOAuth2"
+SWITCHED_ON = (
+    "ALLOW_PUBLIC_ACCOUNT_CREATION",
+    "ENABLE_COMBINED_LOGIN_REGISTRATION",
+    "ENABLE_THIRD_PARTY_AUTH",
+    "ENABLE_OAUTH2_PROVIDER",
+    "SKIP_EMAIL_VALIDATION",
+)
+FLAT = ("ENABLE_AUTHN_MICROFRONTEND", "SKIP_EMAIL_VALIDATION", "ENABLE_THIRD_PARTY_AUTH")
+MODES = ("local", "dev", "k8s")
+Rendered = Callable[..., TutorRoot]
+
+
+def assert_connected(root: TutorRoot, mode: str) -> dict[str, Any]:
+    """Everything P12 and P13 ask, for the default application."""
+    settings = read_back(root, mode)
+    assert [settings[f"FEATURES.{name}"] for name in SWITCHED_ON] == [True] * 5
+    assert settings["FEATURES.ENABLE_AUTHN_MICROFRONTEND"] is False
+    assert settings["FEATURES.THIRD_PARTY_AUTH_HINT"] == "oa2-mitxpro-oauth2"
+    assert settings["THIRD_PARTY_AUTH_BACKENDS"] == [MITXPRO]
+    backends = settings["AUTHENTICATION_BACKENDS"]
+    assert backends[0] == MITXPRO
+    assert backends.count(MITXPRO) == 1
+    # Other ways to sign in, and the permissions of the platform, stay.
+    assert "common.djangoapps.third_party_auth.saml.SAMLAuthBackend" in backends
+    assert "bridgekeeper.backends.RulePermissionBackend" in backends
+    fields = settings["REGISTRATION_EXTRA_FIELDS"]
+    assert (fields["country"], fields["terms_of_service"]) == ("hidden", "hidden")
+    logout = settings["IDA_LOGOUT_URI_LIST"]
+    assert logout.count("http://mitxonline.odl.local:8013/logout/") == 1
+    assert any("studio." in address for address in logout)
+    assert "mitxonline.odl.local:8013" in settings["LOGIN_REDIRECT_WHITELIST"]
+    assert settings["REGISTRATION_RATELIMIT"] == "usher.lms.limits.registration_rate"
+    application = root.description().applications[0]
+    assert settings["SOCIAL_AUTH_OAUTH_SECRETS"] == {"mitxpro-oauth2": application.client_secret}
+    assert len(application.client_secret) >= 32
+    return settings
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("order", ORDERS, ids="-then-".join)
+def test_everything_holds_whatever_the_order_of_plugins(
+    rendered: Rendered, release: int, order: tuple[str, ...], mode: str
+) -> None:
+    assert_connected(rendered(release, order), mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.xdist_group("tutor-22")
+def test_everything_holds_in_nightly(rendered: Rendered, mode: str) -> None:
+    root = rendered(22, nightly=True)
+    assert root.run("--version").stdout.strip().endswith("-main")
+    assert_connected(root, mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_flat_settings_agree_with_features(rendered: Rendered, release: int, mode: str) -> None:
+    """The platform reads some by the one name and some by the other."""
+    both = read_back(rendered(release), mode)
+    if release == 20:
+        assert [both[name] for name in FLAT] == [None] * len(FLAT)
+    else:
+        assert [both[name] for name in FLAT] == [both[f"FEATURES.{name}"] for name in FLAT]
+
+
+def test_the_micro_frontend_may_stay_on(own_root: TutorRoot) -> None:
+    own_root.configure(USHER_AUTHN_MICROFRONTEND=True)
+    own_root.run("config", "save")
+    for mode in MODES:
+        settings = read_back(own_root, mode)
+        assert settings["FEATURES.ENABLE_AUTHN_MICROFRONTEND"] is True
+        assert settings["FEATURES.THIRD_PARTY_AUTH_HINT"] == "oa2-mitxpro-oauth2"
+
+
+def test_two_applications_have_a_backend_each(own_root: TutorRoot) -> None:
+    own_root.configure(
+        USHER_APPLICATIONS=[
+            {"name": "mitxonline", "backend": "ol-oauth2"},
+            {"name": "mitxpro", "backend": "xpro-oauth2", "backend_base": "ol-oauth2"},
+        ],
+        USHER_DEFAULT_APPLICATION="mitxpro",
+    )
+    own_root.run("config", "save")
+    settings = read_back(own_root, "local")
+    assert settings["AUTHENTICATION_BACKENDS"][:2] == [OL, "usher.lms.backends.XproOauth2"]
+    assert settings["IDA_LOGOUT_URI_LIST"][:2] == [
+        "http://mitxonline.odl.local:8013/logout/",
+        "http://xpro.odl.local:8053/logout/",
+    ]
+    assert settings["FEATURES.THIRD_PARTY_AUTH_HINT"] == "oa2-xpro-oauth2"
+    secrets = settings["SOCIAL_AUTH_OAUTH_SECRETS"]
+    assert len(set(secrets.values())) == len(secrets) == 2
+
+
+def test_switched_off_it_is_a_plain_lms_again(own_root: TutorRoot) -> None:
+    own_root.configure(USHER_SIGN_IN=False)
+    own_root.run("config", "save")
+    off = read_back(own_root, "local")
+    own_root.run("plugins", "disable", "usher")
+    own_root.run("config", "save")
+    assert off == read_back(own_root, "local")
+    assert MITXPRO not in off["AUTHENTICATION_BACKENDS"]
+    assert off["FEATURES.ENABLE_AUTHN_MICROFRONTEND"] is True
+
+
+def test_an_image_without_the_package_still_starts(rendered: Rendered, release: int) -> None:
+    settings = read_back(rendered(release), "local", package=False)
+    assert MITXPRO not in settings["AUTHENTICATION_BACKENDS"]
+    assert settings["FEATURES.ENABLE_AUTHN_MICROFRONTEND"] is True
