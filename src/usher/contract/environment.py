@@ -41,3 +41,6 @@ SECRET_KEYS = frozenset(
         "DATABASE_URL",
     }
 )
+
+#: Every key of ``Env``.
+ALL_KEYS = tuple(value for name, value in vars(Env).items() if name.isupper())

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -10,7 +11,15 @@ from rich.console import Console
 from usher.doctor.conformance import run as conformance_run
 from usher.doctor.conformance.surroundings import ConformanceError
 from usher.doctor.conformance.table import show as show_conformance
+from usher.doctor.context import Context, look_at
+from usher.doctor.facts.memo import NotKnownError
+from usher.doctor.find import NotFoundError, Wishes, places
+from usher.doctor.journey import walk
+from usher.doctor.present import show, show_list
+from usher.doctor.repairs import offered
+from usher.doctor.runner import Report, UnknownCheckError, run
 
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 
@@ -65,6 +74,85 @@ def conformance(
     else:
         show_conformance(result, Console())
     sys.exit(0 if result.agrees else 1)
+
+
+@click.command()
+@click.option("--list", "list_only", is_flag=True, help="List the checks and stop.")
+@click.option("--lms", "lms_url", default="", metavar="URL", help="Address of the LMS.")
+@click.option("--application", default="", metavar="PATH_OR_URL", help="Its checkout, or address.")
+@click.option("--env-file", type=_FILE, help="The application's .env, when it is elsewhere.")
+@click.option("--manage", default="", help="Runs its manage.py: 'docker compose exec -T web …'.")
+@click.option("--token-file", type=_FILE, help="Holds the service worker's token.")
+@click.option("--tutor-root", type=_FOLDER, help="Root of the Tutor that runs the LMS.")
+@click.option(
+    "--mode",
+    type=click.Choice(["local", "dev", "nightly", "k8s"]),
+    default="local",
+    show_default=True,
+    help="Tutor's mode.",
+)
+@click.option("--lms-home", type=_FOLDER, help="Folder of an embedded LMS.")
+@click.option("--only", "only", multiple=True, metavar="ID", help="This check; may be repeated.")
+@click.option("--fix", "fix", is_flag=True, help="Repair what is safe to repair, after showing it.")
+@click.option("--yes", is_flag=True, help="With --fix: don't ask.")
+@click.option("--journey", is_flag=True, help="Walk a throw-away learner through the whole chain.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def doctor(
+    list_only: bool, only: tuple[str, ...], fix: bool, yes: bool, as_json: bool, **named: Any
+) -> None:
+    """Find what is wrong before a learner does.
+
+    The first failed line is the root cause. Exit code 0 only when nothing failed, 2 when doctor
+    can't look.
+    """
+    console = Console()
+    if list_only:
+        show_list(console)
+        return
+    wishes = _wishes(named)
+    try:
+        with look_at(places(wishes)) as context:
+            report = run(context, only)
+            if fix:
+                _repair(report, context, yes=yes)
+        if fix:
+            with look_at(places(wishes)) as context:
+                report = run(context, only)
+        if named["journey"] and report.healthy:
+            with look_at(places(wishes)) as context:
+                report.lines.append(walk(context))
+    except (NotFoundError, UnknownCheckError) as error:
+        click.echo(f"✗ failed  {error}", err=True)
+        sys.exit(2)
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), indent=1))
+    else:
+        show(report, console)
+    sys.exit(0 if report.healthy else 1)
+
+
+def _wishes(named: dict[str, Any]) -> Wishes:
+    return Wishes(
+        lms_url=named["lms_url"],
+        application=named["application"],
+        env_file=named["env_file"],
+        manage=named["manage"],
+        lms_home=named["lms_home"],
+        tutor_root=named["tutor_root"],
+        tutor_mode=named["mode"],
+        token=_secret(named["token_file"]),
+    )
+
+
+def _repair(report: Report, context: Context, *, yes: bool) -> None:
+    for name, repair in offered(report).items():
+        click.echo(f"fix {name}: {repair.says}", err=True)
+        if not (yes or click.confirm("Do that?", err=True)):
+            continue
+        try:
+            repair.apply(context)
+        except (NotKnownError, OSError) as error:
+            click.echo(f"✗ failed  {error}", err=True)
 
 
 def _secret(path: Path | None) -> str:

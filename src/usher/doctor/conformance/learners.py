@@ -62,28 +62,42 @@ def remove(learner: ThrowAwayLearner, worker: httpx.Client, token: str) -> str:
 
     An LMS never deletes a learner by its API: deactivated is as gone as it gets.
     """
-    headers = {"Authorization": f"Bearer {token}"}
-    left = [run for run in learner.enrolled_runs() if not _unenroll(learner, run, worker, headers)]
-    if not (_deactivate_self(learner) or _deactivate_by_usher(learner, worker, headers)):
-        return f"the account {learner.username} is still active: deactivate it in the LMS admin"
-    return f"{learner.username} is still enrolled in {', '.join(left)}" if left else ""
+    runs = learner.enrolled_runs()
+    if _deactivate_self(learner):
+        return _unenroll_all(learner.username, runs, worker, token)
+    return remove_by_worker(learner.username, runs, worker, token)
 
 
-def _unenroll(
-    learner: ThrowAwayLearner, run: str, worker: httpx.Client, headers: dict[str, str]
-) -> bool:
+def remove_by_worker(username: str, runs: list[str], worker: httpx.Client, token: str) -> str:
+    """The same by the service worker alone, through usher.lms where it is installed."""
+    left = _unenroll_all(username, runs, worker, token)
+    if _deactivate_by_usher(username, worker, token):
+        return left
+    return f"the account {username} is still active: deactivate it in the LMS admin"
+
+
+def _unenroll_all(username: str, runs: list[str], worker: httpx.Client, token: str) -> str:
+    left = [run for run in runs if not _unenroll(username, run, worker, token)]
+    return f"{username} is still enrolled in {', '.join(left)}" if left else ""
+
+
+def _unenroll(username: str, run: str, worker: httpx.Client, token: str) -> bool:
+    """In the mode that is active: another is refused."""
     worker.cookies.clear()
-    found = worker.get(f"{LmsPath.ENROLLMENT}/{learner.username},{run}", headers=headers)
-    mode = (
-        found.json()["mode"] if found.status_code == httpx.codes.OK and found.content else "audit"
+    headers = {"Authorization": f"Bearer {token}"}
+    found = worker.get(f"{LmsPath.ENROLLMENT}/{username},{run}", headers=headers)
+    mode = found.json()["mode"] if found.status_code == 200 and found.content else "audit"
+    worker.cookies.clear()
+    answer = worker.post(
+        LmsPath.ENROLLMENT,
+        headers=headers,
+        json={
+            "user": username,
+            "mode": mode,
+            "is_active": False,
+            "course_details": {"course_id": run},
+        },
     )
-    body = {
-        "user": learner.username,
-        "mode": mode,
-        "is_active": False,
-        "course_details": {"course_id": run},
-    }
-    answer = worker.post(LmsPath.ENROLLMENT, headers=headers, json=body)
     return answer.status_code == httpx.codes.OK
 
 
@@ -94,16 +108,20 @@ def _deactivate_self(learner: ThrowAwayLearner) -> bool:
     return answer.status_code == httpx.codes.NO_CONTENT
 
 
-def _deactivate_by_usher(
-    learner: ThrowAwayLearner, worker: httpx.Client, headers: dict[str, str]
-) -> bool:
+def _deactivate_by_usher(username: str, worker: httpx.Client, token: str) -> bool:
+    worker.cookies.clear()
+    headers = {"Authorization": f"Bearer {token}"}
+    account = worker.get(f"{LmsPath.ACCOUNTS}/{username}", headers=headers)
+    if account.status_code != httpx.codes.OK:
+        return False
     item = {
         "id": "1",
-        "username": learner.username,
-        "email": learner.email,
-        "name": "Conformance Learner",
+        "username": username,
+        "email": account.json().get("email", ""),
+        "name": account.json().get("name", ""),
         "is_active": False,
     }
+    worker.cookies.clear()
     answer = worker.post(LmsPath.USHER_ACCOUNTS, headers=headers, json={"items": [item]})
     if answer.status_code != httpx.codes.OK:
         return False

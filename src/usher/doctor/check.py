@@ -1,0 +1,121 @@
+"""What a check is, what it finds, and how checks are found."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from usher.doctor.context import Context
+
+ENTRY_POINTS = "usher.doctor.checks"
+#: Families in the order in which causes lead to symptoms.
+FAMILIES = (
+    "env",
+    "net",
+    "clk",
+    "tut",
+    "lms",
+    "prv",
+    "app",
+    "svc",
+    "oau",
+    "out",
+    "ops",
+    "acc",
+    "crs",
+    "enr",
+)
+
+
+class Status(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """seen: what was looked at and found. cause and fix: '' unless something is wrong; fix is a
+    command to copy, or the line to change. repair: a name in ``repairs`` when ``--fix`` can."""
+
+    status: Status
+    seen: str
+    cause: str = ""
+    fix: str = ""
+    repair: str = ""
+
+    @property
+    def is_trouble(self) -> bool:
+        return self.status in (Status.FAILED, Status.WARNING)
+
+
+def ok(seen: str) -> Finding:
+    return Finding(Status.OK, seen)
+
+
+def failed(seen: str, *, cause: str, fix: str, repair: str = "") -> Finding:
+    return Finding(Status.FAILED, seen, cause, fix, repair)
+
+
+def warning(seen: str, *, cause: str, fix: str, repair: str = "") -> Finding:
+    return Finding(Status.WARNING, seen, cause, fix, repair)
+
+
+def skipped(reason: str) -> Finding:
+    return Finding(Status.SKIPPED, reason)
+
+
+class Check(ABC):
+    """One question. The docstring is its documentation: a title, then symptom, cause and fix.
+
+    id: as in the catalogue, ``NET-1``. depends_on: checks whose failure would be the cause of this
+    one's. ``probe`` may raise NotKnownError for a fact that can't be had: the check is skipped.
+    """
+
+    id: ClassVar[str]
+    depends_on: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def probe(self, context: "Context") -> Finding: ...
+
+    @classmethod
+    def title(cls) -> str:
+        return (cls.__doc__ or cls.id).strip().splitlines()[0].rstrip(".")
+
+
+_REGISTERED: dict[str, type[Check]] = {}
+
+
+def check(kind: type[Check]) -> type[Check]:
+    """Registers a check. Raises ValueError for an id that another class has."""
+    known = _REGISTERED.setdefault(kind.id, kind)
+    if known.__qualname__ != kind.__qualname__:
+        raise ValueError(f"{kind.id} is the id of {known.__qualname__} already")
+    return kind
+
+
+def all_checks() -> dict[str, type[Check]]:
+    """Every check by id, ours in the order of the families, then those of other distributions.
+
+    Another distribution names a module, or a check, under the entry point group
+    ``usher.doctor.checks``.
+    """
+    for family in FAMILIES:
+        import_module(f"usher.doctor.checks.{family}")
+    for point in entry_points(group=ENTRY_POINTS):
+        found = point.load()
+        if isinstance(found, type) and issubclass(found, Check):
+            check(found)
+    order = {family: place for place, family in enumerate(FAMILIES)}
+    ids = sorted(_REGISTERED, key=lambda name: _place(name, order))
+    return {name: _REGISTERED[name] for name in ids}
+
+
+def _place(name: str, order: dict[str, int]) -> tuple[int, str, int]:
+    family, _, number = name.partition("-")
+    rank = order.get(family.lower(), len(order))
+    return rank, family, int(number) if number.isdigit() else 0

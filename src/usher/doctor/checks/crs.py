@@ -1,0 +1,76 @@
+"""Course runs."""
+
+from usher.doctor.check import Check, Finding, check, ok, warning
+from usher.doctor.context import Context
+
+_UP = ("OPS-1", "OPS-3")
+
+
+@check
+class KeysAreWellFormed(Check):
+    """Course keys are well-formed.
+
+    Symptom: a malformed key.
+    Cause: typed wrong.
+    Fix: the row that is named.
+    """
+
+    id = "CRS-2"
+
+    def probe(self, context: Context) -> Finding:
+        malformed = context.application.report.get("malformed_runs", [])
+        if malformed:
+            return warning(
+                f"{len(malformed)} malformed keys: {', '.join(malformed[:3])}",
+                cause="they were typed wrong; they look like course-v1:ORG+NUMBER+RUN",
+                fix=f"correct the course run {malformed[0]!r} in the application's admin",
+            )
+        return ok("all keys of runs are well-formed")
+
+
+@check
+class RunsAreFound(Check):
+    """The LMS has every run that the application offers.
+
+    Symptom: a run is not found.
+    Cause: there is no such run in the LMS, or the service worker can't see it.
+    Fix: publish it, or remove it here.
+    """
+
+    id = "CRS-1"
+    depends_on = (*_UP, "SVC-2", "CRS-2")
+
+    def probe(self, context: Context) -> Finding:
+        lost = context.application.rows("run").get("missing", [])
+        if lost:
+            return warning(
+                f"the LMS does not show {', '.join(lost[:3])}"
+                + (f" and {len(lost) - 3} more" if len(lost) > 3 else ""),
+                cause="there is no such run, or it is not published",
+                fix="publish it in Studio, or switch 'offered to learners' off here",
+            )
+        return ok("the LMS has every run")
+
+
+@check
+class SyncIsNotThrottled(Check):
+    """The sync of runs gets through.
+
+    Symptom: the sync stalls.
+    Cause: the LMS throttles the course list at 40 requests a minute (429).
+    Fix: nothing: it waits as long as the LMS says, and goes on.
+    """
+
+    id = "CRS-3"
+    depends_on = _UP
+
+    def probe(self, context: Context) -> Finding:
+        rows = [*context.application.rows("run").get("errors", [])]
+        waiting = [row for row in rows if row.get("error_class") == "throttled"]
+        if waiting:
+            return warning(
+                f"{sum(row.get('count', 0) for row in waiting)} runs wait for the LMS's throttle",
+                cause="the LMS answers 429 to the course list",
+                fix="nothing to do: it goes on when the LMS allows; usher.lms lifts the limit",
+            )
+        return ok("the LMS does not throttle the sync")

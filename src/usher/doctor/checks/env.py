@@ -1,0 +1,104 @@
+"""The application's ``.env``."""
+
+import shlex
+import stat
+
+from usher.contract.environment import ALL_KEYS
+from usher.contract.fingerprints import configuration_fingerprint
+from usher.doctor.check import Check, Finding, check, failed, ok, warning
+from usher.doctor.context import Context
+
+
+@check
+class EnvFileIsClear(Check):
+    """The .env says one thing to every reader.
+
+    Symptom: a setting in `.env` seems to be ignored.
+    Cause: a key twice, quotes left open or curly, spaces around `=`: readers differ on those.
+    Fix: correct the line that is named.
+    """
+
+    id = "ENV-1"
+
+    def probe(self, context: Context) -> Finding:
+        problems = context.application.env.problems()
+        path = context.application.env_file
+        serious = [problem for problem in problems if problem.serious]
+        if not problems:
+            return ok(f"{path} is read alike by everyone")
+        first = (serious or problems)[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        say = failed if serious else warning
+        return say(
+            f"{path}, {first}{more}",
+            cause="readers of this file take that line differently, or not at all",
+            fix=f"correct line {first.line} of {path}",
+        )
+
+
+@check
+class EnvFileIsPrivate(Check):
+    """The .env is for its owner's eyes.
+
+    Symptom: secrets are in the open.
+    Cause: other users of the machine can read `.env`, or git has it.
+    Fix: `chmod 600`, and take it out of git; a secret that was published must be made anew.
+    """
+
+    id = "ENV-2"
+
+    def probe(self, context: Context) -> Finding:
+        path = context.application.env_file
+        _ = context.application.env
+        assert path is not None  # noqa: S101 - env raised otherwise
+        shown = shlex.quote(str(path))
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            return failed(
+                f"{path} has mode {mode:04o}",
+                cause="others than its owner can read the secrets in it",
+                fix=f"chmod 600 {shown}",
+                repair="close-env",
+            )
+        if context.application.tracked_by_git:
+            return failed(
+                f"{path} is tracked by git",
+                cause="whoever has the repository has the secrets in it",
+                fix=f"git rm --cached {shown} && echo .env >> .gitignore, then make new secrets",
+            )
+        return ok(f"{path} has mode {mode:04o} and is not in git")
+
+
+@check
+class EnvFileIsInUse(Check):
+    """The running application has what its .env says.
+
+    Symptom: `.env` was changed and nothing happened.
+    Cause: containers were restarted, not re-created, or the server was not restarted.
+    Fix: `docker compose up -d` re-creates containers whose settings changed.
+    """
+
+    id = "ENV-3"
+    depends_on = ("ENV-1",)
+
+    def probe(self, context: Context) -> Finding:
+        application = context.application
+        values = {key: value for key, value in application.env.values().items() if key in ALL_KEYS}
+        if running := application.running_configuration:
+            stale = [] if running == configuration_fingerprint(values) else ["something"]
+        else:
+            seen = application.report.get("settings", {})
+            stale = [
+                key for key in values if key in seen and _tidy(seen[key]) != _tidy(values[key])
+            ]
+        if stale:
+            return failed(
+                f"the running application has other values than .env: {', '.join(stale)}",
+                cause="it was started with an older .env; a restart of containers keeps that",
+                fix="docker compose up -d (or stop and start the server)",
+            )
+        return ok("the running application has the values of .env")
+
+
+def _tidy(value: str) -> str:
+    return str(value).strip().rstrip("/")

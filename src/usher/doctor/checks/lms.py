@@ -1,0 +1,235 @@
+"""Settings of the running LMS, and its own sign-in."""
+
+from typing import Any
+
+from usher.contract.oauth import BACKENDS
+from usher.contract.paths import LmsPath
+from usher.doctor.check import Check, Finding, check, failed, ok, skipped, warning
+from usher.doctor.context import Context
+from usher.doctor.facts.memo import NotKnownError
+
+_PATCH = "tutor plugins enable usher && tutor config save && tutor local reboot"
+_IN_USE = ("TUT-2", "TUT-3", "TUT-4", "TUT-5", "TUT-7", "TUT-8")
+
+
+@check
+class ThirdPartyAuthIsOn(Check):
+    """The LMS lets others sign learners in.
+
+    Symptom: the LMS's own sign-in page, with no hint of the application.
+    Cause: `ENABLE_THIRD_PARTY_AUTH` is off in the running LMS.
+    Fix: the Tutor plugin, which lays the setting.
+    """
+
+    id = "LMS-1"
+    depends_on = _IN_USE
+
+    def probe(self, context: Context) -> Finding:
+        if not context.lms.feature("ENABLE_THIRD_PARTY_AUTH"):
+            return failed(
+                "ENABLE_THIRD_PARTY_AUTH is off in the running LMS",
+                cause="the plugin's settings are not in use, or sign-in was switched back",
+                fix=_PATCH,
+            )
+        return ok("ENABLE_THIRD_PARTY_AUTH is on")
+
+
+@check
+class BackendIsKnown(Check):
+    """The LMS has the sign-in backend of its provider record.
+
+    Symptom: KeyError, or 404 at `/auth/login/<backend>/`.
+    Cause: the backend's class is not among AUTHENTICATION_BACKENDS, which production settings
+    build from THIRD_PARTY_AUTH_BACKENDS in `lms.env.yml`.
+    Fix: the Tutor plugin, which lays both.
+    """
+
+    id = "LMS-2"
+    depends_on = ("LMS-1", "APP-6")
+
+    def probe(self, context: Context) -> Finding:
+        backend = BACKENDS.get(context.backend)
+        if backend is None:
+            return skipped(f"{context.backend} is a backend of your own")
+        running = context.lms.setting("AUTHENTICATION_BACKENDS")
+        known = {row.get("name") for row in context.lms.report.get("backends", [])}
+        if backend.class_path in running or backend.name in known:
+            return ok(f"{backend.name} is among AUTHENTICATION_BACKENDS")
+        return failed(
+            f"{backend.class_path} is not among AUTHENTICATION_BACKENDS of the running LMS",
+            cause="the plugin's settings are not in use, or other settings replace the list",
+            fix=_PATCH,
+        )
+
+
+@check
+class SignInLeadsToApplication(Check):
+    """Whoever wants to sign in to the LMS is led to the application.
+
+    Symptom: the micro-frontend's sign-in page instead of the redirect.
+    Cause: `ENABLE_AUTHN_MICROFRONTEND` is on (tutor-mfe sets it), and nothing hints at the
+    application.
+    Fix: the Tutor plugin, which wins over tutor-mfe and hints either way.
+    """
+
+    id = "LMS-3"
+    depends_on = ("LMS-1", "LMS-2", "PRV-1", "PRV-2", "PRV-3")
+
+    def probe(self, context: Context) -> Finding:
+        if not context.lms.feature("ENABLE_AUTHN_MICROFRONTEND"):
+            return ok("the sign-in micro-frontend is off")
+        answer = context.lms.get(LmsPath.LOGIN)
+        target = answer.headers.get("location", "")
+        if LmsPath.sign_in_start(context.backend) in target:
+            return ok("/login leads to the application")
+        return failed(
+            f"/login leads to {target or 'its own page'}, ENABLE_AUTHN_MICROFRONTEND is on",
+            cause="the micro-frontend's plugin sets it, and no THIRD_PARTY_AUTH_HINT leads on",
+            fix=_PATCH,
+        )
+
+
+@check
+class FormAsksNothing(Check):
+    """The LMS's registration form has nothing to ask.
+
+    Symptom: a form asks for the country, or for the terms.
+    Cause: REGISTRATION_EXTRA_FIELDS does not hide them.
+    Fix: the Tutor plugin, which hides them.
+    """
+
+    id = "LMS-4"
+    depends_on = ("LMS-1",)
+
+    def probe(self, context: Context) -> Finding:
+        fields = context.lms.setting("REGISTRATION_EXTRA_FIELDS") or {}
+        asked = [name for name in ("country", "terms_of_service") if _is_asked(fields, name)]
+        if asked:
+            return failed(
+                f"REGISTRATION_EXTRA_FIELDS shows {' and '.join(asked)}",
+                cause="the LMS asks learners what the application has told already",
+                fix=_PATCH,
+            )
+        return ok("country and terms_of_service are hidden")
+
+
+def _is_asked(fields: dict[str, Any], name: str) -> bool:
+    return fields.get(name, "hidden") != "hidden"
+
+
+@check
+class EmailIsTrusted(Check):
+    """Learners needn't confirm their e-mail twice.
+
+    Symptom: the LMS wants the e-mail confirmed.
+    Cause: SKIP_EMAIL_VALIDATION is off, or the provider record's skip_email_verification.
+    Fix: the Tutor plugin for one, provisioning for the other.
+    """
+
+    id = "LMS-5"
+    depends_on = ("LMS-1", "PRV-1", "PRV-2")
+
+    def probe(self, context: Context) -> Finding:
+        if not context.lms.feature("SKIP_EMAIL_VALIDATION"):
+            return failed(
+                "SKIP_EMAIL_VALIDATION is off in the running LMS",
+                cause="the plugin's settings are not in use",
+                fix=_PATCH,
+            )
+        if not context.lms.provider(context.backend).get("skip_email_verification", True):
+            return failed(
+                "skip_email_verification is off in the provider record",
+                cause="somebody changed the record in the LMS admin",
+                fix="tutor local do usher-provision",
+                repair="provision",
+            )
+        return ok("neither the LMS nor the record asks to confirm e-mail")
+
+
+@check
+class RegistrationIsNotLimited(Check):
+    """The LMS lets the application create many accounts.
+
+    Symptom: 403 `forbidden-request` after some sixty accounts.
+    Cause: the platform limits registrations to 60 in 7 days an address.
+    Fix: the Tutor plugin, which lifts it for the application's own calls.
+    """
+
+    id = "LMS-6"
+    depends_on = ("LMS-1",)
+
+    def probe(self, context: Context) -> Finding:
+        limited = _forbidden(context)
+        rate = str(context.lms.setting("REGISTRATION_RATELIMIT"))
+        if limited:
+            return failed(
+                f"the LMS refused {limited} accounts with forbidden-request; its limit is {rate}",
+                cause="REGISTRATION_RATELIMIT takes all learners of the application for one",
+                fix=_PATCH,
+            )
+        if rate == "60/7d":
+            return warning(
+                f"REGISTRATION_RATELIMIT is {rate}",
+                cause="the platform's default: the sixty-first account of a week is refused",
+                fix=_PATCH,
+            )
+        return ok(f"REGISTRATION_RATELIMIT is {rate}")
+
+
+def _forbidden(context: Context) -> int:
+    try:
+        rows = context.application.errors("account", "forbidden-request")
+    except NotKnownError:
+        return 0
+    return sum(row.get("count", 0) for row in rows)
+
+
+@check
+class LoginServiceExists(Check):
+    """The LMS has its own login-service client.
+
+    Symptom: every sign-in answers 500.
+    Cause: the OAuth application `login-service-client-id`, which sign-in cookies need, is missing.
+    Fix: Tutor's initialization, which makes it.
+    """
+
+    id = "LMS-7"
+    depends_on = _IN_USE
+
+    def probe(self, context: Context) -> Finding:
+        if "login_service" not in context.lms.report:
+            raise NotKnownError("the LMS does not report its login service")
+        if context.lms.report["login_service"]:
+            return ok("the OAuth application login-service-client-id is there")
+        return failed(
+            "the OAuth application login-service-client-id is missing",
+            cause="the LMS was not initialized to the end, or the application was deleted",
+            fix="tutor local do init --limit=lms",
+            repair="provision",
+        )
+
+
+@check
+class AdminOpens(Check):
+    """The LMS's admin opens.
+
+    Symptom: the LMS admin answers 500 after the change.
+    Cause: the backend's import, or its provider record, breaks every page that signs in.
+    Fix: `usher disconnect` gets back to plain sign-in; then look at the LMS's log.
+    """
+
+    id = "LMS-8"
+    depends_on = ("NET-1", "NET-3", "TUT-5", "TUT-7", "LMS-2")
+
+    def probe(self, context: Context) -> Finding:
+        answer = context.lms.get("/admin/")
+        target = answer.headers.get("location", "")
+        if answer.is_redirect and target.startswith("/"):
+            answer = context.lms.get(target)
+        if answer.status_code >= 500:
+            return failed(
+                f"the LMS admin answers {answer.status_code}",
+                cause="sign-in breaks inside the LMS: a backend, or a provider record",
+                fix="usher disconnect, then look at: tutor local logs --tail=100 lms",
+            )
+        return ok(f"the LMS admin answers {answer.status_code}")

@@ -1,0 +1,96 @@
+"""The engine that keeps the LMS in step."""
+
+from usher.doctor.check import Check, Finding, check, failed, ok
+from usher.doctor.context import Context
+from usher.doctor.facts.memo import NotKnownError
+
+_ALIVE_SECONDS = 180
+_MANY_ATTEMPTS = 20
+
+
+@check
+class EngineWorks(Check):
+    """Somebody does the work.
+
+    Symptom: nothing gets repaired.
+    Cause: no worker runs, or the broker is down.
+    Fix: start a worker, or `reconcile --watch`.
+    """
+
+    id = "OPS-1"
+    depends_on = ("ENV-3",)
+
+    def probe(self, context: Context) -> Finding:
+        engine = context.application.report.get("engine")
+        if engine is None:
+            raise NotKnownError("the application has no engine")
+        if error := engine.get("broker_error"):
+            return failed(
+                f"the broker does not answer: {error}",
+                cause="Redis is down, or CELERY_BROKER_URL is wrong",
+                fix="docker compose up -d redis",
+            )
+        age = engine.get("heartbeat_seconds")
+        if age is None or age > _ALIVE_SECONDS:
+            seen = "no worker was ever alive" if age is None else f"alive {age:.0f} seconds ago"
+            return failed(
+                f"{seen}, {self._waiting(context)} rows are due",
+                cause="no worker runs",
+                fix="./manage.py reconcile --watch (or celery -A <project> worker --beat)",
+            )
+        return ok(f"a worker was alive {age:.0f} seconds ago")
+
+    def _waiting(self, context: Context) -> int:
+        return sum(rows.get("due", 0) for rows in context.application.report["rows"].values())
+
+
+@check
+class RefusalsAreParked(Check):
+    """What the LMS refuses is put aside, not tried for ever.
+
+    Symptom: the same thousand errors every hour.
+    Cause: rows that the LMS refuses for good are retried.
+    Fix: they are parked with a reason; a person decides and wakes them.
+    """
+
+    id = "OPS-2"
+    depends_on = ("OPS-1", "OPS-3")
+
+    def probe(self, context: Context) -> Finding:
+        for kind, rows in context.application.report.get("rows", {}).items():
+            for error in rows.get("errors", []):
+                retried = error.get("count", 0) - error.get("parked", 0)
+                tried = error.get("attempts", 0)
+                for_good = error.get("error_class") == "rejected"
+                if retried > 0 and ((for_good and tried > 1) or tried > _MANY_ATTEMPTS):
+                    return failed(
+                        f"{retried} of kind {kind} with {error.get('error_code')}, tried "
+                        f"{tried} times",
+                        cause=f"the LMS keeps refusing them: {error.get('message', '')[:120]}",
+                        fix=f"./manage.py reconcile --kind {kind}, then look at them in the admin",
+                    )
+        return ok("nothing is retried in vain")
+
+
+@check
+class LmsIsNotOverwhelmed(Check):
+    """The application doesn't call an LMS that fails.
+
+    Symptom: the LMS is overwhelmed after an outage.
+    Cause: everybody refreshes at once. While the LMS fails, the breaker holds calls back and lets
+    a few through to see whether it is well again.
+    Fix: bring the LMS up; the rest follows by itself.
+    """
+
+    id = "OPS-3"
+    depends_on = ("OPS-1", "NET-3", "SVC-1")
+
+    def probe(self, context: Context) -> Finding:
+        engine = context.application.report.get("engine") or {}
+        if engine.get("breaker", "closed") != "closed":
+            return failed(
+                f"calls to the LMS are held back ({engine.get('breaker')})",
+                cause=engine.get("breaker_reason") or "the LMS failed many times in a row",
+                fix="tutor local logs --tail=100 lms; calls go on by themselves when it answers",
+            )
+        return ok("calls to the LMS go through")

@@ -1,0 +1,84 @@
+"""Signing out, in both directions."""
+
+from urllib.parse import urlsplit
+
+from usher.contract.environment import Env
+from usher.contract.paths import ApplicationPath, LmsPath
+from usher.doctor.check import Check, Finding, check, failed, ok, skipped
+from usher.doctor.context import Context
+
+
+@check
+class SignOutLeadsOn(Check):
+    """Signing out of one side leads on to the other.
+
+    Symptom: signed out here, still signed in there.
+    Cause: LOGOUT_REDIRECT_URL is not set, or the LMS does not have the application in
+    IDA_LOGOUT_URI_LIST.
+    Fix: set both.
+    """
+
+    id = "OUT-1"
+    depends_on = ("ENV-1", "ENV-3", "NET-3", "LMS-1")
+
+    def probe(self, context: Context) -> Finding:
+        target = context.application.setting(Env.LOGOUT_REDIRECT_URL)
+        right = context.lms.at(LmsPath.LOGOUT)
+        if urlsplit(target).path.rstrip("/") != LmsPath.LOGOUT:
+            return failed(
+                f"{Env.LOGOUT_REDIRECT_URL} is {target or 'not set'}",
+                cause="signing out of the application does not pass by the LMS's sign-out",
+                fix=f"{Env.LOGOUT_REDIRECT_URL}={right} in .env, then docker compose up -d",
+            )
+        addresses = context.lms.setting("IDA_LOGOUT_URI_LIST") or []
+        own = context.application.url + ApplicationPath.LOGOUT
+        if own not in addresses:
+            return failed(
+                f"{own} is not in IDA_LOGOUT_URI_LIST",
+                cause="the LMS does not tell the application when a learner signs out",
+                fix="tutor plugins enable usher && tutor config save && tutor local reboot",
+            )
+        return ok("each side's sign-out leads to the other's")
+
+
+@check
+class SignOutByServers(Check):
+    """Signing out works without the browser's cookies.
+
+    Symptom: signed out at the LMS, still signed in at the application.
+    Cause: browsers send no cookies in hidden frames of another site, so the two servers must tell
+    each other, and one has no address for it.
+    Fix: provisioning with both addresses.
+    """
+
+    id = "OUT-2"
+    depends_on = ("OUT-1", "PRV-1", "PRV-2", "ENV-3")
+
+    def probe(self, context: Context) -> Finding:
+        connections = context.lms.report.get("connections", [])
+        own = [row for row in connections if row.get("backend") == context.backend]
+        if not own:
+            return skipped("the application isn't connected by provisioning, or has no Usher")
+        if not own[0].get("backchannel_logout_url"):
+            return self._failed("the LMS has no address to tell the application of a sign-out")
+        if not own[0].get("jwks_url"):
+            return self._failed("the LMS has no address of the application's keys")
+        path = LmsPath.USHER_BACKCHANNEL_LOGOUT.format(backend=context.backend)
+        answers = {
+            context.lms.at(path): {"logout_token": "doctor"},
+            context.application.url + ApplicationPath.BACKCHANNEL_LOGOUT: {"doctor": "1"},
+        }
+        for url, form in answers.items():
+            status = context.web.request("POST", url, data=form).status_code
+            # Junk must be refused: by whoever listens there, not by a page that is missing.
+            if status not in (400, 401, 403):
+                return self._failed(f"{url} answers {status} to a message that it must refuse")
+        return ok("both servers listen for each other's sign-outs")
+
+    def _failed(self, seen: str) -> Finding:
+        return failed(
+            seen,
+            cause="the two servers can't tell each other of a sign-out",
+            fix="usher connect, or: tutor local do usher-provision",
+            repair="provision",
+        )

@@ -1,0 +1,175 @@
+"""The provider record in the LMS."""
+
+from usher.doctor.check import Check, Finding, check, failed, ok, skipped, warning
+from usher.doctor.context import RECORD_NEXT, Context
+from usher.doctor.facts.memo import NotKnownError
+
+_PROVISION = "tutor local do usher-provision"
+_FLAGS = (
+    "skip_hinted_login_dialog",
+    "skip_registration_form",
+    "skip_email_verification",
+    "sync_learner_profile_data",
+    "enable_sso_id_verification",
+)
+_ADDRESSES = ("AUTHORIZATION_URL", "ACCESS_TOKEN_URL", "API_ROOT")
+
+
+@check
+class ProviderIsEnabled(Check):
+    """The provider record is there and enabled.
+
+    Symptom: sign-in answers 500; "Can't fetch setting of a disabled backend/provider." is in the
+    LMS's log.
+    Cause: the record is missing, or disabled. While the LMS's settings are done and the record
+    comes next (P16), that is right so far.
+    Fix: provisioning, which makes it.
+    """
+
+    id = "PRV-1"
+    depends_on = ("LMS-1", "LMS-2", "APP-6")
+
+    def probe(self, context: Context) -> Finding:
+        backend = context.backend
+        records = context.lms.providers(backend)
+        enabled = [row for row in records if row.get("enabled")]
+        if not records and context.stage == RECORD_NEXT:
+            return warning(
+                f"no provider record of {backend} yet: right so far",
+                cause="the LMS's settings are done, its record comes next",
+                fix=f"usher connect, or: {_PROVISION}",
+            )
+        if not records:
+            return self._failed(f"there is no provider record of {backend}")
+        here = [row for row in records if row.get("site_id") == context.lms.site.get("id")]
+        if here and not here[0].get("enabled"):
+            return self._failed(f"the newest provider record of {backend} is disabled")
+        if not enabled:
+            return self._failed(f"no provider record of {backend} is enabled")
+        return ok(f"{enabled[0].get('name')} ({backend}) is enabled")
+
+    def _failed(self, seen: str) -> Finding:
+        return failed(
+            seen,
+            cause="the LMS has no settings for that backend, so its sign-in answers 500",
+            fix=_PROVISION,
+            repair="provision",
+        )
+
+
+@check
+class ProviderIsOnTheSite(Check):
+    """The provider record is on the LMS's own site.
+
+    Symptom: as PRV-1.
+    Cause: the record is on another site. There are three to choose from, and only that of LMS_HOST,
+    with its port, works.
+    Fix: provisioning, which takes the site of SITE_ID.
+    """
+
+    id = "PRV-2"
+    depends_on = ("PRV-1",)
+
+    def probe(self, context: Context) -> Finding:
+        site, backend = context.lms.site, context.backend
+        records = [row for row in context.lms.providers(backend) if row.get("enabled")]
+        if not records:
+            return skipped("there is no record yet")
+        if any(row.get("site_id") == site.get("id") for row in records):
+            return ok(f"it is on {site.get('domain')}, the site of SITE_ID {site.get('id')}")
+        return failed(
+            f"it is on {records[0].get('site_domain')}, the LMS serves {site.get('domain')}",
+            cause=f"the LMS looks for it on the site of SITE_ID {site.get('id')} only",
+            fix=_PROVISION,
+            repair="provision",
+        )
+
+
+@check
+class ProviderHasAddresses(Check):
+    """The provider record has the application's addresses.
+
+    Symptom: the browser is sent to nowhere, or to `None`.
+    Cause: other_settings of the record are empty, or no JSON.
+    Fix: provisioning, which writes them.
+    """
+
+    id = "PRV-3"
+    depends_on = ("PRV-1", "PRV-2")
+
+    def probe(self, context: Context) -> Finding:
+        if not context.lms.providers(context.backend):
+            return skipped("there is no record yet")
+        record = context.lms.provider(context.backend)
+        if error := record.get("other_settings_error"):
+            return self._failed(f"other_settings is no JSON: {error}")
+        values = record.get("other_settings") or {}
+        if values.get("DISCOVERY_URL"):
+            return ok("it has the application's discovery address")
+        if missing := [name for name in _ADDRESSES if not values.get(name)]:
+            return self._failed(f"other_settings lacks {', '.join(missing)}")
+        return ok(f"it leads to {values['AUTHORIZATION_URL']}")
+
+    def _failed(self, seen: str) -> Finding:
+        return failed(
+            seen,
+            cause="the LMS does not know where to send learners",
+            fix=_PROVISION,
+            repair="provision",
+        )
+
+
+@check
+class ProviderAsksNothing(Check):
+    """The provider record lets learners through without a question.
+
+    Symptom: the learner sees a form, or a dialog.
+    Cause: skip flags of the record are off.
+    Fix: provisioning, which sets them.
+    """
+
+    id = "PRV-4"
+    depends_on = ("PRV-1", "PRV-2", "LMS-5")
+
+    def probe(self, context: Context) -> Finding:
+        if not context.lms.providers(context.backend):
+            return skipped("there is no record yet")
+        record = context.lms.provider(context.backend)
+        off = [name for name in _FLAGS if record.get(name) is False]
+        if off:
+            return failed(
+                f"{', '.join(off)} {'is' if len(off) == 1 else 'are'} off in the provider record",
+                cause="somebody changed the record in the LMS admin",
+                fix=_PROVISION,
+                repair="provision",
+            )
+        return ok("all flags of the record are on")
+
+
+@check
+class ClientIsTheSame(Check):
+    """Both sides know the same client id and secret.
+
+    Symptom: `invalid_client` in the LMS's log.
+    Cause: id or secret differ, or the secret in the LMS is a copied hash, which is what the
+    application's admin and its command show.
+    Fix: lay the secret on both sides again.
+    """
+
+    id = "PRV-5"
+    depends_on = ("NET-2",)
+
+    def probe(self, context: Context) -> Finding:
+        for probe in context.lms.report.get("token_probes", []):
+            if probe.get("backend_name") != context.backend:
+                continue
+            if probe.get("oauth_error") == "invalid_client" or probe.get("status") == 401:
+                return failed(
+                    "the application refuses the LMS's client id and secret (invalid_client)",
+                    cause="they differ between both sides, or the LMS has the secret's hash",
+                    fix="usher connect",
+                )
+            if probe.get("oauth_error") == "invalid_grant":
+                return ok("the application knows the LMS's client id and secret")
+            return skipped(f"the token endpoint answers {probe.get('status')}")
+        raise NotKnownError("the LMS did not try its client id and secret")

@@ -1,0 +1,154 @@
+"""The service worker, as whom the application calls the LMS."""
+
+from datetime import datetime, timedelta
+
+from usher.contract.environment import Env
+from usher.contract.paths import LmsPath
+from usher.doctor.check import Check, Finding, check, failed, ok, skipped, warning
+from usher.doctor.context import Context
+from usher.doctor.facts.memo import NotKnownError
+
+_SOON = timedelta(days=14)
+_PROVISION = "tutor local do usher-provision, then usher connect"
+
+
+@check
+class TokenIsAccepted(Check):
+    """The LMS accepts the service worker's token.
+
+    Symptom: 401 on every call of the LMS.
+    Cause: the token is wrong, or has ended.
+    Fix: a new token.
+    """
+
+    id = "SVC-1"
+    depends_on = ("ENV-1", "NET-1", "NET-3")
+
+    def probe(self, context: Context) -> Finding:
+        answer = context.lms.me
+        if answer.status_code == 200:
+            return ok("the LMS accepts the token")
+        ended = "token_expired" in answer.text
+        return failed(
+            f"{LmsPath.ME} answers {answer.status_code}{': it has ended' * ended}",
+            cause="the service worker's token has ended"
+            if ended
+            else f"{Env.OPENEDX_SERVICE_WORKER_API_TOKEN} is not a token of this LMS",
+            fix=_PROVISION,
+            repair="provision",
+        )
+
+
+@check
+class TokenIsTheWorkers(Check):
+    """The token is the service worker's own.
+
+    Symptom: calls are made as somebody else.
+    Cause: the token belongs to another user than OPENEDX_SERVICE_WORKER_USERNAME.
+    Fix: correct either.
+    """
+
+    id = "SVC-4"
+    depends_on = ("SVC-1",)
+
+    def probe(self, context: Context) -> Finding:
+        wanted = context.application.setting(Env.OPENEDX_SERVICE_WORKER_USERNAME)
+        if not wanted:
+            raise NotKnownError(f"{Env.OPENEDX_SERVICE_WORKER_USERNAME} is not set")
+        name = str(context.lms.me.json().get("username", ""))
+        if name != wanted:
+            return failed(
+                f"the token is {name}'s, {Env.OPENEDX_SERVICE_WORKER_USERNAME} is {wanted}",
+                cause="the token was copied from another user, or the name was changed",
+                fix=f"{Env.OPENEDX_SERVICE_WORKER_USERNAME}={name} in .env, or {_PROVISION}",
+            )
+        return ok(f"it is {name}'s")
+
+
+@check
+class WorkerIsStaff(Check):
+    """The service worker is staff.
+
+    Symptom: 404 on enrolling others, 403 on course modes.
+    Cause: the service worker is not staff.
+    Fix: make it staff.
+    """
+
+    id = "SVC-2"
+    depends_on = ("SVC-1", "SVC-4")
+
+    def probe(self, context: Context) -> Finding:
+        answer = context.lms.get(f"{LmsPath.ENROLLMENTS}?page_size=1", token=context.token)
+        if answer.status_code == 403:
+            return failed(
+                "the LMS refuses the service worker what staff may do (403)",
+                cause="its account is not staff",
+                fix=_PROVISION,
+                repair="provision",
+            )
+        if answer.status_code != 200:
+            return skipped(f"{LmsPath.ENROLLMENTS} answers {answer.status_code}")
+        return ok("it may do what staff may do")
+
+
+@check
+class WorkerIsActive(Check):
+    """The service worker's account is active.
+
+    Symptom: some releases refuse its token; a checkbox that is easily missed.
+    Cause: the account is not active.
+    Fix: activate it.
+    """
+
+    id = "SVC-3"
+    depends_on = ("SVC-1", "SVC-4")
+
+    def probe(self, context: Context) -> Finding:
+        if self._is_active(context):
+            return ok("its account is active")
+        return failed(
+            "the service worker's account is not active",
+            cause="it was made inactive, or never activated",
+            fix=_PROVISION,
+            repair="provision",
+        )
+
+    def _is_active(self, context: Context) -> bool:
+        try:
+            if worker := context.lms.report.get("service_worker"):
+                return bool(worker.get("is_active", True))
+        except NotKnownError:
+            pass
+        name = context.lms.me.json().get("username", "")
+        account = context.lms.get(f"{LmsPath.ACCOUNTS}/{name}", token=context.token)
+        if account.status_code != 200:
+            raise NotKnownError(f"the LMS answers {account.status_code} about its account")
+        return bool(account.json().get("is_active", True))
+
+
+@check
+class TokenLasts(Check):
+    """The service worker's token lasts.
+
+    Symptom: everything stops at a certain moment.
+    Cause: the token ends.
+    Fix: provisioning renews it before; let it run, for example every week.
+    """
+
+    id = "SVC-5"
+    depends_on = ("SVC-1", "SVC-4")
+
+    def probe(self, context: Context) -> Finding:
+        worker = context.lms.report.get("service_worker") or {}
+        if not (end := worker.get("token_expires")):
+            raise NotKnownError("the LMS does not report when the token ends")
+        moment = datetime.fromisoformat(end)
+        left = moment - context.machine.now
+        if left < _SOON:
+            return warning(
+                f"the token ends on {moment:%Y-%m-%d %H:%M} UTC, in {left.days} days",
+                cause="nothing has renewed it",
+                fix="tutor local do usher-provision",
+                repair="provision",
+            )
+        return ok(f"its token lasts until {moment:%Y-%m-%d}")

@@ -1,0 +1,265 @@
+"""Tutor: its command, its root, its rendered files, its images."""
+
+import re
+import shlex
+import sys
+
+import yaml
+
+from usher.doctor.check import Check, Finding, check, failed, ok, skipped, warning
+from usher.doctor.context import Context
+from usher.doctor.facts.memo import NotKnownError
+from usher.doctor.facts.tutor import place_of
+from usher.doctor.facts.web import host_of, same_origin
+
+_SUPPORTED = range(20, 23)
+_ENABLE = "tutor{root} plugins enable usher && tutor{root} config save"
+
+
+def _root(context: Context) -> str:
+    return f" --root {shlex.quote(str(context.tutor.root))}"
+
+
+@check
+class TutorIsSupported(Check):
+    """Tutor is there, of a release that Usher knows.
+
+    Symptom: `tutor` is not found, or does not know what it is told.
+    Cause: another virtualenv is active, or the release is older or newer.
+    Fix: install a supported release in Tutor's own virtualenv.
+    """
+
+    id = "TUT-1"
+
+    def probe(self, context: Context) -> Finding:
+        version = context.tutor.version
+        number = re.match(r"\d+", version)
+        wanted = f"{_SUPPORTED[0]} to {_SUPPORTED[-1]}"
+        fix = f"{sys.executable} -m pip install 'tutor[full]>={_SUPPORTED[0]},<{_SUPPORTED.stop}'"
+        if not number:
+            return failed(
+                "the command tutor is not found",
+                cause="Tutor is not installed, or its virtualenv is not active",
+                fix=fix,
+            )
+        if int(number[0]) not in _SUPPORTED:
+            return failed(
+                f"tutor {version}",
+                cause=f"Usher knows Tutor {wanted}",
+                fix=fix,
+            )
+        return ok(f"tutor {version}")
+
+
+@check
+class TutorRootIsTheOne(Check):
+    """The Tutor root is that of the LMS in use.
+
+    Symptom: changes have no effect.
+    Cause: there are several Tutor instances, and the commands went to another.
+    Fix: always pass `--root`.
+    """
+
+    id = "TUT-2"
+    depends_on = ("TUT-1", "TUT-7")
+
+    def probe(self, context: Context) -> Finding:
+        root = context.tutor.root
+        used = context.tutor.default_root
+        served = context.tutor.lms_url
+        try:
+            asked = context.api_url
+        except NotKnownError:
+            asked = ""
+        if asked and host_of(asked) != context.tutor.lms_host and not same_origin(asked, served):
+            return failed(
+                f"{root} is for {served}, the application calls {asked}",
+                cause="this Tutor root belongs to another LMS",
+                fix="usher doctor --tutor-root <the root of that LMS>",
+            )
+        if root is not None and used.resolve() != root.resolve():
+            return warning(
+                f"tutor without --root works in {used}, this LMS is {root}",
+                cause="there are several Tutor roots; a command without --root takes the other",
+                fix=f"export TUTOR_ROOT={shlex.quote(str(root))}",
+            )
+        return ok(f"{root}, for {served}")
+
+
+@check
+class PluginIsEnabled(Check):
+    """The Tutor plugin is enabled.
+
+    Symptom: everything vanished after `tutor config save`.
+    Cause: settings were edited into generated files, which Tutor writes anew.
+    Fix: enable the plugin, which lays the same settings for good.
+    """
+
+    id = "TUT-3"
+    depends_on = ("TUT-1", "TUT-2", "TUT-7")
+
+    def probe(self, context: Context) -> Finding:
+        if context.tutor.plugin_enabled:
+            return ok("the plugin usher is enabled")
+        edited = context.tutor.edited_by_hand
+        seen = (
+            f"the plugin is not enabled, and {edited[0]} was edited by hand"
+            if edited
+            else "the plugin usher is not enabled"
+        )
+        return failed(
+            seen,
+            cause="Tutor writes its files anew at every `tutor config save`",
+            fix=_ENABLE.format(root=_root(context)),
+        )
+
+
+@check
+class PluginIsInEffect(Check):
+    """What the plugin lays has reached the running LMS.
+
+    Symptom: the plugin is enabled, its settings are not there.
+    Cause: the environment was rendered before, the containers were not restarted, or the image
+    was not built since.
+    Fix: the one of the three that is missing.
+    """
+
+    id = "TUT-4"
+    depends_on = ("TUT-3",)
+
+    def probe(self, context: Context) -> Finding:
+        root, mode = _root(context), context.tutor.mode_word
+        if not context.tutor.rendered:
+            return failed(
+                f"{context.tutor.lms_env_file} has nothing of the plugin",
+                cause="the environment was rendered before the plugin was enabled",
+                fix=f"tutor{root} config save",
+            )
+        report = context.lms.report
+        if not report.get("packages", {}).get("openedx-usher", "?"):
+            return failed(
+                "the running LMS does not have the package openedx-usher",
+                cause="its image was built before the plugin was enabled",
+                fix=f"tutor{root} images build openedx{'-dev' * (mode == 'dev')}",
+            )
+        if not report.get("features", {}).get("ENABLE_THIRD_PARTY_AUTH", True):
+            return failed(
+                "the rendered files switch third-party sign-in on, the running LMS has it off",
+                cause="the containers were started with older files",
+                fix=f"tutor{root} {mode} restart lms lms-worker",
+            )
+        return ok("rendered, built and running alike")
+
+
+@check
+class BackendImports(Check):
+    """The sign-in backends can be imported in the LMS.
+
+    Symptom: import error of the backend in the LMS.
+    Cause: the requirement is missing from this image; dev and local have different ones.
+    Fix: build the image of this mode.
+    """
+
+    id = "TUT-5"
+    depends_on = ("TUT-7",)
+
+    def probe(self, context: Context) -> Finding:
+        backends = context.lms.report.get("backends", [])
+        broken = [row for row in backends if row.get("error")]
+        if broken:
+            image = "openedx-dev" if context.tutor.mode_word == "dev" else "openedx"
+            return failed(
+                f"{broken[0].get('class_path')} can't be imported: {broken[0].get('error')}",
+                cause="the requirement is missing from the image that this LMS runs",
+                fix=f"tutor images build {image}",
+            )
+        if not backends:
+            return skipped("the LMS has no sign-in backend of an application")
+        return ok(f"{', '.join(str(row.get('name')) for row in backends)} can be imported")
+
+
+@check
+class PinsHold(Check):
+    """No requirement has displaced a version that the platform pins.
+
+    Symptom: other packages broke after ours were added.
+    Cause: a requirement brought an older version of a common package (attrs).
+    Fix: install the backends without their dependencies, as the plugin does.
+    """
+
+    id = "TUT-6"
+
+    def probe(self, context: Context) -> Finding:
+        if "package_conflicts" not in context.lms.report:
+            raise NotKnownError("the LMS does not report package conflicts")
+        conflicts = context.lms.report["package_conflicts"]
+        if conflicts:
+            more = f" (and {len(conflicts) - 1} more)" if len(conflicts) > 1 else ""
+            return failed(
+                f"{conflicts[0]}{more}",
+                cause="a package was installed with dependencies that displace the platform's",
+                fix="take it out of OPENEDX_EXTRA_PIP_REQUIREMENTS and: tutor images build openedx",
+            )
+        return ok("the LMS's packages fit together")
+
+
+@check
+class LmsEnvIsYaml(Check):
+    """lms.env.yml is YAML.
+
+    Symptom: the LMS does not start, with a YAML error.
+    Cause: tabs, or another slip of a hand edit, in a generated file.
+    Fix: `tutor config save` writes it anew.
+    """
+
+    id = "TUT-7"
+
+    def probe(self, context: Context) -> Finding:
+        for path in (context.tutor.root_file("config.yml"), context.tutor.lms_env_file):
+            if not path.is_file():
+                continue
+            text = path.read_text(encoding="utf-8", errors="replace")
+            try:
+                yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                own = path.name == "config.yml"
+                return failed(
+                    f"{path}, {place_of(error)}",
+                    cause="it was edited by hand; YAML knows no tabs",
+                    fix=f"correct that line of {path}"
+                    if own
+                    else f"tutor{_root(context)} config save",
+                )
+        return ok("config.yml and lms.env.yml are YAML")
+
+
+@check
+class NothingByHand(Check):
+    """Nothing was put into the container by hand.
+
+    Symptom: it worked yesterday; today an import error, or plain sign-in.
+    Cause: a package was installed in a running container, or settings are in
+    `lms/envs/private.py`: both are gone, or shadow the plugin's, when it is re-created.
+    Fix: build it into the image; remove private.py.
+    """
+
+    id = "TUT-8"
+    depends_on = ("TUT-7",)
+
+    def probe(self, context: Context) -> Finding:
+        report = context.lms.report
+        if report.get("private_settings"):
+            return failed(
+                "lms/envs/private.py is there",
+                cause="its settings replace the plugin's, and go with the mounted folder",
+                fix="mv lms/envs/private.py lms/envs/private.py.old, then restart the LMS",
+            )
+        if extra := report.get("packages_outside_image"):
+            return failed(
+                f"{', '.join(extra)} installed in the running container",
+                cause="what is installed by hand is gone when the container is re-created",
+                fix="add them to OPENEDX_EXTRA_PIP_REQUIREMENTS, then: tutor images build openedx",
+            )
+        if "private_settings" not in report:
+            raise NotKnownError("the LMS does not report private settings")
+        return ok("no private.py, no package installed by hand")

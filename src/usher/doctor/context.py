@@ -1,0 +1,161 @@
+"""What doctor looks at: an embedded LMS, a Tutor root, a checkout, or just two addresses."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from usher.contract.environment import Env
+from usher.contract.report import LmsReport
+from usher.doctor.facts.application import Application
+from usher.doctor.facts.commands import Command
+from usher.doctor.facts.lms import Lms
+from usher.doctor.facts.machine import Machine
+from usher.doctor.facts.memo import NotKnownError
+from usher.doctor.facts.tutor import Tutor
+from usher.doctor.facts.web import Web
+
+NOT_BEGUN = "single sign-on is not set up at the LMS"
+RECORD_NEXT = "the LMS's settings are done; its provider record comes next"
+APPLICATION_NEXT = "the LMS is set up; the application's settings come next"
+CONNECTED = "both sides are set up"
+
+
+@dataclass
+class Context:
+    """Facts by where they come from, gathered when asked for. For one run; then ``close``.
+
+    lms: as this machine reaches it. lms_for_application: as its ``.env`` says.
+    """
+
+    lms: Lms
+    application: Application
+    tutor: Tutor = field(default_factory=lambda: Tutor(None))
+    machine: Machine = field(default_factory=Machine)
+    web: Web = field(default_factory=Web)
+
+    def close(self) -> None:
+        self.web.close()
+
+    def __enter__(self) -> "Context":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def backend(self) -> str:
+        """The backend that the application asks for."""
+        return self.application.backend
+
+    @cached_property
+    def api_url(self) -> str:
+        """The LMS's address in the application's settings. Raises NotKnownError without one."""
+        value = self.application.setting(Env.OPENEDX_API_BASE_URL)
+        if not value:
+            raise NotKnownError("OPENEDX_API_BASE_URL is not set")
+        return value.rstrip("/")
+
+    @property
+    def token(self) -> str:
+        """The service worker's. Raises NotKnownError without one."""
+        if not self.lms.token:
+            raise NotKnownError("the service worker's token is not known")
+        return self.lms.token
+
+    @property
+    def lms_client_id(self) -> str:
+        """The LMS's client id at the application, by the provider record."""
+        return str(self.lms.provider(self.backend).get("client_id", ""))
+
+    @property
+    def sign_in_start(self) -> str:
+        """Path where a browser starts to sign in."""
+        return self.application.login_path
+
+    @cached_property
+    def stage(self) -> str:
+        """How far the set-up is, in words (P16); '' when the LMS doesn't tell."""
+        try:
+            settings_done = bool(self.lms.feature("ENABLE_THIRD_PARTY_AUTH"))
+            record_there = bool(self.lms.report.get("providers"))
+        except NotKnownError:
+            return ""
+        if not settings_done:
+            return NOT_BEGUN
+        if not record_there:
+            return CONNECTED if self.application_is_set_up else RECORD_NEXT
+        return CONNECTED if self.application_is_set_up else APPLICATION_NEXT
+
+    @property
+    def application_is_set_up(self) -> bool:
+        """Whether P20 was done: the application has a client of its own at the LMS."""
+        return bool(self.application.setting(Env.OPENEDX_API_CLIENT_ID))
+
+
+@dataclass(frozen=True)
+class Places:
+    """What the operator, or a caller, names. Everything is optional.
+
+    lms_url: for browsers and this machine; application: a folder with a ``.env``, or an address;
+    manage: the application's ``manage.py``; lms_home: an embedded LMS's folder.
+    """
+
+    lms_url: str = ""
+    application_url: str = ""
+    env_file: Path | None = None
+    manage: Command | None = None
+    lms_manage: Command | None = None
+    tutor_root: Path | None = None
+    tutor_mode: str = "local"
+    tutor_executable: str = "tutor"
+    token: str = ""
+    platform: str = ""
+
+
+def look_at(places: Places) -> Context:
+    """A context of what ``places`` names; what they don't is read from the ``.env``."""
+    web = Web()
+    tutor = Tutor(places.tutor_root, places.tutor_mode, places.tutor_executable)
+    application = Application(web, places.application_url, places.env_file, places.manage)
+    if not application.url:
+        application.url = _application_url(application)
+    public = application.setting(Env.OPENEDX_BASE_REDIRECT_URL)
+    api = application.setting(Env.OPENEDX_API_BASE_URL)
+    lms = Lms(
+        web=web,
+        url=(places.lms_url or _url_by(tutor) or public or api).rstrip("/"),
+        token=places.token or application.setting(Env.OPENEDX_SERVICE_WORKER_API_TOKEN),
+        ask=_report_of(places.lms_manage, tutor),
+    )
+    machine = Machine(places.platform) if places.platform else Machine()
+    return Context(lms, application, tutor, machine, web)
+
+
+def _report_of(manage: Command | None, tutor: Tutor) -> Callable[[], LmsReport] | None:
+    if manage is not None:
+        return lambda: manage.json("usher_report")
+    return (lambda: tutor.report) if tutor.given else None
+
+
+def _url_by(tutor: Tutor) -> str:
+    try:
+        return tutor.lms_url if tutor.given else ""
+    except NotKnownError:
+        return ""
+
+
+#: Where applications keep their own browser address.
+OWN_ADDRESSES = ("SITE_BASE_URL", "MITX_ONLINE_BASE_URL", "MITXPRO_BASE_URL")
+
+
+def _application_url(application: Application) -> str:
+    for name in OWN_ADDRESSES:
+        value = application.setting(name)
+        if urlsplit(value).scheme in ("http", "https"):
+            return value.rstrip("/")
+    try:
+        return application.report.get("site_base_url", "")
+    except NotKnownError:
+        return ""

@@ -1,0 +1,1 @@
+"""Where facts come from: each is gathered once, when a check first asks for it."""

@@ -1,0 +1,120 @@
+"""The application: its ``.env``, what it answers, and what it reports of itself."""
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import httpx
+
+from usher.contract.application_report import ApplicationReport, Client, RowError, Rows
+from usher.contract.envfile import EnvFile, EnvFileError
+from usher.contract.environment import Env
+from usher.contract.oauth import DEFAULT_BACKEND, social_login_path
+from usher.contract.paths import ApplicationPath
+from usher.doctor.facts.commands import Command
+from usher.doctor.facts.memo import NotKnownError, fact
+from usher.doctor.facts.web import Web
+
+_SCRIPT = "application_script.py"
+
+
+@dataclass
+class Application:
+    """url: as browsers reach it. manage: its ``manage.py``. ask: tells its report in this very
+    process; used by its own staff page instead of ``manage``."""
+
+    web: Web
+    url: str
+    env_file: Path | None = None
+    manage: Command | None = None
+    ask: Callable[[], ApplicationReport] | None = None
+
+    @fact
+    def env(self) -> EnvFile:
+        """Raises NotKnownError without a ``.env``."""
+        if self.env_file is None or not self.env_file.is_file():
+            raise NotKnownError("the application's .env is not known: give --application")
+        try:
+            return EnvFile.read(self.env_file)
+        except EnvFileError as error:
+            raise NotKnownError(str(error)) from error
+
+    @fact
+    def report(self) -> ApplicationReport:
+        """Raises NotKnownError when the application can't be asked."""
+        if self.ask is not None:
+            return self.ask()
+        if self.manage is None:
+            raise NotKnownError("the application's manage.py is not known: give --application")
+        script = (files(__package__) / _SCRIPT).read_text(encoding="utf-8")
+        report: ApplicationReport = self.manage.json("shell", stdin=script)
+        return report
+
+    def setting(self, name: str) -> str:
+        """A setting as its ``.env`` says or, where there is none, as the running application says;
+        '' when it isn't set."""
+        try:
+            return self.env.get(name) or ""
+        except NotKnownError:
+            pass
+        try:
+            return str(self.report.get("settings", {}).get(name) or "")
+        except NotKnownError:
+            return ""
+
+    @fact
+    def running_configuration(self) -> str:
+        """Fingerprint of the settings that the running process has; '' when it doesn't tell."""
+        try:
+            found = self.get(ApplicationPath.HEALTH_READY).json()
+        except ValueError:
+            return ""
+        return str(found.get("configuration", "")) if isinstance(found, dict) else ""
+
+    @property
+    def backend(self) -> str:
+        return self.setting(Env.OPENEDX_OAUTH_PROVIDER) or DEFAULT_BACKEND
+
+    @property
+    def login_path(self) -> str:
+        return self.setting(Env.OPENEDX_SOCIAL_LOGIN_PATH) or social_login_path(self.backend)
+
+    def get(self, path: str) -> httpx.Response:
+        if not self.url:
+            raise NotKnownError("the application's address is not known: give --application")
+        return self.web.get(self.url.rstrip("/") + path)
+
+    def client(self, client_id: str) -> Client:
+        """The record of its provider with that id."""
+        for client in self.report.get("clients", []):
+            if client.get("client_id") == client_id:
+                return client
+        raise NotKnownError("the application has no OAuth2 record with the LMS's client id")
+
+    def rows(self, kind: str) -> Rows:
+        rows = self.report.get("rows", {})
+        if kind not in rows:
+            raise NotKnownError(f"the application keeps no records of the kind {kind}")
+        return rows[kind]
+
+    def errors(self, kind: str, *codes: str) -> list[RowError]:
+        return [row for row in self.rows(kind).get("errors", []) if row["error_code"] in codes]
+
+    @fact
+    def tracked_by_git(self) -> bool:
+        """Whether git has the ``.env``."""
+        if self.env_file is None:
+            raise NotKnownError("the application's .env is not known: give --application")
+        try:
+            done = subprocess.run(
+                ["git", "ls-files", "--error-unmatch", self.env_file.name],
+                cwd=self.env_file.parent,
+                capture_output=True,
+                timeout=5,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NotKnownError(f"git can't be asked: {error}") from error
+        return done.returncode == 0

@@ -1,0 +1,63 @@
+"""Other programs asked for facts; what they print is parsed, never shown whole."""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from usher.doctor.facts.memo import NotKnownError
+
+_SECONDS = 60
+
+
+class CommandError(NotKnownError):
+    """A program could not be run or failed; the message has the end of what it said."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """How to reach a program: ``("docker", "compose", "exec", "-T", "web", "./manage.py")``."""
+
+    words: tuple[str, ...]
+    folder: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def output(self, *more: str, stdin: str = "", seconds: float = _SECONDS) -> str:
+        """What it prints. Raises CommandError."""
+        words: Sequence[str] = [*self.words, *more]
+        shown = " ".join(words)
+        try:
+            done = subprocess.run(
+                words,
+                cwd=self.folder,
+                env={**os.environ, **self.environment},
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise CommandError(f"`{shown}` can't be run: {error.strerror}") from error
+        except subprocess.TimeoutExpired as error:
+            raise CommandError(f"`{shown}` took more than {seconds:.0f} seconds") from error
+        if done.returncode:
+            said = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no message"]
+            raise CommandError(f"`{shown}` failed ({done.returncode}): {said[0][:300]}")
+        return done.stdout
+
+    def json(self, *more: str, stdin: str = "") -> Any:
+        """The JSON that it prints after whatever else it prints. Raises CommandError."""
+        printed = self.output(*more, stdin=stdin)
+        start = printed.find("{")
+        try:
+            return json.loads(printed[start:]) if start >= 0 else _refuse(printed)
+        except ValueError as error:
+            raise CommandError(f"`{' '.join((*self.words, *more))}` printed no JSON") from error
+
+
+def _refuse(printed: str) -> Any:
+    raise ValueError(printed[:100])

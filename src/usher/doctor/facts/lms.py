@@ -1,0 +1,78 @@
+"""The LMS: what it answers, and what it reports of itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from usher.contract.paths import LmsPath
+from usher.contract.report import LmsReport, Provider, Site
+from usher.doctor.facts.memo import NotKnownError, fact
+from usher.doctor.facts.web import Web
+
+
+@dataclass
+class Lms:
+    """url: as this machine and browsers reach it. ask: gets the LMS's own report."""
+
+    web: Web
+    url: str
+    token: str = ""
+    ask: Callable[[], LmsReport] | None = None
+
+    @fact
+    def report(self) -> LmsReport:
+        """Raises NotKnownError where usher.lms isn't installed or can't be asked."""
+        if self.ask is None:
+            raise NotKnownError("the LMS's own report is needed: give --tutor-root or --lms-home")
+        return self.ask()
+
+    def get(self, path: str, *, token: str = "") -> httpx.Response:
+        """One answer, redirects not followed; without a token, as a stranger's browser sees it."""
+        return self.web.get(self.at(path), token)
+
+    def at(self, path: str) -> str:
+        if not self.url:
+            raise NotKnownError("the LMS's address is not known: give --lms")
+        return self.url.rstrip("/") + path
+
+    @fact
+    def me(self) -> httpx.Response:
+        """Whose the service worker's token is, as the LMS sees it."""
+        if not self.token:
+            raise NotKnownError("the service worker's token is not known")
+        return self.get(LmsPath.ME, token=self.token)
+
+    @fact
+    def site(self) -> Site:
+        """The site that this LMS serves: the one of SITE_ID."""
+        for site in self.report.get("sites", []):
+            if site.get("current"):
+                return site
+        raise NotKnownError("the LMS does not report its site")
+
+    def setting(self, name: str) -> Any:
+        """The running value. Raises NotKnownError when it isn't reported."""
+        settings = self.report.get("settings", {})
+        if name not in settings:
+            raise NotKnownError(f"the LMS does not report {name}")
+        return settings[name]
+
+    def feature(self, name: str) -> Any:
+        features = self.report.get("features", {})
+        if name not in features:
+            raise NotKnownError(f"the LMS does not report FEATURES {name}")
+        return features[name]
+
+    def providers(self, backend: str) -> list[Provider]:
+        """The newest records of this backend, one for each site."""
+        found = self.report.get("providers", [])
+        return [row for row in found if row.get("backend_name") == backend]
+
+    def provider(self, backend: str) -> Provider:
+        """The record that counts: the newest on this LMS's site."""
+        for row in self.providers(backend):
+            if row.get("site_id") == self.site.get("id"):
+                return row
+        raise NotKnownError(f"the LMS has no provider record of {backend} on its site")

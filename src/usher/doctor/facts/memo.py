@@ -1,0 +1,43 @@
+"""Facts that are gathered once, whichever thread asks first; the others wait for it."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Lock
+from typing import Any, Generic, TypeVar, overload
+
+T = TypeVar("T")
+
+
+class NotKnownError(Exception):
+    """This fact can't be had here; the message says why, for the reader of a skipped check."""
+
+
+class fact(Generic[T]):
+    """A method whose value, or error, is remembered for its object."""
+
+    def __init__(self, gather: Callable[[Any], T]) -> None:
+        self.gather = gather
+        self.__doc__ = gather.__doc__
+        self._lock = Lock()
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._slot = f"_fact_{name}"
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> "fact[T]": ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: object | None, owner: type) -> "fact[T] | T":
+        if instance is None:
+            return self
+        with self._lock:
+            future: Future[T] | None = vars(instance).get(self._slot)
+            first = future is None
+            if future is None:
+                future = vars(instance)[self._slot] = Future()
+        if first:
+            try:
+                future.set_result(self.gather(instance))
+            except BaseException as error:  # noqa: BLE001 - raised again for everyone who asks
+                future.set_exception(error)
+        return future.result()

@@ -1,0 +1,151 @@
+"""Tutor: its version, its root, and what it has rendered there."""
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from usher.doctor.facts.commands import Command, CommandError
+from usher.doctor.facts.memo import NotKnownError, fact
+
+PLUGIN = "usher"
+CONFIG = "env/apps/openedx/config"
+SETTINGS = "env/apps/openedx/settings/lms"
+#: What the plugin renders into lms.env.yml and the settings files.
+_MARK = re.compile(r"^USHER_|usher\.lms", re.MULTILINE)
+#: What the manual procedure has people write into generated files (P12, P13).
+_BY_HAND = ("THIRD_PARTY_AUTH_BACKENDS", "SOCIAL_AUTH_OAUTH_SECRETS", "mitxpro-oauth2", "ol-oauth2")
+
+
+@dataclass
+class Tutor:
+    """root: the one asked about. mode: local, dev, nightly or k8s. executable: as on the path."""
+
+    root: Path | None
+    mode: str = "local"
+    executable: str = "tutor"
+
+    @property
+    def _known_root(self) -> Path:
+        if self.root is None:
+            raise NotKnownError("no Tutor here: give --tutor-root when there is one")
+        return self.root
+
+    @property
+    def given(self) -> bool:
+        return self.root is not None
+
+    @fact
+    def version(self) -> str:
+        """``22.0.3``; '' when there is no tutor command. Raises NotKnownError without a root."""
+        _ = self._known_root
+        if shutil.which(self.executable) is None:
+            return ""
+        printed = Command((self.executable,)).output("--version", seconds=20)
+        found = re.search(r"\d+(\.\d+)+", printed)
+        return found[0] if found else printed.strip()
+
+    @fact
+    def default_root(self) -> Path:
+        """Where ``tutor`` works when nobody tells it another root."""
+        _ = self._known_root
+        return Path(Command((self.executable,)).output("config", "printroot", seconds=20).strip())
+
+    @property
+    def root_from_environment(self) -> str:
+        return os.environ.get("TUTOR_ROOT", "")
+
+    @fact
+    def config(self) -> dict[str, Any]:
+        """config.yml. Raises NotKnownError when it is missing or no YAML."""
+        path = self._known_root / "config.yml"
+        try:
+            found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise NotKnownError(f"{path} can't be read: {error.strerror}") from error
+        except yaml.YAMLError as error:
+            raise NotKnownError(f"{path} is no YAML: {place_of(error)}") from error
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def plugin_enabled(self) -> bool:
+        return PLUGIN in (self.config.get("PLUGINS") or [])
+
+    @property
+    def lms_host(self) -> str:
+        return str(self.config.get("LMS_HOST") or "local.openedx.io")
+
+    @property
+    def lms_url(self) -> str:
+        """Where a browser finds this LMS."""
+        if self.mode == "dev" or self.mode == "nightly":
+            return f"http://{self.lms_host}:8000"
+        scheme = "https" if self.config.get("ENABLE_HTTPS") else "http"
+        return f"{scheme}://{self.lms_host}"
+
+    def root_file(self, name: str) -> Path:
+        return self._known_root / name
+
+    @property
+    def lms_env_file(self) -> Path:
+        return self._known_root / CONFIG / "lms.env.yml"
+
+    @property
+    def settings_file(self) -> Path:
+        name = "production" if self.mode in ("local", "k8s") else "development"
+        return self._known_root / SETTINGS / f"{name}.py"
+
+    @fact
+    def rendered(self) -> bool:
+        """Whether the rendered files hold what the plugin lays there."""
+        return all(_MARK.search(text) for text in self._rendered_texts())
+
+    @fact
+    def edited_by_hand(self) -> list[Path]:
+        """Generated files with lines that only the plugin, or a person, puts there."""
+        files = (self.lms_env_file, self.settings_file)
+        return [path for path in files if any(word in _text(path) for word in _BY_HAND)]
+
+    def _rendered_texts(self) -> list[str]:
+        return [_text(self.lms_env_file), _text(self.settings_file)]
+
+    def command(self, *words: str) -> Command:
+        return Command((self.executable, "--root", str(self._known_root), self.mode_word, *words))
+
+    @property
+    def mode_word(self) -> str:
+        """As Tutor calls the mode: nightly is ``dev`` on another branch."""
+        return "dev" if self.mode == "nightly" else self.mode
+
+    @property
+    def report_command(self) -> Command:
+        """Prints the report of the LMS that runs, whatever was rendered or built since."""
+        if self.mode == "k8s":
+            return self.command("exec", "lms", "./manage.py", "lms")
+        return self.command("exec", "-T", "lms", "./manage.py", "lms")
+
+    @fact
+    def report(self) -> Any:
+        """The LMS's report: from the running container, or else from a job of its own."""
+        try:
+            return self.report_command.json("usher_report")
+        except CommandError:
+            return self.command("do").json("usher-report")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def place_of(error: yaml.YAMLError) -> str:
+    """``line 3, column 1: found character '\\t' …``, without the text of the line."""
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return f"{where}{getattr(error, 'problem', None) or 'it is malformed'}"

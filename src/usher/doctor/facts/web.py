@@ -1,0 +1,99 @@
+"""Addresses asked over HTTP, each once, without following redirects."""
+
+import socket
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+
+from usher.doctor.facts.memo import NotKnownError
+
+_TIMEOUT = httpx.Timeout(3.0, connect=2.0)
+
+
+class NoAnswerError(NotKnownError):
+    """Nothing answered; the message names the address and the reason."""
+
+
+@dataclass
+class Web:
+    """One pool of connections for a whole run. ``get`` remembers answers by address and token."""
+
+    _client: httpx.Client = field(
+        default_factory=lambda: httpx.Client(
+            timeout=_TIMEOUT, follow_redirects=False, headers={"User-Agent": "usher-doctor"}
+        )
+    )
+    _answers: dict[tuple[str, str], httpx.Response | NoAnswerError] = field(default_factory=dict)
+    _locks: dict[tuple[str, str], Lock] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def get(self, url: str, token: str = "") -> httpx.Response:
+        """Raises NoAnswerError when there is none."""
+        key = (url, token)
+        with self._lock:
+            lock = self._locks.setdefault(key, Lock())
+        with lock:
+            if key not in self._answers:
+                self._answers[key] = self._ask(url, token)
+            answer = self._answers[key]
+        if isinstance(answer, NoAnswerError):
+            raise answer
+        return answer
+
+    def _ask(self, url: str, token: str) -> httpx.Response | NoAnswerError:
+        try:
+            return self.request("GET", url, token=token)
+        except NoAnswerError as error:
+            return error
+
+    def request(self, method: str, url: str, token: str = "", **options: Any) -> httpx.Response:
+        """Asked each time. Raises NoAnswerError. No cookie is ever sent."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        try:
+            answer = self._client.request(method, url, headers=headers, **options)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise NoAnswerError(f"{url} does not answer: {_reason(error)}") from error
+        finally:
+            self._client.cookies.clear()
+        return answer
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, httpx.TimeoutException):
+        return "it took too long"
+    return str(error) or type(error).__name__
+
+
+def resolves(host: str) -> bool:
+    """Whether this machine knows an address of ``host``."""
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError):
+        return False
+    return True
+
+
+def host_of(url: str) -> str:
+    return urlsplit(url).hostname or ""
+
+
+def query_of(url: str) -> dict[str, str]:
+    """The query of an address, the first value of each name."""
+    return {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+
+
+def same_origin(one: str, other: str) -> bool:
+    return origin(one) == origin(other)
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port, the scheme's own port where none is written."""
+    parts = urlsplit(url)
+    default = 443 if parts.scheme == "https" else 80
+    return parts.scheme, parts.hostname or "", parts.port or default

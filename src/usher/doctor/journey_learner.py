@@ -1,0 +1,45 @@
+# Read on standard input by the application's `manage.py shell`, with STEP in front:
+# makes a throw-away learner with a session, or removes them. Prints JSON.
+import json
+import secrets
+import sys
+from importlib import import_module
+
+from django.conf import settings
+from django.contrib import auth
+
+
+def _make(username):
+    model = auth.get_user_model()
+    names = {field.name for field in model._meta.get_fields()}
+    values = {
+        model.USERNAME_FIELD: username,
+        "username": username,
+        "email": f"{username}@learners.example",
+        "name": "Doctor's Learner",
+        "is_active": True,
+    }
+    if model.USERNAME_FIELD == "email":
+        values["email"] = f"{username}@learners.example"
+    user = model(**{name: value for name, value in values.items() if name in names})
+    user.set_password(secrets.token_urlsafe(32))
+    user.save()
+    store = import_module(settings.SESSION_ENGINE).SessionStore()
+    store[auth.SESSION_KEY] = user._meta.pk.value_to_string(user)
+    store[auth.BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+    store[auth.HASH_SESSION_KEY] = user.get_session_auth_hash()
+    store.set_expiry(600)
+    store.create()
+    return {"cookie": settings.SESSION_COOKIE_NAME, "session": store.session_key}
+
+
+def _remove(username):
+    found = auth.get_user_model().objects.filter(email=f"{username}@learners.example")
+    count = found.count()
+    for user in found:
+        user.delete()
+    return {"removed": count}
+
+
+ACTION, USERNAME = globals()["STEP"]
+sys.stdout.write(json.dumps({"make": _make, "remove": _remove}[ACTION](USERNAME)))

@@ -1,0 +1,59 @@
+"""A report for people: a short line for each check, the root cause last, and what to do next."""
+
+from rich.console import Console
+from rich.text import Text
+
+from usher.doctor.check import Status, all_checks
+from usher.doctor.runner import Line, Report
+
+_MARKS = {
+    Status.OK: ("✓", "green"),
+    Status.WARNING: ("!", "yellow"),
+    Status.FAILED: ("✗", "bold red"),
+    Status.SKIPPED: ("-", "dim"),
+}
+
+
+def show(report: Report, console: Console) -> None:
+    for line in report.lines:
+        _show_line(line, console)
+    console.print()
+    counts = ", ".join(f"{len(report.of_status(status))} {status.value}" for status in Status)
+    _say(console, f"{counts}, in {report.seconds:.1f} seconds", "bold")
+    if report.stage:
+        _say(console, f"Stage: {report.stage}.")
+    _say(console, next_step(report))
+
+
+def _show_line(line: Line, console: Console) -> None:
+    finding = line.finding
+    mark, style = _MARKS[finding.status]
+    text = Text.assemble(
+        (f"{mark} {finding.status.value:<8}", style),
+        (f"{line.id:<7}", "bold"),
+        f"{line.title}",
+        (f"  {finding.seen}", "dim"),
+    )
+    console.print(text, soft_wrap=True)
+    if finding.is_trouble:
+        _say(console, f"{'':17}cause: {finding.cause}")
+        _say(console, f"{'':17}fix:   {finding.fix}")
+
+
+def next_step(report: Report) -> str:
+    wrong = report.of_status(Status.FAILED) or report.of_status(Status.WARNING)
+    if not wrong:
+        return "Next: nothing to do."
+    first = wrong[0]
+    return f"Next: {first.id}: {first.finding.fix}"
+
+
+def show_list(console: Console) -> None:
+    for name, kind in all_checks().items():
+        after = f"  after {', '.join(kind.depends_on)}" if kind.depends_on else ""
+        line = Text.assemble((f"{name:<7}", "bold"), kind.title(), (after, "dim"))
+        console.print(line, soft_wrap=True)
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(text, style=style), soft_wrap=True)

@@ -1,0 +1,77 @@
+"""What ``--fix`` may do: each repair can be run twice, and changes nothing but what it says."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from usher.contract.oauth import lms_redirect_uri
+from usher.doctor.context import Context
+from usher.doctor.facts.commands import Command
+from usher.doctor.facts.memo import NotKnownError
+from usher.doctor.runner import Report
+
+
+@dataclass(frozen=True)
+class Repair:
+    """says: what it will do, shown before. apply: does it; raises NotKnownError when it can't."""
+
+    says: str
+    apply: Callable[[Context], None]
+
+
+def offered(report: Report) -> dict[str, Repair]:
+    """The repairs that this report asks for, each once."""
+    names = dict.fromkeys(line.finding.repair for line in report.root_causes)
+    return {name: REPAIRS[name] for name in names if name in REPAIRS}
+
+
+def _close_env(context: Context) -> None:
+    path = context.application.env_file
+    if path is None:
+        raise NotKnownError("there is no .env")
+    path.chmod(0o600)
+
+
+def _provision(context: Context) -> None:
+    """Through Tutor, which has the description. Elsewhere nobody here knows the secrets."""
+    if not context.tutor.given:
+        raise NotKnownError("provisioning needs Tutor: run usher connect, or usher demo again")
+    context.tutor.command("do").output("usher-provision", seconds=600)
+
+
+def _shell(context: Context, script: str) -> None:
+    manage: Command | None = context.application.manage
+    if manage is None:
+        raise NotKnownError("the application's manage.py is not known: give --application")
+    manage.output("shell", stdin=script)
+
+
+def _relax_pkce(context: Context) -> None:
+    _shell(context, _RELAX_PKCE.format(client_id=context.lms_client_id))
+
+
+def _register_redirect(context: Context) -> None:
+    address = lms_redirect_uri(context.lms.url, context.backend)
+    _shell(context, _ADD_REDIRECT.format(client_id=context.lms_client_id, address=address))
+
+
+_RELAX_PKCE = """
+from oauth2_provider.models import get_application_model
+from usher.application.provider.models import ClientPolicy
+application = get_application_model().objects.get(client_id={client_id!r})
+ClientPolicy.objects.update_or_create(application=application, defaults={{"pkce_required": False}})
+"""
+_ADD_REDIRECT = """
+from oauth2_provider.models import get_application_model
+application = get_application_model().objects.get(client_id={client_id!r})
+known = application.redirect_uris.split()
+if {address!r} not in known:
+    application.redirect_uris = " ".join([*known, {address!r}])
+    application.save(update_fields=["redirect_uris"])
+"""
+
+REPAIRS = {
+    "close-env": Repair("chmod 600 the application's .env", _close_env),
+    "provision": Repair("tutor … do usher-provision, which makes and corrects records", _provision),
+    "relax-pkce": Repair("switch PKCE off for the LMS's client at the application", _relax_pkce),
+    "redirect-uri": Repair("register the LMS's address for its client", _register_redirect),
+}

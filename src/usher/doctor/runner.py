@@ -1,0 +1,147 @@
+"""Runs checks side by side, a check after those it depends on."""
+
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from usher.doctor.check import Check, Finding, Status, all_checks, failed, skipped
+from usher.doctor.context import Context
+from usher.doctor.facts.memo import NotKnownError
+
+_WORKERS = 24
+
+
+class UnknownCheckError(ValueError):
+    """There is no check of that id."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one check found. because: the failed check that this one was skipped for."""
+
+    id: str
+    title: str
+    finding: Finding
+    because: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        found = self.finding
+        return {
+            "id": self.id,
+            "title": self.title,
+            "status": found.status.value,
+            "seen": found.seen,
+            "cause": found.cause,
+            "fix": found.fix,
+            "because": self.because,
+        }
+
+
+@dataclass
+class Report:
+    """lines: in the order in which causes lead to symptoms. stage: how far the set-up is."""
+
+    lines: list[Line] = field(default_factory=list)
+    stage: str = ""
+    seconds: float = 0.0
+
+    def of_status(self, status: Status) -> list[Line]:
+        return [line for line in self.lines if line.finding.status is status]
+
+    @property
+    def root_causes(self) -> list[Line]:
+        """What is wrong and not merely a consequence of something else that is."""
+        return [line for line in self.lines if line.finding.is_trouble]
+
+    @property
+    def healthy(self) -> bool:
+        return not self.of_status(Status.FAILED)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "healthy": self.healthy,
+            "stage": self.stage,
+            "seconds": round(self.seconds, 2),
+            "counts": {status.value: len(self.of_status(status)) for status in Status},
+            "checks": [line.to_dict() for line in self.lines],
+        }
+
+
+def run(context: Context, only: Iterable[str] = ()) -> Report:
+    """Run every check, or those named (their dependencies are asked, too, but not reported).
+
+    Raises UnknownCheckError for an id that no check has.
+    """
+    started = time.monotonic()
+    checks = all_checks()
+    wanted = _wanted(checks, only)
+    order = [name for name in _in_order(checks) if name in _with_dependencies(checks, wanted)]
+    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="check") as pool:
+        futures: dict[str, Future[Line]] = {}
+        for name in order:
+            # Those it waits for were handed in before: whoever runs never waits for the queue.
+            waits_for = [futures[needed] for needed in checks[name].depends_on if needed in futures]
+            futures[name] = pool.submit(_line, checks[name], context, waits_for)
+        lines = {name: future.result() for name, future in futures.items()}
+    report = Report([lines[name] for name in checks if name in wanted])
+    report.stage = context.stage
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _line(kind: type[Check], context: Context, waits_for: list[Future[Line]]) -> Line:
+    for earlier in (future.result() for future in waits_for):
+        if because := _stopped_by(earlier):
+            return Line(kind.id, kind.title(), skipped(f"{because} comes first"), because)
+    return Line(kind.id, kind.title(), _probe(kind, context))
+
+
+def _stopped_by(earlier: Line) -> str:
+    if earlier.finding.status is Status.FAILED:
+        return earlier.id
+    return earlier.because
+
+
+def _probe(kind: type[Check], context: Context) -> Finding:
+    try:
+        return kind().probe(context)
+    except NotKnownError as error:
+        return skipped(str(error))
+    except Exception as error:  # noqa: BLE001 - one broken check must not hide the others
+        return failed(
+            f"the check itself broke: {type(error).__name__}: {error}",
+            cause="an answer that this check does not know, or a mistake in it",
+            fix=f"usher doctor --only {kind.id} --json",
+        )
+
+
+def _wanted(checks: dict[str, type[Check]], only: Iterable[str]) -> set[str]:
+    names = {name.upper() for name in only}
+    if unknown := sorted(names - set(checks)):
+        raise UnknownCheckError(f"There is no check {unknown[0]}; usher doctor --list shows all.")
+    return names or set(checks)
+
+
+def _with_dependencies(checks: dict[str, type[Check]], wanted: set[str]) -> set[str]:
+    found: set[str] = set()
+    rest = list(wanted)
+    while rest:
+        name = rest.pop()
+        if name not in found and name in checks:
+            found.add(name)
+            rest += checks[name].depends_on
+    return found
+
+
+def _in_order(checks: dict[str, type[Check]]) -> Iterator[str]:
+    graph = {
+        name: [needed for needed in kind.depends_on if needed in checks]
+        for name, kind in checks.items()
+    }
+    try:
+        yield from TopologicalSorter(graph).static_order()
+    except CycleError as error:
+        raise ValueError(f"checks depend on each other in a circle: {error.args[1]}") from error
