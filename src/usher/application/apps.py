@@ -6,3 +6,8 @@ class UsherConfig(AppConfig):
     label = "usher"
     verbose_name = "Open edX"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from usher.application.accounts import signals
+
+        signals.connect()

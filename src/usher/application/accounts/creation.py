@@ -1,0 +1,223 @@
+"""Making an account in the LMS, by the public API or in batches, and what it may answer.
+
+Network only: runs in the engine's threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from usher.application.accounts.details import Details
+from usher.application.accounts.ownership import made_for_us, tokens_if_ours
+from usher.application.engine.kinds import Means, Outcome
+from usher.application.lms import batch
+from usher.application.lms.errors import (
+    AccessRefused,
+    BadAnswer,
+    LmsError,
+    NotThere,
+    Refused,
+    RegistrationRefused,
+)
+from usher.application.lms.payloads import TokenPair, read_tokens
+from usher.application.lms.registration import register
+from usher.application.tokens.walk import Walk
+from usher.contract.failures import FailureClass, RegistrationError
+
+_TAKEN = (
+    RegistrationError.DUPLICATE_USERNAME,
+    RegistrationError.DUPLICATE_EMAIL_USERNAME,
+    "tpa-token-already-associated",
+)
+
+
+class NameTaken(LmsError):
+    """Somebody else has the name in the LMS: the learner gets another one and is tried again."""
+
+    failure_class = FailureClass.TRANSIENT
+    default_code = "username-taken"
+
+    def __init__(self, username: str, suggestions: Sequence[str]) -> None:
+        super().__init__(f"Somebody else has the name {username} in the LMS; another is tried.")
+        self.suggestions = list(suggestions)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What is needed to make one learner's account without the database."""
+
+    account_id: int
+    user_id: int
+    username: str
+    details: Details
+    reserved_at: datetime
+    is_ready: bool
+    is_active: bool
+    lms_user_id: int | None
+    registration_token: str = ""
+
+    def __repr__(self) -> str:
+        return f"Learner({self.username!r})"
+
+
+@dataclass(frozen=True)
+class Made:
+    """An account that wasn't there before, with the learner's tokens where they came with it."""
+
+    tokens: TokenPair | None
+
+
+def bring(learner: Learner, means: Means) -> Outcome:
+    """Public road: looks at an account that should exist, makes one that doesn't."""
+    if not learner.is_ready:
+        return _register(learner, means)
+    seen = means.lms.account(learner.username)
+    if seen is None:
+        # The LMS lost it, as after a restored backup: due again at once, to be made anew.
+        return Outcome(_observed(None, None, None), changed=True, next_in=0.0)
+    if seen.is_active == learner.is_active or learner.is_active:
+        return Outcome(_observed(seen.lms_user_id, timezone.now(), seen.is_active))
+    return _deactivate(learner, means)
+
+
+def _deactivate(learner: Learner, means: Means) -> Outcome:
+    try:
+        means.lms.deactivate_account(learner.username)
+    except (AccessRefused, NotThere) as error:
+        raise Refused(
+            f"The LMS does not let the service worker deactivate {learner.username}: "
+            "install usher.lms, or deactivate the account in the LMS's admin.",
+            code="deactivation-by-hand",
+        ) from error
+    return Outcome(_observed(learner.lms_user_id, timezone.now(), False), changed=True)
+
+
+def _register(learner: Learner, means: Means) -> Outcome:
+    walk = Walk(means.lms, learner.user_id, means.redirect_uri, means.grant)
+    try:
+        made = _sent(learner, means)
+    except RegistrationRefused as error:
+        if error.code not in _TAKEN:
+            raise
+        tokens = tokens_if_ours(means.lms, walk, learner.username, learner.reserved_at)
+        if tokens is None:
+            raise NameTaken(learner.username, error.suggestions) from error
+        return Outcome(_observed(None, timezone.now(), True), changed=True, extra=Made(tokens))
+    if made.username != learner.username:
+        raise BadAnswer(f"The LMS made {made.username[:50]} instead of {learner.username}.")
+    values = _observed(made.lms_user_id, timezone.now(), True)
+    return Outcome(values, changed=True, extra=Made(_tokens_now(walk, made.cookies)))
+
+
+def _sent(learner: Learner, means: Means) -> Any:
+    """Registers; once more without what the LMS refuses and doesn't need."""
+    sent = learner.details
+    for _ in range(2):
+        try:
+            return register(
+                means.lms,
+                username=learner.username,
+                email=sent.email,
+                name=sent.name,
+                country=sent.country,
+                access_token=learner.registration_token,
+            )
+        except RegistrationRefused as error:
+            if error.code == RegistrationError.INVALID_COUNTRY and sent.country:
+                sent = replace(sent, country="")
+            elif set(error.fields) == {"name"} and sent.name != learner.username:
+                sent = replace(sent, name=learner.username)
+            else:
+                raise
+    raise Refused("The LMS refuses the learner's details.", code="registration-refused")
+
+
+def _tokens_now(walk: Walk, cookies: dict[str, str]) -> TokenPair | None:
+    """With the session of the registration, two requests; a failure is left to the token's row."""
+    try:
+        return walk.tokens(cookies) if cookies else None
+    except LmsError:
+        return None
+
+
+def _observed(
+    lms_user_id: int | None, made_at: datetime | None, is_active: bool | None
+) -> dict[str, Any]:
+    return {
+        "created_in_lms_at": made_at,
+        "lms_user_id": lms_user_id,
+        "observed_is_active": is_active,
+    }
+
+
+# The batch road
+
+
+def item(row_id: int, username: str, wanted: Details, is_active: bool) -> dict[str, Any]:
+    """One account as ``usher.lms`` takes it."""
+    return {
+        "id": row_id,
+        "username": username,
+        "email": wanted.email,
+        "name": wanted.name,
+        "country": wanted.country,
+        "is_active": is_active,
+    }
+
+
+def bring_many(learners: Sequence[Learner], means: Means) -> list[Outcome]:
+    """Batch road: accounts with the learners' tokens, in one request."""
+    items = [
+        item(one.account_id, one.username, one.details, one.is_active)
+        | {"tokens": not one.is_ready}
+        for one in learners
+    ]
+    results = batch.send(means.lms, batch.ACCOUNTS, items, client_id=means.lms.who.client_id)
+    return [_result(one, results, means) for one in learners]
+
+
+def _result(learner: Learner, results: dict[Any, dict[str, Any]], means: Means) -> Outcome:
+    try:
+        return _read_result(learner, batch.result_of(results, learner.account_id), means)
+    except LmsError as error:
+        return Outcome(error=error)
+
+
+def _read_result(learner: Learner, result: dict[str, Any], means: Means) -> Outcome:
+    status = result["status"]
+    if status == "refused":
+        error = refused(result)
+        if error.code in _TAKEN and not learner.is_ready:
+            found = (result.get("error") or {}).get("suggestions") or []
+            raise NameTaken(learner.username, [str(name) for name in found]) from error
+        raise error
+    if status not in ("created", "exists", "updated"):
+        raise BadAnswer(f"The LMS answered an account with the status {status!r}.")
+    is_new = status == "created" or not learner.is_ready
+    # It was there before, linked to this application by that name. Made before the name was this
+    # learner's, it is somebody else's whose records here are gone.
+    is_found = is_new and status != "created"
+    if is_found and not made_for_us(means.lms, learner.username, learner.reserved_at):
+        raise NameTaken(learner.username, [])
+    values = _observed(result.get("lms_user_id"), timezone.now(), learner.is_active)
+    extra = Made(_tokens_of(result)) if is_new else None
+    return Outcome(values, changed=is_new or status == "updated", extra=extra)
+
+
+def _tokens_of(result: dict[str, Any]) -> TokenPair | None:
+    data = result.get("tokens")
+    return read_tokens(data, timezone.now() - timedelta(seconds=5)) if data else None
+
+
+def refused(result: dict[str, Any]) -> Refused:
+    """The LMS's own reason for one item."""
+    error = result.get("error") or {}
+    return Refused(
+        str(error.get("message") or "refused without a reason")[:400],
+        code=str(error.get("code") or "refused")[:64],
+    )

@@ -1,0 +1,270 @@
+"""Accounts, profiles and retirements as the engine works on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth import get_user_model
+
+from usher.application.accounts import creation
+from usher.application.accounts.details import Details, details
+from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
+from usher.application.accounts.naming import NoFreeName, reserve
+from usher.application.engine.kinds import Job, Kind, Means, Outcome
+from usher.application.engine.models import woken
+from usher.application.enrollments.models import Enrollment
+from usher.application.lms import batch
+from usher.application.lms.errors import AccessRefused, LmsError, NotThere, Refused
+from usher.application.tokens import vault
+from usher.application.tokens.models import LmsToken
+from usher.application.tokens.provider import forget_registration_tokens, registration_tokens
+from usher.application.tokens.store import forget_tokens, store_tokens
+from usher.contract.limits import BATCH_ITEMS_A_REQUEST
+
+#: A learner is renamed so many times before a person must look.
+MAX_RENAMINGS = 10
+
+
+class AccountKind(Kind):
+    name = "account"
+    model = LmsAccount
+    observed_fields = ("created_in_lms_at", "lms_user_id", "observed_is_active")
+    batch_capability = batch.ACCOUNTS
+    batch_size = BATCH_ITEMS_A_REQUEST
+    related = ("user",)
+
+    def prepare(self, rows: Sequence[LmsAccount], means: Means) -> list[tuple[Job, Outcome | None]]:
+        by_batch = self.batch_capability in means.batch
+        absent = [row.user_id for row in rows if not row.is_ready]
+        tokens = registration_tokens(absent) if absent and not by_batch else {}
+        prepared: list[tuple[Job, Outcome | None]] = []
+        for row in rows:
+            learner = creation.Learner(
+                account_id=row.pk,
+                user_id=row.user_id,
+                username=row.username,
+                details=details(row.user),
+                reserved_at=row.reserved_at,
+                is_ready=row.is_ready,
+                is_active=row.is_active,
+                lms_user_id=row.lms_user_id,
+                registration_token=tokens.get(row.user_id, ""),
+            )
+            prepared.append((Job(row, row.username, learner), _nothing_to_send(row)))
+        return prepared
+
+    def act(self, job: Job, means: Means) -> Outcome:
+        return creation.bring(job.data, means)
+
+    def act_many(self, jobs: Sequence[Job], means: Means) -> list[Outcome]:
+        return creation.bring_many([job.data for job in jobs], means)
+
+    def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+        forget_registration_tokens(j.data.registration_token for j, _ in done if j.data)
+        made = [(job, o.extra) for job, o in done if isinstance(o.extra, creation.Made)]
+        store_tokens({job.row.user_id: m.tokens for job, m in made if m.tokens}, now)
+        forget_tokens([job.row.user_id for job, m in made if not m.tokens])
+        _wake_dependents([job.row.user_id for job, _ in made], now)
+        _follow_changes([job for job, _ in made])
+        for job, outcome in done:
+            if isinstance(outcome.error, creation.NameTaken):
+                _rename(job.row, outcome.error, now)
+
+
+def _nothing_to_send(row: LmsAccount) -> Outcome | None:
+    """An account that is wanted inactive and was never made needn't be."""
+    return Outcome() if not row.is_active and not row.is_ready else None
+
+
+def _wake_dependents(user_ids: list[int], now: datetime) -> None:
+    """Enrollments that waited for these accounts, or failed because they were not there."""
+    waiting = Enrollment.objects.filter(
+        user_id__in=user_ids, error_code__in=("no-account", "unknown-user")
+    )
+    if user_ids:
+        waiting.wake(now)
+
+
+def _follow_changes(made: Sequence[Job]) -> None:
+    """A learner whose name or e-mail changed while the account was made."""
+    from usher.application.accounts.services import follow_profile
+
+    sent = {job.row.user_id: job.data.details for job in made}
+    if not sent:
+        return
+    for user in get_user_model()._default_manager.filter(pk__in=sent):
+        if details(user) != sent[user.pk]:
+            follow_profile(user)
+
+
+def _rename(row: LmsAccount, error: creation.NameTaken, now: datetime) -> None:
+    """Another name for a learner whose name somebody else has in the LMS; tried at once."""
+    rows = LmsAccount.objects.filter(pk=row.pk)
+    try:
+        if row.renamings >= MAX_RENAMINGS:
+            raise NoFreeName(f"{MAX_RENAMINGS} names were tried.")
+        name = reserve(row.user, row.user.get_username(), error.suggestions)
+    except NoFreeName as problem:
+        rows.update(parked_at=now, next_attempt_at=None, error_message=str(problem)[:500])
+        return
+    again = woken(now) | {"username": name, "reserved_at": now, "renamings": row.renamings + 1}
+    rows.update(**again)
+
+
+@dataclass(frozen=True)
+class _Profile:
+    username: str
+    token: str
+    wanted: Details
+    seen: Details
+    is_active: bool
+
+
+class ProfileKind(Kind):
+    name = "profile"
+    model = LmsProfile
+    observed_fields = ("observed_name", "observed_country", "observed_email")
+    batch_capability = batch.ACCOUNTS
+    batch_size = BATCH_ITEMS_A_REQUEST
+
+    def prepare(self, rows: Sequence[LmsProfile], means: Means) -> list[tuple[Job, Outcome | None]]:
+        ids = [row.user_id for row in rows]
+        accounts = {a.user_id: a for a in LmsAccount.objects.filter(user_id__in=ids)}
+        tokens = {t.user_id: t for t in LmsToken.objects.filter(user_id__in=ids)}
+        by_batch = self.batch_capability in means.batch
+        prepared: list[tuple[Job, Outcome | None]] = []
+        stale = []
+        for row in rows:
+            account, token = accounts.get(row.user_id), tokens.get(row.user_id)
+            what = account.username if account else str(row.user_id)
+            if account is None or not account.is_ready:
+                error = LmsError("The LMS account is made first.", code="no-account")
+                prepared.append((Job(row, what), Outcome(error=error, waits=True)))
+                continue
+            usable = token is not None and token.is_valid_for(60)
+            if not by_batch and not usable:
+                stale.append(row.user_id)
+                error = LmsError("The learner's token is renewed first.", code="no-token")
+                prepared.append((Job(row, what), Outcome(error=error, waits=True)))
+                continue
+            prepared.append((Job(row, what, _profile(row, account, token, usable)), None))
+        LmsToken.objects.filter(user_id__in=stale, parked_at__isnull=True).wake()
+        return prepared
+
+    def act(self, job: Job, means: Means) -> Outcome:
+        """By the learner's own token; the platform changes an e-mail only after confirmation."""
+        data: _Profile = job.data
+        changes = {
+            name: value
+            for name in ("name", "country")
+            if (value := getattr(data.wanted, name)) and value != getattr(data.seen, name)
+        }
+        if changes:
+            try:
+                means.lms.change_account(data.username, changes, data.token)
+            except AccessRefused as error:
+                # It is this learner's token that is refused, not the service worker's.
+                raise LmsError("The LMS refuses the learner's token.", code=error.code) from error
+        seen = means.lms.account(data.username)
+        if seen is None:
+            raise NotThere(f"The LMS has no account named {data.username}.")
+        if data.wanted.email and seen.email.lower() != data.wanted.email.lower():
+            raise Refused(
+                "The LMS changes an e-mail only when its owner confirms it there: "
+                "install usher.lms, or change it in the LMS's admin.",
+                code="email-needs-usher-lms",
+            )
+        return Outcome(_observed(data.wanted), changed=bool(changes))
+
+    def act_many(self, jobs: Sequence[Job], means: Means) -> list[Outcome]:
+        items = [
+            creation.item(job.row.pk, job.data.username, job.data.wanted, job.data.is_active)
+            for job in jobs
+        ]
+        results = batch.send(means.lms, batch.ACCOUNTS, items, client_id=means.lms.who.client_id)
+        return [_profile_outcome(job, results) for job in jobs]
+
+    def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+        waiting = [j.row.user_id for j, o in done if o.error and o.error.code == "not-found"]
+        LmsAccount.objects.filter(user_id__in=waiting).wake(now)
+
+
+def _profile(
+    row: LmsProfile, account: LmsAccount, token: LmsToken | None, usable: bool
+) -> _Profile:
+    return _Profile(
+        username=account.username,
+        token=vault.open_sealed(token.access_token) if token and usable else "",
+        wanted=Details(row.email, row.name, row.country),
+        seen=Details(row.observed_email, row.observed_name, row.observed_country),
+        is_active=account.is_active,
+    )
+
+
+def _observed(wanted: Details) -> dict[str, str]:
+    return {
+        "observed_name": wanted.name,
+        "observed_country": wanted.country,
+        "observed_email": wanted.email,
+    }
+
+
+def _profile_outcome(job: Job, results: dict[Any, dict[str, Any]]) -> Outcome:
+    try:
+        result = batch.result_of(results, job.row.pk)
+    except LmsError as error:
+        return Outcome(error=error)
+    if result["status"] == "refused":
+        return Outcome(error=creation.refused(result))
+    return Outcome(_observed(job.data.wanted), changed=result["status"] == "updated")
+
+
+class RetirementKind(Kind):
+    name = "retirement"
+    model = Retirement
+    batch_capability = batch.ACCOUNTS
+    batch_size = BATCH_ITEMS_A_REQUEST
+    user_field = ""
+
+    def prepare(self, rows: Sequence[Retirement], means: Means) -> list[tuple[Job, Outcome | None]]:
+        return [(Job(row, row.username), None) for row in rows]
+
+    def act(self, job: Job, means: Means) -> Outcome:
+        seen = means.lms.account(job.what)
+        if seen is None or not seen.is_active:
+            return Outcome()
+        try:
+            means.lms.deactivate_account(job.what)
+        except (AccessRefused, NotThere) as error:
+            raise Refused(
+                f"The LMS does not let the service worker deactivate {job.what}: install "
+                "usher.lms, or retire the account in the LMS's admin, then mark it as done here.",
+                code="retirement-by-hand",
+            ) from error
+        return Outcome(changed=True)
+
+    def act_many(self, jobs: Sequence[Job], means: Means) -> list[Outcome]:
+        outcomes = []
+        for job in jobs:
+            seen = means.lms.account(job.what)
+            if seen is None or not seen.is_active:
+                outcomes.append(Outcome())
+                continue
+            gone = replace(_GONE, email=seen.email, name=seen.name, country=seen.country)
+            results = batch.send(
+                means.lms,
+                batch.ACCOUNTS,
+                [creation.item(job.row.pk, job.what, gone, False)],
+                client_id=means.lms.who.client_id,
+            )
+            result = batch.result_of(results, job.row.pk)
+            is_refused = result["status"] == "refused"
+            error = creation.refused(result) if is_refused else None
+            outcomes.append(Outcome(changed=not is_refused, error=error))
+        return outcomes
+
+
+_GONE = Details("", "", "")

@@ -1,0 +1,90 @@
+"""Usernames that the LMS takes, and that nobody had before."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from usher.application.accounts.models import UsernameReservation
+from usher.contract.limits import (
+    FULL_NAME_MAX_LENGTH,
+    USERNAME_MAX_LENGTH,
+    USERNAME_MIN_LENGTH,
+)
+
+_NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_-]+")
+_RUNS = re.compile(r"[_-]{2,}")
+_FALLBACK = "learner"
+#: What the LMS refuses in a full name: markup, and anything that reads as an address.
+_MARKUP = re.compile(r"[<>]")
+_ADDRESS = re.compile(r"(?i)\b(?:https?:)?//\S*|\b(?:www\.)?[\w-]+(?:\.[\w-]+)+(?:/\S*)?")
+#: Numbers tried after a name; the last ones are drawn from a large range.
+_NUMBERED = 30
+
+
+class NoFreeName(Exception):
+    """Every name that was tried is taken."""
+
+
+def clean_username(wanted: str) -> str:
+    """A name like ``wanted`` that the LMS takes: 2 to 30 of A-Z, a-z, 0-9, ``_`` and ``-``.
+
+    >>> clean_username("Zoë O'Hara")
+    'Zoe_O_Hara'
+    """
+    plain = unicodedata.normalize("NFKD", wanted)
+    plain = "".join(char for char in plain if not unicodedata.combining(char))
+    plain = _RUNS.sub("_", _NOT_ALLOWED.sub("_", plain))
+    plain = plain[:USERNAME_MAX_LENGTH].strip("_-")
+    return plain if len(plain) >= USERNAME_MIN_LENGTH else f"{_FALLBACK}{plain}"
+
+
+def clean_full_name(wanted: str, otherwise: str) -> str:
+    """``wanted`` without what the LMS refuses in a full name; ``otherwise`` when nothing is left.
+
+    Control characters, ``<``, ``>`` and addresses go; letters of every alphabet stay.
+    """
+    text = "".join(" " if unicodedata.category(char)[0] == "C" else char for char in wanted)
+    text = _ADDRESS.sub(" ", _MARKUP.sub(" ", text))
+    text = " ".join(text.split())[:FULL_NAME_MAX_LENGTH].strip()
+    return text or otherwise
+
+
+def candidates(wanted: str, suggestions: Iterable[str] = ()) -> Iterator[str]:
+    """Names to try, best first: the LMS's suggestions, the name itself, the name with a number."""
+    for suggestion in suggestions:
+        if clean_username(suggestion) == suggestion:
+            yield suggestion
+    base = clean_username(wanted)
+    yield base
+    for number in range(1, _NUMBERED + 1):
+        # The later, the sparser: a popular name doesn't try thousands of taken ones.
+        suffix = f"_{number if number <= 10 else number**4}"
+        yield base[: USERNAME_MAX_LENGTH - len(suffix)] + suffix
+
+
+def reserve(user: Any, wanted: str, suggestions: Iterable[str] = ()) -> str:
+    """Gives the learner a name nobody ever had, and keeps it from everybody else for ever.
+
+    Raises NoFreeName.
+    """
+    for name in candidates(wanted, suggestions):
+        try:
+            with transaction.atomic():
+                UsernameReservation.objects.create(username=name, user=user)
+        except IntegrityError:
+            continue
+        return name
+    raise NoFreeName(f"No username like {wanted!r} is free.")
+
+
+def is_reserved(username: str, *, by_other_than: Any = None) -> bool:
+    """Whether somebody has or had that name, whatever its case."""
+    rows = UsernameReservation.objects.filter(username__iexact=username)
+    if by_other_than is not None and by_other_than.pk is not None:
+        rows = rows.exclude(user=by_other_than)
+    return rows.exists()

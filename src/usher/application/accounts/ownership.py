@@ -1,0 +1,45 @@
+"""Tells our own half-done account from somebody else's.
+
+The LMS may have made the account while the answer was lost, or the worker died before it wrote.
+The next attempt is then refused as a duplicate. Taking such an account for ours by its name or
+e-mail would hand a stranger's account over, so two proofs are asked for: the LMS account was made
+after this name was reserved for this learner, and signing in through this application, which only
+this learner can do since then, leads into exactly that account.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from usher.application.lms.client import LmsClient
+from usher.application.lms.errors import LmsError, SignInStopped
+from usher.application.lms.payloads import TokenPair
+from usher.application.tokens.walk import Walk
+
+#: The clocks of the two sides may differ by so much.
+CLOCKS_APART = timedelta(minutes=2)
+
+
+def made_for_us(lms: LmsClient, username: str, reserved_at: datetime) -> bool:
+    """Whether the LMS account of that name is younger than our reservation of it."""
+    seen = lms.account(username)
+    if seen is None:
+        raise LmsError("The LMS says the name is taken but shows no such account.", code="unclear")
+    if seen.username.lower() != username.lower() or seen.date_joined is None:
+        return False
+    return seen.date_joined >= reserved_at - CLOCKS_APART
+
+
+def tokens_if_ours(
+    lms: LmsClient, walk: Walk, username: str, reserved_at: datetime
+) -> TokenPair | None:
+    """Tokens of the account when it is this learner's; None when it is somebody else's."""
+    if not made_for_us(lms, username, reserved_at):
+        return None
+    try:
+        tokens = walk.tokens()
+    except SignInStopped as error:
+        if error.code == "account-disabled":
+            raise
+        return None
+    return tokens if lms.me(tokens.access_token) == username else None

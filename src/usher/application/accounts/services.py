@@ -1,0 +1,145 @@
+"""LMS accounts of learners: what the rest of an application calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from usher.application.accounts.details import details
+from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
+from usher.application.accounts.naming import is_reserved, reserve
+from usher.application.engine.models import woken
+from usher.application.engine.summary import Summary
+from usher.application.tokens.models import LmsToken
+
+__all__ = [
+    "adopt",
+    "deactivate",
+    "ensure_account",
+    "ensure_accounts",
+    "follow_profile",
+    "is_username_free",
+    "lms_username",
+    "retire",
+]
+
+
+def ensure_account(user: Any, *, reconcile_now: bool = False) -> LmsAccount:
+    """The learner's account row, made if absent, with the row of its token; both are then due.
+
+    The username is cleaned, unique for ever, and reserved at once. ``reconcile_now`` also makes
+    the account in the LMS before returning; whether that worked is told by ``is_ready``.
+    """
+    account = LmsAccount.objects.filter(user=user).first() or _make(user)
+    if reconcile_now and not account.is_ready:
+        bring(user)
+        account.refresh_from_db()
+    return account
+
+
+def _make(user: Any) -> LmsAccount:
+    try:
+        with transaction.atomic():
+            username = reserve(user, user.get_username())
+            account = LmsAccount.objects.create(
+                user=user, username=username, reserved_at=timezone.now()
+            )
+            LmsToken.objects.get_or_create(user=user, defaults={"next_attempt_at": None})
+            return account
+    except IntegrityError:
+        return LmsAccount.objects.get(user=user)
+
+
+def ensure_accounts(*, batch: int = 1000) -> int:
+    """Rows for all active learners that have none; how many were made. Memory stays flat."""
+    made, last = 0, 0
+    users = get_user_model()._default_manager.filter(is_active=True, lms_account__isnull=True)
+    while True:
+        found = list(users.filter(pk__gt=last).order_by("pk")[:batch])
+        if not found:
+            return made
+        made += _make_many(found)
+        last = found[-1].pk
+
+
+def _make_many(users: list[Any]) -> int:
+    for user in users:
+        _make(user)
+    return len(users)
+
+
+def bring(user: Any) -> Summary:
+    """Brings the learner's account and token to the LMS now, parked ones too."""
+    from usher.application.engine.services import reconcile
+
+    LmsAccount.objects.filter(user=user).unsettled().wake()
+    LmsToken.objects.filter(user=user).unsettled().wake()
+    return reconcile(["account", "token"], user=user)
+
+
+def lms_username(user: Any) -> str:
+    """The name by which the LMS knows the learner, made up if need be."""
+    return ensure_account(user).username
+
+
+def is_username_free(username: str, *, user: Any = None) -> bool:
+    """Whether a learner who signs up may have that name: names of learners gone stay taken."""
+    return not is_reserved(username, by_other_than=user)
+
+
+def adopt(user: Any, username: str, lms_user_id: int | None = None) -> LmsAccount:
+    """Says that an LMS account made before Usher is this learner's: the operator's decision.
+
+    Raises ValueError when that name was given to somebody else.
+    """
+    if is_reserved(username, by_other_than=user):
+        raise ValueError(f"{username} is, or was, the name of somebody else.")
+    with transaction.atomic():
+        account = LmsAccount.objects.filter(user=user).first()
+        if account is not None:
+            raise ValueError(f"The learner has the LMS account {account.username} already.")
+        reserve(user, username)
+        account = LmsAccount.objects.create(
+            user=user,
+            username=username,
+            reserved_at=timezone.now(),
+            created_in_lms_at=timezone.now(),
+            lms_user_id=lms_user_id,
+        )
+        LmsToken.objects.get_or_create(user=user)
+    return account
+
+
+def deactivate(user: Any, *, active: bool = False) -> LmsAccount:
+    """Wants the learner's LMS account inactive (or active again)."""
+    with transaction.atomic():
+        account = LmsAccount.objects.select_for_update().get(user=user)
+        account.want(is_active=active)
+    return account
+
+
+def follow_profile(user: Any) -> None:
+    """After a learner's name, country or e-mail changed: wants the LMS to have the new ones.
+
+    Before the LMS account is made there is nothing to do: it is made with what holds then.
+    """
+    if not LmsAccount.objects.filter(user=user, created_in_lms_at__isnull=False).exists():
+        return
+    now = details(user)
+    wanted = {"name": now.name, "country": now.country, "email": now.email}
+    with transaction.atomic():
+        row, made = LmsProfile.objects.select_for_update().get_or_create(user=user, defaults=wanted)
+        if not made:
+            row.want(**wanted)
+
+
+def retire(user: Any) -> Retirement | None:
+    """Before a learner is deleted: wants the LMS account out of use; its name stays taken."""
+    account = LmsAccount.objects.filter(user=user, created_in_lms_at__isnull=False).first()
+    if account is None:
+        return None
+    row, _ = Retirement.objects.update_or_create(username=account.username, defaults=woken())
+    return row

@@ -1,0 +1,36 @@
+"""What happens to a learner here is wanted in the LMS, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db.models.signals import post_save, pre_delete
+
+from usher.application.accounts import services
+from usher.application.accounts.models import LmsAccount
+
+#: Fields of users that the LMS is told about; a save of others only (``last_login``) is nothing.
+_TOLD = {"email", "name", "first_name", "last_name", "country", "is_active"}
+
+
+def connect() -> None:
+    user_model = get_user_model()
+    post_save.connect(_saved, sender=user_model, dispatch_uid="usher.learner.saved")
+    pre_delete.connect(_deleted, sender=user_model, dispatch_uid="usher.learner.deleted")
+
+
+def _saved(instance: Any, created: bool, update_fields: Any = None, **kwargs: Any) -> None:
+    if created or kwargs.get("raw") or (update_fields and not _TOLD & set(update_fields)):
+        return
+    account = LmsAccount.objects.filter(user=instance).first()
+    if account is None:
+        return
+    if account.is_active != instance.is_active:
+        services.deactivate(instance, active=instance.is_active)
+    if account.is_ready:
+        services.follow_profile(instance)
+
+
+def _deleted(instance: Any, **_kwargs: Any) -> None:
+    services.retire(instance)

@@ -1,0 +1,110 @@
+"""Takes due rows so that no other worker works on them, and keeps them while it does."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection, models, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from usher.application.engine.kinds import Kind
+from usher.application.engine.policy import LONGEST_DELAY
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which rows of a kind: of a learner, of a run, of a range of ids (end not included)."""
+
+    user_id: int | None = None
+    run_id: int | None = None
+    first_id: int | None = None
+    end_id: int | None = None
+
+    def of(self, kind: Kind) -> Q | None:
+        """The condition for that kind; None when the scope excludes the kind altogether."""
+        found = Q()
+        for value, name in ((self.user_id, kind.user_field), (self.run_id, kind.run_field)):
+            if value is not None:
+                if not name:
+                    return None
+                found &= Q(**{name: value})
+        if self.first_id is not None:
+            found &= Q(pk__gte=self.first_id)
+        if self.end_id is not None:
+            found &= Q(pk__lt=self.end_id)
+        return found
+
+
+def database_now() -> datetime:
+    """The moment by the database's clock, which is the same for all workers."""
+    if connection.vendor == "sqlite":
+        return timezone.now()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        found: datetime = cursor.fetchone()[0]
+    return found
+
+
+def claim(kind: Kind, scope: Scope, limit: int, lease_seconds: float) -> tuple[str, list[Any]]:
+    """A new lease and at most ``limit`` rows that it holds, longest due first."""
+    condition = scope.of(kind)
+    if condition is None:
+        return "", []
+    owner, manager = str(uuid.uuid4()), kind.model._default_manager
+    with transaction.atomic():
+        now = database_now()
+        due = manager.get_queryset().filter(condition).filter(_due(now))
+        ids = list(
+            due.select_for_update(skip_locked=True)
+            .order_by("next_attempt_at", "pk")
+            .values_list("pk", flat=True)[:limit]
+        )
+        if not ids:
+            return owner, []
+        until = now + timedelta(seconds=lease_seconds)
+        # The condition again: where rows can't be locked, only one of two claims finds them due.
+        manager.filter(_due(now), pk__in=ids).update(lease_owner=owner, lease_until=until)
+    rows = manager.filter(pk__in=ids, lease_owner=owner).select_related(*kind.related)
+    return owner, list(rows)
+
+
+def _due(now: datetime) -> Q:
+    free = Q(lease_until__isnull=True) | Q(lease_until__lte=now)
+    return free & Q(next_attempt_at__lte=now)
+
+
+def renew(model: type[models.Model], rows: Iterable[Any], lease_seconds: float) -> None:
+    """Says that these rows are still worked on; rows that others took are left alone."""
+    until = database_now() + timedelta(seconds=lease_seconds)
+    _held(model, rows).update(lease_until=until)
+
+
+def release(model: type[models.Model], rows: Iterable[Any]) -> None:
+    """Gives rows back untried, so that nobody waits for the lease to end."""
+    _held(model, rows).update(lease_owner="", lease_until=None)
+
+
+def _held(model: type[models.Model], rows: Iterable[Any]) -> models.QuerySet[Any]:
+    held = {row.pk: row.lease_owner for row in rows}
+    return model._default_manager.filter(pk__in=held, lease_owner__in=set(held.values()))
+
+
+def unjam(kind: Kind, lease_seconds: float) -> int:
+    """Frees rows that a clock which jumped put out of reach; returns how many.
+
+    No retry lies further ahead than the longest delay, no lease further than its length.
+    """
+    now = database_now()
+    manager = kind.model._default_manager
+    far = manager.filter(
+        attempts__gt=0, next_attempt_at__gt=now + timedelta(seconds=2 * LONGEST_DELAY)
+    ).update(next_attempt_at=now)
+    held = manager.filter(lease_until__gt=now + timedelta(seconds=10 * lease_seconds)).update(
+        lease_owner="", lease_until=None
+    )
+    return far + held

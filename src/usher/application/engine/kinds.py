@@ -1,0 +1,135 @@
+"""What a kind of row must offer, and the list of kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar
+
+from usher.application.engine.models import Reconciled
+from usher.application.lms.client import LmsClient
+from usher.application.lms.errors import LmsError
+from usher.application.tokens.provider import GrantWanted
+
+#: In the order in which they are worked on: what others wait for comes first.
+NAMES = (
+    "account",
+    "token",
+    "run",
+    "mode",
+    "enrollment",
+    "profile",
+    "grade",
+    "certificate",
+    "retirement",
+)
+
+
+@dataclass
+class Job:
+    """One claimed row with all that is needed to act without the database.
+
+    generation: the one that will have been observed when it succeeds. data: of the kind.
+    """
+
+    row: Any
+    what: str
+    data: Any = None
+    generation: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.generation = self.row.generation
+
+
+@dataclass
+class Outcome:
+    """What came of a job.
+
+    values: the kind's ``observed_fields`` → values to write, when there is no error.
+    next_in: seconds after which the row is due again though it is right; None: when woken.
+    waits: not tried, because another row comes first; ``error`` says which. extra: of the kind.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    changed: bool = False
+    error: LmsError | None = None
+    waits: bool = False
+    next_in: float | None = None
+    extra: Any = None
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a job acts with. grant: asks the database thread for a code of this application."""
+
+    lms: LmsClient
+    grant: Callable[[GrantWanted], str]
+    batch: frozenset[str]
+    redirect_uri: str
+
+
+class Kind:
+    """The base of all kinds. ``prepare`` and ``settle`` use the database, in one thread and in
+    bulk; ``act`` and ``act_many`` use the network, in many threads, and never the database."""
+
+    name: ClassVar[str]
+    model: ClassVar[type[Reconciled]]
+    #: Columns of the row itself that a success writes.
+    observed_fields: ClassVar[tuple[str, ...]] = ()
+    #: The capability of ``usher.lms`` that this kind can use, '' for none.
+    batch_capability: ClassVar[str] = ""
+    #: Rows to a request of the batch road; also for kinds whose public API takes several.
+    batch_size: ClassVar[int] = 200
+    #: Whether the public API itself takes several rows a request.
+    always_many: ClassVar[bool] = False
+    user_field: ClassVar[str] = "user_id"
+    run_field: ClassVar[str] = ""
+    related: ClassVar[tuple[str, ...]] = ()
+
+    def prepare(self, rows: Sequence[Any], means: Means) -> list[tuple[Job, Outcome | None]]:
+        """A job for each row; with an outcome where there is nothing to send."""
+        raise NotImplementedError
+
+    def act(self, job: Job, means: Means) -> Outcome:
+        """Brings the LMS to the row. Raises LmsError; what it raises becomes the outcome."""
+        raise NotImplementedError
+
+    def act_many(self, jobs: Sequence[Job], means: Means) -> list[Outcome]:
+        """Several rows in one request. Raises LmsError when the request itself failed."""
+        raise NotImplementedError
+
+    def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+        """What else to write, in the transaction that writes the outcomes, leases checked."""
+
+    def recheck_rows(self) -> None:
+        """Makes rows that should exist and don't, before everything is checked again."""
+
+
+def kind(name: str) -> Kind:
+    """Raises KeyError for a name that isn't in ``NAMES``."""
+    return all_kinds()[name]
+
+
+def all_kinds() -> dict[str, Kind]:
+    """Name → kind, in the order of ``NAMES``."""
+    from usher.application.accounts.kinds import AccountKind, ProfileKind, RetirementKind
+    from usher.application.enrollments.kinds import EnrollmentKind
+    from usher.application.records.kinds import CertificateKind, GradeKind
+    from usher.application.runs.kinds import ModeKind, RunKind
+    from usher.application.tokens.kinds import TokenKind
+
+    found: dict[str, Kind] = {}
+    for each in (
+        AccountKind,
+        TokenKind,
+        RunKind,
+        ModeKind,
+        EnrollmentKind,
+        ProfileKind,
+        GradeKind,
+        CertificateKind,
+        RetirementKind,
+    ):
+        found[each.name] = each()
+    return found

@@ -1,0 +1,38 @@
+"""How hard the engine works, from Django's settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+
+APPLICATION, LMS = "application", "lms"
+
+
+@dataclass(frozen=True)
+class Options:
+    """concurrency: requests to the LMS at a time, of one process. lease_seconds: for which a
+    claimed row is held without a sign of life. batch_road: use ``usher.lms`` where it answers.
+    enrollment_winner: who is right when the LMS changed an enrollment by itself."""
+
+    concurrency: int
+    lease_seconds: float
+    batch_road: bool
+    enrollment_winner: str
+
+
+def options() -> Options:
+    """``USHER_CONCURRENCY``, ``USHER_LEASE_SECONDS``, ``USHER_BATCH_ROAD`` and
+    ``USHER_ENROLLMENT_WINNER`` (``application`` or ``lms``)."""
+    winner = getattr(django_settings, "USHER_ENROLLMENT_WINNER", APPLICATION)
+    if winner not in (APPLICATION, LMS):
+        raise ImproperlyConfigured(
+            f"USHER_ENROLLMENT_WINNER is {winner!r}: write {APPLICATION} or {LMS}."
+        )
+    return Options(
+        concurrency=int(getattr(django_settings, "USHER_CONCURRENCY", 32)),
+        lease_seconds=float(getattr(django_settings, "USHER_LEASE_SECONDS", 60)),
+        batch_road=bool(getattr(django_settings, "USHER_BATCH_ROAD", True)),
+        enrollment_winner=winner,
+    )

@@ -1,0 +1,295 @@
+"""Works off due rows: one thread has the database, many threads have the network.
+
+Claimed rows become jobs; threads act on them; outcomes come back in one queue and are written in
+bulk. What a job needs from the database meanwhile (a code of our own provider) comes through the
+same queue and is answered for all who wait at once.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from usher.application.engine.claim import Scope, claim, release, renew
+from usher.application.engine.gate import Gate
+from usher.application.engine.kinds import Job, Kind, Means, Outcome
+from usher.application.engine.options import Options
+from usher.application.engine.writeback import Done, write_back
+from usher.application.lms.errors import LmsError
+from usher.application.tokens.errors import NotConnected
+from usher.application.tokens.provider import GrantWanted, grant_codes
+from usher.contract.failures import FailureClass
+
+#: Outcomes are written when there are so many, or when the oldest is so many seconds old.
+_FLUSH_ROWS = 200
+_FLUSH_SECONDS = 0.25
+_CLAIM_ROWS = 200
+#: Requests of the batch road at a time: each keeps the LMS busy with hundreds of rows.
+_BATCHES = 4
+#: Seconds that a job waits for the database thread.
+_ANSWER_WITHIN = 120.0
+
+#: Called with the kind's name and what was written.
+Report = Callable[[str, Sequence[Done]], None]
+
+
+class JobFailed(LmsError):
+    """A mistake of ours in a job: the row is tried again later, the others go on."""
+
+    default_code = "internal-error"
+
+
+@dataclass
+class _Asked:
+    wanted: GrantWanted
+    answer: Future[str] = field(default_factory=Future)
+
+
+@dataclass
+class _Finished:
+    kind: Kind
+    done: list[Done]
+
+
+class Pump:
+    """One run. ``stop`` may be set by another thread: rows not yet sent are given back."""
+
+    def __init__(self, means: Means, opts: Options, report: Report) -> None:
+        self.stop = threading.Event()
+        self._opts = opts
+        self._report = report
+        self._events: queue.Queue[_Asked | _Finished] = queue.Queue()
+        self._means = Means(means.lms, self._ask, means.batch, means.redirect_uri)
+        self._state = means.lms.http.state
+        self._flying: dict[Kind, dict[int, Job]] = {}
+        self._waiting: dict[Kind, list[Done]] = {}
+        self._oldest = 0.0
+        self._renewed = time.monotonic()
+        self._probing: set[Kind] = set()
+        self._closed = False
+
+    def run(self, kinds: Iterable[Kind], scope: Scope) -> None:
+        """Until no row of these kinds and this scope is due."""
+        kinds = list(kinds)
+        pool = ThreadPoolExecutor(self._opts.concurrency, thread_name_prefix="usher-lms")
+        try:
+            self._loop(pool, kinds, scope)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            self._give_back()
+
+    def _loop(self, pool: ThreadPoolExecutor, kinds: list[Kind], scope: Scope) -> None:
+        exhausted: set[Kind] = set()
+        while True:
+            if not self.stop.is_set():
+                self._top_up(pool, kinds, scope, exhausted)
+            if not self._in_flight() and not self._waiting:
+                if self.stop.is_set() or len(exhausted) == len(kinds):
+                    return
+                continue
+            self._collect()
+            if self._flush_due():
+                self._flush()
+                exhausted.clear()  # what was written may have made other rows due
+            self._keep_leases()
+
+    def _top_up(
+        self, pool: ThreadPoolExecutor, kinds: list[Kind], scope: Scope, exhausted: set[Kind]
+    ) -> None:
+        for kind in kinds:
+            room = self._room(kind)
+            if kind in exhausted or room < min(_CLAIM_ROWS, kind.batch_size):
+                continue
+            allowed = Gate(kind.name, self._state).allows()
+            if allowed == 0 or kind in self._probing:
+                exhausted.add(kind)
+                continue
+            if allowed == 1:
+                self._probing.add(kind)
+            limit = allowed or room
+            _, rows = claim(kind, scope, limit, self._opts.lease_seconds)
+            if len(rows) < limit:
+                exhausted.add(kind)
+            if rows:
+                self._send(pool, kind, rows)
+            else:
+                self._probing.discard(kind)
+
+    def _room(self, kind: Kind) -> int:
+        """Rows of that kind that may be claimed now: enough to keep all threads at work."""
+        if self._goes_many(kind):
+            return _BATCHES * kind.batch_size - len(self._flying.get(kind, ()))
+        single = sum(len(jobs) for k, jobs in self._flying.items() if not self._goes_many(k))
+        return self._opts.concurrency + 2 * _CLAIM_ROWS - single
+
+    def _in_flight(self) -> int:
+        return sum(len(jobs) for jobs in self._flying.values())
+
+    def _goes_many(self, kind: Kind) -> bool:
+        return kind.always_many or kind.batch_capability in self._means.batch
+
+    def _send(self, pool: ThreadPoolExecutor, kind: Kind, rows: list[Any]) -> None:
+        flying = self._flying.setdefault(kind, {})
+        flying.update({row.pk: Job(row, "") for row in rows})
+        try:
+            prepared = kind.prepare(rows, self._means)
+        except (LmsError, NotConnected) as error:
+            failure = _as_error(error)
+            self._add(kind, [(Job(row, str(row)), Outcome(error=failure)) for row in rows])
+            return
+        jobs = [job for job, outcome in prepared if outcome is None]
+        flying.update({job.row.pk: job for job in jobs})
+        self._add(kind, [(job, outcome) for job, outcome in prepared if outcome is not None])
+        if self._goes_many(kind):
+            for start in range(0, len(jobs), kind.batch_size):
+                pool.submit(self._act_many, kind, jobs[start : start + kind.batch_size])
+        else:
+            for job in jobs:
+                pool.submit(self._act, kind, job)
+
+    # In the network threads
+
+    def _act(self, kind: Kind, job: Job) -> None:
+        if self.stop.is_set():
+            return
+        self._events.put(_Finished(kind, [(job, _outcome(lambda: kind.act(job, self._means)))]))
+
+    def _act_many(self, kind: Kind, jobs: list[Job]) -> None:
+        if self.stop.is_set():
+            return
+        try:
+            outcomes = kind.act_many(jobs, self._means)
+            done = list(zip(jobs, outcomes, strict=True))
+        except Exception as error:  # noqa: BLE001 - whatever happened, the rows must come back
+            done = [(job, Outcome(error=_as_error(error))) for job in jobs]
+        self._events.put(_Finished(kind, done))
+
+    def _ask(self, wanted: GrantWanted) -> str:
+        if self._closed:
+            raise JobFailed("The engine is stopping.")
+        asked = _Asked(wanted)
+        self._events.put(asked)
+        return asked.answer.result(timeout=_ANSWER_WITHIN)
+
+    # In the database thread
+
+    def _collect(self) -> None:
+        """Waits for the first event, then takes all that are there."""
+        asked: list[_Asked] = []
+        try:
+            event: _Asked | _Finished | None = self._events.get(timeout=_FLUSH_SECONDS)
+        except queue.Empty:
+            event = None
+        while event is not None:
+            if isinstance(event, _Asked):
+                asked.append(event)
+            else:
+                self._add(event.kind, event.done)
+            try:
+                event = self._events.get_nowait()
+            except queue.Empty:
+                event = None
+        if asked:
+            _answer(asked)
+        if self.stop.is_set():
+            self._drop_unsent()
+
+    def _add(self, kind: Kind, done: list[Done]) -> None:
+        if done:
+            if not self._waiting:
+                self._oldest = time.monotonic()
+            self._waiting.setdefault(kind, []).extend(done)
+
+    def _flush_due(self) -> bool:
+        rows = sum(len(done) for done in self._waiting.values())
+        if not rows:
+            return False
+        is_old = time.monotonic() - self._oldest >= _FLUSH_SECONDS
+        return rows >= _FLUSH_ROWS or is_old or rows == self._in_flight()
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for kind, done in waiting.items():
+            written = write_back(kind, done)
+            flying = self._flying[kind]
+            for job, _ in done:
+                flying.pop(job.row.pk, None)
+            self._mind_the_gate(kind, done)
+            self._report(kind.name, written)
+
+    def _mind_the_gate(self, kind: Kind, done: list[Done]) -> None:
+        gate = Gate(kind.name, self._state)
+        if any(_is_systemic(outcome) for _, outcome in done):
+            gate.close()
+        elif any(outcome.error is None for _, outcome in done):
+            gate.open()
+        self._probing.discard(kind)
+
+    def _keep_leases(self) -> None:
+        if time.monotonic() - self._renewed < self._opts.lease_seconds / 3:
+            return
+        self._renewed = time.monotonic()
+        for kind, jobs in self._flying.items():
+            if jobs:
+                renew(kind.model, [job.row for job in jobs.values()], self._opts.lease_seconds)
+
+    def _drop_unsent(self) -> None:
+        """After a stop: what the threads haven't begun never comes back by itself."""
+        done = {(kind, job.row.pk) for kind, waiting in self._waiting.items() for job, _ in waiting}
+        for kind, jobs in self._flying.items():
+            left = [job.row for job in jobs.values() if (kind, job.row.pk) not in done]
+            release(kind.model, left)
+            for row in left:
+                jobs.pop(row.pk, None)
+
+    def _give_back(self) -> None:
+        """Whatever ended the run: nobody waits for an answer, no row waits for its lease."""
+        self._closed = True
+        while not self._events.empty():
+            event = self._events.get_nowait()
+            if isinstance(event, _Asked):
+                event.answer.set_exception(JobFailed("The engine is stopping."))
+        for kind, jobs in self._flying.items():
+            if jobs:
+                release(kind.model, [job.row for job in jobs.values()])
+
+
+def _outcome(act: Callable[[], Outcome]) -> Outcome:
+    try:
+        return act()
+    except Exception as error:  # noqa: BLE001 - whatever happened, the row must come back
+        return Outcome(error=_as_error(error))
+
+
+def _as_error(error: Exception) -> LmsError:
+    if isinstance(error, LmsError):
+        return error
+    if isinstance(error, NotConnected):
+        failure = LmsError(str(error), code="not-connected")
+        failure.failure_class = FailureClass.SYSTEMIC
+        return failure
+    return JobFailed(f"{type(error).__name__}: {error}")
+
+
+def _is_systemic(outcome: Outcome) -> bool:
+    return outcome.error is not None and outcome.error.failure_class is FailureClass.SYSTEMIC
+
+
+def _answer(asked: list[_Asked]) -> None:
+    """All at once; one that is refused doesn't take the others with it."""
+    try:
+        codes = grant_codes([each.wanted for each in asked])
+    except NotConnected as error:
+        if len(asked) == 1:
+            asked[0].answer.set_exception(error)
+            return
+        for each in asked:
+            _answer([each])
+        return
+    for each, code in zip(asked, codes, strict=True):
+        each.answer.set_result(code)

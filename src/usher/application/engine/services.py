@@ -1,0 +1,193 @@
+"""``reconcile``: brings the LMS to what is wanted, for everything due or for a part of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db import close_old_connections
+from django.db.models import Min, Q
+
+from usher.application import conf
+from usher.application.engine.claim import Scope, database_now, unjam
+from usher.application.engine.gate import Gate
+from usher.application.engine.kinds import NAMES, Job, Kind, Means, Outcome, all_kinds
+from usher.application.engine.options import options
+from usher.application.engine.pump import Pump
+from usher.application.engine.summary import Failure, Summary
+from usher.application.lms.access import client
+from usher.application.lms.batch import capabilities
+from usher.application.tokens.provider import grant_codes
+from usher.contract.paths import ApplicationPath
+
+#: Rows woken by one statement.
+_WAKE_ROWS = 5000
+
+#: Called after every write with the summary so far.
+Progress = Callable[[Summary], None]
+
+
+@dataclass(frozen=True)
+class Patience:
+    """seconds: how long a run waits, in all, for rows that failed and are due again soon."""
+
+    seconds: float = 0.0
+
+
+def means() -> Means:
+    """What jobs act with, outside of a pump: codes are written by the caller's own thread."""
+    lms = client()
+    batch = capabilities(lms) if options().batch_road else frozenset()
+    landing = conf.settings().site_base_url + ApplicationPath.LANDINGS[0]
+    return Means(lms, lambda wanted: grant_codes([wanted])[0], batch, landing)
+
+
+def reconcile(
+    kinds: Iterable[str] = NAMES,
+    *,
+    user: Any = None,
+    run: Any = None,
+    ids: tuple[int, int] | None = None,
+    patience: Patience | None = None,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> Summary:
+    """Works on what is due of these kinds; of one learner, one run or a range of ids if given.
+
+    A row that failed and then succeeded within this run counts as changed, not as failed.
+    Raises KeyError for an unknown kind, ImproperlyConfigured for wrong settings.
+    """
+    found = [all_kinds()[name] for name in NAMES if name in set(_known(kinds))]
+    scope = Scope(
+        getattr(user, "pk", None), getattr(run, "pk", None), *(ids if ids else (None, None))
+    )
+    tally = _Tally(progress)
+    pump = Pump(means(), options(), tally)
+    if stop is not None:
+        pump.stop = stop
+    waited = 0.0
+    while True:
+        pump.run(found, scope)
+        wait = _until_due(found, scope)
+        left = (patience or Patience()).seconds - waited
+        if wait is None or wait > left or pump.stop.is_set() or not tally.failing:
+            return tally.summary()
+        waited += max(wait, 0.05)
+        pump.stop.wait(max(wait, 0.05))
+        close_old_connections()
+
+
+def _known(kinds: Iterable[str]) -> list[str]:
+    names = list(kinds)
+    for name in names:
+        if name not in NAMES:
+            raise KeyError(name)
+    return names
+
+
+def _until_due(kinds: Sequence[Kind], scope: Scope) -> float | None:
+    """Seconds until the next row of the scope that failed is due; None when there is none."""
+    soonest = None
+    for each in kinds:
+        if (condition := scope.of(each)) is None:
+            continue
+        rows = each.model._default_manager.filter(condition).exclude(error_code="")
+        at = rows.aggregate(at=Min("next_attempt_at"))["at"]
+        soonest = at if soonest is None or (at and at < soonest) else soonest
+    return None if soonest is None else (soonest - database_now()).total_seconds()
+
+
+class _Tally:
+    """Counts what was written; keeps the failures that were not made good later."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._counts = Summary()
+        self._progress = progress
+        self.failing: dict[tuple[str, int], Failure] = {}
+        self._more = 0
+
+    def __call__(self, kind: str, written: Sequence[tuple[Job, Outcome]]) -> None:
+        for job, outcome in written:
+            key = (kind, job.row.pk)
+            if outcome.error is None:
+                self.failing.pop(key, None)
+                self._counts.changed += outcome.changed
+                self._counts.unchanged += not outcome.changed
+            elif key in self.failing or len(self.failing) < 100_000:
+                self.failing[key] = _failure(kind, job, outcome)
+            else:
+                self._more += 1
+        if self._progress:
+            self._progress(self.summary())
+
+    def summary(self) -> Summary:
+        found = Summary(self._counts.changed, self._counts.unchanged)
+        for failure in self.failing.values():
+            found.fail(failure)
+        found.failed += self._more
+        return found
+
+
+def _failure(kind: str, job: Job, outcome: Outcome) -> Failure:
+    error = outcome.error
+    if error is None:
+        raise ValueError("a failure without an error")
+    return Failure(
+        kind, job.what or str(job.row), str(error.failure_class), error.code, error.message
+    )
+
+
+def recheck(kinds: Iterable[str] = NAMES, *, user: Any = None, run: Any = None) -> int:
+    """Makes rows due although they seem right, so that the LMS is looked at again."""
+    scope, woken = Scope(getattr(user, "pk", None), getattr(run, "pk", None)), 0
+    for name in _known(kinds):
+        each = all_kinds()[name]
+        each.recheck_rows()
+        if (condition := scope.of(each)) is not None:
+            woken += wake(each, condition)
+    return woken
+
+
+def wake(kind: Kind, condition: Q) -> int:
+    """Makes rows due by ranges of ids, so that no statement touches a whole large table."""
+    manager, last, woken = kind.model._default_manager, 0, 0
+    while True:
+        ids = list(
+            manager.filter(condition, pk__gt=last)
+            .order_by("pk")
+            .values_list("pk", flat=True)[:_WAKE_ROWS]
+        )
+        if not ids:
+            return woken
+        woken += manager.filter(condition, pk__gt=last, pk__lte=ids[-1]).wake()
+        last = ids[-1]
+
+
+def reopen(kinds: Iterable[str] = NAMES) -> None:
+    """Forgets that these kinds failed for everybody: somebody says that it was repaired."""
+    state = client().http.state
+    for name in kinds:
+        Gate(name, state).open()
+
+
+def sweep_prepare() -> int:
+    """Frees rows that clocks put out of reach; before every sweep."""
+    return sum(unjam(each, options().lease_seconds) for each in all_kinds().values())
+
+
+def watch(
+    kinds: Iterable[str] = NAMES, *, stop: threading.Event, every: float = 1.0, **scope: Any
+) -> None:
+    """Keeps on reconciling until ``stop`` is set: the engine of a machine without Celery."""
+    names, swept = list(kinds), 0.0
+    while not stop.is_set():
+        if time.monotonic() - swept > timedelta(minutes=5).total_seconds():
+            sweep_prepare()
+            swept = time.monotonic()
+        reconcile(names, stop=stop, **scope)
+        close_old_connections()
+        stop.wait(every)

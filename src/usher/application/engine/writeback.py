@@ -1,0 +1,120 @@
+"""Writes the outcomes of many rows at once, of those whose lease still holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection, transaction
+
+from usher.application.engine.claim import database_now
+from usher.application.engine.kinds import Job, Kind, Outcome
+from usher.application.engine.policy import WAITING_DELAY, retry
+
+Done = tuple[Job, Outcome]
+#: Written only when the row is as it was claimed: a row whose wanted side changed while it was
+#: worked on, or that was woken meanwhile, stays due, so that no wake-up is lost.
+_CONDITIONAL = ("next_attempt_at", "parked_at")
+_COMMON = (
+    "observed_generation",
+    "attempts",
+    "next_attempt_at",
+    "error_class",
+    "error_code",
+    "error_message",
+    "parked_at",
+    "observed_at",
+    "lease_until",
+)
+
+
+def write_back(kind: Kind, done: Sequence[Done]) -> list[Done]:
+    """What was written: outcomes of rows whose lease was lost meanwhile are dropped.
+
+    Somebody else holds those rows now and finds out anew; nothing is lost by that.
+    """
+    with transaction.atomic():
+        held = _still_held(kind, done)
+        owned = [(job, outcome) for job, outcome in done if job.row.pk in held]
+        now = database_now()
+        good = [d for d in owned if d[1].error is None]
+        _update(kind, kind.observed_fields, [_success(kind, d, now) for d in good])
+        _update(kind, (), [_failure(d, now) for d in owned if d[1].error is not None])
+        kind.settle(owned, now)
+    return owned
+
+
+def _still_held(kind: Kind, done: Sequence[Done]) -> set[int]:
+    owners = {job.row.lease_owner for job, _ in done}
+    ids = [job.row.pk for job, _ in done]
+    held = kind.model._default_manager.filter(pk__in=ids, lease_owner__in=owners)
+    found = dict(held.select_for_update().values_list("pk", "lease_owner"))
+    return {job.row.pk for job, _ in done if found.get(job.row.pk) == job.row.lease_owner}
+
+
+def _success(kind: Kind, done: Done, now: datetime) -> tuple[list[Any], Job]:
+    job, outcome = done
+    again = None if outcome.next_in is None else now + timedelta(seconds=outcome.next_in)
+    own = [outcome.values.get(name, getattr(job.row, name)) for name in kind.observed_fields]
+    return [*own, job.generation, 0, again, "", "", "", None, now, None], job
+
+
+def _failure(done: Done, now: datetime) -> tuple[list[Any], Job]:
+    job, outcome = done
+    error, row = outcome.error, job.row
+    if error is None:
+        raise ValueError("a failure without an error")
+    attempts, parked = row.attempts, None
+    if outcome.waits:
+        again = now + timedelta(seconds=WAITING_DELAY)
+    else:
+        plan = retry(error, row.attempts)
+        attempts += plan.counts
+        parked = now if plan.delay is None else None
+        again = None if plan.delay is None else now + timedelta(seconds=plan.delay)
+    return [
+        row.observed_generation,
+        attempts,
+        again,
+        str(error.failure_class),
+        error.code[:64],
+        error.message[:500],
+        parked,
+        row.observed_at,
+        None,
+    ], job
+
+
+def _update(kind: Kind, own: Sequence[str], rows: Sequence[tuple[list[Any], Job]]) -> None:
+    """One prepared statement for all rows."""
+    if not rows:
+        return
+    meta, quote = kind.model._meta, connection.ops.quote_name
+    fields = [meta.get_field(name) for name in (*own, *_COMMON)]
+    sets = []
+    for each in fields:
+        column = quote(each.column)
+        if each.name in _CONDITIONAL:
+            sets.append(
+                f"{column} = CASE WHEN generation = %s AND next_attempt_at = %s "
+                f"THEN %s ELSE {column} END"
+            )
+        else:
+            sets.append(f"{column} = %s")
+    sql = (
+        f"UPDATE {quote(meta.db_table)} SET {', '.join(sets)}, lease_owner = '' "  # noqa: S608
+        "WHERE id = %s AND lease_owner = %s"
+    )
+    with connection.cursor() as cursor:
+        cursor.executemany(sql, [_parameters(fields, values, job) for values, job in rows])
+
+
+def _parameters(fields: Sequence[Any], values: Sequence[Any], job: Job) -> list[Any]:
+    found: list[Any] = []
+    due_at = job.row._meta.get_field("next_attempt_at")
+    for each, value in zip(fields, values, strict=True):
+        if each.name in _CONDITIONAL:
+            found += [job.generation, due_at.get_db_prep_save(job.row.next_attempt_at, connection)]
+        found.append(each.get_db_prep_save(value, connection))
+    return [*found, job.row.pk, job.row.lease_owner]

@@ -1,0 +1,161 @@
+"""Enrollments as the engine works on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from usher.application.accounts.models import LmsAccount
+from usher.application.engine.kinds import Job, Kind, Means, Outcome
+from usher.application.engine.options import LMS, options
+from usher.application.enrollments.models import Enrollment
+from usher.application.lms import batch
+from usher.application.lms.errors import EnrollmentRefused, LmsError
+from usher.application.lms.payloads import EnrollmentSeen
+from usher.contract.limits import BATCH_ITEMS_A_REQUEST
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """ask_first: the LMS may have changed it by itself, and then the LMS is right."""
+
+    username: str
+    course_key: str
+    mode: str
+    is_active: bool
+    force: bool
+    ask_first: bool
+
+
+class EnrollmentKind(Kind):
+    name = "enrollment"
+    model = Enrollment
+    observed_fields = ("mode", "is_active", "observed_mode", "observed_is_active")
+    batch_capability = batch.ENROLLMENTS
+    batch_size = BATCH_ITEMS_A_REQUEST
+    run_field = "run_id"
+    related = ("run",)
+
+    def prepare(self, rows: Sequence[Enrollment], means: Means) -> list[tuple[Job, Outcome | None]]:
+        ids = {row.user_id for row in rows}
+        found = LmsAccount.objects.filter(user_id__in=ids, created_in_lms_at__isnull=False)
+        names = dict(found.values_list("user_id", "username"))
+        lms_is_right = options().enrollment_winner == LMS
+        prepared: list[tuple[Job, Outcome | None]] = []
+        for row in rows:
+            name = names.get(row.user_id)
+            what = f"{name or f'learner {row.user_id}'} in {row.run.course_key}"
+            if name is None:
+                error = LmsError("The learner's LMS account is made first.", code="no-account")
+                prepared.append((Job(row, what), Outcome(error=error, waits=True)))
+                continue
+            ask = lms_is_right and row.is_settled
+            wanted = Wanted(
+                name, row.run.course_key, row.mode, row.is_active, row.force, ask_first=ask
+            )
+            prepared.append((Job(row, what, wanted), None))
+        return prepared
+
+    def act(self, job: Job, means: Means) -> Outcome:
+        try:
+            return self._act(job, means)
+        except EnrollmentRefused as error:
+            raise _transient_if_unknown(error) from error
+
+    def _act(self, job: Job, means: Means) -> Outcome:
+        wanted: Wanted = job.data
+        if wanted.ask_first:
+            seen = means.lms.enrollment(wanted.username, wanted.course_key)
+            return _outcome(job, seen or EnrollmentSeen(wanted.mode, False), adopt=True)
+        if not wanted.is_active:
+            return _outcome(job, _out(wanted, means))
+        seen = means.lms.enroll(
+            wanted.username,
+            wanted.course_key,
+            mode=wanted.mode,
+            is_active=True,
+            force=wanted.force,
+        )
+        if (seen.mode, seen.is_active) != (wanted.mode, True):
+            raise EnrollmentRefused(
+                f"The LMS keeps the mode {seen.mode} instead of {wanted.mode}.", code="mode-kept"
+            )
+        return _outcome(job, seen)
+
+    def act_many(self, jobs: Sequence[Job], means: Means) -> list[Outcome]:
+        items = [_item(job) for job in jobs if not job.data.ask_first]
+        results = batch.send(means.lms, batch.ENROLLMENTS, items) if items else {}
+        return [self._one_of_many(job, results, means) for job in jobs]
+
+    def _one_of_many(self, job: Job, results: dict[Any, dict[str, Any]], means: Means) -> Outcome:
+        try:
+            if job.data.ask_first:
+                return self.act(job, means)
+            result = batch.result_of(results, job.row.pk)
+            if result["status"] == "refused":
+                error = result.get("error") or {}
+                raise _refused(str(error.get("message", "")), str(error.get("code", "")))
+            seen = EnrollmentSeen(str(result["mode"]), bool(result["is_active"]))
+            found = _outcome(job, seen)
+            found.changed = result["status"] == "changed"
+            return found
+        except LmsError as error:
+            return Outcome(error=_transient_if_unknown(error))
+
+    def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+        """The LMS doesn't know a learner whose account it had: look at the account again."""
+        unknown = [j.row.user_id for j, o in done if o.error and o.error.code == "unknown-user"]
+        if unknown:
+            LmsAccount.objects.filter(user_id__in=unknown).wake(now)
+
+
+def _out(wanted: Wanted, means: Means) -> EnrollmentSeen:
+    """Out of the run. A learner who isn't in, or was never, is out already."""
+    try:
+        return means.lms.enroll(wanted.username, wanted.course_key, mode="", is_active=False)
+    except EnrollmentRefused as error:
+        if error.code == "unknown-user":
+            raise
+        seen = means.lms.enrollment(wanted.username, wanted.course_key)
+        if seen is None or not seen.is_active:
+            return EnrollmentSeen(seen.mode if seen else wanted.mode, False)
+        if error.code != "mode-mismatch":
+            raise
+        return means.lms.enroll(wanted.username, wanted.course_key, mode=seen.mode, is_active=False)
+
+
+def _outcome(job: Job, seen: EnrollmentSeen, *, adopt: bool = False) -> Outcome:
+    row: Enrollment = job.row
+    values: dict[str, Any] = {"observed_mode": seen.mode, "observed_is_active": seen.is_active}
+    if adopt:
+        values |= {"mode": seen.mode, "is_active": seen.is_active}
+        changed = (row.mode, row.is_active) != (seen.mode, seen.is_active)
+    else:
+        was = (row.observed_mode, row.observed_is_active)
+        changed = was != (seen.mode, seen.is_active)
+    return Outcome(values, changed=changed)
+
+
+def _item(job: Job) -> dict[str, Any]:
+    wanted: Wanted = job.data
+    return {
+        "id": job.row.pk,
+        "username": wanted.username,
+        "course_id": wanted.course_key,
+        "mode": wanted.mode,
+        "is_active": wanted.is_active,
+        "force": wanted.force,
+    }
+
+
+def _refused(message: str, code: str) -> EnrollmentRefused:
+    return EnrollmentRefused(message or "refused without a reason", code=code[:64])
+
+
+def _transient_if_unknown(error: LmsError) -> LmsError:
+    """A learner the LMS has lost comes back when the account is made again: not parked."""
+    if isinstance(error, EnrollmentRefused) and error.code == "unknown-user":
+        return LmsError(error.message, code=error.code, status=error.status)
+    return error

@@ -1,0 +1,81 @@
+"""Enrollments: what the rest of an application calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from usher.application.accounts.services import ensure_account
+from usher.application.enrollments.models import DEFAULT_MODE, Enrollment
+from usher.application.runs.models import CourseRun
+
+__all__ = ["NotEnrolled", "bring", "change_mode", "enroll", "unenroll"]
+
+
+class NotEnrolled(LookupError):
+    """The learner has no enrollment in that run."""
+
+
+def enroll(
+    user: Any,
+    run: CourseRun,
+    mode: str = DEFAULT_MODE,
+    *,
+    force: bool = False,
+    reconcile_now: bool = False,
+) -> Enrollment:
+    """Wants the learner enrolled; the row is due at once. Harmless to repeat.
+
+    force: also when the LMS says that enrollment is closed. ``reconcile_now`` also brings the LMS
+    to it before returning; whether that worked is told by ``is_settled`` and ``error_message``.
+    """
+    ensure_account(user)
+    row = _want(user, run, mode=mode, is_active=True, force=force)
+    return bring(row) if reconcile_now else row
+
+
+def unenroll(user: Any, run: CourseRun, *, reconcile_now: bool = False) -> Enrollment:
+    """Wants the learner out of the run. Raises NotEnrolled when there is no row."""
+    row = _change(user, run, is_active=False)
+    return bring(row) if reconcile_now else row
+
+
+def change_mode(user: Any, run: CourseRun, mode: str, *, reconcile_now: bool = False) -> Enrollment:
+    """Wants another mode for an enrollment. Raises NotEnrolled when there is no row."""
+    row = _change(user, run, mode=mode)
+    return bring(row) if reconcile_now else row
+
+
+def _want(user: Any, run: CourseRun, **wanted: Any) -> Enrollment:
+    try:
+        with transaction.atomic():
+            row, made = Enrollment.objects.select_for_update().get_or_create(
+                user=user, run=run, defaults=wanted
+            )
+            if not made:
+                row.want(**wanted)
+            return row
+    except IntegrityError:
+        return _change(user, run, **wanted)
+
+
+def _change(user: Any, run: CourseRun, **wanted: Any) -> Enrollment:
+    with transaction.atomic():
+        try:
+            row = Enrollment.objects.select_for_update().get(user=user, run=run)
+        except Enrollment.DoesNotExist as error:
+            raise NotEnrolled(f"{user} is not enrolled in {run.course_key}.") from error
+        row.want(**wanted)
+        return row
+
+
+def bring(row: Enrollment) -> Enrollment:
+    """Brings the LMS to this enrollment now, the account first; the row as it is then."""
+    from usher.application.engine.services import reconcile
+
+    ensure_account(row.user, reconcile_now=True)
+    Enrollment.objects.filter(pk=row.pk).unsettled().wake()
+    reconcile(["enrollment"], user=row.user, run=row.run)
+    row.refresh_from_db()
+    return row

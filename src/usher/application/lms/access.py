@@ -1,0 +1,58 @@
+"""The client of the LMS that the settings name."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from django.conf import settings as django_settings
+
+from usher.application import conf
+from usher.application.lms.client import Credentials, LmsClient
+from usher.application.lms.http import Http
+from usher.application.lms.shared import LocalState, RedisState, SharedState
+
+_REDIS_CACHE = "django.core.cache.backends.redis.RedisCache"
+
+
+def client() -> LmsClient:
+    """One client for this process, made anew when the settings change."""
+    return _client(conf.settings(), redis_url(), requests_a_second())
+
+
+def requests_a_second() -> float:
+    """``USHER_REQUESTS_A_SECOND``: the budget of all workers together for one LMS; 0 is none."""
+    return float(getattr(django_settings, "USHER_REQUESTS_A_SECOND", 0) or 0)
+
+
+def redis_url() -> str:
+    """The Redis that the project has: ``REDIS_URL``, or that of its cache; '' for none."""
+    if url := getattr(django_settings, "REDIS_URL", ""):
+        return str(url)
+    cache = django_settings.CACHES.get("default", {})
+    location = cache.get("LOCATION", "") if cache.get("BACKEND") == _REDIS_CACHE else ""
+    return str(location[0] if isinstance(location, list | tuple) else location)
+
+
+@lru_cache(maxsize=4)
+def _client(found: conf.Settings, redis: str, per_second: float) -> LmsClient:
+    http = Http(
+        found.api_base_url,
+        browser_url=found.base_redirect_url,
+        timeout=found.timeout_seconds,
+        per_second=per_second,
+        state=_state(redis, found.api_base_url),
+    )
+    credentials = Credentials(
+        service_worker=found.service_worker_username,
+        service_token=found.service_worker_api_token,
+        client_id=found.api_client_id,
+        client_secret=found.api_client_secret,
+        backend=found.oauth_provider,
+        registration_token=found.registration_access_token,
+    )
+    return LmsClient(http, credentials)
+
+
+def _state(redis: str, base_url: str) -> SharedState:
+    return RedisState(redis, urlsplit(base_url).netloc) if redis else LocalState()

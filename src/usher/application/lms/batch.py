@@ -1,0 +1,109 @@
+"""The batch road: endpoints of ``usher.lms``, hundreds of rows a request, where they answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from usher.application.lms.client import LmsClient, refusal
+from usher.application.lms.errors import BadAnswer, LmsError
+from usher.application.lms.payloads import reading
+from usher.contract.paths import LmsPath
+
+ACCOUNTS, ENROLLMENTS, COURSE_RUNS = "accounts", "enrollments", "course-runs"
+_PATHS = {
+    ACCOUNTS: LmsPath.USHER_ACCOUNTS,
+    ENROLLMENTS: LmsPath.USHER_ENROLLMENTS,
+    COURSE_RUNS: LmsPath.USHER_COURSE_RUNS,
+}
+#: Seconds for which the LMS is believed to have, or not to have, the batch road.
+_BELIEVED = 300.0
+_GROUP = "batch"
+
+_lock = threading.Lock()
+_known: WeakKeyDictionary[LmsClient, tuple[float, frozenset[str]]] = WeakKeyDictionary()
+
+
+def capabilities(lms: LmsClient) -> frozenset[str]:
+    """What of ``accounts``, ``enrollments``, ``course-runs`` the LMS does in batches.
+
+    Empty where ``usher.lms`` isn't installed, and when the LMS can't be asked now.
+    """
+    with _lock:
+        asked, found = _known.get(lms, (0.0, frozenset()))
+    if asked and time.monotonic() - asked < _BELIEVED:
+        return found
+    try:
+        answer = lms.http.request("GET", LmsPath.USHER_API, token=lms.who.service_token)
+    except LmsError:
+        return frozenset()
+    body = answer.json_or_none() if answer.status == 200 else None
+    found = _read(body)
+    with _lock:
+        _known[lms] = (time.monotonic(), found)
+    return found
+
+
+def _read(body: Any) -> frozenset[str]:
+    """The names in the answer; an answer that doesn't list them means all."""
+    if not isinstance(body, dict):
+        return frozenset()
+    listed = body.get("capabilities", list(_PATHS))
+    if isinstance(listed, Mapping):
+        listed = [name for name, offered in listed.items() if offered]
+    return frozenset(_PATHS) & frozenset(str(name) for name in listed)
+
+
+def send(
+    lms: LmsClient, what: str, items: Sequence[Mapping[str, Any]], **more: Any
+) -> dict[Any, dict[str, Any]]:
+    """The result of each item, by its ``id``. Raises LmsError when the request itself failed.
+
+    Sending the same items twice does no harm: the endpoints are idempotent.
+    """
+    answer = lms.http.request(
+        "POST",
+        _PATHS[what],
+        group=_GROUP,
+        json_body={"items": list(items), **more},
+        token=lms.who.service_token,
+        again=True,
+    )
+    if answer.status >= 300:
+        raise refusal(answer)
+    body = answer.json()
+    return reading("a batch", lambda: {result["id"]: result for result in body["results"]})
+
+
+def result_of(results: Mapping[Any, dict[str, Any]], item_id: Any) -> dict[str, Any]:
+    """Raises BadAnswer for an item that was left out."""
+    found = results.get(item_id)
+    if not isinstance(found, dict) or "status" not in found:
+        raise BadAnswer("The LMS left an item of a batch without a result.")
+    return found
+
+
+def changed_since(
+    lms: LmsClient, what: str, since: datetime | None, cursor: str = ""
+) -> tuple[list[dict[str, Any]], str, str]:
+    """Rows changed in the LMS since a moment (None: all), the next cursor ('' at the end), and
+    the moment to ask from the next time."""
+    params: dict[str, Any] = {}
+    if since is not None:
+        params["changed_since"] = since.isoformat()
+    if cursor:
+        params["cursor"] = cursor
+    answer = lms.http.request(
+        "GET", _PATHS[what], group=_GROUP, params=params, token=lms.who.service_token
+    )
+    if answer.status >= 300:
+        raise refusal(answer)
+    body = answer.json()
+    return reading(
+        "changes",
+        lambda: (list(body["results"]), str(body["next"] or ""), str(body["now"])),
+    )

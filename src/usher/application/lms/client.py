@@ -1,0 +1,258 @@
+"""The one client of the LMS: a method for each thing the application asks of it.
+
+Paths and answers: the recorded exchanges of a real LMS. Every method may raise what
+``lms.errors`` draws; those that return None say when.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils import timezone
+
+from usher.application.lms import payloads
+from usher.application.lms.errors import (
+    AccessRefused,
+    EnrollmentRefused,
+    InvalidGrant,
+    LmsError,
+    Misconfigured,
+    NotThere,
+    Refused,
+)
+from usher.application.lms.http import Answer, Http
+from usher.contract.limits import COURSE_LIST_PAGE_SIZE
+from usher.contract.paths import LmsPath, in_path
+
+#: What the LMS throttles together.
+COURSES, REGISTRATION, ENROLLMENT, OTHER = "courses", "registration", "enrollment", "other"
+_MISMATCH = "mode mismatch"
+_DEACTIVATE = "/api/user/v1/accounts/{username}/deactivate/"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Who the application is for the LMS; not shown in reports, see ``__repr__``."""
+
+    service_worker: str
+    service_token: str
+    client_id: str
+    client_secret: str
+    backend: str
+    registration_token: str = ""
+
+    def __repr__(self) -> str:
+        return f"Credentials(service_worker={self.service_worker!r}, backend={self.backend!r})"
+
+
+class LmsClient:
+    """Stateless over ``http``; safe to use from any number of threads."""
+
+    def __init__(self, http: Http, credentials: Credentials) -> None:
+        self.http = http
+        self.who = credentials
+
+    # Accounts
+
+    def me(self, token: str) -> str:
+        """The username that a token belongs to. AccessRefused when it is no good."""
+        answer = self.http.request("GET", LmsPath.ME, group=OTHER, token=token)
+        body = _accepted(answer)
+        return payloads.reading("who am I", lambda: str(body["username"]))
+
+    def account(self, username: str) -> payloads.AccountSeen | None:
+        """As the service worker sees it; None when there is no account of that name."""
+        return self._account(f"{LmsPath.ACCOUNTS}/{in_path(username)}")
+
+    def account_by_email(self, email: str) -> payloads.AccountSeen | None:
+        return self._account(LmsPath.ACCOUNTS, {"email": email})
+
+    def _account(
+        self, path: str, params: Mapping[str, str] | None = None
+    ) -> payloads.AccountSeen | None:
+        try:
+            data = self._get(path, OTHER, params)
+        except NotThere:
+            return None
+        return payloads.read_account(data[0] if isinstance(data, list) and data else data)
+
+    def change_account(self, username: str, changes: Mapping[str, str], token: str) -> None:
+        """Full name and country, by the learner's own token: staff is refused (recorded)."""
+        answer = self.http.request(
+            "PATCH",
+            f"{LmsPath.ACCOUNTS}/{in_path(username)}",
+            group=OTHER,
+            token=token,
+            json_body=changes,
+            headers={"Content-Type": "application/merge-patch+json"},
+            again=True,
+        )
+        _accepted(answer)
+
+    def deactivate_account(self, username: str) -> None:
+        """Only where the service worker was given the right to; AccessRefused elsewhere."""
+        answer = self.http.request(
+            "POST",
+            _DEACTIVATE.format(username=in_path(username)),
+            group=OTHER,
+            token=self.who.service_token,
+            again=True,
+        )
+        _accepted(answer)
+
+    # Runs
+
+    def runs_page(self, page: int, keys: Iterable[str] = ()) -> payloads.RunPage:
+        """A page of a hundred runs, those of ``keys`` or all. 404 past the last page: NotThere."""
+        params: dict[str, Any] = {"page": page, "page_size": COURSE_LIST_PAGE_SIZE}
+        if self.who.service_worker:
+            params["username"] = self.who.service_worker
+        if keys:
+            params["course_keys"] = list(keys)
+        return payloads.read_page(self._get(LmsPath.COURSES, COURSES, params))
+
+    def run_modes(self, course_key: str) -> list[payloads.ModeSeen]:
+        path = LmsPath.COURSE_MODES.format(course_key=in_path(course_key))
+        return payloads.read_modes(self._get(path, OTHER))
+
+    # Enrollments and what comes of them
+
+    def enroll(
+        self, username: str, course_key: str, *, mode: str, is_active: bool, force: bool = False
+    ) -> payloads.EnrollmentSeen:
+        """Brings one enrollment to ``mode`` and ``is_active``; harmless to repeat.
+
+        ``mode`` '' leaves the mode as it is: to unenroll, the platform wants the active one or
+        none (ENR-3).
+        """
+        body: dict[str, Any] = {
+            "user": username,
+            "course_details": {"course_id": course_key},
+            "is_active": is_active,
+        }
+        if mode:
+            body["mode"] = mode
+        if force:
+            body["force_enrollment"] = True
+        answer = self.http.request(
+            "POST",
+            LmsPath.ENROLLMENT,
+            group=ENROLLMENT,
+            json_body=body,
+            token=self.who.service_token,
+            again=True,
+        )
+        return payloads.read_enrollment(_enrolled(answer))
+
+    def enrollment(self, username: str, course_key: str) -> payloads.EnrollmentSeen | None:
+        """None when the learner was never enrolled in that run: the LMS answers an empty body."""
+        path = f"{LmsPath.ENROLLMENT}/{in_path(username)},{in_path(course_key)}"
+        answer = self.http.request("GET", path, group=ENROLLMENT, token=self.who.service_token)
+        if answer.status == 200 and answer.body.strip() in (b"", b"null"):
+            return None
+        return payloads.read_enrollment(_accepted(answer))
+
+    def grade(self, username: str, course_key: str) -> payloads.GradeSeen | None:
+        path = LmsPath.GRADES.format(course_key=in_path(course_key))
+        return payloads.read_grade(self._get(path, OTHER, {"username": username}))
+
+    def certificates(self, username: str) -> list[payloads.CertificateSeen]:
+        path = LmsPath.CERTIFICATES.format(username=in_path(username))
+        return payloads.read_certificates(self._get(path, OTHER))
+
+    # Tokens
+
+    def exchange_code(self, code: str, redirect_uri: str) -> payloads.TokenPair:
+        """InvalidGrant when the code is no longer good."""
+        return self._tokens(
+            {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
+        )
+
+    def refresh(self, refresh_token: str) -> payloads.TokenPair:
+        """InvalidGrant when the refresh token was used or revoked: authorize again."""
+        return self._tokens({"grant_type": "refresh_token", "refresh_token": refresh_token})
+
+    def _tokens(self, form: dict[str, str]) -> payloads.TokenPair:
+        now = timezone.now()
+        form |= {"client_id": self.who.client_id, "client_secret": self.who.client_secret}
+        answer = self.http.request("POST", LmsPath.ACCESS_TOKEN, group=OTHER, form=form)
+        body = answer.json_or_none()
+        error = body.get("error") if isinstance(body, dict) else None
+        if error == "invalid_grant":
+            raise InvalidGrant("The LMS does not take this code or refresh token any more.")
+        if answer.status in (400, 401, 403):
+            raise Misconfigured(
+                f"The LMS refuses the application's OAuth client: {error or answer.status}. "
+                "Compare OPENEDX_API_CLIENT_ID and OPENEDX_API_CLIENT_SECRET with its record.",
+                code=str(error or "client-refused"),
+                status=answer.status,
+            )
+        return payloads.read_tokens(_accepted(answer), now)
+
+    def _get(self, path: str, group: str, params: Mapping[str, Any] | None = None) -> Any:
+        answer = self.http.request(
+            "GET", path, group=group, params=params, token=self.who.service_token
+        )
+        return _accepted(answer)
+
+
+def _accepted(answer: Answer) -> Any:
+    """The JSON of a good answer, None for an empty one; raises for every other status."""
+    if answer.status < 300:
+        return answer.json() if answer.body else None
+    raise refusal(answer)
+
+
+def refusal(answer: Answer) -> LmsError:
+    """The error that a status which is neither good nor a failure stands for."""
+    code, message = said(answer)
+    if answer.status in (401, 403):
+        return AccessRefused(
+            f"The LMS refuses access ({answer.status}): {message}",
+            code=code or f"http-{answer.status}",
+            status=answer.status,
+        )
+    kind = NotThere if answer.status == 404 else Refused
+    return kind(f"The LMS refuses: {message}", code=code, status=answer.status)
+
+
+def said(answer: Answer) -> tuple[str, str]:
+    """The LMS's code and words in an answer, ('', 'status …') when it has none."""
+    body = answer.json_or_none()
+    if not isinstance(body, dict):
+        return "", f"status {answer.status} without a reason"
+    code = body.get("error_code") or body.get("error") or ""
+    words = body.get("developer_message") or body.get("detail") or body.get("message")
+    if not words and "field_errors" in body:
+        words = json.dumps(body["field_errors"])
+    return str(code)[:64], str(words or code or f"status {answer.status}")[:400]
+
+
+def _enrolled(answer: Answer) -> Any:
+    if answer.status in (400, 406):
+        _, message = said(answer)
+        raise EnrollmentRefused(message, code=_enrollment_code(message), status=answer.status)
+    if answer.status == 404:
+        # The platform hides from a caller that isn't staff whether the learner exists.
+        raise AccessRefused(
+            "The LMS does not let the service worker enroll others: make it staff there.",
+            code="service-worker-not-staff",
+            status=404,
+        )
+    return _accepted(answer)
+
+
+def _enrollment_code(message: str) -> str:
+    words = message.lower()
+    for part, code in (
+        (_MISMATCH, "mode-mismatch"),
+        ("no course", "unknown-run"),
+        ("does not exist", "unknown-user"),
+        ("mode", "mode-not-offered"),
+    ):
+        if part in words:
+            return code
+    return "enrollment-refused"

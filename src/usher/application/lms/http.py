@@ -1,0 +1,322 @@
+"""Sends one request to the LMS and reads its answer: the only place that does.
+
+Sync on purpose: measured against httpx's async client, a pool of threads that each use a
+connection of their own costs less processor time a request and carries nearly twice as many.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import ssl
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urljoin, urlsplit
+
+import httpx
+
+from usher.application.lms.circuit import Circuit
+from usher.application.lms.errors import (
+    BadAnswer,
+    LmsError,
+    ServerFailed,
+    Throttled,
+    TimedOut,
+    Unreachable,
+)
+from usher.application.lms.shared import SharedState
+
+#: Bytes. A page of a hundred runs is some 100 kB; whatever is larger than this is no answer.
+MAX_BODY = 8 * 1024 * 1024
+_CONNECT_TIMEOUT = 10.0
+_KEEPALIVE = 20.0
+_GUESSED_WAIT = 60.0
+_LONGEST_WAIT = 3600.0
+_IN_BODY = re.compile(rb"available in (\d+) second")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """status, headers with names in lower case, the whole body, and the cookies it set."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    def json(self) -> Any:
+        """Raises BadAnswer when the body isn't JSON, as half a body isn't."""
+        try:
+            return json.loads(self.body)
+        except ValueError as error:
+            raise BadAnswer(
+                f"The LMS answered {self.status} with something that is not JSON.",
+                status=self.status,
+            ) from error
+
+    def json_or_none(self) -> Any:
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+    @property
+    def location(self) -> str:
+        return str(self.headers.get("location", ""))
+
+    def cookies(self) -> dict[str, str]:
+        """Name → value of what this answer set; '' where it deleted one."""
+        found: dict[str, str] = {}
+        for line in self.headers.get_list("set-cookie"):
+            name, _, value = line.split(";", 1)[0].partition("=")
+            found[name.strip()] = value.strip().strip('"')
+        return found
+
+
+class Http:
+    """One LMS: address for servers, address for browsers, limits shared by all workers.
+
+    per_second: budget of requests, 0 for none. timeout: seconds for one whole exchange.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        browser_url: str = "",
+        timeout: float = 60.0,
+        per_second: float = 0.0,
+        state: SharedState,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self.browser_url = (browser_url or base_url).rstrip("/")
+        self.state = state
+        self.circuit = Circuit(state)
+        self._timeout = timeout
+        self._per_second = per_second
+        self._lanes: deque[httpx.HTTPTransport] = deque()
+        self._ssl: ssl.SSLContext | bool = False
+        if self.base_url.startswith("https:"):
+            self._ssl = ssl.create_default_context()
+        self._headers = self._standing_headers()
+
+    def _standing_headers(self) -> dict[str, str]:
+        """The LMS builds its own addresses from these: it must see the one that browsers use."""
+        here, there = urlsplit(self.base_url), urlsplit(self.browser_url)
+        headers = {"Host": there.netloc, "User-Agent": "usher", "Accept": "application/json"}
+        if here.scheme != there.scheme:
+            headers["X-Forwarded-Proto"] = there.scheme
+        return headers
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        group: str = "",
+        params: Mapping[str, Any] | None = None,
+        json_body: Any = None,
+        form: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        cookies: Mapping[str, str] | None = None,
+        token: str = "",
+        again: bool | None = None,
+    ) -> Answer:
+        """The LMS's answer, of any status but 429 and 5xx, which raise.
+
+        path: begins with one slash. group: what the LMS throttles together; while it is paused
+        Throttled is raised at once. again: whether sending it twice does no harm (default: GET).
+        Raises Unreachable, TimedOut, HeldBack, BadAnswer, ServerFailed, Throttled.
+        """
+        if params:
+            path += ("&" if "?" in path else "?") + urlencode(params, doseq=True)
+        build = _Request(method, self._url(path), self._headers)
+        build.add(json_body, form, headers, cookies, token)
+        repeatable = method == "GET" if again is None else again
+        for attempt in (0, 1):
+            try:
+                return self._once(build, group)
+            except LmsError as error:
+                if attempt or not _worth_again(error, repeatable):
+                    raise
+                time.sleep(random.uniform(0.02, 0.1))  # noqa: S311 - spreads load, no secret
+        raise AssertionError("unreachable")
+
+    def _url(self, path: str) -> str:
+        if not path.startswith("/") or path.startswith("//"):
+            raise ValueError(f"not a path of the LMS: {path[:200]!r}")
+        return self.base_url + path
+
+    def _once(self, build: _Request, group: str) -> Answer:
+        if group and (left := self.state.remaining(f"group:{group}")) > 0:
+            raise Throttled(
+                f"The LMS takes no more requests for {group} now; in {left:.0f} s it does.",
+                retry_after=left,
+            )
+        self.circuit.enter()
+        if self._per_second:
+            time.sleep(self.state.take("budget", self._per_second))
+        try:
+            answer = self._send(build)
+        except LmsError as error:
+            self.circuit.failed(connected=not isinstance(error.__cause__, httpx.ConnectError))
+            raise
+        if answer.status >= 500:
+            self.circuit.failed(connected=True)
+            raise ServerFailed(
+                f"The LMS failed with {answer.status} at {build.path}.",
+                status=answer.status,
+                retry_after=_header_wait(answer),
+            )
+        self.circuit.succeeded()
+        if answer.status == 429:
+            raise self.throttled(group, wait_told(answer) or _GUESSED_WAIT)
+        return answer
+
+    def throttled(self, group: str, seconds: float) -> Throttled:
+        """Pauses the group for everybody; the error to raise."""
+        seconds = min(seconds, _LONGEST_WAIT)
+        if group:
+            self.state.pause(f"group:{group}", seconds)
+        return Throttled(
+            f"The LMS throttles requests for {group or 'this'}: it takes more in {seconds:.0f} s.",
+            retry_after=seconds,
+            status=429,
+        )
+
+    def _send(self, build: _Request) -> Answer:
+        lane = self._take_lane()
+        deadline = time.monotonic() + self._timeout
+        try:
+            response = lane.handle_request(build.request(self._timeout))
+            body = _read(response, deadline)
+        except httpx.TimeoutException as error:
+            lane.close()
+            raise TimedOut(
+                f"The LMS did not answer {build.path} within {self._timeout:g} s."
+            ) from error
+        except (httpx.TransportError, httpx.StreamError, httpx.DecodingError) as error:
+            lane.close()
+            raise _unreachable(error, build.path, self.base_url) from error
+        except LmsError:
+            lane.close()
+            raise
+        self._lanes.append(lane)
+        return Answer(response.status_code, response.headers, body)
+
+    def _take_lane(self) -> httpx.HTTPTransport:
+        """A connection that nobody else uses meanwhile; the one used last, so the rest age out."""
+        try:
+            return self._lanes.pop()
+        except IndexError:
+            limits = httpx.Limits(
+                max_connections=1, max_keepalive_connections=1, keepalive_expiry=_KEEPALIVE
+            )
+            return httpx.HTTPTransport(verify=self._ssl, trust_env=False, limits=limits)
+
+    def close(self) -> None:
+        while self._lanes:
+            self._lanes.pop().close()
+
+    def own_path(self, location: str) -> str | None:
+        """``location`` as a path when it stays at this LMS, by either address; None otherwise."""
+        url = urlsplit(urljoin(self.browser_url + "/", location))
+        if not any(_same_origin(url, urlsplit(own)) for own in (self.base_url, self.browser_url)):
+            return None
+        return (url.path or "/") + (f"?{url.query}" if url.query else "")
+
+
+class _Request:
+    """What is sent, kept so that it can be sent a second time."""
+
+    def __init__(self, method: str, url: str, headers: Mapping[str, str]) -> None:
+        self._method = method
+        self._url = url
+        self._headers = dict(headers)
+        self._content: bytes | None = None
+
+    @property
+    def path(self) -> str:
+        """Without the query, which may hold what reports must not show."""
+        return urlsplit(self._url).path
+
+    def add(
+        self,
+        json_body: Any,
+        form: Mapping[str, Any] | None,
+        headers: Mapping[str, str] | None,
+        cookies: Mapping[str, str] | None,
+        token: str,
+    ) -> None:
+        if json_body is not None:
+            self._content = json.dumps(json_body, separators=(",", ":")).encode()
+            self._headers["Content-Type"] = "application/json"
+        elif form is not None:
+            self._content = urlencode(form).encode()
+            self._headers["Content-Type"] = "application/x-www-form-urlencoded"
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        if cookies:
+            self._headers["Cookie"] = "; ".join(f"{k}={v}" for k, v in cookies.items() if v)
+        self._headers.update(headers or {})
+
+    def request(self, timeout: float) -> httpx.Request:
+        times = {"connect": min(timeout, _CONNECT_TIMEOUT), "read": timeout}
+        return httpx.Request(
+            self._method,
+            self._url,
+            headers=self._headers,
+            content=self._content,
+            extensions={"timeout": times | {"write": timeout, "pool": timeout}},
+        )
+
+
+def _read(response: httpx.Response, deadline: float) -> bytes:
+    """The whole body; raises BadAnswer when it is too large, TimedOut when it only drips."""
+    try:
+        parts, size = [], 0
+        for part in response.iter_bytes():
+            parts.append(part)
+            size += len(part)
+            if size > MAX_BODY:
+                raise BadAnswer(f"The LMS sent more than {MAX_BODY} bytes.")
+            if time.monotonic() > deadline:
+                raise TimedOut("The LMS did not finish its answer in time.")
+        return b"".join(parts)
+    finally:
+        response.close()
+
+
+def _unreachable(error: Exception, path: str, base_url: str) -> LmsError:
+    if isinstance(error, httpx.ConnectError):
+        return Unreachable(f"Nothing answers at {base_url}: {error}.", code="no-connection")
+    if isinstance(error, httpx.DecodingError):
+        return BadAnswer(f"The LMS's answer at {path} can't be decoded.")
+    return Unreachable(f"The LMS broke off the connection at {path}: {error}.", code="broken-off")
+
+
+def _worth_again(error: LmsError, repeatable: bool) -> bool:
+    """Never connected: always safe. Anything transient: only what may be sent twice."""
+    if isinstance(error.__cause__, httpx.ConnectError):
+        return True
+    return repeatable and isinstance(error, Unreachable | BadAnswer | ServerFailed)
+
+
+def _same_origin(one: Any, other: Any) -> bool:
+    return (one.scheme, one.netloc) == (other.scheme, other.netloc)
+
+
+def _header_wait(answer: Answer) -> float | None:
+    value = answer.headers.get("retry-after", "")
+    return float(value) if value.isdigit() else None
+
+
+def wait_told(answer: Answer) -> float | None:
+    """Seconds to wait, from ``Retry-After`` or, as the course list says it, from the body."""
+    if (seconds := _header_wait(answer)) is not None:
+        return seconds
+    found = _IN_BODY.search(answer.body[:2000])
+    return float(found.group(1)) if found else None

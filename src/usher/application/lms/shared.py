@@ -1,0 +1,172 @@
+"""What all workers know together about one LMS: pauses, probes and the budget of requests.
+
+In Redis where the project has one; otherwise in this process, which is right for one process.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, Protocol
+
+#: Seconds for which a worker may go on without asking Redis again.
+_FRESH = 0.25
+
+
+class SharedState(Protocol):
+    """Keys are short names of what is limited, such as ``courses`` or ``circuit``."""
+
+    def pause(self, key: str, seconds: float) -> None:
+        """From now nobody does ``key`` for that long; a longer pause already there stays."""
+
+    def remaining(self, key: str) -> float:
+        """Seconds until ``key`` may be done; 0 when it may be done now."""
+
+    def claim(self, key: str, seconds: float) -> bool:
+        """Whether this caller is the one who may do ``key`` within that time."""
+
+    def raise_level(self, key: str, seconds: float) -> int:
+        """Counts one more failure of ``key``; forgotten that long after the last."""
+
+    def level(self, key: str) -> int:
+        """The failures counted and not forgotten."""
+
+    def clear(self, key: str) -> None:
+        """Forgets everything about ``key``."""
+
+    def take(self, key: str, per_second: float) -> float:
+        """Takes one from a budget; the seconds to wait before using it."""
+
+
+class LocalState:
+    """For one process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._until: dict[str, float] = {}
+        self._levels: dict[str, tuple[int, float]] = {}
+        self._next: dict[str, float] = {}
+
+    def pause(self, key: str, seconds: float) -> None:
+        with self._lock:
+            until = time.monotonic() + seconds
+            self._until[key] = max(until, self._until.get(key, 0.0))
+
+    def remaining(self, key: str) -> float:
+        until = self._until.get(key)
+        return 0.0 if until is None else max(0.0, until - time.monotonic())
+
+    def claim(self, key: str, seconds: float) -> bool:
+        with self._lock:
+            name, now = f"claim:{key}", time.monotonic()
+            if self._until.get(name, 0.0) > now:
+                return False
+            self._until[name] = now + seconds
+            return True
+
+    def raise_level(self, key: str, seconds: float) -> int:
+        with self._lock:
+            level = self.level(key) + 1
+            self._levels[key] = (level, time.monotonic() + seconds)
+            return level
+
+    def level(self, key: str) -> int:
+        level, until = self._levels.get(key, (0, 0.0))
+        return level if until > time.monotonic() else 0
+
+    def clear(self, key: str) -> None:
+        with self._lock:
+            self._until.pop(key, None)
+            self._until.pop(f"claim:{key}", None)
+            self._levels.pop(key, None)
+
+    def take(self, key: str, per_second: float) -> float:
+        with self._lock:
+            now = time.monotonic()
+            at = max(now, self._next.get(key, 0.0))
+            self._next[key] = at + 1.0 / per_second
+            return at - now
+
+
+class RedisState:
+    """For all processes on one Redis. A Redis that fails holds nobody up: it counts as empty."""
+
+    _TAKE = """
+    local t = redis.call('TIME')
+    local now = tonumber(t[1]) + tonumber(t[2]) / 1e6
+    local at = math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0'))
+    redis.call('SET', KEYS[1], string.format('%.6f', at + 1 / tonumber(ARGV[1])), 'EX', 3600)
+    return string.format('%.6f', at - now)
+    """
+    _PAUSE = """
+    if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then
+      redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
+    end
+    """
+
+    def __init__(self, url: str, prefix: str) -> None:
+        import redis
+
+        self._errors = (redis.RedisError, OSError)
+        self._redis: Any = redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
+        self._prefix = f"usher:{prefix}:"
+        self._local = LocalState()
+        self._seen: dict[str, tuple[float, float]] = {}
+        self._run_take = self._redis.register_script(self._TAKE)
+        self._run_pause = self._redis.register_script(self._PAUSE)
+
+    def pause(self, key: str, seconds: float) -> None:
+        self._local.pause(key, seconds)
+        self._seen.pop(key, None)
+        self._try(lambda: self._run_pause([self._prefix + key], [max(1, int(seconds * 1000))]))
+
+    def remaining(self, key: str) -> float:
+        now = time.monotonic()
+        asked, until = self._seen.get(key, (0.0, 0.0))
+        if now - asked > _FRESH:
+            left = self._try(lambda: self._redis.pttl(self._prefix + key))
+            until = now + max(0, left or 0) / 1000
+            self._seen[key] = (now, until)
+        return max(0.0, until - now)
+
+    def claim(self, key: str, seconds: float) -> bool:
+        name = f"{self._prefix}claim:{key}"
+        done = self._try(
+            lambda: bool(self._redis.set(name, "1", nx=True, px=int(seconds * 1000))), None
+        )
+        return self._local.claim(key, seconds) if done is None else bool(done)
+
+    def raise_level(self, key: str, seconds: float) -> int:
+        def count() -> int:
+            pipe = self._redis.pipeline()
+            pipe.incr(f"{self._prefix}level:{key}")
+            pipe.pexpire(f"{self._prefix}level:{key}", int(seconds * 1000))
+            return int(pipe.execute()[0])
+
+        self._seen.pop(f"level:{key}", None)
+        return self._try(count) or self._local.raise_level(key, seconds)
+
+    def level(self, key: str) -> int:
+        now = time.monotonic()
+        asked, value = self._seen.get(f"level:{key}", (0.0, 0.0))
+        if now - asked > _FRESH:
+            value = float(self._try(lambda: self._redis.get(f"{self._prefix}level:{key}")) or 0)
+            self._seen[f"level:{key}"] = (now, value)
+        return int(value)
+
+    def clear(self, key: str) -> None:
+        self._local.clear(key)
+        self._seen.pop(key, None)
+        self._seen.pop(f"level:{key}", None)
+        names = [f"{self._prefix}{kind}{key}" for kind in ("", "claim:", "level:")]
+        self._try(lambda: self._redis.delete(*names))
+
+    def take(self, key: str, per_second: float) -> float:
+        waited = self._try(lambda: self._run_take([f"{self._prefix}next:{key}"], [per_second]))
+        return self._local.take(key, per_second) if waited is None else float(waited)
+
+    def _try(self, call: Any, otherwise: Any = None) -> Any:
+        try:
+            return call()
+        except self._errors:
+            return otherwise

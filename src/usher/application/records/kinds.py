@@ -1,0 +1,96 @@
+"""Grades and certificates, pulled from the LMS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import models
+
+from usher.application.accounts.models import LmsAccount
+from usher.application.engine.kinds import Job, Kind, Means, Outcome
+from usher.application.enrollments.models import Enrollment
+from usher.application.lms.errors import LmsError
+from usher.application.records.models import Certificate, Grade
+
+_ROWS = 1000
+
+
+class _Pulled(Kind):
+    """A row for each learner and run; without an LMS account there is nothing to pull."""
+
+    run_field = "run_id"
+    related = ("run",)
+
+    def prepare(self, rows: Sequence[Any], means: Means) -> list[tuple[Job, Outcome | None]]:
+        ids = {row.user_id for row in rows}
+        found = LmsAccount.objects.filter(user_id__in=ids, created_in_lms_at__isnull=False)
+        names = dict(found.values_list("user_id", "username"))
+        prepared: list[tuple[Job, Outcome | None]] = []
+        for row in rows:
+            name = names.get(row.user_id)
+            job = Job(row, f"{name or row.user_id} in {row.run.course_key}", name)
+            error = LmsError("The learner's LMS account is made first.", code="no-account")
+            prepared.append((job, None if name else Outcome(error=error, waits=True)))
+        return prepared
+
+    def recheck_rows(self) -> None:
+        track(self.model)
+
+
+def track(model: type[models.Model]) -> None:
+    """A row of ``model`` for each active enrollment that has none."""
+    last = 0
+    enrollments = Enrollment.objects.filter(is_active=True, observed_is_active=True)
+    while True:
+        found = list(
+            enrollments.filter(pk__gt=last)
+            .order_by("pk")
+            .values_list("pk", "user_id", "run_id")[:_ROWS]
+        )
+        if not found:
+            return
+        model._default_manager.bulk_create(
+            [model(user_id=user_id, run_id=run_id) for _, user_id, run_id in found],
+            ignore_conflicts=True,
+        )
+        last = found[-1][0]
+
+
+class GradeKind(_Pulled):
+    name = "grade"
+    model = Grade
+    observed_fields = ("percent", "passed", "letter")
+
+    def act(self, job: Job, means: Means) -> Outcome:
+        seen = means.lms.grade(job.data, job.row.run.course_key)
+        if seen is None:
+            return Outcome()
+        return _outcome(
+            job, {"percent": seen.percent, "passed": seen.passed, "letter": seen.letter}
+        )
+
+
+class CertificateKind(_Pulled):
+    name = "certificate"
+    model = Certificate
+    observed_fields = (
+        "status",
+        "certificate_type",
+        "is_passing",
+        "grade",
+        "download_url",
+        "issued_at",
+    )
+
+    def act(self, job: Job, means: Means) -> Outcome:
+        key = job.row.run.course_key
+        seen = next((c for c in means.lms.certificates(job.data) if c.course_key == key), None)
+        if seen is None:
+            return _outcome(job, {"status": "", "download_url": ""})
+        return _outcome(job, {name: getattr(seen, name) for name in self.observed_fields})
+
+
+def _outcome(job: Job, values: dict[str, Any]) -> Outcome:
+    changed = any(getattr(job.row, name) != value for name, value in values.items())
+    return Outcome(values, changed=changed)

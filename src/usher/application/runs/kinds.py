@@ -1,0 +1,120 @@
+"""Single runs and their modes as the engine works on them; all runs at once: ``runs.sync``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from usher.application.engine.kinds import Job, Kind, Means, Outcome
+from usher.application.lms.errors import LmsError, NotThere
+from usher.application.lms.payloads import ModeSeen, read_run
+from usher.application.runs import sync
+from usher.application.runs.models import CourseMode, CourseRun, RunModes
+
+#: Modes whose end is the run's upgrade deadline.
+_PAID = ("verified", "no-id-professional", "professional", "credit")
+
+
+class RunKind(Kind):
+    name = "run"
+    model = CourseRun
+    observed_fields = (*sync.FOLLOWED, "digest", "missing_since")
+    always_many = True
+    #: As many keys as an address may hold.
+    batch_size = 50
+    user_field = ""
+    run_field = "pk"
+
+    def prepare(self, rows: Sequence[CourseRun], means: Means) -> list[tuple[Job, Outcome | None]]:
+        return [(Job(row, row.course_key), None) for row in rows]
+
+    def act_many(self, jobs: Sequence[Job], means: Means) -> list[Outcome]:
+        page = means.lms.runs_page(1, [job.what for job in jobs])
+        found = {str(raw.get("course_id")): raw for raw in page.results}
+        return [_run_outcome(job, found.get(job.what)) for job in jobs]
+
+    def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+        gone = [j.row.pk for j, o in done if isinstance(o.error, NotThere)]
+        rows = CourseRun.objects.filter(pk__in=gone, missing_since__isnull=True)
+        rows.update(missing_since=now)
+
+    def recheck_rows(self) -> None:
+        """Runs come as a whole by ``runs.services.sync_runs``."""
+
+
+def _run_outcome(job: Job, raw: dict[str, Any] | None) -> Outcome:
+    from usher.application.runs.services import MISSING
+
+    if raw is None:
+        return Outcome(error=NotThere(MISSING))
+    mark = sync.digest(raw)
+    if mark == job.row.digest and not job.row.missing_since:
+        return Outcome()
+    try:
+        seen = read_run(raw)
+    except LmsError as error:
+        return Outcome(error=error)
+    values = {name: getattr(seen, name) for name in sync.FOLLOWED}
+    return Outcome(values | {"digest": mark, "missing_since": None}, changed=True)
+
+
+class ModeKind(Kind):
+    name = "mode"
+    model = RunModes
+    user_field = ""
+    run_field = "run_id"
+    related = ("run",)
+
+    def prepare(self, rows: Sequence[RunModes], means: Means) -> list[tuple[Job, Outcome | None]]:
+        return [(Job(row, row.run.course_key), None) for row in rows]
+
+    def act(self, job: Job, means: Means) -> Outcome:
+        return Outcome(extra=means.lms.run_modes(job.what))
+
+    def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+        seen = {j.row.run_id: (j, o) for j, o in done if o.error is None}
+        have: dict[int, dict[str, CourseMode]] = {run_id: {} for run_id in seen}
+        for mode in CourseMode.objects.filter(run_id__in=seen):
+            have[mode.run_id][mode.slug] = mode
+        for run_id, (job, outcome) in seen.items():
+            outcome.changed = _write_modes(job.row.run, outcome.extra, have[run_id])
+
+    def recheck_rows(self) -> None:
+        runs = CourseRun.objects.filter(modes_state__isnull=True).values_list("pk", flat=True)
+        RunModes.objects.bulk_create(
+            [RunModes(run_id=pk) for pk in runs.iterator()], batch_size=500, ignore_conflicts=True
+        )
+
+
+def _write_modes(run: CourseRun, seen: list[ModeSeen], have: dict[str, CourseMode]) -> bool:
+    """Whether anything was different. Modes that the LMS no longer has go."""
+    changed = False
+    for mode in seen:
+        known = have.pop(mode.slug, None)
+        if known is None:
+            CourseMode.objects.create(run=run, **vars(mode))
+            changed = True
+        elif known.as_values() != vars(mode):
+            CourseMode.objects.filter(pk=known.pk).update(**vars(mode))
+            changed = True
+    if have:
+        CourseMode.objects.filter(pk__in=[mode.pk for mode in have.values()]).delete()
+        changed = True
+    ends = [mode.expires_at for mode in seen if mode.slug in _PAID]
+    deadline = next((end for end in ends if end), None)
+    if run.upgrade_deadline != deadline:
+        CourseRun.objects.filter(pk=run.pk).update(upgrade_deadline=deadline)
+        changed = True
+    return changed
+
+
+def offered(run: CourseRun, slug: str) -> bool:
+    """Whether the run has that mode now, as far as it is known here."""
+    modes = {mode.slug: mode for mode in run.modes.all()}
+    mode = modes.get(slug)
+    if mode is None:
+        return not modes
+    return mode.expires_at is None or mode.expires_at > timezone.now()

@@ -1,0 +1,120 @@
+"""Course runs: what the rest of an application calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+
+from usher.application.engine.summary import Failure, Summary
+from usher.application.lms.access import client
+from usher.application.lms.errors import LmsError
+from usher.application.runs import sync
+from usher.application.runs.models import CourseRun, RunModes, validate_course_key
+
+__all__ = ["UnknownRun", "ensure_run", "sync_runs"]
+
+#: Seconds that a sync of all runs may wait for the LMS's throttle.
+PATIENCE = 1800.0
+
+
+class UnknownRun(ValueError):
+    """What was given is not a course key."""
+
+
+def ensure_run(course_key: str) -> CourseRun:
+    """The run's row, made if absent and then due. Raises UnknownRun for a malformed key."""
+    try:
+        validate_course_key(course_key)
+    except ValidationError as error:
+        raise UnknownRun(error.messages[0]) from error
+    run, made = CourseRun.objects.get_or_create(course_key=course_key)
+    if made:
+        RunModes.objects.get_or_create(run=run)
+    return run
+
+
+def sync_runs(
+    keys: Iterable[str] | None = None,
+    *,
+    modes: bool = False,
+    waiting: sync.Waiting = lambda seconds: None,
+    progress: Callable[[Summary], None] | None = None,
+    patience: float = PATIENCE,
+) -> Summary:
+    """Brings runs here to what the LMS shows: those of ``keys``, or all, new ones included.
+
+    A run here that the LMS doesn't show is marked as missing and reported as failed (CRS-1). With
+    ``modes`` the modes of the runs follow too, which costs a request a run. waiting: called with
+    the seconds that the LMS's throttle makes us wait. Raises UnknownRun for a malformed key.
+    """
+    from usher.application.engine.services import recheck, reconcile
+
+    if keys is not None:
+        return _sync_some(list(keys), modes, progress)
+    summary = Summary()
+    try:
+        known = sync.known_runs()
+        unseen = set(known)
+        for page in sync.pages(client(), waiting, patience):
+            summary.add(sync.write(page.results, known))
+            unseen.difference_update(str(raw.get("course_id")) for raw in page.results)
+            if progress:
+                progress(summary)
+    except LmsError as error:
+        summary.fail(Failure("run", "course list", error.failure_class, error.code, error.message))
+        return summary
+    _mark_missing(unseen, summary)
+    if modes:
+        recheck(["mode"])
+        summary.add(reconcile(["mode"], progress=progress))
+    return summary
+
+
+def _sync_some(keys: list[str], modes: bool, progress: Callable[[Summary], None] | None) -> Summary:
+    from usher.application.engine.services import Patience, reconcile
+
+    summary, kinds = Summary(), ["run", "mode"] if modes else ["run"]
+    for key in keys:
+        run = ensure_run(key)
+        CourseRun.objects.filter(pk=run.pk).wake()
+        if modes:
+            RunModes.objects.get_or_create(run=run)
+            RunModes.objects.filter(run=run).wake()
+        summary.add(reconcile(kinds, run=run, patience=Patience(90), progress=progress))
+    return summary
+
+
+def _mark_missing(keys: set[str], summary: Summary) -> None:
+    """The rest of the runs here: the LMS has none such, or hides it from the service worker."""
+    if not keys:
+        return
+    now = timezone.now()
+    ordered = sorted(keys)
+    for start in range(0, len(ordered), 500):
+        rows = CourseRun.objects.filter(course_key__in=ordered[start : start + 500])
+        rows.filter(missing_since__isnull=True).update(missing_since=now)
+        rows.update(error_class="rejected", error_code="not-found", error_message=MISSING[:500])
+    for key in ordered:
+        summary.fail(Failure("run", key, "rejected", "not-found", MISSING))
+
+
+MISSING = (
+    "The LMS does not show this run: it isn't there, or the service worker may not see it. "
+    "Publish it there, or remove it here."
+)
+
+
+def refresh_soon(course_key: str) -> None:
+    """Something says that the run changed in the LMS."""
+    with suppress(UnknownRun):
+        run = ensure_run(course_key)
+        CourseRun.objects.filter(pk=run.pk).wake()
+
+
+def runs_of(keys: Iterable[str]) -> dict[str, Any]:
+    """Course key → run, of those that are here."""
+    return {run.course_key: run for run in CourseRun.objects.filter(course_key__in=list(keys))}

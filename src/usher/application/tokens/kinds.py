@@ -1,0 +1,69 @@
+"""Learners' tokens as the engine works on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from django.utils import timezone
+
+from usher.application.accounts.models import LmsAccount
+from usher.application.engine.kinds import Job, Kind, Means, Outcome
+from usher.application.lms.errors import InvalidGrant, LmsError, SignInStopped
+from usher.application.lms.payloads import TokenPair
+from usher.application.tokens import vault
+from usher.application.tokens.models import LmsToken
+from usher.application.tokens.store import sealed
+from usher.application.tokens.walk import Walk
+
+#: Seconds: an access token that ends sooner is renewed when its row is looked at.
+RENEW_BEFORE = 3600
+
+
+class TokenKind(Kind):
+    name = "token"
+    model = LmsToken
+    observed_fields = ("access_token", "refresh_token", "scope", "expires_at")
+
+    def prepare(self, rows: Sequence[LmsToken], means: Means) -> list[tuple[Job, Outcome | None]]:
+        ids = [row.user_id for row in rows]
+        accounts = {a.user_id: a for a in LmsAccount.objects.filter(user_id__in=ids)}
+        prepared: list[tuple[Job, Outcome | None]] = []
+        for row in rows:
+            account = accounts.get(row.user_id)
+            job = Job(row, account.username if account else str(row.user_id))
+            outcome = None
+            if account is None or not account.is_ready:
+                error = LmsError("The LMS account is made first.", code="no-account")
+                outcome = Outcome(error=error, waits=True)
+            elif row.is_settled and row.is_valid_for(RENEW_BEFORE):
+                outcome = Outcome()
+            prepared.append((job, outcome))
+        return prepared
+
+    def act(self, job: Job, means: Means) -> Outcome:
+        pair = renew(job.row, means)
+        return Outcome(sealed(pair), changed=True)
+
+    def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+        """A learner whom the LMS doesn't sign in: is the account still there?"""
+        stopped = [j.row.user_id for j, o in done if isinstance(o.error, SignInStopped)]
+        LmsAccount.objects.filter(user_id__in=stopped).wake(now)
+
+    def recheck_rows(self) -> None:
+        soon = timezone.now() + timedelta(seconds=RENEW_BEFORE)
+        LmsToken.objects.filter(expires_at__lt=soon, parked_at__isnull=True).wake()
+
+
+def renew(row: LmsToken, means: Means) -> TokenPair:
+    """Refreshes, and where the refresh token is no longer good authorizes anew. Network only."""
+    try:
+        refresh_token = vault.open_sealed(row.refresh_token)
+    except vault.Unreadable:
+        refresh_token = ""
+    if refresh_token:
+        try:
+            return means.lms.refresh(refresh_token)
+        except InvalidGrant:
+            pass
+    return Walk(means.lms, row.user_id, means.redirect_uri, means.grant).tokens()

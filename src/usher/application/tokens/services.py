@@ -1,0 +1,93 @@
+"""Tokens of the LMS on a learner's behalf: what the rest of an application calls."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from usher.application.accounts.services import ensure_account
+from usher.application.engine.models import woken
+from usher.application.lms.errors import LmsError
+from usher.application.tokens import vault
+from usher.application.tokens.errors import NoAccount
+from usher.application.tokens.models import LmsToken
+from usher.contract.failures import FailureClass
+
+__all__ = ["access_token_for", "rotate_keys"]
+
+#: Seconds that a token given out is valid at least, and that a caller waits for another's renewal.
+_VALID_FOR = 60
+_WAIT = 30.0
+
+
+def access_token_for(user: Any) -> str:
+    """A token of the learner at the LMS that is valid for at least a minute.
+
+    Renewed or made when needed, by one caller at a time: the row's lease is the lock, so that no
+    two workers use up one refresh token. Raises NoAccount, or the LmsError that stood in the way.
+    """
+    row = _row(user)
+    deadline = time.monotonic() + _WAIT
+    while not row.is_valid_for(_VALID_FOR):
+        _bring(user)
+        row = _row(user)
+        if row.is_valid_for(_VALID_FOR):
+            break
+        if row.error_code and not row.lease_owner:
+            raise _as_error(row)
+        if time.monotonic() > deadline:
+            raise LmsError("Another worker did not renew the learner's token in time.")
+        time.sleep(0.1)
+    try:
+        return vault.open_sealed(row.access_token)
+    except vault.Unreadable:
+        LmsToken.objects.filter(pk=row.pk).update(access_token="", expires_at=None)
+        return access_token_for(user)
+
+
+def _row(user: Any) -> LmsToken:
+    row = LmsToken.objects.filter(user=user).first()
+    if row is None:
+        ensure_account(user)
+        row = LmsToken.objects.get(user=user)
+    return row
+
+
+def _bring(user: Any) -> None:
+    """Wants the token, and lets the engine make it; a row that somebody holds is left to them."""
+    from usher.application.engine.services import reconcile
+
+    account = ensure_account(user, reconcile_now=True)
+    if not account.is_ready:
+        raise NoAccount(f"{account.username} has no LMS account yet: {account.error_message}")
+    LmsToken.objects.filter(user=user, lease_owner="").update(**woken())
+    reconcile(["token"], user=user)
+
+
+def _as_error(row: LmsToken) -> LmsError:
+    error = LmsError(row.error_message, code=row.error_code)
+    error.failure_class = FailureClass(row.error_class)
+    return error
+
+
+def rotate_keys(*, batch: int = 500) -> tuple[int, int]:
+    """Encrypts all tokens with the newest key; how many were, and how many no key could open.
+
+    Those lose what can't be read and are made anew.
+    """
+    last, done, lost = 0, 0, 0
+    while rows := list(LmsToken.objects.filter(pk__gt=last).order_by("pk")[:batch]):
+        for row in rows:
+            if not row.access_token and not row.refresh_token:
+                continue
+            try:
+                row.access_token = vault.reseal(row.access_token)
+                row.refresh_token = vault.reseal(row.refresh_token)
+                done += 1
+            except vault.Unreadable:
+                row.access_token, row.refresh_token, row.expires_at = "", "", None
+                lost += 1
+                LmsToken.objects.filter(pk=row.pk).wake()
+        LmsToken.objects.bulk_update(rows, ["access_token", "refresh_token", "expires_at"])
+        last = rows[-1].pk
+    return done, lost

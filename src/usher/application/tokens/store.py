@@ -1,0 +1,59 @@
+"""Writes learners' tokens, encrypted, many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from django.db.models import F
+
+from usher.application.engine.models import woken
+from usher.application.lms.payloads import TokenPair
+from usher.application.tokens import vault
+from usher.application.tokens.models import LmsToken
+
+
+def sealed(pair: TokenPair) -> dict[str, object]:
+    """The columns of a row that hold these tokens."""
+    return {
+        "access_token": vault.seal(pair.access_token),
+        "refresh_token": vault.seal(pair.refresh_token),
+        "scope": pair.scope,
+        "expires_at": pair.expires_at,
+    }
+
+
+def store_tokens(found: Mapping[int, TokenPair], now: datetime) -> None:
+    """Learner's id → tokens that came with the account; their rows are then right."""
+    if not found:
+        return
+    rows = list(LmsToken.objects.filter(user_id__in=found))
+    known = {row.user_id for row in rows}
+    for row in rows:
+        for name, value in sealed(found[row.user_id]).items():
+            setattr(row, name, value)
+        row.observed_at = now
+    columns = ["access_token", "refresh_token", "scope", "expires_at", "observed_at"]
+    settled = woken(now) | {"next_attempt_at": None}
+    LmsToken.objects.bulk_update(rows, columns, batch_size=200)
+    LmsToken.objects.filter(user_id__in=known).update(
+        observed_generation=F("generation"), **settled
+    )
+    missing = [
+        LmsToken(user_id=user_id, observed_generation=1, observed_at=now, **settled, **sealed(pair))
+        for user_id, pair in found.items()
+        if user_id not in known
+    ]
+    LmsToken.objects.bulk_create(missing, batch_size=500, ignore_conflicts=True)
+
+
+def forget_tokens(user_ids: Sequence[int]) -> None:
+    """Tokens of accounts that are no more: the rows are due, to get new ones."""
+    if user_ids:
+        LmsToken.objects.filter(user_id__in=user_ids).update(
+            access_token="",
+            refresh_token="",
+            expires_at=None,
+            generation=F("generation") + 1,
+            **woken(),
+        )

@@ -1,0 +1,75 @@
+"""Learners' tokens at rest: encrypted with the newest key, readable with the older ones."""
+
+from __future__ import annotations
+
+import base64
+from functools import lru_cache
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+
+from usher.application import conf
+from usher.contract.environment import Env
+
+_PURPOSE = b"usher learner tokens v1"
+
+
+class Unreadable(Exception):
+    """No key that is configured opens this token: it must be made anew."""
+
+
+def seal(text: str) -> str:
+    """Encrypted text; '' stays ''."""
+    return _box().encrypt(text.encode()).decode() if text else ""
+
+
+def open_sealed(sealed: str) -> str:
+    """The text again. Raises Unreadable."""
+    if not sealed:
+        return ""
+    try:
+        return _box().decrypt(sealed.encode()).decode()
+    except InvalidToken as error:
+        raise Unreadable("A learner's token was encrypted with a key that is gone.") from error
+
+
+def reseal(sealed: str) -> str:
+    """The same text under the newest key. Raises Unreadable."""
+    if not sealed:
+        return ""
+    try:
+        return _box().rotate(sealed.encode()).decode()
+    except InvalidToken as error:
+        raise Unreadable("A learner's token was encrypted with a key that is gone.") from error
+
+
+def _box() -> MultiFernet:
+    keys = conf.settings().encryption_keys
+    if keys:
+        return _of_keys(keys)
+    secrets = (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
+    return _of_secrets(tuple(str(secret) for secret in secrets))
+
+
+@lru_cache(maxsize=4)
+def _of_keys(keys: tuple[str, ...]) -> MultiFernet:
+    try:
+        return MultiFernet([Fernet(key) for key in keys])
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"{Env.USHER_ENCRYPTION_KEYS} holds something that is not a key: make one with "
+            "python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key())'"
+        ) from error
+
+
+@lru_cache(maxsize=4)
+def _of_secrets(secrets: tuple[str, ...]) -> MultiFernet:
+    """Keys derived from Django's own secret, for projects that set none of their own."""
+    boxes = []
+    for secret in secrets:
+        derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE)
+        boxes.append(Fernet(base64.urlsafe_b64encode(derived.derive(secret.encode()))))
+    return MultiFernet(boxes)

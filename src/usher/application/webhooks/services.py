@@ -1,0 +1,73 @@
+"""What a message of the LMS means: some rows are due at once. It carries no truth itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from usher.application.accounts.models import LmsAccount
+from usher.application.enrollments.models import Enrollment
+from usher.application.records.models import Certificate, Grade
+from usher.application.runs.services import refresh_soon, runs_of
+from usher.application.webhooks.models import ReceivedEvent
+from usher.contract.signatures import TOLERANCE_SECONDS
+
+
+def take(event_id: str, kind: str, data: dict[str, Any]) -> bool:
+    """Wakes what the message is about; False when it was taken before.
+
+    Unknown kinds and unknown learners are taken and do nothing: the LMS needn't send them again.
+    """
+    try:
+        with transaction.atomic():
+            ReceivedEvent.objects.create(event_id=event_id)
+            act = _ACTS.get(kind)
+            if act is not None:
+                act(str(data.get("username") or ""), str(data.get("course_id") or ""))
+    except IntegrityError:
+        return False
+    return True
+
+
+def forget_old() -> int:
+    """Ids older than any message that would still be accepted."""
+    until = timezone.now() - timedelta(seconds=4 * TOLERANCE_SECONDS)
+    return ReceivedEvent.objects.filter(received_at__lt=until).delete()[0]
+
+
+def _account(username: str, _course_key: str) -> None:
+    LmsAccount.objects.filter(username__iexact=username).wake()
+
+
+def _enrollment(username: str, course_key: str) -> None:
+    Enrollment.objects.filter(
+        user__lms_account__username__iexact=username, run__course_key=course_key
+    ).wake()
+
+
+def _pulled(model: Any) -> Callable[[str, str], None]:
+    def act(username: str, course_key: str) -> None:
+        account = LmsAccount.objects.filter(username__iexact=username).first()
+        run = runs_of([course_key]).get(course_key)
+        if account and run:
+            model.objects.get_or_create(user_id=account.user_id, run=run)
+            model.objects.filter(user_id=account.user_id, run=run).wake()
+
+    return act
+
+
+def _run(_username: str, course_key: str) -> None:
+    refresh_soon(course_key)
+
+
+_ACTS: dict[str, Callable[[str, str], None]] = {
+    "account.changed": _account,
+    "enrollment.changed": _enrollment,
+    "grade.changed": _pulled(Grade),
+    "certificate.changed": _pulled(Certificate),
+    "course_run.changed": _run,
+}
