@@ -11,7 +11,8 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.http import urlencode
 from requests.exceptions import RequestException
-from social_core.exceptions import AuthAlreadyAssociated, AuthCanceled, SocialAuthBaseException
+from social_core.exceptions import AuthAlreadyAssociated, SocialAuthBaseException
+from social_core.utils import PARTIAL_TOKEN_SESSION_NAME
 
 from usher.contract.paths import LmsPath
 from usher.lms.pages.stopped import Reason, stop
@@ -19,11 +20,15 @@ from usher.lms.pages.stopped import Reason, stop
 log = logging.getLogger(__name__)
 
 
-class StoppedSignIn:
-    """Shows a page when signing in with an application fails.
+class ApplicationSignIn:
+    """Keeps signing in with an application on its feet.
 
-    The platform would lead to ``/login``, which leads to the application, which leads back: with
-    one that keeps failing, a browser would go in circles.
+    When it fails, a page says so. The platform would lead to ``/login``, which leads to the
+    application, which leads back: with one that keeps failing, a browser would go in circles.
+
+    And an answer of the application always begins a pipeline of its own. The platform leaves the
+    token of the last one in the session, which would be resumed instead: with the learner of then,
+    whoever is signed in at the application now.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -32,17 +37,16 @@ class StoppedSignIn:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         return self.get_response(request)
 
+    def process_view(self, request: Any, view: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        fresh = request.path.startswith("/auth/complete/") and "code" in request.GET
+        if fresh and kwargs.get("backend") in settings.USHER_BACKENDS:
+            for name in (PARTIAL_TOKEN_SESSION_NAME, f"{PARTIAL_TOKEN_SESSION_NAME}_"):
+                request.session.pop(name, None)
+
     def process_exception(self, request: Any, error: Exception) -> HttpResponse | None:
         backend = getattr(getattr(request, "backend", None), "name", "")
         if backend not in settings.USHER_BACKENDS or not request.path.startswith("/auth/"):
             return None
-        if isinstance(error, AuthCanceled):
-            # The learner said no, or the application did: plain sign-in page, nothing broken.
-            return (
-                None
-                if not settings.FEATURES.get("THIRD_PARTY_AUTH_HINT")
-                else stop(request, Reason.FAILED, backend)
-            )
         if isinstance(error, AuthAlreadyAssociated):
             current = request.user.get_username()
             return stop(request, Reason.OTHER_ACCOUNT, backend, current=current)

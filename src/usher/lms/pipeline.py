@@ -21,7 +21,7 @@ from usher.lms.pages.stopped import Reason, stop
 log = logging.getLogger(__name__)
 
 STEP = "usher.lms.pipeline.create_learner"
-MIDDLEWARE = "usher.lms.middleware.StoppedSignIn"
+MIDDLEWARE = "usher.lms.middleware.ApplicationSignIn"
 #: Entries where another view makes the account and the pipeline only links it.
 API_ENTRIES = ("register_api", "login_api")
 
@@ -59,8 +59,11 @@ def create_learner(
     request = strategy.request
     learner = _learner(details, kwargs.get("response") or {})
     if user is not None:
-        # Signed in here as somebody who isn't linked, or found by e-mail by an earlier step.
-        return stop(request, Reason.OTHER_ACCOUNT, backend.name, learner, current=user.username)
+        # Found by e-mail by an earlier step, or signed in here as somebody who isn't linked.
+        signed_in = request.user.is_authenticated
+        reason = Reason.OTHER_ACCOUNT if signed_in else Reason.TAKEN
+        current = request.user.get_username()
+        return stop(request, reason, backend.name, learner, current=current)
     if not learner.username or uid != learner.username:
         return stop(request, Reason.INCOMPLETE, backend.name, learner)
     try:

@@ -21,6 +21,7 @@ from usher.lms import conf
 from usher.lms.accounts import lookup
 from usher.lms.accounts.passwords import random_password_hash
 from usher.lms.errors import AccountRefused, UsherLmsError
+from usher.lms.events import outbox
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def create_account(learner: Learner, backend: str, site: Site) -> Any:
     """
     refuse_taken(learner, lookup.taken([learner.username], [learner.email]))
     try:
-        with transaction.atomic():
+        with transaction.atomic(), outbox.gathering():
             return make_account(learner, backend, site)
     except IntegrityError:
         if link := UserSocialAuth.get_social_auth(backend, learner.username):

@@ -14,6 +14,7 @@ from usher.lms.errors import UsherLmsError
 
 
 class Command(BaseCommand):
+    requires_system_checks = ()
     help = (
         "Decide that the learner of this name at an application owns the LMS account of the same "
         "name, which was there before. From then on that learner signs in to it. Make sure that "

@@ -16,6 +16,7 @@ from usher.lms.provisioning import services
 
 
 class Command(BaseCommand):
+    requires_system_checks = ()
     help = (
         "Make the records that connect an application: service worker, token, provider record, "
         "OAuth client. Reads a JSON description from standard input or a file, never from "

@@ -14,6 +14,7 @@ from usher.lms.signout import services as signout
 
 
 class Command(BaseCommand):
+    requires_system_checks = ()
     help = (
         "Send the webhooks and sign-outs that are due, and forget old ones. The LMS sends them as "
         "they arise; run this by a timer, or with --watch, to repeat what an application missed."

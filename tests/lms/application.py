@@ -1,0 +1,156 @@
+"""The application's part, as a small real HTTP server: sign-in, keys, webhooks.
+
+Who is signed in at the application is what a test puts into ``who``.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+CLIENT_ID, CLIENT_SECRET = "lms-at-the-application", "secret-of-the-lms-at-the-application"
+WEBHOOK_SECRET = "webhook-secret-" + "0" * 40
+EVENT = "http://schemas.openid.net/event/backchannel-logout"
+_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@dataclass
+class Received:
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Application:
+    """who: what users/me answers; answer: status of webhooks; token_status: of the token endpoint;
+    received: what was posted to it."""
+
+    who: dict[str, Any] = field(default_factory=dict)
+    answer: int = 200
+    token_status: int = 200
+    received: list[Received] = field(default_factory=list)
+    url: str = ""
+    people: dict[str, dict[str, Any]] = field(default_factory=dict)
+    keys_asked: int = 0
+
+    def description(self, **changes: Any) -> dict[str, Any]:
+        """The application's part of a provisioning description."""
+        described = {
+            "name": "campus",
+            "backend": "mitxpro-oauth2",
+            "provider_name": "mitxApplication",
+            "client_id": CLIENT_ID,
+            "client_secret": CLIENT_SECRET,
+            "authorization_url": f"{self.url}/oauth2/authorize/",
+            "access_token_url": f"{self.url}/oauth2/token/",
+            "api_root": self.url,
+            "logout_url": f"{self.url}/logout/",
+            "oauth_name": "campus-oauth-app",
+            "oauth_client_id": "campus-at-the-lms",
+            "oauth_client_secret": "secret-of-campus-at-the-lms",
+            "oauth_redirect_uris": [f"{self.url}/login/_private/complete"],
+            "issuer": self.url,
+            "jwks_url": f"{self.url}/jwks.json",
+            "webhook_url": f"{self.url}/webhooks/",
+            "webhook_secret": WEBHOOK_SECRET,
+            "backchannel_logout_url": f"{self.url}/signed-out/",
+        }
+        return {**described, **changes}
+
+    def logout_token(self, username: str, *, key: Any = _KEY, **changes: Any) -> str:
+        """A logout token; a claim given as None is left out."""
+        claims = {
+            "iss": self.url,
+            "aud": CLIENT_ID,
+            "sub": username,
+            "iat": int(time.time()),
+            "jti": secrets.token_hex(16),
+            "events": {EVENT: {}},
+        }
+        claims = {k: v for k, v in {**claims, **changes}.items() if v is not None}
+        return jwt.encode(claims, key, algorithm="RS256", headers={"kid": "one"})
+
+    def code_for_current(self) -> str:
+        code = secrets.token_hex(8)
+        self.people[code] = dict(self.who)
+        return code
+
+
+class _Handler(BaseHTTPRequestHandler):
+    application: Application
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def reply(self, status: int, body: Any = None, location: str = "") -> None:
+        content = json.dumps(body).encode() if body is not None else b""
+        self.send_response(status)
+        if location:
+            self.send_header("Location", location)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def do_GET(self) -> None:
+        url, app = urlsplit(self.path), self.application
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        if url.path == "/oauth2/authorize/":
+            answer = urlencode({"code": app.code_for_current(), "state": query.get("state", "")})
+            joint = "&" if "?" in query["redirect_uri"] else "?"
+            return self.reply(302, location=query["redirect_uri"] + joint + answer)
+        if url.path == "/api/users/me":
+            token = self.headers.get("Authorization", "").removeprefix("Bearer tok-")
+            found = app.people.get(token)
+            return self.reply(200, found) if found else self.reply(401, {"detail": "no"})
+        if url.path == "/jwks.json":
+            app.keys_asked += 1
+            key = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(_KEY.public_key()))
+            return self.reply(200, {"keys": [{**key, "kid": "one", "use": "sig", "alg": "RS256"}]})
+        return self.reply(404, {})
+
+    def do_POST(self) -> None:
+        app = self.application
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        path = urlsplit(self.path).path
+        if path == "/oauth2/token/":
+            form = parse_qs(body.decode())
+            code = form.get("code", [""])[0]
+            if app.token_status != 200:
+                return self.reply(app.token_status, {"error": "invalid_client"})
+            if code not in app.people:
+                return self.reply(400, {"error": "invalid_grant"})
+            return self.reply(200, {"access_token": f"tok-{code}", "token_type": "Bearer"})
+        app.received.append(Received(path, dict(self.headers), body))
+        return self.reply(app.answer, {})
+
+
+class RunningApplication:
+    """``with RunningApplication() as application:``"""
+
+    def __enter__(self) -> Application:
+        self.application = Application()
+        handler = type("Handler", (_Handler,), {"application": self.application})
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.server.daemon_threads = True
+        self.application.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self.application
+
+    def __exit__(self, *exc: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
