@@ -4,7 +4,7 @@ JSON, one object, everything optional: an application without Usher tells less. 
 fingerprints (``contract.fingerprints``) stand for them.
 """
 
-from typing import Any, TypedDict
+from typing import TypedDict
 
 VERSION = 1
 
@@ -36,25 +36,30 @@ class RowError(TypedDict, total=False):
 
 
 class Rows(TypedDict, total=False):
-    """Rows of one kind. overdue_seconds: how long the oldest due row has been waiting.
-    drifting: rows settled before whose LMS side was seen to differ. missing: keys of runs that the
-    LMS does not show."""
+    """Rows of one kind. due: to be worked on now. overdue_seconds: how long the oldest of them has
+    been waiting. missing: keys of runs that the LMS does not show."""
 
-    total: int
-    settled: int
-    parked: int
     due: int
     overdue_seconds: float
-    drifting: int
+    parked: int
     missing: list[str]
     errors: list[RowError]
 
 
-class Engine(TypedDict, total=False):
-    """heartbeat_seconds: since a worker last was alive, None when never. broker_error: '' when it
-    answers or none is used. breaker: ``closed``, ``open`` or ``probing``; breaker_reason: why."""
+class EnrollmentSample(TypedDict, total=False):
+    """An enrollment that both sides should have alike."""
 
-    heartbeat_seconds: float | None
+    username: str
+    course_key: str
+    mode: str
+    is_active: bool
+
+
+class Engine(TypedDict, total=False):
+    """overdue_seconds: how long the oldest due row of any kind has been waiting. broker_error: ''
+    when it answers or none is used. breaker: ``closed`` or ``open``; breaker_reason: why."""
+
+    overdue_seconds: float
     broker_error: str
     breaker: str
     breaker_reason: str
@@ -76,6 +81,6 @@ class ApplicationReport(TypedDict, total=False):
     scopes: list[str]
     rows: dict[str, Rows]
     engine: Engine
+    enrollments: list[EnrollmentSample]
     malformed_runs: list[str]
     name_clashes: list[str]
-    extra: dict[str, Any]

@@ -16,12 +16,15 @@ def fingerprint(secret: str) -> str:
     return hashlib.sha256(_DOMAIN + secret.encode()).hexdigest()[:12]
 
 
-def configuration_fingerprint(values: Mapping[str, str]) -> str:
-    """One fingerprint of settings, to see whether a running process has those of a file.
+def configuration_fingerprints(values: Mapping[str, str], key: str) -> dict[str, str]:
+    """A fingerprint for each setting, to see which of a running process differ from a file's.
 
-    Blanks and a slash at the end don't count, nor do settings without a value. Safe to show
-    because among the values there is a random secret; '' when there is none.
+    ``key`` is a random secret that both readers have, so that nobody else can guess a value from
+    its fingerprint; without one there are none. Blanks and a slash at the end don't count.
     """
-    used = {name: value.strip().rstrip("/") for name, value in values.items()}
-    lines = sorted(f"{name}={value}" for name, value in used.items() if value)
-    return fingerprint("\n".join(lines)) if lines else ""
+    tidied = {name: value.strip().rstrip("/") for name, value in values.items()}
+    return {
+        name: fingerprint(f"{key}:{name}:{value}")
+        for name, value in sorted(tidied.items())
+        if key and value
+    }

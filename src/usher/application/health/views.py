@@ -2,6 +2,8 @@ from django.db import DatabaseError, connection
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 
+from usher.application.health import configuration
+
 
 @never_cache
 def live(request: HttpRequest) -> JsonResponse:
@@ -17,4 +19,6 @@ def ready(request: HttpRequest) -> JsonResponse:
             cursor.execute("SELECT 1")
     except DatabaseError:
         return JsonResponse({"status": "failed", "database": "unreachable"}, status=503)
-    return JsonResponse({"status": "ok", "database": "ok"})
+    return JsonResponse(
+        {"status": "ok", "database": "ok", "configuration": configuration.fingerprints()}
+    )

@@ -1,7 +1,13 @@
 """Enrollments."""
 
+from typing import Any
+from urllib.parse import urlencode
+
+from usher.contract.application_report import EnrollmentSample
+from usher.contract.paths import LmsPath
 from usher.doctor.check import Check, Finding, check, ok, warning
 from usher.doctor.context import Context
+from usher.doctor.facts.memo import NotKnownError
 
 _UP = ("OPS-1", "OPS-3", "SVC-2")
 _MISMATCH = "mode-mismatch"
@@ -49,14 +55,33 @@ class EnrollmentsAreInStep(Check):
     depends_on = ("ENR-1", "ENR-3")
 
     def probe(self, context: Context) -> Finding:
-        drifting = context.application.rows("enrollment").get("drifting", 0)
-        if drifting:
+        here = context.application.report.get("enrollments", [])
+        if not here:
+            return ok("no enrollment to compare")
+        there = self._at_lms(context, {row["username"] for row in here})
+        differing = [row for row in here if not self._agree(row, there)]
+        if differing:
+            first = differing[0]
             return warning(
-                f"{drifting} enrollments differ between both sides",
-                cause="the LMS was changed, or was not reached",
+                f"{len(differing)} of the newest {len(here)} enrollments differ, first: "
+                f"{first['username']} in {first['course_key']}",
+                cause="the LMS was changed, and the application has not heard of it",
                 fix="./manage.py reconcile --kind enrollment",
             )
-        return ok("enrollments are the same on both sides")
+        return ok(f"the newest {len(here)} enrollments are the same on both sides")
+
+    def _at_lms(self, context: Context, usernames: set[str]) -> dict[tuple[str, str], Any]:
+        query = urlencode({"username": ",".join(sorted(usernames)), "page_size": 100})
+        answer = context.lms.get(f"{LmsPath.ENROLLMENTS}?{query}", token=context.token)
+        if answer.status_code != 200:
+            raise NotKnownError(f"{LmsPath.ENROLLMENTS} answers {answer.status_code}")
+        return {(row["user"], row["course_id"]): row for row in answer.json()["results"]}
+
+    def _agree(self, row: EnrollmentSample, there: dict[tuple[str, str], Any]) -> bool:
+        found = there.get((row["username"], row["course_key"]))
+        if found is None or not found["is_active"]:
+            return not row["is_active"]
+        return row["is_active"] and bool(found["mode"] == row["mode"])
 
 
 @check

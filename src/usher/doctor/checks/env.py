@@ -3,8 +3,8 @@
 import shlex
 import stat
 
-from usher.contract.environment import ALL_KEYS
-from usher.contract.fingerprints import configuration_fingerprint
+from usher.contract.environment import ALL_KEYS, Env
+from usher.contract.fingerprints import configuration_fingerprints
 from usher.doctor.check import Check, Finding, check, failed, ok, warning
 from usher.doctor.context import Context
 
@@ -84,8 +84,12 @@ class EnvFileIsInUse(Check):
     def probe(self, context: Context) -> Finding:
         application = context.application
         values = {key: value for key, value in application.env.values().items() if key in ALL_KEYS}
-        if running := application.running_configuration:
-            stale = [] if running == configuration_fingerprint(values) else ["something"]
+        if running := application.running_fingerprints:
+            token = values.get(Env.OPENEDX_SERVICE_WORKER_API_TOKEN, "")
+            written = configuration_fingerprints(values, token)
+            stale = [key for key in written if running.get(key) != written[key]]
+            if len(stale) == len(written):  # the key of all fingerprints is another
+                stale = [Env.OPENEDX_SERVICE_WORKER_API_TOKEN]
         else:
             seen = application.report.get("settings", {})
             stale = [

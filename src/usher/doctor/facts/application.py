@@ -65,13 +65,14 @@ class Application:
             return ""
 
     @fact
-    def running_configuration(self) -> str:
-        """Fingerprint of the settings that the running process has; '' when it doesn't tell."""
+    def running_fingerprints(self) -> dict[str, str]:
+        """Of the settings that the running process has; none when it doesn't tell."""
         try:
             found = self.get(ApplicationPath.HEALTH_READY).json()
         except ValueError:
-            return ""
-        return str(found.get("configuration", "")) if isinstance(found, dict) else ""
+            return {}
+        told = found.get("configuration") if isinstance(found, dict) else None
+        return told if isinstance(told, dict) else {}
 
     @property
     def backend(self) -> str:

@@ -1,0 +1,198 @@
+"""What this application tells doctor of itself; the shape is ``contract.application_report``.
+
+Cheap on large tables: only rows that are due or parked are counted, which have indexes.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ValidationError
+from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q
+from django.utils import timezone
+from oauth2_provider.models import get_application_model
+from oauth2_provider.settings import oauth2_settings
+
+import usher
+from usher.application import conf
+from usher.application.accounts.models import LmsAccount, UsernameReservation
+from usher.application.engine.kinds import all_kinds
+from usher.application.enrollments.models import Enrollment
+from usher.application.health.configuration import values
+from usher.application.runs.models import CourseRun, validate_course_key
+from usher.contract.application_report import (
+    VERSION,
+    ApplicationReport,
+    Client,
+    Engine,
+    EnrollmentSample,
+    RowError,
+    Rows,
+)
+from usher.contract.environment import SECRET_KEYS
+from usher.contract.fingerprints import fingerprint
+
+#: How many of the newest learners and enrollments are looked at one by one.
+_LEARNERS = 10_000
+_ENROLLMENTS = 25
+_NAMED = 10
+#: The code of rows that wait because the circuit to the LMS is open.
+_CIRCUIT_OPEN = "circuit-open"
+
+
+def report() -> ApplicationReport:
+    found, problems = conf.read(django_settings)
+    rows = {name: _rows(kind.model) for name, kind in all_kinds().items()}
+    rows["run"]["missing"] = _missing_runs()
+    return {
+        "version": VERSION,
+        "time": timezone.now().isoformat(),
+        "usher": usher.__version__,
+        "site_base_url": found.site_base_url,
+        "settings": {key: value for key, value in values().items() if key not in SECRET_KEYS},
+        "fingerprints": {
+            key: fingerprint(value) for key, value in values().items() if key in SECRET_KEYS
+        },
+        "problems": problems,
+        "clients": [_client(row) for row in get_application_model().objects.all()[:100]],
+        "scopes": sorted(oauth2_settings.SCOPES),
+        "rows": rows,
+        "engine": _engine(rows),
+        "enrollments": _enrollments(),
+        "malformed_runs": _malformed_runs(),
+        "name_clashes": _name_clashes(),
+    }
+
+
+def _client(row: Any) -> Client:
+    policy = getattr(row, "usher_policy", None)
+    return {
+        "name": row.name,
+        "client_id": row.client_id,
+        "redirect_uris": row.redirect_uris.split(),
+        "client_type": row.client_type,
+        "grant_type": row.authorization_grant_type,
+        "skip_authorization": row.skip_authorization,
+        "secret_hasher": row.client_secret.split("$")[0] if "$" in row.client_secret else "",
+        "pkce_required": policy is None or policy.pkce_required,
+    }
+
+
+def _rows(model: Any) -> Rows:
+    now = timezone.now()
+    due = model.objects.due(now).aggregate(count=Count("pk"), oldest=Min("next_attempt_at"))
+    oldest = due["oldest"]
+    return {
+        "due": due["count"],
+        "overdue_seconds": max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
+        "parked": model.objects.parked().count(),
+        "errors": _errors(model),
+    }
+
+
+def _errors(model: Any) -> list[RowError]:
+    open_rows = model.objects.filter(
+        Q(next_attempt_at__isnull=False) | Q(parked_at__isnull=False)
+    ).exclude(error_code="")
+    groups = (
+        open_rows.values("error_class", "error_code")
+        .annotate(
+            count=Count("pk"),
+            parked=Count("parked_at"),
+            attempts=Max("attempts", default=0),
+            newest=Max("pk"),
+        )
+        .order_by("-count")[:20]
+    )
+    samples = {row.pk: row for row in model.objects.filter(pk__in=[g["newest"] for g in groups])}
+    return [_error(group, samples.get(group["newest"])) for group in groups]
+
+
+def _error(group: dict[str, Any], sample: Any) -> RowError:
+    return {
+        "error_class": group["error_class"],
+        "error_code": group["error_code"],
+        "count": group["count"],
+        "parked": group["parked"],
+        "attempts": group["attempts"],
+        "message": sample.error_message if sample else "",
+        "sample": str(sample) if sample else "",
+    }
+
+
+def _engine(rows: dict[str, Rows]) -> Engine:
+    held = [
+        error
+        for kind in rows.values()
+        for error in kind["errors"]
+        if error["error_code"] == _CIRCUIT_OPEN
+    ]
+    return {
+        "overdue_seconds": max((kind["overdue_seconds"] for kind in rows.values()), default=0.0),
+        "broker_error": _broker_error(),
+        "breaker": "open" if held else "closed",
+        "breaker_reason": held[0]["message"] if held else "",
+    }
+
+
+def _broker_error() -> str:
+    """'' when the broker answers, or there is none outside of this process."""
+    url = str(getattr(django_settings, "CELERY_BROKER_URL", "") or "")
+    if not url or url.startswith("memory:"):
+        return ""
+    from kombu import Connection
+
+    try:
+        with Connection(url, connect_timeout=1) as connection:
+            connection.ensure_connection(max_retries=1, timeout=1)
+    except Exception as error:  # noqa: BLE001 - every transport has errors of its own
+        return f"{type(error).__name__}"
+    return ""
+
+
+def _missing_runs() -> list[str]:
+    missing = CourseRun.objects.filter(missing_since__isnull=False, live=True)
+    return list(missing.order_by("course_key").values_list("course_key", flat=True)[:_NAMED])
+
+
+def _malformed_runs() -> list[str]:
+    keys = CourseRun.objects.order_by("-pk").values_list("course_key", flat=True)[:_LEARNERS]
+    return list(islice((key for key in keys if not _is_course_key(key)), _NAMED))
+
+
+def _is_course_key(key: str) -> bool:
+    try:
+        validate_course_key(key)
+    except ValidationError:
+        return False
+    return True
+
+
+def _name_clashes() -> list[str]:
+    """Names of learners whose LMS username was reserved for another, now or before."""
+    newest = LmsAccount.objects.order_by("-pk").values("pk")[:_LEARNERS]
+    of_others = UsernameReservation.objects.filter(
+        username__iexact=OuterRef("username"),
+    ).exclude(user_id=OuterRef("user_id"))
+    clashing = LmsAccount.objects.filter(Exists(of_others), pk__in=newest)
+    return list(clashing.values_list("username", flat=True)[:_NAMED])
+
+
+def _enrollments() -> list[EnrollmentSample]:
+    """The newest enrollments that are settled: what the LMS must have as well."""
+    settled = Enrollment.objects.filter(
+        observed_generation=F("generation"), next_attempt_at__isnull=True, error_code=""
+    )
+    rows = settled.select_related("run", "user__lms_account").order_by("-pk")[:_ENROLLMENTS]
+    return [
+        {
+            "username": row.user.lms_account.username,
+            "course_key": row.run.course_key,
+            "mode": row.mode,
+            "is_active": row.is_active,
+        }
+        for row in rows
+        if hasattr(row.user, "lms_account")
+    ]
