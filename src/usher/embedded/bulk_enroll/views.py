@@ -1,0 +1,134 @@
+"""``/api/bulk_enroll/v1/bulk_enroll``: many people in many runs, for staff."""
+
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from edx_rest_framework_extensions.auth.jwt.authentication import JwtAuthentication
+from edx_rest_framework_extensions.permissions import IsStaff
+from opaque_keys import InvalidKeyError
+from opaque_keys.edx.keys import CourseKey
+from rest_framework import serializers
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from usher.embedded.core.authentication import BearerAuthentication
+from usher.embedded.enrollments.views import EnrollmentThrottle
+from usher.embedded.student.models import (
+    CourseEnrollment,
+    CourseEnrollmentAllowed,
+    ManualEnrollmentAudit,
+)
+
+
+class StringListField(serializers.ListField):
+    def to_internal_value(self, data: Any) -> list[str]:
+        if not data:
+            return []
+        return str(data[0] if isinstance(data, list) else data).split(",")
+
+
+class BulkEnrollmentSerializer(serializers.Serializer[Any]):
+    identifiers = serializers.CharField(required=True)
+    courses = StringListField(required=True)
+    action = serializers.ChoiceField(choices=("enroll", "unenroll"), required=True)
+    auto_enroll = serializers.BooleanField(default=False)
+    email_students = serializers.BooleanField(default=False)
+
+    def validate_courses(self, courses: list[str]) -> list[str]:
+        for course in courses:
+            try:
+                CourseKey.from_string(course)
+            except InvalidKeyError as error:
+                raise serializers.ValidationError(f"Course key not valid: {course}") from error
+        return courses
+
+
+def _state(user: User | None, email: str, key: CourseKey) -> dict[str, bool]:
+    """What is true of one person in one run, before or after."""
+    allowed = CourseEnrollmentAllowed.objects.filter(email=email, course_id=key).first()
+    return {
+        "user": user is not None,
+        "enrollment": bool(user and CourseEnrollment.is_enrolled(user, key)),
+        "allowed": allowed is not None,
+        "auto_enroll": bool(allowed and allowed.auto_enroll),
+    }
+
+
+def _find(identifier: str) -> tuple[User | None, str]:
+    """By e-mail or username; the address, for somebody without an account."""
+    field = "email" if "@" in identifier else "username"
+    user = User.objects.filter(**{field: identifier}).first()
+    return user, user.email if user else identifier
+
+
+def _enroll(user: User | None, email: str, key: CourseKey, auto_enroll: bool) -> None:
+    if user is None:
+        CourseEnrollmentAllowed.objects.update_or_create(
+            email=email, course_id=key, defaults={"auto_enroll": auto_enroll}
+        )
+    elif not CourseEnrollment.is_enrolled(user, key):
+        CourseEnrollment.enroll(user, key)
+
+
+def _unenroll(user: User | None, email: str, key: CourseKey) -> None:
+    if user is not None:
+        CourseEnrollment.unenroll(user, key)
+    CourseEnrollmentAllowed.objects.filter(email=email, course_id=key).delete()
+
+
+def _change(asks: User, identifier: str, key: CourseKey, asked: dict[str, Any]) -> dict[str, Any]:
+    user, email = _find(identifier)
+    try:
+        if user is None:
+            validate_email(identifier)
+    except ValidationError:
+        return {"identifier": identifier, "invalidIdentifier": True}
+    before = _state(user, email, key)
+    if asked["action"] == "enroll":
+        _enroll(user, email, key, asked["auto_enroll"])
+    else:
+        _unenroll(user, email, key)
+    after = _state(user, email, key)
+    ManualEnrollmentAudit.objects.create(
+        enrollment=CourseEnrollment.get_enrollment(user, key) if user else None,
+        enrolled_by=asks,
+        enrolled_email=email,
+        state_transition=f"{asked['action']}: {before['enrollment']} to {after['enrollment']}",
+    )
+    return {"identifier": identifier, "before": before, "after": after}
+
+
+class BulkEnrollView(APIView):
+    authentication_classes = (JwtAuthentication, BearerAuthentication)
+    permission_classes = (IsStaff,)
+    throttle_classes = (EnrollmentThrottle,)
+
+    def post(self, request: Any) -> Response:
+        serializer = BulkEnrollmentSerializer(data=request.data)
+        if not serializer.is_valid():
+            return Response(serializer.errors, status=400)
+        asked = serializer.validated_data
+        identifiers = [
+            one for one in asked["identifiers"].replace("\n", ",").replace(" ", ",").split(",") if one
+        ]
+        courses = {
+            course: {
+                "action": asked["action"],
+                "results": [
+                    _change(request.user, one, CourseKey.from_string(course), asked)
+                    for one in identifiers
+                ],
+                "auto_enroll": asked["auto_enroll"],
+            }
+            for course in asked["courses"]
+        }
+        return Response(
+            {
+                "auto_enroll": asked["auto_enroll"],
+                "email_students": asked["email_students"],
+                "action": asked["action"],
+                "courses": courses,
+            }
+        )

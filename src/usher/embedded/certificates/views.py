@@ -1,0 +1,103 @@
+"""``/api/certificates/v0/certificates/``: certificates that were earned."""
+
+from typing import Any
+
+from django.contrib.auth.models import User
+from edx_rest_framework_extensions import permissions
+from opaque_keys import InvalidKeyError
+from opaque_keys.edx.keys import CourseKey
+from rest_framework.permissions import BasePermission, IsAuthenticated
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from usher.embedded.certificates.models import GeneratedCertificate
+from usher.embedded.core.authentication import API_AUTHENTICATION
+from usher.embedded.course_overviews.models import CourseOverview
+from usher.embedded.user_api.models import UserPreference
+from usher.embedded.user_api.serializers import visible_fields
+
+
+class IsOwnerOrPublicCertificates(BasePermission):
+    def has_permission(self, request: Any, view: Any) -> bool:
+        username = view.kwargs.get("username")
+        if request.user.username == username:
+            return True
+        owner = User.objects.get(username=username)
+        shared = UserPreference.get_value(owner, "visibility.course_certificates")
+        return bool(shared == "all_users")
+
+
+def _viewable(asks: Any, username: str) -> bool:
+    owner = User.objects.select_related("profile").filter(username=username).first()
+    if owner is None:
+        return False
+    if asks.is_staff or asks.username == username:
+        return True
+    return "course_certificates" in visible_fields(owner, getattr(owner, "profile", None))
+
+
+def _basics(certificate: GeneratedCertificate) -> dict[str, Any]:
+    return {
+        "username": certificate.user.username,
+        "course_id": str(certificate.course_id),
+        "certificate_type": certificate.mode,
+        "created_date": certificate.created_date,
+        "status": certificate.status,
+        "is_passing": certificate.is_passing,
+        "download_url": certificate.download_url or None,
+        "grade": certificate.grade,
+    }
+
+
+class CertificatesListView(APIView):
+    authentication_classes = API_AUTHENTICATION
+    permission_classes = (
+        IsAuthenticated
+        & (
+            permissions.NotJwtRestrictedApplication
+            | (
+                permissions.JwtRestrictedApplication
+                & permissions.JwtHasScope
+                & permissions.JwtHasUserFilterForRequestedUser
+            )
+        ),
+        permissions.IsStaff | IsOwnerOrPublicCertificates,
+    )
+    required_scopes = ("certificates:read",)
+
+    def get(self, request: Any, username: str) -> Response:
+        if not _viewable(request.user, username):
+            return Response([])
+        earned = GeneratedCertificate.objects.select_related("user").filter(
+            user__username=username, status__in=("downloadable", "generating")
+        )
+        runs = CourseOverview.objects.in_bulk([one.course_id for one in earned])
+        return Response(
+            [
+                {
+                    **_basics(one),
+                    "course_display_name": runs[one.course_id].display_name_with_default,
+                    "course_organization": runs[one.course_id].display_org_with_default,
+                    "modified_date": one.modified_date,
+                    "uuid": one.verify_uuid,
+                }
+                for one in earned.order_by("created_date")
+                if one.course_id in runs
+            ]
+        )
+
+
+class CertificateView(APIView):
+    authentication_classes = API_AUTHENTICATION
+    permission_classes = (permissions.JWT_RESTRICTED_APPLICATION_OR_USER_ACCESS,)
+    required_scopes = ("certificates:read",)
+
+    def get(self, request: Any, username: str, course_id: str) -> Response:
+        try:
+            key = CourseKey.from_string(course_id)
+        except InvalidKeyError:
+            return Response({"error_code": "course_id_not_valid"}, status=404)
+        found = GeneratedCertificate.objects.filter(user__username=username, course_id=key).first()
+        if found is None:
+            return Response({"error_code": "no_certificate_for_user"}, status=404)
+        return Response(_basics(found))

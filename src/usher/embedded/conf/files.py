@@ -1,0 +1,63 @@
+"""Where the settings of one LMS come from: its folder, and the files an operator may lay over."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+#: Names the folder of the LMS to run.
+HOME_VARIABLE = "USHER_LMS_HOME"
+#: As in the platform: a YAML file laid over everything else (Tutor renders one).
+OVERLAY_VARIABLE = "LMS_CFG"
+SETTINGS_FILE = "lms.env.yml"
+SECRETS_FILE = "lms.secrets.json"
+
+
+class SettingsFileError(RuntimeError):
+    """A settings file is missing or unreadable; the message names the file and what to do."""
+
+
+def home() -> Path:
+    """The folder of this LMS. Raises SettingsFileError when nobody said which."""
+    folder = os.environ.get(HOME_VARIABLE, "")
+    if not folder:
+        raise SettingsFileError(
+            f"{HOME_VARIABLE} is not set: name the folder made by `python -m usher.embedded init`"
+        )
+    return Path(folder).resolve()
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in ``path``. Raises SettingsFileError for anything else."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError as error:
+        raise SettingsFileError(f"{path} does not exist") from error
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingsFileError(f"{path} can't be read: {error}") from error
+    if not isinstance(data, dict):
+        raise SettingsFileError(f"{path} is not a mapping of settings")
+    return data
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """``lms.env.yml`` of the LMS with the file named by LMS_CFG over it; FEATURES are merged."""
+    tokens = read_yaml(folder / SETTINGS_FILE)
+    overlay = os.environ.get(OVERLAY_VARIABLE, "")
+    if overlay:
+        over = read_yaml(Path(overlay))
+        features = {**tokens.get("FEATURES", {}), **over.get("FEATURES", {})}
+        tokens = {**tokens, **over, "FEATURES": features}
+    return tokens
+
+
+def read_secrets(folder: Path) -> dict[str, Any]:
+    """SECRET_KEY and JWT_PRIVATE_SIGNING_JWK of the LMS in ``folder``."""
+    path = folder / SECRETS_FILE
+    try:
+        secrets: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsFileError(f"{path} can't be read: {error}") from error
+    return secrets

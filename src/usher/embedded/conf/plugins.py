@@ -1,0 +1,54 @@
+"""Plugin apps, found and applied as edx-platform does: entry point, ``plugin_app``, settings, urls."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any
+
+from django.conf import settings
+from django.urls import URLPattern, URLResolver, include, path, re_path
+
+GROUP = "lms.djangoapp"
+
+
+def _configurations(names: list[str]) -> Iterator[Any]:
+    """The app configurations of the named plugins, in the given order."""
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    for name in names:
+        if name not in found:
+            raise LookupError(f"no plugin named {name!r} is installed (entry points of {GROUP})")
+        yield found[name].load()
+
+
+def _module(configuration: Any, relative: str) -> ModuleType:
+    return import_module(f"{configuration.name}.{relative}")
+
+
+def installed_apps(names: list[str]) -> list[str]:
+    return [f"{one.__module__}.{one.__qualname__}" for one in _configurations(names)]
+
+
+def apply_settings(names: list[str], module: Any, kind: str) -> None:
+    """Call ``plugin_settings`` of every plugin; ``kind`` is ``common`` or ``production``."""
+    for one in _configurations(names):
+        described = getattr(one, "plugin_app", {}).get("settings_config", {}).get(GROUP, {})
+        if kind in described:
+            relative = described[kind].get("relative_path", f"settings.{kind}")
+            _module(one, relative).plugin_settings(module)
+
+
+def url_patterns() -> list[URLPattern | URLResolver]:
+    """The plugins' urls, included under the regex and namespace that they ask for."""
+    patterns: list[URLPattern | URLResolver] = []
+    for one in _configurations(settings.EMBEDDED_PLUGINS):
+        described = getattr(one, "plugin_app", {}).get("url_config", {}).get(GROUP)
+        if not described:
+            continue
+        urls = f"{one.name}.{described.get('relative_path', 'urls')}"
+        namespace = described.get("namespace")
+        included = include((urls, described.get("app_name") or namespace), namespace=namespace) \
+            if namespace else include(urls)
+        regex = described.get("regex", "")
+        patterns.append(re_path(regex, included) if regex else path("", included))
+    return patterns

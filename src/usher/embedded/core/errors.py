@@ -1,0 +1,51 @@
+"""Errors of the platform's newer endpoints: ``developer_message``, ``error_code``, ``field_errors``."""
+
+from typing import Any
+
+from django.core.exceptions import NON_FIELD_ERRORS, ObjectDoesNotExist, ValidationError
+from django.http import Http404
+from rest_framework.exceptions import APIException
+from rest_framework.response import Response
+
+
+class ApiError(Exception):
+    """Carries the response to give."""
+
+    def __init__(self, status: int, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code = status, message, code
+
+
+def _answer(status: int, message: Any, code: str | None = None) -> Response:
+    body = {"developer_message": message}
+    if code is not None:
+        body["error_code"] = code
+    return Response(body, status=status)
+
+
+def _invalid(error: ValidationError) -> Response:
+    if not hasattr(error, "error_dict"):
+        return _answer(400, error.messages[0])
+    fields = dict(error.message_dict)
+    general = fields.pop(NON_FIELD_ERRORS, []) + fields.pop("non_field_errors", [])
+    body: dict[str, Any] = {"developer_message": general[0]} if general else {}
+    if fields:
+        body["field_errors"] = {
+            name: {"developer_message": messages[0]} for name, messages in fields.items()
+        }
+    return Response(body, status=400)
+
+
+class DeveloperErrorMixin:
+    """Turns exceptions of a view into such answers."""
+
+    def handle_exception(self, error: Exception) -> Response:
+        if isinstance(error, ApiError):
+            return _answer(error.status, error.message, error.code)
+        if isinstance(error, APIException):
+            return _answer(error.status_code, error.detail)
+        if isinstance(error, Http404 | ObjectDoesNotExist):
+            return _answer(404, str(error) or "Not found.")
+        if isinstance(error, ValidationError):
+            return _invalid(error)
+        raise error

@@ -1,0 +1,81 @@
+"""What the platform's middleware adds to requests and responses, where somebody can see it."""
+
+from collections.abc import Callable
+
+from django.conf import settings
+from django.contrib.auth import logout
+from django.core.exceptions import ObjectDoesNotExist
+from django.http import HttpRequest, HttpResponse, HttpResponseForbidden
+
+View = Callable[[HttpRequest], HttpResponse]
+
+
+class XForwardedForMiddleware:
+    """The address limits count by is the last one that a proxy in front of the LMS wrote."""
+
+    def __init__(self, get_response: View) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "")
+        if forwarded:
+            request.META["REMOTE_ADDR"] = forwarded.split(",")[-1].strip()
+        return self.get_response(request)
+
+
+class EmailInSessionMiddleware:
+    """The session remembers its user's address, so a changed address can end other sessions.
+
+    A request authenticated by a token therefore leaves a session cookie too.
+    """
+
+    def __init__(self, get_response: View) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        known = request.session.get("email")
+        if known and settings.ENFORCE_SESSION_EMAIL_MATCH and request.user.is_authenticated:
+            if request.user.email != known:
+                logout(request)
+        response = self.get_response(request)
+        if request.user.is_authenticated and request.session.get("email") is None:
+            request.session["email"] = request.user.email
+        return response
+
+
+class UserStandingMiddleware:
+    """A disabled account is told so on every page."""
+
+    def __init__(self, get_response: View) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.user.is_authenticated:
+            try:
+                disabled = request.user.standing.account_status == "disabled"
+            except ObjectDoesNotExist:
+                disabled = False
+            if disabled:
+                return HttpResponseForbidden("Your account has been disabled.")
+        return self.get_response(request)
+
+
+class LanguagePreferenceMiddleware:
+    """Keeps the language cookie at what the signed-in user prefers."""
+
+    def __init__(self, get_response: View) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        from usher.embedded.user_api.models import LANGUAGE_KEY, UserPreference
+
+        response = self.get_response(request)
+        if request.user.is_authenticated:
+            language = UserPreference.get_value(request.user, LANGUAGE_KEY)
+            if language:
+                response.set_cookie(
+                    settings.LANGUAGE_COOKIE_NAME, language, max_age=14 * 24 * 3600, path="/"
+                )
+            elif settings.LANGUAGE_COOKIE_NAME in request.COOKIES:
+                response.delete_cookie(settings.LANGUAGE_COOKIE_NAME)
+        return response

@@ -1,0 +1,7 @@
+from rest_framework.parsers import JSONParser
+
+
+class MergePatchParser(JSONParser):
+    """RFC 7396: only the fields that are sent change."""
+
+    media_type = "application/merge-patch+json"

@@ -1,0 +1,60 @@
+"""Which runs somebody may see, on whose behalf."""
+
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser, User
+from django.db.models import QuerySet
+from django.http import Http404
+from opaque_keys.edx.keys import CourseKey
+from rest_framework.exceptions import PermissionDenied
+
+from usher.embedded.course_overviews.models import CourseOverview
+from usher.embedded.student.services import has_staff_access
+
+
+def effective_user(asks: Any, username: str) -> Any:
+    """Raises PermissionDenied, and User.DoesNotExist."""
+    if username == asks.username:
+        return asks
+    if not username:
+        return AnonymousUser()
+    if not (asks.is_staff or asks.is_superuser):
+        raise PermissionDenied
+    return User.objects.get(username=username)
+
+
+def _sees_all(user: Any) -> bool:
+    return bool(user.is_authenticated and (user.is_staff or user.is_superuser))
+
+
+def visible_runs(
+    asks: Any,
+    username: str,
+    org: str = "",
+    mobile: bool | None = None,
+    active_only: bool | None = None,
+    course_keys: list[str] | None = None,
+) -> "QuerySet[CourseOverview]":
+    """The runs in the catalog of ``username``, by key."""
+    user = effective_user(asks, username)
+    found = CourseOverview.get_all_courses(
+        orgs=[org] if org else None,
+        filter_={} if mobile is None else {"mobile_available": mobile},
+        active_only=bool(active_only),
+        course_keys=course_keys,
+    )
+    if _sees_all(user):
+        return found
+    return found.filter(visible_to_staff_only=False, catalog_visibility="both")
+
+
+def visible_run(asks: Any, username: str, key: CourseKey) -> CourseOverview:
+    """Raises Http404 for a run that is not there, or not for this user."""
+    user = effective_user(asks, username)
+    run = CourseOverview.objects.filter(id=key).first()
+    if run is None:
+        raise Http404("Course not found.")
+    staff = user.is_authenticated and has_staff_access(user, key)
+    if not staff and (run.visible_to_staff_only or run.catalog_visibility == "none"):
+        raise Http404("Course not found.")
+    return run

@@ -1,0 +1,120 @@
+"""Reading and changing enrollments; answers are ready to be sent as JSON."""
+
+from typing import Any
+
+from django.contrib.auth.models import User
+from opaque_keys.edx.keys import CourseKey
+
+from usher.embedded.course_overviews.models import CourseOverview
+from usher.embedded.enrollments import errors
+from usher.embedded.enrollments.serializers import CourseEnrollmentSerializer, CourseSerializer
+from usher.embedded.student import services as student
+from usher.embedded.student.models import CourseEnrollment, CourseEnrollmentAttribute
+
+Answer = dict[str, Any]
+
+
+def course_details(course_id: CourseKey, include_expired: bool = False) -> Answer:
+    """Raises CourseNotFoundError."""
+    run = CourseOverview.objects.filter(id=course_id).first()
+    if run is None:
+        raise errors.CourseNotFoundError(
+            f"Requested enrollment information for unknown course {course_id}"
+        )
+    return dict(CourseSerializer(run, include_expired=include_expired).data)
+
+
+def get_enrollment(username: str, course_id: CourseKey) -> Answer | None:
+    found = (
+        CourseEnrollment.objects.select_related("user", "course")
+        .filter(user__username=username, course_id=course_id)
+        .first()
+    )
+    return dict(CourseEnrollmentSerializer(found).data) if found else None
+
+
+def get_enrollments(username: str) -> list[Answer]:
+    """Active ones, oldest first; enrollments in runs that are gone are left out."""
+    found = (
+        CourseEnrollment.objects.select_related("user", "course")
+        .filter(user__username=username, is_active=True)
+        .order_by("created")
+    )
+    answers = CourseEnrollmentSerializer(found, many=True).data
+    return [dict(one) for one in answers if one["course_details"] is not None]
+
+
+def _require_mode(
+    course_id: CourseKey, mode: str, is_active: bool | None, include_expired: bool
+) -> None:
+    """Leaving is possible in an expired mode too."""
+    if not include_expired and is_active is not None:
+        include_expired = not is_active
+    details = course_details(course_id, include_expired)
+    available = [one["slug"] for one in details["course_modes"]]
+    if mode not in available:
+        raise errors.CourseModeNotFoundError(
+            f"Specified course mode '{mode}' unavailable for course {course_id}.  "
+            f"Available modes were: {', '.join(available)}",
+            details,
+        )
+
+
+def add_enrollment(
+    user: User,
+    course_id: CourseKey,
+    *,
+    mode: str | None = None,
+    is_active: bool | None = True,
+    attributes: list[Answer] | None = None,
+    force: bool = False,
+    include_expired: bool = False,
+) -> Answer:
+    """Enroll; ``force`` passes a closed period. Raises errors of this room."""
+    mode = mode or student.default_mode(course_id)
+    _require_mode(course_id, mode, is_active, include_expired)
+    try:
+        enrollment = student.enroll(user, course_id, check_access=True, can_upgrade=force)
+    except student.NonExistentCourseError as error:
+        raise errors.CourseNotFoundError(str(error)) from error
+    except student.EnrollmentClosedError as error:
+        raise errors.CourseEnrollmentClosedError(str(error)) from error
+    except student.CourseFullError as error:
+        raise errors.CourseEnrollmentFullError(str(error)) from error
+    except student.AlreadyEnrolledError as error:
+        there = get_enrollment(user.username, course_id)
+        raise errors.CourseEnrollmentExistsError(str(error), there) from error
+    enrollment.update_enrollment(mode=mode, is_active=is_active)
+    answer = dict(CourseEnrollmentSerializer(enrollment).data)
+    set_attributes(enrollment, attributes)
+    return answer
+
+
+def update_enrollment(
+    user: User,
+    course_id: CourseKey,
+    *,
+    mode: str | None = None,
+    is_active: bool | None = None,
+    attributes: list[Answer] | None = None,
+    include_expired: bool = False,
+) -> Answer:
+    """Change mode or activity of what is there. Raises errors of this room."""
+    if mode is not None:
+        _require_mode(course_id, mode, is_active, include_expired)
+    enrollment = CourseEnrollment.get_enrollment(user, course_id)
+    if enrollment is None:
+        raise errors.EnrollmentNotFoundError(
+            f"Course Enrollment not found for user {user.username} in course {course_id}"
+        )
+    enrollment.update_enrollment(mode=mode, is_active=is_active)
+    set_attributes(enrollment, attributes)
+    return dict(CourseEnrollmentSerializer(enrollment).data)
+
+
+def set_attributes(enrollment: CourseEnrollment, attributes: list[Answer] | None) -> None:
+    for attribute in attributes or []:
+        for name in ("namespace", "name", "value"):
+            if name not in attribute:
+                raise errors.InvalidEnrollmentAttribute(f"'{name}' not in enrollment attribute")
+    CourseEnrollmentAttribute.add_enrollment_attr(enrollment, attributes or [])

@@ -1,0 +1,8 @@
+from django.apps import AppConfig
+
+
+class HomeConfig(AppConfig):
+    """Commands that make and fill an LMS. No tables."""
+
+    name = "usher.embedded.home"
+    label = "embedded_home"

@@ -1,0 +1,141 @@
+"""Making an LMS folder: settings, secrets, ``manage.py``, and a database with a first state."""
+
+import json
+import os
+import secrets
+import shutil
+import stat
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from usher.contract.oauth import BACKENDS
+from usher.embedded.home import template
+from usher.embedded.conf.files import HOME_VARIABLE, SECRETS_FILE, SETTINGS_FILE
+from usher.embedded.conf.jwt import new_private_jwk
+
+_MANAGE = '''#!{python}
+"""Commands of this LMS, with or without the word ``lms``, as in edx-platform."""
+
+import os
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    os.environ["USHER_LMS_HOME"] = str(Path(__file__).resolve().parent)
+    from usher.embedded.home.commands import main
+
+    main(sys.argv)
+'''
+
+
+class FolderError(RuntimeError):
+    """The folder can't be made or used; the message names it and what to do."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """root_url: the LMS's own address, with its port; application_url: where its learners come
+    from, '' for none yet; plugins: entry points to load; features and settings go over the
+    defaults into ``lms.env.yml``; cheap_passwords: for benchmarks and tests only."""
+
+    root_url: str
+    application_url: str = ""
+    plugins: tuple[str, ...] = ("usher",)
+    features: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    cheap_passwords: bool = False
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What a process of the LMS in ``folder`` needs."""
+    return {
+        **os.environ,
+        HOME_VARIABLE: str(folder.resolve()),
+        "DJANGO_SETTINGS_MODULE": "usher.embedded.settings",
+    }
+
+
+def _settings(plan: Plan) -> dict[str, Any]:
+    address = urlsplit(plan.root_url)
+    if address.scheme not in {"http", "https"} or not address.netloc:
+        raise FolderError(f"{plan.root_url!r} is not an address like http://lms.example:8000")
+    root = f"{address.scheme}://{address.netloc}"
+    application = plan.application_url.rstrip("/")
+    tokens: dict[str, Any] = {
+        "LMS_BASE": address.netloc,
+        "LMS_ROOT_URL": root,
+        "EMBEDDED_PLUGINS": list(plan.plugins),
+        "FEATURES": dict(plan.features),
+        "THIRD_PARTY_AUTH_BACKENDS": [one.class_path for one in BACKENDS.values()],
+        "IDA_LOGOUT_URI_LIST": [f"{application}/logout/"] if application else [],
+        "LOGIN_REDIRECT_WHITELIST": [urlsplit(application).netloc] if application else [],
+    }
+    if plan.cheap_passwords:
+        tokens["PASSWORD_HASHERS"] = [
+            "usher.embedded.core.hashers.CheapPasswordHasher",
+            "usher.embedded.core.hashers.RandomSecretHasher",
+        ]
+    return {**tokens, **plan.settings}
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    path.chmod(mode)
+
+
+def make(folder: Path, plan: Plan) -> None:
+    """Make the LMS; one that is there keeps its secrets and its data.
+
+    Raises FolderError.
+    """
+    tokens = _settings(plan)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / SECRETS_FILE).exists():
+            secret = {
+                "SECRET_KEY": secrets.token_urlsafe(48),
+                "JWT_PRIVATE_SIGNING_JWK": new_private_jwk(),
+            }
+            _write(folder / SECRETS_FILE, json.dumps(secret), 0o600)
+        text = yaml.safe_dump(tokens, sort_keys=True, allow_unicode=True)
+        # It may hold DATABASE_URL or SOCIAL_AUTH_OAUTH_SECRETS.
+        _write(folder / SETTINGS_FILE, text, 0o600)
+        _write(folder / "manage.py", _MANAGE.format(python=sys.executable), 0o755)
+    except OSError as error:
+        raise FolderError(f"the LMS folder {folder} can't be made: {error}") from error
+    if not tokens.get("DATABASE_URL") and not os.environ.get("LMS_DATABASE_URL"):
+        _copy_template(folder, plan)
+    manage(folder, "prepare_lms")
+
+
+def _copy_template(folder: Path, plan: Plan) -> None:
+    """Migrating takes seconds; copying what was migrated before takes none."""
+    database = folder / "db.sqlite3"
+    if not database.exists():
+        shutil.copyfile(template.migrated_database(plan.plugins), database)
+        database.chmod(stat.S_IRUSR | stat.S_IWUSR)
+
+
+def manage(folder: Path, *arguments: str, text: str | None = None) -> str:
+    """Run one command of the LMS; returns what it printed. Raises FolderError."""
+    done = subprocess.run(
+        [sys.executable, str(folder / "manage.py"), *arguments],
+        env=environment(folder),
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise FolderError(
+            f"`manage.py {arguments[0]}` failed in {folder}:\n{done.stderr.strip()[-2000:]}"
+        )
+    return done.stdout

@@ -1,0 +1,15 @@
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from usher.embedded.home import seeds
+
+
+class Command(BaseCommand):
+    help = "Make many course runs, for measurements."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--runs", type=int, required=True)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.stdout.write(f"{seeds.load(options['runs'])} course runs are there")

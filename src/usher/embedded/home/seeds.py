@@ -1,0 +1,132 @@
+"""First states of an LMS: what it can't do without, courses, and a load of them."""
+
+import secrets
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.contrib.sites.models import Site
+from django.db import transaction
+from oauth2_provider.models import get_application_model
+from opaque_keys.edx.keys import CourseKey
+
+from usher.embedded.course_modes.models import CourseMode
+from usher.embedded.course_overviews.models import CourseOverview
+from usher.embedded.student.models import Registration, UserProfile
+
+Dates = dict[str, datetime | None]
+LOGIN_SERVICE_USER = "login_service_user"
+_DATES = ("start", "end", "enrollment_start", "enrollment_end")
+
+
+def person(
+    username: str,
+    email: str,
+    password: str = "",
+    *,
+    name: str = "",
+    active: bool = True,
+    staff: bool = False,
+    superuser: bool = False,
+) -> User:
+    """Make or confirm a user with profile and registration; '' is a random, usable password."""
+    user, created = User.objects.get_or_create(username=username, defaults={"email": email})
+    user.is_active, user.is_staff, user.is_superuser = active, staff or superuser, superuser
+    if created or password:
+        user.set_password(password or secrets.token_urlsafe(32))
+    user.save()
+    UserProfile.objects.get_or_create(user=user, defaults={"name": name or username})
+    return user
+
+
+def registered(user: User) -> None:
+    if not Registration.objects.filter(user=user).exists():
+        Registration().register(user)
+
+
+@transaction.atomic
+def prepare() -> None:
+    """The site that SITE_ID names, and the client that sign-in cookies are issued for."""
+    Site.objects.update_or_create(
+        id=settings.SITE_ID, defaults={"domain": settings.LMS_BASE, "name": settings.LMS_BASE[:50]}
+    )
+    # After the other: Django gives that name to the site of SITE_ID in a new database.
+    Site.objects.get_or_create(id=1, defaults={"domain": "example.com", "name": "example.com"})
+    service = User.objects.filter(username=LOGIN_SERVICE_USER).first() or person(
+        LOGIN_SERVICE_USER, "login_service_user@fake.email"
+    )
+    applications = get_application_model()
+    applications.objects.get_or_create(
+        client_id=settings.JWT_AUTH["JWT_LOGIN_CLIENT_ID"],
+        defaults={
+            "name": "Login Service for JWT Cookies",
+            "user": service,
+            "client_type": applications.CLIENT_PUBLIC,
+            "authorization_grant_type": applications.GRANT_PASSWORD,
+            "redirect_uris": "",
+        },
+    )
+
+
+def _day(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC) if text else None
+
+
+def run(key: str, title: str, dates: Iterable[str | datetime | None]) -> CourseOverview:
+    """A self-paced run with the modes audit and verified (49 USD); ``dates`` as in ``_DATES``."""
+    moments = [_day(one) if isinstance(one, str) else one for one in dates]
+    overview, _ = CourseOverview.objects.update_or_create(
+        id=CourseKey.from_string(key),
+        defaults={"display_name": title, **dict(zip(_DATES, moments, strict=True))},
+    )
+    for slug, name, price in (("audit", "Audit", 0), ("verified", "Verified", 49)):
+        CourseMode.objects.get_or_create(
+            course=overview,
+            mode_slug=slug,
+            currency="usd",
+            defaults={"mode_display_name": name, "min_price": price},
+        )
+    return overview
+
+
+DEMO_RUN = "course-v1:edX+DemoX+Demo_Course"
+E2E_RUN = "course-v1:edX+E2E-101+course"
+
+
+@transaction.atomic
+def courses() -> int:
+    """The two courses of the manual procedure (P4)."""
+    run(DEMO_RUN, "Demonstration Course", ("2013-02-05", None, None, None))
+    run(E2E_RUN, "E2E Test Course", ("2016-01-01", "2030-01-01", "2015-01-01", "2029-12-31"))
+    return 2
+
+
+@transaction.atomic
+def load(runs: int) -> int:
+    """``course-v1:LoadX+C<i>+2026_T1`` for i from 0; the dates of each are a day later."""
+    first = [_day(one) for one in ("2026-01-01", "2027-01-01", "2025-06-01", "2026-12-01")]
+    overviews, modes = [], []
+    for number in range(runs):
+        key = CourseKey.from_string(f"course-v1:LoadX+C{number:04d}+2026_T1")
+        dates = [one + timedelta(days=number) for one in first if one]
+        overviews.append(
+            CourseOverview(
+                id=key,
+                _location=key.make_usage_key("course", "course"),
+                org=key.org,
+                display_org_with_default=key.org,
+                display_number_with_default=key.course,
+                display_name=f"Load Course {number}",
+                **dict(zip(_DATES, dates, strict=True)),
+            )
+        )
+        modes += [
+            CourseMode(course_id=key, mode_slug="audit", mode_display_name="Audit"),
+            CourseMode(
+                course_id=key, mode_slug="verified", mode_display_name="Verified", min_price=49
+            ),
+        ]
+    CourseOverview.objects.bulk_create(overviews, ignore_conflicts=True, batch_size=500)
+    CourseMode.objects.bulk_create(modes, ignore_conflicts=True, batch_size=500)
+    return runs

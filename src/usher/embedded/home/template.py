@@ -1,0 +1,71 @@
+"""A migrated, empty SQLite database, made once for each state of the migrations."""
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import django
+
+from usher.embedded.conf.files import HOME_VARIABLE, SECRETS_FILE, SETTINGS_FILE
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "usher" / "lms-template"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _migrations() -> list[Path]:
+    """The migrations of our own rooms; those of libraries change with their versions."""
+    root = Path(str((find_spec("usher") or sys.modules["usher"]).submodule_search_locations[0]))
+    found = [*root.glob("embedded/*/migrations/*.py"), *root.glob("lms/**/migrations/*.py")]
+    return sorted(found)
+
+
+def _version(plugins: tuple[str, ...]) -> str:
+    import oauth2_provider
+    import social_django
+
+    digest = hashlib.sha256(json.dumps(plugins).encode())
+    for version in (django.__version__, oauth2_provider.__version__, social_django.__version__):
+        digest.update(version.encode())
+    for path in _migrations():
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _migrate(target: Path, plugins: tuple[str, ...]) -> None:
+    with tempfile.TemporaryDirectory(dir=target.parent) as name:
+        folder = Path(name)
+        secret = {"SECRET_KEY": "template", "JWT_PRIVATE_SIGNING_JWK": {"kty": "RSA", "kid": "", "n": "", "e": ""}}
+        (folder / SECRETS_FILE).write_text(json.dumps(secret))
+        (folder / SETTINGS_FILE).write_text(json.dumps({"EMBEDDED_PLUGINS": list(plugins)}))
+        environment = {
+            **os.environ,
+            HOME_VARIABLE: str(folder),
+            "DJANGO_SETTINGS_MODULE": "usher.embedded.settings",
+        }
+        command = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"migrating a new LMS database failed:\n{done.stderr[-2000:]}")
+        (folder / "db.sqlite3").rename(target)
+
+
+def migrated_database(plugins: tuple[str, ...]) -> Path:
+    """Its path; whoever comes while another makes it waits."""
+    target = _cache() / f"{_version(plugins)}.sqlite3"
+    if target.exists():
+        return target
+    with (_cache() / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            _migrate(target, plugins)
+    return target

@@ -1,0 +1,64 @@
+"""What an OAuth application of the LMS may ask for (``oauth_dispatch`` of the platform)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.db import models
+from oauth2_provider.settings import oauth2_settings
+
+
+class CommaSeparatedField(models.CharField):
+    """A list of words in one column, separated by commas."""
+
+    def from_db_value(self, value: str | None, expression: Any, connection: Any) -> list[str] | None:
+        return None if value is None else [word for word in value.split(",") if word]
+
+    def to_python(self, value: Any) -> Any:
+        if value is None or isinstance(value, list):
+            return value
+        return [word.strip() for word in str(value).split(",") if word.strip()]
+
+    def get_prep_value(self, value: Any) -> str | None:
+        return None if value is None else ",".join(self.to_python(value))
+
+    def value_to_string(self, obj: models.Model) -> str:
+        return self.get_prep_value(self.value_from_object(obj)) or ""
+
+
+class RestrictedApplication(models.Model):
+    """Its opaque tokens are born expired: only JSON Web Tokens count."""
+
+    application = models.ForeignKey(oauth2_settings.APPLICATION_MODEL, on_delete=models.CASCADE)
+
+    class Meta:
+        app_label = "oauth_dispatch"
+
+    def __str__(self) -> str:
+        return f"restricted {self.application_id}"
+
+
+class ApplicationAccess(models.Model):
+    """Scopes and filters beyond the defaults."""
+
+    application = models.OneToOneField(
+        oauth2_settings.APPLICATION_MODEL, related_name="access", on_delete=models.CASCADE
+    )
+    scopes = CommaSeparatedField(max_length=825)
+    filters = CommaSeparatedField(max_length=825, null=True, blank=True)
+
+    class Meta:
+        app_label = "oauth_dispatch"
+
+    def __str__(self) -> str:
+        return f"access of {self.application_id}: {self.scopes}"
+
+    @classmethod
+    def scopes_of(cls, application: Any) -> list[str]:
+        found = cls.objects.filter(application=application).first()
+        return list(found.scopes) if found else []
+
+    def filter_values(self, name: str) -> Iterator[str]:
+        for one in self.filters or []:
+            key, _, value = one.partition(":")
+            if key == name:
+                yield value

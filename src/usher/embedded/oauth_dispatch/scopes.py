@@ -1,0 +1,19 @@
+"""Scopes an application may ask for: the defaults, and those granted to it."""
+
+from typing import Any
+
+from oauth2_provider.scopes import SettingsScopes
+
+from usher.embedded.oauth_dispatch.models import ApplicationAccess
+
+
+class ApplicationModelScopes(SettingsScopes):
+    def get_available_scopes(
+        self, application: Any = None, request: Any = None, *args: Any, **kwargs: Any
+    ) -> set[str]:
+        granted = ApplicationAccess.scopes_of(application) if application else []
+        wanted = {*granted, *self.get_default_scopes()}
+        return wanted & set(self.get_all_scopes())
+
+    def has_user_id(self, application: Any) -> bool:
+        return "user_id" in ApplicationAccess.scopes_of(application)

@@ -1,0 +1,32 @@
+"""Pages for what went wrong."""
+
+import logging
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, HttpResponseForbidden
+from django.shortcuts import render
+
+log = logging.getLogger(__name__)
+
+
+def _page(request: HttpRequest, status: int, title: str, text: str) -> HttpResponse:
+    context = {"title": title, "text": text, "status": status}
+    return render(request, "pages/error.html", context, status=status)
+
+
+def bad_request(request: HttpRequest, exception: Any = None) -> HttpResponse:
+    return _page(request, 400, "Bad Request", "The LMS could not understand this request.")
+
+
+def forbidden(request: HttpRequest, exception: Any = None) -> HttpResponse:
+    """Also where a limit by address ends."""
+    return HttpResponseForbidden("<h1>403 Forbidden</h1>")
+
+
+def not_found(request: HttpRequest, exception: Any = None) -> HttpResponse:
+    return _page(request, 404, "Page Not Found", "There is no page at this address.")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """The cause is in the log only."""
+    return _page(request, 500, "", "There has been an error on the server.")

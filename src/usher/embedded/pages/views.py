@@ -1,0 +1,86 @@
+"""Pages that people see, and the heartbeat that machines look at."""
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_required
+from django.db import connection
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.csrf import ensure_csrf_cookie
+from opaque_keys import InvalidKeyError
+from opaque_keys.edx.keys import CourseKey
+
+from usher.embedded.course_overviews.models import CourseOverview
+from usher.embedded.student.models import CourseEnrollment
+from usher.embedded.student.services import has_staff_access
+
+
+def index(request: HttpRequest) -> HttpResponse:
+    return redirect("dashboard" if request.user.is_authenticated else "courses")
+
+
+@login_required
+@ensure_csrf_cookie
+def dashboard(request: HttpRequest) -> HttpResponse:
+    """The runs that somebody is enrolled in, newest first."""
+    enrollments = (
+        CourseEnrollment.objects.select_related("course")
+        .filter(user=request.user, is_active=True)
+        .order_by("-created")
+    )
+    return render(
+        request, "pages/dashboard.html", {"enrollments": enrollments, "title": "Dashboard"}
+    )
+
+
+@ensure_csrf_cookie
+def courses(request: HttpRequest) -> HttpResponse:
+    if not settings.FEATURES.get("COURSES_ARE_BROWSABLE", True):
+        raise Http404
+    runs = CourseOverview.get_all_courses(filter_={"catalog_visibility": "both"})
+    return render(request, "pages/courses.html", {"runs": runs[:200], "title": "Courses"})
+
+
+def _run(course_id: str) -> CourseOverview:
+    try:
+        return CourseOverview.get_from_id(CourseKey.from_string(course_id))
+    except (InvalidKeyError, CourseOverview.DoesNotExist) as error:
+        raise Http404("Course not found.") from error
+
+
+@ensure_csrf_cookie
+def about(request: HttpRequest, course_id: str) -> HttpResponse:
+    run_ = _run(course_id)
+    return render(
+        request, "pages/about.html", {"run": run_, "title": run_.display_name_with_default}
+    )
+
+
+@login_required
+@ensure_csrf_cookie
+def run(request: HttpRequest, course_id: str) -> HttpResponse:
+    """The home of a run, for those enrolled and for staff; others see what it is about."""
+    run_ = _run(course_id)
+    enrollment = CourseEnrollment.get_enrollment(request.user, run_.id)
+    enrolled = enrollment is not None and enrollment.is_active
+    if not enrolled and not has_staff_access(request.user, run_.id):
+        return redirect("about_course", course_id=course_id)
+    context = {"run": run_, "enrollment": enrollment, "title": run_.display_name_with_default}
+    return render(request, "pages/run.html", context)
+
+
+@login_required
+@ensure_csrf_cookie
+def account_settings(request: HttpRequest) -> HttpResponse:
+    return render(request, "pages/account.html", {"title": "Account Settings"})
+
+
+def heartbeat(request: HttpRequest) -> HttpResponse:
+    """200 while the database answers, else 503."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        status, message = True, "OK"
+    except Exception as error:  # noqa: BLE001 - whatever it is, the LMS is not well
+        status, message = False, str(error)
+    body = {"sql": {"status": status, "message": message}}
+    return JsonResponse(body, status=200 if status else 503)

@@ -1,0 +1,139 @@
+"""Who may enroll, and what enrolling does. Errors:
+
+CourseEnrollmentException
+├── NonExistentCourseError
+├── EnrollmentClosedError
+├── CourseFullError
+├── AlreadyEnrolledError
+└── EnrollmentNotAllowed
+"""
+
+from django.contrib.auth.models import User
+from django.utils import timezone
+from opaque_keys.edx.keys import CourseKey
+
+from usher.embedded.course_modes.models import CourseMode
+from usher.embedded.course_overviews.models import CourseOverview
+from usher.embedded.student import events
+from usher.embedded.student.enrollment_models import (
+    CourseAccessRole,
+    CourseEnrollment,
+    CourseEnrollmentAllowed,
+)
+
+
+class CourseEnrollmentException(Exception):  # noqa: N818 - the platform's name
+    pass
+
+
+class NonExistentCourseError(CourseEnrollmentException):
+    pass
+
+
+class EnrollmentClosedError(CourseEnrollmentException):
+    pass
+
+
+class CourseFullError(CourseEnrollmentException):
+    pass
+
+
+class AlreadyEnrolledError(CourseEnrollmentException):
+    pass
+
+
+class EnrollmentNotAllowed(CourseEnrollmentException):
+    pass
+
+
+def has_staff_access(user: User, course_key: CourseKey) -> bool:
+    """Global staff, or staff or instructor of this run."""
+    if user.is_staff or user.is_superuser:
+        return True
+    return CourseAccessRole.objects.filter(
+        user=user, course_id=course_key, role__in=["staff", "instructor"]
+    ).exists()
+
+
+def may_enroll(user: User, run: CourseOverview) -> bool:
+    """Whether ``user`` may enroll by their own rights: invited, staff, or the period is open.
+
+    For a run by invitation only the period doesn't matter: only those invited come in.
+    """
+    invited = CourseEnrollmentAllowed.objects.filter(email=user.email, course_id=run.id).exists()
+    if invited or has_staff_access(user, run.id):
+        return True
+    if run.invitation_only:
+        return False
+    now = timezone.now()
+    started = run.enrollment_start is None or run.enrollment_start < now
+    ended = run.enrollment_end is not None and run.enrollment_end <= now
+    return started and not ended
+
+
+def default_mode(course_key: CourseKey) -> str:
+    """What somebody who names no mode gets."""
+    available = [mode.slug for mode in CourseMode.modes_for_course(course_key)]
+    for slug in (CourseMode.DEFAULT_MODE_SLUG, CourseMode.AUDIT, CourseMode.HONOR):
+        if slug in available:
+            return slug
+    return CourseMode.DEFAULT_MODE_SLUG
+
+
+def _check_access(user: User, course_key: CourseKey, can_upgrade: bool) -> None:
+    run = CourseOverview.objects.filter(id=course_key).first()
+    if run is None:
+        raise NonExistentCourseError(str(course_key))
+    if not may_enroll(user, run) and not can_upgrade:
+        raise EnrollmentClosedError(str(course_key))
+    limit = run.max_student_enrollments_allowed
+    if limit is not None:
+        taken = CourseEnrollment.objects.filter(course_id=course_key, is_active=True).count()
+        if taken >= limit:
+            raise CourseFullError(str(course_key))
+    if CourseEnrollment.is_enrolled(user, course_key):
+        raise AlreadyEnrolledError(str(course_key))
+
+
+def enroll(
+    user: User,
+    course_key: CourseKey,
+    mode: str | None = None,
+    check_access: bool = False,
+    can_upgrade: bool = False,
+) -> CourseEnrollment:
+    """Enroll, or bring back, ``user``. ``can_upgrade`` passes a closed period.
+
+    Raises CourseEnrollmentException's kinds when ``check_access``.
+    """
+    if check_access:
+        _check_access(user, course_key, can_upgrade)
+    enrollment, _ = CourseEnrollment.objects.get_or_create(
+        user=user,
+        course_id=course_key,
+        defaults={"mode": CourseMode.DEFAULT_MODE_SLUG, "is_active": False},
+    )
+    CourseEnrollmentAllowed.objects.filter(
+        email=user.email, course_id=course_key, user__isnull=True
+    ).update(user=user)
+    update_enrollment(enrollment, mode=mode or default_mode(course_key), is_active=True)
+    events.enrollment_created(enrollment)
+    return enrollment
+
+
+def update_enrollment(
+    enrollment: CourseEnrollment, mode: str | None = None, is_active: bool | None = None
+) -> None:
+    """Bring mode and activity to what is given (None: leave) and announce what changed."""
+    activity_changed = is_active is not None and enrollment.is_active != is_active
+    mode_changed = mode is not None and enrollment.mode != mode
+    if not activity_changed and not mode_changed:
+        return
+    if is_active is not None:
+        enrollment.is_active = is_active
+    if mode is not None:
+        enrollment.mode = mode
+    enrollment.save()
+    events.enrollment_changed(enrollment)
+    if activity_changed and not enrollment.is_active:
+        events.unenrollment_completed(enrollment)

@@ -1,0 +1,209 @@
+"""Steps of sign-in through a provider, in the platform's order (see ``switch.PIPELINE``).
+
+A step that returns a response stops the pipeline there; it goes on when the browser comes back to
+``/auth/complete/<backend>/``.
+"""
+
+import logging
+import re
+import secrets
+import string
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import logout
+from django.contrib.auth.models import User
+from django.http import HttpResponse, HttpResponseBadRequest, JsonResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from social_core.exceptions import AuthException
+from social_core.pipeline.partial import partial
+from social_core.pipeline.social_auth import associate_by_email
+
+from usher.contract.limits import USERNAME_MAX_LENGTH, USERNAME_MIN_LENGTH
+from usher.embedded.student.models import email_exists_or_retired
+from usher.embedded.third_party_auth import registry
+from usher.embedded.user_authn import cookies
+from usher.embedded.user_authn.redirects import is_safe_redirect
+from usher.embedded.verify_student.models import SSOVerification
+
+log = logging.getLogger(__name__)
+
+AUTH_ENTRY_KEY = "auth_entry"
+AUTH_ENTRY_LOGIN = "login"
+AUTH_ENTRY_REGISTER = "register"
+AUTH_ENTRY_ACCOUNT_SETTINGS = "account_settings"
+AUTH_ENTRY_LOGIN_API = "login_api"
+AUTH_ENTRY_REGISTER_API = "register_api"
+API_ENTRIES = (AUTH_ENTRY_LOGIN_API, AUTH_ENTRY_REGISTER_API)
+AUTH_DISPATCH_URLS = {
+    AUTH_ENTRY_LOGIN: "/login",
+    AUTH_ENTRY_REGISTER: "/register",
+    AUTH_ENTRY_ACCOUNT_SETTINGS: "/account/settings",
+}
+_ENTRIES = (*AUTH_DISPATCH_URLS, *API_ENTRIES)
+
+
+class AuthEntryError(AuthException):
+    """``auth_entry`` names no way into sign-in."""
+
+
+def clean_username(username: str = "") -> str:
+    """What may be kept of a name from outside: other characters become underscores."""
+    return "_".join(re.findall(r"[a-zA-Z0-9\-]+", username))[:USERNAME_MAX_LENGTH]
+
+
+def user_exists(details: dict[str, Any]) -> bool:
+    """By e-mail when there is one, else by username without regard to case."""
+    email, username = details.get("email"), details.get("username")
+    if email:
+        return email_exists_or_retired(email)
+    return bool(username) and User.objects.filter(username__iexact=username).exists()
+
+
+def parse_query_params(strategy: Any, response: Any, *args: Any, **kwargs: Any) -> dict[str, str]:
+    entry = strategy.request.session.get(AUTH_ENTRY_KEY) or AUTH_ENTRY_LOGIN
+    if entry not in _ENTRIES:
+        raise AuthEntryError(strategy.request.backend, "auth_entry invalid")
+    return {"auth_entry": entry}
+
+
+def associate_by_email_if_oauth(
+    auth_entry: str, backend: Any, details: dict[str, Any], user: Any = None, *args: Any, **kwargs: Any
+) -> dict[str, Any] | None:
+    """Join the sign-in to the account with its e-mail; the result counts for active accounts only.
+
+    The platform does so for any OAuth provider.
+    """
+    if user is not None or registry.by_backend(backend.name) is None:
+        return None
+    found = associate_by_email(backend, details, user, *args, **kwargs)
+    if found and found.get("user") and found["user"].is_active:
+        return dict(found)
+    return None
+
+
+def get_username(
+    strategy: Any, details: dict[str, Any], backend: Any, user: Any = None, *args: Any, **kwargs: Any
+) -> dict[str, str]:
+    """A username that nobody has: the provider's, cleaned, with a random end where it is taken."""
+    if user:
+        return {"username": strategy.storage.user.get_username(user)}
+    wanted = details.get("username") or secrets.token_hex(16)
+    name = clean_username(wanted[:USERNAME_MAX_LENGTH])
+    letters = string.ascii_lowercase + string.digits
+    while len(name) < USERNAME_MIN_LENGTH or user_exists({"username": name}):
+        length = 3 + secrets.randbelow(8)
+        suffix = "".join(secrets.choice(letters) for _ in range(length))
+        name = clean_username(f"{wanted[: USERNAME_MAX_LENGTH - length - 1]}-{suffix}")
+    return {"username": name}
+
+
+def set_pipeline_timeout(strategy: Any, user: Any, *args: Any, **kwargs: Any) -> None:
+    """A sign-in that waits for somebody must not wait long on a shared computer."""
+    if strategy.request and not user:
+        strategy.request.session.set_expiry(strategy.setting("PIPELINE_TIMEOUT", 600))
+
+
+@partial
+def ensure_user_information(
+    strategy: Any,
+    auth_entry: str,
+    backend: Any = None,
+    user: Any = None,
+    details: dict[str, Any] | None = None,
+    current_partial: Any = None,
+    *args: Any,
+    **kwargs: Any,
+) -> HttpResponse | None:
+    """Go on with a known user; send everybody else to the page that can make one."""
+    if current_partial:
+        strategy.session_set("partial_pipeline_token_", current_partial.token)
+        strategy.storage.partial.store(current_partial)
+    if user:
+        return None
+    if user_exists(details or {}):
+        return redirect(AUTH_DISPATCH_URLS[AUTH_ENTRY_LOGIN])
+    if auth_entry in API_ENTRIES:
+        return HttpResponseBadRequest()
+    if auth_entry == AUTH_ENTRY_ACCOUNT_SETTINGS:
+        raise AuthEntryError(backend, "auth_entry is wrong. Settings requires a user.")
+    record = registry.by_backend(backend.name)
+    trusted = record and (record.skip_email_verification or record.send_to_registration_first)
+    to_register = auth_entry == AUTH_ENTRY_REGISTER or trusted
+    return redirect(
+        AUTH_DISPATCH_URLS[AUTH_ENTRY_REGISTER if to_register else AUTH_ENTRY_LOGIN]
+    )
+
+
+def user_details_force_sync(
+    strategy: Any, details: dict[str, Any], user: Any = None, *args: Any, **kwargs: Any
+) -> None:
+    """Where the record says so, e-mail and name follow the provider; the username never does."""
+    record = registry.by_backend(strategy.request.backend.name)
+    if not user or not record or not record.sync_learner_profile_data:
+        return
+    targets = {field: (user, field) for field in details if hasattr(user, field)}
+    targets |= {"fullname": (user.profile, "name"), "country": (user.profile, "country")}
+    targets.pop("username", None)
+    changed = []
+    for incoming, (model, field) in targets.items():
+        value = details.get(incoming)
+        if value is None or getattr(model, field) == value:
+            continue
+        if field == "email" and User.objects.filter(email=value).exists():
+            log.warning("e-mail of %s not synchronized: taken by somebody else", user.username)
+            continue
+        setattr(model, field, value)
+        changed.append(incoming)
+    if changed:
+        user.save()
+        user.profile.save()
+
+
+def set_id_verification_status(
+    strategy: Any, user: Any = None, *args: Any, **kwargs: Any
+) -> None:
+    record = registry.by_backend(strategy.request.backend.name)
+    if not user or not record or not record.enable_sso_id_verification:
+        return
+    kind = f"{type(record).__module__}.{type(record).__name__}"
+    SSOVerification.objects.get_or_create(
+        user=user,
+        status="approved",
+        identity_provider_type=kind,
+        identity_provider_slug=record.slug,
+        defaults={"name": user.profile.name},
+    )
+
+
+@partial
+def set_logged_in_cookies(
+    backend: Any = None,
+    user: Any = None,
+    strategy: Any = None,
+    auth_entry: str | None = None,
+    current_partial: Any = None,
+    *args: Any,
+    **kwargs: Any,
+) -> HttpResponse | None:
+    """Set the sign-in cookies by one more redirect to where the pipeline goes on."""
+    if auth_entry in API_ENTRIES or user is None or not user.is_authenticated:
+        return None
+    request = strategy.request if strategy else None
+    if not user.has_usable_password():
+        logout(request)
+        return JsonResponse("Your account is disabled", status=403, safe=False)
+    if request is None or cookies.are_set(request):
+        return None
+    if registry.by_backend(current_partial.backend) is None:
+        return None
+    again = redirect(reverse("social:complete", args=[current_partial.backend]) + "?")
+    return cookies.set_logged_in_cookies(request, again, user)
+
+
+def ensure_redirect_url_is_safe(strategy: Any, *args: Any, **kwargs: Any) -> None:
+    """A ``next`` that leads away from the LMS, and isn't on the white list, is dropped."""
+    target = strategy.session_get("next", None)
+    if target and strategy.request and not is_safe_redirect(strategy.request, target):
+        strategy.session_set("next", settings.SOCIAL_AUTH_LOGIN_REDIRECT_URL)

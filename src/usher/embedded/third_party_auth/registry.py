@@ -1,0 +1,54 @@
+"""Which providers the current site has enabled, and which of them a sign-in is using."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from social_django.utils import load_strategy
+
+from usher.embedded.third_party_auth.models import OAuth2ProviderConfig, oauth_backend_names
+
+
+def is_enabled() -> bool:
+    return bool(settings.FEATURES.get("ENABLE_THIRD_PARTY_AUTH"))
+
+
+def enabled() -> Iterator[OAuth2ProviderConfig]:
+    """Newest records that are enabled on this site and whose backend is installed."""
+    names = set(OAuth2ProviderConfig.objects.values_list("backend_name", flat=True))
+    for name in sorted(names):
+        record = OAuth2ProviderConfig.current(name)
+        if record.enabled_for_current_site and name in oauth_backend_names():
+            yield record
+
+
+def by_id(provider_id: str) -> OAuth2ProviderConfig | None:
+    """Raises ValueError for what can't be an id (``oa2-…``)."""
+    if not provider_id:
+        return None
+    if "-" not in provider_id:
+        raise ValueError("Invalid provider_id. Expect something like oa2-google")
+    return next((one for one in enabled() if one.provider_id == provider_id), None)
+
+
+def by_backend(backend_name: str) -> OAuth2ProviderConfig | None:
+    return next((one for one in enabled() if one.backend_name == backend_name), None)
+
+
+def running_pipeline(request: HttpRequest) -> dict[str, Any] | None:
+    """``{"kwargs", "backend"}`` of the sign-in that waits in this browser, or None."""
+    strategy = load_strategy(request)
+    token = strategy.session_get("partial_pipeline_token")
+    if not token:
+        strategy.session_set(
+            "partial_pipeline_token", strategy.session_get("partial_pipeline_token_")
+        )
+        token = strategy.session_get("partial_pipeline_token")
+    partial = strategy.partial_load(token) if token else None
+    return {"kwargs": partial.kwargs, "backend": partial.backend} if partial else None
+
+
+def of_running_pipeline(request: HttpRequest) -> OAuth2ProviderConfig | None:
+    running = running_pipeline(request)
+    return by_backend(running["backend"]) if running else None

@@ -1,0 +1,33 @@
+"""Settings of a backend come from its provider record first."""
+
+from typing import Any
+
+from social_core.backends.oauth import OAuthAuth
+from social_django.strategy import DjangoStrategy
+
+from usher.embedded.third_party_auth import registry
+from usher.embedded.third_party_auth.models import OAuth2ProviderConfig
+
+
+class DisabledProviderError(Exception):
+    """The record of the backend is disabled, missing, or belongs to another site."""
+
+
+class ConfigurationModelStrategy(DjangoStrategy):
+    def setting(self, name: str, default: Any = None, backend: Any = None) -> Any:
+        """Raises DisabledProviderError for a backend that the current site may not use."""
+        if isinstance(backend, OAuthAuth):
+            record = OAuth2ProviderConfig.current(backend.name)
+            if not record.enabled_for_current_site:
+                raise DisabledProviderError(
+                    "Can't fetch setting of a disabled backend/provider."
+                )
+            try:
+                return record.get_setting(name)
+            except KeyError:
+                pass
+        if name == "MAX_SESSION_LENGTH" and self.request is not None:
+            record = registry.of_running_pipeline(self.request)
+            if record is not None:
+                return record.max_session_length
+        return super().setting(name, default, backend)

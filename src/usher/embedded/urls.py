@@ -1,0 +1,75 @@
+"""Addresses of the LMS, as the platform has them."""
+
+from django.conf import settings
+from django.contrib import admin
+from django.urls import include, path, re_path
+
+from usher.embedded.bulk_enroll.views import BulkEnrollView
+from usher.embedded.certificates.views import CertificatesListView, CertificateView
+from usher.embedded.course_api.views import CourseDetailView, CourseListView
+from usher.embedded.course_modes.views import CourseModesView, CourseModeView
+from usher.embedded.enrollments import views as enrollments
+from usher.embedded.grades.views import CourseGradesView
+from usher.embedded.pages import views as pages
+from usher.embedded.conf.plugins import url_patterns
+from usher.embedded.third_party_auth.views import inactive_user_view
+
+_COURSE_ID = settings.COURSE_ID_PATTERN
+_USERNAME = settings.USERNAME_PATTERN
+
+_enrollment = [
+    re_path(rf"^enrollment/{_USERNAME},{_COURSE_ID}$", enrollments.EnrollmentView.as_view()),
+    re_path(rf"^enrollment/{_COURSE_ID}$", enrollments.EnrollmentView.as_view()),
+    path("enrollment", enrollments.EnrollmentListView.as_view()),
+    re_path(r"^enrollments/?$", enrollments.EnrollmentsView.as_view()),
+    re_path(rf"^course/{_COURSE_ID}$", enrollments.EnrollmentCourseDetailView.as_view()),
+    path("roles/", enrollments.UserRolesView.as_view()),
+]
+
+_modes = [
+    re_path(rf"^courses/{_COURSE_ID}/$", CourseModesView.as_view()),
+    re_path(rf"^courses/{_COURSE_ID}/(?P<mode_slug>.*)$", CourseModeView.as_view()),
+]
+
+_grades = [
+    path("courses/", CourseGradesView.as_view()),
+    re_path(rf"^courses/{_COURSE_ID}/$", CourseGradesView.as_view()),
+]
+
+_certificates = [
+    re_path(rf"^certificates/{_USERNAME}/courses/{_COURSE_ID}/$", CertificateView.as_view()),
+    re_path(rf"^certificates/{_USERNAME}/$", CertificatesListView.as_view()),
+]
+
+urlpatterns = [
+    *url_patterns(),
+    path("", pages.index, name="root"),
+    path("dashboard", pages.dashboard, name="dashboard"),
+    path("courses", pages.courses, name="courses"),
+    re_path(rf"^courses/{_COURSE_ID}/about$", pages.about, name="about_course"),
+    re_path(rf"^courses/{_COURSE_ID}/course/?$", pages.run, name="course_home"),
+    path("heartbeat", pages.heartbeat, name="heartbeat"),
+    path("account/settings", pages.account_settings, name="account_settings"),
+    path("admin/", admin.site.urls),
+    path("", include("usher.embedded.user_authn.urls")),
+    path("oauth2/", include("usher.embedded.oauth_dispatch.urls")),
+    path("auth/inactive", inactive_user_view, name="third_party_inactive_redirect"),
+    path("auth/", include("social_django.urls", namespace="social")),
+    path("api/user/", include("usher.embedded.user_api.urls")),
+    path("api/courses/v1/courses/", CourseListView.as_view(), name="course-list"),
+    re_path(
+        rf"^api/courses/v1/courses/{settings.COURSE_KEY_PATTERN}",
+        CourseDetailView.as_view(),
+        name="course-detail",
+    ),
+    path("api/course_modes/v1/", include(_modes)),
+    path("api/enrollment/v1/", include(_enrollment)),
+    path("api/bulk_enroll/v1/bulk_enroll", BulkEnrollView.as_view()),
+    path("api/grades/v1/", include(_grades)),
+    path("api/certificates/v0/", include(_certificates)),
+]
+
+handler400 = "usher.embedded.pages.errors.bad_request"
+handler403 = "usher.embedded.pages.errors.forbidden"
+handler404 = "usher.embedded.pages.errors.not_found"
+handler500 = "usher.embedded.pages.errors.server_error"

@@ -1,0 +1,16 @@
+"""Addresses of profile pictures; nobody uploads one here, so they are always the default."""
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.http import HttpRequest
+
+
+def profile_image_urls(user: User, request: HttpRequest | None = None) -> dict[str, str]:
+    """By size name; absolute when ``request`` is given."""
+    urls = {
+        name: f"{settings.STATIC_URL}default_{size}.png"
+        for name, size in settings.PROFILE_IMAGE_SIZES_MAP.items()
+    }
+    if request is None:
+        return urls
+    return {name: request.build_absolute_uri(url) for name, url in urls.items()}

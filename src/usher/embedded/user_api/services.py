@@ -1,0 +1,165 @@
+"""Reading accounts and letting owners change them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+
+from usher.embedded.student.models import PendingEmailChange, UserProfile, email_exists_or_retired
+from usher.embedded.user_api.models import ACCOUNT_VISIBILITY_KEY, UserPreference
+from usher.embedded.user_api.serializers import ProfileSerializer, account_data
+from usher.embedded.user_authn.forms import validate_name
+
+#: Fields of the account API that nobody changes through it.
+_READ_ONLY = frozenset(
+    {
+        "username",
+        "date_joined",
+        "is_active",
+        "password_toggle_history",
+        "profile_image",
+        "requires_parental_consent",
+    }
+)
+
+
+class UserNotFound(Exception):  # noqa: N818 - the platform's name
+    pass
+
+
+class UserNotAuthorized(Exception):  # noqa: N818
+    pass
+
+
+class AccountValidationError(Exception):
+    def __init__(self, field_errors: dict[str, Any]) -> None:
+        super().__init__("account not valid")
+        self.field_errors = field_errors
+
+
+class AccountUpdateError(Exception):
+    def __init__(self, message: str, user_message: str | None = None) -> None:
+        super().__init__(message)
+        self.developer_message, self.user_message = message, user_message
+
+
+def accounts(request: Any, usernames: list[str], view: str | None = None) -> list[dict[str, Any]]:
+    """In full for staff and oneself (unless ``view=shared``), else what is shared.
+
+    Raises UserNotFound when nobody is there.
+    """
+    asks = request.user
+    users = list(User.objects.select_related("profile").filter(username__in=usernames))
+    if not users:
+        raise UserNotFound
+    full = settings.ACCOUNT_VISIBILITY_CONFIGURATION["admin_fields"]
+    return [
+        account_data(
+            user,
+            full if (asks.is_staff or asks.username == user.username) and view != "shared" else None,
+            request,
+        )
+        for user in users
+    ]
+
+
+def _invalid(message: str, user_message: str) -> dict[str, str]:
+    return {"developer_message": message, "user_message": user_message}
+
+
+def _serializer_errors(serializer: ProfileSerializer, update: dict[str, Any]) -> dict[str, Any]:
+    if serializer.is_valid():
+        return {}
+    found = {}
+    for name, details in serializer.errors.items():
+        plain = [str(one) for one in details] if isinstance(details, list) else details
+        message = "This value is invalid."
+        if name == "bio":
+            message = f"The about me field must be at most {300} characters long."
+        found[name] = _invalid(
+            f"Value '{update.get(name, '')}' is not valid for field '{name}': {plain}", message
+        )
+    return found
+
+
+def _email_error(user: User, email: str) -> str:
+    try:
+        validate_email(email)
+    except ValidationError:
+        return "Valid e-mail address required."
+    return "Old email is the same as the new email." if email == user.email else ""
+
+
+def _check(user: User, profile: UserProfile, update: dict[str, Any]) -> ProfileSerializer:
+    """Raises AccountValidationError with all that is wrong."""
+    field_errors: dict[str, Any] = {}
+    for name in sorted(_READ_ONLY & set(update)):
+        field_errors[name] = _invalid(
+            "This field is not editable via this API", f"The '{name}' field cannot be edited."
+        )
+        del update[name]
+    serializer = ProfileSerializer(profile, data=update, partial=True)
+    field_errors |= _serializer_errors(serializer, update)
+    if "email" in update:
+        problem = _email_error(user, update["email"])
+        if problem:
+            field_errors["email"] = _invalid(
+                f"Error thrown from validate_new_email: '{problem}'", problem
+            )
+        elif email_exists_or_retired(update["email"]):
+            # The same answer as for a free address: nobody learns who is here.
+            del update["email"]
+    if "name" in update and update["name"] != profile.name and "name" not in field_errors:
+        try:
+            validate_name(update["name"])
+        except ValidationError as error:
+            field_errors["name"] = _invalid(
+                f"Error thrown from validate_name: '{error.message}'", str(error.message)
+            )
+    if field_errors:
+        raise AccountValidationError(field_errors)
+    return serializer
+
+
+def update_account(asks: User, update: dict[str, Any], username: str) -> None:
+    """Only owners may. Raises UserNotAuthorized, UserNotFound, AccountValidationError,
+    AccountUpdateError."""
+    if asks.username != username:
+        raise UserNotAuthorized
+    user = User.objects.filter(username=username).first()
+    if user is None:
+        raise UserNotFound
+    profile, _ = UserProfile.objects.get_or_create(user=user)
+    if "email" in update and not settings.FEATURES.get("ALLOW_EMAIL_ADDRESS_CHANGE", True):
+        raise AccountUpdateError(
+            "Email address changes have been disabled by the site operators."
+        )
+    old_name = profile.name
+    serializer = _check(user, profile, update)
+    serializer.save()
+    if "account_privacy" in update:
+        UserPreference.set_value(user, ACCOUNT_VISIBILITY_KEY, str(update["account_privacy"]))
+    if "name" in update and update["name"] != old_name:
+        _remember_name(profile, old_name, asks)
+    if "country" in update and update["country"] != UserProfile.COUNTRY_WITH_STATES:
+        profile.state = None
+        profile.save()
+    if update.get("email"):
+        change = PendingEmailChange.objects.filter(user=user).first()
+        (change or PendingEmailChange(user=user)).request_change(update["email"])
+
+
+def _remember_name(profile: UserProfile, old_name: str, asks: User) -> None:
+    meta = profile.get_meta()
+    meta.setdefault("old_names", []).append(
+        [
+            old_name,
+            f"Name change requested through account API by {asks.username}",
+            datetime.now(UTC).isoformat(),
+        ]
+    )
+    profile.set_meta(meta)
+    profile.save()

@@ -1,0 +1,94 @@
+"""``/api/user/v1/``: who am I, accounts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from rest_framework.exceptions import UnsupportedMediaType
+from rest_framework.parsers import JSONParser
+from rest_framework.permissions import BasePermission, IsAuthenticated
+from rest_framework.response import Response
+from rest_framework.viewsets import ViewSet
+
+from usher.embedded.core.authentication import API_AUTHENTICATION
+from usher.embedded.core.parsers import MergePatchParser
+from usher.embedded.user_api import services
+
+
+class MayFindPeople(BasePermission):
+    """Finding people by e-mail or number is for staff."""
+
+    def has_permission(self, request: Any, view: Any) -> bool:
+        finding = {"lms_user_id", "email"} & set(request.GET)
+        return not finding or request.user.is_staff or request.user.is_superuser
+
+
+class AccountViewSet(ViewSet):
+    authentication_classes = API_AUTHENTICATION
+    permission_classes = (IsAuthenticated, MayFindPeople)
+    parser_classes = (JSONParser, MergePatchParser)
+
+    def get(self, request: Any) -> Response:
+        return Response({"username": request.user.username})
+
+    def list(self, request: Any) -> Response:
+        usernames = request.GET.get("username")
+        email, number = request.GET.get("email"), request.GET.get("lms_user_id")
+        wanted: Sequence[str] = ()
+        if usernames:
+            wanted = usernames.strip(",").split(",")
+        elif email or number:
+            if not email and not number.isdecimal():
+                return Response(status=400)
+            found = User.objects.filter(**({"email": email} if email else {"pk": number})).first()
+            if found is None:
+                return Response(status=404)
+            wanted = [found.username]
+        return self._answer(request, wanted, several=True)
+
+    def retrieve(self, request: Any, username: str) -> Response:
+        return self._answer(request, [username], several=False)
+
+    def _answer(self, request: Any, usernames: Sequence[str], *, several: bool) -> Response:
+        try:
+            view = request.query_params.get("view")
+            found = services.accounts(request, list(usernames), view=view)
+        except services.UserNotFound:
+            return Response(status=404)
+        return Response(found if several else found[0])
+
+    def search_emails(self, request: Any) -> Response:
+        if not request.user.is_staff:
+            return Response(
+                {"developer_message": "not_found", "user_message": "Not Found"}, status=404
+            )
+        if "emails" not in request.data:
+            message = "'emails' field is required"
+            return Response(
+                {"developer_message": message, "user_message": message}, status=400
+            )
+        found = User.objects.filter(email__in=request.data["emails"]).order_by("id")
+        return Response([{"email": one.email, "id": one.pk, "username": one.username} for one in found])
+
+    def partial_update(self, request: Any, username: str) -> Response:
+        if request.content_type != MergePatchParser.media_type:
+            raise UnsupportedMediaType(request.content_type)
+        try:
+            with transaction.atomic():
+                services.update_account(request.user, dict(request.data), username)
+                return Response(services.accounts(request, [username])[0])
+        except services.UserNotAuthorized:
+            return Response(status=403)
+        except services.UserNotFound:
+            return Response(status=404)
+        except services.AccountValidationError as error:
+            return Response({"field_errors": error.field_errors}, status=400)
+        except services.AccountUpdateError as error:
+            return Response(
+                {
+                    "developer_message": error.developer_message,
+                    "user_message": error.user_message,
+                },
+                status=400,
+            )

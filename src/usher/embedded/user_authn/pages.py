@@ -1,0 +1,97 @@
+"""``/login`` and ``/register``: one page, which may lead straight on to a provider."""
+
+import logging
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlparse
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.csrf import ensure_csrf_cookie
+from django_ratelimit.decorators import ratelimit
+
+from usher.embedded.core.limits import client_address, rate_of
+from usher.embedded.third_party_auth import registry
+from usher.embedded.third_party_auth.models import OAuth2ProviderConfig
+from usher.embedded.third_party_auth.pipeline import user_exists
+from usher.embedded.user_authn.cookies import set_logged_in_cookies
+from usher.embedded.user_authn.redirects import after_sign_in
+
+log = logging.getLogger(__name__)
+
+
+def _start_of(record: OAuth2ProviderConfig, entry: str, target: str) -> str:
+    parameters = urlencode({"auth_entry": entry, "next": target})
+    return f"{reverse('social:begin', args=[record.backend_name])}?{parameters}"
+
+
+def _hinted(target: str) -> OAuth2ProviderConfig | None:
+    """The provider that ``tpa_hint`` in the target names, if it is enabled here."""
+    hints = parse_qs(urlparse(target).query).get("tpa_hint")
+    try:
+        return registry.by_id(hints[0]) if hints else None
+    except ValueError:
+        log.exception("Unknown tpa_hint provider: %s", hints)
+        return None
+
+
+def _waiting(request: HttpRequest) -> dict[str, Any]:
+    """What a sign-in that waits in this browser knows of its person, for the form."""
+    running = registry.running_pipeline(request)
+    record = registry.by_backend(running["backend"]) if running else None
+    if running is None or record is None:
+        return {}
+    details = running["kwargs"].get("details", {})
+    # Somebody with this e-mail or username is here already: a form can't help, a person must.
+    wanted = {"username": details.get("username")}
+    taken = user_exists(details) or user_exists(wanted)
+    return {
+        "record": record,
+        "details": details,
+        "username": running["kwargs"].get("username", ""),
+        "collision": taken,
+        "submit": record.skip_registration_form and not taken,
+        "finish": reverse("social:complete", args=[record.backend_name]),
+    }
+
+
+@ratelimit(
+    key=client_address,
+    rate=rate_of("LOGIN_AND_REGISTER_FORM_RATELIMIT"),
+    method="GET",
+    block=True,
+)
+@ensure_csrf_cookie
+def login_and_registration_form(
+    request: HttpRequest, initial_mode: str = "login"
+) -> HttpResponse:
+    """Signed in: on to ``next``. A hinted provider: on to it. Else the page."""
+    target = after_sign_in(request)
+    if request.user.is_authenticated:
+        return set_logged_in_cookies(request, redirect(target), request.user)
+    hinted = _hinted(target) if registry.is_enabled() else None
+    if hinted and hinted.skip_hinted_login_dialog:
+        return redirect(_start_of(hinted, initial_mode, target))
+    if settings.FEATURES.get("ENABLE_AUTHN_MICROFRONTEND") and not hinted:
+        query = request.GET.urlencode()
+        return redirect(
+            f"{settings.AUTHN_MICROFRONTEND_URL}/{initial_mode}{'?' + query if query else ''}"
+        )
+    shown = registry.enabled() if registry.is_enabled() else ()
+    providers = [
+        {"name": one.name, "url": _start_of(one, initial_mode, target)}
+        for one in shown
+        if one.display_for_login or one == hinted
+    ]
+    context = {
+        "mode": initial_mode,
+        "target": target,
+        "providers": providers,
+        "waiting": _waiting(request),
+        "may_register": settings.FEATURES.get("ALLOW_PUBLIC_ACCOUNT_CREATION", True),
+        "title": "Sign in or Register",
+    }
+    response = render(request, "user_authn/login_and_register.html", context)
+    response.set_cookie("experiments_is_enterprise", "false")
+    return response

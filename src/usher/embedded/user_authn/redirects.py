@@ -1,0 +1,61 @@
+"""Where a browser may be sent after sign-in and sign-out."""
+
+import mimetypes
+from urllib.parse import parse_qs, urlencode, urlparse, urlsplit, urlunsplit
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+from oauth2_provider.models import get_application_model
+
+from usher.embedded.third_party_auth import registry
+
+
+def is_safe_redirect(request: HttpRequest, target: str, client_id: str | None = None) -> bool:
+    """This host, the white list, or an address registered by the OAuth client that asks."""
+    allowed = {request.get_host(), *settings.LOGIN_REDIRECT_WHITELIST}
+    target = target.translate({ord(one): None for one in "\t\r\n"})
+    if client_id:
+        client = get_application_model().objects.filter(client_id=client_id).first()
+        if client and target in client.redirect_uris:
+            allowed.add(urlparse(target).netloc)
+    return url_has_allowed_host_and_scheme(
+        target, allowed_hosts=allowed, require_https=request.is_secure()
+    )
+
+
+def _asked_for(request: HttpRequest) -> str | None:
+    """``next``, when it is safe and a page."""
+    parameters = request.GET if request.method == "GET" else request.POST
+    target = parameters.get("next")
+    if not target or not is_safe_redirect(request, target, parameters.get("client_id")):
+        return None
+    accepts = request.META.get("HTTP_ACCEPT", "")
+    if not any(kind in accepts for kind in ("*/*", "text/*", "text/html")):
+        return None
+    if mimetypes.guess_type(target, strict=False)[0] or settings.STATIC_URL in target:
+        return None
+    return target
+
+
+def after_sign_in(request: HttpRequest) -> str:
+    """``next`` or the dashboard, with the configured provider hint unless a sign-in is waiting."""
+    target = _asked_for(request) or reverse("dashboard")
+    hint = settings.FEATURES.get("THIRD_PARTY_AUTH_HINT", "")
+    if not hint or registry.running_pipeline(request) is not None:
+        return target
+    scheme, host, path, query, fragment = urlsplit(target)
+    if "tpa_hint" in query:
+        return target
+    parameters = {**parse_qs(query), "tpa_hint": [hint]}
+    return urlunsplit((scheme, host, path, urlencode(parameters, doseq=True), fragment))
+
+
+def with_host(target: str) -> str:
+    """``target`` as an absolute address on the LMS, unless it is absolute already."""
+    scheme, host, path, query, fragment = urlsplit(target)
+    if host:
+        return target
+    root = urlsplit(settings.LMS_ROOT_URL)
+    return urlunsplit((scheme or root.scheme, root.netloc, path, query, fragment))

@@ -1,0 +1,195 @@
+"""Making an account: from a form in the browser, or by an application with its access token."""
+
+import logging
+import secrets
+import string
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import authenticate, login
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db import IntegrityError, transaction
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.translation import get_language
+from django_countries import countries
+from requests import HTTPError
+from social_core.exceptions import AuthAlreadyAssociated, AuthException
+from social_django.utils import load_backend, load_strategy
+
+from usher.contract.failures import RegistrationError
+from usher.embedded.student import events
+from usher.embedded.student.models import (
+    Registration,
+    UserAttribute,
+    UserProfile,
+    email_exists_or_retired,
+    username_exists_or_retired,
+)
+from usher.embedded.third_party_auth import pipeline, registry
+from usher.embedded.user_api.models import LANGUAGE_KEY, UserPreference
+from usher.embedded.user_authn import messages
+from usher.embedded.user_authn.errors import RegistrationRefused
+from usher.embedded.user_authn.forms import AccountCreationForm
+from usher.embedded.user_authn.suggestions import suggest_usernames
+
+log = logging.getLogger(__name__)
+
+_PROFILE_FIELDS = (
+    "name",
+    "level_of_education",
+    "gender",
+    "mailing_address",
+    "city",
+    "country",
+    "goals",
+    "year_of_birth",
+)
+
+
+def random_password() -> str:
+    """A password for somebody who signs in elsewhere: usable, and known to nobody."""
+    letters = string.ascii_letters + string.digits
+    return "a1" + "".join(secrets.choice(letters) for _ in range(43))
+
+
+def refuse_duplicates(data: dict[str, Any]) -> None:
+    """Raises RegistrationRefused (409) when the e-mail, the username, or both are taken."""
+    email, username = data.get("email"), data.get("username")
+    fields: dict[str, Any] = {}
+    code = "duplicate"
+    if email is not None and email_exists_or_retired(email):
+        code += "-email"
+        fields["email"] = [messages.EMAIL_TAKEN]
+    if username is not None and username_exists_or_retired(username):
+        code += "-username"
+        fields["username"] = [messages.USERNAME_TAKEN]
+        fields["username_suggestions"] = suggest_usernames(username)
+    if fields:
+        raise RegistrationRefused(409, code, fields)
+
+
+def refuse_unknown_country(data: dict[str, Any]) -> None:
+    country = data.get("country")
+    known = country in dict(countries)
+    required = settings.REGISTRATION_EXTRA_FIELDS.get("country", "hidden") == "required"
+    if not known and (country or required):
+        raise RegistrationRefused(
+            400, RegistrationError.INVALID_COUNTRY, {"country": [messages.COUNTRY_REQUIRED]}
+        )
+
+
+def create_account(request: HttpRequest, data: dict[str, Any]) -> User:
+    """Make the account that ``data`` describes and sign its owner in to this session.
+
+    Raises RegistrationRefused; PermissionDenied where public registration is switched off.
+    """
+    by_token = "provider" in data
+    third_party = registry.is_enabled()
+    running = registry.running_pipeline(request) if third_party else None
+    if third_party and (running or by_token):
+        data["password"] = random_password()
+    if third_party and "social_auth_provider" in data and not running:
+        provider = data["social_auth_provider"]
+        raise RegistrationRefused(
+            400,
+            "tpa-session-expired",
+            {"session_expired": [f"Registration using {provider} has timed out."]},
+        )
+    form = AccountCreationForm(data, settings.REGISTRATION_EXTRA_FIELDS)
+    with transaction.atomic():
+        user, registration = _store(form)
+        if third_party and by_token:
+            _link(request, user, data)
+        signed_in = authenticate(
+            request, username=user.username, password=form.cleaned_data["password"]
+        )
+        login(request, signed_in)
+        request.session.set_expiry(0)
+    _finish(request, user, registration)
+    return user
+
+
+def _store(form: AccountCreationForm) -> tuple[User, Registration]:
+    if not settings.FEATURES.get("ALLOW_PUBLIC_ACCOUNT_CREATION", True):
+        raise PermissionDenied
+    if form.errors:
+        fields = {name: list(errors) for name, errors in form.errors.items()}
+        raise RegistrationRefused(400, RegistrationError.VALIDATION, fields)
+    clean = form.cleaned_data
+    user = User(username=clean["username"], email=clean["email"], is_active=False)
+    user.set_password(clean["password"])
+    try:
+        with transaction.atomic():
+            user.save()
+    except IntegrityError as error:
+        raise _collision(user) from error
+    registration = Registration()
+    registration.register(user)
+    UserProfile.objects.create(user=user, **{name: clean.get(name) for name in _PROFILE_FIELDS})
+    return user, registration
+
+
+def _collision(user: User) -> RegistrationRefused:
+    """Somebody else was faster by a moment."""
+    if username_exists_or_retired(user.username):
+        message = f"An account with the Public Username '{user.username}' already exists."
+        return RegistrationRefused(
+            409, RegistrationError.DUPLICATE_USERNAME, {"username": [message]}
+        )
+    message = f"An account with the Email '{user.email}' already exists."
+    return RegistrationRefused(409, RegistrationError.DUPLICATE_EMAIL, {"email": [message]})
+
+
+def _link(request: HttpRequest, user: User, data: dict[str, Any]) -> None:
+    """Link the account to whom the application says the token belongs to."""
+    name = data["provider"]
+    asked: Any = request
+    asked.social_strategy = load_strategy(request)
+    asked.backend = load_backend(
+        asked.social_strategy, name, reverse("social:complete", args=[name])
+    )
+    token = data.get("access_token")
+    if not token:
+        message = f"An access_token is required when passing value ({name}) for provider."
+        raise RegistrationRefused(400, "tpa-missing-access-token", {"access_token": [message]})
+    request.session[pipeline.AUTH_ENTRY_KEY] = pipeline.AUTH_ENTRY_REGISTER_API
+    code, message = "", ""
+    linked = None
+    try:
+        linked = asked.backend.do_auth(token, user=user)
+    except AuthAlreadyAssociated:
+        message = "The provided access_token is already associated with another user."
+        code = "tpa-token-already-associated"
+    except (HTTPError, AuthException):
+        message = "The provided access_token is not valid."
+        code = RegistrationError.INVALID_ACCESS_TOKEN
+    if not isinstance(linked, User):
+        asked.social_strategy.clean_partial_pipeline(token)
+        raise RegistrationRefused(400, code, {"access_token": [message]})
+
+
+def _finish(request: HttpRequest, user: User, registration: Registration) -> None:
+    """What follows when the account stands: preferences, activation, the announcement."""
+    site: Any = request
+    UserAttribute.set_user_attribute(user, "created_on_site", site.site.domain)
+    if UserPreference.get_value(user, LANGUAGE_KEY) is None:
+        UserPreference.set_value(user, LANGUAGE_KEY, get_language() or "en")
+    if _trusted(request, user):
+        registration.user = user
+        registration.activate()
+    else:
+        log.info("activation e-mail for %s", user.username)
+    events.registration_completed(user)
+
+
+def _trusted(request: HttpRequest, user: User) -> bool:
+    """Whether the account is active at once, without an e-mail to confirm."""
+    if settings.FEATURES.get("SKIP_EMAIL_VALIDATION"):
+        return True
+    running = registry.running_pipeline(request) if registry.is_enabled() else None
+    record = registry.by_backend(running["backend"]) if running else None
+    if running is None or record is None or not record.skip_email_verification:
+        return False
+    return running["kwargs"].get("details", {}).get("email") == user.email

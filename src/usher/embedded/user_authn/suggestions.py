@@ -1,0 +1,46 @@
+"""Usernames to offer instead of one that is taken."""
+
+import random
+import re
+
+from usher.contract.limits import USERNAME_MAX_LENGTH
+from usher.embedded.student.models import username_exists_or_retired
+
+WANTED = 3
+_RANGES = ((0, 9), (10, 99), (100, 999), (1000, 9999), (10000, 99999))
+_TRIES = 10
+
+
+def _word(text: str) -> str:
+    return "".join(re.findall(r"[\w-]+", text))
+
+
+def suggest_usernames(name: str) -> list[str]:
+    """Up to three free usernames made of ``name``; none for a name beyond ASCII.
+
+    First and last word together, then the first word with random numbers that get longer.
+    """
+    if not name.isascii():
+        return []
+    words = name.lower().split(" ")
+    first, last = _word(words[0]), _word(words[-1])
+    found: list[str] = []
+
+    def offer(candidate: str) -> bool:
+        if username_exists_or_retired(candidate):
+            return False
+        found.append(candidate)
+        return True
+
+    if first and first != last:
+        offer(f"{first}{last}"[:USERNAME_MAX_LENGTH])
+        offer(f"{first[0]}-{last}"[:USERNAME_MAX_LENGTH])
+    if len(first) >= 2:
+        stem = re.sub(r"[_-]", "", first[: USERNAME_MAX_LENGTH - 6])
+        for low, high in _RANGES:
+            if len(found) >= WANTED:
+                break
+            for _ in range(_TRIES):
+                if offer(f"{stem}_{random.randint(low, high)}"):  # noqa: S311 - not a secret
+                    break
+    return found

@@ -1,0 +1,103 @@
+"""Judging single fields of the registration form while somebody types."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.validators import EmailValidator
+
+from usher.contract.limits import USERNAME_MAX_LENGTH, USERNAME_MIN_LENGTH
+from usher.embedded.student.models import email_exists_or_retired, username_exists_or_retired
+from usher.embedded.user_authn import messages
+from usher.embedded.user_authn.forms import (
+    EMAIL_MAX_LENGTH,
+    EMAIL_MIN_LENGTH,
+    validate_username,
+)
+from usher.embedded.user_authn.suggestions import suggest_usernames
+
+_LINK = re.compile(r"https?://(?:[-\w.]|(?:%[\da-fA-F]{2}))*")
+
+
+def _name(data: Mapping[str, Any]) -> str:
+    name = data.get("name")
+    if not name:
+        return messages.NAME_REQUIRED
+    if len(name) > 255:
+        return "Full name can't be longer than 255 symbols"
+    return messages.NAME_INVALID if re.search("[<>]", name) or _LINK.search(name) else ""
+
+
+def _username(data: Mapping[str, Any]) -> str:
+    username = data.get("username")
+    if not isinstance(username, str):
+        return "Username must be a string"
+    if not USERNAME_MIN_LENGTH <= len(username) <= USERNAME_MAX_LENGTH:
+        return messages.USERNAME_LENGTH
+    try:
+        validate_username(username)
+    except ValidationError as error:
+        return str(error.message)
+    return messages.USERNAME_TAKEN if username_exists_or_retired(username) else ""
+
+
+def _email(data: Mapping[str, Any]) -> str:
+    email = data.get("email")
+    if not isinstance(email, str):
+        return "Email must be a string"
+    if not EMAIL_MIN_LENGTH <= len(email) <= EMAIL_MAX_LENGTH:
+        return messages.EMAIL_SHORT
+    try:
+        EmailValidator(message=messages.EMAIL_INVALID)(email)
+    except ValidationError as error:
+        return str(error.message)
+    return messages.EMAIL_TAKEN if email_exists_or_retired(email) else ""
+
+
+def _confirm_email(data: Mapping[str, Any]) -> str:
+    confirmed = data.get("confirm_email")
+    return "" if confirmed and confirmed == data.get("email") else messages.EMAILS_DIFFER
+
+
+def _password(data: Mapping[str, Any]) -> str:
+    password, username = data.get("password"), data.get("username")
+    if not isinstance(password, str):
+        return "Password must be a string"
+    owner = User(username=username, email=data.get("email") or "") if username else None
+    try:
+        validate_password(password, user=owner)
+    except ValidationError as error:
+        return " ".join(error.messages)
+    return ""
+
+
+def _country(data: Mapping[str, Any]) -> str:
+    return messages.COUNTRY_REQUIRED if data.get("country") in {"", "--"} else ""
+
+
+_JUDGES = {
+    "name": _name,
+    "username": _username,
+    "email": _email,
+    "confirm_email": _confirm_email,
+    "password": _password,
+    "country": _country,
+}
+
+
+def judge(data: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """Decisions by field, and usernames to offer (for a taken username, or for a good name)."""
+    only = data.get("form_field_key")
+    wanted = [only] if only in _JUDGES else [name for name in _JUDGES if name in data]
+    decisions = {name: _JUDGES[name](data) for name in wanted}
+    suggestions: list[str] = []
+    if "name" in wanted and not decisions["name"]:
+        suggestions = suggest_usernames(data["name"])
+    username = data.get("username")
+    if "username" in wanted and isinstance(username, str):
+        if username_exists_or_retired(username):
+            suggestions = suggest_usernames(username)
+    return decisions, suggestions

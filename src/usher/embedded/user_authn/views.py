@@ -1,0 +1,191 @@
+"""Registration, its validation, signing in with a password, and signing out."""
+
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
+
+from django.conf import settings
+from django.contrib.auth import authenticate, login, logout
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseForbidden, JsonResponse
+from django.shortcuts import redirect, render
+from django.utils.decorators import method_decorator
+from django.views.decorators.csrf import csrf_exempt, csrf_protect, ensure_csrf_cookie
+from django_ratelimit.decorators import ratelimit
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from usher.embedded.core.limits import client_address, rate_of
+from usher.embedded.student import events
+from usher.embedded.third_party_auth import registry
+from usher.embedded.user_authn import registration, validation
+from usher.embedded.user_authn.cookies import delete_logged_in_cookies, set_logged_in_cookies
+from usher.embedded.user_authn.errors import RegistrationRefused
+from usher.embedded.user_authn.redirects import after_sign_in, is_safe_redirect, with_host
+
+_FORM_FIELDS = ("username", "email", "name", "password")
+
+
+class RegistrationView(APIView):
+    """``POST`` makes an account; ``GET`` says what the form asks."""
+
+    authentication_classes = ()
+
+    @method_decorator(transaction.non_atomic_requests)
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return super().dispatch(request, *args, **kwargs)
+
+    @method_decorator(ensure_csrf_cookie)
+    def get(self, request: HttpRequest) -> HttpResponse:
+        extra = settings.REGISTRATION_EXTRA_FIELDS
+        fields = [{"name": name, "required": True} for name in _FORM_FIELDS]
+        fields += [
+            {"name": name, "required": kind == "required"}
+            for name, kind in extra.items()
+            if kind != "hidden"
+        ]
+        return JsonResponse(
+            {"method": "post", "submit_url": request.path, "fields": fields}
+        )
+
+    @method_decorator(csrf_exempt)
+    @method_decorator(
+        ratelimit(
+            key=client_address, rate=rate_of("REGISTRATION_RATELIMIT"), method="POST", block=False
+        )
+    )
+    def post(self, request: Any) -> HttpResponse:
+        if getattr(request, "limited", False):
+            return JsonResponse({"error_code": "forbidden-request"}, status=403)
+        required = settings.FEATURES.get("ENABLE_REQUIRE_THIRD_PARTY_AUTH")
+        if required and registry.running_pipeline(request) is None:
+            return HttpResponseForbidden(
+                "Third party authentication is required to register. "
+                "Username and password were received instead."
+            )
+        data = request.POST.dict()
+        if data.get("honor_code") and "terms_of_service" not in data:
+            data["terms_of_service"] = data["honor_code"]
+        try:
+            registration.refuse_duplicates(data)
+            registration.refuse_unknown_country(data)
+            user = registration.create_account(request._request, data)
+        except RegistrationRefused as refused:
+            return JsonResponse(refused.body(), status=refused.status)
+        except PermissionDenied:
+            return HttpResponseForbidden("Account creation not allowed.")
+        return self._created(request._request, user)
+
+    def _created(self, request: HttpRequest, user: User) -> HttpResponse:
+        body = {
+            "authenticated_user": {
+                "username": user.username,
+                "full_name": user.profile.name,
+                "user_id": user.pk,
+            },
+            "success": True,
+            "redirect_url": with_host(after_sign_in(request)),
+        }
+        return set_logged_in_cookies(request, JsonResponse(body), user)
+
+
+class RegistrationValidationView(APIView):
+    """Judges any of the form's fields; an empty text means there is nothing against it."""
+
+    authentication_classes = ()
+
+    @method_decorator(
+        ratelimit(
+            key=client_address,
+            rate=rate_of("REGISTRATION_VALIDATION_RATELIMIT"),
+            method="POST",
+            block=True,
+        )
+    )
+    def post(self, request: Any) -> Response:
+        decisions, suggestions = validation.judge(request.data)
+        body: dict[str, Any] = {"validation_decisions": decisions}
+        if suggestions:
+            body["username_suggestions"] = suggestions
+        return Response(body)
+
+
+class LoginSessionView(APIView):
+    """Sign-in with e-mail or username, and password."""
+
+    authentication_classes = ()
+
+    @method_decorator(csrf_protect)
+    @method_decorator(
+        ratelimit(
+            key=client_address,
+            rate=rate_of("LOGISTRATION_RATELIMIT_RATE"),
+            method="POST",
+            block=True,
+        )
+    )
+    def post(self, request: Any) -> HttpResponse:
+        plain = request._request
+        name = request.POST.get("email_or_username") or request.POST.get("email", "")
+        if "@" in name:
+            name = User.objects.filter(email=name).values_list("username", flat=True).first() or ""
+        user = authenticate(plain, username=name, password=request.POST.get("password", ""))
+        if user is None:
+            return JsonResponse(
+                {
+                    "success": False,
+                    "value": "Email or password is incorrect.",
+                    "error_code": "incorrect-email-or-password",
+                    "context": {"failure_count": 0},
+                },
+                status=400,
+            )
+        login(plain, user)
+        events.login_completed(user)
+        answer = JsonResponse({"success": True, "redirect_url": with_host(after_sign_in(plain))})
+        return set_logged_in_cookies(plain, answer, user)
+
+
+def _frame_address(address: str) -> str:
+    scheme, host, path, query, fragment = urlsplit(address)
+    parameters = {**parse_qs(query), "no_redirect": ["1"]}
+    return urlunsplit((scheme, host, path, urlencode(parameters, doseq=True), fragment))
+
+
+def _logout_target(request: HttpRequest) -> str:
+    target = request.GET.get("redirect_url") or request.GET.get("next")
+    if target and is_safe_redirect(request, target, request.GET.get("client_id")):
+        return target
+    return "/"
+
+
+@csrf_exempt
+def logout_view(request: HttpRequest) -> HttpResponse:
+    """Ends the session, then loads every address of IDA_LOGOUT_URI_LIST in a hidden frame."""
+    provider = registry.of_running_pipeline(request) if registry.is_enabled() else None
+    logout(request)
+    referrer = request.META.get("HTTP_REFERER", "").strip("/")
+    frames = [
+        _frame_address(address)
+        for address in settings.IDA_LOGOUT_URI_LIST
+        if not (referrer and address.startswith(referrer))
+    ]
+    response: HttpResponse = render(
+        request,
+        "user_authn/logout.html",
+        {"target": _logout_target(request), "frames": frames, "title": "Signed Out"},
+    )
+    if settings.TPA_AUTOMATIC_LOGOUT_ENABLED and provider is not None:
+        try:
+            response = redirect(provider.get_setting("logout_url"))
+        except KeyError:
+            pass
+    return delete_logged_in_cookies(response)
+
+
+def jwks_view(request: HttpRequest) -> HttpResponse:
+    """The public part of the key that signs the sign-in cookies."""
+    return HttpResponse(
+        settings.JWT_AUTH["JWT_PUBLIC_SIGNING_JWK_SET"], content_type="application/json"
+    )
