@@ -43,6 +43,7 @@ from typing import Any
 
 import click
 import jinja2
+from tutor import config as tutor_config
 from tutor import exceptions, fmt, hooks
 from tutor.types import Config
 
@@ -83,8 +84,18 @@ def _description(config: Config) -> str:
     """The description as JSON; where it will lie is closed to others before Tutor writes it."""
     text = description.describe(config).to_json()
     if root := _root():
+        _keep_generated(root, config)
         files.protect_secrets(root)
     return text
+
+
+def _keep_generated(root: Path, config: Config) -> None:
+    """``tutor plugins enable`` renders with new secrets without saving them, so that the next
+    command would make others; what is rendered is saved."""
+    path = tutor_config.config_path(str(root))
+    saved = tutor_config.get_yaml_file(path)
+    if missing := {name: config[name] for name in configuration.UNIQUE if name not in saved}:
+        tutor_config.save_config_file(str(root), {**saved, **missing})
 
 
 def _wheel(_config: Config) -> str:

@@ -1,4 +1,4 @@
-# ruff: noqa: F403, F405, SIM105, PTH123 - as the platform writes its settings
+
 """What Tutor's and the platform's production settings touch, with the platform's defaults."""
 
 import os

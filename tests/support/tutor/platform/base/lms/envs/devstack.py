@@ -1,4 +1,4 @@
-# ruff: noqa: F403, F405, SIM105, PTH123 - as the platform writes its settings
+# ruff: noqa: F403 - as the platform writes its settings
 """As the platform's devstack settings: production's, made easier for development, then plugins."""
 
 from edx_django_utils.plugins import add_plugins

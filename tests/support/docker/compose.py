@@ -1,0 +1,90 @@
+"""Compose files as the real engine reads them, as far as the projects here go."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dotenv import dotenv_values
+
+from tests.support.docker.engine import Refused
+
+_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice, as the real engine does."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        if twice := {key for key in keys if keys.count(key) > 1}:
+            raise Refused(f"mapping key {twice.pop()!r} is defined twice{node.start_mark}")
+        return super().construct_mapping(node, deep)
+
+
+@dataclass(frozen=True)
+class Project:
+    """services: the merged definitions by name. folder: what relative paths start from."""
+
+    folder: Path
+    services: dict[str, dict[str, Any]]
+
+    @classmethod
+    def read(cls, files: Sequence[Path]) -> "Project":
+        folder = files[0].parent
+        values = _dotenv(folder / ".env")
+        services: dict[str, dict[str, Any]] = {}
+        for file in files:
+            text = _VARIABLE.sub(lambda m: values.get(m[1]) or m[2] or "", file.read_text())
+            document = yaml.load(text, _Loader)
+            for name, service in (document.get("services") or {}).items():
+                services[name] = _merge(services.get(name, {}), service or {})
+        return cls(folder, services)
+
+    def service(self, name: str) -> dict[str, Any]:
+        if name not in self.services:
+            raise Refused(f"no such service: {name}")
+        if not {"image", "build"} & set(self.services[name]):
+            raise Refused(f"service {name!r} has neither an image nor a build context specified")
+        return self.services[name]
+
+    def mounted_at(self, service: str, target: str) -> Path:
+        """The folder of this machine that the service has at ``target``; the last one wins."""
+        found = None
+        for volume in self.service(service).get("volumes", []):
+            source, place, *_ = volume.split(":")
+            if place == target:
+                found = (self.folder / source).resolve()
+        if found is None:
+            raise Refused(f"{service} has nothing mounted at {target}")
+        return found
+
+    def environment(self, service: str) -> dict[str, str]:
+        definition = self.service(service)
+        files = definition.get("env_file", [])
+        values: dict[str, str] = {}
+        for file in [files] if isinstance(files, str) else files:
+            values.update(_dotenv(self.folder / file))
+        own = definition.get("environment", {})
+        values.update({name: str(value) for name, value in own.items()})
+        return values
+
+
+def _dotenv(path: Path) -> dict[str, str]:
+    return {name: value or "" for name, value in dotenv_values(path, interpolate=False).items()}
+
+
+def _merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Later files add to mappings and lists, and replace everything else."""
+    merged = dict(first)
+    for key, value in second.items():
+        before = merged.get(key)
+        if isinstance(before, dict) and isinstance(value, dict):
+            merged[key] = _merge(before, value)
+        elif isinstance(before, list) and isinstance(value, list):
+            merged[key] = before + value
+        else:
+            merged[key] = value
+    return merged

@@ -1,0 +1,39 @@
+"""What a container would run, run as a process of this machine."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.support.docker.engine import ContainerEngine, Refused
+
+#: Where Tutor mounts its configuration, and what the image sets (ENV LMS_CFG=…).
+CONFIG = "/openedx/config"
+
+
+def run_in_lms(engine: ContainerEngine, argv: Sequence[str], config: Path) -> int:
+    """Run ``argv`` as the LMS container would, with ``config`` mounted at /openedx/config."""
+    if not (config / "lms.env.yml").is_file():
+        raise Refused(f"there is no lms.env.yml in {config}, which is mounted at {CONFIG}")
+    folder = engine.lms or _embedded_lms(engine.home / "lms")
+    if not (folder / "manage.py").is_file():
+        raise Refused(f"there is no manage.py in the LMS folder {folder}")
+    words = [word.replace(CONFIG, str(config)) for word in argv]
+    inner = {"LMS_CFG": str(config / "lms.env.yml"), "SERVICE_VARIANT": "lms"}
+    return run(words, folder, inner)
+
+
+def run(argv: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
+    """Run ``argv`` in ``folder``. A container sees nothing of the caller's own environment."""
+    python = str(Path(sys.executable).parent)
+    outer = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
+    path = os.pathsep.join((python, os.environ.get("PATH", os.defpath)))
+    return subprocess.run(argv, cwd=folder, env={**outer, "PATH": path, **environment}).returncode
+
+
+def _embedded_lms(folder: Path) -> Path:
+    if not (folder / "manage.py").exists():
+        command = [sys.executable, "-m", "usher.embedded", "init", str(folder)]
+        subprocess.run([*command, "--root-url", "http://local.openedx.io"], check=True)
+    return folder

@@ -1,0 +1,104 @@
+"""``docker``: ``compose`` with ls, run, exec, up, stop, down, ps, restart; ``buildx build``."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from tests.support.docker.compose import Project
+from tests.support.docker.containers import CONFIG, run, run_in_lms
+from tests.support.docker.engine import ContainerEngine, Refused
+
+#: The engine's own code for a call it can't carry out.
+FAILED = 125
+#: Run in the LMS folder; the platform has one manage.py for both its services.
+LMS_SERVICES = ("lms", "lms-job", "cms", "cms-job")
+_RUN_OPTIONS = ("--rm", "-T", "--no-deps")
+#: Started and stopped as a whole: only the state of the project changes.
+_STARTS, _STOPS = ("up", "start", "restart"), ("stop", "down")
+
+
+def main(arguments: list[str]) -> int:
+    engine = ContainerEngine.of_environment(os.environ)
+    engine.write_down(["docker", *arguments])
+    try:
+        match arguments:
+            case ["--version"] | ["version"]:
+                print("Docker version 27.0.0, stand-in")
+                return 0
+            case ["compose", "version", *_]:
+                print("Docker Compose version v2.30.0, stand-in")
+                return 0
+            case ["compose", *rest]:
+                return compose(engine, rest)
+            case ["buildx", "build", *rest] if rest and Path(rest[-1], "Dockerfile").is_file():
+                return 0
+        raise Refused(" ".join(arguments))
+    except Refused as refusal:
+        print(f"stand-in docker: no answer for: {refusal}", file=sys.stderr)
+        return FAILED
+
+
+def compose(engine: ContainerEngine, words: list[str]) -> int:
+    files, project, command = read_options(words)
+    if command[:1] == ["ls"]:
+        print(json.dumps([{"Name": name, "Status": "running(1)"} for name in running(engine)]))
+        return 0
+    definition = Project.read(files)
+    match command:
+        case ["run" | "exec", *rest]:
+            while rest and rest[0] in _RUN_OPTIONS:
+                rest = rest[1:]
+            if len(rest) > 1 and not rest[0].startswith("-"):
+                return run_service(engine, definition, rest[0], rest[1:])
+        case [action, *_] if action in _STARTS:
+            for service in (word for word in command[1:] if not word.startswith("-")):
+                definition.service(service)
+            remember(engine, running(engine) | {project})
+            return 0
+        case [action, *_] if action in _STOPS:
+            remember(engine, running(engine) - {project})
+            return 0
+        case ["ps", *_]:
+            return 0
+    raise Refused(f"compose {' '.join(command)}")
+
+
+def run_service(engine: ContainerEngine, project: Project, service: str, argv: list[str]) -> int:
+    if service in LMS_SERVICES:
+        return run_in_lms(engine, argv, project.mounted_at(service, CONFIG))
+    definition = project.service(service)
+    if not any(str(volume).startswith(".:") for volume in definition.get("volumes", [])):
+        raise Refused(f"run {service}: only a service whose code is mounted can run here")
+    return run(argv, project.folder, project.environment(service))
+
+
+def read_options(words: list[str]) -> tuple[list[Path], str, list[str]]:
+    """Files, project name and the command; options may come before and after one another."""
+    files: list[Path] = []
+    project, rest = "", list(words)
+    while rest and rest[0].startswith("-"):
+        option, value, *rest = rest
+        if option in ("-f", "--file"):
+            files.append(Path(value).resolve())
+        elif option in ("-p", "--project-name"):
+            project = value
+        elif option == "--project-directory":
+            os.chdir(value)
+        else:
+            raise Refused(f"compose {option}")
+    if not files:
+        names = ("docker-compose.yml", "docker-compose.override.yml")
+        files = [Path(name).resolve() for name in names if Path(name).is_file()]
+    if not files and rest[:1] != ["ls"]:
+        raise Refused(f"no compose file in {Path.cwd()}")
+    return files, project or Path.cwd().name, rest
+
+
+def running(engine: ContainerEngine) -> set[str]:
+    state = engine.home / "running.json"
+    return set(json.loads(state.read_text())) if state.exists() else set()
+
+
+def remember(engine: ContainerEngine, projects: set[str]) -> None:
+    (engine.home / "running.json").write_text(json.dumps(sorted(projects)))

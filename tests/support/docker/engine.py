@@ -1,0 +1,69 @@
+"""The engine as a test sees it: a folder with ``docker`` and ``kubectl``, and a book of calls."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[3]
+#: Environment of the stand-ins: their folder, and the LMS folder that jobs run in.
+HOME = "USHER_STANDIN_HOME"
+LMS = "USHER_STANDIN_LMS"
+_COMMAND = """#!/bin/sh
+exec {python} -B -c 'import sys
+sys.path.insert(0, "{project}")
+from tests.support.docker.{module} import main
+sys.exit(main(sys.argv[1:]))' "$@"
+"""
+
+
+class Refused(Exception):
+    """The stand-in has no answer for this call."""
+
+
+@dataclass(frozen=True)
+class ContainerEngine:
+    """home: where the commands, the book and the state lie; lms: a folder with a ``manage.py``,
+    by default an embedded LMS that is made in ``home`` when first needed."""
+
+    home: Path
+    lms: Path | None = None
+
+    @classmethod
+    def make(cls, home: Path, lms: Path | None = None) -> "ContainerEngine":
+        engine = cls(home, lms)
+        engine.bin.mkdir(parents=True, exist_ok=True)
+        for command, module in (("docker", "docker_command"), ("kubectl", "kubectl_command")):
+            text = _COMMAND.format(python=sys.executable, project=PROJECT, module=module)
+            (engine.bin / command).write_text(text)
+            (engine.bin / command).chmod(0o755)
+        return engine
+
+    @classmethod
+    def of_environment(cls, environment: Mapping[str, str]) -> "ContainerEngine":
+        """The engine that the running stand-in belongs to."""
+        lms = environment.get(LMS)
+        return cls(Path(environment[HOME]), Path(lms) if lms else None)
+
+    @property
+    def bin(self) -> Path:
+        return self.home / "bin"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a command needs to meet the stand-ins; PATH must come before the real one."""
+        lms = {LMS: str(self.lms)} if self.lms else {}
+        return {"PATH": str(self.bin), HOME: str(self.home), **lms}
+
+    def calls(self) -> list[list[str]]:
+        """Every call since the beginning, as the words of its command line."""
+        book = self.home / "calls.jsonl"
+        return [json.loads(line) for line in book.read_text().splitlines()] if book.exists() else []
+
+    def write_down(self, words: list[str]) -> None:
+        line = json.dumps(words) + "\n"
+        file = os.open(self.home / "calls.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(file, "w") as book:
+            book.write(line)

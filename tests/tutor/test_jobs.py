@@ -1,0 +1,119 @@
+"""Jobs, from real Tutor down to the container engine."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.docker import ContainerEngine
+from tests.support.docker.kubernetes import api_server
+from tests.support.tutor import TutorRoot
+
+MODES = ("local", "dev", "k8s")
+MANAGE = """#!/bin/sh
+# Tells how it was called, and what it was given to read.
+echo "manage.py $*" >> called
+for last; do :; done
+case "$last" in *usher.json) cp "$last" given.json;; esac
+"""
+
+
+@pytest.fixture
+def lms(tmp_path: Path) -> Path:
+    """An LMS folder whose manage.py only notes down what it is asked."""
+    folder = tmp_path / "lms"
+    folder.mkdir()
+    (folder / "manage.py").write_text(MANAGE)
+    (folder / "manage.py").chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def engine(tmp_path: Path, lms: Path) -> ContainerEngine:
+    return ContainerEngine.make(tmp_path / "engine", lms)
+
+
+def secrets_of(root: TutorRoot) -> list[str]:
+    description = root.description()
+    assert description.service_worker is not None
+    found = [root.config()["USHER_SECRET"], description.service_worker.token]
+    for application in description.applications:
+        found += [
+            application.client_secret,
+            application.oauth_client_secret,
+            application.webhook_secret,
+        ]
+    return found
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_initialization_hands_the_description_over_as_a_file(
+    rendered: Callable[..., TutorRoot],
+    release: int,
+    mode: str,
+    engine: ContainerEngine,
+    lms: Path,
+) -> None:
+    shared = rendered(release)
+    with api_server(engine) as kubernetes:
+        root = TutorRoot(release, shared.path, environment={**engine.environment, **kubernetes})
+        done = root.run(mode, "do", "init", "--limit=usher")
+    config = lms / "given.json"
+    assert [line.split(" --file")[0] for line in (lms / "called").read_text().splitlines()] == [
+        "manage.py lms migrate usher_lms",
+        "manage.py lms usher_provision",
+    ]
+    assert config.read_text() == (root.lms_config.parent / "usher.json").read_text()
+    shown = [word for call in engine.calls() for word in call]
+    shown += [done.stdout, done.stderr]
+    assert not [secret for secret in secrets_of(root) if any(secret in word for word in shown)]
+
+
+@pytest.mark.parametrize(
+    ("command", "asked"),
+    [
+        (("usher-provision", "--dry-run"), "lms usher_provision --file {} --dry-run"),
+        (("usher-report",), "lms usher_report"),
+        (("usher-remove",), "lms usher_provision --file {} --remove"),
+        (
+            ("usher-courses", "--owner", "edx@example.org"),
+            "cms create_course split edx@example.org edX DemoX Demo_Course Demonstration Course",
+        ),
+    ],
+)
+def test_commands_reach_the_lms(
+    rendered: Callable[..., TutorRoot],
+    release: int,
+    command: tuple[str, ...],
+    asked: str,
+    engine: ContainerEngine,
+    lms: Path,
+) -> None:
+    root = TutorRoot(release, rendered(release).path, environment=engine.environment)
+    root.run("local", "do", *command)
+    description = root.lms_config.parent / "usher.json"
+    first = (lms / "called").read_text().splitlines()[0]
+    assert first == "manage.py " + asked.format(description)
+
+
+@pytest.mark.xdist_group("tutor-22")
+def test_a_job_that_fails_fails_the_command(
+    rendered: Callable[..., TutorRoot], engine: ContainerEngine, lms: Path
+) -> None:
+    (lms / "manage.py").write_text("#!/bin/sh\nexit 3\n")
+    with api_server(engine) as kubernetes:
+        environment = {**engine.environment, **kubernetes}
+        root = TutorRoot(22, rendered(22).path, environment=environment)
+        for mode in MODES:
+            assert root.run(mode, "do", "usher-report", check=False).returncode != 0
+
+
+@pytest.mark.xdist_group("tutor-22")
+def test_the_stand_in_refuses_what_it_does_not_know(
+    rendered: Callable[..., TutorRoot], engine: ContainerEngine
+) -> None:
+    root = TutorRoot(22, rendered(22).path, environment=engine.environment)
+    done = root.run("local", "do", "sqlshell", check=False)
+    assert done.returncode != 0
+    done = root.run("local", "dc", "pause", check=False)
+    assert "stand-in docker: no answer for: compose pause" in done.stderr
