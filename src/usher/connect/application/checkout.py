@@ -1,0 +1,182 @@
+"""What stands at the path or address that ``--application`` names, read from its files alone."""
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import yaml
+
+from usher.connect.errors import Refused
+from usher.contract.editions import EDITIONS, MITXONLINE, MITXPRO, Edition
+
+COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+#: The service that has ./manage.py in every checkout we know.
+WEB_SERVICE = "web"
+#: A file that only this application has, beside its own manage.py.
+MARKS: dict[Edition, str] = {
+    MITXONLINE: "courses/management/commands/sync_courserun.py",
+    MITXPRO: "courses/management/commands/sync_courseruns.py",
+}
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the operator said about one application; '' for what is to be found.
+
+    url: for browsers; server_url: for the LMS's containers; manage: the command that runs its
+    manage.py; env_file: its ``.env``.
+    """
+
+    target: str
+    edition: str = ""
+    backend: str = ""
+    name: str = ""
+    manage: str = ""
+    env_file: str = ""
+    url: str = ""
+    server_url: str = ""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """One application as its files show it.
+
+    folder: None when only its address is known. manage: argv in front of a management command;
+    empty when there is none. compose: whether docker compose runs it. url: '' to ask it.
+    """
+
+    name: str
+    title: str
+    edition: Edition | None
+    folder: Path | None
+    env_file: Path | None
+    manage: tuple[str, ...]
+    compose: bool
+    url: str
+
+    @property
+    def sync_command(self) -> tuple[str, ...]:
+        return self.edition.sync_command if self.edition else ()
+
+
+def recognise(wishes: Wishes) -> Checkout:
+    """Raises Refused, saying what is missing and how to name it."""
+    if urlsplit(wishes.target).scheme in ("http", "https"):
+        return _at_address(wishes)
+    folder = Path(wishes.target).expanduser()
+    if not folder.is_dir():
+        raise Refused(f"{wishes.target} is neither a folder nor an http address")
+    folder = folder.resolve()
+    edition = _edition_of(folder, wishes)
+    manage, compose = _manage_of(folder, wishes)
+    return Checkout(
+        name=_name_of(wishes, edition, folder.name),
+        title=edition.title if edition else folder.name,
+        edition=edition,
+        folder=folder,
+        env_file=Path(wishes.env_file).expanduser().absolute()
+        if wishes.env_file
+        else folder / ".env",
+        manage=manage,
+        compose=compose,
+        url=wishes.url.rstrip("/"),
+    )
+
+
+def _at_address(wishes: Wishes) -> Checkout:
+    """An application that isn't in a folder here; ``--manage`` may reach it all the same."""
+    url = wishes.target.rstrip("/")
+    parts = urlsplit(url)
+    if not parts.hostname or parts.query or parts.fragment:
+        raise Refused(f"{wishes.target} is not the address of an application")
+    edition = _named_edition(wishes) or next(
+        (known for known in EDITIONS.values() if known.root_url == url), None
+    )
+    return Checkout(
+        name=_name_of(wishes, edition, parts.hostname.split(".")[0]),
+        title=edition.title if edition else parts.netloc,
+        edition=edition,
+        folder=None,
+        env_file=Path(wishes.env_file).expanduser().absolute() if wishes.env_file else None,
+        manage=tuple(shlex.split(wishes.manage)),
+        compose=False,
+        url=wishes.url.rstrip("/") or url,
+    )
+
+
+def _edition_of(folder: Path, wishes: Wishes) -> Edition | None:
+    found = next((known for known, mark in MARKS.items() if (folder / mark).is_file()), None)
+    named = _named_edition(wishes)
+    if found and named and found is not named and _is_upstream(folder, found):
+        raise Refused(
+            f"{folder} is a checkout of {found.title}, but --edition says {named.title}; "
+            "leave --edition out or name the other folder"
+        )
+    if found and _is_upstream(folder, found):
+        return found
+    return named
+
+
+def _is_upstream(folder: Path, edition: Edition) -> bool:
+    """Others may have a command of the same name; only these set their address by these keys."""
+    key = {MITXONLINE: "MITX_ONLINE_BASE_URL", MITXPRO: "MITXPRO_BASE_URL"}[edition]
+    files = [folder / name for name in (*COMPOSE_FILES, "app.json", "pyproject.toml")]
+    return any(key in file.read_text(errors="replace") for file in files if file.is_file())
+
+
+def _named_edition(wishes: Wishes) -> Edition | None:
+    return EDITIONS[wishes.edition] if wishes.edition else None
+
+
+def _name_of(wishes: Wishes, edition: Edition | None, fallback: str) -> str:
+    name = wishes.name or (edition.name if edition else fallback.lower())
+    name = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if not name:
+        raise Refused(f"no name can be made of {fallback!r}; give one with --name")
+    return name
+
+
+def _manage_of(folder: Path, wishes: Wishes) -> tuple[tuple[str, ...], bool]:
+    """The argv in front of a management command, and whether docker compose runs it."""
+    if wishes.manage:
+        manage = tuple(shlex.split(wishes.manage))
+        return manage, manage[:2] == ("docker", "compose")
+    if not (folder / "manage.py").is_file():
+        raise Refused(
+            f"{folder} has no manage.py; name the command that runs it with --manage, "
+            "for example --manage 'python src/manage.py'"
+        )
+    if _has_web_service(folder):
+        command = ("docker", "compose", "run", "--rm", "-T", WEB_SERVICE, "./manage.py")
+        return command, True
+    for home in (folder, folder.parent):
+        for environment in (".venv", "venv"):
+            python = home / environment / "bin" / "python"
+            if python.exists():
+                return (str(python), "manage.py"), False
+    raise Refused(
+        f"{folder} has neither a compose file with a {WEB_SERVICE!r} service nor a .venv; name the "
+        "command that runs its manage.py, for example --manage '/path/to/venv/bin/python manage.py'"
+    )
+
+
+def _has_web_service(folder: Path) -> bool:
+    for name in COMPOSE_FILES:
+        file = folder / name
+        if not file.is_file():
+            continue
+        try:
+            data = yaml.safe_load(file.read_text())
+        except yaml.YAMLError as error:
+            raise Refused(f"{file} is not YAML: {_where(error)}") from error
+        services = data.get("services") if isinstance(data, dict) else None
+        return isinstance(services, dict) and WEB_SERVICE in services
+    return False
+
+
+def _where(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
+    return f"line {mark.line + 1}: {problem}" if mark else problem

@@ -1,0 +1,71 @@
+"""The application's own manage.py: scripts on its standard input, commands by name."""
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from usher.connect.application.checkout import Checkout
+from usher.connect.errors import Refused, ToolFailed
+from usher.connect.process import Runner, Secrets
+from usher.contract.envfile import EnvFile
+
+ANSWER_MARK = "usher-answer: "
+#: Seconds. A repair goes through all learners.
+COMMAND_TIMEOUT = 3600.0
+
+
+class Manage:
+    """Runs management commands, each in a new process that reads the ``.env``."""
+
+    def __init__(self, checkout: Checkout, secrets: Secrets) -> None:
+        if not checkout.manage:
+            raise Refused(f"{checkout.title} has no manage.py command here; give one by --manage")
+        self._checkout = checkout
+        self._secrets = secrets
+
+    def script(self, name: str, params: dict[str, Any]) -> dict[str, Any]:
+        """What a script of ``connect/application/scripts`` answers. Raises ToolFailed.
+
+        The script and its parameters, secrets included, go through standard input. They are one
+        line, so that they work whether ``shell`` reads all of it or, as it does when the input
+        comes a little late, line by line.
+        """
+        source = resources.files("usher.connect.application.scripts").joinpath(name).read_text()
+        scope = (
+            f"{{'__name__': {name!r}, 'PARAMS': __import__('json').loads({json.dumps(params)!r})}}"
+        )
+        line = f"exec(compile({source!r}, {name!r}, 'exec'), {scope})\n"
+        output = self._runner().run([*self._checkout.manage, "shell"], stdin=line)
+        return self._answer(output)
+
+    def command(self, *arguments: str) -> str:
+        """Standard output of a management command. Raises ToolFailed."""
+        return self._runner().run([*self._checkout.manage, *arguments], timeout=COMMAND_TIMEOUT)
+
+    def shown(self, *arguments: str) -> str:
+        return self._runner().shown([*self._checkout.manage, *arguments])
+
+    def compose(self, *arguments: str) -> str:
+        """``docker compose …`` in the application's folder. Raises ToolFailed."""
+        return self._runner().run(["docker", "compose", *arguments])
+
+    def _answer(self, output: str) -> dict[str, Any]:
+        for line in reversed(output.splitlines()):
+            _, mark, answer = line.partition(ANSWER_MARK)
+            if mark:
+                data = json.loads(answer)
+                if "error" in data:
+                    raise ToolFailed(f"{self._checkout.title}: {self._secrets.hide(data['error'])}")
+                return dict(data)
+        raise ToolFailed(
+            f"{self.shown('shell')} gave no answer; is this the manage.py of a Django application?"
+        )
+
+    def _runner(self) -> Runner:
+        """Compose reads the ``.env`` itself; a process of a virtualenv is given it."""
+        checkout = self._checkout
+        values: dict[str, str] = {}
+        if not checkout.compose and checkout.env_file:
+            values = EnvFile.read(checkout.env_file).values()
+        return Runner(self._secrets, cwd=checkout.folder or Path.cwd(), env=values)

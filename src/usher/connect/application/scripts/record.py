@@ -1,0 +1,200 @@
+# mypy: ignore-errors
+"""Runs inside the application: looks at, lays or removes the OAuth2 record of the LMS.
+
+Given on standard input of ``manage.py shell`` with PARAMS (a dict) set in front of it, so that no
+secret is ever an argument. Answers one line of JSON behind a mark, as the shell prints more than
+that. It needs nothing but Django and the OAuth toolkit, 1.7 or newer, and works on any Python 3.8+.
+"""
+
+import json
+
+ANSWER_MARK = "usher-answer: "
+COMMANDS = (
+    "sync_courserun",
+    "sync_courseruns",
+    "repair_missing_courseware_records",
+    "reconcile",
+)
+KEPT = (
+    "client_id",
+    "client_secret",
+    "client_type",
+    "authorization_grant_type",
+    "skip_authorization",
+    "redirect_uris",
+)
+
+
+def look(params):
+    """What this application is, and whether its record is as ``params`` wants it."""
+    import django
+    from django.apps import apps
+    from django.conf import settings
+    from django.core.management import get_commands
+
+    if not apps.is_installed("oauth2_provider"):
+        return {"error": "oauth2_provider (django-oauth-toolkit) is not in INSTALLED_APPS"}
+    from oauth2_provider.scopes import get_scopes_backend
+
+    commands = get_commands()
+    record = _record(params)
+    return {
+        "django": django.get_version(),
+        "toolkit": _toolkit_version(),
+        "usher": apps.is_installed("usher.application"),
+        "site": getattr(settings, "SITE_BASE_URL", "") or "",
+        "oauth_name": _name(params),
+        "scopes": sorted(get_scopes_backend().get_all_scopes()),
+        "pkce_required": _pkce_required(params["client_id"]),
+        "commands": [name for name in COMMANDS if name in commands],
+        "paths": _paths(),
+        "settings": {key: getattr(settings, key, None) for key in params["settings"]},
+        "superuser": _superuser(),
+        "record": None if record is None else {key: getattr(record, key) for key in KEPT},
+        "agrees": record is not None and not _differences(record, params),
+    }
+
+
+def lay(params):
+    """Makes the record what ``params`` says; only what differs is written."""
+    from oauth2_provider.models import get_application_model
+
+    record = _record(params)
+    created = record is None
+    if created:
+        record = get_application_model()(name=_name(params))
+    changes = _differences(record, params)
+    for key, value in changes.items():
+        setattr(record, key, value)
+    if changes:
+        record.save()
+    relaxed = _relax_pkce(record, params)
+    return {"created": created, "changed": sorted(changes), "relaxed": relaxed}
+
+
+def remove(params):
+    """Takes the record away, or, given ``before``, makes it what it was then."""
+    from oauth2_provider.models import get_application_model
+
+    records = get_application_model().objects.filter(client_id=params["client_id"])
+    if params.get("before"):
+        # update() writes the kept hash as it is; save() would hash it once more.
+        return {"restored": records.update(**params["before"])}
+    return {"removed": records.delete()[0] > 0}
+
+
+def _record(params):
+    from oauth2_provider.models import get_application_model
+
+    records = get_application_model().objects
+    return (
+        records.filter(client_id=params["client_id"]).first()
+        or records.filter(name=_name(params)).order_by("pk").first()
+    )
+
+
+def _name(params):
+    from django.conf import settings
+
+    return getattr(settings, "OPENEDX_OAUTH_APP_NAME", "") or params["name"]
+
+
+def _differences(record, params):
+    """The fields to set, by name. Redirect URIs that others registered stay."""
+    present = (record.redirect_uris or "").split()
+    wanted = {
+        "name": record.name or _name(params),
+        "client_id": params["client_id"],
+        "client_type": "confidential",
+        "authorization_grant_type": "authorization-code",
+        "skip_authorization": True,
+        "redirect_uris": "\n".join(
+            present + [uri for uri in params["redirect_uris"] if uri not in present]
+        ),
+    }
+    if present and set(params["redirect_uris"]) <= set(present):
+        wanted["redirect_uris"] = record.redirect_uris
+    changes = {key: value for key, value in wanted.items() if getattr(record, key) != value}
+    if params.get("client_secret") and not _is_secret(record, params["client_secret"]):
+        changes["client_secret"] = params["client_secret"]
+    return changes
+
+
+def _is_secret(record, secret):
+    """The toolkit keeps a hash unless it was told to keep the secret itself."""
+    from django.contrib.auth.hashers import check_password, identify_hasher
+
+    try:
+        identify_hasher(record.client_secret)
+    except ValueError:
+        return record.client_secret == secret
+    return check_password(secret, record.client_secret)
+
+
+def _pkce_required(client_id):
+    from oauth2_provider.settings import oauth2_settings
+
+    required = oauth2_settings.PKCE_REQUIRED
+    if callable(required):
+        return bool(required(client_id)) and not _has_client_policy()
+    return bool(required)
+
+
+def _has_client_policy():
+    """Usher's own provider asks PKCE of every client but those marked otherwise."""
+    from django.apps import apps
+
+    return apps.is_installed("usher.application.provider")
+
+
+def _relax_pkce(record, params):
+    if params.get("sends_pkce") or not _has_client_policy():
+        return False
+    from django.apps import apps
+
+    policies = apps.get_model("usher_provider", "ClientPolicy").objects
+    policies.update_or_create(application=record, defaults={"pkce_required": False})
+    return True
+
+
+def _superuser():
+    """Who runs this application: [username, e-mail] of its oldest active superuser, or None."""
+    from django.contrib.auth import get_user_model
+
+    user = get_user_model().objects.filter(is_superuser=True, is_active=True).order_by("pk").first()
+    return [user.get_username(), user.email] if user else None
+
+
+def _paths():
+    """Where the toolkit is mounted here."""
+    from django.urls import NoReverseMatch, reverse
+
+    found = {}
+    for name in ("authorize", "token"):
+        try:
+            found[name] = reverse("oauth2_provider:" + name)
+        except NoReverseMatch:
+            found[name] = ""
+    return found
+
+
+def _toolkit_version():
+    try:
+        from importlib.metadata import version
+
+        return version("django-oauth-toolkit")
+    except Exception:  # noqa: BLE001 - only shown, and old Pythons lack the module
+        return ""
+
+
+def main(params):
+    action = {"look": look, "lay": lay, "remove": remove}[params["action"]]
+    try:
+        answer = action(params)
+    except Exception as error:  # noqa: BLE001 - told to the caller, whatever it is
+        answer = {"error": "%s: %s" % (type(error).__name__, error)}  # noqa: UP031
+    print("\n" + ANSWER_MARK + json.dumps(answer, default=str), flush=True)  # noqa: T201
+
+
+if "PARAMS" in globals():
+    main(globals()["PARAMS"])

@@ -1,0 +1,64 @@
+"""The application's ``.env``: P7, P20 and N1 of the manual procedure, agreeing with the LMS."""
+
+from usher.contract.environment import Env
+from usher.contract.oauth import social_login_path
+from usher.contract.paths import LmsPath
+from usher.contract.provisioning import Application, ServiceWorker
+
+#: docker compose knows this word: whatever address the machine has from inside a container,
+#: on Linux and macOS alike. So no gateway has to be looked up (P6, P9).
+HOST_GATEWAY = "host-gateway"
+
+#: All that Usher ever writes into a ``.env``; what ``disconnect`` takes back.
+KEYS = (
+    Env.OPENEDX_IP,
+    Env.OPENEDX_API_BASE_URL,
+    Env.OPENEDX_BASE_REDIRECT_URL,
+    Env.OPENEDX_COURSE_BASE_URL,
+    Env.OPENEDX_SERVICE_WORKER_USERNAME,
+    Env.OPENEDX_SERVICE_WORKER_API_TOKEN,
+    Env.OPENEDX_API_CLIENT_ID,
+    Env.OPENEDX_API_CLIENT_SECRET,
+    Env.OPENEDX_OAUTH_PROVIDER,
+    Env.OPENEDX_SOCIAL_LOGIN_PATH,
+    Env.LOGOUT_REDIRECT_URL,
+    Env.USHER_WEBHOOK_SECRET,
+)
+#: Of these, what is a Django setting of the same name in every application we know.
+SETTINGS = (
+    Env.OPENEDX_API_BASE_URL,
+    Env.OPENEDX_SERVICE_WORKER_USERNAME,
+    Env.OPENEDX_SERVICE_WORKER_API_TOKEN,
+    Env.OPENEDX_API_CLIENT_ID,
+    Env.OPENEDX_API_CLIENT_SECRET,
+    Env.OPENEDX_OAUTH_PROVIDER,
+)
+
+
+def wanted(
+    application: Application,
+    worker: ServiceWorker,
+    *,
+    lms_url: str,
+    lms_server_url: str,
+    with_gateway: bool,
+) -> dict[str, str]:
+    """What the ``.env`` must say. lms_url: for browsers; lms_server_url: for the application;
+    with_gateway: the LMS runs on this machine."""
+    values = {
+        Env.OPENEDX_API_BASE_URL: lms_server_url,
+        Env.OPENEDX_BASE_REDIRECT_URL: lms_url,
+        Env.OPENEDX_COURSE_BASE_URL: f"{lms_url}/courses/",
+        Env.OPENEDX_SERVICE_WORKER_USERNAME: worker.username,
+        Env.OPENEDX_SERVICE_WORKER_API_TOKEN: worker.token,
+        Env.OPENEDX_API_CLIENT_ID: application.oauth_client_id,
+        Env.OPENEDX_API_CLIENT_SECRET: application.oauth_client_secret,
+        Env.OPENEDX_OAUTH_PROVIDER: application.backend,
+        Env.OPENEDX_SOCIAL_LOGIN_PATH: social_login_path(application.backend),
+        Env.LOGOUT_REDIRECT_URL: lms_url + LmsPath.LOGOUT,
+    }
+    if with_gateway:
+        values[Env.OPENEDX_IP] = HOST_GATEWAY
+    if application.webhook_secret:
+        values[Env.USHER_WEBHOOK_SECRET] = application.webhook_secret
+    return values

@@ -1,0 +1,232 @@
+"""One application as ``connect`` works on it: its files, its process, its state of before."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from usher.connect.application.checkout import WEB_SERVICE, Checkout, Wishes
+from usher.connect.application.manage import Manage
+from usher.connect.application.settings import KEYS, SETTINGS, wanted
+from usher.connect.before import Before
+from usher.connect.errors import Refused, ToolFailed
+from usher.connect.process import Secrets
+from usher.contract import envfile
+from usher.contract.environment import SECRET_KEYS
+from usher.contract.oauth import BACKENDS, EDX_OAUTH_APP, SCOPE_USER_READ, lms_redirect_uri
+from usher.contract.provisioning import Application, Description
+
+SCRIPT = "record.py"
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Of the LMS: for browsers, and for the application's server."""
+
+    lms_url: str
+    lms_server_url: str
+    with_gateway: bool
+
+
+class Side:
+    """The application's side of one connection."""
+
+    def __init__(self, checkout: Checkout, wishes: Wishes, secrets: Secrets) -> None:
+        self.checkout = checkout
+        self.wishes = wishes
+        self.manage = Manage(checkout, secrets)
+        self.before = Before(str(checkout.env_file or checkout.url))
+        self.facts: dict[str, Any] = {}
+        self._secrets = secrets
+
+    @property
+    def name(self) -> str:
+        return self.checkout.name
+
+    @property
+    def url(self) -> str:
+        """For browsers: as told, as the application says itself, or as its edition has it."""
+        edition = self.checkout.edition
+        found = self.checkout.url or self.facts.get("site", "") or (edition and edition.root_url)
+        if not found:
+            raise Refused(f"{self.checkout.title} does not say its address; give it with --url")
+        return str(found).rstrip("/")
+
+    def probe(self) -> None:
+        """Asks the application what it is. Raises Refused when it can't be asked, or can't do."""
+        try:
+            self.facts = self.manage.script(SCRIPT, self._params("look", None))
+        except ToolFailed as error:
+            raise Refused(f"{self.checkout.title} can't be reached: {error}") from error
+        if SCOPE_USER_READ not in self.facts["scopes"]:
+            raise Refused(
+                f"{self.checkout.title} offers no scope {SCOPE_USER_READ!r} (APP-3); add it to "
+                "OAUTH2_PROVIDER['SCOPES'], then run this again"
+            )
+
+    def check_backend(self, backend: str) -> None:
+        """Raises Refused when the application demands what this backend doesn't send."""
+        known = BACKENDS.get(backend)
+        if self.facts.get("pkce_required") and not (known and known.sends_pkce):
+            raise Refused(
+                f"{self.checkout.title} requires PKCE of every client and {backend} sends none "
+                "(APP-2); set OAUTH2_PROVIDER['PKCE_REQUIRED'] to a function that says False for "
+                "the LMS's client, then run this again"
+            )
+
+    def entry(self, backend: str) -> dict[str, Any]:
+        """This application in the plugin's USHER_APPLICATIONS."""
+        entry: dict[str, Any] = {
+            "name": self.name,
+            "root_url": self.url,
+            "backend": backend,
+            "usher": bool(self.facts["usher"]),
+        }
+        edition = self.checkout.edition
+        if edition and edition.gateway_url and self.url == edition.root_url:
+            entry["gateway_url"] = edition.gateway_url
+        if self.wishes.server_url:
+            entry["server_url"] = self.wishes.server_url.rstrip("/")
+        return entry
+
+    # -- the record
+
+    def record_agrees(self, application: Application, addresses: Addresses) -> bool:
+        params = self._params("look", application, addresses)
+        self.facts = self.manage.script(SCRIPT, params)
+        return bool(self.facts["agrees"])
+
+    def lay_record(self, application: Application, addresses: Addresses) -> str:
+        self.before.keep_record(self._foreign_record(application))
+        answer = self.manage.script(SCRIPT, self._params("lay", application, addresses))
+        done = "made" if answer["created"] else f"changed: {', '.join(answer['changed'])}"
+        return done + (", PKCE relaxed for it" if answer["relaxed"] else "")
+
+    def remove_record(self, client_id: str) -> str:
+        params = self._params("remove", None)
+        params |= {"client_id": client_id, "before": self.before.record()}
+        answer = self.manage.script(SCRIPT, params)
+        if "restored" in answer:
+            return "as it was before" if answer["restored"] else "gone already"
+        return "removed" if answer["removed"] else "gone already"
+
+    def has_record(self, client_id: str) -> bool:
+        params = self._params("look", None) | {"client_id": client_id}
+        record = self.manage.script(SCRIPT, params)["record"]
+        return record is not None and record["client_id"] == client_id
+
+    def _foreign_record(self, application: Application) -> dict[str, Any] | None:
+        """The record that is there and was not made by Usher."""
+        record = self.facts.get("record")
+        return None if not record or record["client_id"] == application.client_id else dict(record)
+
+    def _params(
+        self, action: str, application: Application | None, addresses: Addresses | None = None
+    ) -> dict[str, Any]:
+        params: dict[str, Any] = {
+            "action": action,
+            "name": EDX_OAUTH_APP,
+            "settings": list(SETTINGS),
+            "client_id": application.client_id if application else "",
+            "redirect_uris": [],
+        }
+        if application and addresses:
+            self._secrets.add([application.client_secret])
+            roots = dict.fromkeys([addresses.lms_url, addresses.lms_server_url])
+            params["client_secret"] = application.client_secret
+            params["redirect_uris"] = [
+                lms_redirect_uri(root, application.backend) for root in roots
+            ]
+        return params
+
+    # -- the .env
+
+    def env_values(self, description: Description, addresses: Addresses) -> dict[str, str]:
+        application = find(description, self.name)
+        worker = description.service_worker
+        if worker is None:
+            raise Refused("the plugin's description names no service worker; upgrade openedx-usher")
+        values = wanted(
+            application,
+            worker,
+            lms_url=addresses.lms_url,
+            lms_server_url=addresses.lms_server_url,
+            with_gateway=addresses.with_gateway,
+        )
+        self._secrets.add(values[key] for key in values if key in SECRET_KEYS)
+        return values
+
+    def env_agrees(self, values: dict[str, str]) -> bool:
+        path = self.checkout.env_file
+        if path is None or not path.exists():
+            return False
+        present = envfile.EnvFile.read(path).values()
+        private = path.stat().st_mode & 0o777 == envfile.PRIVATE_MODE
+        return private and all(present.get(key) == value for key, value in values.items())
+
+    def runs_with(self, values: dict[str, str]) -> bool:
+        """Whether the running container has these values; False when none runs."""
+        present = self._container_env()
+        return present is not None and all(present.get(k) == value for k, value in values.items())
+
+    def runs_with_old(self, values: dict[str, str]) -> bool:
+        """Whether the running container still has one of these values that the file has not."""
+        present = self._container_env() or {}
+        path = self.checkout.env_file
+        now = envfile.EnvFile.read(path).values() if path else {}
+        return any(
+            present.get(key) == value and now.get(key) != value for key, value in values.items()
+        )
+
+    def recreate(self) -> str:
+        self.manage.compose("up", "-d")
+        return "up"
+
+    def _container_env(self) -> dict[str, str] | None:
+        try:
+            shown = self.manage.compose("exec", "-T", WEB_SERVICE, "env")
+        except ToolFailed:
+            return None
+        return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+
+    def write_env(self, values: dict[str, str]) -> str:
+        path = self.checkout.env_file
+        if path is None:
+            raise Refused(f"{self.checkout.title} has no .env here; name it with --env-file")
+        self.before.keep_env(path)
+        present = envfile.EnvFile.read(path).values()
+        changed = [key for key, value in values.items() if present.get(key) != value]
+        envfile.update(path, values)
+        return f"set {', '.join(changed)}" if changed else "closed to others"
+
+    def restore_env(self, written: dict[str, str]) -> str:
+        """The keys as they were before; without that knowledge, those that still say ours go."""
+        path = self.checkout.env_file
+        if path is None or not path.exists():
+            return "there is none"
+        before, now = self.before.env(), envfile.EnvFile.read(path)
+        if before is None:
+            ours = [key for key, value in written.items() if now.get(key) == value]
+            envfile.write(path, now.without(ours))
+            return f"no copy of before: took out {', '.join(ours) or 'nothing'}"
+        restored = now.restored(KEYS, before)
+        if self.before.had_no_env and not restored.text.strip():
+            path.unlink()
+            return "removed, there was none"
+        envfile.write(path, restored)
+        return "as it was before"
+
+    def env_restored(self, written: dict[str, str]) -> bool:
+        path, before = self.checkout.env_file, self.before.env()
+        if path is None or not path.exists():
+            return True
+        now = envfile.EnvFile.read(path).values()
+        if before is None:
+            return not any(now.get(key) == value for key, value in written.items())
+        return not self.before.had_no_env and all(now.get(key) == before.get(key) for key in KEYS)
+
+
+def find(description: Description, name: str) -> Application:
+    """Raises Refused when the description lacks this application."""
+    for application in description.applications:
+        if application.name == name:
+            return application
+    raise Refused(f"the plugin's description does not know {name}; render it: tutor config save")

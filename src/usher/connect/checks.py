@@ -1,0 +1,245 @@
+"""The connection as it runs, seen from every place that must reach another.
+
+All are reads, but the last two: the application's own sync and repair, which prove both directions.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+
+from usher.connect.application.side import Addresses, Side, find
+from usher.connect.errors import ConnectError, ToolFailed
+from usher.connect.openedx.platform import Platform
+from usher.connect.plan import Check
+from usher.contract.paths import LmsPath
+from usher.contract.provisioning import Application, Description
+
+TIMEOUT = 15.0
+#: Seconds a server may take to start; a first start builds assets and migrates.
+START_SECONDS = 300.0
+#: A code nobody has: its refusal tells a right client from a wrong one (RFC 6749, 5.2).
+_NO_CODE = {"grant_type": "authorization_code", "code": "usher-connect-probe"}
+
+
+def run(platform: Platform, side: Side, addresses: Addresses, *, commands: bool) -> Iterator[Check]:
+    """Every check of one application; what depends on a failed one is skipped."""
+    description = platform.description()
+    if description is None:
+        yield Check("description", "failed", "not rendered", platform.shown("config", "save"))
+        return
+    application = find(description, side.name)
+    with httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client:
+        answering = [
+            _guarded("lms-answers", lambda: _lms_answers(client, addresses)),
+            _guarded("application-answers", lambda: _application_answers(client, side)),
+        ]
+        yield from answering
+        over_http: dict[str, Callable[[], Check]] = {
+            "sign-in-start": lambda: _sign_in_start(client, application, addresses),
+            "application-client": lambda: _application_client(client, application),
+            "service-worker": lambda: _service_worker(client, description, addresses),
+            "lms-client": lambda: _lms_client(client, application, addresses),
+        }
+        inside: dict[str, Callable[[], Check]] = {
+            "from-the-lms": lambda: _from_the_lms(platform, application),
+            "from-the-application": lambda: _from_the_application(side, addresses),
+            "settings-in-force": lambda: _settings_in_force(side, description, addresses),
+        }
+        own: dict[str, Callable[[], Check]] = {
+            "sync": lambda: _sync(side),
+            "repair": lambda: _repair(side),
+        }
+        up = all(check.outcome == "ok" for check in answering)
+        yield from _all(over_http, "" if up else "what it needs does not answer")
+        found = list(_all(inside, ""))
+        yield from found
+        reached = up and all(check.outcome == "ok" for check in found)
+        reason = "" if reached else "the checks before must hold first"
+        yield from _all(own, reason if commands else "not asked for")
+
+
+def _all(probes: dict[str, Callable[[], Check]], reason: str) -> Iterator[Check]:
+    """Each probe's outcome; with a reason to leave them out, that."""
+    for name, probe in probes.items():
+        yield Check(name, "skipped", reason) if reason else _guarded(name, probe)
+
+
+def leads_to(wanted: Application, addresses: Addresses) -> bool:
+    """Whether the running LMS sends a learner to this application."""
+    with httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client:
+        check = _guarded("sign-in-start", lambda: _sign_in_start(client, wanted, addresses))
+    return check.outcome == "ok"
+
+
+def wait_for_lms(addresses: Addresses) -> None:
+    """Until the LMS answers after a restart. Raises ToolFailed when it takes too long."""
+    _wait_for(addresses.lms_url, lambda client: _lms_answers(client, addresses))
+
+
+def wait_for_application(side: Side) -> None:
+    """Until the application answers after its containers were made; see ``wait_for_lms``."""
+    _wait_for(side.url, lambda client: _application_answers(client, side))
+
+
+def _wait_for(what: str, probe: Callable[[httpx.Client], Check]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    with httpx.Client(timeout=TIMEOUT) as client:
+        while _guarded("", lambda: probe(client)).outcome != "ok":
+            if time.monotonic() > deadline:
+                raise ToolFailed(f"{what} did not answer within {START_SECONDS:.0f} seconds")
+            time.sleep(0.5)
+
+
+def _guarded(name: str, probe: Callable[[], Check]) -> Check:
+    try:
+        return probe()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        where = getattr(getattr(error, "_request", None), "url", "")
+        return Check(name, "failed", f"{where} {error}".strip(), _hosts_line(str(where)))
+    except ConnectError as error:
+        return Check(name, "failed", str(error))
+
+
+def _hosts_line(url: str) -> str:
+    """NET-1: names of development have no public record."""
+    host = urlsplit(url).hostname
+    return f"does the name resolve here? Add to /etc/hosts: 127.0.0.1 {host}" if host else ""
+
+
+def _lms_answers(client: httpx.Client, addresses: Addresses) -> Check:
+    answer = client.get(addresses.lms_url + LmsPath.HEARTBEAT)
+    good = answer.status_code == httpx.codes.OK
+    seen = f"{addresses.lms_url} answers {answer.status_code}"
+    return Check("lms-answers", "ok" if good else "failed", seen, "" if good else "start the LMS")
+
+
+def _application_answers(client: httpx.Client, side: Side) -> Check:
+    answer = client.get(side.url + "/")
+    good = not answer.is_server_error
+    seen = f"{side.url} answers {answer.status_code}"
+    return Check("application-answers", "ok" if good else "failed", seen)
+
+
+def _sign_in_start(client: httpx.Client, wanted: Application, addresses: Addresses) -> Check:
+    """The running LMS sends a learner to this application, as this client."""
+    answer = client.get(addresses.lms_url + LmsPath.sign_in_start(wanted.backend))
+    target = answer.headers.get("location", "")
+    query = parse_qs(urlsplit(target).query)
+    if target.startswith(wanted.authorization_url) and query.get("client_id") == [wanted.client_id]:
+        return Check("sign-in-start", "ok", f"leads to {wanted.authorization_url}")
+    seen = f"{answer.request.url.path} answers {answer.status_code}" + (
+        f" to {target.partition('?')[0]}" if target else ""
+    )
+    fix = "restart the LMS; 404: the settings are not in force, 500: the record is missing"
+    return Check("sign-in-start", "failed", seen, fix)
+
+
+def _application_client(client: httpx.Client, wanted: Application) -> Check:
+    """The application knows the LMS's id and secret (PRV-5)."""
+    token_url = wanted.authorization_url.removesuffix("authorize/") + "token/"
+    data = {"client_id": wanted.client_id, "client_secret": wanted.client_secret, **_NO_CODE}
+    error = _oauth_error(client.post(token_url, data={**data, "redirect_uri": "http://x/"}))
+    good = error == "invalid_grant"
+    seen = "knows the LMS's id and secret" if good else f"{token_url} answers {error}"
+    return Check("application-client", "ok" if good else "failed", seen)
+
+
+def _service_worker(client: httpx.Client, description: Description, addresses: Addresses) -> Check:
+    worker = description.service_worker
+    token = worker.token if worker else ""
+    answer = client.get(
+        addresses.lms_url + LmsPath.ME, headers={"Authorization": f"Bearer {token}"}
+    )
+    found = _json(answer).get("username")
+    if worker and found == worker.username:
+        return Check("service-worker", "ok", f"its token is {found}'s")
+    return Check("service-worker", "failed", f"{LmsPath.ME} answers {answer.status_code}")
+
+
+def _lms_client(client: httpx.Client, wanted: Application, addresses: Addresses) -> Check:
+    """The LMS knows the application's id and secret (OAU-1)."""
+    data = {"client_id": wanted.oauth_client_id, "client_secret": wanted.oauth_client_secret}
+    answer = client.post(
+        addresses.lms_url + LmsPath.ACCESS_TOKEN,
+        data={**data, **_NO_CODE, "redirect_uri": wanted.oauth_redirect_uris[0]},
+    )
+    error = _oauth_error(answer)
+    good = error == "invalid_grant"
+    seen = "knows the application's id and secret" if good else f"answers {error}"
+    return Check("lms-client", "ok" if good else "failed", seen)
+
+
+def _from_the_lms(platform: Platform, wanted: Application) -> Check:
+    """NET-2, from inside the LMS's container."""
+    for probe in platform.report().get("token_probes", []):
+        if probe.get("backend_name") == wanted.backend:
+            if probe.get("oauth_error") == "invalid_grant":
+                return Check("from-the-lms", "ok", f"reaches {probe['url']}")
+            seen = f"{probe['url']}: {probe.get('error') or probe.get('oauth_error')}"
+            fix = "give the address for the LMS's containers with --server-url"
+            return Check("from-the-lms", "failed", seen, fix)
+    return Check("from-the-lms", "failed", f"the LMS has no record of {wanted.backend}")
+
+
+def _from_the_application(side: Side, addresses: Addresses) -> Check:
+    """NET-3, from inside the application's container."""
+    url = addresses.lms_server_url + LmsPath.HEARTBEAT
+    found = side.manage.script("reach.py", {"url": url})
+    if found["status"] == httpx.codes.OK:
+        return Check("from-the-application", "ok", f"reaches {addresses.lms_server_url}")
+    seen = f"{url}: {found.get('reason') or found['status']}"
+    fix = "give the LMS's address for the application's server with --lms-server-url"
+    return Check("from-the-application", "failed", seen, fix)
+
+
+def _settings_in_force(side: Side, description: Description, addresses: Addresses) -> Check:
+    """The application reads the file that was written (ENV-1, ENV-3)."""
+    side.probe()
+    wanted = side.env_values(description, addresses)
+    found = side.facts["settings"]
+    wrong = [key for key, value in found.items() if value is not None and value != wanted[key]]
+    if not wrong:
+        known = sum(value is not None for value in found.values())
+        return Check("settings-in-force", "ok", f"{known} settings as in {side.checkout.env_file}")
+    fix = f"something else sets them: look in {side.checkout.env_file} and the compose file"
+    return Check("settings-in-force", "failed", f"{', '.join(wrong)} differ", fix)
+
+
+def _sync(side: Side) -> Check:
+    """The application reads course runs of the LMS (P21)."""
+    commands: list[str] = side.facts.get("commands", [])
+    if side.checkout.sync_command and side.checkout.sync_command[0] in commands:
+        return _command("sync", side, *side.checkout.sync_command)
+    if "sync_courserun" in commands:
+        return _command("sync", side, "sync_courserun", "--all", "ALL")
+    if "sync_courseruns" in commands:
+        return _command("sync", side, "sync_courseruns")
+    return Check("sync", "skipped", "the application has no sync command that Usher knows")
+
+
+def _repair(side: Side) -> Check:
+    """The LMS makes learners' accounts, asking the application who they are (P22)."""
+    if "repair_missing_courseware_records" not in side.facts.get("commands", []):
+        return Check("repair", "skipped", "the application has no repair command that Usher knows")
+    return _command("repair", side, "repair_missing_courseware_records")
+
+
+def _command(name: str, side: Side, *command: str) -> Check:
+    output = side.manage.command(*command)
+    last = [line for line in output.splitlines() if line.strip()]
+    return Check(name, "ok", f"{command[0]}: {last[-1].strip() if last else 'done'}")
+
+
+def _json(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        data = answer.json()
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _oauth_error(answer: httpx.Response) -> str:
+    return str(_json(answer).get("error") or answer.status_code)

@@ -1,0 +1,209 @@
+"""``usher connect`` and ``usher disconnect``: parse, call one function, show the outcome."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from usher.connect import checks, shown
+from usher.connect.application.checkout import Wishes
+from usher.connect.connecting import Connecting, NeedsPerson, Options
+from usher.connect.disconnecting import Disconnecting
+from usher.connect.errors import ConnectError, Refused
+from usher.connect.openedx.instance import MODES
+from usher.connect.plan import Check, Plan, apply
+from usher.connect.session import Asked, Session, open_platform, open_sides, remember, reopen_sides
+from usher.contract.editions import EDITIONS
+from usher.contract.oauth import BACKENDS
+
+#: Exit codes: 1 something failed, 2 refused and nothing changed, 3 a person must do the next thing.
+FAILED, REFUSED, UNFINISHED = 1, 2, 3
+
+_EACH = "Give it once for each --application, in the same order."
+
+
+def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def decorate(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+_of_both = _options(
+    click.option("--tutor", default="", help="Tutor's executable [default: the one on PATH]."),
+    click.option("--tutor-root", default="", help="Tutor's root; needed when there are several."),
+    click.option("--mode", type=click.Choice(list(MODES)), help="How Tutor runs the platform."),
+    click.option(
+        "--application",
+        "targets",
+        multiple=True,
+        metavar="PATH_OR_URL",
+        help="A checkout of MITx Online, MIT xPro or any Django application with the OAuth "
+        "toolkit; several times for several.",
+    ),
+    click.option("--edition", multiple=True, type=click.Choice(sorted(EDITIONS)), help=_EACH),
+    click.option("--name", multiple=True, help=f"What the LMS calls it. {_EACH}"),
+    click.option(
+        "--manage",
+        multiple=True,
+        metavar="COMMAND",
+        help=f"How its manage.py is run, such as 'venv/bin/python manage.py'. {_EACH}",
+    ),
+    click.option("--env-file", multiple=True, help=f"Its .env. {_EACH}"),
+    click.option("--lms-url", default="", help="The LMS's address for browsers."),
+    click.option("--lms-server-url", default="", help="The same for the application's server."),
+    click.option("--dry-run", is_flag=True, help="Show the plan and change nothing."),
+    click.option("--yes", "-y", is_flag=True, help="Don't ask."),
+    click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output."),
+)
+
+
+@click.command()
+@_of_both
+@click.option("--backend", multiple=True, type=click.Choice(sorted(BACKENDS)), help=_EACH)
+@click.option("--url", multiple=True, help=f"Its address for browsers. {_EACH}")
+@click.option("--server-url", multiple=True, help=f"Its address for the LMS's containers. {_EACH}")
+@click.option("--superuser", is_flag=True, help="Make its superuser one of the LMS (P24).")
+@click.option("--build", is_flag=True, help="Build the LMS's image when it has no Usher.")
+@click.option("--no-recreate", is_flag=True, help="Leave the application's containers alone.")
+@click.option("--no-prove", is_flag=True, help="Don't run the application's sync and repair.")
+def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
+    """Connect an application to Open edX run by Tutor: both sides, step by step.
+
+    Looks first, shows what it would change and why, then asks. It can be interrupted and run
+    again at any time; what is right already is left alone.
+    """
+    view = shown.View(as_json)
+    with _ending(view):
+        asked = _asked(given)
+        if not asked.applications:
+            raise Refused("no application named; give its checkout: --application ~/mitxonline")
+        session = open_platform(asked)
+        sides = open_sides(asked, session)
+        options = Options(
+            build=given["build"],
+            recreate=not given["no_recreate"],
+            superuser=_superuser(sides[0][0].facts, wanted=given["superuser"]),
+        )
+        connecting = Connecting(session.platform, sides, session.addresses, options, session.runner)
+        plan = _prepared(connecting.plan(session.facts, running=session.running), session)
+        view.plan(plan, dry_run=dry_run)
+        if dry_run:
+            return
+        if plan.due:
+            _confirm(yes, as_json)
+            for side, _ in sides:
+                remember(side, session)
+        apply(plan, view)
+        found: list[Check] = []
+        for side, _ in sides:
+            view.heading(f"Checking {side.checkout.title}")
+            for check in checks.run(
+                session.platform, side, session.addresses, commands=not given["no_prove"]
+            ):
+                found.append(check)
+                view.check(check)
+        view.end(found, [side for side, _ in sides], session.addresses)
+
+
+@click.command()
+@_of_both
+@click.option("--purge", is_flag=True, help="Leave nothing that Usher made, secrets included.")
+def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **given: Any) -> None:
+    """Get back to plain LMS sign-in, and to the application's settings of before.
+
+    Without --application, all applications that are connected with this Tutor root.
+    """
+    view = shown.View(as_json)
+    with _ending(view):
+        asked = _asked(given)
+        session = open_platform(asked)
+        sides, names = reopen_sides(asked, session)
+        if not names:
+            view.nothing("no application is connected here")
+            return
+        disconnecting = Disconnecting(
+            session.platform, sides, names, session.addresses, purge=purge
+        )
+        session.facts["applications"] = ", ".join(names)
+        plan = _prepared(disconnecting.plan(session.facts, running=session.running), session)
+        view.plan(plan, dry_run=dry_run)
+        if dry_run:
+            return
+        if plan.due:
+            _confirm(yes, as_json)
+        apply(plan, view)
+        view.undone(names, last=disconnecting.last)
+
+
+def _prepared(plan: Plan, session: Session) -> Plan:
+    plan.warnings[:0] = session.warnings
+    return plan
+
+
+def _asked(given: dict[str, Any]) -> Asked:
+    targets = list(given["targets"])
+    fields = ("edition", "backend", "name", "manage", "env_file", "url", "server_url")
+    for name in fields:
+        if len(given.get(name, ())) > max(len(targets), 0):
+            raise Refused(f"--{name.replace('_', '-')} is given more often than --application")
+    wishes = [
+        Wishes(
+            target=target,
+            **{key: values[i] for key in fields if i < len(values := given.get(key, ()))},
+        )
+        for i, target in enumerate(targets)
+    ]
+    return Asked(
+        tutor=given["tutor"],
+        tutor_root=given["tutor_root"],
+        mode=given["mode"] or "",
+        lms_url=given["lms_url"],
+        lms_server_url=given["lms_server_url"],
+        applications=wishes,
+    )
+
+
+def _superuser(facts: dict[str, Any], *, wanted: bool) -> tuple[str, str] | None:
+    if not wanted:
+        return None
+    if not facts.get("superuser"):
+        raise Refused("the application has no superuser; make one there, or leave out --superuser")
+    name, email = facts["superuser"]
+    return str(name), str(email)
+
+
+def _confirm(yes: bool, as_json: bool) -> None:
+    if yes:
+        return
+    if as_json or not sys.stdin.isatty():
+        raise Refused("nothing was changed; give --yes to go on without being asked")
+    click.confirm("Go on?", abort=True, err=True)
+
+
+@contextmanager
+def _ending(view: shown.View) -> Iterator[None]:
+    """Every way out of a command, with its message and exit code."""
+    code, message = 0, ""
+    try:
+        yield
+    except (KeyboardInterrupt, click.Abort):
+        code, message = 130, "interrupted; what is done stands, run it again to go on"
+    except NeedsPerson as error:
+        code, message = UNFINISHED, f"Remains for you: {error}"
+    except Refused as error:
+        code, message = REFUSED, f"{error}\nNothing was changed."
+    except ConnectError as error:
+        message = f"{error}\nWhat was done before stands; run it again to go on."
+        code = FAILED
+    if message:
+        view.stopped(message)
+    else:
+        view.flush(True)
+        code = FAILED if view.failed else 0
+    if code:
+        sys.exit(code)

@@ -1,0 +1,34 @@
+"""What can stop a connection.
+
+ConnectError
+├── Refused        the plan can't be made; nothing was changed
+├── StepFailed     a step did not do what it should; the steps before it stand, run again
+└── ToolFailed     a program (tutor, docker, manage.py) failed; has its last words
+    └── ToolMissing    it is not there at all
+"""
+
+
+class ConnectError(Exception):
+    """The message is for a person: what happened, to what, what to do."""
+
+
+class Refused(ConnectError):
+    pass
+
+
+class StepFailed(ConnectError):
+    def __init__(self, step: str, message: str) -> None:
+        self.step = step
+        super().__init__(message)
+
+
+class ToolFailed(ConnectError):
+    """exit_code: None when it ran out of time."""
+
+    def __init__(self, message: str, exit_code: int | None = None) -> None:
+        self.exit_code = exit_code
+        super().__init__(message)
+
+
+class ToolMissing(ToolFailed):
+    pass

@@ -1,0 +1,1 @@
+"""The LMS's side as Tutor runs it: instance, configuration, jobs, what is left over."""

@@ -1,0 +1,215 @@
+"""Which Tutor, which root, which mode: found, shown, and refused where it is not certain."""
+
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from usher.connect.errors import Refused, ToolFailed, ToolMissing
+from usher.connect.process import Runner
+
+#: mode on the command line -> Tutor's command for it.
+MODES = {"local": "local", "dev": "dev", "nightly": "dev", "k8s": "k8s"}
+OLDEST, NEWEST = 20, 22
+#: What Tutor's own main branch adds to its version (it was "nightly" before).
+MAIN_SUFFIXES = ("main", "nightly")
+ANSWER_MARK = "usher-answer: "
+INSTALL = "python3 -m venv ~/tutor && ~/tutor/bin/pip install 'tutor[full]>=22,<23'"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One Tutor root. look: the newest answer of ``look_at``."""
+
+    tutor: Path
+    python: Path
+    root: Path
+    mode: str
+    look: dict[str, Any]
+
+    @property
+    def command(self) -> str:
+        return MODES[self.mode]
+
+    @property
+    def enabled(self) -> bool:
+        return "usher" in self.look["enabled"]
+
+    @property
+    def lms_url(self) -> str:
+        """The address for browsers: with Tutor's port in dev, without in the others."""
+        values = self.look["values"]
+        if self.command == "dev":
+            return f"http://{values['LMS_HOST']}:8000"
+        return f"{'https' if values['ENABLE_HTTPS'] else 'http'}://{values['LMS_HOST']}"
+
+    @property
+    def project(self) -> str:
+        key = "DEV_PROJECT_NAME" if self.command == "dev" else "LOCAL_PROJECT_NAME"
+        return str(self.look["values"][key])
+
+    @property
+    def config_file(self) -> Path:
+        return self.root / "config.yml"
+
+    @property
+    def description_file(self) -> Path:
+        """What the plugin renders for ``usher_provision``; holds every id and secret."""
+        return self.root / "env/apps/openedx/config/usher.json"
+
+
+def find_tutor(given: str) -> tuple[Path, Path]:
+    """The ``tutor`` to run and the Python it runs in. Raises Refused (TUT-1)."""
+    found = shutil.which(given or "tutor")
+    if not found:
+        where = f"{given} is not a program" if given else "there is no tutor on PATH"
+        raise Refused(f"{where}; activate its virtualenv, or name it with --tutor. New: {INSTALL}")
+    tutor = Path(found).absolute()
+    first = tutor.read_bytes().split(b"\n", 1)[0]
+    if first.startswith(b"#!/") and b"/env " not in first:
+        python = Path(first[2:].decode().split()[0])
+        if python.name.startswith("python") and python.exists():
+            return tutor, python
+    for name in ("python", "python3"):
+        beside = tutor.resolve().parent / name
+        if beside.exists():
+            return tutor, beside
+    raise Refused(
+        f"{tutor} is Tutor's binary, which can't have plugins installed; install Tutor by pip: "
+        f"{INSTALL}"
+    )
+
+
+def find_root(given: str, tutor: Path, runner: Runner) -> Path:
+    """The root to work on: ``--tutor-root``, ``TUTOR_ROOT``, or the only one there is (P27).
+
+    Raises Refused when several exist and none was named, or when there is none.
+    """
+    named = given or os.environ.get("TUTOR_ROOT", "")
+    if named:
+        root = Path(named).expanduser().resolve()
+        return _checked_root(root, "named by --tutor-root" if given else "named by TUTOR_ROOT")
+    default = Path(runner.run([tutor, "config", "printroot"]).strip().splitlines()[-1])
+    beside = sorted(default.parent.glob("tutor*")) if default.parent.is_dir() else []
+    roots = [path for path in beside if (path / "config.yml").is_file()]
+    if len(roots) > 1:
+        listed = "\n".join(f"  --tutor-root {path}" for path in roots)
+        raise Refused(f"there are {len(roots)} Tutor roots; say which one is meant:\n{listed}")
+    return _checked_root(default, "printed by 'tutor config printroot'")
+
+
+def _checked_root(root: Path, how: str) -> Path:
+    config = root / "config.yml"
+    if not config.is_file():
+        raise Refused(
+            f"{root} ({how}) holds no config.yml; name the right root with --tutor-root, or make "
+            "the platform first: tutor local launch"
+        )
+    text = config.read_text(errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if re.match(r" *\t", line):
+            raise Refused(f"{config}, line {number}: a tab; YAML wants spaces there")
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise Refused(f"{config}{line}: not YAML: {getattr(error, 'problem', error)}") from error
+    if data is not None and not isinstance(data, dict):
+        raise Refused(f"{config}, line 1: not a list of settings (NAME: value)")
+    for place in (root, config, root / "env"):
+        if place.exists() and not os.access(place, os.W_OK):
+            raise Refused(f"{place} can't be written; run as its owner, or make it writable")
+    return root
+
+
+def look_at(python: Path, root: Path, runner: Runner) -> dict[str, Any]:
+    """What Tutor's own code says of this root. Raises Refused with Tutor's error."""
+    source = resources.files("usher.connect.openedx.scripts").joinpath("look.py").read_text()
+    params = json.dumps({"root": str(root)})
+    script = f"PARAMS = __import__('json').loads({params!r})\n{source}"
+    output = runner.run([python, "-"], stdin=script)
+    for line in reversed(output.splitlines()):
+        _, mark, answer = line.partition(ANSWER_MARK)
+        if mark:
+            data = json.loads(answer)
+            if "error" in data:
+                raise Refused(f"Tutor can't read {root}: {data['error']}")
+            return dict(data)
+    raise Refused(f"{python} is not the Python of a Tutor: it gave no answer")
+
+
+def check_version(version: str) -> str:
+    """A warning, or ''. Raises Refused for a Tutor that Usher does not know."""
+    found = re.match(r"(\d+)\.", version)
+    major = int(found.group(1)) if found else 0
+    is_main = version.rpartition("-")[2] in MAIN_SUFFIXES
+    if OLDEST <= major <= NEWEST:
+        return ""
+    if is_main and major > NEWEST:
+        return f"Tutor {version} is newer than what Usher was tested with ({NEWEST})"
+    raise Refused(
+        f"Tutor {version} is not supported; Usher knows {OLDEST} to {NEWEST}. "
+        f"Install one: {INSTALL}"
+    )
+
+
+def find_mode(given: str, look: dict[str, Any], runner: Runner) -> tuple[str, str]:
+    """The mode and why. Raises Refused when it is not certain or contradicts what runs.
+
+    Tutor stops the platform of one mode when it starts anything of another, so a wrong mode
+    takes a running platform down.
+    """
+    version = look["version"]
+    is_main = version.rpartition("-")[2] in MAIN_SUFFIXES
+    if given == "nightly" and not is_main:
+        raise Refused(f"--mode nightly needs Tutor Main; this is Tutor {version}. Try --mode dev")
+    if given == "k8s":
+        return given, "by --mode"
+    running = running_modes(look["values"], runner)
+    if given:
+        if running and MODES[given] not in running:
+            raise Refused(
+                f"--mode {given}, but the platform runs in {' and '.join(running)} mode, which "
+                f"would be stopped; use --mode {running[0]}, or stop it: tutor {running[0]} stop"
+            )
+        return given, "by --mode"
+    if len(running) > 1:
+        raise Refused("the platform runs in local and in dev mode; say which with --mode")
+    if running:
+        mode = "nightly" if is_main and running == ["dev"] else running[0]
+        return mode, "it runs"
+    return "local", "nothing runs; --mode says otherwise"
+
+
+def running_modes(values: dict[str, Any], runner: Runner) -> list[str]:
+    project = str(values["LOCAL_PROJECT_NAME"])
+    command = ["docker", "compose", "--project-name", project, "ls", "--format", "json"]
+    try:
+        names = {entry["Name"] for entry in json.loads(runner.run(command, timeout=60))}
+    except ToolMissing as error:
+        raise Refused(f"{error}; Tutor needs docker for the modes local and dev") from error
+    except (ToolFailed, ValueError, KeyError, TypeError) as error:
+        raise Refused(f"docker does not answer: {error}") from error
+    modes = {"local": values["LOCAL_PROJECT_NAME"], "dev": values["DEV_PROJECT_NAME"]}
+    return [mode for mode, name in modes.items() if name in names]
+
+
+def check_cluster(runner: Runner, namespace: str) -> None:
+    """k8s: whether kubectl reaches the cluster. Raises Refused."""
+    try:
+        runner.run(["kubectl", "get", "namespaces", namespace], timeout=60)
+    except ToolFailed as error:
+        raise Refused(f"the cluster does not answer for namespace {namespace}: {error}") from error
+
+
+def refreshed(instance: Instance, runner: Runner) -> Instance:
+    """The same instance looked at again."""
+    look = look_at(instance.python, instance.root, runner)
+    return Instance(instance.tutor, instance.python, instance.root, instance.mode, look)

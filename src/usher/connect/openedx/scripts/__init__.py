@@ -1,0 +1,1 @@
+"""Scripts that run in Tutor's own Python, on its standard input."""

@@ -1,0 +1,82 @@
+"""Running other programs: input on standard input only, secrets kept out of what is reported."""
+
+import os
+import shlex
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from usher.connect.errors import ToolFailed, ToolMissing
+
+_LAST_LINES = 12
+#: Seconds. Starting containers for the first time builds assets and a database.
+USUAL_TIMEOUT = 600.0
+
+
+@dataclass
+class Secrets:
+    """Texts that must never be shown; what passes through ``hide`` has them blanked."""
+
+    _known: set[str] = field(default_factory=set)
+
+    def add(self, values: Iterable[str | None]) -> None:
+        self._known.update(value for value in values if value and len(value) >= 8)
+
+    def hide(self, text: str) -> str:
+        for secret in sorted(self._known, key=len, reverse=True):
+            text = text.replace(secret, "(hidden)")
+        return text
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs programs in one place. cwd: where; env: added to ours; secrets: blanked in messages."""
+
+    secrets: Secrets
+    cwd: Path | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def run(
+        self,
+        argv: Sequence[str | Path],
+        *,
+        stdin: str = "",
+        timeout: float = USUAL_TIMEOUT,
+    ) -> str:
+        """Standard output of a program that succeeds. Raises ToolFailed, ToolMissing."""
+        command = [str(part) for part in argv]
+        try:
+            done = subprocess.run(
+                command,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout,
+                cwd=self.cwd,
+                env={**os.environ, **self.env},
+                check=False,
+            )
+        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+            raise ToolMissing(f"{command[0]} can't be run: {error.strerror}") from error
+        except subprocess.TimeoutExpired as error:
+            raise ToolFailed(
+                f"{self.shown(command)} did not end within {timeout:.0f} seconds"
+            ) from error
+        if done.returncode != 0:
+            words = _last_words(done.stderr) or _last_words(done.stdout) or "(it said nothing)"
+            raise ToolFailed(
+                f"{self.shown(command)} ended with {done.returncode}:\n{self.secrets.hide(words)}",
+                done.returncode,
+            )
+        return done.stdout
+
+    def shown(self, argv: Sequence[str | Path]) -> str:
+        """The command as a person would type it."""
+        return self.secrets.hide(shlex.join(str(part) for part in argv))
+
+
+def _last_words(text: str) -> str:
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    return "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])

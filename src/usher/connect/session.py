@@ -1,0 +1,142 @@
+"""From what the operator said to the two sides, all refusals included: nothing is changed here."""
+
+from dataclasses import dataclass, field
+
+from usher.connect.application.checkout import Wishes, recognise
+from usher.connect.application.side import Addresses, Side
+from usher.connect.before import known_subjects
+from usher.connect.errors import Refused, ToolFailed
+from usher.connect.openedx import configuration
+from usher.connect.openedx.instance import (
+    Instance,
+    check_cluster,
+    check_version,
+    find_mode,
+    find_root,
+    find_tutor,
+    look_at,
+    running_modes,
+)
+from usher.connect.openedx.platform import Platform
+from usher.connect.process import Runner, Secrets
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says, '' for what is to be found."""
+
+    tutor: str = ""
+    tutor_root: str = ""
+    mode: str = ""
+    lms_url: str = ""
+    lms_server_url: str = ""
+    applications: list[Wishes] = field(default_factory=list)
+
+
+@dataclass
+class Session:
+    """facts: for the top of the plan; running: whether the platform runs now."""
+
+    platform: Platform
+    addresses: Addresses
+    runner: Runner
+    secrets: Secrets
+    facts: dict[str, str]
+    warnings: list[str]
+    running: bool
+
+
+def open_platform(asked: Asked) -> Session:
+    """Finds Tutor, its root and mode. Raises Refused."""
+    secrets = Secrets()
+    runner = Runner(secrets)
+    tutor, python = find_tutor(asked.tutor)
+    try:
+        root = find_root(asked.tutor_root, tutor, runner)
+        look = look_at(python, root, runner)
+    except ToolFailed as error:
+        raise Refused(str(error)) from error
+    secrets.add(str(look["usher"].get(key, "")) for key in look["usher"] if _is_secret(key))
+    warning = check_version(look["version"])
+    mode, why = find_mode(asked.mode, look, runner)
+    if mode == "k8s":
+        check_cluster(runner, str(look["values"]["K8S_NAMESPACE"]))
+    instance = Instance(tutor, python, root, mode, look)
+    running = mode != "k8s" and instance.command in running_modes(look["values"], runner)
+    lms_url = (asked.lms_url or instance.lms_url).rstrip("/")
+    lms_server_url = (asked.lms_server_url or lms_url).rstrip("/")
+    return Session(
+        platform=Platform(instance, runner),
+        addresses=Addresses(lms_url, lms_server_url, with_gateway=mode != "k8s"),
+        runner=runner,
+        secrets=secrets,
+        facts={
+            "Tutor": f"{look['version']}, {tutor}",
+            "root": str(root),
+            "mode": f"{mode} ({why})",
+            "LMS": lms_url,
+        },
+        warnings=[warning] if warning else [],
+        running=running,
+    )
+
+
+def open_sides(asked: Asked, session: Session) -> list[tuple[Side, str]]:
+    """Each application asked, and its backend. Raises Refused."""
+    instance = session.platform.instance
+    entries = configuration.entries(instance.config_file, instance.look)
+    found: list[tuple[Side, str]] = []
+    for wishes in asked.applications:
+        side = Side(recognise(wishes), wishes, session.secrets)
+        if side.name in [known.name for known, _ in found]:
+            raise Refused(f"two applications are called {side.name}; tell them apart with --name")
+        side.probe()
+        backend = configuration.choose_backend(entries, side.name, wishes.backend)
+        side.check_backend(backend)
+        entries = configuration.with_entry(entries, side.entry(backend))
+        found.append((side, backend))
+        session.facts |= _facts_of(side, backend)
+    return found
+
+
+def reopen_sides(asked: Asked, session: Session) -> tuple[list[Side], list[str]]:
+    """For undoing: the applications asked, or all that are connected with this root.
+
+    The second list names all that are to go, also those of which only the platform knows.
+    """
+    instance = session.platform.instance
+    root = str(instance.root)
+    known = [subject for subject in known_subjects() if subject.get("root") == root]
+    entries = configuration.entries(instance.config_file, instance.look)
+    wishes = asked.applications or [Wishes(**subject["wishes"]) for subject in known]
+    sides = [Side(recognise(wish), wish, session.secrets) for wish in wishes]
+    names = [side.name for side in sides]
+    if not asked.applications:
+        names += [entry["name"] for entry in entries if entry.get("name") not in names]
+    for side in sides:
+        side.probe()
+    return sides, names
+
+
+def remember(side: Side, session: Session) -> None:
+    """So that ``usher disconnect`` finds this application without being told again."""
+    wishes = {key: value for key, value in vars(side.wishes).items() if value}
+    wishes["target"] = str(side.checkout.folder or side.checkout.url)
+    wishes["name"] = side.name
+    side.before.keep_subject({"wishes": wishes, "root": str(session.platform.instance.root)})
+
+
+def _facts_of(side: Side, backend: str) -> dict[str, str]:
+    facts = side.facts
+    how = "docker compose" if side.checkout.compose else side.manage.shown().strip()
+    built = "built on Usher, " if facts["usher"] else ""
+    return {
+        side.name: f"{side.checkout.title} at {side.url}, {built}{how}",
+        f"{side.name}, versions": f"Django {facts['django']}, OAuth toolkit {facts['toolkit']}",
+        f"{side.name}, .env": str(side.checkout.env_file or "(none)"),
+        f"{side.name}, backend": backend,
+    }
+
+
+def _is_secret(key: str) -> bool:
+    return key.endswith(("_SECRET", "_TOKEN"))

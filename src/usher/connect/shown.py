@@ -1,0 +1,106 @@
+"""What a person sees and a machine reads: the plan, its progress, the checks, what remains."""
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from usher.connect.application.side import Addresses, Side
+from usher.connect.plan import Check, Plan, Step
+
+_MARKS = {
+    "ok": "[green]✓[/green] ok     ",
+    "failed": "[red]✗[/red] failed ",
+    "skipped": "· skipped",
+}
+
+
+class View:
+    """Text on standard output; with ``as_json`` one object there and the text on standard error."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+        self._data: dict[str, Any] = {"ok": False, "changed": [], "checks": []}
+        self.failed = False
+
+    def plan(self, plan: Plan, *, dry_run: bool) -> None:
+        self._data["plan"] = plan.as_data()
+        width = max(map(len, plan.facts), default=0)
+        for name, value in plan.facts.items():
+            self._say(f"  [bold]{escape(name):<{width}}[/bold]  {escape(value)}")
+        for warning in plan.warnings:
+            self._say(f"  [yellow]![/yellow] warning  {escape(warning)}")
+        due = [step for step in plan.steps if step.id in plan.due]
+        if not due:
+            self._say("\nNothing to change: everything is so already.")
+            return
+        self._say(f"\n{len(due)} of {len(plan.steps)} changes are due:")
+        for number, step in enumerate(due, start=1):
+            self._say(f"  {number:>2}. {escape(step.what)}")
+            self._say(f"      in {escape(step.where)}", style="dim")
+            self._say(f"      because {escape(step.reason)}", style="dim")
+        if dry_run:
+            self._say("\nNothing was changed (--dry-run).")
+
+    def begins(self, step: Step, number: int, total: int) -> None:
+        self._say(f"  [{number}/{total}] {step.id:<24} {escape(step.what)} ...")
+
+    def ends(self, step: Step, changed: bool, said: str) -> None:
+        if changed:
+            self._data["changed"].append(step.id)
+        mark = "[green]✓[/green] done   " if changed else "· already"
+        self._say(f"        {mark} {step.id:<24} {escape(said)}")
+
+    def heading(self, text: str) -> None:
+        self._say(f"\n{escape(text)}")
+
+    def check(self, check: Check) -> None:
+        self._data["checks"].append(vars(check))
+        self.failed = self.failed or check.outcome == "failed"
+        self._say(f"  {_MARKS[check.outcome]}  {check.id:<22} {escape(check.seen)}")
+        if check.fix:
+            self._say(f"             fix: {escape(check.fix)}")
+
+    def end(self, checks: list[Check], sides: list[Side], addresses: Addresses) -> None:
+        if self.failed:
+            self._say("\nConnected as planned, but not everything works yet: see ✗ above.")
+            return
+        self._say(f"\nConnected: {addresses.lms_url} signs in through " + _titles(sides) + ".")
+        for side in sides:
+            if not side.checkout.compose:
+                self._remains(f"restart {side.checkout.title}, so that it reads its .env again")
+        self._remains("sign in once in a private window, then look with: usher doctor --journey")
+
+    def undone(self, names: list[str], *, last: bool) -> None:
+        self._say(f"\nDisconnected: {', '.join(names)}.")
+        if last:
+            self._say("The LMS signs learners in by itself again; their accounts are untouched.")
+
+    def nothing(self, text: str) -> None:
+        self._say(f"Nothing to do: {escape(text)}.")
+
+    def stopped(self, message: str) -> None:
+        """The end of a run that did not get through."""
+        self._data["error"] = message
+        if self._as_json:
+            self.flush(False)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(escape(message))
+
+    def flush(self, ok: bool) -> None:
+        if self._as_json:
+            self._data["ok"] = ok and not self.failed
+            sys.stdout.write(json.dumps(self._data) + "\n")
+
+    def _remains(self, text: str) -> None:
+        self._data.setdefault("remains", []).append(text)
+        self._say(f"  next: {escape(text)}")
+
+    def _say(self, text: str, style: str | None = None) -> None:
+        self._console.print(text, style=style)
+
+
+def _titles(sides: list[Side]) -> str:
+    return " and ".join(side.checkout.title for side in sides)

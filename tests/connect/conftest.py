@@ -1,0 +1,26 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.checkout import PlainCheckout
+
+
+@pytest.fixture(scope="session")
+def shop_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("migrated")
+    return PlainCheckout(folder / "shop", folder / "state").folder / "db.sqlite3"
+
+
+@pytest.fixture
+def shop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shop_database: Path
+) -> Iterator[PlainCheckout]:
+    """The plain application in a folder of its own; this process finds its stand-in docker."""
+    checkout = PlainCheckout(tmp_path / "shop", tmp_path / "state", database=shop_database)
+    for key, value in checkout.environment.items():
+        if os.environ.get(key) != value:
+            monkeypatch.setenv(key, value)
+    yield checkout
+    checkout.down()

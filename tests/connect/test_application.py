@@ -1,0 +1,279 @@
+"""The application's side: a checkout as people have it, its record and its .env."""
+
+import json
+import stat
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.checkout import PlainCheckout
+from usher.connect import checks
+from usher.connect.application.checkout import Wishes, recognise
+from usher.connect.application.side import Addresses, Side
+from usher.connect.errors import Refused, ToolFailed
+from usher.connect.process import Secrets
+from usher.contract.editions import MITXONLINE, MITXPRO
+from usher.contract.provisioning import Application, Description, ServiceWorker
+
+ADDRESSES = Addresses("http://lms.example:8000", "http://lms.example:8000", with_gateway=True)
+SECRET = "s3cret-" + "x" * 40
+
+
+def application(url: str, **changes) -> Application:
+    values = {
+        "name": "shop",
+        "backend": "ol-oauth2",
+        "provider_name": "mitxApplication",
+        "client_id": "id-of-the-lms",
+        "client_secret": SECRET,
+        "authorization_url": f"{url}/oauth2/authorize/",
+        "access_token_url": f"{url}/oauth2/token/",
+        "api_root": f"{url}/",
+        "logout_url": f"{url}/logout/",
+        "oauth_name": "edx-oauth-app",
+        "oauth_client_id": "id-of-the-shop",
+        "oauth_client_secret": "other-" + "y" * 40,
+        "oauth_redirect_uris": [f"{url}/login/_private/complete"],
+    }
+    return Application(**{**values, **changes})
+
+
+def description(wanted: Application) -> Description:
+    worker = ServiceWorker("worker", "worker@example.org", "token-" + "z" * 40)
+    return Description(applications=[wanted], service_worker=worker)
+
+
+def side_of(shop: PlainCheckout, **wishes: str) -> Side:
+    wish = Wishes(str(shop.folder), **wishes)
+    return Side(recognise(wish), wish, Secrets())
+
+
+def record_of(shop: PlainCheckout) -> list[dict]:
+    script = (
+        "import json; from oauth2_provider.models import Application as A;"
+        "print('rows', json.dumps(list(A.objects.values('name', 'client_id', 'client_secret',"
+        " 'redirect_uris', 'skip_authorization', 'client_type'))))"
+    )
+    line = next(x for x in shop.manage("shell", stdin=script).splitlines() if "rows " in x)
+    return json.loads(line.partition("rows ")[2])
+
+
+# -- recognising
+
+
+def test_a_compose_checkout_is_recognised_by_its_web_service(shop: PlainCheckout):
+    found = recognise(Wishes(str(shop.folder)))
+    assert (found.name, found.compose, found.edition) == ("shop", True, None)
+    assert found.manage == ("docker", "compose", "run", "--rm", "-T", "web", "./manage.py")
+    assert found.env_file == shop.folder / ".env"
+
+
+@pytest.mark.parametrize(
+    ("mark", "key", "edition"),
+    [
+        ("courses/management/commands/sync_courserun.py", "MITX_ONLINE_BASE_URL", MITXONLINE),
+        ("courses/management/commands/sync_courseruns.py", "MITXPRO_BASE_URL", MITXPRO),
+    ],
+)
+def test_mitx_online_and_xpro_are_told_apart(tmp_path: Path, mark, key, edition):
+    (tmp_path / mark).parent.mkdir(parents=True)
+    (tmp_path / mark).touch()
+    (tmp_path / "manage.py").touch()
+    compose = f"x-environment:\n  {key}: here\nservices:\n  web:\n    image: x\n"
+    (tmp_path / "docker-compose.yml").write_text(compose)
+    found = recognise(Wishes(str(tmp_path)))
+    assert (found.edition, found.name) == (edition, edition.name)
+    other = next(name for name in ("mitxonline", "mitxpro") if name != edition.name)
+    with pytest.raises(Refused, match="leave --edition out"):
+        recognise(Wishes(str(tmp_path), edition=other))
+
+
+def test_a_virtualenv_checkout_uses_its_own_python(tmp_path: Path):
+    (tmp_path / "manage.py").touch()
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").touch()
+    assert recognise(Wishes(str(tmp_path))).manage == (
+        str(tmp_path / ".venv/bin/python"),
+        "manage.py",
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({}, "no manage.py"),
+        ({"manage.py": ""}, "neither a compose file"),
+        ({"manage.py": "", "compose.yml": "services:\n\tweb:"}, "compose.yml is not YAML: line 2"),
+    ],
+)
+def test_what_is_no_application_is_refused_with_the_way_out(tmp_path: Path, files, says):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(Refused, match=says):
+        recognise(Wishes(str(tmp_path)))
+
+
+def test_neither_a_folder_nor_an_address():
+    with pytest.raises(Refused, match="neither a folder nor an http address"):
+        recognise(Wishes("/no/such/folder"))
+
+
+# -- the record
+
+
+def test_the_record_is_laid_once_and_its_secret_is_the_one_that_works(shop: PlainCheckout):
+    side, wanted = side_of(shop), application(shop.url)
+    side.probe()
+    assert side.url == shop.url
+    assert not side.record_agrees(wanted, ADDRESSES)
+    assert side.lay_record(wanted, ADDRESSES) == "made"
+    assert side.record_agrees(wanted, ADDRESSES)
+    [record] = record_of(shop)
+    assert record["name"] == "edx-oauth-app"
+    assert record["redirect_uris"] == "http://lms.example:8000/auth/complete/ol-oauth2/"
+    assert record["client_secret"] != SECRET  # the toolkit keeps a hash
+    shop.up()
+    with httpx.Client() as client:
+        assert checks._application_client(client, wanted).outcome == "ok"
+        wrong = application(shop.url, client_secret="wrong")
+        assert checks._application_client(client, wrong).seen.endswith("answers invalid_client")
+
+
+def test_a_record_of_before_is_adopted_and_restored_to_the_letter(shop: PlainCheckout):
+    shop.manage(
+        "shell",
+        stdin="from oauth2_provider.models import Application as A; A.objects.create("
+        "name='edx-oauth-app', client_id='old', client_secret='old', client_type='confidential',"
+        "authorization_grant_type='authorization-code', redirect_uris='http://elsewhere/x/')",
+    )
+    [before] = record_of(shop)
+    side, wanted = side_of(shop), application(shop.url)
+    side.record_agrees(wanted, ADDRESSES)
+    side.lay_record(wanted, ADDRESSES)
+    [laid] = record_of(shop)
+    assert laid["client_id"] == wanted.client_id
+    assert laid["redirect_uris"].split() == [
+        "http://elsewhere/x/",
+        "http://lms.example:8000/auth/complete/ol-oauth2/",
+    ]
+    assert side_of(shop).remove_record(wanted.client_id) == "as it was before"
+    assert record_of(shop) == [before]
+
+
+def test_a_record_of_ours_is_removed(shop: PlainCheckout):
+    side, wanted = side_of(shop), application(shop.url)
+    side.record_agrees(wanted, ADDRESSES)
+    side.lay_record(wanted, ADDRESSES)
+    assert side.has_record(wanted.client_id)
+    assert side.remove_record(wanted.client_id) == "removed"
+    assert record_of(shop) == []
+    assert side.remove_record(wanted.client_id) == "gone already"
+
+
+def test_secrets_go_by_standard_input_only(shop: PlainCheckout):
+    side, wanted = side_of(shop), application(shop.url)
+    side.record_agrees(wanted, ADDRESSES)
+    side.lay_record(wanted, ADDRESSES)
+    calls = next(shop.state.rglob("calls.log")).read_text()
+    assert "shell" in calls
+    assert SECRET not in calls
+
+
+def test_an_application_that_demands_pkce_is_refused(shop: PlainCheckout):
+    shop.env_file.write_text(shop.env_file.read_text() + "SHOP_PKCE_REQUIRED=True\n")
+    side = side_of(shop)
+    side.probe()
+    with pytest.raises(Refused, match="APP-2"):
+        side.check_backend("mitxpro-oauth2")
+
+
+def test_an_application_that_does_not_start_is_named_with_its_last_words(shop: PlainCheckout):
+    (shop.folder / "shop/settings.py").write_text("raise RuntimeError('out of order')\n")
+    with pytest.raises(Refused, match=r"(?s)shop can't be reached.*out of order"):
+        side_of(shop).probe()
+
+
+def test_without_the_toolkit(shop: PlainCheckout):
+    settings = shop.folder / "shop/settings.py"
+    settings.write_text(
+        settings.read_text()
+        .replace('    "oauth2_provider",\n', "")
+        .replace('"shop.urls"', '"shop.none"')
+    )
+    (shop.folder / "shop/none.py").write_text("urlpatterns = []\n")
+    with pytest.raises(Refused, match="django-oauth-toolkit"):
+        side_of(shop).probe()
+
+
+# -- the .env
+
+
+def test_the_env_is_written_kept_and_restored_to_the_letter(shop: PlainCheckout):
+    before, tree = shop.env_file.read_bytes(), shop.tree()
+    side = side_of(shop)
+    values = side.env_values(description(application(shop.url)), ADDRESSES)
+    assert not side.env_agrees(values)
+    said = side.write_env(values)
+    assert "OPENEDX_API_BASE_URL" in said
+    assert SECRET not in said
+    assert side.env_agrees(values)
+    assert stat.S_IMODE(shop.env_file.stat().st_mode) == 0o600
+    text = shop.env_file.read_text()
+    assert "export SHOP_NAME=Shop # shown on every page" in text
+    assert "#OPENEDX_IP=172.22.0.1" in text
+    assert "OPENEDX_SOCIAL_LOGIN_PATH=/auth/login/ol-oauth2/?auth_entry=login\n" in text
+    changed = {name for name, data in shop.tree().items() if tree.get(name) != data}
+    assert changed == {".env"}
+    assert not side.env_restored(values)
+    assert side.restore_env(values) == "as it was before"
+    assert shop.env_file.read_bytes() == before
+    assert side.env_restored(values)
+
+
+def test_what_was_changed_since_survives_the_undoing(shop: PlainCheckout):
+    side = side_of(shop)
+    values = side.env_values(description(application(shop.url)), ADDRESSES)
+    side.write_env(values)
+    shop.env_file.write_text(shop.env_file.read_text() + "LATER=1\n")
+    side.restore_env(values)
+    text = shop.env_file.read_text()
+    assert "LATER=1" in text
+    assert "LOGOUT_REDIRECT_URL=\n" in text
+    assert "OPENEDX_API_BASE_URL" not in text
+
+
+def test_a_checkout_without_env_gets_one_and_loses_it_again(shop: PlainCheckout):
+    side = side_of(shop)
+    values = side.env_values(description(application(shop.url)), ADDRESSES)
+    shop.env_file.unlink()
+    side.write_env(values)
+    assert side.env_agrees(values)
+    side.restore_env(values)
+    assert not shop.env_file.exists()
+    assert side.env_restored(values)
+    shop.env_file.touch()
+
+
+def test_the_new_settings_are_in_force_only_in_new_containers(shop: PlainCheckout):
+    shop.up()
+    side = side_of(shop)
+    values = side.env_values(description(application(shop.url)), ADDRESSES)
+    side.write_env(values)
+    assert not side.runs_with(values)
+    shop.docker("compose", "restart")
+    assert not side.runs_with(values)  # ENV-3
+    side.recreate()
+    assert side.runs_with(values)
+    side.probe()
+    assert side.facts["settings"]["OPENEDX_SERVICE_WORKER_USERNAME"] == "worker"
+
+
+def test_a_failing_command_keeps_secrets_out_of_its_words(shop: PlainCheckout):
+    secrets = Secrets()
+    secrets.add([SECRET])
+    wish = Wishes(str(shop.folder))
+    side = Side(recognise(wish), wish, secrets)
+    with pytest.raises(ToolFailed, match=r"Unknown command: '\(hidden\)'") as failure:
+        side.manage.command(SECRET)
+    assert SECRET not in str(failure.value)

@@ -1,0 +1,119 @@
+"""A checkout as people have it, run by the stand-in ``docker compose``: the plain application."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import httpx
+
+SUPPORT = Path(__file__).parent
+DOCKER = SUPPORT / "plainapp_docker"
+VENV_BIN = Path(os.environ.get("VIRTUAL_ENV") or SUPPORT.parents[1] / ".venv") / "bin"
+DEADLINE = 30.0
+
+MAKE_LEARNER = """
+import json, sys
+from django.contrib.auth import get_user_model
+learner = json.loads({data!r})
+get_user_model().objects.create_user(**learner)
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class PlainCheckout:
+    """A copy of ``plainapp`` in ``folder``, its services' state in ``state``."""
+
+    def __init__(
+        self, folder: Path, state: Path, path: Sequence[Path] = (), database: Path | None = None
+    ) -> None:
+        """path: further folders for PATH, behind the application's own stand-in. database: a
+        migrated one to copy, which saves the time of migrating."""
+        self.folder = folder
+        self.state = state
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environment = {
+            **os.environ,
+            "PATH": os.pathsep.join(map(str, [DOCKER, *path, VENV_BIN, os.environ["PATH"]])),
+            "STANDIN_STATE": str(state),
+            "USHER_STATE_HOME": str(state / "usher"),
+        }
+        shutil.copytree(
+            SUPPORT / "plainapp", folder, ignore=shutil.ignore_patterns("__pycache__", "README.md")
+        )
+        # The address is an operator's own setting, there before Usher.
+        text = (folder / "env.example").read_text()
+        self.env_file = folder / ".env"
+        self.env_file.write_text(f"{text}SHOP_BASE_URL={self.url}\nSHOP_PORT={self.port}\n")
+        if database:
+            shutil.copy(database, folder / "db.sqlite3")
+        else:
+            self.manage("migrate", "--verbosity", "0")
+
+    def docker(self, *arguments: str, stdin: str = "") -> str:
+        return run(["docker", *arguments], self.folder, self.environment, stdin)
+
+    def manage(self, *arguments: str, stdin: str = "") -> str:
+        return self.docker(
+            "compose", "run", "--rm", "-T", "web", "./manage.py", *arguments, stdin=stdin
+        )
+
+    def up(self) -> None:
+        self.docker("compose", "up", "-d")
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            try:
+                httpx.get(self.url + "/", trust_env=False)
+            except httpx.TransportError:
+                assert time.monotonic() < deadline, "the plain application does not answer"
+                time.sleep(0.05)
+            else:
+                return
+
+    def down(self) -> None:
+        self.docker("compose", "down")
+
+    def make_learner(self, username: str, password: str) -> None:
+        learner = {
+            "username": username,
+            "password": password,
+            "email": f"{username}@example.org",
+            "first_name": "Ada",
+            "last_name": "Lovelace",
+        }
+        self.manage("shell", stdin=MAKE_LEARNER.format(data=json.dumps(learner)))
+
+    def tree(self) -> dict[str, bytes]:
+        """Every file but the database and what Python leaves beside its sources."""
+        return {
+            str(path.relative_to(self.folder)): path.read_bytes()
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file() and "db.sqlite3" not in path.name and path.suffix != ".pyc"
+        }
+
+
+def run(
+    argv: Sequence[str | Path], cwd: Path, environment: Mapping[str, str], stdin: str = ""
+) -> str:
+    """Standard output; the test fails with both outputs when the program fails."""
+    done = subprocess.run(
+        [str(part) for part in argv],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=dict(environment),
+        check=False,
+    )
+    assert done.returncode == 0, f"{argv}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
