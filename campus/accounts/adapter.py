@@ -1,7 +1,39 @@
 """Where campus differs from allauth."""
 
+import re
+from typing import Any
+
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.models import EmailAddress
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from usher.application.accounts.services import is_username_free
+from usher.contract.limits import USERNAME_MAX_LENGTH, USERNAME_MIN_LENGTH, USERNAME_PATTERN
 
 
 class CampusAccountAdapter(DefaultAccountAdapter):
-    pass
+    def clean_username(self, username: str, shallow: bool = False) -> str:
+        """A name that the LMS takes as it is and that nobody ever had: it becomes an identity."""
+        if not re.fullmatch(USERNAME_PATTERN, username):
+            raise ValidationError("Use letters A to Z, digits, - and _ only.", code="characters")
+        if not USERNAME_MIN_LENGTH <= len(username) <= USERNAME_MAX_LENGTH:
+            raise ValidationError(
+                f"Use {USERNAME_MIN_LENGTH} to {USERNAME_MAX_LENGTH} characters.", code="length"
+            )
+        username = super().clean_username(username, shallow)
+        if not shallow and not is_username_free(username):
+            raise self.validation_error("username_taken")
+        return str(username)
+
+    def pre_login(self, request: HttpRequest, user: Any, **kwargs: Any) -> HttpResponse | None:
+        """People whom staff made, by command or in the admin, have nothing to confirm."""
+        if not kwargs.get("signup") and user.email and not user.emailaddress_set.exists():
+            EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=True)
+        response: HttpResponse | None = super().pre_login(request, user, **kwargs)
+        return response
+
+    def get_logout_redirect_url(self, request: HttpRequest) -> str:
+        """On through the one sign-out, which also ends the session at the LMS."""
+        return reverse("usher-sign-out")

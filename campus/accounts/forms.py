@@ -2,15 +2,49 @@ from typing import Any
 
 from django import forms
 
+from accounts.countries import COUNTRIES
 from accounts.models import User
-from usher.contract.limits import FULL_NAME_MAX_LENGTH
+from usher.contract.limits import FULL_NAME_MAX_LENGTH, USERNAME_MAX_LENGTH
 
 
 class FullNameForm(forms.Form):
     """What sign-up asks beside user name, e-mail address and password."""
 
-    name = forms.CharField(label="Full name", max_length=FULL_NAME_MAX_LENGTH)
+    name = forms.CharField(
+        label="Full name",
+        max_length=FULL_NAME_MAX_LENGTH,
+        help_text="As it should stand on a certificate.",
+        widget=forms.TextInput(attrs={"autocomplete": "name"}),
+    )
+
+    field_order = ["name", "username", "email", "password1"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            field.widget.attrs.pop("placeholder", None)  # a label says it, and stays
+        if "username" in self.fields:
+            self.fields["username"].widget.attrs["maxlength"] = USERNAME_MAX_LENGTH
+            self.fields[
+                "username"
+            ].help_text = (
+                "Letters, digits, - and _. Others see it in courses, and it can't be changed."
+            )
 
     def signup(self, request: Any, user: User) -> None:
         user.name = self.cleaned_data["name"]
         user.save(update_fields=["name"])
+
+
+class ProfileForm(forms.ModelForm):  # type: ignore[type-arg]
+    country = forms.ChoiceField(choices=[("", "Not given"), *COUNTRIES], required=False)
+    name = forms.CharField(
+        label="Full name",
+        max_length=FULL_NAME_MAX_LENGTH,
+        help_text="As it should stand on a certificate.",
+        widget=forms.TextInput(attrs={"autocomplete": "name"}),
+    )
+
+    class Meta:
+        model = User
+        fields = ["name", "country"]

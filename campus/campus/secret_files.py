@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
+from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -28,6 +29,11 @@ def kept(path: Path, make: Callable[[], str]) -> str:
 
 def random_key() -> str:
     return secrets.token_urlsafe(48)
+
+
+def encryption_key() -> str:
+    """A Fernet key."""
+    return Fernet.generate_key().decode()
 
 
 def rsa_key() -> str:

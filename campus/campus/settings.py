@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from campus import logs
 from campus.databases import database
 from campus.environment import CAMPUS_DIR, Environment
-from campus.secret_files import kept, random_key, rsa_key
+from campus.secret_files import encryption_key, kept, random_key, rsa_key
 from usher.application import defaults
 from usher.contract.editions import EDITIONS
 from usher.contract.environment import Env
@@ -142,7 +142,12 @@ ACCOUNT_UNIQUE_EMAIL = True
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = _site.scheme
+ACCOUNT_EMAIL_SUBJECT_PREFIX = f"{SITE_NAME}: "
 ACCOUNT_USER_DISPLAY = "accounts.models.display_name"
+# Behind a proxy: the header that the proxy sets, and that no visitor can set through it.
+USHER_CLIENT_ADDRESS_HEADER = env.text("CLIENT_ADDRESS_HEADER")
+if USHER_CLIENT_ADDRESS_HEADER:
+    ALLAUTH_TRUSTED_CLIENT_IP_HEADER = USHER_CLIENT_ADDRESS_HEADER
 ACCOUNT_RATE_LIMITS = {
     "login": env.text("RATE_LIMIT_LOGIN", "30/m/ip"),
     "login_failed": env.text("RATE_LIMIT_LOGIN_FAILED", "10/m/ip,5/300s/key"),
@@ -198,5 +203,9 @@ LOGGING = logs.LOGGING
 LOGGING_CONFIG = "campus.logs.configure"
 
 # The connection to Open edX: read by usher.application.conf, under the names people know.
+USHER_EDITION = EDITION_NAME
 for _name in (value for key, value in vars(Env).items() if key.isupper()):
     globals()[_name] = env.text(_name)
+USHER_ENCRYPTION_KEYS = globals()["USHER_ENCRYPTION_KEYS"] or kept(
+    HOME / "encryption_key", encryption_key
+)

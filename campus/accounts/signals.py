@@ -1,0 +1,27 @@
+"""Keeps the LMS in step with people here."""
+
+from typing import Any
+
+import structlog
+from allauth.account.signals import email_changed
+from django.contrib.auth.signals import user_logged_in
+from django.dispatch import receiver
+
+from usher.application.accounts.naming import NoFreeName
+from usher.application.accounts.services import ensure_account, follow_profile
+
+log = structlog.get_logger("campus.accounts")
+
+
+@receiver(user_logged_in, dispatch_uid="campus.ensure_account")
+def has_lms_account(user: Any, **_: Any) -> None:
+    """After sign-up, once the address is confirmed, and again at each sign-in: it costs a look."""
+    try:
+        ensure_account(user)
+    except NoFreeName as error:
+        log.warning("no LMS account wanted", username=user.username, error=str(error))
+
+
+@receiver(email_changed, dispatch_uid="campus.email_changed")
+def address_changed(user: Any, **_: Any) -> None:
+    follow_profile(user)

@@ -1,0 +1,102 @@
+"""What pages show of runs and enrollments: it reads; changes go through Usher's services."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Prefetch, Q, QuerySet
+from django.utils import timezone
+
+from usher.application import conf
+from usher.application.enrollments.models import Enrollment
+from usher.application.runs.models import CourseMode, CourseRun
+
+PAGE_SIZE = 24
+MAX_QUERY = 100
+
+
+@dataclass(frozen=True)
+class Place:
+    """A learner's place in a run. link: opens it in the LMS, signed in. state: for people."""
+
+    run: CourseRun
+    enrollment: Enrollment
+    link: str
+
+    @property
+    def is_ready(self) -> bool:
+        return bool(self.enrollment.is_active and self.enrollment.observed_is_active)
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.enrollment.is_active and not self.is_ready and not self.is_refused
+
+    @property
+    def is_refused(self) -> bool:
+        """The LMS won't have it; a person has to look."""
+        return self.enrollment.is_active and self.enrollment.parked_at is not None
+
+
+def offered(words: str = "") -> QuerySet[CourseRun]:
+    """Runs that learners may see, newest first, those with ``words`` in their title."""
+    runs = CourseRun.objects.filter(live=True, missing_since__isnull=True, hidden=False)
+    for word in words[:MAX_QUERY].replace("\x00", " ").split():
+        runs = runs.filter(
+            Q(title__icontains=word) | Q(course_key__icontains=word) | Q(org__icontains=word)
+        )
+    return runs.order_by("-start", "-id")
+
+
+def find(course_key: str) -> CourseRun | None:
+    """A run with its modes; None when it isn't shown."""
+    if "\x00" in course_key:
+        return None
+    modes = Prefetch("modes", CourseMode.objects.order_by("min_price", "id"))
+    return (
+        CourseRun.objects.filter(course_key=course_key, live=True).prefetch_related(modes).first()
+    )
+
+
+def place(user: Any, run: CourseRun) -> Place | None:
+    if not user.is_authenticated:
+        return None
+    enrollment = Enrollment.objects.filter(user=user, run=run, is_active=True).first()
+    return Place(run, enrollment, link(run)) if enrollment else None
+
+
+def places(user: Any) -> list[Place]:
+    """Where the learner is enrolled, latest first."""
+    rows = (
+        Enrollment.objects.filter(user=user, is_active=True)
+        .select_related("run")
+        .order_by("-id")[:200]
+    )
+    return [Place(row.run, row, link(row.run)) for row in rows]
+
+
+def enrolled_run_ids(user: Any) -> set[int]:
+    if not user.is_authenticated:
+        return set()
+    return set(
+        Enrollment.objects.filter(user=user, is_active=True).values_list("run_id", flat=True)
+    )
+
+
+def link(run: CourseRun) -> str:
+    """Opens the run in the LMS with the learner signed in."""
+    settings = conf.settings()
+    return settings.sign_in_url(settings.course_path(run.course_key))
+
+
+def stage(run: CourseRun, now: datetime | None = None) -> str:
+    """One phrase for where a run is in its life."""
+    now = now or timezone.now()
+    if run.end and run.end <= now:
+        return "Ended"
+    if run.enrollment_end and run.enrollment_end <= now:
+        return "Enrollment closed"
+    if run.enrollment_start and run.enrollment_start > now:
+        return "Enrollment opens soon"
+    if run.start and run.start > now:
+        return "Starts soon"
+    return "Open"

@@ -1,0 +1,12 @@
+from django.urls import path
+
+from pages import views
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("dashboard/", views.dashboard, name="dashboard"),
+    # A key of the old form holds slashes, so what follows a key is matched first.
+    path("courses/<path:course_key>/enroll/", views.enroll_me, name="enroll"),
+    path("courses/<path:course_key>/unenroll/", views.unenroll_me, name="unenroll"),
+    path("courses/<path:course_key>/", views.course_run, name="course-run"),
+]

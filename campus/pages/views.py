@@ -1,0 +1,83 @@
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_POST, require_safe
+
+from pages import catalog
+from usher.application import conf
+from usher.application.accounts.models import LmsAccount
+from usher.application.enrollments.services import NotEnrolled, enroll, unenroll
+from usher.application.runs.models import CourseRun
+
+
+@require_safe
+def home(request: HttpRequest) -> HttpResponse:
+    """``/``: the catalog."""
+    words = request.GET.get("q", "")
+    page = Paginator(catalog.offered(words), catalog.PAGE_SIZE).get_page(request.GET.get("page"))
+    enrolled = catalog.enrolled_run_ids(request.user)
+    runs = [(run, catalog.stage(run), run.pk in enrolled) for run in page.object_list]
+    return render(request, "pages/home.html", {"page": page, "runs": runs, "words": words})
+
+
+@require_safe
+def course_run(request: HttpRequest, course_key: str) -> HttpResponse:
+    """``/courses/<key>/``"""
+    run = _run(course_key)
+    context: dict[str, Any] = {
+        "run": run,
+        "stage": catalog.stage(run),
+        "place": catalog.place(request.user, run),
+        "can_enroll": run.is_enrollable(),
+    }
+    return render(request, "pages/course_run.html", context)
+
+
+@require_POST
+@login_required
+def enroll_me(request: HttpRequest, course_key: str) -> HttpResponse:
+    """``/courses/<key>/enroll/``"""
+    run = _run(course_key)
+    if not run.is_enrollable():
+        messages.error(request, f"{run} does not take enrollments now.")
+    else:
+        enroll(request.user, run)
+        messages.success(request, f"You are enrolled in {run}.")
+    return redirect("course-run", course_key=run.course_key)
+
+
+@require_POST
+@login_required
+def unenroll_me(request: HttpRequest, course_key: str) -> HttpResponse:
+    """``/courses/<key>/unenroll/``"""
+    run = _run(course_key)
+    try:
+        unenroll(request.user, run)
+    except NotEnrolled:
+        messages.info(request, f"You are not enrolled in {run}.")
+    else:
+        messages.success(request, f"You have left {run}.")
+    return redirect("course-run", course_key=run.course_key)
+
+
+@require_safe
+@login_required
+def dashboard(request: HttpRequest) -> HttpResponse:
+    """``/dashboard/``: the learner's runs, each one click from being open in the LMS."""
+    context = {
+        "account": LmsAccount.objects.filter(user=request.user).first(),
+        "places": catalog.places(request.user),
+        "lms_link": conf.settings().sign_in_url(),
+    }
+    return render(request, "pages/dashboard.html", context)
+
+
+def _run(course_key: str) -> CourseRun:
+    run = catalog.find(course_key)
+    if run is None:
+        raise Http404("no such course run")
+    return run
