@@ -13,6 +13,7 @@ from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
 from usher.application.accounts.naming import is_reserved, reserve
 from usher.application.engine.models import woken
 from usher.application.engine.summary import Summary
+from usher.application.engine.wake import wake_soon
 from usher.application.tokens.models import LmsToken
 
 __all__ = [
@@ -48,6 +49,7 @@ def _make(user: Any) -> LmsAccount:
                 user=user, username=username, reserved_at=timezone.now()
             )
             LmsToken.objects.get_or_create(user=user, defaults={"next_attempt_at": None})
+            wake_soon()
             return account
     except IntegrityError:
         return LmsAccount.objects.get(user=user)

@@ -162,12 +162,18 @@ class Pump:
     def _act_many(self, kind: Kind, jobs: list[Job]) -> None:
         if self.stop.is_set():
             return
+        self._events.put(_Finished(kind, self._done_many(kind, jobs)))
+
+    def _done_many(self, kind: Kind, jobs: list[Job]) -> list[Done]:
+        """A request that is refused as a whole is halved until the row that spoils it is alone."""
         try:
-            outcomes = kind.act_many(jobs, self._means)
-            done = list(zip(jobs, outcomes, strict=True))
+            return list(zip(jobs, kind.act_many(jobs, self._means), strict=True))
         except Exception as error:  # noqa: BLE001 - whatever happened, the rows must come back
-            done = [(job, Outcome(error=_as_error(error))) for job in jobs]
-        self._events.put(_Finished(kind, done))
+            failure = _as_error(error)
+            if failure.failure_class is not FailureClass.REJECTED or len(jobs) == 1:
+                return [(job, Outcome(error=failure)) for job in jobs]
+        half = len(jobs) // 2
+        return self._done_many(kind, jobs[:half]) + self._done_many(kind, jobs[half:])
 
     def _ask(self, wanted: GrantWanted) -> str:
         if self._closed:

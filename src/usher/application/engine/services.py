@@ -62,9 +62,7 @@ def reconcile(
     Raises KeyError for an unknown kind, ImproperlyConfigured for wrong settings.
     """
     found = [all_kinds()[name] for name in NAMES if name in set(_known(kinds))]
-    scope = Scope(
-        getattr(user, "pk", None), getattr(run, "pk", None), *(ids if ids else (None, None))
-    )
+    scope = scope_of(user, run, ids)
     tally = _Tally(progress)
     pump = Pump(means(), options(), tally)
     if stop is not None:
@@ -79,6 +77,12 @@ def reconcile(
         waited += max(wait, 0.05)
         pump.stop.wait(max(wait, 0.05))
         close_old_connections()
+
+
+def scope_of(user: Any = None, run: Any = None, ids: tuple[int, int] | None = None) -> Scope:
+    """The rows of one learner, one run or a range of ids; of all when nothing is given."""
+    first, end = ids or (None, None)
+    return Scope(getattr(user, "pk", None), getattr(run, "pk", None), first, end)
 
 
 def _known(kinds: Iterable[str]) -> list[str]:
@@ -143,7 +147,7 @@ def _failure(kind: str, job: Job, outcome: Outcome) -> Failure:
 
 def recheck(kinds: Iterable[str] = NAMES, *, user: Any = None, run: Any = None) -> int:
     """Makes rows due although they seem right, so that the LMS is looked at again."""
-    scope, woken = Scope(getattr(user, "pk", None), getattr(run, "pk", None)), 0
+    scope, woken = scope_of(user, run), 0
     for name in _known(kinds):
         each = all_kinds()[name]
         each.recheck_rows()

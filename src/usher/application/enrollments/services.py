@@ -7,6 +7,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 
 from usher.application.accounts.services import ensure_account
+from usher.application.engine.wake import wake_soon
 from usher.application.enrollments.models import DEFAULT_MODE, Enrollment
 from usher.application.runs.models import CourseRun
 
@@ -55,6 +56,7 @@ def _want(user: Any, run: CourseRun, **wanted: Any) -> Enrollment:
             )
             if not made:
                 row.want(**wanted)
+            wake_soon()
             return row
     except IntegrityError:
         return _change(user, run, **wanted)
@@ -67,6 +69,7 @@ def _change(user: Any, run: CourseRun, **wanted: Any) -> Enrollment:
         except Enrollment.DoesNotExist as error:
             raise NotEnrolled(f"{user} is not enrolled in {run.course_key}.") from error
         row.want(**wanted)
+        wake_soon()
         return row
 
 

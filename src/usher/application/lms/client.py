@@ -7,9 +7,10 @@ Paths and answers: the recorded exchanges of a real LMS. Every method may raise 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from django.utils import timezone
 
@@ -154,6 +155,15 @@ class LmsClient:
         if answer.status == 200 and answer.body.strip() in (b"", b"null"):
             return None
         return payloads.read_enrollment(_accepted(answer))
+
+    def enrollments_of(self, usernames: Iterable[str]) -> Iterator[payloads.ListedEnrollment]:
+        """All enrollments of at most a hundred learners, inactive ones too."""
+        path: str | None = f"{LmsPath.ENROLLMENTS}?{urlencode({'username': ','.join(usernames)})}"
+        while path:
+            data = self._get(path, ENROLLMENT)
+            yield from payloads.read_enrollments(data)
+            following = data.get("next")
+            path = self.http.own_path(following) if following else None
 
     def grade(self, username: str, course_key: str) -> payloads.GradeSeen | None:
         path = LmsPath.GRADES.format(course_key=in_path(course_key))

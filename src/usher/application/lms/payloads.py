@@ -32,6 +32,14 @@ class EnrollmentSeen:
 
 
 @dataclass(frozen=True)
+class ListedEnrollment:
+    username: str
+    course_key: str
+    mode: str
+    is_active: bool
+
+
+@dataclass(frozen=True)
 class RunSeen:
     """A course run of the course list; ``raw`` is the LMS's own object."""
 
@@ -146,6 +154,21 @@ def read_account(data: Any) -> AccountSeen:
 def read_enrollment(data: Any) -> EnrollmentSeen:
     return reading(
         "an enrollment", lambda: EnrollmentSeen(str(data["mode"]), bool(data["is_active"]))
+    )
+
+
+def read_enrollments(data: Any) -> list[ListedEnrollment]:
+    return reading(
+        "enrollments",
+        lambda: [
+            ListedEnrollment(
+                str(item["user"]),
+                str(item["course_id"]),
+                str(item["mode"]),
+                bool(item["is_active"]),
+            )
+            for item in data["results"]
+        ],
     )
 
 

@@ -1,0 +1,70 @@
+"""P22: every learner without a working LMS account or token gets one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db.models import Q
+from django.utils import timezone
+
+from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.services import ensure_account, ensure_accounts
+from usher.application.engine.services import Patience, Progress, reconcile, reopen, wake
+from usher.application.engine.summary import Summary
+from usher.application.tokens.kinds import RENEW_BEFORE, TokenKind
+from usher.application.tokens.models import LmsToken
+
+_KINDS = ("account", "token")
+
+
+def missing(user: Any = None) -> int:
+    """How many active learners have no working LMS account or token."""
+    rows = get_user_model()._default_manager.filter(is_active=True)
+    if user is not None:
+        rows = rows.filter(pk=user.pk)
+    no_account = Q(lms_account__isnull=True) | Q(lms_account__created_in_lms_at__isnull=True)
+    no_token = Q(lms_token__isnull=True) | Q(lms_token__expires_at__isnull=True)
+    old = Q(lms_token__expires_at__lt=timezone.now() + timedelta(seconds=RENEW_BEFORE))
+    return rows.filter(no_account | no_token | old).count()
+
+
+def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = None) -> Summary:
+    """Accounts and tokens that are missing, failed, parked or run out, of one learner or of all.
+
+    Failures that were parked are tried again: somebody asks for it. Safe to repeat and to
+    interrupt. wait: seconds to wait, in all, for what is to be tried again soon.
+    """
+    from usher.application.accounts.kinds import AccountKind
+
+    own = Q() if user is None else Q(user=user)
+    if user is None:
+        ensure_accounts()
+    else:
+        ensure_account(user)
+    wake(AccountKind(), own & Q(created_in_lms_at__isnull=True, is_active=True))
+    _ensure_tokens(own)
+    soon = timezone.now() + timedelta(seconds=RENEW_BEFORE)
+    # A token whose account isn't there yet comes with the account.
+    wake(
+        TokenKind(),
+        own
+        & Q(user__lms_account__created_in_lms_at__isnull=False, user__lms_account__is_active=True)
+        & (Q(expires_at__isnull=True) | Q(expires_at__lt=soon)),
+    )
+    reopen(_KINDS)
+    return reconcile(_KINDS, user=user, patience=Patience(wait), progress=progress)
+
+
+def _ensure_tokens(own: Q) -> None:
+    """A row for accounts that came without one."""
+    last = 0
+    accounts = LmsAccount.objects.filter(own, user__lms_token__isnull=True)
+    while found := list(
+        accounts.filter(pk__gt=last).order_by("pk").values_list("pk", "user_id")[:1000]
+    ):
+        LmsToken.objects.bulk_create(
+            [LmsToken(user_id=user_id) for _, user_id in found], ignore_conflicts=True
+        )
+        last = found[-1][0]

@@ -1,0 +1,220 @@
+"""Django admin: every record with its sync state, and buttons that repair it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import F, QuerySet
+from django.http import HttpRequest
+
+from usher.application.engine.kinds import NAMES, all_kinds
+from usher.application.engine.summary import Summary
+from usher.application.engine.wake import wake_soon
+from usher.application.models import (
+    Certificate,
+    CourseMode,
+    CourseRun,
+    Enrollment,
+    Grade,
+    LmsAccount,
+    LmsProfile,
+    LmsToken,
+    Retirement,
+    RunModes,
+    UsernameReservation,
+)
+
+#: Rows that an action brings to the LMS while the person waits; more are left to the engine.
+_AT_ONCE = 25
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = "sync state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("right", "right"), ("waiting", "not yet brought"), ("parked", "parked")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() == "parked":
+            return queryset.filter(parked_at__isnull=False)
+        if self.value() == "waiting":
+            return queryset.exclude(observed_generation=F("generation"))
+        if self.value() == "right":
+            return queryset.filter(observed_generation=F("generation"), error_code="")
+        return queryset
+
+
+class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """The base: state, filters, retry and repair."""
+
+    list_filter: Any = (StateFilter, "error_class", "error_code")
+    list_per_page = 50
+    show_full_result_count = False
+    actions = ("retry", "repair")
+    readonly_fields: Any = (
+        "state",
+        "generation",
+        "observed_generation",
+        "observed_at",
+        "attempts",
+        "next_attempt_at",
+        "parked_at",
+        "error_class",
+        "error_code",
+        "error_message",
+    )
+
+    @admin.display(description="state")
+    def state(self, row: Any) -> str:
+        return f"{row.state}: {row.error_message}" if row.error_message else row.state
+
+    @admin.action(description="Retry: make due, parked ones too")
+    def retry(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        count = queryset.model._default_manager.filter(pk__in=queryset.values("pk")).wake()
+        wake_soon()
+        self.message_user(request, f"{count} are due now; the engine brings them to the LMS.")
+
+    @admin.action(description=f"Repair now (at most {_AT_ONCE})")
+    def repair(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        from usher.application.engine.services import reconcile, reopen
+
+        name = next(n for n in NAMES if all_kinds()[n].model is queryset.model)
+        ids = list(queryset.values_list("pk", flat=True)[:_AT_ONCE])
+        queryset.model._default_manager.filter(pk__in=ids).wake()
+        reopen([name])
+        total = Summary()
+        for pk in ids:
+            total.add(reconcile([name], ids=(pk, pk + 1)))
+        level = messages.WARNING if total.failed else messages.SUCCESS
+        words = "; ".join(f"{f.what}: {f.message}" for f in total.failures[:5])
+        self.message_user(request, f"{total.line()}. {words}", level)
+
+
+@admin.register(LmsAccount)
+class LmsAccountAdmin(ReconciledAdmin):
+    list_display = ("username", "user", "is_active", "lms_user_id", "state", "attempts")
+    search_fields = ("username", "user__email")
+    list_select_related = ("user",)
+    raw_id_fields = ("user",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """The LMS knows the learner by this name: nobody may change it (ACC-4)."""
+        fixed = ("username", "user", "reserved_at", "lms_user_id", "created_in_lms_at")
+        return (*super().get_readonly_fields(request, obj), *fixed, "observed_is_active")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        was = LmsAccount.objects.get(pk=obj.pk)
+        was.want(is_active=obj.is_active)
+
+
+@admin.register(LmsToken)
+class LmsTokenAdmin(ReconciledAdmin):
+    list_display = ("user", "expires_at", "scope", "state", "attempts")
+    search_fields = ("user__email", "user__lms_account__username")
+    list_select_related = ("user",)
+    raw_id_fields = ("user",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+
+@admin.register(LmsProfile)
+class LmsProfileAdmin(ReconciledAdmin):
+    list_display = ("user", "name", "email", "country", "state", "attempts")
+    search_fields = ("email", "name")
+    raw_id_fields = ("user",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+
+@admin.register(Retirement)
+class RetirementAdmin(ReconciledAdmin):
+    list_display = ("username", "asked_at", "state", "attempts")
+    search_fields = ("username",)
+    actions = ("retry", "repair", "mark_done")
+
+    @admin.action(description="Mark as done by hand in the LMS")
+    def mark_done(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        count = queryset.update(
+            observed_generation=F("generation"),
+            next_attempt_at=None,
+            parked_at=None,
+            error_class="",
+            error_code="",
+            error_message="",
+        )
+        self.message_user(request, f"{count} marked as done.")
+
+
+@admin.register(UsernameReservation)
+class UsernameReservationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("username", "user", "reserved_at")
+    search_fields = ("username",)
+    list_select_related = ("user",)
+    raw_id_fields = ("user",)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """A name once given stays taken for ever."""
+        return False
+
+
+class CourseModeInline(admin.TabularInline):  # type: ignore[type-arg]
+    model = CourseMode
+    extra = 0
+
+
+@admin.register(CourseRun)
+class CourseRunAdmin(ReconciledAdmin):
+    list_display = ("course_key", "title", "start", "end", "live", "missing_since", "state")
+    list_filter = ("live", "hidden", *ReconciledAdmin.list_filter)
+    search_fields = ("course_key", "title")
+    inlines = (CourseModeInline,)
+
+
+@admin.register(RunModes)
+class RunModesAdmin(ReconciledAdmin):
+    list_display = ("run", "state", "attempts")
+    search_fields = ("run__course_key",)
+    raw_id_fields = ("run",)
+
+
+@admin.register(Enrollment)
+class EnrollmentAdmin(ReconciledAdmin):
+    list_display = ("user", "run", "mode", "is_active", "observed_mode", "state", "attempts")
+    list_filter = ("is_active", "mode", *ReconciledAdmin.list_filter)
+    search_fields = ("user__email", "user__lms_account__username", "run__course_key")
+    list_select_related = ("user", "run")
+    raw_id_fields = ("user", "run")
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """A change of what is wanted is a new generation, however it is made."""
+        if not change:
+            super().save_model(request, obj, form, change)
+            return
+        wanted = {name: getattr(obj, name) for name in ("mode", "is_active", "force")}
+        Enrollment.objects.get(pk=obj.pk).want(**wanted)
+
+
+@admin.register(Grade)
+class GradeAdmin(ReconciledAdmin):
+    list_display = ("user", "run", "percent", "passed", "state")
+    search_fields = ("user__email", "run__course_key")
+    list_select_related = ("user", "run")
+    raw_id_fields = ("user", "run")
+
+
+@admin.register(Certificate)
+class CertificateAdmin(ReconciledAdmin):
+    list_display = ("user", "run", "status", "issued_at", "state")
+    search_fields = ("user__email", "run__course_key")
+    list_select_related = ("user", "run")
+    raw_id_fields = ("user", "run")

@@ -1,0 +1,134 @@
+import getpass
+import json
+import os
+import sys
+from typing import Any
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
+
+from usher.application.management import instance
+from usher.application.management.output import EngineCommand
+
+SUPERUSER, LEARNER = "admin", "testlearner"
+_DOMAIN = "odl.local"
+#: Where ``--no-input`` finds the passwords.
+SUPERUSER_PASSWORD = "DJANGO_SUPERUSER_PASSWORD"  # noqa: S105 - a name
+LEARNER_PASSWORD = "USHER_TEST_LEARNER_PASSWORD"  # noqa: S105 - a name
+
+
+class Command(EngineCommand):
+    help = "Prepare this application for an LMS: OAuth2 record, superuser, test learner, courses."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "platform",
+            nargs="?",
+            default="none",
+            choices=["none", "linux", "macos"],
+            help="where the LMS's containers run",
+        )
+        parser.add_argument("--gateway", default="", help="address of the LMS's container network")
+        parser.add_argument("--tutor", action="store_true", help="the LMS is run by Tutor (local)")
+        parser.add_argument("--tutor-dev", action="store_true", help="… by Tutor (dev, nightly)")
+        parser.add_argument("--dont-enroll", action="store_true", help="no test enrollments")
+        parser.add_argument("--dont-create-superuser", action="store_true")
+        parser.add_argument("--edx-oauth-client", default="", metavar="ID")
+        parser.add_argument("--edx-oauth-secret", default="", metavar="SECRET")
+        parser.add_argument(
+            "--no-input",
+            action="store_true",
+            help=f"passwords from {SUPERUSER_PASSWORD} and {LEARNER_PASSWORD}",
+        )
+
+    def act(self, **options: Any) -> None:
+        if options["platform"] == "linux" and not options["gateway"]:
+            raise CommandError(
+                "On Linux the containers reach this machine by a gateway: add --gateway IP "
+                "(docker network inspect tutor_dev_default shows it)."
+            )
+        addresses = instance.lms_addresses(
+            options["platform"],
+            options["gateway"],
+            tutor=options["tutor"],
+            tutor_dev=options["tutor_dev"],
+        )
+        if options["dry_run"]:
+            self._show({"addresses": addresses, "dry_run": True}, options)
+            return
+        passwords = self._passwords(options)
+        with transaction.atomic():
+            done = self._make(addresses, passwords, options)
+        self._show(done, options)
+
+    def _make(
+        self, addresses: list[str], passwords: dict[str, str], options: Any
+    ) -> dict[str, Any]:
+        users = {
+            name: instance.make_user(
+                name, f"{name}@{_DOMAIN}", _full_name(name), word, superuser=name == SUPERUSER
+            )
+            for name, word in passwords.items()
+        }
+        client = instance.make_client(
+            addresses, options["edx_oauth_client"], options["edx_oauth_secret"]
+        )
+        learner = instance.find_user(LEARNER)
+        instance.make_learning(learner, enrolled=not options["dont_enroll"])
+        return {
+            "client_id": client.client_id,
+            "client_secret": client.secret or None,
+            "created_users": sorted(users),
+            "addresses": addresses,
+            "changed": bool(users or client.is_changed),
+        }
+
+    def _passwords(self, options: Any) -> dict[str, str]:
+        """Of the people who aren't there yet; asked for twice, or taken from the environment."""
+        people = [] if options["dont_create_superuser"] else [(SUPERUSER, SUPERUSER_PASSWORD)]
+        people.append((LEARNER, LEARNER_PASSWORD))
+        found = {}
+        for name, variable in people:
+            if instance.find_user(name) is not None:
+                continue
+            word = os.environ.get(variable, "")
+            if not word and options["no_input"]:
+                raise CommandError(f"{variable} is not set: it is the password of {name}.")
+            found[name] = word or self._ask(name)
+        return found
+
+    def _ask(self, name: str) -> str:
+        if not sys.stdin.isatty():
+            raise CommandError("There is no terminal to ask for passwords: use --no-input.")
+        while True:
+            word = getpass.getpass(f"Password for {name}: ")
+            try:
+                validate_password(word)
+            except ValidationError as error:
+                self.note(" ".join(error.messages))
+                continue
+            if word == getpass.getpass("Again: "):
+                return word
+            self.note("These two differ.")
+
+    def _show(self, done: dict[str, Any], options: Any) -> None:
+        if options["json"]:
+            self.stdout.write(json.dumps(done))
+            return
+        for name in done.get("created_users", ()):
+            self.stdout.write(f"✓ created {name} ({name}@{_DOMAIN})")
+        if "client_id" in done:
+            self.stdout.write(f"Client ID:     {done['client_id']}")
+            self.stdout.write(
+                f"Client secret: {done['client_secret'] or '(shown once, when it was set)'}"
+            )
+        self.stdout.write("Redirect URIs registered for: " + ", ".join(done["addresses"]))
+        if "changed" in done and not done["changed"]:
+            self.stdout.write("✓ nothing to change")
+
+
+def _full_name(username: str) -> str:
+    return {SUPERUSER: "Admin", LEARNER: "Test Learner"}[username]

@@ -1,0 +1,78 @@
+import signal
+import threading
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from usher.application.engine import services
+from usher.application.engine.kinds import NAMES, all_kinds
+from usher.application.engine.summary import Summary
+from usher.application.management.output import EngineCommand
+from usher.application.management.users import named
+from usher.application.runs.models import CourseRun
+
+
+class Command(EngineCommand):
+    help = "Bring the LMS to what is wanted: everything that is due, or a part of it."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--kind", action="append", choices=NAMES, metavar="KIND", help=", ".join(NAMES)
+        )
+        parser.add_argument("--user", help="only this learner, by username or e-mail")
+        parser.add_argument("--run", metavar="KEY", help="only this course run")
+        parser.add_argument("--watch", action="store_true", help="go on until stopped")
+        parser.add_argument(
+            "--recheck", action="store_true", help="look at what seems right, too, and retry all"
+        )
+        parser.add_argument(
+            "--wait", type=float, default=0.0, metavar="SECONDS", help="wait for what is due soon"
+        )
+
+    def act(self, **options: Any) -> None:
+        kinds = options["kind"] or list(NAMES)
+        scope = {"user": _user(options["user"]), "run": _run(options["run"])}
+        if options["dry_run"]:
+            due = {name: _due(name, scope) for name in kinds}
+            self.finish(Summary(changed=sum(due.values())), options, dry_run=True, due=due)
+            return
+        services.reopen(kinds)
+        services.sweep_prepare()
+        if options["recheck"]:
+            services.recheck(kinds, **scope)
+        if options["watch"]:
+            services.watch(kinds, stop=_until_told(), **scope)
+            return
+        with self.progress("Rows", options) as progress:
+            patience = services.Patience(options["wait"])
+            summary = services.reconcile(kinds, patience=patience, progress=progress, **scope)
+        self.finish(summary, options)
+
+
+def _user(name: str | None) -> Any:
+    return named(name) if name else None
+
+
+def _run(key: str | None) -> CourseRun | None:
+    if not key:
+        return None
+    run = CourseRun.objects.filter(course_key=key).first()
+    if run is None:
+        raise CommandError(f"No course run here has the key {key[:200]!r}.")
+    return run
+
+
+def _due(name: str, scope: dict[str, Any]) -> int:
+    kind = all_kinds()[name]
+    condition = services.scope_of(**scope).of(kind)
+    rows = kind.model._default_manager.get_queryset().due()
+    return rows.filter(condition).count() if condition is not None else 0
+
+
+def _until_told() -> threading.Event:
+    """Set by Ctrl-C or a polite kill: what is being done is finished or given back."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop

@@ -1,0 +1,35 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from usher.application.accounts.repair import missing, repair
+from usher.application.engine.summary import Summary
+from usher.application.management.output import EngineCommand
+from usher.application.management.users import named
+
+
+class Command(EngineCommand):
+    help = "Give every learner without a working LMS account or token one."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--user", help="only this learner, by username or e-mail")
+        parser.add_argument(
+            "--parallel", action="store_true", help="accepted for old scripts: it always is"
+        )
+        parser.add_argument(
+            "--wait",
+            type=float,
+            default=30.0,
+            metavar="SECONDS",
+            help="how long to wait, in all, for an LMS that fails or throttles (default 30)",
+        )
+
+    def act(self, **options: Any) -> None:
+        user = named(options["user"]) if options["user"] else None
+        if options["dry_run"]:
+            self.finish(Summary(changed=missing(user)), options, dry_run=True)
+            return
+        with self.progress("Learners", options) as progress:
+            summary = repair(user, wait=options["wait"], progress=progress)
+        self.finish(summary, options)

@@ -1,0 +1,23 @@
+from typing import Any
+
+from usher.application.engine.summary import Summary
+from usher.application.management.output import EngineCommand
+from usher.application.tokens.models import LmsToken
+from usher.application.tokens.services import rotate_keys
+
+
+class Command(EngineCommand):
+    help = (
+        "Encrypt learners' tokens with the newest of USHER_ENCRYPTION_KEYS; "
+        "the older keys can then be taken away."
+    )
+
+    def act(self, **options: Any) -> None:
+        if options["dry_run"]:
+            count = LmsToken.objects.exclude(access_token="").count()
+            self.finish(Summary(changed=count), options, dry_run=True)
+            return
+        done, lost = rotate_keys()
+        if lost:
+            self.note(f"{lost} tokens could not be read with any key: they are made anew.")
+        self.finish(Summary(changed=done), options, lost=lost)

@@ -1,0 +1,19 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from usher.application.management import runs
+from usher.application.management.output import EngineCommand
+
+
+class Command(EngineCommand):
+    help = "Sync course runs with the LMS: title, dates, modes. Without arguments, all of them."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument("--all", metavar="ALL", help="all runs, which is the default")
+        which.add_argument("--run", metavar="KEY", help="one run, by its course key")
+
+    def act(self, **options: Any) -> None:
+        runs.sync(self, [options["run"]] if options["run"] else None, options)

@@ -1,0 +1,99 @@
+"""``configure_instance``: what an application needs before it can be joined to an LMS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.apps import apps
+from django.contrib.auth import get_user_model
+
+from usher.application import conf
+from usher.application.accounts.services import ensure_account
+from usher.application.enrollments.services import enroll
+from usher.application.provider.clients import ensure_client
+from usher.application.runs.services import ensure_run
+from usher.contract.oauth import BACKENDS, lms_redirect_uri
+
+#: P4: the courses that everybody tries first.
+COURSES = ("course-v1:edX+DemoX+Demo_Course", "course-v1:edX+E2E-101+course")
+#: Addresses that Tutor gives the LMS, over its releases.
+_TUTOR_HOSTS = ("local.openedx.io", "local.edly.io", "local.overhang.io")
+_DEV_PORT = 8000
+
+
+@dataclass(frozen=True)
+class Client:
+    """The OAuth2 record of the LMS; ``secret`` only when it was set now, '' afterwards."""
+
+    client_id: str
+    secret: str
+    is_changed: bool
+
+    def __repr__(self) -> str:
+        return f"Client({self.client_id!r})"
+
+
+def lms_addresses(platform: str, gateway: str, *, tutor: bool, tutor_dev: bool) -> list[str]:
+    """Every address by which this LMS may ask to be sent back to."""
+    found = conf.settings()
+    port = urlsplit(found.api_base_url).port
+    addresses = [found.base_redirect_url, found.api_base_url]
+    if tutor_dev:
+        port = _DEV_PORT
+        addresses += [f"http://{host}:{_DEV_PORT}" for host in _TUTOR_HOSTS]
+    if tutor:
+        port = None
+        addresses += [f"{scheme}://{host}" for host in _TUTOR_HOSTS for scheme in ("http", "https")]
+    host = gateway or ("host.docker.internal" if platform == "macos" else "")
+    if host:
+        addresses.append(f"http://{host}:{port}" if port else f"http://{host}")
+    return list(dict.fromkeys(addresses))
+
+
+def make_client(addresses: Iterable[str], client_id: str = "", secret: str = "") -> Client:
+    """The record of the LMS, for both backends at all its addresses. Harmless to repeat."""
+    uris = [lms_redirect_uri(address, name) for address in addresses for name in BACKENDS]
+    found = conf.settings()
+    client, shown, changed = ensure_client(
+        found.oauth_app_name,
+        uris,
+        client_id=client_id,
+        client_secret=secret,
+        backchannel_logout_url=found.backchannel_logout_url,
+    )
+    return Client(client.client_id, shown, changed)
+
+
+def find_user(username: str) -> Any:
+    model = get_user_model()
+    return model._default_manager.filter(**{f"{model.USERNAME_FIELD}__iexact": username}).first()
+
+
+def make_user(username: str, email: str, name: str, password: str, *, superuser: bool) -> Any:
+    """A person whose e-mail counts as confirmed: the operator vouches for it."""
+    model = get_user_model()
+    extra = {"name": name} if any(f.name == "name" for f in model._meta.fields) else {}
+    create = "create_superuser" if superuser else "create_user"
+    make = getattr(model._default_manager, create)
+    user = make(username=username, email=email, password=password, **extra)
+    if apps.is_installed("allauth.account"):
+        from allauth.account.models import EmailAddress
+
+        EmailAddress.objects.get_or_create(
+            user=user, email=email, defaults={"verified": True, "primary": True}
+        )
+    return user
+
+
+def make_learning(user: Any, *, enrolled: bool) -> None:
+    """The two courses, and the test learner's account and enrollments, wanted from now on."""
+    runs = [ensure_run(key) for key in COURSES]
+    if user is None:
+        return
+    ensure_account(user)
+    for run in runs if enrolled else ():
+        if not user.lms_enrollments.filter(run=run).exists():
+            enroll(user, run)

@@ -1,0 +1,75 @@
+"""How commands show what they do: a bar on a terminal, one last line, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from usher.application.engine.summary import Summary
+from usher.application.lms.errors import LmsError
+from usher.application.tokens.errors import NotConnected
+
+#: Failures shown by name; the rest is counted, and all of them stand in the admin.
+_SHOWN = 20
+
+
+class EngineCommand(BaseCommand):
+    """The base of all commands: no traceback for what a person can put right."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="say what would be done and do nothing"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self.act(**options)
+        except (ImproperlyConfigured, NotConnected, LmsError) as error:
+            raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            raise CommandError(
+                "Interrupted: nothing is lost, run it again.", returncode=130
+            ) from None
+
+    def act(self, **options: Any) -> None:
+        raise NotImplementedError
+
+    @contextmanager
+    def progress(self, title: str, options: Any) -> Iterator[Callable[[Summary], None]]:
+        """Gives what to call with the summary so far; draws only on a terminal."""
+        if options["json"] or not sys.stderr.isatty():
+            yield lambda summary: None
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(title)
+            yield lambda summary: bar.update(task, description=f"{title}: {summary.line()}")
+
+    def note(self, text: str) -> None:
+        """Something a waiting person wants to know; never in the way of the output."""
+        self.stderr.write(text)
+
+    def finish(self, summary: Summary, options: Any, **more: Any) -> None:
+        """The last line, and the exit code: not 0 when something failed."""
+        if options["json"]:
+            self.stdout.write(json.dumps(summary.as_dict() | more))
+        else:
+            for failure in summary.failures[:_SHOWN]:
+                self.stdout.write(
+                    f"✗ failed  {failure.kind} {failure.what}: {failure.message} [{failure.code}]"
+                )
+            if summary.failed > _SHOWN:
+                self.stdout.write(f"  … and {summary.failed - _SHOWN} more, see the admin")
+            mark = "✗" if summary.failed else "✓"
+            self.stdout.write(f"{mark} {summary.line()}")
+        if summary.failed:
+            raise SystemExit(1)

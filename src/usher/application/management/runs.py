@@ -1,0 +1,47 @@
+"""What both names of the sync command do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandError
+
+from usher.application.engine.drift import drift
+from usher.application.engine.summary import Summary
+from usher.application.management.output import EngineCommand
+from usher.application.runs.models import validate_course_key
+from usher.application.runs.services import sync_runs
+
+
+def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
+    """Runs and their modes of these keys, or of all; ``None`` is all."""
+    if keys is not None:
+        _check(keys)
+    if options["dry_run"]:
+        wanted = set(keys or [])
+        found = [d for d in drift(["run"]) if not wanted or d.what in wanted]
+        for difference in found if not options["json"] else []:
+            command.stdout.write(
+                f"{difference.what} {difference.field}: {difference.here} → {difference.there}"
+            )
+        command.finish(Summary(changed=len({d.what for d in found})), options, dry_run=True)
+        return
+    with command.progress("Course runs", options) as progress:
+        summary = sync_runs(
+            keys,
+            modes=True,
+            progress=progress,
+            waiting=lambda seconds: command.note(
+                f"The LMS throttles the course list: waiting {seconds:.0f} s."
+            ),
+        )
+    command.finish(summary, options)
+
+
+def _check(keys: list[str]) -> None:
+    for key in keys:
+        try:
+            validate_course_key(key)
+        except ValidationError as error:
+            raise CommandError(error.messages[0]) from error
