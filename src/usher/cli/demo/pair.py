@@ -97,8 +97,21 @@ class Pair:
             "CAMPUS_EDITION": self.edition.name,
             "CAMPUS_HOME": str(self.application_home),
             "SITE_BASE_URL": self.application_url,
+            # Mail goes to files, so that the walk can open it; by default it goes to the console.
+            "EMAIL_BACKEND": "django.core.mail.backends.filebased.EmailBackend",
+            "EMAIL_FILE_PATH": str(self.mail_folder),
             **self.extra_environment,
         }
+
+    @property
+    def mail_folder(self) -> Path:
+        return self.application_home / "mail"
+
+    def newest_mail(self, address: str) -> str:
+        """The text of the newest mail to ``address``; '' when there is none."""
+        files = sorted(self.mail_folder.glob("*.log"), key=lambda file: file.stat().st_mtime_ns)
+        texts = (file.read_text() for file in reversed(files))
+        return next((text for text in texts if f"To: {address}" in text), "")
 
     @property
     def lms_environment(self) -> dict[str, str]:

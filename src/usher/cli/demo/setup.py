@@ -135,7 +135,6 @@ class SetUp:
             Env.OPENEDX_SERVICE_WORKER_API_TOKEN: credentials.service_worker_token,
             Env.OPENEDX_OAUTH_PROVIDER: oauth.DEFAULT_BACKEND,
             Env.OPENEDX_SOCIAL_LOGIN_PATH: oauth.social_login_path(oauth.DEFAULT_BACKEND),
-            Env.OPENEDX_COURSE_BASE_URL: pair.lms_url + "/courses/",
             Env.LOGOUT_REDIRECT_URL: pair.lms_url + LmsPath.LOGOUT,
             Env.USHER_WEBHOOK_SECRET: credentials.webhook_secret,
         }

@@ -1,0 +1,41 @@
+"""Draws the terminal of a real demo as docs/images/demo.svg, for the README.
+
+    python scripts/demo_picture.py
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+OUTPUT = Path(__file__).resolve().parent.parent / "docs" / "images" / "demo.svg"
+
+
+def main() -> int:
+    result = subprocess.run(
+        [sys.executable, "-m", "usher.cli.main", "demo", "--once"],
+        capture_output=True,
+        text=True,
+        env={"FORCE_COLOR": "1", "COLUMNS": "116", "TERM": "xterm-256color", **_path()},
+    )
+    if result.returncode != 0:
+        print(result.stdout + result.stderr, file=sys.stderr)
+        return 1
+    console = Console(record=True, width=116, file=sys.stderr)
+    console.print("$ make demo\n", style="bold")
+    console.print(Text.from_ansi(result.stdout), end="")
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    console.save_svg(str(OUTPUT), title="Usher demo")
+    return 0
+
+
+def _path() -> dict[str, str]:
+    import os
+
+    return {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
