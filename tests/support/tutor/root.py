@@ -64,12 +64,15 @@ class TutorRoot:
         return done
 
     @property
+    def python(self) -> Path:
+        return tutor_executable(self.release).with_name("python")
+
+    @property
     def _command(self) -> list[str | Path]:
-        tutor = tutor_executable(self.release)
-        if not self.nightly:
-            return [tutor]
         # Nightly is Tutor's main branch; all that it tells plugins and templates is its suffix.
-        return [tutor.with_name("python"), "-c", _AS_NIGHTLY]
+        return (
+            [self.python, "-c", _AS_NIGHTLY] if self.nightly else [tutor_executable(self.release)]
+        )
 
     def configure(self, **values: Any) -> None:
         """Set values in config.yml, as an editor would: nothing is rendered yet."""

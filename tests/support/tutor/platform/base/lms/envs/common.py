@@ -1,4 +1,3 @@
-
 """What Tutor's and the platform's production settings touch, with the platform's defaults."""
 
 import os

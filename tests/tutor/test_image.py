@@ -1,0 +1,103 @@
+"""The image: what its Dockerfile installs, and that the wheel it carries is this code."""
+
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.docker import ContainerEngine
+from tests.support.tutor import TutorRoot
+from usher.tutor import wheel
+
+Rendered = Callable[..., TutorRoot]
+BACKENDS = "pip install --no-deps 'social-auth-mitxpro==0.7.1' 'ol-social-auth==0.3.0'"
+
+
+def dockerfile(root: TutorRoot) -> str:
+    return (root.env / "build/openedx/Dockerfile").read_text()
+
+
+def test_the_image_is_built_with_this_very_code(rendered: Rendered, release: int) -> None:
+    root = rendered(release)
+    context = root.env / "build/openedx/usher"
+    assert [path.name for path in context.iterdir()] == [wheel.filename()]
+    text = dockerfile(root)
+    install = f"pip install --no-deps /mnt/usher-wheel/{wheel.filename()}"
+    assert "RUN --mount=type=bind,source=usher,target=/mnt/usher-wheel \\\n    " + install in text
+    # After the platform's own requirements, in the stage that becomes local's and dev's image.
+    places = [text.index(part) for part in ("edx/base.txt", install, BACKENDS, "AS production")]
+    assert places == sorted(places)
+
+
+def test_a_released_version_can_be_named_instead(own_root: TutorRoot) -> None:
+    own_root.configure(USHER_REQUIREMENT="openedx-usher==1.2.3", USHER_BACKEND_REQUIREMENTS=[])
+    own_root.run("config", "save")
+    text = dockerfile(own_root)
+    assert "pip install --no-deps 'openedx-usher==1.2.3'" in text
+    assert "usher-wheel" not in text
+    assert text.count("pip install --no-deps") == 1
+
+
+@pytest.mark.xdist_group("tutor-22")
+@pytest.mark.parametrize("image", ["openedx", "openedx-dev"])
+def test_a_stale_wheel_is_replaced_when_the_image_is_built(
+    rendered: Rendered, image: str, tmp_path: Path
+) -> None:
+    engine = ContainerEngine.make(tmp_path / "engine")
+    root = TutorRoot(22, rendered(22).path, environment=engine.environment)
+    carried = root.env / "build/openedx/usher" / wheel.filename()
+    carried.write_bytes(b"of yesterday")
+    (carried.parent / "openedx_usher-0.0.1-py3-none-any.whl").write_bytes(b"of last year")
+    root.run("images", "build", image)
+    assert list(carried.parent.iterdir()) == [carried]
+    with zipfile.ZipFile(carried) as archive:
+        assert archive.read("usher/tutor/wheel.py") == Path(wheel.__file__).read_bytes()
+    build = engine.calls()[-1]
+    assert build[:3] == ["docker", "buildx", "build"]
+    assert build[-1] == str(root.env / "build/openedx")
+
+
+def test_launch_builds_the_image_because_the_published_one_has_no_usher(
+    rendered: Rendered, release: int
+) -> None:
+    program = (
+        "from tutor.commands.cli import main; from tutor import hooks; import sys;"
+        "hooks.Actions.CORE_READY.do();"
+        f"hooks.Actions.PROJECT_ROOT_READY.do({str(rendered(release).path)!r});"
+        "print(*(hooks.Filters.IMAGES_BUILD_REQUIRED.apply([], m) for m in ('local', 'dev')))"
+    )
+    python = rendered(release).python
+    done = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True)
+    assert "['openedx'] ['openedx-dev'" in done.stdout
+
+
+@pytest.mark.xdist_group("tutor-wheel")
+def test_the_wheel_installs_and_registers_both_plugins(tmp_path: Path) -> None:
+    path = tmp_path / wheel.filename()
+    path.write_bytes(wheel.build())
+    assert wheel.build() == path.read_bytes(), "the same code gives the same bytes"
+    names = zipfile.ZipFile(path).namelist()
+    assert "usher/lms/apps.py" in names
+    assert "usher/tutor/patches/lms-env" in names
+    assert not [name for name in names if name.endswith(".pyc")]
+    target = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", target, path], check=True)
+    program = (
+        "from importlib.metadata import distribution; import usher, usher.lms.settings.apply;"
+        "d = distribution('openedx-usher'); print(usher.__file__);"
+        "print(*sorted(e.group for e in d.entry_points), d.requires)"
+    )
+    command = [
+        sys.executable,
+        "-S",
+        "-c",
+        f"import sys; sys.path.insert(0, {str(target)!r}); {program}",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert str(target) in done.stdout
+    for group in ("lms.djangoapp", "tutor.plugin.v1"):
+        assert group in done.stdout

@@ -1,0 +1,61 @@
+"""P25: what connects the LMS survives whatever Tutor does to its files."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.tutor import RELEASES, TutorRoot
+from tests.tutor.test_settings import assert_connected
+
+
+def fingerprints(root: TutorRoot) -> dict[str, str]:
+    """A digest of every file in the root, but for the wheel, which follows the code."""
+    return {
+        str(path.relative_to(root.path)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.path.rglob("*"))
+        if path.is_file() and path.suffix != ".whl"
+    }
+
+
+def test_saving_and_making_anew_change_nothing(own_root: TutorRoot) -> None:
+    before = fingerprints(own_root)
+    own_root.run("config", "save")
+    assert fingerprints(own_root) == before
+    # config.yml is all that makes a root.
+    shutil.rmtree(own_root.env)
+    own_root.run("config", "save")
+    assert fingerprints(own_root) == before
+
+
+def test_generated_secrets_are_kept_in_the_configuration(own_root: TutorRoot) -> None:
+    config = own_root.config()
+    assert len(config["USHER_SECRET"]) == len(config["USHER_SERVICE_WORKER_TOKEN"]) == 64
+    description = own_root.description()
+    assert description.service_worker is not None
+    assert description.service_worker.token == config["USHER_SERVICE_WORKER_TOKEN"]
+    own_root.run("plugins", "disable", "usher")
+    own_root.run("config", "save")
+    own_root.run("plugins", "enable", "usher")
+    own_root.run("config", "save")
+    assert own_root.description() == description
+
+
+@pytest.mark.xdist_group("tutor-upgrade")
+def test_upgrades_of_tutor_keep_the_connection(tmp_path: Path) -> None:
+    root = TutorRoot.make(RELEASES[0], tmp_path / "root")
+    description = root.description()
+    for release in RELEASES[1:]:
+        upgraded = TutorRoot(release, root.path)
+        upgraded.run("config", "save")
+        assert upgraded.description() == description
+        assert_connected(upgraded, "local")
+        assert_connected(upgraded, "dev")
+
+
+@pytest.mark.xdist_group("tutor-22")
+def test_another_root_gets_secrets_of_its_own(tmp_path: Path) -> None:
+    made = [TutorRoot.make(22, tmp_path / name).description() for name in ("one", "two")]
+    assert made[0].applications[0].client_secret != made[1].applications[0].client_secret
+    assert made[0].service_worker != made[1].service_worker
