@@ -21,6 +21,7 @@ CLIENT_ID, CLIENT_SECRET = "lms-at-the-application", "secret-of-the-lms-at-the-a
 WEBHOOK_SECRET = "webhook-secret-" + "0" * 40
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
 _KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+KEY_ID = secrets.token_hex(4)
 
 
 @dataclass
@@ -82,7 +83,7 @@ class Application:
             "events": {EVENT: {}},
         }
         claims = {k: v for k, v in {**claims, **changes}.items() if v is not None}
-        return jwt.encode(claims, key, algorithm="RS256", headers={"kid": "one"})
+        return jwt.encode(claims, key, algorithm="RS256", headers={"kid": KEY_ID})
 
     def code_for_current(self) -> str:
         code = secrets.token_hex(8)
@@ -120,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
         if url.path == "/jwks.json":
             app.keys_asked += 1
             key = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(_KEY.public_key()))
-            return self.reply(200, {"keys": [{**key, "kid": "one", "use": "sig", "alg": "RS256"}]})
+            return self.reply(200, {"keys": [{**key, "kid": KEY_ID, "use": "sig", "alg": "RS256"}]})
         return self.reply(404, {})
 
     def do_POST(self) -> None:

@@ -21,7 +21,10 @@ from usher.lms.pages.stopped import Reason, stop
 log = logging.getLogger(__name__)
 
 STEP = "usher.lms.pipeline.create_learner"
-MIDDLEWARE = "usher.lms.middleware.ApplicationSignIn"
+MIDDLEWARE = (
+    "usher.lms.middleware.ApplicationSignIn",
+    "usher.lms.signout.middleware.EndedSessions",
+)
 #: Entries where another view makes the account and the pipeline only links it.
 API_ENTRIES = ("register_api", "login_api")
 
@@ -38,8 +41,8 @@ def install(settings: Any) -> None:
         log.error(
             "Unknown learners can't be created at sign-in: %s is not in the pipeline.", anchor
         )
-    if MIDDLEWARE not in settings.MIDDLEWARE:
-        settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
+    missing = [path for path in MIDDLEWARE if path not in settings.MIDDLEWARE]
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, *missing]
 
 
 def create_learner(

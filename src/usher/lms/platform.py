@@ -266,14 +266,20 @@ def record_identity_verification(user: Any, provider: Any) -> None:
         verification.send_approval_signal(provider.slug)
 
 
+def forget_browser(response: Any) -> None:
+    """Have the browser delete the cookies by which other parts of the platform know the learner."""
+    from openedx.core.djangoapps.user_authn.cookies import delete_logged_in_cookies
+
+    delete_logged_in_cookies(response)
+
+
 def sign_out(request: Any, response: Any) -> None:
     """End the browser's session, with the cookies that other parts of the platform trust."""
     from django.contrib.auth import logout
     from openedx.core.djangoapps.safe_sessions.middleware import mark_user_change_as_expected
-    from openedx.core.djangoapps.user_authn.cookies import delete_logged_in_cookies
 
     logout(request)
-    delete_logged_in_cookies(response)
+    forget_browser(response)
     mark_user_change_as_expected(None)
 
 

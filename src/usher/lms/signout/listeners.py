@@ -33,7 +33,8 @@ def on_signed_in(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
                 session.save()
             key = session.session_key
             if key and applications_by_user([user.pk]):
-                LearnerSession.objects.update_or_create(session_key=key, defaults={"user": user})
+                noted = {"user": user, "ended": None}
+                LearnerSession.objects.update_or_create(session_key=key, defaults=noted)
     except DatabaseError:
         log.exception("A session was not noted: it won't end with the application's.")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 
 from django.conf import settings
@@ -21,12 +21,18 @@ def end_sessions(username: str, backend: str) -> int:
     link = UserSocialAuth.get_social_auth(backend, username)
     if link is None:
         return 0
-    sessions = list(LearnerSession.objects.filter(user_id=link.user_id))
+    sessions = list(LearnerSession.objects.filter(user_id=link.user_id, ended=None))
     store = import_module(settings.SESSION_ENGINE).SessionStore
     for session in sessions:
         store(session.session_key).delete()
-    LearnerSession.objects.filter(pk__in=[session.pk for session in sessions]).delete()
-    return len(sessions)
+    mine = LearnerSession.objects.filter(pk__in=[session.pk for session in sessions])
+    return mine.update(ended=timezone.now())
+
+
+def ended_since(username: str, issued: float) -> bool:
+    """Whether the application ended a session of this learner after ``issued`` (Unix seconds)."""
+    moment = datetime.fromtimestamp(issued, tz=UTC)
+    return LearnerSession.objects.filter(user__username=username, ended__gte=moment).exists()
 
 
 def prune() -> int:

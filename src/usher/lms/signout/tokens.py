@@ -49,34 +49,36 @@ def _claims(token: str, application: ConnectedApplication) -> dict[str, Any]:
     if not application.issuer or not application.jwks_url:
         raise TokenRefused("this application was connected without issuer and jwks_url")
     try:
-        return jwt.decode(
-            token,
-            _key(token, application.jwks_url),
-            algorithms=["RS256"],
-            audience=application.client_id,
-            issuer=application.issuer,
-            leeway=TOLERANCE_SECONDS,
-            options={"require": ["iss", "aud", "iat", "jti", "events"]},
-        )
+        header = jwt.get_unverified_header(token)
+        if header.get("alg") != "RS256":
+            raise TokenRefused("it is not signed with RS256")
+        try:
+            return _decoded(token, header, application, again=False)
+        except (jwt.InvalidSignatureError, LookupError):
+            # The application may have new keys.
+            return _decoded(token, header, application, again=True)
+    except LookupError as error:
+        raise TokenRefused("its key is none of the application's") from error
     except jwt.PyJWTError as error:
         raise TokenRefused(f"it does not verify: {type(error).__name__}") from error
 
 
-def _key(token: str, jwks_url: str) -> Any:
-    header = jwt.get_unverified_header(token)
-    if header.get("alg") != "RS256":
-        raise TokenRefused("it is not signed with RS256")
-    key_id = header.get("kid")
-    keys = _keys(jwks_url)
-    if not _matching(keys, key_id):
-        keys = _keys(jwks_url, again=True)
-    matching = _matching(keys, key_id)
+def _decoded(
+    token: str, header: dict[str, Any], application: ConnectedApplication, *, again: bool
+) -> dict[str, Any]:
+    """Raises LookupError without a matching key, PyJWTError for everything else that is wrong."""
+    matching = _matching(_keys(application.jwks_url, again=again), header.get("kid"))
     if not matching:
-        raise TokenRefused("its key is none of the application's")
-    try:
-        return jwt.PyJWK.from_dict(matching[0]).key
-    except jwt.PyJWTError as error:
-        raise TokenRefused("the application's key can't be read") from error
+        raise LookupError
+    return jwt.decode(
+        token,
+        jwt.PyJWK.from_dict(matching[0]).key,
+        algorithms=["RS256"],
+        audience=application.client_id,
+        issuer=application.issuer,
+        leeway=TOLERANCE_SECONDS,
+        options={"require": ["iss", "aud", "iat", "jti", "events"]},
+    )
 
 
 def _matching(keys: list[dict[str, Any]], key_id: Any) -> list[dict[str, Any]]:

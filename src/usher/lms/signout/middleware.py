@@ -1,0 +1,59 @@
+"""The platform's JWT cookies outlive a session that was ended from outside.
+
+They hold a signed statement of who is signed in, which APIs believe for up to an hour: a page of a
+micro-frontend would go on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable
+
+from django.conf import settings
+from django.contrib.auth import SESSION_KEY
+from django.http import HttpRequest, HttpResponse
+
+from usher.lms import conf
+from usher.lms.signout.services import ended_since
+
+
+class EndedSessions:
+    """Leaves JWT cookies out of a request whose session an application has ended."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+        names = getattr(settings, "JWT_AUTH", {})
+        self.payload = names.get("JWT_AUTH_COOKIE_HEADER_PAYLOAD", "edx-jwt-cookie-header-payload")
+        self.others = (
+            names.get("JWT_AUTH_COOKIE_SIGNATURE", "edx-jwt-cookie-signature"),
+            names.get("JWT_AUTH_COOKIE", "edx-jwt-cookie"),
+        )
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if not self._is_left_over(request):
+            return self.get_response(request)
+        for name in (self.payload, *self.others):
+            request.COOKIES.pop(name, None)
+        response = self.get_response(request)
+        conf.platform().forget_browser(response)
+        return response
+
+    def _is_left_over(self, request: HttpRequest) -> bool:
+        if self.payload not in request.COOKIES or SESSION_KEY in request.session:
+            return False
+        claims = _claims(request.COOKIES[self.payload])
+        username, issued = claims.get("preferred_username"), claims.get("iat")
+        known = isinstance(username, str) and isinstance(issued, int | float)
+        return known and 0 <= issued < 1e11 and ended_since(username, issued)
+
+
+def _claims(cookie: str) -> dict[str, object]:
+    """Not verified: it is only asked whether these cookies should be ignored."""
+    try:
+        payload = cookie.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (IndexError, ValueError, binascii.Error):
+        return {}
+    return claims if isinstance(claims, dict) else {}
