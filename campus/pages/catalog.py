@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Prefetch, Q, QuerySet
+from django.db.models import Case, Prefetch, Q, QuerySet, When
 from django.utils import timezone
 
 from usher.application import conf
@@ -38,13 +38,15 @@ class Place:
 
 
 def offered(words: str = "") -> QuerySet[CourseRun]:
-    """Runs that learners may see, newest first, those with ``words`` in their title."""
+    """Runs that learners may see: under way, then to come, then over; with all of ``words``."""
+    now = timezone.now()
     runs = CourseRun.objects.filter(live=True, missing_since__isnull=True, hidden=False)
     for word in words[:MAX_QUERY].replace("\x00", " ").split():
         runs = runs.filter(
             Q(title__icontains=word) | Q(course_key__icontains=word) | Q(org__icontains=word)
         )
-    return runs.order_by("-start", "-id")
+    stage = Case(When(end__lte=now, then=2), When(start__gt=now, then=1), default=0)
+    return runs.order_by(stage, "-start", "-id")
 
 
 def find(course_key: str) -> CourseRun | None:
