@@ -22,8 +22,10 @@ class ConnectedApplication(models.Model):
     backchannel_logout_url = models.CharField(max_length=500, blank=True)
     logout_url = models.CharField(max_length=500, blank=True)
     access_token_url = models.CharField(max_length=500, blank=True)
-    #: Fingerprints of secrets that are only kept hashed.
+    #: Newer releases keep only a hash of the client's secret. So its fingerprint is noted, and
+    #: that of the hash, which tells whether it is still the same secret.
     oauth_client_secret_fingerprint = models.CharField(max_length=12, blank=True)
+    oauth_client_hash_fingerprint = models.CharField(max_length=12, blank=True)
     #: Whether the OAuth client was there before: then removal leaves it.
     oauth_client_adopted = models.BooleanField(default=False)
     created = models.DateTimeField(auto_now_add=True)

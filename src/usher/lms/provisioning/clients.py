@@ -19,8 +19,8 @@ from usher.lms.provisioning.outcome import Item, Outcome, assign
 LOGIN_SERVICE = "login-service"
 
 
-def provision_client(wanted: Application, outcome: Outcome) -> bool:
-    """Make the client or bring it to what is wanted; whether one that was there was adopted."""
+def provision_client(wanted: Application, outcome: Outcome) -> tuple[Any, bool]:
+    """Make the client or bring it to what is wanted; it, and whether it was there and is adopted."""
     model = get_application_model()
     client, adopted = _find(wanted)
     made = client is None
@@ -45,7 +45,7 @@ def provision_client(wanted: Application, outcome: Outcome) -> bool:
     outcome.note("OAuth client", client.name, changes, made=made)
     if adopted and changes:
         outcome.items[-1] = Item("OAuth client", client.name, "adopted", changes)
-    return adopted
+    return client, adopted
 
 
 def _find(wanted: Application) -> tuple[Any | None, bool]:

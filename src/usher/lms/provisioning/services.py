@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.contrib.sites.models import Site
 from django.db import transaction
@@ -69,8 +71,8 @@ def find_site(domain: str) -> Site:
 def _provision_application(wanted: Application, site: Site, outcome: Outcome) -> None:
     _check_names_are_free(wanted)
     providers.provision_provider(wanted, site, outcome)
-    adopted = clients.provision_client(wanted, outcome)
-    _record_connection(wanted, outcome, adopted=adopted)
+    client, adopted = clients.provision_client(wanted, outcome)
+    _record_connection(wanted, client, outcome, adopted=adopted)
     _warn(wanted, site, outcome)
 
 
@@ -83,7 +85,9 @@ def _check_names_are_free(wanted: Application) -> None:
         )
 
 
-def _record_connection(wanted: Application, outcome: Outcome, *, adopted: bool) -> None:
+def _record_connection(
+    wanted: Application, client: Any, outcome: Outcome, *, adopted: bool
+) -> None:
     known = ConnectedApplication.objects.filter(name=wanted.name).first()
     made = known is None
     if known is None:
@@ -102,6 +106,7 @@ def _record_connection(wanted: Application, outcome: Outcome, *, adopted: bool) 
             "logout_url": wanted.logout_url,
             "access_token_url": wanted.access_token_url,
             "oauth_client_secret_fingerprint": fingerprint(wanted.oauth_client_secret),
+            "oauth_client_hash_fingerprint": fingerprint(client.client_secret),
         },
     )
     if changes or made:

@@ -1,0 +1,1 @@
+"""``usher_report``: what this LMS is like, for doctor. Facts and fingerprints, never secrets."""

@@ -1,0 +1,199 @@
+"""Records of the LMS database that a connection consists of."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import requests
+from django.conf import settings
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX, identify_hasher
+from django.contrib.sites.models import Site
+from django.db.models import F
+from django.utils import timezone
+from oauth2_provider.models import get_access_token_model, get_application_model
+from social_django.models import UserSocialAuth
+
+from usher.contract import report
+from usher.contract.fingerprints import fingerprint
+from usher.lms import conf
+from usher.lms.connections.models import ConnectedApplication, ServiceWorker
+from usher.lms.provisioning.clients import login_service_id
+
+#: Seconds to connect to the application's token endpoint, and to wait for its answer.
+PROBE_TIMEOUT = (3, 5)
+FLAGS = (
+    "enabled",
+    "visible",
+    "skip_hinted_login_dialog",
+    "skip_registration_form",
+    "skip_email_verification",
+    "sync_learner_profile_data",
+    "enable_sso_id_verification",
+)
+
+
+def sites() -> list[report.Site]:
+    return [
+        {"id": site.pk, "domain": site.domain, "current": site.pk == settings.SITE_ID}
+        for site in Site.objects.order_by("pk")
+    ]
+
+
+def newest_providers() -> list[Any]:
+    """The version that counts of each (site, backend)."""
+    rows = conf.platform().provider_model().objects.select_related("site")
+    newest: dict[tuple[int, str], Any] = {}
+    for row in rows.order_by("change_date", "pk"):
+        newest[row.site_id, row.backend_name] = row
+    return list(newest.values())
+
+
+def providers() -> list[report.Provider]:
+    return [_provider(row) for row in newest_providers()]
+
+
+def _provider(row: Any) -> report.Provider:
+    addresses, error = _other_settings(row.other_settings)
+    fallback = getattr(settings, "SOCIAL_AUTH_OAUTH_SECRETS", {}).get(row.backend_name, "")
+    described: dict[str, Any] = {
+        "backend_name": row.backend_name,
+        "name": row.name,
+        "slug": row.slug,
+        "site_id": row.site_id,
+        "site_domain": row.site.domain,
+        "client_id": row.key,
+        "secret_fingerprint": fingerprint(row.secret or fallback),
+        "other_settings": addresses,
+        "other_settings_error": error,
+    }
+    for flag in FLAGS:
+        described[flag] = getattr(row, flag)
+    return report.Provider(**described)
+
+
+def _other_settings(text: str) -> tuple[dict[str, Any] | None, str]:
+    """Parsed, without what may be secret; or None and why it can't be."""
+    if not text.strip():
+        return None, "it is empty"
+    try:
+        parsed = json.loads(text)
+    except ValueError as error:
+        return None, f"it is not JSON: {error}"
+    if not isinstance(parsed, dict):
+        return None, "it is not a JSON object"
+    return {k: v for k, v in parsed.items() if "SECRET" not in k.upper()}, ""
+
+
+def oauth_clients() -> list[report.OAuthClient]:
+    """Clients of an authorization code, which applications are."""
+    noted = {row.oauth_client_id: row for row in ConnectedApplication.objects.all()}
+    model = get_application_model()
+    rows = model.objects.filter(authorization_grant_type=model.GRANT_AUTHORIZATION_CODE)
+    return [
+        {
+            "name": row.name,
+            "client_id": row.client_id,
+            "redirect_uris": row.redirect_uris.split(),
+            "client_type": row.client_type,
+            "grant_type": row.authorization_grant_type,
+            "skip_authorization": row.skip_authorization,
+            "secret_fingerprint": _client_secret_fingerprint(row, noted.get(row.client_id)),
+        }
+        for row in rows.order_by("pk")
+    ]
+
+
+def _client_secret_fingerprint(client: Any, noted: ConnectedApplication | None) -> str:
+    """'' when only a hash is kept and it is not the one that provisioning left."""
+    try:
+        identify_hasher(client.client_secret)
+    except ValueError:
+        return fingerprint(client.client_secret)
+    unchanged = noted and noted.oauth_client_hash_fingerprint == fingerprint(client.client_secret)
+    return noted.oauth_client_secret_fingerprint if noted and unchanged else ""
+
+
+def login_service() -> bool:
+    return get_application_model().objects.filter(client_id=login_service_id()).exists()
+
+
+def service_worker() -> report.ServiceWorker | None:
+    worker = ServiceWorker.objects.select_related("user").order_by("pk").last()
+    if worker is None:
+        return None
+    tokens = get_access_token_model().objects.filter(user=worker.user, expires__gt=timezone.now())
+    mine = [
+        t for t in tokens.order_by("-expires") if fingerprint(t.token) == worker.token_fingerprint
+    ]
+    token = (mine or [None])[0]
+    return {
+        "username": worker.user.get_username(),
+        "is_staff": worker.user.is_staff,
+        "is_active": worker.user.is_active,
+        "token_fingerprint": worker.token_fingerprint if token else "",
+        "token_expires": token.expires.isoformat() if token else None,
+    }
+
+
+def learners() -> report.Learners:
+    backends = ConnectedApplication.objects.values("backend")
+    links = UserSocialAuth.objects.filter(provider__in=backends)
+    unusable = links.filter(user__password__startswith=UNUSABLE_PASSWORD_PREFIX)
+    return {
+        "linked": links.count(),
+        "unusable_password": unusable.count(),
+        "other_name": links.exclude(uid=F("user__username")).count(),
+    }
+
+
+def connections() -> list[report.Connection]:
+    return [
+        {
+            "name": row.name,
+            "backend": row.backend,
+            "webhook_url": row.webhook_url,
+            "webhook_secret_fingerprint": fingerprint(row.webhook_secret),
+            "backchannel_logout_url": row.backchannel_logout_url,
+            "jwks_url": row.jwks_url,
+        }
+        for row in ConnectedApplication.objects.order_by("pk")
+    ]
+
+
+def token_probes() -> list[report.TokenProbe]:
+    """From where the LMS is, with the credentials it has: what a sign-in would meet."""
+    here = [row for row in newest_providers() if row.enabled and row.site_id == settings.SITE_ID]
+    return [_probe(row) for row in here]
+
+
+def _probe(row: Any) -> report.TokenProbe:
+    addresses, _ = _other_settings(row.other_settings)
+    url = str((addresses or {}).get("ACCESS_TOKEN_URL") or "")
+    found: report.TokenProbe = {
+        "backend_name": row.backend_name,
+        "url": url,
+        "status": None,
+        "oauth_error": "",
+        "error": "",
+    }
+    secrets = getattr(settings, "SOCIAL_AUTH_OAUTH_SECRETS", {})
+    form = {
+        "grant_type": "authorization_code",
+        "code": "usher-probe-that-does-not-exist",
+        "redirect_uri": f"{settings.LMS_ROOT_URL}/auth/complete/{row.backend_name}/",
+        "client_id": row.key,
+        "client_secret": row.secret or secrets.get(row.backend_name, ""),
+    }
+    try:
+        answer = requests.post(url, data=form, timeout=PROBE_TIMEOUT, allow_redirects=False)
+    except requests.RequestException as error:
+        found["error"] = type(error).__name__
+        return found
+    found["status"] = answer.status_code
+    try:
+        body = answer.json()
+    except ValueError:
+        body = {}
+    found["oauth_error"] = str(body.get("error", "")) if isinstance(body, dict) else ""
+    return found

@@ -1,0 +1,47 @@
+"""The report as a whole. A fact that can't be told does not hide the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from django.utils import timezone
+
+from usher.contract.report import VERSION, LmsReport
+from usher.lms import conf
+from usher.lms.reporting import packages, records, settings
+
+log = logging.getLogger(__name__)
+
+
+def report(*, probe: bool = True) -> LmsReport:
+    """See ``contract.report``. ``probe``: try the application's token endpoint, which takes up to
+    a few seconds when nothing answers there."""
+    facts: dict[str, Callable[[], Any]] = {
+        "release": lambda: conf.platform().release(),
+        "settings": settings.settings_by_name,
+        "features": settings.features,
+        "backends": settings.backends,
+        "private_settings": settings.private_settings,
+        "sites": records.sites,
+        "providers": records.providers,
+        "oauth_clients": records.oauth_clients,
+        "login_service": records.login_service,
+        "service_worker": records.service_worker,
+        "learners": records.learners,
+        "connections": records.connections,
+        "packages": packages.versions,
+        "package_conflicts": packages.conflicts,
+        "packages_outside_image": packages.outside_image,
+    }
+    if probe:
+        facts["token_probes"] = records.token_probes
+    found: dict[str, Any] = {"version": VERSION, "time": timezone.now().isoformat()}
+    for name, fact in facts.items():
+        try:
+            found[name] = fact()
+        except Exception as error:  # noqa: BLE001 - a broken LMS is what the report is for
+            log.warning("The report lacks %s: %s", name, error)
+            found.setdefault("missing", {})[name] = f"{type(error).__name__}: {error}"
+    return LmsReport(**found)

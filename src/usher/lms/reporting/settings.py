@@ -1,0 +1,74 @@
+"""Settings in force in this process, and what is around them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from usher.contract import report
+from usher.contract.oauth import BACKENDS
+from usher.lms.backends import class_path
+
+#: More of ours than the contract names.
+OWN = ("USHER_BACKENDS", "USHER_LOGOUT_URIS", "USHER_REGISTRATION_RATELIMIT")
+
+
+def settings_by_name() -> dict[str, Any]:
+    return {name: _plain(getattr(settings, name, None)) for name in (*report.SETTINGS, *OWN)}
+
+
+def features() -> dict[str, Any]:
+    """By effective value: flat where the release has flat settings, else in FEATURES."""
+    return {name: _plain(_feature(name)) for name in report.FEATURES}
+
+
+def _feature(name: str) -> Any:
+    in_features = getattr(settings, "FEATURES", {}).get(name)
+    return getattr(settings, name, None) if in_features is None else in_features
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it; lazy texts and paths as text."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    return str(value)
+
+
+def backends() -> list[report.Backend]:
+    """Each backend that should be there, and why it isn't: the named ones, or, where none are
+    named, those in AUTHENTICATION_BACKENDS."""
+    named = getattr(settings, "USHER_BACKENDS", None) or {}
+    paths = {name: class_path(name, base) for name, base in named.items() if base in BACKENDS}
+    for name, base in named.items():
+        paths.setdefault(name, base)
+    known = {backend.class_path: backend.name for backend in BACKENDS.values()}
+    for path in settings.AUTHENTICATION_BACKENDS:
+        if path in known and known[path] not in paths:
+            paths[known[path]] = path
+    return [_backend(name, path) for name, path in paths.items()]
+
+
+def _backend(name: str, path: str) -> report.Backend:
+    error = ""
+    try:
+        import_string(path)
+    except ImportError as problem:
+        error = str(problem)
+    return {"name": name, "class_path": path, "error": error}
+
+
+def private_settings() -> bool:
+    """Whether a left-over ``lms/envs/private.py`` shadows what is configured."""
+    try:
+        folder = import_module("lms.envs").__path__
+    except ImportError:
+        return False
+    return any((Path(path) / "private.py").exists() for path in folder)
