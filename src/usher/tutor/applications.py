@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ HOST_GATEWAY_NAME = "host.docker.internal"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 #: Names that no public name server knows, so they can only mean this machine.
 _NAMES_OF_THIS_MACHINE = (".local", ".localhost", ".test", ".internal")
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _TYPES: dict[str, type] = {"redirect_uris": list, "usher": bool, "on_host": bool}
 _WORDS = {
     "redirect_uris": "a list of addresses",
@@ -129,8 +131,8 @@ def _read_entry(item: Any, index: int) -> Entry:
     known = Entry.__dataclass_fields__
     if unknown := sorted(set(item) - set(known)):
         raise EntryError(f"{place} has an unknown field {unknown[0]!r}; known: {', '.join(known)}")
-    if not isinstance(item.get("name"), str) or not item["name"]:
-        raise EntryError(f"{place} has no name")
+    if not _NAME.fullmatch(str(item.get("name") or "")):
+        raise EntryError(f"{place} has no name of letters, digits, - and _")
     given = dict(item)
     for key, value in given.items():
         if not isinstance(value, _TYPES.get(key, str)):

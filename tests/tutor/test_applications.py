@@ -1,0 +1,139 @@
+"""Entries of USHER_APPLICATIONS: what follows from a few words, and what is refused."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usher.contract.provisioning import Description
+from usher.tutor import configuration
+from usher.tutor.applications import EntryError, derive, read_entries, to_application
+from usher.tutor.description import describe, host_aliases, lms_settings
+
+SECRET = "0" * 64
+
+
+def config(*applications: Any, **values: Any) -> dict[str, Any]:
+    own = {"USHER_APPLICATIONS": list(applications)} if applications else {}
+    return {**configuration.DEFAULTS, **configuration.UNIQUE, **own, **values}
+
+
+def test_an_edition_needs_only_its_name() -> None:
+    (entry,) = read_entries([{"name": "mitxonline"}])
+    application = to_application(entry, SECRET)
+    assert application.backend == "mitxpro-oauth2"
+    assert application.provider_name == "mitxApplication"
+    assert application.oauth_name == "edx-oauth-app"
+    assert application.authorization_url == "http://mitxonline.odl.local:8013/oauth2/authorize/"
+    assert application.access_token_url == "http://mitxonline.odl.local:8013/oauth2/token/"
+    assert application.api_root == "http://mitxonline.odl.local:8013/"
+    assert "http://mitxonline.odl.local:8013/login/_private/complete" in (
+        application.oauth_redirect_uris
+    )
+    assert "http://mitxonline.odl.local:9080/_/auth/complete" in application.oauth_redirect_uris
+
+
+def test_browsers_and_servers_may_use_different_addresses() -> None:
+    entry = {"name": "shop", "root_url": "https://shop.org/", "server_url": "http://10.0.0.7:81"}
+    application = to_application(read_entries([entry])[0], SECRET)
+    assert application.authorization_url == "https://shop.org/oauth2/authorize/"
+    assert application.logout_url == "https://shop.org/logout/"
+    assert application.access_token_url == "http://10.0.0.7:81/oauth2/token/"
+    assert application.webhook_url.startswith("http://10.0.0.7:81/")
+    # The issuer is compared, not called, so it is what the application says it is.
+    assert application.issuer == "https://shop.org/oauth2"
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_localhost_of_the_machine_is_not_that_of_the_container(host: str) -> None:
+    (entry,) = read_entries([{"name": "shop", "root_url": f"http://{host}:8099"}])
+    assert entry.root_url == f"http://{host}:8099"
+    assert entry.server_url == "http://host.docker.internal:8099"
+
+
+def test_an_application_without_usher_gets_no_messages() -> None:
+    (entry,) = read_entries([{"name": "mitxpro", "usher": False}])
+    application = to_application(entry, SECRET)
+    assert application.webhook_url == application.backchannel_logout_url == ""
+    assert application.webhook_secret == application.jwks_url == ""
+    assert application.client_secret
+
+
+def test_what_an_entry_states_is_not_derived() -> None:
+    (entry,) = read_entries([{"name": "mitxpro", "client_id": "id", "client_secret": "given"}])
+    application = to_application(entry, SECRET)
+    assert (application.client_id, application.client_secret) == ("id", "given")
+    assert application.oauth_client_secret == derive(SECRET, "mitxpro", "oauth_client_secret")
+
+
+@given(st.lists(st.tuples(st.text(), st.text()), min_size=2, max_size=2, unique=True))
+def test_each_application_and_purpose_has_a_secret_of_its_own(pair: list[tuple[str, str]]) -> None:
+    one, other = (derive(SECRET, name, purpose) for name, purpose in pair)
+    if ":".join(pair[0]) != ":".join(pair[1]):
+        assert one != other
+    assert derive("1" * 64, *pair[0]) != one
+
+
+def test_the_second_application_has_an_oauth_client_of_its_own() -> None:
+    second = {"name": "mitxpro", "backend": "ol-oauth2"}
+    names = [entry.oauth_name for entry in read_entries([{"name": "mitxonline"}, second])]
+    assert names == ["edx-oauth-app", "mitxpro-oauth-app"]
+
+
+@pytest.mark.parametrize(
+    ("applications", "words"),
+    [
+        ("mitxonline", "not a list"),
+        (["mitxonline"], "USHER_APPLICATIONS[0] is not a mapping"),
+        ([{"root_url": "http://x"}], "USHER_APPLICATIONS[0] has no name"),
+        ([{"name": "shop"}], "root_url is None"),
+        ([{"name": "shop", "root_url": "shop.org"}], "write an address such as"),
+        ([{"name": "mitxpro", "rooturl": "http://x"}], "unknown field 'rooturl'"),
+        ([{"name": "mitxpro", "backend": "saml"}], "mitxpro-oauth2, ol-oauth2"),
+        ([{"name": "mitxpro", "usher": "no"}], "true or false"),
+        ([{"name": "mitxpro", "client_id": 7}], "which is not text"),
+        ([{"name": "mitxpro"}, {"name": "mitxpro", "backend": "ol-oauth2"}], "the same name"),
+        ([{"name": "mitxpro"}, {"name": "mitxonline"}], "the same backend"),
+    ],
+)
+def test_what_cannot_be_used_is_named(applications: Any, words: str) -> None:
+    with pytest.raises(EntryError) as caught:
+        read_entries(applications)
+    assert words in str(caught.value)
+
+
+def test_the_description_is_what_the_lms_reads() -> None:
+    description = describe(config(USHER_SUPERUSER_USERNAME="edx"))
+    assert Description.from_json(description.to_json()) == description
+    assert description.service_worker is not None
+    assert description.service_worker.username == "mit_Application_serviceworker"
+    assert description.superuser is not None
+    assert description.superuser.email == "edx@example.org"
+    assert describe(config()).superuser is None
+
+
+def test_only_names_that_mean_this_machine_lead_to_it() -> None:
+    public = {"name": "shop", "root_url": "https://shop.org", "backend": "ol-oauth2"}
+    assert host_aliases(config({"name": "mitxpro"}, public)) == [
+        "host.docker.internal",
+        "xpro.odl.local",
+    ]
+    assert host_aliases(config({**public, "on_host": True}))[1:] == ["shop.org"]
+    assert host_aliases(config({"name": "mitxpro", "on_host": False}))[1:] == []
+
+
+def test_the_default_application_is_the_first_or_the_named_one() -> None:
+    both = [{"name": "mitxonline"}, {"name": "mitxpro", "backend": "ol-oauth2"}]
+    assert lms_settings(config(*both))["USHER_DEFAULT_BACKEND"] == "mitxpro-oauth2"
+    named = config(*both, USHER_DEFAULT_APPLICATION="mitxpro")
+    assert lms_settings(named)["USHER_DEFAULT_BACKEND"] == "ol-oauth2"
+    choice = config(*both, USHER_DEFAULT_APPLICATION="choice")
+    assert lms_settings(choice)["USHER_DEFAULT_BACKEND"] == ""
+    with pytest.raises(EntryError, match="mitxonline, mitxpro, or choice"):
+        lms_settings(config(*both, USHER_DEFAULT_APPLICATION="xpro"))
+
+
+def test_no_application_leaves_the_lms_plain() -> None:
+    assert lms_settings(config(USHER_SIGN_IN=False)) == {}
+    assert lms_settings({**config(), "USHER_APPLICATIONS": []}) == {}
