@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 SUPPORT = Path(__file__).parent
-DOCKER = SUPPORT / "plainapp_docker"
+DOCKER = SUPPORT / "serving_docker"
 VENV_BIN = Path(os.environ.get("VIRTUAL_ENV") or SUPPORT.parents[1] / ".venv") / "bin"
 DEADLINE = 30.0
 

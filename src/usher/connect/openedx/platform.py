@@ -13,7 +13,7 @@ JOB_TIMEOUT = 1800.0
 #: Seconds. An image is built from source: ten minutes on a good machine, an hour on a small one.
 BUILD_TIMEOUT = 3 * 3600.0
 #: What an image without Usher answers to ``usher_provision``.
-_NOT_IN_IMAGE = ("Unknown command", "No module named 'usher")
+_NOT_IN_IMAGE = ("Unknown command", "No module named 'usher'", "No module named 'usher.lms'")
 _MANAGE = ("./manage.py", "lms")
 
 

@@ -1,0 +1,288 @@
+"""Which Tutor, which root, which mode: found with real Tutor, refused where it is not certain."""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.docker import ContainerEngine
+from tests.support.tutor import RELEASES, TutorRoot, tutor_executable
+from usher.connect.errors import Refused
+from usher.connect.openedx import configuration, instance, leftovers
+from usher.connect.process import Runner, Secrets
+
+PLAIN = ("mfe",)
+NEWEST = RELEASES[-1]
+
+
+@pytest.fixture
+def runner() -> Runner:
+    return Runner(Secrets())
+
+
+@pytest.fixture(autouse=True)
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ContainerEngine:
+    """A container engine of its own on PATH, and no Tutor root but those of the test."""
+    engine = ContainerEngine.make(tmp_path / "engine")
+    for key, value in engine.environment.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setenv("PATH", f"{engine.bin}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("TUTOR_PLUGINS_ROOT", str(tmp_path / "plugins"))
+    monkeypatch.delenv("TUTOR_ROOT", raising=False)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(engine.bin), "/usr/bin", "/bin"]))
+    return engine
+
+
+@pytest.fixture(scope="session")
+def plain_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return TutorRoot.make(NEWEST, tmp_path_factory.mktemp("plain"), plugins=PLAIN).path
+
+
+@pytest.fixture
+def root(tmp_path: Path, plain_root: Path) -> Path:
+    return Path(shutil.copytree(plain_root, tmp_path / "root"))
+
+
+# -- Tutor
+
+
+def test_no_tutor_says_what_to_install():
+    with pytest.raises(Refused, match=r"there is no tutor on PATH.*pip install"):
+        instance.find_tutor("")
+
+
+def test_a_binary_can_have_no_plugins(tmp_path: Path):
+    (tmp_path / "tutor").write_bytes(b"\x7fELF")
+    (tmp_path / "tutor").chmod(0o755)
+    with pytest.raises(Refused, match="binary, which can't have plugins"):
+        instance.find_tutor(str(tmp_path / "tutor"))
+
+
+def test_the_python_of_a_linked_tutor_is_its_own(tmp_path: Path):
+    tutor = tutor_executable(NEWEST)
+    (tmp_path / "tutor").symlink_to(tutor)
+    _, python = instance.find_tutor(str(tmp_path / "tutor"))
+    assert python.samefile(tutor.with_name("python"))
+
+
+@pytest.mark.parametrize(
+    ("version", "outcome"),
+    [
+        ("19.0.9", "not supported"),
+        ("20.0.0", ""),
+        ("22.1.3", ""),
+        ("23.0.0", "not supported"),
+        ("23.0.0-main", "newer than"),
+        ("rubbish", "not supported"),
+    ],
+)
+def test_versions(version, outcome):
+    try:
+        said = instance.check_version(version)
+    except Refused as refusal:
+        said = str(refusal)
+    assert outcome in said
+    assert bool(outcome) == bool(said)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_tutor_is_looked_at_in_its_own_python(release, tmp_path: Path, runner: Runner):
+    """Every release answers, and rendered files are told from edited ones."""
+    root = TutorRoot.make(release, tmp_path / "root", plugins=("mfe", "usher"))
+    root.run("config", "save")
+    _, python = instance.find_tutor(str(tutor_executable(release)))
+    before = {path: path.stat().st_mtime_ns for path in root.path.rglob("*")}
+    look = instance.look_at(python, root.path, runner)
+    assert look["version"].startswith(f"{release}.")
+    assert look["enabled"] == ["mfe", "usher"]
+    assert look["stale"] == []
+    root.lms_config.write_text(
+        f"SKIP_EMAIL_VALIDATION_BY_HAND: true\n{root.lms_config.read_text()}"
+    )
+    assert instance.look_at(python, root.path, runner)["stale"] == [
+        "apps/openedx/config/lms.env.yml"
+    ]
+    before.pop(root.lms_config)
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # nothing was touched
+
+
+# -- the root
+
+
+def test_the_named_root_is_used(root: Path, runner: Runner):
+    assert instance.find_root(str(root), tutor_executable(NEWEST), runner) == root
+
+
+def test_the_environment_names_a_root(root: Path, runner: Runner, monkeypatch):
+    monkeypatch.setenv("TUTOR_ROOT", str(root))
+    assert instance.find_root("", tutor_executable(NEWEST), runner) == root
+
+
+def test_the_only_root_is_found_and_several_are_refused(
+    tmp_path: Path, plain_root: Path, runner: Runner
+):
+    tutor = tutor_executable(NEWEST)
+    with pytest.raises(Refused, match=r"holds no config.yml.*tutor local launch"):
+        instance.find_root("", tutor, runner)
+    shutil.copytree(plain_root, tmp_path / "data/tutor")
+    assert instance.find_root("", tutor, runner) == tmp_path / "data/tutor"
+    shutil.copytree(plain_root, tmp_path / "data/tutor-main")
+    with pytest.raises(Refused, match=r"2 Tutor roots(?s:.*)--tutor-root .*tutor-main"):
+        instance.find_root("", tutor, runner)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("LMS_HOST: x\nMOUNTS:\n\t- a\n", "config.yml, line 3: a tab"),
+        ("LMS_HOST: 'x\nB: 1\n", "config.yml, line 3: not YAML"),
+        ("- a\n", "config.yml, line 1: not a list of settings"),
+    ],
+)
+def test_a_broken_config_is_named_by_line(root: Path, runner: Runner, text, says):
+    (root / "config.yml").write_text(text)
+    with pytest.raises(Refused, match=says):
+        instance.find_root(str(root), tutor_executable(NEWEST), runner)
+    assert (root / "config.yml").read_text() == text
+
+
+def test_a_root_that_cant_be_written_is_refused(plain_root: Path):
+    """As somebody else where the tests run as root, who may write everywhere."""
+    script = (
+        "import os; from pathlib import Path; from usher.connect.openedx import instance;"
+        "os.geteuid() or os.setuid(65534);"
+        "instance._checked_root(Path(os.environ['ROOT_OF_TEST']), 'named')"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "root"
+        shutil.copytree(plain_root, root)
+        Path(folder).chmod(0o755)
+        root.chmod(0o555)
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "ROOT_OF_TEST": str(root)},
+        )
+        root.chmod(0o755)
+    assert "can't be written; run as its owner" in done.stderr
+
+
+# -- the mode
+
+VALUES = {"LOCAL_PROJECT_NAME": "tutor_local", "DEV_PROJECT_NAME": "tutor_dev"}
+
+
+def look_of(version: str = "22.0.3") -> dict:
+    return {"version": version, "values": VALUES}
+
+
+@pytest.mark.parametrize(
+    ("given", "running", "version", "mode"),
+    [
+        ("", [], "22.0.3", "local"),
+        ("", ["tutor_local"], "22.0.3", "local"),
+        ("", ["tutor_dev"], "22.0.3", "dev"),
+        ("", ["tutor_dev"], "22.0.3-main", "nightly"),
+        ("dev", ["tutor_dev"], "22.0.3", "dev"),
+        ("dev", [], "22.0.3", "dev"),
+        ("nightly", [], "22.0.3-main", "nightly"),
+        ("k8s", ["tutor_local"], "22.0.3", "k8s"),
+        ("local", ["tutor_dev"], "22.0.3", "would be stopped; use --mode dev"),
+        ("nightly", [], "22.0.3", "needs Tutor Main"),
+        ("", ["tutor_dev", "tutor_local"], "22.0.3", "say which with --mode"),
+    ],
+)
+def test_the_mode_is_what_runs_and_never_another(
+    engine: ContainerEngine, runner: Runner, given, running, version, mode
+):
+    (engine.home / "running.json").write_text(json.dumps(running))
+    try:
+        found = instance.find_mode(given, look_of(version), runner)[0]
+    except Refused as refusal:
+        found = str(refusal)
+    assert mode in found
+
+
+def test_without_docker(runner: Runner, monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Refused, match=r"docker can't be run.*Tutor needs docker"):
+        instance.find_mode("", look_of(), runner)
+
+
+@pytest.mark.parametrize(
+    ("mode", "https", "url"),
+    [
+        ("local", False, "http://learn.example"),
+        ("local", True, "https://learn.example"),
+        ("dev", False, "http://learn.example:8000"),
+        ("nightly", False, "http://learn.example:8000"),
+        ("k8s", True, "https://learn.example"),
+    ],
+)
+def test_the_address_of_the_lms_carries_a_port_in_dev(mode, https, url):
+    values = {"LMS_HOST": "learn.example", "ENABLE_HTTPS": https}
+    made = instance.Instance(Path(), Path(), Path(), mode, {"values": values})
+    assert made.lms_url == url
+
+
+# -- configuration
+
+
+def test_values_are_written_in_one_step_and_closed_to_others(tmp_path: Path):
+    file = tmp_path / "config.yml"
+    file.write_text("LMS_HOST: x\nPLUGINS:\n- mfe\n")
+    file.chmod(0o644)
+    values = {"USHER_APPLICATIONS": [{"name": "shop"}]}
+    assert not configuration.holds(file, values)
+    configuration.write(file, values)
+    assert configuration.holds(file, values)
+    assert configuration.read(file) == {"LMS_HOST": "x", "PLUGINS": ["mfe"], **values}
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_each_application_gets_a_backend_of_its_own():
+    first = [{"name": "mitxonline", "backend": "mitxpro-oauth2"}]
+    assert configuration.choose_backend([], "shop", "") == "mitxpro-oauth2"
+    assert configuration.choose_backend(first, "mitxonline", "") == "mitxpro-oauth2"
+    assert configuration.choose_backend(first, "mitxpro", "") == "ol-oauth2"
+    with pytest.raises(Refused, match=r"mitxonline already signs in by mitxpro-oauth2.*ol-oauth2"):
+        configuration.choose_backend(first, "mitxpro", "mitxpro-oauth2")
+    both = [*first, {"name": "mitxpro", "backend": "ol-oauth2"}]
+    with pytest.raises(Refused, match="backend_class"):
+        configuration.choose_backend(both, "third", "")
+
+
+def test_an_entry_keeps_what_a_person_added():
+    entries = [{"name": "shop", "provider_name": "Our shop"}, {"name": "other"}]
+    assert configuration.with_entry(entries, {"name": "shop", "root_url": "http://s"}) == [
+        {"name": "shop", "provider_name": "Our shop", "root_url": "http://s"},
+        {"name": "other"},
+    ]
+
+
+# -- left over
+
+
+def test_what_was_done_by_hand_is_found_and_named(root: Path, tmp_path: Path):
+    private = root / "env/build/openedx/requirements/private.txt"
+    private.parent.mkdir(parents=True, exist_ok=True)
+    private.write_text("social-auth-mitxpro\n")
+    envs = tmp_path / "edx-platform/lms/envs"
+    envs.mkdir(parents=True)
+    (envs / "private.py").touch()
+    look = {
+        "values": {"MOUNTS": [f"lms,cms:{tmp_path}/edx-platform:/openedx/edx-platform"]},
+        "edits": [["apps/openedx/config/lms.env.yml", "SKIP_EMAIL_VALIDATION"]],
+    }
+    found = "\n".join(leftovers.found(root, look))
+    assert "private.txt lists packages by hand (P11)" in found
+    assert "private.py sets things by hand (N4)" in found
+    assert "edited by hand (SKIP_EMAIL_VALIDATION; TUT-3)" in found
