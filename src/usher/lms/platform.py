@@ -12,12 +12,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from usher.lms.errors import EnrollmentError, EnrollmentRefused
-
-if TYPE_CHECKING:
-    from django.db.models import Model
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +25,7 @@ PIPELINE_ANCHOR = "common.djangoapps.third_party_auth.pipeline.ensure_user_infor
 # --- models ----------------------------------------------------------------------------------
 
 
-def provider_model() -> type[Model]:
+def provider_model() -> Any:
     """OAuth2ProviderConfig: versioned, keyed by (site_id, backend_name), newest row counts.
 
     ``save()`` on a new instance adds a version and drops the cached one.
@@ -38,28 +35,28 @@ def provider_model() -> type[Model]:
     return OAuth2ProviderConfig
 
 
-def profile_model() -> type[Model]:
+def profile_model() -> Any:
     """UserProfile: one-to-one ``user``, related name ``profile``; ``name``, ``country``."""
     from common.djangoapps.student.models import UserProfile
 
     return UserProfile
 
 
-def registration_model() -> type[Model]:
+def registration_model() -> Any:
     """Registration: one-to-one ``user``; ``register(user)`` saves, ``activate()`` activates."""
     from common.djangoapps.student.models import Registration
 
     return Registration
 
 
-def enrollment_model() -> type[Model]:
+def enrollment_model() -> Any:
     """CourseEnrollment: ``user``, ``course_id``, ``mode``, ``is_active``, ``created``."""
     from common.djangoapps.student.models import CourseEnrollment
 
     return CourseEnrollment
 
 
-def course_overview_model() -> type[Model]:
+def course_overview_model() -> Any:
     """CourseOverview: ``id`` (the key), ``display_name``, ``start``, ``end``,
     ``enrollment_start``, ``enrollment_end``, ``self_paced``, ``invitation_only``, ``modified``."""
     from openedx.core.djangoapps.content.course_overviews.models import CourseOverview
@@ -67,7 +64,7 @@ def course_overview_model() -> type[Model]:
     return CourseOverview
 
 
-def course_mode_model() -> type[Model]:
+def course_mode_model() -> Any:
     """CourseMode: ``course_id``, ``mode_slug``, ``mode_display_name``, ``min_price``,
     ``currency``, ``expiration_datetime``."""
     from common.djangoapps.course_modes.models import CourseMode

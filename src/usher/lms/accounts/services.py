@@ -75,7 +75,7 @@ def make_account(learner: Learner, backend: str, site: Site) -> Any:
     """The rows and signals, without asking whether the name is free; inside a transaction."""
     platform = conf.platform()
     refuse_invalid(learner)
-    user = get_user_model()(
+    user: Any = get_user_model()(
         username=learner.username,
         email=learner.email,
         is_active=False,

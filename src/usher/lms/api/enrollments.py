@@ -31,7 +31,7 @@ class _Batch:
     def __init__(self, request: Any, items: list[Item]) -> None:
         self.request = request
         names = {item["username"] for item in items}
-        users = get_user_model().objects.filter(username__in=names)
+        users: Any = get_user_model().objects.filter(username__in=names)
         # Only names that are equal to the letter: some databases find more.
         self.users = {user.username: user for user in users if user.username in names}
         self.keys = {item["course_id"]: _key(item["course_id"]) for item in items}

@@ -20,7 +20,7 @@ LOGIN_SERVICE = "login-service"
 
 
 def provision_client(wanted: Application, outcome: Outcome) -> tuple[Any, bool]:
-    """Make the client or bring it to what is wanted; it, and whether it was there and is adopted."""
+    """Make the client or bring it to what is wanted; and whether one that was there is adopted."""
     model = get_application_model()
     client, adopted = _find(wanted)
     made = client is None

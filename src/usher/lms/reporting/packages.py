@@ -97,10 +97,9 @@ def _container_start() -> float | None:
 
 
 def _installed_at(distribution: Distribution) -> float | None:
-    record = distribution.locate_file("")
-    metadata = getattr(distribution, "_path", None)
+    folder = getattr(distribution, "_path", None) or distribution.locate_file("")
     try:
-        return Path(metadata or record).stat().st_mtime
+        return Path(str(folder)).stat().st_mtime
     except (OSError, TypeError):
         return None
 

@@ -53,7 +53,7 @@ def providers() -> list[report.Provider]:
     return [_provider(row) for row in newest_providers()]
 
 
-def _provider(row: Any) -> report.Provider:
+def _provider(row: Any) -> Any:
     addresses, error = _other_settings(row.other_settings)
     fallback = getattr(settings, "SOCIAL_AUTH_OAUTH_SECRETS", {}).get(row.backend_name, "")
     described: dict[str, Any] = {
@@ -69,7 +69,7 @@ def _provider(row: Any) -> report.Provider:
     }
     for flag in FLAGS:
         described[flag] = getattr(row, flag)
-    return report.Provider(**described)
+    return described
 
 
 def _other_settings(text: str) -> tuple[dict[str, Any] | None, str]:

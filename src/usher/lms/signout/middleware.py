@@ -45,8 +45,9 @@ class EndedSessions:
             return False
         claims = _claims(request.COOKIES[self.payload])
         username, issued = claims.get("preferred_username"), claims.get("iat")
-        known = isinstance(username, str) and isinstance(issued, int | float)
-        return known and 0 <= issued < 1e11 and ended_since(username, issued)
+        if not isinstance(username, str) or not isinstance(issued, int | float):
+            return False
+        return 0 <= issued < 1e11 and ended_since(username, issued)
 
 
 def _claims(cookie: str) -> dict[str, object]:
