@@ -1,10 +1,79 @@
-"""Logging: one line an event, structured, with secrets taken out."""
+"""Logging: one line an event, with its values beside it, and secrets taken out.
+
+On a terminal for people to read; elsewhere JSON, for machines.
+"""
 
 import logging.config
+import sys
 from typing import Any
 
-LOGGING: dict[str, Any] = {"version": 1, "disable_existing_loggers": False}
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+from usher.application.audit.text import one_line, safe
+
+_OWN = ("event", "level", "timestamp", "logger", "exception", "stack")
+
+
+def without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Redacts what is named like a secret; keeps every value in one line."""
+    own = {name: event[name] for name in _OWN if name in event}
+    given = {name: value for name, value in event.items() if name not in _OWN}
+    text = {"event": one_line(own.pop("event", ""), 2000)}
+    return {**safe(given), **own, **text}
+
+
+_BEFORE = [
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+]
+
+
+def settings(level: str) -> dict[str, Any]:
+    """``LOGGING``; level: of everything, DEBUG to ERROR."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "handlers": {
+            "out": {"class": "logging.StreamHandler", "formatter": "line", "stream": sys.stderr}
+        },
+        "formatters": {"line": {"()": "campus.logs.formatter"}},
+        "root": {"handlers": ["out"], "level": level},
+        "loggers": {
+            "django": {"handlers": [], "propagate": True},
+            "django.server": {"handlers": [], "propagate": True, "level": "INFO"},
+            "httpx": {"level": "WARNING"},  # it logs addresses, which may hold codes
+            "httpcore": {"level": "WARNING"},
+            "oauthlib": {"level": "WARNING"},
+            "oauth2_provider": {"level": "WARNING"},
+        },
+    }
+
+
+def formatter() -> logging.Formatter:
+    renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else _json()
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_BEFORE,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            without_secrets,
+            renderer,
+        ],
+    )
+
+
+def _json() -> Any:
+    return structlog.processors.JSONRenderer(sort_keys=True)
 
 
 def configure(settings: dict[str, Any]) -> None:
+    """``LOGGING_CONFIG``: structlog's loggers write through the standard ones."""
+    structlog.configure(
+        processors=[*_BEFORE, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
     logging.config.dictConfig(settings)

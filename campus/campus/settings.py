@@ -199,7 +199,7 @@ STATIC_ROOT.mkdir(exist_ok=True)
 STATICFILES_DIRS = [CAMPUS_DIR / "static"]
 WHITENOISE_USE_FINDERS = True  # no collectstatic needed before the first start
 
-LOGGING = logs.LOGGING
+LOGGING = logs.settings(env.text("LOG_LEVEL", "INFO").upper())
 LOGGING_CONFIG = "campus.logs.configure"
 
 # The connection to Open edX: read by usher.application.conf, under the names people know.

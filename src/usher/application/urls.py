@@ -24,6 +24,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *(re_path(rf"^{_route(landing)}/?$", provider.landing) for landing in ApplicationPath.LANDINGS),
     path(_route(ApplicationPath.LOGOUT), signout.sign_out, name="usher-sign-out"),
     path(_route(ApplicationPath.BACKCHANNEL_LOGOUT), signout.lms_signed_out),
+    path("api/", include("usher.application.api.urls")),
+    path("", include("usher.application.webhooks.urls")),
     path(_route(ApplicationPath.HEALTH_LIVE), health.live),
     path(_route(ApplicationPath.HEALTH_READY), health.ready),
 ]

@@ -40,6 +40,7 @@ class OAuthClient:
     record: Any
     secret: str
     browser: Client = field(default_factory=Client)
+    server: Client = field(default_factory=Client)  # without a session, as servers call
 
     def authorize(self, browser: Client | None = None, **query: str) -> Any:
         query = {
@@ -62,7 +63,7 @@ class OAuthClient:
             "grant_type": "authorization_code",
             "redirect_uri": CALLBACK,
         } | data
-        return Client().post("/oauth2/token/", data)
+        return self.server.post("/oauth2/token/", data)
 
     def exchange(self, **query: str) -> dict[str, Any]:
         answer = self.token(code=self.code(**query))
@@ -78,10 +79,10 @@ class OAuthClient:
             "client_secret": self.secret,
             "token": token,
         } | data
-        return Client().post("/oauth2/revoke_token/", data)
+        return self.server.post("/oauth2/revoke_token/", data)
 
     def me(self, access_token: str) -> Any:
-        return Client().get("/api/users/me", headers={"Authorization": f"Bearer {access_token}"})
+        return self.server.get("/api/users/me", headers={"Authorization": f"Bearer {access_token}"})
 
 
 def answer_of(response: Any) -> dict[str, str]:

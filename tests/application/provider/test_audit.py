@@ -33,10 +33,10 @@ def test_numbers_and_flags_stay():
 
 
 @pytest.mark.django_db
-def test_a_user_name_can_not_forge_a_line_of_the_log(capsys):
+def test_a_user_name_can_not_forge_a_line_of_the_log(capfd):
     record("sign-in", subject="eve\n2026-01-01 [info] sign-in subject=admin", succeeded=False)
     assert "\n" not in AuditEvent.objects.get().subject
-    assert len(capsys.readouterr().out.strip().splitlines()) == 1
+    assert len(capfd.readouterr().err.strip().splitlines()) == 1
 
 
 @pytest.mark.django_db
@@ -57,9 +57,9 @@ def test_sign_ins_are_recorded_with_their_outcome(learner):
 def test_behind_a_proxy_the_address_is_the_visitor_s(rf, settings):
     request = rf.get("/", headers={"X-Real-IP": "198.51.100.9"})
     assert record("x", request=request).address == "127.0.0.1"
-    settings.USHER_CLIENT_ADDRESS_HEADER = "HTTP_X_REAL_IP"
+    settings.USHER_CLIENT_ADDRESS_HEADER = "X-Real-IP"
     assert record("x", request=request).address == "198.51.100.9"
-    settings.USHER_CLIENT_ADDRESS_HEADER = "HTTP_X_OTHER"
+    settings.USHER_CLIENT_ADDRESS_HEADER = "X-Other"
     assert record("x", request=request).address is None
 
 

@@ -1,0 +1,86 @@
+"""Shapes of the API. They show what the records hold; the services decide what may change."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from usher.application import conf
+from usher.application.accounts.models import LmsAccount
+from usher.application.enrollments.models import DEFAULT_MODE, Enrollment
+from usher.application.runs.models import CourseMode, CourseRun
+
+
+class ModeSerializer(serializers.ModelSerializer[CourseMode]):
+    class Meta:
+        model = CourseMode
+        fields = ["slug", "name", "min_price", "currency", "expires_at"]
+        read_only_fields = fields
+
+
+class CourseRunSerializer(serializers.ModelSerializer[CourseRun]):
+    modes = ModeSerializer(many=True, read_only=True)
+    is_enrollable = serializers.SerializerMethodField()
+
+    class Meta:
+        model = CourseRun
+        fields = [
+            "course_key",
+            "title",
+            "org",
+            "number",
+            "short_description",
+            "pacing",
+            "start",
+            "end",
+            "enrollment_start",
+            "enrollment_end",
+            "upgrade_deadline",
+            "is_enrollable",
+            "modes",
+        ]
+        read_only_fields = fields
+
+    def get_is_enrollable(self, run: CourseRun) -> bool:
+        return run.is_enrollable()
+
+
+class EnrollmentSerializer(serializers.ModelSerializer[Enrollment]):
+    """``state``: right (the LMS has it), waiting, retrying or parked. ``url`` opens the run."""
+
+    course_key = serializers.CharField(source="run.course_key", read_only=True)
+    title = serializers.CharField(source="run.title", read_only=True)
+    state = serializers.ChoiceField(["right", "waiting", "retrying", "parked"], read_only=True)
+    url = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Enrollment
+        fields = ["course_key", "title", "mode", "state", "url"]
+        read_only_fields = fields
+
+    def get_url(self, enrollment: Enrollment) -> str:
+        settings = conf.settings()
+        return settings.sign_in_url(settings.course_path(enrollment.run.course_key))
+
+
+class EnrollSerializer(serializers.Serializer[Any]):
+    course_key = serializers.CharField(max_length=255)
+    mode = serializers.CharField(max_length=100, default=DEFAULT_MODE)
+
+
+class MeSerializer(serializers.Serializer[Any]):
+    """``lms_username`` is null until the learner has an account record."""
+
+    id = serializers.IntegerField(source="pk", read_only=True)
+    username = serializers.CharField(source="get_username", read_only=True)
+    email = serializers.EmailField(read_only=True)
+    name = serializers.CharField(source="get_full_name", read_only=True)
+    lms_username = serializers.SerializerMethodField()
+    lms_account_is_ready = serializers.SerializerMethodField()
+
+    def get_lms_username(self, user: Any) -> str | None:
+        account = LmsAccount.objects.filter(user=user).first()
+        return account.username if account else None
+
+    def get_lms_account_is_ready(self, user: Any) -> bool:
+        account = LmsAccount.objects.filter(user=user).first()
+        return bool(account and account.is_ready)

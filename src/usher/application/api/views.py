@@ -1,0 +1,121 @@
+"""``/api/v1/``: for an integrator's own pages, with the visitor's session."""
+
+from typing import Any
+
+from django.db.models import Prefetch, QuerySet
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework import exceptions, generics, permissions, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from usher.application.api import serializers
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import NotEnrolled, enroll, unenroll
+from usher.application.runs.models import CourseMode, CourseRun
+
+
+class NotEnrollable(exceptions.APIException):
+    status_code = status.HTTP_409_CONFLICT
+    default_detail = "This run does not take enrollments, or not in this mode, now."
+    default_code = "not-enrollable"
+
+
+class MeView(APIView):
+    @extend_schema(responses=serializers.MeSerializer, operation_id="me")
+    def get(self, request: Request) -> Response:
+        """Who is signed in."""
+        return Response(serializers.MeSerializer(request.user).data)
+
+
+def offered_runs() -> QuerySet[CourseRun]:
+    modes = Prefetch("modes", CourseMode.objects.order_by("min_price", "id"))
+    return CourseRun.objects.filter(live=True, missing_since=None, hidden=False).prefetch_related(
+        modes
+    )
+
+
+class CourseRunsView(generics.ListAPIView[CourseRun]):
+    """Runs that are offered."""
+
+    permission_classes = [permissions.AllowAny]
+    serializer_class = serializers.CourseRunSerializer
+    queryset = offered_runs()
+
+
+class CourseRunView(generics.RetrieveAPIView[CourseRun]):
+    """One run."""
+
+    permission_classes = [permissions.AllowAny]
+    serializer_class = serializers.CourseRunSerializer
+    queryset = offered_runs()
+    lookup_field = "course_key"
+
+
+class EnrollmentsView(generics.ListAPIView[Enrollment]):
+    """My enrollments."""
+
+    serializer_class = serializers.EnrollmentSerializer
+
+    def get_queryset(self) -> QuerySet[Enrollment]:
+        if not self.request.user.is_authenticated:  # the schema is made without a visitor
+            return Enrollment.objects.none()
+        return mine(self.request.user)
+
+    @extend_schema(
+        request=serializers.EnrollSerializer,
+        responses={
+            201: serializers.EnrollmentSerializer,
+            404: OpenApiResponse(description="There is no such run."),
+            409: OpenApiResponse(description="The run takes no enrollments in that mode now."),
+        },
+    )
+    def post(self, request: Request) -> Response:
+        """Enroll me; harmless to repeat."""
+        wanted = serializers.EnrollSerializer(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        run = get_object_or_404(offered_runs(), course_key=wanted.validated_data["course_key"])
+        mode = wanted.validated_data["mode"]
+        if not run.is_enrollable() or not is_free(run, mode):
+            raise NotEnrollable
+        enrollment = enroll(request.user, run, mode)
+        shown = serializers.EnrollmentSerializer(enrollment)
+        return Response(shown.data, status=status.HTTP_201_CREATED)
+
+
+class EnrollmentView(generics.RetrieveAPIView[Enrollment]):
+    """My enrollment in one run."""
+
+    serializer_class = serializers.EnrollmentSerializer
+    lookup_field = "run__course_key"
+    lookup_url_kwarg = "course_key"
+
+    def get_queryset(self) -> QuerySet[Enrollment]:
+        if not self.request.user.is_authenticated:
+            return Enrollment.objects.none()
+        return mine(self.request.user)
+
+    @extend_schema(
+        responses={204: None, 404: OpenApiResponse(description="You are not enrolled there.")}
+    )
+    def delete(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Unenroll me."""
+        enrollment = self.get_object()
+        try:
+            unenroll(request.user, enrollment.run)
+        except NotEnrolled as error:
+            raise exceptions.NotFound from error
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+def mine(user: Any) -> QuerySet[Enrollment]:
+    return Enrollment.objects.filter(user=user, is_active=True).select_related("run")
+
+
+def is_free(run: CourseRun, mode: str) -> bool:
+    """Whether a learner may take that mode without paying: paid ones are given by staff or shop."""
+    found = [item for item in run.modes.all() if item.slug == mode]
+    if found:
+        return found[0].min_price == 0
+    return mode == serializers.DEFAULT_MODE and not run.modes.all()
