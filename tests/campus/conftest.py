@@ -1,0 +1,31 @@
+import pytest
+from django.core.cache import cache
+
+from usher.application.runs.models import CourseMode, CourseRun
+
+KEY = "course-v1:edX+DemoX+Demo_Course"
+
+
+@pytest.fixture(autouse=True)
+def fresh_limits():
+    """Each test begins with its rate limits unused."""
+    cache.clear()
+
+
+@pytest.fixture
+def run(db):
+    made = CourseRun.objects.create(course_key=KEY, title="Demonstration Course", org="edX")
+    CourseMode.objects.create(run=made, slug="audit", name="Audit")
+    CourseMode.objects.create(run=made, slug="verified", name="Verified", min_price=49)
+    return made
+
+
+@pytest.fixture
+def learner(django_user_model):
+    return django_user_model.objects.create_user("ada", "ada@learners.example", name="Ada L")
+
+
+@pytest.fixture
+def browser(client, learner):
+    client.force_login(learner)
+    return client

@@ -1,0 +1,124 @@
+"""``/api/v1/``: for an integrator's own pages."""
+
+import pytest
+import schemathesis
+from django.test import Client
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.core.failures import FailureGroup
+
+from campus.wsgi import application
+from tests.campus.conftest import KEY
+from usher.application.enrollments.models import Enrollment
+
+pytestmark = pytest.mark.django_db
+
+ENROLLMENTS = "/api/v1/enrollments/"
+
+
+def enroll(browser, **data):
+    return browser.post(ENROLLMENTS, {"course_key": KEY} | data, content_type="application/json")
+
+
+def test_me(browser, learner):
+    assert browser.get("/api/v1/me/").json() == {
+        "id": learner.pk,
+        "username": "ada",
+        "email": "ada@learners.example",
+        "name": "Ada L",
+        "lms_username": "ada",
+        "lms_account_is_ready": False,
+    }
+
+
+@pytest.mark.parametrize("path", ["/api/v1/me/", ENROLLMENTS, f"{ENROLLMENTS}{KEY}/"])
+def test_visitors_see_nobody_s_data(client, run, path):
+    assert client.get(path).status_code == 403
+
+
+def test_runs_are_public(client, run):
+    (shown,) = client.get("/api/v1/course-runs/").json()["results"]
+    assert shown["course_key"] == KEY
+    assert shown["is_enrollable"] is True
+    assert [mode["slug"] for mode in shown["modes"]] == ["audit", "verified"]
+    assert client.get(f"/api/v1/course-runs/{KEY}/").json() == shown
+
+
+def test_enroll_list_leave(browser, run, learner):
+    answer = enroll(browser)
+    assert answer.status_code == 201
+    assert answer.json()["state"] == "waiting"
+    assert "/auth/login/" in answer.json()["url"]
+    assert len(browser.get(ENROLLMENTS).json()["results"]) == 1
+    assert browser.delete(f"{ENROLLMENTS}{KEY}/").status_code == 204
+    assert browser.get(f"{ENROLLMENTS}{KEY}/").status_code == 404
+    assert Enrollment.objects.get().is_active is False
+
+
+def test_a_paid_mode_is_not_to_be_had_by_asking(browser, run):
+    assert enroll(browser, mode="verified").status_code == 409
+    assert enroll(browser, mode="invented").status_code == 409
+    assert not Enrollment.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("{}", 400),
+        ("[]", 400),
+        ("rubbish", 400),
+        ('{"course_key": "nothing"}', 404),
+        ('{"course_key": "\\u0000"}', 400),
+        ('{"course_key": {"a": 1}}', 400),
+        ('{"course_key": "' + "x" * 300 + '"}', 400),
+    ],
+)
+def test_bad_input_is_named(browser, run, body, status):
+    answer = browser.post(ENROLLMENTS, body, content_type="application/json")
+    assert answer.status_code == status
+
+
+def test_changing_needs_the_page_s_token(learner, run):
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(learner)
+    assert enroll(strict).status_code == 403
+
+
+def test_others_enrollments_are_not_there(browser, run, django_user_model):
+    other = Client()
+    other.force_login(django_user_model.objects.create_user("eve", "eve@learners.example"))
+    enroll(other)
+    assert browser.get(f"{ENROLLMENTS}{KEY}/").status_code == 404
+    assert browser.get(ENROLLMENTS).json()["results"] == []
+
+
+@pytest.mark.parametrize("cursor", ["x", "%00", "cD0x", "ZZZZ", "bz1hYmM="])
+def test_a_made_up_cursor_is_no_failure(client, run, cursor):
+    assert client.get(f"/api/v1/course-runs/?cursor={cursor}").status_code in {200, 404}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nothing_that_is_sent_makes_it_fail(browser, run):
+    """The whole description, fuzzed: no answer may be a 5xx."""
+    schema = schemathesis.openapi.from_wsgi("/api/schema/?format=json", application)
+    cookie = browser.cookies["mitxonline_session"].value
+    for result in schema.get_all_operations():
+        _fuzz(result.ok(), cookie)
+
+
+def _fuzz(operation, cookie):
+    @settings(
+        max_examples=25,
+        deadline=None,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @schemathesis.python_given(operation)
+    def check(case):
+        answer = case.call(cookies={"mitxonline_session": cookie})
+        assert answer.status_code < 500, (case.as_curl_command(), answer.text[:500])
+
+    try:
+        check()
+    except FailureGroup as group:
+        raise AssertionError(str(group)) from group

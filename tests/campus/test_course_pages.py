@@ -1,0 +1,134 @@
+"""Catalog, course run, dashboard."""
+
+from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from django.utils import timezone
+
+from tests.campus.conftest import KEY
+from usher.application.accounts.models import LmsAccount
+from usher.application.enrollments.models import Enrollment
+from usher.application.runs.models import CourseRun
+
+pytestmark = pytest.mark.django_db
+
+RUN = f"/courses/{KEY}/"
+
+
+def test_the_catalog_shows_what_is_offered(client, run):
+    CourseRun.objects.create(course_key="course-v1:a+hidden+1", title="Not offered", live=False)
+    CourseRun.objects.create(
+        course_key="course-v1:a+gone+1", title="Gone", missing_since=timezone.now()
+    )
+    page = client.get("/").content.decode()
+    assert "Demonstration Course" in page
+    assert "Not offered" not in page
+    assert "Gone" not in page
+
+
+def test_an_empty_catalog_says_what_to_do(client):
+    assert "sync_courserun" in client.get("/").content.decode()
+
+
+@pytest.mark.parametrize(("words", "found"), [("demo", 1), ("DEMOX edx", 1), ("physics", 0)])
+def test_searching(client, run, words, found):
+    page = client.get("/", {"q": words}).content.decode()
+    assert page.count('class="card"') == found
+
+
+@pytest.mark.parametrize("words", ["%", "'", "<script>alert(1)</script>", "\x00", "x" * 5000])
+def test_searching_for_anything_is_safe(client, run, words):
+    answer = client.get("/", {"q": words})
+    assert answer.status_code == 200
+    assert b"<script>alert" not in answer.content
+
+
+@pytest.mark.parametrize("page", ["0", "-1", "x", "99999999999999999999"])
+def test_pages_out_of_range_show_the_nearest(client, run, page):
+    assert client.get("/", {"page": page}).status_code == 200
+
+
+def test_many_runs_come_in_pages_with_few_queries(client, db, django_assert_max_num_queries):
+    CourseRun.objects.bulk_create(
+        CourseRun(course_key=f"course-v1:X+C{n}+1", title=f"Course {n}") for n in range(60)
+    )
+    with django_assert_max_num_queries(3):
+        assert client.get("/?page=2").content.decode().count('class="card"') == 24
+
+
+def test_a_visitor_is_asked_to_sign_up_and_comes_back(client, run):
+    page = client.get(RUN).content.decode()
+    assert "Sign up to enroll" in page
+    assert client.post(RUN + "enroll/").url.startswith("/accounts/login/?next=")
+
+
+def test_enrolling_and_leaving(browser, run, learner):
+    assert "Enroll for free" in browser.get(RUN).content.decode()
+    assert browser.post(RUN + "enroll/", follow=True).redirect_chain[-1][0] == RUN
+    row = Enrollment.objects.get(user=learner, run=run)
+    assert (row.is_active, row.mode) == (True, "audit")
+    assert "Open the course" in browser.get(RUN).content.decode()
+    browser.post(RUN + "unenroll/")
+    row.refresh_from_db()
+    assert row.is_active is False
+    assert "Enroll for free" in browser.get(RUN).content.decode()
+    assert browser.post(RUN + "unenroll/").status_code == 302
+
+
+def test_enrolling_takes_a_post(browser, run):
+    assert browser.get(RUN + "enroll/").status_code == 405
+    assert not Enrollment.objects.exists()
+
+
+def test_a_run_that_is_closed_takes_nobody(browser, run):
+    run.enrollment_end = timezone.now() - timedelta(days=1)
+    run.save()
+    assert "Enrollment is not open" in browser.get(RUN).content.decode()
+    browser.post(RUN + "enroll/")
+    assert not Enrollment.objects.exists()
+
+
+def test_the_key_may_be_written_percent_encoded(client, run):
+    assert client.get("/courses/course-v1%3AedX%2BDemoX%2BDemo_Course/").status_code == 200
+
+
+@pytest.mark.parametrize("key", ["nothing", "a/b/c", "%00", "../etc", "course-v1:a+b+c", "x" * 900])
+def test_unknown_runs_are_404(client, run, key):
+    assert client.get(f"/courses/{key}/").status_code == 404
+
+
+def test_the_dashboard_opens_runs_in_the_lms_signed_in(browser, run, learner, settings):
+    settings.OPENEDX_API_BASE_URL = "http://172.17.0.1:8000"
+    settings.OPENEDX_BASE_REDIRECT_URL = "http://lms.example:8000"
+    browser.post(RUN + "enroll/")
+    page = browser.get("/dashboard/").content.decode()
+    assert "172.17.0.1" not in page
+    link = page.split('<a class="button" href="http://lms.example', 1)[1].split('"')[0]
+    parts = urlsplit(link.replace("&amp;", "&"))
+    assert parts.path == "/auth/login/mitxpro-oauth2/" or parts.path.startswith(":8000/auth/login/")
+    assert parse_qs(parts.query)["next"] == [f"/courses/{KEY}/course/"]
+    assert parse_qs(parts.query)["auth_entry"] == ["login"]
+
+
+def test_the_dashboard_tells_how_far_things_are(browser, run, learner):
+    browser.post(RUN + "enroll/")
+    assert "account is being made" in browser.get("/dashboard/").content.decode()
+    LmsAccount.objects.update(created_in_lms_at=timezone.now())
+    Enrollment.objects.update(observed_is_active=True, observed_mode="audit")
+    page = browser.get("/dashboard/").content.decode()
+    assert "being made" not in page
+    assert "Ready" in page
+    LmsAccount.objects.update(
+        created_in_lms_at=None, parked_at=timezone.now(), error_code="duplicate-email"
+    )
+    assert "e-mail address is there already" in browser.get("/dashboard/").content.decode()
+
+
+def test_the_dashboard_is_for_people_signed_in(client):
+    assert client.get("/dashboard/").url == "/accounts/login/?next=/dashboard/"
+
+
+def test_health(client, db):
+    assert client.get("/health/live").status_code == 200
+    assert client.get("/health/ready").status_code == 200
