@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import httpx
 
 from usher.contract.paths import LmsPath
+from usher.doctor.conformance.answers import Answer
 from usher.doctor.conformance.asking import csrf_headers
 
 _DEACTIVATE = "/api/user/v1/accounts/deactivate_logout/"
@@ -51,10 +52,15 @@ def register(session: httpx.Client) -> ThrowAwayLearner:
     )
     if answer.status_code != httpx.codes.OK:
         raise LearnerError(
-            f"the LMS didn't register a throw-away learner: {answer.status_code} "
-            f"{answer.text[:200]}"
+            f"the LMS didn't register a throw-away learner: {answer.status_code} {_brief(answer)}"
         )
     return learner
+
+
+def _brief(answer: httpx.Response) -> str:
+    """What it says, in one line; pages of HTML are known by their title."""
+    body = Answer.of(answer).body
+    return str(body["title"] if isinstance(body, dict) and "title" in body else body)[:120]
 
 
 def remove(learner: ThrowAwayLearner, worker: httpx.Client, token: str) -> str:

@@ -29,6 +29,6 @@ def describe(release: str, deviating: int) -> str:
     """One sentence: what it says it is, and how it behaves compared with the recorded one."""
     named = f"it says {release}; " if release else "it does not say its release; "
     if not deviating:
-        return f"{named}it answers like {_RECORDED}"
+        return f"{named}as far as it was asked, it answers like {_RECORDED}"
     plural = "answer differs" if deviating == 1 else "answers differ"
     return f"{named}{deviating} {plural} from {_RECORDED}"

@@ -1,0 +1,55 @@
+"""A real HTTP server of a few fixed answers, for checks that need no more than that."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+
+@dataclass
+class Answer:
+    status: int = 200
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def serving(answers: Mapping[str, Answer], *, threads: bool = True) -> Iterator[str]:
+    """Serves ``answers`` by path (the query aside) and gives the address. 404 for other paths."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _answer(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            self.rfile.read(length)
+            answer = answers.get(self.path.split("?")[0], Answer(404, {}))
+            body = b"" if answer.body is None else json.dumps(answer.body).encode()
+            self.send_response_only(answer.status)
+            if "Date" not in answer.headers:
+                self.send_header("Date", self.date_time_string())
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Connection", "close")
+            self.end_headers()
+            with suppress(ConnectionError):  # who asked may have gone
+                self.wfile.write(body)
+
+        do_GET = do_POST = _answer
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: tests read answers, not logs."""
+
+    kind = ThreadingHTTPServer if threads else HTTPServer
+    server = kind(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()

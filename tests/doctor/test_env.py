@@ -1,0 +1,83 @@
+"""ENV: faults of real ``.env`` files."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.doctor.small_server import Answer, serving
+from usher.contract.fingerprints import configuration_fingerprints
+from usher.doctor.context import Context, Places, look_at
+from usher.doctor.runner import run
+
+GOOD = """# the connection
+OPENEDX_OAUTH_PROVIDER=ol-oauth2
+OPENEDX_SERVICE_WORKER_API_TOKEN=0123456789abcdef0123456789abcdef
+"""
+
+
+@pytest.fixture
+def env_file(tmp_path: Path) -> Path:
+    path = tmp_path / ".env"
+    path.write_text(GOOD)
+    path.chmod(0o600)
+    return path
+
+
+def causes(context: Context, *only: str) -> list[str]:
+    return [line.id for line in run(context, only).root_causes]
+
+
+def env_causes(path: Path) -> list[str]:
+    return causes(look_at(Places(env_file=path)), "ENV-1", "ENV-2")
+
+
+def test_a_good_file_has_no_findings(env_file: Path) -> None:
+    assert env_causes(env_file) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "number"),
+    [
+        ("OPENEDX_OAUTH_PROVIDER=mitxpro-oauth2", 2),
+        ("OPENEDX_API_BASE_URL='http://open", 4),
+        ("LOGOUT_REDIRECT_URL = http://lms.example/logout", 4),
+    ],
+)
+def test_env_1_names_the_line(env_file: Path, line: str, number: int) -> None:
+    env_file.write_text(f"{GOOD}{line}\n")
+    report = run(look_at(Places(env_file=env_file)), ["ENV-1"])
+    assert [found.id for found in report.root_causes] == ["ENV-1"]
+    assert f"line {number}" in report.root_causes[0].finding.seen
+    assert "0123456789abcdef" not in str(report.to_dict())
+
+
+def test_env_2_readable_by_others(env_file: Path) -> None:
+    env_file.chmod(0o644)
+    report = run(look_at(Places(env_file=env_file)), ["ENV-1", "ENV-2"])
+    assert [line.id for line in report.root_causes] == ["ENV-2"]
+    assert report.root_causes[0].finding.fix == f"chmod 600 {env_file}"
+
+
+def test_env_2_tracked_by_git(env_file: Path) -> None:
+    folder = env_file.parent
+    for words in (["init", "-q"], ["add", "-f", ".env"]):
+        subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True)
+    assert env_causes(env_file) == ["ENV-2"]
+    subprocess.run(["git", "rm", "-q", "--cached", ".env"], cwd=folder, check=True)
+    assert env_causes(env_file) == []
+
+
+def test_env_3_the_running_process_has_older_values(env_file: Path) -> None:
+    values = {
+        "OPENEDX_OAUTH_PROVIDER": "ol-oauth2",
+        "OPENEDX_SERVICE_WORKER_API_TOKEN": "0123456789abcdef0123456789abcdef",
+    }
+    running = configuration_fingerprints(values, values["OPENEDX_SERVICE_WORKER_API_TOKEN"])
+    with serving({"/health/ready": Answer(200, {"configuration": running})}) as url:
+        places = Places(env_file=env_file, application_url=url)
+        assert causes(look_at(places), "ENV-3") == []
+        env_file.write_text(GOOD.replace("ol-oauth2", "mitxpro-oauth2"))
+        report = run(look_at(places), ["ENV-3"])
+    assert [line.id for line in report.root_causes] == ["ENV-3"]
+    assert "OPENEDX_OAUTH_PROVIDER" in report.root_causes[0].finding.seen

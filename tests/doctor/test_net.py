@@ -1,0 +1,95 @@
+"""NET and CLK: faults that need no LMS, only addresses."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+
+from tests.doctor.small_server import Answer, serving
+from usher.doctor.context import Places, look_at
+from usher.doctor.runner import run
+
+LMS = {"/heartbeat": Answer(200, {"modulestore": {"status": True}})}
+APPLICATION = {"/health/live": Answer(200, {"status": "ok"}), "/health/ready": Answer(200, {})}
+
+
+def env_file(folder: Path, **values: str) -> Path:
+    path = folder / ".env"
+    values.setdefault("LOGOUT_REDIRECT_URL", "http://127.0.0.1/logout")
+    path.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
+    path.chmod(0o600)
+    return path
+
+
+def causes(places: Places, *only: str) -> list[str]:
+    with look_at(places) as context:
+        return [line.id for line in run(context, only).root_causes]
+
+
+def test_net_1_a_name_that_nobody_knows(tmp_path: Path) -> None:
+    places = Places(
+        lms_url="http://lms.usher.invalid:8000",
+        env_file=env_file(tmp_path, OPENEDX_API_BASE_URL="http://lms.usher.invalid:8000"),
+    )
+    with look_at(places) as context:
+        report = run(context)
+    assert [line.id for line in report.root_causes] == ["NET-1"]
+    fix = report.root_causes[0].finding.fix
+    assert "127.0.0.1 lms.usher.invalid" in fix
+    assert "/etc/hosts" in fix
+
+
+@pytest.mark.parametrize("wrong", ["http://127.0.0.1:1", "https://127.0.0.1:{port}"])
+def test_net_3_the_applications_address_of_the_lms_is_wrong(tmp_path: Path, wrong: str) -> None:
+    with serving(LMS) as lms:
+        address = wrong.format(port=lms.rsplit(":", 1)[1])
+        places = Places(lms, env_file=env_file(tmp_path, OPENEDX_API_BASE_URL=address))
+        with look_at(places) as context:
+            report = run(context)
+    assert [line.id for line in report.root_causes] == ["NET-3"]
+    assert f"OPENEDX_API_BASE_URL={lms}" in report.root_causes[0].finding.fix
+
+
+def test_net_3_something_else_answers_there(tmp_path: Path) -> None:
+    with serving({}) as other:
+        places = Places(env_file=env_file(tmp_path, OPENEDX_API_BASE_URL=other))
+        assert causes(places) == ["NET-3"]
+
+
+@pytest.mark.parametrize(
+    ("platform", "address", "expected"),
+    [
+        ("darwin", "172.22.0.1", ["NET-4"]),
+        ("linux", "host.docker.internal", ["NET-4"]),
+        ("linux", "172.22.0.1", []),
+        ("darwin", "host.docker.internal", []),
+    ],
+)
+def test_net_4_the_gateway_of_another_platform(
+    tmp_path: Path, platform: str, address: str, expected: list[str]
+) -> None:
+    with serving(LMS) as lms:
+        path = env_file(tmp_path, OPENEDX_API_BASE_URL=lms, OPENEDX_IP=address)
+        assert causes(Places(lms, env_file=path, platform=platform)) == expected
+
+
+@pytest.mark.parametrize("side", ["the LMS", "the application"])
+def test_clk_1_a_clock_is_wrong(tmp_path: Path, side: str) -> None:
+    date = {"Date": format_datetime(datetime.now(UTC) - timedelta(hours=2), usegmt=True)}
+    lms = {"/heartbeat": Answer(200, {}, date if side == "the LMS" else {})}
+    live = {"/health/live": Answer(200, {}, date if side == "the application" else {})}
+    with serving(lms) as lms_url, serving({**APPLICATION, **live}) as url:
+        path = env_file(tmp_path, OPENEDX_API_BASE_URL=lms_url)
+        places = Places(lms_url, application_url=url, env_file=path)
+        with look_at(places) as context:
+            report = run(context)
+    assert [line.id for line in report.root_causes] == ["CLK-1"]
+    assert f"{side} is -720" in report.root_causes[0].finding.seen
+
+
+def test_app_4_a_server_with_a_single_thread(tmp_path: Path) -> None:
+    with serving(APPLICATION, threads=False) as url:
+        assert causes(Places(application_url=url), "APP-4") == ["APP-4"]
+    with serving(APPLICATION) as url:
+        assert causes(Places(application_url=url), "APP-4") == []

@@ -1,0 +1,187 @@
+"""Checks run side by side, a failed one stops those that come after it, and all are documented."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from usher.doctor import check as registry
+from usher.doctor.check import Check, Finding, Status, all_checks, failed, ok
+from usher.doctor.context import Context, Places, look_at
+from usher.doctor.docs import pages
+from usher.doctor.facts.memo import NotKnownError, fact
+from usher.doctor.runner import UnknownCheckError, run
+
+#: The catalogue of what goes wrong; every row is a check.
+CATALOGUE = {
+    **{"NET": 5, "TUT": 8, "LMS": 8, "PRV": 5, "APP": 6, "SVC": 5, "OAU": 2, "ACC": 5},
+    **{"CRS": 3, "ENR": 3, "OUT": 2, "ENV": 3, "OPS": 3, "CLK": 1},
+}
+
+
+@pytest.fixture
+def nothing_known() -> Context:
+    return look_at(Places())
+
+
+@pytest.fixture
+def own_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry, "FAMILIES", ())
+
+    @registry.check
+    class First(Check):
+        """The first thing."""
+
+        id = "XXX-1"
+
+        def probe(self, context: Context) -> Finding:
+            return failed("it is wrong", cause="a reason", fix="a command")
+
+    @registry.check
+    class Second(Check):
+        """The second thing."""
+
+        id = "XXX-2"
+        depends_on = ("XXX-1",)
+
+        def probe(self, context: Context) -> Finding:
+            raise AssertionError("it must not be asked")
+
+    @registry.check
+    class Third(Check):
+        """The third thing."""
+
+        id = "XXX-3"
+        depends_on = ("XXX-2",)
+
+        def probe(self, context: Context) -> Finding:
+            raise AssertionError("it must not be asked")
+
+    @registry.check
+    class Unknown(Check):
+        """What can't be known."""
+
+        id = "YYY-1"
+
+        def probe(self, context: Context) -> Finding:
+            raise NotKnownError("nobody told")
+
+    @registry.check
+    class Broken(Check):
+        """A check with a mistake in it."""
+
+        id = "ZZZ-1"
+
+        def probe(self, context: Context) -> Finding:
+            raise KeyError("x")
+
+
+def test_every_row_of_the_catalogue_is_a_check() -> None:
+    ids = {
+        f"{family}-{number + 1}" for family, count in CATALOGUE.items() for number in range(count)
+    }
+    assert set(all_checks()) >= ids
+
+
+def test_dependencies_exist_and_come_first() -> None:
+    checks = all_checks()
+    for kind in checks.values():
+        assert set(kind.depends_on) <= set(checks), kind.id
+
+
+def test_the_documentation_is_up_to_date() -> None:
+    folder = Path(__file__).parents[2] / "docs" / "doctor"
+    written = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
+    assert written == pages(), "run: python -m usher.doctor.docs docs/doctor"
+
+
+def test_every_check_says_symptom_cause_and_fix() -> None:
+    for kind in all_checks().values():
+        text = kind.__doc__ or ""
+        assert all(f"{word}:" in text for word in ("Symptom", "Cause", "Fix")), kind.id
+
+
+@pytest.mark.usefixtures("own_checks")
+def test_a_failed_check_stops_those_after_it(nothing_known: Context) -> None:
+    report = run(nothing_known)
+    by_id = {line.id: line for line in report.lines}
+    assert by_id["XXX-2"].because == by_id["XXX-3"].because == "XXX-1"
+    assert by_id["XXX-3"].finding.status is Status.SKIPPED
+    assert by_id["XXX-3"].finding.seen == "XXX-1 comes first"
+    assert not report.healthy
+
+
+@pytest.mark.usefixtures("own_checks")
+def test_what_cant_be_known_is_skipped_and_a_broken_check_fails(nothing_known: Context) -> None:
+    by_id = {line.id: line.finding for line in run(nothing_known).lines}
+    assert by_id["YYY-1"] == Finding(Status.SKIPPED, "nobody told")
+    assert by_id["ZZZ-1"].status is Status.FAILED
+    assert "KeyError" in by_id["ZZZ-1"].seen
+
+
+@pytest.mark.usefixtures("own_checks")
+def test_only_what_was_named_is_reported_but_what_comes_first_is_asked(
+    nothing_known: Context,
+) -> None:
+    report = run(nothing_known, only=["xxx-3"])
+    assert [(line.id, line.because) for line in report.lines] == [("XXX-3", "XXX-1")]
+
+
+def test_an_unknown_id_is_refused(nothing_known: Context) -> None:
+    with pytest.raises(UnknownCheckError, match="no check NOPE-1"):
+        run(nothing_known, only=["NOPE-1"])
+
+
+def test_where_nothing_is_known_nothing_fails(nothing_known: Context) -> None:
+    report = run(nothing_known)
+    assert report.root_causes == []
+    assert report.healthy
+
+
+@pytest.mark.usefixtures("own_checks")
+def test_checks_run_side_by_side(nothing_known: Context) -> None:
+    together = threading.Barrier(5, timeout=5)
+    for number in range(5):
+
+        class Meets(Check):
+            """Waits for the others."""
+
+            id = f"MMM-{number}"
+
+            def probe(self, context: Context) -> Finding:
+                together.wait()
+                return ok("met")
+
+        Meets.__qualname__ = f"Meets{number}"
+        registry.check(Meets)
+    report = run(nothing_known, only=[f"MMM-{number}" for number in range(5)])
+    assert [line.finding.seen for line in report.lines] == ["met"] * 5
+
+
+def test_a_fact_is_gathered_once_and_its_error_is_remembered() -> None:
+    class Facts:
+        asked = 0
+
+        @fact
+        def number(self) -> int:
+            self.asked += 1
+            time.sleep(0.01)  # so that the others really wait
+            raise NotKnownError("no number")
+
+    facts, errors = Facts(), []
+
+    def ask() -> None:
+        try:
+            _ = facts.number
+        except NotKnownError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert facts.asked == 1
+    assert len(errors) == 8
