@@ -41,6 +41,7 @@ class ConnectedApplication(models.Model):
 class ServiceWorker(models.Model):
     """The user as whom applications call this LMS."""
 
+    user_id: int
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="usher_service_worker"
     )

@@ -10,6 +10,7 @@ class LearnerSession(models.Model):
     """A session of a learner who signs in with an application. Sessions may be kept in a cache,
     which can't be asked for those of one user: so they are noted at sign-in."""
 
+    user_id: int
     session_key = models.CharField(max_length=64, unique=True)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     created = models.DateTimeField(auto_now_add=True, db_index=True)
