@@ -1,0 +1,121 @@
+"""The application served by a thread, joined to a real embedded LMS in another process."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.support.lms_process import (
+    LMS_CLIENT_ID,
+    LMS_CLIENT_SECRET,
+    LmsProcess,
+    lms_process,
+)
+
+
+@pytest.fixture(scope="session")
+def lms_server() -> Iterator[LmsProcess]:
+    """One LMS for the tests of this process; tests use names of their own in it."""
+    with lms_process() as lms:
+        yield lms
+
+
+@pytest.fixture(scope="session")
+def joined_lms(lms_server: LmsProcess, live_server: Any) -> LmsProcess:
+    """The LMS, knowing the application that the tests serve."""
+    lms_server.join(live_server.url)
+    return lms_server
+
+
+@dataclass
+class Joined:
+    """Both sides, and what tests ask of them."""
+
+    lms: LmsProcess
+    application_url: str
+
+    def learner(self, prefix: str = "learner", **fields: Any) -> Any:
+        return make_learner(prefix, **fields)
+
+    def account(self, username: str) -> dict[str, Any] | None:
+        """What the LMS has under that name, asked of its own database."""
+        return self._ask(
+            "from django.contrib.auth import get_user_model as g; import json; "
+            f"u = g().objects.filter(username={username!r}).first(); "
+            "print(json.dumps(u and {'id': u.pk, 'email': u.email, 'is_active': u.is_active, "
+            "'name': u.profile.name, 'usable': u.has_usable_password(), "
+            "'links': list(u.social_auth.values_list('provider', 'uid'))}))"
+        )
+
+    def enrollments(self, username: str) -> dict[str, tuple[str, bool]]:
+        found = self._ask(
+            "from usher.embedded.student.models import CourseEnrollment as E; import json; "
+            f"rows = E.objects.filter(user__username={username!r}); "
+            "print(json.dumps([[str(r.course_id), r.mode, r.is_active] for r in rows]))"
+        )
+        return {key: (mode, active) for key, mode, active in found}
+
+    def _ask(self, script: str) -> Any:
+        import json
+
+        return json.loads(self.lms.shell(script).splitlines()[-1])
+
+
+def make_learner(prefix: str = "learner", **fields: Any) -> Any:
+    from django.contrib.auth import get_user_model
+
+    name = fields.pop("username", None) or f"{prefix}_{secrets.token_hex(4)}"
+    return get_user_model().objects.create_user(
+        username=name,
+        email=fields.pop("email", None) or f"{secrets.token_hex(6)}@learners.example",
+        name=fields.pop("name", f"Name of {name}"),
+        **fields,
+    )
+
+
+@pytest.fixture
+def joined(
+    joined_lms: LmsProcess, live_server: Any, transactional_db: None, settings: Any
+) -> Iterator[Joined]:
+    """Both sides know each other; the database is empty but for the LMS's OAuth2 record."""
+    configure(settings, joined_lms, live_server.url)
+    yield Joined(joined_lms, live_server.url)
+    forget_clients()
+
+
+def configure(settings: Any, lms: LmsProcess, application_url: str, **more: Any) -> None:
+    from usher.application.management.instance import make_client
+
+    for name, value in (lms.settings(application_url) | more).items():
+        setattr(settings, name, value)
+    settings.USHER_CONCURRENCY = 8
+    settings.USHER_BATCH_ROAD = False
+    for name, value in more.items():
+        setattr(settings, name, value)
+    forget_clients()
+    make_client([lms.url], LMS_CLIENT_ID, LMS_CLIENT_SECRET)
+
+
+def forget_clients() -> None:
+    """Pauses, circuits and beliefs of one test are nothing to the next."""
+    from usher.application.lms import access
+
+    access._client.cache_clear()
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], bool]], None]:
+    """Polls with a deadline."""
+    import time
+
+    def wait(is_so: Callable[[], bool], seconds: float = 20.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not is_so():
+            assert time.monotonic() < deadline, "it did not come to be"
+            time.sleep(0.05)
+
+    return wait

@@ -1,0 +1,231 @@
+"""A real embedded LMS in a process of its own, joined to an application."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from usher.contract.oauth import DEFAULT_BACKEND, EDX_OAUTH_APP, PROVIDER_NAME, lms_redirect_uri
+from usher.contract.provisioning import Application, Description, ServiceWorker
+
+SERVICE_WORKER = "mit_Application_serviceworker"
+SERVICE_TOKEN = "service-worker-token-for-tests-0123456789"
+CLIENT_ID, CLIENT_SECRET = "application-at-the-lms", "secret-of-the-application-0123456789"
+LMS_CLIENT_ID, LMS_CLIENT_SECRET = "lms-at-the-application", "secret-of-the-lms-0123456789abcdef"
+WEBHOOK_SECRET = "webhook-secret-for-tests-0123456789"
+_DEADLINE = 60.0
+
+#: What an operator does in the LMS's admin.
+_JOIN = """
+import json
+from datetime import timedelta
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.utils import timezone
+from oauth2_provider.models import get_access_token_model, get_application_model
+from usher.embedded.student.models import UserProfile
+from usher.embedded.third_party_auth.models import OAuth2ProviderConfig
+
+worker, _ = get_user_model().objects.get_or_create(
+    username=known["worker"], defaults={"email": "worker@example.org"})
+worker.is_staff, worker.is_active = True, True
+worker.set_password("a random one")
+worker.save()
+UserProfile.objects.get_or_create(user=worker, defaults={"name": worker.username})
+Client = get_application_model()
+client, _ = Client.objects.update_or_create(client_id=known["client_id"], defaults={
+    "name": known["oauth_name"], "client_secret": known["client_secret"], "user": worker,
+    "client_type": Client.CLIENT_CONFIDENTIAL, "skip_authorization": True,
+    "authorization_grant_type": Client.GRANT_AUTHORIZATION_CODE, "redirect_uris": known["landing"]})
+get_access_token_model().objects.update_or_create(token=known["worker_token"], defaults={
+    "user": worker, "application": client, "scope": "read write email profile",
+    "expires": timezone.now() + timedelta(days=30)})
+OAuth2ProviderConfig.objects.create(
+    enabled=True, visible=True, name=known["name"], slug=known["backend"],
+    site_id=settings.SITE_ID, backend_name=known["backend"], key=known["key"],
+    secret=known["secret"], other_settings=json.dumps(known["addresses"]),
+    skip_hinted_login_dialog=True, skip_registration_form=True, skip_email_verification=True,
+    sync_learner_profile_data=True, enable_sso_id_verification=True)
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _environment() -> dict[str, str]:
+    """Without the settings of the tests' own Django."""
+    return {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+
+
+class LmsProcess:
+    """url: its address. ``manage`` runs its commands; ``rows`` asks its database."""
+
+    def __init__(self, folder: Path, url: str, backend: str = DEFAULT_BACKEND) -> None:
+        self.folder, self.url, self.backend = folder, url, backend
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def manage(self, *arguments: str, text: str = "") -> str:
+        done = subprocess.run(
+            [sys.executable, str(self.folder / "manage.py"), "lms", *arguments],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=_DEADLINE,
+            env=_environment(),
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def shell(self, script: str) -> str:
+        """Runs Python in the LMS; what it prints."""
+        return self.manage("shell", "--no-imports", "-c", script).strip()
+
+    def join(self, application_url: str) -> None:
+        """By hand, as an LMS without ``usher.lms`` is joined: P3, P5, P18 and P19."""
+        root = application_url.rstrip("/")
+        known = {
+            "worker": SERVICE_WORKER,
+            "worker_token": SERVICE_TOKEN,
+            "backend": self.backend,
+            "name": PROVIDER_NAME,
+            "key": LMS_CLIENT_ID,
+            "secret": LMS_CLIENT_SECRET,
+            "addresses": {
+                "AUTHORIZATION_URL": f"{root}/oauth2/authorize/",
+                "ACCESS_TOKEN_URL": f"{root}/oauth2/token/",
+                "API_ROOT": f"{root}/",
+            },
+            "oauth_name": EDX_OAUTH_APP,
+            "client_id": CLIENT_ID,
+            "client_secret": CLIENT_SECRET,
+            "landing": f"{root}/login/_private/complete",
+        }
+        self.shell(f"known = {known!r}\n" + _JOIN)
+
+    def join_with_plugin(self, application_url: str) -> None:
+        """By ``usher_provision``, where ``usher.lms`` is installed."""
+        root = application_url.rstrip("/")
+        description = Description(
+            applications=[
+                Application(
+                    name="tested",
+                    backend=self.backend,
+                    provider_name=PROVIDER_NAME,
+                    client_id=LMS_CLIENT_ID,
+                    client_secret=LMS_CLIENT_SECRET,
+                    authorization_url=f"{root}/oauth2/authorize/",
+                    access_token_url=f"{root}/oauth2/token/",
+                    api_root=f"{root}/",
+                    logout_url=f"{root}/logout/",
+                    oauth_name=EDX_OAUTH_APP,
+                    oauth_client_id=CLIENT_ID,
+                    oauth_client_secret=CLIENT_SECRET,
+                    oauth_redirect_uris=[f"{root}/login/_private/complete"],
+                    webhook_url=f"{root}/usher/webhooks/lms/",
+                    webhook_secret=WEBHOOK_SECRET,
+                )
+            ],
+            service_worker=ServiceWorker(SERVICE_WORKER, "worker@example.org", SERVICE_TOKEN),
+        )
+        self.manage("usher_provision", "--file", "-", text=description.to_json())
+
+    def start(self) -> None:
+        port = self.url.rsplit(":", 1)[1]
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "usher.embedded", "serve", str(self.folder), "--port", port],
+                stdout=log,
+                stderr=log,
+                env=_environment(),
+            )
+        deadline = time.monotonic() + _DEADLINE
+        while time.monotonic() < deadline:
+            assert self._process.poll() is None, (self.folder / "server.log").read_text()
+            try:
+                if httpx.get(f"{self.url}/heartbeat", timeout=5, trust_env=False).status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.05)
+        raise TimeoutError("the embedded LMS did not start: " + self.log())
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(10)
+            self._process = None
+
+    def log(self) -> str:
+        return (self.folder / "server.log").read_text(errors="replace")[-4000:]
+
+    def settings(self, application_url: str) -> dict[str, Any]:
+        """The application's side, by the names in its ``.env``."""
+        return {
+            "SITE_BASE_URL": application_url,
+            "OPENEDX_API_BASE_URL": self.url,
+            "OPENEDX_OAUTH_PROVIDER": self.backend,
+            "OPENEDX_SOCIAL_LOGIN_PATH": f"/auth/login/{self.backend}/?auth_entry=login",
+            "OPENEDX_API_CLIENT_ID": CLIENT_ID,
+            "OPENEDX_API_CLIENT_SECRET": CLIENT_SECRET,
+            "OPENEDX_SERVICE_WORKER_USERNAME": SERVICE_WORKER,
+            "OPENEDX_SERVICE_WORKER_API_TOKEN": SERVICE_TOKEN,
+            "USHER_WEBHOOK_SECRET": WEBHOOK_SECRET,
+            "EDX_API_CLIENT_TIMEOUT": 20,
+        }
+
+    @property
+    def redirect_uri(self) -> str:
+        return lms_redirect_uri(self.url, self.backend)
+
+
+@contextmanager
+def lms_process(*more: str, with_plugin: bool = False, **settings: Any) -> Iterator[LmsProcess]:
+    """A served LMS with the courses of P4, not yet joined. settings: over ``lms.env.yml``."""
+    folder = Path(tempfile.mkdtemp(prefix="usher-lms-"))
+    url = f"http://127.0.0.1:{free_port()}"
+    try:
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "usher.embedded", "init", str(folder / "lms")),
+                *("--root-url", url, "--cheap-passwords", *more),
+            ],
+            check=True,
+            capture_output=True,
+            env=_environment(),
+        )
+        lms = LmsProcess(folder / "lms", url)
+        if not with_plugin:
+            settings = {"EMBEDDED_PLUGINS": []} | settings
+        if settings:
+            _overlay(lms.folder / "lms.env.yml", settings)
+        lms.manage("seed_courses")
+        lms.start()
+        try:
+            yield lms
+        finally:
+            lms.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _overlay(path: Path, settings: dict[str, Any]) -> None:
+    import yaml
+
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | settings))
