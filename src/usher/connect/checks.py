@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
+from usher.connect.application.remote import NO_CODE
 from usher.connect.application.side import Addresses, Side, find
 from usher.connect.errors import ConnectError, ToolFailed
 from usher.connect.openedx.platform import Platform
@@ -20,8 +21,6 @@ from usher.contract.provisioning import Application, Description
 TIMEOUT = 15.0
 #: Seconds a server may take to start; a first start builds assets and migrates.
 START_SECONDS = 300.0
-#: A code nobody has: its refusal tells a right client from a wrong one (RFC 6749, 5.2).
-_NO_CODE = {"grant_type": "authorization_code", "code": "usher-connect-probe"}
 
 
 def run(platform: Platform, side: Side, addresses: Addresses, *, commands: bool) -> Iterator[Check]:
@@ -45,9 +44,12 @@ def run(platform: Platform, side: Side, addresses: Addresses, *, commands: bool)
         }
         inside: dict[str, Callable[[], Check]] = {
             "from-the-lms": lambda: _from_the_lms(platform, application),
-            "from-the-application": lambda: _from_the_application(side, addresses),
-            "settings-in-force": lambda: _settings_in_force(side, description, addresses),
         }
+        if side.checkout.manage:
+            inside |= {
+                "from-the-application": lambda: _from_the_application(side, addresses),
+                "settings-in-force": lambda: _settings_in_force(side, description, addresses),
+            }
         own: dict[str, Callable[[], Check]] = {
             "sync": lambda: _sync(side),
             "repair": lambda: _repair(side),
@@ -140,7 +142,7 @@ def _sign_in_start(client: httpx.Client, wanted: Application, addresses: Address
 def _application_client(client: httpx.Client, wanted: Application) -> Check:
     """The application knows the LMS's id and secret (PRV-5)."""
     token_url = wanted.authorization_url.removesuffix("authorize/") + "token/"
-    data = {"client_id": wanted.client_id, "client_secret": wanted.client_secret, **_NO_CODE}
+    data = {"client_id": wanted.client_id, "client_secret": wanted.client_secret, **NO_CODE}
     error = _oauth_error(client.post(token_url, data={**data, "redirect_uri": "http://x/"}))
     good = error == "invalid_grant"
     seen = "knows the LMS's id and secret" if good else f"{token_url} answers {error}"
@@ -164,7 +166,7 @@ def _lms_client(client: httpx.Client, wanted: Application, addresses: Addresses)
     data = {"client_id": wanted.oauth_client_id, "client_secret": wanted.oauth_client_secret}
     answer = client.post(
         addresses.lms_url + LmsPath.ACCESS_TOKEN,
-        data={**data, **_NO_CODE, "redirect_uri": wanted.oauth_redirect_uris[0]},
+        data={**data, **NO_CODE, "redirect_uri": wanted.oauth_redirect_uris[0]},
     )
     error = _oauth_error(answer)
     good = error == "invalid_grant"

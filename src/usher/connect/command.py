@@ -9,9 +9,9 @@ import click
 
 from usher.connect import checks, shown
 from usher.connect.application.checkout import Wishes
-from usher.connect.connecting import Connecting, NeedsPerson, Options
+from usher.connect.connecting import Connecting, Options
 from usher.connect.disconnecting import Disconnecting
-from usher.connect.errors import ConnectError, Refused
+from usher.connect.errors import ConnectError, NeedsPerson, Refused
 from usher.connect.openedx.instance import MODES
 from usher.connect.plan import Check, Plan, apply
 from usher.connect.session import Asked, Session, open_platform, open_sides, remember, reopen_sides

@@ -5,18 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from usher.connect import checks
+from usher.connect.application.remote import Remote
 from usher.connect.application.side import Addresses, Side, find
-from usher.connect.errors import StepFailed, ToolFailed
+from usher.connect.errors import NeedsPerson, StepFailed, ToolFailed
 from usher.connect.openedx import configuration, leftovers, package
 from usher.connect.openedx.platform import ImageLacksUsher, Platform
 from usher.connect.plan import Plan, Step
 from usher.connect.process import Runner
 from usher.contract.envfile import EnvFile
 from usher.contract.provisioning import Application, Description
-
-
-class NeedsPerson(StepFailed):
-    """What is done so far is right; a person must do or allow the next thing, then run again."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +95,13 @@ class Connecting:
             ),
         ]
         for side, _ in self._sides:
+            if isinstance(side, Remote):
+                steps.append(self._hand_over_step(side))
             steps.append(self._record_step(side))
         steps += [self._image_step(), self._provision_step()]
         for side, _ in self._sides:
-            steps += [self._env_step(side), *self._recreate_steps(side)]
+            if side.checkout.env_file:
+                steps += [self._env_step(side), *self._recreate_steps(side)]
         steps.append(self._restart_step())
         return steps
 
@@ -231,6 +231,16 @@ class Connecting:
             "id and secret made once and the same on both sides (P8); the printed one is a hash",
             lambda: self._with_wanted(side, lambda a: side.record_agrees(a, self._addresses)),
             lambda: side.lay_record(self._certain(side), self._addresses),
+        )
+
+    def _hand_over_step(self, side: Remote) -> Step:
+        return Step(
+            f"settings:{side.name}",
+            str(side.hand_over_env),
+            "write the settings to hand over",
+            "they are for whoever runs the application, which can't be changed from here",
+            lambda: self._with_description(lambda d: side.env_is_written(d, self._addresses)),
+            lambda: side.write_env_to_hand_over(self._certain_description(), self._addresses),
         )
 
     def _env_step(self, side: Side) -> Step:

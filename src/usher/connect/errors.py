@@ -3,6 +3,7 @@
 ConnectError
 ├── Refused        the plan can't be made; nothing was changed
 ├── StepFailed     a step did not do what it should; the steps before it stand, run again
+│   └── NeedsPerson    a person must do or allow the next thing, then run it again
 └── ToolFailed     a program (tutor, docker, manage.py) failed; has its last words
     └── ToolMissing    it is not there at all
 """
@@ -20,6 +21,10 @@ class StepFailed(ConnectError):
     def __init__(self, step: str, message: str) -> None:
         self.step = step
         super().__init__(message)
+
+
+class NeedsPerson(StepFailed):
+    pass
 
 
 class ToolFailed(ConnectError):

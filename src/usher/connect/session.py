@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from usher.connect.application.checkout import Wishes, recognise
+from usher.connect.application.remote import Remote
 from usher.connect.application.side import Addresses, Side
 from usher.connect.before import known_subjects
 from usher.connect.errors import Refused, ToolFailed
@@ -87,7 +88,7 @@ def open_sides(asked: Asked, session: Session) -> list[tuple[Side, str]]:
     entries = configuration.entries(instance.config_file, instance.look)
     found: list[tuple[Side, str]] = []
     for wishes in asked.applications:
-        side = Side(recognise(wishes), wishes, session.secrets)
+        side = _side_of(wishes, session)
         if side.name in [known.name for known, _ in found]:
             raise Refused(f"two applications are called {side.name}; tell them apart with --name")
         side.probe()
@@ -109,13 +110,18 @@ def reopen_sides(asked: Asked, session: Session) -> tuple[list[Side], list[str]]
     known = [subject for subject in known_subjects() if subject.get("root") == root]
     entries = configuration.entries(instance.config_file, instance.look)
     wishes = asked.applications or [Wishes(**subject["wishes"]) for subject in known]
-    sides = [Side(recognise(wish), wish, session.secrets) for wish in wishes]
+    sides = [_side_of(wish, session) for wish in wishes]
     names = [side.name for side in sides]
     if not asked.applications:
         names += [entry["name"] for entry in entries if entry.get("name") not in names]
     for side in sides:
         side.probe()
     return sides, names
+
+
+def _side_of(wishes: Wishes, session: Session) -> Side:
+    checkout = recognise(wishes)
+    return (Side if checkout.manage else Remote)(checkout, wishes, session.secrets)
 
 
 def remember(side: Side, session: Session) -> None:
@@ -129,6 +135,7 @@ def remember(side: Side, session: Session) -> None:
 def _facts_of(side: Side, backend: str) -> dict[str, str]:
     facts = side.facts
     how = "docker compose" if side.checkout.compose else side.manage.shown().strip()
+    how = how or "known by its address alone"
     built = "built on Usher, " if facts["usher"] else ""
     return {
         side.name: f"{side.checkout.title} at {side.url}, {built}{how}",

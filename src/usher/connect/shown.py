@@ -70,7 +70,7 @@ class View:
             return
         self._say(f"\nConnected: {addresses.lms_url} signs in through " + _titles(sides) + ".")
         for side in sides:
-            if not side.checkout.compose:
+            if not side.checkout.compose and side.checkout.env_file:
                 self._remains(f"restart {side.checkout.title}, so that it reads its .env again")
         self._remains("sign in once in a private window, then look with: usher doctor --journey")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from usher.connect.application.checkout import Checkout
-from usher.connect.errors import Refused, ToolFailed
+from usher.connect.errors import ToolFailed
 from usher.connect.process import Runner, Secrets
 from usher.contract.envfile import EnvFile
 
@@ -19,24 +19,16 @@ class Manage:
     """Runs management commands, each in a new process that reads the ``.env``."""
 
     def __init__(self, checkout: Checkout, secrets: Secrets) -> None:
-        if not checkout.manage:
-            raise Refused(f"{checkout.title} has no manage.py command here; give one by --manage")
         self._checkout = checkout
         self._secrets = secrets
 
     def script(self, name: str, params: dict[str, Any]) -> dict[str, Any]:
         """What a script of ``connect/application/scripts`` answers. Raises ToolFailed.
 
-        The script and its parameters, secrets included, go through standard input. They are one
-        line, so that they work whether ``shell`` reads all of it or, as it does when the input
-        comes a little late, line by line.
+        The script and its parameters, secrets included, go through standard input.
         """
-        source = resources.files("usher.connect.application.scripts").joinpath(name).read_text()
-        scope = (
-            f"{{'__name__': {name!r}, 'PARAMS': __import__('json').loads({json.dumps(params)!r})}}"
-        )
-        line = f"exec(compile({source!r}, {name!r}, 'exec'), {scope})\n"
-        output = self._runner().run([*self._checkout.manage, "shell"], stdin=line)
+        command = [*self._checkout.manage, "shell"]
+        output = self._runner().run(command, stdin=as_line(name, params))
         return self._answer(output)
 
     def command(self, *arguments: str) -> str:
@@ -69,3 +61,15 @@ class Manage:
         if not checkout.compose and checkout.env_file:
             values = EnvFile.read(checkout.env_file).values()
         return Runner(self._secrets, cwd=checkout.folder or Path.cwd(), env=values)
+
+
+def as_line(name: str, params: dict[str, Any]) -> str:
+    """A script and its parameters for ``manage.py shell``.
+
+    One line, so that it works whether ``shell`` reads all of its input at once or, as it does when
+    the input comes a little late, line by line.
+    """
+    source = resources.files("usher.connect.application.scripts").joinpath(name).read_text()
+    given = f"__import__('json').loads({json.dumps(params)!r})"
+    scope = f"{{'__name__': {name!r}, 'PARAMS': {given}}}"
+    return f"exec(compile({source!r}, {name!r}, 'exec'), {scope})\n"

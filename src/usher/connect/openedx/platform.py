@@ -1,6 +1,7 @@
 """One Open edX run by Tutor: what it is now, and the commands that change it."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from usher.connect.errors import Refused, ToolFailed
@@ -115,7 +116,7 @@ class Platform:
         return ["lms"] if self.instance.command == "dev" else ["lms", "lms-worker"]
 
     def _run(self, *arguments: str, stdin: str = "", timeout: float = JOB_TIMEOUT) -> str:
-        command = [self.instance.tutor, "--root", self.instance.root, *arguments]
+        command: list[str | Path] = [self.instance.tutor, "--root", self.instance.root, *arguments]
         return self._runner.run(command, stdin=stdin, timeout=timeout)
 
 

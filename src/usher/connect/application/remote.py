@@ -1,0 +1,89 @@
+"""An application known by its address alone: its part is handed over to whoever runs it."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from usher.connect.application.manage import as_line
+from usher.connect.application.side import SCRIPT, Addresses, Side
+from usher.connect.errors import NeedsPerson, Refused
+from usher.contract.envfile import EnvFile, write_private
+from usher.contract.oauth import SCOPE_USER_READ
+from usher.contract.paths import ApplicationPath
+from usher.contract.provisioning import Application, Description
+
+TIMEOUT = 15.0
+#: A code nobody has: its refusal tells a right client from a wrong one (RFC 6749, 5.2).
+NO_CODE = {"grant_type": "authorization_code", "code": "usher-connect-probe"}
+
+
+class Remote(Side):
+    """Looks over HTTP; what it would change is written to files for the application's machine."""
+
+    def probe(self) -> None:
+        try:
+            with httpx.Client(timeout=TIMEOUT) as client:
+                discovery = client.get(self.url + ApplicationPath.DISCOVERY)
+        except httpx.HTTPError as error:
+            raise Refused(f"{self.url} can't be reached: {error}") from error
+        if discovery.is_server_error:
+            raise Refused(f"{self.url} answers {discovery.status_code}")
+        self.facts = {
+            # The OAuth toolkit serves discovery only where it was set up for it, as Usher does.
+            "usher": discovery.is_success,
+            "django": "not known",
+            "toolkit": "not known",
+            "scopes": [SCOPE_USER_READ],
+            "commands": [],
+            "settings": {},
+        }
+
+    def record_agrees(self, application: Application, addresses: Addresses) -> bool:
+        return self.has_record(application.client_id, application.client_secret)
+
+    def lay_record(self, application: Application, addresses: Addresses) -> str:
+        params = self._params("lay", application, addresses)
+        raise self._handed_over(params, "then run this again")
+
+    @property
+    def hand_over_env(self) -> Path:
+        return self.before.folder / "application.env"
+
+    def env_is_written(self, description: Description, addresses: Addresses) -> bool:
+        wanted = self.env_values(description, addresses)
+        return EnvFile.read(self.hand_over_env).values() == wanted
+
+    def write_env_to_hand_over(self, description: Description, addresses: Addresses) -> str:
+        """The settings as a file to take over into the application's own. Mode 0600."""
+        values = self.env_values(description, addresses)
+        write_private(self.hand_over_env, EnvFile().with_values(values).text.encode())
+        return f"take over what is in {self.hand_over_env}"
+
+    def has_record(self, client_id: str, client_secret: str = "") -> bool:
+        """With a wrong secret or none the toolkit answers as if there were no such client."""
+        data = {"client_id": client_id, "client_secret": client_secret, **NO_CODE}
+        try:
+            answer = httpx.post(
+                self.url + ApplicationPath.TOKEN,
+                data={**data, "redirect_uri": "http://unused.example/"},
+                timeout=TIMEOUT,
+            )
+            return bool(answer.json().get("error") == "invalid_grant")
+        except (httpx.HTTPError, ValueError, AttributeError):
+            return False
+
+    def remove_record(self, client_id: str) -> str:
+        params = self._params("remove", None) | {"client_id": client_id, "before": None}
+        raise self._handed_over(params, "and take the OPENEDX_* settings out")
+
+    def _handed_over(self, params: dict[str, Any], after: str) -> NeedsPerson:
+        script = self.before.folder / f"{params['action']}_record.py"
+        write_private(script, as_line(SCRIPT, params).encode())
+        return NeedsPerson(
+            f"record:{self.name}",
+            f"{self.checkout.title} can't be changed from here. On its machine run\n"
+            f"  ./manage.py shell < {shlex.quote(str(script))}\n"
+            f"(the file holds a secret), {after}",
+        )

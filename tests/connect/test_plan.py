@@ -1,0 +1,110 @@
+"""The engine of a plan: looks before it acts, and can be cut off anywhere."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usher.connect.errors import ConnectError, NeedsPerson, StepFailed
+from usher.connect.plan import Plan, Step, apply
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing may catch it."""
+
+
+@dataclass
+class World:
+    """Things that a plan sets to 1, one after the other; dies before or after a change."""
+
+    values: dict[str, int] = field(default_factory=dict)
+    changes: int = 0
+    dies_at: int = -1
+
+    def step(self, name: str) -> Step:
+        def act() -> str:
+            self.changes += 1
+            if self.changes * 2 == self.dies_at:
+                raise Killed
+            self.values[name] = 1
+            if self.changes * 2 + 1 == self.dies_at:
+                raise Killed
+            return "set"
+
+        return Step(name, "here", f"set {name}", "why not", lambda: name in self.values, act)
+
+    def plan(self, names: list[str]) -> Plan:
+        return Plan({}, [self.step(name) for name in names]).look()
+
+
+class Quiet:
+    def __init__(self) -> None:
+        self.said: list[tuple[str, bool, str]] = []
+
+    def begins(self, step: Step, number: int, total: int) -> None:
+        pass
+
+    def ends(self, step: Step, changed: bool, said: str) -> None:
+        self.said.append((step.id, changed, said))
+
+
+NAMES = ["a", "b", "c", "d"]
+
+
+def test_only_what_is_due_is_done_and_twice_changes_nothing():
+    world = World({"b": 1})
+    assert world.plan(NAMES).due == {"a", "c", "d"}
+    assert apply(world.plan(NAMES), Quiet()) == ["a", "c", "d"]
+    progress = Quiet()
+    assert apply(world.plan(NAMES), progress) == []
+    assert progress.said == [(name, False, "already so") for name in NAMES]
+    assert world.changes == 3
+
+
+@given(st.lists(st.integers(2, 9), max_size=6))
+def test_killed_at_any_point_any_number_of_times_it_ends_in_the_same_state(deaths):
+    world = World()
+    for death in deaths:
+        world.changes, world.dies_at = 0, death
+        try:
+            apply(world.plan(NAMES), Quiet())
+        except Killed:
+            continue
+    world.dies_at = -1
+    apply(world.plan(NAMES), Quiet())
+    assert world.values == dict.fromkeys(NAMES, 1)
+
+
+def test_a_step_that_does_not_take_stops_the_plan():
+    world = World()
+    lost = Step("lost", "here", "write to nowhere", "", lambda: False, lambda: "written")
+    with pytest.raises(StepFailed, match="write to nowhere: done, but it did not take") as failure:
+        apply(Plan({}, [world.step("a"), lost, world.step("z")]), Quiet())
+    assert failure.value.step == "lost"
+    assert world.values == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ConnectError("broke"), StepFailed),
+        (OSError(30, "Read-only file system"), StepFailed),
+        (NeedsPerson("x", "push the button"), NeedsPerson),
+    ],
+)
+def test_what_stops_a_step_is_told_with_its_name(error, kind):
+    def act() -> str:
+        raise error
+
+    with pytest.raises(kind) as failure:
+        apply(Plan({}, [Step("x", "here", "do x", "", lambda: False, act)]), Quiet())
+    assert type(failure.value) is kind
+    assert failure.value.step == "x"
+
+
+def test_the_plan_as_data():
+    assert World({"a": 1}).plan(["a", "b"]).as_data()["changes"] == [
+        {"id": "a", "where": "here", "what": "set a", "reason": "why not", "due": False},
+        {"id": "b", "where": "here", "what": "set b", "reason": "why not", "due": True},
+    ]
