@@ -25,8 +25,8 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from usher.embedded.home.server import serve
     from usher.embedded.conf.files import SettingsFileError, read_settings
+    from usher.embedded.home.server import serve
 
     try:
         root = urlsplit(str(read_settings(options.folder)["LMS_ROOT_URL"]))

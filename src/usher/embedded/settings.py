@@ -36,6 +36,8 @@ USHER_PLATFORM = "usher.embedded.platform"
 
 INSTALLED_APPS = [
     "usher.embedded.core.apps.CoreConfig",
+    # Before the libraries whose pages it replaces.
+    "usher.embedded.pages.apps.PagesConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -44,6 +46,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.admin",
     "oauth2_provider",
+    # Before social_django, which reads the strategy's name as soon as it is ready.
+    "usher.embedded.third_party_auth.apps.ThirdPartyAuthConfig",
     "social_django",
     "rest_framework",
     "config_models",
@@ -55,12 +59,10 @@ INSTALLED_APPS = [
     "usher.embedded.course_modes.apps.CourseModesConfig",
     "usher.embedded.student.apps.StudentConfig",
     "usher.embedded.user_api.apps.UserApiConfig",
-    "usher.embedded.third_party_auth.apps.ThirdPartyAuthConfig",
     "usher.embedded.oauth_dispatch.apps.OAuthDispatchConfig",
     "usher.embedded.verify_student.apps.VerifyStudentConfig",
     "usher.embedded.grades.apps.GradesConfig",
     "usher.embedded.certificates.apps.CertificatesConfig",
-    "usher.embedded.pages.apps.PagesConfig",
     "usher.embedded.home.apps.HomeConfig",
     *plugins.installed_apps(EMBEDDED_PLUGINS),
 ]
@@ -69,6 +71,7 @@ MIDDLEWARE = [
     "usher.embedded.core.middleware.XForwardedForMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "crum.CurrentRequestUserMiddleware",
+    "edx_django_utils.cache.middleware.RequestCacheMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.contrib.sites.middleware.CurrentSiteMiddleware",
     "edx_rest_framework_extensions.auth.jwt.middleware.JwtAuthCookieMiddleware",
@@ -119,12 +122,8 @@ AUTH_PASSWORD_VALIDATORS = [
 SESSION_ENGINE = "django.contrib.sessions.backends.db"
 SESSION_COOKIE_NAME = "sessionid"
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
-CACHES: dict[str, Any] = {
-    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-    # Versioned configuration is written by management commands too, which a server's own memory
-    # would not hear of.
-    "configuration": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"},
-}
+#: One server process counts its own limits; several need a cache they share.
+CACHES: dict[str, Any] = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 DEFAULT_FROM_EMAIL = "registration@example.com"
 STATIC_URL = "/static/"

@@ -6,12 +6,12 @@ from django.urls import include, path, re_path
 
 from usher.embedded.bulk_enroll.views import BulkEnrollView
 from usher.embedded.certificates.views import CertificatesListView, CertificateView
+from usher.embedded.conf.plugins import url_patterns
 from usher.embedded.course_api.views import CourseDetailView, CourseListView
 from usher.embedded.course_modes.views import CourseModesView, CourseModeView
 from usher.embedded.enrollments import views as enrollments
 from usher.embedded.grades.views import CourseGradesView
 from usher.embedded.pages import views as pages
-from usher.embedded.conf.plugins import url_patterns
 from usher.embedded.third_party_auth.views import inactive_user_view
 
 _COURSE_ID = settings.COURSE_ID_PATTERN

@@ -111,7 +111,9 @@ class BulkEnrollView(APIView):
             return Response(serializer.errors, status=400)
         asked = serializer.validated_data
         identifiers = [
-            one for one in asked["identifiers"].replace("\n", ",").replace(" ", ",").split(",") if one
+            one
+            for one in asked["identifiers"].replace("\n", ",").replace(" ", ",").split(",")
+            if one
         ]
         courses = {
             course: {

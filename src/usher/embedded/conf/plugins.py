@@ -47,8 +47,11 @@ def url_patterns() -> list[URLPattern | URLResolver]:
             continue
         urls = f"{one.name}.{described.get('relative_path', 'urls')}"
         namespace = described.get("namespace")
-        included = include((urls, described.get("app_name") or namespace), namespace=namespace) \
-            if namespace else include(urls)
+        included = (
+            include((urls, described.get("app_name") or namespace), namespace=namespace)
+            if namespace
+            else include(urls)
+        )
         regex = described.get("regex", "")
         patterns.append(re_path(regex, included) if regex else path("", included))
     return patterns

@@ -25,9 +25,7 @@ class BearerAuthentication(BaseAuthentication):
         """Raises AuthenticationFailed; None when the request carries no bearer token."""
         words = get_authorization_header(request).split()
         if len(words) == 1:
-            raise _refuse(
-                "token_not_provided", "Invalid token header. No credentials provided."
-            )
+            raise _refuse("token_not_provided", "Invalid token header. No credentials provided.")
         if len(words) > 2:
             raise _refuse(
                 "token_malformed", "Invalid token header. Token string should not contain spaces."

@@ -63,9 +63,7 @@ class CourseModeView(_Modes, RetrieveUpdateDestroyAPIView[CourseMode]):
 
     def get_object(self) -> CourseMode:
         key = CourseKey.from_string(self.kwargs["course_id"])
-        return get_object_or_404(
-            CourseMode, course_id=key, mode_slug=self.kwargs["mode_slug"]
-        )
+        return get_object_or_404(CourseMode, course_id=key, mode_slug=self.kwargs["mode_slug"])
 
     def patch(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         serializer = self.get_serializer(self.get_object(), data=request.data, partial=True)

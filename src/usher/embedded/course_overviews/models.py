@@ -97,8 +97,8 @@ class CourseOverview(TimeStampedModel):
         active_only: bool = False,
         course_keys: Iterable[str] | None = None,
     ) -> "models.QuerySet[CourseOverview]":
-        """The runs by key; organizations are matched without regard to case."""
-        found = cls.objects.order_by("id")
+        """The runs, oldest first; organizations are matched without regard to case."""
+        found = cls.objects.order_by("created", "id")
         if course_keys:
             found = found.filter(id__in=[CourseKey.from_string(key) for key in course_keys])
         if orgs:

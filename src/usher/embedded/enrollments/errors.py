@@ -44,7 +44,7 @@ class EnrollmentNotFoundError(CourseEnrollmentError):
     pass
 
 
-class InvalidEnrollmentAttribute(CourseEnrollmentError):  # noqa: N818 - the platform's name
+class InvalidEnrollmentAttribute(CourseEnrollmentError):
     pass
 
 

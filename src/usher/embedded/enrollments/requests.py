@@ -14,7 +14,7 @@ from usher.embedded.enrollments import errors, services
 _REQUIRED_ATTRIBUTES = {"credit": {"credit:provider_id"}}
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a fault
+class Refused(Exception):
     def __init__(self, status: int, message: str | None = None, **more: Any) -> None:
         super().__init__(message)
         self.status, self.body = status, {"message": message, **more} if message else None

@@ -79,9 +79,7 @@ class EnrollmentCourseDetailView(APIView):
             key = CourseKey.from_string(course_id)
             return Response(services.course_details(key, include_expired))
         except (errors.CourseNotFoundError, InvalidKeyError):
-            return Response(
-                {"message": f"No course found for course ID '{course_id}'"}, status=400
-            )
+            return Response({"message": f"No course found for course ID '{course_id}'"}, status=400)
 
 
 class EnrollmentsPagination(CursorPagination):

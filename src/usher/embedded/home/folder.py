@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import yaml
 
 from usher.contract.oauth import BACKENDS
-from usher.embedded.home import template
 from usher.embedded.conf.files import HOME_VARIABLE, SECRETS_FILE, SETTINGS_FILE
 from usher.embedded.conf.jwt import new_private_jwk
+from usher.embedded.home import template
 
 _MANAGE = '''#!{python}
 """Commands of this LMS, with or without the word ``lms``, as in edx-platform."""

@@ -44,7 +44,10 @@ def _version(plugins: tuple[str, ...]) -> str:
 def _migrate(target: Path, plugins: tuple[str, ...]) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as name:
         folder = Path(name)
-        secret = {"SECRET_KEY": "template", "JWT_PRIVATE_SIGNING_JWK": {"kty": "RSA", "kid": "", "n": "", "e": ""}}
+        secret = {
+            "SECRET_KEY": "template",
+            "JWT_PRIVATE_SIGNING_JWK": {"kty": "RSA", "kid": "", "n": "", "e": ""},
+        }
         (folder / SECRETS_FILE).write_text(json.dumps(secret))
         (folder / SETTINGS_FILE).write_text(json.dumps({"EMBEDDED_PLUGINS": list(plugins)}))
         environment = {

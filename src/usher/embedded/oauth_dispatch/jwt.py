@@ -49,8 +49,10 @@ def _sign(claims: dict[str, Any], asymmetric: bool) -> str:
 
 def from_token(token: dict[str, Any], asymmetric: bool = False) -> dict[str, Any]:
     """The toolkit's answer ``token`` with its access token replaced by a JSON Web Token."""
-    record = get_access_token_model().objects.select_related("user", "application").get(
-        token=token["access_token"]
+    record = (
+        get_access_token_model()
+        .objects.select_related("user", "application")
+        .get(token=token["access_token"])
     )
     application, user = record.application, record.user
     restricted = RestrictedApplication.objects.filter(application=application).exists()

@@ -10,7 +10,9 @@ from oauth2_provider.settings import oauth2_settings
 class CommaSeparatedField(models.CharField):
     """A list of words in one column, separated by commas."""
 
-    def from_db_value(self, value: str | None, expression: Any, connection: Any) -> list[str] | None:
+    def from_db_value(
+        self, value: str | None, expression: Any, connection: Any
+    ) -> list[str] | None:
         return None if value is None else [word for word in value.split(",") if word]
 
     def to_python(self, value: Any) -> Any:

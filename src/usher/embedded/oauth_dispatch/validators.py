@@ -27,7 +27,9 @@ class LmsOAuth2Validator(OAuth2Validator):
             request.user = user
         return user is not None
 
-    def save_bearer_token(self, token: dict[str, Any], request: Any, *args: Any, **kwargs: Any) -> None:
+    def save_bearer_token(
+        self, token: dict[str, Any], request: Any, *args: Any, **kwargs: Any
+    ) -> None:
         """A client's own token belongs to the client's user, and may have an end of its own."""
         grant_type, user = request.grant_type, request.user
         if grant_type == "client_credentials":
@@ -61,6 +63,12 @@ class LmsOAuth2Validator(OAuth2Validator):
         return scopes
 
     def validate_scopes(
-        self, client_id: str, scopes: list[str], client: Any, request: Any, *args: Any, **kwargs: Any
+        self,
+        client_id: str,
+        scopes: list[str],
+        client: Any,
+        request: Any,
+        *args: Any,
+        **kwargs: Any,
     ) -> bool:
         return set(scopes) <= ApplicationModelScopes().get_available_scopes(client, request)

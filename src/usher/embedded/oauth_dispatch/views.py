@@ -47,7 +47,11 @@ class AuthorizationView(views.AuthorizationView):
         return any(token.allow_scopes(scopes) for token in earlier)
 
     def _ask(
-        self, application: Any, scopes: list[str], credentials: dict[str, Any], kwargs: dict[str, Any]
+        self,
+        application: Any,
+        scopes: list[str],
+        credentials: dict[str, Any],
+        kwargs: dict[str, Any],
     ) -> HttpResponse:
         names = get_scopes_backend().get_all_scopes()
         data = {

@@ -142,5 +142,3 @@ class CourseAccessRole(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user_id}: {self.role} of {self.org} {self.course_id}"
-
-

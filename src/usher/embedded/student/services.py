@@ -22,7 +22,7 @@ from usher.embedded.student.enrollment_models import (
 )
 
 
-class CourseEnrollmentException(Exception):  # noqa: N818 - the platform's name
+class CourseEnrollmentException(Exception):
     pass
 
 

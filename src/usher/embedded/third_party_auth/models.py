@@ -104,6 +104,8 @@ class OAuth2ProviderConfig(ProviderConfig):
 
     KEY_FIELDS = ("site_id", "backend_name")
     prefix = "oa2"
+    # Management commands write records too, which a server's own memory would not hear of.
+    cache_timeout = 0
 
     backend_name = models.CharField(
         max_length=50,

@@ -69,7 +69,12 @@ def parse_query_params(strategy: Any, response: Any, *args: Any, **kwargs: Any) 
 
 
 def associate_by_email_if_oauth(
-    auth_entry: str, backend: Any, details: dict[str, Any], user: Any = None, *args: Any, **kwargs: Any
+    auth_entry: str,
+    backend: Any,
+    details: dict[str, Any],
+    user: Any = None,
+    *args: Any,
+    **kwargs: Any,
 ) -> dict[str, Any] | None:
     """Join the sign-in to the account with its e-mail; the result counts for active accounts only.
 
@@ -84,7 +89,12 @@ def associate_by_email_if_oauth(
 
 
 def get_username(
-    strategy: Any, details: dict[str, Any], backend: Any, user: Any = None, *args: Any, **kwargs: Any
+    strategy: Any,
+    details: dict[str, Any],
+    backend: Any,
+    user: Any = None,
+    *args: Any,
+    **kwargs: Any,
 ) -> dict[str, str]:
     """A username that nobody has: the provider's, cleaned, with a random end where it is taken."""
     if user:
@@ -131,9 +141,7 @@ def ensure_user_information(
     record = registry.by_backend(backend.name)
     trusted = record and (record.skip_email_verification or record.send_to_registration_first)
     to_register = auth_entry == AUTH_ENTRY_REGISTER or trusted
-    return redirect(
-        AUTH_DISPATCH_URLS[AUTH_ENTRY_REGISTER if to_register else AUTH_ENTRY_LOGIN]
-    )
+    return redirect(AUTH_DISPATCH_URLS[AUTH_ENTRY_REGISTER if to_register else AUTH_ENTRY_LOGIN])
 
 
 def user_details_force_sync(
@@ -161,9 +169,7 @@ def user_details_force_sync(
         user.profile.save()
 
 
-def set_id_verification_status(
-    strategy: Any, user: Any = None, *args: Any, **kwargs: Any
-) -> None:
+def set_id_verification_status(strategy: Any, user: Any = None, *args: Any, **kwargs: Any) -> None:
     record = registry.by_backend(strategy.request.backend.name)
     if not user or not record or not record.enable_sso_id_verification:
         return

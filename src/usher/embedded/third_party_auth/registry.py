@@ -5,7 +5,7 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
-from social_django.utils import load_strategy
+from social_django import utils
 
 from usher.embedded.third_party_auth.models import OAuth2ProviderConfig, oauth_backend_names
 
@@ -38,7 +38,7 @@ def by_backend(backend_name: str) -> OAuth2ProviderConfig | None:
 
 def running_pipeline(request: HttpRequest) -> dict[str, Any] | None:
     """``{"kwargs", "backend"}`` of the sign-in that waits in this browser, or None."""
-    strategy = load_strategy(request)
+    strategy = utils.load_strategy(request)
     token = strategy.session_get("partial_pipeline_token")
     if not token:
         strategy.session_set(

@@ -49,14 +49,12 @@ def visible_fields(user: User, profile: UserProfile | None) -> list[str]:
 
 
 def _profile_data(profile: UserProfile, user: User, request: Any) -> dict[str, Any]:
-    images = {
-        f"image_url_{name}": url for name, url in profile_image_urls(user, request).items()
-    }
+    images = {f"image_url_{name}": url for name, url in profile_image_urls(user, request).items()}
     languages = profile.language_proficiencies.order_by("code")
     links = profile.social_links.order_by("platform")
     return {
         "bio": _none_if_empty(profile.bio),
-        "country": _none_if_empty(profile.country.code),
+        "country": _none_if_empty(profile.country.code if profile.country else None),
         "state": _none_if_empty(profile.state),
         "profile_image": {"has_image": profile.has_profile_image, **images},
         "language_proficiencies": [{"code": one.code} for one in languages],
@@ -160,9 +158,7 @@ class ProfileSerializer(serializers.ModelSerializer[UserProfile]):
 
     def validate_name(self, name: str) -> str:
         if not name:
-            raise serializers.ValidationError(
-                "The name field must be at least 1 character long."
-            )
+            raise serializers.ValidationError("The name field must be at least 1 character long.")
         return name
 
     def validate_language_proficiencies(self, value: list[dict[str, str]]) -> Any:

@@ -26,11 +26,11 @@ _READ_ONLY = frozenset(
 )
 
 
-class UserNotFound(Exception):  # noqa: N818 - the platform's name
+class UserNotFound(Exception):
     pass
 
 
-class UserNotAuthorized(Exception):  # noqa: N818
+class UserNotAuthorized(Exception):
     pass
 
 
@@ -59,7 +59,9 @@ def accounts(request: Any, usernames: list[str], view: str | None = None) -> lis
     return [
         account_data(
             user,
-            full if (asks.is_staff or asks.username == user.username) and view != "shared" else None,
+            full
+            if (asks.is_staff or asks.username == user.username) and view != "shared"
+            else None,
             request,
         )
         for user in users
@@ -134,9 +136,7 @@ def update_account(asks: User, update: dict[str, Any], username: str) -> None:
         raise UserNotFound
     profile, _ = UserProfile.objects.get_or_create(user=user)
     if "email" in update and not settings.FEATURES.get("ALLOW_EMAIL_ADDRESS_CHANGE", True):
-        raise AccountUpdateError(
-            "Email address changes have been disabled by the site operators."
-        )
+        raise AccountUpdateError("Email address changes have been disabled by the site operators.")
     old_name = profile.name
     serializer = _check(user, profile, update)
     serializer.save()

@@ -65,11 +65,11 @@ class AccountViewSet(ViewSet):
             )
         if "emails" not in request.data:
             message = "'emails' field is required"
-            return Response(
-                {"developer_message": message, "user_message": message}, status=400
-            )
+            return Response({"developer_message": message, "user_message": message}, status=400)
         found = User.objects.filter(email__in=request.data["emails"]).order_by("id")
-        return Response([{"email": one.email, "id": one.pk, "username": one.username} for one in found])
+        return Response(
+            [{"email": one.email, "id": one.pk, "username": one.username} for one in found]
+        )
 
     def partial_update(self, request: Any, username: str) -> Response:
         if request.content_type != MergePatchParser.media_type:

@@ -76,9 +76,7 @@ def _jwt(request: HttpRequest, user: User, seconds: int) -> tuple[str, str]:
     return f"{head}.{payload}", signature
 
 
-def set_logged_in_cookies(
-    request: HttpRequest, response: HttpResponse, user: User
-) -> HttpResponse:
+def set_logged_in_cookies(request: HttpRequest, response: HttpResponse, user: User) -> HttpResponse:
     """Four cookies, for as long as the session lasts. Raises LoginClientMissingError."""
     if not user.is_authenticated:
         return response

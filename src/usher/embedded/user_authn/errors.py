@@ -3,7 +3,7 @@
 from typing import Any
 
 
-class RegistrationRefused(Exception):  # noqa: N818 - an answer, not a fault
+class RegistrationRefused(Exception):
     """``fields`` maps field names to messages (or ``username_suggestions`` to names)."""
 
     def __init__(self, status: int, code: str, fields: dict[str, Any]) -> None:

@@ -63,9 +63,7 @@ def _waiting(request: HttpRequest) -> dict[str, Any]:
     block=True,
 )
 @ensure_csrf_cookie
-def login_and_registration_form(
-    request: HttpRequest, initial_mode: str = "login"
-) -> HttpResponse:
+def login_and_registration_form(request: HttpRequest, initial_mode: str = "login") -> HttpResponse:
     """Signed in: on to ``next``. A hinted provider: on to it. Else the page."""
     target = after_sign_in(request)
     if request.user.is_authenticated:

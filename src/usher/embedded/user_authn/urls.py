@@ -1,4 +1,4 @@
-from django.urls import path, re_path
+from django.urls import path
 
 from usher.embedded.user_authn import pages, views
 
@@ -8,15 +8,13 @@ urlpatterns = [
     path("login", _FORM, {"initial_mode": "login"}, name="signin_user"),
     path("register", _FORM, {"initial_mode": "register"}, name="register_user"),
     path("logout", views.logout_view, name="logout"),
-    re_path(
-        r"^(user_api/v1|api/user/v1|api/user/v2)/account/registration/$",
-        lambda request, _prefix: views.RegistrationView.as_view()(request),
-        name="user_api_registration",
-    ),
-    re_path(
-        r"^(user_api/v1|api/user/v1|api/user/v2)/account/login_session/$",
-        lambda request, _prefix: views.LoginSessionView.as_view()(request),
-        name="user_api_login_session",
+    *(
+        path(f"{prefix}/account/{name}/", view, name=f"{prefix}_{name}")
+        for prefix in ("user_api/v1", "user_api/v2", "api/user/v1", "api/user/v2")
+        for name, view in (
+            ("registration", views.RegistrationView.as_view()),
+            ("login_session", views.LoginSessionView.as_view()),
+        )
     ),
     path(
         "api/user/v1/validation/registration",

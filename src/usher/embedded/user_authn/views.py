@@ -45,9 +45,7 @@ class RegistrationView(APIView):
             for name, kind in extra.items()
             if kind != "hidden"
         ]
-        return JsonResponse(
-            {"method": "post", "submit_url": request.path, "fields": fields}
-        )
+        return JsonResponse({"method": "post", "submit_url": request.path, "fields": fields})
 
     @method_decorator(csrf_exempt)
     @method_decorator(
@@ -70,14 +68,16 @@ class RegistrationView(APIView):
         try:
             registration.refuse_duplicates(data)
             registration.refuse_unknown_country(data)
-            user = registration.create_account(request._request, data)
+            # The request of the API, not Django's: a failure in sign-in's own libraries is then a
+            # server error, as in the platform, not a redirect.
+            user = registration.create_account(request, data)
         except RegistrationRefused as refused:
             return JsonResponse(refused.body(), status=refused.status)
         except PermissionDenied:
             return HttpResponseForbidden("Account creation not allowed.")
-        return self._created(request._request, user)
+        return self._created(request, user)
 
-    def _created(self, request: HttpRequest, user: User) -> HttpResponse:
+    def _created(self, request: Any, user: User) -> HttpResponse:
         body = {
             "authenticated_user": {
                 "username": user.username,

@@ -1,0 +1,75 @@
+"""An LMS as a process of its own, for as long as a block lasts."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from usher.contract.paths import LmsPath
+from usher.embedded.home.folder import FolderError, environment
+
+_START_SECONDS = 60.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *args: object, **kwargs: object) -> None:
+        return None
+
+
+def _answers(address: str) -> bool:
+    """Any answer counts: a plugin may redirect the heartbeat of anonymous visitors."""
+    opener = urllib.request.build_opener(_NoRedirect)
+    try:
+        opener.open(address + LmsPath.HEARTBEAT, timeout=2).close()
+    except urllib.error.HTTPError as error:
+        return error.code < 500
+    except OSError:
+        return False
+    return True
+
+
+def _wait(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not _answers(address):
+        if process.poll() is not None or time.monotonic() > deadline:
+            tail = log.read_text(errors="replace")[-2000:]
+            raise FolderError(f"the LMS does not answer at {address}:\n{tail}")
+        time.sleep(0.03)
+
+
+@contextmanager
+def running_lms(folder: Path, port: int = 0) -> Iterator[str]:
+    """Serve ``folder``; yields the address. Its messages go to ``server.log`` there.
+
+    Raises FolderError when it does not come up.
+    """
+    port = port or free_port()
+    address = f"http://127.0.0.1:{port}"
+    log = folder / "server.log"
+    command = [sys.executable, "-m", "usher.embedded", "serve", str(folder), "--port", str(port)]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, env=environment(folder), stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        _wait(process, address, log)
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

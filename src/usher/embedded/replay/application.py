@@ -1,0 +1,63 @@
+"""The application's part in the recordings: a small real OAuth provider.
+
+``code-NAME`` becomes ``tok-NAME``, and ``tok-NAME`` is NAME; everything else is refused.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from usher.contract.paths import ApplicationPath
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def _answer(self, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        code = parse_qs(body).get("code", [""])[0]
+        if urlsplit(self.path).path == ApplicationPath.TOKEN and code.startswith("code-"):
+            token = "tok-" + code.removeprefix("code-")
+            answer = {"access_token": token, "token_type": "Bearer", "expires_in": 36000}
+            self._answer(200, {**answer, "scope": "user:read"})
+        else:
+            self._answer(400, {"error": "invalid_grant"})
+
+    def do_GET(self) -> None:
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        known = urlsplit(self.path).path.rstrip("/") == ApplicationPath.USERS_ME
+        if not known or not token.startswith("tok-"):
+            self._answer(401, {"detail": "Authentication credentials were not provided."})
+            return
+        name = token.removeprefix("tok-")
+        email = f"{name}@learners.example"
+        self._answer(200, {"id": 1, "username": name, "email": email, "name": f"Name {name}"})
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silence: the LMS's side is what matters."""
+
+
+@contextmanager
+def running() -> Iterator[str]:
+    """Serve while the block lasts; yields the address without a slash at its end."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

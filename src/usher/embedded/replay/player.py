@@ -1,0 +1,212 @@
+"""Replaying recordings in their order against an LMS that was started for them."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+
+from usher.contract.paths import LmsPath
+from usher.embedded.home import folder as folders
+from usher.embedded.home.process import running_lms
+from usher.embedded.replay import application
+from usher.embedded.replay.compare import Learned, differences
+from usher.embedded.replay.recordings import Recording
+
+LMS_ROOT = "http://lms.example:8000"
+APPLICATION_ROOT = "http://app.example:8013"
+_TIMEOUT = httpx.Timeout(30)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """differences: empty when the LMS answered as recorded."""
+
+    recording: Recording
+    differences: list[str]
+
+    @property
+    def agrees(self) -> bool:
+        return not self.differences
+
+
+class _Helper:
+    """The process that changes the LMS's data between recordings."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+        self.held: dict[str, Any] = {}
+        self._read()
+
+    def _read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None  # noqa: S101 - made with a pipe
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError("the start state could not be made; see the messages above")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def hold(self, given: dict[str, Any]) -> None:
+        """Raises RuntimeError for what nobody can make so."""
+        records = {name: given[name] for name in ("provider", "service_worker") if name in given}
+        if records == self.held:
+            return
+        assert self.process.stdin is not None  # noqa: S101 - made with a pipe
+        self.process.stdin.write(json.dumps(records) + "\n")
+        self.process.stdin.flush()
+        answer = self._read()
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        self.held = records
+
+
+@contextmanager
+def _helper(home: Path, application_url: str) -> Iterator[_Helper]:
+    command = [sys.executable, str(home / "manage.py"), "seed_recordings", "--hold"]
+    process = subprocess.Popen(
+        [*command, "--application-url", application_url],
+        env=folders.environment(home),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield _Helper(process)
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def _code_of(answer: httpx.Response) -> str:
+    """The code in a redirect to the application, or ''."""
+    target = urlsplit(answer.headers.get("Location", ""))
+    return parse_qs(target.query).get("code", [""])[0] if target.netloc else ""
+
+
+class Player:
+    """One LMS in the recordings' start state; ``play`` takes recordings in their order."""
+
+    def __init__(self, home: Path, address: str, helper: _Helper) -> None:
+        self.home, self.address, self.helper = home, address, helper
+        self.learned = Learned()
+        self.browsers: dict[str, httpx.Client] = {}
+        self.authorize: tuple[httpx.Client, dict[str, Any]] | None = None
+
+    def _client(self) -> httpx.Client:
+        # The LMS hears the recorded name, so its answers carry it too.
+        headers = {"Host": LMS_ROOT.removeprefix("http://")}
+        return httpx.Client(base_url=self.address, headers=headers, timeout=_TIMEOUT)
+
+    def _send(self, client: httpx.Client, request: dict[str, Any]) -> httpx.Response:
+        translate = self.learned.translate
+        headers = {name: translate(value) for name, value in request.get("headers", {}).items()}
+        options: dict[str, Any] = {"headers": headers}
+        data = request.get("data")
+        if isinstance(data, dict):
+            options["data"] = {name: translate(str(value)) for name, value in data.items()}
+        elif data is not None:
+            options["content"] = translate(data).encode()
+        if "json" in request:
+            options["json"] = json.loads(translate(json.dumps(request["json"])))
+        if "params" in request:
+            options["params"] = request["params"]
+        return client.request(request["method"], translate(request["path"]), **options)
+
+    def play(self, recording: Recording) -> Outcome:
+        try:
+            self._prepare(recording)
+        except RuntimeError as error:
+            return Outcome(recording, [str(error)])
+        if recording.session:
+            client = self.browsers.setdefault(recording.session, self._client())
+            answer = self._send(client, recording.request)
+            if _code_of(answer):
+                self.authorize = client, recording.request
+        else:
+            with self._client() as client:
+                answer = self._send(client, recording.request)
+        found = differences(recording.response, answer, self.learned)
+        if found and answer.status_code == 500:
+            log = (self.home / "server.log").read_text(errors="replace").strip()
+            found.append(f"the LMS's log ends: {log[-1500:]}")
+        return Outcome(recording, found)
+
+    def _prepare(self, recording: Recording) -> None:
+        """Nobody knows how long the recorder waited: limits start anew, except those given."""
+        given = recording.given
+        unknown = set(given) - {
+            "provider",
+            "service_worker",
+            "course_list_requests_in_this_minute",
+            "registrations_from_this_address",
+        }
+        if unknown:
+            raise RuntimeError(f"nobody knows how to make this so: {', '.join(sorted(unknown))}")
+        self.helper.hold(given)
+        shutil.rmtree(self.home / "cache", ignore_errors=True)
+        self._fetch_code(recording)
+        with self._client() as client:
+            for _ in range(given.get("course_list_requests_in_this_minute", 0)):
+                self._send(client, recording.request)
+            for number in range(given.get("registrations_from_this_address", 0)):
+                self._register(client, number)
+
+    def _fetch_code(self, recording: Recording) -> None:
+        """A code works once, and the recorder used one that isn't in the recordings: get another."""
+        data = recording.request.get("data")
+        code = data.get("code", "") if isinstance(data, dict) else ""
+        accepted = recording.response["status"] == 200
+        if self.authorize and accepted and code and code not in self.learned:
+            self.learned[code] = _code_of(self._send(*self.authorize))
+
+    def _register(self, client: httpx.Client, number: int) -> None:
+        name = f"before_{number}"
+        data = {
+            "username": name,
+            "email": f"{name}@learners.example",
+            "name": name,
+            "provider": "mitxpro-oauth2",
+            "access_token": f"tok-{name}",
+            "honor_code": "true",
+        }
+        answer = client.post(LmsPath.REGISTRATION, data=data)
+        if answer.status_code != 200:
+            raise RuntimeError(f"registration {number} before the recorded one: {answer.text}")
+
+
+@contextmanager
+def player() -> Iterator[Player]:
+    """Start the LMS and the application's part, each on a free port; end both at the end."""
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="usher-replay-")))
+        provider = stack.enter_context(application.running())
+        plan = folders.Plan(
+            root_url=LMS_ROOT,
+            application_url=APPLICATION_ROOT,
+            # The LMS that was recorded sends anonymous visitors to the application.
+            plugins=("openedx_companion_auth",),
+            cheap_passwords=True,
+            settings={
+                "CACHES": {
+                    "default": {
+                        "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+                        "LOCATION": str(home / "cache"),
+                    }
+                }
+            },
+        )
+        folders.make(home, plan)
+        helper = stack.enter_context(_helper(home, provider))
+        address = stack.enter_context(running_lms(home))
+        playing = Player(home, address, helper)
+        yield playing
+        for browser in playing.browsers.values():
+            browser.close()

@@ -1,0 +1,45 @@
+"""Recordings of a real LMS: one JSON file for each exchange, in the order of their names."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+class RecordingError(ValueError):
+    """A file isn't a recording; the message names it."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """session: requests with one name share cookies; given: what must hold for the exchange."""
+
+    name: str
+    title: str
+    request: dict[str, Any]
+    response: dict[str, Any]
+    session: str = ""
+    given: dict[str, Any] = field(default_factory=dict)
+
+
+def _read(path: Path) -> Recording:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return Recording(
+            name=path.stem,
+            title=data.get("title", path.stem),
+            request=data["request"],
+            response=data["response"],
+            session=data.get("session", ""),
+            given=data.get("given", {}),
+        )
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise RecordingError(f"{path} is not a recording: {error}") from error
+
+
+def load(folder: Path) -> list[Recording]:
+    """Raises RecordingError, also for a folder without any."""
+    found = [_read(path) for path in sorted(folder.glob("*.json"))]
+    if not found:
+        raise RecordingError(f"there are no recordings (*.json) in {folder}")
+    return found

@@ -1,0 +1,136 @@
+"""The state the recordings start from, and the changes that some of them ask for (``given``)."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.utils import timezone
+from oauth2_provider.models import get_access_token_model, get_application_model
+
+from usher.contract.oauth import MITXPRO_OAUTH2, PROVIDER_NAME
+from usher.contract.paths import ApplicationPath
+from usher.embedded.home import seeds
+from usher.embedded.third_party_auth.models import OAuth2ProviderConfig
+
+SERVICE_WORKER = "mit_Application_serviceworker"
+APPLICATION_ROOT = "http://app.example:8013"
+LMS_ROOT = "http://lms.example:8000"
+LOAD_RUNS = 300
+
+
+def _people() -> None:
+    seeds.person("edx", "edx@example.org", superuser=True)
+    seeds.person(SERVICE_WORKER, "service@example.org", staff=True)
+    seeds.person("plainlearner", "plain@example.org")
+    seeds.person("inactive_one", "inactive@example.org", active=False)
+
+
+def _clients() -> None:
+    applications = get_application_model()
+    worker = User.objects.get(username=SERVICE_WORKER)
+    landings = [APPLICATION_ROOT + path for path in ApplicationPath.LANDINGS]
+    common = {"client_type": applications.CLIENT_CONFIDENTIAL, "hash_client_secret": False}
+    applications.objects.create(
+        name="edx-oauth-app",
+        client_id="lms-client-id",
+        client_secret="lms-client-secret",  # noqa: S106 - the recordings' own
+        authorization_grant_type=applications.GRANT_AUTHORIZATION_CODE,
+        skip_authorization=True,
+        redirect_uris=" ".join(landings),
+        user=User.objects.get(username="edx"),
+        **common,
+    )
+    applications.objects.create(
+        name="svc-cc",
+        client_id="svc-client-id",
+        client_secret="svc-client-secret",  # noqa: S106 - the recordings' own
+        authorization_grant_type=applications.GRANT_CLIENT_CREDENTIALS,
+        user=worker,
+        **common,
+    )
+
+
+def _tokens() -> None:
+    now = timezone.now()
+    client = get_application_model().objects.get(client_id="svc-client-id")
+    for token, username, days in (
+        ("service-worker-token", SERVICE_WORKER, 1),
+        ("learner-token", "plainlearner", 1),
+        ("expired-token", "plainlearner", -1),
+    ):
+        get_access_token_model().objects.create(
+            token=token,
+            user=User.objects.get(username=username),
+            application=client,
+            expires=now + timedelta(days=days),
+            scope="read write email profile",
+        )
+
+
+def _provider(application: str, **changed: Any) -> None:
+    """One record with the flags of P18; ``application`` is where servers reach it."""
+    OAuth2ProviderConfig.objects.all().delete()
+    addresses = {
+        "AUTHORIZATION_URL": APPLICATION_ROOT + ApplicationPath.AUTHORIZE,
+        "ACCESS_TOKEN_URL": application + ApplicationPath.TOKEN,
+        "API_ROOT": f"{application}/",
+    }
+    values = {
+        "enabled": True,
+        "name": PROVIDER_NAME,
+        "slug": MITXPRO_OAUTH2.name,
+        "site_id": settings.SITE_ID,
+        "skip_hinted_login_dialog": True,
+        "skip_registration_form": True,
+        "skip_email_verification": True,
+        "sync_learner_profile_data": True,
+        "enable_sso_id_verification": True,
+        "backend_name": MITXPRO_OAUTH2.name,
+        "key": "mitx-client-id",
+        "secret": "mitx-client-secret",
+        "other_settings": json.dumps(addresses),
+    }
+    OAuth2ProviderConfig.objects.create(**{**values, **changed})
+
+
+_PROVIDERS: dict[str | None, dict[str, Any]] = {
+    None: {},
+    "disabled": {"enabled": False},
+    "on another site": {"site_id": 1},
+    "other_settings empty": {"other_settings": ""},
+}
+_WORKERS: dict[str | None, dict[str, bool]] = {
+    None: {"is_active": True, "is_staff": True},
+    "inactive": {"is_active": False, "is_staff": True},
+    "not staff": {"is_active": True, "is_staff": False},
+}
+
+
+@transaction.atomic
+def start(application: str) -> None:
+    """Fill a prepared LMS with the start state."""
+    _people()
+    _clients()
+    _tokens()
+    _provider(application)
+    seeds.load(LOAD_RUNS)
+    seeds.courses()
+    seeds.run(
+        "course-v1:edX+Closed+2020",
+        "Closed Enrollment Course",
+        ("2019-01-01", "2020-01-01", "2018-01-01", "2018-12-31"),
+    )
+
+
+@transaction.atomic
+def hold(given: dict[str, Any], application: str) -> None:
+    """Make ``given`` true, and what it doesn't name as it was at the start.
+
+    Raises KeyError for a change that nobody knows here.
+    """
+    _provider(application, **_PROVIDERS[given.get("provider")])
+    worker = User.objects.filter(username=SERVICE_WORKER)
+    worker.update(**_WORKERS[given.get("service_worker")])
