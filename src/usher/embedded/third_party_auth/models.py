@@ -95,6 +95,10 @@ class ProviderConfig(ConfigurationModel):
         )
 
     @property
+    def full_class_name(self) -> str:
+        return f"{type(self).__module__}.{type(self).__name__}"
+
+    @property
     def display_for_login(self) -> bool:
         return self.enabled_for_current_site and self.accepts_logins and self.visible
 

@@ -23,6 +23,7 @@ from social_core.pipeline.social_auth import associate_by_email
 from usher.contract.limits import USERNAME_MAX_LENGTH, USERNAME_MIN_LENGTH
 from usher.embedded.student.models import email_exists_or_retired
 from usher.embedded.third_party_auth import registry
+from usher.embedded.third_party_auth.models import OAuth2ProviderConfig
 from usher.embedded.user_authn import cookies
 from usher.embedded.user_authn.redirects import is_safe_redirect
 from usher.embedded.verify_student.models import SSOVerification
@@ -173,11 +174,15 @@ def set_id_verification_status(strategy: Any, user: Any = None, *args: Any, **kw
     record = registry.by_backend(strategy.request.backend.name)
     if not user or not record or not record.enable_sso_id_verification:
         return
-    kind = f"{type(record).__module__}.{type(record).__name__}"
+    verify_identity(user, record)
+
+
+def verify_identity(user: User, record: OAuth2ProviderConfig) -> None:
+    """Once for each user and provider."""
     SSOVerification.objects.get_or_create(
         user=user,
         status="approved",
-        identity_provider_type=kind,
+        identity_provider_type=record.full_class_name,
         identity_provider_slug=record.slug,
         defaults={"name": user.profile.name},
     )

@@ -170,18 +170,22 @@ def _link(request: HttpRequest, user: User, data: dict[str, Any]) -> None:
         raise RegistrationRefused(400, code, {"access_token": [message]})
 
 
-def _finish(request: HttpRequest, user: User, registration: Registration) -> None:
-    """What follows when the account stands: preferences, activation, the announcement."""
-    site: Any = request
-    UserAttribute.set_user_attribute(user, "created_on_site", site.site.domain)
+def announce(user: User, site: Any) -> None:
+    """What every new account gets, and the announcement that others wait for."""
+    UserAttribute.set_user_attribute(user, "created_on_site", site.domain)
     if UserPreference.get_value(user, LANGUAGE_KEY) is None:
-        UserPreference.set_value(user, LANGUAGE_KEY, get_language() or "en")
+        UserPreference.set_value(user, LANGUAGE_KEY, get_language() or settings.LANGUAGE_CODE)
+    events.registration_completed(user)
+
+
+def _finish(request: Any, user: User, registration: Registration) -> None:
+    """Active at once, or when the e-mail is confirmed."""
     if _trusted(request, user):
         registration.user = user
         registration.activate()
     else:
         log.info("activation e-mail for %s", user.username)
-    events.registration_completed(user)
+    announce(user, request.site)
 
 
 def _trusted(request: HttpRequest, user: User) -> bool:
