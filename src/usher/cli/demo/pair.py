@@ -4,20 +4,22 @@ The demo, the browser journeys and doctor's tests all use this one pair.
 """
 
 import fcntl
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from usher.cli.demo.credentials import Credentials
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.processes import ServerProcess, free_port, require_free_port
 from usher.cli.demo.setup import SetUp, Step
 from usher.contract.editions import Edition
+from usher.contract.oauth import DEFAULT_BACKEND
+from usher.contract.paths import ApplicationPath
+from usher.embedded.home import folder as lms_folder
 
 LMS_PORT = 8000
 #: Different host names, so that each side keeps its own cookies, as on two real hosts.
@@ -186,46 +188,47 @@ class Pair:
 
     # -- management commands
 
-    def manage_application(self, *arguments: str, stdin: str = "", check: bool = True) -> str:
-        """Standard output of the application's ``manage.py``; DemoError when it fails."""
+    def manage_application(
+        self, *arguments: str, stdin: str = "", extra: Mapping[str, str] | None = None
+    ) -> str:
+        """Standard output of the application's ``manage.py``; DemoError when it fails.
+
+        extra: more environment, for secrets, which arguments would show to everybody.
+        """
         return self._manage(
             [sys.executable, "manage.py", *arguments],
             self.campus_folder,
-            self.application_environment,
+            {**self.application_environment, **(extra or {})},
             stdin,
-            check,
         )
 
-    def manage_lms(self, *arguments: str, stdin: str = "", check: bool = True) -> str:
+    def manage_lms(self, *arguments: str, stdin: str = "") -> str:
         """Standard output of the LMS's ``manage.py lms``; DemoError when it fails."""
         return self._manage(
             [sys.executable, "manage.py", "lms", *arguments],
             self.lms_home,
             self.lms_environment,
             stdin,
-            check,
         )
 
-    def initialize_lms(self) -> str:
+    def initialize_lms(self) -> None:
         """Make the LMS folder, or bring an older one up to date."""
-        return self._manage(
-            [
-                *(sys.executable, "-m", "usher.embedded", "init", str(self.lms_home)),
-                *("--root-url", self.lms_url),
-            ],
-            self.home,
-            self.lms_environment,
-            "",
-            True,
+        plan = lms_folder.Plan(
+            root_url=self.lms_url,
+            application_url=self.application_url,
+            settings={
+                "USHER_BACKENDS": {DEFAULT_BACKEND: DEFAULT_BACKEND},
+                "USHER_LOGOUT_URIS": [self.application_url + ApplicationPath.LOGOUT],
+            },
         )
+        try:
+            lms_folder.make(self.lms_home, plan)
+        except lms_folder.FolderError as error:
+            raise DemoError(str(error)) from error
 
+    @staticmethod
     def _manage(
-        self,
-        command: list[str],
-        folder: Path,
-        environment: Mapping[str, str],
-        stdin: str,
-        check: bool,
+        command: list[str], folder: Path, environment: Mapping[str, str], stdin: str
     ) -> str:
         result = subprocess.run(
             command,
@@ -236,14 +239,11 @@ class Pair:
             capture_output=True,
             check=False,
         )
-        if check and result.returncode != 0:
+        if result.returncode != 0:
             shown = " ".join(command[1:])
             said = (result.stderr or result.stdout).strip()[-2000:]
             raise DemoError(f"`{shown}` failed with exit code {result.returncode}:\n{said}")
         return result.stdout
-
-    def lms_json(self, *arguments: str, stdin: str = "") -> Any:
-        return json.loads(self.manage_lms(*arguments, stdin=stdin))
 
     # -- servers
 

@@ -146,15 +146,19 @@ class SetUp:
         return f"{self.pair.edition.title} at {self.pair.application_url}"
 
     def _configure_instance(self) -> str:
-        # Secrets travel in the environment: arguments show in the process list.
+        # Secrets travel in the environment or by standard input: arguments show to everybody.
         credentials = self.pair.credentials
-        self.pair.extra_environment |= {
-            "CONFIGURE_SUPERUSER_PASSWORD": credentials.superuser_password,
-            "CONFIGURE_LEARNER_PASSWORD": credentials.learner_password,
-            "CONFIGURE_OAUTH_CLIENT_ID": credentials.lms_client_id,
-            "CONFIGURE_OAUTH_CLIENT_SECRET": credentials.lms_client_secret,
-        }
-        self.pair.manage_application("configure_instance", "none", "--no-input", "--dont-enroll")
+        self.pair.manage_application(
+            "configure_instance",
+            "none",
+            "--no-input",
+            *("--edx-oauth-client", credentials.lms_client_id),
+            extra={
+                "USHER_EDX_OAUTH_SECRET": credentials.lms_client_secret,
+                "DJANGO_SUPERUSER_PASSWORD": credentials.superuser_password,
+                "USHER_TEST_LEARNER_PASSWORD": credentials.learner_password,
+            },
+        )
         return "superuser, test learner and the OAuth2 record that the LMS uses"
 
     # -- found as it was

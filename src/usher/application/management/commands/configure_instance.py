@@ -17,6 +17,8 @@ _DOMAIN = "odl.local"
 #: Where ``--no-input`` finds the passwords.
 SUPERUSER_PASSWORD = "DJANGO_SUPERUSER_PASSWORD"  # noqa: S105 - a name
 LEARNER_PASSWORD = "USHER_TEST_LEARNER_PASSWORD"  # noqa: S105 - a name
+#: Where a secret made elsewhere is taken from: arguments show in the process list.
+CLIENT_SECRET = "USHER_EDX_OAUTH_SECRET"  # noqa: S105 - a name
 
 
 class Command(EngineCommand):
@@ -37,7 +39,12 @@ class Command(EngineCommand):
         parser.add_argument("--dont-enroll", action="store_true", help="no test enrollments")
         parser.add_argument("--dont-create-superuser", action="store_true")
         parser.add_argument("--edx-oauth-client", default="", metavar="ID")
-        parser.add_argument("--edx-oauth-secret", default="", metavar="SECRET")
+        parser.add_argument(
+            "--edx-oauth-secret",
+            default="",
+            metavar="SECRET",
+            help=f"everybody on this machine can see it; {CLIENT_SECRET} is better",
+        )
         parser.add_argument(
             "--no-input",
             action="store_true",
@@ -73,9 +80,8 @@ class Command(EngineCommand):
             )
             for name, word in passwords.items()
         }
-        client = instance.make_client(
-            addresses, options["edx_oauth_client"], options["edx_oauth_secret"]
-        )
+        secret = options["edx_oauth_secret"] or os.environ.get(CLIENT_SECRET, "")
+        client = instance.make_client(addresses, options["edx_oauth_client"], secret)
         learner = instance.find_user(LEARNER)
         instance.make_learning(learner, enrolled=not options["dont_enroll"])
         return {
