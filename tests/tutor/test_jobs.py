@@ -74,7 +74,11 @@ def test_initialization_hands_the_description_over_as_a_file(
     [
         (("usher-provision", "--dry-run"), "lms usher_provision --file {} --dry-run"),
         (("usher-report",), "lms usher_report"),
-        (("usher-remove",), "lms usher_provision --file {} --remove"),
+        (("usher-remove", "--purge"), "lms usher_provision --file {} --remove --purge"),
+        (
+            ("usher-link", "--username", "ada", "--application", "mitxonline"),
+            "lms usher_link --username ada --application mitxonline",
+        ),
         (
             ("usher-courses", "--owner", "edx@example.org"),
             "cms create_course split edx@example.org edX DemoX Demo_Course Demonstration Course",

@@ -32,9 +32,20 @@ def usher_report() -> Job:
 
 
 @click.command(help="Remove from the LMS what usher-provision made")
+@click.option("--purge", is_flag=True, help="Leave no trace of it")
 @click.option("--dry-run", is_flag=True, help="Only say what would change")
-def usher_remove(dry_run: bool) -> Job:
-    yield "lms", provision("--remove", "--dry-run" if dry_run else "")
+def usher_remove(purge: bool, dry_run: bool) -> Job:
+    yield "lms", provision("--remove", "--purge" if purge else "", "--dry-run" if dry_run else "")
+
+
+@click.command(help="Decide that an LMS account belongs to the application's learner of its name")
+@click.option("--username", required=True)
+@click.option("--application", required=True, help="Its name in USHER_APPLICATIONS")
+@click.option("--unlink", is_flag=True, help="Undo it; the account stays")
+def usher_link(username: str, application: str, unlink: bool) -> Job:
+    words = ["./manage.py", "lms", "usher_link", "--username", username]
+    words += ["--application", application, *(["--unlink"] if unlink else [])]
+    yield "lms", shlex.join(words)
 
 
 @click.command(help="Make the two courses that MITx Online's own tests expect, where missing")
@@ -57,4 +68,4 @@ def provision(*options: str) -> str:
     return " ".join(word for word in words if word)
 
 
-COMMANDS = [usher_provision, usher_report, usher_remove, usher_courses]
+COMMANDS = [usher_provision, usher_report, usher_remove, usher_link, usher_courses]

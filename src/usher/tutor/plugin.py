@@ -32,7 +32,8 @@ Commands, for ``tutor local``, ``tutor dev`` and ``tutor k8s``
     do init --limit=usher           migrates usher.lms and provisions
     do usher-provision [--dry-run]  ``manage.py lms usher_provision``; its output ends in JSON
     do usher-report                 ``manage.py lms usher_report``; likewise
-    do usher-remove [--dry-run]     removes what usher-provision made
+    do usher-remove [--purge] [--dry-run]   removes what usher-provision made
+    do usher-link --username U --application NAME [--unlink]   an operator's decision
     do usher-courses --owner EMAIL  P4's two courses, where missing
 """
 
