@@ -114,6 +114,20 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# A message of a worker that was killed comes back after so many seconds; nothing waits for that,
+# as the next sweep finds its rows.
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600, "socket_keepalive": True}
+CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "beat-schedule")
+CELERY_BEAT_SCHEDULE = {
+    "sweep": {
+        "task": "usher.application.engine.tasks.sweep",
+        "schedule": float(env.text("SWEEP_SECONDS", "60")),
+    },
+    "course runs": {
+        "task": "usher.application.engine.tasks.sync_all_runs",
+        "schedule": float(env.text("SYNC_RUNS_SECONDS", "3600")),
+    },
+}
 
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
@@ -206,6 +220,12 @@ LOGGING_CONFIG = "campus.logs.configure"
 USHER_EDITION = EDITION_NAME
 for _name in (value for key, value in vars(Env).items() if key.isupper()):
     globals()[_name] = env.text(_name)
+# How hard the engine works on the LMS: ``usher.application.engine.options``.
+USHER_CONCURRENCY = int(env.text("USHER_CONCURRENCY", "32"))
+USHER_LEASE_SECONDS = float(env.text("USHER_LEASE_SECONDS", "60"))
+USHER_REQUESTS_A_SECOND = float(env.text("USHER_REQUESTS_A_SECOND", "0"))
+USHER_BATCH_ROAD = env.flag("USHER_BATCH_ROAD", default=True)
+USHER_ENROLLMENT_WINNER = env.text("USHER_ENROLLMENT_WINNER", "application")
 USHER_ENCRYPTION_KEYS = globals()["USHER_ENCRYPTION_KEYS"] or kept(
     HOME / "encryption_key", encryption_key
 )
