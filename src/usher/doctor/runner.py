@@ -80,6 +80,8 @@ def run(context: Context, only: Iterable[str] = ()) -> Report:
     wanted = _wanted(checks, only)
     order = [name for name in _in_order(checks) if name in _with_dependencies(checks, wanted)]
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="check") as pool:
+        for gather in context.slow_facts():
+            pool.submit(gather)
         futures: dict[str, Future[Line]] = {}
         for name in order:
             # Those it waits for were handed in before: whoever runs never waits for the queue.
