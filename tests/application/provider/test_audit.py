@@ -33,10 +33,11 @@ def test_numbers_and_flags_stay():
 
 
 @pytest.mark.django_db
-def test_a_user_name_can_not_forge_a_line_of_the_log(capfd):
+def test_a_user_name_can_not_forge_a_line_of_the_log(caplog):
     record("sign-in", subject="eve\n2026-01-01 [info] sign-in subject=admin", succeeded=False)
     assert "\n" not in AuditEvent.objects.get().subject
-    assert len(capfd.readouterr().err.strip().splitlines()) == 1
+    assert len(caplog.records) == 1
+    assert "\n" not in caplog.records[0].getMessage()
 
 
 @pytest.mark.django_db

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import structlog
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import close_old_connections, transaction
+from django.db import connections, transaction
 from django.db.models import F
 from django.utils import timezone
 from oauth2_provider.models import get_application_model
@@ -67,7 +67,7 @@ def _deliver_in_thread() -> None:
         log.exception("sign-out messages stay queued")
         raise
     finally:
-        close_old_connections()
+        connections.close_all()
 
 
 def address(client: Any) -> str:

@@ -1,0 +1,171 @@
+"""How campus starts: environment, database address, secrets of its own, headers, logs, mail."""
+
+import logging
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from hypothesis import given
+from hypothesis import strategies as st
+
+from campus import logs
+from campus.databases import database
+from campus.environment import CAMPUS_DIR
+from campus.secret_files import kept, random_key
+
+HOME = Path("/home/campus")
+
+
+def manage(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=CAMPUS_DIR,
+        env={"PATH": os.environ["PATH"], "CAMPUS_ENV_FILE": os.devnull} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_without_a_url_the_database_is_a_file_that_processes_share():
+    found = database("", HOME)
+    assert found["NAME"] == "/home/campus/campus.sqlite3"
+    assert found["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
+    assert "WAL" in found["OPTIONS"]["init_command"]
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (
+            "postgresql://u:p%40ss@db.example:5433/campus?sslmode=require",
+            ("campus", "u", "p@ss", "db.example", "5433", {"sslmode": "require"}),
+        ),
+        ("postgres://u@/campus?host=/run/pg", ("campus", "u", "", "/run/pg", "", {})),
+        (
+            "postgresql://postgres:@/postgres?host=/x&port=6",
+            ("postgres",) * 2 + ("", "/x", "6", {}),
+        ),
+    ],
+)
+def test_postgresql_addresses(url, expected):
+    found = database(url, HOME)
+    keys = ("NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS")
+    assert tuple(found[key] for key in keys) == expected
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://u:hunter2@db/x", "hunter2", "postgresql://u:hunter2@h:x/d"]
+)
+def test_a_wrong_address_is_named_without_its_password(url):
+    with pytest.raises(ImproperlyConfigured) as raised:
+        database(url, HOME)
+    assert "DATABASE_URL" in str(raised.value)
+    assert "@" not in str(raised.value)
+
+
+@given(st.text())
+def test_any_other_text_is_an_address_or_a_clear_error(text):
+    try:
+        assert "ENGINE" in database(text, HOME)
+    except ImproperlyConfigured as error:
+        assert "DATABASE_URL" in str(error)
+
+
+def test_secrets_are_made_once_for_their_owner_alone(tmp_path):
+    path = tmp_path / "deep" / "secret"
+    first = kept(path, random_key)
+    assert kept(path, random_key) == first
+    assert len(first) >= 43
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(path.parent.iterdir()) == [path], "no drafts are left"
+
+
+def test_of_two_processes_that_make_a_secret_one_wins(tmp_path):
+    path = tmp_path / "secret"
+
+    def make_while_another_does():
+        path.write_text("the other's")
+        return "mine"
+
+    assert kept(path, make_while_another_does) == "the other's"
+
+
+def test_a_wrong_edition_is_named(tmp_path):
+    answer = manage("check", CAMPUS_EDITION="mitx", CAMPUS_HOME=str(tmp_path))
+    assert answer.returncode != 0
+    assert "mitxonline, mitxpro" in answer.stderr
+
+
+def test_malformed_settings_stop_the_start_all_named_at_once(tmp_path):
+    file = tmp_path / ".env"
+    file.write_text("OPENEDX_API_BASE_URL=lms:8000\nEDX_API_CLIENT_TIMEOUT=soon\n")
+    answer = manage("check", CAMPUS_ENV_FILE=str(file), CAMPUS_HOME=str(tmp_path))
+    assert answer.returncode != 0
+    assert "OPENEDX_API_BASE_URL" in answer.stderr
+    assert "EDX_API_CLIENT_TIMEOUT" in answer.stderr
+
+
+def test_the_environment_wins_over_the_file(tmp_path):
+    file = tmp_path / ".env"
+    file.write_text('SITE_NAME="From the file" # a remark\n')
+    ask = ("shell", "-v", "0", "-c", "from django.conf import settings; print(settings.SITE_NAME)")
+    given_file = {"CAMPUS_ENV_FILE": str(file), "CAMPUS_HOME": str(tmp_path)}
+    assert manage(*ask, **given_file).stdout.strip() == "From the file"
+    assert manage(*ask, **given_file, SITE_NAME="Given").stdout.strip() == "Given"
+
+
+def test_the_models_and_the_migrations_agree(tmp_path):
+    answer = manage("makemigrations", "--check", "--dry-run", CAMPUS_HOME=str(tmp_path))
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_over_https_everything_is_strict(tmp_path):
+    answer = manage(
+        "check",
+        "--deploy",
+        "--fail-level",
+        "ERROR",
+        CAMPUS_HOME=str(tmp_path),
+        SITE_BASE_URL="https://campus.example",
+        SECURE_SSL_REDIRECT="true",
+    )
+    assert answer.returncode == 0, answer.stderr
+    for id_ in ("security.W004", "security.W012", "security.W016", "oauth2_provider."):
+        assert id_ not in answer.stderr
+
+
+@pytest.mark.django_db
+def test_pages_bring_strict_headers_and_nothing_from_elsewhere(client):
+    page = client.get("/")
+    assert page["X-Frame-Options"] == "DENY"
+    assert page["X-Content-Type-Options"] == "nosniff"
+    assert page["Referrer-Policy"] == "strict-origin-when-cross-origin"
+    assert "default-src 'self'" in page["Content-Security-Policy"]
+    text = page.content.decode()
+    assert "http://" not in text.replace("http://www.w3.org", "")
+    assert "https://" not in text
+
+
+@pytest.mark.django_db
+def test_two_editions_and_the_lms_on_one_host_keep_their_cookies_apart(client, settings):
+    assert settings.SESSION_COOKIE_NAME == "mitxonline_session"
+    assert settings.CSRF_COOKIE_NAME == "mitxonline_csrf"
+
+
+def test_a_log_line_is_one_line_without_secrets():
+    record = logging.LogRecord("x", logging.INFO, "", 0, "first\nsecond", None, None)
+    line = logs.formatter().format(record)
+    assert len(line.splitlines()) == 1
+    event = {"event": "token", "client_secret": "hidden", "user": "a\nb", "level": "info"}
+    found = logs.without_secrets(None, "info", event)
+    assert found == {
+        "client_secret": "[redacted]",
+        "user": "a\N{REPLACEMENT CHARACTER}b",
+        "level": "info",
+        "event": "token",
+    }
