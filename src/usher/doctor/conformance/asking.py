@@ -1,5 +1,6 @@
 """Asks an LMS what the expectations say, in their order, and notes how it answers."""
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -52,7 +53,14 @@ class Conversation:
         if answer.status == 429 and expectation.status != 429:
             return Outcome(expectation, "unknown", ("the LMS throttles: ask again in a minute",))
         found = deviations(expectation, answer, self.values)
+        self._keep(expectation, answer)
         return Outcome(expectation, "deviates" if found else "agrees", tuple(found))
+
+    def _keep(self, expectation: Expectation, answer: Answer) -> None:
+        for name, expression in expectation.keep.items():
+            text = f"{answer.headers.get('location', '')} {json.dumps(answer.body)}"
+            if found := re.search(expression, text):
+                self.values[name] = found[1]
 
     def _why_not(self, expectation: Expectation, *, write: bool) -> str:
         if expectation.unasked:

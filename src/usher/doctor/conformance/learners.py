@@ -74,6 +74,15 @@ def remove(learner: ThrowAwayLearner, worker: httpx.Client, token: str) -> str:
     return remove_by_worker(learner.username, runs, worker, token)
 
 
+def remove_stray(username: str, worker: httpx.Client, token: str) -> str:
+    """An account that the LMS made although it should have refused it."""
+    worker.cookies.clear()
+    headers = {"Authorization": f"Bearer {token}"}
+    if worker.get(f"{LmsPath.ACCOUNTS}/{username}", headers=headers).status_code != 200:
+        return ""
+    return remove_by_worker(username, [], worker, token)
+
+
 def remove_by_worker(username: str, runs: list[str], worker: httpx.Client, token: str) -> str:
     """The same by the service worker alone, through usher.lms where it is installed."""
     left = _unenroll_all(username, runs, worker, token)

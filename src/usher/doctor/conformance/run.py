@@ -10,7 +10,7 @@ import httpx
 
 from usher.doctor.conformance.asking import Conversation, Outcome
 from usher.doctor.conformance.expectations import load
-from usher.doctor.conformance.learners import LearnerError, register, remove
+from usher.doctor.conformance.learners import LearnerError, register, remove, remove_stray
 from usher.doctor.conformance.release import describe, seen_release
 from usher.doctor.conformance.surroundings import (
     ConformanceError,
@@ -36,6 +36,8 @@ _WHY_MISSING = {
     "closed_course": "the LMS shows no run whose enrollment is over",
     "org": "the LMS shows no run",
     "ended": "give --ended-token-file",
+    "code": "no code was given before",
+    "refresh_token": "no refresh token was given before",
     "backend": "sign-in does not start with any backend we know: see usher doctor",
 }
 
@@ -128,6 +130,7 @@ def _conversation(client: httpx.Client, request: Request) -> Conversation:
     values = {
         "newcomer": f"nobody-{secrets.token_hex(4)}",
         "worker": worker,
+        "lms": request.lms_url.rstrip("/"),
         "client_id": request.client_id,
         "client_secret": request.client_secret,
         "redirect_uri": request.redirect_uri,
@@ -178,4 +181,8 @@ def _learner(
     try:
         yield
     finally:
-        result.left_over = remove(learner, conversation.client, request.token)
+        left = [
+            remove(learner, conversation.client, request.token),
+            remove_stray(conversation.values["newcomer"], conversation.client, request.token),
+        ]
+        result.left_over = "; ".join(filter(None, left))
