@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.faults import FaultyProxy, faulty_proxy
 from tests.support.lms_process import (
     LMS_CLIENT_ID,
     LMS_CLIENT_SECRET,
@@ -105,6 +106,17 @@ def forget_clients() -> None:
     from usher.application.lms import access
 
     access._client.cache_clear()
+
+
+@pytest.fixture
+def faulty(joined: Joined, settings: Any) -> Iterator[FaultyProxy]:
+    """Both sides joined through a proxy that breaks what it is told to."""
+    with faulty_proxy(joined.lms.url) as proxy:
+        settings.OPENEDX_API_BASE_URL = proxy.url
+        settings.OPENEDX_BASE_REDIRECT_URL = joined.lms.url
+        settings.EDX_API_CLIENT_TIMEOUT = 2
+        forget_clients()
+        yield proxy
 
 
 @pytest.fixture

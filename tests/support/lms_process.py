@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -25,6 +26,20 @@ CLIENT_ID, CLIENT_SECRET = "application-at-the-lms", "secret-of-the-application-
 LMS_CLIENT_ID, LMS_CLIENT_SECRET = "lms-at-the-application", "secret-of-the-lms-0123456789abcdef"
 WEBHOOK_SECRET = "webhook-secret-for-tests-0123456789"
 _DEADLINE = 60.0
+
+_MARK = "usher-shell:"
+#: Runs one script a line and answers with what it printed.
+_SHELL = f"""
+import contextlib, io, json, sys, traceback
+for line in sys.stdin:
+    printed, error = io.StringIO(), ""
+    try:
+        with contextlib.redirect_stdout(printed):
+            exec(compile(json.loads(line), "script", "exec"), {{"__name__": "script"}})
+    except Exception:
+        error = traceback.format_exc()
+    print("{_MARK}" + json.dumps({{"printed": printed.getvalue(), "error": error}}), flush=True)
+"""
 
 #: What an operator does in the LMS's admin.
 _JOIN = """
@@ -77,6 +92,7 @@ class LmsProcess:
     def __init__(self, folder: Path, url: str, backend: str = DEFAULT_BACKEND) -> None:
         self.folder, self.url, self.backend = folder, url, backend
         self._process: subprocess.Popen[bytes] | None = None
+        self._shell: subprocess.Popen[str] | None = None
 
     def manage(self, *arguments: str, text: str = "") -> str:
         done = subprocess.run(
@@ -91,8 +107,27 @@ class LmsProcess:
         return done.stdout
 
     def shell(self, script: str) -> str:
-        """Runs Python in the LMS; what it prints."""
-        return self.manage("shell", "--no-imports", "-c", script).strip()
+        """Runs Python in the LMS; what it prints. One process serves all scripts."""
+        if self._shell is None:
+            self._shell = subprocess.Popen(
+                [sys.executable, str(self.folder / "manage.py"), "lms", "shell"]
+                + ["--no-imports", "-c", _SHELL],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env=_environment(),
+            )
+        assert self._shell.stdin
+        assert self._shell.stdout
+        self._shell.stdin.write(json.dumps(script) + "\n")
+        self._shell.stdin.flush()
+        for line in self._shell.stdout:
+            if line.startswith(_MARK):
+                done = json.loads(line.removeprefix(_MARK))
+                assert not done["error"], done["error"]
+                return str(done["printed"]).strip()
+        raise AssertionError("the LMS's shell ended")
 
     def join(self, application_url: str) -> None:
         """By hand, as an LMS without ``usher.lms`` is joined: P3, P5, P18 and P19."""
@@ -163,6 +198,10 @@ class LmsProcess:
         raise TimeoutError("the embedded LMS did not start: " + self.log())
 
     def stop(self) -> None:
+        if self._shell is not None:
+            self._shell.kill()
+            self._shell.wait(10)
+            self._shell = None
         if self._process is not None:
             self._process.terminate()
             try:

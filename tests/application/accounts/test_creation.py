@@ -1,9 +1,32 @@
 """A learner's LMS account and token, made against a real embedded LMS."""
 
-from usher.application.accounts.services import ensure_account
+from datetime import timedelta
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from tests.application.conftest import make_learner
+from tests.support import faults
+from usher.application.accounts.models import LmsAccount, UsernameReservation
+from usher.application.accounts.services import adopt, ensure_account, is_username_free
+from usher.application.engine.services import reconcile, reopen
+from usher.application.lms.access import client
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.services import access_token_for
-from usher.application.lms.access import client
+
+REGISTRATION = "/user_api/v1/account/registration/"
+
+
+def make_in_lms(joined, username, email, *, linked=False, joined_ago=0):
+    """Somebody whom the LMS has already; seconds since they joined."""
+    joined.lms.shell(
+        "from usher.embedded.home.seeds import person; from datetime import timedelta; "
+        "from django.utils import timezone; from social_django.models import UserSocialAuth as S; "
+        f"u = person({username!r}, {email!r}); "
+        f"u.date_joined = timezone.now() - timedelta(seconds={joined_ago}); u.save(); "
+        f"{linked} and S.objects.create(user=u, provider='mitxpro-oauth2', uid={username!r})"
+    )
 
 
 def test_a_learner_gets_an_account_and_a_token(joined):
@@ -19,3 +42,198 @@ def test_a_learner_gets_an_account_and_a_token(joined):
     token = LmsToken.objects.get(user=user)
     assert token.is_settled
     assert client().me(access_token_for(user)) == account.username
+
+
+def test_a_new_learner_costs_three_requests(joined, faulty):
+    ensure_account(joined.learner(), reconcile_now=True)
+    paths = [path.partition("?")[0] for _, path in faulty.seen]
+    assert paths == [REGISTRATION, "/oauth2/authorize", "/oauth2/access_token"]
+
+
+def test_nothing_is_kept_in_the_clear(joined):
+    user = joined.learner()
+    ensure_account(user, reconcile_now=True)
+    row = LmsToken.objects.get(user=user)
+    token = access_token_for(user)
+    assert token not in row.access_token
+    assert row.refresh_token
+    assert row.access_token != row.refresh_token
+
+
+def test_somebody_elses_name_in_the_lms_leads_to_another_name(joined):
+    user = joined.learner("taken")
+    make_in_lms(joined, user.username, f"other-{user.email}", joined_ago=3600)
+    account = ensure_account(user)
+    assert account.username == user.username
+    reconcile(["account"], user=user)
+    account.refresh_from_db()
+    assert account.is_ready, account.error_message
+    assert account.username != user.username
+    assert joined.account(account.username)["email"] == user.email
+    assert joined.account(user.username)["links"] == []
+
+
+def test_a_name_taken_a_moment_ago_by_a_stranger_is_not_taken_over(joined):
+    """Younger than our reservation, but not linked to us: signing in proves nothing."""
+    user = joined.learner("race")
+    account = ensure_account(user)
+    make_in_lms(joined, account.username, f"other-{user.email}")
+    reconcile(["account"], user=user)
+    account.refresh_from_db()
+    assert account.is_ready
+    assert account.username != user.username
+    assert joined.account(user.username)["links"] == []
+
+
+def test_a_linked_account_older_than_the_reservation_is_never_ours(joined):
+    """As after a restored backup: the LMS knows a learner of that name whose records are gone."""
+    user = joined.learner("restored")
+    make_in_lms(joined, user.username, f"old-{user.email}", linked=True, joined_ago=86400)
+    account = ensure_account(user, reconcile_now=True)
+    account.refresh_from_db()
+    assert account.is_ready
+    assert account.username != user.username
+    assert joined.account(account.username)["email"] == user.email
+
+
+def test_the_operator_may_adopt_an_account(joined):
+    user = joined.learner("adopted")
+    make_in_lms(joined, user.username, user.email, linked=True, joined_ago=86400)
+    account = adopt(user, user.username)
+    reconcile(["account", "token"], user=user)
+    account.refresh_from_db()
+    assert account.is_ready
+    assert client().me(access_token_for(user)) == user.username
+
+
+def test_an_email_that_the_lms_has_is_reported_and_never_linked(joined):
+    user = joined.learner()
+    make_in_lms(joined, f"x{user.username}", user.email, joined_ago=3600)
+    account = ensure_account(user, reconcile_now=True)
+    assert not account.is_ready
+    assert account.parked_at is not None
+    assert account.error_code == "duplicate-email"
+    assert "email" in account.error_message
+    assert joined.account(f"x{user.username}")["links"] == []
+
+
+def test_an_account_whose_answer_was_lost_is_recognized(joined, faulty):
+    user = joined.learner("lost")
+    account = ensure_account(user)
+    faulty.break_next(faults.LOST_ANSWER, path=REGISTRATION)
+    assert reconcile(["account"], user=user).failed == 1
+    assert joined.account(account.username) is not None
+    LmsAccount.objects.filter(user=user).wake()
+    assert reconcile(["account"], user=user).failed == 0
+    account.refresh_from_db()
+    assert account.is_ready
+    assert account.username == user.username
+    assert client().me(access_token_for(user)) == user.username
+
+
+@pytest.mark.parametrize("fault", [f for f in faults.ALL if f != faults.SLOW])
+def test_no_fault_during_creation_loses_the_learner(joined, faulty, fault):
+    user = joined.learner("fault")
+    account = ensure_account(user)
+    faulty.break_next(fault, times=2)
+    reconcile(["account", "token"], user=user)
+    faulty.mend()
+    client().http.state.clear("group:registration")
+    reopen(["account", "token"])
+    LmsAccount.objects.filter(user=user).unsettled().wake()
+    LmsToken.objects.filter(user=user).unsettled().wake()
+    reconcile(["account", "token"], user=user)
+    account.refresh_from_db()
+    assert account.is_ready, account.error_message
+    assert account.username == user.username
+    assert client().me(access_token_for(user)) == user.username
+
+
+def test_an_lms_that_does_not_answer_in_time(joined, faulty, settings):
+    settings.EDX_API_CLIENT_TIMEOUT = 0.3
+    user = joined.learner("slow")
+    account = ensure_account(user)
+    faulty.break_all(faults.SLOW)
+    summary = reconcile(["account"], user=user)
+    assert summary.failed == 1
+    assert summary.failures[0].failure_class == "transient"
+    account.refresh_from_db()
+    assert account.attempts == 1
+    assert account.parked_at is None
+    assert account.next_attempt_at > timezone.now()
+
+
+def test_an_lms_that_is_down(joined, settings):
+    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
+    user = joined.learner("down")
+    summary = reconcile(["account"], user=user) if ensure_account(user) else None
+    assert summary.failed == 1
+    assert summary.failures[0].code == "no-connection"
+
+
+def test_a_switched_off_provider_record_is_not_the_learners_fault(joined, faulty):
+    user = joined.learner("provider")
+    account = ensure_account(user)
+    faulty.break_all(faults.ERROR_500)
+    summary = reconcile(["account"], user=user)
+    assert summary.failures[0].failure_class == "systemic"
+    assert summary.failures[0].code == "provider-disabled"
+    account.refresh_from_db()
+    assert account.parked_at is None
+
+
+def test_the_registration_limit_is_waited_for_not_counted_as_attempt(joined, faulty):
+    user = joined.learner("limited")
+    account = ensure_account(user)
+    faulty.retry_after = 120
+    faulty.break_all(faults.THROTTLED, path=REGISTRATION)
+    summary = reconcile(["account"], user=user)
+    assert summary.failures[0].failure_class == "throttled"
+    account.refresh_from_db()
+    assert account.attempts == 0
+    assert account.next_attempt_at > timezone.now() + timedelta(seconds=100)
+
+
+def test_a_deleted_learners_name_is_never_given_again(joined):
+    first = joined.learner("gone")
+    name = ensure_account(first, reconcile_now=True).username
+    there = joined.account(name)
+    first.delete()
+    assert not LmsAccount.objects.filter(username=name).exists()
+    assert not is_username_free(name.upper())
+    second = make_learner(username=name)
+    account = ensure_account(second, reconcile_now=True)
+    assert account.is_ready
+    assert account.username.lower() != name.lower()
+    assert account.lms_user_id != there["id"]
+    assert joined.account(name)["email"] == there["email"]
+
+
+def test_two_learners_who_want_the_same_name(joined):
+    one = make_learner(username="The.Same")
+    two = make_learner(username="the same")
+    names = {ensure_account(u, reconcile_now=True).username.lower() for u in (one, two)}
+    assert len(names) == 2
+    assert LmsAccount.objects.filter(created_in_lms_at__isnull=False).count() == 2
+
+
+def test_an_account_that_the_lms_lost_is_made_again(joined):
+    user = joined.learner("wiped")
+    account = ensure_account(user, reconcile_now=True)
+    joined.lms.shell(
+        "from django.contrib.auth import get_user_model as g; "
+        f"g().objects.get(username={account.username!r}).delete()"
+    )
+    LmsAccount.objects.filter(user=user).wake()
+    reconcile(["account", "token"], user=user)
+    account.refresh_from_db()
+    assert account.is_ready
+    assert joined.account(account.username)["email"] == user.email
+    assert client().me(access_token_for(user)) == account.username
+
+
+def test_reservations_are_unique_whatever_the_case(db):
+    user = make_learner()
+    UsernameReservation.objects.create(username="Alice", user=user)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        UsernameReservation.objects.create(username="alice", user=None)

@@ -123,18 +123,23 @@ def raise_if_misconfigured(lms: LmsClient) -> None:
     """
     if not lms.http.state.claim("provider-check", _PROVIDER_CHECKED):
         return
-    try:
-        answer = lms.http.request("GET", social_login_path(lms.who.backend), again=False)
-    except ServerFailed as error:
+    for _ in range(2):
+        try:
+            answer = lms.http.request("GET", social_login_path(lms.who.backend), again=False)
+        except ServerFailed as error:
+            failed = error
+            continue
+        except LmsError:
+            return
+        check_start(lms, answer)
+        return
+    if failed.status == 500:
         raise Misconfigured(
             f"The LMS can't start sign-in by {lms.who.backend}: its provider record is disabled, "
             "missing, or on another site. Run usher doctor.",
             code="provider-disabled",
-            status=error.status,
-        ) from error
-    except LmsError:
-        return
-    check_start(lms, answer)
+            status=500,
+        ) from failed
 
 
 def check_start(lms: LmsClient, answer: Answer) -> str:

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 from django.utils import timezone
@@ -20,6 +21,7 @@ from oauth2_provider.models import (
     get_grant_model,
     set_token_value,
 )
+from oauth2_provider.settings import oauth2_settings
 
 from usher.application import conf
 from usher.application.tokens.errors import NotConnected
@@ -111,6 +113,9 @@ def _check(application: Any, wanted: GrantWanted) -> None:
             f"The LMS signs in with the client id {wanted.client_id[:100]}, but this application "
             f"knows it as {application.client_id}: correct its provider record."
         )
-    if not application.redirect_uri_allowed(wanted.redirect_uri):
+    # The provider's own rule, which knows what python-social-auth adds to the URI.
+    validator = oauth2_settings.OAUTH2_VALIDATOR_CLASS()
+    request = SimpleNamespace(client=application)
+    if not validator.validate_redirect_uri(wanted.client_id, wanted.redirect_uri, request):
         shown = wanted.redirect_uri.partition("?")[0][:200]
         raise NotConnected(f"{shown} is not a redirect URI of {application.name}: add it there.")

@@ -1,0 +1,183 @@
+"""Enrollments brought to a real embedded LMS."""
+
+import pytest
+
+from tests.support import faults
+from usher.application.accounts.models import LmsAccount
+from usher.application.engine.services import reconcile
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import NotEnrolled, change_mode, enroll, unenroll
+from usher.application.runs.services import ensure_run
+
+DEMO = "course-v1:edX+DemoX+Demo_Course"
+ENROLLMENT = "/api/enrollment/v1/enrollment"
+
+
+@pytest.fixture
+def run(joined):
+    return ensure_run(DEMO)
+
+
+def test_enroll_change_mode_unenroll_and_come_back(joined, run):
+    user = joined.learner()
+    row = enroll(user, run, reconcile_now=True)
+    assert row.is_settled, row.error_message
+    name = user.lms_account.username
+    assert joined.enrollments(name) == {DEMO: ("audit", True)}
+    assert change_mode(user, run, "verified", reconcile_now=True).is_settled
+    assert joined.enrollments(name) == {DEMO: ("verified", True)}
+    row = unenroll(user, run, reconcile_now=True)
+    assert row.is_settled, row.error_message
+    assert joined.enrollments(name) == {DEMO: ("verified", False)}
+    assert enroll(user, run, "audit", reconcile_now=True).is_settled
+    assert joined.enrollments(name) == {DEMO: ("audit", True)}
+
+
+def test_enrolling_twice_sends_once(joined, run, faulty):
+    user = joined.learner()
+    enroll(user, run, reconcile_now=True)
+    before = faulty.count(ENROLLMENT)
+    row = enroll(user, run, reconcile_now=True)
+    assert row.is_settled
+    assert row.generation == 1
+    assert faulty.count(ENROLLMENT) == before
+
+
+def test_unenrolling_what_the_lms_never_had(joined, run):
+    user = joined.learner()
+    enroll(user, run)
+    row = unenroll(user, run, reconcile_now=True)
+    assert row.is_settled, row.error_message
+    assert joined.enrollments(user.lms_account.username).get(DEMO, ("", False))[1] is False
+
+
+def test_unenrolling_from_a_closed_run_that_one_never_was_in(joined):
+    closed = "course-v1:edX+Closed+2020"
+    joined.lms.shell(
+        "from usher.embedded.home.seeds import run; "
+        f"run({closed!r}, 'Closed', ('2019-01-01', '2020-01-01', '2018-01-01', '2018-12-31'))"
+    )
+    user = joined.learner()
+    enroll(user, ensure_run(closed))
+    assert unenroll(user, ensure_run(closed), reconcile_now=True).is_settled
+
+
+def test_a_closed_run_is_refused_with_the_lms_words_and_forced(joined):
+    closed = "course-v1:edX+Closed+2021"
+    joined.lms.shell(
+        "from usher.embedded.home.seeds import run; "
+        f"run({closed!r}, 'Closed', ('2019-01-01', '2020-01-01', '2018-01-01', '2018-12-31'))"
+    )
+    user = joined.learner()
+    row = enroll(user, ensure_run(closed), reconcile_now=True)
+    assert row.parked_at is not None
+    assert closed in row.error_message
+    row = enroll(user, ensure_run(closed), force=True, reconcile_now=True)
+    assert row.is_settled, row.error_message
+    assert row.parked_at is None
+
+
+def test_an_unknown_run_is_parked_with_its_reason(joined):
+    row = enroll(joined.learner(), ensure_run("course-v1:No+Such+Run"), reconcile_now=True)
+    assert row.parked_at is not None
+    assert row.error_code == "unknown-run"
+
+
+def test_unenrolling_needs_an_enrollment(joined, run):
+    with pytest.raises(NotEnrolled):
+        unenroll(joined.learner(), run)
+
+
+def test_an_enrollment_waits_for_its_account(joined, run):
+    user = joined.learner()
+    row = enroll(user, run)
+    reconcile(["enrollment"], user=user)
+    row.refresh_from_db()
+    assert row.error_code == "no-account"
+    assert row.attempts == 0
+    summary = reconcile(user=user)
+    assert summary.failed == 0
+    row.refresh_from_db()
+    assert row.is_settled
+    assert row.error_code == ""
+
+
+def test_a_learner_whom_the_lms_lost_is_made_again_and_enrolled(joined, run):
+    user = joined.learner()
+    enroll(user, run, reconcile_now=True)
+    name = user.lms_account.username
+    joined.lms.shell(
+        "from django.contrib.auth import get_user_model as g; "
+        f"g().objects.get(username={name!r}).delete()"
+    )
+    Enrollment.objects.filter(user=user).wake()
+    reconcile(user=user)
+    reconcile(user=user)
+    assert joined.enrollments(name) == {DEMO: ("audit", True)}
+    assert LmsAccount.objects.get(user=user).is_ready
+
+
+def test_what_the_lms_changed_is_put_right(joined, run):
+    user = joined.learner()
+    enroll(user, run, "verified", reconcile_now=True)
+    name = user.lms_account.username
+    _change_in_lms(joined, name, "audit", True)
+    Enrollment.objects.filter(user=user).wake()
+    assert reconcile(["enrollment"], user=user).failed == 0
+    assert joined.enrollments(name) == {DEMO: ("verified", True)}
+
+
+def test_what_the_lms_changed_holds_where_the_lms_wins(joined, run, settings):
+    settings.USHER_ENROLLMENT_WINNER = "lms"
+    user = joined.learner()
+    enroll(user, run, reconcile_now=True)
+    name = user.lms_account.username
+    _change_in_lms(joined, name, "verified", True)
+    Enrollment.objects.filter(user=user).wake()
+    assert reconcile(["enrollment"], user=user).changed == 1
+    assert joined.enrollments(name) == {DEMO: ("verified", True)}
+    assert Enrollment.objects.get(user=user).mode == "verified"
+
+
+def _change_in_lms(joined, name, mode, active):
+    joined.lms.shell(
+        "from usher.embedded.student.models import CourseEnrollment as E; "
+        f"E.objects.filter(user__username={name!r}).update(mode={mode!r}, is_active={active})"
+    )
+
+
+@pytest.mark.parametrize("fault", [f for f in faults.ALL if f != faults.SLOW])
+def test_no_fault_loses_an_enrollment(joined, run, faulty, fault):
+    user = joined.learner()
+    row = enroll(user, run)
+    reconcile(["account", "token"], user=user)
+    faulty.break_next(fault, path=ENROLLMENT, times=2)
+    reconcile(["enrollment"], user=user)
+    row.refresh_from_db()
+    assert not row.is_settled
+    assert row.parked_at is None
+    assert row.next_attempt_at is not None
+    faulty.mend()
+    Enrollment.objects.filter(user=user).wake()
+    from usher.application.lms.access import client
+
+    client().http.state.clear("group:enrollment")
+    assert reconcile(["enrollment"], user=user).failed == 0
+    assert joined.enrollments(user.lms_account.username) == {DEMO: ("audit", True)}
+
+
+def test_a_service_worker_who_is_not_staff_stops_the_kind(joined, run):
+    user = joined.learner()
+    enroll(user, run)
+    reconcile(["account", "token"], user=user)
+    worker = "from django.contrib.auth import get_user_model as g; g().objects.filter("
+    worker += "username='mit_Application_serviceworker').update(is_staff={})"
+    joined.lms.shell(worker.format(False))
+    try:
+        summary = reconcile(["enrollment"], user=user)
+        assert summary.failures[0].failure_class == "systemic"
+        assert "staff" in summary.failures[0].message
+        Enrollment.objects.filter(user=user).wake()
+        assert reconcile(["enrollment"], user=user).changed == 0  # held back, not tried
+    finally:
+        joined.lms.shell(worker.format(True))

@@ -1,0 +1,121 @@
+"""Course runs follow a real embedded LMS."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.support import faults
+from usher.application.runs.models import CourseMode, CourseRun, RunModes
+from usher.application.runs.services import UnknownRun, ensure_run, sync_runs
+
+DEMO = "course-v1:edX+DemoX+Demo_Course"
+E2E = "course-v1:edX+E2E-101+course"
+COURSES = "/api/courses/v1/courses/"
+
+
+@pytest.fixture
+def many(joined):
+    joined.lms.manage("seed_load", "--runs", "230")
+    joined.lms.manage("seed_courses")
+    return joined
+
+
+def test_all_runs_come_with_titles_and_dates(joined):
+    summary = sync_runs(modes=True)
+    assert summary.failed == 0, summary.failures
+    run = CourseRun.objects.get(course_key=E2E)
+    assert run.title == "E2E Test Course"
+    assert run.start == datetime(2016, 1, 1, tzinfo=UTC)
+    assert run.end == datetime(2030, 1, 1, tzinfo=UTC)
+    assert run.enrollment_end == datetime(2029, 12, 31, tzinfo=UTC)
+    assert run.is_settled
+    assert {m.slug: m.min_price for m in run.modes.all()} == {"audit": 0, "verified": 49}
+
+
+def test_only_what_changed_is_written(many):
+    first = sync_runs()
+    assert first.failed == 0, first.failures
+    assert first.changed == CourseRun.objects.count() >= 230
+    seen = CourseRun.objects.get(course_key=DEMO).observed_at
+    many.lms.shell(
+        "from usher.embedded.course_overviews.models import CourseOverview as C; "
+        f"C.objects.filter(id={E2E!r}).update(display_name='Another title')"
+    )
+    second = sync_runs()
+    assert (second.changed, second.failed) == (1, 0)
+    assert second.unchanged == first.changed - 1
+    assert CourseRun.objects.get(course_key=E2E).title == "Another title"
+    assert CourseRun.objects.get(course_key=DEMO).observed_at == seen
+    many.lms.manage("seed_courses")
+
+
+def test_a_run_that_the_lms_does_not_show_is_reported_and_comes_back(joined):
+    ensure_run("course-v1:Nobody+Knows+This")
+    summary = sync_runs()
+    assert [f.what for f in summary.failures] == ["course-v1:Nobody+Knows+This"]
+    assert CourseRun.objects.get(course_key="course-v1:Nobody+Knows+This").missing_since
+    CourseRun.objects.filter(course_key=DEMO).update(missing_since="2026-01-01T00:00:00Z")
+    assert sync_runs(["course-v1:edX+DemoX+Demo_Course"]).changed == 1
+    assert CourseRun.objects.get(course_key=DEMO).missing_since is None
+
+
+def test_one_run_by_its_key(joined):
+    summary = sync_runs([DEMO], modes=True)
+    assert summary.failed == 0, summary.failures
+    assert CourseRun.objects.get().title == "Demonstration Course"
+    assert CourseMode.objects.count() == 2
+    assert sync_runs([DEMO], modes=True).changed == 0
+
+
+def test_a_malformed_key_is_named(joined):
+    with pytest.raises(UnknownRun, match="not-a-key"):
+        sync_runs(["not-a-key"])
+
+
+def test_the_upgrade_deadline_is_the_end_of_the_verified_mode(joined):
+    change = (
+        "from usher.embedded.course_modes.models import CourseMode as M; from datetime import *; "
+        f"m = M.objects.get(course_id={E2E!r}, mode_slug='verified'); "
+        "m._expiration_datetime = {}; m.save()"
+    )
+    joined.lms.shell(change.format("datetime(2029, 6, 1, tzinfo=timezone.utc)"))
+    try:
+        sync_runs([E2E], modes=True)
+        run = CourseRun.objects.get(course_key=E2E)
+        assert run.upgrade_deadline == datetime(2029, 6, 1, tzinfo=UTC)
+    finally:
+        joined.lms.shell(change.format("None"))
+    RunModes.objects.filter(run=run).wake()
+    sync_runs([E2E], modes=True)
+    run.refresh_from_db()
+    assert run.upgrade_deadline is None
+
+
+@pytest.mark.parametrize("fault", [faults.THROTTLED, faults.THROTTLED_IN_BODY])
+def test_a_throttled_list_is_waited_for(many, faulty, fault):
+    waits = []
+    faulty.break_next(fault, path=COURSES, times=1)
+    summary = sync_runs(waiting=waits.append)
+    assert summary.failed == 0, summary.failures
+    assert summary.changed >= 230
+    assert waits
+    assert waits[0] <= 1.1
+
+
+@pytest.mark.parametrize(
+    "fault", [faults.ERROR_500, faults.UNAVAILABLE, faults.RESET, faults.HALF_BODY, faults.BAD_JSON]
+)
+def test_a_failing_page_is_asked_for_again(many, faulty, fault):
+    faulty.break_next(fault, path=COURSES, times=3)
+    summary = sync_runs()
+    assert summary.failed == 0, summary.failures
+    assert summary.changed >= 230
+
+
+def test_a_list_that_can_not_be_had_marks_nothing_as_missing(many, faulty):
+    sync_runs()
+    faulty.break_all(faults.UNAVAILABLE, path="page=2")
+    summary = sync_runs()
+    assert summary.failed == 1
+    assert summary.failures[0].what == "course list"
+    assert not CourseRun.objects.filter(missing_since__isnull=False).exists()

@@ -1,0 +1,189 @@
+"""A real HTTP proxy in front of the LMS that breaks what it is told to break."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+#: Names of faults.
+ERROR_500, UNAVAILABLE, THROTTLED, THROTTLED_IN_BODY = "500", "503", "429", "429-in-body"
+SLOW, RESET, HALF_BODY, BAD_JSON = "slow", "reset", "half-body", "bad-json"
+#: The LMS does it, and the answer is lost.
+LOST_ANSWER = "lost-answer"
+ALL = (ERROR_500, UNAVAILABLE, THROTTLED, SLOW, RESET, HALF_BODY, BAD_JSON, LOST_ANSWER)
+
+_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
+
+#: Method and path → the fault, '' for none.
+Decide = Callable[[str, str], str]
+
+
+@dataclass
+class FaultyProxy:
+    """url: its address. ``decide`` is asked for every request; ``seen`` keeps them."""
+
+    target: str
+    url: str = ""
+    decide: Decide = lambda method, path: ""
+    slow_seconds: float = 30.0
+    retry_after: int = 1
+    seen: list[tuple[str, str]] = field(default_factory=list)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def break_next(self, fault: str, *, path: str = "", times: int = 1) -> None:
+        """The next so many requests whose path contains ``path`` meet that fault."""
+        left, lock = [times], threading.Lock()
+
+        def decide(_method: str, asked: str) -> str:
+            with lock:
+                if path in asked and left[0] > 0:
+                    left[0] -= 1
+                    return fault
+            return ""
+
+        self.decide = decide
+
+    def break_all(self, fault: str, *, path: str = "") -> None:
+        self.decide = lambda _method, asked: fault if path in asked else ""
+
+    def break_some(self, share: float, faults: tuple[str, ...] = ALL, seed: int = 0) -> None:
+        dice = random.Random(seed)
+        lock = threading.Lock()
+
+        def decide(_method: str, _asked: str) -> str:
+            with lock:
+                return dice.choice(faults) if dice.random() < share else ""
+
+        self.decide = decide
+
+    def mend(self) -> None:
+        self.decide = lambda method, path: ""
+
+    def count(self, path: str) -> int:
+        return sum(path in asked for _, asked in self.seen)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def handle_one_request(self) -> None:
+        with contextlib.suppress(OSError):
+            super().handle_one_request()
+
+    def _serve(self) -> None:
+        proxy = self.server.proxy
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        proxy.seen.append((self.command, self.path))
+        fault = proxy.decide(self.command, self.path)
+        if not fault:
+            return self._answer(*self._forward(body))
+        return getattr(self, "_" + fault.replace("-", "_"))(body)
+
+    do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = do_HEAD = _serve
+
+    def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        target = urlsplit(self.server.proxy.target)
+        connection = HTTPConnection(target.hostname or "", target.port or 80, timeout=60)
+        try:
+            headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP_BY_HOP}
+            connection.request(self.command, self.path, body or None, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.getheaders(), answer.read()
+        finally:
+            connection.close()
+
+    def _answer(
+        self, status: int, headers: list[tuple[str, str]], body: bytes, length: int | None = None
+    ) -> None:
+        self.send_response(status)
+        for name, value in headers:
+            if name.lower() not in _HOP_BY_HOP:
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+        self.wfile.flush()
+
+    def _500(self, body: bytes) -> None:
+        self._answer(500, [("Content-Type", "text/html")], b"<h1>Server Error (500)</h1>")
+
+    def _503(self, body: bytes) -> None:
+        self._answer(503, [("Content-Type", "text/html")], b"Service Unavailable")
+
+    def _429(self, body: bytes) -> None:
+        wait = ("Retry-After", str(self.server.proxy.retry_after))
+        self._answer(429, [("Content-Type", "application/json"), wait], b'{"detail": "slow down"}')
+
+    def _429_in_body(self, body: bytes) -> None:
+        words = (
+            '{"developer_message": "Request was throttled. Expected available in '
+            f'{self.server.proxy.retry_after} seconds."}}'
+        )
+        self._answer(429, [("Content-Type", "application/json")], words.encode())
+
+    def _slow(self, body: bytes) -> None:
+        proxy = self.server.proxy
+        proxy.released.wait(proxy.slow_seconds)
+        self._answer(*self._forward(body))
+
+    def _reset(self, body: bytes) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        self.connection.close()
+
+    def _half_body(self, body: bytes) -> None:
+        status, headers, found = self._forward(body)
+        self.close_connection = True
+        self._answer(status, headers, found[: len(found) // 2], length=max(2, len(found)))
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _bad_json(self, body: bytes) -> None:
+        status, headers, _ = self._forward(body)
+        self._answer(status, headers, b'{"results": [')
+
+    def _lost_answer(self, body: bytes) -> None:
+        self._forward(body)
+        self._reset(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, proxy: FaultyProxy) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.proxy = proxy
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Broken connections are what this is for."""
+
+
+@contextmanager
+def faulty_proxy(target: str) -> Iterator[FaultyProxy]:
+    """A proxy that breaks nothing until it is told to."""
+    proxy = FaultyProxy(target)
+    server = _Server(proxy)
+    proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        proxy.released.set()
+        server.shutdown()
+        server.server_close()
