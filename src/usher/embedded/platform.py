@@ -1,4 +1,4 @@
-"""What ``usher.lms`` asks of the platform (see ``usher.lms.platform``), asked of the embedded LMS."""
+"""What ``usher.lms`` asks of the platform, asked of the embedded LMS (``usher.lms.platform``)."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Django settings of the embedded LMS: the platform's defaults, then plugins, then the folder's files.
+"""Django settings of the embedded LMS.
 
 The order is edx-platform's: common settings, the plugins' common settings, what the environment's
 file says, the third-party backends, and at last the plugins' production settings.
@@ -23,6 +23,8 @@ SECRET_KEY = _SECRETS["SECRET_KEY"]
 DEBUG = False
 ALLOWED_HOSTS = ["*"]
 SITE_ID = 2
+#: Without content behind its runs an LMS can't open, grade or bulk-enroll (the recorded one).
+EMBEDDED_RUNS_HAVE_CONTENT = True
 ROOT_URLCONF = "usher.embedded.urls"
 WSGI_APPLICATION = "usher.embedded.wsgi.application"
 USE_TZ = True
@@ -138,6 +140,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PAGINATION_CLASS": "edx_rest_framework_extensions.paginators.DefaultPagination",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "PAGE_SIZE": 10,
+    "EXCEPTION_HANDLER": "usher.embedded.core.errors.exception_handler",
     "URL_FORMAT_OVERRIDE": None,
     "DEFAULT_THROTTLE_RATES": {"user": "60/minute", "service_user": "800/minute"},
 }

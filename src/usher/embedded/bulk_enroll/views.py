@@ -1,10 +1,13 @@
 """``/api/bulk_enroll/v1/bulk_enroll``: many people in many runs, for staff."""
 
+import re
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
+from django.http import Http404
 from edx_rest_framework_extensions.auth.jwt.authentication import JwtAuthentication
 from edx_rest_framework_extensions.permissions import IsStaff
 from opaque_keys import InvalidKeyError
@@ -64,7 +67,7 @@ def _find(identifier: str) -> tuple[User | None, str]:
 
 
 def _enroll(user: User | None, email: str, key: CourseKey, auto_enroll: bool) -> None:
-    if user is None:
+    if user is None or not user.is_active:
         CourseEnrollmentAllowed.objects.update_or_create(
             email=email, course_id=key, defaults={"auto_enroll": auto_enroll}
         )
@@ -110,11 +113,9 @@ class BulkEnrollView(APIView):
         if not serializer.is_valid():
             return Response(serializer.errors, status=400)
         asked = serializer.validated_data
-        identifiers = [
-            one
-            for one in asked["identifiers"].replace("\n", ",").replace(" ", ",").split(",")
-            if one
-        ]
+        if not settings.EMBEDDED_RUNS_HAVE_CONTENT:
+            raise Http404
+        identifiers = [one for one in re.split(r"[\s,]+", asked["identifiers"]) if one]
         courses = {
             course: {
                 "action": asked["action"],

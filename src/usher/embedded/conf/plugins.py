@@ -1,4 +1,4 @@
-"""Plugin apps, found and applied as edx-platform does: entry point, ``plugin_app``, settings, urls."""
+"""Plugin apps, found and applied as edx-platform does, by entry point and ``plugin_app``."""
 
 from collections.abc import Iterator
 from importlib import import_module

@@ -1,10 +1,14 @@
-"""Errors of the platform's newer endpoints: ``developer_message``, ``error_code``, ``field_errors``."""
+"""Errors of the platform's newer endpoints.
+
+Their fields: ``developer_message``, ``error_code``, ``field_errors``.
+"""
 
 from typing import Any
 
 from django.core.exceptions import NON_FIELD_ERRORS, ObjectDoesNotExist, ValidationError
 from django.http import Http404
-from rest_framework.exceptions import APIException
+from rest_framework import views
+from rest_framework.exceptions import APIException, NotFound
 from rest_framework.response import Response
 
 
@@ -49,3 +53,10 @@ class DeveloperErrorMixin:
         if isinstance(error, ValidationError):
             return _invalid(error)
         raise error
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """As the LMS's version of the REST framework has it: what is missing isn't named."""
+    if isinstance(error, Http404):
+        error = NotFound()
+    return views.exception_handler(error, context)

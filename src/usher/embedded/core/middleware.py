@@ -34,9 +34,9 @@ class EmailInSessionMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         known = request.session.get("email")
-        if known and settings.ENFORCE_SESSION_EMAIL_MATCH and request.user.is_authenticated:
-            if request.user.email != known:
-                logout(request)
+        enforced = settings.ENFORCE_SESSION_EMAIL_MATCH and request.user.is_authenticated
+        if known and enforced and request.user.email != known:
+            logout(request)
         response = self.get_response(request)
         if request.user.is_authenticated and request.session.get("email") is None:
             request.session["email"] = request.user.email

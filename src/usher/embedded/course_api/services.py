@@ -3,8 +3,9 @@
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser, User
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import Http404
+from django.utils import timezone
 from opaque_keys.edx.keys import CourseKey
 from rest_framework.exceptions import PermissionDenied
 
@@ -18,13 +19,21 @@ def effective_user(asks: Any, username: str) -> Any:
         return asks
     if not username:
         return AnonymousUser()
-    if not (asks.is_staff or asks.is_superuser):
+    if not asks.is_staff:
         raise PermissionDenied
     return User.objects.get(username=username)
 
 
-def _sees_all(user: Any) -> bool:
-    return bool(user.is_authenticated and (user.is_staff or user.is_superuser))
+def _open_to_anybody() -> Q:
+    """Runs that have started, or that can be enrolled in now; those for staff only are neither."""
+    now = timezone.now()
+    started = Q(start__isnull=True) | Q(start__lte=now)
+    enrollable = (
+        Q(invitation_only=False)
+        & (Q(enrollment_start__isnull=True) | Q(enrollment_start__lt=now))
+        & (Q(enrollment_end__isnull=True) | Q(enrollment_end__gt=now))
+    )
+    return Q(visible_to_staff_only=False) & started | enrollable
 
 
 def visible_runs(
@@ -35,7 +44,7 @@ def visible_runs(
     active_only: bool | None = None,
     course_keys: list[str] | None = None,
 ) -> "QuerySet[CourseOverview]":
-    """The runs in the catalog of ``username``, by key."""
+    """The runs that ``username`` may see ('' is anybody), oldest first."""
     user = effective_user(asks, username)
     found = CourseOverview.get_all_courses(
         orgs=[org] if org else None,
@@ -43,9 +52,7 @@ def visible_runs(
         active_only=bool(active_only),
         course_keys=course_keys,
     )
-    if _sees_all(user):
-        return found
-    return found.filter(visible_to_staff_only=False, catalog_visibility="both")
+    return found if user.is_staff else found.filter(_open_to_anybody())
 
 
 def visible_run(asks: Any, username: str, key: CourseKey) -> CourseOverview:
@@ -55,6 +62,6 @@ def visible_run(asks: Any, username: str, key: CourseKey) -> CourseOverview:
     if run is None:
         raise Http404("Course not found.")
     staff = user.is_authenticated and has_staff_access(user, key)
-    if not staff and (run.visible_to_staff_only or run.catalog_visibility == "none"):
+    if not staff and run.catalog_visibility not in {"both", "about"}:
         raise Http404("Course not found.")
     return run

@@ -145,6 +145,11 @@ class CourseOverview(TimeStampedModel):
         keys: list[str] = json.loads(self._pre_requisite_courses_json)
         return keys
 
+    def is_enrollment_open(self) -> bool:
+        now = timezone.now()
+        started = self.enrollment_start is None or self.enrollment_start < now
+        return started and (self.enrollment_end is None or now < self.enrollment_end)
+
     def has_ended(self) -> bool:
         return self.end is not None and self.end < timezone.now()
 

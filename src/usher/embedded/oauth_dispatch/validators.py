@@ -57,9 +57,9 @@ class LmsOAuth2Validator(OAuth2Validator):
         self, client_id: str, request: Any, *args: Any, **kwargs: Any
     ) -> list[str]:
         scopes = list(super().get_default_scopes(client_id, request, *args, **kwargs))
-        if request.grant_type == "client_credentials" and not request.scopes:
-            if ApplicationModelScopes().has_user_id(request.client):
-                scopes.append("user_id")
+        asks_for_itself = request.grant_type == "client_credentials" and not request.scopes
+        if asks_for_itself and ApplicationModelScopes().has_user_id(request.client):
+            scopes.append("user_id")
         return scopes
 
     def validate_scopes(

@@ -60,6 +60,8 @@ def about(request: HttpRequest, course_id: str) -> HttpResponse:
 def run(request: HttpRequest, course_id: str) -> HttpResponse:
     """The home of a run, for those enrolled and for staff; others see what it is about."""
     run_ = _run(course_id)
+    if not settings.EMBEDDED_RUNS_HAVE_CONTENT:
+        raise Http404("Course not found.")
     enrollment = CourseEnrollment.get_enrollment(request.user, run_.id)
     enrolled = enrollment is not None and enrollment.is_active
     if not enrolled and not has_staff_access(request.user, run_.id):

@@ -45,7 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
         email = f"{name}@learners.example"
         self._answer(200, {"id": 1, "username": name, "email": email, "name": f"Name {name}"})
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *args: Any) -> None:
         """Silence: the LMS's side is what matters."""
 
 

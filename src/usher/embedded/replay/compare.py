@@ -106,9 +106,9 @@ def _location(recorded: str, actual: str, learned: Learned) -> Iterator[str]:
             yield from _location(old, new, learned)
         elif old != new:
             yield f"Location's {name} {old!r}, here {new!r}"
-    if not _RANDOM_PARAMETERS & {name for name, _ in before} and "redirect_uri" not in was.query:
-        if was.query != there.query:
-            yield f"Location's query {was.query!r}, here {there.query!r}"
+    random = _RANDOM_PARAMETERS & {name for name, _ in before} or "redirect_uri" in was.query
+    if not random and was.query != there.query:
+        yield f"Location's query {was.query!r}, here {there.query!r}"
 
 
 def _body(recorded: Any, actual: httpx.Response, learned: Learned) -> Iterator[str]:

@@ -160,7 +160,7 @@ class Player:
                 self._register(client, number)
 
     def _fetch_code(self, recording: Recording) -> None:
-        """A code works once, and the recorder used one that isn't in the recordings: get another."""
+        """A code works once, and the recorder used one that was not recorded: get another."""
         data = recording.request.get("data")
         code = data.get("code", "") if isinstance(data, dict) else ""
         accepted = recording.response["status"] == 200
@@ -195,12 +195,13 @@ def player() -> Iterator[Player]:
             plugins=("openedx_companion_auth",),
             cheap_passwords=True,
             settings={
+                "EMBEDDED_RUNS_HAVE_CONTENT": False,
                 "CACHES": {
                     "default": {
                         "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
                         "LOCATION": str(home / "cache"),
                     }
-                }
+                },
             },
         )
         folders.make(home, plan)

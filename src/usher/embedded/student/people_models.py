@@ -111,7 +111,7 @@ class SocialLink(models.Model):
 
 
 class Registration(models.Model):
-    """The activation key; an account becomes active when it is used, or at once for trusted ones."""
+    """The activation key; using it makes an account active, trusted ones are so at once."""
 
     user = models.OneToOneField(User, on_delete=models.CASCADE)
     activation_key = models.CharField(max_length=32, unique=True)

@@ -9,7 +9,6 @@ CourseEnrollmentException
 """
 
 from django.contrib.auth.models import User
-from django.utils import timezone
 from opaque_keys.edx.keys import CourseKey
 
 from usher.embedded.course_modes.models import CourseMode
@@ -48,7 +47,7 @@ class EnrollmentNotAllowed(CourseEnrollmentException):
 
 def has_staff_access(user: User, course_key: CourseKey) -> bool:
     """Global staff, or staff or instructor of this run."""
-    if user.is_staff or user.is_superuser:
+    if user.is_staff:
         return True
     return CourseAccessRole.objects.filter(
         user=user, course_id=course_key, role__in=["staff", "instructor"]
@@ -58,17 +57,14 @@ def has_staff_access(user: User, course_key: CourseKey) -> bool:
 def may_enroll(user: User, run: CourseOverview) -> bool:
     """Whether ``user`` may enroll by their own rights: invited, staff, or the period is open.
 
-    For a run by invitation only the period doesn't matter: only those invited come in.
+    An invitation that somebody else has used is none.
     """
-    invited = CourseEnrollmentAllowed.objects.filter(email=user.email, course_id=run.id).exists()
-    if invited or has_staff_access(user, run.id):
+    invited = CourseEnrollmentAllowed.objects.filter(email=user.email, course_id=run.id).first()
+    if invited:
+        return invited.user_id in {None, user.pk}
+    if has_staff_access(user, run.id):
         return True
-    if run.invitation_only:
-        return False
-    now = timezone.now()
-    started = run.enrollment_start is None or run.enrollment_start < now
-    ended = run.enrollment_end is not None and run.enrollment_end <= now
-    return started and not ended
+    return not run.invitation_only and run.is_enrollment_open()
 
 
 def default_mode(course_key: CourseKey) -> str:

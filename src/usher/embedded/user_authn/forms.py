@@ -117,9 +117,9 @@ class AccountCreationForm(forms.Form):
     def clean_email(self) -> str:
         email: str = self.cleaned_data["email"]
         allowed = settings.REGISTRATION_EMAIL_PATTERNS_ALLOWED
-        if allowed is not None and not any(re.match(f"{one}$", email) for one in allowed):
-            if not CourseEnrollmentAllowed.objects.filter(email=email).exists():
-                raise ValidationError("Unauthorized email address.")
+        fits = allowed is None or any(re.match(f"{one}$", email) for one in allowed)
+        if not fits and not CourseEnrollmentAllowed.objects.filter(email=email).exists():
+            raise ValidationError("Unauthorized email address.")
         if email_exists_or_retired(email):
             raise ValidationError(
                 f"It looks like {email} belongs to an existing account. "

@@ -10,7 +10,6 @@ from django.contrib.auth import authenticate, login
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
-from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import get_language
 from django_countries import countries
@@ -80,7 +79,7 @@ def refuse_unknown_country(data: dict[str, Any]) -> None:
         )
 
 
-def create_account(request: HttpRequest, data: dict[str, Any]) -> User:
+def create_account(request: Any, data: dict[str, Any]) -> User:
     """Make the account that ``data`` describes and sign its owner in to this session.
 
     Raises RegistrationRefused; PermissionDenied where public registration is switched off.
@@ -97,11 +96,13 @@ def create_account(request: HttpRequest, data: dict[str, Any]) -> User:
             "tpa-session-expired",
             {"session_expired": [f"Registration using {provider} has timed out."]},
         )
-    form = AccountCreationForm(data, settings.REGISTRATION_EXTRA_FIELDS)
+    form = _checked(data)
+    # Asking the application takes a while: no transaction must be open meanwhile.
+    identity = _identify(request, data) if third_party and by_token else None
     with transaction.atomic():
         user, registration = _store(form)
-        if third_party and by_token:
-            _link(request, user, data)
+        if identity is not None:
+            _link(request, user, data["access_token"], identity)
         signed_in = authenticate(
             request, username=user.username, password=form.cleaned_data["password"]
         )
@@ -111,12 +112,17 @@ def create_account(request: HttpRequest, data: dict[str, Any]) -> User:
     return user
 
 
-def _store(form: AccountCreationForm) -> tuple[User, Registration]:
+def _checked(data: dict[str, Any]) -> AccountCreationForm:
     if not settings.FEATURES.get("ALLOW_PUBLIC_ACCOUNT_CREATION", True):
         raise PermissionDenied
+    form = AccountCreationForm(data, settings.REGISTRATION_EXTRA_FIELDS)
     if form.errors:
         fields = {name: list(errors) for name, errors in form.errors.items()}
         raise RegistrationRefused(400, RegistrationError.VALIDATION, fields)
+    return form
+
+
+def _store(form: AccountCreationForm) -> tuple[User, Registration]:
     clean = form.cleaned_data
     user = User(username=clean["username"], email=clean["email"], is_active=False)
     user.set_password(clean["password"])
@@ -142,23 +148,36 @@ def _collision(user: User) -> RegistrationRefused:
     return RegistrationRefused(409, RegistrationError.DUPLICATE_EMAIL, {"email": [message]})
 
 
-def _link(request: HttpRequest, user: User, data: dict[str, Any]) -> None:
-    """Link the account to whom the application says the token belongs to."""
-    name = data["provider"]
-    asked: Any = request
-    asked.social_strategy = load_strategy(request)
-    asked.backend = load_backend(
-        asked.social_strategy, name, reverse("social:complete", args=[name])
+def _token_refused(code: str, message: str) -> RegistrationRefused:
+    return RegistrationRefused(400, code, {"access_token": [message]})
+
+
+def _identify(request: Any, data: dict[str, Any]) -> dict[str, Any]:
+    """Whom the application says the learner's access token belongs to."""
+    name, token = data["provider"], data.get("access_token")
+    request.social_strategy = load_strategy(request)
+    request.backend = load_backend(
+        request.social_strategy, name, reverse("social:complete", args=[name])
     )
-    token = data.get("access_token")
     if not token:
         message = f"An access_token is required when passing value ({name}) for provider."
-        raise RegistrationRefused(400, "tpa-missing-access-token", {"access_token": [message]})
+        raise _token_refused("tpa-missing-access-token", message)
     request.session[pipeline.AUTH_ENTRY_KEY] = pipeline.AUTH_ENTRY_REGISTER_API
+    try:
+        answer = request.backend.user_data(token)
+    except (HTTPError, AuthException) as error:
+        message = "The provided access_token is not valid."
+        raise _token_refused(RegistrationError.INVALID_ACCESS_TOKEN, message) from error
+    return {"access_token": token, **(answer or {})}
+
+
+def _link(request: Any, user: User, token: str, identity: dict[str, Any]) -> None:
+    """Link the account, by the pipeline of sign-in, to whom the application named."""
+    strategy, backend = request.social_strategy, request.backend
     code, message = "", ""
     linked = None
     try:
-        linked = asked.backend.do_auth(token, user=user)
+        linked = strategy.authenticate(backend=backend, response=identity, user=user)
     except AuthAlreadyAssociated:
         message = "The provided access_token is already associated with another user."
         code = "tpa-token-already-associated"
@@ -166,8 +185,9 @@ def _link(request: HttpRequest, user: User, data: dict[str, Any]) -> None:
         message = "The provided access_token is not valid."
         code = RegistrationError.INVALID_ACCESS_TOKEN
     if not isinstance(linked, User):
-        asked.social_strategy.clean_partial_pipeline(token)
-        raise RegistrationRefused(400, code, {"access_token": [message]})
+        # Nobody comes back to a pipeline that stopped half way.
+        strategy.clean_partial_pipeline(token)
+        raise _token_refused(code, message)
 
 
 def announce(user: User, site: Any) -> None:
@@ -188,7 +208,7 @@ def _finish(request: Any, user: User, registration: Registration) -> None:
     announce(user, request.site)
 
 
-def _trusted(request: HttpRequest, user: User) -> bool:
+def _trusted(request: Any, user: User) -> bool:
     """Whether the account is active at once, without an e-mail to confirm."""
     if settings.FEATURES.get("SKIP_EMAIL_VALIDATION"):
         return True

@@ -97,7 +97,7 @@ def judge(data: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
     if "name" in wanted and not decisions["name"]:
         suggestions = suggest_usernames(data["name"])
     username = data.get("username")
-    if "username" in wanted and isinstance(username, str):
-        if username_exists_or_retired(username):
-            suggestions = suggest_usernames(username)
+    asked = "username" in wanted and isinstance(username, str)
+    if asked and username_exists_or_retired(str(username)):
+        suggestions = suggest_usernames(str(username))
     return decisions, suggestions

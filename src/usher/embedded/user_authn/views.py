@@ -1,5 +1,6 @@
 """Registration, its validation, signing in with a password, and signing out."""
 
+import contextlib
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
@@ -177,10 +178,8 @@ def logout_view(request: HttpRequest) -> HttpResponse:
         {"target": _logout_target(request), "frames": frames, "title": "Signed Out"},
     )
     if settings.TPA_AUTOMATIC_LOGOUT_ENABLED and provider is not None:
-        try:
+        with contextlib.suppress(KeyError):
             response = redirect(provider.get_setting("logout_url"))
-        except KeyError:
-            pass
     return delete_logged_in_cookies(response)
 
 
