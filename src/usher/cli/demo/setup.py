@@ -84,9 +84,8 @@ class SetUp:
     def _provision_lms(self) -> str:
         description = self.describe()
         out = self.pair.manage_lms("usher_provision", "--file", "-", stdin=description.to_json())
-        changes = json.loads(out).get("changes", [])
-        made = sum(change.get("action") != "unchanged" for change in changes)
-        return f"superuser, service worker, provider record, edx-oauth-app ({made} changed)"
+        changed = json.loads(out)["changed"]
+        return f"superuser, service worker, provider record, edx-oauth-app; {changed} changed"
 
     def describe(self) -> Description:
         """All that the LMS must have for this pair."""

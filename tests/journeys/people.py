@@ -1,0 +1,61 @@
+"""What a person does in the browser, by the words they see."""
+
+import re
+import secrets
+from dataclasses import dataclass, field
+
+from playwright.sync_api import Page, expect
+
+from usher.cli.demo.pair import Pair
+from usher.cli.demo.walk import CODE_IN_MAIL
+
+
+def _name() -> str:
+    return f"ada-{secrets.token_hex(4)}"
+
+
+@dataclass
+class Person:
+    """Somebody who signs up: what they type."""
+
+    username: str = field(default_factory=_name)
+    email: str = ""
+    password: str = field(default_factory=lambda: secrets.token_urlsafe(12))
+
+    def __post_init__(self) -> None:
+        self.email = self.email or f"{self.username}@learners.example"
+
+    def sign_up(self, page: Page, pair: Pair) -> None:
+        self.fill_in_sign_up(page, pair)
+        expect(page.get_by_label("Code")).to_be_visible()
+        code = re.search(CODE_IN_MAIL, pair.newest_mail(self.email), re.MULTILINE)
+        assert code, "no code was mailed"
+        page.get_by_label("Code").fill(code[1])
+        page.get_by_role("button", name=re.compile("Confirm|Verify", re.IGNORECASE)).click()
+        expect(page.get_by_role("heading", name="Hello, Ada")).to_be_visible()
+
+    def fill_in_sign_up(self, page: Page, pair: Pair) -> None:
+        page.goto(pair.application_url)
+        page.get_by_role("link", name="Sign up", exact=True).click()
+        page.get_by_label("Full name").fill("Ada Lovelace")
+        page.get_by_label("Username").fill(self.username)
+        page.get_by_label("Email").fill(self.email)
+        page.get_by_label("Password").fill(self.password)
+        page.get_by_role("button", name="Sign up").click()
+
+    def sign_in(self, page: Page, pair: Pair) -> None:
+        page.goto(f"{pair.application_url}/accounts/login/")
+        page.get_by_label(re.compile("Username|Login|email", re.IGNORECASE)).first.fill(self.email)
+        page.get_by_label("Password").fill(self.password)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("heading", name="Hello, Ada")).to_be_visible()
+
+
+def wait_until_account_is_ready(page: Page, pair: Pair) -> None:
+    """Reload the dashboard, as an impatient person does, until nothing is being made any more."""
+    for _ in range(100):
+        page.goto(f"{pair.application_url}/dashboard/")
+        if not page.get_by_text("Your Open edX account is being made").is_visible():
+            return
+        page.wait_for_timeout(200)
+    raise AssertionError("the LMS account was not made within 20 seconds")

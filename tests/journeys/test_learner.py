@@ -1,0 +1,112 @@
+"""A learner of the application learns on Open edX: the main job, in a real browser."""
+
+import re
+
+from playwright.sync_api import BrowserContext, Page, expect
+
+from tests.journeys.people import Person, wait_until_account_is_ready
+from usher.cli.demo.pair import Pair
+from usher.cli.demo.walk import DEMO_RUN
+from usher.contract.paths import in_path
+
+
+def lms_dashboard(pair: Pair) -> re.Pattern[str]:
+    """The platform keeps its hint of the provider in the address."""
+    return re.compile(re.escape(f"{pair.lms_url}/dashboard") + r"(\?tpa_hint=[\w-]+)?$")
+
+
+def test_from_sign_up_to_the_lms_dashboard_without_a_second_form(page: Page, pair: Pair) -> None:
+    person = Person()
+    person.sign_up(page, pair)
+    wait_until_account_is_ready(page, pair)
+    page.goto(f"{pair.lms_url}/login?next=/dashboard")
+    expect(page).to_have_url(lms_dashboard(pair))
+    expect(page.locator("body")).to_contain_text(person.username)
+
+
+def test_a_learner_who_comes_to_the_lms_first_is_led_to_the_application(
+    page: Page, pair: Pair
+) -> None:
+    person = Person()
+    person.sign_up(page, pair)
+    page.context.clear_cookies()
+    page.goto(f"{pair.lms_url}/dashboard")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    assert page.url.startswith(pair.application_url)
+    page.get_by_label("Password").fill(person.password)
+    page.locator("[name=login]").fill(person.email)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page).to_have_url(lms_dashboard(pair))
+    expect(page.locator("body")).to_contain_text(person.username)
+
+
+def test_enroll_open_the_run_and_leave(page: Page, pair: Pair) -> None:
+    pair.manage_application("sync_courserun", "--run", DEMO_RUN)
+    Person().sign_up(page, pair)
+    page.goto(pair.application_url)
+    page.get_by_role("link", name="Demonstration Course").click()
+    page.get_by_role("button", name="Enroll for free").click()
+    expect(page.get_by_text("You are enrolled in")).to_be_visible()
+    for _ in range(100):
+        page.goto(f"{pair.application_url}/dashboard/")
+        if page.get_by_text("Ready", exact=True).is_visible():
+            break
+        page.wait_for_timeout(200)
+    page.get_by_role("link", name="Open Demonstration Course").click()
+    expect(page).to_have_url(f"{pair.lms_url}/courses/{DEMO_RUN}/course/")
+    expect(page.get_by_role("heading", name="Demonstration Course").first).to_be_visible()
+
+    page.goto(f"{pair.application_url}/courses/{in_path(DEMO_RUN)}/")
+    page.get_by_text("Leave this course").click()
+    page.get_by_role("button", name="Leave Demonstration Course").click()
+    expect(page.get_by_text("You have left")).to_be_visible()
+
+
+def test_signing_out_of_the_application_ends_both_sessions(page: Page, pair: Pair) -> None:
+    Person().sign_up(page, pair)
+    wait_until_account_is_ready(page, pair)
+    page.goto(f"{pair.lms_url}/login")
+    expect(page).to_have_url(lms_dashboard(pair))
+    page.goto(f"{pair.application_url}/dashboard/")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page).not_to_have_url(f"{pair.application_url}/dashboard/")
+    page.goto(f"{pair.application_url}/dashboard/")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    page.goto(f"{pair.lms_url}/dashboard")
+    assert not page.url.startswith(f"{pair.lms_url}/dashboard")
+
+
+def test_signing_out_of_the_lms_ends_both_sessions(page: Page, pair: Pair) -> None:
+    """The two sides are different sites here, so the hidden frames carry no cookies (P28)."""
+    Person().sign_up(page, pair)
+    wait_until_account_is_ready(page, pair)
+    page.goto(f"{pair.lms_url}/login")
+    expect(page).to_have_url(lms_dashboard(pair))
+    page.goto(f"{pair.lms_url}/logout")
+    for _ in range(100):
+        page.goto(f"{pair.application_url}/dashboard/")
+        if "/accounts/login/" in page.url:
+            break
+        page.wait_for_timeout(100)
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_two_learners_at_once_in_two_windows(
+    page: Page, context: BrowserContext, pair: Pair
+) -> None:
+    """Each window keeps to its own learner on both sides."""
+    browser = context.browser
+    assert browser
+    other_window = browser.new_context()
+    try:
+        first, second = Person(), Person()
+        other = other_window.new_page()
+        first.sign_up(page, pair)
+        second.sign_up(other, pair)
+        for tab in (page, other):
+            wait_until_account_is_ready(tab, pair)
+            tab.goto(f"{pair.lms_url}/login")
+        expect(page.locator("body")).to_contain_text(first.username)
+        expect(other.locator("body")).to_contain_text(second.username)
+    finally:
+        other_window.close()
