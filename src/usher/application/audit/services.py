@@ -44,10 +44,11 @@ def client_address(request: HttpRequest) -> str | None:
     """Where a request came from.
 
     Behind a proxy, name the header that it sets, and that nobody else can set, in
-    ``USHER_CLIENT_ADDRESS_HEADER`` (``HTTP_X_REAL_IP``); without one it is the peer's address.
+    ``USHER_CLIENT_ADDRESS_HEADER`` (``X-Real-IP``); without one it is the peer's address.
     """
-    header = getattr(settings, "USHER_CLIENT_ADDRESS_HEADER", "") or "REMOTE_ADDR"
-    text = str(request.META.get(header, "")).split(",")[-1].strip()
+    header = getattr(settings, "USHER_CLIENT_ADDRESS_HEADER", "")
+    found = request.headers.get(header, "") if header else request.META.get("REMOTE_ADDR", "")
+    text = found.split(",")[-1].strip()
     try:
         return str(ip_address(text))
     except ValueError:

@@ -71,14 +71,17 @@ def _deliver_in_thread() -> None:
 
 
 def address(client: Any) -> str:
-    """Where that client takes sign-out messages; '' where it takes none."""
-    try:
-        if own := client.usher_policy.backchannel_logout_url:
-            return str(own)
-    except ObjectDoesNotExist:
-        pass
+    """Where that client takes sign-out messages; '' where it takes none.
+
+    Of the LMS that the settings name, the settings know it: its address may have changed since.
+    """
     settings = conf.settings()
-    return settings.backchannel_logout_url if client.name == settings.oauth_app_name else ""
+    if client.name == settings.oauth_app_name:
+        return settings.backchannel_logout_url
+    try:
+        return str(client.usher_policy.backchannel_logout_url)
+    except ObjectDoesNotExist:
+        return ""
 
 
 def deliver_due() -> int:
