@@ -117,14 +117,15 @@ def remove_service_worker(wanted: contract.ServiceWorker, outcome: Outcome, *, p
     if token is not None and token.user_id == worker.user_id:
         token.delete()
         outcome.items.append(Item("service worker's token", wanted.username, "removed"))
-    user, made = worker.user, worker.made
-    worker.delete()
-    if made and purge:
+    user = worker.user
+    if not worker.made:
+        worker.delete()
+        outcome.items.append(Item("service worker", wanted.username, "kept"))
+    elif purge:
         user.delete()
         outcome.items.append(Item("service worker", wanted.username, "removed"))
-    elif made:
+    else:
+        # The row stays: it remembers that the user was made here.
         changes = assign(user, {"is_active": False, "is_staff": False})
         user.save()
         outcome.note("service worker", wanted.username, changes)
-    else:
-        outcome.items.append(Item("service worker", wanted.username, "kept"))

@@ -1,0 +1,126 @@
+"""A served LMS with the plugin, and the application it is connected to: both real."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.lms.application import Application, RunningApplication
+from tests.lms.commands import Commands, Done
+from tests.lms.served import ENVIRONMENT, served_lms
+
+WORKER = "mit_Application_serviceworker"
+TOKEN = "token-of-the-service-worker-" + "1" * 30
+DEMO = "course-v1:edX+DemoX+Demo_Course"
+E2E = "course-v1:edX+E2E-101+course"
+
+
+@dataclass
+class Lms:
+    """The LMS as a test uses it: over HTTP, by its commands, and in its database."""
+
+    folder: Path
+    url: str
+    application: Application
+    commands: Commands
+
+    def run(self, *arguments: str, text: str = "") -> Done:
+        """A management command, whatever its exit code."""
+        return self.commands.run(*arguments, text=text)
+
+    def provision(self, description: dict[str, Any], *options: str) -> dict[str, Any]:
+        done = self.run("usher_provision", "--file", "-", *options, text=json.dumps(description))
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Ask or change the database."""
+        with closing(sqlite3.connect(self.folder / "db.sqlite3", timeout=20)) as database:
+            found = database.execute(sql, values).fetchall()
+            database.commit()
+            return found
+
+    def value(self, sql: str, *values: Any) -> Any:
+        return self.rows(sql, *values)[0][0]
+
+    def api(self, token: str = TOKEN) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {token}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
+
+    def browser(self) -> httpx.Client:
+        return httpx.Client(
+            base_url=self.url, timeout=60, trust_env=False, follow_redirects=True, max_redirects=15
+        )
+
+    def sign_in(self, username: str, goal: str = "/api/user/v1/me", **more: Any) -> httpx.Client:
+        """A browser in which the application's learner ``username`` went to the LMS."""
+        self.application.who = {"username": username, **person(username), **more}
+        browser = self.browser()
+        browser.last = browser.get(  # type: ignore[attr-defined]
+            "/auth/login/mitxpro-oauth2/", params={"auth_entry": "login", "next": goal}
+        )
+        return browser
+
+
+def person(username: str) -> dict[str, str]:
+    return {"email": f"{username}@learners.example", "name": f"Name {username}"}
+
+
+def account(username: str, **more: Any) -> dict[str, Any]:
+    """An item of the batch API."""
+    return {"id": username, "username": username, **person(username), **more}
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 15) -> Any:
+    """What ``condition`` answers once it is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+    return found
+
+
+def description(*applications: dict[str, Any], **more: Any) -> dict[str, Any]:
+    worker = {"username": WORKER, "email": "worker@example.org", "token": TOKEN}
+    return {"applications": list(applications), "service_worker": worker, **more}
+
+
+@contextmanager
+def connected_lms(**settings: Any) -> Iterator[Lms]:
+    """An LMS of its own with one connected application."""
+    with RunningApplication() as application:
+        everything = {
+            "USHER_BACKENDS": {"mitxpro-oauth2": "mitxpro-oauth2", "xpro-oauth2": "ol-oauth2"},
+            "USHER_LOGOUT_URIS": [f"{application.url}/logout/"],
+            **settings,
+        }
+        with served_lms(**everything) as (folder, url):
+            commands = Commands(folder, ENVIRONMENT)
+            try:
+                lms = Lms(folder, url, application, commands)
+                lms.provision(description(application.description()))
+                yield lms
+            finally:
+                commands.close()
+
+
+@pytest.fixture(scope="session")
+def lms() -> Iterator[Lms]:
+    """One for all tests of a worker: they use learners of their own and leave the rest as it is."""
+    with connected_lms() as running:
+        yield running
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A username that no other test has."""
+    return f"u{abs(hash(str(tmp_path))) % 10**12}"

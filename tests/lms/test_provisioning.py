@@ -1,0 +1,246 @@
+"""usher_provision: one description, one transaction, and nothing changed twice."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lms.application import CLIENT_SECRET, WEBHOOK_SECRET
+from tests.lms.conftest import TOKEN, WORKER, Lms, description
+
+PROVIDERS = "select count(*) from third_party_auth_oauth2providerconfig"
+SECRETS = (TOKEN, CLIENT_SECRET, WEBHOOK_SECRET, "secret-of-campus-at-the-lms")
+
+
+def outcomes(answer: dict[str, Any]) -> dict[str, str]:
+    return {f"{item['what']} {item['name']}": item["outcome"] for item in answer["items"]}
+
+
+@pytest.fixture
+def plan(lms: Lms) -> dict[str, Any]:
+    """The description in force; what a test changed is put right for the next."""
+    plan = description(lms.application.description())
+    yield json.loads(json.dumps(plan))
+    lms.provision(plan)
+
+
+def test_again_changes_nothing(lms: Lms, plan: dict[str, Any]) -> None:
+    before = lms.value(PROVIDERS)
+
+    answer = lms.provision(plan)
+
+    assert answer["changed"] == 0
+    assert set(outcomes(answer).values()) == {"unchanged"}
+    assert lms.value(PROVIDERS) == before
+    assert answer["warnings"] == []
+
+
+def test_only_what_differs_is_changed(lms: Lms, plan: dict[str, Any]) -> None:
+    before = lms.value(PROVIDERS)
+    plan["applications"][0]["client_secret"] = "another-secret-of-the-lms-0123456789"
+
+    answer = lms.provision(plan)
+
+    changed = [item for item in answer["items"] if item["outcome"] != "unchanged"]
+    assert [(item["what"], item["changes"]) for item in changed] == [
+        ("provider record", ["secret"])
+    ]
+    assert lms.value(PROVIDERS) == before + 1
+
+
+def test_the_provider_record_is_as_the_manual_says(lms: Lms) -> None:
+    columns = (
+        "enabled, name, slug, site_id, skip_hinted_login_dialog, skip_registration_form, "
+        "skip_email_verification, sync_learner_profile_data, enable_sso_id_verification"
+    )
+    newest = lms.rows(
+        f"select {columns}, other_settings from third_party_auth_oauth2providerconfig "
+        "where backend_name = 'mitxpro-oauth2' order by change_date desc limit 1"
+    )[0]
+
+    assert newest[:-1] == (1, "mitxApplication", "mitxpro-oauth2", 2, 1, 1, 1, 1, 1)
+    url = lms.application.url
+    assert json.loads(newest[-1]) == {
+        "AUTHORIZATION_URL": f"{url}/oauth2/authorize/",
+        "ACCESS_TOKEN_URL": f"{url}/oauth2/token/",
+        "API_ROOT": url,
+    }
+
+
+def test_a_dry_run_tells_and_changes_nothing(lms: Lms, plan: dict[str, Any]) -> None:
+    plan["applications"][0]["provider_name"] = "Renamed"
+    before = lms.value(PROVIDERS)
+
+    answer = lms.provision(plan, "--dry-run")
+
+    assert answer["dry_run"] is True
+    assert answer["changed"] == 1
+    assert lms.value(PROVIDERS) == before
+
+
+def test_secrets_stay_out_of_what_is_printed(lms: Lms, plan: dict[str, Any]) -> None:
+    plan["applications"][0]["oauth_client_secret"] += "-changed"
+
+    done = lms.run("usher_provision", "--file", "-", text=json.dumps(plan))
+
+    assert done.returncode == 0
+    assert not [secret for secret in SECRETS if secret in done.stdout + done.stderr]
+
+
+def test_a_file_is_read_too(lms: Lms, plan: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "description.json"
+    file.write_text(json.dumps(plan))
+
+    done = lms.run("usher_provision", "--file", str(file))
+
+    assert json.loads(done.stdout)["changed"] == 0
+
+
+def test_a_service_worker_switched_off_by_hand_is_put_right(lms: Lms, plan: dict[str, Any]) -> None:
+    lms.rows("update auth_user set is_active = 0, is_staff = 0 where username = ?", WORKER)
+
+    answer = lms.provision(plan)
+
+    worker = next(item for item in answer["items"] if item["what"] == "service worker")
+    assert worker["outcome"] == "changed"
+    assert sorted(worker["changes"]) == ["is_active", "is_staff"]
+    flags = "select is_active, is_staff from auth_user where username = ?"
+    assert lms.rows(flags, WORKER) == [(1, 1)]
+
+
+def test_the_token_is_prolonged_before_it_ends(lms: Lms, plan: dict[str, Any]) -> None:
+    soon = (datetime.now(UTC) + timedelta(days=100)).strftime("%Y-%m-%d %H:%M:%S")
+    lms.rows("update oauth2_provider_accesstoken set expires = ? where token = ?", soon, TOKEN)
+
+    answer = lms.provision(plan)
+
+    assert outcomes(answer)[f"service worker's token {WORKER}"] == "changed"
+    ends = lms.value("select expires from oauth2_provider_accesstoken where token = ?", TOKEN)
+    ends = datetime.fromisoformat(ends).replace(tzinfo=UTC)
+    assert ends > datetime.now(UTC) + timedelta(days=364)
+
+
+def test_a_replaced_token_is_no_longer_valid(lms: Lms, plan: dict[str, Any]) -> None:
+    plan["service_worker"]["token"] = "another-token-" + "2" * 40
+
+    lms.provision(plan)
+
+    with lms.api(TOKEN) as old, lms.api(plan["service_worker"]["token"]) as new:
+        assert old.get("/api/user/v1/me").status_code == 401
+        assert new.get("/api/user/v1/me").json() == {"username": WORKER}
+
+
+def test_an_oauth_client_that_was_there_is_adopted(lms: Lms, plan: dict[str, Any]) -> None:
+    """N2: made by hand as the manual says, with an id and a secret of its own."""
+    landing = "http://xpro.example/login/_private/complete"
+    lms.rows(
+        "insert into oauth2_provider_application (client_id, redirect_uris, client_type, "
+        "authorization_grant_type, client_secret, name, skip_authorization, created, updated, "
+        "algorithm, post_logout_redirect_uris, hash_client_secret, allowed_origins, "
+        "registration_source) values ('by-hand', ?, 'confidential', 'authorization-code', 'x', "
+        "'edx-oauth-app', 0, '2026-01-01', '2026-01-01', '', '', 1, '', '')",
+        f"{landing} http://other.example/complete",
+    )
+    second = lms.application.description(
+        name="xpro",
+        backend="xpro-oauth2",
+        oauth_name="xpro-oauth-app",
+        oauth_client_id="xpro-at-the-lms",
+        oauth_redirect_uris=[landing, "http://xpro.example/_/auth/complete"],
+    )
+    plan["applications"].append(second)
+
+    answer = lms.provision(plan)
+    again = lms.provision(plan)
+
+    assert outcomes(answer)["OAuth client edx-oauth-app"] == "adopted"
+    assert again["changed"] == 0
+    clients = lms.rows(
+        "select client_id, redirect_uris, skip_authorization from oauth2_provider_application "
+        "where name in ('edx-oauth-app', 'xpro-oauth-app')"
+    )
+    assert len(clients) == 1
+    assert clients[0][0] == "xpro-at-the-lms"
+    assert clients[0][1].split() == [
+        landing,
+        "http://xpro.example/_/auth/complete",
+        "http://other.example/complete",
+    ]
+    assert clients[0][2] == 1
+
+    removed = lms.provision({"applications": [second]}, "--remove", "--purge")
+    assert outcomes(removed)["OAuth client edx-oauth-app"] == "kept"
+
+
+def test_an_unknown_site_names_those_there_are(lms: Lms, plan: dict[str, Any]) -> None:
+    plan["site"] = "lms.example:8000"
+
+    done = lms.run("usher_provision", "--file", "-", text=json.dumps(plan))
+
+    assert done.returncode == 1
+    assert "no site 'lms.example:8000'" in done.stderr
+    assert lms.url.removeprefix("http://") in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "not JSON"),
+        ("[]", "not a JSON object"),
+        ('{"applications": [{"name": "x"}]}', "applications[0] is incomplete"),
+        ('{"applications": [], "service_worker": {"username": 3}}', "service_worker"),
+        ('{"version": 99}', "version 99"),
+    ],
+)
+def test_a_wrong_description_is_refused(lms: Lms, text: str, complaint: str) -> None:
+    done = lms.run("usher_provision", "--file", "-", text=text)
+
+    assert done.returncode == 1
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_nothing_is_changed_when_a_part_can_t_be(lms: Lms, plan: dict[str, Any]) -> None:
+    """The superuser comes first; the second application's backend is the first one's."""
+    plan["superuser"] = {"username": "late_edx", "email": "late@example.org"}
+    plan["applications"].append(lms.application.description(name="other"))
+
+    done = lms.run("usher_provision", "--file", "-", text=json.dumps(plan))
+
+    assert done.returncode == 1
+    assert "already belongs to application 'campus'" in done.stderr
+    assert lms.rows("select 1 from auth_user where username = 'late_edx'") == []
+
+
+def test_a_backend_that_is_not_loaded_is_warned_of(lms: Lms, plan: dict[str, Any]) -> None:
+    plan["applications"][0]["backend"] = "not-there"
+
+    answer = lms.provision(plan, "--dry-run")
+
+    assert any("not-there is not loaded" in warning for warning in answer["warnings"])
+
+
+def test_remove_and_purge(lms: Lms, plan: dict[str, Any]) -> None:
+    removed = lms.provision(plan, "--remove")
+
+    assert outcomes(removed)["provider record mitxpro-oauth2"] == "changed"
+    assert outcomes(removed)["OAuth client campus-oauth-app"] == "removed"
+    newest = "select enabled from third_party_auth_oauth2providerconfig order by change_date desc"
+    assert lms.rows(newest)[0] == (0,)
+    assert lms.rows("select is_active from auth_user where username = ?", WORKER) == [(0,)]
+    with lms.api() as api:
+        assert api.get("/api/user/v1/me").status_code == 401
+    with lms.browser() as browser:
+        page = browser.get("/login")
+        assert (page.status_code, page.url.path) == (200, "/login")
+
+    lms.provision(plan)
+    lms.provision(plan, "--remove", "--purge")
+
+    assert lms.value(PROVIDERS) == 0
+    assert lms.rows("select 1 from auth_user where username = ?", WORKER) == []
+    assert lms.provision(plan, "--remove", "--purge")["changed"] == 0

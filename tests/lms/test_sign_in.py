@@ -1,0 +1,227 @@
+"""Signing in with the application: straight through, or a page that says why not; never a form,
+never somebody else's account, never in circles."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+import pytest
+
+from tests.lms.conftest import Lms, account, connected_lms, description
+
+USER = "select id, email, is_active, password from auth_user where username = ?"
+
+
+def last(browser: httpx.Client) -> httpx.Response:
+    return browser.last  # type: ignore[attr-defined]
+
+
+def path_of(response: httpx.Response) -> list[tuple[int, str]]:
+    return [(r.status_code, r.url.path) for r in [*response.history, response]]
+
+
+def test_an_unknown_learner_goes_straight_through(lms: Lms, name: str) -> None:
+    browser = lms.sign_in(name)
+
+    assert last(browser).json() == {"username": name}
+    assert "/register" not in [path for _, path in path_of(last(browser))]
+    user_id, email, is_active, password = lms.rows(USER, name)[0]
+    assert (email, is_active) == (f"{name}@learners.example", 1)
+    assert password and not password.startswith("!")
+    assert lms.rows("select name from auth_userprofile where user_id = ?", user_id) == [
+        (f"Name {name}",)
+    ]
+    assert lms.rows(
+        "select provider, uid from social_auth_usersocialauth where user_id = ?", user_id
+    ) == [("mitxpro-oauth2", name)]
+    assert lms.rows("select 1 from auth_registration where user_id = ?", user_id) == [(1,)]
+
+
+def test_a_known_learner_signs_in_again(lms: Lms, name: str) -> None:
+    lms.sign_in(name)
+
+    assert last(lms.sign_in(name)).json() == {"username": name}
+    assert len(lms.rows(USER, name)) == 1
+
+
+@pytest.mark.parametrize("page", ["/login", "/register"])
+def test_the_lms_s_own_pages_lead_to_the_application(lms: Lms, name: str, page: str) -> None:
+    lms.sign_in(name)
+    with lms.browser() as browser:
+        arrived = browser.get(page, params={"next": "/api/user/v1/me"})
+
+    assert arrived.json() == {"username": name}
+
+
+def test_the_operator_still_reaches_the_lms_s_form(lms: Lms) -> None:
+    with lms.browser() as browser:
+        page = browser.get("/login", params={"next": "/admin/?tpa_hint=off"})
+
+    assert (page.status_code, page.url.path, page.history) == (200, "/login", [])
+
+
+def test_with_the_micro_frontend_on() -> None:
+    features = {"ENABLE_AUTHN_MICROFRONTEND": True}
+    with connected_lms(FEATURES=features, AUTHN_MICROFRONTEND_URL="http://mfe.invalid") as lms:
+        assert last(lms.sign_in("mfelearner")).json() == {"username": "mfelearner"}
+        with lms.browser() as browser:
+            arrived = browser.get("/login", params={"next": "/api/user/v1/me"})
+        assert arrived.json() == {"username": "mfelearner"}
+        # Somebody else's name, and still a page and not the micro-frontend's form.
+        stopped = last(lms.sign_in("login_service_user"))
+        assert (stopped.status_code, stopped.url.path) == (403, "/usher/stopped/")
+
+
+def unlinked(lms: Lms, name: str) -> None:
+    """An account that was there before: registered at the LMS, not by the application."""
+    script = (
+        "from django.contrib.auth import get_user_model as g; from usher.lms import conf; "
+        f"u = g().objects.create_user({name!r}, {name!r} + '@Elsewhere.example', 'pw'); "
+        f"conf.platform().profile_model().objects.create(user=u, name='Old')"
+    )
+    done = lms.run("shell", "-c", script)
+    assert done.returncode == 0, done.stderr
+
+
+def test_somebody_s_account_is_never_given_away(lms: Lms, name: str) -> None:
+    unlinked(lms, name)
+
+    by_name = lms.sign_in(name)
+    # The address with other letters large, as no two people's addresses differ.
+    by_email = lms.sign_in(name + "x", email=f"{name}@elsewhere.EXAMPLE")
+
+    for browser in (by_name, by_email):
+        page = last(browser)
+        assert (page.status_code, page.url.path) == (403, "/usher/stopped/")
+        assert "already exists" in page.text
+        assert browser.get("/api/user/v1/me").status_code == 401
+        # Loading it again shows it again.
+        assert browser.get("/usher/stopped/").status_code == 403
+    assert lms.rows("select 1 from social_auth_usersocialauth where uid like ?", name + "%") == []
+    assert lms.rows(USER, name + "x") == []
+
+
+def test_names_that_differ_by_case_are_the_same(lms: Lms, name: str) -> None:
+    unlinked(lms, name)
+
+    page = last(lms.sign_in(name.upper(), email=f"{name}2@learners.example"))
+
+    assert page.status_code == 403
+    assert lms.rows(USER, name.upper()) == []
+
+
+def test_an_operator_links_an_account(lms: Lms, name: str) -> None:
+    unlinked(lms, name)
+    arguments = ("usher_link", "--username", name, "--application", "campus")
+
+    assert '"linked"' in lms.run(*arguments).stdout
+    assert '"unchanged"' in lms.run(*arguments).stdout
+    assert last(lms.sign_in(name)).json() == {"username": name}
+
+    assert '"unlinked"' in lms.run(*arguments, "--unlink").stdout
+    assert last(lms.sign_in(name)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("username", "application", "complaint"),
+    [("nobody_here", "campus", "no LMS user"), ("edx", "nowhere", "only: campus")],
+)
+def test_a_link_that_can_t_be(lms: Lms, username: str, application: str, complaint: str) -> None:
+    done = lms.run("usher_link", "--username", username, "--application", application)
+
+    assert done.returncode == 1
+    assert complaint in done.stderr
+
+
+def test_a_browser_of_another_learner_is_not_mixed_up(lms: Lms, name: str) -> None:
+    """Signed in here as one, at the application as another, known or unknown to the LMS."""
+    lms.sign_in(name + "b")
+    for other in (name + "b", name + "c"):
+        browser = lms.sign_in(name + "a")
+        lms.application.who = {"username": other, "email": f"{other}@x.example", "name": "Other"}
+
+        page = browser.get("/auth/login/mitxpro-oauth2/?auth_entry=login&next=/api/user/v1/me")
+
+        assert (page.status_code, page.url.path) == (403, "/usher/stopped/")
+        assert "somebody else" in page.text
+        assert browser.get("/api/user/v1/me").json() == {"username": name + "a"}
+
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
+        assert token
+        switched = browser.post(
+            "/usher/switch/",
+            data={"csrfmiddlewaretoken": token.group(1)},
+            headers={"Referer": f"{lms.url}/usher/stopped/"},
+        )
+        assert switched.json() == {"username": other}
+
+
+def test_switching_needs_the_form(lms: Lms, name: str) -> None:
+    browser = lms.sign_in(name)
+
+    assert browser.post("/usher/switch/").status_code == 403
+    assert browser.get("/usher/switch/").status_code == 405
+    assert browser.get("/api/user/v1/me").json() == {"username": name}
+
+
+def test_what_the_lms_does_not_accept_is_said(lms: Lms, name: str) -> None:
+    for who in ({"username": name + " !"}, {"name": "<script>"}, {"email": "nonsense"}):
+        lms.application.who = {"username": name, "email": f"{name}@x.example", "name": "N", **who}
+        with lms.browser() as browser:
+            page = browser.get("/auth/login/mitxpro-oauth2/?auth_entry=login")
+        assert page.status_code == 403
+        assert "couldn" in page.text
+        assert "<script>" not in page.text
+    assert lms.rows(USER, name) == []
+
+
+def test_an_application_that_does_not_say_who(lms: Lms) -> None:
+    lms.application.who = {"username": None, "email": "x@x.example"}
+    with lms.browser() as browser:
+        page = browser.get("/auth/login/mitxpro-oauth2/?auth_entry=login")
+
+    assert (page.status_code, page.url.path) == (502, "/usher/stopped/")
+
+
+def test_an_application_that_fails_does_not_send_browsers_in_circles(lms: Lms, name: str) -> None:
+    lms.application.token_status = 401
+    try:
+        page = last(lms.sign_in(name))
+    finally:
+        lms.application.token_status = 200
+
+    assert (page.status_code, page.url.path) == (502, "/usher/stopped/")
+    assert len(page.history) == 3
+    assert last(lms.sign_in(name)).json() == {"username": name}
+
+
+def test_two_applications_on_one_lms(lms: Lms, name: str) -> None:
+    second = lms.application.description(
+        name="xpro",
+        backend="xpro-oauth2",
+        client_id="lms-at-xpro",
+        oauth_name="xpro-oauth-app",
+        oauth_client_id="xpro-oauth-id",
+        oauth_redirect_uris=["http://xpro.example/login/_private/complete"],
+    )
+    lms.provision(description(lms.application.description(), second))
+    try:
+        lms.application.who = {"username": name, "email": f"{name}@x.example", "name": "N"}
+        with lms.browser() as browser:
+            start = "/auth/login/xpro-oauth2/?auth_entry=login&next=/api/user/v1/me"
+            assert browser.get(start).json() == {"username": name}
+        links = "select provider from social_auth_usersocialauth where uid = ?"
+        assert lms.rows(links, name) == [("xpro-oauth2",)]
+        # The other application's learner of this name is somebody else.
+        assert last(lms.sign_in(name)).status_code == 403
+    finally:
+        lms.provision({"applications": [second]}, "--remove", "--purge")
+
+
+def test_a_batch_account_signs_in(lms: Lms, name: str) -> None:
+    with lms.api() as api:
+        made = api.post("/usher/api/v1/accounts/", json={"items": [account(name)]})
+    assert made.json()["results"][0]["status"] == "created"
+
+    assert last(lms.sign_in(name)).json() == {"username": name}
