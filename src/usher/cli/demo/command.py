@@ -16,7 +16,7 @@ from rich.table import Table
 
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.pair import LMS_PORT, Pair, checkout_folder
-from usher.cli.demo.setup import SUPERUSER, Step
+from usher.cli.demo.setup import APPLICATION_SUPERUSER, SUPERUSER, Step
 from usher.cli.demo.walk import Walk
 from usher.contract.editions import EDITIONS, MITXONLINE
 from usher.contract.paths import LmsPath
@@ -131,7 +131,11 @@ def _stay_up(pair: Pair, walk: Walk, console: Console) -> None:
         ("LMS dashboard", pair.lms_url + LmsPath.DASHBOARD),
         ("LMS admin", f"{pair.lms_url}/admin/"),
         ("learner", f"{walk.email}   {walk.password}"),
-        ("superuser (both sides)", f"{SUPERUSER}   {pair.credentials.superuser_password}"),
+        (
+            "superusers",
+            f"{APPLICATION_SUPERUSER} there, {SUPERUSER} in the LMS   "
+            f"{pair.credentials.superuser_password}",
+        ),
         ("data and logs", str(pair.home)),
     ):
         table.add_row(f"[bold]{name}[/bold]", value)

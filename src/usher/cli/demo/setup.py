@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SERVICE_WORKER = "mit_Application_serviceworker"
 SUPERUSER = "edx"
+#: Made by ``configure_instance``.
+APPLICATION_SUPERUSER = "admin"
 SUPERUSER_EMAIL = "edx@example.org"
 PREPARED = "prepared.json"
 
