@@ -7,14 +7,14 @@ from django.contrib.auth.forms import BaseUserCreationForm
 from accounts.models import User
 
 
-class NewUserForm(BaseUserCreationForm):  # type: ignore[type-arg]
+class NewUserForm(BaseUserCreationForm):
     class Meta:
         model = User
         fields = ("username", "email", "name")
 
 
 @admin.register(User)
-class CampusUserAdmin(UserAdmin):  # type: ignore[type-arg]
+class CampusUserAdmin(UserAdmin):
     """A person's username is shown, not changed: the LMS knows the person by it."""
 
     list_display = ("username", "email", "name", "is_active", "is_staff", "date_joined")

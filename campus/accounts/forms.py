@@ -36,7 +36,7 @@ class FullNameForm(forms.Form):
         user.save(update_fields=["name"])
 
 
-class ProfileForm(forms.ModelForm):  # type: ignore[type-arg]
+class ProfileForm(forms.ModelForm):
     country = forms.ChoiceField(choices=[("", "Not given"), *COUNTRIES], required=False)
     name = forms.CharField(
         label="Full name",

@@ -120,6 +120,14 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600, "socket_keepalive": True}
 CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "beat-schedule")
 CELERY_BEAT_SCHEDULE = {
+    "sign-outs": {
+        "task": "usher.application.provider.tasks.deliver_sign_outs",
+        "schedule": 60.0,
+    },
+    "expired tokens": {
+        "task": "usher.application.provider.tasks.forget_expired_tokens",
+        "schedule": 6 * 3600.0,
+    },
     "sweep": {
         "task": "usher.application.engine.tasks.sweep",
         "schedule": float(env.text("SWEEP_SECONDS", "60")),

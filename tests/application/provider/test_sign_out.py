@@ -30,6 +30,7 @@ def fake_lms(settings, transactional_db):
         settings.OPENEDX_OAUTH_PROVIDER = "mitxpro-oauth2"
         settings.OPENEDX_SOCIAL_LOGIN_PATH = ""
         yield server
+    sending.alarm.set(None)
 
 
 def signed_in(browser):
@@ -147,6 +148,20 @@ def test_what_a_broken_lms_did_not_take_is_kept_and_sent_later(fake_lms, lms):
     assert not SignOutMessage.objects.exists()
     first, second = fake_lms.requests
     assert first.body != second.body, "each attempt has a token of its own"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_same_process_comes_back_to_it(fake_lms, lms, monkeypatch):
+    monkeypatch.setattr(sending, "FIRST_RETRY", timedelta(seconds=0.2))
+    fake_lms.status = 503
+    lms.browser.get("/logout/?no_redirect=1")
+    fake_lms.wait_for(1)
+    fake_lms.status = 200
+    fake_lms.wait_for(2)
+    deadline = time.monotonic() + 10
+    while SignOutMessage.objects.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not SignOutMessage.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -5,7 +5,7 @@ from usher.application.audit.models import AuditEvent
 
 
 @admin.register(AuditEvent)
-class AuditEventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class AuditEventAdmin(admin.ModelAdmin):
     """To read and search; nobody changes what happened."""
 
     list_display = ("at", "name", "succeeded", "subject", "actor", "address")

@@ -7,7 +7,8 @@ from typing import Any
 #: Control characters, line and paragraph separators, and marks that turn text around.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _SECRET_NAME = re.compile(
-    r"secret|token|password|authorization|cookie|session|code_verifier|^code$|api_key", re.I
+    r"secret|token|password|authorization|cookie|session_?(key|id)|code_verifier|^code$|api_key",
+    re.I,
 )
 REDACTED = "[redacted]"
 MAX_LENGTH = 255

@@ -5,7 +5,7 @@ from oauth2_provider.models import get_application_model
 from usher.application.provider.models import ClientPolicy, SignOutMessage
 
 
-class PolicyInline(admin.StackedInline):  # type: ignore[type-arg]
+class PolicyInline(admin.StackedInline):
     model = ClientPolicy
     can_delete = False
 
@@ -14,7 +14,7 @@ admin.site.unregister(get_application_model())
 
 
 @admin.register(get_application_model())
-class ClientAdmin(ApplicationAdmin):  # type: ignore[misc]
+class ClientAdmin(ApplicationAdmin):
     """The OAuth toolkit's page of a client, with the client's policy."""
 
     inlines = [PolicyInline]
@@ -22,7 +22,7 @@ class ClientAdmin(ApplicationAdmin):  # type: ignore[misc]
 
 
 @admin.register(SignOutMessage)
-class SignOutMessageAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class SignOutMessageAdmin(admin.ModelAdmin):
     list_display = ("subject", "application", "created_at", "attempts", "next_attempt_at")
     readonly_fields = ("last_error",)
     list_select_related = ("application",)

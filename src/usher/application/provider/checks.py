@@ -11,7 +11,7 @@ from usher.application import conf
 
 @register("usher")
 def settings_are_right(**_: Any) -> list[CheckMessage]:
-    _, problems = conf.read(django_settings)
+    _found, problems = conf.read(django_settings)
     found: list[CheckMessage] = [Error(problem, id="usher.E001") for problem in problems]
     if missing := conf.missing():
         found.append(

@@ -7,6 +7,7 @@ even whether two secrets are equal.
 """
 
 import hmac
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.hashers import BasePasswordHasher, mask_hash
@@ -43,7 +44,7 @@ class KeyedSecretHasher(BasePasswordHasher):
         keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
         return any(hmac.compare_digest(self._encode(password, salt, key), encoded) for key in keys)
 
-    def safe_summary(self, encoded: str) -> dict[str, str]:
+    def safe_summary(self, encoded: str) -> dict[Any, Any]:
         decoded = self.decode(encoded)
         return {"algorithm": self.algorithm, "hash": mask_hash(decoded["hash"])}
 

@@ -204,7 +204,7 @@ def _end_tokens_of(code: str, client: Any) -> None:
 
 def _is_storable(text: str | None) -> bool:
     """PostgreSQL refuses a NUL in a text; nothing that we gave out has one."""
-    return bool(text) and "\x00" not in text
+    return text is not None and text != "" and "\x00" not in text
 
 
 def _as_registered(uri: str) -> str:

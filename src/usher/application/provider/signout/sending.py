@@ -5,6 +5,7 @@ the request: the page waits for it a moment, so that usually the LMS session is 
 browser gets there, and never longer.
 """
 
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from datetime import timedelta
@@ -36,6 +37,28 @@ _FINAL = {400, 401, 403, 404, 405, 410}
 _workers = ThreadPoolExecutor(2, thread_name_prefix="usher-signout")
 
 
+class Alarm:
+    """Has what is left tried again at its time, by this process; one timer at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+
+    def set(self, seconds: float | None) -> None:
+        """Ring after so many seconds instead of when it would have; None: not at all."""
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if seconds is not None:
+                self._timer = threading.Timer(seconds + 0.1, _submit)
+                self._timer.daemon = True
+                self._timer.start()
+
+
+alarm = Alarm()
+
+
 def announce(subject: str) -> None:
     """Queue a message to each connected LMS and have it delivered; returns within about a second.
 
@@ -63,11 +86,20 @@ def _submit() -> "Future[None]":
 def _deliver_in_thread() -> None:
     try:
         deliver_due()
+        alarm.set(seconds_to_next())
     except Exception:
         log.exception("sign-out messages stay queued")
         raise
     finally:
         connections.close_all()
+
+
+def seconds_to_next() -> float | None:
+    """Seconds until a queued message is due, None without one."""
+    first = SignOutMessage.objects.order_by("next_attempt_at").first()
+    if first is None:
+        return None
+    return max(0.0, (first.next_attempt_at - timezone.now()).total_seconds())
 
 
 def address(client: Any) -> str:

@@ -1,0 +1,18 @@
+"""For Celery's beat, or any other clock: what the provider does from time to time."""
+
+from celery import shared_task
+from oauth2_provider.models import clear_expired
+
+from usher.application.provider.signout import sending
+
+
+@shared_task(ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
+def deliver_sign_outs() -> int:
+    """Sign-outs that an LMS was not told of yet, whatever process they came from."""
+    return sending.deliver_due()
+
+
+@shared_task(ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
+def forget_expired_tokens() -> None:
+    """Codes and tokens that ended: they only fill the tables."""
+    clear_expired()
