@@ -1,0 +1,59 @@
+"""One running system for all faults; each test gets it as it was in the beginning."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.doctor.faults.system import System
+from usher.cli.demo.pair import Pair
+from usher.contract.editions import MITXONLINE
+
+LEARNER = """
+from django.contrib.auth import get_user_model
+from usher.application.accounts.services import ensure_account
+from usher.application.engine.services import reconcile
+from usher.application.enrollments.services import enroll
+from usher.application.runs.models import CourseRun
+from usher.application.runs.services import sync_runs
+sync_runs()
+user = get_user_model().objects.create_user("ada", email="ada@learners.example", password=None)
+type(user).objects.filter(pk=user.pk).update(name="Ada Lovelace")
+user.refresh_from_db()
+ensure_account(user)
+enroll(user, CourseRun.objects.order_by("course_key").first())
+"""
+SETTLED = """
+from usher.application.enrollments.models import Enrollment
+from usher.application.tokens.models import LmsToken
+print(int(all(row.is_settled for model in (Enrollment, LmsToken) for row in model.objects.all())))
+"""
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with Pair(tmp_path_factory.mktemp("pair"), MITXONLINE) as pair:
+        system = System(pair)
+        try:
+            system.application.run(LEARNER)
+            _wait_until_settled(system)
+            system.remember()
+            yield system
+        finally:
+            system.close()
+
+
+@pytest.fixture
+def system(running: System) -> Iterator[System]:
+    yield running
+    running.restore()
+
+
+def _wait_until_settled(system: System) -> None:
+    """The engine brings the learner's account, token and enrollment to the LMS."""
+    from time import monotonic, sleep
+
+    deadline = monotonic() + 30
+    while system.application.run(SETTLED).strip() != "1":
+        system.pair.check()
+        assert monotonic() < deadline, "the engine did not settle the learner"
+        sleep(0.1)

@@ -1,0 +1,110 @@
+"""A real proxy in front of an LMS: with https of its own, or with a page that breaks."""
+
+import datetime
+import ipaddress
+import ssl
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+@dataclass(frozen=True)
+class Front:
+    """certificate: a file with the one to trust; only with https."""
+
+    url: str
+    certificate: Path
+
+
+@contextmanager
+def proxy(target: str, *, https: bool = False, broken: str = "-") -> Iterator[Front]:
+    """Passes everything on to ``target`` with its own Host, and says nothing of the scheme that the
+    browser used. Paths that begin with ``broken`` answer 500."""
+    host = target.split("//")[1]
+    client = httpx.Client(base_url=target, follow_redirects=False, trust_env=False)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _pass_on(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.path.startswith(broken):
+                self._answer(500, {}, b"")
+                return
+            headers = {name: value for name, value in self.headers.items() if name != "Host"}
+            headers["Host"] = host
+            answer = client.request(self.command, self.path, headers=headers, content=body)
+            kept = ("content-type", "location", "www-authenticate", "date", "allow")
+            self._answer(
+                answer.status_code,
+                {name: answer.headers[name] for name in kept if name in answer.headers},
+                answer.content,
+            )
+
+        def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+            self.send_response_only(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            with suppress(ConnectionError):
+                self.wfile.write(body)
+
+        do_GET = do_POST = _pass_on
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: tests read answers, not logs."""
+
+    with tempfile.TemporaryDirectory() as folder:
+        certificate = Path(folder) / "certificate.pem"
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if https:
+            server.socket = _encrypted(server, certificate)
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        scheme = "https" if https else "http"
+        try:
+            yield Front(f"{scheme}://127.0.0.1:{server.server_address[1]}", certificate)
+        finally:
+            server.shutdown()
+            server.server_close()
+            client.close()
+
+
+def _encrypted(server: ThreadingHTTPServer, certificate: Path) -> ssl.SSLSocket:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    both = certificate.with_name("both.pem")
+    both.write_bytes(private + signed.public_bytes(serialization.Encoding.PEM))
+    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(both)
+    return context.wrap_socket(server.socket, server_side=True)

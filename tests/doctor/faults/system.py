@@ -1,0 +1,119 @@
+"""Both sides running and joined, with doctor looking at them; faults go in and come out again."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.doctor.faults.warm import WarmShell
+from usher.cli.demo.pair import Pair
+from usher.contract import envfile
+from usher.doctor.context import Places, look_at
+from usher.doctor.facts.memo import NotKnownError
+from usher.doctor.runner import Report, run
+
+
+class System:
+    """lms and application: shells of either side. ``places`` is what an operator would name."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.pair = pair
+        self.lms = WarmShell(pair.lms_home, pair.lms_environment)
+        self.application = WarmShell(pair.campus_folder, pair.application_environment)
+        self.places = Places(
+            lms_url=pair.lms_url,
+            application_url=pair.application_url,
+            env_file=pair.env_file,
+            manage=self.application,
+            lms_manage=self.lms,
+        )
+        self._databases = [
+            next(pair.lms_home.glob("*.sqlite3")),
+            next(pair.application_home.glob("*.sqlite3")),
+        ]
+
+    def examine(self, **other: Any) -> Report:
+        """Doctor's report; ``other`` replaces what it is told of places."""
+        with look_at(replace(self.places, **other)) as context:
+            # Before the LMS tries the token endpoint, which may change what is asked about.
+            with suppress(NotKnownError):
+                _ = context.application.report
+            return run(context)
+
+    def causes(self, **other: Any) -> list[str]:
+        """Ids of what doctor names as wrong."""
+        return [line.id for line in self.examine(**other).root_causes]
+
+    # -- the data of both sides
+
+    def remember(self) -> None:
+        for path in self._databases:
+            _copy(path, _kept(path))
+
+    def restore(self) -> None:
+        """Both databases as they were, while everybody goes on using them."""
+        for path in self._databases:
+            _copy(_kept(path), path)
+
+    # -- the settings of both sides
+
+    @contextmanager
+    def lms_settings(self, **settings: Any) -> Iterator[None]:
+        """The LMS served with these settings over its ``lms.env.yml``."""
+        path = self.pair.lms_home / "lms.env.yml"
+        before = path.read_text()
+        path.write_text(yaml.safe_dump({**yaml.safe_load(before), **settings}))
+        self._restart("lms", self.lms)
+        try:
+            yield
+        finally:
+            path.write_text(before)
+            self._restart("lms", self.lms)
+
+    @contextmanager
+    def env(self, **values: str) -> Iterator[None]:
+        """The application served with these lines in its ``.env``."""
+        before = self.pair.env_file.read_bytes()
+        envfile.update(self.pair.env_file, values)
+        self._restart("application", self.application)
+        try:
+            yield
+        finally:
+            envfile.write_private(self.pair.env_file, before)
+            self._restart("application", self.application)
+
+    @contextmanager
+    def stopped(self, name: str) -> Iterator[None]:
+        server = self.pair.server(name)
+        server.stop()
+        try:
+            yield
+        finally:
+            server.start()
+            server.wait_until_ready()
+
+    def _restart(self, name: str, shell: WarmShell) -> None:
+        shell.close()
+        with self.stopped(name):
+            pass
+
+    def close(self) -> None:
+        self.lms.close()
+        self.application.close()
+
+
+def _kept(path: Path) -> Path:
+    return path.with_name(f"{path.name}.kept")
+
+
+def _copy(source: Path, target: Path) -> None:
+    # With SQLite's own backup: whoever has the target open sees all of it or nothing.
+    with sqlite3.connect(source, timeout=30) as one, sqlite3.connect(target, timeout=30) as other:
+        one.backup(other)
+    one.close()
+    other.close()
+    target.chmod(0o600)

@@ -1,0 +1,179 @@
+"""Faults of the application: its provider's records, its rows, its engine."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.doctor.faults.system import System
+from usher.doctor.facts.commands import Command
+
+CLIENT = """
+from oauth2_provider.models import get_application_model
+client = get_application_model().objects.get()
+"""
+ROWS = """
+from datetime import timedelta
+from django.contrib.auth import get_user_model
+from django.utils import timezone
+from usher.application.accounts.models import LmsAccount, UsernameReservation
+from usher.application.enrollments.models import Enrollment
+from usher.application.runs.models import CourseRun
+from usher.application.tokens.models import LmsToken
+now = timezone.now()
+later = now + timedelta(hours=1)
+def refused(model, code, message="the LMS said so", **more):
+    values = {"error_class": "rejected", "error_code": code, "error_message": message,
+              "attempts": 1, "parked_at": now, "next_attempt_at": None, **more}
+    assert model.objects.update(**values)
+"""
+
+
+@pytest.mark.parametrize(
+    ("expected", "seen", "fault"),
+    [
+        (
+            "APP-1",
+            "/auth/complete/mitxpro-oauth2/",
+            "client.redirect_uris = 'http://127.0.0.1:8000/auth/complete/mitxpro-oauth2/'\n"
+            "client.save()",
+        ),
+        (
+            "APP-2",
+            "PKCE is required of edx-oauth-app",
+            "client.usher_policy.pkce_required = True; client.usher_policy.save()",
+        ),
+        (
+            "APP-5",
+            "hashed with pbkdf2_sha256",
+            "from django.contrib.auth.hashers import make_password\n"
+            "from pathlib import Path\nimport json, os\n"
+            "home = Path(os.environ['CAMPUS_HOME']).parent\n"
+            "secret = json.loads((home / 'credentials.json').read_text())['lms_client_secret']\n"
+            "type(client).objects.update(client_secret=make_password(secret))",
+        ),
+        (
+            "PRV-5",
+            "invalid_client",
+            "client.client_secret = 'another secret'; client.save()",
+        ),
+    ],
+)
+def test_its_record_of_the_lms(system: System, expected: str, seen: str, fault: str) -> None:
+    system.application.run(CLIENT + fault)
+    report = system.examine()
+    assert [line.id for line in report.root_causes] == [expected]
+    assert seen in report.root_causes[0].finding.seen
+
+
+def test_app_3_a_scope_is_missing(system: System, tmp_path: Path) -> None:
+    (tmp_path / "without_scope.py").write_text(
+        "from campus.settings import *\n"
+        "OAUTH2_PROVIDER = {**OAUTH2_PROVIDER, 'SCOPES': {'read': 'Read'}, 'DEFAULT_SCOPES': ['read']}"
+    )
+    environment = {
+        **system.pair.application_environment,
+        "DJANGO_SETTINGS_MODULE": "without_scope",
+        "PYTHONPATH": str(tmp_path),
+    }
+    manage = Command((sys.executable, "manage.py"), system.pair.campus_folder, environment)
+    report = system.examine(manage=manage)
+    assert [line.id for line in report.root_causes] == ["APP-3"]
+    assert "user:read" in report.root_causes[0].finding.fix
+
+
+@pytest.mark.parametrize(
+    ("expected", "seen", "fault"),
+    [
+        ("ACC-1", "ada", "refused(LmsAccount, 'duplicate-username')"),
+        ("ACC-2", "ada", "refused(LmsAccount, 'duplicate-email')"),
+        ("ACC-3", "ada", "refused(LmsAccount, 'validation-error')"),
+        ("LMS-6", "forbidden-request", "refused(LmsAccount, 'forbidden-request')"),
+        ("OAU-2", "invalid_grant", "refused(LmsToken, 'invalid_grant')"),
+        ("ENR-1", "refused", "refused(Enrollment, 'enrollment-refused')"),
+        ("ENR-3", "unenrollments refused", "refused(Enrollment, 'mode-mismatch')"),
+        (
+            "OPS-2",
+            "tried 40 times",
+            "refused(LmsAccount, 'duplicate-email', attempts=40, parked_at=None,"
+            " next_attempt_at=later)",
+        ),
+        (
+            "OPS-3",
+            "held back",
+            "refused(LmsToken, 'circuit-open', error_class='transient', parked_at=None,"
+            " next_attempt_at=later)",
+        ),
+        (
+            "CRS-3",
+            "throttle",
+            "refused(CourseRun, 'throttled', error_class='throttled', parked_at=None,"
+            " next_attempt_at=later)",
+        ),
+        (
+            "CRS-1",
+            "course-v1:edX+DemoX+Demo_Course",
+            "CourseRun.objects.filter(course_key__contains='DemoX').update(missing_since=now)",
+        ),
+        (
+            "CRS-2",
+            "course-v1:typed wrong",
+            "CourseRun.objects.bulk_create([CourseRun(course_key='course-v1:typed wrong', "
+            "next_attempt_at=None)])",
+        ),
+        (
+            "ACC-4",
+            "ada",
+            "other = get_user_model().objects.create_user('eve', email='eve@learners.example')\n"
+            "assert UsernameReservation.objects.filter(username='ada').update(user=other)",
+        ),
+    ],
+)
+def test_its_rows(system: System, expected: str, seen: str, fault: str) -> None:
+    system.application.run(ROWS + fault)
+    report = system.examine()
+    assert [line.id for line in report.root_causes] == [expected]
+    assert seen in report.root_causes[0].finding.seen
+
+
+def test_acc_2_as_it_really_happens(system: System) -> None:
+    """Somebody has an LMS account of their own; then they sign up at the application."""
+    system.lms.run(
+        "from django.contrib.auth import get_user_model\n"
+        "get_user_model().objects.create_user('bob', email='bob@learners.example')"
+    )
+    system.application.run(
+        "from django.contrib.auth import get_user_model\n"
+        "from usher.application.accounts.services import ensure_account\n"
+        "from usher.application.engine.services import reconcile\n"
+        "user = get_user_model().objects.create_user('robert', email='bob@learners.example')\n"
+        "type(user).objects.filter(pk=user.pk).update(name='Bob')\n"
+        "user.refresh_from_db()\n"
+        "ensure_account(user)\n"
+        "reconcile(['account'], user=user)"
+    )
+    report = system.examine()
+    assert [line.id for line in report.root_causes] == ["ACC-2"]
+    assert "usher_link" in report.root_causes[0].finding.fix
+
+
+def test_ops_1_nobody_works(system: System) -> None:
+    with system.stopped("engine"):
+        system.application.run(
+            ROWS + "LmsAccount.objects.update(next_attempt_at=now - timedelta(minutes=20))"
+        )
+        report = system.examine()
+        system.restore()
+    assert [line.id for line in report.root_causes] == ["OPS-1"]
+    assert "reconcile --watch" in report.root_causes[0].finding.fix
+
+
+def test_ops_1_the_broker_is_down(system: System) -> None:
+    environment = {
+        **system.pair.application_environment,
+        "CELERY_BROKER_URL": "redis://127.0.0.1:9/0",
+    }
+    manage = Command((sys.executable, "manage.py"), system.pair.campus_folder, environment)
+    report = system.examine(manage=manage)
+    assert [line.id for line in report.root_causes] == ["OPS-1"]
+    assert "broker" in report.root_causes[0].finding.seen

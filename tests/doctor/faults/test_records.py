@@ -1,0 +1,185 @@
+"""Faults of the LMS's records: provider, clients, service worker, learners."""
+
+import pytest
+
+from tests.doctor.faults.system import System
+
+PROVIDER = """
+from django.conf import settings
+from django.contrib.sites.models import Site
+from django.utils.module_loading import import_string
+from importlib import import_module
+Provider = import_module(settings.USHER_PLATFORM).provider_model()
+row = Provider.objects.order_by("-change_date", "-pk").first()
+row.pk = None
+"""
+WORKER = """
+from django.contrib.auth import get_user_model
+from oauth2_provider.models import get_access_token_model
+from usher.lms.connections.models import ServiceWorker
+worker = ServiceWorker.objects.get().user
+User, Token = get_user_model(), get_access_token_model()
+"""
+CLIENT = """
+from oauth2_provider.models import get_application_model
+Client = get_application_model()
+clients = Client.objects.filter(name="edx-oauth-app")
+"""
+LINK = """
+from social_django.models import UserSocialAuth
+link = UserSocialAuth.objects.get(uid="ada")
+"""
+
+
+def test_a_healthy_system_has_no_findings(system: System) -> None:
+    report = system.examine()
+    assert [line.id for line in report.root_causes] == []
+    assert report.healthy
+    skipped = [line.id for line in report.lines if line.finding.status == "skipped"]
+    assert skipped == ["TUT-1", "TUT-2", "TUT-3", "TUT-4", "TUT-7"]  # there is no Tutor here
+    assert report.stage == "both sides are set up"
+
+
+@pytest.mark.parametrize(
+    ("expected", "seen", "fault"),
+    [
+        ("PRV-1", "is disabled", "row.enabled = False; row.save()"),
+        ("PRV-1", "there is no provider record", "Provider.objects.all().delete()"),
+        (
+            "PRV-2",
+            "it is on example.com",
+            "Provider.objects.all().delete(); row.site = Site.objects.get(pk=1); row.save()",
+        ),
+        ("PRV-3", "it is empty", "row.other_settings = ''; row.save()"),
+        ("PRV-3", "it is not JSON", "row.other_settings = '{'; row.save()"),
+        ("PRV-3", "AUTHORIZATION_URL", "row.other_settings = '{\"x\": 1}'; row.save()"),
+        ("PRV-4", "skip_registration_form", "row.skip_registration_form = False; row.save()"),
+        ("LMS-5", "skip_email_verification", "row.skip_email_verification = False; row.save()"),
+        ("PRV-5", "invalid_client", "row.secret = 'pbkdf2_sha256$1000000$copied'; row.save()"),
+        (
+            "NET-2",
+            "from inside the LMS",
+            "import json\nvalues = json.loads(row.other_settings)\n"
+            "values['ACCESS_TOKEN_URL'] = 'http://127.0.0.1:9/oauth2/token/'\n"
+            "row.other_settings = json.dumps(values)\nrow.save()",
+        ),
+        (
+            "APP-6",
+            "the LMS has ol-oauth2",
+            "Provider.objects.all().delete(); row.backend_name = 'ol-oauth2'; row.save()",
+        ),
+    ],
+)
+def test_the_provider_record(system: System, expected: str, seen: str, fault: str) -> None:
+    system.lms.run(PROVIDER + fault)
+    report = system.examine()
+    assert [line.id for line in report.root_causes] == [expected]
+    assert seen in report.root_causes[0].finding.seen
+    assert not report.healthy
+
+
+def test_prv_1_before_anything_was_connected_it_is_right_so_far(system: System) -> None:
+    """P16: the settings are done, the record comes next."""
+    system.lms.run(PROVIDER + "Provider.objects.all().delete()")
+    empty = system.pair.home / "not-connected.env"
+    empty.write_text(f"OPENEDX_API_BASE_URL={system.pair.lms_url}\n")
+    empty.chmod(0o600)
+    report = system.examine(env_file=empty, manage=None)
+    by_id = {line.id: line.finding for line in report.lines}
+    assert "right so far" in by_id["PRV-1"].seen
+    assert by_id["PRV-1"].status == "warning"
+    assert report.stage == "the LMS's settings are done; its provider record comes next"
+
+
+@pytest.mark.parametrize(
+    ("expected", "seen", "fault"),
+    [
+        ("SVC-1", "answers 401", "Token.objects.filter(user=worker).delete()"),
+        (
+            "SVC-1",
+            "it has ended",
+            "from django.utils import timezone\n"
+            "Token.objects.filter(user=worker).update(expires=timezone.now())",
+        ),
+        (
+            "SVC-2",
+            "refuses the service worker",
+            "User.objects.filter(pk=worker.pk).update(is_staff=False)",
+        ),
+        ("SVC-3", "not active", "User.objects.filter(pk=worker.pk).update(is_active=False)"),
+        (
+            "SVC-4",
+            "the token is edx's",
+            "Token.objects.filter(user=worker).update(user=User.objects.get(username='edx'))",
+        ),
+        (
+            "SVC-5",
+            "the token ends on",
+            "from datetime import timedelta\nfrom django.utils import timezone\n"
+            "soon = timezone.now() + timedelta(days=3)\n"
+            "Token.objects.filter(user=worker).update(expires=soon)",
+        ),
+    ],
+)
+def test_the_service_worker(system: System, expected: str, seen: str, fault: str) -> None:
+    system.lms.run(WORKER + fault)
+    report = system.examine()
+    assert [line.id for line in report.root_causes] == [expected]
+    assert seen in report.root_causes[0].finding.seen
+
+
+@pytest.mark.parametrize(
+    ("expected", "seen", "fault"),
+    [
+        ("OAU-1", "has no edx-oauth-app", "clients.delete()"),
+        ("OAU-1", "redirect URIs", "clients.update(redirect_uris='http://elsewhere.example/')"),
+        ("OAU-1", "not confidential", "clients.update(client_type='public')"),
+        ("OAU-1", "consent", "clients.update(skip_authorization=False)"),
+        (
+            "OAU-1",
+            "refuses OPENEDX_API_CLIENT_SECRET",
+            "client = clients.get(); client.client_secret = 'another'; client.save()",
+        ),
+        ("OAU-2", "another client id", "clients.update(client_id='made-anew')"),
+        (
+            "LMS-7",
+            "login-service-client-id is missing",
+            "Client.objects.filter(client_id='login-service-client-id').delete()",
+        ),
+    ],
+)
+def test_oauth_clients_of_the_lms(system: System, expected: str, seen: str, fault: str) -> None:
+    system.lms.run(CLIENT + fault)
+    report = system.examine()
+    assert [line.id for line in report.root_causes] == [expected]
+    assert seen in report.root_causes[0].finding.seen
+
+
+@pytest.mark.parametrize(
+    ("expected", "fault"),
+    [
+        ("ACC-4", "link.uid = 'somebody-else'; link.save()"),
+        ("ACC-5", "link.user.set_unusable_password(); link.user.save()"),
+    ],
+)
+def test_learners_of_the_lms(system: System, expected: str, fault: str) -> None:
+    system.lms.run(LINK + fault)
+    assert system.causes() == [expected]
+
+
+@pytest.mark.parametrize("field", ["backchannel_logout_url", "jwks_url"])
+def test_out_2_the_servers_cant_tell_each_other(system: System, field: str) -> None:
+    system.lms.run(
+        "from usher.lms.connections.models import ConnectedApplication\n"
+        f"ConnectedApplication.objects.update({field}='')"
+    )
+    assert system.causes() == ["OUT-2"]
+
+
+def test_enr_2_the_lms_was_changed_behind_everybodys_back(system: System) -> None:
+    system.lms.run(
+        "from django.conf import settings\nfrom importlib import import_module\n"
+        "model = import_module(settings.USHER_PLATFORM).enrollment_model()\n"
+        "assert model.objects.filter(user__username='ada').update(is_active=False)"
+    )
+    assert system.causes() == ["ENR-2"]

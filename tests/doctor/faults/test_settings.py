@@ -1,0 +1,119 @@
+"""Faults of settings: the LMS, or the application, really served with them."""
+
+import pytest
+
+from tests.doctor.faults.proxy import proxy
+from tests.doctor.faults.system import System
+
+BACKENDS = [
+    "social_auth_mitxpro.backends.MITxProOAuth2",
+    "ol_social_auth.backends.OLOAuth2",
+]
+
+
+def as_by_hand(system: System, **different: object) -> dict[str, object]:
+    """The settings of the manual procedure (P12, P13), without the plugin's help."""
+    features = {
+        "ALLOW_PUBLIC_ACCOUNT_CREATION": True,
+        "ENABLE_COMBINED_LOGIN_REGISTRATION": True,
+        "ENABLE_THIRD_PARTY_AUTH": True,
+        "ENABLE_OAUTH2_PROVIDER": True,
+        "SKIP_EMAIL_VALIDATION": True,
+        "ENABLE_AUTHN_MICROFRONTEND": False,
+    }
+    settings: dict[str, object] = {
+        "USHER_BACKENDS": {},
+        "THIRD_PARTY_AUTH_BACKENDS": BACKENDS,
+        "REGISTRATION_EXTRA_FIELDS": {"country": "hidden", "terms_of_service": "hidden"},
+        "REGISTRATION_RATELIMIT": "10000/d",
+        "IDA_LOGOUT_URI_LIST": [f"{system.pair.application_url}/logout/"],
+    }
+    for name, value in different.items():
+        target = features if name in features else settings
+        target[name] = value
+    return {**settings, "FEATURES": features}
+
+
+@pytest.mark.parametrize(
+    ("expected", "seen", "different"),
+    [
+        ("", "", {}),
+        ("LMS-1", "ENABLE_THIRD_PARTY_AUTH is off", {"ENABLE_THIRD_PARTY_AUTH": False}),
+        ("LMS-2", "not among AUTHENTICATION_BACKENDS", {"THIRD_PARTY_AUTH_BACKENDS": []}),
+        ("LMS-3", "ENABLE_AUTHN_MICROFRONTEND is on", {"ENABLE_AUTHN_MICROFRONTEND": True}),
+        (
+            "LMS-4",
+            "shows country",
+            {"REGISTRATION_EXTRA_FIELDS": {"country": "required", "terms_of_service": "hidden"}},
+        ),
+        ("LMS-5", "SKIP_EMAIL_VALIDATION is off", {"SKIP_EMAIL_VALIDATION": False}),
+        ("LMS-6", "REGISTRATION_RATELIMIT is 60/7d", {"REGISTRATION_RATELIMIT": "60/7d"}),
+        ("OUT-1", "not in IDA_LOGOUT_URI_LIST", {"IDA_LOGOUT_URI_LIST": []}),
+    ],
+)
+def test_the_lms_served_with(
+    system: System, expected: str, seen: str, different: dict[str, object]
+) -> None:
+    with system.lms_settings(**as_by_hand(system, **different)):
+        report = system.examine()
+    assert [line.id for line in report.root_causes] == ([expected] if expected else [])
+    assert seen in "".join(line.finding.seen for line in report.root_causes)
+
+
+@pytest.mark.parametrize(
+    ("expected", "seen", "values"),
+    [
+        (
+            "APP-6",
+            "the application asks for ol-oauth2",
+            {
+                "OPENEDX_OAUTH_PROVIDER": "ol-oauth2",
+                "OPENEDX_SOCIAL_LOGIN_PATH": "/auth/login/ol-oauth2/?auth_entry=login",
+            },
+        ),
+        ("OUT-1", "LOGOUT_REDIRECT_URL is not set", {"LOGOUT_REDIRECT_URL": ""}),
+        (
+            "SVC-1",
+            "answers 401",
+            {"OPENEDX_SERVICE_WORKER_API_TOKEN": "a-token-that-the-lms-has-never-seen-before"},
+        ),
+        ("NET-3", "does not answer", {"OPENEDX_API_BASE_URL": "http://127.0.0.1:9"}),
+    ],
+)
+def test_the_application_served_with(
+    system: System, expected: str, seen: str, values: dict[str, str]
+) -> None:
+    with system.env(**values):
+        report = system.examine()
+    assert [line.id for line in report.root_causes] == [expected]
+    assert seen in report.root_causes[0].finding.seen
+
+
+def test_env_3_changed_but_not_served_since(system: System) -> None:
+    from usher.contract import envfile
+
+    before = system.pair.env_file.read_bytes()
+    envfile.update(system.pair.env_file, {"LOGOUT_REDIRECT_URL": "http://elsewhere.example/logout"})
+    try:
+        report = system.examine()
+    finally:
+        envfile.write_private(system.pair.env_file, before)
+    assert [line.id for line in report.root_causes] == ["ENV-3"]
+    assert "LOGOUT_REDIRECT_URL" in report.root_causes[0].finding.seen
+
+
+def test_net_5_a_proxy_that_keeps_the_scheme_to_itself(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with proxy(system.pair.lms_url, https=True) as front:
+        monkeypatch.setenv("SSL_CERT_FILE", str(front.certificate))
+        report = system.examine(lms_url=front.url)
+    assert [line.id for line in report.root_causes] == ["NET-5"]
+    assert "X-Forwarded-Proto" in report.root_causes[0].finding.fix
+
+
+def test_lms_8_the_admin_breaks(system: System) -> None:
+    with proxy(system.pair.lms_url, broken="/admin/") as front:
+        report = system.examine(lms_url=front.url)
+    assert [line.id for line in report.root_causes] == ["LMS-8"]
+    assert "usher disconnect" in report.root_causes[0].finding.fix
