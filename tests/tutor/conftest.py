@@ -12,12 +12,18 @@ from tests.support.tutor import RELEASES, TutorRoot
 ORDERS = (("mfe", "usher"), ("usher", "mfe"))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    line = "newest: only with the newest release, for what doesn't differ between them"
+    config.addinivalue_line("markers", line)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "release" in metafunc.fixturenames:
+        newest = metafunc.definition.get_closest_marker("newest")
         # Tests of one release run in one process, so that they share its roots.
         marked = [
             pytest.param(release, marks=pytest.mark.xdist_group(f"tutor-{release}"))
-            for release in RELEASES
+            for release in (RELEASES[-1:] if newest else RELEASES)
         ]
         metafunc.parametrize("release", marked, scope="session")
 

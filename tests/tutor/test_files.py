@@ -86,10 +86,11 @@ def test_containers_find_the_applications_of_this_machine(
     ]
     hosts = extra_hosts(own_root, mode)
     assert hosts == dict.fromkeys(SERVICES[mode], expected)
-    # Again, after Tutor has rendered them anew: neither lost nor doubled.
+    # Again, and after Tutor has rendered them anew: neither doubled nor lost.
+    own_root.run(mode, "start", "--detach")
+    assert extra_hosts(own_root, mode) == hosts
     own_root.run("config", "save")
     own_root.run(mode, "restart")
-    own_root.run(mode, "start", "--detach")
     assert extra_hosts(own_root, mode) == hosts
 
 

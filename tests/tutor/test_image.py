@@ -32,6 +32,7 @@ def test_the_image_is_built_with_this_very_code(rendered: Rendered, release: int
     assert places == sorted(places)
 
 
+@pytest.mark.newest
 def test_a_released_version_can_be_named_instead(own_root: TutorRoot) -> None:
     own_root.configure(USHER_REQUIREMENT="openedx-usher==1.2.3", USHER_BACKEND_REQUIREMENTS=[])
     own_root.run("config", "save")

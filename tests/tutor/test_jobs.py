@@ -69,6 +69,7 @@ def test_initialization_hands_the_description_over_as_a_file(
     assert not [secret for secret in secrets_of(root) if any(secret in word for word in shown)]
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("command", "asked"),
     [

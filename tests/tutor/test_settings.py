@@ -83,6 +83,7 @@ def test_the_micro_frontend_may_stay_on(own_root: TutorRoot) -> None:
         assert settings["FEATURES.THIRD_PARTY_AUTH_HINT"] == "oa2-mitxpro-oauth2"
 
 
+@pytest.mark.newest
 def test_two_applications_have_a_backend_each(own_root: TutorRoot) -> None:
     own_root.configure(
         USHER_APPLICATIONS=[
@@ -103,6 +104,7 @@ def test_two_applications_have_a_backend_each(own_root: TutorRoot) -> None:
     assert len(set(secrets.values())) == len(secrets) == 2
 
 
+@pytest.mark.newest
 def test_switched_off_it_is_a_plain_lms_again(own_root: TutorRoot) -> None:
     own_root.configure(USHER_SIGN_IN=False)
     own_root.run("config", "save")

@@ -1,0 +1,152 @@
+"""The full chain: real Tutor provisions an LMS, and a learner signs in to it.
+
+Only containers are missing: jobs run in a real LMS folder, and the LMS is served with the
+lms.env.yml that Tutor rendered. The application is one as people have it, without Usher.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.support.checkout import PlainCheckout
+from tests.support.docker import ContainerEngine
+from tests.support.lms_process import LmsProcess, free_port
+from tests.support.tutor import TutorRoot
+from usher.contract.oauth import DEFAULT_BACKEND, lms_redirect_uri
+
+LMS_HOST = "localhost"
+LEARNER, PASSWORD = "ada", "a word of hers"
+#: What connecting lays in the application, from what Tutor generated.
+LAY_RECORD = """
+from oauth2_provider.models import get_application_model
+Application = get_application_model()
+Application.objects.create(
+    name="edx-oauth-app", client_id={id!r}, client_secret={secret!r}, redirect_uris={uri!r},
+    client_type=Application.CLIENT_CONFIDENTIAL, skip_authorization=True,
+    authorization_grant_type=Application.GRANT_AUTHORIZATION_CODE)
+"""
+
+
+@dataclass
+class Chain:
+    root: TutorRoot
+    lms: LmsProcess
+    shop: PlainCheckout
+
+    def provision(self, *options: str) -> list[dict[str, Any]]:
+        """What ``usher-provision`` says it did."""
+        done = self.root.run("local", "do", "usher-provision", *options)
+        return list(json.loads(done.stdout[done.stdout.index("{\n") :])["items"])
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    home = tmp_path_factory.mktemp("chain")
+    # Another name than the application's: cookies don't know ports.
+    url = f"http://{LMS_HOST}:{free_port()}"
+    command = [sys.executable, "-m", "usher.embedded", "init", str(home / "lms")]
+    subprocess.run([*command, "--root-url", url, "--cheap-passwords"], check=True)
+    lms = LmsProcess(home / "lms", url)
+    shop = PlainCheckout(home / "shop", home / "state")
+    shop.make_learner(LEARNER, PASSWORD)
+    shop.up()
+    entry = {"name": "shop", "root_url": shop.url, "server_url": shop.url, "usher": False}
+    root = TutorRoot.make(
+        22,
+        home / "root",
+        config={"LMS_HOST": LMS_HOST, "USHER_APPLICATIONS": [entry]},
+    )
+    root.environment.update(ContainerEngine.make(home / "engine", lms.folder).environment)
+    root.run("local", "do", "init", "--limit=usher")
+    application = root.description().applications[0]
+    record = {
+        "id": application.client_id,
+        "secret": application.client_secret,
+        "uri": lms_redirect_uri(url, DEFAULT_BACKEND),
+    }
+    shop.manage("shell", stdin=LAY_RECORD.format(**record))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LMS_CFG", str(as_in_dev(root, url, home)))
+        lms.start()
+    try:
+        yield Chain(root, lms, shop)
+    finally:
+        lms.stop()
+        shop.down()
+
+
+def as_in_dev(root: TutorRoot, url: str, folder: Path) -> Path:
+    """The rendered lms.env.yml with the address that development.py sets, which has a port."""
+    settings = yaml.safe_load(root.lms_config.read_text())
+    # No browser keeps cookies of a domain without a dot, such as this LMS_HOST.
+    del settings["SESSION_COOKIE_DOMAIN"]
+    settings |= {"LMS_BASE": url.removeprefix("http://"), "LMS_ROOT_URL": url}
+    path = folder / "lms.env.yml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+pytestmark = pytest.mark.xdist_group("tutor-chain")
+
+
+def test_a_learner_signs_in_to_the_lms(chain: Chain) -> None:
+    with httpx.Client(follow_redirects=True, trust_env=False, timeout=30) as browser:
+        form = browser.get(f"{chain.shop.url}/signin/").text
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', form)
+        assert token
+        answers = {"username": LEARNER, "password": PASSWORD, "csrfmiddlewaretoken": token[1]}
+        browser.post(f"{chain.shop.url}/signin/", data=answers)
+        arrived = browser.get(f"{chain.lms.url}/login", params={"next": "/dashboard"})
+        way = [str(step.url) for step in arrived.history]
+        # The platform's own hint stays in the address.
+        assert str(arrived.url).split("?")[0] == f"{chain.lms.url}/dashboard", way
+        # No form of the LMS on the way: from its /login straight to the application and back.
+        assert any(step.startswith(f"{chain.shop.url}/oauth2/authorize/") for step in way)
+        assert not any("/register" in step for step in way)
+        me = browser.get(f"{chain.lms.url}/api/user/v1/me")
+        assert me.json() == {"username": LEARNER}
+
+
+def test_the_service_workers_token_works(chain: Chain) -> None:
+    worker = chain.root.description().service_worker
+    assert worker is not None
+    answer = httpx.get(
+        f"{chain.lms.url}/api/user/v1/me",
+        headers={"Authorization": f"Bearer {worker.token}"},
+        trust_env=False,
+    )
+    assert answer.json() == {"username": worker.username}
+
+
+def test_provisioning_again_changes_nothing(chain: Chain) -> None:
+    assert {item["outcome"] for item in chain.provision()} == {"unchanged"}
+
+
+def test_the_report_tells_what_the_patches_made(chain: Chain) -> None:
+    done = chain.root.run("local", "do", "usher-report")
+    report = json.loads(done.stdout[done.stdout.index("{\n") :])
+    assert report["features"]["THIRD_PARTY_AUTH_HINT"] == f"oa2-{DEFAULT_BACKEND}"
+    assert report["providers"][0]["enabled"] is True
+    assert f"{chain.shop.url}/logout/" in report["settings"]["IDA_LOGOUT_URI_LIST"]
+    for secret in re.findall(
+        r'_(?:secret|token)": "(\w{32,})"', chain.root.description().to_json()
+    ):
+        assert secret not in done.stdout
+
+
+def test_removing_ends_it_and_provisioning_brings_it_back(chain: Chain) -> None:
+    start = f"{chain.lms.url}/auth/login/{DEFAULT_BACKEND}/?auth_entry=login"
+    assert httpx.get(start, trust_env=False).is_redirect
+    chain.root.run("local", "do", "usher-remove")
+    assert not httpx.get(start, trust_env=False).is_redirect
+    chain.provision()
+    assert httpx.get(start, trust_env=False).is_redirect
