@@ -3,6 +3,7 @@
 from django.urls import URLPattern, URLResolver, include, path, re_path
 from oauth2_provider.views import OAuthServerMetadataView
 
+from usher.application.health import staff
 from usher.application.health import views as health
 from usher.application.provider import views as provider
 from usher.application.provider.signout import views as signout
@@ -28,4 +29,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("usher.application.webhooks.urls")),
     path(_route(ApplicationPath.HEALTH_LIVE), health.live),
     path(_route(ApplicationPath.HEALTH_READY), health.ready),
+    path("staff/health/", staff.health, name="usher-staff-health"),
 ]

@@ -30,6 +30,7 @@ class LmsPath:
     USHER_ACCOUNTS = "/usher/api/v1/accounts/"
     USHER_ENROLLMENTS = "/usher/api/v1/enrollments/"
     USHER_COURSE_RUNS = "/usher/api/v1/course-runs/"
+    USHER_REPORT = "/usher/api/v1/report/"
     USHER_BACKCHANNEL_LOGOUT = "/usher/backchannel-logout/{backend}/"
 
     @staticmethod

@@ -69,7 +69,8 @@ def test_its_record_of_the_lms(system: System, expected: str, seen: str, fault: 
 def test_app_3_a_scope_is_missing(system: System, tmp_path: Path) -> None:
     (tmp_path / "without_scope.py").write_text(
         "from campus.settings import *\n"
-        "OAUTH2_PROVIDER = {**OAUTH2_PROVIDER, 'SCOPES': {'read': 'Read'}, 'DEFAULT_SCOPES': ['read']}"
+        "SCOPES = {'SCOPES': {'read': 'Read'}, 'DEFAULT_SCOPES': ['read']}\n"
+        "OAUTH2_PROVIDER = {**OAUTH2_PROVIDER, **SCOPES}"
     )
     environment = {
         **system.pair.application_environment,

@@ -18,6 +18,7 @@ from usher.lms.api.enrollments import bring_enrollments
 from usher.lms.api.forms import AccountBatch, ChangesQuery, EnrollmentBatch
 from usher.lms.connections.models import ConnectedApplication
 from usher.lms.connections.services import UnknownApplication, application_for
+from usher.lms.reporting.services import report
 
 
 class Capabilities(ServiceWorkerView):
@@ -61,6 +62,13 @@ class Enrollments(ServiceWorkerView):
 class CourseRuns(ServiceWorkerView):
     def get(self, request: Request) -> Response:
         return _page(_query(request), changes.course_runs)
+
+
+class Report(ServiceWorkerView):
+    """What this very process runs with (``contract.report``), for doctor."""
+
+    def get(self, request: Request) -> Response:
+        return Response(report())
 
 
 def _valid(form: Any) -> dict[str, Any]:

@@ -1,0 +1,55 @@
+"""``/staff/health/``: what ``usher doctor`` says of this application and its LMS, for staff."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.views.decorators import staff_member_required
+from django.db import connections
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.utils.module_loading import import_string
+from django.views.decorators.cache import never_cache
+
+from usher.application import conf
+from usher.application.health import facts
+from usher.contract.application_report import ApplicationReport
+
+#: By name, because doctor is a room of its own that an application may leave out.
+_DOCTOR = "usher.doctor.staff.look"
+
+
+@never_cache
+@staff_member_required
+def health(request: HttpRequest) -> HttpResponse:
+    """A page, or JSON with ``?format=json``. 503 while something failed."""
+    try:
+        look = import_string(_DOCTOR)
+    except ImportError as error:
+        return HttpResponse(
+            f"The checks need the extra 'shell': {error}", content_type="text/plain", status=501
+        )
+    report = examine(look)
+    status = 200 if report["healthy"] else 503
+    if request.GET.get("format") == "json":
+        return JsonResponse(report, status=status)
+    context = {**admin.site.each_context(request), "title": "Health", "report": report}
+    return render(request, "usher/health.html", context, status=status)
+
+
+def examine(look: Any) -> dict[str, Any]:
+    settings = conf.settings()
+    report: dict[str, Any] = look(
+        _ask,
+        application_url=settings.site_base_url,
+        lms_url=settings.api_base_url,
+        token=settings.service_worker_api_token,
+    )
+    return report
+
+
+def _ask() -> ApplicationReport:
+    """In a thread of doctor's, which leaves no connection behind."""
+    try:
+        return facts.report()
+    finally:
+        connections.close_all()

@@ -1,0 +1,32 @@
+"""Doctor for an application's own staff page: the same checks, asked from inside of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from usher.contract.application_report import ApplicationReport
+from usher.doctor.context import Context
+from usher.doctor.facts.application import Application
+from usher.doctor.facts.lms import Lms
+from usher.doctor.facts.web import Web
+from usher.doctor.present import next_step
+from usher.doctor.runner import run
+
+_MARKS = {"ok": "✓", "warning": "!", "failed": "✗", "skipped": "–"}
+
+
+def look(
+    ask: Callable[[], ApplicationReport], *, application_url: str, lms_url: str, token: str
+) -> dict[str, Any]:
+    """``Report.to_dict`` and ``next``, what to do first; each check has a ``mark`` as well.
+
+    ask: tells the application's report; called in a thread of its own. token: the service
+    worker's, by which the LMS tells its report.
+    """
+    web = Web()
+    application = Application(web, application_url, ask=ask)
+    with Context(Lms(web, lms_url, token), application, web=web) as context:
+        report = run(context)
+    found = report.to_dict()
+    for line in found["checks"]:
+        line["mark"] = _MARKS[line["status"]]
+    return {**found, "next": next_step(report)}
