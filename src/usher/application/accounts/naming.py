@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models.functions import Lower
 
 from usher.application.accounts.models import UsernameReservation
 from usher.contract.limits import (
@@ -80,6 +81,26 @@ def reserve(user: Any, wanted: str, suggestions: Iterable[str] = ()) -> str:
             continue
         return name
     raise NoFreeName(f"No username like {wanted!r} is free.")
+
+
+def reserve_many(wanted: Mapping[int, str]) -> dict[int, str]:
+    """Learner's id → their own name, reserved, for those whose name is free and clean as it is.
+
+    The others are left out. Raises IntegrityError when somebody takes one of the names meanwhile.
+    """
+    clean = {pk: name for pk, name in wanted.items() if clean_username(name) == name}
+    lowered = UsernameReservation.objects.annotate(lowered=Lower("username"))
+    asked = {name.lower() for name in clean.values()}
+    taken = set(lowered.filter(lowered__in=asked).values_list("lowered", flat=True))
+    given: dict[int, str] = {}
+    for pk, name in clean.items():
+        if name.lower() not in taken:
+            taken.add(name.lower())
+            given[pk] = name
+    UsernameReservation.objects.bulk_create(
+        [UsernameReservation(username=name, user_id=pk) for pk, name in given.items()]
+    )
+    return given
 
 
 def is_reserved(username: str, *, by_other_than: Any = None) -> bool:

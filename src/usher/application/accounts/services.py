@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from usher.application.accounts.details import details
 from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
-from usher.application.accounts.naming import is_reserved, reserve
+from usher.application.accounts.naming import is_reserved, reserve, reserve_many
 from usher.application.engine.models import woken
 from usher.application.engine.summary import Summary
 from usher.application.engine.wake import wake_soon
@@ -68,9 +68,28 @@ def ensure_accounts(*, batch: int = 1000) -> int:
 
 
 def _make_many(users: list[Any]) -> int:
+    """Those whose own names are free, together; the others one by one."""
+    try:
+        with transaction.atomic():
+            easy = _make_easy(users)
+    except IntegrityError:  # somebody took one of the names meanwhile
+        easy = set()
     for user in users:
-        _make(user)
+        if user.pk not in easy:
+            _make(user)
     return len(users)
+
+
+def _make_easy(users: list[Any]) -> set[int]:
+    now = timezone.now()
+    names = reserve_many({user.pk: user.get_username() for user in users})
+    LmsAccount.objects.bulk_create(
+        [LmsAccount(user_id=pk, username=name, reserved_at=now) for pk, name in names.items()]
+    )
+    LmsToken.objects.bulk_create(
+        [LmsToken(user_id=pk, next_attempt_at=None) for pk in names], ignore_conflicts=True
+    )
+    return set(names)
 
 
 def bring(user: Any) -> Summary:

@@ -55,19 +55,20 @@ def sync_runs(
 
     if keys is not None:
         return _sync_some(list(keys), modes, progress)
-    summary = Summary()
+    fetched = sync.pages(client(), waiting, patience)
+    writer = sync.Writer(sync.known_runs())
+    summary = writer.summary
     try:
-        known = sync.known_runs()
-        unseen = set(known)
-        for page in sync.pages(client(), waiting, patience):
-            summary.add(sync.write(page.results, known))
-            unseen.difference_update(str(raw.get("course_id")) for raw in page.results)
+        for page in fetched:
+            writer.take(page.results)
             if progress:
                 progress(summary)
     except LmsError as error:
+        writer.flush()
         summary.fail(Failure("run", "course list", error.failure_class, error.code, error.message))
         return summary
-    _mark_missing(unseen, summary)
+    writer.flush()
+    _mark_missing(writer.unseen, summary)
     if modes:
         recheck(["mode"])
         summary.add(reconcile(["mode"], progress=progress))

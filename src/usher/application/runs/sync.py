@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
+from usher.application.engine.rows import update_rows
 from usher.application.engine.summary import Failure, Summary
 from usher.application.lms.client import LmsClient
 from usher.application.lms.errors import LmsError, NotThere, Throttled
@@ -46,35 +47,55 @@ _TRIES = 5
 Waiting = Callable[[float], None]
 
 
+#: What of the LMS's answer ``read_run`` reads.
+_READ = (
+    "name",
+    "org",
+    "number",
+    "short_description",
+    "pacing",
+    "start",
+    "end",
+    "enrollment_start",
+    "enrollment_end",
+    "invitation_only",
+    "hidden",
+)
+_the_read = itemgetter(*_READ)
+
+
 def digest(raw: dict[str, Any]) -> str:
-    """Stands for one run's answer: the same answer has the same digest."""
-    text = json.dumps(raw, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    """Stands for what is followed of one run's answer: the same content has the same digest."""
+    try:
+        read: Any = (_the_read(raw), raw["media"]["image"]["large"])
+    except (KeyError, TypeError):
+        read = sorted(raw.items(), key=repr)
+    return hashlib.blake2b(repr(read).encode(), digest_size=16).hexdigest()
 
 
 def pages(lms: LmsClient, waiting: Waiting, patience: float) -> Iterator[RunPage]:
-    """All pages of the course list, as they come; the order is the LMS's haste.
+    """All pages of the course list, as they come; the first is asked for at once, by the call.
 
     A throttled page is asked for again when the LMS said so, within ``patience`` seconds in all.
-    Raises LmsError when a page can't be had: half a list must not pass for a whole one.
+    Iterating raises LmsError when a page can't be had: half a list must not pass for a whole one.
     """
     getter = _Getter(lms, waiting, patience)
-    first = getter.page(1)
-    yield first
-    if first.pages <= 1:
-        return
-    with ThreadPoolExecutor(min(_PAGES_AT_A_TIME, first.pages - 1)) as pool:
-        todo: set[Future[RunPage]] = {
-            pool.submit(getter.page, number) for number in range(2, first.pages + 1)
-        }
-        try:
-            while todo:
-                done, todo = wait(todo, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        finally:
-            for future in todo:
-                future.cancel()
+    pool = ThreadPoolExecutor(_PAGES_AT_A_TIME, thread_name_prefix="usher-pages")
+    return _pages(pool, getter, pool.submit(getter.page, 1))
+
+
+def _pages(pool: ThreadPoolExecutor, getter: _Getter, first: Future[RunPage]) -> Iterator[RunPage]:
+    todo: set[Future[RunPage]] = set()
+    try:
+        page = first.result()
+        todo = {pool.submit(getter.page, number) for number in range(2, page.pages + 1)}
+        yield page
+        while todo:
+            done, todo = wait(todo, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 class _Getter:
@@ -103,32 +124,51 @@ class _Getter:
                 time.sleep(delay)
 
 
-def write(found: Sequence[dict[str, Any]], known: dict[str, tuple[int, str]]) -> Summary:
-    """Writes the runs of one or more pages. ``known``: course key → id and digest, kept true."""
-    summary, now = Summary(), timezone.now()
-    fresh, changed, seen_again = [], [], []
-    for raw in found:
-        key = str(raw.get("course_id", ""))
-        mark = digest(raw)
-        pk, before = known.get(key, (0, ""))
-        if pk and before == mark:
-            summary.unchanged += 1
-            continue
+class Writer:
+    """Compares pages with what is here and writes what changed, some hundreds of runs at a time."""
+
+    def __init__(self, known: dict[str, tuple[int, str]]) -> None:
+        """known: course key → id and digest, of all runs here."""
+        self.summary = Summary()
+        self.unseen = set(known)
+        self._known = known
+        self._fresh: list[CourseRun] = []
+        self._changed: list[CourseRun] = []
+
+    def take(self, found: Sequence[dict[str, Any]]) -> None:
+        """The LMS's objects of one page."""
+        for raw in found:
+            key = str(raw.get("course_id", ""))
+            self.unseen.discard(key)
+            pk, before = self._known.get(key, (0, ""))
+            mark = digest(raw)
+            if pk and before == mark:
+                self.summary.unchanged += 1
+            else:
+                self._note(raw, key, pk, mark)
+        if len(self._fresh) + len(self._changed) >= _ROWS:
+            self.flush()
+
+    def _note(self, raw: dict[str, Any], key: str, pk: int, mark: str) -> None:
         try:
-            seen = read_run(raw)
+            row = _row(asdict(read_run(raw)), pk, mark, timezone.now())
         except LmsError as error:
-            summary.fail(Failure("run", key, error.failure_class, error.code, error.message))
-            continue
-        (changed if pk else fresh).append(_row(asdict(seen), pk, mark, now))
-        seen_again.append(key)
-    summary.changed += len(fresh) + len(changed)
-    with transaction.atomic():
-        if changed:
-            CourseRun.objects.bulk_update(changed, _WRITTEN, batch_size=_ROWS)
-            CourseRun.objects.filter(pk__in=[run.pk for run in changed]).update(**_settled())
-        _create(fresh)
-    known.update({run.course_key: (run.pk, run.digest) for run in (*fresh, *changed)})
-    return summary
+            failure = Failure("run", key, error.failure_class, error.code, error.message)
+            self.summary.fail(failure)
+            return
+        (self._changed if pk else self._fresh).append(row)
+        self.summary.changed += 1
+
+    def flush(self) -> None:
+        fresh, changed = self._fresh, self._changed
+        self._fresh, self._changed = [], []
+        if not fresh and not changed:
+            return
+        with transaction.atomic():
+            if changed:
+                update_rows(CourseRun, _WRITTEN, changed)
+                CourseRun.objects.filter(pk__in=[run.pk for run in changed]).update(**_settled())
+            _create(fresh)
 
 
 def _settled() -> dict[str, Any]:
@@ -161,6 +201,12 @@ def _create(runs: list[CourseRun]) -> None:
 
 
 def known_runs() -> dict[str, tuple[int, str]]:
-    """Course key → id and digest, of all runs here; a run that was missing counts as changed."""
-    rows = CourseRun.objects.values_list("course_key", "pk", "digest", "missing_since")
-    return {key: (pk, "" if missing else mark) for key, pk, mark, missing in rows.iterator()}
+    """Course key → id and digest, of all runs here; one that was missing counts as changed."""
+    known = {
+        key: (pk, mark)
+        for key, pk, mark in CourseRun.objects.values_list("course_key", "pk", "digest").iterator()
+    }
+    missing = CourseRun.objects.filter(missing_since__isnull=False)
+    for key, pk in missing.values_list("course_key", "pk").iterator():
+        known[key] = (pk, "")
+    return known

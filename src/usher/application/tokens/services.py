@@ -7,6 +7,7 @@ from typing import Any
 
 from usher.application.accounts.services import ensure_account
 from usher.application.engine.models import woken
+from usher.application.engine.rows import update_rows
 from usher.application.lms.errors import LmsError
 from usher.application.tokens import vault
 from usher.application.tokens.errors import NoAccount
@@ -88,6 +89,6 @@ def rotate_keys(*, batch: int = 500) -> tuple[int, int]:
                 row.access_token, row.refresh_token, row.expires_at = "", "", None
                 lost += 1
                 LmsToken.objects.filter(pk=row.pk).wake()
-        LmsToken.objects.bulk_update(rows, ["access_token", "refresh_token", "expires_at"])
+        update_rows(LmsToken, ["access_token", "refresh_token", "expires_at"], rows)
         last = rows[-1].pk
     return done, lost

@@ -8,6 +8,7 @@ from datetime import datetime
 from django.db.models import F
 
 from usher.application.engine.models import woken
+from usher.application.engine.rows import update_rows
 from usher.application.lms.payloads import TokenPair
 from usher.application.tokens import vault
 from usher.application.tokens.models import LmsToken
@@ -35,7 +36,7 @@ def store_tokens(found: Mapping[int, TokenPair], now: datetime) -> None:
         row.observed_at = now
     columns = ["access_token", "refresh_token", "scope", "expires_at", "observed_at"]
     settled = woken(now) | {"next_attempt_at": None}
-    LmsToken.objects.bulk_update(rows, columns, batch_size=200)
+    update_rows(LmsToken, columns, rows)
     LmsToken.objects.filter(user_id__in=known).update(
         observed_generation=F("generation"), **settled
     )
