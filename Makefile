@@ -34,7 +34,10 @@ test: $(STAMP) ## run every test, browser included (GROUP="application shell" fo
 check: $(STAMP) ## lint, format, types, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@test -f .cache/lms/manage.py || $(BIN)/python -m usher.embedded init .cache/lms --root-url http://localhost:8000
 	@$(BIN)/mypy
+	@PYTHONPATH=src:campus $(BIN)/mypy --config-file config/mypy-application.ini
+	@PYTHONPATH=src USHER_LMS_HOME=.cache/lms $(BIN)/mypy --config-file config/mypy-lms.ini
 	@$(BIN)/lint-imports --no-cache
 
 replay: $(STAMP) ## replay recorded LMS exchanges against the embedded LMS (RECORDINGS=folder)
