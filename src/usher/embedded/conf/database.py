@@ -22,6 +22,7 @@ def database(folder: Path, url: str = "") -> dict[str, Any]:
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": str(folder / "db.sqlite3"),
             "OPTIONS": dict(_SQLITE_OPTIONS),
+            "CONN_MAX_AGE": 600,
         }
     parts = urlsplit(url)
     if parts.scheme not in {"postgres", "postgresql"}:

@@ -1,0 +1,10 @@
+from django.contrib import admin
+
+from usher.embedded.certificates.models import GeneratedCertificate
+
+
+@admin.register(GeneratedCertificate)
+class GeneratedCertificateAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("id", "course_id", "mode", "user", "status")
+    search_fields = ("course_id", "user__username")
+    raw_id_fields = ("user",)

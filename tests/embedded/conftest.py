@@ -1,0 +1,46 @@
+"""One LMS for all tests of a worker: they use learners of their own."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.embedded import EmbeddedLms, embedded_lms
+
+
+@pytest.fixture(scope="session")
+def lms() -> Iterator[EmbeddedLms]:
+    with embedded_lms(
+        IDA_LOGOUT_URI_LIST=["http://app.example:8013/logout/"],
+        LOGIN_REDIRECT_WHITELIST=["app.example:8013"],
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def strict_lms() -> Iterator[EmbeddedLms]:
+    """With limits that a test reaches."""
+    rates = {
+        "course_list": {"user": "1/minute", "staff": "2/minute"},
+        "enrollment": {"user": None, "staff": None},
+    }
+    with embedded_lms(API_THROTTLE_RATES=rates, REGISTRATION_RATELIMIT="2/7d") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def closed_lms() -> Iterator[EmbeddedLms]:
+    """Nobody registers; the micro-frontend is on and everybody is sent to the provider."""
+    features = {
+        "ALLOW_PUBLIC_ACCOUNT_CREATION": False,
+        "ENABLE_AUTHN_MICROFRONTEND": True,
+        "THIRD_PARTY_AUTH_HINT": "oa2-mitxpro-oauth2",
+    }
+    address = "http://apps.example/authn"
+    with embedded_lms(features=features, AUTHN_MICROFRONTEND_URL=address) as running:
+        yield running
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A username that no other test has."""
+    return f"u{abs(hash(request.node.nodeid)) % 10**12}"

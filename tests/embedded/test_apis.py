@@ -1,0 +1,260 @@
+"""Endpoints beyond what was recorded: what the platform's source says."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.embedded import EmbeddedLms
+
+DEMO = "course-v1:edX+DemoX+Demo_Course"
+DEMO_PATH = "course-v1%3AedX%2BDemoX%2BDemo_Course"
+UNKNOWN_PATH = "course-v1%3ANo%2BSuch%2BRun"
+ENROLLMENT = "/api/enrollment/v1/enrollment"
+LEARNER = "learner-token"
+
+
+def get(lms: EmbeddedLms, path: str, token: str = "service-worker-token") -> tuple[int, Any]:
+    with lms.api(token) as api:
+        answer = api.get(path)
+    return answer.status_code, answer.json() if answer.content else None
+
+
+def enroll(lms: EmbeddedLms, token: str = "service-worker-token", **data: Any) -> tuple[int, Any]:
+    body = {"course_details": {"course_id": DEMO}, **data}
+    with lms.api(token) as api:
+        answer = api.post(ENROLLMENT, json=body)
+    return answer.status_code, answer.json() if answer.content else None
+
+
+def test_unknown_and_malformed_runs_of_the_course_api(lms: EmbeddedLms) -> None:
+    assert get(lms, f"/api/courses/v1/courses/{UNKNOWN_PATH}") == (
+        404,
+        {"developer_message": "Course not found."},
+    )
+    assert get(lms, "/api/courses/v1/courses/a+b+c") == (
+        400,
+        {
+            "field_errors": {
+                "course_key": {"developer_message": "'a+b+c' is not a valid course key."}
+            }
+        },
+    )
+    with lms.api() as api:
+        assert api.get("/api/courses/v1/courses/not-a-key").status_code == 404
+
+
+def test_the_course_list_beyond_its_end_and_for_nobody(lms: EmbeddedLms) -> None:
+    assert get(lms, "/api/courses/v1/courses/?page=1000") == (
+        404,
+        {"developer_message": "Invalid page."},
+    )
+    status, body = get(lms, "/api/courses/v1/courses/?username=nobody_here")
+    assert (status, body) == (404, {"developer_message": "User matching query does not exist."})
+    assert get(lms, f"/api/courses/v1/courses/?course_keys={UNKNOWN_PATH}") == (
+        200,
+        {"results": [], "pagination": {"next": None, "previous": None, "count": 0, "num_pages": 1}},
+    )
+
+
+def test_pages_of_the_course_list_hold_every_run_once(lms: EmbeddedLms) -> None:
+    seen: list[str] = []
+    path: str | None = "/api/courses/v1/courses/?page_size=100"
+    with lms.api() as api:
+        while path:
+            page = api.get(path).json()
+            seen += [one["id"] for one in page["results"]]
+            path = page["pagination"]["next"]
+    assert len(seen) == len(set(seen)) == 303
+
+
+def test_modes_are_for_staff_and_empty_for_unknown_runs(lms: EmbeddedLms) -> None:
+    assert get(lms, f"/api/course_modes/v1/courses/{UNKNOWN_PATH}/") == (200, [])
+    denied = {"detail": "You do not have permission to perform this action."}
+    assert get(lms, f"/api/course_modes/v1/courses/{DEMO_PATH}/", LEARNER) == (403, denied)
+    assert get(lms, f"/api/course_modes/v1/courses/{DEMO_PATH}/missing") == (
+        404,
+        {"detail": "Not found."},
+    )
+
+
+def test_a_learner_sees_little_of_others(lms: EmbeddedLms) -> None:
+    status, account = get(lms, "/api/user/v1/accounts/edx", LEARNER)
+    assert status == 200
+    assert set(account) == {"account_privacy", "profile_image", "username"}
+    assert get(lms, "/api/user/v1/accounts?email=edx@example.org", LEARNER)[0] == 403
+    assert get(lms, f"{ENROLLMENT}/edx,{DEMO}", LEARNER) == (404, None)
+    assert get(lms, "/api/user/v1/accounts/nobody_here") == (404, None)
+
+
+@pytest.mark.parametrize(
+    ("patch", "field", "text"),
+    [
+        ({"username": "other"}, "username", "This field is not editable via this API"),
+        ({"name": "A <b>"}, "name", "Error thrown from validate_name: 'Full Name cannot contain "),
+        ({"country": "ZZ"}, "country", "Value 'ZZ' is not valid for field 'country': "),
+        ({"email": "nope"}, "email", "Error thrown from validate_new_email: 'Valid e-mail"),
+    ],
+)
+def test_what_an_account_can_not_become(
+    lms: EmbeddedLms, patch: dict[str, str], field: str, text: str
+) -> None:
+    headers = {"Content-Type": "application/merge-patch+json"}
+    with lms.api(LEARNER) as api:
+        answer = api.request(
+            "PATCH", "/api/user/v1/accounts/plainlearner", json=patch, headers=headers
+        )
+    assert answer.status_code == 400
+    assert answer.json()["field_errors"][field]["developer_message"].startswith(text)
+
+
+def test_enrolling_needs_a_run_and_rights(lms: EmbeddedLms) -> None:
+    message = {"message": "Course ID must be specified to create a new enrollment."}
+    assert enroll(lms, user="plainlearner", course_details={}) == (400, message)
+    assert enroll(lms, token=LEARNER, user="edx") == (404, None)
+    denied = "User does not have permission to create enrollment with mode [verified]."
+    assert enroll(lms, token=LEARNER, mode="verified") == (403, {"message": denied})
+    status, body = enroll(lms, email="nobody@learners.example")
+    assert (status, body["message"]) == (
+        406,
+        "The user with the email address nobody@learners.example does not exist.",
+    )
+    invalid = {"message": "'yes' is an invalid enrollment activation status."}
+    assert enroll(lms, user="plainlearner", is_active="yes") == (400, invalid)
+
+
+def test_a_mode_that_the_run_has_not(lms: EmbeddedLms, name: str) -> None:
+    lms.register(name)
+    status, body = enroll(lms, user=name, mode="masters")
+    assert status == 400
+    assert body["message"] == (
+        f"The [masters] course mode is expired or otherwise unavailable for course run [{DEMO}]."
+    )
+    assert [one["slug"] for one in body["course_details"]["course_modes"]] == ["audit", "verified"]
+
+
+def test_without_a_user_one_enrolls_oneself_in_the_default_mode(
+    lms: EmbeddedLms, name: str
+) -> None:
+    lms.register(name)
+    with lms.browser() as browser:
+        lms.sign_in(browser, name)
+        token = browser.cookies["csrftoken"]
+        answer = browser.post(
+            ENROLLMENT,
+            json={"course_details": {"course_id": DEMO}},
+            headers={"X-CSRFToken": token, "Referer": lms.url},
+        )
+    assert answer.status_code == 200, answer.text
+    assert {key: answer.json()[key] for key in ("mode", "is_active", "user")} == {
+        "mode": "audit",
+        "is_active": True,
+        "user": name,
+    }
+
+
+def test_an_enrollment_that_is_not_there(lms: EmbeddedLms, name: str) -> None:
+    lms.register(name)
+    with lms.api() as api:
+        answer = api.get(f"{ENROLLMENT}/{name},{DEMO}")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert get(lms, f"/api/enrollment/v1/course/{UNKNOWN_PATH}") == (
+        400,
+        {"message": "No course found for course ID 'course-v1:No+Such+Run'"},
+    )
+
+
+def test_all_enrollments_by_cursor(lms: EmbeddedLms, name: str) -> None:
+    names = [f"{name}{letter}" for letter in "abc"]
+    for one in names:
+        lms.register(one)
+        enroll(lms, user=one)
+    path: str | None = f"/api/enrollment/v1/enrollments/?username={','.join(names)}&page_size=2"
+    seen: list[str] = []
+    while path:
+        _, page = get(lms, path)
+        seen += [one["user"] for one in page["results"]]
+        path = page["next"]
+    assert seen == names[::-1]
+    assert get(lms, "/api/enrollment/v1/enrollments/?course_id=nonsense") == (
+        400,
+        {
+            "field_errors": {
+                "course_id": {"developer_message": "'nonsense' is not a valid course id."}
+            }
+        },
+    )
+
+
+def test_bulk_enrollment_by_staff(lms: EmbeddedLms, name: str) -> None:
+    lms.register(name)
+    guest = f"{name}@guests.example"
+    body = {
+        "action": "enroll",
+        "courses": DEMO,
+        "identifiers": f"{name}, {guest}\nnot-a-person",
+        "auto_enroll": True,
+    }
+    with lms.api() as api:
+        answer = api.post("/api/bulk_enroll/v1/bulk_enroll", json=body).json()
+    empty = {"user": False, "enrollment": False, "allowed": False, "auto_enroll": False}
+    assert answer["courses"][DEMO]["results"] == [
+        {
+            "identifier": name,
+            "before": {**empty, "user": True},
+            "after": {**empty, "user": True, "enrollment": True},
+        },
+        {
+            "identifier": guest,
+            "before": empty,
+            "after": {**empty, "allowed": True, "auto_enroll": True},
+        },
+        {"identifier": "not-a-person", "invalidIdentifier": True},
+    ]
+
+
+def test_grades(lms: EmbeddedLms, name: str) -> None:
+    lms.register(name)
+    path = f"/api/grades/v1/courses/{DEMO_PATH}/?username="
+    assert get(lms, f"{path}nobody_here")[1]["error_code"] == "user_does_not_exist"
+    assert get(lms, f"{path}{name}")[1]["error_code"] == "user_not_enrolled"
+    assert get(lms, f"/api/grades/v1/courses/{UNKNOWN_PATH}/") == (
+        404,
+        {
+            "developer_message": "Requested grade for unknown course course-v1:No+Such+Run",
+            "error_code": "course_does_not_exist",
+        },
+    )
+    enroll(lms, user=name)
+    lms.shell(
+        f"""
+from django.contrib.auth.models import User
+from django.utils import timezone
+from opaque_keys.edx.keys import CourseKey
+from usher.embedded.grades.models import PersistentCourseGrade
+PersistentCourseGrade.objects.create(
+    user_id=User.objects.get(username={name!r}).id, course_id=CourseKey.from_string({DEMO!r}),
+    percent_grade=0.8, letter_grade="B", passed_timestamp=timezone.now())
+"""
+    )
+    graded = {"passed": True, "percent": 0.8, "letter_grade": "B"}
+    assert get(lms, f"{path}{name}")[1] == [
+        {"username": name, "email": "", "course_id": DEMO, **graded}
+    ]
+    _, everybody = get(lms, f"/api/grades/v1/courses/{DEMO_PATH}/?page_size=1000")
+    assert {one["username"]: one["passed"] for one in everybody["results"]}[name] is True
+
+
+def test_certificates_are_for_owners_and_staff(lms: EmbeddedLms) -> None:
+    denied = {"detail": "You do not have permission to perform this action."}
+    assert get(lms, "/api/certificates/v0/certificates/edx/", LEARNER) == (403, denied)
+    assert get(lms, "/api/certificates/v0/certificates/plainlearner/", LEARNER) == (200, [])
+    assert get(lms, "/api/certificates/v0/certificates/nobody_here/") == (200, [])
+
+
+def test_throttles_count_for_each_user_and_are_a_setting(strict_lms: EmbeddedLms) -> None:
+    path = "/api/courses/v1/courses/?page_size=1"
+    assert [get(strict_lms, path)[0] for _ in range(3)] == [200, 200, 429]
+    assert [get(strict_lms, path, LEARNER)[0] for _ in range(2)] == [200, 429]
+    status, body = get(strict_lms, path)
+    assert status == 429
+    assert body["developer_message"].startswith("Request was throttled. Expected available in ")

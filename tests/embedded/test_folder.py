@@ -1,0 +1,99 @@
+"""The folder of an LMS, its commands and its settings."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from usher.embedded.home import folder as folders
+
+ROOT = "http://lms.example:8000"
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lms") / "home"
+    done = run(
+        *("-m", "usher.embedded", "init", str(folder), "--root-url", ROOT, "--cheap-passwords"),
+        *("--application-url", "http://app.example:8013"),
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_secrets_are_for_the_owner_only(made: Path) -> None:
+    for name in ("lms.secrets.json", "lms.env.yml", "db.sqlite3"):
+        assert stat.S_IMODE((made / name).stat().st_mode) == 0o600, name
+
+
+def test_commands_with_and_without_the_word_lms(made: Path) -> None:
+    manage = str(made / "manage.py")
+    with_word = run(manage, "lms", "print_setting", "LMS_ROOT_URL")
+    without = run(manage, "print_setting", "IDA_LOGOUT_URI_LIST")
+    assert with_word.stdout.strip() == ROOT
+    assert without.stdout.strip() == "['http://app.example:8013/logout/']"
+    unknown = run(manage, "print_setting", "NO_SUCH_SETTING")
+    assert unknown.returncode == 1
+    assert "NO_SUCH_SETTING not found" in unknown.stderr
+
+
+def test_a_file_named_by_lms_cfg_is_laid_over(made: Path, tmp_path: Path) -> None:
+    overlay = tmp_path / "lms.env.yml"
+    features = {"ENABLE_AUTHN_MICROFRONTEND": True}
+    overlay.write_text(yaml.safe_dump({"FEATURES": features, "PLATFORM_NAME": "Tested"}))
+    names = ("FEATURES", "PLATFORM_NAME", "LMS_ROOT_URL")
+    done = run(str(made / "manage.py"), "print_setting", *names, LMS_CFG=str(overlay))
+    features_line, platform, root = done.stdout.splitlines()
+    assert "'ENABLE_AUTHN_MICROFRONTEND': True" in features_line
+    assert "'ENABLE_THIRD_PARTY_AUTH': True" in features_line
+    assert (platform, root) == ("Tested", ROOT)
+
+
+def test_made_again_it_keeps_its_secrets_and_data(made: Path) -> None:
+    secrets = (made / "lms.secrets.json").read_bytes()
+    folders.manage(made, "seed_courses")
+    folders.make(made, folders.Plan(root_url="http://lms.example:9000"))
+    assert (made / "lms.secrets.json").read_bytes() == secrets
+    script = (
+        "from django.contrib.sites.models import Site\n"
+        "from usher.embedded.course_overviews.models import CourseOverview\n"
+        "print(CourseOverview.objects.count(), *Site.objects.order_by('id').values_list())"
+    )
+    seen = folders.manage(made, "shell", "--no-imports", "-c", script).strip()
+    assert seen == "2 (1, 'example.com', 'example.com') (2, 'lms.example:9000', 'lms.example:9000')"
+
+
+@pytest.mark.parametrize("address", ["lms.example:8000", "ftp://lms.example", "http://"])
+def test_an_address_that_is_none_is_refused(tmp_path: Path, address: str) -> None:
+    done = run("-m", "usher.embedded", "init", str(tmp_path / "x"), "--root-url", address)
+    assert done.returncode == 1
+    assert "is not an address" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_serving_what_is_no_lms_is_refused(tmp_path: Path) -> None:
+    done = run("-m", "usher.embedded", "serve", str(tmp_path))
+    assert done.returncode == 1
+    assert "python -m usher.embedded init" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_replaying_nothing_is_refused(tmp_path: Path) -> None:
+    done = run("-m", "usher.embedded", "replay", str(tmp_path))
+    assert done.returncode == 2
+    assert "there are no recordings" in done.stderr

@@ -1,0 +1,96 @@
+"""What people see: courses, sign-out, errors, the admin."""
+
+import re
+
+import pytest
+
+from tests.support.embedded import EmbeddedLms
+
+
+def test_every_application_is_told_of_a_sign_out_in_a_hidden_frame(
+    lms: EmbeddedLms, name: str
+) -> None:
+    lms.register(name)
+    with lms.browser() as browser:
+        lms.sign_in(browser, name)
+        page = browser.get("/logout").text
+        assert browser.get("/api/user/v1/me").status_code == 401
+        assert "edxloggedin" not in browser.cookies
+        referred = browser.get("/logout", headers={"Referer": "http://app.example:8013/logout/"})
+    frames = re.findall(r'<iframe src="([^"]+)"', page)
+    assert frames == ["http://app.example:8013/logout/?no_redirect=1"]
+    assert "<iframe" not in referred.text
+
+
+@pytest.mark.parametrize(
+    ("target", "goes_to"),
+    [
+        ("http://app.example:8013/bye", "http://app.example:8013/bye"),
+        ("/courses", "/courses"),
+        ("http://evil.example/", "/"),
+        ("//evil.example/", "/"),
+    ],
+)
+def test_sign_out_goes_on_to_known_places_only(lms: EmbeddedLms, target: str, goes_to: str) -> None:
+    with lms.browser() as browser:
+        page = browser.get("/logout", params={"redirect_url": target}).text
+    assert re.search(r'data-target="([^"]*)"', page)[1] == goes_to  # type: ignore[index]
+
+
+def test_a_run_opens_for_those_enrolled(lms: EmbeddedLms, name: str) -> None:
+    run = "/courses/course-v1:edX+DemoX+Demo_Course"
+    lms.register(name)
+    with lms.browser() as browser, lms.api() as api:
+        anonymous = browser.get(f"{run}/course/")
+        assert anonymous.headers["Location"].startswith("/login?next=")
+        lms.sign_in(browser, name)
+        assert browser.get(f"{run}/course/").headers["Location"] == f"{run}/about"
+        assert "Demonstration Course" in browser.get(f"{run}/about").text
+        details = {"course_id": "course-v1:edX+DemoX+Demo_Course"}
+        api.post("/api/enrollment/v1/enrollment", json={"user": name, "course_details": details})
+        page = browser.get(f"{run}/course/")
+        assert page.status_code == 200
+        assert name in page.text
+        assert "Demonstration Course" in browser.get("/dashboard").text
+
+
+def test_errors_are_pages_that_say_nothing_of_their_cause(lms: EmbeddedLms) -> None:
+    with lms.browser() as browser:
+        missing = browser.get("/nothing/here")
+        # A run key that can't be read is a failure of this endpoint, as in the platform.
+        broken = browser.get("/api/enrollment/v1/course/a+b+c")
+    assert missing.status_code == 404
+    assert broken.status_code == 500
+    assert "InvalidKeyError" not in broken.text
+
+
+def test_the_admin_holds_the_provider_record(lms: EmbeddedLms) -> None:
+    lms.shell(
+        "from usher.embedded.home.seeds import person\n"
+        "person('boss', 'boss@example.org', 'A password 1', superuser=True)"
+    )
+    with lms.browser() as browser:
+        page = browser.get("/admin/login/").text
+        token = re.search(r'csrfmiddlewaretoken" value="(\w+)"', page)[1]  # type: ignore[index]
+        data = {
+            "username": "boss",
+            "password": "A password 1",
+            "csrfmiddlewaretoken": token,
+            "next": "/admin/",
+        }
+        browser.post("/admin/login/", data=data, headers={"Referer": lms.url})
+        for path in (
+            "third_party_auth/oauth2providerconfig/",
+            "third_party_auth/oauth2providerconfig/add/",
+            "student/courseenrollment/",
+            "student/userprofile/",
+            "course_overviews/courseoverview/",
+            "oauth2_provider/application/",
+            "social_django/usersocialauth/",
+        ):
+            assert browser.get(f"/admin/{path}").status_code == 200, path
+
+
+def test_the_heartbeat_beats(lms: EmbeddedLms) -> None:
+    with lms.browser() as browser:
+        assert browser.get("/heartbeat").json() == {"sql": {"status": True, "message": "OK"}}
