@@ -22,7 +22,9 @@ def run(db):
 
 @pytest.fixture
 def learner(django_user_model):
-    return django_user_model.objects.create_user("ada", "ada@learners.example", name="Ada L")
+    return django_user_model.objects.create_user(
+        "ada", "ada@learners.example", "correct horse battery", name="Ada L"
+    )
 
 
 @pytest.fixture

@@ -1,0 +1,117 @@
+"""Usher added to a plain Django project, as the README says, in a process of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SETTINGS = """
+from usher.application import defaults
+
+SECRET_KEY = "only-for-this-test"
+ALLOWED_HOSTS = ["*"]
+USE_TZ = True
+ROOT_URLCONF = "shop_urls"
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "shop.sqlite3"}}
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    *defaults.INSTALLED_APPS,
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+TEMPLATES = [{
+    "BACKEND": "django.template.backends.django.DjangoTemplates",
+    "APP_DIRS": True,
+    "OPTIONS": {"context_processors": [
+        "django.template.context_processors.request",
+        "django.contrib.auth.context_processors.auth",
+        "django.contrib.messages.context_processors.messages",
+    ]},
+}]
+PASSWORD_HASHERS = defaults.password_hashers()
+OAUTH2_PROVIDER = defaults.oauth2_provider()
+REST_FRAMEWORK = defaults.rest_framework()
+SITE_BASE_URL = "http://shop.example"
+"""
+URLS = """
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [path("", include("usher.application.urls")), path("admin/", admin.site.urls)]
+"""
+USE = """
+from django.contrib.auth import get_user_model
+from django.test import Client
+from usher.application.provider.clients import ensure_client
+
+learner = get_user_model().objects.create_user("ada", "ada@learners.example", "x")
+record, secret, _ = ensure_client("edx-oauth-app", ["http://lms/back/"])
+browser = Client()
+browser.force_login(learner)
+query = {"client_id": record.client_id, "response_type": "code", "redirect_uri": "http://lms/back/"}
+back = browser.get("/oauth2/authorize/", query)
+code = back.url.split("code=")[1].split("&")[0]
+tokens = Client().post("/oauth2/token/", {
+    "grant_type": "authorization_code", "code": code, "redirect_uri": "http://lms/back/",
+    "client_id": record.client_id, "client_secret": secret,
+}).json()
+me = Client().get("/api/users/me", headers={"Authorization": "Bearer " + tokens["access_token"]})
+print("ME", me.json()["username"], me.json()["email"])
+print("LANDING", Client().get("/login/_private/complete").status_code)
+print("LOGOUT", browser.get("/logout/?no_redirect=1").status_code)
+import sys
+print("ALLAUTH", "allauth" in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("shop")
+    (folder / "shop_settings.py").write_text(SETTINGS)
+    (folder / "shop_urls.py").write_text(URLS)
+    return folder
+
+
+def manage(
+    project: Path, *arguments: str, settings: str = "shop_settings", stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "django", *arguments, "--settings", settings],
+        cwd=project,
+        env={"PYTHONPATH": str(project), "PATH": "/usr/bin:/bin"},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_plain_project_serves_the_provider_after_a_few_lines(project):
+    migrated = manage(project, "migrate", "--verbosity", "0")
+    assert migrated.returncode == 0, migrated.stderr
+    assert "usher.W001" in migrated.stderr, "what is missing is named at start"
+    used = manage(project, "shell", "--verbosity", "0", stdin=USE)
+    assert used.returncode == 0, used.stderr
+    lines = used.stdout.splitlines()
+    assert "ME ada ada@learners.example" in lines, used.stdout + used.stderr
+    assert "LANDING 200" in lines
+    assert "LOGOUT 200" in lines
+    assert "ALLAUTH False" in lines
+
+
+def test_forgetting_the_hasher_is_named_with_whatever_else_is_wrong(project):
+    (project / "lacking.py").write_text(
+        "from shop_settings import *\ndel PASSWORD_HASHERS\nOPENEDX_API_BASE_URL = 'lms'\n"
+    )
+    answer = manage(project, "check", settings="lacking")
+    assert answer.returncode != 0
+    assert "usher.E002" in answer.stderr
+    assert "OPENEDX_API_BASE_URL" in answer.stderr

@@ -1,0 +1,180 @@
+"""Pages in a real browser: structure, names, contrast, widths, keyboard; light and dark."""
+
+import os
+
+import pytest
+
+from tests.campus.conftest import KEY
+from tests.support.browser import chromium
+from usher.application.runs.models import CourseMode, CourseRun
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PUBLIC = [
+    "/",
+    f"/courses/{KEY}/",
+    "/accounts/login/",
+    "/accounts/signup/",
+    "/accounts/password/reset/",
+    "/nothing/",
+    "/oauth2/authorize/?client_id=x",
+]
+PERSONAL = [
+    "/",
+    f"/courses/{KEY}/",
+    "/dashboard/",
+    "/profile/",
+    "/accounts/email/",
+    "/accounts/password/change/",
+]
+
+STRUCTURE = """() => {
+  const problems = [];
+  const count = (selector) => document.querySelectorAll(selector).length;
+  if (!document.documentElement.lang) problems.push("no language");
+  if (!document.title.trim().replace(/·.*/, "")) problems.push("no title");
+  if (count("h1") !== 1) problems.push(count("h1") + " first headings");
+  for (const landmark of ["header", "nav", "main", "footer"])
+    if (!count(landmark)) problems.push("no " + landmark);
+  for (const field of document.querySelectorAll("input:not([type=hidden]), select, textarea"))
+    if (!field.labels.length && !field.getAttribute("aria-label"))
+      problems.push("no label: " + field.outerHTML);
+  for (const control of document.querySelectorAll("a[href], button"))
+    if (!control.textContent.trim()) problems.push("no name: " + control.outerHTML);
+  const ids = [...document.querySelectorAll("[id]")].map((element) => element.id);
+  for (const id of ids) if (ids.indexOf(id) !== ids.lastIndexOf(id)) problems.push("twice: " + id);
+  for (const element of document.querySelectorAll("[aria-describedby], [aria-labelledby]"))
+    for (const name of ["aria-describedby", "aria-labelledby"])
+      for (const id of (element.getAttribute(name) || "").split(" ").filter(Boolean))
+        if (!document.getElementById(id)) problems.push(name + " points nowhere: " + id);
+  if (document.documentElement.scrollWidth > innerWidth) problems.push("wider than the window");
+  return problems;
+}"""
+
+CONTRAST = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const rgba = (color) => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = (color) => {
+    const part = (value) => {
+      value /= 255;
+      return value <= .04045 ? value / 12.92 : ((value + .055) / 1.055) ** 2.4;
+    };
+    return .2126 * part(color[0]) + .7152 * part(color[1]) + .0722 * part(color[2]);
+  };
+  const behind = (element) => {
+    for (; element; element = element.parentElement) {
+      const style = getComputedStyle(element);
+      if (style.backgroundImage !== "none") return null;
+      const color = rgba(style.backgroundColor);
+      if (color[3] === 255) return color;
+    }
+    return [255, 255, 255, 255];
+  };
+  const problems = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.textContent.trim() || !element.checkVisibility()) continue;
+    if (element.closest(".hidden, .skip, :disabled")) continue;
+    const back = behind(element);
+    if (!back) continue;
+    const [a, b] = [light(rgba(getComputedStyle(element).color)), light(back)];
+    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+    if (ratio < 4.5) problems.push(ratio.toFixed(2) + ": " + walker.currentNode.textContent.trim());
+  }
+  return problems;
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    # Playwright runs a loop in this thread, which Django takes for an asynchronous caller.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    with chromium() as running:
+        yield running
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture
+def site(live_server, settings):
+    settings.SITE_BASE_URL = live_server.url
+    run = CourseRun.objects.create(
+        course_key=KEY,
+        title="Demonstration Course with a title that is rather longer than titles tend to be",
+        org="edX",
+        number="DemoX",
+        short_description="What it is about.",
+    )
+    CourseMode.objects.create(run=run, slug="audit", name="Audit")
+    return live_server.url
+
+
+def cookies_of(client, site):
+    return [
+        {"name": name, "value": morsel.value, "url": site}
+        for name, morsel in client.cookies.items()
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("edition", ["mitxonline", "mitxpro"])
+def test_pages_can_be_used_by_everybody(browser, site, client, learner, settings, edition, scheme):
+    settings.EDITION_NAME = edition
+    client.force_login(learner)
+    client.post(f"/courses/{KEY}/enroll/")
+    found = {}
+    for paths, cookies in ((PUBLIC, []), (PERSONAL, cookies_of(client, site))):
+        context = browser.new_context(color_scheme=scheme, viewport={"width": 320, "height": 640})
+        context.add_cookies(cookies)
+        page = context.new_page()
+        for path in paths:
+            page.goto(site + path)
+            if problems := page.evaluate(STRUCTURE) + page.evaluate(CONTRAST):
+                found[path] = problems
+        context.close()
+    assert found == {}
+
+
+def test_a_wrong_form_says_so_where_it_is_wrong(browser, site):
+    page = browser.new_page()
+    page.goto(site + "/accounts/signup/")
+    page.fill("#id_name", "Ada")
+    page.fill("#id_username", "bad name!")
+    page.fill("#id_email", "ada@learners.example")
+    page.fill("#id_password1", "123")
+    page.click("main button[type=submit]")
+    assert page.evaluate(STRUCTURE) == []
+    field = page.locator("#id_username")
+    assert field.get_attribute("aria-invalid") == "true"
+    described = field.get_attribute("aria-describedby").split()
+    said = " ".join(page.locator(f"[id='{id_}']").inner_text() for id_ in described)
+    assert "letters" in said.lower()
+    page.close()
+
+
+def test_the_keyboard_skips_to_the_content(browser, site):
+    page = browser.new_page()
+    page.goto(site + "/")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    page.close()
+
+
+def test_nothing_comes_from_elsewhere(browser, site, client, learner):
+    client.force_login(learner)
+    context = browser.new_context()
+    context.add_cookies(cookies_of(client, site))
+    page = context.new_page()
+    asked, refused = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: refused.append(f"{page.url} {message.text}"))
+    for path in PERSONAL:
+        page.goto(site + path)
+    assert [url for url in asked if not url.startswith(site)] == []
+    assert [line for line in refused if "Security" in line] == [], "pages keep to their own policy"
+    context.close()
