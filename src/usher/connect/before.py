@@ -33,6 +33,27 @@ def known_subjects() -> list[dict[str, Any]]:
     return [dict(json.loads(file.read_text())) for file in files]
 
 
+class RestartMark:
+    """Stands from before a platform's settings are rendered until its LMS was restarted.
+
+    Whether a running LMS has read its newest settings can't be seen from outside.
+    """
+
+    def __init__(self, root: Path) -> None:
+        name = hashlib.sha256(str(root).encode()).hexdigest()[:16]
+        self._file = state_home() / f"{name}.restart-due"
+
+    @property
+    def stands(self) -> bool:
+        return self._file.exists()
+
+    def set(self) -> None:
+        write_private(self._file, b"")
+
+    def clear(self) -> None:
+        self._file.unlink(missing_ok=True)
+
+
 class Before:
     """The state of one application before Usher; kept once, never overwritten."""
 

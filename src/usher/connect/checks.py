@@ -47,6 +47,7 @@ def run(platform: Platform, side: Side, addresses: Addresses, *, commands: bool)
         }
         if side.checkout.manage:
             inside |= {
+                "redirect-uri": lambda: _redirect_uri(client, side, application, addresses),
                 "from-the-application": lambda: _from_the_application(side, addresses),
                 "settings-in-force": lambda: _settings_in_force(side, description, addresses),
             }
@@ -137,6 +138,26 @@ def _sign_in_start(client: httpx.Client, wanted: Application, addresses: Address
     )
     fix = "restart the LMS; 404: the settings are not in force, 500: the record is missing"
     return Check("sign-in-start", "failed", seen, fix)
+
+
+def _redirect_uri(
+    client: httpx.Client, side: Side, wanted: Application, addresses: Addresses
+) -> Check:
+    """The application takes the very address that the LMS sends (APP-1)."""
+    answer = client.get(addresses.lms_url + LmsPath.sign_in_start(wanted.backend))
+    sent = parse_qs(urlsplit(answer.headers.get("location", "")).query).get("redirect_uri", [""])
+    taken, registered = side.accepts(wanted.client_id, sent[0])
+    if taken:
+        return Check("redirect-uri", "ok", f"the application takes {sent[0].partition('?')[0]}")
+    if sent[0].partition("?")[0] in registered:
+        fix = (
+            "its OAuth toolkit compares to the letter (3.4 on), and python-social-auth adds "
+            "redirect_state: let its OAUTH2_VALIDATOR_CLASS leave that out, or keep the toolkit "
+            "below 3.4"
+        )
+        return Check("redirect-uri", "failed", f"refuses {sent[0]}", fix)
+    fix = f"registered: {', '.join(registered) or 'none'}; is --lms-url the LMS's own address?"
+    return Check("redirect-uri", "failed", f"refuses {sent[0] or 'nothing: no redirect'}", fix)
 
 
 def _application_client(client: httpx.Client, wanted: Application) -> Check:

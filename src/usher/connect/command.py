@@ -98,7 +98,7 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
             _confirm(yes, as_json)
             for side, _ in sides:
                 remember(side, session)
-        apply(plan, view)
+            apply(plan, view)
         found: list[Check] = []
         for side, _ in sides:
             view.heading(f"Checking {side.checkout.title}")
@@ -136,7 +136,7 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **given: An
             return
         if plan.due:
             _confirm(yes, as_json)
-        apply(plan, view)
+            apply(plan, view)
         view.undone(names, last=disconnecting.last)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from usher.connect import checks
 from usher.connect.application.remote import Remote
 from usher.connect.application.side import Addresses, Side, find
+from usher.connect.before import RestartMark
 from usher.connect.errors import NeedsPerson, StepFailed, ToolFailed
 from usher.connect.openedx import configuration, leftovers, package
 from usher.connect.openedx.platform import ImageLacksUsher, Platform
@@ -44,6 +45,7 @@ class Connecting:
         self._options = options
         self._runner = runner
         self._running = False
+        self._mark = RestartMark(platform.instance.root)
 
     def plan(self, facts: dict[str, str], *, running: bool) -> Plan:
         self._running = running
@@ -132,6 +134,8 @@ class Connecting:
         return "written"
 
     def _enable(self) -> str:
+        # Tutor renders when a plugin is enabled.
+        self._mark.set()
         self._platform.tutor("plugins", "enable", "usher")
         return "enabled"
 
@@ -139,6 +143,7 @@ class Connecting:
         return self._platform.now.enabled and not self._platform.now.look["stale"]
 
     def _render(self) -> str:
+        self._mark.set()
         self._platform.tutor("config", "save")
         return "rendered"
 
@@ -186,6 +191,7 @@ class Connecting:
             "P2, P3, P5, P18 and P19, on the right site",
             self._is_provisioned,
             self._provision,
+            trust_apply=True,
         )
 
     def _is_provisioned(self) -> bool:
@@ -214,11 +220,14 @@ class Connecting:
 
     def _is_in_force(self) -> bool:
         wanted = [self._wanted(side) for side, _ in self._sides]
+        if self._mark.stands:
+            return False
         return all(found and checks.leads_to(found, self._addresses) for found in wanted)
 
     def _restart(self) -> str:
         self._platform.restart(running=self._running)
         checks.wait_for_lms(self._addresses)
+        self._mark.clear()
         return "up"
 
     # -- the applications
@@ -231,6 +240,7 @@ class Connecting:
             "id and secret made once and the same on both sides (P8); the printed one is a hash",
             lambda: self._with_wanted(side, lambda a: side.record_agrees(a, self._addresses)),
             lambda: side.lay_record(self._certain(side), self._addresses),
+            trust_apply=True,
         )
 
     def _hand_over_step(self, side: Remote) -> Step:

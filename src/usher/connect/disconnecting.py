@@ -5,6 +5,7 @@ from typing import Any
 
 from usher.connect import checks
 from usher.connect.application.side import Addresses, Side
+from usher.connect.before import RestartMark
 from usher.connect.errors import ToolFailed
 from usher.connect.openedx import configuration
 from usher.connect.openedx.platform import Platform
@@ -35,6 +36,7 @@ class Disconnecting:
         self._addresses = addresses
         self._purge = purge
         self._running = False
+        self._mark = RestartMark(platform.instance.root)
         self._description = platform.description() or Description(applications=[])
         entries = configuration.entries(platform.instance.config_file, platform.now.look)
         self._staying = [entry for entry in entries if entry.get("name") not in names]
@@ -137,6 +139,8 @@ class Disconnecting:
         return "; ".join(done) or "nothing was there"
 
     def _disable(self) -> str:
+        # Tutor renders when a plugin is disabled.
+        self._mark.set()
         self._platform.tutor("plugins", "disable", "usher")
         return "disabled"
 
@@ -162,16 +166,20 @@ class Disconnecting:
         return "written"
 
     def _render(self) -> str:
+        self._mark.set()
         self._platform.tutor("config", "save")
         return "rendered"
 
     def _is_plain(self) -> bool:
         """No application that goes is still offered by the running LMS."""
+        if self._mark.stands:
+            return False
         return not any(checks.leads_to(found, self._addresses) for found in self._made())
 
     def _restart(self) -> str:
         self._platform.restart(running=self._running)
         checks.wait_for_lms(self._addresses)
+        self._mark.clear()
         return "up"
 
     def _files_step(self) -> Step:
@@ -217,6 +225,7 @@ class Disconnecting:
                     "the LMS no longer signs in with it",
                     lambda: not side.has_record(client_id),
                     lambda: side.remove_record(client_id),
+                    trust_apply=True,
                 )
             )
         if side.checkout.compose:

@@ -13,7 +13,7 @@ class Step:
 
     id: stable, for machines; where: the thing that changes; what and reason: for people; look:
     whether it is so already, changing nothing; apply: makes it so, and says what was done.
-    trust_apply: looking again right after would be dear or too early; the checks at the end see.
+    trust_apply: looking again right after would be dear or too early; what it ran is believed.
     """
 
     id: str
@@ -78,13 +78,13 @@ class Progress(Protocol):
 def apply(plan: Plan, progress: Progress) -> list[str]:
     """Does what is due, in order; the ids of the steps that changed something.
 
-    Raises StepFailed at the first step that fails; what was done before it stands.
+    The plan was looked at a moment ago; once something has changed, each step looks anew. Raises StepFailed at the first step that fails; what was done before it stands.
     """
     changed = []
     for number, step in enumerate(plan.steps, start=1):
         progress.begins(step, number, len(plan.steps))
         try:
-            due = not step.look()
+            due = not step.look() if changed else step.id in plan.due
             said = step.apply() if due else "already so"
             if due and not step.trust_apply and not step.look():
                 raise StepFailed(step.id, f"{step.what}: done, but it did not take ({said})")

@@ -78,5 +78,8 @@ class Runner:
 
 
 def _last_words(text: str) -> str:
+    """The end of what a program said, without the frames of Python's tracebacks."""
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    frames = ("  File ", "    ")
+    lines = [line for line in lines if not line.startswith(frames)] or lines
     return "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])

@@ -100,6 +100,12 @@ class Side:
         done = "made" if answer["created"] else f"changed: {', '.join(answer['changed'])}"
         return done + (", PKCE relaxed for it" if answer["relaxed"] else "")
 
+    def accepts(self, client_id: str, redirect_uri: str) -> tuple[bool, list[str]]:
+        """Whether the application takes this address of this client, and what is registered."""
+        params = {"client_id": client_id, "redirect_uri": redirect_uri, "name": EDX_OAUTH_APP}
+        answer = self.manage.script(SCRIPT, params | {"action": "accepts"})
+        return bool(answer["accepts"]), list(answer["registered"])
+
     def remove_record(self, client_id: str) -> str:
         params = self._params("remove", None)
         params |= {"client_id": client_id, "before": self.before.record()}

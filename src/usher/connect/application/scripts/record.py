@@ -55,6 +55,25 @@ def look(params):
     }
 
 
+def accepts(params):
+    """Whether the provider takes this redirect URI of this client, asked of its own validator.
+
+    python-social-auth adds ``redirect_state`` to the registered address; the toolkit takes that
+    up to 3.3 and compares to the letter from 3.4 on, unless the application says otherwise.
+    """
+    from types import SimpleNamespace
+
+    from oauth2_provider.settings import oauth2_settings
+
+    record = _record(params)
+    if record is None or record.client_id != params["client_id"]:
+        return {"accepts": False, "registered": []}
+    request = SimpleNamespace(client=record)
+    validator = oauth2_settings.OAUTH2_VALIDATOR_CLASS()
+    taken = validator.validate_redirect_uri(record.client_id, params["redirect_uri"], request)
+    return {"accepts": bool(taken), "registered": record.redirect_uris.split()}
+
+
 def lay(params):
     """Makes the record what ``params`` says; only what differs is written."""
     from oauth2_provider.models import get_application_model
@@ -188,7 +207,7 @@ def _toolkit_version():
 
 
 def main(params):
-    action = {"look": look, "lay": lay, "remove": remove}[params["action"]]
+    action = {"look": look, "accepts": accepts, "lay": lay, "remove": remove}[params["action"]]
     try:
         answer = action(params)
     except Exception as error:  # noqa: BLE001 - told to the caller, whatever it is

@@ -72,7 +72,9 @@ def create_user(user):
         },
         timeout=settings.EDX_API_CLIENT_TIMEOUT,
     )
-    if answer.status_code != 200:
+    # Both name and address: the account that signing in has made already.
+    is_own = answer.status_code == 409 and "duplicate-email-username" in answer.text
+    if answer.status_code != 200 and not is_own:
         raise OpenEdxError(f"{user.username}: {answer.status_code} {answer.text[:300]}")
     OpenEdxUser.objects.get_or_create(user=user)
 

@@ -1,0 +1,179 @@
+"""The full chain: real Tutor, the stand-in engine, the embedded LMS, and checkouts to connect."""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.checkout import VENV_BIN, PlainCheckout, free_port, run
+from tests.support.docker import ContainerEngine
+from tests.support.tutor import RELEASES, TutorRoot, tutor_executable
+
+PASSWORD = "pass-word-of-the-test"
+#: Tutor makes LMS_HOST the domain of cookies; with a port in it, as here, that would be none.
+PORT_PLUGIN = "name: port\nversion: '1'\npatches:\n  lms-env: |\n    SESSION_COOKIE_DOMAIN: ''\n"
+DEADLINE = 120.0
+
+
+class Chain:
+    """Everything of one operator's machine, in ``home``."""
+
+    def __init__(self, home: Path, release: int = RELEASES[-1]) -> None:
+        self.home = home
+        port = free_port()
+        self.lms = f"http://localhost:{port}"
+        self.lms_home = home / "lms"
+        embedded = [sys.executable, "-m", "usher.embedded", "init", self.lms_home]
+        run([*embedded, "--root-url", self.lms, "--cheap-passwords"], home, os.environ)
+        run([self.lms_home / "manage.py", "seed_courses"], home, os.environ)
+        self.engine = ContainerEngine.make(home / "engine", self.lms_home)
+        self.state = home / "state"
+        self.root = self._root(release, port)
+        self.tutor = tutor_executable(release)
+        self.checkouts: list[PlainCheckout] = []
+        self.environment = {
+            **os.environ,
+            **self.engine.environment,
+            "STANDIN_LMS_PORT": str(port),
+            "TUTOR_PLUGINS_ROOT": str(self.root.path / "plugins"),
+            "STANDIN_STATE": str(self.state),
+            "USHER_STATE_HOME": str(self.state / "usher"),
+        }
+
+    def _root(self, release: int, port: int) -> TutorRoot:
+        path = self.home / "root"
+        (path / "plugins").mkdir(parents=True)
+        (path / "plugins/port.yml").write_text(PORT_PLUGIN)
+        hosts = {"LMS_HOST": f"localhost:{port}", "CMS_HOST": "studio.example"}
+        return TutorRoot.make(release, path, plugins=("mfe", "port"), config=hosts)
+
+    def checkout(self, name: str, database: Path, learner: str) -> PlainCheckout:
+        made = PlainCheckout(
+            self.home / name, self.state, path=[self.engine.bin], database=database
+        )
+        made.make_learner(learner, PASSWORD)
+        self.checkouts.append(made)
+        self.environment["PATH"] = made.environment["PATH"]
+        return made
+
+    def stop(self) -> None:
+        for checkout in self.checkouts:
+            checkout.down()
+        file = self.state / "lms/lms.json"
+        if file.exists():
+            with suppress(ProcessLookupError):
+                os.killpg(json.loads(file.read_text())["pid"], signal.SIGTERM)
+
+    # -- the command
+
+    def usher(self, command: str, *arguments: str, code: int = 0) -> dict[str, Any]:
+        """What ``usher COMMAND … --json`` answers."""
+        done = subprocess.run(
+            [*self.argv(command, *arguments), "--json"],
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            check=False,
+        )
+        assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def argv(self, command: str, *arguments: str) -> list[str]:
+        return [
+            str(VENV_BIN / "usher"),
+            command,
+            "--tutor",
+            str(self.tutor),
+            "--tutor-root",
+            str(self.root.path),
+            "--yes",
+            *arguments,
+        ]
+
+    def connect(self, checkout: PlainCheckout, *arguments: str, code: int = 0) -> dict[str, Any]:
+        return self.usher("connect", *of(checkout), *arguments, code=code)
+
+    def kill_during(self, step: str, *arguments: str, after: float = 0.0) -> bool:
+        """Runs a command and kills it with all it started once ``step`` has begun; False when
+        it got through."""
+        process = subprocess.Popen(
+            self.argv(*arguments),
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stdout
+        seen = ""
+        for line in process.stdout:
+            seen += line
+            if re.search(rf"^ *\[\d+/\d+\] {re.escape(step)} ", line):
+                time.sleep(after)
+                if process.poll() is not None:
+                    break
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                return True
+        assert process.wait(DEADLINE) == 0, seen
+        return False
+
+    # -- what there is
+
+    def facts(self) -> dict[str, Any]:
+        """What a connection leaves behind on both sides, to compare two ends."""
+        with sqlite3.connect(self.lms_home / "db.sqlite3") as lms:
+            providers = lms.execute(
+                "select backend_name, site_id, enabled, key, secret, other_settings"
+                " from third_party_auth_oauth2providerconfig order by id"
+            ).fetchall()
+            clients = lms.execute(
+                "select name, client_id, redirect_uris, skip_authorization"
+                " from oauth2_provider_application where client_type = 'confidential' order by id"
+            ).fetchall()
+        return {
+            "config": self.root.config(),
+            "env": [checkout.env_file.read_text() for checkout in self.checkouts],
+            "records": [records(checkout) for checkout in self.checkouts],
+            "providers": providers,
+            "clients": clients,
+        }
+
+    # -- the learner
+
+    @contextmanager
+    def browser(self) -> Iterator[httpx.Client]:
+        with httpx.Client(follow_redirects=True, timeout=30, trust_env=False) as client:
+            yield client
+
+    def sign_in(self, checkout: PlainCheckout, learner: str, backend: str) -> httpx.Response:
+        """A learner opens the LMS's dashboard by way of the application's sign-in page."""
+        with self.browser() as browser:
+            page = browser.get(f"{self.lms}/auth/login/{backend}/?next=/dashboard")
+            assert page.url.path == "/signin/", f"{page.status_code} {page.url}"
+            assert str(page.url).startswith(checkout.url)
+            token = re.search(r'csrfmiddlewaretoken" value="([^"]+)"', page.text)
+            assert token
+            form = {"csrfmiddlewaretoken": token[1], "username": learner, "password": PASSWORD}
+            return browser.post(str(page.url), data=form, headers={"Referer": str(page.url)})
+
+
+def of(checkout: PlainCheckout) -> list[str]:
+    return ["--application", str(checkout.folder), "--server-url", checkout.url]
+
+
+def records(checkout: PlainCheckout) -> list[Any]:
+    with sqlite3.connect(checkout.folder / "db.sqlite3") as database:
+        return database.execute(
+            "select name, client_id, redirect_uris from oauth2_provider_application order by id"
+        ).fetchall()

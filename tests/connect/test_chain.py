@@ -1,0 +1,144 @@
+"""From nothing to a signed-in learner in one command, and back."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.connect.chain import Chain, of, records
+from tests.support.checkout import PlainCheckout
+
+STEPS = (
+    "tutor-config",
+    "tutor-plugin",
+    "record:shop",
+    "provision",
+    "env:shop",
+    "recreate:shop",
+    "restart",
+)
+CHECKS = {
+    "lms-answers",
+    "application-answers",
+    "sign-in-start",
+    "application-client",
+    "service-worker",
+    "lms-client",
+    "from-the-lms",
+    "redirect-uri",
+    "from-the-application",
+    "settings-in-force",
+    "sync",
+    "repair",
+}
+
+pytestmark = pytest.mark.xdist_group("connect-chain")
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Iterator[Chain]:
+    made = Chain(tmp_path)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def shop(chain: Chain, shop_database: Path) -> PlainCheckout:
+    return chain.checkout("shop", shop_database, "ada")
+
+
+def test_there_and_back(chain: Chain, shop: PlainCheckout):
+    before = chain.facts()
+    tree = shop.tree()
+
+    planned = chain.connect(shop, "--dry-run")
+    assert {change["id"] for change in planned["plan"]["changes"] if change["due"]} >= set(STEPS)
+    assert chain.facts() == before
+
+    done = chain.connect(shop)
+    assert done["ok"]
+    assert {check["id"]: check["outcome"] for check in done["checks"]} == dict.fromkeys(
+        CHECKS, "ok"
+    )
+    assert {name for name, data in shop.tree().items() if tree.get(name) != data} == {".env"}
+
+    # The learner whom the repair has made there, and one the LMS does not know yet.
+    for learner in ("ada", "grace"):
+        if learner == "grace":
+            shop.make_learner("grace", "pass-word-of-the-test")
+        page = chain.sign_in(shop, learner, "mitxpro-oauth2")
+        assert (page.status_code, str(page.url)) == (200, f"{chain.lms}/dashboard")
+
+    no_secret_is_shown(chain)
+    connected = chain.facts()
+    chain.root.run("config", "save")  # P25
+    again = chain.connect(shop)
+    assert (again["ok"], again["changed"]) == (True, [])
+    assert chain.facts() == connected
+
+    undone = chain.usher("disconnect")
+    assert undone["ok"]
+    assert shop.env_file.read_text() == before["env"][0]
+    assert records(shop) == []
+    assert not leads_to(chain, shop)
+    assert "usher" not in chain.root.config()["PLUGINS"]
+    assert not chain.root.lms_config.with_name("usher.json").exists()
+
+    assert chain.connect(shop, "--no-prove")["ok"]
+    assert chain.facts()["records"] == connected["records"]  # the same ids as before
+
+
+def leads_to(chain: Chain, checkout: PlainCheckout) -> bool:
+    with chain.browser() as browser:
+        answer = browser.get(f"{chain.lms}/auth/login/mitxpro-oauth2/")
+    return str(answer.url).startswith(checkout.url)
+
+
+def no_secret_is_shown(chain: Chain) -> None:
+    """Neither the engine, and so every process list, nor the state on disk shows one to others."""
+    description = chain.root.description()
+    assert description.service_worker
+    secrets = [description.service_worker.token, str(chain.root.config()["USHER_SECRET"])]
+    for application in description.applications:
+        secrets += [application.client_secret, application.oauth_client_secret]
+    calls = [file.read_text() for file in chain.state.rglob("calls.log")]
+    calls += [" ".join(call) for call in chain.engine.calls()]
+    assert calls
+    assert not [secret for secret in secrets if any(secret in call for call in calls)]
+    for file in (chain.state / "usher").rglob("*"):
+        assert file.stat().st_mode & 0o077 == 0, file
+
+
+def test_killed_at_every_step_it_ends_in_the_same_state(chain: Chain, shop: PlainCheckout):
+    before = chain.facts()
+    for step in STEPS:
+        assert chain.kill_during(step, "connect", *of(shop), "--no-prove"), step
+    assert chain.connect(shop)["ok"]
+    assert chain.sign_in(shop, "ada", "mitxpro-oauth2").url.path == "/dashboard"
+    facts = chain.facts()
+    assert len(facts["providers"]) == 1
+    assert len(facts["records"][0]) == 1
+    assert [entry["name"] for entry in facts["config"]["USHER_APPLICATIONS"]] == ["shop"]
+
+    for step in ("lms-records", "tutor-config", "restart", "env:shop", "tutor-files"):
+        assert chain.kill_during(step, "disconnect", "--purge"), step
+    assert chain.usher("disconnect", "--purge")["ok"]
+    assert chain.facts() == before
+    assert list((chain.state / "usher").iterdir()) == []
+
+
+def test_two_applications_on_one_lms(chain: Chain, shop: PlainCheckout, shop_database: Path):
+    store = chain.checkout("store", shop_database, "lise")
+    done = chain.usher("connect", *of(shop), *of(store))
+    assert done["ok"]
+    assert chain.sign_in(shop, "ada", "mitxpro-oauth2").url.path == "/dashboard"
+    assert chain.sign_in(store, "lise", "ol-oauth2").url.path == "/dashboard"
+
+    refused = chain.connect(store, "--backend", "mitxpro-oauth2", code=2)
+    assert "shop already signs in by mitxpro-oauth2" in refused["error"]
+
+    assert chain.usher("disconnect", "--application", str(shop.folder))["ok"]
+    assert chain.sign_in(store, "lise", "ol-oauth2").url.path == "/dashboard"
+    assert records(shop) == []
+    assert len(records(store)) == 1
+    assert not leads_to(chain, shop)
