@@ -3,8 +3,11 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.forms import BaseUserCreationForm
+from django.db.models import QuerySet
 
 from accounts.models import User
+from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.services import deactivate, follow_profile, retire
 
 
 class NewUserForm(BaseUserCreationForm):
@@ -32,6 +35,24 @@ class CampusUserAdmin(UserAdmin):
         ("Dates", {"fields": ("last_login", "date_joined")}),
     )
     add_fieldsets = ((None, {"fields": ("username", "email", "name", "password1", "password2")}),)
+
+    def save_model(self, request: Any, obj: User, form: Any, change: bool) -> None:
+        """What staff change is wanted in the LMS too."""
+        super().save_model(request, obj, form, change)
+        if "is_active" in form.changed_data and LmsAccount.objects.filter(user=obj).exists():
+            deactivate(obj, active=obj.is_active)
+        if change:
+            follow_profile(obj)
+
+    def delete_model(self, request: Any, obj: User) -> None:
+        """The LMS account goes out of use, and its name is never given again."""
+        retire(obj)
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: Any, queryset: QuerySet[User]) -> None:
+        for user in queryset:
+            retire(user)
+        super().delete_queryset(request, queryset)
 
     def get_readonly_fields(self, request: Any, obj: User | None = None) -> tuple[str, ...]:
         fields = tuple(super().get_readonly_fields(request, obj))

@@ -169,3 +169,21 @@ def test_a_log_line_is_one_line_without_secrets():
         "level": "info",
         "event": "token",
     }
+
+
+def test_a_server_does_not_start_with_malformed_settings(tmp_path):
+    answer = subprocess.run(
+        [sys.executable, "-c", "import campus.wsgi"],
+        cwd=CAMPUS_DIR,
+        env={
+            "PATH": os.environ["PATH"],
+            "CAMPUS_ENV_FILE": os.devnull,
+            "CAMPUS_HOME": str(tmp_path),
+            "LOGOUT_REDIRECT_URL": "logout",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode != 0
+    assert "LOGOUT_REDIRECT_URL" in answer.stderr

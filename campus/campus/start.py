@@ -1,0 +1,17 @@
+"""What a server process checks before it serves: commands do the same by themselves."""
+
+import structlog
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+
+log = structlog.get_logger("campus.start")
+
+
+def check_settings() -> None:
+    """Names in the log what the connection lacks. Raises ImproperlyConfigured for what is wrong."""
+    found = checks.run_checks(tags=["usher"])
+    wrong = [message.msg for message in found if message.is_serious()]
+    if wrong:
+        raise ImproperlyConfigured("; ".join(wrong))
+    for message in found:
+        log.warning(message.msg, hint=message.hint)

@@ -1,0 +1,72 @@
+"""What staff do with people in the admin is wanted in the LMS too."""
+
+import pytest
+from django.utils import timezone
+
+from usher.application.accounts.models import (
+    LmsAccount,
+    LmsProfile,
+    Retirement,
+    UsernameReservation,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def account(browser, learner):
+    made = LmsAccount.objects.get(user=learner)
+    LmsAccount.objects.filter(pk=made.pk).update(created_in_lms_at=timezone.now())
+    return made
+
+
+def change(admin_client, learner, **values):
+    page = f"/admin/accounts/user/{learner.pk}/change/"
+    form = admin_client.get(page).context["adminform"].form
+    data = {name: value for name, value in form.initial.items() if value not in (None, False, [])}
+    for name in ("last_login", "date_joined"):
+        moment = data.pop(name, None)
+        if moment is not None:
+            data |= {f"{name}_0": f"{moment:%Y-%m-%d}", f"{name}_1": f"{moment:%H:%M:%S}"}
+    answer = admin_client.post(page, {**data, **values})
+    assert answer.status_code == 302, answer.context["adminform"].form.errors
+
+
+def test_switching_someone_off(admin_client, learner, account):
+    change(admin_client, learner, is_active="")
+    account.refresh_from_db()
+    assert account.is_active is False
+    change(admin_client, learner, is_active="on")
+    account.refresh_from_db()
+    assert account.is_active is True
+
+
+def test_correcting_a_name(admin_client, learner, account):
+    change(admin_client, learner, name="Ada King")
+    assert LmsProfile.objects.get(user=learner).name == "Ada King"
+
+
+def test_a_username_is_shown_not_changed(admin_client, learner, account):
+    change(admin_client, learner, username="other")
+    learner.refresh_from_db()
+    assert learner.username == "ada"
+
+
+def test_deleting_someone_retires_the_account_and_keeps_the_name(admin_client, learner, account):
+    answer = admin_client.post(f"/admin/accounts/user/{learner.pk}/delete/", {"post": "yes"})
+    assert answer.status_code == 302
+    assert Retirement.objects.get().username == "ada"
+    assert UsernameReservation.objects.get(username="ada").user is None
+
+
+def test_every_record_has_a_page(admin_client):
+    index = admin_client.get("/admin/")
+    links = [
+        model["admin_url"]
+        for app in index.context["app_list"]
+        for model in app["models"]
+        if model["admin_url"]
+    ]
+    assert len(links) > 15
+    for link in links:
+        assert admin_client.get(link).status_code == 200, link
