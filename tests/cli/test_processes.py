@@ -14,7 +14,11 @@ import pytest
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.processes import ServerProcess, free_port, require_free_port
 
-SERVE = "import http.server as h,sys;h.ThreadingHTTPServer(('127.0.0.1',int(sys.argv[1])),h.SimpleHTTPRequestHandler).serve_forever()"
+SERVE = """
+import http.server, sys
+address = ("127.0.0.1", int(sys.argv[1]))
+http.server.ThreadingHTTPServer(address, http.server.SimpleHTTPRequestHandler).serve_forever()
+"""
 
 
 def eventually(look: Callable[[], bool], seconds: float = 10) -> bool:
@@ -57,7 +61,7 @@ def test_a_server_is_up_when_it_answers_and_gone_after_stop(tmp_path: Path) -> N
 def test_a_server_that_dies_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
     dying = server(tmp_path, free_port(), "import sys; sys.exit('no database today')")
     dying.start()
-    with pytest.raises(DemoError, match="(?s)sample stopped by itself.*no database today"):
+    with pytest.raises(DemoError, match=r"(?s)sample stopped by itself.*no database today"):
         dying.wait_until_ready()
     dying.stop()
 

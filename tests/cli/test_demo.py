@@ -1,0 +1,93 @@
+"""``usher demo``: the walk of both editions, and what it says when it can't start."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+USHER = [sys.executable, "-m", "usher.cli.main", "demo"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*USHER, *arguments], capture_output=True, text=True, timeout=180)
+
+
+@pytest.mark.parametrize("edition", ["mitxonline", "mitxpro"])
+def test_the_walk_holds_and_is_told_as_one_json_object(edition: str) -> None:
+    done = run("--once", "--json", "--edition", edition)
+    report = json.loads(done.stdout)
+    assert done.returncode == 0, report
+    assert report["ok"] is True
+    assert report["edition"] == edition
+    assert all(step["ok"] and step["seconds"] >= 0 and step["detail"] for step in report["steps"])
+    walked = [step["id"] for step in report["steps"]]
+    assert walked[-8:] == [
+        *("sign-up", "lms-account", "sign-in-lms", "dashboard"),
+        *("enroll", "sync-runs", "repair", "sign-out"),
+    ]
+
+
+def test_a_taken_port_stops_it_before_anything_is_started(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = run("--once", "--home", str(tmp_path), "--application-port", port)
+    assert done.returncode == 1
+    assert f"Port {port}, which MITx Online needs, is taken. Nothing was started." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_json_without_once_is_refused() -> None:
+    done = run("--json")
+    assert done.returncode == 2
+    assert "--json goes with --once" in done.stderr
+
+
+def test_it_stays_up_refuses_a_twin_stops_on_interrupt_and_finds_its_data_again(
+    tmp_path: Path,
+) -> None:
+    ports = ["--home", str(tmp_path)]
+    for option in ("--application-port", "--lms-port"):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports += [option, str(free.getsockname()[1])]
+    first = up(ports)
+    twin = run(*ports)
+    assert twin.returncode == 1
+    assert "A run is already up" in twin.stderr
+    assert interrupt(first) == 0
+    assert "Both servers are down" in first.said  # type: ignore[attr-defined]
+    second = up(ports)
+    assert interrupt(second) == 0
+    assert "found as it was" in second.said  # type: ignore[attr-defined]
+
+
+def up(arguments: list[str]) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [*USHER, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    process.said = ""  # type: ignore[attr-defined]
+    assert process.stdout
+    for line in process.stdout:
+        process.said += line  # type: ignore[attr-defined]
+        if "Ctrl-C stops everything" in line:
+            return process
+    raise AssertionError(f"the demo did not stay up:\n{process.said}")  # type: ignore[attr-defined]
+
+
+def interrupt(process: subprocess.Popen[str]) -> int:
+    process.send_signal(signal.SIGINT)
+    assert process.stdout
+    process.said += process.stdout.read()  # type: ignore[attr-defined]
+    process.stdout.close()
+    return process.wait(30)
