@@ -32,6 +32,14 @@ def joined_lms(lms_server: LmsProcess, live_server: Any) -> LmsProcess:
     return lms_server
 
 
+@pytest.fixture(scope="session")
+def plugin_lms(live_server: Any) -> Iterator[LmsProcess]:
+    """An LMS with ``usher.lms``, knowing the application that the tests serve."""
+    with lms_process(with_plugin=True) as lms:
+        lms.join_with_plugin(live_server.url)
+        yield lms
+
+
 @dataclass
 class Joined:
     """Both sides, and what tests ask of them."""
@@ -106,6 +114,16 @@ def forget_clients() -> None:
     from usher.application.lms import access
 
     access._client.cache_clear()
+
+
+@pytest.fixture
+def batched(
+    plugin_lms: LmsProcess, live_server: Any, transactional_db: None, settings: Any
+) -> Iterator[Joined]:
+    """Both sides know each other, and the batch road is open."""
+    configure(settings, plugin_lms, live_server.url, USHER_BATCH_ROAD=True)
+    yield Joined(plugin_lms, live_server.url)
+    forget_clients()
 
 
 @pytest.fixture

@@ -5,28 +5,25 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
-
+from tests.support.embedded import NO_LIMITS
 from usher.contract.oauth import DEFAULT_BACKEND, EDX_OAUTH_APP, PROVIDER_NAME, lms_redirect_uri
 from usher.contract.provisioning import Application, Description, ServiceWorker
+from usher.embedded.home import folder as folders
+from usher.embedded.home.process import free_port, running_lms
 
 SERVICE_WORKER = "mit_Application_serviceworker"
 SERVICE_TOKEN = "service-worker-token-for-tests-0123456789"
 CLIENT_ID, CLIENT_SECRET = "application-at-the-lms", "secret-of-the-application-0123456789"
 LMS_CLIENT_ID, LMS_CLIENT_SECRET = "lms-at-the-application", "secret-of-the-lms-0123456789abcdef"
 WEBHOOK_SECRET = "webhook-secret-for-tests-0123456789"
-_DEADLINE = 60.0
-
 _MARK = "usher-shell:"
 #: Runs one script a line and answers with what it printed.
 _SHELL = f"""
@@ -75,12 +72,6 @@ OAuth2ProviderConfig.objects.create(
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _environment() -> dict[str, str]:
     """Without the settings of the tests' own Django."""
     return {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
@@ -91,27 +82,17 @@ class LmsProcess:
 
     def __init__(self, folder: Path, url: str, backend: str = DEFAULT_BACKEND) -> None:
         self.folder, self.url, self.backend = folder, url, backend
-        self._process: subprocess.Popen[bytes] | None = None
         self._shell: subprocess.Popen[str] | None = None
 
-    def manage(self, *arguments: str, text: str = "") -> str:
-        done = subprocess.run(
-            [sys.executable, str(self.folder / "manage.py"), "lms", *arguments],
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=_DEADLINE,
-            env=_environment(),
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+    def manage(self, *arguments: str, text: str | None = None) -> str:
+        return folders.manage(self.folder, *arguments, text=text)
 
     def shell(self, script: str) -> str:
         """Runs Python in the LMS; what it prints. One process serves all scripts."""
         if self._shell is None:
+            manage = str(self.folder / "manage.py")
             self._shell = subprocess.Popen(
-                [sys.executable, str(self.folder / "manage.py"), "lms", "shell"]
-                + ["--no-imports", "-c", _SHELL],
+                [sys.executable, manage, "lms", "shell", "--no-imports", "-c", _SHELL],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -178,41 +159,11 @@ class LmsProcess:
         )
         self.manage("usher_provision", "--file", "-", text=description.to_json())
 
-    def start(self) -> None:
-        port = self.url.rsplit(":", 1)[1]
-        with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "usher.embedded", "serve", str(self.folder), "--port", port],
-                stdout=log,
-                stderr=log,
-                env=_environment(),
-            )
-        deadline = time.monotonic() + _DEADLINE
-        while time.monotonic() < deadline:
-            assert self._process.poll() is None, (self.folder / "server.log").read_text()
-            try:
-                if httpx.get(f"{self.url}/heartbeat", timeout=5, trust_env=False).status_code == 200:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.05)
-        raise TimeoutError("the embedded LMS did not start: " + self.log())
-
-    def stop(self) -> None:
+    def stop_shell(self) -> None:
         if self._shell is not None:
             self._shell.kill()
             self._shell.wait(10)
             self._shell = None
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait(10)
-            self._process = None
-
-    def log(self) -> str:
-        return (self.folder / "server.log").read_text(errors="replace")[-4000:]
 
     def settings(self, application_url: str) -> dict[str, Any]:
         """The application's side, by the names in its ``.env``."""
@@ -235,36 +186,27 @@ class LmsProcess:
 
 
 @contextmanager
-def lms_process(*more: str, with_plugin: bool = False, **settings: Any) -> Iterator[LmsProcess]:
-    """A served LMS with the courses of P4, not yet joined. settings: over ``lms.env.yml``."""
+def lms_process(*, with_plugin: bool = False, **settings: Any) -> Iterator[LmsProcess]:
+    """A served LMS with the courses of P4, not yet joined, without limits.
+
+    with_plugin: ``usher.lms`` is installed there. settings: for its ``lms.env.yml``.
+    """
     folder = Path(tempfile.mkdtemp(prefix="usher-lms-"))
-    url = f"http://127.0.0.1:{free_port()}"
+    port = free_port()
+    plan = folders.Plan(
+        root_url=f"http://127.0.0.1:{port}",
+        plugins=("usher",) if with_plugin else (),
+        settings={**NO_LIMITS, **settings},
+        cheap_passwords=True,
+    )
     try:
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "usher.embedded", "init", str(folder / "lms")),
-                *("--root-url", url, "--cheap-passwords", *more),
-            ],
-            check=True,
-            capture_output=True,
-            env=_environment(),
-        )
-        lms = LmsProcess(folder / "lms", url)
-        if not with_plugin:
-            settings = {"EMBEDDED_PLUGINS": []} | settings
-        if settings:
-            _overlay(lms.folder / "lms.env.yml", settings)
-        lms.manage("seed_courses")
-        lms.start()
+        folders.make(folder, plan)
+        lms = LmsProcess(folder, plan.root_url)
         try:
-            yield lms
+            lms.shell("from django.core.management import call_command as c; c('seed_courses')")
+            with running_lms(folder, port):
+                yield lms
         finally:
-            lms.stop()
+            lms.stop_shell()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _overlay(path: Path, settings: dict[str, Any]) -> None:
-    import yaml
-
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | settings))

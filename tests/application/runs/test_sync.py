@@ -13,10 +13,15 @@ E2E = "course-v1:edX+E2E-101+course"
 COURSES = "/api/courses/v1/courses/"
 
 
+@pytest.fixture(scope="session")
+def loaded(joined_lms):
+    joined_lms.shell(
+        "from django.core.management import call_command as c; c('seed_load', '--runs', '230')"
+    )
+
+
 @pytest.fixture
-def many(joined):
-    joined.lms.manage("seed_load", "--runs", "230")
-    joined.lms.manage("seed_courses")
+def many(loaded, joined):
     return joined
 
 
@@ -46,7 +51,7 @@ def test_only_what_changed_is_written(many):
     assert second.unchanged == first.changed - 1
     assert CourseRun.objects.get(course_key=E2E).title == "Another title"
     assert CourseRun.objects.get(course_key=DEMO).observed_at == seen
-    many.lms.manage("seed_courses")
+    many.lms.shell("from django.core.management import call_command as c; c('seed_courses')")
 
 
 def test_a_run_that_the_lms_does_not_show_is_reported_and_comes_back(joined):

@@ -13,7 +13,7 @@ from typing import Any
 from django.utils import timezone
 
 from usher.application.accounts.details import Details
-from usher.application.accounts.ownership import made_for_us, tokens_if_ours
+from usher.application.accounts.ownership import is_younger, tokens_if_ours
 from usher.application.engine.kinds import Means, Outcome
 from usher.application.lms import batch
 from usher.application.lms.errors import (
@@ -34,6 +34,10 @@ _TAKEN = (
     RegistrationError.DUPLICATE_EMAIL_USERNAME,
     "tpa-token-already-associated",
 )
+
+
+#: What an address holds.
+_NAMES_A_REQUEST = 100
 
 
 class NameTaken(LmsError):
@@ -171,24 +175,49 @@ def item(row_id: int, username: str, wanted: Details, is_active: bool) -> dict[s
 
 
 def bring_many(learners: Sequence[Learner], means: Means) -> list[Outcome]:
-    """Batch road: accounts with the learners' tokens, in one request."""
+    """Batch road: accounts with the learners' tokens, in one request.
+
+    The endpoint updates an account that is linked to this application. One that is there before
+    its name was this learner's is a stranger's, so it must not even be sent.
+    """
+    strangers = _strangers([one for one in learners if not one.is_ready], means)
     items = [
         item(one.account_id, one.username, one.details, one.is_active)
         | {"tokens": not one.is_ready}
         for one in learners
+        if one.username not in strangers
     ]
-    results = batch.send(means.lms, batch.ACCOUNTS, items, client_id=means.lms.who.client_id)
-    return [_result(one, results, means) for one in learners]
+    client_id = means.lms.who.client_id
+    results = batch.send(means.lms, batch.ACCOUNTS, items, client_id=client_id) if items else {}
+    return [
+        Outcome(error=NameTaken(one.username, []))
+        if one.username in strangers
+        else _result(one, results)
+        for one in learners
+    ]
 
 
-def _result(learner: Learner, results: dict[Any, dict[str, Any]], means: Means) -> Outcome:
+def _strangers(learners: Sequence[Learner], means: Means) -> set[str]:
+    """Names of these that the LMS gave to somebody before they were reserved here."""
+    reserved = {one.username: one.reserved_at for one in learners}
+    names, found = list(reserved), {}
+    for start in range(0, len(names), _NAMES_A_REQUEST):
+        found |= means.lms.accounts(names[start : start + _NAMES_A_REQUEST])
+    return {
+        name
+        for name, seen in found.items()
+        if name in reserved and not is_younger(seen, reserved[name])
+    }
+
+
+def _result(learner: Learner, results: dict[Any, dict[str, Any]]) -> Outcome:
     try:
-        return _read_result(learner, batch.result_of(results, learner.account_id), means)
+        return _read_result(learner, batch.result_of(results, learner.account_id))
     except LmsError as error:
         return Outcome(error=error)
 
 
-def _read_result(learner: Learner, result: dict[str, Any], means: Means) -> Outcome:
+def _read_result(learner: Learner, result: dict[str, Any]) -> Outcome:
     status = result["status"]
     if status == "refused":
         error = refused(result)
@@ -199,11 +228,6 @@ def _read_result(learner: Learner, result: dict[str, Any], means: Means) -> Outc
     if status not in ("created", "exists", "updated"):
         raise BadAnswer(f"The LMS answered an account with the status {status!r}.")
     is_new = status == "created" or not learner.is_ready
-    # It was there before, linked to this application by that name. Made before the name was this
-    # learner's, it is somebody else's whose records here are gone.
-    is_found = is_new and status != "created"
-    if is_found and not made_for_us(means.lms, learner.username, learner.reserved_at):
-        raise NameTaken(learner.username, [])
     values = _observed(result.get("lms_user_id"), timezone.now(), learner.is_active)
     extra = Made(_tokens_of(result)) if is_new else None
     return Outcome(values, changed=is_new or status == "updated", extra=extra)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from usher.application.lms.client import LmsClient
 from usher.application.lms.errors import LmsError, SignInStopped
-from usher.application.lms.payloads import TokenPair
+from usher.application.lms.payloads import AccountSeen, TokenPair
 from usher.application.tokens.walk import Walk
 
 #: The clocks of the two sides may differ by so much.
@@ -25,9 +25,12 @@ def made_for_us(lms: LmsClient, username: str, reserved_at: datetime) -> bool:
     seen = lms.account(username)
     if seen is None:
         raise LmsError("The LMS says the name is taken but shows no such account.", code="unclear")
-    if seen.username.lower() != username.lower() or seen.date_joined is None:
-        return False
-    return seen.date_joined >= reserved_at - CLOCKS_APART
+    return seen.username.lower() == username.lower() and is_younger(seen, reserved_at)
+
+
+def is_younger(seen: AccountSeen, reserved_at: datetime) -> bool:
+    """Whether the account was made after that moment; not when the LMS doesn't say."""
+    return seen.date_joined is not None and seen.date_joined >= reserved_at - CLOCKS_APART
 
 
 def tokens_if_ours(

@@ -7,7 +7,7 @@ Paths and answers: the recorded exchanges of a real LMS. Every method may raise 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -67,6 +67,16 @@ class LmsClient:
     def account(self, username: str) -> payloads.AccountSeen | None:
         """As the service worker sees it; None when there is no account of that name."""
         return self._account(f"{LmsPath.ACCOUNTS}/{in_path(username)}")
+
+    def accounts(self, usernames: Sequence[str]) -> dict[str, payloads.AccountSeen]:
+        """Those of at most a hundred usernames that exist, by their name."""
+        path = f"{LmsPath.ACCOUNTS}?{urlencode({'username': ','.join(usernames)})}"
+        try:
+            data = self._get(path, OTHER)
+        except NotThere:
+            return {}
+        found = [payloads.read_account(item) for item in data or ()]
+        return {account.username: account for account in found}
 
     def account_by_email(self, email: str) -> payloads.AccountSeen | None:
         return self._account(LmsPath.ACCOUNTS, {"email": email})

@@ -1,0 +1,142 @@
+"""The batch road of ``usher.lms``, against a real embedded LMS that has it."""
+
+from datetime import timedelta
+
+from django.utils import timezone
+
+from tests.application.accounts.test_creation import make_in_lms
+from usher.application.accounts.models import LmsAccount, LmsProfile
+from usher.application.accounts.services import deactivate, ensure_account
+from usher.application.engine.services import reconcile
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import enroll, unenroll
+from usher.application.lms.access import client
+from usher.application.lms.batch import capabilities
+from usher.application.runs.services import ensure_run
+from usher.application.tokens.models import LmsToken
+from usher.application.tokens.services import access_token_for
+
+DEMO = "course-v1:edX+DemoX+Demo_Course"
+
+
+def test_the_lms_says_what_it_can(batched):
+    assert capabilities(client()) == {"accounts", "enrollments", "course-runs"}
+
+
+def test_many_accounts_and_tokens_in_one_request(batched):
+    users = [batched.learner("many") for _ in range(30)]
+    for user in users:
+        ensure_account(user)
+    summary = reconcile(["account", "token"])
+    assert (summary.changed, summary.failed) == (30, 0), summary.failures
+    assert LmsAccount.objects.filter(created_in_lms_at__isnull=False).count() == 30
+    assert LmsToken.objects.filter(expires_at__gt=timezone.now()).count() == 30
+    name = users[7].lms_account.username
+    assert client().me(access_token_for(users[7])) == name
+    there = batched.account(name)
+    assert there["links"] == [["mitxpro-oauth2", name]]
+    assert there["usable"]
+
+
+def test_a_taken_name_leads_to_another(batched):
+    user = batched.learner("taken")
+    make_in_lms(batched, user.username, f"other-{user.email}", joined_ago=3600)
+    account = ensure_account(user, reconcile_now=True)
+    assert account.is_ready, account.error_message
+    assert account.username != user.username
+    assert batched.account(user.username)["links"] == []
+
+
+def test_a_linked_account_older_than_the_reservation_is_never_ours(batched):
+    user = batched.learner("restored")
+    make_in_lms(batched, user.username, f"old-{user.email}", linked=True, joined_ago=86400)
+    account = ensure_account(user, reconcile_now=True)
+    assert account.is_ready, account.error_message
+    assert account.username != user.username
+    stranger = batched.account(user.username)
+    assert stranger["email"] == f"old-{user.email}"
+    assert stranger["name"] == user.username
+
+
+def test_an_email_that_the_lms_has_is_parked(batched):
+    user = batched.learner()
+    make_in_lms(batched, f"x{user.username}", user.email, joined_ago=3600)
+    account = ensure_account(user, reconcile_now=True)
+    assert account.parked_at is not None
+    assert account.error_code == "duplicate-email"
+
+
+def test_one_malformed_item_does_not_spoil_the_others(batched):
+    good = [batched.learner() for _ in range(5)]
+    bad = batched.learner(email="not an address")
+    for user in (*good, bad):
+        ensure_account(user)
+    reconcile(["account", "token"])
+    ready = LmsAccount.objects.filter(created_in_lms_at__isnull=False)
+    assert set(ready.values_list("user_id", flat=True)) == {u.pk for u in good}
+    assert LmsAccount.objects.get(user=bad).parked_at is not None
+
+
+def test_enrollments_each_with_its_own_outcome(batched):
+    runs = [ensure_run(DEMO), ensure_run("course-v1:No+Such+Run")]
+    users = [batched.learner() for _ in range(6)]
+    for user in users:
+        for run in runs:
+            enroll(user, run)
+    summary = reconcile()
+    assert Enrollment.objects.filter(observed_is_active=True).count() == 6
+    assert Enrollment.objects.filter(parked_at__isnull=False).count() == 6
+    assert {f.kind for f in summary.failures} <= {"enrollment", "run", "mode"}
+    name = users[0].lms_account.username
+    assert batched.enrollments(name) == {DEMO: ("audit", True)}
+    unenroll(users[0], runs[0])
+    reconcile(["enrollment"])
+    assert batched.enrollments(name) == {DEMO: ("audit", False)}
+
+
+def test_name_and_email_follow_the_learner(batched):
+    user = batched.learner()
+    ensure_account(user, reconcile_now=True)
+    user.name, user.email = "Another Name", f"new-{user.email}"
+    user.save()
+    assert LmsProfile.objects.get(user=user).next_attempt_at is not None
+    summary = reconcile(["profile"])
+    assert summary.failed == 0, summary.failures
+    there = batched.account(user.lms_account.username)
+    assert (there["name"], there["email"]) == (user.name, user.email)
+
+
+def test_a_learner_switched_off_here_is_switched_off_there(batched):
+    user = batched.learner()
+    ensure_account(user, reconcile_now=True)
+    user.is_active = False
+    user.save()
+    assert reconcile(["account"]).failed == 0
+    name = user.lms_account.username
+    assert batched.account(name)["is_active"] is False
+    deactivate(user, active=True)
+    reconcile(["account"])
+    assert batched.account(name)["is_active"] is True
+
+
+def test_a_learner_deleted_here_is_switched_off_there(batched):
+    user = batched.learner()
+    name = ensure_account(user, reconcile_now=True).username
+    user.delete()
+    summary = reconcile(["retirement"])
+    assert (summary.changed, summary.failed) == (1, 0), summary.failures
+    assert batched.account(name)["is_active"] is False
+
+
+def test_accounts_that_the_lms_made_at_sign_in_are_ours(batched):
+    """A learner signed in by browser before the engine came to make the account."""
+    user = batched.learner()
+    account = ensure_account(user)
+    make_in_lms(batched, account.username, user.email, linked=True)
+    LmsAccount.objects.filter(pk=account.pk).update(
+        reserved_at=timezone.now() - timedelta(seconds=30)
+    )
+    reconcile(["account", "token"])
+    account.refresh_from_db()
+    assert account.is_ready, account.error_message
+    assert account.username == user.username
