@@ -43,9 +43,16 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 
 @pytest.fixture
-def system(running: System) -> Iterator[System]:
+def served_otherwise(running: System) -> Iterator[System]:
+    """For tests that serve a side with other settings: a restart more between them is spared."""
     yield running
     running.restore()
+
+
+@pytest.fixture
+def system(served_otherwise: System) -> System:
+    served_otherwise.as_before()
+    return served_otherwise
 
 
 def _wait_until_settled(system: System) -> None:

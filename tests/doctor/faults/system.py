@@ -31,6 +31,7 @@ class System:
             manage=self.application,
             lms_manage=self.lms,
         )
+        self._kept_files: dict[Path, tuple[str, bytes]] = {}
         self._databases = [
             next(pair.lms_home.glob("*.sqlite3")),
             next(pair.application_home.glob("*.sqlite3")),
@@ -61,30 +62,31 @@ class System:
 
     # -- the settings of both sides
 
-    @contextmanager
-    def lms_settings(self, **settings: Any) -> Iterator[None]:
-        """The LMS served with these settings over its ``lms.env.yml``."""
-        path = self.pair.lms_home / "lms.env.yml"
-        before = path.read_text()
-        path.write_text(yaml.safe_dump({**yaml.safe_load(before), **settings}))
-        self._restart("lms", self.lms)
-        try:
-            yield
-        finally:
-            path.write_text(before)
-            self._restart("lms", self.lms)
+    def serve_lms_with(self, **settings: Any) -> None:
+        """The LMS served with these settings over its ``lms.env.yml``, until ``as_before``."""
+        kept = self._keep(self.pair.lms_home / "lms.env.yml", "lms")
+        changed = {**yaml.safe_load(kept), **settings}
+        (self.pair.lms_home / "lms.env.yml").write_text(yaml.safe_dump(changed))
+        self._restart("lms")
 
-    @contextmanager
-    def env(self, **values: str) -> Iterator[None]:
-        """The application served with these lines in its ``.env``."""
-        before = self.pair.env_file.read_bytes()
+    def serve_application_with(self, **values: str) -> None:
+        """The application served with these lines in its ``.env``, until ``as_before``."""
+        envfile.write_private(self.pair.env_file, self._keep(self.pair.env_file, "application"))
         envfile.update(self.pair.env_file, values)
-        self._restart("application", self.application)
-        try:
-            yield
-        finally:
-            envfile.write_private(self.pair.env_file, before)
-            self._restart("application", self.application)
+        self._restart("application")
+
+    def as_before(self) -> None:
+        """Both sides served with their own settings again; nothing to do where they are."""
+        for path, (server, content) in list(self._kept_files.items()):
+            path.write_bytes(content)
+            self._restart(server)
+            del self._kept_files[path]
+
+    def serves_otherwise(self, name: str) -> bool:
+        return any(server == name for server, _ in self._kept_files.values())
+
+    def _keep(self, path: Path, server: str) -> bytes:
+        return self._kept_files.setdefault(path, (server, path.read_bytes()))[1]
 
     @contextmanager
     def stopped(self, name: str) -> Iterator[None]:
@@ -96,10 +98,11 @@ class System:
             server.start()
             server.wait_until_ready()
 
-    def _restart(self, name: str, shell: WarmShell) -> None:
-        shell.close()
+    def _restart(self, name: str) -> None:
+        (self.lms if name == "lms" else self.application).close()
         with self.stopped(name):
             pass
+        self.restore()  # the engine has noted meanwhile that nobody answered
 
     def close(self) -> None:
         self.lms.close()

@@ -52,10 +52,11 @@ def as_by_hand(system: System, **different: object) -> dict[str, object]:
     ],
 )
 def test_the_lms_served_with(
-    system: System, expected: str, seen: str, different: dict[str, object]
+    served_otherwise: System, expected: str, seen: str, different: dict[str, object]
 ) -> None:
-    with system.lms_settings(**as_by_hand(system, **different)):
-        report = system.examine()
+    system = served_otherwise
+    system.serve_lms_with(**as_by_hand(system, **different))
+    report = system.examine()
     assert [line.id for line in report.root_causes] == ([expected] if expected else [])
     assert seen in "".join(line.finding.seen for line in report.root_causes)
 
@@ -81,10 +82,13 @@ def test_the_lms_served_with(
     ],
 )
 def test_the_application_served_with(
-    system: System, expected: str, seen: str, values: dict[str, str]
+    served_otherwise: System, expected: str, seen: str, values: dict[str, str]
 ) -> None:
-    with system.env(**values):
-        report = system.examine()
+    system = served_otherwise
+    if system.serves_otherwise("lms"):
+        system.as_before()
+    system.serve_application_with(**values)
+    report = system.examine()
     assert [line.id for line in report.root_causes] == [expected]
     assert seen in report.root_causes[0].finding.seen
 

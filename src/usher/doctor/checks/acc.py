@@ -7,7 +7,7 @@ from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 
 _REPAIR = "./manage.py repair_missing_courseware_records"
-_UP = ("OPS-1", "OPS-3")
+_UP = ("OPS-1", "OPS-2", "OPS-3")
 
 
 def _refused(context: Context, *codes: str) -> tuple[int, str]:

@@ -3,7 +3,7 @@
 from usher.doctor.check import Check, Finding, check, ok, warning
 from usher.doctor.context import Context
 
-_UP = ("OPS-1", "OPS-3")
+_UP = ("OPS-1", "OPS-2", "OPS-3")
 
 
 @check

@@ -9,7 +9,7 @@ from usher.doctor.check import Check, Finding, check, ok, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 
-_UP = ("OPS-1", "OPS-3", "SVC-2")
+_UP = ("OPS-1", "OPS-2", "OPS-3", "SVC-2")
 _MISMATCH = "mode-mismatch"
 
 
