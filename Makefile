@@ -6,10 +6,11 @@ BIN := $(VENV)/bin
 EDITION ?= mitxonline
 RECORDINGS ?= tests/recordings
 GROUP ?=
+ARGS ?=
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check replay format lock clean
+.PHONY: help install demo test check replay bench chaos format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,6 +43,12 @@ check: $(STAMP) ## lint, format, types, import rules
 
 replay: $(STAMP) ## replay recorded LMS exchanges against the embedded LMS (RECORDINGS=folder)
 	@$(BIN)/python -m usher.embedded replay $(RECORDINGS)
+
+bench: $(STAMP) ## measure against what is used today (ARGS="--quick" for one small round)
+	@PYTHONPATH=.:campus $(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(STAMP) ## break everything while it works (ARGS="--operations 1000" for less)
+	@PYTHONPATH=.:campus $(BIN)/python -m benchmarks.chaos $(ARGS)
 
 format: $(STAMP) ## format the code
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -1,0 +1,87 @@
+"""``make bench``: measures, prints a table, draws it and writes ``benchmarks/results.json``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import results
+from benchmarks.measures import sync
+from benchmarks.measures.celery import celery
+from benchmarks.measures.memory import memory
+from benchmarks.measures.provider import provider
+from benchmarks.processes import ROOT
+from benchmarks.services import surroundings
+from benchmarks.stage import Stage, stage
+
+SUBJECTS = ("provider", "repair", "enrollments", "runs", "celery", "memory")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of each is measured in a round; the reference's rates need fewer items."""
+
+    rounds: int
+    learners: int
+    enrollments: int
+    reference: int
+    exchanges: int
+    celery: int
+    memory: int
+
+
+WHOLE = Sizes(3, 1000, 10_000, 40, 1000, 4800, 1_000_000)
+QUICK = Sizes(1, 300, 3000, 20, 300, 3200, 100_000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one small round of each")
+    parser.add_argument("--rounds", type=int, help="rounds of each (default: 3)")
+    parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=SUBJECTS)
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results.json")
+    parser.add_argument("--drawing", type=Path, default=ROOT / "docs/images/benchmarks.svg")
+    asked = parser.parse_args()
+    sizes = QUICK if asked.quick else WHOLE
+    found = results.Results(machine(), is_quick=asked.quick)
+    with surroundings() as around, stage(around) as both:
+        for subject in SUBJECTS:
+            if subject in asked.only:
+                print(f"measuring {subject} ...", flush=True)
+                measure(subject, both, sizes, asked.rounds or sizes.rounds, found)
+    print(found.table())
+    found.write(asked.results)
+    found.draw(asked.drawing)
+    print(f"\nwrote {asked.results} and {asked.drawing}")
+
+
+def measure(subject: str, both: Stage, sizes: Sizes, rounds: int, found: results.Results) -> None:
+    if subject == "repair":
+        found.add(*sync.repair(both, rounds, sizes.learners, sizes.reference))
+    elif subject == "enrollments":
+        found.add(*sync.enrollments(both, rounds, sizes.enrollments, 3 * sizes.reference))
+    elif subject == "runs":
+        found.add(*sync.runs(both, rounds))
+    elif subject == "provider":
+        found.add(*provider(both, rounds, sizes.exchanges, sizes.reference))
+    elif subject == "celery":
+        found.add(*celery(both, rounds, sizes.celery))
+    else:
+        found.rss_mb, took = memory(both, sizes.memory)
+        found.swept, found.sweep_seconds = sizes.memory, took["seconds"]
+
+
+def machine() -> str:
+    """Few words that say what it was measured on."""
+    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{os.cpu_count()} processors ({platform.machine()}), {gigabytes:.0f} GB, "
+        f"{platform.system()}, Python {platform.python_version()}"
+    )
+
+
+if __name__ == "__main__":
+    main()

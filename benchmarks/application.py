@@ -1,0 +1,88 @@
+"""The application, campus, set up for a benchmark or for chaos."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import ROOT, Process, environment_of
+from benchmarks.services import Surroundings
+from usher.contract.oauth import EDX_OAUTH_APP, lms_redirect_uri
+from usher.contract.paths import ApplicationPath
+
+CLIENT_ID, CLIENT_SECRET = "bench-client", "bench-secret"
+SERVER = ("--interface", "wsgi", "--workers", "1", "--blocking-threads", "8", "--no-ws")
+
+
+def environment(
+    home: Path, port: int, lms_url: str, database_url: str, **more: str
+) -> dict[str, str]:
+    """Of every process of the application."""
+    return {
+        "DJANGO_SETTINGS_MODULE": "campus.settings",
+        "CAMPUS_ENV_FILE": str(home / "none.env"),
+        "CAMPUS_HOME": str(home),
+        "SITE_BASE_URL": f"http://localhost:{port}",
+        "DATABASE_URL": database_url,
+        "OPENEDX_API_BASE_URL": lms_url,
+        "OPENEDX_OAUTH_PROVIDER": "mitxpro-oauth2",
+        "OPENEDX_API_CLIENT_ID": "bench-oauth-client",
+        "OPENEDX_API_CLIENT_SECRET": "bench-oauth-secret",
+        "OPENEDX_SERVICE_WORKER_USERNAME": "service-worker",
+        "OPENEDX_SERVICE_WORKER_API_TOKEN": "bench-service-token",
+        **more,
+    }
+
+
+def prepare(env: Mapping[str, str], lms_url: str) -> None:
+    """Tables, and the LMS's record at the application."""
+    migrate(env, "campus/manage.py")
+    python(
+        env,
+        f"""
+from usher.application.provider.clients import ensure_client
+ensure_client({EDX_OAUTH_APP!r}, [{lms_redirect_uri(lms_url, "mitxpro-oauth2")!r}],
+              client_id={CLIENT_ID!r}, client_secret={CLIENT_SECRET!r})
+""",
+    )
+
+
+def migrate(env: Mapping[str, str], manage: str) -> None:
+    command = [sys.executable, manage, "migrate", "--verbosity", "0"]
+    subprocess.run(command, cwd=ROOT, env=environment_of(env), check=True)
+
+
+def python(env: Mapping[str, str], script: str) -> str:
+    """Runs ``script`` with Django set up; what it printed."""
+    whole = "import django; django.setup()\n" + script
+    command = [sys.executable, "-c", whole]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment_of(env), check=True, stdout=subprocess.PIPE, text=True
+    )
+    return done.stdout
+
+
+def serve(
+    surroundings: Surroundings, name: str, wsgi: str, port: int, env: Mapping[str, str]
+) -> Process:
+    """A granian as in production, one process of it."""
+    server = surroundings.module(
+        name, "granian", [*SERVER, "--host", "127.0.0.1", "--port", str(port), wsgi], env
+    )
+    server.wait_for_port(port)
+    return server
+
+
+def landing(port: int) -> str:
+    return f"http://localhost:{port}{ApplicationPath.LANDINGS[0]}"
+
+
+def serve_lms(surroundings: Surroundings, port: int, application_port: int, *more: Any) -> Process:
+    """The benchmark LMS."""
+    arguments = ["--port", str(port), "--application-url", f"http://localhost:{application_port}"]
+    server = surroundings.module("lms", "benchmarks.lms", [*arguments, *map(str, more)], {})
+    server.wait_for_port(port)
+    return server

@@ -1,0 +1,68 @@
+"""A process with one contender's Django in it, which does what it is told and says how long it
+took: ``python -m benchmarks.contender MODULE``, a JSON line for each call and each answer."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.processes import ROOT, environment_of
+
+
+class Contender:
+    """The side of whoever measures."""
+
+    def __init__(self, module: str, environment: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.contender", module],
+            cwd=ROOT,
+            env=environment_of(environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Contender:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.stdin:
+            self._process.stdin.close()
+        self._process.wait(30)
+
+    def call(self, function: str, **arguments: Any) -> dict[str, Any]:
+        """``seconds`` and ``cpu`` that it took, and its ``answer``."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise RuntimeError("not started")
+        stdin.write(json.dumps([function, arguments]) + "\n")
+        stdin.flush()
+        line = stdout.readline()
+        if not line:
+            raise RuntimeError(f"{function} of a contender ended with its process")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+
+def main() -> None:
+    import django
+
+    django.setup()
+    module = importlib.import_module(sys.argv[1])
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        name, arguments = json.loads(line)
+        started, cpu = time.perf_counter(), time.process_time()
+        answer = getattr(module, name)(**arguments)
+        took = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
+        answers.write(json.dumps(took | {"answer": answer}) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

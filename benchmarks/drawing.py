@@ -1,0 +1,77 @@
+"""Bars on a logarithmic scale as SVG, readable on light and dark pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+_WIDTH, _LEFT, _RIGHT, _ROW, _TOP = 760, 250, 70, 34, 58
+_STYLE = """
+  text { font: 13px system-ui, sans-serif; fill: #1f2937; }
+  .title { font-size: 15px; font-weight: 600; }
+  .small { font-size: 11px; fill: #6b7280; }
+  .bar { fill: #2563eb; } .grid { stroke: #d1d5db; } .target { stroke: #b45309; stroke-width: 2; }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #e5e7eb; } .small { fill: #9ca3af; }
+    .bar { fill: #60a5fa; } .grid { stroke: #374151; } .target { stroke: #fbbf24; }
+  }
+"""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """ratio: how many times faster; target: what was asked for."""
+
+    title: str
+    ratio: float
+    target: float
+
+
+def draw(title: str, bars: Sequence[Bar]) -> str:
+    top = 10 ** math.ceil(math.log10(max(bar.ratio for bar in bars) * 1.05))
+    height = _TOP + _ROW * len(bars) + 40
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
+        f'width="{_WIDTH}" height="{height}">',
+        f"<title>{escape(title)}</title>",
+        f"<desc>{escape('; '.join(f'{b.title}: {b.ratio:.0f} times' for b in bars))}</desc>",
+        f"<style>{_STYLE}</style>",
+        f'<text class="title" x="12" y="24">{escape(title)}</text>',
+        *_grid(top, height),
+    ]
+    for number, bar in enumerate(bars):
+        lines += _bar(bar, _TOP + number * _ROW, top)
+    note = "logarithmic scale; the line across a bar is its target"
+    lines.append(f'<text class="small" x="{_LEFT}" y="{height - 4}">{note}</text>')
+    return "\n".join([*lines, "</svg>"]) + "\n"
+
+
+def _x(value: float, top: float) -> float:
+    share = math.log10(max(value, 1.0)) / math.log10(top)
+    return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
+
+
+def _grid(top: float, height: int) -> list[str]:
+    lines = []
+    for power in range(int(math.log10(top)) + 1):
+        x = _x(10**power, top)
+        lines.append(
+            f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 10}" y2="{height - 34}"/>'
+        )
+        lines.append(
+            f'<text class="small" x="{x:.1f}" y="{height - 20}" text-anchor="middle">'
+            f"{10**power}×</text>"
+        )
+    return lines
+
+
+def _bar(bar: Bar, y: int, top: float) -> list[str]:
+    end, target = _x(bar.ratio, top), _x(bar.target, top)
+    return [
+        f'<text x="{_LEFT - 10}" y="{y + 16}" text-anchor="end">{escape(bar.title)}</text>',
+        f'<rect class="bar" x="{_LEFT}" y="{y}" width="{end - _LEFT:.1f}" height="22" rx="3"/>',
+        f'<line class="target" x1="{target:.1f}" x2="{target:.1f}" y1="{y - 2}" y2="{y + 24}"/>',
+        f'<text x="{end + 7:.1f}" y="{y + 16}">{bar.ratio:.0f}×</text>',
+    ]

@@ -1,0 +1,218 @@
+"""Accounts, enrollments and runs by the public APIs, as the recordings show them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.lms.server import Request, Response, as_json
+from benchmarks.lms.world import MODES, Account, World
+from usher.contract.paths import LmsPath
+
+_RESIZED = {f"image_url_{size}": "/static/default.png" for size in ("full", "large", "small")}
+
+
+@dataclass
+class PublicApi:
+    world: World
+
+    # Accounts
+
+    def me(self, request: Request) -> Response:
+        username = self._who(request)
+        return as_json({"username": username}) if username else _unauthorized()
+
+    def account(self, request: Request) -> Response:
+        """GET by name, PATCH by the learner's own token."""
+        if not (who := self._who(request)):
+            return _unauthorized()
+        name = request.path.removeprefix(LmsPath.ACCOUNTS).strip("/")
+        if name:
+            account = self.world.accounts.get(name.lower())
+        else:
+            account = self.world.by_email.get(request.params().get("email", "").lower())
+        if account is None:
+            return Response(404)
+        if request.method == "PATCH":
+            if who != account.username:
+                return Response(403)
+            for field in ("name", "country"):
+                setattr(account, field, request.json().get(field, getattr(account, field)))
+        return as_json(_shown(account))
+
+    def deactivate(self, request: Request) -> Response:
+        if request.token != self.world.service_token:
+            return _unauthorized()
+        name = request.path.removeprefix(LmsPath.ACCOUNTS).split("/")[1]
+        account = self.world.accounts.get(name.lower())
+        if account is None:
+            return Response(404)
+        account.is_active = False
+        return as_json({"username": account.username, "is_active": False})
+
+    def _who(self, request: Request) -> str:
+        if request.token == self.world.service_token:
+            return "service-worker"
+        return self.world.access.get(request.token, "")
+
+    # Enrollments
+
+    def enroll(self, request: Request) -> Response:
+        if request.token != self.world.service_token:
+            return _unauthorized()
+        asked = request.json()
+        username, key = asked["user"], asked["course_details"]["course_id"]
+        if username.lower() not in self.world.accounts:
+            return as_json({"message": f"The user {username} does not exist."}, 406)
+        try:
+            mode, is_active = enrolled(self.world, username, key, asked)
+        except Refused as refusal:
+            return as_json({"message": str(refusal)}, 400)
+        return as_json(self._enrollment(username, key, mode, is_active))
+
+    def enrollment(self, request: Request) -> Response:
+        if request.token != self.world.service_token:
+            return _unauthorized()
+        username, _, key = request.path.removeprefix(LmsPath.ENROLLMENT + "/").partition(",")
+        found = self.world.enrollments.get((username, key))
+        return as_json(self._enrollment(username, key, *found[:2])) if found else Response(200)
+
+    def _enrollment(self, username: str, key: str, mode: str, is_active: bool) -> dict[str, Any]:
+        return {
+            "created": self.world.enrollments[username, key][2],
+            "mode": mode,
+            "is_active": is_active,
+            "course_details": {
+                "course_id": key,
+                "course_name": "Bench Course",
+                "enrollment_start": None,
+                "enrollment_end": None,
+                "course_start": "2026-01-01T00:00:00Z",
+                "course_end": None,
+                "invite_only": False,
+                "course_modes": [_mode_of_enrollment(slug) for slug in MODES],
+                "pacing_type": "Self Paced",
+            },
+            "user": username,
+        }
+
+    def enrollments(self, request: Request) -> Response:
+        """All of the learners named, in one page."""
+        if request.token != self.world.service_token:
+            return _unauthorized()
+        found = []
+        for username in request.params().get("username", "").split(","):
+            for key in self.world.by_user.get(username, ()):
+                mode, is_active, created = self.world.enrollments[username, key]
+                found.append(
+                    {
+                        "created": created,
+                        "mode": mode,
+                        "is_active": is_active,
+                        "user": username,
+                        "course_id": key,
+                    }
+                )
+        return as_json({"next": None, "previous": None, "results": found})
+
+    # Runs
+
+    def courses(self, request: Request) -> Response:
+        asked = request.params()
+        if "course_keys" in asked:
+            return self._courses_by_key(request)
+        number = int(asked.get("page", 1))
+        if not 1 <= number <= len(self.world.pages):
+            return as_json({"detail": "Invalid page."}, 404)
+        return Response(200, self.world.pages[number - 1])
+
+    def _courses_by_key(self, request: Request) -> Response:
+        from urllib.parse import parse_qs
+
+        keys = parse_qs(request.query)["course_keys"]
+        found = [self.world.runs[key] for key in keys if key in self.world.runs]
+        pagination = {"next": None, "previous": None, "count": len(found), "num_pages": 1}
+        return as_json({"results": found, "pagination": pagination})
+
+    def modes(self, request: Request) -> Response:
+        key = request.path.split("/courses/")[1].strip("/")
+        if key not in self.world.runs:
+            return as_json([])
+        return as_json(
+            [
+                {
+                    "course_id": key,
+                    "mode_slug": slug,
+                    "mode_display_name": slug.title(),
+                    "min_price": 49 if slug == "verified" else 0,
+                    "currency": "usd",
+                    "expiration_datetime": None,
+                    "expiration_datetime_is_explicit": False,
+                    "description": None,
+                    "sku": None,
+                    "bulk_sku": None,
+                }
+                for slug in MODES
+            ]
+        )
+
+
+class Refused(Exception):
+    """The LMS's words about an enrollment that it doesn't make."""
+
+
+def enrolled(world: World, username: str, key: str, asked: dict[str, Any]) -> tuple[str, bool]:
+    """Brings an enrollment to what is asked, as the platform does. Raises Refused."""
+    found = world.enrollments.get((username, key))
+    mode, is_active = asked.get("mode"), asked.get("is_active", True)
+    if key not in world.runs:
+        raise Refused(f"No course '{key}' found for enrollment")
+    if mode and mode not in MODES:
+        raise Refused(
+            f"The [{mode}] course mode is expired or otherwise unavailable for course run [{key}]."
+        )
+    if found and not is_active and mode and found[1] and found[0] != mode:
+        raise Refused(
+            f"Enrollment mode mismatch: active mode={found[0]}, requested mode={mode}. "
+            "Won't deactivate."
+        )
+    after = world.enroll(username, key, mode or (found[0] if found else "audit"), bool(is_active))
+    return after[0], after[1]
+
+
+def _unauthorized() -> Response:
+    return as_json({"detail": "Authentication credentials were not provided."}, 401)
+
+
+def _mode_of_enrollment(slug: str) -> dict[str, Any]:
+    return {
+        "slug": slug,
+        "name": slug.title(),
+        "min_price": 49 if slug == "verified" else 0,
+        "suggested_prices": "",
+        "currency": "usd",
+        "expiration_datetime": None,
+        "description": None,
+        "sku": None,
+        "bulk_sku": None,
+    }
+
+
+def _shown(account: Account) -> dict[str, Any]:
+    return {
+        "account_privacy": "private",
+        "profile_image": {"has_image": False, **_RESIZED},
+        "username": account.username,
+        "bio": None,
+        "country": account.country or None,
+        "date_joined": account.joined,
+        "language_proficiencies": [],
+        "level_of_education": None,
+        "social_links": [],
+        "time_zone": None,
+        "name": account.name,
+        "email": account.email,
+        "id": account.id,
+        "is_active": account.is_active,
+        "last_login": None,
+    }

@@ -1,0 +1,102 @@
+"""The batch road, as ``usher.lms`` answers it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.lms.api import Refused, enrolled
+from benchmarks.lms.server import Request, Response, as_json
+from benchmarks.lms.world import World
+from usher.contract.limits import BATCH_ITEMS_A_REQUEST
+
+
+@dataclass
+class BatchApi:
+    """is_there: False for an LMS without ``usher.lms``: all answers are 404."""
+
+    world: World
+    is_there: bool
+
+    def capabilities(self, request: Request) -> Response:
+        if not self._may(request):
+            return Response(404, b"<title>Not Found</title>", kind="text/html; charset=utf-8")
+        return as_json(
+            {
+                "version": 1,
+                "release": "benchmark",
+                "capabilities": ["accounts", "enrollments", "course-runs", "tokens"],
+                "max_items": BATCH_ITEMS_A_REQUEST,
+                "applications": [],
+            }
+        )
+
+    def accounts(self, request: Request) -> Response:
+        if not self._may(request):
+            return Response(404)
+        return as_json({"results": [self._account(item) for item in request.json()["items"]]})
+
+    def enrollments(self, request: Request) -> Response:
+        if not self._may(request):
+            return Response(404)
+        return as_json({"results": [self._enrollment(item) for item in request.json()["items"]]})
+
+    def _may(self, request: Request) -> bool:
+        return self.is_there and request.token == self.world.service_token
+
+    def _account(self, item: dict[str, Any]) -> dict[str, Any]:
+        username, email = item["username"], item["email"]
+        account, status = self.world.by_uid.get(username), "exists"
+        if account is None:
+            taken = [
+                name
+                for name, found in (
+                    ("email", email.lower() in self.world.by_email),
+                    ("username", username.lower() in self.world.accounts),
+                )
+                if found
+            ]
+            if taken:
+                return _refused(item, "duplicate-" + "-".join(taken), f"{taken[0]} is taken") | {
+                    "username": username
+                }
+            account = self.world.add_account(
+                username, email, item.get("name", ""), item.get("country", ""), username
+            )
+            self.world.requests[f"made:{username.lower()}"] += 1
+            status = "created"
+        elif account.is_active != item.get("is_active", True):
+            status = "updated"
+        account.is_active = item.get("is_active", True)
+        return {
+            "id": item["id"],
+            "status": status,
+            "username": account.username,
+            "lms_user_id": account.id,
+            "error": None,
+            "tokens": self.world.give_tokens(account.username) if item.get("tokens") else None,
+        }
+
+    def _enrollment(self, item: dict[str, Any]) -> dict[str, Any]:
+        username, key = item["username"], item["course_id"]
+        if username.lower() not in self.world.accounts:
+            return _refused(item, "unknown-user", f"The user {username} does not exist.")
+        before = tuple(self.world.enrollments.get((username, key), ())[:2])
+        try:
+            after = enrolled(self.world, username, key, item | {"mode": item["mode"] or None})
+        except Refused as refusal:
+            return _refused(item, "unknown-run", str(refusal))
+        status = "unchanged" if before == after else "changed"
+        mode, is_active = after
+        return {
+            "id": item["id"],
+            "status": status,
+            "mode": mode,
+            "is_active": is_active,
+            "error": None,
+        }
+
+
+def _refused(item: dict[str, Any], code: str, message: str) -> dict[str, Any]:
+    error = {"code": code, "message": message, "suggestions": []}
+    return {"id": item["id"], "status": "refused", "tokens": None, "error": error}

@@ -1,0 +1,72 @@
+"""Calls the application back as an LMS does, with as little as asyncio offers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from benchmarks.lms.world import World
+from usher.contract.paths import ApplicationPath
+
+
+class CallbackFailed(Exception):
+    """The application could not be reached, or failed: the LMS answers 500 then."""
+
+
+@dataclass
+class Callbacks:
+    """One connection a call, as python-social-auth does with requests."""
+
+    world: World
+    server_url: str
+
+    async def me(self, token: str) -> str | None:
+        status, body = await self._call(
+            "GET", ApplicationPath.USERS_ME, f"Authorization: Bearer {token}\r\n", b""
+        )
+        return str(json.loads(body)["username"]) if status == 200 else None
+
+    async def exchange(self, code: str, redirect_uri: str) -> str | None:
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "client_id": self.world.client_id,
+            "client_secret": self.world.oauth_login_secret,
+            "redirect_uri": redirect_uri,
+        }
+        header = "Content-Type: application/x-www-form-urlencoded\r\n"
+        body = urlencode(form).encode()
+        status, answer = await self._call("POST", ApplicationPath.TOKEN, header, body)
+        if status != 200:
+            return None
+        return await self.me(str(json.loads(answer)["access_token"]))
+
+    async def _call(self, method: str, path: str, header: str, body: bytes) -> tuple[int, bytes]:
+        try:
+            async with asyncio.timeout(15):
+                return await self._exchange(method, path, header, body)
+        except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as error:
+            raise CallbackFailed(str(error)) from error
+
+    async def _exchange(
+        self, method: str, path: str, header: str, body: bytes
+    ) -> tuple[int, bytes]:
+        url = urlsplit(self.server_url)
+        reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        try:
+            head = (
+                f"{method} {path} HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: close\r\n"
+                f"Content-Length: {len(body)}\r\n{header}\r\n"
+            )
+            writer.write(head.encode() + body)
+            answer: Any = await reader.read()
+        finally:
+            writer.close()
+        start, _, content = answer.partition(b"\r\n\r\n")
+        status = int(start.split(b" ", 2)[1])
+        if status >= 500:
+            raise CallbackFailed(f"the application answered {status}")
+        return status, content

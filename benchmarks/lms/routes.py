@@ -1,0 +1,139 @@
+"""Which path is answered by what, and the controls of the benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from benchmarks.lms.api import PublicApi
+from benchmarks.lms.batch import BatchApi
+from benchmarks.lms.callbacks import CallbackFailed, Callbacks
+from benchmarks.lms.server import Request, Response, as_json
+from benchmarks.lms.sign_in import COMPLETE, Asking, SignIn
+from benchmarks.lms.world import World
+from usher.contract.oauth import DEFAULT_BACKEND
+from usher.contract.paths import LmsPath
+
+_START = LmsPath.sign_in_start(DEFAULT_BACKEND)
+
+
+@dataclass
+class Lms:
+    """delay: seconds from the request to the answer. call_back: address of the application's
+    server, '' for an LMS that doesn't ask it."""
+
+    world: World
+    delay: float
+    batch: bool = True
+    call_back: str = ""
+    routes: dict[tuple[str, str], Any] = field(init=False)
+    prefixes: list[tuple[str, str, Any]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        ask: Asking | None = Callbacks(self.world, self.call_back) if self.call_back else None
+        self.sign_in, self.api = SignIn(self.world, ask), PublicApi(self.world)
+        self.batch_api = BatchApi(self.world, self.batch)
+        self.routes = {
+            ("POST", LmsPath.REGISTRATION): self.sign_in.register,
+            ("GET", _START): self.sign_in.start,
+            ("GET", COMPLETE): self.sign_in.complete,
+            ("GET", LmsPath.DASHBOARD): self.sign_in.dashboard,
+            ("GET", LmsPath.AUTHORIZE): self.sign_in.authorize,
+            ("POST", LmsPath.ACCESS_TOKEN): self.sign_in.token,
+            ("GET", LmsPath.ME): self.api.me,
+            ("POST", LmsPath.ENROLLMENT): self.api.enroll,
+            ("GET", LmsPath.ENROLLMENTS): self.api.enrollments,
+            ("GET", LmsPath.COURSES): self.api.courses,
+            ("GET", LmsPath.USHER_API): self.batch_api.capabilities,
+            ("POST", LmsPath.USHER_ACCOUNTS): self.batch_api.accounts,
+            ("POST", LmsPath.USHER_ENROLLMENTS): self.batch_api.enrollments,
+        }
+        self.prefixes = [
+            ("GET", LmsPath.ENROLLMENT + "/", self.api.enrollment),
+            ("POST", LmsPath.ACCOUNTS + "/", self.api.deactivate),
+            ("GET", LmsPath.ACCOUNTS, self.api.account),
+            ("PATCH", LmsPath.ACCOUNTS + "/", self.api.account),
+            ("GET", "/api/course_modes/v1/courses/", self.api.modes),
+        ]
+
+    def handle(self, request: Request) -> tuple[Response | Awaitable[Response], float]:
+        if request.path.startswith("/control/"):
+            return self._control(request), 0.0
+        self.world.requests[f"{request.method} {request.path.split(',')[0][:40]}"] += 1
+        action = self.routes.get((request.method, request.path))
+        if action is None:
+            for method, prefix, candidate in self.prefixes:
+                if request.method == method and request.path.startswith(prefix):
+                    action = candidate
+                    break
+        if action is None:
+            body = b"<title>Page not found</title>"
+            return Response(404, body, kind="text/html; charset=utf-8"), self.delay
+        answer = action(request)
+        if not isinstance(answer, Response):
+            answer = _safely(answer)
+        return answer, self.delay
+
+    # Controls: what a benchmark asks, or changes behind the application's back.
+
+    def _control(self, request: Request) -> Response:
+        asked, name = request.params(), request.path.removeprefix("/control/")
+        if name == "runs":
+            self.world.make_runs(int(asked["count"]))
+        elif name == "change-runs":
+            changed = self.world.change_runs(int(asked["each"]), asked["mark"])
+            return as_json({"changed": changed})
+        elif name == "delay":
+            self.delay = float(asked["seconds"])
+        elif name == "batch":
+            self.batch_api.is_there = asked["on"] == "yes"
+        elif name == "stranger":
+            email, username = asked["email"], asked["username"]
+            self.world.add_account(username, email, username, "", "")
+        elif name == "accounts":
+            for number in range(int(asked["first"]), int(asked["end"])):
+                username = asked["name"].format(number)
+                self.world.add_account(username, f"{username}@bench.example", "", "", username)
+        elif name == "enrollment":
+            self.world.enroll(asked["username"], asked["key"], asked["mode"], asked["on"] == "yes")
+        elif name == "reset":
+            fresh = World(*(getattr(self.world, name) for name in _IDENTITY))
+            fresh.runs, fresh.pages = self.world.runs, self.world.pages
+            for name in vars(fresh):
+                setattr(self.world, name, getattr(fresh, name))
+        elif name == "dump":
+            return as_json(self._dump())
+        return as_json({"requests": dict(self.world.requests)} if name == "counts" else {})
+
+    def _dump(self) -> dict[str, Any]:
+        return {
+            "accounts": [asdict(account) for account in self.world.accounts.values()],
+            "enrollments": [
+                [username, key, *found[:2]]
+                for (username, key), found in self.world.enrollments.items()
+            ],
+            "access": self.world.access,
+            "made": {
+                name.removeprefix("made:"): count
+                for name, count in self.world.requests.items()
+                if name.startswith("made:")
+            },
+        }
+
+
+_IDENTITY = (
+    "application_url",
+    "client_id",
+    "oauth_client_id",
+    "oauth_client_secret",
+    "service_token",
+    "oauth_login_secret",
+)
+
+
+async def _safely(answer: Awaitable[Response]) -> Response:
+    try:
+        return await answer
+    except CallbackFailed:
+        return Response(500, b"<title>Server Error</title>", kind="text/html; charset=utf-8")

@@ -1,0 +1,156 @@
+"""Registration, sign-in through the application, and the LMS's own OAuth endpoints."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlencode
+
+from benchmarks.lms.server import Request, Response, as_json, redirect
+from benchmarks.lms.world import Session, World
+from usher.contract.oauth import DEFAULT_BACKEND
+from usher.contract.paths import LmsPath
+
+COMPLETE = LmsPath.sign_in_complete(DEFAULT_BACKEND)
+_TAKEN = {
+    "username": "It looks like this username is already taken",
+    "email": "This email is already associated with an existing account",
+}
+
+
+class Asking(Protocol):
+    """How the LMS finds out at the application whom a token, or a code, is about."""
+
+    async def me(self, token: str) -> str | None: ...
+
+    async def exchange(self, code: str, redirect_uri: str) -> str | None: ...
+
+
+@dataclass
+class SignIn:
+    """ask: None for an LMS that doesn't call the application back: it believes what it is sent,
+    and takes whoever signs in for the learner who registered last."""
+
+    world: World
+    ask: Asking | None
+
+    # Registration
+
+    async def register(self, request: Request) -> Response:
+        form = request.form()
+        username = form.get("username", "")
+        if self.ask is not None:
+            known = await self.ask.me(form.get("access_token", ""))
+            if known != username:
+                message = [{"user_message": "The provided access_token is not valid."}]
+                error = {"access_token": message, "error_code": "tpa-invalid-access-token"}
+                return as_json(error, 400)
+        if refused := self._taken(username, form.get("email", "")):
+            return refused
+        account = self.world.add_account(
+            username, form["email"], form.get("name", ""), form.get("country", ""), username
+        )
+        self.world.requests[f"made:{username.lower()}"] += 1
+        body = {
+            "authenticated_user": {
+                "username": username,
+                "full_name": account.name,
+                "user_id": account.id,
+            },
+            "success": True,
+            "redirect_url": "/dashboard",
+        }
+        return as_json(body, 200, [self.world.open_session(Session(username))])
+
+    def _taken(self, username: str, email: str) -> Response | None:
+        taken = []
+        if email.lower() in self.world.by_email:
+            taken.append("email")
+        if username.lower() in self.world.accounts:
+            taken.append("username")
+        if not taken:
+            return None
+        body: dict[str, object] = {name: [{"user_message": _TAKEN[name]}] for name in taken}
+        if "username" in taken:
+            body["username_suggestions"] = [f"{username[:26]}_{n}" for n in (1, 41, 664)]
+        body["error_code"] = "duplicate-" + "-".join(taken)
+        return as_json(body, 409)
+
+    # Sign-in
+
+    def start(self, request: Request) -> Response:
+        state = secrets.token_hex(16)
+        session = Session(state=state, following=request.params().get("next", LmsPath.DASHBOARD))
+        asked = {
+            "client_id": self.world.client_id,
+            "redirect_uri": self._redirect_uri(request, state),
+            "state": state,
+            "response_type": "code",
+            "scope": "user:read",
+        }
+        location = f"{self.world.application_url}/oauth2/authorize/?{urlencode(asked)}"
+        return redirect(location, [self.world.open_session(session)])
+
+    def _redirect_uri(self, request: Request, state: str) -> str:
+        return f"http://{request.headers['host']}{COMPLETE}?redirect_state={state}"
+
+    async def complete(self, request: Request) -> Response:
+        session = self.world.sessions.get(request.cookie("sessionid"))
+        asked = request.params()
+        if session is None:
+            return redirect(LmsPath.LOGIN)
+        if "code" not in asked:  # the second time: the pipeline goes on
+            return redirect(session.following if session.username else LmsPath.LOGIN)
+        if not session.state or asked.get("state") != session.state:
+            return Response(400, b"", kind="text/html; charset=utf-8")
+        uid = await self._who(request, asked["code"], session.state)
+        account = self.world.by_uid.get(uid or "")
+        if account is None:
+            return redirect(LmsPath.REGISTER if uid else LmsPath.LOGIN)
+        if not account.is_active:
+            return Response(403, b"Your account is disabled", kind="text/html; charset=utf-8")
+        session.username = account.username
+        return redirect(COMPLETE + "?")
+
+    async def _who(self, request: Request, code: str, state: str) -> str | None:
+        if self.ask is None:
+            return self.world.last_registered
+        return await self.ask.exchange(code, self._redirect_uri(request, state))
+
+    def dashboard(self, request: Request) -> Response:
+        if not self._signed_in(request):
+            return redirect(f"{LmsPath.LOGIN}?next=/dashboard")
+        return Response(200, b"<title>Dashboard</title>", kind="text/html; charset=utf-8")
+
+    def _signed_in(self, request: Request) -> str:
+        session = self.world.sessions.get(request.cookie("sessionid"))
+        return session.username if session else ""
+
+    # The LMS as provider
+
+    def authorize(self, request: Request) -> Response:
+        asked = request.params()
+        username = self._signed_in(request)
+        if asked.get("client_id") != self.world.oauth_client_id:
+            return as_json({"error": "invalid_request"}, 400)
+        if not username:
+            return redirect(f"{LmsPath.LOGIN}?{urlencode({'next': request.target})}")
+        code = secrets.token_urlsafe(22)
+        self.world.codes[code] = username
+        return redirect(f"{asked['redirect_uri']}?{urlencode({'code': code})}")
+
+    def token(self, request: Request) -> Response:
+        form = request.form()
+        if (form.get("client_id"), form.get("client_secret")) != (
+            self.world.oauth_client_id,
+            self.world.oauth_client_secret,
+        ):
+            return as_json({"error": "invalid_client"}, 401)
+        if form.get("grant_type") == "refresh_token":
+            username = self.world.refresh.pop(form.get("refresh_token", ""), "")
+        else:
+            username = self.world.codes.pop(form.get("code", ""), "")
+        if not username:
+            return as_json({"error": "invalid_grant"}, 400)
+        return as_json(self.world.give_tokens(username))

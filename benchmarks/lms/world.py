@@ -1,0 +1,175 @@
+"""What the benchmark LMS knows: accounts, sessions, tokens, enrollments, runs. All in memory."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+PAGE = 100
+MODES = ("audit", "verified")
+
+
+@dataclass(slots=True)
+class Account:
+    """uid: the name by which the application knows the learner, '' when it doesn't."""
+
+    id: int
+    username: str
+    email: str
+    name: str
+    country: str
+    uid: str
+    joined: str
+    is_active: bool = True
+
+
+@dataclass(slots=True)
+class Session:
+    """username: '' until signed in. following: where sign-in leads."""
+
+    username: str = ""
+    state: str = ""
+    following: str = ""
+
+
+@dataclass
+class World:
+    """made: how often an account was made under a name, and changed: likewise for enrollments;
+    numbers above one for accounts would show duplicates."""
+
+    application_url: str
+    client_id: str
+    oauth_client_id: str
+    oauth_client_secret: str
+    service_token: str
+    oauth_login_secret: str = ""
+    accounts: dict[str, Account] = field(default_factory=dict)
+    by_email: dict[str, Account] = field(default_factory=dict)
+    by_uid: dict[str, Account] = field(default_factory=dict)
+    sessions: dict[str, Session] = field(default_factory=dict)
+    codes: dict[str, str] = field(default_factory=dict)
+    access: dict[str, str] = field(default_factory=dict)
+    refresh: dict[str, str] = field(default_factory=dict)
+    enrollments: dict[tuple[str, str], list[Any]] = field(default_factory=dict)
+    by_user: dict[str, list[str]] = field(default_factory=dict)
+    requests: Counter[str] = field(default_factory=Counter)
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pages: list[bytes] = field(default_factory=list)
+    last_registered: str = ""
+    _ids: Any = field(default_factory=lambda: itertools.count(1))
+
+    def add_account(self, username: str, email: str, name: str, country: str, uid: str) -> Account:
+        account = Account(next(self._ids), username, email, name, country, uid, moment())
+        self.accounts[username.lower()] = account
+        self.by_email[email.lower()] = account
+        if uid:
+            self.by_uid[uid] = account
+        self.last_registered = username
+        return account
+
+    def open_session(self, session: Session) -> tuple[str, str]:
+        """The header that gives a browser this session."""
+        key = secrets.token_hex(16)
+        self.sessions[key] = session
+        return ("Set-Cookie", f"sessionid={key}; HttpOnly; Path=/; SameSite=Lax")
+
+    def give_tokens(self, username: str) -> dict[str, Any]:
+        access, again = secrets.token_urlsafe(22), secrets.token_urlsafe(22)
+        self.access[access] = self.refresh[again] = username
+        return {
+            "access_token": access,
+            "expires_in": 36000,
+            "token_type": "Bearer",
+            "scope": "read write",
+            "refresh_token": again,
+        }
+
+    def enroll(self, username: str, key: str, mode: str, is_active: bool) -> list[Any]:
+        found = self.enrollments.get((username, key))
+        if found is None:
+            found = self.enrollments[username, key] = [mode, is_active, moment()]
+            self.by_user.setdefault(username, []).append(key)
+        else:
+            found[:2] = mode, is_active
+        return found
+
+    # Runs
+
+    def make_runs(self, count: int) -> None:
+        self.runs = {}
+        for number in range(count):
+            run = run_of(number)
+            self.runs[run["course_id"]] = run
+        self.render_pages()
+
+    def change_runs(self, each: int, mark: str) -> int:
+        """Changes every ``each``-th run; how many that were."""
+        changed = list(self.runs.values())[::each]
+        for run in changed:
+            run["name"] = f"{run['name'].partition(' (')[0]} ({mark})"
+            run["end"] = moment(timedelta(days=400 + hash(mark) % 100))
+        self.render_pages()
+        return len(changed)
+
+    def render_pages(self) -> None:
+        """Ahead of time: fetching them shall cost the LMS nothing."""
+        runs = list(self.runs.values())
+        count = max(1, -(-len(runs) // PAGE))
+        self.pages = [
+            json.dumps(
+                {
+                    "results": runs[number * PAGE : (number + 1) * PAGE],
+                    "pagination": {
+                        "next": f"/api/courses/v1/courses/?page={number + 2}"
+                        if number + 1 < count
+                        else None,
+                        "previous": None,
+                        "count": len(runs),
+                        "num_pages": count,
+                    },
+                },
+                separators=(",", ":"),
+            ).encode()
+            for number in range(count)
+        ]
+
+
+def moment(ahead: timedelta = timedelta()) -> str:
+    return (datetime.now(UTC) + ahead).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def run_of(number: int) -> dict[str, Any]:
+    """A run as the course list of the recordings shows it."""
+    key = f"course-v1:BenchX+C{number:05}+2026_T1"
+    image = "http://lms.example/static/img.png"
+    return {
+        "blocks_url": f"http://lms.example/api/courses/v2/blocks/?course_id={key}",
+        "effort": "",
+        "end": "2027-01-01T00:00:00Z",
+        "enrollment_start": "2025-06-01T00:00:00Z",
+        "enrollment_end": "2026-12-31T00:00:00Z",
+        "id": key,
+        "media": {
+            "banner_image": {"uri": "", "uri_absolute": ""},
+            "course_image": {"uri": "/static/img.png"},
+            "course_video": {"uri": ""},
+            "image": {"raw": image, "small": image, "large": image},
+        },
+        "name": f"Bench Course {number}",
+        "number": f"C{number:05}",
+        "org": "BenchX",
+        "short_description": "",
+        "start": "2026-01-01T00:00:00Z",
+        "start_display": "Jan. 1, 2026",
+        "start_type": "timestamp",
+        "pacing": "self",
+        "mobile_available": False,
+        "hidden": False,
+        "invitation_only": False,
+        "course_id": key,
+    }

@@ -1,0 +1,54 @@
+"""How much faster four Celery workers are than one when the LMS is the slow part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.measuring import Figure
+from benchmarks.processes import wait_for
+from benchmarks.services import control
+from benchmarks.stage import Stage
+
+#: Requests that each worker has under way at a time, and the LMS's seconds for each.
+WORKER = ("-A", "campus.worker", "worker", "--concurrency", "1", "--loglevel", "INFO")
+_CONCURRENCY, _LMS_SECONDS = 16, 0.2
+
+
+def celery(stage: Stage, rounds: int, count: int) -> list[Figure]:
+    figure = Figure("celery_4_over_1", "Four Celery workers over one", "enrollments a second", 3.2)
+    figure.more_is_better = True
+    _, redis_url = stage.surroundings.redis()
+    stage.batch_road(False)
+    control(stage.lms_url, "delay", seconds=_LMS_SECONDS)
+    for number in range(rounds):
+        for workers, measures in ((1, figure.reference), (4, figure.ours)):
+            own = {"names": f"w{number}x{workers}x{{}}", "first": 0, "end": count // 10}
+            stage.ours.call("learners", **own)
+            stage.ours.call("accounts", **own)
+            control(stage.lms_url, "accounts", **own | {"name": own["names"]})
+            measures.append(count / _seconds(stage, redis_url, workers, number, own))
+    control(stage.lms_url, "delay", seconds=0.05)
+    return [figure]
+
+
+def _seconds(stage: Stage, redis_url: str, workers: int, number: int, own: dict[str, Any]) -> float:
+    env = stage.our_env | {
+        "REDIS_URL": redis_url,
+        "USHER_CONCURRENCY": str(_CONCURRENCY),
+        "USHER_BATCH_ROAD": "false",
+    }
+    started = [
+        stage.surroundings.module(
+            f"worker-{number}-{workers}-{index}",
+            "celery",
+            [*WORKER, "-n", f"w{index}@bench"],
+            env,
+        )
+        for index in range(workers)
+    ]
+    wait_for(lambda: all(" ready." in worker.log for worker in started), "the workers' start")
+    stage.ours.call("enrollments", **own, each=10)
+    took = stage.ours.call("work_off", redis_url=redis_url, messages=4 * workers)
+    for worker in started:
+        worker.stop()
+    return float(took["seconds"])

@@ -1,0 +1,24 @@
+"""How much memory a sweep over a million learners takes."""
+
+from __future__ import annotations
+
+from benchmarks.contender import Contender
+from benchmarks.services import control
+from benchmarks.stage import Stage
+
+TARGET_MB = 250
+
+
+def memory(stage: Stage, learners: int) -> tuple[float, dict[str, float]]:
+    """Megabytes at most, of a process that looks at every account; and how long that took."""
+    stage.ours.call("many_accounts", name="m", count=learners)
+    for first in range(0, learners, 50_000):
+        end = min(learners, first + 50_000)
+        control(stage.lms_url, "accounts", name="m{}", first=first, end=end)
+    stage.batch_road(True)
+    with Contender("benchmarks.ours", stage.our_env) as fresh:
+        took = fresh.call("sweep_all")
+    answer = took["answer"]
+    if answer["failed"] or answer["changed"] + answer["unchanged"] < learners:
+        raise RuntimeError(f"a sweep did not do its work: {str(answer)[:500]}")
+    return answer["peak_mb"], {"seconds": took["seconds"], "before_mb": answer["before_mb"]}

@@ -1,0 +1,86 @@
+"""Learners, enrollments and runs: how long each side takes for one item."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.measuring import Figure
+from benchmarks.services import control
+from benchmarks.stage import RUNS, Stage
+
+#: Enrollments a learner.
+EACH = 10
+
+
+def repair(stage: Stage, rounds: int, learners: int, reference_learners: int) -> list[Figure]:
+    """Account and token of learners who have neither."""
+    public = Figure("repair_public", "Repair of learners, public APIs", "ms a learner", 15)
+    batch = Figure("repair_batch", "Repair of learners, batch road", "ms a learner", 100)
+    for number in range(rounds):
+        theirs = {"names": f"r{number}x{{}}", "first": 0, "end": reference_learners}
+        stage.reference.call("learners", **theirs)
+        seconds = _done(stage.reference.call("repair", **theirs), reference_learners)
+        for figure, on in ((public, False), (batch, True)):
+            figure.reference.append(seconds * 1000)
+            stage.batch_road(on)
+            stage.ours.call("learners", names=f"o{number}{on:d}x{{}}", first=0, end=learners)
+            figure.ours.append(_done(stage.ours.call("repair"), learners) * 1000)
+    return [public, batch]
+
+
+def enrollments(stage: Stage, rounds: int, count: int, reference_count: int) -> list[Figure]:
+    public = Figure("enroll_public", "Enrollments, public APIs", "ms an enrollment", 20)
+    batch = Figure("enroll_batch", "Enrollments, batch road", "ms an enrollment", 100)
+    keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
+    stage.reference.call("runs", keys=keys)
+    stage.ours.call("runs", keys=keys)
+    for number in range(rounds):
+        theirs = {"names": f"e{number}x{{}}", "first": 0, "end": reference_count // EACH}
+        stage.reference.call("learners", **theirs)
+        control(stage.lms_url, "accounts", **theirs | {"name": theirs["names"]})
+        stage.reference.call("enrollments", **theirs, each=EACH)
+        seconds = _done(stage.reference.call("enroll", limit=reference_count), reference_count)
+        for figure, on in ((public, False), (batch, True)):
+            figure.reference.append(seconds * 1000)
+            stage.batch_road(on)
+            own = {"names": f"f{number}{on:d}x{{}}", "first": 0, "end": count // EACH}
+            stage.ours.call("learners", **own)
+            stage.ours.call("accounts", **own)
+            control(stage.lms_url, "accounts", **own | {"name": own["names"]})
+            stage.ours.call("enrollments", **own, each=EACH)
+            figure.ours.append(_done(stage.ours.call("enroll"), count) * 1000)
+    return [public, batch]
+
+
+def runs(stage: Stage, rounds: int) -> list[Figure]:
+    """Ten thousand runs, of which one in a hundred changed since the last time."""
+    whole = Figure("runs_sync", "Course runs, 1% changed", f"s for {RUNS:,} runs", 8)
+    raw = Figure(
+        "runs_sync_over_raw_fetch", "… over fetching the pages alone", "s", 1.3, is_share=True
+    )
+    stage.batch_road(False)
+    stage.ours.call("sync_runs")
+    stage.reference.call("sync_runs")
+    for number in range(rounds):
+        changed = control(stage.lms_url, "change-runs", each=100, mark=number)["changed"]
+        whole.reference.append(stage.reference.call("sync_runs")["seconds"])
+        for _ in range(3):  # short ones: the others are the noise of the machine
+            raw.reference.append(stage.ours.call("raw_fetch")["seconds"])
+            took = stage.ours.call("sync_runs")
+            if took["answer"]["changed"] != changed or took["answer"]["failed"]:
+                raise RuntimeError(f"a sync did not do its work: {took['answer']}")
+            raw.ours.append(took["seconds"])
+            changed = control(stage.lms_url, "change-runs", each=100, mark=f"{number}{_}")[
+                "changed"
+            ]
+        whole.ours.append(sorted(raw.ours[-3:])[1])
+    return [whole, raw]
+
+
+def _done(took: dict[str, Any], count: int) -> float:
+    """Seconds for one of ``count``. Raises RuntimeError when not all were brought."""
+    answer = took["answer"]
+    done = answer if isinstance(answer, int) else answer["changed"]
+    if done < count or (isinstance(answer, dict) and answer["failed"]):
+        raise RuntimeError(f"only {done} of {count}: {str(answer)[:500]}")
+    return float(took["seconds"]) / count

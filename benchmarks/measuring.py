@@ -1,0 +1,30 @@
+"""Rounds: both contenders in turn, so that whatever else the machine does hits both alike."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Figure:
+    """reference and ours: one measure a round, in ``unit``. The ratio is that of the medians: how
+    many times better ours is, or with ``is_share`` how much of the reference ours takes."""
+
+    name: str
+    title: str
+    unit: str
+    target: float
+    more_is_better: bool = False
+    is_share: bool = False
+    reference: list[float] = field(default_factory=list)
+    ours: list[float] = field(default_factory=list)
+
+    @property
+    def ratio(self) -> float:
+        theirs, own = statistics.median(self.reference), statistics.median(self.ours)
+        return own / theirs if self.more_is_better or self.is_share else theirs / own
+
+    @property
+    def holds(self) -> bool:
+        return self.ratio <= self.target if self.is_share else self.ratio >= self.target

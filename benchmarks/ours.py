@@ -1,0 +1,222 @@
+"""What is measured of Usher, and what has to be there before."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
+from django.db import connection
+from django.utils import timezone
+from oauth2_provider.models import get_grant_model
+
+from usher.application.accounts.models import LmsAccount, UsernameReservation
+from usher.application.accounts.repair import repair as repair_learners
+from usher.application.engine.services import recheck, reconcile
+from usher.application.enrollments.models import Enrollment
+from usher.application.lms.access import client
+from usher.application.runs import services as runs_services
+from usher.application.runs import sync
+from usher.application.runs.models import CourseRun
+from usher.application.tokens.models import LmsToken
+from usher.application.tokens.provider import lms_application
+from usher.contract.limits import COURSE_LIST_PAGE_SIZE
+from usher.contract.paths import LmsPath
+
+
+def learners(names: str, first: int, end: int) -> int:
+    model = get_user_model()
+    rows = []
+    for number in range(first, end):
+        name = names.format(number)
+        rows.append(model(username=name, email=f"{name}@bench.example", name="Bench Learner"))
+    return len(model.objects.bulk_create(rows, batch_size=1000))
+
+
+def repair() -> dict[str, Any]:
+    return repair_learners().as_dict() | {
+        "tokens": LmsToken.objects.exclude(access_token="").count()
+    }
+
+
+def accounts(names: str, first: int, end: int) -> int:
+    """Accounts that the LMS has already."""
+    users = get_user_model().objects.filter(
+        username__in=[names.format(number) for number in range(first, end)]
+    )
+    now = timezone.now()
+    settled = {"observed_generation": 1, "next_attempt_at": None}
+    rows, names_taken, tokens = [], [], []
+    for user in users:
+        rows.append(
+            LmsAccount(
+                user=user,
+                username=user.username,
+                reserved_at=now,
+                created_in_lms_at=now,
+                **settled,
+            )
+        )
+        names_taken.append(UsernameReservation(username=user.username, user=user))
+        later = now + timedelta(days=10)
+        tokens.append(LmsToken(user=user, access_token="x", expires_at=later, **settled))
+    UsernameReservation.objects.bulk_create(names_taken, batch_size=1000)
+    LmsToken.objects.bulk_create(tokens, batch_size=1000)
+    return len(LmsAccount.objects.bulk_create(rows, batch_size=1000))
+
+
+def runs(keys: list[str]) -> int:
+    rows = [CourseRun(course_key=key, next_attempt_at=None) for key in keys]
+    return len(CourseRun.objects.bulk_create(rows, ignore_conflicts=True))
+
+
+def enrollments(names: str, first: int, end: int, each: int) -> int:
+    """``each`` enrollments a learner, due."""
+    users = get_user_model().objects.filter(
+        username__in=[names.format(number) for number in range(first, end)]
+    )
+    found = list(CourseRun.objects.order_by("pk")[:each])
+    rows = [Enrollment(user=user, run=run) for user in users for run in found]
+    return len(Enrollment.objects.bulk_create(rows, batch_size=1000))
+
+
+def enroll() -> dict[str, Any]:
+    return reconcile(["enrollment"]).as_dict()
+
+
+def forget_capabilities() -> None:
+    """The LMS was changed: ask it anew what it can do in batches."""
+    from usher.application.lms import batch
+
+    batch._known.clear()
+
+
+def sync_runs() -> dict[str, Any]:
+    return runs_services.sync_runs().as_dict()
+
+
+def raw_fetch() -> int:
+    """The same pages by the same client, as many at a time, thrown away; how many bytes."""
+    lms = client()
+    path = f"{LmsPath.COURSES}?page={{}}&page_size={COURSE_LIST_PAGE_SIZE}&username=service-worker"
+
+    def fetch(number: int) -> Any:
+        return lms.http.request("GET", path.format(number), token=lms.who.service_token)
+
+    first = fetch(1)
+    pages = int(first.json()["pagination"]["num_pages"])
+    with ThreadPoolExecutor(min(sync._PAGES_AT_A_TIME, max(1, pages - 1))) as pool:
+        bodies = pool.map(lambda number: len(fetch(number).body), range(2, pages + 1))
+        return len(first.body) + sum(bodies)
+
+
+# The provider
+
+
+def codes(count: int, redirect_uri: str) -> list[str]:
+    application = lms_application()
+    model = get_grant_model()
+    mark = hashlib.sha256(str(timezone.now()).encode()).hexdigest()[:16]
+    rows = [
+        model(
+            user=user,
+            application=application,
+            code=f"bench-{mark}-{user.pk}",
+            expires=timezone.now() + timedelta(minutes=30),
+            redirect_uri=redirect_uri,
+            scope="user:read",
+        )
+        for user in get_user_model().objects.order_by("-pk")[:count]
+    ]
+    return [row.code for row in model.objects.bulk_create(rows)]
+
+
+def sessions(count: int) -> list[str]:
+    engine = import_module(django_settings.SESSION_ENGINE)
+    keys = []
+    for user in get_user_model().objects.order_by("-pk")[:count]:
+        session = engine.SessionStore()
+        session[SESSION_KEY] = str(user.pk)
+        session[BACKEND_SESSION_KEY] = django_settings.AUTHENTICATION_BACKENDS[0]
+        session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+        session.save()
+        keys.append(session.session_key)
+    return keys
+
+
+# Celery
+
+
+def work_off(redis_url: str, messages: int) -> int:
+    """Wakes the workers and waits until every enrollment is settled; how many were not."""
+    from campus.worker import app
+    from usher.application.engine.tasks import work
+
+    app.conf.broker_url = redis_url
+    unsettled = Enrollment.objects.unsettled()
+    count = unsettled.count()
+    for _ in range(messages):
+        work.delay()
+    deadline = time.monotonic() + 600
+    while unsettled.exists():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{unsettled.count()} enrollments are still not settled")
+        time.sleep(0.05)
+    return count
+
+
+# A great many learners
+
+
+def many_accounts(name: str, count: int) -> int:
+    """``name0``, ``name1`` …, in SQL: copies of one row, whatever columns it has."""
+    learners(name + "{}", 0, 1)
+    accounts(name + "{}", 0, 1)
+    user = get_user_model().objects.get(username=f"{name}0")
+    numbered = f"'{name}' || g"
+    _copy(
+        get_user_model(),
+        user.pk,
+        {"username": numbered, "email": f"{numbered} || '@bench.example'"},
+        f"generate_series(1, {count - 1}) g",
+    )
+    others = f"(SELECT id, username FROM {get_user_model()._meta.db_table} "
+    others += f"WHERE id > {user.pk}) u"
+    own = {"username": "u.username", "user_id": "u.id"}
+    _copy(UsernameReservation, user.username_reservations.get().pk, own, others)
+    _copy(LmsAccount, user.lms_account.pk, own, others)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    return LmsAccount.objects.count()
+
+
+def _copy(model: Any, pk: int, other: dict[str, str], rows: str) -> None:
+    table = model._meta.db_table
+    columns = [f.column for f in model._meta.concrete_fields if not f.primary_key]
+    values = ", ".join(other.get(column, f't."{column}"') for column in columns)
+    names = ", ".join(f'"{column}"' for column in columns)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {table} ({names}) SELECT {values} FROM {table} t, {rows} "
+            f"WHERE t.id = {pk}"
+        )
+
+
+def sweep_all() -> dict[str, Any]:
+    """Looks at every account, although all seem right."""
+    before = peak_mb()
+    recheck(["account"])
+    found = reconcile(["account"]).as_dict()
+    return found | {"peak_mb": peak_mb(), "before_mb": before}
+
+
+def peak_mb() -> float:
+    """The most memory that this process had at a time."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024

@@ -1,0 +1,95 @@
+"""Server processes of benchmarks and chaos."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+_START = 60.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = _START) -> None:
+    """Raises RuntimeError when it doesn't come true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{what} did not happen within {seconds:.0f} s")
+        time.sleep(0.02)
+
+
+class Process:
+    """A process of ours with its log; ``python -m`` unless the command says otherwise."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path
+    ) -> None:
+        self.name, self._command, self._log = name, list(command), log
+        self._environment = dict(environment)
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                self._command,
+                cwd=ROOT,
+                env=environment_of(self._environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def wait_for_port(self, port: int) -> None:
+        def answers() -> bool:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"{self.name} ended: {self.log[-2000:]}")
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        wait_for(answers, f"{self.name} listening")
+
+    def send(self, number: signal.Signals) -> None:
+        """To the process and what it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    def again(self) -> None:
+        """Once it has ended, the same anew."""
+        self.process.wait()
+        self.process = self._start()
+
+    def stop(self) -> None:
+        self.send(signal.SIGCONT)
+        self.send(signal.SIGTERM)
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.send(signal.SIGKILL)
+            self.process.wait()
+
+
+def environment_of(more: Mapping[str, str]) -> dict[str, str]:
+    """Ours, without the settings of whoever runs this."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("DJANGO_", "CAMPUS_"))}
+    return own | {"PYTHONPATH": f"{ROOT}:{ROOT / 'campus'}", "PYTHONUNBUFFERED": "1"} | dict(more)

@@ -1,0 +1,57 @@
+"""Enrollments and course runs as they are kept today."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from edx_api.client import EdxApi
+from requests.exceptions import HTTPError
+
+from benchmarks.reference.store.models import Run, RunEnrollment
+
+
+def _client() -> EdxApi:
+    return EdxApi({"access_token": settings.SERVICE_TOKEN}, settings.LMS_URL, timeout=60)
+
+
+def enroll(limit: int) -> int:
+    """Enrollments that the LMS doesn't have yet: one lookup and one POST each."""
+    rows = RunEnrollment.objects.filter(edx_enrolled=False).select_related("user", "run")
+    done = 0
+    for row in rows.order_by("pk")[:limit]:
+        client = _client()
+        if not _is_enrolled(client, row):
+            client.enrollments.create_student_enrollment(
+                row.run.course_key, mode=row.mode, username=row.user.username
+            )
+        row.edx_enrolled = True
+        row.save()
+        done += 1
+    return done
+
+
+def _is_enrolled(client: EdxApi, row: RunEnrollment) -> bool:
+    try:
+        found = client.enrollments.get_enrollments(usernames=[row.user.username])
+        return any(
+            each.course_id == row.run.course_key and each.mode == row.mode and each.is_active
+            for each in found
+        )
+    except HTTPError:
+        return False
+
+
+def sync_runs() -> int:
+    """All pages one after the other, each run saved."""
+    known = {run.course_key: run for run in Run.objects.all()}
+    count = 0
+    for course in _client().course_list.get_courses(username="service-worker"):
+        run = known.get(course.course_id) or Run(course_key=course.course_id)
+        run.title = course.name
+        run.start = course.start
+        run.end = course.end
+        run.enrollment_start = course.enrollment_start
+        run.enrollment_end = course.enrollment_end
+        run.is_self_paced = course.pacing == "self"
+        run.save()
+        count += 1
+    return count

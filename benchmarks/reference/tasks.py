@@ -1,0 +1,86 @@
+"""What is measured of the reference, and what has to be there before."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.contrib.auth import get_user_model
+from django.utils import timezone
+from oauth2_provider.models import Application, Grant
+
+from benchmarks.reference.courses import enroll, sync_runs
+from benchmarks.reference.learners import repair, session_of
+from benchmarks.reference.store.models import Run, RunEnrollment
+from usher.contract.oauth import EDX_OAUTH_APP
+
+__all__ = [
+    "codes",
+    "enroll",
+    "enrollments",
+    "learners",
+    "provider",
+    "repair",
+    "runs",
+    "sessions",
+    "sync_runs",
+]
+
+
+def provider(client_id: str, client_secret: str, redirect_uris: str) -> None:
+    """The LMS's record; its secret is hashed as the toolkit does by default."""
+    Application.objects.create(
+        name=EDX_OAUTH_APP,
+        client_id=client_id,
+        client_secret=client_secret,
+        client_type=Application.CLIENT_CONFIDENTIAL,
+        authorization_grant_type=Application.GRANT_AUTHORIZATION_CODE,
+        redirect_uris=redirect_uris,
+        skip_authorization=True,
+    )
+
+
+def learners(names: str, first: int, end: int) -> int:
+    model = get_user_model()
+    rows = []
+    for number in range(first, end):
+        name = names.format(number)
+        rows.append(model(username=name, email=f"{name}@bench.example", first_name="Bench"))
+    return len(model.objects.bulk_create(rows, batch_size=1000))
+
+
+def runs(keys: list[str]) -> int:
+    rows = [Run(course_key=key) for key in keys]
+    return len(Run.objects.bulk_create(rows, batch_size=1000, ignore_conflicts=True))
+
+
+def enrollments(names: str, first: int, end: int, each: int) -> int:
+    """``each`` enrollments a learner, unsent."""
+    users = get_user_model().objects.filter(
+        username__in=[names.format(number) for number in range(first, end)]
+    )
+    found = list(Run.objects.order_by("pk")[:each])
+    rows = [RunEnrollment(user=user, run=run) for user in users for run in found]
+    return len(RunEnrollment.objects.bulk_create(rows, batch_size=1000))
+
+
+def codes(count: int, redirect_uri: str) -> list[str]:
+    """Grants as the authorize view makes them, of one learner each."""
+    application = Application.objects.get(name=EDX_OAUTH_APP)
+    users = list(get_user_model().objects.order_by("-pk")[:count])
+    rows = [
+        Grant(
+            user=user,
+            application=application,
+            code=f"bench-{timezone.now().timestamp()}-{user.pk}",
+            expires=timezone.now() + timedelta(minutes=30),
+            redirect_uri=redirect_uri,
+            scope="user:read",
+        )
+        for user in users
+    ]
+    return [row.code for row in Grant.objects.bulk_create(rows)]
+
+
+def sessions(count: int) -> list[str]:
+    """Sessions of learners who are signed in."""
+    return [session_of(user) for user in get_user_model().objects.order_by("-pk")[:count]]

@@ -1,0 +1,14 @@
+"""The toolkit's validator, taking redirect URIs as its releases before 3.4 did: python-social-auth
+adds ``redirect_state`` to what was registered."""
+
+from typing import Any
+
+from oauth2_provider.oauth2_validators import OAuth2Validator
+
+
+class Validator(OAuth2Validator):
+    def validate_redirect_uri(
+        self, client_id: str, redirect_uri: str, request: Any, *args: Any, **kwargs: Any
+    ) -> bool:
+        registered = redirect_uri.partition("?redirect_state=")[0]
+        return bool(super().validate_redirect_uri(client_id, registered, request, *args, **kwargs))

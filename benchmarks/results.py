@@ -1,0 +1,82 @@
+"""What came out: as a table, as JSON, as a drawing."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.drawing import Bar, draw
+from benchmarks.measures.memory import TARGET_MB
+from benchmarks.measuring import Figure
+
+
+@dataclass
+class Results:
+    """rss_mb: of a sweep over ``swept`` accounts; None when it was not measured."""
+
+    machine: str
+    is_quick: bool
+    figures: list[Figure] = field(default_factory=list)
+    rss_mb: float | None = None
+    swept: int = 0
+    sweep_seconds: float = 0.0
+
+    def add(self, *figures: Figure) -> None:
+        self.figures.extend(figures)
+
+    def table(self) -> str:
+        lines = [f"{'':44} {'today':>10} {'Usher':>10}  {'ratio':>8}  {'target':>8}"]
+        for figure in self.figures:
+            theirs, ours = statistics.median(figure.reference), statistics.median(figure.ours)
+            mark = "ok" if figure.holds else "MISSED"
+            bound = "≤" if figure.is_share else "≥"
+            title = f"{figure.title} ({figure.unit})"
+            lines.append(
+                f"{title:44} {theirs:10.4g} {ours:10.4g}  {figure.ratio:7.3g}x  "
+                f"{bound} {figure.target:g}x  {mark}"
+            )
+        if self.rss_mb is not None:
+            mark = "ok" if self.rss_mb < TARGET_MB else "MISSED"
+            title = f"Memory of a sweep over {self.swept:,} learners"
+            lines.append(
+                f"{title:44} {'':10} {self.rss_mb:8.0f}MB  {'':8}  < {TARGET_MB}MB  {mark}"
+            )
+        return "\n".join(lines)
+
+    def write(self, path: Path) -> None:
+        """Figures that were not measured this time keep what is in the file."""
+        known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        ratios = known.get("ratios", {}) | {f.name: round(f.ratio, 2) for f in self.figures}
+        rounds = known.get("rounds", {})
+        for figure in self.figures:
+            rounds[figure.name] = {
+                "title": figure.title,
+                "unit": figure.unit,
+                "reference": [round(value, 4) for value in figure.reference],
+                "usher": [round(value, 4) for value in figure.ours],
+            }
+        memory = known.get("rss_mb_1m_learners")
+        if self.rss_mb is not None:
+            memory = round(self.rss_mb, 1)
+        whole = {
+            "ratios": ratios,
+            "rss_mb_1m_learners": memory,
+            "rss_learners": self.swept or known.get("rss_learners"),
+            "machine": self.machine,
+            "quick": self.is_quick,
+            "rounds": rounds,
+        }
+        path.write_text(json.dumps(whole, indent=1) + "\n")
+
+    def draw(self, path: Path) -> None:
+        bars = [
+            Bar(figure.title, figure.ratio, figure.target)
+            for figure in self.figures
+            if not figure.is_share and figure.name != "celery_4_over_1"
+        ]
+        if bars:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(draw("How many times faster than what is used today", bars))

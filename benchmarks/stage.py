@@ -1,0 +1,80 @@
+"""Both contenders, side by side before one benchmark LMS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from benchmarks import application
+from benchmarks.contender import Contender
+from benchmarks.processes import free_port
+from benchmarks.services import PostgreSQL, Surroundings, control
+from usher.contract.oauth import lms_redirect_uri
+
+RUNS = 10_000
+REFERENCE_WSGI = "benchmarks.reference.wsgi:application"
+OUR_WSGI = "campus.wsgi:application"
+
+
+@dataclass
+class Stage:
+    """env: of the processes of each; ports: where each one's web server listens, if started."""
+
+    surroundings: Surroundings
+    postgresql: PostgreSQL
+    lms_url: str
+    our_env: dict[str, str]
+    reference_env: dict[str, str]
+    our_port: int
+    reference_port: int
+    ours: Contender
+    reference: Contender
+
+    def batch_road(self, on: bool) -> None:
+        control(self.lms_url, "batch", on="yes" if on else "no")
+        self.ours.call("forget_capabilities")
+
+    @property
+    def redirect_uri(self) -> str:
+        return lms_redirect_uri(self.lms_url, "mitxpro-oauth2")
+
+
+@contextmanager
+def stage(surroundings: Surroundings) -> Iterator[Stage]:
+    """Everything set up; the reference's web server runs, as its repair needs it."""
+    postgresql = surroundings.postgresql()
+    our_port, reference_port, lms_port = free_port(), free_port(), free_port()
+    lms_url = f"http://127.0.0.1:{lms_port}"
+    application.serve_lms(surroundings, lms_port, reference_port, "--runs", RUNS)
+    home = surroundings.folder / "application"
+    home.mkdir()
+    our_env = application.environment(home, our_port, lms_url, postgresql.url("ours"))
+    application.prepare(our_env, lms_url)
+    reference_env = application.environment(
+        home, reference_port, lms_url, postgresql.url("reference")
+    ) | {"DJANGO_SETTINGS_MODULE": "benchmarks.reference.settings"}
+    application.migrate(reference_env, "benchmarks/reference/manage.py")
+    application.serve(surroundings, "reference", REFERENCE_WSGI, reference_port, reference_env)
+    with (
+        Contender("benchmarks.ours", our_env) as ours,
+        Contender("benchmarks.reference.tasks", reference_env) as reference,
+    ):
+        found = Stage(
+            surroundings,
+            postgresql,
+            lms_url,
+            our_env,
+            reference_env,
+            our_port,
+            reference_port,
+            ours,
+            reference,
+        )
+        reference.call(
+            "provider",
+            client_id=application.CLIENT_ID,
+            client_secret=application.CLIENT_SECRET,
+            redirect_uris=found.redirect_uri,
+        )
+        yield found
