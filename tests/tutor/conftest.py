@@ -1,5 +1,7 @@
 """Roots are rendered once for each release and order of plugins, and shared by the tests."""
 
+import fcntl
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -30,17 +32,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TutorRoot]:
-    """``rendered(release, order, nightly=False)``: a shared root; don't change it."""
-    made: dict[tuple[object, ...], TutorRoot] = {}
+    """``rendered(release, order, nightly=False)``: a root shared by all processes of this run.
+
+    Jobs may be run in it, but its configuration must stay as it is.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
     def get(
         release: int, order: tuple[str, ...] = ORDERS[0], *, nightly: bool = False
     ) -> TutorRoot:
-        key = (release, order, nightly)
-        if key not in made:
-            path = tmp_path_factory.mktemp(f"tutor-{release}")
-            made[key] = TutorRoot.make(release, path, plugins=order, nightly=nightly)
-        return made[key]
+        name = "-".join(["tutor", str(release), *order, *(["nightly"] if nightly else [])])
+        path = shared / name
+        with (shared / f"{name}.lock").open("w") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            if not path.exists():
+                TutorRoot.make(release, path, plugins=order, nightly=nightly)
+        return TutorRoot(release, path, nightly)
 
     return get
 

@@ -42,13 +42,13 @@ def test_a_released_version_can_be_named_instead(own_root: TutorRoot) -> None:
     assert text.count("pip install --no-deps") == 1
 
 
-@pytest.mark.xdist_group("tutor-22")
 @pytest.mark.parametrize("image", ["openedx", "openedx-dev"])
+@pytest.mark.newest
 def test_a_stale_wheel_is_replaced_when_the_image_is_built(
-    rendered: Rendered, image: str, tmp_path: Path
+    own_root: TutorRoot, image: str, tmp_path: Path
 ) -> None:
-    engine = ContainerEngine.make(tmp_path / "engine")
-    root = TutorRoot(22, rendered(22).path, environment=engine.environment)
+    root, engine = own_root, ContainerEngine.make(tmp_path / "engine")
+    root.environment.update(engine.environment)
     carried = root.env / "build/openedx/usher" / wheel.filename()
     carried.write_bytes(b"of yesterday")
     (carried.parent / "openedx_usher-0.0.1-py3-none-any.whl").write_bytes(b"of last year")

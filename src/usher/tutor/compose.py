@@ -39,7 +39,9 @@ def lay_hosts(env: Path, names: Sequence[str]) -> None:
         except ComposeError as error:
             raise ComposeError(f"{path}: {error}") from None
         if after != before:
-            path.write_text(after)
+            draft = path.with_suffix(".usher")
+            draft.write_text(after)
+            draft.replace(path)
 
 
 def with_hosts(text: str, service: str, names: Sequence[str]) -> str:
