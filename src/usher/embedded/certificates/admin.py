@@ -4,7 +4,7 @@ from usher.embedded.certificates.models import GeneratedCertificate
 
 
 @admin.register(GeneratedCertificate)
-class GeneratedCertificateAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class GeneratedCertificateAdmin(admin.ModelAdmin):
     list_display = ("id", "course_id", "mode", "user", "status")
     search_fields = ("course_id", "user__username")
     raw_id_fields = ("user",)

@@ -4,7 +4,7 @@ from usher.embedded.course_overviews.models import CourseOverview
 
 
 @admin.register(CourseOverview)
-class CourseOverviewAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class CourseOverviewAdmin(admin.ModelAdmin):
     list_display = ("id", "display_name", "start", "end", "enrollment_start", "enrollment_end")
     search_fields = ("id", "display_name")
     fields = (

@@ -9,7 +9,7 @@ from django.contrib import admin
 from usher.embedded.third_party_auth.models import OAuth2ProviderConfig, oauth_backend_names
 
 
-class OAuth2ProviderConfigForm(forms.ModelForm):  # type: ignore[type-arg]
+class OAuth2ProviderConfigForm(forms.ModelForm):
     """The secret is never sent to a browser; left empty, the newest version's is kept."""
 
     secret = forms.CharField(

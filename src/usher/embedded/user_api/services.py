@@ -48,11 +48,14 @@ class AccountUpdateError(Exception):
 
 def accounts(request: Any, usernames: list[str], view: str | None = None) -> list[dict[str, Any]]:
     """In full for staff and oneself (unless ``view=shared``), else what is shared.
+    Without usernames: one's own account.
 
     Raises UserNotFound when nobody is there.
     """
     asks = request.user
-    users = list(User.objects.select_related("profile").filter(username__in=usernames))
+    users = list(
+        User.objects.select_related("profile").filter(username__in=usernames or [asks.username])
+    )
     if not users:
         raise UserNotFound
     full = settings.ACCOUNT_VISIBILITY_CONFIGURATION["admin_fields"]
