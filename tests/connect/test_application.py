@@ -124,7 +124,7 @@ def test_neither_a_folder_nor_an_address():
 
 def test_the_record_is_laid_once_and_its_secret_is_the_one_that_works(shop: PlainCheckout):
     side, wanted = side_of(shop), application(shop.url)
-    side.probe()
+    side.probe(None, ADDRESSES)
     assert side.url == shop.url
     assert not side.record_agrees(wanted, ADDRESSES)
     assert side.lay_record(wanted, ADDRESSES) == "made"
@@ -183,7 +183,7 @@ def test_secrets_go_by_standard_input_only(shop: PlainCheckout):
 def test_an_application_that_demands_pkce_is_refused(shop: PlainCheckout):
     shop.env_file.write_text(shop.env_file.read_text() + "SHOP_PKCE_REQUIRED=True\n")
     side = side_of(shop)
-    side.probe()
+    side.probe(None, ADDRESSES)
     with pytest.raises(Refused, match="APP-2"):
         side.check_backend("mitxpro-oauth2")
 
@@ -191,7 +191,7 @@ def test_an_application_that_demands_pkce_is_refused(shop: PlainCheckout):
 def test_an_application_that_does_not_start_is_named_with_its_last_words(shop: PlainCheckout):
     (shop.folder / "shop/settings.py").write_text("raise RuntimeError('out of order')\n")
     with pytest.raises(Refused, match=r"(?s)shop can't be reached.*out of order"):
-        side_of(shop).probe()
+        side_of(shop).probe(None, ADDRESSES)
 
 
 def test_without_the_toolkit(shop: PlainCheckout):
@@ -203,7 +203,7 @@ def test_without_the_toolkit(shop: PlainCheckout):
     )
     (shop.folder / "shop/none.py").write_text("urlpatterns = []\n")
     with pytest.raises(Refused, match="django-oauth-toolkit"):
-        side_of(shop).probe()
+        side_of(shop).probe(None, ADDRESSES)
 
 
 # -- the .env
@@ -265,7 +265,7 @@ def test_the_new_settings_are_in_force_only_in_new_containers(shop: PlainCheckou
     assert not side.runs_with(values)  # ENV-3
     side.recreate()
     assert side.runs_with(values)
-    side.probe()
+    side.probe(None, ADDRESSES)
     assert side.facts["settings"]["OPENEDX_SERVICE_WORKER_USERNAME"] == "worker"
 
 

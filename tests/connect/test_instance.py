@@ -180,10 +180,6 @@ def test_a_root_that_cant_be_written_is_refused(plain_root: Path):
 VALUES = {"LOCAL_PROJECT_NAME": "tutor_local", "DEV_PROJECT_NAME": "tutor_dev"}
 
 
-def look_of(version: str = "22.0.3") -> dict:
-    return {"version": version, "values": VALUES}
-
-
 @pytest.mark.parametrize(
     ("given", "running", "version", "mode"),
     [
@@ -205,7 +201,7 @@ def test_the_mode_is_what_runs_and_never_another(
 ):
     (engine.home / "running.json").write_text(json.dumps(running))
     try:
-        found = instance.find_mode(given, look_of(version), runner)[0]
+        found = instance.find_mode(given, version, instance.running_modes(VALUES, runner))[0]
     except Refused as refusal:
         found = str(refusal)
     assert mode in found
@@ -214,7 +210,7 @@ def test_the_mode_is_what_runs_and_never_another(
 def test_without_docker(runner: Runner, monkeypatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Refused, match=r"docker can't be run.*Tutor needs docker"):
-        instance.find_mode("", look_of(), runner)
+        instance.running_modes(VALUES, runner)
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_a_step_that_does_not_take_stops_the_plan():
     world = World()
     lost = Step("lost", "here", "write to nowhere", "", lambda: False, lambda: "written")
     with pytest.raises(StepFailed, match="write to nowhere: done, but it did not take") as failure:
-        apply(Plan({}, [world.step("a"), lost, world.step("z")]), Quiet())
+        apply(Plan({}, [world.step("a"), lost, world.step("z")]).look(), Quiet())
     assert failure.value.step == "lost"
     assert world.values == {"a": 1}
 
@@ -98,7 +98,7 @@ def test_what_stops_a_step_is_told_with_its_name(error, kind):
         raise error
 
     with pytest.raises(kind) as failure:
-        apply(Plan({}, [Step("x", "here", "do x", "", lambda: False, act)]), Quiet())
+        apply(Plan({}, [Step("x", "here", "do x", "", lambda: False, act)]).look(), Quiet())
     assert type(failure.value) is kind
     assert failure.value.step == "x"
 

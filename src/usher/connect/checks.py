@@ -3,6 +3,7 @@
 All are reads, but the last two: the application's own sync and repair, which prove both directions.
 """
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -46,9 +47,10 @@ def run(platform: Platform, side: Side, addresses: Addresses, *, commands: bool)
             "from-the-lms": lambda: _from_the_lms(platform, application),
         }
         if side.checkout.manage:
+            seen = functools.cache(lambda: _seen_inside(client, side, application, addresses))
             inside |= {
-                "redirect-uri": lambda: _redirect_uri(client, side, application, addresses),
-                "from-the-application": lambda: _from_the_application(side, addresses),
+                "redirect-uri": lambda: _redirect_uri(*seen()),
+                "from-the-application": lambda: _from_the_application(seen()[1], addresses),
                 "settings-in-force": lambda: _settings_in_force(side, description, addresses),
             }
         own: dict[str, Callable[[], Check]] = {
@@ -140,24 +142,31 @@ def _sign_in_start(client: httpx.Client, wanted: Application, addresses: Address
     return Check("sign-in-start", "failed", seen, fix)
 
 
-def _redirect_uri(
+def _seen_inside(
     client: httpx.Client, side: Side, wanted: Application, addresses: Addresses
-) -> Check:
-    """The application takes the very address that the LMS sends (APP-1)."""
+) -> tuple[str, dict[str, Any]]:
+    """The redirect URI that the LMS sends, and what the application says of it and of itself."""
     answer = client.get(addresses.lms_url + LmsPath.sign_in_start(wanted.backend))
-    sent = parse_qs(urlsplit(answer.headers.get("location", "")).query).get("redirect_uri", [""])
-    taken, registered = side.accepts(wanted.client_id, sent[0])
-    if taken:
-        return Check("redirect-uri", "ok", f"the application takes {sent[0].partition('?')[0]}")
-    if sent[0].partition("?")[0] in registered:
+    query = parse_qs(urlsplit(answer.headers.get("location", "")).query)
+    sent = query.get("redirect_uri", [""])[0]
+    return sent, side.check(wanted, addresses, sent)
+
+
+def _redirect_uri(sent: str, found: dict[str, Any]) -> Check:
+    """The application takes the very address that the LMS sends (APP-1)."""
+    plain = sent.partition("?")[0]
+    if found["accepts"]:
+        return Check("redirect-uri", "ok", f"the application takes {plain}")
+    registered = found["record"]["redirect_uris"].split() if found["record"] else []
+    if plain in registered:
         fix = (
             "its OAuth toolkit compares to the letter (3.4 on), and python-social-auth adds "
             "redirect_state: let its OAUTH2_VALIDATOR_CLASS leave that out, or keep the toolkit "
             "below 3.4"
         )
-        return Check("redirect-uri", "failed", f"refuses {sent[0]}", fix)
+        return Check("redirect-uri", "failed", f"refuses {sent}", fix)
     fix = f"registered: {', '.join(registered) or 'none'}; is --lms-url the LMS's own address?"
-    return Check("redirect-uri", "failed", f"refuses {sent[0] or 'nothing: no redirect'}", fix)
+    return Check("redirect-uri", "failed", f"refuses {sent or 'nothing: no redirect'}", fix)
 
 
 def _application_client(client: httpx.Client, wanted: Application) -> Check:
@@ -207,20 +216,18 @@ def _from_the_lms(platform: Platform, wanted: Application) -> Check:
     return Check("from-the-lms", "failed", f"the LMS has no record of {wanted.backend}")
 
 
-def _from_the_application(side: Side, addresses: Addresses) -> Check:
+def _from_the_application(found: dict[str, Any], addresses: Addresses) -> Check:
     """NET-3, from inside the application's container."""
-    url = addresses.lms_server_url + LmsPath.HEARTBEAT
-    found = side.manage.script("reach.py", {"url": url})
-    if found["status"] == httpx.codes.OK:
+    status = found["lms_status"]
+    if status == httpx.codes.OK:
         return Check("from-the-application", "ok", f"reaches {addresses.lms_server_url}")
-    seen = f"{url}: {found.get('reason') or found['status']}"
     fix = "give the LMS's address for the application's server with --lms-server-url"
+    seen = f"{addresses.lms_server_url}: {status}"
     return Check("from-the-application", "failed", seen, fix)
 
 
 def _settings_in_force(side: Side, description: Description, addresses: Addresses) -> Check:
     """The application reads the file that was written (ENV-1, ENV-3)."""
-    side.probe()
     wanted = side.env_values(description, addresses)
     found = side.facts["settings"]
     wrong = [key for key, value in found.items() if value is not None and value != wanted[key]]

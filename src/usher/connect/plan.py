@@ -78,9 +78,10 @@ class Progress(Protocol):
 def apply(plan: Plan, progress: Progress) -> list[str]:
     """Does what is due, in order; the ids of the steps that changed something.
 
-    The plan was looked at a moment ago; once something has changed, each step looks anew. Raises StepFailed at the first step that fails; what was done before it stands.
+    The plan was looked at a moment ago; once something has changed, each step looks anew.
+    Raises StepFailed at the first step that fails; what was done before it stands.
     """
-    changed = []
+    changed: list[str] = []
     for number, step in enumerate(plan.steps, start=1):
         progress.begins(step, number, len(plan.steps))
         try:

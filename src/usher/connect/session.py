@@ -20,6 +20,7 @@ from usher.connect.openedx.instance import (
 )
 from usher.connect.openedx.platform import Platform
 from usher.connect.process import Runner, Secrets
+from usher.contract.provisioning import Application
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,11 @@ def open_platform(asked: Asked) -> Session:
         raise Refused(str(error)) from error
     secrets.add(str(look["usher"].get(key, "")) for key in look["usher"] if _is_secret(key))
     warning = check_version(look["version"])
-    mode, why = find_mode(asked.mode, look, runner)
+    running = [] if asked.mode == "k8s" else running_modes(look["values"], runner)
+    mode, why = find_mode(asked.mode, look["version"], running)
     if mode == "k8s":
         check_cluster(runner, str(look["values"]["K8S_NAMESPACE"]))
     instance = Instance(tutor, python, root, mode, look)
-    running = mode != "k8s" and instance.command in running_modes(look["values"], runner)
     lms_url = (asked.lms_url or instance.lms_url).rstrip("/")
     lms_server_url = (asked.lms_server_url or lms_url).rstrip("/")
     return Session(
@@ -78,7 +79,7 @@ def open_platform(asked: Asked) -> Session:
             "LMS": lms_url,
         },
         warnings=[warning] if warning else [],
-        running=running,
+        running=instance.command in running,
     )
 
 
@@ -91,7 +92,7 @@ def open_sides(asked: Asked, session: Session) -> list[tuple[Side, str]]:
         side = _side_of(wishes, session)
         if side.name in [known.name for known, _ in found]:
             raise Refused(f"two applications are called {side.name}; tell them apart with --name")
-        side.probe()
+        side.probe(_known(session, side.name), session.addresses)
         backend = configuration.choose_backend(entries, side.name, wishes.backend)
         side.check_backend(backend)
         entries = configuration.with_entry(entries, side.entry(backend))
@@ -115,13 +116,20 @@ def reopen_sides(asked: Asked, session: Session) -> tuple[list[Side], list[str]]
     if not asked.applications:
         names += [entry["name"] for entry in entries if entry.get("name") not in names]
     for side in sides:
-        side.probe()
+        side.probe(None, session.addresses)
     return sides, names
 
 
 def _side_of(wishes: Wishes, session: Session) -> Side:
     checkout = recognise(wishes)
     return (Side if checkout.manage else Remote)(checkout, wishes, session.secrets)
+
+
+def _known(session: Session, name: str) -> Application | None:
+    """What the application's record should be, if it was connected before."""
+    description = session.platform.description() if session.platform.now.enabled else None
+    found = description.applications if description else []
+    return next((application for application in found if application.name == name), None)
 
 
 def remember(side: Side, session: Session) -> None:

@@ -22,7 +22,7 @@ NO_CODE = {"grant_type": "authorization_code", "code": "usher-connect-probe"}
 class Remote(Side):
     """Looks over HTTP; what it would change is written to files for the application's machine."""
 
-    def probe(self) -> None:
+    def probe(self, application: Application | None, addresses: Addresses) -> None:
         try:
             with httpx.Client(timeout=TIMEOUT) as client:
                 discovery = client.get(self.url + ApplicationPath.DISCOVERY)

@@ -12,6 +12,7 @@ from usher.connect.process import Secrets
 from usher.contract import envfile
 from usher.contract.environment import SECRET_KEYS
 from usher.contract.oauth import BACKENDS, EDX_OAUTH_APP, SCOPE_USER_READ, lms_redirect_uri
+from usher.contract.paths import LmsPath
 from usher.contract.provisioning import Application, Description
 
 SCRIPT = "record.py"
@@ -35,6 +36,7 @@ class Side:
         self.manage = Manage(checkout, secrets)
         self.before = Before(str(checkout.env_file or checkout.url))
         self.facts: dict[str, Any] = {}
+        self._asked: dict[str, Any] = {}
         self._secrets = secrets
 
     @property
@@ -50,10 +52,14 @@ class Side:
             raise Refused(f"{self.checkout.title} does not say its address; give it with --url")
         return str(found).rstrip("/")
 
-    def probe(self) -> None:
-        """Asks the application what it is. Raises Refused when it can't be asked, or can't do."""
+    def probe(self, application: Application | None, addresses: Addresses) -> None:
+        """Asks the application what it is. Raises Refused when it can't be asked, or can't do.
+
+        application: what its record should be, where that is known already.
+        """
+        params = self._params("look", application, addresses)
         try:
-            self.facts = self.manage.script(SCRIPT, self._params("look", None))
+            self.facts, self._asked = self.manage.script(SCRIPT, params), params
         except ToolFailed as error:
             raise Refused(f"{self.checkout.title} can't be reached: {error}") from error
         if SCOPE_USER_READ not in self.facts["scopes"]:
@@ -91,20 +97,28 @@ class Side:
 
     def record_agrees(self, application: Application, addresses: Addresses) -> bool:
         params = self._params("look", application, addresses)
-        self.facts = self.manage.script(SCRIPT, params)
+        if params != self._asked:
+            self.facts, self._asked = self.manage.script(SCRIPT, params), params
         return bool(self.facts["agrees"])
 
     def lay_record(self, application: Application, addresses: Addresses) -> str:
         self.before.keep_record(self._foreign_record(application))
+        self._asked = {}
         answer = self.manage.script(SCRIPT, self._params("lay", application, addresses))
         done = "made" if answer["created"] else f"changed: {', '.join(answer['changed'])}"
         return done + (", PKCE relaxed for it" if answer["relaxed"] else "")
 
-    def accepts(self, client_id: str, redirect_uri: str) -> tuple[bool, list[str]]:
-        """Whether the application takes this address of this client, and what is registered."""
-        params = {"client_id": client_id, "redirect_uri": redirect_uri, "name": EDX_OAUTH_APP}
-        answer = self.manage.script(SCRIPT, params | {"action": "accepts"})
-        return bool(answer["accepts"]), list(answer["registered"])
+    def check(
+        self, application: Application, addresses: Addresses, redirect_uri: str
+    ) -> dict[str, Any]:
+        """``probe`` anew, and whether it takes ``redirect_uri`` and reaches the LMS."""
+        params = self._params("check", application, addresses)
+        params |= {
+            "redirect_uri": redirect_uri,
+            "lms_heartbeat": addresses.lms_server_url + LmsPath.HEARTBEAT,
+        }
+        self.facts = self.manage.script(SCRIPT, params)
+        return self.facts
 
     def remove_record(self, client_id: str) -> str:
         params = self._params("remove", None)

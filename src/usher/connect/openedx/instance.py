@@ -160,19 +160,19 @@ def check_version(version: str) -> str:
     )
 
 
-def find_mode(given: str, look: dict[str, Any], runner: Runner) -> tuple[str, str]:
+def find_mode(given: str, version: str, running: list[str]) -> tuple[str, str]:
     """The mode and why. Raises Refused when it is not certain or contradicts what runs.
+
+    running: as ``running_modes`` says.
 
     Tutor stops the platform of one mode when it starts anything of another, so a wrong mode
     takes a running platform down.
     """
-    version = look["version"]
     is_main = version.rpartition("-")[2] in MAIN_SUFFIXES
     if given == "nightly" and not is_main:
         raise Refused(f"--mode nightly needs Tutor Main; this is Tutor {version}. Try --mode dev")
     if given == "k8s":
         return given, "by --mode"
-    running = running_modes(look["values"], runner)
     if given:
         if running and MODES[given] not in running:
             raise Refused(
@@ -189,6 +189,7 @@ def find_mode(given: str, look: dict[str, Any], runner: Runner) -> tuple[str, st
 
 
 def running_modes(values: dict[str, Any], runner: Runner) -> list[str]:
+    """Of ``local`` and ``dev``, those that run. Raises Refused when docker does not answer."""
     project = str(values["LOCAL_PROJECT_NAME"])
     command = ["docker", "compose", "--project-name", project, "ls", "--format", "json"]
     try:

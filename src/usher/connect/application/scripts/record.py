@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-"""Runs inside the application: looks at, lays or removes the OAuth2 record of the LMS.
+"""Runs inside the application: looks at it, lays or removes the OAuth2 record of the LMS.
 
 Given on standard input of ``manage.py shell`` with PARAMS (a dict) set in front of it, so that no
 secret is ever an argument. Answers one line of JSON behind a mark, as the shell prints more than
@@ -55,7 +55,30 @@ def look(params):
     }
 
 
-def accepts(params):
+def check(params):
+    """All that ``look`` says, and both ways to the LMS as this process sees them."""
+    return {
+        **look(params),
+        "accepts": _accepts(params),
+        "lms_status": _status_of(params["lms_heartbeat"]),
+    }
+
+
+def _status_of(url):
+    """The status that the LMS answers this server with, or why it doesn't."""
+    from urllib.error import HTTPError, URLError
+    from urllib.request import urlopen
+
+    try:
+        with urlopen(url, timeout=10) as answer:  # noqa: S310 - the operator's own LMS
+            return answer.status
+    except HTTPError as error:
+        return error.code
+    except (URLError, OSError, ValueError) as error:
+        return str(getattr(error, "reason", error))
+
+
+def _accepts(params):
     """Whether the provider takes this redirect URI of this client, asked of its own validator.
 
     python-social-auth adds ``redirect_state`` to the registered address; the toolkit takes that
@@ -67,11 +90,10 @@ def accepts(params):
 
     record = _record(params)
     if record is None or record.client_id != params["client_id"]:
-        return {"accepts": False, "registered": []}
+        return False
     request = SimpleNamespace(client=record)
     validator = oauth2_settings.OAUTH2_VALIDATOR_CLASS()
-    taken = validator.validate_redirect_uri(record.client_id, params["redirect_uri"], request)
-    return {"accepts": bool(taken), "registered": record.redirect_uris.split()}
+    return bool(validator.validate_redirect_uri(record.client_id, params["redirect_uri"], request))
 
 
 def lay(params):
@@ -207,7 +229,7 @@ def _toolkit_version():
 
 
 def main(params):
-    action = {"look": look, "accepts": accepts, "lay": lay, "remove": remove}[params["action"]]
+    action = {"look": look, "check": check, "lay": lay, "remove": remove}[params["action"]]
     try:
         answer = action(params)
     except Exception as error:  # noqa: BLE001 - told to the caller, whatever it is
