@@ -6,8 +6,6 @@ lms.env.yml that Tutor rendered. The application is one as people have it, witho
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +17,10 @@ import yaml
 
 from tests.support.checkout import PlainCheckout
 from tests.support.docker import ContainerEngine
-from tests.support.lms_process import LmsProcess, free_port
 from tests.support.tutor import TutorRoot
 from usher.contract.oauth import DEFAULT_BACKEND, lms_redirect_uri
+from usher.embedded.home import folder
+from usher.embedded.home.process import free_port, running_lms
 
 LMS_HOST = "localhost"
 LEARNER, PASSWORD = "ada", "a word of hers"
@@ -39,7 +38,7 @@ Application.objects.create(
 @dataclass
 class Chain:
     root: TutorRoot
-    lms: LmsProcess
+    lms_url: str
     shop: PlainCheckout
 
     def provision(self, *options: str) -> list[dict[str, Any]]:
@@ -52,20 +51,16 @@ class Chain:
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     home = tmp_path_factory.mktemp("chain")
     # Another name than the application's: cookies don't know ports.
-    url = f"http://{LMS_HOST}:{free_port()}"
-    command = [sys.executable, "-m", "usher.embedded", "init", str(home / "lms")]
-    subprocess.run([*command, "--root-url", url, "--cheap-passwords"], check=True)
-    lms = LmsProcess(home / "lms", url)
+    port = free_port()
+    url = f"http://{LMS_HOST}:{port}"
+    lms = home / "lms"
+    folder.make(lms, folder.Plan(url, cheap_passwords=True))
     shop = PlainCheckout(home / "shop", home / "state")
     shop.make_learner(LEARNER, PASSWORD)
-    shop.up()
     entry = {"name": "shop", "root_url": shop.url, "server_url": shop.url, "usher": False}
-    root = TutorRoot.make(
-        22,
-        home / "root",
-        config={"LMS_HOST": LMS_HOST, "USHER_APPLICATIONS": [entry]},
-    )
-    root.environment.update(ContainerEngine.make(home / "engine", lms.folder).environment)
+    config = {"LMS_HOST": LMS_HOST, "USHER_APPLICATIONS": [entry]}
+    root = TutorRoot.make(22, home / "root", config=config)
+    root.environment.update(ContainerEngine.make(home / "engine", lms).environment)
     root.run("local", "do", "init", "--limit=usher")
     application = root.description().applications[0]
     record = {
@@ -76,21 +71,22 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     shop.manage("shell", stdin=LAY_RECORD.format(**record))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LMS_CFG", str(as_in_dev(root, url, home)))
-        lms.start()
-    try:
-        yield Chain(root, lms, shop)
-    finally:
-        lms.stop()
-        shop.down()
+        shop.up()
+        try:
+            with running_lms(lms, port):
+                patch.delenv("LMS_CFG")
+                yield Chain(root, url, shop)
+        finally:
+            shop.down()
 
 
-def as_in_dev(root: TutorRoot, url: str, folder: Path) -> Path:
+def as_in_dev(root: TutorRoot, url: str, home: Path) -> Path:
     """The rendered lms.env.yml with the address that development.py sets, which has a port."""
     settings = yaml.safe_load(root.lms_config.read_text())
     # No browser keeps cookies of a domain without a dot, such as this LMS_HOST.
     del settings["SESSION_COOKIE_DOMAIN"]
     settings |= {"LMS_BASE": url.removeprefix("http://"), "LMS_ROOT_URL": url}
-    path = folder / "lms.env.yml"
+    path = home / "lms.env.yml"
     path.write_text(yaml.safe_dump(settings))
     return path
 
@@ -105,14 +101,14 @@ def test_a_learner_signs_in_to_the_lms(chain: Chain) -> None:
         assert token
         answers = {"username": LEARNER, "password": PASSWORD, "csrfmiddlewaretoken": token[1]}
         browser.post(f"{chain.shop.url}/signin/", data=answers)
-        arrived = browser.get(f"{chain.lms.url}/login", params={"next": "/dashboard"})
+        arrived = browser.get(f"{chain.lms_url}/login", params={"next": "/dashboard"})
         way = [str(step.url) for step in arrived.history]
         # The platform's own hint stays in the address.
-        assert str(arrived.url).split("?")[0] == f"{chain.lms.url}/dashboard", way
+        assert str(arrived.url).split("?")[0] == f"{chain.lms_url}/dashboard", way
         # No form of the LMS on the way: from its /login straight to the application and back.
         assert any(step.startswith(f"{chain.shop.url}/oauth2/authorize/") for step in way)
         assert not any("/register" in step for step in way)
-        me = browser.get(f"{chain.lms.url}/api/user/v1/me")
+        me = browser.get(f"{chain.lms_url}/api/user/v1/me")
         assert me.json() == {"username": LEARNER}
 
 
@@ -120,7 +116,7 @@ def test_the_service_workers_token_works(chain: Chain) -> None:
     worker = chain.root.description().service_worker
     assert worker is not None
     answer = httpx.get(
-        f"{chain.lms.url}/api/user/v1/me",
+        f"{chain.lms_url}/api/user/v1/me",
         headers={"Authorization": f"Bearer {worker.token}"},
         trust_env=False,
     )
@@ -144,7 +140,7 @@ def test_the_report_tells_what_the_patches_made(chain: Chain) -> None:
 
 
 def test_removing_ends_it_and_provisioning_brings_it_back(chain: Chain) -> None:
-    start = f"{chain.lms.url}/auth/login/{DEFAULT_BACKEND}/?auth_entry=login"
+    start = f"{chain.lms_url}/auth/login/{DEFAULT_BACKEND}/?auth_entry=login"
     assert httpx.get(start, trust_env=False).is_redirect
     chain.root.run("local", "do", "usher-remove")
     assert not httpx.get(start, trust_env=False).is_redirect
