@@ -13,6 +13,7 @@ class Message(models.Model):
     """One thing that one application should know. ``next_attempt_at`` is null when there is
     nothing left to do: delivered, given up, or nowhere to send it to."""
 
+    application_id: int
     application = models.ForeignKey(
         ConnectedApplication, on_delete=models.CASCADE, related_name="messages"
     )

@@ -35,6 +35,7 @@ MOST_ATTEMPTS = 40
 #: How long the log of changes reaches back.
 KEEP = timedelta(days=30)
 BATCH = 100
+NO_ANSWER = "no answer"
 
 
 @dataclass
@@ -46,19 +47,26 @@ class Sent:
 
 
 def send_due(limit: int | None = None) -> Sent:
-    """Send what is due, oldest first, at most ``limit`` messages."""
+    """Send what is due, oldest first, at most ``limit`` messages.
+
+    An application that does not answer at all is left alone for the rest of this round: waiting
+    for every one of its messages would hold up those of the others.
+    """
     sent = Sent()
+    silent: set[int] = set()
     with requests.Session() as session:
         while limit is None or sent.delivered + sent.failed < limit:
             due = Message.objects.filter(next_attempt_at__lte=timezone.now())
-            batch = list(
-                due.select_related("application").order_by("next_attempt_at", "pk")[:BATCH]
-            )
-            if not batch:
+            due = due.exclude(application_id__in=silent).select_related("application")
+            claimed = False
+            for message in due.order_by("next_attempt_at", "pk")[:BATCH]:
+                if message.application_id not in silent and _claim(message):
+                    claimed = True
+                    if not _attempt(session, message, sent):
+                        silent.add(message.application_id)
+            if not claimed:
+                # Nothing is due, or another sender is at it.
                 break
-            for message in batch:
-                if _claim(message):
-                    _attempt(session, message, sent)
     return sent
 
 
@@ -78,7 +86,8 @@ def _claim(message: Message) -> bool:
     return True
 
 
-def _attempt(session: requests.Session, message: Message, sent: Sent) -> None:
+def _attempt(session: requests.Session, message: Message, sent: Sent) -> bool:
+    """Whether there was an answer, of whatever kind."""
     url = address(message.type, message.application)
     error = _post(session, message, url) if url else "no address any more"
     message.attempts += 1
@@ -93,6 +102,7 @@ def _attempt(session: requests.Session, message: Message, sent: Sent) -> None:
         sent.failed += 1
         log.warning("%s for %s: %s", message.type, message.application.name, error)
     message.save(update_fields=["attempts", "last_error", "delivered_at", "next_attempt_at"])
+    return not error.startswith(NO_ANSWER)
 
 
 def _post(session: requests.Session, message: Message, url: str) -> str:
@@ -114,7 +124,7 @@ def _post(session: requests.Session, message: Message, url: str) -> str:
             url, data=body, headers=headers, timeout=TIMEOUT, allow_redirects=False
         )
     except requests.RequestException as error:
-        return f"no answer ({type(error).__name__})"
+        return f"{NO_ANSWER} ({type(error).__name__})"
     return "" if 200 <= answer.status_code < 300 else f"answered {answer.status_code}"
 
 

@@ -1,0 +1,357 @@
+"""The batch API: many items, one outcome each, the same twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.lms.conftest import DEMO, E2E, TOKEN, Lms, account, description, wait_for
+
+ACCOUNTS, ENROLLMENTS = "/usher/api/v1/accounts/", "/usher/api/v1/enrollments/"
+
+
+def post(lms: Lms, path: str, items: list[dict[str, Any]], **more: Any) -> list[dict[str, Any]]:
+    with lms.api() as api:
+        answer = api.post(path, json={"items": items, **more})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["results"]
+
+
+def one(lms: Lms, path: str, **item: Any) -> dict[str, Any]:
+    return post(lms, path, [{"id": 1, **item}])[0]
+
+
+def enroll(lms: Lms, username: str, **item: Any) -> dict[str, Any]:
+    return one(lms, ENROLLMENTS, **{"username": username, "course_id": DEMO, **item})
+
+
+def code(result: dict[str, Any]) -> str:
+    assert result["status"] == "refused"
+    assert result["error"]["message"]
+    return result["error"]["code"]
+
+
+class TestAccounts:
+    def test_created_then_there(self, lms: Lms, name: str) -> None:
+        items = [account(f"{name}_{number}") for number in range(40)]
+
+        first, second = post(lms, ACCOUNTS, items), post(lms, ACCOUNTS, items)
+
+        assert [result["id"] for result in first] == [item["id"] for item in items]
+        assert {result["status"] for result in first} == {"created"}
+        assert {result["status"] for result in second} == {"exists"}
+        assert [r["lms_user_id"] for r in first] == [r["lms_user_id"] for r in second]
+
+    def test_tokens_are_for_the_application_s_client(self, lms: Lms, name: str) -> None:
+        result = post(lms, ACCOUNTS, [account(name, tokens=True)])[0]
+
+        tokens = result["tokens"]
+        assert tokens["scope"] == "read write"
+        with lms.api(tokens["access_token"]) as learner:
+            assert learner.get("/api/user/v1/me").json() == {"username": name}
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": tokens["refresh_token"],
+            "client_id": "campus-at-the-lms",
+            "client_secret": "secret-of-campus-at-the-lms",
+        }
+        refreshed = httpx.post(f"{lms.url}/oauth2/access_token", data=form, trust_env=False)
+        assert refreshed.status_code == 200
+        other = {**form, "refresh_token": refreshed.json()["refresh_token"], "client_id": "svc"}
+        stolen = httpx.post(f"{lms.url}/oauth2/access_token", data=other, trust_env=False)
+        assert stolen.status_code in (400, 401)
+
+    def test_an_account_that_exists_may_get_tokens(self, lms: Lms, name: str) -> None:
+        post(lms, ACCOUNTS, [account(name)])
+
+        result = post(lms, ACCOUNTS, [account(name, tokens=True)])[0]
+
+        assert result["status"] == "exists"
+        assert result["tokens"]["access_token"]
+
+    def test_what_differs_is_updated(self, lms: Lms, name: str) -> None:
+        post(lms, ACCOUNTS, [account(name)])
+
+        new = {"email": f"{name}@new.example", "name": "Neuer Name", "country": "DE"}
+        result = post(lms, ACCOUNTS, [account(name, **new, is_active=False)])[0]
+
+        assert result["status"] == "updated"
+        row = lms.rows(
+            "select email, is_active, name, country from auth_user u join auth_userprofile p "
+            "on p.user_id = u.id where username = ?",
+            name,
+        )
+        assert row == [(new["email"], 0, "Neuer Name", "DE")]
+        assert post(lms, ACCOUNTS, [account(name, **new, is_active=False)])[0]["status"] == "exists"
+
+    def test_refusals_have_the_codes_of_registration(self, lms: Lms, name: str) -> None:
+        post(lms, ACCOUNTS, [account(name + "a"), account(name + "b")])
+        lms.rows("delete from social_auth_usersocialauth where uid = ?", name + "a")
+        items = [
+            account(name + "a", email=f"{name}1@x.example"),
+            account((name + "a").upper(), email=f"{name}2@x.example"),
+            account(name + "c", email=f"{name}A@learners.example"),
+            account(name + "a"),
+            account(name + "b", email=f"{name}a@learners.example"),
+            account(name + "d", country="ZZ"),
+            account(name + "e", email="nonsense"),
+            account("x" * 31),
+            account(name + "f", name="<b>"),
+            account(name + "g"),
+        ]
+
+        results = post(lms, ACCOUNTS, items)
+
+        assert [code(result) for result in results[:-1]] == [
+            "duplicate-username",
+            "duplicate-username",
+            "duplicate-email",
+            "duplicate-email-username",
+            "duplicate-email",
+            "invalid-country",
+            "validation-error",
+            "validation-error",
+            "validation-error",
+        ]
+        assert results[0]["error"]["suggestions"]
+        assert set(results[6]["error"]["fields"]) == {"email"}
+        assert results[-1]["status"] == "created"
+
+    def test_items_of_one_request_see_each_other(self, lms: Lms, name: str) -> None:
+        items = [
+            account(name),
+            account(name),
+            account(name.upper(), email=f"{name}3@x.example"),
+            account(name + "x", email=f"{name}@learners.example"),
+        ]
+
+        results = post(lms, ACCOUNTS, items)
+
+        assert [result["status"] for result in results] == [
+            "created",
+            "exists",
+            "refused",
+            "refused",
+        ]
+
+    def test_the_application_must_be_known(self, lms: Lms, name: str) -> None:
+        with lms.api() as api:
+            body = {"items": [account(name)], "client_id": "somebody-else"}
+            answer = api.post(ACCOUNTS, json=body)
+
+        assert answer.status_code == 400
+        assert "client_id" in answer.json()
+
+    def test_with_two_applications_one_must_be_named(self, lms: Lms, name: str) -> None:
+        second = lms.application.description(
+            name="xpro",
+            backend="xpro-oauth2",
+            oauth_name="xpro-oauth-app",
+            oauth_client_id="xpro-oauth-id",
+            oauth_redirect_uris=["http://xpro.example/login/_private/complete"],
+        )
+        lms.provision(description(lms.application.description(), second))
+        try:
+            with lms.api() as api:
+                assert api.post(ACCOUNTS, json={"items": [account(name)]}).status_code == 400
+            result = post(lms, ACCOUNTS, [account(name)], client_id="xpro-oauth-id")[0]
+            assert result["status"] == "created"
+            links = "select provider from social_auth_usersocialauth where uid = ?"
+            assert lms.rows(links, name) == [("xpro-oauth2",)]
+        finally:
+            lms.provision({"applications": [second]}, "--remove", "--purge")
+
+
+class TestEnrollments:
+    @pytest.fixture(autouse=True)
+    def learner(self, lms: Lms, name: str) -> None:
+        post(lms, ACCOUNTS, [account(name)])
+
+    def test_enroll_change_and_unenroll(self, lms: Lms, name: str) -> None:
+        steps = [
+            ({"mode": "audit"}, "changed", "audit", True),
+            ({"mode": "audit"}, "unchanged", "audit", True),
+            ({"mode": "verified"}, "changed", "verified", True),
+            ({"is_active": False}, "changed", "verified", False),
+            ({"is_active": False}, "unchanged", "verified", False),
+            ({"mode": "verified", "is_active": True}, "changed", "verified", True),
+        ]
+        for asked, status, mode, is_active in steps:
+            result = enroll(lms, name, **asked)
+            assert (result["status"], result["mode"], result["is_active"]) == (
+                status,
+                mode,
+                is_active,
+            ), asked
+            found = lms.rows(
+                "select e.mode, e.is_active from student_courseenrollment e join auth_user u "
+                "on u.id = e.user_id where username = ?",
+                name,
+            )
+            assert found == [(mode, int(is_active))]
+
+    def test_many_at_once(self, lms: Lms, name: str) -> None:
+        names = [f"{name}_{number}" for number in range(20)]
+        post(lms, ACCOUNTS, [account(each) for each in names])
+        items = [
+            {"id": f"{each} {run}", "username": each, "course_id": run, "mode": "audit"}
+            for each in names
+            for run in (DEMO, E2E)
+        ]
+
+        first, second = post(lms, ENROLLMENTS, items), post(lms, ENROLLMENTS, items)
+
+        assert {result["status"] for result in first} == {"changed"}
+        assert {result["status"] for result in second} == {"unchanged"}
+        assert [result["id"] for result in first] == [item["id"] for item in items]
+
+    def test_refusals(self, lms: Lms, name: str) -> None:
+        enroll(lms, name, mode="audit")
+
+        assert code(enroll(lms, "nobody_of_this_name")) == "unknown-user"
+        assert code(enroll(lms, name, course_id="nonsense")) == "unknown-run"
+        assert code(enroll(lms, name, course_id="course-v1:edX+None+2026")) == "unknown-run"
+        assert code(enroll(lms, name, mode="no-such-mode")) == "mode-unavailable"
+        mismatch = enroll(lms, name, mode="verified", is_active=False)
+        assert code(mismatch) == "mode-mismatch"
+        assert "active mode=audit" in mismatch["error"]["message"]
+        assert code(enroll(lms, name, course_id=E2E, is_active=False)) == "not-enrolled"
+
+    def test_a_closed_run_needs_force(self, lms: Lms, name: str) -> None:
+        table = "course_overviews_courseoverview"
+        ended = "2018-12-31 00:00:00"
+        before = lms.value(f"select enrollment_end from {table} where id = ?", E2E)
+        lms.rows(f"update {table} set enrollment_end = ? where id = ?", ended, E2E)
+        try:
+            assert code(enroll(lms, name, course_id=E2E, mode="audit")) == "enrollment-closed"
+            forced = enroll(lms, name, course_id=E2E, mode="audit", force=True)
+            assert forced["status"] == "changed"
+        finally:
+            lms.rows(f"update {table} set enrollment_end = ? where id = ?", before, E2E)
+
+
+class TestChanges:
+    def test_course_runs_page_by_page(self, lms: Lms) -> None:
+        with lms.api() as api:
+            first = api.get("/usher/api/v1/course-runs/", params={"limit": 1}).json()
+            second = api.get(
+                "/usher/api/v1/course-runs/", params={"limit": 1, "cursor": first["next"]}
+            ).json()
+            future = {"changed_since": "2999-01-01T00:00:00Z"}
+            assert api.get("/usher/api/v1/course-runs/", params=future).json()["results"] == []
+
+        keys = [page["results"][0]["course_id"] for page in (first, second)]
+        assert sorted(keys) == keys
+        assert len(set(keys)) == 2
+        run = first["results"][0]
+        assert {mode["mode_slug"] for mode in run["modes"]} == {"audit", "verified"}
+        assert run["pacing"] == "self"
+
+    def test_what_changed_since_a_moment(self, lms: Lms, name: str) -> None:
+        """A first look lists everything; what it answered as ``now`` leads to what came after."""
+        post(lms, ACCOUNTS, [account(name + "a"), account(name + "b")])
+        with lms.api() as api:
+            everything = self.all_pages(api, "accounts")
+            assert {name + "a", name + "b"} <= {row["username"] for row in everything}
+            # The connection was made less than the overlap ago.
+            since = lms.value("select max(created) from usher_lms_message").replace(" ", "T") + "Z"
+            enroll(lms, name + "a", mode="audit")
+            post(lms, ACCOUNTS, [account(name + "b", name="Other")])
+
+            params = {"changed_since": since, "limit": 1}
+            accounts = self.all_pages(api, "accounts", **params)
+            enrollments = self.all_pages(api, "enrollments", **params)
+
+        assert accounts[-1]["username"] == name + "b"
+        assert accounts[-1]["name"] == "Other"
+        assert {(row["username"], row["course_id"], row["mode"]) for row in enrollments} == {
+            (name + "a", DEMO, "audit")
+        }
+
+    def all_pages(self, api: httpx.Client, kind: str, **params: Any) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        cursor = ""
+        while cursor is not None:
+            page = api.get(f"/usher/api/v1/{kind}/", params={**params, "cursor": cursor})
+            assert page.status_code == 200, page.text
+            found += page.json()["results"]
+            cursor = page.json()["next"]
+        return found
+
+    def test_all_enrollments_of_the_learners(self, lms: Lms, name: str) -> None:
+        post(lms, ACCOUNTS, [account(name)])
+        enroll(lms, name, mode="audit")
+        with lms.api() as api:
+            rows = self.all_pages(api, "enrollments", limit=2)
+
+        mine = [row for row in rows if row["username"] == name]
+        assert [(row["course_id"], row["mode"], row["is_active"]) for row in mine] == [
+            (DEMO, "audit", True)
+        ]
+
+
+class TestAccess:
+    @pytest.mark.parametrize("method", ["GET", "POST"])
+    @pytest.mark.parametrize("path", [ACCOUNTS, ENROLLMENTS])
+    def test_only_the_service_worker(self, lms: Lms, name: str, method: str, path: str) -> None:
+        result = post(lms, ACCOUNTS, [account(name, tokens=True)])[0]
+        learner = result["tokens"]["access_token"]
+        for token, status in (("nonsense", 401), ("a b", 401), (learner, 403)):
+            with lms.api(token) as api:
+                answer = api.request(method, path, json={"items": []})
+            assert answer.status_code == status
+            assert ("WWW-Authenticate" in answer.headers) == (status == 401)
+
+    def test_a_session_is_not_enough(self, lms: Lms, name: str) -> None:
+        browser = lms.sign_in(name)
+        assert browser.get(ACCOUNTS).status_code == 401
+
+    def test_a_worker_that_is_no_longer_staff(self, lms: Lms) -> None:
+        sql = "update auth_user set is_staff = ? where username = 'mit_Application_serviceworker'"
+        lms.rows(sql, 0)
+        try:
+            with lms.api() as api:
+                assert api.get("/usher/api/v1/").status_code == 403
+        finally:
+            lms.rows(sql, 1)
+
+    def test_capabilities(self, lms: Lms) -> None:
+        with lms.api() as api:
+            answer = api.get("/usher/api/v1/").json()
+
+        assert answer["capabilities"] == ["accounts", "enrollments", "course-runs", "tokens"]
+        assert answer["max_items"] == 500
+        assert answer["applications"] == [
+            {
+                "name": "campus",
+                "backend": "mitxpro-oauth2",
+                "oauth_client_id": "campus-at-the-lms",
+            }
+        ]
+
+
+class TestLimits:
+    def test_the_course_list_does_not_throttle_the_service_worker(
+        self, lms: Lms, name: str
+    ) -> None:
+        learner = post(lms, ACCOUNTS, [account(name, tokens=True)])[0]["tokens"]["access_token"]
+        path = "/api/courses/v1/courses/?page_size=1"
+        with lms.api() as worker, lms.api(learner) as somebody:
+            assert {worker.get(path).status_code for _ in range(45)} == {200}
+            assert wait_for(lambda: somebody.get(path).status_code == 429)
+
+    def test_nor_does_registration(self, lms: Lms) -> None:
+        path = f"{lms.url}/user_api/v1/account/registration/"
+        with httpx.Client(timeout=60, trust_env=False) as client:
+
+            def refused(headers: dict[str, str]) -> bool:
+                answer = client.post(path, data={"username": "a"}, headers=headers)
+                return answer.status_code == 403
+
+            bearer = {"Authorization": f"Bearer {TOKEN}"}
+            assert not any(refused(bearer) for _ in range(31))
+            assert not any(refused({"X-Access-Token": TOKEN}) for _ in range(31))
+            assert any(refused({"X-Access-Token": "wrong"}) for _ in range(62))
+            assert not refused(bearer)

@@ -1,0 +1,143 @@
+"""Webhooks: signed, retried, and never in the way of the LMS."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.lms.application import WEBHOOK_SECRET, Received
+from tests.lms.conftest import DEMO, Lms, account, wait_for
+from tests.lms.test_batch import ACCOUNTS, enroll, post
+from usher.contract import signatures
+
+
+def received(lms: Lms, username: str) -> list[dict[str, Any]]:
+    """Webhooks about this learner."""
+    posted = [each.json for each in lms.application.received if each.path == "/webhooks/"]
+    return [each for each in posted if each["data"]["username"] == username]
+
+
+def types(lms: Lms, username: str) -> list[str]:
+    return [each["type"] for each in received(lms, username)]
+
+
+def test_a_new_account_is_told_once(lms: Lms, name: str) -> None:
+    lms.sign_in(name)
+
+    wait_for(lambda: types(lms, name))
+    post(lms, ACCOUNTS, [account(name + "x")])
+    wait_for(lambda: types(lms, name + "x"))
+    assert types(lms, name) == ["account.changed"]
+    assert types(lms, name + "x") == ["account.changed"]
+
+
+def test_messages_are_signed(lms: Lms, name: str) -> None:
+    post(lms, ACCOUNTS, [account(name)])
+    enroll(lms, name, mode="audit")
+    wait_for(lambda: "enrollment.changed" in types(lms, name))
+
+    mine: list[Received] = [
+        each
+        for each in lms.application.received
+        if each.path == "/webhooks/" and each.json["data"]["username"] == name
+    ]
+    ids = set()
+    for message in mine:
+        headers = {key.lower(): value for key, value in message.headers.items()}
+        event_id = headers[signatures.HEADER_EVENT_ID.lower()]
+        ids.add(event_id)
+        assert signatures.verify(
+            WEBHOOK_SECRET,
+            headers[signatures.HEADER_SIGNATURE.lower()],
+            timestamp=int(headers[signatures.HEADER_TIMESTAMP.lower()]),
+            event_id=event_id,
+            body=message.body,
+            now=time.time(),
+        )
+    assert len(ids) == len(mine)
+    assert mine[-1].json == {
+        "type": "enrollment.changed",
+        "data": {"username": name, "course_id": DEMO},
+    }
+
+
+def test_a_change_in_the_lms_itself_is_told(lms: Lms, name: str) -> None:
+    post(lms, ACCOUNTS, [account(name)])
+    wait_for(lambda: types(lms, name))
+    lms.application.received.clear()
+
+    script = (
+        "from django.contrib.auth import get_user_model as g; "
+        f"u = g().objects.get(username={name!r}); u.email = 'moved-' + u.email; u.save()"
+    )
+    assert lms.run("shell", "-c", script).returncode == 0
+
+    wait_for(lambda: types(lms, name) == ["account.changed"])
+
+
+def test_a_sign_in_is_not_a_change(lms: Lms, name: str) -> None:
+    lms.sign_in(name)
+    wait_for(lambda: types(lms, name))
+    before = lms.value("select count(*) from usher_lms_message where username = ?", name)
+
+    lms.sign_in(name)
+
+    assert lms.value("select count(*) from usher_lms_message where username = ?", name) == before
+
+
+def test_learners_of_nobody_are_not_told_of(lms: Lms, name: str) -> None:
+    script = (
+        "from django.contrib.auth import get_user_model as g; from usher.lms import conf; "
+        f"u = g().objects.create_user({name!r}, 'old-{name}@x.example', 'pw'); "
+        "conf.platform().profile_model().objects.create(user=u, name='N'); "
+        "u.email = 'new-' + u.email; u.save()"
+    )
+    assert lms.run("shell", "-c", script).returncode == 0
+
+    assert lms.rows("select 1 from usher_lms_message where username = ?", name) == []
+
+
+@pytest.mark.parametrize("status", [500, 302])
+def test_an_application_that_is_down_is_told_later(lms: Lms, name: str, status: int) -> None:
+    lms.application.answer = status
+    started = time.monotonic()
+    try:
+        post(lms, ACCOUNTS, [account(name)])
+        took = time.monotonic() - started
+        state = (
+            "select attempts, delivered_at, last_error from usher_lms_message where username = ?"
+        )
+        wait_for(lambda: lms.rows(state, name)[0][0] > 0)
+        attempts, delivered_at, error = lms.rows(state, name)[0]
+        assert (delivered_at, error) == (None, f"answered {status}")
+    finally:
+        lms.application.answer = 200
+    assert took < 10
+    before = len(received(lms, name))
+
+    # Its time has come.
+    lms.rows(
+        "update usher_lms_message set next_attempt_at = '2026-01-01 00:00:00' where username = ?",
+        name,
+    )
+    sent = json.loads(lms.run("usher_send_events").stdout)
+
+    assert sent["delivered"] >= 1
+    assert len(received(lms, name)) == before + 1
+    assert lms.rows(state, name)[0][1] is not None
+    assert attempts >= 1
+
+
+def test_old_messages_are_forgotten(lms: Lms, name: str) -> None:
+    post(lms, ACCOUNTS, [account(name)])
+    state = "select delivered_at from usher_lms_message where username = ?"
+    wait_for(lambda: lms.rows(state, name)[0][0])
+    lms.rows(
+        "update usher_lms_message set created = '2020-01-01 00:00:00' where username = ?", name
+    )
+
+    assert json.loads(lms.run("usher_send_events").stdout)["forgotten"] >= 1
+    assert lms.rows(state, name) == []

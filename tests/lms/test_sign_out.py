@@ -1,0 +1,138 @@
+"""Signing out on one side ends the session on the other (P28)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.lms.application import EVENT, WEBHOOK_SECRET
+from tests.lms.conftest import Lms, wait_for
+from usher.contract import signatures
+
+
+def send(lms: Lms, token: str, backend: str = "mitxpro-oauth2") -> httpx.Response:
+    url = f"{lms.url}/usher/backchannel-logout/{backend}/"
+    return httpx.post(url, data={"logout_token": token}, timeout=30, trust_env=False)
+
+
+def signed_in(browser: httpx.Client) -> bool:
+    return browser.get("/api/user/v1/me").status_code == 200
+
+
+def test_every_session_of_the_learner_ends(lms: Lms, name: str) -> None:
+    others = lms.sign_in(name + "other")
+    first, second = lms.sign_in(name), lms.sign_in(name)
+    assert signed_in(first) or signed_in(second)
+
+    answer = send(lms, lms.application.logout_token(name))
+
+    assert (answer.status_code, answer.headers["Cache-Control"].count("no-store")) == (200, 1)
+    assert not signed_in(first)
+    assert not signed_in(second)
+    assert signed_in(others)
+    assert signed_in(lms.sign_in(name))
+
+
+def test_the_application_is_not_told_what_it_told(lms: Lms, name: str) -> None:
+    lms.sign_in(name)
+    send(lms, lms.application.logout_token(name))
+
+    told = "select 1 from usher_lms_message where type = 'signed-out' and username = ?"
+    assert lms.rows(told, name) == []
+
+
+def test_a_token_is_good_once(lms: Lms, name: str) -> None:
+    token = lms.application.logout_token(name)
+    assert send(lms, token).status_code == 200
+    browser = lms.sign_in(name)
+
+    again = send(lms, token)
+
+    assert again.status_code == 400
+    assert "used before" in again.json()["error_description"]
+    assert signed_in(browser)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"iss": "http://somebody.else"},
+        {"aud": "another-client"},
+        {"iat": -3600},
+        {"iat": +3600},
+        {"iat": "yesterday"},
+        {"exp": -3600},
+        {"jti": None},
+        {"jti": "x" * 65},
+        {"events": None},
+        {"events": {}},
+        {"events": [EVENT]},
+        {"events": {EVENT: "yes"}},
+        {"nonce": "n"},
+        {"sub": None},
+        {"iss": None},
+    ],
+    ids=str,
+)
+def test_tokens_that_are_not_right(lms: Lms, name: str, changes: dict[str, Any]) -> None:
+    """Moments are seconds from now."""
+    browser = lms.sign_in(name)
+    for moment in ("iat", "exp"):
+        if isinstance(changes.get(moment), int):
+            changes = {**changes, moment: int(time.time()) + changes[moment]}
+
+    answer = send(lms, lms.application.logout_token(name, **changes))
+
+    assert answer.status_code == 400
+    assert answer.json()["error"] == "invalid_request"
+    assert signed_in(browser)
+
+
+def test_tokens_that_somebody_else_signed(lms: Lms, name: str) -> None:
+    browser = lms.sign_in(name)
+    stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    forged = lms.application.logout_token(name, key=stranger)
+    unsigned = forged.rsplit(".", 1)[0] + "."
+    asked = lms.application.keys_asked
+
+    for token in (forged, unsigned, "", "nonsense", "a.b.c", "x" * 20_000, "é" * 50):
+        assert send(lms, token).status_code == 400
+    assert signed_in(browser)
+    # A stranger can't have the application asked for its keys at every try.
+    for _ in range(20):
+        send(lms, forged)
+    assert lms.application.keys_asked <= asked + 2
+
+
+def test_only_connected_applications_are_listened_to(lms: Lms, name: str) -> None:
+    assert send(lms, lms.application.logout_token(name), "xpro-oauth2").status_code == 404
+    assert httpx.get(f"{lms.url}/usher/backchannel-logout/mitxpro-oauth2/").status_code == 405
+
+
+def test_the_application_is_told_of_a_sign_out_here(lms: Lms, name: str) -> None:
+    browser = lms.sign_in(name)
+
+    browser.get("/logout")
+
+    def told() -> list[Any]:
+        posted = [each for each in lms.application.received if each.path == "/signed-out/"]
+        return [each for each in posted if each.json["username"] == name]
+
+    message = wait_for(told)[0]
+    headers = {key.lower(): value for key, value in message.headers.items()}
+    event_id = headers[signatures.HEADER_EVENT_ID.lower()]
+    assert set(message.json) == {"event_id", "username", "at"}
+    assert message.json["event_id"] == event_id
+    assert signatures.verify(
+        WEBHOOK_SECRET,
+        headers[signatures.HEADER_SIGNATURE.lower()],
+        timestamp=int(headers[signatures.HEADER_TIMESTAMP.lower()]),
+        event_id=event_id,
+        body=message.body,
+        now=time.time(),
+    )
+    assert not signed_in(browser)
