@@ -4,7 +4,8 @@ The LMS may have made the account while the answer was lost, or the worker died 
 The next attempt is then refused as a duplicate. Taking such an account for ours by its name or
 e-mail would hand a stranger's account over, so two proofs are asked for: the LMS account was made
 after this name was reserved for this learner, and signing in through this application, which only
-this learner can do since then, leads into exactly that account.
+this learner can do since then, leads into exactly that account. An older account is not even
+tried: the stock platform links accounts of the same e-mail when one signs in.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Wanted:
 class EnrollmentKind(Kind):
     name = "enrollment"
     model = Enrollment
-    observed_fields = ("mode", "is_active", "observed_mode", "observed_is_active")
+    observed_fields = ("observed_mode", "observed_is_active")
     batch_capability = batch.ENROLLMENTS
     batch_size = BATCH_ITEMS_A_REQUEST
     run_field = "run_id"
@@ -105,7 +105,10 @@ class EnrollmentKind(Kind):
             return Outcome(error=_transient_if_unknown(error))
 
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
-        """The LMS doesn't know a learner whose account it had: look at the account again."""
+        """Wants what the LMS has where that wins; looks again at accounts the LMS has lost."""
+        for job, outcome in done:
+            if isinstance(outcome.extra, EnrollmentSeen):
+                _adopt(job, outcome.extra)
         unknown = [j.row.user_id for j, o in done if o.error and o.error.code == "unknown-user"]
         if unknown:
             LmsAccount.objects.filter(user_id__in=unknown).wake(now)
@@ -126,16 +129,20 @@ def _out(wanted: Wanted, means: Means) -> EnrollmentSeen:
         return means.lms.enroll(wanted.username, wanted.course_key, mode=seen.mode, is_active=False)
 
 
+def _adopt(job: Job, seen: EnrollmentSeen) -> None:
+    """The LMS is right, unless somebody here wanted something else meanwhile."""
+    Enrollment.objects.filter(pk=job.row.pk, generation=job.generation).update(
+        mode=seen.mode, is_active=seen.is_active
+    )
+
+
 def _outcome(job: Job, seen: EnrollmentSeen, *, adopt: bool = False) -> Outcome:
     row: Enrollment = job.row
-    values: dict[str, Any] = {"observed_mode": seen.mode, "observed_is_active": seen.is_active}
+    values = {"observed_mode": seen.mode, "observed_is_active": seen.is_active}
+    now = (seen.mode, seen.is_active)
     if adopt:
-        values |= {"mode": seen.mode, "is_active": seen.is_active}
-        changed = (row.mode, row.is_active) != (seen.mode, seen.is_active)
-    else:
-        was = (row.observed_mode, row.observed_is_active)
-        changed = was != (seen.mode, seen.is_active)
-    return Outcome(values, changed=changed)
+        return Outcome(values, changed=(row.mode, row.is_active) != now, extra=seen)
+    return Outcome(values, changed=(row.observed_mode, row.observed_is_active) != now)
 
 
 def _item(job: Job) -> dict[str, Any]:

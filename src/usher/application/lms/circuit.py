@@ -30,6 +30,7 @@ class Circuit:
         self._lock = threading.Lock()
         self._window: deque[bool] = deque(maxlen=_WINDOW)
         self._unconnected = 0
+        self._why = ""
 
     def enter(self) -> None:
         """Before a request. Raises HeldBack while the circuit is open."""
@@ -38,7 +39,8 @@ class Circuit:
             return
         wait = (left or 1.0) * random.uniform(1.0, 1.3)  # noqa: S311 - spreads load, no secret
         raise HeldBack(
-            f"The LMS keeps failing; it is tried again in {wait:.0f} s.", retry_after=wait
+            f"The LMS keeps failing, it is tried again in {wait:.0f} s. {self._why}".strip(),
+            retry_after=wait,
         )
 
     def succeeded(self) -> None:
@@ -48,8 +50,9 @@ class Circuit:
         if self._state.level(_KEY):
             self._state.clear(_KEY)
 
-    def failed(self, *, connected: bool) -> None:
-        """After no answer, or one that shows the LMS broken."""
+    def failed(self, why: str, *, connected: bool) -> None:
+        """After no answer, or one that shows the LMS broken. why: for people."""
+        self._why = why
         if self._state.remaining(_KEY) > 0:
             return  # it is open: these are requests that were already on their way
         with self._lock:

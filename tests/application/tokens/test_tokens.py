@@ -1,0 +1,144 @@
+"""Learners' tokens: made, refreshed, renewed by one at a time, encrypted."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from cryptography.fernet import Fernet
+from django.db import connection
+from django.utils import timezone
+
+from tests.support import faults
+from usher.application.accounts.services import ensure_account
+from usher.application.lms.access import client
+from usher.application.lms.errors import LmsError
+from usher.application.tokens import vault
+from usher.application.tokens.errors import NoAccount, NotConnected
+from usher.application.tokens.models import LmsToken
+from usher.application.tokens.provider import GrantWanted, grant_codes, lms_application
+from usher.application.tokens.services import access_token_for, rotate_keys
+
+TOKEN = "/oauth2/access_token"
+
+
+@pytest.fixture
+def learner(joined):
+    user = joined.learner()
+    ensure_account(user, reconcile_now=True)
+    return user
+
+
+def expire(user, **more):
+    past = timezone.now() - timedelta(minutes=1)
+    LmsToken.objects.filter(user=user).update(expires_at=past, **more)
+
+
+def test_a_valid_token_costs_no_request(learner, faulty):
+    assert access_token_for(learner)
+    assert faulty.seen == []
+
+
+def test_an_old_token_is_refreshed(learner, faulty):
+    before = access_token_for(learner)
+    expire(learner)
+    after = access_token_for(learner)
+    assert after != before
+    assert [path for _, path in faulty.seen] == [TOKEN]
+    assert client().me(after) == learner.lms_account.username
+
+
+def test_a_refused_refresh_leads_to_a_new_authorization(learner, faulty):
+    expire(learner, refresh_token=vault.seal("revoked"))
+    token = access_token_for(learner)
+    assert client().me(token) == learner.lms_account.username
+    paths = [path.partition("?")[0] for _, path in faulty.seen][:-1]
+    assert paths[:2] == [TOKEN, "/auth/login/mitxpro-oauth2/"]
+    assert paths[-2:] == ["/oauth2/authorize", TOKEN]
+    assert len(paths) == 6
+    assert "/dashboard" not in paths
+
+
+def test_one_renewal_for_many_who_ask_at_once(learner, faulty):
+    expire(learner)
+    found, errors = [], []
+
+    def ask():
+        try:
+            found.append(access_token_for(learner))
+        except Exception as error:  # noqa: BLE001 - shown by the assertion
+            errors.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not errors
+    assert len(set(found)) == 1
+    assert faulty.count(TOKEN) == 1
+
+
+def test_a_failing_lms_is_told_to_the_caller(learner, faulty):
+    expire(learner)
+    faulty.break_all(faults.UNAVAILABLE)
+    with pytest.raises(LmsError, match="503"):
+        access_token_for(learner)
+    faulty.mend()
+    assert access_token_for(learner)
+
+
+def test_no_account_is_told_to_the_caller(joined, settings):
+    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
+    with pytest.raises(NoAccount, match="Nothing answers"):
+        access_token_for(joined.learner())
+
+
+def test_an_unlinked_account_is_parked_with_its_reason(learner, joined):
+    joined.lms.shell(
+        "from social_django.models import UserSocialAuth as S; "
+        f"link = S.objects.get(uid={learner.lms_account.username!r}); "
+        "link.user.email = 'another@example.org'; link.user.save(); link.delete()"
+    )
+    expire(learner, refresh_token="")
+    with pytest.raises(LmsError, match="does not know the learner"):
+        access_token_for(learner)
+    row = LmsToken.objects.get(user=learner)
+    assert row.parked_at is not None
+    assert row.error_code == "not-linked"
+
+
+def test_codes_are_given_to_the_lms_alone(joined):
+    application = lms_application()
+    user = joined.learner()
+    good = application.redirect_uris.split()[0] + "?redirect_state=abc"
+    assert len(grant_codes([GrantWanted(user.pk, application.client_id, good, "user:read")])) == 1
+    with pytest.raises(NotConnected, match="client id"):
+        grant_codes([GrantWanted(user.pk, "another", good, "user:read")])
+    for uri in ("http://evil.example/auth/complete/mitxpro-oauth2/", good + "&x=1", "", "//x"):
+        with pytest.raises(NotConnected):
+            grant_codes([GrantWanted(user.pk, application.client_id, uri, "user:read")])
+
+
+def test_keys_are_rotated_and_lost_keys_are_survived(learner, settings):
+    old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+    settings.USHER_ENCRYPTION_KEYS = old
+    access_token_for(learner)  # made with another key: made anew with this one
+    settings.USHER_ENCRYPTION_KEYS = f"{new},{old}"
+    assert rotate_keys() == (1, 0)
+    settings.USHER_ENCRYPTION_KEYS = new
+    token = access_token_for(learner)
+    assert client().me(token) == learner.lms_account.username
+    settings.USHER_ENCRYPTION_KEYS = Fernet.generate_key().decode()
+    assert rotate_keys() == (0, 1)
+    assert client().me(access_token_for(learner)) == learner.lms_account.username
+
+
+def test_secrets_do_not_show(learner):
+    from usher.application.lms.payloads import TokenPair
+
+    pair = TokenPair("very-secret", "also-secret", "read", timezone.now())
+    assert "secret" not in repr(pair)
+    assert client().who.client_secret not in repr(client().who)
+    assert client().who.service_token not in repr(client().who)

@@ -1,0 +1,106 @@
+"""Signed messages of the LMS: taken once, refused when forged, old or malformed."""
+
+import json
+import time
+
+import pytest
+from django.test import Client
+
+from tests.application.conftest import make_learner
+from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.services import ensure_account
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import enroll
+from usher.application.records.models import Certificate, Grade
+from usher.application.runs.services import ensure_run
+from usher.application.webhooks.models import ReceivedEvent
+from usher.contract import signatures
+from usher.contract.paths import ApplicationPath
+
+SECRET = "a-webhook-secret-of-some-length"
+DEMO = "course-v1:edX+DemoX+Demo_Course"
+
+
+@pytest.fixture
+def send(transactional_db, settings):
+    settings.USHER_WEBHOOK_SECRET = SECRET
+
+    def send(body, event_id="e1", at=None, secret=SECRET, **headers):
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        at = int(time.time()) if at is None else at
+        signature = signatures.sign(secret, timestamp=at, event_id=event_id, body=raw)
+        sent = {
+            signatures.HEADER_EVENT_ID: event_id,
+            signatures.HEADER_TIMESTAMP: str(at),
+            signatures.HEADER_SIGNATURE: signature,
+        } | headers
+        return Client().post(
+            ApplicationPath.WEBHOOKS, raw, content_type="application/json", headers=sent
+        )
+
+    return send
+
+
+@pytest.fixture
+def learner(transactional_db):
+    user = make_learner()
+    account = ensure_account(user)
+    enroll(user, ensure_run(DEMO))
+    LmsAccount.objects.update(next_attempt_at=None)
+    Enrollment.objects.update(next_attempt_at=None)
+    return account
+
+
+def message(kind, account):
+    return {"type": kind, "data": {"username": account.username.upper(), "course_id": DEMO}}
+
+
+def test_messages_make_rows_due(send, learner):
+    assert send(message("enrollment.changed", learner)).json() == {"taken": True}
+    assert Enrollment.objects.get().next_attempt_at is not None
+    send(message("account.changed", learner), event_id="e2")
+    assert LmsAccount.objects.get().next_attempt_at is not None
+    send(message("grade.changed", learner), event_id="e3")
+    send(message("certificate.changed", learner), event_id="e4")
+    assert Grade.objects.get().next_attempt_at is not None
+    assert Certificate.objects.get().next_attempt_at is not None
+
+
+def test_a_message_is_taken_once(send, learner):
+    assert send(message("enrollment.changed", learner)).json() == {"taken": True}
+    Enrollment.objects.update(next_attempt_at=None)
+    assert send(message("enrollment.changed", learner)).json() == {"taken": False}
+    assert Enrollment.objects.get().next_attempt_at is None
+
+
+def test_forged_and_old_messages_are_refused(send, learner):
+    body = message("enrollment.changed", learner)
+    assert send(body, secret="another").status_code == 401
+    assert send(body, at=int(time.time()) - 3600).status_code == 401
+    assert send(body, at=int(time.time()) + 3600).status_code == 401
+    assert send(body, **{signatures.HEADER_SIGNATURE: "v1=00"}).status_code == 401
+    assert send(body, **{signatures.HEADER_TIMESTAMP: "soon"}).status_code == 401
+    assert send(body, **{signatures.HEADER_EVENT_ID: "e9"}).status_code == 401
+    unsigned = Client().post(ApplicationPath.WEBHOOKS, b"{}", content_type="application/json")
+    assert unsigned.status_code == 401
+    assert Client().get(ApplicationPath.WEBHOOKS).status_code == 405
+    assert not ReceivedEvent.objects.exists()
+    assert Enrollment.objects.get().next_attempt_at is None
+
+
+def test_without_a_secret_nothing_is_taken(send, learner, settings):
+    settings.USHER_WEBHOOK_SECRET = ""
+    assert send(message("enrollment.changed", learner), secret="").status_code == 401
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"type": "x"}', b'{"type": 1, "data": []}'])
+def test_what_is_not_a_message(send, body):
+    assert send(body).status_code == 400
+
+
+def test_unknown_kinds_and_learners_do_nothing(send):
+    assert send({"type": "x", "data": {}}).status_code == 200
+    nobody = {"type": "enrollment.changed", "data": {"username": "nobody", "course_id": "x"}}
+    assert send(nobody, event_id="e2").status_code == 200
+    strange = {"type": "course_run.changed", "data": {"course_id": "not-a-key"}}
+    assert send(strange, event_id="e3").status_code == 200
