@@ -79,7 +79,12 @@ def conformance(
 @click.command()
 @click.option("--list", "list_only", is_flag=True, help="List the checks and stop.")
 @click.option("--lms", "lms_url", default="", metavar="URL", help="Address of the LMS.")
-@click.option("--application", default="", metavar="PATH_OR_URL", help="Its checkout, or address.")
+@click.option(
+    "--application",
+    default="",
+    metavar="PATH_OR_URL",
+    help="Its checkout, or address; or the folder of a demo.",
+)
 @click.option("--env-file", type=_FILE, help="The application's .env, when it is elsewhere.")
 @click.option("--manage", default="", help="Runs its manage.py: 'docker compose exec -T web …'.")
 @click.option("--token-file", type=_FILE, help="Holds the service worker's token.")
@@ -87,9 +92,7 @@ def conformance(
 @click.option(
     "--mode",
     type=click.Choice(["local", "dev", "nightly", "k8s"]),
-    default="local",
-    show_default=True,
-    help="Tutor's mode.",
+    help="Tutor's mode; by the application's settings when not given.",
 )
 @click.option("--lms-home", type=_FOLDER, help="Folder of an embedded LMS.")
 @click.option("--only", "only", multiple=True, metavar="ID", help="This check; may be repeated.")
@@ -139,7 +142,7 @@ def _wishes(named: dict[str, Any]) -> Wishes:
         manage=named["manage"],
         lms_home=named["lms_home"],
         tutor_root=named["tutor_root"],
-        tutor_mode=named["mode"],
+        tutor_mode=named["mode"] or "",
         token=_secret(named["token_file"]),
     )
 

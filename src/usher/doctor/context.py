@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from usher.contract.environment import Env
+from usher.contract.oauth import DEFAULT_BACKEND, social_login_path
 from usher.contract.report import LmsReport
 from usher.doctor.facts.application import Application
 from usher.doctor.facts.commands import Command
@@ -53,10 +54,19 @@ class Context:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
+    @cached_property
     def backend(self) -> str:
-        """The backend that the application asks for."""
-        return self.application.backend
+        """The backend that the application asks for; where it doesn't tell, the one that the LMS
+        has enabled."""
+        told = self.application.setting(Env.OPENEDX_OAUTH_PROVIDER)
+        if told or self.application.knows_settings:
+            return told or DEFAULT_BACKEND
+        try:
+            records = self.lms.report.get("providers", [])
+        except NotKnownError:
+            records = []
+        names = [str(row.get("backend_name")) for row in records if row.get("enabled")]
+        return names[0] if names else DEFAULT_BACKEND
 
     @cached_property
     def api_url(self) -> str:
@@ -81,7 +91,8 @@ class Context:
     @property
     def sign_in_start(self) -> str:
         """Path where a browser starts to sign in."""
-        return self.application.login_path
+        told = self.application.setting(Env.OPENEDX_SOCIAL_LOGIN_PATH)
+        return told or social_login_path(self.backend)
 
     @cached_property
     def stage(self) -> str:

@@ -1,18 +1,28 @@
-"""From what the operator names to places: a checkout, an address, an embedded LMS, a Tutor root."""
+"""From what the operator names to places: a checkout, an address, a demo, a Tutor root.
+
+What isn't named is looked for: a demo of this checkout, the Tutor root that ``tutor`` uses, and the
+application in this folder.
+"""
 
 import shlex
+import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import yaml
+
+import usher
 from usher.contract.editions import EDITIONS
 from usher.contract.envfile import EnvFile, EnvFileError
+from usher.contract.environment import Env
 from usher.doctor.context import OWN_ADDRESSES, Places
-from usher.doctor.facts.commands import Command
+from usher.doctor.facts.commands import Command, CommandError
 
-#: A file that only that checkout has.
 _COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+_SOURCE = Path(usher.__file__).resolve().parents[2]
+_DEV_PORT = 8000
 
 
 class NotFoundError(ValueError):
@@ -21,7 +31,8 @@ class NotFoundError(ValueError):
 
 @dataclass(frozen=True)
 class Wishes:
-    """The command line. application: a folder or an address. manage: runs its manage.py."""
+    """The command line. application: a folder or an address, or the home of a demo. manage: runs
+    its manage.py. tutor_mode: '' to find out."""
 
     lms_url: str = ""
     application: str = ""
@@ -29,29 +40,92 @@ class Wishes:
     manage: str = ""
     lms_home: Path | None = None
     tutor_root: Path | None = None
-    tutor_mode: str = "local"
+    tutor_mode: str = ""
     token: str = ""
+
+    @property
+    def name_nothing(self) -> bool:
+        return not any((self.lms_url, self.application, self.lms_home, self.tutor_root))
 
 
 def places(wishes: Wishes) -> Places:
     """Raises NotFoundError."""
+    if wishes.name_nothing:
+        wishes = _looked_for(wishes)
     folder, url = _application(wishes.application)
+    if folder and _is_demo(folder):
+        return _demo(folder, wishes)
     env_file = wishes.env_file or (folder / ".env" if folder else None)
-    lms_manage = None
-    if wishes.lms_home:
-        if not (wishes.lms_home / "manage.py").is_file():
-            raise NotFoundError(f"{wishes.lms_home} has no manage.py: it is no embedded LMS")
-        lms_manage = Command((sys.executable, "manage.py", "lms"), wishes.lms_home)
+    values = _values(env_file)
     return Places(
         lms_url=wishes.lms_url,
-        application_url=url or _own_address(folder, env_file),
+        application_url=url or _own_address(folder, values) or _by_tutor(wishes.tutor_root),
         env_file=env_file,
         manage=_manage(wishes.manage, folder, env_file),
-        lms_manage=lms_manage,
+        lms_manage=_embedded(wishes.lms_home) if wishes.lms_home else None,
         tutor_root=wishes.tutor_root,
-        tutor_mode=wishes.tutor_mode,
+        tutor_mode=wishes.tutor_mode or _mode(values),
         token=wishes.token,
     )
+
+
+def _looked_for(wishes: Wishes) -> Wishes:
+    here = Path.cwd()
+    demos = [folder for folder in sorted((here / ".demo").glob("*")) if _is_demo(folder)]
+    if demos:
+        newest = max(demos, key=lambda folder: (folder / "lock").stat().st_mtime)
+        return replace(wishes, application=str(newest))
+    application = str(here) if (here / ".env").is_file() and (here / "manage.py").is_file() else ""
+    root = None
+    if shutil.which("tutor"):
+        try:
+            found = Path(Command(("tutor",)).output("config", "printroot", seconds=20).strip())
+        except CommandError:
+            found = Path()
+        root = found if (found / "config.yml").is_file() else None
+    if not (application or root):
+        raise NotFoundError(
+            "Nothing to look at here: name it with --application and --tutor-root, or --lms."
+        )
+    return replace(wishes, application=application, tutor_root=root)
+
+
+# -- the demo
+
+
+def _is_demo(folder: Path) -> bool:
+    parts = ("application/.env", "lms/lms.env.yml", "lock")
+    return all((folder / part).is_file() for part in parts)
+
+
+def _demo(home: Path, wishes: Wishes) -> Places:
+    """Both sides of ``usher demo``. The LMS's settings name the application's address."""
+    settings = yaml.safe_load((home / "lms/lms.env.yml").read_text(encoding="utf-8"))
+    sign_outs = settings.get("USHER_LOGOUT_URIS") or [""]
+    url = sign_outs[0].removesuffix("/logout/")
+    env_file = home / "application" / ".env"
+    environment = {
+        "CAMPUS_ENV_FILE": str(env_file),
+        "CAMPUS_HOME": str(env_file.parent),
+        "SITE_BASE_URL": url,
+    }
+    return Places(
+        lms_url=wishes.lms_url or str(settings.get("LMS_ROOT_URL", "")),
+        application_url=url,
+        env_file=env_file,
+        manage=Command((sys.executable, "manage.py"), _SOURCE / "campus", environment),
+        lms_manage=_embedded(home / "lms"),
+        token=wishes.token,
+    )
+
+
+def _embedded(home: Path) -> Command:
+    if not (home / "manage.py").is_file():
+        raise NotFoundError(f"{home} has no manage.py: it is no embedded LMS")
+    return Command((sys.executable, "manage.py", "lms"), home)
+
+
+# -- an application
 
 
 def _application(named: str) -> tuple[Path | None, str]:
@@ -65,34 +139,56 @@ def _application(named: str) -> tuple[Path | None, str]:
     return folder.resolve(), ""
 
 
+def _values(env_file: Path | None) -> dict[str, str]:
+    try:
+        return EnvFile.read(env_file).values() if env_file else {}
+    except (EnvFileError, OSError):
+        return {}
+
+
 def _manage(given: str, folder: Path | None, env_file: Path | None) -> Command | None:
-    """docker compose where there is a compose file, else this Python; CAMPUS_ENV_FILE is how the
-    reference application is told its ``.env``."""
+    """In the running container where there is a compose file, else by this Python;
+    CAMPUS_ENV_FILE is how the reference application is told its ``.env``."""
     environment = {"CAMPUS_ENV_FILE": str(env_file.resolve())} if env_file else {}
     if given:
         return Command(tuple(shlex.split(given)), folder, environment)
     if folder is None:
         return None
     if any((folder / name).is_file() for name in _COMPOSE_FILES):
-        words = ("docker", "compose", "exec", "-T", "web", "./manage.py")
-        return Command(words, folder)
+        return Command(("docker", "compose", "exec", "-T", "web", "./manage.py"), folder)
     if (folder / "manage.py").is_file():
         return Command((sys.executable, "manage.py"), folder, environment)
     return None
 
 
-def _own_address(folder: Path | None, env_file: Path | None) -> str:
+def _own_address(folder: Path | None, values: dict[str, str]) -> str:
     """The application's browser address by its ``.env``, or by what checkout it is."""
-    try:
-        values = EnvFile.read(env_file).values() if env_file else {}
-    except (EnvFileError, OSError):
-        values = {}
     for name in OWN_ADDRESSES:
         if urlsplit(values.get(name, "")).scheme in ("http", "https"):
             return values[name].rstrip("/")
     texts = [(folder / name) for name in _COMPOSE_FILES] if folder else []
     written = "".join(path.read_text(errors="replace") for path in texts if path.is_file())
     for edition in EDITIONS.values():
-        if edition.host in written or (edition is EDITIONS["mitxpro"] and "MITXPRO_" in written):
+        if edition.host in written or edition.name.upper() + "_" in written:
             return edition.root_url
     return ""
+
+
+def _by_tutor(root: Path | None) -> str:
+    """The first application that the plugin's configuration names."""
+    try:
+        config = yaml.safe_load((root / "config.yml").read_text()) if root else None
+        first = (config or {}).get("USHER_APPLICATIONS", [])[0]
+        edition = EDITIONS.get(first.get("name", ""))
+    except (OSError, yaml.YAMLError, IndexError, AttributeError, TypeError):
+        return ""
+    return str(first.get("root_url") or (edition.root_url if edition else "")).rstrip("/")
+
+
+def _mode(values: dict[str, str]) -> str:
+    """Tutor's dev mode is the one whose LMS has a port of its own."""
+    try:
+        port = urlsplit(values.get(Env.OPENEDX_API_BASE_URL, "")).port
+    except ValueError:
+        return "local"
+    return "dev" if port == _DEV_PORT else "local"

@@ -168,7 +168,7 @@ class BackendNamesAgree(Check):
 
     def probe(self, context: Context) -> Finding:
         backend = context.backend
-        path = context.application.login_path
+        path = context.sign_in_start
         if path.startswith("/auth/login/") and LmsPath.sign_in_start(backend) not in path:
             return self._failed(
                 f"{Env.OPENEDX_OAUTH_PROVIDER} is {backend}, "

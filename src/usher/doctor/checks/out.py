@@ -6,6 +6,7 @@ from usher.contract.environment import Env
 from usher.contract.paths import ApplicationPath, LmsPath
 from usher.doctor.check import Check, Finding, check, failed, ok, skipped
 from usher.doctor.context import Context
+from usher.doctor.facts.memo import NotKnownError
 
 
 @check
@@ -22,6 +23,8 @@ class SignOutLeadsOn(Check):
     depends_on = ("ENV-1", "ENV-3", "NET-3", "LMS-1")
 
     def probe(self, context: Context) -> Finding:
+        if not context.application.knows_settings:
+            raise NotKnownError("the application's settings are not known: give --application PATH")
         target = context.application.setting(Env.LOGOUT_REDIRECT_URL)
         right = context.lms.at(LmsPath.LOGOUT)
         if urlsplit(target).path.rstrip("/") != LmsPath.LOGOUT:

@@ -10,8 +10,6 @@ import httpx
 
 from usher.contract.application_report import ApplicationReport, Client, RowError, Rows
 from usher.contract.envfile import EnvFile, EnvFileError
-from usher.contract.environment import Env
-from usher.contract.oauth import DEFAULT_BACKEND, social_login_path
 from usher.contract.paths import ApplicationPath
 from usher.doctor.facts.commands import Command
 from usher.doctor.facts.memo import NotKnownError, fact
@@ -65,6 +63,17 @@ class Application:
             return ""
 
     @fact
+    def knows_settings(self) -> bool:
+        """Whether there is any source of its settings."""
+        for source in (lambda: self.env, lambda: self.report):
+            try:
+                source()
+            except NotKnownError:
+                continue
+            return True
+        return False
+
+    @fact
     def running_fingerprints(self) -> dict[str, str]:
         """Of the settings that the running process has; none when it doesn't tell."""
         try:
@@ -73,14 +82,6 @@ class Application:
             return {}
         told = found.get("configuration") if isinstance(found, dict) else None
         return told if isinstance(told, dict) else {}
-
-    @property
-    def backend(self) -> str:
-        return self.setting(Env.OPENEDX_OAUTH_PROVIDER) or DEFAULT_BACKEND
-
-    @property
-    def login_path(self) -> str:
-        return self.setting(Env.OPENEDX_SOCIAL_LOGIN_PATH) or social_login_path(self.backend)
 
     def get(self, path: str) -> httpx.Response:
         if not self.url:

@@ -1,0 +1,178 @@
+"""``usher doctor`` and ``usher conformance`` as operators run them, both sides running."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.doctor.faults.system import System
+
+
+def usher(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "usher.cli.main", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def secrets_of(system: System) -> list[str]:
+    kept = json.loads((system.pair.home / "credentials.json").read_text())
+    return [value for name, value in kept.items() if "id" not in name.split("_")]
+
+
+def test_a_demo_is_examined_by_its_folder_alone(system: System) -> None:
+    done = usher("doctor", "--application", str(system.pair.home), "--journey")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "✓ ok      JOURNEY" in done.stdout
+    assert "Next: nothing to do." in done.stdout
+    assert "0 warning, 0 failed" in done.stdout
+
+
+def test_json_for_machines_and_no_secret_in_it(system: System) -> None:
+    done = usher("doctor", "--application", str(system.pair.home), "--json")
+    report = json.loads(done.stdout)
+    assert report["healthy"] is True
+    assert {check["status"] for check in report["checks"]} == {"ok", "skipped"}
+    assert not [secret for secret in secrets_of(system) if secret in done.stdout + done.stderr]
+
+
+def test_the_journey_leaves_nothing_behind(system: System) -> None:
+    count = "from django.contrib.auth import get_user_model as g; print(g().objects.count())"
+    active = count.replace("objects.count", "objects.filter(is_active=True).count")
+    before = system.application.run(count), system.lms.run(active)
+    assert usher("doctor", "--application", str(system.pair.home), "--journey").returncode == 0
+    assert (system.application.run(count), system.lms.run(active)) == before
+
+
+def test_fix_shows_and_repairs_what_is_safe(system: System) -> None:
+    system.pair.env_file.chmod(0o644)
+    system.application.run(
+        "from usher.application.provider.models import ClientPolicy\n"
+        "ClientPolicy.objects.update(pkce_required=True)"
+    )
+    home = str(system.pair.home)
+    refused = usher("doctor", "--application", home)
+    assert refused.returncode == 1
+    assert "Next: ENV-2: chmod 600" in refused.stdout
+    done = usher("doctor", "--application", home, "--fix", "--yes")
+    assert "fix close-env: chmod 600" in done.stderr
+    assert "fix relax-pkce" in done.stderr
+    assert done.returncode == 0, done.stdout
+    assert system.pair.env_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_only_the_check_that_is_named(system: System) -> None:
+    done = usher("doctor", "--application", str(system.pair.home), "--only", "SVC-1", "--json")
+    assert [check["id"] for check in json.loads(done.stdout)["checks"]] == ["SVC-1"]
+
+
+def test_two_addresses_and_a_token_are_enough_for_much(system: System, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text(
+        json.loads((system.pair.home / "credentials.json").read_text())["service_worker_token"]
+    )
+    words = ["--lms", system.pair.lms_url, "--application", system.pair.application_url]
+    done = usher("doctor", *words, "--token-file", str(token), "--json")
+    report = json.loads(done.stdout)
+    assert report["healthy"] is True
+    ok = {check["id"] for check in report["checks"] if check["status"] == "ok"}
+    assert {"NET-1", "CLK-1", "LMS-1", "PRV-1", "PRV-5", "SVC-1", "SVC-2", "APP-4"} <= ok
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--application", "/no/such/folder"), "neither a folder nor an address"),
+        (("--lms", "http://127.0.0.1:9", "--only", "NOPE-1"), "no check NOPE-1"),
+    ],
+)
+def test_what_cant_be_examined_is_said(words: tuple[str, ...], said: str) -> None:
+    done = usher("doctor", *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_list_shows_every_check() -> None:
+    done = usher("doctor", "--list")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) >= 59
+
+
+@pytest.fixture
+def asked(system: System, tmp_path: Path) -> list[str]:
+    kept = json.loads((system.pair.home / "credentials.json").read_text())
+    for name, value in (("token", "service_worker_token"), ("secret", "oauth_client_secret")):
+        (tmp_path / name).write_text(kept[value])
+    words = ["conformance", "--lms", system.pair.lms_url, "--token-file", str(tmp_path / "token")]
+    words += ["--client", kept["oauth_client_id"]]
+    words += ["--client-secret-file", str(tmp_path / "secret")]
+    return [*words, "--redirect-uri", f"{system.pair.application_url}/login/_private/complete"]
+
+
+def test_conformance_reads_only(system: System, asked: list[str]) -> None:
+    count = "from django.contrib.auth import get_user_model as g; print(g().objects.count())"
+    before = system.lms.run(count)
+    done = usher(*asked, "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0, done.stdout
+    assert found["deviate"] == 0
+    assert found["agree"] >= 25
+    assert system.lms.run(count) == before
+    assert not [secret for secret in secrets_of(system) if secret in done.stdout]
+
+
+def test_conformance_with_a_throw_away_learner(system: System, asked: list[str]) -> None:
+    done = usher(*asked, "--write", "--json")
+    found = json.loads(done.stdout)
+    assert [row for row in found["expectations"] if row["verdict"] == "deviates"] == []
+    assert done.returncode == 0
+    assert found["agree"] >= 65
+    assert found["left_over"] == ""
+
+
+def test_conformance_names_what_deviates(system: System, asked: list[str]) -> None:
+    system.lms.run(
+        "from usher.lms.connections.models import ServiceWorker\n"
+        "from django.contrib.auth import get_user_model as g\n"
+        "g().objects.filter(pk=ServiceWorker.objects.get().user_id).update(is_staff=False)"
+    )
+    done = usher(*asked)
+    assert done.returncode == 1
+    assert "✗ deviates modes" in done.stdout
+    assert "status is 403, expected 200" in done.stdout
+
+
+def test_conformance_of_an_lms_that_cant_be_asked(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("x")
+    done = usher("conformance", "--lms", "http://127.0.0.1:9", "--token-file", f"{tmp_path}/token")
+    assert done.returncode == 2
+    assert "does not answer" in done.stderr
+
+
+def test_the_staff_page(system: System) -> None:
+    """By a staff member's session; nobody else sees it."""
+    import httpx
+
+    made = json.loads(
+        system.application.run(
+            "import json\nfrom django.conf import settings\nfrom importlib import import_module\n"
+            "from django.contrib import auth\n"
+            "user = auth.get_user_model().objects.filter(is_staff=True).first()\n"
+            "store = import_module(settings.SESSION_ENGINE).SessionStore()\n"
+            "store[auth.SESSION_KEY] = str(user.pk)\n"
+            "store[auth.BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]\n"
+            "store[auth.HASH_SESSION_KEY] = user.get_session_auth_hash()\n"
+            "store.create()\n"
+            "print(json.dumps({settings.SESSION_COOKIE_NAME: store.session_key}))"
+        )
+    )
+    url = f"{system.pair.application_url}/staff/health/"
+    assert httpx.get(url, trust_env=False).status_code == 302
+    told = httpx.get(f"{url}?format=json", cookies=made, trust_env=False, timeout=30)
+    assert told.status_code == 200
+    assert told.json()["healthy"] is True
+    assert len([check for check in told.json()["checks"] if check["status"] == "ok"]) > 45
+    page = httpx.get(url, cookies=made, trust_env=False, timeout=30)
+    assert "✓ Nothing failed." in page.text
+    assert not [secret for secret in secrets_of(system) if secret in page.text]
