@@ -1,9 +1,12 @@
 """A real embedded LMS in a process of its own, in a temporary folder, on a free port."""
 
+import json
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +32,47 @@ NO_LIMITS = {
 }
 
 
-@dataclass(frozen=True)
+#: Reads scripts as JSON lines, runs each, answers with what it printed or how it failed.
+_LOOP = """
+import contextlib, io, json, sys, traceback
+for line in sys.stdin:
+    printed, failed = io.StringIO(), ""
+    try:
+        with contextlib.redirect_stdout(printed):
+            exec(json.loads(line), {})
+    except Exception:
+        failed = traceback.format_exc()
+    print(json.dumps([printed.getvalue(), failed]), flush=True)
+"""
+
+
+class _Shell:
+    """Python in the LMS; one process for all scripts, because starting one takes a second."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(folder / "manage.py"), "shell", "--no-imports", "-c", _LOOP],
+            env=folders.environment(folder),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, script: str) -> str:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps(script) + "\n")
+        self.process.stdin.flush()
+        printed, failed = json.loads(self.process.stdout.readline())
+        assert not failed, failed
+        return str(printed).strip()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@dataclass
 class EmbeddedLms:
     """folder: its files; url: where it answers; provider: the small real OAuth provider for which
     ``code-NAME`` and ``tok-NAME`` are the learner NAME."""
@@ -37,13 +80,19 @@ class EmbeddedLms:
     folder: Path
     url: str
     provider: str
+    _shell: _Shell | None = None
 
     def manage(self, *arguments: str, text: str | None = None) -> str:
         return folders.manage(self.folder, *arguments, text=text)
 
     def shell(self, script: str) -> str:
         """Run Python in the LMS; returns what it printed."""
-        return self.manage("shell", "--no-imports", "--command", script).strip()
+        self._shell = self._shell or _Shell(self.folder)
+        return self._shell.run(script)
+
+    def close(self) -> None:
+        if self._shell is not None:
+            self._shell.close()
 
     def browser(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=30, trust_env=False)
@@ -102,7 +151,10 @@ def embedded_lms(
         with application.running() as provider:
             folders.make(folder, plan)
             folders.manage(folder, "seed_recordings", "--application-url", provider)
-            with running_lms(folder, port) as url:
-                yield EmbeddedLms(folder, url, provider)
+            with (
+                running_lms(folder, port) as url,
+                closing(EmbeddedLms(folder, url, provider)) as lms,
+            ):
+                yield lms
     finally:
         shutil.rmtree(folder, ignore_errors=True)

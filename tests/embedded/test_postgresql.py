@@ -1,0 +1,39 @@
+"""The same LMS on PostgreSQL."""
+
+import tempfile
+from collections.abc import Iterator
+
+import pgserver
+import pytest
+
+from tests.support.embedded import EmbeddedLms, embedded_lms
+
+
+@pytest.fixture(scope="module")
+def on_postgresql() -> Iterator[EmbeddedLms]:
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
+        server = pgserver.get_server(folder)
+        try:
+            server.psql("CREATE DATABASE lms")
+            url = server.get_uri().replace("/postgres?", "/lms?")
+            with embedded_lms(DATABASE_URL=url) as running:
+                yield running
+        finally:
+            server.cleanup()
+
+
+def test_a_learner_registers_signs_in_and_enrolls(on_postgresql: EmbeddedLms) -> None:
+    lms = on_postgresql
+    engine = "from django.db import connection; print(connection.vendor)"
+    assert lms.shell(engine) == "postgresql"
+    assert lms.register("ada").status_code == 200
+    assert lms.register("ada").json()["error_code"] == "duplicate-email-username"
+    with lms.browser() as browser, lms.api() as api:
+        assert lms.sign_in(browser, "ada").headers["Location"] == "/dashboard"
+        details = {"course_id": "course-v1:edX+DemoX+Demo_Course"}
+        body = {"user": "ada", "mode": "verified", "course_details": details}
+        made = api.post("/api/enrollment/v1/enrollment", json=body)
+        assert made.json()["mode"] == "verified"
+        keys = "course-v1%3AedX%2BE2E-101%2Bcourse,course-v1%3AedX%2BDemoX%2BDemo_Course"
+        runs = api.get(f"/api/courses/v1/courses/?course_keys={keys}").json()
+    assert [one["number"] for one in runs["results"]] == ["DemoX", "E2E-101"]
