@@ -3,12 +3,19 @@
 from typing import Any
 
 import structlog
-from allauth.account.signals import email_changed
+from allauth.account.signals import (
+    email_changed,
+    password_changed,
+    password_reset,
+    password_set,
+    user_signed_up,
+)
 from django.contrib.auth.signals import user_logged_in
 from django.dispatch import receiver
 
 from usher.application.accounts.naming import NoFreeName
 from usher.application.accounts.services import ensure_account, follow_profile
+from usher.application.audit.services import record
 
 log = structlog.get_logger("campus.accounts")
 
@@ -23,5 +30,16 @@ def has_lms_account(user: Any, **_: Any) -> None:
 
 
 @receiver(email_changed, dispatch_uid="campus.email_changed")
-def address_changed(user: Any, **_: Any) -> None:
+def address_changed(request: Any, user: Any, **_: Any) -> None:
+    record("e-mail-changed", subject=user.username, actor=user, request=request)
     follow_profile(user)
+
+
+@receiver(user_signed_up, dispatch_uid="campus.signed_up")
+def signed_up(request: Any, user: Any, **_: Any) -> None:
+    record("sign-up", subject=user.username, actor=user, request=request)
+
+
+@receiver([password_changed, password_reset, password_set], dispatch_uid="campus.password")
+def password_was_changed(request: Any, user: Any, **_: Any) -> None:
+    record("own-password-changed", subject=user.username, actor=user, request=request)

@@ -46,6 +46,7 @@ def test_signing_up_asks_for_the_code_that_was_mailed(client, mailoutbox):
     user = get_user_model().objects.get()
     assert (user.username, user.name) == ("ada", "Ada Lovelace")
     assert LmsAccount.objects.get(user=user).username == "ada"
+    assert AuditEvent.objects.filter(name="sign-up", subject="ada", actor=user).exists()
     assert AuditEvent.objects.filter(name="sign-in", subject="ada", succeeded=True).exists()
 
 
@@ -149,6 +150,7 @@ def test_a_forgotten_password_is_reset_by_mail(client, mailoutbox, learner):
     assert answer.status_code == 302
     learner.refresh_from_db()
     assert learner.check_password("another horse battery")
+    assert AuditEvent.objects.filter(name="own-password-changed", subject="ada").exists()
 
 
 def test_whom_staff_made_signs_in_without_confirming(client):
