@@ -1,0 +1,116 @@
+"""usher_report: what doctor compares, and no secrets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.lms.application import CLIENT_SECRET, WEBHOOK_SECRET
+from tests.lms.conftest import TOKEN, WORKER, Lms, account
+from tests.lms.test_batch import ACCOUNTS, post
+from usher.contract import report as contract
+from usher.contract.fingerprints import fingerprint
+
+SECRET_AT_LMS = "secret-of-campus-at-the-lms"
+
+
+def report(lms: Lms, *options: str) -> dict[str, Any]:
+    done = lms.run("usher_report", *options)
+    assert done.returncode == 0, done.stderr
+    for secret in (TOKEN, CLIENT_SECRET, WEBHOOK_SECRET, SECRET_AT_LMS):
+        assert secret not in done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_healthy_connection(lms: Lms) -> None:
+    found = report(lms)
+
+    assert set(found) == set(contract.LmsReport.__annotations__)
+    assert set(contract.SETTINGS) <= set(found["settings"])
+    assert found["settings"]["SITE_ID"] == 2
+    assert f"{lms.application.url}/logout/" in found["settings"]["IDA_LOGOUT_URI_LIST"]
+    assert found["features"]["ENABLE_THIRD_PARTY_AUTH"] is True
+    assert found["features"]["SKIP_EMAIL_VALIDATION"] is True
+    assert found["features"]["THIRD_PARTY_AUTH_HINT"] == "oa2-mitxpro-oauth2"
+    assert [s["domain"] for s in found["sites"] if s["current"]] == [lms.url.split("//")[1]]
+    assert found["login_service"] is True
+    errors = {backend["name"]: backend["error"] for backend in found["backends"]}
+    assert (errors["mitxpro-oauth2"], errors["xpro-oauth2"]) == ("", "")
+    assert found["private_settings"] is False
+
+
+def test_fingerprints_of_both_sides_can_be_compared(lms: Lms) -> None:
+    found = report(lms, "--no-probe")
+
+    assert "token_probes" not in found
+    provider = next(p for p in found["providers"] if p["backend_name"] == "mitxpro-oauth2")
+    assert provider["secret_fingerprint"] == fingerprint(CLIENT_SECRET)
+    assert provider["other_settings_error"] == ""
+    client = next(c for c in found["oauth_clients"] if c["client_id"] == "campus-at-the-lms")
+    assert client["secret_fingerprint"] == fingerprint(SECRET_AT_LMS)
+    assert client["redirect_uris"] == [f"{lms.application.url}/login/_private/complete"]
+    assert found["service_worker"]["username"] == WORKER
+    assert found["service_worker"]["token_fingerprint"] == fingerprint(TOKEN)
+    assert found["connections"][0]["webhook_secret_fingerprint"] == fingerprint(WEBHOOK_SECRET)
+
+
+def test_a_client_secret_changed_by_hand_is_not_taken_for_ours(lms: Lms) -> None:
+    where = "from oauth2_provider_application where client_id = 'campus-at-the-lms'"
+    before = lms.value(f"select client_secret {where}")
+    update = "update oauth2_provider_application set client_secret = ? where client_id = ?"
+    lms.rows(update, "pbkdf2_sha256$1$salt$another", "campus-at-the-lms")
+    try:
+        found = report(lms, "--no-probe")
+    finally:
+        lms.rows(update, before, "campus-at-the-lms")
+
+    client = next(c for c in found["oauth_clients"] if c["client_id"] == "campus-at-the-lms")
+    assert client["secret_fingerprint"] == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "oauth_error"), [(200, "invalid_grant"), (401, "invalid_client")]
+)
+def test_the_lms_tries_the_application_itself(lms: Lms, status: int, oauth_error: str) -> None:
+    lms.application.token_status = status
+    try:
+        probe = report(lms)["token_probes"][0]
+    finally:
+        lms.application.token_status = 200
+
+    assert probe["oauth_error"] == oauth_error
+    assert probe["status"] in (400, 401)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"), [("", "empty"), ("{", "not JSON"), ("[]", "not a JSON object")]
+)
+def test_other_settings_that_can_t_be_used(lms: Lms, text: str, complaint: str) -> None:
+    key = lms.value("select max(id) from third_party_auth_oauth2providerconfig")
+    column = "select other_settings from third_party_auth_oauth2providerconfig where id = ?"
+    before = lms.value(column, key)
+    update = "update third_party_auth_oauth2providerconfig set other_settings = ? where id = ?"
+    lms.rows(update, text, key)
+    try:
+        found = report(lms, "--no-probe")
+    finally:
+        lms.rows(update, before, key)
+
+    provider = next(p for p in found["providers"] if p["backend_name"] == "mitxpro-oauth2")
+    assert provider["other_settings"] is None
+    assert complaint in provider["other_settings_error"]
+
+
+def test_learners_that_can_t_sign_in_are_counted(lms: Lms, name: str) -> None:
+    post(lms, ACCOUNTS, [account(name), account(name + "x")])
+    before = report(lms, "--no-probe")["learners"]
+    lms.rows("update auth_user set password = '!x' where username = ?", name)
+    lms.rows("update auth_user set username = ? where username = ?", name + "y", name + "x")
+
+    after = report(lms, "--no-probe")["learners"]
+
+    assert after["linked"] == before["linked"]
+    assert after["unusable_password"] == before["unusable_password"] + 1
+    assert after["other_name"] == before["other_name"] + 1

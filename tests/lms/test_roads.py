@@ -1,0 +1,171 @@
+"""Every road to an account leaves the same rows in the LMS, table by table: the registration API,
+the batch API, and a first sign-in. The same for both roads to an enrollment."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.lms.conftest import DEMO, TOKEN, Lms, account, person
+from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, post
+
+#: Tables of the toolkit's codes and tokens, of sessions, and of our own log: what a road carries
+#: on its way, not what it leaves in the LMS. Registration signs the learner in as well, and with
+#: the first sign-in, whichever it is, comes the anonymous id.
+PASSING = (
+    "student_anonymoususerid",
+    "django_session",
+    "oauth2_provider_accesstoken",
+    "oauth2_provider_refreshtoken",
+    "oauth2_provider_grant",
+    "social_auth_partial",
+    "usher_lms_learnersession",
+    "usher_lms_message",
+    "sqlite_sequence",
+)
+#: Columns that are random or moments: present or not is compared.
+VARYING = ("password", "activation_key", "last_login", "expires", "token", "token_checksum")
+
+
+def snapshot(lms: Lms) -> dict[str, list[dict[str, Any]]]:
+    """All rows of all tables that people's data may be in."""
+    names = lms.rows("select name from sqlite_master where type = 'table'")
+    tables = [table for (table,) in names if table not in PASSING]
+    found = {}
+    for table in tables:
+        columns = [row[1] for row in lms.rows(f"pragma table_info('{table}')")]
+        rows = lms.rows(f"select * from '{table}'")
+        found[table] = [dict(zip(columns, row, strict=True)) for row in rows]
+    return found
+
+
+def added(
+    before: dict[str, list[dict[str, Any]]], after: dict[str, list[dict[str, Any]]], name: str
+) -> dict[str, list[dict[str, Any]]]:
+    """New and changed rows, with what must differ between two learners taken out."""
+    new = {
+        table: [plain(row, name) for row in rows if row not in before[table]]
+        for table, rows in after.items()
+    }
+    return {table: rows for table, rows in new.items() if rows}
+
+
+def plain(row: dict[str, Any], name: str) -> dict[str, Any]:
+    def value(column: str, content: Any) -> Any:
+        if column == "id" or (column.endswith("_id") and isinstance(content, int)):
+            return "id"
+        if column == "extra_data":
+            return "data of the sign-in"
+        if column == "last_login":
+            return "when"
+        if column in VARYING:
+            return bool(content)
+        if isinstance(content, str):
+            if content[:4].isdigit() and content[4:5] == "-":
+                return "moment"
+            return content.replace(name, "NAME")
+        return content
+
+    return {column: value(column, content) for column, content in row.items()}
+
+
+def register(lms: Lms, name: str) -> None:
+    """As an application without the batch road does it."""
+    lms.application.people["reg-" + name] = {"username": name, **person(name)}
+    form = {
+        "username": name,
+        **person(name),
+        "provider": "mitxpro-oauth2",
+        "access_token": "tok-reg-" + name,
+        "honor_code": "true",
+        "terms_of_service": "true",
+    }
+    with lms.api() as client:
+        headers = {"X-Access-Token": TOKEN}
+        answer = client.post("/user_api/v1/account/registration/", data=form, headers=headers)
+    assert answer.status_code == 200, answer.text
+
+
+def batch(lms: Lms, name: str) -> None:
+    assert post(lms, ACCOUNTS, [account(name)])[0]["status"] == "created"
+
+
+def sign_in(lms: Lms, name: str) -> None:
+    browser = lms.sign_in(name)
+    assert browser.get("/api/user/v1/me").json() == {"username": name}
+
+
+def rows_of(lms: Lms, road: Any, name: str) -> dict[str, list[dict[str, Any]]]:
+    before = snapshot(lms)
+    road(lms, name)
+    return added(before, snapshot(lms), name)
+
+
+@pytest.mark.parametrize("road", [batch, sign_in])
+def test_accounts(lms: Lms, name: str, road: Any) -> None:
+    public = rows_of(lms, register, name + "p")
+    other = rows_of(lms, road, name + "o")
+
+    assert {"auth_user", "auth_userprofile", "auth_registration"} < set(public)
+    assert {"social_auth_usersocialauth", "verify_student_ssoverification"} < set(public)
+    assert set(other) == set(public)
+    for table in public:
+        assert other[table] == public[table], table
+
+
+def test_signals(lms: Lms, name: str) -> None:
+    """What others listen to is sent on every road: here, by what our own listener hears."""
+    for number, road in enumerate((register, batch, sign_in)):
+        road(lms, f"{name}{number}")
+    heard = [
+        lms.rows("select type from usher_lms_message where username = ?", f"{name}{number}")
+        for number in range(3)
+    ]
+    assert [set(rows) for rows in heard] == [{("account.changed",)}] * 3
+
+
+def public_enroll(lms: Lms, name: str) -> None:
+    body = {
+        "user": name,
+        "mode": "audit",
+        "course_details": {"course_id": DEMO},
+    }
+    with lms.api() as api:
+        answer = api.post("/api/enrollment/v1/enrollment", json=body)
+    assert answer.status_code == 200, answer.text
+
+
+def batch_enroll(lms: Lms, name: str) -> None:
+    item = {"id": 1, "username": name, "course_id": DEMO, "mode": "audit"}
+    assert post(lms, ENROLLMENTS, [item])[0]["status"] == "changed"
+
+
+def test_enrollments(lms: Lms, name: str) -> None:
+    post(lms, ACCOUNTS, [account(name + "p"), account(name + "b")])
+
+    public = rows_of(lms, public_enroll, name + "p")
+    other = rows_of(lms, batch_enroll, name + "b")
+
+    assert "student_courseenrollment" in public
+    assert json.dumps(other, sort_keys=True) == json.dumps(public, sort_keys=True)
+
+
+def test_the_password_is_usable_and_nobody_s(lms: Lms, name: str) -> None:
+    """Its hash is verified by the stock hasher, and costs next to nothing to make."""
+    batch(lms, name)
+    script = (
+        "from django.contrib.auth import get_user_model as g; "
+        f"u = g().objects.get(username={name!r}); print(u.has_usable_password())"
+    )
+    assert lms.run("shell", "-c", script).stdout.split()[-1] == "True"
+    with lms.browser() as browser:
+        browser.get("/login", params={"next": "/?tpa_hint=off"})
+        for guess in ("", name, "edx"):
+            form = {"email_or_username": name, "password": guess}
+            token = browser.cookies.get("csrftoken", "")
+            browser.post(
+                "/api/user/v2/account/login_session/", data=form, headers={"X-CSRFToken": token}
+            )
+        assert browser.get("/api/user/v1/me").status_code == 401
