@@ -47,9 +47,9 @@ class Chain:
         return list(json.loads(done.stdout[done.stdout.index("{\n") :])["items"])
 
 
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
-    home = tmp_path_factory.mktemp("chain")
+@pytest.fixture
+def chain(tmp_path: Path) -> Iterator[Chain]:
+    home = tmp_path
     # Another name than the application's: cookies don't know ports.
     port = free_port()
     url = f"http://{LMS_HOST}:{port}"
@@ -91,10 +91,15 @@ def as_in_dev(root: TutorRoot, url: str, home: Path) -> Path:
     return path
 
 
-pytestmark = pytest.mark.xdist_group("tutor-chain")
+def test_from_nothing_to_a_signed_in_learner_and_back(chain: Chain) -> None:
+    a_learner_signs_in_to_the_lms(chain)
+    the_service_workers_token_works(chain)
+    provisioning_again_changes_nothing(chain)
+    the_report_tells_what_the_patches_made(chain)
+    removing_ends_it_and_provisioning_brings_it_back(chain)
 
 
-def test_a_learner_signs_in_to_the_lms(chain: Chain) -> None:
+def a_learner_signs_in_to_the_lms(chain: Chain) -> None:
     with httpx.Client(follow_redirects=True, trust_env=False, timeout=30) as browser:
         form = browser.get(f"{chain.shop.url}/signin/").text
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', form)
@@ -112,7 +117,7 @@ def test_a_learner_signs_in_to_the_lms(chain: Chain) -> None:
         assert me.json() == {"username": LEARNER}
 
 
-def test_the_service_workers_token_works(chain: Chain) -> None:
+def the_service_workers_token_works(chain: Chain) -> None:
     worker = chain.root.description().service_worker
     assert worker is not None
     answer = httpx.get(
@@ -123,11 +128,11 @@ def test_the_service_workers_token_works(chain: Chain) -> None:
     assert answer.json() == {"username": worker.username}
 
 
-def test_provisioning_again_changes_nothing(chain: Chain) -> None:
+def provisioning_again_changes_nothing(chain: Chain) -> None:
     assert {item["outcome"] for item in chain.provision()} == {"unchanged"}
 
 
-def test_the_report_tells_what_the_patches_made(chain: Chain) -> None:
+def the_report_tells_what_the_patches_made(chain: Chain) -> None:
     done = chain.root.run("local", "do", "usher-report")
     report = json.loads(done.stdout[done.stdout.index("{\n") :])
     assert report["features"]["THIRD_PARTY_AUTH_HINT"] == f"oa2-{DEFAULT_BACKEND}"
@@ -139,7 +144,7 @@ def test_the_report_tells_what_the_patches_made(chain: Chain) -> None:
         assert secret not in done.stdout
 
 
-def test_removing_ends_it_and_provisioning_brings_it_back(chain: Chain) -> None:
+def removing_ends_it_and_provisioning_brings_it_back(chain: Chain) -> None:
     start = f"{chain.lms_url}/auth/login/{DEFAULT_BACKEND}/?auth_entry=login"
     assert httpx.get(start, trust_env=False).is_redirect
     chain.root.run("local", "do", "usher-remove")

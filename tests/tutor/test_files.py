@@ -59,48 +59,33 @@ def test_another_user_than_the_containers_closes_the_folder_instead(
     assert mode_of(description.parent) & 0o005 == 0o005, "the mounted folder stays open"
 
 
-SERVICES = {
-    "local": ("lms", "lms-worker", "lms-job"),
-    "dev": ("lms", "lms-job"),
-}
-
-
-@pytest.mark.parametrize("mode", SERVICES)
 def test_containers_find_the_applications_of_this_machine(
-    own_root: TutorRoot, mode: str, tmp_path: Path
+    own_root: TutorRoot, tmp_path: Path
 ) -> None:
+    public = {"name": "shop", "root_url": "https://shop.example.org", "backend": "ol-oauth2"}
     own_root.configure(
-        USHER_APPLICATIONS=[
-            {"name": "mitxonline"},
-            {"name": "shop", "root_url": "https://shop.example.org", "backend": "ol-oauth2"},
-        ],
+        USHER_APPLICATIONS=[{"name": "mitxonline"}, public],
         USHER_HOST_ALIASES=["idp.example.org"],
     )
+    own_root.environment.update(ContainerEngine.make(tmp_path / "engine").environment)
+    own_root.run("local", "start", "--detach")
+    names = ("host.docker.internal", "mitxonline.odl.local", "idp.example.org")
+    expected = [f"{name}:host-gateway" for name in names]
+    hosts = dict.fromkeys(("lms", "lms-worker", "lms-job"), expected)
+    assert extra_hosts(own_root) == hosts
+    # Neither doubled the next time, nor lost when Tutor has rendered the files anew.
+    own_root.run("local", "restart")
+    assert extra_hosts(own_root) == hosts
     own_root.run("config", "save")
-    engine = ContainerEngine.make(tmp_path / "engine")
-    own_root.environment.update(engine.environment)
-    own_root.run(mode, "start", "--detach")
-    expected = [
-        f"{name}:host-gateway"
-        for name in ("host.docker.internal", "mitxonline.odl.local", "idp.example.org")
-    ]
-    hosts = extra_hosts(own_root, mode)
-    assert hosts == dict.fromkeys(SERVICES[mode], expected)
-    # Again, and after Tutor has rendered them anew: neither doubled nor lost.
-    own_root.run(mode, "start", "--detach")
-    assert extra_hosts(own_root, mode) == hosts
-    own_root.run("config", "save")
-    own_root.run(mode, "restart")
-    assert extra_hosts(own_root, mode) == hosts
+    own_root.run("dev", "start", "--detach")
+    assert extra_hosts(own_root) == hosts
 
 
-def extra_hosts(root: TutorRoot, mode: str) -> dict[str, list[str]]:
-    """extra_hosts of each service that has some, in the files that the mode uses."""
-    places = ["local/docker-compose.yml", "local/docker-compose.jobs.yml"]
-    places += ["local/docker-compose.prod.yml"] if mode == "local" else []
+def extra_hosts(root: TutorRoot) -> dict[str, list[str]]:
+    """extra_hosts of each service that has some; dev adds its own files to the same ones."""
     found: dict[str, list[str]] = {}
-    for place in places:
-        for name, service in yaml.safe_load((root.env / place).read_text())["services"].items():
+    for path in (root.env / "local").glob("docker-compose*.yml"):
+        for name, service in yaml.safe_load(path.read_text())["services"].items():
             if "extra_hosts" in service:
                 found[name] = service["extra_hosts"]
     return found

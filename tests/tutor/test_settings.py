@@ -112,6 +112,8 @@ def test_switched_off_it_is_a_plain_lms_again(own_root: TutorRoot) -> None:
     own_root.run("plugins", "disable", "usher")
     own_root.run("config", "save")
     assert off == read_back(own_root, "local")
+    left = [path for path in own_root.env.rglob("*") if "usher" in path.name]
+    assert left == []
     assert MITXPRO not in off["AUTHENTICATION_BACKENDS"]
     assert off["FEATURES.ENABLE_AUTHN_MICROFRONTEND"] is True
 

@@ -1,6 +1,7 @@
 """What the plugin keeps in a Tutor root besides rendered templates."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -46,6 +47,12 @@ def carry_wheel(root: Path) -> None:
     content = wheel.build()
     if not target.exists() or target.read_bytes() != content:
         target.write_bytes(content)
+
+
+def leave(root: Path) -> None:
+    """Take away what a disabled plugin would leave behind: the secrets and the wheel."""
+    (root / DESCRIPTION).unlink(missing_ok=True)
+    shutil.rmtree(root / WHEELS, ignore_errors=True)
 
 
 def _chmod(path: Path, mode: int) -> None:

@@ -124,6 +124,13 @@ def _before_containers_start(root: str, config: Config, _project_name: str) -> N
         fmt.echo_alert(f"Usher: {error}")
 
 
+@hooks.Actions.PLUGIN_UNLOADED.add(priority=hooks.priorities.HIGH - 1)
+def _leave(plugin: str, root: str, _config: Config) -> None:
+    """Before Tutor forgets this plugin's hooks; it renders everything else anew by itself."""
+    if plugin == "usher":
+        files.leave(Path(root))
+
+
 @hooks.Filters.IMAGES_BUILD.add()
 def _before_images_are_built(images: list[Any], config: Config) -> list[Any]:
     """The checkout may have changed since the Dockerfile was rendered."""

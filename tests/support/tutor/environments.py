@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -21,20 +22,25 @@ def tutor_executable(release: int) -> Path:
     """
     home = PROJECT / ".cache" / f"tutor-{release}"
     home.parent.mkdir(exist_ok=True)
-    lock = LOCKS / f"{release}.txt"
-    wanted = hashlib.sha256(lock.read_bytes() + (PROJECT / "pyproject.toml").read_bytes())
-    stamp = home / ".installed"
+    lock, project = LOCKS / f"{release}.txt", PROJECT / "pyproject.toml"
     with home.with_suffix(".lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
-        if not stamp.exists() or stamp.read_text() != wanted.hexdigest():
-            _install(home, lock)
-            stamp.write_text(wanted.hexdigest())
+        _once(home / ".tutor", lock, lambda: _install(home, "--requirement", lock, new=True))
+        _once(home / ".usher", project, lambda: _install(home, "--editable", PROJECT))
     return home / "bin" / "tutor"
 
 
-def _install(home: Path, lock: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", home], check=True)
+def _once(stamp: Path, source: Path, action: Callable[[], None]) -> None:
+    """``action``, unless it was done for what is in ``source`` now."""
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    if not stamp.exists() or stamp.read_text() != digest:
+        action()
+        stamp.write_text(digest)
+
+
+def _install(home: Path, *what: str | Path, new: bool = False) -> None:
+    if new:
+        (home / ".usher").unlink(missing_ok=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
     pip = [home / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-deps"]
-    pip.append("--disable-pip-version-check")
-    subprocess.run([*pip, "--requirement", lock], check=True)
-    subprocess.run([*pip, "--editable", PROJECT], check=True)
+    subprocess.run([*pip, "--disable-pip-version-check", *what], check=True)
