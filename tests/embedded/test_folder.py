@@ -1,15 +1,19 @@
 """The folder of an LMS, its commands and its settings."""
 
 import os
+import socket
 import stat
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from usher.embedded.home import folder as folders
+from usher.embedded.home.process import free_port
 
 ROOT = "http://lms.example:8000"
 
@@ -97,3 +101,30 @@ def test_replaying_nothing_is_refused(tmp_path: Path) -> None:
     done = run("-m", "usher.embedded", "replay", str(tmp_path))
     assert done.returncode == 2
     assert "there are no recordings" in done.stderr
+
+
+def test_a_server_that_is_killed_takes_its_worker_along(tmp_path: Path) -> None:
+    folders.make(tmp_path, folders.Plan(root_url=ROOT, plugins=(), cheap_passwords=True))
+    port = free_port()
+    command = [sys.executable, "-m", "usher.embedded", "serve", str(tmp_path), "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: listens(port))
+        server.kill()
+        server.wait()
+        wait_until(lambda: not listens(port))
+    finally:
+        server.kill()
+        server.wait()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)

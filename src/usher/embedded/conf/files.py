@@ -11,6 +11,8 @@ import yaml
 HOME_VARIABLE = "USHER_LMS_HOME"
 #: As in the platform: a YAML file laid over everything else (Tutor renders one).
 OVERLAY_VARIABLE = "LMS_CFG"
+#: Tells the process that answers which process started it.
+SERVER_VARIABLE = "USHER_LMS_SERVER_PID"
 SETTINGS_FILE = "lms.env.yml"
 SECRETS_FILE = "lms.secrets.json"
 

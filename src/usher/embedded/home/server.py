@@ -1,6 +1,5 @@
 """Serving an LMS folder: one process, many threads, because an answer may need another request."""
 
-import logging
 import os
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from granian import Granian
 from granian.constants import Interfaces
 from granian.log import LogLevels
 
-from usher.embedded.conf.files import HOME_VARIABLE
+from usher.embedded.conf.files import HOME_VARIABLE, SERVER_VARIABLE
 
 THREADS = 16
 
@@ -17,14 +16,14 @@ def serve(folder: Path, host: str, port: int, threads: int = THREADS) -> None:
     """Serve until the process is told to end."""
     os.environ[HOME_VARIABLE] = str(folder.resolve())
     os.environ["DJANGO_SETTINGS_MODULE"] = "usher.embedded.settings"
-    logging.getLogger("granian").setLevel(logging.WARNING)
+    os.environ[SERVER_VARIABLE] = str(os.getpid())
     Granian(
-        "usher.embedded.wsgi:application",
+        "usher.embedded.home.worker:application",
         address=host,
         port=port,
         interface=Interfaces.WSGI,
         workers=1,
         blocking_threads=threads,
-        log_level=LogLevels.warning,
+        log_level=LogLevels.error,
         websockets=False,
     ).serve()
