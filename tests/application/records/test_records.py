@@ -3,7 +3,7 @@
 import pytest
 
 from usher.application.accounts.models import LmsProfile, Retirement
-from usher.application.accounts.services import deactivate, ensure_account
+from usher.application.accounts.services import deactivate
 from usher.application.engine.services import recheck, reconcile
 from usher.application.enrollments.services import enroll
 from usher.application.records.models import Certificate, Grade

@@ -1,0 +1,124 @@
+"""Many operations while the LMS fails three requests in ten: in the end both sides are equal."""
+
+import random
+import threading
+
+from django.db import connection
+from django.utils import timezone
+
+from tests.support import faults
+from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.services import ensure_account
+from usher.application.engine.kinds import all_kinds
+from usher.application.engine.services import reconcile, reopen, watch
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import change_mode, enroll, unenroll
+from usher.application.lms.access import client
+from usher.application.runs.services import ensure_run
+from usher.application.tokens.models import LmsToken
+
+DEMO = "course-v1:edX+DemoX+Demo_Course"
+E2E = "course-v1:edX+E2E-101+course"
+KINDS = ("account", "token", "enrollment")
+FAULTS = tuple(fault for fault in faults.ALL if fault != faults.SLOW)
+
+
+def hurry():
+    """What backoff would wait for is due now; attempts stay counted."""
+    state = client().http.state
+    for group in ("registration", "enrollment", "other"):
+        state.clear(f"group:{group}")
+    state.clear("circuit")
+    reopen(KINDS)
+    for name in KINDS:
+        rows = all_kinds()[name].model.objects.filter(next_attempt_at__isnull=False)
+        rows.update(next_attempt_at=timezone.now())
+
+
+def unsettled():
+    return sum(all_kinds()[name].model.objects.unsettled().count() for name in KINDS)
+
+
+def test_three_failures_in_ten(joined, faulty):
+    dice = random.Random(7)
+    runs = [ensure_run(DEMO), ensure_run(E2E)]
+    users = [joined.learner("chaos") for _ in range(15)]
+    faulty.break_some(0.3, FAULTS, seed=7)
+    for _ in range(3):
+        for user in users:
+            run = dice.choice(runs)
+            row = enroll(user, run, dice.choice(["audit", "verified"]))
+            if dice.random() < 0.3:
+                unenroll(user, run)
+            elif dice.random() < 0.3:
+                change_mode(user, run, "audit" if row.mode == "verified" else "verified")
+        reconcile(KINDS)
+        hurry()
+    for _ in range(40):
+        if not unsettled():
+            break
+        reconcile(KINDS)
+        hurry()
+    assert unsettled() == 0, [
+        (row, row.error_message) for row in Enrollment.objects.unsettled()
+    ] + [(row, row.error_message) for row in LmsAccount.objects.unsettled()]
+    for name in KINDS:
+        assert all_kinds()[name].model.objects.parked().count() == 0
+    for user in users:
+        name = user.lms_account.username
+        there = joined.enrollments(name)
+        for row in Enrollment.objects.filter(user=user).select_related("run"):
+            mode, active = there.get(row.run.course_key, ("", False))
+            assert active == row.is_active
+            assert not active or mode == row.mode
+    count = "from django.contrib.auth import get_user_model as g; print(g().objects.filter("
+    assert int(joined.lms.shell(count + "username__startswith='chaos_').count())")) == len(users)
+
+
+def test_two_engines_at_once(joined):
+    users = [joined.learner("both") for _ in range(12)]
+    for user in users:
+        ensure_account(user)
+        enroll(user, ensure_run(DEMO))
+    errors, totals = [], []
+
+    def engine():
+        try:
+            totals.append(reconcile(KINDS).changed)
+        except Exception as error:  # noqa: BLE001 - shown by the assertion
+            errors.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=engine) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not errors
+    reconcile(KINDS)
+    assert unsettled() == 0
+    assert sum(totals) >= len(users)
+    assert LmsToken.objects.filter(expires_at__gt=timezone.now()).count() == len(users)
+
+
+def test_watching_brings_what_comes_later(joined, eventually):
+    stop = threading.Event()
+
+    def engine():
+        try:
+            watch(KINDS, stop=stop, every=0.05)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=engine)
+    thread.start()
+    try:
+        user = joined.learner("later")
+        enroll(user, ensure_run(DEMO))
+        eventually(lambda: not Enrollment.objects.filter(user=user).unsettled().exists(), 60)
+    finally:
+        stop.set()
+        thread.join(60)
+    assert joined.enrollments(user.lms_account.username) == {DEMO: ("audit", True)}
+    assert not thread.is_alive()
