@@ -21,7 +21,8 @@ class EnvFileIsClear(Check):
     id = "ENV-1"
 
     def probe(self, context: Context) -> Finding:
-        problems = context.application.env.problems()
+        found = context.application.env.problems()
+        problems = [problem for problem in found if problem.serious or problem.key in ALL_KEYS]
         path = context.application.env_file
         serious = [problem for problem in problems if problem.serious]
         if not problems:

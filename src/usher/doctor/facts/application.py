@@ -50,13 +50,17 @@ class Application:
         report: ApplicationReport = self.manage.json("shell", stdin=script)
         return report
 
-    def setting(self, name: str) -> str:
-        """A setting as its ``.env`` says or, where there is none, as the running application says;
-        '' when it isn't set."""
+    def written(self, name: str) -> str:
+        """A setting as its ``.env`` says; '' when it doesn't."""
         try:
             return self.env.get(name) or ""
         except NotKnownError:
-            pass
+            return ""
+
+    def setting(self, name: str) -> str:
+        """The same, or else what the running application has by itself; '' when nobody tells."""
+        if value := self.written(name):
+            return value
         try:
             return str(self.report.get("settings", {}).get(name) or "")
         except NotKnownError:
@@ -78,7 +82,7 @@ class Application:
         """Of the settings that the running process has; none when it doesn't tell."""
         try:
             found = self.get(ApplicationPath.HEALTH_READY).json()
-        except ValueError:
+        except (NotKnownError, ValueError):
             return {}
         told = found.get("configuration") if isinstance(found, dict) else None
         return told if isinstance(told, dict) else {}

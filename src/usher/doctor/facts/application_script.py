@@ -1,6 +1,5 @@
 # Read on standard input by the application's `manage.py shell`: prints what it is, as JSON.
 # With Usher in it, Usher tells; else the OAuth toolkit's records and the settings do.
-import importlib.util
 import json
 import sys
 
@@ -39,7 +38,9 @@ def _plain():
 
 
 def _report():
-    if importlib.util.find_spec("usher.application.health.facts"):
+    from django.apps import apps
+
+    if apps.is_installed("usher.application"):
         from usher.application.health.facts import report
 
         return report()

@@ -1,0 +1,70 @@
+"""An application without Usher, run by docker compose: what doctor can tell of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.checkout import PlainCheckout
+from usher.contract import envfile
+from usher.doctor.context import Context, look_at
+from usher.doctor.find import Wishes, places
+from usher.doctor.runner import run
+
+MAKE_CLIENT = """
+from oauth2_provider.models import get_application_model
+get_application_model().objects.create(
+    name="edx-oauth-app", client_id="lms", client_secret="secret", client_type="confidential",
+    authorization_grant_type="authorization-code", skip_authorization=True,
+    redirect_uris="http://lms.example/auth/complete/ol-oauth2/")
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[PlainCheckout]:
+    state = tmp_path / "state"
+    state.mkdir()
+    made = PlainCheckout(tmp_path / "shop", state)
+    made.up()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in made.environment.items():
+            patch.setenv(name, value)
+        yield made
+    made.down()
+
+
+def look(checkout: PlainCheckout) -> Context:
+    return look_at(places(Wishes(application=str(checkout.folder))))
+
+
+def causes(checkout: PlainCheckout, *only: str) -> list[str]:
+    with look(checkout) as context:
+        return [line.id for line in run(context, only).root_causes]
+
+
+def test_it_tells_its_clients_and_settings(checkout: PlainCheckout) -> None:
+    checkout.manage("shell", stdin=MAKE_CLIENT)
+    with look(checkout) as context:
+        assert context.application.url == checkout.url
+        report = context.application.report
+    (client,) = report["clients"]
+    assert client["redirect_uris"] == ["http://lms.example/auth/complete/ol-oauth2/"]
+    assert client["secret_hasher"] == "pbkdf2_sha256"
+    assert client["pkce_required"] is False
+    assert "user:read" in report["scopes"]
+    assert report["settings"]["OPENEDX_OAUTH_PROVIDER"] == "mitxpro-oauth2"
+    assert "secret" not in str(report["settings"])
+
+
+def test_env_3_containers_restarted_not_re_created(checkout: PlainCheckout) -> None:
+    checkout.env_file.chmod(0o600)
+    assert causes(checkout, "ENV-1", "ENV-2", "ENV-3") == []
+    envfile.update(checkout.env_file, {"OPENEDX_OAUTH_PROVIDER": "ol-oauth2"})
+    checkout.docker("compose", "restart")
+    with look(checkout) as context:
+        report = run(context, ["ENV-1", "ENV-2", "ENV-3"])
+    assert [line.id for line in report.root_causes] == ["ENV-3"]
+    assert "OPENEDX_OAUTH_PROVIDER" in report.root_causes[0].finding.seen
+    assert report.root_causes[0].finding.fix.startswith("docker compose up -d")
+    checkout.up()
+    assert causes(checkout, "ENV-1", "ENV-2", "ENV-3") == []
