@@ -48,7 +48,7 @@ class Totals:
     skipped: int = 0
 
     def add(self, report: Path) -> None:
-        for suite in ElementTree.parse(report).getroot().iter("testsuite"):  # noqa: S314 - our own
+        for suite in ElementTree.parse(report).getroot().iter("testsuite"):
             tests, skipped = int(suite.get("tests", 0)), int(suite.get("skipped", 0))
             failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
             self.passed += tests - failed - skipped
