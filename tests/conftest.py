@@ -6,8 +6,10 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """SQLite in a file, not in memory: a database in memory is one connection for all threads,
+def django_db_modify_db_settings(
+    tmp_path_factory: pytest.TempPathFactory, django_db_modify_db_settings_parallel_suffix: None
+) -> None:
+    """A database for each worker. SQLite in a file, not in memory: a database in memory is one connection for all threads,
     and tests that serve pages from a thread would see each other's transactions."""
     from django.conf import settings
 
