@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from usher.contract.envfile import EnvFile, write_private
+from usher.contract.provisioning import Description
 
 _ENV = "env.before"
 _NO_ENV = "env.absent"
@@ -51,6 +52,23 @@ class RestartMark:
         write_private(self._file, b"")
 
     def clear(self) -> None:
+        self._file.unlink(missing_ok=True)
+
+
+class Leaving:
+    """What an undoing in progress must know to its end, when Tutor has forgotten it already."""
+
+    def __init__(self, root: Path) -> None:
+        name = hashlib.sha256(str(root).encode()).hexdigest()[:16]
+        self._file = state_home() / f"{name}.leaving.json"
+
+    def keep(self, description: Description) -> None:
+        write_private(self._file, description.to_json().encode())
+
+    def description(self) -> Description | None:
+        return Description.from_json(self._file.read_text()) if self._file.exists() else None
+
+    def forget(self) -> None:
         self._file.unlink(missing_ok=True)
 
 

@@ -9,6 +9,7 @@ import click
 
 from usher.connect import checks, shown
 from usher.connect.application.checkout import Wishes
+from usher.connect.before import Leaving
 from usher.connect.connecting import Connecting, Options
 from usher.connect.disconnecting import Disconnecting
 from usher.connect.errors import ConnectError, NeedsPerson, Refused
@@ -98,6 +99,7 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
             _confirm(yes, as_json)
             for side, _ in sides:
                 remember(side, session)
+            Leaving(session.platform.instance.root).forget()
             apply(plan, view)
         found: list[Check] = []
         for side, _ in sides:
@@ -136,6 +138,7 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **given: An
             return
         if plan.due:
             _confirm(yes, as_json)
+            disconnecting.keep()
             apply(plan, view)
         view.undone(names, last=disconnecting.last)
 

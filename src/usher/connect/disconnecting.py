@@ -5,7 +5,7 @@ from typing import Any
 
 from usher.connect import checks
 from usher.connect.application.side import Addresses, Side
-from usher.connect.before import RestartMark
+from usher.connect.before import Leaving, RestartMark
 from usher.connect.errors import ToolFailed
 from usher.connect.openedx import configuration
 from usher.connect.openedx.platform import Platform
@@ -16,8 +16,8 @@ from usher.contract.provisioning import Application, Description
 class Disconnecting:
     """Some or all of the applications of one platform.
 
-    The description that Tutor rendered names what was made on both sides; it is the last to go,
-    so that a run that was cut off can be finished.
+    The description that Tutor rendered names what was made on both sides. Tutor drops it when the
+    plugin goes, so a copy is kept until the end: a run that was cut off can be finished.
     """
 
     def __init__(
@@ -37,7 +37,8 @@ class Disconnecting:
         self._purge = purge
         self._running = False
         self._mark = RestartMark(platform.instance.root)
-        self._description = platform.description() or Description(applications=[])
+        self._leaving = Leaving(platform.instance.root)
+        self._description = _joined(self._leaving.description(), platform.description())
         entries = configuration.entries(platform.instance.config_file, platform.now.look)
         self._staying = [entry for entry in entries if entry.get("name") not in names]
 
@@ -45,6 +46,10 @@ class Disconnecting:
     def last(self) -> bool:
         """Whether no application stays connected, so that the plugin goes as well."""
         return not self._staying
+
+    def keep(self) -> None:
+        """Called before the first change."""
+        self._leaving.keep(self._description)
 
     def plan(self, facts: dict[str, str], *, running: bool) -> Plan:
         self._running = running
@@ -104,9 +109,7 @@ class Disconnecting:
         ]
         for side in self._sides:
             steps += self._application_steps(side)
-        if self.last:
-            steps.append(self._files_step())
-        return steps
+        return [*steps, self._files_step()]
 
     # -- the LMS and Tutor
 
@@ -187,16 +190,22 @@ class Disconnecting:
         wheels = self._platform.instance.root / "env/build/openedx/usher"
 
         def remove() -> str:
-            shutil.rmtree(wheels, ignore_errors=True)
-            description.unlink(missing_ok=True)
+            if self.last:
+                shutil.rmtree(wheels, ignore_errors=True)
+                description.unlink(missing_ok=True)
+            self._leaving.forget()
             return "removed"
+
+        def is_removed() -> bool:
+            rendered = self.last and (description.exists() or wheels.exists())
+            return self._leaving.description() is None and not rendered
 
         return Step(
             "tutor-files",
             str(description.parent),
             "remove what the plugin rendered",
             "it holds secrets; Tutor leaves files of disabled plugins behind",
-            lambda: not description.exists() and not wheels.exists(),
+            is_removed,
             remove,
         )
 
@@ -256,3 +265,15 @@ class Disconnecting:
         if self._description.service_worker is None:
             return {}
         return side.env_values(self._description, self._addresses)
+
+
+def _joined(kept: Description | None, rendered: Description | None) -> Description:
+    """All applications that either names, as they were kept."""
+    found = {
+        application.name: application
+        for description in (rendered, kept)
+        if description
+        for application in description.applications
+    }
+    workers = [description.service_worker for description in (kept, rendered) if description]
+    return Description(list(found.values()), next(filter(None, workers), None))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from usher.connect.application.checkout import Wishes, recognise
 from usher.connect.application.remote import Remote
 from usher.connect.application.side import Addresses, Side
-from usher.connect.before import known_subjects
+from usher.connect.before import Leaving, known_subjects
 from usher.connect.errors import Refused, ToolFailed
 from usher.connect.openedx import configuration
 from usher.connect.openedx.instance import (
@@ -105,19 +105,34 @@ def reopen_sides(asked: Asked, session: Session) -> tuple[list[Side], list[str]]
     """For undoing: the applications asked, or all that are connected with this root.
 
     The second list names all that are to go, also those of which only the platform knows.
+    Raises Refused for one that was asked and can't be reached; another is left, with a warning.
     """
+    if asked.applications:
+        sides = [_reopened(wish, session) for wish in asked.applications]
+        return sides, [side.name for side in sides]
     instance = session.platform.instance
-    root = str(instance.root)
-    known = [subject for subject in known_subjects() if subject.get("root") == root]
+    sides, names = [], []
+    for subject in known_subjects():
+        if subject.get("root") != str(instance.root):
+            continue
+        wish = Wishes(**subject["wishes"])
+        names.append(wish.name)
+        try:
+            sides.append(_reopened(wish, session))
+        except Refused as error:
+            left = f"{wish.name} keeps its OAuth2 record and .env, undo it later: {error}"
+            session.warnings.append(left)
+    leaving = Leaving(instance.root).description()
+    names += [found.name for found in leaving.applications] if leaving else []
     entries = configuration.entries(instance.config_file, instance.look)
-    wishes = asked.applications or [Wishes(**subject["wishes"]) for subject in known]
-    sides = [_side_of(wish, session) for wish in wishes]
-    names = [side.name for side in sides]
-    if not asked.applications:
-        names += [entry["name"] for entry in entries if entry.get("name") not in names]
-    for side in sides:
-        side.probe(None, session.addresses)
-    return sides, names
+    names += [str(entry["name"]) for entry in entries]
+    return sides, list(dict.fromkeys(names))
+
+
+def _reopened(wishes: Wishes, session: Session) -> Side:
+    side = _side_of(wishes, session)
+    side.probe(None, session.addresses)
+    return side
 
 
 def _side_of(wishes: Wishes, session: Session) -> Side:
