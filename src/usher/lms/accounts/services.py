@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.sites.models import Site
 from django.db import IntegrityError, transaction
@@ -22,6 +23,9 @@ from usher.lms.accounts import lookup
 from usher.lms.accounts.passwords import random_password_hash
 from usher.lms.errors import AccountRefused, UsherLmsError
 from usher.lms.events import outbox
+
+#: Texts of the profile that a registration form may ask.
+PROFILE_FIELDS = ("level_of_education", "gender", "mailing_address", "city", "country", "goals")
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def make_account(learner: Learner, backend: str, site: Site) -> Any:
     user.save()
     registration = platform.registration_model()()
     registration.register(user)
-    user.profile = platform.profile_model()(user=user, name=learner.name, country=learner.country)
+    user.profile = platform.profile_model()(user=user, **_profile_values(learner))
     user.profile.save()
     UserSocialAuth.objects.create(user=user, provider=backend, uid=learner.username)
     if learner.is_active:
@@ -93,6 +97,16 @@ def make_account(learner: Learner, backend: str, site: Site) -> Any:
         user.is_active = True
     platform.on_account_created(user, registration, site)
     return user
+
+
+def _profile_values(learner: Learner) -> dict[str, Any]:
+    """As the registration form leaves them: '' in fields it knows but was given nothing for."""
+    known = getattr(settings, "REGISTRATION_EXTRA_FIELDS", {})
+    values: dict[str, Any] = {field: "" for field in PROFILE_FIELDS if field in known}
+    values["name"] = learner.name
+    if learner.country:
+        values["country"] = learner.country
+    return values
 
 
 def refuse_invalid(learner: Learner) -> None:
