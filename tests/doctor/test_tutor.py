@@ -16,6 +16,7 @@ from tests.support.tutor.environments import tutor_executable
 from usher.doctor.context import Places, look_at
 from usher.doctor.runner import Report, run
 
+pytestmark = pytest.mark.xdist_group("doctor-tutor")
 RELEASE = 22
 CHECKS = [f"TUT-{number}" for number in range(1, 9)]
 

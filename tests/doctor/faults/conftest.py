@@ -1,6 +1,8 @@
 """One running system for all faults; each test gets it as it was in the beginning."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic, sleep
 
 import pytest
 
@@ -27,6 +29,13 @@ from usher.application.enrollments.models import Enrollment
 from usher.application.tokens.models import LmsToken
 print(int(all(row.is_settled for model in (Enrollment, LmsToken) for row in model.objects.all())))
 """
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In one process: the running system is shared."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("doctor-faults"))
 
 
 @pytest.fixture(scope="session")
@@ -57,8 +66,6 @@ def system(served_otherwise: System) -> System:
 
 def _wait_until_settled(system: System) -> None:
     """The engine brings the learner's account, token and enrollment to the LMS."""
-    from time import monotonic, sleep
-
     deadline = monotonic() + 30
     while system.application.run(SETTLED).strip() != "1":
         system.pair.check()

@@ -16,7 +16,8 @@ class Expectation:
 
     actor: who asks: ``worker``, ``learner``, ``nobody``, ``stranger`` (unknown token), ``ended``
     (expired token). writes: it changes the LMS, so it's asked with ``--write`` only. unasked: why
-    conformance never asks it; '' when it does. keep: values for later requests, each with the
+    conformance never asks it; '' when it does. failure: how a client must take it
+    (``contract.failures``), '' for no failure. keep: values for later requests, each with the
     expression that finds it in the Location header or the body. source: the recorded exchanges.
     """
 
@@ -32,6 +33,7 @@ class Expectation:
     writes: bool = False
     unasked: str = ""
     needs_mode: str = ""
+    failure: str = ""
     limits: dict[str, int] = field(default_factory=dict)
     keep: dict[str, str] = field(default_factory=dict)
 
@@ -76,6 +78,7 @@ def _expectation(
         source=tuple(entry["source"]),
         writes=entry.get("writes", False),
         unasked=entry.get("unasked", ""),
+        failure=entry.get("failure", ""),
         needs_mode=entry.get("needs_mode", ""),
         keep=entry.get("keep", {}),
         limits={name: expect[name] for name in ("count", "at_most") if name in expect},

@@ -1,0 +1,78 @@
+"""The client takes every refusal as the expectations say, from the recorded answer."""
+
+import json
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from tests.doctor.conformance.test_expectations import RECORDINGS
+from usher.application.lms.client import Credentials, LmsClient
+from usher.application.lms.errors import LmsError
+from usher.application.lms.http import Http
+from usher.application.lms.registration import register
+from usher.application.lms.shared import LocalState
+from usher.doctor.conformance.expectations import Expectation, load
+
+RUN = "course-v1:edX+DemoX+Demo_Course"
+CALLS: dict[str, Callable[[LmsClient], Any]] = {
+    "/api/user/v1/me": lambda lms: lms.me("token"),
+    "/api/courses/v1/courses/": lambda lms: lms.runs_page(1),
+    "/api/course_modes/v1/courses/<key>/": lambda lms: lms.run_modes(RUN),
+    "/user_api/v1/account/registration/": lambda lms: register(
+        lms, username="ada", email="a@b.co", name="Ada", country="FR", access_token="t"
+    ),
+    "/api/enrollment/v1/enrollment": lambda lms: lms.enroll(
+        "ada", RUN, mode="audit", is_active=True
+    ),
+    "/oauth2/access_token": lambda lms: lms.refresh("refresh"),
+}
+REFUSALS = [expectation for expectation in load() if expectation.failure]
+
+
+@pytest.mark.parametrize("expectation", REFUSALS, ids=lambda expectation: expectation.id)
+def test_the_client_takes_a_refusal_for_what_it_is(expectation: Expectation) -> None:
+    recorded = RECORDINGS[expectation.source[0]]["response"]
+    server = _answering(recorded)
+    try:
+        lms = LmsClient(
+            Http(f"http://127.0.0.1:{server.server_address[1]}", timeout=5, state=LocalState()),
+            Credentials("worker", "token", "client", "secret", "mitxpro-oauth2", ""),
+        )
+        with pytest.raises(LmsError) as raised:
+            CALLS[expectation.endpoint](lms)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert raised.value.failure_class == expectation.failure
+    assert raised.value.message
+
+
+def test_every_kind_of_refusal_is_asked() -> None:
+    assert {refusal.endpoint for refusal in REFUSALS} == set(CALLS)
+
+
+def _answering(recorded: dict[str, Any]) -> ThreadingHTTPServer:
+    body = json.dumps(recorded["body"]).encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response_only(recorded["status"])
+            for name, value in recorded["headers"].items():
+                if isinstance(value, str):
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = _answer
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: tests read answers, not logs."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    return server
