@@ -49,6 +49,7 @@ def _waiting(request: HttpRequest) -> dict[str, Any]:
     return {
         "record": record,
         "details": details,
+        "name": details.get("name") or details.get("fullname") or "",
         "username": running["kwargs"].get("username", ""),
         "collision": taken,
         "submit": record.skip_registration_form and not taken,
