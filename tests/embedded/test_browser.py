@@ -1,0 +1,91 @@
+"""Sign-in in a real browser, through an application that asks nobody anything."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.support.browser import chromium
+from tests.support.embedded import EmbeddedLms
+
+START = "/auth/login/mitxpro-oauth2/?auth_entry=login"
+
+
+class Consenting(BaseHTTPRequestHandler):
+    """The application's authorize page: it sends everybody back as ``who``."""
+
+    who = ""
+
+    def do_GET(self) -> None:
+        asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+        back = f"{asked['redirect_uri']}&state={asked['state']}&code=code-{type(self).who}"
+        self.send_response(302)
+        self.send_header("Location", back)
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Consenting)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    rule = f"MAP app.example:8013 127.0.0.1:{server.server_address[1]}"
+    try:
+        with chromium(f"--host-resolver-rules={rule}") as running:
+            yield running
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context()
+    yield context.new_page()
+    context.close()
+
+
+def test_an_unknown_learner_goes_straight_through(lms: EmbeddedLms, page: Page, name: str) -> None:
+    Consenting.who = name
+    page.goto(lms.url + START)
+    page.wait_for_url("**/dashboard")
+    expect(page.get_by_role("heading", name="My Courses")).to_be_visible()
+    expect(page.get_by_role("link", name=name)).to_be_visible()
+
+
+def test_whose_username_is_taken_reads_why_and_can_link_with_the_password(
+    lms: EmbeddedLms, page: Page, name: str
+) -> None:
+    lms.shell(
+        "from usher.embedded.home.seeds import person\n"
+        f"person({name!r}, '{name}@elsewhere.example', 'A password 1')"
+    )
+    Consenting.who = name
+    page.goto(lms.url + START)
+    expect(page.get_by_role("alert").first).to_contain_text("You are not signed in yet")
+    page.get_by_label("Username or e-mail").fill(name)
+    page.get_by_label("Password").fill("A password 1")
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/dashboard")
+    linked = (
+        "from social_django.models import UserSocialAuth\n"
+        f"user = UserSocialAuth.objects.get(uid={name!r}).user\n"
+        "print(user.username, user.email)"
+    )
+    # The record says that e-mail addresses follow the provider.
+    assert lms.shell(linked) == f"{name} {name}@learners.example"
+
+
+def test_signing_out_leads_on(lms: EmbeddedLms, page: Page, name: str) -> None:
+    Consenting.who = name
+    page.goto(lms.url + START)
+    page.wait_for_url("**/dashboard")
+    page.get_by_role("link", name="Sign out").click()
+    page.wait_for_url("**/courses")
+    expect(page.get_by_role("link", name="Sign in")).to_be_visible()
