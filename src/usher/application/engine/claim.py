@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connection, models, transaction
+from django.db import models, transaction
 from django.db.models import Q
-from django.utils import timezone
 
+from usher.application.engine.clock import database_now
 from usher.application.engine.kinds import Kind
 from usher.application.engine.policy import LONGEST_DELAY
+
+#: What clocks of healthy machines differ by at most, and more.
+CLOCKS_APART = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,6 @@ class Scope:
         if self.end_id is not None:
             found &= Q(pk__lt=self.end_id)
         return found
-
-
-def database_now() -> datetime:
-    """The moment by the database's clock, which is the same for all workers."""
-    if connection.vendor == "sqlite":
-        return timezone.now()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        found: datetime = cursor.fetchone()[0]
-    return found
 
 
 def claim(kind: Kind, scope: Scope, limit: int, lease_seconds: float) -> tuple[str, list[Any]]:
@@ -97,14 +90,17 @@ def _held(model: type[models.Model], rows: Iterable[Any]) -> models.QuerySet[Any
 def unjam(kind: Kind, lease_seconds: float) -> int:
     """Frees rows that a clock which jumped put out of reach; returns how many.
 
-    No retry lies further ahead than the longest delay, no lease further than its length.
+    No retry lies further ahead than the longest delay, no lease further than its length, and what
+    was never tried is due now.
     """
     now = database_now()
     manager = kind.model._default_manager
     far = manager.filter(
         attempts__gt=0, next_attempt_at__gt=now + timedelta(seconds=2 * LONGEST_DELAY)
     ).update(next_attempt_at=now)
+    untried = manager.get_queryset().unsettled().filter(attempts=0, error_code="")
+    early = untried.filter(next_attempt_at__gt=now + CLOCKS_APART).update(next_attempt_at=now)
     held = manager.filter(lease_until__gt=now + timedelta(seconds=10 * lease_seconds)).update(
         lease_owner="", lease_until=None
     )
-    return far + held
+    return far + early + held

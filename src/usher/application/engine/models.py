@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from usher.application.engine.clock import database_now
 from usher.contract.failures import FailureClass
 
 
@@ -31,7 +32,7 @@ class ReconciledQuerySet(models.QuerySet[Any]):
 
     def wake(self, now: datetime | None = None) -> int:
         """Makes the rows due at once, parked ones too: the retry button. Returns how many."""
-        return self.update(**woken(now))
+        return self.update(**woken(now or database_now()))
 
 
 def woken(now: datetime | None = None) -> dict[str, Any]:
@@ -107,8 +108,9 @@ class Reconciled(models.Model):
         changed = {k: v for k, v in changes.items() if getattr(self, k) != v}
         if not changed:
             return False
-        for name, value in (changed | woken()).items():
+        values = changed | woken(database_now())
+        for name, value in values.items():
             setattr(self, name, value)
         self.generation += 1
-        self.save(update_fields=[*changed, *woken(), "generation"])
+        self.save(update_fields=[*values, "generation"])
         return True

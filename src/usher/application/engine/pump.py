@@ -44,6 +44,12 @@ class JobFailed(LmsError):
     default_code = "internal-error"
 
 
+class StoodStill(LmsError):
+    """Not sent: the row may be somebody else's."""
+
+    default_code = "lease-ended"
+
+
 @dataclass
 class _Asked:
     wanted: GrantWanted
@@ -157,12 +163,22 @@ class Pump:
     def _act(self, kind: Kind, job: Job) -> None:
         if self.stop.is_set():
             return
-        self._events.put(_Finished(kind, [(job, _outcome(lambda: kind.act(job, self._means)))]))
+        outcome = self._too_late() or _outcome(lambda: kind.act(job, self._means))
+        self._events.put(_Finished(kind, [(job, outcome)]))
 
     def _act_many(self, kind: Kind, jobs: list[Job]) -> None:
         if self.stop.is_set():
             return
-        self._events.put(_Finished(kind, self._done_many(kind, jobs)))
+        late = self._too_late()
+        done = [(job, late) for job in jobs] if late else self._done_many(kind, jobs)
+        self._events.put(_Finished(kind, done))
+
+    def _too_late(self) -> Outcome | None:
+        """After this process stood still for longer than its leases: others have the rows by now,
+        and what it was about to send may be no longer wanted."""
+        if time.monotonic() - self._renewed < self._opts.lease_seconds:
+            return None
+        return Outcome(error=StoodStill("The worker stood still for longer than its lease."))
 
     def _done_many(self, kind: Kind, jobs: list[Job]) -> list[Done]:
         """A request that is refused as a whole is halved until the row that spoils it is alone."""

@@ -13,7 +13,8 @@ from django.db import close_old_connections
 from django.db.models import Min, Q
 
 from usher.application import conf
-from usher.application.engine.claim import Scope, database_now, unjam
+from usher.application.engine.claim import Scope, unjam
+from usher.application.engine.clock import database_now
 from usher.application.engine.gate import Gate
 from usher.application.engine.kinds import NAMES, Job, Kind, Means, Outcome, all_kinds
 from usher.application.engine.options import options

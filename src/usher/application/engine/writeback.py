@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from usher.application.engine.claim import database_now
+from usher.application.engine.clock import database_now
 from usher.application.engine.kinds import Job, Kind, Outcome
 from usher.application.engine.policy import WAITING_DELAY, retry
 
@@ -32,12 +32,16 @@ _COMMON = (
 def write_back(kind: Kind, done: Sequence[Done]) -> list[Done]:
     """What was written: outcomes of rows whose lease was lost meanwhile are dropped.
 
-    Somebody else holds those rows now and finds out anew; nothing is lost by that.
+    Somebody else has, or had, those rows. What this worker sent may have arrived after what they
+    sent, as when it stood still between the two: so the rows are looked at once more.
     """
     with transaction.atomic():
         held = _still_held(kind, done)
         owned = [(job, outcome) for job, outcome in done if job.row.pk in held]
         now = database_now()
+        lost = [job.row.pk for job, _ in done if job.row.pk not in held]
+        if lost:
+            kind.model._default_manager.filter(pk__in=lost).wake(now)
         good = [d for d in owned if d[1].error is None]
         _update(kind, kind.observed_fields, [_success(kind, d, now) for d in good])
         _update(kind, (), [_failure(d, now) for d in owned if d[1].error is not None])

@@ -14,7 +14,6 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from django.utils import timezone
 from oauth2_provider.models import (
     get_access_token_model,
     get_application_model,
@@ -24,6 +23,7 @@ from oauth2_provider.models import (
 from oauth2_provider.settings import oauth2_settings
 
 from usher.application import conf
+from usher.application.engine.clock import database_now
 from usher.application.tokens.errors import NotConnected
 from usher.contract.oauth import SCOPE_USER_READ
 
@@ -59,7 +59,7 @@ def lms_application() -> Any:
 def registration_tokens(user_ids: Iterable[int]) -> dict[int, str]:
     """Learner's id → an access token for the LMS, scope user:read, good for five minutes."""
     model, application = get_access_token_model(), lms_application()
-    expires = timezone.now() + timedelta(seconds=_ACCESS_TOKEN_LIFE)
+    expires = database_now() + timedelta(seconds=_ACCESS_TOKEN_LIFE)
     tokens, rows = {}, []
     for user_id in user_ids:
         tokens[user_id] = secrets.token_urlsafe(_TOKEN_BYTES)
@@ -86,7 +86,7 @@ def grant_codes(wanted: list[GrantWanted]) -> list[str]:
     NotConnected, whatever address the LMS was made to send.
     """
     application = lms_application()
-    expires = timezone.now() + timedelta(seconds=_GRANT_LIFE)
+    expires = database_now() + timedelta(seconds=_GRANT_LIFE)
     codes, rows = [], []
     for item in wanted:
         _check(application, item)

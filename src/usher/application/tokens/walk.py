@@ -11,11 +11,12 @@ from collections.abc import Callable
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 from usher.application.lms.client import LmsClient
-from usher.application.lms.errors import LmsError, Misconfigured, SignInStopped
+from usher.application.lms.errors import HeldBack, LmsError, Misconfigured, SignInStopped
 from usher.application.lms.http import Answer
 from usher.application.lms.payloads import TokenPair
 from usher.application.lms.registration import check_start, raise_if_misconfigured
 from usher.application.tokens.provider import GrantWanted
+from usher.contract.failures import FailureClass
 from usher.contract.paths import LmsPath
 
 SCOPE = "read write"
@@ -41,16 +42,26 @@ class Walk:
         Raises SignInStopped when the LMS doesn't sign the learner in: its account of that name
         isn't linked to this application, is disabled, or belongs to somebody else.
         """
-        if cookies:
-            self._cookies = dict(cookies)
-            code = self._code_of(self._get(self._authorize_path()))
-            if code:
-                return self._lms.exchange_code(code, self._redirect_uri)
-            self._cookies = {}
-        return self._lms.exchange_code(self._signed_in_code(), self._redirect_uri)
+        self._cookies = dict(cookies or {})
+        code = self._authorized() if cookies else ""
+        code = code or _twice(self._signed_in_code)
+        try:
+            return self._lms.exchange_code(code, self._redirect_uri)
+        except LmsError as error:
+            # The code may be spent although the answer was lost. The session is signed in: a new
+            # one is one request away, where a new sign-in is four.
+            code = self._authorized() if _passes(error) else ""
+            if not code:
+                raise
+        return self._lms.exchange_code(code, self._redirect_uri)
+
+    def _authorized(self) -> str:
+        """A code from a session that is signed in; '' when it isn't."""
+        return self._code_of(self._get(self._authorize_path()))
 
     def _signed_in_code(self) -> str:
         """Starts the sign-in and follows the LMS's redirects until one carries the code."""
+        self._cookies = {}
         path: str | None = self._complete_path(self._start())
         for _ in range(_MAX_STEPS):
             if path is None:
@@ -143,11 +154,29 @@ class Walk:
         return path
 
     def _get(self, path: str) -> Answer:
+        # Completing uses up a code and the session's state: only what comes before and after it
+        # can be asked a second time.
+        again = not path.startswith(LmsPath.sign_in_complete(self._lms.who.backend))
         answer = self._lms.http.request(
-            "GET", path, cookies=self._cookies, headers={"Accept": "text/html"}, again=False
+            "GET", path, cookies=self._cookies, headers={"Accept": "text/html"}, again=again
         )
         self._cookies.update(answer.cookies())
         return answer
+
+
+def _passes(error: LmsError) -> bool:
+    """Whether the same may well succeed at once: not while the circuit is open."""
+    return error.failure_class is FailureClass.TRANSIENT and not isinstance(error, HeldBack)
+
+
+def _twice(sign_in: Callable[[], str]) -> str:
+    """Once more from the start after a passing failure: of many requests one fails easily."""
+    try:
+        return sign_in()
+    except LmsError as error:
+        if not _passes(error):
+            raise
+    return sign_in()
 
 
 def _why(answer: Answer) -> str:
