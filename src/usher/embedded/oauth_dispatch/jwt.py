@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import cache
 from typing import Any
 
 import jwt
@@ -39,12 +40,19 @@ def _filters(application: Any) -> list[str]:
     return filters
 
 
+@cache
+def _private_key(jwk: str, algorithm: str) -> Any:
+    """Loading a private key checks its numbers, which takes far longer than signing with it."""
+    return jwt.PyJWK(json.loads(jwk), algorithm).key
+
+
 def _sign(claims: dict[str, Any], asymmetric: bool) -> str:
     rules = settings.JWT_AUTH
     if not asymmetric:
         return jwt.encode(claims, rules["JWT_SECRET_KEY"], algorithm=rules["JWT_ALGORITHM"])
-    key = jwt.PyJWK(json.loads(rules["JWT_PRIVATE_SIGNING_JWK"]), rules["JWT_SIGNING_ALGORITHM"])
-    return jwt.encode(claims, key.key, algorithm=rules["JWT_SIGNING_ALGORITHM"])
+    algorithm = rules["JWT_SIGNING_ALGORITHM"]
+    key = _private_key(rules["JWT_PRIVATE_SIGNING_JWK"], algorithm)
+    return jwt.encode(claims, key, algorithm=algorithm)
 
 
 def from_token(token: dict[str, Any], asymmetric: bool = False) -> dict[str, Any]:
