@@ -14,6 +14,7 @@ from tests.support.docker import ContainerEngine
 from tests.support.tutor import TutorRoot
 from tests.support.tutor.environments import tutor_executable
 from usher.doctor.context import Places, look_at
+from usher.doctor.facts.tutor import Tutor
 from usher.doctor.runner import Report, run
 
 pytestmark = pytest.mark.xdist_group("doctor-tutor")
@@ -78,6 +79,19 @@ def test_a_healthy_root_has_no_findings(places: Places) -> None:
     found = report(places)
     assert causes(found) == []
     assert [line.id for line in found.lines if line.finding.status == "ok"] == CHECKS
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("local", "tutor --root {root} local restart && tutor --root {root} images build openedx"),
+        ("dev", "tutor --root {root} dev restart && tutor --root {root} images build openedx-dev"),
+    ],
+)
+def test_a_fix_names_this_root_and_mode(root: Path, mode: str, expected: str) -> None:
+    fix = "tutor local restart && tutor images build openedx"
+    assert Tutor(root, mode).for_this_root(fix) == expected.format(root=root)
+    assert Tutor(None).for_this_root(fix) == fix
 
 
 def test_tut_1_no_tutor(places: Places) -> None:

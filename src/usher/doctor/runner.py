@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -109,7 +109,8 @@ def _stopped_by(earlier: Line) -> str:
 
 def _probe(kind: type[Check], context: Context) -> Finding:
     try:
-        return kind().probe(context)
+        found = kind().probe(context)
+        return replace(found, fix=context.tutor.for_this_root(found.fix))
     except NotKnownError as error:
         return skipped(str(error))
     except Exception as error:  # noqa: BLE001 - one broken check must not hide the others

@@ -13,11 +13,7 @@ from usher.doctor.facts.tutor import place_of
 from usher.doctor.facts.web import host_of, same_origin
 
 _SUPPORTED = range(20, 23)
-_ENABLE = "tutor{root} plugins enable usher && tutor{root} config save"
-
-
-def _root(context: Context) -> str:
-    return f" --root {shlex.quote(str(context.tutor.root))}"
+_ENABLE = "tutor plugins enable usher && tutor config save"
 
 
 @check
@@ -110,7 +106,7 @@ class PluginIsEnabled(Check):
         return failed(
             seen,
             cause="Tutor writes its files anew at every `tutor config save`",
-            fix=_ENABLE.format(root=_root(context)),
+            fix=_ENABLE,
         )
 
 
@@ -128,25 +124,24 @@ class PluginIsInEffect(Check):
     depends_on = ("TUT-3",)
 
     def probe(self, context: Context) -> Finding:
-        root, mode = _root(context), context.tutor.mode_word
         if not context.tutor.rendered:
             return failed(
                 f"{context.tutor.lms_env_file} has nothing of the plugin",
                 cause="the environment was rendered before the plugin was enabled",
-                fix=f"tutor{root} config save",
+                fix="tutor config save",
             )
         report = context.lms.report
         if "openedx-usher" not in report.get("packages", {"openedx-usher": ""}):
             return failed(
                 "the running LMS does not have the package openedx-usher",
                 cause="its image was built before the plugin was enabled",
-                fix=f"tutor{root} images build openedx{'-dev' * (mode == 'dev')}",
+                fix="tutor images build openedx",
             )
         if not report.get("features", {}).get("ENABLE_THIRD_PARTY_AUTH", True):
             return failed(
                 "the rendered files switch third-party sign-in on, the running LMS has it off",
                 cause="the containers were started with older files",
-                fix=f"tutor{root} {mode} restart lms lms-worker",
+                fix="tutor local restart lms lms-worker",
             )
         return ok("rendered, built and running alike")
 
@@ -167,11 +162,10 @@ class BackendImports(Check):
         backends = context.lms.report.get("backends", [])
         broken = [row for row in backends if row.get("error")]
         if broken:
-            image = "openedx-dev" if context.tutor.mode_word == "dev" else "openedx"
             return failed(
                 f"{broken[0].get('class_path')} can't be imported: {broken[0].get('error')}",
                 cause="the requirement is missing from the image that this LMS runs",
-                fix=f"tutor images build {image}",
+                fix="tutor images build openedx",
             )
         if not backends:
             return skipped("the LMS has no sign-in backend of an application")
@@ -226,9 +220,7 @@ class LmsEnvIsYaml(Check):
                 return failed(
                     f"{path}, {place_of(error)}",
                     cause="it was edited by hand; YAML knows no tabs",
-                    fix=f"correct that line of {path}"
-                    if own
-                    else f"tutor{_root(context)} config save",
+                    fix=f"correct that line of {path}" if own else "tutor config save",
                 )
         return ok("config.yml and lms.env.yml are YAML")
 

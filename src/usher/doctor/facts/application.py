@@ -121,6 +121,6 @@ class Application:
                 timeout=5,
                 check=False,
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise NotKnownError(f"git can't be asked: {error}") from error
+        except (OSError, subprocess.TimeoutExpired):
+            return False  # without git, nothing is tracked
         return done.returncode == 0

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +113,19 @@ class Tutor:
 
     def _rendered_texts(self) -> list[str]:
         return [_text(self.lms_env_file), _text(self.settings_file)]
+
+    def for_this_root(self, fix: str) -> str:
+        """A fix that says ``tutor local``, as it is typed for this root, mode and image."""
+        if self.root is None:
+            return fix
+        root, mode = f"--root {shlex.quote(str(self.root))}", self.mode_word
+        if mode == "dev":
+            fix = re.sub(r"\bimages build openedx\b(?!-)", "images build openedx-dev", fix)
+        return re.sub(
+            r"\btutor (local|config|plugins|images)\b",
+            lambda match: f"tutor {root} {mode if match[1] == 'local' else match[1]}",
+            fix,
+        )
 
     def command(self, *words: str) -> Command:
         return Command((self.executable, "--root", str(self._known_root), self.mode_word, *words))

@@ -1,0 +1,33 @@
+"""Both sides running, and a real Tutor root that is the LMS's: no check is left out."""
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.doctor.faults.system import System
+from tests.support.docker import ContainerEngine
+from tests.support.tutor import TutorRoot
+from tests.support.tutor.environments import tutor_executable
+
+RELEASE = 22
+
+
+def test_a_healthy_system_has_no_findings_and_nothing_is_skipped(
+    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    host = urlsplit(system.pair.lms_url).netloc
+    TutorRoot.make(RELEASE, root, plugins=("usher",), config={"LMS_HOST": host})
+    engine = ContainerEngine.make(tmp_path / "engine", system.pair.lms_home)
+    path = f"{engine.bin}{os.pathsep}{os.environ['PATH']}"
+    for name, value in {**engine.environment, "PATH": path}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TUTOR_ROOT", str(root))
+    monkeypatch.setenv("TUTOR_PLUGINS_ROOT", str(tmp_path / "plugins"))
+    executable = str(tutor_executable(RELEASE))
+    report = system.examine(tutor_root=root, tutor_executable=executable, lms_manage=None)
+    assert [line.id for line in report.root_causes] == []
+    skipped = [(line.id, line.finding.seen) for line in report.lines if line.finding.status != "ok"]
+    assert skipped == []
