@@ -9,8 +9,9 @@ import pytest
 def django_db_modify_db_settings(
     tmp_path_factory: pytest.TempPathFactory, django_db_modify_db_settings_parallel_suffix: None
 ) -> None:
-    """A database for each worker. SQLite in a file, not in memory: a database in memory is one connection for all threads,
-    and tests that serve pages from a thread would see each other's transactions."""
+    """A database for each worker. SQLite in a file, not in memory: a database in memory is one
+    connection for all threads, and tests that serve pages from a thread would see each other's
+    transactions."""
     from django.conf import settings
 
     for number, database in enumerate(settings.DATABASES.values()):
