@@ -1,7 +1,9 @@
 """The application's side: a checkout as people have it, its record and its .env."""
 
 import json
+import re
 import stat
+import sys
 from pathlib import Path
 
 import httpx
@@ -10,8 +12,11 @@ import pytest
 from tests.support.checkout import PlainCheckout
 from usher.connect import checks
 from usher.connect.application.checkout import Wishes, recognise
+from usher.connect.application.remote import Remote
+from usher.connect.application.settings import SETTINGS
 from usher.connect.application.side import Addresses, Side
-from usher.connect.errors import Refused, ToolFailed
+from usher.connect.errors import NeedsPerson, Refused, ToolFailed
+from usher.connect.openedx.configuration import Choice
 from usher.connect.process import Secrets
 from usher.contract.editions import MITXONLINE, MITXPRO
 from usher.contract.provisioning import Application, Description, ServiceWorker
@@ -277,3 +282,73 @@ def test_a_failing_command_keeps_secrets_out_of_its_words(shop: PlainCheckout):
     with pytest.raises(ToolFailed, match=r"Unknown command: '\(hidden\)'") as failure:
         side.manage.command(SECRET)
     assert SECRET not in str(failure.value)
+
+
+# -- an application built on Usher, run in a virtualenv
+
+
+@pytest.fixture
+def campus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Side:
+    """The reference application with a database of its own."""
+    monkeypatch.setenv("USHER_STATE_HOME", str(tmp_path / "state"))
+    env_file = tmp_path / "campus.env"
+    for key, value in {
+        "CAMPUS_ENV_FILE": str(env_file),
+        "CAMPUS_HOME": str(tmp_path / "home"),
+        "SITE_BASE_URL": "http://127.0.0.1:9",
+    }.items():
+        monkeypatch.setenv(key, value)
+    folder = Path(__file__).parents[2] / "campus"
+    manage = f"{sys.executable} manage.py"
+    wish = Wishes(str(folder), env_file=str(env_file), manage=manage, edition="mitxpro")
+    side = Side(recognise(wish), wish, Secrets())
+    side.manage.command("migrate", "--verbosity", "0")
+    return side
+
+
+def test_an_application_built_on_usher_is_known_and_its_pkce_relaxed(campus: Side):
+    campus.probe(None, ADDRESSES)
+    assert campus.facts["usher"]
+    entry = campus.entry(Choice("mitxpro-oauth2", "mitxpro-oauth2"))
+    assert (entry["name"], entry["usher"]) == ("mitxpro", True)
+    campus.check_backend("mitxpro-oauth2")
+    wanted = application(campus.url, name="mitxpro", webhook_secret="w" * 40)
+    assert campus.lay_record(wanted, ADDRESSES) == "made, PKCE relaxed for it"
+    sent = "http://lms.example:8000/auth/complete/ol-oauth2/?redirect_state=x"
+    found = campus.check(wanted, ADDRESSES, sent)
+    assert (found["agrees"], found["accepts"], found["pkce_required"]) == (True, True, False)
+    values = campus.env_values(description(wanted), ADDRESSES)
+    campus.write_env(values)
+    assert values["USHER_WEBHOOK_SECRET"] == "w" * 40
+    assert campus.check(wanted, ADDRESSES, sent)["settings"] == {
+        key: values[key] for key in SETTINGS
+    }
+    assert campus.remove_record(wanted.client_id) == "removed"
+
+
+# -- an application known by its address alone
+
+
+def test_a_remote_application_is_handed_its_part(shop: PlainCheckout):
+    """Whoever runs it takes over two files; then it agrees."""
+    shop.up()
+    wish = Wishes(shop.url, name="shop")
+    remote, wanted = Remote(recognise(wish), wish, Secrets()), application(shop.url)
+    remote.probe(None, ADDRESSES)
+    assert not remote.record_agrees(wanted, ADDRESSES)
+    with pytest.raises(NeedsPerson, match=r"\./manage\.py shell < (\S+)") as refusal:
+        remote.lay_record(wanted, ADDRESSES)
+    script = Path(re.search(r"shell < (\S+)", str(refusal.value))[1])
+    assert stat.S_IMODE(script.stat().st_mode) == 0o600
+    assert SECRET not in str(refusal.value)
+    shop.manage("shell", stdin=script.read_text())
+    assert remote.record_agrees(wanted, ADDRESSES)
+    remote.write_env_to_hand_over(description(wanted), ADDRESSES)
+    assert remote.env_is_written(description(wanted), ADDRESSES)
+    assert stat.S_IMODE(remote.hand_over_env.stat().st_mode) == 0o600
+
+
+def test_a_remote_application_that_does_not_answer():
+    wish = Wishes("http://127.0.0.1:9")
+    with pytest.raises(Refused, match=r"127\.0\.0\.1:9 can't be reached"):
+        Remote(recognise(wish), wish, Secrets()).probe(None, ADDRESSES)

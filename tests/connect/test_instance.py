@@ -245,15 +245,23 @@ def test_values_are_written_in_one_step_and_closed_to_others(tmp_path: Path):
 
 
 def test_each_application_gets_a_backend_of_its_own():
-    first = [{"name": "mitxonline", "backend": "mitxpro-oauth2"}]
-    assert configuration.choose_backend([], "shop", "") == "mitxpro-oauth2"
-    assert configuration.choose_backend(first, "mitxonline", "") == "mitxpro-oauth2"
-    assert configuration.choose_backend(first, "mitxpro", "") == "ol-oauth2"
-    with pytest.raises(Refused, match=r"mitxonline already signs in by mitxpro-oauth2.*ol-oauth2"):
-        configuration.choose_backend(first, "mitxpro", "mitxpro-oauth2")
-    both = [*first, {"name": "mitxpro", "backend": "ol-oauth2"}]
-    with pytest.raises(Refused, match="backend_class"):
-        configuration.choose_backend(both, "third", "")
+    choose, choice = configuration.choose_backend, configuration.Choice
+    default, other = "mitxpro-oauth2", "ol-oauth2"
+    first = [{"name": "mitxonline", "backend": default}]
+    assert choose([], "shop", "") == choice(default, default)
+    assert choose([], "shop", other) == choice(other, other)
+    assert choose(first, "mitxonline", "") == choice(default, default)
+    assert choose(first, "mitxonline", other) == choice(other, other)
+    assert choose(first, "mitxpro", "") == choice("mitxpro-app-oauth2", default)
+    assert choose(first, "store", "") == choice("store-oauth2", default)
+    assert choose(first, "store", other) == choice(other, other)
+    second = [*first, {"name": "store", "backend": "store-oauth2", "backend_base": default}]
+    assert choose(second, "store", "") == choice("store-oauth2", default)
+    assert choose(second, "store", default) == choice("store-oauth2", default)
+    assert len(choose(first, "a" * 40, "").name) == configuration.BACKEND_NAME_LENGTH
+    both = [{"name": "p", "backend": "y-oauth2"}, {"name": "q", "backend": "y-app-oauth2"}]
+    with pytest.raises(Refused, match="choose another --name"):
+        choose([*first, *both], "y", "")
 
 
 def test_an_entry_keeps_what_a_person_added():

@@ -10,6 +10,7 @@ from usher.connect.application.side import Addresses, Side, find
 from usher.connect.before import RestartMark
 from usher.connect.errors import NeedsPerson, StepFailed, ToolFailed
 from usher.connect.openedx import configuration, leftovers, package
+from usher.connect.openedx.configuration import Choice
 from usher.connect.openedx.platform import ImageLacksUsher, Platform
 from usher.connect.plan import Plan, Step
 from usher.connect.process import Runner
@@ -33,7 +34,7 @@ class Connecting:
     def __init__(
         self,
         platform: Platform,
-        sides: list[tuple[Side, str]],
+        sides: list[tuple[Side, Choice]],
         addresses: Addresses,
         options: Options,
         runner: Runner,

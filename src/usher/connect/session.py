@@ -8,6 +8,7 @@ from usher.connect.application.side import Addresses, Side
 from usher.connect.before import Leaving, known_subjects
 from usher.connect.errors import Refused, ToolFailed
 from usher.connect.openedx import configuration
+from usher.connect.openedx.configuration import Choice
 from usher.connect.openedx.instance import (
     Instance,
     check_cluster,
@@ -83,18 +84,18 @@ def open_platform(asked: Asked) -> Session:
     )
 
 
-def open_sides(asked: Asked, session: Session) -> list[tuple[Side, str]]:
+def open_sides(asked: Asked, session: Session) -> list[tuple[Side, Choice]]:
     """Each application asked, and its backend. Raises Refused."""
     instance = session.platform.instance
     entries = configuration.entries(instance.config_file, instance.look)
-    found: list[tuple[Side, str]] = []
+    found: list[tuple[Side, Choice]] = []
     for wishes in asked.applications:
         side = _side_of(wishes, session)
         if side.name in [known.name for known, _ in found]:
             raise Refused(f"two applications are called {side.name}; tell them apart with --name")
         side.probe(_known(session, side.name), session.addresses)
         backend = configuration.choose_backend(entries, side.name, wishes.backend)
-        side.check_backend(backend)
+        side.check_backend(backend.base)
         entries = configuration.with_entry(entries, side.entry(backend))
         found.append((side, backend))
         session.facts |= _facts_of(side, backend)
@@ -155,7 +156,10 @@ def remember(side: Side, session: Session) -> None:
     side.before.keep_subject({"wishes": wishes, "root": str(session.platform.instance.root)})
 
 
-def _facts_of(side: Side, backend: str) -> dict[str, str]:
+def _facts_of(side: Side, backend: Choice) -> dict[str, str]:
+    named = backend.name
+    if backend.base != backend.name:
+        named += f", which behaves as {backend.base}"
     facts = side.facts
     how = "docker compose" if side.checkout.compose else side.manage.shown().strip()
     how = how or "known by its address alone"
@@ -164,7 +168,7 @@ def _facts_of(side: Side, backend: str) -> dict[str, str]:
         side.name: f"{side.checkout.title} at {side.url}, {built}{how}",
         f"{side.name}, versions": f"Django {facts['django']}, OAuth toolkit {facts['toolkit']}",
         f"{side.name}, .env": str(side.checkout.env_file or "(none)"),
-        f"{side.name}, backend": backend,
+        f"{side.name}, backend": named,
     }
 
 

@@ -28,8 +28,6 @@ class Remote(Side):
                 discovery = client.get(self.url + ApplicationPath.DISCOVERY)
         except httpx.HTTPError as error:
             raise Refused(f"{self.url} can't be reached: {error}") from error
-        if discovery.is_server_error:
-            raise Refused(f"{self.url} answers {discovery.status_code}")
         self.facts = {
             # The OAuth toolkit serves discovery only where it was set up for it, as Usher does.
             "usher": discovery.is_success,

@@ -8,6 +8,7 @@ from usher.connect.application.manage import Manage
 from usher.connect.application.settings import KEYS, SETTINGS, wanted
 from usher.connect.before import Before
 from usher.connect.errors import Refused, ToolFailed
+from usher.connect.openedx.configuration import Choice
 from usher.connect.process import Secrets
 from usher.contract import envfile
 from usher.contract.environment import SECRET_KEYS
@@ -78,12 +79,13 @@ class Side:
                 "the LMS's client, then run this again"
             )
 
-    def entry(self, backend: str) -> dict[str, Any]:
+    def entry(self, backend: Choice) -> dict[str, Any]:
         """This application in the plugin's USHER_APPLICATIONS."""
         entry: dict[str, Any] = {
             "name": self.name,
             "root_url": self.url,
-            "backend": backend,
+            "backend": backend.name,
+            "backend_base": backend.base,
             "usher": bool(self.facts["usher"]),
         }
         edition = self.checkout.edition

@@ -4,6 +4,7 @@
 them; so the file itself is edited, as Tutor writes it, in one step and closed to others.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from usher.contract.envfile import PRIVATE_MODE, write_private
 
 APPLICATIONS = "USHER_APPLICATIONS"
 PREFIX = "USHER_"
+#: The width of Open edX's column for it.
+BACKEND_NAME_LENGTH = 30
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -56,30 +59,36 @@ def with_entry(found: list[dict[str, Any]], entry: dict[str, Any]) -> list[dict[
     return [{**item, **entry} if item.get("name") == entry["name"] else item for item in found]
 
 
-def choose_backend(found: list[dict[str, Any]], name: str, given: str) -> str:
-    """The backend of application ``name``: given, as it was, or the first that is free.
+@dataclass(frozen=True)
+class Choice:
+    """name: in addresses and records, one for each application; base: the backend it behaves as."""
 
-    The LMS knows an application by its backend, so two can't share one. Raises Refused.
+    name: str
+    base: str
+
+
+def choose_backend(found: list[dict[str, Any]], name: str, given: str) -> Choice:
+    """How application ``name`` signs in: by the given backend, as before, or by the default one.
+
+    The LMS knows an application by its backend, so a second one of the same kind gets a name of
+    its own, ``<application>-oauth2``. Raises Refused.
     """
+    own = next((item for item in found if item.get("name") == name), {})
+    before = own.get("backend", "")
+    base = given or own.get("backend_base") or before or oauth.DEFAULT_BACKEND
+    if before and base in (before, own.get("backend_base")):
+        return Choice(before, base)
     taken = {
-        item.get("backend", oauth.DEFAULT_BACKEND): item["name"]
-        for item in found
-        if item.get("name") != name
+        item.get("backend", oauth.DEFAULT_BACKEND) for item in found if item.get("name") != name
     }
-    own = next((item.get("backend") for item in found if item.get("name") == name), None)
-    wish = given or own
-    if wish and wish in taken:
-        free = [backend for backend in oauth.BACKENDS if backend not in taken]
-        raise Refused(
-            f"{taken[wish]} already signs in by {wish} on this LMS; "
-            + (f"use --backend {free[0]} for {name}" if free else "no other backend is left")
-        )
-    if wish:
-        return str(wish)
-    free = [backend for backend in oauth.BACKENDS if backend not in taken]
+    # A known backend's name means that very backend, so no other may have it.
+    names = [base, *(made for made in _names_for(name) if made not in oauth.BACKENDS)]
+    free = [made for made in names if made not in taken]
     if not free:
-        raise Refused(
-            f"{' and '.join(taken.values())} use the backends there are; for {name} add an entry "
-            f"with backend and backend_class to {APPLICATIONS} in config.yml, then run this again"
-        )
-    return free[0]
+        raise Refused(f"other applications sign in by {' and '.join(names)}; choose another --name")
+    return Choice(free[0], base)
+
+
+def _names_for(name: str) -> list[str]:
+    endings = ("-oauth2", "-app-oauth2")
+    return [name[: BACKEND_NAME_LENGTH - len(ending)] + ending for ending in endings]

@@ -45,7 +45,7 @@ def look(params):
         "site": getattr(settings, "SITE_BASE_URL", "") or "",
         "oauth_name": _name(params),
         "scopes": sorted(get_scopes_backend().get_all_scopes()),
-        "pkce_required": _pkce_required(params["client_id"]),
+        "pkce_required": _pkce_required(record, params),
         "commands": [name for name in COMMANDS if name in commands],
         "paths": _paths(),
         "settings": {key: getattr(settings, key, None) for key in params["settings"]},
@@ -172,13 +172,18 @@ def _is_secret(record, secret):
     return check_password(secret, record.client_secret)
 
 
-def _pkce_required(client_id):
+def _pkce_required(record, params):
+    """Asked of the provider's own validator, which may decide by client."""
+    from types import SimpleNamespace
+
     from oauth2_provider.settings import oauth2_settings
 
-    required = oauth2_settings.PKCE_REQUIRED
-    if callable(required):
-        return bool(required(client_id)) and not _has_client_policy()
-    return bool(required)
+    if record is None and _has_client_policy():
+        return False  # laid with a policy of its own
+    validator = oauth2_settings.OAUTH2_VALIDATOR_CLASS()
+    client_id = record.client_id if record else params["client_id"]
+    request = SimpleNamespace(client=record)
+    return bool(validator.is_pkce_required(client_id, request)) and not _has_client_policy()
 
 
 def _has_client_policy():
