@@ -95,6 +95,8 @@ class EnrollmentKind(Kind):
                 return self.act(job, means)
             result = batch.result_of(results, job.row.pk)
             if result["status"] == "refused":
+                if not job.data.is_active:
+                    return self.act(job, means)  # it asks what the learner would be out of
                 error = result.get("error") or {}
                 raise _refused(str(error.get("message", "")), str(error.get("code", "")))
             seen = EnrollmentSeen(str(result["mode"]), bool(result["is_active"]))
@@ -151,7 +153,8 @@ def _item(job: Job) -> dict[str, Any]:
         "id": job.row.pk,
         "username": wanted.username,
         "course_id": wanted.course_key,
-        "mode": wanted.mode,
+        # As by the public API: whoever leaves does so in the mode that the LMS has.
+        "mode": wanted.mode if wanted.is_active else "",
         "is_active": wanted.is_active,
         "force": wanted.force,
     }
