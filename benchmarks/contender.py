@@ -50,6 +50,9 @@ class Contender:
 
 
 def main() -> None:
+    from benchmarks.chaos import clock
+
+    clock.inject()
     import django
 
     django.setup()

@@ -83,6 +83,8 @@ class BatchApi:
             return _refused(item, "unknown-user", f"The user {username} does not exist.")
         before = tuple(self.world.enrollments.get((username, key), ())[:2])
         try:
+            if not before and not item["is_active"]:
+                return _refused(item, "not-enrolled", f"{username} is not enrolled in {key}.")
             after = enrolled(self.world, username, key, item | {"mode": item["mode"] or None})
         except Refused as refusal:
             return _refused(item, "unknown-run", str(refusal))

@@ -84,6 +84,11 @@ class Lms:
         elif name == "change-runs":
             changed = self.world.change_runs(int(asked["each"]), asked["mark"])
             return as_json({"changed": changed})
+        elif name == "rename":
+            self.world.runs[asked["key"]]["name"] = asked["title"]
+            self.world.render_pages()
+        elif name == "titles":
+            return as_json({key: run["name"] for key, run in self.world.runs.items()})
         elif name == "delay":
             self.delay = float(asked["seconds"])
         elif name == "batch":

@@ -63,6 +63,13 @@ class Response:
         return head.encode() + self.body
 
 
+class Broken(Response):
+    """``data`` and then a closed connection, or a reset when there is none."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(200, data)
+
+
 def as_json(data: Any, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Response:
     return Response(status, json.dumps(data, separators=(",", ":")).encode(), headers)
 
@@ -122,8 +129,15 @@ class Connection(asyncio.Protocol):
         asyncio.get_running_loop().call_at(until, self._send, response)
 
     def _send(self, answer: Response) -> None:
-        if not self._transport.is_closing():
+        if self._transport.is_closing():
+            return
+        if not isinstance(answer, Broken):
             self._transport.write(answer.encoded())
+        elif answer.body:
+            self._transport.write(answer.body)
+            self._transport.close()
+        else:
+            self._transport.abort()
 
 
 def _surface(task: asyncio.Task[None]) -> None:

@@ -1,0 +1,44 @@
+"""``make chaos``: everything breaks while the engine works; exit code 0 only when, in the end,
+nothing was lost, nothing is there twice and nothing is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from benchmarks.chaos.run import Plan, run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--operations", type=int, default=10_000)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--faults", type=float, default=0.3, help="share of spoiled answers")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--hurry", type=float, default=1, help="divides pauses between attempts")
+    parser.add_argument("--limit", type=float, default=1800, help="seconds until all must be right")
+    asked = parser.parse_args()
+    found = run(Plan(**vars(asked)), report=lambda line: print(line, flush=True))
+    print()
+    for title in ("lost", "duplicates", "wrong"):
+        for sentence in found[title][:20]:
+            print(f"{title}: {sentence}")
+    for reason, count in sorted(found["parked"].items()):
+        print(f"parked, {count}: {reason}")
+    outcome = {
+        "operations": found["operations"],
+        "lost": len(found["lost"]),
+        "duplicates": len(found["duplicates"]),
+        "wrong": len(found["wrong"]),
+        "parked": sum(found["parked"].values()),
+        "max_attempts": found["max_attempts"],
+        "worker_kills": found["worker_kills"],
+    }
+    print(json.dumps(outcome))
+    sys.exit(0 if not (outcome["lost"] or outcome["duplicates"] or outcome["wrong"]) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""What was asked for, kept apart from the application's own rows: the truth to compare with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Journal:
+    """learners: username → e-mail. enrollments: (username, course key) → mode and whether active.
+    titles: course key → title in the LMS. refused: what must end parked, by kind and name."""
+
+    operations: int = 0
+    repeated: int = 0
+    learners: dict[str, str] = field(default_factory=dict)
+    enrollments: dict[tuple[str, str], tuple[str, bool]] = field(default_factory=dict)
+    titles: dict[str, str] = field(default_factory=dict)
+    refused: set[tuple[str, str]] = field(default_factory=set)
+    max_attempts: int = 0

@@ -1,0 +1,223 @@
+"""What people and staff do meanwhile, through the services that an application calls."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db import DatabaseError, close_old_connections, transaction
+from django.db.models import Max
+from django.utils import timezone
+
+from benchmarks.chaos.journal import Journal
+from benchmarks.services import control
+from usher.application.accounts.services import ensure_account
+from usher.application.engine.kinds import all_kinds
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import change_mode, enroll, unenroll
+from usher.application.runs.models import CourseRun
+from usher.application.runs.services import ensure_run, refresh_soon
+from usher.application.tokens.models import LmsToken
+
+MODES = ("audit", "verified")
+#: Kinds that the operations touch.
+KINDS = ("account", "token", "run", "enrollment")
+UNKNOWN_RUN = "course-v1:BenchX+Nowhere+2026_T1"
+_GIVE_UP = 120.0
+
+journal = Journal()
+_draw = random.Random()
+_lms_url = ""
+
+
+def begin(seed: int, lms_url: str, runs: list[str], strangers: int) -> None:
+    """runs: course keys of the LMS. strangers: LMS accounts that aren't ours, whose e-mail
+    addresses learners will bring along."""
+    global _lms_url
+    _draw.seed(seed)
+    _lms_url = lms_url
+    for key in runs:
+        ensure_run(key)
+        journal.titles[key] = ""
+    for number in range(strangers):
+        control(lms_url, "stranger", username=f"stranger{number}", email=_stranger(number))
+    threading.Thread(target=_watch_attempts, daemon=True).start()
+
+
+def perform(count: int) -> dict[str, int]:
+    """So many operations, one after the other, each repeated by its user when it fails."""
+    for _ in range(count):
+        journal.operations += 1
+        _until_done(_choose())
+    return {"operations": journal.operations, "repeated": journal.repeated}
+
+
+def _choose() -> Callable[[], None]:
+    if len(journal.learners) < 5:
+        return _signs_up()
+    acts = (_signs_up, _enrolls, _leaves, _changes_mode, _token_runs_out, _run_changes, _is_refused)
+    return _draw.choices(acts, weights=(17, 36, 12, 14, 10, 9, 2))[0]()
+
+
+def _until_done(act: Callable[[], None]) -> None:
+    deadline = time.monotonic() + _GIVE_UP
+    while True:
+        try:
+            close_old_connections()
+            return act()
+        except DatabaseError:
+            journal.repeated += 1
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def _stranger(number: int) -> str:
+    return f"stranger{number}@strangers.example"
+
+
+def _make_learner(username: str, email: str) -> None:
+    """As a sign-up does: the person and what is wanted for them, or neither."""
+    with transaction.atomic():
+        user, _ = get_user_model().objects.get_or_create(
+            username=username, defaults={"email": email, "name": f"Name {username}"}
+        )
+        ensure_account(user)
+
+
+def _signs_up() -> Callable[[], None]:
+    username = f"learner{len(journal.learners)}"
+    email = f"{username}@learners.example"
+    journal.learners[username] = email
+    return lambda: _make_learner(username, email)
+
+
+def _enrolls() -> Callable[[], None]:
+    username, key = _draw.choice(list(journal.learners)), _draw.choice(list(journal.titles))
+    if ("enrollment", f"{username} in {key}") in journal.refused:
+        return _signs_up()
+    mode = _draw.choice(MODES)
+    journal.enrollments[username, key] = (mode, True)
+    return lambda: _enroll(username, key, mode)
+
+
+def _enroll(username: str, key: str, mode: str) -> None:
+    user = get_user_model().objects.get(username=username)
+    enroll(user, CourseRun.objects.get(course_key=key), mode)
+
+
+def _leaves() -> Callable[[], None]:
+    if not journal.enrollments:
+        return _enrolls()
+    username, key = _draw.choice(list(journal.enrollments))
+    mode, _ = journal.enrollments[username, key]
+    journal.enrollments[username, key] = (mode, False)
+    return lambda: _on_enrollment(unenroll, username, key)
+
+
+def _changes_mode() -> Callable[[], None]:
+    if not journal.enrollments:
+        return _enrolls()
+    username, key = _draw.choice(list(journal.enrollments))
+    _, is_active = journal.enrollments[username, key]
+    mode = _draw.choice(MODES)
+    journal.enrollments[username, key] = (mode, is_active)
+    return lambda: _on_enrollment(change_mode, username, key, mode)
+
+
+def _on_enrollment(act: Callable[..., Any], username: str, key: str, *more: str) -> None:
+    user = get_user_model().objects.get(username=username)
+    act(user, CourseRun.objects.get(course_key=key), *more)
+
+
+def _token_runs_out() -> Callable[[], None]:
+    username = _draw.choice(list(journal.learners))
+
+    def act() -> None:
+        rows = LmsToken.objects.filter(user__username=username, expires_at__isnull=False)
+        rows.update(expires_at=timezone.now())
+        rows.wake()
+
+    return act
+
+
+def _run_changes() -> Callable[[], None]:
+    """Somebody renames a run in the LMS; its webhook says so."""
+    key = _draw.choice(list(journal.titles))
+    title = f"Course of {journal.operations}"
+    journal.titles[key] = title
+
+    def act() -> None:
+        control(_lms_url, "rename", key=key, title=title)
+        refresh_soon(key)
+
+    return act
+
+
+def _is_refused() -> Callable[[], None]:
+    """What the LMS will never do: it must end parked, with its reason."""
+    username = _draw.choice(list(journal.learners))
+    kind = _draw.choice(("unknown run", "mode", "stranger"))
+    if kind == "stranger":
+        number = len([1 for what, _ in journal.refused if what == "account"])
+        journal.refused.add(("account", f"twin{number}"))
+        return lambda: _make_learner(f"twin{number}", _stranger(number))
+    free = [key for key in journal.titles if (username, key) not in journal.enrollments]
+    if kind == "mode" and not free:
+        return _enrolls()
+    key = UNKNOWN_RUN if kind == "unknown run" else _draw.choice(free)
+    if ("enrollment", f"{username} in {key}") in journal.refused:
+        return _enrolls()
+    journal.refused.add(("enrollment", f"{username} in {key}"))
+
+    def act() -> None:
+        ensure_run(key)
+        _enroll(username, key, "masters" if kind == "mode" else "audit")
+
+    return act
+
+
+# What is left to do
+
+
+def _watch_attempts() -> None:
+    """The most attempts that any row had at a time: a success sets them back."""
+    while True:
+        try:
+            close_old_connections()
+            for name in KINDS:
+                rows = all_kinds()[name].model._default_manager.all()
+                most = rows.aggregate(most=Max("attempts"))["most"] or 0
+                journal.max_attempts = max(journal.max_attempts, most)
+        except DatabaseError:
+            pass
+        time.sleep(0.5)
+
+
+def left() -> dict[str, int]:
+    """Rows that are neither right nor parked, by kind and by what they wait for."""
+    found: Counter[str] = Counter()
+    for name in KINDS:
+        manager = all_kinds()[name].model._default_manager
+        waiting = manager.filter(next_attempt_at__isnull=False)
+        unsettled, due = waiting.unsettled(), waiting.filter(next_attempt_at__lte=timezone.now())
+        for code in (unsettled | due).values_list("error_code", flat=True):
+            found[f"{name} {code}".strip()] += 1
+    return dict(found)
+
+
+def sweep_twice() -> None:
+    """Two sweeps at once."""
+    from usher.application.engine.tasks import sweep
+
+    for _ in range(2):
+        sweep.apply_async(retry=False, expires=20)
+
+
+def all_enrollments() -> Any:
+    return Enrollment.objects.select_related("user", "run")

@@ -1,0 +1,145 @@
+"""Stands before the LMS and spoils a share of its answers.
+
+Half of the faults come before the request reaches the LMS, half after the LMS has done what was
+asked: then the answer is lost, not the effect.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+from collections import Counter, deque
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.lms.server import Broken, Connection, Request, Response, as_json
+
+BEFORE = ("500", "503", "429 header", "429 body", "reset", "time-out")
+AFTER = ("500", "reset", "time-out", "half body", "invalid JSON")
+
+
+@dataclass
+class Proxy:
+    """share: of requests that are spoiled. hold: seconds of a time-out; longer than the client
+    waits. retry_after: seconds that a 429 asks for."""
+
+    lms_port: int
+    share: float
+    hold: float
+    retry_after: int
+    draw: random.Random
+    counts: Counter[str] = field(default_factory=Counter)
+    idle: deque[Any] = field(default_factory=deque)
+
+    def handle(self, request: Request) -> tuple[Response | Awaitable[Response], float]:
+        if request.path == "/proxy/share":
+            self.share = float(request.params()["value"])
+            return as_json({}), 0.0
+        if request.path == "/proxy/counts":
+            return as_json(dict(self.counts)), 0.0
+        self.counts["requests"] += 1
+        fault = ""
+        if self.draw.random() < self.share:
+            early = self.draw.random() < 0.5
+            fault = self.draw.choice(BEFORE if early else AFTER)
+            self.counts[f"{fault} ({'before' if early else 'after'})"] += 1
+            self.counts["spoiled"] += 1
+            if early:
+                return self._spoil(fault, None), 0.0
+        return self._pass(request, fault), 0.0
+
+    async def _pass(self, request: Request, fault: str) -> Response:
+        try:
+            answer = await self._forward(request)
+        except (OSError, asyncio.IncompleteReadError):
+            return Response(502)
+        return await self._spoil(fault, answer) if fault else answer
+
+    async def _spoil(self, fault: str, answer: Response | None) -> Response:
+        if fault == "time-out":
+            await asyncio.sleep(self.hold)
+            return Broken(b"")
+        if fault == "reset":
+            return Broken(b"")
+        if fault == "429 header":
+            wait = (("Retry-After", str(self.retry_after)),)
+            return as_json({"detail": "Request was throttled."}, 429, wait)
+        if fault == "429 body":
+            words = f"Request was throttled. Expected available in {self.retry_after} seconds."
+            return as_json({"detail": words}, 429)
+        if fault == "half body":
+            whole = (answer or Response()).encoded()
+            return Broken(whole[: len(whole) - max(1, len((answer or Response()).body) // 2)])
+        if fault == "invalid JSON" and answer is not None and answer.kind == "application/json":
+            return Response(200, b'{"results": [{"id": 1, "sta', kind="application/json")
+        status = int(fault) if fault.isdigit() else 500
+        return Response(status, b"<title>Error</title>", kind="text/html")
+
+    async def _forward(self, request: Request) -> Response:
+        for fresh in (False, True):
+            reader, writer = await self._connection(fresh)
+            try:
+                writer.write(_encoded(request))
+                answer = await _read(reader)
+            except (OSError, asyncio.IncompleteReadError):
+                writer.close()
+                if fresh:
+                    raise
+                continue
+            self.idle.append((reader, writer))
+            return answer
+        raise AssertionError("unreachable")
+
+    async def _connection(self, fresh: bool) -> Any:
+        if self.idle and not fresh:
+            return self.idle.pop()
+        return await asyncio.open_connection("127.0.0.1", self.lms_port)
+
+
+def _encoded(request: Request) -> bytes:
+    lines = [f"{request.method} {request.target} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in request.headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + request.body
+
+
+async def _read(reader: asyncio.StreamReader) -> Response:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    headers, kind, length = [], "", 0
+    for line in head[1:-2]:
+        name, _, value = line.partition(": ")
+        if name.lower() == "content-length":
+            length = int(value)
+        elif name.lower() == "content-type":
+            kind = value
+        else:
+            headers.append((name, value))
+    return Response(int(head[0].split(" ")[1]), await reader.readexactly(length), headers, kind)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--lms-port", type=int, required=True)
+    parser.add_argument("--share", type=float, default=0.3)
+    parser.add_argument("--hold", type=float, default=3.0)
+    parser.add_argument("--retry-after", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    draw = random.Random(asked.seed)
+    proxy = Proxy(asked.lms_port, asked.share, asked.hold, asked.retry_after, draw)
+    asyncio.run(_serve(proxy, asked.port))
+
+
+async def _serve(proxy: Proxy, port: int) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: Connection(proxy.handle), "127.0.0.1", port, backlog=1024
+    )
+    async with server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""The harness: starts both sides, breaks them in the middle of their work, waits for peace."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import application
+from benchmarks.chaos.clock import VARIABLE
+from benchmarks.contender import Contender
+from benchmarks.processes import Process, free_port, wait_for
+from benchmarks.services import PostgreSQL, Surroundings, surroundings
+
+RUNS = 40
+#: Seconds: of a lease, and of a request before the application gives it up.
+LEASE, TIMEOUT = 5.0, 2.0
+_WORKER = ("-A", "campus.worker", "worker", "--concurrency", "1", "--loglevel", "INFO")
+_SWEEP_EVERY = 3.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    operations: int = 10_000
+    workers: int = 4
+    kills: int = 20
+    faults: float = 0.3
+    seed: int = 1
+    hurry: float = 1.0
+    limit: float = 1800.0
+
+
+def run(plan: Plan, report: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """What ``verdict.judge`` found, with ``worker_kills`` and what the proxy did."""
+    with surroundings() as around:
+        battle = Battle(plan, around, report)
+        with ExitStack() as stack:
+            return battle.fight(stack)
+
+
+class Battle:
+    def __init__(self, plan: Plan, around: Surroundings, report: Callable[[str], None]) -> None:
+        self.plan, self.around, self.report = plan, around, report
+        self.draw = random.Random(plan.seed)
+        self.kills = 0
+        self.workers: list[Process] = []
+        self.paused: Process | None = None
+        self.peace = threading.Event()
+
+    # Before
+
+    def fight(self, stack: ExitStack) -> dict[str, Any]:
+        self._start()
+        people = stack.enter_context(Contender("benchmarks.chaos.people", self._with_clock(0)))
+        people.call(
+            "begin",
+            seed=self.plan.seed,
+            lms_url=self.lms_url,
+            runs=[f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(RUNS)],
+            strangers=max(1, self.plan.operations // 50),
+        )
+        sweeper = threading.Thread(target=self._sweep, daemon=True)
+        sweeper.start()
+        started = time.monotonic()
+        self._break_everything(people)
+        self.report(f"all operations asked for after {time.monotonic() - started:.0f} s")
+        self._wait_for_peace(people)
+        self.report(f"both sides at rest after {time.monotonic() - started:.0f} s")
+        self.peace.set()
+        sweeper.join()
+        found: dict[str, Any] = people.call("judge", lms_url=self.lms_url)["answer"]
+        found["worker_kills"] = self.kills
+        found["proxy"] = self._proxy("counts")
+        found["seconds"] = round(time.monotonic() - started, 1)
+        asked, spoiled = found["proxy"]["requests"], found["proxy"].get("spoiled", 0)
+        self.report(f"{asked} requests to the LMS, {spoiled} of them spoiled")
+        return found
+
+    def _start(self) -> None:
+        around = self.around
+        self.postgresql: PostgreSQL = around.postgresql()
+        self.redis, redis_url = around.redis()
+        port, lms_port, proxy_port = free_port(), free_port(), free_port()
+        self.lms_url = f"http://127.0.0.1:{lms_port}"
+        self.proxy_url = f"http://127.0.0.1:{proxy_port}"
+        more = ("--delay", 0.01, "--runs", RUNS, "--call-back", f"http://localhost:{port}")
+        application.serve_lms(around, lms_port, port, *more)
+        ports = ["--port", str(proxy_port), "--lms-port", str(lms_port)]
+        faults = ["--share", str(self.plan.faults), "--hold", str(TIMEOUT + 1)]
+        seed = ["--seed", str(self.plan.seed)]
+        proxy = around.module("proxy", "benchmarks.chaos.proxy", [*ports, *faults, *seed], {})
+        proxy.wait_for_port(proxy_port)
+        home = around.folder / "application"
+        home.mkdir()
+        self.env = application.environment(
+            home,
+            port,
+            self.proxy_url,
+            self.postgresql.url("chaos"),
+            REDIS_URL=redis_url,
+            EDX_API_CLIENT_TIMEOUT=str(TIMEOUT),
+            USHER_LEASE_SECONDS=str(LEASE),
+            USHER_CONCURRENCY="16",
+            CHAOS_HURRY=str(self.plan.hurry),
+        )
+        application.prepare(self.env, self.proxy_url)
+        application.serve(around, "application", "campus.wsgi:application", port, self.env)
+        for number in range(self.plan.workers):
+            # Both roads at once; the clock of every other worker can be moved.
+            env = self._with_clock(number) | {"USHER_BATCH_ROAD": str(number % 2 == 0)}
+            name = f"worker{number}"
+            arguments = [*_WORKER, "-n", f"{name}@chaos"]
+            worker = around.module(name, "benchmarks.chaos.worker", arguments, env)
+            self.workers.append(worker)
+        wait_for(lambda: all(" ready." in each.log for each in self.workers), "the workers' start")
+
+    def _with_clock(self, number: int) -> dict[str, str]:
+        return self.env | ({VARIABLE: str(self._clock)} if number % 2 == 0 else {})
+
+    @property
+    def _clock(self) -> Path:
+        return self.around.folder / "clock"
+
+    def _sweep(self) -> None:
+        """As beat does, but always two sweeps at once."""
+        with Contender("benchmarks.chaos.people", self.env) as beat:
+            while not self.peace.wait(_SWEEP_EVERY / max(1.0, self.plan.hurry)):
+                beat.call("sweep_twice")
+
+    # In the middle of the work
+
+    def _break_everything(self, people: Contender) -> None:
+        """A slice of the operations, then something breaks, and so on."""
+        steps = max(self.plan.kills, 8)
+        slices = [self.plan.operations // steps] * steps
+        slices[-1] += self.plan.operations % steps
+        others = {
+            1: self._pause_a_worker,
+            2: lambda: self._move_clock(7200),
+            steps // 2 - 1: self._restart_postgresql,
+            steps // 2: lambda: self._move_clock(-7200),
+            steps // 2 + 1: self._restart_redis,
+            steps - 2: self._pause_a_worker,
+            steps - 1: lambda: self._move_clock(0),
+        }
+        for step, count in enumerate(slices):
+            breaking = threading.Thread(target=others.get(step, lambda: None))
+            breaking.start()
+            people.call("perform", count=count)
+            breaking.join()
+            if self.kills < self.plan.kills:
+                self._kill_a_worker()
+        self._resume()
+
+    def _kill_a_worker(self) -> None:
+        victim = self.draw.choice([each for each in self.workers if each is not self.paused])
+        victim.send(signal.SIGKILL)
+        victim.again()
+        self.kills += 1
+
+    def _pause_a_worker(self) -> None:
+        """Beyond its lease: others take its rows, then it goes on where it was."""
+        self._resume()
+        self.paused = self.draw.choice(self.workers)
+        self.report(f"{self.paused.name} stands still for {LEASE * 2:.0f} s")
+        self.paused.send(signal.SIGSTOP)
+        self._resuming = threading.Timer(LEASE * 2, self._resume)
+        self._resuming.start()
+
+    def _resume(self) -> None:
+        if self.paused is not None:
+            self.paused.send(signal.SIGCONT)
+            self.paused = None
+
+    def _move_clock(self, seconds: int) -> None:
+        self.report(f"clocks jump to {seconds:+} s")
+        self._clock.write_text(str(seconds))
+
+    def _restart_postgresql(self) -> None:
+        self.report("PostgreSQL restarts")
+        self.postgresql.restart()
+
+    def _restart_redis(self) -> None:
+        self.report("Redis is killed and starts empty")
+        self.redis.send(signal.SIGKILL)
+        self.redis.again()
+
+    # After
+
+    def _wait_for_peace(self, people: Contender) -> None:
+        deadline = time.monotonic() + self.plan.limit
+        calm, told = 0, 0.0
+        while calm < 2:
+            rest = people.call("left")["answer"]
+            calm = 0 if rest else calm + 1
+            if rest and time.monotonic() > deadline:
+                self.report(f"not at rest in time: {rest}")
+                return
+            if rest and time.monotonic() - told > 15:
+                told = time.monotonic()
+                self.report(f"still to do: {rest}")
+            time.sleep(0.5)
+
+    def _proxy(self, name: str) -> Any:
+        with urllib.request.urlopen(f"{self.proxy_url}/proxy/{name}") as answer:
+            return json.load(answer)

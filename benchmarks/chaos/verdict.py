@@ -1,0 +1,141 @@
+"""Compares what was asked for, what the application believes and what the LMS has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.chaos.operations import KINDS, all_enrollments, journal
+from benchmarks.services import control
+from usher.application.accounts.models import LmsAccount
+from usher.application.engine.kinds import all_kinds
+from usher.application.runs.models import CourseRun
+from usher.application.tokens import vault
+from usher.application.tokens.models import LmsToken
+
+
+@dataclass
+class Verdict:
+    """Sentences for each finding; parked: reason → how many rows were parked for it."""
+
+    lost: list[str] = field(default_factory=list)
+    duplicates: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    parked: Counter[str] = field(default_factory=Counter)
+
+
+def judge(lms_url: str) -> dict[str, Any]:
+    dump = control(lms_url, "dump")
+    verdict = Verdict()
+    parked = _parked(verdict)
+    _accounts(verdict, dump, parked)
+    _enrollments(verdict, dump, parked)
+    _tokens(verdict, dump, parked)
+    _runs(verdict, lms_url)
+    for what in sorted(journal.refused - parked):
+        verdict.lost.append(f"{what[0]} {what[1]}: refused by the LMS, but not parked")
+    for what in sorted(parked - journal.refused):
+        verdict.wrong.append(f"{what[0]} {what[1]}: parked without need")
+    return {
+        "operations": journal.operations,
+        "lost": verdict.lost,
+        "duplicates": verdict.duplicates,
+        "wrong": verdict.wrong,
+        "parked": dict(verdict.parked),
+        "max_attempts": journal.max_attempts,
+        "learners": len(journal.learners),
+        "enrollments": len(journal.enrollments),
+        "repeated": journal.repeated,
+    }
+
+
+def _parked(verdict: Verdict) -> set[tuple[str, str]]:
+    """Kind and name of every parked row; each must say why."""
+    found = set()
+    for name in KINDS:
+        rows = all_kinds()[name].model._default_manager.get_queryset().parked()
+        for row in rows:
+            what = _name(name, row)
+            if name == "run" and what.endswith("Nowhere+2026_T1"):
+                verdict.parked[f"{name}: {row.error_code}"] += 1
+                continue  # it belongs to the enrollments in it
+            found.add((name, what))
+            verdict.parked[f"{name}: {row.error_code}: {_without_names(row.error_message)}"] += 1
+            if not row.error_code or not row.error_message:
+                verdict.wrong.append(f"{name} {what}: parked without a reason")
+    return found
+
+
+def _name(kind: str, row: Any) -> str:
+    if kind == "run":
+        return str(row.course_key)
+    if kind == "enrollment":
+        return f"{row.user.username} in {row.run.course_key}"
+    return str(row.user.username)
+
+
+def _without_names(message: str) -> str:
+    return " ".join("…" if "course-v1:" in word else word for word in message.split())[:90]
+
+
+def _accounts(verdict: Verdict, dump: dict[str, Any], parked: set[tuple[str, str]]) -> None:
+    rows = {row.user.username: row for row in LmsAccount.objects.select_related("user")}
+    there = {account["username"]: account for account in dump["accounts"]}
+    for username, email in journal.learners.items():
+        row = rows.get(username)
+        seen = there.get(row.username) if row else None
+        if seen is None:
+            verdict.lost.append(f"account {username}: not in the LMS")
+        elif seen["email"] != email or seen["uid"] != row.username or not row.is_ready:
+            verdict.wrong.append(f"account {username}: the LMS has {seen['email']}")
+    ours = {row.username for row in rows.values() if ("account", row.user.username) not in parked}
+    for account in dump["accounts"]:
+        if account["uid"] and account["username"] not in ours:
+            verdict.duplicates.append(f"account {account['username']}: nobody's, in the LMS")
+    for name, count in dump["made"].items():
+        if count > 1:
+            verdict.duplicates.append(f"account {name}: made {count} times")
+
+
+def _enrollments(verdict: Verdict, dump: dict[str, Any], parked: set[tuple[str, str]]) -> None:
+    names = dict(LmsAccount.objects.values_list("user__username", "username"))
+    there = {(user, key): (mode, on) for user, key, mode, on in dump["enrollments"]}
+    for (username, key), (mode, is_active) in journal.enrollments.items():
+        seen = there.pop((names.get(username, ""), key), None)
+        what = f"enrollment {username} in {key}"
+        if ("enrollment", what.removeprefix("enrollment ")) in journal.refused:
+            continue
+        if seen is None and is_active:
+            verdict.lost.append(f"{what}: not in the LMS")
+        elif seen and seen[1] != is_active:
+            verdict.wrong.append(f"{what}: active is {seen[1]} in the LMS")
+        elif seen and is_active and seen[0] != mode:
+            verdict.wrong.append(f"{what}: {seen[0]} in the LMS, {mode} wanted")
+    for (username, key), (_, is_active) in there.items():
+        if is_active:
+            verdict.duplicates.append(f"enrollment {username} in {key}: nobody asked for it")
+    for row in all_enrollments():
+        what = f"{row.user.username} in {row.run.course_key}"
+        if not row.is_settled and ("enrollment", what) not in parked:
+            verdict.lost.append(f"enrollment {what}: still not brought: {row.error_message}")
+
+
+def _tokens(verdict: Verdict, dump: dict[str, Any], parked: set[tuple[str, str]]) -> None:
+    names = dict(LmsAccount.objects.values_list("user_id", "username"))
+    for row in LmsToken.objects.select_related("user"):
+        username = row.user.username
+        if ("account", username) in parked:
+            continue
+        if not row.access_token:
+            verdict.lost.append(f"token of {username}: there is none: {row.error_message}")
+        elif dump["access"].get(vault.open_sealed(row.access_token)) != names[row.user_id]:
+            verdict.wrong.append(f"token of {username}: the LMS takes it for somebody else's")
+
+
+def _runs(verdict: Verdict, lms_url: str) -> None:
+    titles = dict(CourseRun.objects.values_list("course_key", "title"))
+    there = control(lms_url, "titles")
+    for key in journal.titles:
+        if titles.get(key) != there[key]:
+            verdict.wrong.append(f"run {key}: {titles.get(key)!r} here, {there[key]!r} in the LMS")
