@@ -45,8 +45,9 @@ def added(
     before: dict[str, list[dict[str, Any]]], after: dict[str, list[dict[str, Any]]], name: str
 ) -> dict[str, list[dict[str, Any]]]:
     """New and changed rows, with what must differ between two learners taken out."""
+    known = {table: set(map(repr, rows)) for table, rows in before.items()}
     new = {
-        table: [plain(row, name) for row in rows if row not in before[table]]
+        table: [plain(row, name) for row in rows if repr(row) not in known[table]]
         for table, rows in after.items()
     }
     return {table: rows for table, rows in new.items() if rows}

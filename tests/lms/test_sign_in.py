@@ -61,13 +61,26 @@ def test_the_operator_still_reaches_the_lms_s_form(lms: Lms) -> None:
     assert (page.status_code, page.url.path, page.history) == (200, "/login", [])
 
 
-def test_with_the_micro_frontend_on() -> None:
-    features = {"ENABLE_AUTHN_MICROFRONTEND": True}
-    with connected_lms(FEATURES=features, AUTHN_MICROFRONTEND_URL="http://mfe.invalid") as lms:
+def test_with_the_micro_frontend_on_and_anonymous_visitors_sent_on() -> None:
+    settings = {
+        "FEATURES": {"ENABLE_AUTHN_MICROFRONTEND": True},
+        "AUTHN_MICROFRONTEND_URL": "http://mfe.invalid",
+        "USHER_REDIRECT_ANONYMOUS": True,
+        "USHER_ANONYMOUS_PATHS": [r"^/courses$"],
+    }
+    with connected_lms(**settings) as lms:
         assert last(lms.sign_in("mfelearner")).json() == {"username": "mfelearner"}
         with lms.browser() as browser:
             arrived = browser.get("/login", params={"next": "/api/user/v1/me"})
         assert arrived.json() == {"username": "mfelearner"}
+        with lms.browser() as browser:
+            page = {"Accept": "text/html"}
+            assert browser.get("/dashboard", headers=page).url.path == "/dashboard"
+            assert browser.get("/api/user/v1/me").json() == {"username": "mfelearner"}
+        with lms.browser() as browser:
+            for path in ("/courses", "/heartbeat"):
+                arrived = browser.get(path, headers=page)
+                assert (arrived.history, arrived.url.path) == ([], path)
         # Somebody else's name, and still a page and not the micro-frontend's form.
         stopped = last(lms.sign_in("login_service_user"))
         assert (stopped.status_code, stopped.url.path) == (403, "/usher/stopped/")

@@ -1,7 +1,8 @@
 """Waking the sender after a commit, without holding the request up.
 
-One thread a process at most; it ends when nothing is due. What it can't deliver now is tried again
-by the next wake-up, or by ``manage.py lms usher_send_events`` run by a timer.
+One thread a process at most. It lives as long as something is waiting to be sent, and looks again
+when that is due; what is left when the process ends is sent after the next change, or by
+``manage.py lms usher_send_events``.
 """
 
 from __future__ import annotations
@@ -10,21 +11,27 @@ import logging
 import threading
 
 from django.db import DatabaseError, connections
+from django.utils import timezone
 
 log = logging.getLogger(__name__)
 
+#: Seconds between two looks: not less, for an application that does not answer, and not more, for
+#: what another process has put there.
+SHORTEST_WAIT, LONGEST_WAIT = 10, 300
+
 _lock = threading.Lock()
-_state = {"running": False, "again": False}
+_wanted = threading.Event()
+_threads: list[threading.Thread] = []
 
 
 def wake_sender() -> None:
-    """Start the sender, or have the running one look again."""
+    """Have this process's sender look for what is due, and start it if there is none."""
     with _lock:
-        if _state["running"]:
-            _state["again"] = True
-            return
-        _state["running"] = True
-    threading.Thread(target=_run, name="usher-sender", daemon=True).start()
+        _wanted.set()
+        if not _threads:
+            thread = threading.Thread(target=_run, name="usher-sender", daemon=True)
+            _threads.append(thread)
+            thread.start()
 
 
 def _run() -> None:
@@ -32,15 +39,30 @@ def _run() -> None:
 
     try:
         while True:
+            _wanted.clear()
             send_due()
+            wait = _seconds_to_next()
+            connections.close_all()
             with _lock:
-                if not _state["again"]:
-                    _state["running"] = False
+                if wait is None and not _wanted.is_set():
+                    _threads.clear()
                     return
-                _state["again"] = False
+            _wanted.wait(wait or 0)
     except DatabaseError:
         log.exception("The sender stopped; the next change wakes it again.")
-    finally:
         with _lock:
-            _state["running"] = _state["again"] = False
+            _threads.clear()
+    finally:
         connections.close_all()
+
+
+def _seconds_to_next() -> float | None:
+    """How long until something is due; None when nothing is waiting."""
+    from usher.lms.events.models import Message
+
+    waiting = Message.objects.filter(next_attempt_at__isnull=False)
+    moment = waiting.order_by("next_attempt_at").values_list("next_attempt_at", flat=True).first()
+    if moment is None:
+        return None
+    seconds = (moment - timezone.now()).total_seconds()
+    return min(max(seconds, SHORTEST_WAIT), LONGEST_WAIT)
