@@ -1,7 +1,6 @@
 """An application without Usher, run by docker compose: what doctor can tell of it."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,6 +10,7 @@ from usher.doctor.context import Context, look_at
 from usher.doctor.find import Wishes, places
 from usher.doctor.runner import run
 
+pytestmark = pytest.mark.xdist_group("doctor-plain")
 MAKE_CLIENT = """
 from oauth2_provider.models import get_application_model
 get_application_model().objects.create(
@@ -20,11 +20,12 @@ get_application_model().objects.create(
 """
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Iterator[PlainCheckout]:
-    state = tmp_path / "state"
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlainCheckout]:
+    folder = tmp_path_factory.mktemp("plain")
+    state = folder / "state"
     state.mkdir()
-    made = PlainCheckout(tmp_path / "shop", state)
+    made = PlainCheckout(folder / "shop", state)
     made.up()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in made.environment.items():

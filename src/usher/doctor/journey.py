@@ -144,8 +144,8 @@ def _application(context: Context, action: str, username: str) -> dict[str, Any]
 
 
 def _remove_at_lms(walker: _Walker) -> str:
-    if not walker.lms_username:
-        return ""
-    name, token = walker.lms_username, walker.context.token
+    """Also after a sign-in that got stuck half way: then by the name it would have had."""
+    name, token = walker.lms_username or walker.username, walker.context.token
+    runs = [walker.run] if walker.run else []
     with httpx.Client(base_url=walker.context.lms.url, timeout=_TIMEOUT) as worker:
-        return learners.remove_by_worker(name, [walker.run] if walker.run else [], worker, token)
+        return learners.remove_where_there(name, runs, worker, token)

@@ -84,7 +84,7 @@ def test_prv_1_before_anything_was_connected_it_is_right_so_far(system: System) 
     empty = system.pair.home / "not-connected.env"
     empty.write_text(f"OPENEDX_API_BASE_URL={system.pair.lms_url}\n")
     empty.chmod(0o600)
-    report = system.examine(env_file=empty, manage=None)
+    report = system.examine(env_file=empty, manage=None, application_url="")
     by_id = {line.id: line.finding for line in report.lines}
     assert "right so far" in by_id["PRV-1"].seen
     assert by_id["PRV-1"].status == "warning"

@@ -74,13 +74,13 @@ def remove(learner: ThrowAwayLearner, worker: httpx.Client, token: str) -> str:
     return remove_by_worker(learner.username, runs, worker, token)
 
 
-def remove_stray(username: str, worker: httpx.Client, token: str) -> str:
-    """An account that the LMS made although it should have refused it."""
+def remove_where_there(username: str, runs: list[str], worker: httpx.Client, token: str) -> str:
+    """As ``remove_by_worker``; nothing to do where the LMS has no such account."""
     worker.cookies.clear()
     headers = {"Authorization": f"Bearer {token}"}
     if worker.get(f"{LmsPath.ACCOUNTS}/{username}", headers=headers).status_code != 200:
         return ""
-    return remove_by_worker(username, [], worker, token)
+    return remove_by_worker(username, runs, worker, token)
 
 
 def remove_by_worker(username: str, runs: list[str], worker: httpx.Client, token: str) -> str:

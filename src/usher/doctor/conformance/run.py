@@ -10,7 +10,7 @@ import httpx
 
 from usher.doctor.conformance.asking import Conversation, Outcome
 from usher.doctor.conformance.expectations import load
-from usher.doctor.conformance.learners import LearnerError, register, remove, remove_stray
+from usher.doctor.conformance.learners import LearnerError, register, remove, remove_where_there
 from usher.doctor.conformance.release import describe, seen_release
 from usher.doctor.conformance.surroundings import (
     ConformanceError,
@@ -181,8 +181,9 @@ def _learner(
     try:
         yield
     finally:
+        newcomer = conversation.values["newcomer"]  # there when a refusal was expected in vain
         left = [
             remove(learner, conversation.client, request.token),
-            remove_stray(conversation.values["newcomer"], conversation.client, request.token),
+            remove_where_there(newcomer, [], conversation.client, request.token),
         ]
         result.left_over = "; ".join(filter(None, left))
