@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.db.models import F, QuerySet
@@ -49,11 +49,11 @@ class StateFilter(admin.SimpleListFilter):
 class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """The base: state, filters, retry and repair."""
 
-    list_filter: Any = (StateFilter, "error_class", "error_code")
+    list_filter: ClassVar[Any] = (StateFilter, "error_class", "error_code")
     list_per_page = 50
     show_full_result_count = False
-    actions = ("retry", "repair")
-    readonly_fields: Any = (
+    actions: Any = ("retry", "repair")
+    readonly_fields: ClassVar[Any] = (
         "state",
         "generation",
         "observed_generation",

@@ -24,7 +24,7 @@ from usher.application.lms.errors import (
     Refused,
     RegistrationRefused,
 )
-from usher.application.lms.payloads import TokenPair, read_tokens
+from usher.application.lms.payloads import AccountSeen, TokenPair, read_tokens
 from usher.application.lms.registration import register
 from usher.application.tokens.walk import Walk
 from usher.contract.failures import FailureClass, RegistrationError
@@ -200,7 +200,8 @@ def bring_many(learners: Sequence[Learner], means: Means) -> list[Outcome]:
 def _strangers(learners: Sequence[Learner], means: Means) -> set[str]:
     """Names of these that the LMS gave to somebody before they were reserved here."""
     reserved = {one.username: one.reserved_at for one in learners}
-    names, found = list(reserved), {}
+    names = list(reserved)
+    found: dict[str, AccountSeen] = {}
     for start in range(0, len(names), _NAMES_A_REQUEST):
         found |= means.lms.accounts(names[start : start + _NAMES_A_REQUEST])
     return {

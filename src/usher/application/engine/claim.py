@@ -98,7 +98,7 @@ def unjam(kind: Kind, lease_seconds: float) -> int:
     far = manager.filter(
         attempts__gt=0, next_attempt_at__gt=now + timedelta(seconds=2 * LONGEST_DELAY)
     ).update(next_attempt_at=now)
-    untried = manager.get_queryset().unsettled().filter(attempts=0, error_code="")
+    untried = kind.rows().unsettled().filter(attempts=0, error_code="")
     early = untried.filter(next_attempt_at__gt=now + CLOCKS_APART).update(next_attempt_at=now)
     held = manager.filter(lease_until__gt=now + timedelta(seconds=10 * lease_seconds)).update(
         lease_owner="", lease_until=None

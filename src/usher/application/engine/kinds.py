@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
-from usher.application.engine.models import Reconciled
+from usher.application.engine.models import Reconciled, ReconciledQuerySet
 from usher.application.lms.client import LmsClient
 from usher.application.lms.errors import LmsError
 from usher.application.tokens.provider import GrantWanted
@@ -86,6 +86,11 @@ class Kind:
     user_field: ClassVar[str] = "user_id"
     run_field: ClassVar[str] = ""
     related: ClassVar[tuple[str, ...]] = ()
+
+    def rows(self) -> ReconciledQuerySet:
+        """All rows of this kind."""
+        found: ReconciledQuerySet = self.model._default_manager.all()
+        return found
 
     def prepare(self, rows: Sequence[Any], means: Means) -> list[tuple[Job, Outcome | None]]:
         """A job for each row; with an outcome where there is nothing to send."""

@@ -7,17 +7,23 @@ Python than the database saves.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from django.db import connection, models
+
+
+def columns(model: type[models.Model], names: Iterable[str]) -> list[Any]:
+    """The fields of these names, each of which is a column."""
+    return [model._meta.get_field(name) for name in names]
 
 
 def update_rows(
     model: type[models.Model], names: Sequence[str], rows: Iterable[models.Model]
 ) -> None:
     """Saves these fields of these rows, which all exist."""
-    fields = [model._meta.get_field(name) for name in names]
+    fields = columns(model, names)
     quote = connection.ops.quote_name
-    sets = ", ".join(f"{quote(str(field.column))} = %s" for field in fields)
+    sets = ", ".join(f"{quote(field.column)} = %s" for field in fields)
     sql = f"UPDATE {quote(model._meta.db_table)} SET {sets} WHERE id = %s"  # noqa: S608
     values = [
         [*(f.get_db_prep_save(getattr(row, f.attname), connection) for f in fields), row.pk]

@@ -32,7 +32,7 @@ def sweep() -> None:
     sweep_prepare()
     forget_old()
     for name in NAMES:
-        due = all_kinds()[name].model._default_manager.get_queryset().due()
+        due = all_kinds()[name].rows().due()
         ends = due.aggregate(first=Min("pk"), last=Max("pk"))
         if ends["first"] is None:
             continue

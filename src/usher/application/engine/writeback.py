@@ -11,6 +11,7 @@ from django.db import connection, transaction
 from usher.application.engine.clock import database_now
 from usher.application.engine.kinds import Job, Kind, Outcome
 from usher.application.engine.policy import WAITING_DELAY, retry
+from usher.application.engine.rows import columns
 
 Done = tuple[Job, Outcome]
 #: Written only when the row is as it was claimed: a row whose wanted side changed while it was
@@ -69,7 +70,9 @@ def _failure(done: Done, now: datetime) -> tuple[list[Any], Job]:
     error, row = outcome.error, job.row
     if error is None:
         raise ValueError("a failure without an error")
-    attempts, parked = row.attempts, None
+    attempts = row.attempts
+    parked: datetime | None = None
+    again: datetime | None
     if outcome.waits:
         again = now + timedelta(seconds=WAITING_DELAY)
     else:
@@ -95,7 +98,7 @@ def _update(kind: Kind, own: Sequence[str], rows: Sequence[tuple[list[Any], Job]
     if not rows:
         return
     meta, quote = kind.model._meta, connection.ops.quote_name
-    fields = [meta.get_field(name) for name in (*own, *_COMMON)]
+    fields = columns(kind.model, (*own, *_COMMON))
     sets = []
     for each in fields:
         column = quote(each.column)

@@ -28,11 +28,11 @@ from usher.application.lms.errors import (
     TimedOut,
     Unreachable,
 )
+from usher.application.lms.outgoing import Outgoing
 from usher.application.lms.shared import SharedState
 
 #: Bytes. A page of a hundred runs is some 100 kB; whatever is larger than this is no answer.
 MAX_BODY = 8 * 1024 * 1024
-_CONNECT_TIMEOUT = 10.0
 _KEEPALIVE = 20.0
 _GUESSED_WAIT = 60.0
 _LONGEST_WAIT = 3600.0
@@ -133,7 +133,7 @@ class Http:
         """
         if params:
             path += ("&" if "?" in path else "?") + urlencode(params, doseq=True)
-        build = _Request(method, self._url(path), self._headers)
+        build = Outgoing(method, self._url(path), self._headers)
         build.add(json_body, form, headers, cookies, token)
         repeatable = method == "GET" if again is None else again
         for attempt in (0, 1):
@@ -150,7 +150,7 @@ class Http:
             raise ValueError(f"not a path of the LMS: {path[:200]!r}")
         return self.base_url + path
 
-    def _once(self, build: _Request, group: str) -> Answer:
+    def _once(self, build: Outgoing, group: str) -> Answer:
         if group and (left := self.state.remaining(f"group:{group}")) > 0:
             raise Throttled(
                 f"The LMS takes no more requests for {group} now; in {left:.0f} s it does.",
@@ -189,7 +189,7 @@ class Http:
             status=429,
         )
 
-    def _send(self, build: _Request) -> Answer:
+    def _send(self, build: Outgoing) -> Answer:
         lane = self._take_lane()
         deadline = time.monotonic() + self._timeout
         try:
@@ -229,51 +229,6 @@ class Http:
         if not any(_same_origin(url, urlsplit(own)) for own in (self.base_url, self.browser_url)):
             return None
         return (url.path or "/") + (f"?{url.query}" if url.query else "")
-
-
-class _Request:
-    """What is sent, kept so that it can be sent a second time."""
-
-    def __init__(self, method: str, url: str, headers: Mapping[str, str]) -> None:
-        self._method = method
-        self._url = url
-        self._headers = dict(headers)
-        self._content: bytes | None = None
-
-    @property
-    def path(self) -> str:
-        """Without the query, which may hold what reports must not show."""
-        return urlsplit(self._url).path
-
-    def add(
-        self,
-        json_body: Any,
-        form: Mapping[str, Any] | None,
-        headers: Mapping[str, str] | None,
-        cookies: Mapping[str, str] | None,
-        token: str,
-    ) -> None:
-        if json_body is not None:
-            self._content = json.dumps(json_body, separators=(",", ":")).encode()
-            self._headers["Content-Type"] = "application/json"
-        elif form is not None:
-            self._content = urlencode(form).encode()
-            self._headers["Content-Type"] = "application/x-www-form-urlencoded"
-        if token:
-            self._headers["Authorization"] = f"Bearer {token}"
-        if cookies:
-            self._headers["Cookie"] = "; ".join(f"{k}={v}" for k, v in cookies.items() if v)
-        self._headers.update(headers or {})
-
-    def request(self, timeout: float) -> httpx.Request:
-        times = {"connect": min(timeout, _CONNECT_TIMEOUT), "read": timeout}
-        return httpx.Request(
-            self._method,
-            self._url,
-            headers=self._headers,
-            content=self._content,
-            extensions={"timeout": times | {"write": timeout, "pool": timeout}},
-        )
 
 
 def _read(response: httpx.Response, deadline: float) -> bytes:

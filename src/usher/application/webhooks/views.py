@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
@@ -50,7 +51,7 @@ def lms_webhook(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"taken": taken})
 
 
-def _read(body: bytes) -> dict[str, object] | None:
+def _read(body: bytes) -> dict[str, Any] | None:
     try:
         message = json.loads(body)
     except ValueError:

@@ -66,7 +66,7 @@ def _run(key: str | None) -> CourseRun | None:
 def _due(name: str, scope: dict[str, Any]) -> int:
     kind = all_kinds()[name]
     condition = services.scope_of(**scope).of(kind)
-    rows = kind.model._default_manager.get_queryset().due()
+    rows = kind.rows().due()
     return rows.filter(condition).count() if condition is not None else 0
 
 
