@@ -48,13 +48,13 @@ class BackendIsKnown(Check):
     depends_on = ("LMS-1", "APP-6")
 
     def probe(self, context: Context) -> Finding:
+        known = {row.get("name") for row in context.lms.report.get("backends", [])}
         backend = BACKENDS.get(context.backend)
+        running = context.lms.setting("AUTHENTICATION_BACKENDS")
+        if context.backend in known or (backend and backend.class_path in running):
+            return ok(f"{context.backend} is among AUTHENTICATION_BACKENDS")
         if backend is None:
             return skipped(f"{context.backend} is a backend of your own")
-        running = context.lms.setting("AUTHENTICATION_BACKENDS")
-        known = {row.get("name") for row in context.lms.report.get("backends", [])}
-        if backend.class_path in running or backend.name in known:
-            return ok(f"{backend.name} is among AUTHENTICATION_BACKENDS")
         return failed(
             f"{backend.class_path} is not among AUTHENTICATION_BACKENDS of the running LMS",
             cause="the plugin's settings are not in use, or other settings replace the list",
