@@ -19,6 +19,9 @@ def celery(stage: Stage, rounds: int, count: int) -> list[Figure]:
     figure.more_is_better = True
     _, redis_url = stage.surroundings.redis()
     stage.batch_road(False)
+    keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(10)]
+    stage.ours.call("runs", keys=keys)
+    stage.ours.call("rest")
     control(stage.lms_url, "delay", seconds=_LMS_SECONDS)
     for number in range(rounds):
         for workers, measures in ((1, figure.reference), (4, figure.ours)):

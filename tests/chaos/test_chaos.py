@@ -1,0 +1,20 @@
+"""A short ``make chaos``: real PostgreSQL, Redis, web server, Celery workers, all broken once."""
+
+from benchmarks.chaos.run import Plan, run
+
+SHORT = Plan(operations=160, workers=3, kills=3, hurry=8, limit=150)
+
+
+def test_in_the_end_both_sides_are_as_wanted():
+    found = run(SHORT)
+    assert found["lost"] == []
+    assert found["duplicates"] == []
+    assert found["wrong"] == []
+    assert found["operations"] == SHORT.operations
+    assert found["worker_kills"] == SHORT.kills
+    # The faults were real, and every permanent refusal says why.
+    assert found["proxy"]["spoiled"] > found["proxy"]["requests"] * 0.15
+    assert all(": " in reason for reason in found["parked"])
+    # No storm: neither at one row nor altogether.
+    assert found["max_attempts"] < 15
+    assert found["proxy"]["requests"] < SHORT.operations * 20

@@ -1,0 +1,73 @@
+"""What production is made of: the compose file and the settings it starts with."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def made(tmp_path):
+    """The settings that an operator makes, in a folder of their own."""
+    for name in ("new_env.sh", ".env.example"):
+        shutil.copy(ROOT / "deploy" / name, tmp_path / name)
+    subprocess.run(["sh", tmp_path / "new_env.sh"], check=True, capture_output=True)
+    return tmp_path / ".env"
+
+
+def test_the_settings_are_readable_by_their_owner_alone_and_kept(made):
+    assert made.stat().st_mode & 0o077 == 0
+    before = made.read_text()
+    subprocess.run(["sh", made.parent / "new_env.sh"], check=True, capture_output=True)
+    assert made.read_text() == before
+
+
+def test_two_installations_share_no_secret(made, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    for name in ("new_env.sh", ".env.example"):
+        shutil.copy(ROOT / "deploy" / name, other / name)
+    subprocess.run(["sh", other / "new_env.sh"], check=True, capture_output=True)
+    secrets = r"^(?:POSTGRES_PASSWORD|SECRET_KEY|USHER_ENCRYPTION_KEYS)=(.+)$"
+    one = set(re.findall(secrets, made.read_text(), re.M))
+    two = set(re.findall(secrets, (other / ".env").read_text(), re.M))
+    assert len(one) == len(two) == 3
+    assert not one & two
+
+
+def test_the_application_starts_with_them(made, tmp_path):
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("DJANGO_", "CAMPUS_"))}
+    env |= {"CAMPUS_ENV_FILE": str(made), "CAMPUS_HOME": str(tmp_path / "home")}
+    script = (
+        "import django; django.setup(); from usher.application.tokens import vault; "
+        "from campus.worker import app; from django.conf import settings; "
+        "assert vault.open_sealed(vault.seal('x')) == 'x'; "
+        "app.loader.import_default_modules(); "
+        "assert {e['task'] for e in settings.CELERY_BEAT_SCHEDULE.values()} <= set(app.tasks)"
+    )
+    env |= {"DJANGO_SETTINGS_MODULE": "campus.settings", "PYTHONPATH": str(ROOT / "campus")}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_compose_file_runs_what_is_there():
+    whole = yaml.safe_load((ROOT / "compose.yml").read_text())
+    services = whole["services"]
+    assert set(services) == {"prepare", "web", "worker", "beat", "postgres", "redis"}
+    for name in ("worker", "beat"):
+        assert services[name]["command"][:4] == ["celery", "-A", "campus.worker", name]
+    # Nothing but the web server is reached from outside, and that only through a proxy.
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert published == {"web": ["127.0.0.1:8013:8013"]}
+    for service in services.values():
+        assert (ROOT / service.get("build", {}).get("dockerfile", "compose.yml")).is_file()
+        for needed in service.get("depends_on", {}):
+            assert needed in services
+    text = (ROOT / "compose.yml").read_text()
+    assert "PASSWORD: ${POSTGRES_PASSWORD:?" in text
