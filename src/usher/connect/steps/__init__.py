@@ -1,0 +1,1 @@
+"""The steps of ``usher connect``, by the thing that they change."""

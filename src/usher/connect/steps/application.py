@@ -1,0 +1,101 @@
+"""One application: its OAuth2 record, its ``.env``, its containers."""
+
+from collections.abc import Callable
+
+from usher.connect import checks
+from usher.connect.application.remote import Remote
+from usher.connect.application.side import Addresses, Side, find
+from usher.connect.errors import NeedsPerson
+from usher.connect.plan import Step
+from usher.connect.steps.tutor import TutorSteps
+from usher.contract.provisioning import Description
+
+
+class ApplicationSteps:
+    """recreate: its containers may be re-created."""
+
+    def __init__(
+        self, side: Side, tutor: TutorSteps, addresses: Addresses, *, recreate: bool
+    ) -> None:
+        self._side = side
+        self._tutor = tutor
+        self._addresses = addresses
+        self._recreate_now = recreate
+
+    def record(self) -> list[Step]:
+        """Before the LMS learns of the application."""
+        side = self._side
+        step = Step(
+            f"record:{side.name}",
+            f"{side.checkout.title}, OAuth2 application",
+            "lay the record that the LMS signs in with",
+            "id and secret made once and the same on both sides (P8); the printed one is a hash",
+            self._known(lambda d: side.record_agrees(find(d, side.name), self._addresses)),
+            lambda: side.lay_record(
+                find(self._tutor.certain_description(), side.name), self._addresses
+            ),
+            trust_apply=True,
+        )
+        return [self._hand_over(side), step] if isinstance(side, Remote) else [step]
+
+    def settings(self) -> list[Step]:
+        """After the LMS knows the application."""
+        side = self._side
+        if not side.checkout.env_file:
+            return []
+        steps = [
+            Step(
+                f"env:{side.name}",
+                str(side.checkout.env_file),
+                "set the OPENEDX_* settings and LOGOUT_REDIRECT_URL",
+                "P7, P20 and N1, agreeing with the LMS; comments and other lines stay, mode 0600",
+                self._known(lambda d: side.env_agrees(self._env(d))),
+                lambda: side.write_env(self._env(self._tutor.certain_description())),
+            )
+        ]
+        if side.checkout.compose:
+            steps.append(
+                Step(
+                    f"recreate:{side.name}",
+                    f"{side.checkout.title}, containers",
+                    "re-create them: docker compose up -d",
+                    "a restarted container keeps its old environment (ENV-3)",
+                    self._known(lambda d: side.runs_with(self._env(d))),
+                    self._recreate,
+                    trust_apply=True,
+                )
+            )
+        return steps
+
+    def _hand_over(self, side: Remote) -> Step:
+        return Step(
+            f"settings:{side.name}",
+            str(side.hand_over_env),
+            "write the settings to hand over",
+            "they are for whoever runs the application, which can't be changed from here",
+            self._known(lambda d: side.env_is_written(d, self._addresses)),
+            lambda: side.write_env_to_hand_over(self._tutor.certain_description(), self._addresses),
+        )
+
+    def _recreate(self) -> str:
+        side = self._side
+        if not self._recreate_now:
+            raise NeedsPerson(
+                f"recreate:{side.name}",
+                f"run 'docker compose up -d' in {side.checkout.folder}, then run this again",
+            )
+        side.recreate()
+        checks.wait_for_application(side)
+        return "up"
+
+    def _env(self, description: Description) -> dict[str, str]:
+        return self._side.env_values(description, self._addresses)
+
+    def _known(self, look: Callable[[Description], bool]) -> Callable[[], bool]:
+        """A look that needs the description, and says no before there is one."""
+
+        def looked() -> bool:
+            description = self._tutor.description()
+            return look(description) if description else False
+
+        return looked

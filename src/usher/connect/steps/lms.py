@@ -1,0 +1,141 @@
+"""The LMS: Usher in its image, its records, and the restart that switches sign-in over."""
+
+from usher.connect import checks
+from usher.connect.application.side import Addresses
+from usher.connect.errors import NeedsPerson, ToolFailed
+from usher.connect.openedx.platform import ImageLacksUsher
+from usher.connect.plan import Step
+from usher.connect.steps.tutor import TutorSteps
+
+
+class LmsSteps:
+    """names: the applications that learners will sign in by; build: images may be built now;
+    running: whether the platform runs."""
+
+    def __init__(
+        self,
+        tutor: TutorSteps,
+        addresses: Addresses,
+        names: list[str],
+        *,
+        build: bool,
+        running: bool,
+    ) -> None:
+        self._tutor = tutor
+        self._platform = tutor.platform
+        self._addresses = addresses
+        self._names = names
+        self._build_now = build
+        self._running = running
+        self.in_cluster = tutor.platform.instance.command == "k8s"
+
+    # -- image
+
+    def image(self) -> Step:
+        return Step(
+            "image",
+            f"image {' and '.join(self._platform.images())}",
+            "build the image with Usher in it",
+            "backends and plugin belong into the image (P14, N5); takes 10 minutes to an hour",
+            self._is_in_image,
+            self._build,
+        )
+
+    def _is_in_image(self) -> bool:
+        if not self._tutor.is_rendered():
+            return False
+        try:
+            self._platform.preview()
+        except ImageLacksUsher:
+            return False
+        except ToolFailed:
+            # It is there and fails for another reason, such as tables that init makes.
+            return True
+        return True
+
+    def _build(self) -> str:
+        if self._build_now:
+            self._platform.build()
+            if not self.in_cluster:
+                return "built"
+        images = self._platform.images()
+        commands = [] if self._build_now else [self._platform.shown("images", "build", *images)]
+        if self.in_cluster:
+            commands += [
+                self._platform.shown("images", "push", *images),
+                self._platform.shown("k8s", "reboot"),
+            ]
+        or_else = "" if self._build_now else "; or let it build, with --build: up to an hour"
+        raise NeedsPerson(
+            "image",
+            "the LMS's image has no Usher yet. Run\n  "
+            + "\n  ".join(commands)
+            + f"\nthen this again{or_else}",
+        )
+
+    # -- records
+
+    def provision(self) -> Step:
+        return Step(
+            "provision",
+            self._platform.instance.lms_url,
+            "service worker, token, provider record and OAuth application",
+            "P2, P3, P5, P18 and P19, on the right site",
+            self._is_provisioned,
+            self._provision,
+            trust_apply=True,
+        )
+
+    def _is_provisioned(self) -> bool:
+        if not self._tutor.is_rendered():
+            return False
+        try:
+            return self._platform.preview().get("changed") == 0
+        except ToolFailed:
+            return False
+
+    def _provision(self) -> str:
+        self._platform.provision()
+        return "provisioned"
+
+    # -- settings in force
+
+    def apply(self) -> Step:
+        """k8s: jobs mount what the cluster was given last, so this comes before them."""
+        return Step(
+            "apply",
+            f"namespace {self._platform.instance.look['values']['K8S_NAMESPACE']}",
+            "give the cluster what was rendered: tutor k8s start",
+            "its jobs and its LMS read settings from there; pods are replaced",
+            lambda: self._tutor.is_rendered() and not self._tutor.mark.stands,
+            self._apply,
+        )
+
+    def _apply(self) -> str:
+        self._platform.restart(running=self._running)
+        self._tutor.mark.clear()
+        return "applied"
+
+    def restart(self) -> Step:
+        return Step(
+            "restart",
+            self._platform.instance.lms_url,
+            "reboot the LMS",
+            "settings are read when it starts; from here on learners sign in by the application",
+            self._is_in_force,
+            self._restart,
+            trust_apply=True,
+        )
+
+    def _is_in_force(self) -> bool:
+        description = self._tutor.description()
+        if description is None or self._tutor.mark.stands:
+            return False
+        wanted = [found for found in description.applications if found.name in self._names]
+        return all(checks.leads_to(found, self._addresses) for found in wanted)
+
+    def _restart(self) -> str:
+        self._platform.restart(running=self._running)
+        checks.wait_for_lms(self._addresses)
+        self._tutor.mark.clear()
+        return "up"
