@@ -288,65 +288,65 @@ def set_enrollment(
 ) -> tuple[str, bool]:
     """Bring one enrollment to ``mode`` and ``is_active``; what it has afterwards.
 
-    Does what ``POST /api/enrollment/v1/enrollment`` does for a staff user, with its rules and
-    signals; ``force`` enrolls in a closed run and in an expired mode. Raises EnrollmentRefused.
+    Does what ``POST /api/enrollment/v1/enrollment`` does for a staff user, with its rules, rows
+    and signals, without describing the course in between as that view does; ``force`` enrolls in
+    a closed run and in an expired mode. Raises EnrollmentRefused.
     """
-    from common.djangoapps.student.models import EnrollmentNotAllowed
+    from common.djangoapps.student import models
     from openedx.core.djangoapps.embargo import api as embargo
-    from openedx.core.djangoapps.enrollments import api, errors
+    from openedx.core.djangoapps.enrollments import errors
     from openedx.core.lib.exceptions import CourseNotFoundError
 
     if embargo.redirect_if_blocked(request, key, user=user):
         message = f"Users from this location cannot access the course '{key}'."
         raise EnrollmentRefused(EnrollmentError.NOT_ALLOWED, message)
     try:
-        state = _change_enrollment(api, user, str(key), mode, is_active, force)
-    except EnrollmentNotAllowed as error:
+        enrollment = _change_enrollment(user, key, mode, is_active, force)
+    except models.EnrollmentNotAllowed as error:
         raise EnrollmentRefused(EnrollmentError.NOT_ALLOWED, str(error)) from error
     except errors.CourseModeNotFoundError as error:
         message = (
             f"The [{mode}] course mode is expired or otherwise unavailable for course run [{key}]."
         )
         raise EnrollmentRefused(EnrollmentError.MODE_UNAVAILABLE, message) from error
-    except CourseNotFoundError as error:
+    except (models.NonExistentCourseError, CourseNotFoundError) as error:
         message = f"No course '{key}' found for enrollment"
         raise EnrollmentRefused(EnrollmentError.UNKNOWN_RUN, message) from error
-    except errors.CourseEnrollmentExistsError as error:
-        state = error.enrollment
-    except errors.CourseEnrollmentClosedError as error:
+    except models.EnrollmentClosedError as error:
         message = f"Enrollment is closed for course run [{key}]."
         raise EnrollmentRefused(EnrollmentError.CLOSED, message) from error
-    except errors.CourseEnrollmentFullError as error:
+    except models.CourseFullError as error:
         message = f"Course run [{key}] is full."
         raise EnrollmentRefused(EnrollmentError.FULL, message) from error
-    return state["mode"], state["is_active"]
+    return enrollment.mode, enrollment.is_active
 
 
-def _change_enrollment(
-    api: Any, user: Any, key: str, mode: str | None, is_active: bool, force: bool
-) -> dict[str, Any]:
-    """The choice the public view makes between updating and adding."""
-    current = api.get_enrollment(user.username, key)
+def _change_enrollment(user: Any, key: Any, mode: str | None, is_active: bool, force: bool) -> Any:
+    """The choice the public view makes between updating and adding; the enrollment."""
+    from common.djangoapps.student.models import CourseEnrollment
+    from openedx.core.djangoapps.enrollments import api
+
+    current = CourseEnrollment.objects.filter(user=user, course_id=key).first()
     if current is None and not is_active:
         message = f"{user.username} is not enrolled in {key}."
         raise EnrollmentRefused(EnrollmentError.NOT_ENROLLED, message)
-    mode_changes = current is not None and mode is not None and current["mode"] != mode
-    active_changes = current is not None and current["is_active"] != is_active
+    mode_changes = current is not None and mode is not None and current.mode != mode
+    active_changes = current is not None and current.is_active != is_active
     if mode_changes and active_changes and not is_active:
         message = (
-            f"Enrollment mode mismatch: active mode={current['mode']}, requested mode={mode}. "
+            f"Enrollment mode mismatch: active mode={current.mode}, requested mode={mode}. "
             "Won't deactivate."
         )
         raise EnrollmentRefused(EnrollmentError.MODE_MISMATCH, message)
-    if mode_changes or active_changes:
-        return api.update_enrollment(
-            user.username, key, mode=mode, is_active=is_active, include_expired=force
-        )
-    return api.add_enrollment(
-        user.username,
-        key,
-        mode=mode,
-        is_active=is_active,
-        force_enrollment=force,
-        include_expired=force,
-    )
+    if current is not None and not mode_changes and not active_changes:
+        return current
+    if mode is None and current is None:
+        mode = api._default_course_mode(str(key))
+    if mode is not None:
+        api.validate_course_mode(str(key), mode, is_active=is_active, include_expired=force)
+    if current is None:
+        current = CourseEnrollment.enroll(user, key, check_access=True, can_upgrade=force)
+    current.update_enrollment(is_active=is_active, mode=mode)
+    # Once more, as the platform's own API does.
+    current.save()
+    return current

@@ -22,13 +22,23 @@ from usher.lms.provisioning.providers import current_record
 log = logging.getLogger(__name__)
 Item = dict[str, Any]
 
+#: Rows must not stay locked for long.
+ITEMS_A_TRANSACTION = 100
+
 
 def bring_accounts(items: list[Item], application: ConnectedApplication, site: Site) -> list[Item]:
     """Make or update each item's account; the outcome of each, in order.
 
-    All in one transaction; when the database objects to one, each in a transaction of its own, so
-    that one bad item costs the others time and nothing else.
+    Some at a time in one transaction; when the database objects to one of them, each of these in
+    a transaction of its own: one bad item costs the others time and nothing else.
     """
+    results: list[Item] = []
+    for start in range(0, len(items), ITEMS_A_TRANSACTION):
+        results += _bring_some(items[start : start + ITEMS_A_TRANSACTION], application, site)
+    return results
+
+
+def _bring_some(items: list[Item], application: ConnectedApplication, site: Site) -> list[Item]:
     batch = _Batch(items, application, site)
     try:
         with transaction.atomic(), outbox.gathering():
@@ -36,7 +46,7 @@ def bring_accounts(items: list[Item], application: ConnectedApplication, site: S
             batch.add_tokens(items, results)
             return results
     except IntegrityError:
-        log.warning("A batch of %d accounts is repeated one by one.", len(items))
+        log.warning("%d accounts are made again, one by one.", len(items))
     return [_alone(item, application, site) for item in items]
 
 

@@ -15,16 +15,22 @@ from usher.lms.events import outbox
 log = logging.getLogger(__name__)
 Item = dict[str, Any]
 
+#: A commit for each item would cost more than the item; rows must not stay locked for long either.
+ITEMS_A_TRANSACTION = 50
+
 
 def bring_enrollments(request: Any, items: list[Item]) -> list[Item]:
     """Bring each item's enrollment to what it says; the outcome of each, in order.
 
     What is as wanted already is found in two queries for all; each of the others is changed as
-    the platform's own API changes it, in a transaction of its own.
+    the platform's own API changes it. One that the database objects to is rolled back alone.
     """
     batch = _Batch(request, items)
-    with outbox.gathering():
-        return [batch.bring(item) for item in items]
+    results = []
+    for start in range(0, len(items), ITEMS_A_TRANSACTION):
+        with transaction.atomic(), outbox.gathering():
+            results += [batch.bring(item) for item in items[start : start + ITEMS_A_TRANSACTION]]
+    return results
 
 
 class _Batch:
