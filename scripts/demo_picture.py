@@ -1,6 +1,6 @@
 """Draws the terminal of a real demo as docs/images/demo.svg, for the README.
 
-    python scripts/demo_picture.py
+python scripts/demo_picture.py
 """
 
 import os

@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.db import models
 from django.db.models.functions import Lower
@@ -14,13 +16,13 @@ class CaseInsensitiveUserManager(UserManager["User"]):
 class User(AbstractUser):
     """A person. ``name`` is the full name, as it will stand on certificates."""
 
-    first_name = None
-    last_name = None
+    first_name = None  # type: ignore[assignment]
+    last_name = None  # type: ignore[assignment]
     name = models.CharField("full name", max_length=FULL_NAME_MAX_LENGTH, blank=True)
     email = models.EmailField("e-mail address")
     country = models.CharField(max_length=2, blank=True, help_text="ISO 3166-1 alpha-2 code")
 
-    objects = CaseInsensitiveUserManager()
+    objects: ClassVar[CaseInsensitiveUserManager] = CaseInsensitiveUserManager()
 
     class Meta:
         constraints = [

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import structlog
-from structlog.typing import EventDict, WrappedLogger
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from usher.application.audit.text import one_line, safe
 
@@ -23,7 +23,7 @@ def without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> E
     return {**safe(given), **own, **text}
 
 
-_BEFORE = [
+_BEFORE: list[Processor] = [
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -69,7 +69,7 @@ def unenroll_me(request: HttpRequest, course_key: str) -> HttpResponse:
 def dashboard(request: HttpRequest) -> HttpResponse:
     """``/dashboard/``: the learner's runs, each one click from being open in the LMS."""
     context = {
-        "account": LmsAccount.objects.filter(user=request.user).first(),
+        "account": LmsAccount.objects.filter(user_id=request.user.pk).first(),
         "places": catalog.places(request.user),
         "lms_link": conf.settings().sign_in_url(),
     }
