@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -69,7 +69,7 @@ def unenroll_me(request: HttpRequest, course_key: str) -> HttpResponse:
 def dashboard(request: HttpRequest) -> HttpResponse:
     """``/dashboard/``: the learner's runs, each one click from being open in the LMS."""
     context = {
-        "account": LmsAccount.objects.filter(user_id=request.user.pk).first(),
+        "account": LmsAccount.objects.filter(user_id=cast(int, request.user.pk)).first(),
         "places": catalog.places(request.user),
         "lms_link": conf.settings().sign_in_url(),
     }
