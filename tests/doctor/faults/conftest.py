@@ -7,6 +7,7 @@ from time import monotonic, sleep
 import pytest
 
 from tests.doctor.faults.system import System
+from tests.doctor.faults.warm import WarmShell
 from usher.cli.demo.pair import Pair
 from usher.contract.editions import MITXONLINE
 
@@ -24,10 +25,24 @@ user.refresh_from_db()
 ensure_account(user)
 enroll(user, CourseRun.objects.order_by("course_key").first())
 """
-SETTLED = """
+#: Everything is settled, nothing is due soon and nobody is at work.
+QUIET = """
+from datetime import timedelta
+from django.utils import timezone
+from usher.application.accounts.models import LmsAccount
 from usher.application.enrollments.models import Enrollment
 from usher.application.tokens.models import LmsToken
-print(int(all(row.is_settled for model in (Enrollment, LmsToken) for row in model.objects.all())))
+soon = timezone.now() + timedelta(minutes=10)
+print(int(all(
+    row.is_settled and row.lease_until is None
+    and (row.next_attempt_at is None or row.next_attempt_at > soon)
+    for model in (LmsAccount, LmsToken, Enrollment) for row in model.objects.all()
+)))
+"""
+#: The LMS has no news to tell that would make a row due again.
+TOLD = """
+from usher.lms.events.models import Message
+print(int(not Message.objects.filter(next_attempt_at__isnull=False).exists()))
 """
 
 
@@ -44,7 +59,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         system = System(pair)
         try:
             system.application.run(LEARNER)
-            _wait_until_settled(system)
+            _wait_until_quiet(system)
             system.remember()
             yield system
         finally:
@@ -64,10 +79,14 @@ def system(served_otherwise: System) -> System:
     return served_otherwise
 
 
-def _wait_until_settled(system: System) -> None:
-    """The engine brings the learner's account, token and enrollment to the LMS."""
-    deadline = monotonic() + 30
-    while system.application.run(SETTLED).strip() != "1":
+def _wait_until_quiet(system: System) -> None:
+    """The engine brings the learner to the LMS, and the LMS tells of it; then nothing moves."""
+    deadline = monotonic() + 60
+    while not (_is(system.lms, TOLD) and _is(system.application, QUIET)):
         system.pair.check()
         assert monotonic() < deadline, "the engine did not settle the learner"
         sleep(0.1)
+
+
+def _is(shell: WarmShell, question: str) -> bool:
+    return shell.run(question).strip() == "1"
