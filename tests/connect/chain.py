@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 
 from tests.support.checkout import VENV_BIN, PlainCheckout, free_port, run
 from tests.support.docker import ContainerEngine
@@ -28,7 +29,9 @@ DEADLINE = 120.0
 class Chain:
     """Everything of one operator's machine, in ``home``."""
 
-    def __init__(self, home: Path, release: int = RELEASES[-1]) -> None:
+    def __init__(
+        self, home: Path, release: int = RELEASES[-1], *, usher_in_image: bool = True
+    ) -> None:
         self.home = home
         port = free_port()
         self.lms = f"http://localhost:{port}"
@@ -36,6 +39,10 @@ class Chain:
         embedded = [sys.executable, "-m", "usher.embedded", "init", self.lms_home]
         run([*embedded, "--root-url", self.lms, "--cheap-passwords"], home, os.environ)
         run([self.lms_home / "manage.py", "seed_courses"], home, os.environ)
+        if not usher_in_image:
+            file = self.lms_home / "lms.env.yml"
+            settings = yaml.safe_load(file.read_text())
+            file.write_text(yaml.safe_dump({**settings, "EMBEDDED_PLUGINS": []}))
         self.engine = ContainerEngine.make(home / "engine", self.lms_home)
         self.state = home / "state"
         self.root = self._root(release, port)
@@ -78,15 +85,14 @@ class Chain:
 
     def usher(self, command: str, *arguments: str, code: int = 0) -> dict[str, Any]:
         """What ``usher COMMAND … --json`` answers."""
-        done = subprocess.run(
-            [*self.argv(command, *arguments), "--json"],
-            capture_output=True,
-            text=True,
-            env=self.environment,
-            check=False,
-        )
+        done = self.run([*self.argv(command, *arguments), "--json"])
         assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout.splitlines()[-1])
+
+    def run(self, argv: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            argv, capture_output=True, text=True, env=self.environment, cwd=self.home, check=False
+        )
 
     def argv(self, command: str, *arguments: str) -> list[str]:
         return [

@@ -1,0 +1,88 @@
+"""``usher connect`` as an operator meets it before everything is in place."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.connect.chain import Chain, of
+from tests.support.checkout import PlainCheckout
+from tests.support.docker.kubernetes import api_server
+
+pytestmark = pytest.mark.xdist_group("connect-command")
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    made = Chain(tmp_path_factory.mktemp("chain"), usher_in_image=False)
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def shop(chain: Chain, shop_database: Path) -> PlainCheckout:
+    return chain.checkout("shop", shop_database, "ada")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "no application named"),
+        (("--application", "/no/such/folder"), "neither a folder nor an http address"),
+        (("--application", "http://127.0.0.1:9"), "127.0.0.1:9 can't be reached"),
+        (("--application", ".", "--name", "a", "--name", "b"), "--name is given more often"),
+        (("--application", ".", "--tutor-root", "/"), "holds no config.yml"),
+        (("--application", ".", "--tutor", "/no/tutor"), "is not a program"),
+        (("--application", ".", "--mode", "nightly"), "needs Tutor Main"),
+    ],
+)
+def test_a_refusal_says_why_and_changes_nothing(
+    chain: Chain, shop: PlainCheckout, arguments, says, monkeypatch
+):
+    before = chain.facts()
+    answer = chain.usher("connect", *arguments, code=2)
+    assert says in answer["error"]
+    assert answer["error"].endswith("Nothing was changed.")
+    assert (answer["ok"], answer["changed"]) == (False, [])
+    assert chain.facts() == before
+    assert not (chain.state / "usher").exists()
+
+
+def test_without_yes_nobody_is_asked_by_a_pipe(chain: Chain, shop: PlainCheckout):
+    argv = [word for word in chain.argv("connect", *of(shop)) if word != "--yes"]
+    done = chain.run(argv)
+    assert done.returncode == 2
+    assert "give --yes to go on" in done.stderr
+    assert "name shop in USHER_APPLICATIONS" in done.stdout
+
+
+def test_an_image_without_usher_stops_it_until_it_is_built(chain: Chain, shop: PlainCheckout):
+    answer = chain.connect(shop, code=3)
+    assert "Remains for you: the LMS's image has no Usher yet" in answer["error"]
+    assert f"tutor --root {chain.root.path} images build openedx" in answer["error"]
+    # Nothing that would break sign-in has been done.
+    assert answer["changed"] == ["tutor-config", "tutor-plugin", "record:shop"]
+    assert not shop.env_file.read_text().count("OPENEDX_API_CLIENT_SECRET")
+    assert chain.connect(shop, code=3)["changed"] == []
+    with api_server(chain.engine) as kubernetes:
+        chain.environment |= kubernetes
+        cluster = chain.connect(shop, "--mode", "k8s", "--build", code=3)
+    assert "images push openedx" in cluster["error"]
+    assert "k8s reboot" in cluster["error"]
+    assert chain.connect(shop, "--build", "--no-prove")["ok"]
+
+
+def test_in_a_cluster_jobs_get_what_was_applied(chain: Chain, shop: PlainCheckout):
+    chain.usher("disconnect", "--purge")
+    with api_server(chain.engine) as kubernetes:
+        chain.environment |= kubernetes
+        answer = chain.connect(shop, "--mode", "k8s", "--no-prove", code=1)
+    assert [step for step in answer["changed"] if step in ("apply", "provision", "env:shop")] == [
+        "apply",
+        "provision",
+        "env:shop",
+    ]
+    assert [row[0] for row in chain.facts()["providers"]] == ["mitxpro-oauth2"]
+    # The stand-in runs jobs only: no pod serves the LMS with the new settings.
+    failed = {check["id"] for check in answer["checks"] if check["outcome"] == "failed"}
+    assert failed == {"sign-in-start", "redirect-uri"}
