@@ -6,6 +6,7 @@ from usher.application.accounts.models import (
     Retirement,
     UsernameReservation,
 )
+from usher.application.engine.models import Watermark
 from usher.application.enrollments.models import Enrollment
 from usher.application.records.models import Certificate, Grade
 from usher.application.runs.models import CourseMode, CourseRun, RunModes
@@ -25,4 +26,5 @@ __all__ = [
     "Retirement",
     "RunModes",
     "UsernameReservation",
+    "Watermark",
 ]

@@ -114,3 +114,17 @@ class Reconciled(models.Model):
         self.generation += 1
         self.save(update_fields=[*values, "generation"])
         return True
+
+
+class Watermark(models.Model):
+    """Up to when this side has asked the LMS what changed there.
+
+    what: ``accounts``, ``enrollments`` or ``course-runs``; since: the LMS's own word for when.
+    """
+
+    what = models.CharField(max_length=32, unique=True)
+    since = models.CharField(max_length=64)
+    asked_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.what} since {self.since}"

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from django.db import close_old_connections
@@ -27,6 +26,8 @@ from usher.contract.paths import ApplicationPath
 
 #: Rows woken by one statement.
 _WAKE_ROWS = 5000
+#: Between two sweeps of ``watch``.
+_SWEEP_SECONDS = 60.0
 
 #: Called after every write with the summary so far.
 Progress = Callable[[Summary], None]
@@ -179,9 +180,16 @@ def reopen(kinds: Iterable[str] = NAMES) -> None:
         Gate(name, state).open()
 
 
-def sweep_prepare() -> int:
-    """Frees rows that clocks put out of reach; before every sweep."""
-    return sum(unjam(each, options().lease_seconds) for each in all_kinds().values())
+def sweep_prepare() -> None:
+    """Before every sweep: frees rows that clocks put out of reach, and makes due what the LMS
+    changed without our hearing of it."""
+    from usher.application.engine.changes import pull_changes
+    from usher.application.webhooks.services import forget_old
+
+    for each in all_kinds().values():
+        unjam(each, options().lease_seconds)
+    forget_old()
+    pull_changes()
 
 
 def watch(
@@ -190,7 +198,7 @@ def watch(
     """Keeps on reconciling until ``stop`` is set: the engine of a machine without Celery."""
     names, swept = list(kinds), 0.0
     while not stop.is_set():
-        if time.monotonic() - swept > timedelta(minutes=5).total_seconds():
+        if not swept or time.monotonic() - swept > _SWEEP_SECONDS:
             sweep_prepare()
             swept = time.monotonic()
         reconcile(names, stop=stop, **scope)

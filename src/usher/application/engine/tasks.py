@@ -27,10 +27,7 @@ def work_range(kind: str, first_id: int, end_id: int) -> None:
 @shared_task(acks_late=True, ignore_result=True)
 def sweep() -> None:
     """By beat: finds whatever a lost wake-up left, and spreads it over the workers."""
-    from usher.application.webhooks.services import forget_old
-
     sweep_prepare()
-    forget_old()
     for name in NAMES:
         due = all_kinds()[name].rows().due()
         ends = due.aggregate(first=Min("pk"), last=Max("pk"))

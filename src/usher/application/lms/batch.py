@@ -92,7 +92,7 @@ def changed_since(
 ) -> tuple[list[dict[str, Any]], str, str]:
     """Rows changed in the LMS since a moment (None: all), the next cursor ('' at the end), and
     the moment to ask from the next time."""
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = {"client_id": lms.who.client_id}
     if since is not None:
         params["changed_since"] = since.isoformat()
     if cursor:
