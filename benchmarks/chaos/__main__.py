@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--faults", type=float, default=0.3, help="share of spoiled answers")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--hurry", type=float, default=1, help="divides pauses between attempts")
+    parser.add_argument("--hurry", type=float, default=4, help="divides pauses between attempts")
     parser.add_argument("--limit", type=float, default=1800, help="seconds until all must be right")
     asked = parser.parse_args()
     found = run(Plan(**vars(asked)), report=lambda line: print(line, flush=True))

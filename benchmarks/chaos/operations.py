@@ -207,8 +207,9 @@ def left() -> dict[str, int]:
         manager = all_kinds()[name].model._default_manager
         waiting = manager.filter(next_attempt_at__isnull=False)
         unsettled, due = waiting.unsettled(), waiting.filter(next_attempt_at__lte=timezone.now())
-        for code in (unsettled | due).values_list("error_code", flat=True):
-            found[f"{name} {code}".strip()] += 1
+        for code, message in (unsettled | due).values_list("error_code", "error_message"):
+            reason = f"{code}: {message}" if code == "internal-error" else code
+            found[f"{name} {reason}".strip()] += 1
     return dict(found)
 
 

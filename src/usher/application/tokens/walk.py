@@ -21,6 +21,7 @@ from usher.contract.paths import LmsPath
 
 SCOPE = "read write"
 _MAX_STEPS = 8
+_SIGN_INS = 3
 
 #: Gives the code for what the LMS asked.
 Granting = Callable[[GrantWanted], str]
@@ -44,7 +45,7 @@ class Walk:
         """
         self._cookies = dict(cookies or {})
         code = self._authorized() if cookies else ""
-        code = code or _twice(self._signed_in_code)
+        code = code or _patiently(self._signed_in_code)
         try:
             return self._lms.exchange_code(code, self._redirect_uri)
         except LmsError as error:
@@ -169,13 +170,14 @@ def _passes(error: LmsError) -> bool:
     return error.failure_class is FailureClass.TRANSIENT and not isinstance(error, HeldBack)
 
 
-def _twice(sign_in: Callable[[], str]) -> str:
-    """Once more from the start after a passing failure: of many requests one fails easily."""
-    try:
-        return sign_in()
-    except LmsError as error:
-        if not _passes(error):
-            raise
+def _patiently(sign_in: Callable[[], str]) -> str:
+    """Anew from the start after a passing failure: of many requests one fails easily."""
+    for _ in range(_SIGN_INS - 1):
+        try:
+            return sign_in()
+        except LmsError as error:
+            if not _passes(error):
+                raise
     return sign_in()
 
 
