@@ -9,3 +9,8 @@ from django.conf import settings
 def platform() -> ModuleType:
     """The module that stands for the platform: ``USHER_PLATFORM``."""
     return import_module(getattr(settings, "USHER_PLATFORM", "usher.lms.platform"))
+
+
+def backends() -> dict[str, str]:
+    """Backend name of each application and the backend it behaves as: ``USHER_BACKENDS``."""
+    return getattr(settings, "USHER_BACKENDS", {})

@@ -15,6 +15,7 @@ from social_core.exceptions import AuthAlreadyAssociated, SocialAuthBaseExceptio
 from social_core.utils import PARTIAL_TOKEN_SESSION_NAME
 
 from usher.contract.paths import LmsPath
+from usher.lms import conf
 from usher.lms.pages.stopped import Reason, stop
 
 log = logging.getLogger(__name__)
@@ -39,13 +40,13 @@ class ApplicationSignIn:
 
     def process_view(self, request: Any, view: Any, args: Any, kwargs: dict[str, Any]) -> None:
         fresh = request.path.startswith("/auth/complete/") and "code" in request.GET
-        if fresh and kwargs.get("backend") in settings.USHER_BACKENDS:
+        if fresh and kwargs.get("backend") in conf.backends():
             for name in (PARTIAL_TOKEN_SESSION_NAME, f"{PARTIAL_TOKEN_SESSION_NAME}_"):
                 request.session.pop(name, None)
 
     def process_exception(self, request: Any, error: Exception) -> HttpResponse | None:
         backend = getattr(getattr(request, "backend", None), "name", "")
-        if backend not in settings.USHER_BACKENDS or not request.path.startswith("/auth/"):
+        if backend not in conf.backends() or not request.path.startswith("/auth/"):
             return None
         if isinstance(error, AuthAlreadyAssociated):
             current = request.user.get_username()

@@ -57,7 +57,7 @@ def create_learner(
     **kwargs: Any,
 ) -> dict[str, Any] | HttpResponse | None:
     """Step of the pipeline: the learner's new account, or a page that says why there is none."""
-    if social or auth_entry in API_ENTRIES or backend.name not in _our_backends():
+    if social or auth_entry in API_ENTRIES or backend.name not in conf.backends():
         return None
     request = strategy.request
     learner = _learner(details, kwargs.get("response") or {})
@@ -76,12 +76,6 @@ def create_learner(
         return stop(request, Reason.of(refusal), backend.name, learner, detail=str(refusal))
     link = strategy.storage.user.get_social_auth(backend.name, uid)
     return {"user": user, "social": link, "is_new": True, "new_association": True}
-
-
-def _our_backends() -> dict[str, str]:
-    from django.conf import settings
-
-    return settings.USHER_BACKENDS
 
 
 def _learner(details: dict[str, Any], response: dict[str, Any]) -> Learner:

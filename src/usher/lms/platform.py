@@ -137,7 +137,8 @@ def retired_usernames(usernames: Iterable[str]) -> set[str]:
     from openedx.core.djangoapps.user_api.models import UserRetirementStatus
     from user_util import user_util
 
-    salts, pattern = settings.RETIRED_USER_SALTS, settings.RETIRED_USERNAME_FMT
+    named: Any = settings  # only the platform has these
+    salts, pattern = named.RETIRED_USER_SALTS, named.RETIRED_USERNAME_FMT
     hashes = {
         hashed: username
         for username in usernames
@@ -158,7 +159,8 @@ def reserved_emails(emails: Iterable[str]) -> set[str]:
     from django.contrib.auth import get_user_model
     from user_util import user_util
 
-    salts, pattern = settings.RETIRED_USER_SALTS, settings.RETIRED_EMAIL_FMT
+    named: Any = settings  # only the platform has these
+    salts, pattern = named.RETIRED_USER_SALTS, named.RETIRED_EMAIL_FMT
     hashes = {
         hashed: email
         for email in emails

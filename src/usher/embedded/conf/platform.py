@@ -63,7 +63,7 @@ SHARED_COOKIE_DOMAIN: str | None = None
 LANGUAGE_COOKIE_NAME = "openedx-language-preference"
 ENFORCE_SESSION_EMAIL_MATCH = False
 
-COURSE_MODE_DEFAULTS = {
+COURSE_MODE_DEFAULTS: dict[str, Any] = {
     "android_sku": None,
     "bulk_sku": None,
     "currency": "usd",
@@ -97,7 +97,7 @@ _BULK = [
     "social_links",
     "time_zone",
 ]
-ACCOUNT_VISIBILITY_CONFIGURATION = {
+ACCOUNT_VISIBILITY_CONFIGURATION: dict[str, Any] = {
     "default_visibility": "all_users",
     "public_fields": _PUBLIC,
     "bulk_shareable_fields": _BULK,

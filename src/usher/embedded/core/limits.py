@@ -1,6 +1,6 @@
 """Limits by address and by user, read from settings each time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -32,7 +32,7 @@ class StaffAwareThrottle(UserRateThrottle):
     family = ""
 
     def get_rate(self) -> str | None:
-        rates: dict[str, str | None] = settings.API_THROTTLE_RATES[self.family]
+        rates: Mapping[str, str | None] = settings.API_THROTTLE_RATES[self.family]
         return rates[self.scope]
 
     def allow_request(self, request: Any, view: Any) -> bool:

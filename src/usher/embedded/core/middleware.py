@@ -34,8 +34,8 @@ class EmailInSessionMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         known = request.session.get("email")
-        enforced = settings.ENFORCE_SESSION_EMAIL_MATCH and request.user.is_authenticated
-        if known and enforced and request.user.email != known:
+        enforced = settings.ENFORCE_SESSION_EMAIL_MATCH
+        if enforced and request.user.is_authenticated and known and request.user.email != known:
             logout(request)
         response = self.get_response(request)
         if request.user.is_authenticated and request.session.get("email") is None:

@@ -3,7 +3,7 @@
 import datetime
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.db import models
 from django.db.models import Q
@@ -19,13 +19,24 @@ DEFAULT_START_DATE = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 DEFAULT_IMAGE_URL = "/static/img.png"
 
 
+if TYPE_CHECKING:
+
+    class RunKeyField(CourseKeyField):
+        """A primary key is never empty, which the library's types don't know."""
+
+        _pyi_private_get_type: CourseKey
+
+else:
+    RunKeyField = CourseKeyField
+
+
 class CourseOverview(TimeStampedModel):
     """One course run; the key is ``id``."""
 
     VERSION = 19
 
     version = models.IntegerField(default=VERSION)
-    id = CourseKeyField(db_index=True, primary_key=True, max_length=255)
+    id = RunKeyField(db_index=True, primary_key=True, max_length=255)
     _location = UsageKeyField(max_length=255)
     org = models.TextField(max_length=255, default="outdated_entry")
     display_name = models.TextField(null=True)  # noqa: DJ001 - as in the platform
@@ -76,8 +87,9 @@ class CourseOverview(TimeStampedModel):
         if not self._location:
             self._location = key.make_usage_key("course", "course")
         if not self.display_number_with_default:
-            self.org, self.display_org_with_default = key.org, key.org
-            self.display_number_with_default = key.course
+            # The key of a run has all its parts; its type allows for keys of other things.
+            self.org = self.display_org_with_default = cast(str, key.org)
+            self.display_number_with_default = cast(str, key.course)
         super().save(*args, **kwargs)
 
     @classmethod
@@ -112,7 +124,7 @@ class CourseOverview(TimeStampedModel):
 
     @property
     def display_name_with_default(self) -> str:
-        return self.display_name or self.id.run.replace("_", " ")
+        return self.display_name or cast(str, self.id.run).replace("_", " ")
 
     @property
     def display_name_with_default_escaped(self) -> str:

@@ -108,15 +108,16 @@ def load(runs: int) -> int:
     first = [_day(one) for one in ("2026-01-01", "2027-01-01", "2025-06-01", "2026-12-01")]
     overviews, modes = [], []
     for number in range(runs):
-        key = CourseKey.from_string(f"course-v1:LoadX+C{number:04d}+2026_T1")
+        org, course = "LoadX", f"C{number:04d}"
+        key = CourseKey.from_string(f"course-v1:{org}+{course}+2026_T1")
         dates = [one + timedelta(days=number) for one in first if one]
         overviews.append(
             CourseOverview(
                 id=key,
                 _location=key.make_usage_key("course", "course"),
-                org=key.org,
-                display_org_with_default=key.org,
-                display_number_with_default=key.course,
+                org=org,
+                display_org_with_default=org,
+                display_number_with_default=course,
                 display_name=f"Load Course {number}",
                 **dict(zip(_DATES, dates, strict=True)),
             )

@@ -7,11 +7,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import django
 
+import usher
 from usher.embedded.conf.files import HOME_VARIABLE, SECRETS_FILE, SETTINGS_FILE
 
 
@@ -24,7 +24,7 @@ def _cache() -> Path:
 
 def _migrations() -> list[Path]:
     """The migrations of our own rooms; those of libraries change with their versions."""
-    root = Path(str((find_spec("usher") or sys.modules["usher"]).submodule_search_locations[0]))
+    root = Path(usher.__path__[0])
     found = [*root.glob("embedded/*/migrations/*.py"), *root.glob("lms/**/migrations/*.py")]
     return sorted(found)
 

@@ -9,6 +9,7 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from opaque_keys import InvalidKeyError
 from opaque_keys.edx.keys import CourseKey
 
+from usher.embedded.core.requests import SignedInRequest
 from usher.embedded.course_overviews.models import CourseOverview
 from usher.embedded.student.models import CourseEnrollment
 from usher.embedded.student.services import has_staff_access
@@ -20,7 +21,7 @@ def index(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @ensure_csrf_cookie
-def dashboard(request: HttpRequest) -> HttpResponse:
+def dashboard(request: SignedInRequest) -> HttpResponse:
     """The runs that somebody is enrolled in, newest first."""
     enrollments = (
         CourseEnrollment.objects.select_related("course")
@@ -57,7 +58,7 @@ def about(request: HttpRequest, course_id: str) -> HttpResponse:
 
 @login_required
 @ensure_csrf_cookie
-def run(request: HttpRequest, course_id: str) -> HttpResponse:
+def run(request: SignedInRequest, course_id: str) -> HttpResponse:
     """The home of a run, for those enrolled and for staff; others see what it is about."""
     run_ = _run(course_id)
     if not settings.EMBEDDED_RUNS_HAVE_CONTENT:

@@ -56,7 +56,9 @@ class _Helper:
 
     def hold(self, given: dict[str, Any]) -> None:
         """Raises RuntimeError for what nobody can make so."""
-        records = {name: given[name] for name in ("provider", "service_worker") if name in given}
+        records: dict[str, Any] = {
+            name: given[name] for name in ("provider", "service_worker") if name in given
+        }
         if records == self.held:
             return
         assert self.process.stdin is not None  # noqa: S101 - made with a pipe

@@ -8,7 +8,7 @@ import logging
 import re
 import secrets
 import string
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.contrib.auth import logout
@@ -201,7 +201,7 @@ def set_logged_in_cookies(
     """Set the sign-in cookies by one more redirect to where the pipeline goes on."""
     if auth_entry in API_ENTRIES or user is None or not user.is_authenticated:
         return None
-    request = strategy.request if strategy else None
+    request: Any = strategy.request if strategy else None
     if not user.has_usable_password():
         logout(request)
         return JsonResponse("Your account is disabled", status=403, safe=False)
@@ -217,4 +217,5 @@ def ensure_redirect_url_is_safe(strategy: Any, *args: Any, **kwargs: Any) -> Non
     """A ``next`` that leads away from the LMS, and isn't on the white list, is dropped."""
     target = strategy.session_get("next", None)
     if target and strategy.request and not is_safe_redirect(strategy.request, target):
-        strategy.session_set("next", settings.SOCIAL_AUTH_LOGIN_REDIRECT_URL)
+        # Set by ``switch``, where types don't see it.
+        strategy.session_set("next", cast(Any, settings).SOCIAL_AUTH_LOGIN_REDIRECT_URL)

@@ -1,15 +1,16 @@
 """Where sign-in ends for an account that isn't active yet."""
 
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect
 
+from usher.embedded.core.requests import SignedInRequest
 from usher.embedded.third_party_auth import registry
 from usher.embedded.user_authn.redirects import is_safe_redirect
 
 
 @login_required
-def inactive_user_view(request: HttpRequest) -> HttpResponse:
+def inactive_user_view(request: SignedInRequest) -> HttpResponse:
     """Somebody whom the provider vouches for is let in; a trusted provider makes them active."""
     record = registry.of_running_pipeline(request) if registry.is_enabled() else None
     if record and record.skip_email_verification and not request.user.is_active:

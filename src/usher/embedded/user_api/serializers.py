@@ -51,10 +51,11 @@ def visible_fields(user: User, profile: UserProfile | None) -> list[str]:
 def _profile_data(profile: UserProfile, user: User, request: Any) -> dict[str, Any]:
     images = {f"image_url_{name}": url for name, url in profile_image_urls(user, request).items()}
     languages = profile.language_proficiencies.order_by("code")
+    country: Any = profile.country  # an object; by its types the field is text
     links = profile.social_links.order_by("platform")
     return {
         "bio": _none_if_empty(profile.bio),
-        "country": _none_if_empty(profile.country.code if profile.country else None),
+        "country": _none_if_empty(country.code if country else None),
         "state": _none_if_empty(profile.state),
         "profile_image": {"has_image": profile.has_profile_image, **images},
         "language_proficiencies": [{"code": one.code} for one in languages],

@@ -110,7 +110,7 @@ class AccountCreationForm(forms.Form):
     def clean_password(self) -> str:
         password: str = self.cleaned_data["password"]
         username = self.cleaned_data.get("username")
-        owner = User(username=username, email=self.cleaned_data.get("email", ""))
+        owner = User(username=username or "", email=self.cleaned_data.get("email", ""))
         validate_password(password, owner if username else None)
         return password
 

@@ -59,6 +59,6 @@ class ServiceWorkerView(APIView):
 
     authentication_classes: ClassVar = [TokenAuthentication]
     permission_classes: ClassVar = [ServiceWorkerOnly]
-    throttle_classes: ClassVar = []
+    throttle_classes: ClassVar[list[Any]] = []
     parser_classes: ClassVar = [Parser]
     renderer_classes: ClassVar = [JSONRenderer]

@@ -49,7 +49,7 @@ def switch(request: HttpRequest) -> HttpResponse:
     """Sign out of this LMS and sign in again, as whom the application says."""
     kept: dict[str, Any] = request.session.get(SESSION_KEY) or {}
     backend = kept.get("backend", "")
-    if backend not in settings.USHER_BACKENDS:
+    if backend not in conf.backends():
         return HttpResponseRedirect("/")
     query = {"auth_entry": "login"}
     goal = kept.get("next", "")

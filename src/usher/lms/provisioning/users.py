@@ -89,7 +89,7 @@ def _provision_token(
 
 
 def _is_ours(user_id: int | None) -> bool:
-    return ServiceWorker.objects.filter(user_id=user_id).exists()
+    return user_id is not None and ServiceWorker.objects.filter(user_id=user_id).exists()
 
 
 def _forget_former_token(worker: ServiceWorker, token: str) -> None:
