@@ -4,6 +4,7 @@ folder that is gone afterwards."""
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -90,14 +91,19 @@ class Surroundings:
 
 @contextmanager
 def surroundings() -> Iterator[Surroundings]:
-    with tempfile.TemporaryDirectory(prefix="usher-bench-") as folder:
-        path = Path(folder)
-        path.chmod(0o755)  # PostgreSQL runs as a user of its own when we are root
-        found = Surroundings(path)
-        try:
-            yield found
-        finally:
-            found.close()
+    """Everything ends with it, also when the run is told to end (SIGTERM)."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with tempfile.TemporaryDirectory(prefix="usher-bench-") as folder:
+            path = Path(folder)
+            path.chmod(0o755)  # PostgreSQL runs as a user of its own when we are root
+            found = Surroundings(path)
+            try:
+                yield found
+            finally:
+                found.close()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def control(lms_url: str, name: str, /, **asked: Any) -> Any:

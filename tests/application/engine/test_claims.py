@@ -152,3 +152,13 @@ def test_rows_that_a_jumping_clock_put_out_of_reach_are_freed(rows):
     Retirement.objects.filter(pk=rows[1]).update(lease_owner="dead", lease_until=far)
     assert unjam(kind("retirement"), LEASE) == 2
     assert len(claim(kind("retirement"), Scope(), 100, LEASE)[1]) == len(rows)
+
+
+def test_rows_of_a_clock_that_was_ahead_are_due_at_the_next_sweep(rows):
+    ahead = timezone.now() + timedelta(hours=2)
+    Retirement.objects.filter(pk__in=rows[:3]).update(next_attempt_at=ahead)
+    renewal = Retirement.objects.filter(pk=rows[3])
+    renewal.update(next_attempt_at=ahead, observed_generation=1)
+    assert unjam(kind("retirement"), 60) == 3
+    assert Retirement.objects.due().filter(pk__in=rows[:3]).count() == 3
+    assert not Retirement.objects.due().filter(pk=rows[3]).exists()

@@ -1,0 +1,121 @@
+"""The benchmark LMS answers as the recorded one does, and refuses what that refuses."""
+
+import json
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+from benchmarks.application import serve_lms
+from benchmarks.processes import free_port
+from benchmarks.services import control, surroundings
+
+RECORDINGS = Path(__file__).resolve().parents[1] / "recordings"
+RUN = "course-v1:BenchX+C00000+2026_T1"
+WORKER = {"Authorization": "Bearer bench-service-token"}
+CLIENT = {"client_id": "bench-oauth-client", "client_secret": "bench-oauth-secret"}
+LANDING = "http://app.example/login/_private/complete"
+
+
+@pytest.fixture(scope="module")
+def lms_url():
+    with surroundings() as around:
+        port = free_port()
+        serve_lms(around, port, 8013, "--delay", 0.05, "--runs", 250)
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def browser(lms_url):
+    with httpx.Client(base_url=lms_url, trust_env=False) as client:
+        yield client
+
+
+def recorded(name):
+    return json.loads((RECORDINGS / name).read_text())["response"]
+
+
+def register(browser, username, email=""):
+    form = {"username": username, "email": email or f"{username}@x.example", "name": "N"}
+    return browser.post("/user_api/v1/account/registration/", data=form)
+
+
+def same_shape(answer, name):
+    """Status, and the names of what is in the body."""
+    expected = recorded(name)
+    assert answer.status_code == expected["status"]
+    assert set(answer.json()) == set(expected["body"])
+    return expected["body"]
+
+
+def test_registration_and_its_refusal(browser):
+    same_shape(register(browser, "one"), "020_register_sso_created.json")
+    taken = register(browser, "ONE", "other@x.example")
+    body = same_shape(taken, "022_register_duplicate_username.json")
+    assert taken.json()["error_code"] == body["error_code"]
+    both = register(browser, "one")
+    assert both.json()["error_code"] == "duplicate-email-username"
+
+
+def test_every_answer_takes_its_time(browser):
+    assert browser.get("/api/courses/v1/courses/").elapsed.total_seconds() >= 0.05
+
+
+def test_sign_in_with_authorization_as_one_chain(browser):
+    register(browser, "two")
+    browser.cookies.clear()
+    query = f"client_id={CLIENT['client_id']}&response_type=code&redirect_uri={LANDING}"
+    following = f"/oauth2/authorize?{query}"
+    start = browser.get("/auth/login/mitxpro-oauth2/", params={"next": following})
+    asked = parse_qs(urlsplit(start.headers["location"]).query)
+    expected = urlsplit(recorded("094_sso_login_start_next.json")["headers"]["Location"])
+    assert set(asked) == set(parse_qs(expected.query))
+    back = "/auth/complete/mitxpro-oauth2/"
+    wrong = browser.get(back, params={"code": "any", "state": "another"})
+    assert wrong.status_code == 400
+    once = browser.get(back, params={"code": "any", "state": asked["state"][0]})
+    assert once.headers["location"] == recorded("098_sso_linked_user_2.json")["headers"]["Location"]
+    twice = browser.get(once.headers["location"])
+    landed = browser.get(twice.headers["location"])
+    code = parse_qs(urlsplit(landed.headers["location"]).query)["code"][0]
+    form = {"grant_type": "authorization_code", "code": code, **CLIENT}
+    tokens = browser.post("/oauth2/access_token", data=form)
+    same_shape(tokens, "103_token_code_exchange.json")
+    spent = browser.post("/oauth2/access_token", data=form)
+    assert spent.json() == recorded("088_token_bad_code.json")["body"]
+    renewal = {"grant_type": "refresh_token", "refresh_token": tokens.json()["refresh_token"]}
+    assert browser.post("/oauth2/access_token", data=renewal | CLIENT).status_code == 200
+    again = browser.post("/oauth2/access_token", data=renewal | CLIENT)
+    assert again.json() == recorded("105_token_refresh_reused.json")["body"]
+
+
+def test_enrollments(browser):
+    register(browser, "three")
+
+    def enroll(**more):
+        body = {"user": "three", "course_details": {"course_id": RUN}, **more}
+        return browser.post("/api/enrollment/v1/enrollment", json=body, headers=WORKER)
+
+    same_shape(enroll(mode="audit"), "048_enroll_by_service_worker.json")
+    enroll(mode="verified")
+    mismatch = enroll(mode="audit", is_active=False)
+    assert mismatch.status_code == 400
+    assert mismatch.json() == recorded("064_unenroll.json")["body"]
+    assert enroll(is_active=False).json()["is_active"] is False
+    unknown = enroll(user="nobody")
+    assert unknown.status_code == recorded("054_enroll_unknown_user.json")["status"]
+    found = browser.get("/api/enrollment/v1/enrollments/?username=three", headers=WORKER)
+    body = same_shape(found, "071_enrollments_admin_by_usernames.json")
+    assert set(found.json()["results"][0]) == set(body["results"][0])
+
+
+def test_course_pages_and_what_changes_in_them(lms_url, browser):
+    page = browser.get("/api/courses/v1/courses/?page=3&page_size=100").json()
+    body = recorded("009_courses_page_1.json")["body"]
+    assert set(page["results"][0]) == set(body["results"][0])
+    assert len(page["results"]) == 50
+    assert page["pagination"]["num_pages"] == 3
+    assert browser.get("/api/courses/v1/courses/?page=4").status_code == 404
+    assert control(lms_url, "change-runs", each=100, mark="x") == {"changed": 3}
+    changed = browser.get("/api/courses/v1/courses/?page=1").json()["results"]
+    assert [run["name"].endswith("(x)") for run in changed[:2]] == [True, False]
