@@ -38,6 +38,7 @@ GROUPS = (
     ),
     Group("tutor", ("-p", "no:django", "tests/tutor")),
     Group("journeys", ("-p", "no:django", "tests/journeys")),
+    Group("production", ("-p", "no:django", "tests/chaos", "tests/benchmarks", "tests/deploy")),
 )
 
 
