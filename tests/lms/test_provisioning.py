@@ -194,6 +194,15 @@ def test_an_unknown_site_names_those_there_are(lms: Lms, plan: dict[str, Any]) -
         ('{"applications": [{"name": "x"}]}', "applications[0] is incomplete"),
         ('{"applications": [], "service_worker": {"username": 3}}', "service_worker"),
         ('{"version": 99}', "version 99"),
+        (
+            '{"applications": [], "service_worker": {"username": "", "email": "e", "token": "t"}}',
+            "service_worker.username is empty",
+        ),
+        (
+            '{"applications": [], "service_worker": '
+            '{"username": "w", "email": "e", "token": "t", "token_days": 0}}',
+            "token_days is less than 1",
+        ),
     ],
 )
 def test_a_wrong_description_is_refused(lms: Lms, text: str, complaint: str) -> None:
@@ -238,9 +247,21 @@ def test_remove_and_purge(lms: Lms, plan: dict[str, Any]) -> None:
         page = browser.get("/login")
         assert (page.status_code, page.url.path) == (200, "/login")
 
+    # One that somebody made by hand stays, and counts again.
+    columns = [
+        row[1] for row in lms.rows("pragma table_info(third_party_auth_oauth2providerconfig)")
+    ]
+    copied = ", ".join(column for column in columns if column not in ("id", "change_date"))
+    lms.rows(
+        f"insert into third_party_auth_oauth2providerconfig ({copied}, change_date) "
+        f"select {copied}, '2020-01-01 00:00:00' from third_party_auth_oauth2providerconfig limit 1"
+    )
     lms.provision(plan)
     lms.provision(plan, "--remove", "--purge")
 
-    assert lms.value(PROVIDERS) == 0
+    assert lms.rows("select change_date from third_party_auth_oauth2providerconfig") == [
+        ("2020-01-01 00:00:00",)
+    ]
+    lms.rows("delete from third_party_auth_oauth2providerconfig")
     assert lms.rows("select 1 from auth_user where username = ?", WORKER) == []
     assert lms.provision(plan, "--remove", "--purge")["changed"] == 0

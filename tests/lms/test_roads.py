@@ -162,7 +162,7 @@ def test_the_password_is_usable_and_nobody_s(lms: Lms, name: str) -> None:
     )
     assert lms.run("shell", "-c", script).stdout.split()[-1] == "True"
     with lms.browser() as browser:
-        browser.get("/login", params={"next": "/?tpa_hint=off"})
+        browser.get("/login", params={"next": "/?tpa_hint=oa2-off"})
         for guess in ("", name, "edx"):
             form = {"email_or_username": name, "password": guess}
             token = browser.cookies.get("csrftoken", "")

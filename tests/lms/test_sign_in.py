@@ -56,7 +56,7 @@ def test_the_lms_s_own_pages_lead_to_the_application(lms: Lms, name: str, page: 
 
 def test_the_operator_still_reaches_the_lms_s_form(lms: Lms) -> None:
     with lms.browser() as browser:
-        page = browser.get("/login", params={"next": "/admin/?tpa_hint=off"})
+        page = browser.get("/login", params={"next": "/admin/?tpa_hint=oa2-off"})
 
     assert (page.status_code, page.url.path, page.history) == (200, "/login", [])
 

@@ -4,7 +4,7 @@ Made by the Tutor plugin, the demo and ``usher connect``; understood by ``usher.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field
 from typing import Any
 
 VERSION = 1
@@ -128,6 +128,12 @@ def _build(kind: Any, data: Any, place: str) -> Any:
             kind_name = getattr(expected, "__name__", expected)
             raise DescriptionError(f"{place}.{name} is not {kind_name}")
     try:
-        return kind(**data)
+        built = kind(**data)
     except TypeError as error:
         raise DescriptionError(f"{place} is incomplete: {error}") from error
+    for name, field_ in known.items():
+        if field_.default is MISSING and not getattr(built, name):
+            raise DescriptionError(f"{place}.{name} is empty")
+    if isinstance(built, ServiceWorker) and built.token_days < 1:
+        raise DescriptionError(f"{place}.token_days is less than 1")
+    return built

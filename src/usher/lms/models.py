@@ -1,7 +1,14 @@
 """All models of the app, gathered from the capability folders."""
 
-from usher.lms.connections.models import ConnectedApplication, ServiceWorker
+from usher.lms.connections.models import ConnectedApplication, ProviderVersion, ServiceWorker
 from usher.lms.events.models import Message
 from usher.lms.signout.models import LearnerSession, UsedToken
 
-__all__ = ["ConnectedApplication", "LearnerSession", "Message", "ServiceWorker", "UsedToken"]
+__all__ = [
+    "ConnectedApplication",
+    "LearnerSession",
+    "Message",
+    "ProviderVersion",
+    "ServiceWorker",
+    "UsedToken",
+]

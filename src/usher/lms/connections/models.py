@@ -54,3 +54,15 @@ class ServiceWorker(models.Model):
 
     def __str__(self) -> str:
         return str(self.user)
+
+
+class ProviderVersion(models.Model):
+    """A version of a provider record that provisioning made: what removal with purge deletes."""
+
+    record_id = models.BigIntegerField(unique=True)
+
+    class Meta:
+        app_label = "usher_lms"
+
+    def __str__(self) -> str:
+        return f"provider record {self.record_id}"

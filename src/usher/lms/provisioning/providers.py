@@ -10,6 +10,7 @@ from django.db import transaction
 
 from usher.contract.provisioning import Application
 from usher.lms import conf
+from usher.lms.connections.models import ProviderVersion
 from usher.lms.errors import ProvisioningError
 from usher.lms.provisioning.outcome import Item, Outcome, assign
 
@@ -77,32 +78,38 @@ def _settings(text: str) -> Any:
 
 
 def _save_version(record: Any, site: Site) -> None:
-    """Every save of this model adds a row. ``changed_by`` stays empty for versions made here."""
+    """Every save of this model adds a row."""
     record.pk = None
     record.changed_by = None
     record.save()
+    ProviderVersion.objects.update_or_create(record_id=record.pk)
     forget = conf.platform().forget_provider
     backend = record.backend_name
     transaction.on_commit(lambda: forget(site.pk, backend))
 
 
 def remove_provider(wanted: Application, site: Site, outcome: Outcome, *, purge: bool) -> None:
-    """Switched off by a new version; with ``purge`` the versions made here go instead."""
-    record = current_record(site, wanted.backend)
-    if record is None:
-        return
+    """Switched off by a new version; with ``purge`` the versions made here go instead, and what
+    was there before counts again."""
     if purge:
-        rows = (
-            conf.platform()
-            .provider_model()
-            .objects.filter(site=site, backend_name=wanted.backend, changed_by=None)
-        )
-        rows.delete()
-        forget = conf.platform().forget_provider
-        transaction.on_commit(lambda: forget(site.pk, wanted.backend))
-        outcome.items.append(Item("provider record", wanted.backend, "removed"))
-        record = current_record(site, wanted.backend)
+        _delete_versions(site, wanted.backend, outcome)
+        return
+    record = current_record(site, wanted.backend)
     if record is not None and record.enabled:
         record.enabled = False
         _save_version(record, site)
         outcome.note("provider record", wanted.backend, ["enabled"])
+
+
+def _delete_versions(site: Site, backend: str, outcome: Outcome) -> None:
+    made = list(ProviderVersion.objects.values_list("record_id", flat=True))
+    rows = conf.platform().provider_model().objects
+    ours = rows.filter(site=site, backend_name=backend, pk__in=made)
+    ids = list(ours.values_list("pk", flat=True))
+    if not ids:
+        return
+    ours.delete()
+    ProviderVersion.objects.filter(record_id__in=ids).delete()
+    forget = conf.platform().forget_provider
+    transaction.on_commit(lambda: forget(site.pk, backend))
+    outcome.items.append(Item("provider record", backend, "removed"))
