@@ -58,7 +58,7 @@ def accounts(request: Any, usernames: list[str], view: str | None = None) -> lis
     )
     if not users:
         raise UserNotFound
-    full = settings.ACCOUNT_VISIBILITY_CONFIGURATION["admin_fields"]
+    full: list[str] = settings.ACCOUNT_VISIBILITY_CONFIGURATION["admin_fields"]
     return [
         account_data(
             user,
