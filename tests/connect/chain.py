@@ -39,10 +39,7 @@ class Chain:
         embedded = [sys.executable, "-m", "usher.embedded", "init", self.lms_home]
         run([*embedded, "--root-url", self.lms, "--cheap-passwords"], home, os.environ)
         run([self.lms_home / "manage.py", "seed_courses"], home, os.environ)
-        if not usher_in_image:
-            file = self.lms_home / "lms.env.yml"
-            settings = yaml.safe_load(file.read_text())
-            file.write_text(yaml.safe_dump({**settings, "EMBEDDED_PLUGINS": []}))
+        self.set_image(usher=usher_in_image)
         self.engine = ContainerEngine.make(home / "engine", self.lms_home)
         self.state = home / "state"
         self.root = self._root(release, port)
@@ -64,6 +61,13 @@ class Chain:
         hosts = {"LMS_HOST": f"localhost:{port}", "CMS_HOST": "studio.example"}
         return TutorRoot.make(release, path, plugins=("mfe", "port"), config=hosts)
 
+    def set_image(self, *, usher: bool) -> None:
+        """What the stand-in's ``buildx build`` does to the LMS, or undoes."""
+        file = self.lms_home / "lms.env.yml"
+        settings = yaml.safe_load(file.read_text())
+        plugins = ["usher"] if usher else []
+        file.write_text(yaml.safe_dump({**settings, "EMBEDDED_PLUGINS": plugins}))
+
     def checkout(self, name: str, database: Path, learner: str) -> PlainCheckout:
         made = PlainCheckout(
             self.home / name, self.state, path=[self.engine.bin], database=database
@@ -83,10 +87,10 @@ class Chain:
 
     # -- the command
 
-    def usher(self, command: str, *arguments: str, code: int = 0) -> dict[str, Any]:
-        """What ``usher COMMAND … --json`` answers."""
+    def usher(self, command: str, *arguments: str, code: int | None = 0) -> dict[str, Any]:
+        """What ``usher COMMAND … --json`` answers; code: its exit code, None for any."""
         done = self.run([*self.argv(command, *arguments), "--json"])
-        assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert code in (done.returncode, None), f"{done.returncode}\n{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout.splitlines()[-1])
 
     def run(self, argv: list[str]) -> subprocess.CompletedProcess[str]:
@@ -106,7 +110,9 @@ class Chain:
             *arguments,
         ]
 
-    def connect(self, checkout: PlainCheckout, *arguments: str, code: int = 0) -> dict[str, Any]:
+    def connect(
+        self, checkout: PlainCheckout, *arguments: str, code: int | None = 0
+    ) -> dict[str, Any]:
         return self.usher("connect", *of(checkout), *arguments, code=code)
 
     def kill_during(self, step: str, *arguments: str, after: float = 0.0) -> bool:

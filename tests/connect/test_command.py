@@ -73,16 +73,14 @@ def test_an_image_without_usher_stops_it_until_it_is_built(chain: Chain, shop: P
 
 
 def test_in_a_cluster_jobs_get_what_was_applied(chain: Chain, shop: PlainCheckout):
+    chain.set_image(usher=True)
     chain.usher("disconnect", "--purge")
     with api_server(chain.engine) as kubernetes:
         chain.environment |= kubernetes
-        answer = chain.connect(shop, "--mode", "k8s", "--no-prove", code=1)
-    assert [step for step in answer["changed"] if step in ("apply", "provision", "env:shop")] == [
-        "apply",
-        "provision",
-        "env:shop",
-    ]
+        # No pod serves the LMS here, so the checks at the end say what they may.
+        answer = chain.connect(shop, "--mode", "k8s", "--no-prove", code=None)
+    # Jobs mount what the cluster was given last: the rendered settings go there before them.
+    steps = ("apply", "provision", "env:shop")
+    assert [step for step in answer["changed"] if step in steps] == list(steps)
     assert [row[0] for row in chain.facts()["providers"]] == ["mitxpro-oauth2"]
-    # The stand-in runs jobs only: no pod serves the LMS with the new settings.
-    failed = {check["id"] for check in answer["checks"] if check["outcome"] == "failed"}
-    assert failed == {"sign-in-start", "redirect-uri"}
+    assert "OPENEDX_IP" not in shop.env_file.read_text().replace("#OPENEDX_IP", "")

@@ -14,8 +14,8 @@ from usher.connect.connecting import Connecting, Options
 from usher.connect.disconnecting import Disconnecting
 from usher.connect.errors import ConnectError, NeedsPerson, Refused
 from usher.connect.openedx.instance import MODES
+from usher.connect.opening import Asked, Opened, open_platform, open_sides, remember, reopen_sides
 from usher.connect.plan import Check, Plan, apply
-from usher.connect.session import Asked, Session, open_platform, open_sides, remember, reopen_sides
 from usher.contract.editions import EDITIONS
 from usher.contract.oauth import BACKENDS
 
@@ -83,33 +83,33 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
         asked = _asked(given)
         if not asked.applications:
             raise Refused("no application named; give its checkout: --application ~/mitxonline")
-        session = open_platform(asked)
-        sides = open_sides(asked, session)
+        opened = open_platform(asked)
+        sides = open_sides(asked, opened)
         options = Options(
             build=given["build"],
             recreate=not given["no_recreate"],
             superuser=_superuser(sides[0][0].facts, wanted=given["superuser"]),
         )
-        connecting = Connecting(session.platform, sides, session.addresses, options, session.runner)
-        plan = _prepared(connecting.plan(session.facts, running=session.running), session)
+        connecting = Connecting(opened.platform, sides, opened.addresses, options, opened.runner)
+        plan = _prepared(connecting.plan(opened.facts, running=opened.running), opened)
         view.plan(plan, dry_run=dry_run)
         if dry_run:
             return
         if plan.due:
             _confirm(yes, as_json)
             for side, _ in sides:
-                remember(side, session)
-            Leaving(session.platform.instance.root).forget()
+                remember(side, opened)
+            Leaving(opened.platform.instance.root).forget()
             apply(plan, view)
         found: list[Check] = []
         for side, _ in sides:
             view.heading(f"Checking {side.checkout.title}")
             for check in checks.run(
-                session.platform, side, session.addresses, commands=not given["no_prove"]
+                opened.platform, side, opened.addresses, commands=not given["no_prove"]
             ):
                 found.append(check)
                 view.check(check)
-        view.end(found, [side for side, _ in sides], session.addresses)
+        view.end(found, [side for side, _ in sides], opened.addresses)
 
 
 @click.command()
@@ -123,16 +123,14 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **given: An
     view = shown.View(as_json)
     with _ending(view):
         asked = _asked(given)
-        session = open_platform(asked)
-        sides, names = reopen_sides(asked, session)
+        opened = open_platform(asked)
+        sides, names = reopen_sides(asked, opened)
         if not names:
             view.nothing("no application is connected here")
             return
-        disconnecting = Disconnecting(
-            session.platform, sides, names, session.addresses, purge=purge
-        )
-        session.facts["applications"] = ", ".join(names)
-        plan = _prepared(disconnecting.plan(session.facts, running=session.running), session)
+        disconnecting = Disconnecting(opened.platform, sides, names, opened.addresses, purge=purge)
+        opened.facts["applications"] = ", ".join(names)
+        plan = _prepared(disconnecting.plan(opened.facts, running=opened.running), opened)
         view.plan(plan, dry_run=dry_run)
         if dry_run:
             return
@@ -143,8 +141,8 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **given: An
         view.undone(names, last=disconnecting.last)
 
 
-def _prepared(plan: Plan, session: Session) -> Plan:
-    plan.warnings[:0] = session.warnings
+def _prepared(plan: Plan, opened: Opened) -> Plan:
+    plan.warnings[:0] = opened.warnings
     return plan
 
 

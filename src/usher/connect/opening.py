@@ -1,4 +1,4 @@
-"""From what the operator said to the two sides, all refusals included: nothing is changed here."""
+"""From what the operator said to the two sides, opened; all refusals are here, no changes."""
 
 from dataclasses import dataclass, field
 
@@ -37,7 +37,7 @@ class Asked:
 
 
 @dataclass
-class Session:
+class Opened:
     """facts: for the top of the plan; running: whether the platform runs now."""
 
     platform: Platform
@@ -49,7 +49,7 @@ class Session:
     running: bool
 
 
-def open_platform(asked: Asked) -> Session:
+def open_platform(asked: Asked) -> Opened:
     """Finds Tutor, its root and mode. Raises Refused."""
     secrets = Secrets()
     runner = Runner(secrets)
@@ -68,7 +68,7 @@ def open_platform(asked: Asked) -> Session:
     instance = Instance(tutor, python, root, mode, look)
     lms_url = (asked.lms_url or instance.lms_url).rstrip("/")
     lms_server_url = (asked.lms_server_url or lms_url).rstrip("/")
-    return Session(
+    return Opened(
         platform=Platform(instance, runner),
         addresses=Addresses(lms_url, lms_server_url, with_gateway=mode != "k8s"),
         runner=runner,
@@ -84,34 +84,34 @@ def open_platform(asked: Asked) -> Session:
     )
 
 
-def open_sides(asked: Asked, session: Session) -> list[tuple[Side, Choice]]:
+def open_sides(asked: Asked, opened: Opened) -> list[tuple[Side, Choice]]:
     """Each application asked, and its backend. Raises Refused."""
-    instance = session.platform.instance
+    instance = opened.platform.instance
     entries = configuration.entries(instance.config_file, instance.look)
     found: list[tuple[Side, Choice]] = []
     for wishes in asked.applications:
-        side = _side_of(wishes, session)
+        side = _side_of(wishes, opened)
         if side.name in [known.name for known, _ in found]:
             raise Refused(f"two applications are called {side.name}; tell them apart with --name")
-        side.probe(_known(session, side.name), session.addresses)
+        side.probe(_known(opened, side.name), opened.addresses)
         backend = configuration.choose_backend(entries, side.name, wishes.backend)
         side.check_backend(backend.base)
         entries = configuration.with_entry(entries, side.entry(backend))
         found.append((side, backend))
-        session.facts |= _facts_of(side, backend)
+        opened.facts |= _facts_of(side, backend)
     return found
 
 
-def reopen_sides(asked: Asked, session: Session) -> tuple[list[Side], list[str]]:
+def reopen_sides(asked: Asked, opened: Opened) -> tuple[list[Side], list[str]]:
     """For undoing: the applications asked, or all that are connected with this root.
 
     The second list names all that are to go, also those of which only the platform knows.
     Raises Refused for one that was asked and can't be reached; another is left, with a warning.
     """
     if asked.applications:
-        sides = [_reopened(wish, session) for wish in asked.applications]
+        sides = [_reopened(wish, opened) for wish in asked.applications]
         return sides, [side.name for side in sides]
-    instance = session.platform.instance
+    instance = opened.platform.instance
     sides, names = [], []
     for subject in known_subjects():
         if subject.get("root") != str(instance.root):
@@ -119,10 +119,10 @@ def reopen_sides(asked: Asked, session: Session) -> tuple[list[Side], list[str]]
         wish = Wishes(**subject["wishes"])
         names.append(wish.name)
         try:
-            sides.append(_reopened(wish, session))
+            sides.append(_reopened(wish, opened))
         except Refused as error:
             left = f"{wish.name} keeps its OAuth2 record and .env, undo it later: {error}"
-            session.warnings.append(left)
+            opened.warnings.append(left)
     leaving = Leaving(instance.root).description()
     names += [found.name for found in leaving.applications] if leaving else []
     entries = configuration.entries(instance.config_file, instance.look)
@@ -130,30 +130,30 @@ def reopen_sides(asked: Asked, session: Session) -> tuple[list[Side], list[str]]
     return sides, list(dict.fromkeys(names))
 
 
-def _reopened(wishes: Wishes, session: Session) -> Side:
-    side = _side_of(wishes, session)
-    side.probe(None, session.addresses)
+def _reopened(wishes: Wishes, opened: Opened) -> Side:
+    side = _side_of(wishes, opened)
+    side.probe(None, opened.addresses)
     return side
 
 
-def _side_of(wishes: Wishes, session: Session) -> Side:
+def _side_of(wishes: Wishes, opened: Opened) -> Side:
     checkout = recognise(wishes)
-    return (Side if checkout.manage else Remote)(checkout, wishes, session.secrets)
+    return (Side if checkout.manage else Remote)(checkout, wishes, opened.secrets)
 
 
-def _known(session: Session, name: str) -> Application | None:
+def _known(opened: Opened, name: str) -> Application | None:
     """What the application's record should be, if it was connected before."""
-    description = session.platform.description() if session.platform.now.enabled else None
+    description = opened.platform.description() if opened.platform.now.enabled else None
     found = description.applications if description else []
     return next((application for application in found if application.name == name), None)
 
 
-def remember(side: Side, session: Session) -> None:
+def remember(side: Side, opened: Opened) -> None:
     """So that ``usher disconnect`` finds this application without being told again."""
     wishes = {key: value for key, value in vars(side.wishes).items() if value}
     wishes["target"] = str(side.checkout.folder or side.checkout.url)
     wishes["name"] = side.name
-    side.before.keep_subject({"wishes": wishes, "root": str(session.platform.instance.root)})
+    side.before.keep_subject({"wishes": wishes, "root": str(opened.platform.instance.root)})
 
 
 def _facts_of(side: Side, backend: Choice) -> dict[str, str]:
