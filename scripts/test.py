@@ -30,7 +30,7 @@ class Group:
 
 APPLICATION = ("--ds=campus.settings", "tests/application", "tests/campus")
 GROUPS = (
-    Group("lms", ("--ds=usher.embedded.settings", "tests/lms", "tests/embedded")),
+    Group("lms", ("-p", "no:django", "tests/lms", "tests/embedded")),
     Group("application", APPLICATION),
     Group("application-postgresql", APPLICATION, database=True),
     Group(
