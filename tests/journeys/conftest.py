@@ -11,6 +11,7 @@ from usher.cli.demo.pair import Pair
 from usher.contract.editions import EDITIONS
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests of one edition share one pair, so they run in one worker."""
     for item in items:
