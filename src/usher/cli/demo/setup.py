@@ -77,7 +77,7 @@ class SetUp:
 
     def _initialize_lms(self) -> str:
         self.pair.initialize_lms()
-        return f"Open edX of its own at {self.pair.lms_url}, {self.pair.lms_home}"
+        return f"an Open edX of its own at {self.pair.lms_url}"
 
     def _seed_courses(self) -> str:
         self.pair.manage_lms("seed_courses")
@@ -140,7 +140,7 @@ class SetUp:
             Env.USHER_WEBHOOK_SECRET: credentials.webhook_secret,
         }
         envfile.update(pair.env_file, values)
-        return f"{len(values)} settings in {pair.env_file}"
+        return f"{len(values)} settings in the .env of {pair.edition.title}"
 
     def _migrate_application(self) -> str:
         self.pair.manage_application("migrate", "--verbosity", "0")

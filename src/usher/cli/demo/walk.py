@@ -29,6 +29,11 @@ print("lost", count)
 """
 
 
+def last_line(output: str) -> str:
+    """The summary that a command ends with, without its own mark."""
+    return output.strip().splitlines()[-1].lstrip("✓✗ ")
+
+
 class Walk:
     """sign up → LMS account and token → sign in to the LMS → dashboard → enroll → sync → repair →
     sign out of both. A step that fails ends the walk: the next ones stand on it."""
@@ -120,7 +125,7 @@ class Walk:
 
     def sync_runs(self) -> str:
         out = self.pair.manage_application(*self.pair.edition.sync_command)
-        return out.strip().splitlines()[-1]
+        return last_line(out)
 
     def repair(self) -> str:
         """Lose the learner's token, as an upgrade or a sweep would, and have it repaired."""
@@ -132,7 +137,7 @@ class Walk:
             *self.pair.edition.repair_command, "--user", self.username
         )
         self._expect(self._missing() == 0, "the token was not repaired")
-        return out.strip().splitlines()[-1]
+        return last_line(out)
 
     def sign_out(self) -> str:
         self.browser.get(self._application("/logout/"))
