@@ -38,6 +38,15 @@ def test_an_unknown_learner_goes_straight_through(lms: Lms, name: str) -> None:
     assert lms.rows("select 1 from auth_registration where user_id = ?", user_id) == [(1,)]
 
 
+def test_the_redirect_uri_is_sent_as_it_is_registered(lms: Lms) -> None:
+    """Providers that compare to the letter take it."""
+    with lms.browser() as browser:
+        start = browser.get("/auth/login/mitxpro-oauth2/?auth_entry=login", follow_redirects=False)
+
+    assert "redirect_state" not in start.headers["Location"]
+    assert "state=" in start.headers["Location"]
+
+
 def test_a_known_learner_signs_in_again(lms: Lms, name: str) -> None:
     lms.sign_in(name)
 

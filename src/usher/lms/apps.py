@@ -30,7 +30,7 @@ class UsherLmsConfig(AppConfig):
     def ready(self) -> None:
         from django.conf import settings
 
-        from usher.lms import limits, pipeline
+        from usher.lms import backends, conf, limits, pipeline
         from usher.lms.events import listeners as event_listeners
         from usher.lms.settings.apply import apply_late, is_on
         from usher.lms.signout import listeners as signout_listeners
@@ -38,6 +38,7 @@ class UsherLmsConfig(AppConfig):
         if not is_on(settings):
             return
         apply_late(settings)
+        backends.send_plain_redirect_uris(conf.backends())
         pipeline.install(settings)
         limits.install()
         event_listeners.connect()

@@ -109,7 +109,7 @@ def to_application(entry: Entry, secret: str) -> Application:
         oauth_client_id=own(entry.oauth_client_id, "oauth_client_id"),
         oauth_client_secret=own(entry.oauth_client_secret, "oauth_client_secret"),
         oauth_redirect_uris=entry.redirect_uris,
-        discovery_url=entry.server_url + ApplicationPath.DISCOVERY,
+        discovery_url=linked(ApplicationPath.DISCOVERY),
         issuer=entry.root_url + "/oauth2",
         jwks_url=linked(ApplicationPath.JWKS),
         webhook_url=linked(ApplicationPath.WEBHOOKS),

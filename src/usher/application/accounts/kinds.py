@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from usher.application.accounts import creation
 from usher.application.accounts.details import Details, details
 from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
 from usher.application.accounts.naming import NoFreeName, reserve
+from usher.application.audit.services import record_many
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
 from usher.application.engine.models import woken
 from usher.application.enrollments.models import Enrollment
@@ -22,6 +23,7 @@ from usher.application.tokens import vault
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.provider import forget_registration_tokens, registration_tokens
 from usher.application.tokens.store import forget_tokens, store_tokens
+from usher.contract.failures import FailureClass
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 
 #: A learner is renamed so many times before a person must look.
@@ -72,6 +74,17 @@ class AccountKind(Kind):
         for job, outcome in done:
             if isinstance(outcome.error, creation.NameTaken):
                 _rename(job.row, outcome.error, now)
+        record_many("lms-account", _audited(done))
+
+
+def _audited(done: Sequence[tuple[Job, Outcome]]) -> Iterator[tuple[str, bool, dict[str, Any]]]:
+    """What was changed in the LMS, and what it refuses for good."""
+    for job, outcome in done:
+        error = outcome.error
+        if error is None and outcome.changed:
+            yield job.row.username, True, {"active": job.row.is_active}
+        elif error is not None and error.failure_class == FailureClass.REJECTED:
+            yield job.row.username, False, {"code": error.code}
 
 
 def _nothing_to_send(row: LmsAccount) -> Outcome | None:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount
+from usher.application.audit.services import record_many
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
 from usher.application.lms.errors import InvalidGrant, LmsError, SignInStopped
 from usher.application.lms.payloads import TokenPair
@@ -49,6 +50,7 @@ class TokenKind(Kind):
         """A learner whom the LMS doesn't sign in: is the account still there?"""
         stopped = [j.row.user_id for j, o in done if isinstance(o.error, SignInStopped)]
         LmsAccount.objects.filter(user_id__in=stopped).wake(now)
+        record_many("lms-token", ((job.what, True, {}) for job, outcome in done if outcome.changed))
 
     def recheck_rows(self) -> None:
         soon = timezone.now() + timedelta(seconds=RENEW_BEFORE)

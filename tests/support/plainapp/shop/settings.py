@@ -45,7 +45,6 @@ SESSION_COOKIE_NAME = "shop_session"
 OAUTH2_PROVIDER = {
     "SCOPES": {"read": "Read", "write": "Write", "user:read": "Your name and e-mail address"},
     "DEFAULT_SCOPES": ["user:read"],
-    "OAUTH2_VALIDATOR_CLASS": os.environ.get("SHOP_VALIDATOR", "shop.courses.oauth.Validator"),
     "PKCE_REQUIRED": os.environ.get("SHOP_PKCE_REQUIRED", "False") == "True",
 }
 

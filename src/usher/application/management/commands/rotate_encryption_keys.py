@@ -1,5 +1,6 @@
 from typing import Any
 
+from usher.application.audit.services import record_many
 from usher.application.engine.summary import Summary
 from usher.application.management.output import EngineCommand
 from usher.application.tokens.models import LmsToken
@@ -18,6 +19,7 @@ class Command(EngineCommand):
             self.finish(Summary(changed=count), options, dry_run=True)
             return
         done, lost = rotate_keys()
+        record_many("encryption-keys", [("rotated", not lost, {"done": done, "lost": lost})])
         if lost:
             self.note(f"{lost} tokens could not be read with any key: they are made anew.")
         self.finish(Summary(changed=done), options, lost=lost)
