@@ -10,7 +10,8 @@ import httpx
 
 from usher.doctor.facts.memo import NotKnownError
 
-_TIMEOUT = httpx.Timeout(3.0, connect=2.0)
+#: An LMS that was just started takes several seconds for its first answers.
+_TIMEOUT = httpx.Timeout(10.0, connect=2.0)
 
 
 class NoAnswerError(NotKnownError):

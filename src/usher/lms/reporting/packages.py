@@ -10,11 +10,15 @@ from pathlib import Path
 
 from usher.contract.oauth import BACKENDS
 
+#: Installed without their dependencies, so that the platform's versions stay.
+_BACKENDS = (
+    *dict.fromkeys(backend.requirement for backend in BACKENDS.values()),
+    "openedx-companion-auth",
+)
 #: Distributions that a connection stands or falls with.
 NAMES = (
     "openedx-usher",
-    *dict.fromkeys(backend.requirement for backend in BACKENDS.values()),
-    "openedx-companion-auth",
+    *_BACKENDS,
     "attrs",
     "django",
     "django-oauth-toolkit",
@@ -37,7 +41,11 @@ def versions() -> dict[str, str]:
 
 
 def conflicts() -> list[str]:
-    """What ``pip check`` says of the packages above: requirements that are not met."""
+    """What ``pip check`` says of the packages above: requirements that are not met.
+
+    Not that the platform's version of a package is another than a backend asks for: that is how it
+    is meant to be, and whether the backend can be imported is told elsewhere.
+    """
     wanted = {_canonical(name) for name in NAMES}
     installed = _installed()
     sentences = []
@@ -66,6 +74,8 @@ def _unmet(name: str, text: str, wanted: set[str], installed: dict[str, Distribu
     present = installed.get(target)
     if present is None:
         return f"{name} requires {requirement.name}, which is not installed."
+    if _canonical(name) in map(_canonical, _BACKENDS):
+        return ""
     if requirement.specifier.contains(present.version, prereleases=True):
         return ""
     return (

@@ -1,0 +1,56 @@
+"""Which packages of an LMS don't fit together."""
+
+from __future__ import annotations
+
+from importlib.metadata import distributions
+from pathlib import Path
+
+import pytest
+
+from usher.lms.reporting import packages
+
+
+@pytest.fixture
+def conflicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What is said of packages that are written as they lie in site-packages."""
+
+    def look(**described: tuple[str, list[str]]) -> list[str]:
+        for name, (version, requirements) in described.items():
+            folder = tmp_path / f"{name}-{version}.dist-info"
+            folder.mkdir()
+            lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+            lines += [f"Requires-Dist: {requirement}" for requirement in requirements]
+            (folder / "METADATA").write_text("\n".join(lines) + "\n")
+        found = {
+            packages._canonical(each.metadata["Name"]): each
+            for each in distributions(path=[str(tmp_path)])
+        }
+        monkeypatch.setattr(packages, "_installed", lambda: found)
+        return packages.conflicts()
+
+    return look
+
+
+def test_a_backend_lives_with_the_versions_of_the_platform(conflicts) -> None:
+    """Installed without its dependencies, as it must be."""
+    assert (
+        conflicts(
+            social_auth_mitxpro=("0.7.1", ["attrs<25.0.0,>=24.0.0"]),
+            attrs=("25.3.0", []),
+        )
+        == []
+    )
+
+
+def test_an_older_version_that_the_platform_does_not_bear_is_told(conflicts) -> None:
+    assert conflicts(
+        social_auth_mitxpro=("0.7.1", ["attrs<25.0.0,>=24.0.0"]),
+        referencing=("0.36.2", ["attrs>=25.1"]),
+        attrs=("24.2.0", []),
+    ) == ["referencing requires attrs>=25.1, but it is 24.2.0."]
+
+
+def test_what_a_backend_needs_and_is_not_there_is_told(conflicts) -> None:
+    assert conflicts(social_auth_mitxpro=("0.7.1", ["social-auth-core<5"])) == [
+        "social_auth_mitxpro requires social-auth-core, which is not installed."
+    ]
