@@ -1,7 +1,7 @@
 """``--journey``: a throw-away learner walked through the whole chain by HTTP, then removed."""
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -31,17 +31,49 @@ class _Walker:
     context: Context
     browser: httpx.Client
     username: str
+    session: Mapping[str, str]
     lms_username: str = ""
     run: str = ""
     left_over: str = ""
 
+    def start_anew(self) -> None:
+        """Signed in to the application, and nothing else: as a browser that was just opened."""
+        host = self.context.application.url.split("/")[2].split(":")[0]
+        domain = host if "." in host else f"{host}.local"  # as cookie jars call such names
+        self.browser.cookies.clear()
+        self.browser.cookies.set(self.session["cookie"], self.session["session"], domain=domain)
+
     def sign_in(self) -> None:
-        """To the LMS, through the application's authorize page."""
-        page = self.browser.get(self.context.lms.at(social_login_path(self.context.backend)))
-        at_lms = same_origin(str(page.url), self.context.lms.url)
-        if not at_lms or page.url.path != LmsPath.DASHBOARD or page.status_code != 200:
+        """To the LMS, through the application's authorize page.
+
+        An LMS without the plugin shows a new learner its form, which a browser's script sends by
+        itself; here the application makes the account, and the learner comes again.
+        """
+        page = self._start()
+        if self._is_at(page, LmsPath.REGISTER):
+            self._make_account()
+            self.start_anew()  # the LMS would go on with the sign-in that it has begun
+            page = self._start()
+        if not self._is_at(page, LmsPath.DASHBOARD):
             where = page.url.copy_with(query=None)
             raise StrayedError(f"sign-in ended at {where} with {page.status_code}")
+
+    def _start(self) -> httpx.Response:
+        return self.browser.get(self.context.lms.at(social_login_path(self.context.backend)))
+
+    def _is_at(self, page: httpx.Response, path: str) -> bool:
+        at_lms = same_origin(str(page.url), self.context.lms.url)
+        return at_lms and page.url.path == path and page.status_code == 200
+
+    def _make_account(self) -> None:
+        made = _application(self.context, "account", self.username)
+        if made["ready"] is None:
+            raise NotKnownError(
+                "the LMS's form for new learners needs a browser: enable the usher plugin there, "
+                "or sign in once yourself"
+            )
+        if not made["ready"]:
+            raise StrayedError(f"the application could not make the account: {made['error']}")
 
     def who_am_i(self) -> None:
         answer = self.browser.get(self.context.lms.at(LmsPath.ME))
@@ -121,10 +153,8 @@ def _throw_away(context: Context, username: str) -> Iterator[_Walker]:
     made = _application(context, "make", username)
     try:
         with httpx.Client(timeout=_TIMEOUT, follow_redirects=True) as browser:
-            host = context.application.url.split("/")[2].split(":")[0]
-            domain = host if "." in host else f"{host}.local"  # as cookie jars call such names
-            browser.cookies.set(made["cookie"], made["session"], domain=domain)
-            walker = _Walker(context, browser, username)
+            walker = _Walker(context, browser, username, made)
+            walker.start_anew()
             try:
                 yield walker
             finally:

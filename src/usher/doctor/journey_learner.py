@@ -1,10 +1,11 @@
 # Read on standard input by the application's `manage.py shell`, with STEP in front:
-# makes a throw-away learner with a session, or removes them. Prints JSON.
+# makes a throw-away learner with a session, their LMS account, or removes them. Prints JSON.
 import json
 import secrets
 import sys
 from importlib import import_module
 
+from django.apps import apps
 from django.conf import settings
 from django.contrib import auth
 
@@ -33,6 +34,17 @@ def _make(username):
     return {"cookie": settings.SESSION_COOKIE_NAME, "session": store.session_key}
 
 
+def _account(username):
+    """By the application's engine; None where the application has none."""
+    if not apps.is_installed("usher.application"):
+        return {"ready": None, "error": ""}
+    from usher.application.accounts.services import ensure_account
+
+    user = auth.get_user_model().objects.get(email=f"{username}@learners.example")
+    account = ensure_account(user, reconcile_now=True)
+    return {"ready": account.is_ready, "error": account.error_message}
+
+
 def _remove(username):
     found = auth.get_user_model().objects.filter(email=f"{username}@learners.example")
     count = found.count()
@@ -42,4 +54,5 @@ def _remove(username):
 
 
 ACTION, USERNAME = globals()["STEP"]
-sys.stdout.write(json.dumps({"make": _make, "remove": _remove}[ACTION](USERNAME)))
+STEPS = {"make": _make, "account": _account, "remove": _remove}
+sys.stdout.write(json.dumps(STEPS[ACTION](USERNAME)))
