@@ -320,6 +320,7 @@ def test_an_application_built_on_usher_is_known_and_its_pkce_relaxed(campus: Sid
     values = campus.env_values(description(wanted), ADDRESSES)
     campus.write_env(values)
     assert values["USHER_WEBHOOK_SECRET"] == "w" * 40
+    assert values["MITXPRO_REGISTRATION_ACCESS_TOKEN"] == values["OPENEDX_SERVICE_WORKER_API_TOKEN"]
     assert campus.check(wanted, ADDRESSES, sent)["settings"] == {
         key: values[key] for key in SETTINGS
     }

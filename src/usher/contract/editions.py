@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
+from usher.contract.environment import Env
+
 
 @dataclass(frozen=True)
 class Edition:
     """name: as on the command line; title: for people; host and port: the browser address;
     sync_command: the management command that syncs course runs, with its arguments;
-    gateway_url: a second browser address, of the API gateway in front, or ''."""
+    gateway_url: a second browser address, of the API gateway in front, or '';
+    registration_token_key: the setting whose token it sends when it registers a learner."""
 
     name: str
     title: str
@@ -16,6 +19,7 @@ class Edition:
     sync_command: tuple[str, ...]
     repair_command: tuple[str, ...] = ("repair_missing_courseware_records",)
     gateway_url: str = ""
+    registration_token_key: str = ""
 
     @property
     def root_url(self) -> str:
@@ -29,6 +33,7 @@ MITXONLINE = Edition(
     port=8013,
     sync_command=("sync_courserun", "--all", "ALL"),
     gateway_url="http://mitxonline.odl.local:9080",
+    registration_token_key=Env.MITX_ONLINE_REGISTRATION_ACCESS_TOKEN,
 )
 MITXPRO = Edition(
     name="mitxpro",
@@ -36,5 +41,6 @@ MITXPRO = Edition(
     host="xpro.odl.local",
     port=8053,
     sync_command=("sync_courseruns",),
+    registration_token_key=Env.MITXPRO_REGISTRATION_ACCESS_TOKEN,
 )
 EDITIONS = {edition.name: edition for edition in (MITXONLINE, MITXPRO)}

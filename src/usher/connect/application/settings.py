@@ -23,6 +23,8 @@ KEYS = (
     Env.OPENEDX_SOCIAL_LOGIN_PATH,
     Env.LOGOUT_REDIRECT_URL,
     Env.USHER_WEBHOOK_SECRET,
+    Env.MITX_ONLINE_REGISTRATION_ACCESS_TOKEN,
+    Env.MITXPRO_REGISTRATION_ACCESS_TOKEN,
 )
 #: Of these, what is a Django setting of the same name in every application we know.
 SETTINGS = (
@@ -42,9 +44,11 @@ def wanted(
     lms_url: str,
     lms_server_url: str,
     with_gateway: bool,
+    registration_token_key: str = "",
 ) -> dict[str, str]:
     """What the ``.env`` must say. lms_url: for browsers; lms_server_url: for the application;
-    with_gateway: the LMS runs on this machine."""
+    with_gateway: the LMS runs on this machine; registration_token_key: where the application keeps
+    what lifts the LMS's limit of registrations for it."""
     values = {
         Env.OPENEDX_API_BASE_URL: lms_server_url,
         Env.OPENEDX_BASE_REDIRECT_URL: lms_url,
@@ -59,6 +63,8 @@ def wanted(
     }
     if with_gateway:
         values[Env.OPENEDX_IP] = HOST_GATEWAY
+    if registration_token_key:
+        values[registration_token_key] = worker.token
     if application.webhook_secret:
         values[Env.USHER_WEBHOOK_SECRET] = application.webhook_secret
     return values

@@ -163,7 +163,7 @@ class Side:
 
     def env_values(self, description: Description, addresses: Addresses) -> dict[str, str]:
         application = find(description, self.name)
-        worker = description.service_worker
+        worker, edition = description.service_worker, self.checkout.edition
         if worker is None:
             raise Refused("the plugin's description names no service worker; upgrade openedx-usher")
         values = wanted(
@@ -172,6 +172,7 @@ class Side:
             lms_url=addresses.lms_url,
             lms_server_url=addresses.lms_server_url,
             with_gateway=addresses.with_gateway,
+            registration_token_key=edition.registration_token_key if edition else "",
         )
         self._secrets.add(values[key] for key in values if key in SECRET_KEYS)
         return values
