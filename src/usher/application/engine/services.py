@@ -74,10 +74,14 @@ def reconcile(
         pump.run(found, scope)
         wait = _until_due(found, scope)
         left = (patience or Patience()).seconds - waited
-        if wait is None or wait > left or pump.stop.is_set() or not tally.failing:
+        # A row may be due for long and still not be worked on, as while its kind's gate is closed:
+        # to wait for it needs patience too.
+        if wait is None or (wait := max(wait, 0.05)) > left or pump.stop.is_set():
             return tally.summary()
-        waited += max(wait, 0.05)
-        pump.stop.wait(max(wait, 0.05))
+        if not tally.failing:
+            return tally.summary()
+        waited += wait
+        pump.stop.wait(wait)
         close_old_connections()
 
 

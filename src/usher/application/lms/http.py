@@ -35,6 +35,7 @@ from usher.application.lms.shared import SharedState
 MAX_BODY = 8 * 1024 * 1024
 _KEEPALIVE = 20.0
 _GUESSED_WAIT = 60.0
+_LEAST_WAIT = 1.0  # who says "at once" has still had enough
 _LONGEST_WAIT = 3600.0
 _IN_BODY = re.compile(rb"available in (\d+) second")
 
@@ -175,7 +176,8 @@ class Http:
             raise failure
         self.circuit.succeeded()
         if answer.status == 429:
-            raise self.throttled(group, wait_told(answer) or _GUESSED_WAIT)
+            told = wait_told(answer)
+            raise self.throttled(group, _GUESSED_WAIT if told is None else max(told, _LEAST_WAIT))
         return answer
 
     def throttled(self, group: str, seconds: float) -> Throttled:
