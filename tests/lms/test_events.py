@@ -78,6 +78,27 @@ def test_a_change_in_the_lms_itself_is_told(lms: Lms, name: str) -> None:
     wait_for(lambda: types(lms, name) == ["account.changed"])
 
 
+@pytest.mark.parametrize(
+    ("made", "kind"),
+    [
+        ("certificates.services import award; award(u, key)", "certificate.changed"),
+        ("grades.services import record; record(u, key, percent=0.9)", "grade.changed"),
+    ],
+)
+def test_certificates_and_grades_are_told(lms: Lms, name: str, made: str, kind: str) -> None:
+    post(lms, ACCOUNTS, [account(name)])
+    script = (
+        "from django.contrib.auth.models import User; from opaque_keys.edx.keys import CourseKey; "
+        f"u = User.objects.get(username={name!r}); key = CourseKey.from_string({DEMO!r}); "
+        f"from usher.embedded.{made}"
+    )
+    assert lms.run("shell", "-c", script).returncode == 0
+
+    wait_for(lambda: kind in types(lms, name))
+    told = next(each for each in received(lms, name) if each["type"] == kind)
+    assert told["data"] == {"username": name, "course_id": DEMO}
+
+
 def test_a_sign_in_is_not_a_change(lms: Lms, name: str) -> None:
     lms.sign_in(name)
     wait_for(lambda: types(lms, name))
