@@ -87,7 +87,6 @@ def up(arguments: list[str]) -> subprocess.Popen[str]:
 
 def interrupt(process: subprocess.Popen[str]) -> int:
     process.send_signal(signal.SIGINT)
-    assert process.stdout
-    process.said += process.stdout.read()  # type: ignore[attr-defined]
-    process.stdout.close()
-    return process.wait(30)
+    rest, _ = process.communicate(timeout=60)
+    process.said += rest  # type: ignore[attr-defined]
+    return process.returncode

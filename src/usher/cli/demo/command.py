@@ -157,13 +157,19 @@ def _say_logs(pair: Pair, console: Console, *, kept: bool) -> None:
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """A polite kill ends the demo as Ctrl-C does: with both servers stopped."""
+    """A polite kill ends the demo as Ctrl-C does: with both servers stopped.
+
+    Ctrl-C is taken explicitly: a shell that starts a command in the background has it ignored.
+    """
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
