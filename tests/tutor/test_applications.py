@@ -137,3 +137,32 @@ def test_the_default_application_is_the_first_or_the_named_one() -> None:
 def test_no_application_leaves_the_lms_plain() -> None:
     assert lms_settings(config(USHER_SIGN_IN=False)) == {}
     assert lms_settings({**config(), "USHER_APPLICATIONS": []}) == {}
+
+
+WORDS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.text(max_size=30), st.just("http://[")
+)
+FIELDS = st.sampled_from(["name", "root_url", "server_url", "backend", "redirect_uris", "usher"])
+
+
+@given(
+    st.one_of(
+        WORDS,
+        st.lists(st.dictionaries(FIELDS, st.one_of(WORDS, st.lists(WORDS, max_size=2)))),
+        st.lists(
+            st.fixed_dictionaries(
+                {"name": st.just("shop")},
+                optional={"root_url": st.text(max_size=30), "backend": st.text(max_size=12)},
+            )
+        ),
+    )
+)
+def test_whatever_stands_in_the_configuration_is_read_or_refused_with_words(items: Any) -> None:
+    try:
+        entries = read_entries(items)
+    except EntryError as refusal:
+        assert str(refusal)
+    else:
+        for entry in entries:
+            described = Description([to_application(entry, SECRET)]).to_json()
+            assert Description.from_json(described).applications[0].name == entry.name

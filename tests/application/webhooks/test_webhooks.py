@@ -5,6 +5,9 @@ import time
 
 import pytest
 from django.test import Client
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from tests.application.conftest import make_learner
 from usher.application.accounts.models import LmsAccount
@@ -104,3 +107,30 @@ def test_unknown_kinds_and_learners_do_nothing(send):
     assert send(nobody, event_id="e2").status_code == 200
     strange = {"type": "course_run.changed", "data": {"course_id": "not-a-key"}}
     assert send(strange, event_id="e3").status_code == 200
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=6,
+)
+SHAPED = st.fixed_dictionaries(
+    {"type": st.sampled_from(["enrollment.changed", "account.changed", "grade.changed", "x"])},
+    optional={
+        "data": st.fixed_dictionaries({}, optional={"username": JSON, "course_id": JSON}) | JSON
+    },
+)
+
+
+@given(
+    body=st.one_of(st.binary(max_size=100), JSON, SHAPED),
+    event_id=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=80),
+    at=st.one_of(st.none(), st.integers(-(10**20), 10**20)),
+)
+@hypothesis_settings(
+    max_examples=80,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_nothing_that_is_sent_makes_it_fail(send, body, event_id, at):
+    assert send(body, event_id=event_id, at=at).status_code < 500
