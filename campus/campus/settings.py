@@ -177,6 +177,8 @@ ACCOUNT_RATE_LIMITS = {
     "signup": env.text("RATE_LIMIT_SIGNUP", "20/m/ip"),
 }
 
+USHER_TOKEN_FAILURES_A_MINUTE = int(env.text("USHER_TOKEN_FAILURES_A_MINUTE", "30"))
+
 EMAIL_BACKEND = env.text("EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend")
 EMAIL_FILE_PATH = env.text("EMAIL_FILE_PATH") or None
 EMAIL_HOST = env.text("EMAIL_HOST", "localhost")

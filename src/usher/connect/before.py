@@ -52,7 +52,13 @@ class RestartMark:
         write_private(self._file, b"")
 
     def clear(self) -> None:
-        self._file.unlink(missing_ok=True)
+        _remove(self._file)
+
+
+def _remove(file: Path) -> None:
+    """With what a write that was killed left beside it."""
+    for each in (file, *file.parent.glob(f".{file.name}.*")):
+        each.unlink(missing_ok=True)
 
 
 class Leaving:
@@ -69,7 +75,7 @@ class Leaving:
         return Description.from_json(self._file.read_text()) if self._file.exists() else None
 
     def forget(self) -> None:
-        self._file.unlink(missing_ok=True)
+        _remove(self._file)
 
 
 class Before:

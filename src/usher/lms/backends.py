@@ -15,8 +15,6 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from django.utils.module_loading import import_string
-
 from usher.contract.oauth import BACKENDS
 
 log = logging.getLogger(__name__)
@@ -41,6 +39,8 @@ def send_plain_redirect_uris(names: Mapping[str, str]) -> None:
     nobody. Providers that compare redirect URIs to the letter (RFC 9700 2.1; the OAuth toolkit
     since 3.4) refuse it.
     """
+    from django.utils.module_loading import import_string
+
     for name, base in names.items():
         try:
             import_string(class_path(name, base)).REDIRECT_STATE = False

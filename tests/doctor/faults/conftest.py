@@ -55,7 +55,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    with Pair(tmp_path_factory.mktemp("pair"), MITXONLINE) as pair:
+    # Each look at the system tries the LMS's credentials once: many looks, one after the other.
+    many = {"USHER_TOKEN_FAILURES_A_MINUTE": "100000"}
+    folder = tmp_path_factory.mktemp("pair")
+    with Pair(folder, MITXONLINE, extra_environment=many) as pair:
         system = System(pair)
         try:
             system.application.run(LEARNER)
