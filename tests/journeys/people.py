@@ -43,13 +43,6 @@ class Person:
         page.get_by_label("Password").fill(self.password)
         page.get_by_role("button", name="Sign up").click()
 
-    def sign_in(self, page: Page, pair: Pair) -> None:
-        page.goto(f"{pair.application_url}/accounts/login/")
-        page.get_by_label(re.compile("Username|Login|email", re.IGNORECASE)).first.fill(self.email)
-        page.get_by_label("Password").fill(self.password)
-        page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_role("heading", name="Hello, Ada")).to_be_visible()
-
 
 def wait_until_account_is_ready(page: Page, pair: Pair) -> None:
     """Reload the dashboard, as an impatient person does, until nothing is being made any more."""

@@ -5,7 +5,6 @@ not installed is named instead of breaking the others.
 """
 
 import importlib
-from collections.abc import Sequence
 
 import click
 
@@ -79,9 +78,5 @@ def main() -> None:
     """Usher joins a Django application to Open edX: one account, one sign-in."""
 
 
-def run(arguments: Sequence[str] | None = None) -> None:
-    main.main(args=arguments, prog_name="usher")
-
-
 if __name__ == "__main__":
-    run()
+    main(prog_name="usher")

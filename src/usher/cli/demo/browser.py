@@ -64,9 +64,6 @@ class Browser:
                 )
         raise DemoError(f"The page {page.url} has no form that posts to {action_part!r}.")
 
-    def cookie_names(self) -> set[str]:
-        return {cookie.name for cookie in self.client.cookies.jar}
-
     def close(self) -> None:
         self.client.close()
 
