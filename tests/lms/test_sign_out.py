@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -35,6 +36,20 @@ def test_every_session_of_the_learner_ends(lms: Lms, name: str) -> None:
     assert not signed_in(second)
     assert signed_in(others)
     assert signed_in(lms.sign_in(name))
+
+
+def test_signing_in_again_at_once_arrives(lms: Lms, name: str) -> None:
+    """In the second of the sign-out, or while the clock of the server that saw it is ahead."""
+    browser = lms.sign_in(name)
+    send(lms, lms.application.logout_token(name))
+    ahead = datetime.now(UTC) + timedelta(hours=1)
+    ended = "update usher_lms_learnersession set ended = ? where ended is not null"
+    lms.rows(ended, f"{ahead:%Y-%m-%d %H:%M:%S}")
+
+    browser.get("/auth/login/mitxpro-oauth2/", params={"next": "/api/user/v1/me"})
+
+    assert signed_in(browser)
+    assert "edx-jwt-cookie-header-payload" in browser.cookies
 
 
 def test_the_application_is_not_told_what_it_told(lms: Lms, name: str) -> None:

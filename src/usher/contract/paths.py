@@ -18,6 +18,8 @@ class LmsPath:
     CERTIFICATES = "/api/certificates/v0/certificates/{username}/"
     AUTHORIZE = "/oauth2/authorize"
     ACCESS_TOKEN = "/oauth2/access_token"  # noqa: S105 - a path
+    #: The application's answer arrives here with a code; the platform goes on here without one.
+    SIGN_IN_COMPLETE = "/auth/complete/"
     LOGIN = "/login"
     REGISTER = "/register"
     LOGOUT = "/logout"
@@ -39,7 +41,7 @@ class LmsPath:
 
     @staticmethod
     def sign_in_complete(backend: str) -> str:
-        return f"/auth/complete/{backend}/"
+        return f"{LmsPath.SIGN_IN_COMPLETE}{backend}/"
 
 
 class ApplicationPath:

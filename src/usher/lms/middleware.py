@@ -39,7 +39,7 @@ class ApplicationSignIn:
         return self.get_response(request)
 
     def process_view(self, request: Any, view: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        fresh = request.path.startswith("/auth/complete/") and "code" in request.GET
+        fresh = request.path.startswith(LmsPath.SIGN_IN_COMPLETE) and "code" in request.GET
         if fresh and kwargs.get("backend") in conf.backends():
             for name in (PARTIAL_TOKEN_SESSION_NAME, f"{PARTIAL_TOKEN_SESSION_NAME}_"):
                 request.session.pop(name, None)

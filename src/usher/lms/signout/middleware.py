@@ -15,6 +15,7 @@ from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 from django.http import HttpRequest, HttpResponse
 
+from usher.contract.paths import LmsPath
 from usher.lms import conf
 from usher.lms.signout.services import ended_since
 
@@ -37,11 +38,16 @@ class EndedSessions:
         for name in (self.payload, *self.others):
             request.COOKIES.pop(name, None)
         response = self.get_response(request)
-        conf.platform().forget_browser(response)
+        if self.payload not in response.cookies:  # else a new sign-in has replaced them
+            conf.platform().forget_browser(response)
         return response
 
     def _is_left_over(self, request: HttpRequest) -> bool:
         if self.payload not in request.COOKIES or SESSION_KEY in request.session:
+            return False
+        if request.path.startswith(LmsPath.SIGN_IN_COMPLETE) and "code" not in request.GET:
+            # The sign-in under way has just set them, maybe in the very second of the sign-out
+            # before, or by the clock of another server. Without them it would begin again.
             return False
         claims = _claims(request.COOKIES[self.payload])
         username, issued = claims.get("preferred_username"), claims.get("iat")
