@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,14 @@ import yaml
 
 from tests.support.checkout import VENV_BIN, PlainCheckout, free_port, run
 from tests.support.docker import ContainerEngine
-from tests.support.tutor import RELEASES, TutorRoot, tutor_executable
+from tests.support.docker.kubernetes import api_server
+from tests.support.tutor import (
+    AS_NIGHTLY,
+    RELEASES,
+    TutorRoot,
+    tutor_executable,
+    tutor_without_usher,
+)
 
 PASSWORD = "pass-word-of-the-test"
 #: Tutor makes LMS_HOST the domain of cookies; with a port in it, as here, that would be none.
@@ -27,12 +34,23 @@ DEADLINE = 120.0
 
 
 class Chain:
-    """Everything of one operator's machine, in ``home``."""
+    """Everything of one operator's machine, in ``home``.
+
+    mode: how Tutor runs the platform. usher_in_tutor: whether Tutor's environment has the plugin
+    already; usher_in_image: whether the LMS's image has.
+    """
 
     def __init__(
-        self, home: Path, release: int = RELEASES[-1], *, usher_in_image: bool = True
+        self,
+        home: Path,
+        release: int = RELEASES[-1],
+        mode: str = "local",
+        *,
+        usher_in_tutor: bool = True,
+        usher_in_image: bool = True,
     ) -> None:
         self.home = home
+        self.mode = mode
         port = free_port()
         self.lms = f"http://localhost:{port}"
         self.lms_home = home / "lms"
@@ -43,8 +61,13 @@ class Chain:
         self.engine = ContainerEngine.make(home / "engine", self.lms_home)
         self.state = home / "state"
         self.root = self._root(release, port)
-        self.tutor = tutor_executable(release)
+        self.tutor = (
+            tutor_executable(release)
+            if usher_in_tutor
+            else tutor_without_usher(release, home / "tutor")
+        )
         self.checkouts: list[PlainCheckout] = []
+        self._cluster = ExitStack()
         self.environment = {
             **os.environ,
             **self.engine.environment,
@@ -52,7 +75,14 @@ class Chain:
             "TUTOR_PLUGINS_ROOT": str(self.root.path / "plugins"),
             "STANDIN_STATE": str(self.state),
             "USHER_STATE_HOME": str(self.state / "usher"),
+            **(AS_NIGHTLY if mode == "nightly" else {}),
         }
+        if mode == "k8s":
+            self.make_cluster()
+
+    def make_cluster(self) -> None:
+        """Tutor asks it how its jobs get on."""
+        self.environment |= self._cluster.enter_context(api_server(self.engine))
 
     def _root(self, release: int, port: int) -> TutorRoot:
         path = self.home / "root"
@@ -78,6 +108,7 @@ class Chain:
         return made
 
     def stop(self) -> None:
+        self._cluster.close()
         for checkout in self.checkouts:
             checkout.down()
         file = self.state / "lms/lms.json"
@@ -107,13 +138,44 @@ class Chain:
             "--tutor-root",
             str(self.root.path),
             "--yes",
+            *self._words_of_mode(),
             *arguments,
         ]
+
+    def _words_of_mode(self) -> list[str]:
+        if self.mode == "local":
+            return []
+        # Tutor gives the LMS port 8000 in dev; here it has a free one.
+        address = [] if self.mode == "k8s" else ["--lms-url", self.lms]
+        return ["--mode", self.mode, *address]
 
     def connect(
         self, checkout: PlainCheckout, *arguments: str, code: int | None = 0
     ) -> dict[str, Any]:
         return self.usher("connect", *of(checkout), *arguments, code=code)
+
+    def converse(self, answers: dict[str, str], *arguments: str) -> tuple[int, str]:
+        """A command on a terminal, where a person answers its questions; exit code and screen."""
+        ours, terminal = os.openpty()
+        argv = [word for word in self.argv(*arguments) if word != "--yes"]
+        process = subprocess.Popen(
+            argv,
+            env={**self.environment, "TERM": "dumb"},
+            cwd=self.home,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+        )
+        os.close(terminal)
+        screen, left = "", dict(answers)
+        with suppress(OSError):  # the terminal is gone when the command is
+            while data := os.read(ours, 4096):
+                screen += data.decode(errors="replace")
+                for question in [each for each in left if each in screen]:
+                    os.write(ours, f"{left.pop(question)}\n".encode())
+        os.close(ours)
+        return process.wait(DEADLINE), screen
 
     def kill_during(self, step: str, *arguments: str, after: float = 0.0) -> bool:
         """Runs a command and kills it with all it started once ``step`` has begun; False when
@@ -168,10 +230,12 @@ class Chain:
         with httpx.Client(follow_redirects=True, timeout=30, trust_env=False) as client:
             yield client
 
-    def sign_in(self, checkout: PlainCheckout, learner: str, backend: str) -> httpx.Response:
-        """A learner opens the LMS's dashboard by way of the application's sign-in page."""
+    def sign_in(
+        self, checkout: PlainCheckout, learner: str, backend: str, target: str = "/dashboard"
+    ) -> httpx.Response:
+        """A learner opens a page of the LMS by way of the application's sign-in page."""
         with self.browser() as browser:
-            page = browser.get(f"{self.lms}/auth/login/{backend}/?next=/dashboard")
+            page = browser.get(f"{self.lms}/auth/login/{backend}/?next={target}")
             assert page.url.path == "/signin/", f"{page.status_code} {page.url}"
             assert str(page.url).startswith(checkout.url)
             token = re.search(r'csrfmiddlewaretoken" value="([^"]+)"', page.text)

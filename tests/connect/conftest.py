@@ -7,6 +7,11 @@ import pytest
 from tests.support.checkout import PlainCheckout
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    line = "chain(release, mode, ...): what the test's tests.connect.chain.Chain is made of"
+    config.addinivalue_line("markers", line)
+
+
 @pytest.fixture(scope="session")
 def shop_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("migrated")

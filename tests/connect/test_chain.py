@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.connect.chain import Chain, of, records
+from tests.connect.chain import PASSWORD, Chain, of, records
 from tests.support.checkout import PlainCheckout
 
+#: Each test runs its chain on another release and in another mode.
 STEPS = (
     "tutor-config",
     "tutor-plugin",
@@ -32,12 +33,12 @@ CHECKS = {
     "repair",
 }
 
-pytestmark = pytest.mark.xdist_group("connect-chain")
-
 
 @pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
-    made = Chain(tmp_path)
+def chain(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Chain]:
+    """As the mark ``chain`` of the test says."""
+    mark = request.node.get_closest_marker("chain")
+    made = Chain(tmp_path, *mark.args, **mark.kwargs)
     yield made
     made.stop()
 
@@ -47,16 +48,20 @@ def shop(chain: Chain, shop_database: Path) -> PlainCheckout:
     return chain.checkout("shop", shop_database, "ada")
 
 
+@pytest.mark.chain(22, "local", usher_in_tutor=False)
 def test_there_and_back(chain: Chain, shop: PlainCheckout):
     before = chain.facts()
     tree = shop.tree()
+    shop.make_learner("boss", PASSWORD, is_superuser=True, is_staff=True)
 
     planned = chain.connect(shop, "--dry-run")
-    assert {change["id"] for change in planned["plan"]["changes"] if change["due"]} >= set(STEPS)
+    due = {change["id"] for change in planned["plan"]["changes"] if change["due"]}
+    assert due >= {"tutor-package", *STEPS}
     assert chain.facts() == before
 
-    done = chain.connect(shop)
+    done = chain.connect(shop, "--superuser")
     assert done["ok"]
+    assert done["changed"][0] == "tutor-package"
     assert {check["id"]: check["outcome"] for check in done["checks"]} == dict.fromkeys(
         CHECKS, "ok"
     )
@@ -65,9 +70,9 @@ def test_there_and_back(chain: Chain, shop: PlainCheckout):
     # The learner whom the repair has made there, and one the LMS does not know yet.
     for learner in ("ada", "grace"):
         if learner == "grace":
-            shop.make_learner("grace", "pass-word-of-the-test")
-        page = chain.sign_in(shop, learner, "mitxpro-oauth2")
-        assert (page.status_code, str(page.url)) == (200, f"{chain.lms}/dashboard")
+            shop.make_learner("grace", PASSWORD)
+        arrives(chain, shop, learner)
+    arrives(chain, shop, "boss", at="/admin/")  # P24
 
     no_secret_is_shown(chain)
     connected = chain.facts()
@@ -86,6 +91,17 @@ def test_there_and_back(chain: Chain, shop: PlainCheckout):
 
     assert chain.connect(shop, "--no-prove")["ok"]
     assert chain.facts()["records"] == connected["records"]  # the same ids as before
+
+
+def arrives(
+    chain: Chain,
+    checkout: PlainCheckout,
+    learner: str,
+    backend: str = "mitxpro-oauth2",
+    at: str = "/dashboard",
+) -> None:
+    page = chain.sign_in(checkout, learner, backend, at)
+    assert (page.status_code, str(page.url)) == (200, f"{chain.lms}{at}")
 
 
 def leads_to(chain: Chain, checkout: PlainCheckout) -> bool:
@@ -109,12 +125,13 @@ def no_secret_is_shown(chain: Chain) -> None:
         assert file.stat().st_mode & 0o077 == 0, file
 
 
+@pytest.mark.chain(20, "dev")
 def test_killed_at_every_step_it_ends_in_the_same_state(chain: Chain, shop: PlainCheckout):
     before = chain.facts()
     for step in STEPS:
         assert chain.kill_during(step, "connect", *of(shop), "--no-prove"), step
     assert chain.connect(shop)["ok"]
-    assert chain.sign_in(shop, "ada", "mitxpro-oauth2").url.path == "/dashboard"
+    arrives(chain, shop, "ada")
     facts = chain.facts()
     assert len(facts["providers"]) == 1
     assert len(facts["records"][0]) == 1
@@ -127,15 +144,39 @@ def test_killed_at_every_step_it_ends_in_the_same_state(chain: Chain, shop: Plai
     assert list((chain.state / "usher").iterdir()) == []
 
 
+@pytest.mark.chain(22, "nightly")
 def test_two_applications_on_one_lms(chain: Chain, shop: PlainCheckout, shop_database: Path):
     store = chain.checkout("store", shop_database, "lise")
     done = chain.usher("connect", *of(shop), *of(store))
     assert done["ok"]
-    assert chain.sign_in(shop, "ada", "mitxpro-oauth2").url.path == "/dashboard"
-    assert chain.sign_in(store, "lise", "store-oauth2").url.path == "/dashboard"
+    arrives(chain, shop, "ada")
+    arrives(chain, store, "lise", "store-oauth2")
 
+    # What names the application that leaves would be refused without it.
+    chain.root.configure(USHER_DEFAULT_APPLICATION="shop", USHER_SUPERUSER_APPLICATION="shop")
     assert chain.usher("disconnect", "--application", str(shop.folder))["ok"]
-    assert chain.sign_in(store, "lise", "store-oauth2").url.path == "/dashboard"
+    arrives(chain, store, "lise", "store-oauth2")
     assert records(shop) == []
     assert len(records(store)) == 1
     assert not leads_to(chain, shop)
+
+
+@pytest.mark.chain(21, "k8s")
+def test_there_and_back_in_a_cluster(chain: Chain, shop: PlainCheckout):
+    before = chain.facts()
+
+    done = chain.connect(shop)
+    assert done["ok"]
+    # Jobs mount what the cluster was given last: the rendered settings go there before them.
+    steps = ("apply", "provision", "env:shop")
+    assert [step for step in done["changed"] if step in steps] == list(steps)
+    assert "OPENEDX_IP" not in shop.env_file.read_text().replace("#OPENEDX_IP", "")
+    arrives(chain, shop, "ada")
+    no_secret_is_shown(chain)
+    again = chain.connect(shop)
+    assert (again["ok"], again["changed"]) == (True, [])
+
+    assert chain.kill_during("lms-records", "disconnect", "--purge")
+    assert chain.usher("disconnect", "--purge")["ok"]
+    assert not leads_to(chain, shop)
+    assert chain.facts() == before

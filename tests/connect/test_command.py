@@ -7,7 +7,6 @@ import pytest
 
 from tests.connect.chain import Chain, of
 from tests.support.checkout import PlainCheckout
-from tests.support.docker.kubernetes import api_server
 
 pytestmark = pytest.mark.xdist_group("connect-command")
 
@@ -64,23 +63,15 @@ def test_an_image_without_usher_stops_it_until_it_is_built(chain: Chain, shop: P
     assert answer["changed"] == ["tutor-config", "tutor-plugin", "record:shop"]
     assert not shop.env_file.read_text().count("OPENEDX_API_CLIENT_SECRET")
     assert chain.connect(shop, code=3)["changed"] == []
-    with api_server(chain.engine) as kubernetes:
-        chain.environment |= kubernetes
-        cluster = chain.connect(shop, "--mode", "k8s", "--build", code=3)
+    chain.make_cluster()
+    cluster = chain.connect(shop, "--mode", "k8s", "--build", code=3)
     assert "images push openedx" in cluster["error"]
     assert "k8s reboot" in cluster["error"]
-    assert chain.connect(shop, "--build", "--no-prove")["ok"]
 
-
-def test_in_a_cluster_jobs_get_what_was_applied(chain: Chain, shop: PlainCheckout):
-    chain.set_image(usher=True)
-    chain.usher("disconnect", "--purge")
-    with api_server(chain.engine) as kubernetes:
-        chain.environment |= kubernetes
-        # No pod serves the LMS here, so the checks at the end say what they may.
-        answer = chain.connect(shop, "--mode", "k8s", "--no-prove", code=None)
-    # Jobs mount what the cluster was given last: the rendered settings go there before them.
-    steps = ("apply", "provision", "env:shop")
-    assert [step for step in answer["changed"] if step in steps] == list(steps)
-    assert [row[0] for row in chain.facts()["providers"]] == ["mitxpro-oauth2"]
-    assert "OPENEDX_IP" not in shop.env_file.read_text().replace("#OPENEDX_IP", "")
+    # A person is asked, and sees the build.
+    words = ("connect", *of(shop), "--no-prove")
+    code, screen = chain.converse({"Go on?": "y", "Build it now?": "n"}, *words)
+    assert (code, "Remains for you" in screen) == (3, True), screen
+    code, screen = chain.converse({"Go on?": "y", "Build it now?": "y"}, *words)
+    assert code == 0, screen
+    assert "docker buildx build" in screen

@@ -225,6 +225,43 @@ def test_nothing_is_changed_when_a_part_can_t_be(lms: Lms, plan: dict[str, Any])
     assert lms.rows("select 1 from auth_user where username = 'late_edx'") == []
 
 
+def test_the_applications_superuser_signs_in_by_it(
+    lms: Lms, plan: dict[str, Any], name: str
+) -> None:
+    plan["superuser"] = {
+        "username": name,
+        "email": f"{name}@learners.example",
+        "backend": "mitxpro-oauth2",
+    }
+
+    assert outcomes(lms.provision(plan))[f"superuser {name}"] == "created"
+    assert lms.provision(plan)["changed"] == 0
+
+    with lms.sign_in(name, goal="/admin/") as browser:
+        assert (browser.last.status_code, browser.last.url.path) == (200, "/admin/")
+
+
+@pytest.mark.parametrize("same", ["username", "email"])
+def test_an_account_that_was_there_before_is_no_applications_superuser(
+    lms: Lms, plan: dict[str, Any], name: str, same: str
+) -> None:
+    theirs = {"username": f"{name}x", "email": f"{name}x@learners.example"}
+    ours = {"username": name, "email": f"{name}@learners.example"}
+    somebody = {**theirs, same: ours[same]}
+    lms.provision({**plan, "superuser": somebody})
+    taken_rights = "update auth_user set is_superuser = 0, is_staff = 0 where username = ?"
+    lms.rows(taken_rights, somebody["username"])
+    plan["superuser"] = {**ours, "backend": "mitxpro-oauth2"}
+
+    answer = lms.provision(plan)
+
+    assert answer["changed"] == 0
+    assert outcomes(answer)[f"superuser {name}"] == "kept"
+    assert any(f"{name} is no superuser yet" in warning for warning in answer["warnings"])
+    rights = "select is_superuser, is_staff from auth_user where username = ?"
+    assert lms.rows(rights, somebody["username"]) == [(0, 0)]
+
+
 def test_a_backend_that_is_not_loaded_is_warned_of(lms: Lms, plan: dict[str, Any]) -> None:
     plan["applications"][0]["backend"] = "not-there"
 

@@ -83,13 +83,14 @@ class PlainCheckout:
     def down(self) -> None:
         self.docker("compose", "down")
 
-    def make_learner(self, username: str, password: str) -> None:
+    def make_learner(self, username: str, password: str, **more: bool) -> None:
         learner = {
             "username": username,
             "password": password,
             "email": f"{username}@example.org",
             "first_name": "Ada",
             "last_name": "Lovelace",
+            **more,
         }
         self.manage("shell", stdin=MAKE_LEARNER.format(data=json.dumps(learner)))
 

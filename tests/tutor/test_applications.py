@@ -110,7 +110,18 @@ def test_the_description_is_what_the_lms_reads() -> None:
     assert description.service_worker.username == "mit_Application_serviceworker"
     assert description.superuser is not None
     assert description.superuser.email == "edx@example.org"
+    assert description.superuser.backend == ""
     assert describe(config()).superuser is None
+
+
+def test_a_superuser_of_an_application_signs_in_by_its_backend() -> None:
+    first, second = {"name": "mitxonline"}, {"name": "mitxpro", "backend": "ol-oauth2"}
+    named = {"USHER_SUPERUSER_USERNAME": "edx", "USHER_SUPERUSER_APPLICATION": "mitxpro"}
+    superuser = describe(config(first, second, **named)).superuser
+    assert superuser is not None
+    assert superuser.backend == "ol-oauth2"
+    with pytest.raises(EntryError, match="USHER_SUPERUSER_APPLICATION is 'mitxpro'"):
+        describe(config(first, **named))
 
 
 def test_only_names_that_mean_this_machine_lead_to_it() -> None:

@@ -57,6 +57,8 @@ def test_initialization_hands_the_description_over_as_a_file(
     shared = rendered(release)
     with api_server(engine) as kubernetes:
         root = TutorRoot(release, shared.path, environment={**engine.environment, **kubernetes})
+        if mode == "k8s":
+            root.run("k8s", "start")
         done = root.run(mode, "do", "init", "--limit=usher")
     config = lms / "given.json"
     assert [line.split(" --file")[0] for line in (lms / "called").read_text().splitlines()] == [

@@ -86,7 +86,7 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
         opened = open_platform(asked)
         sides = open_sides(asked, opened)
         options = Options(
-            build=given["build"],
+            build=lambda: given["build"] or (_can_ask(yes, as_json) and _offer_to_build()),
             recreate=not given["no_recreate"],
             superuser=_superuser(sides[0][0].facts, wanted=given["superuser"]),
         )
@@ -181,9 +181,20 @@ def _superuser(facts: dict[str, Any], *, wanted: bool) -> tuple[str, str] | None
 def _confirm(yes: bool, as_json: bool) -> None:
     if yes:
         return
-    if as_json or not sys.stdin.isatty():
+    if not _can_ask(yes, as_json):
         raise Refused("nothing was changed; give --yes to go on without being asked")
     click.confirm("Go on?", abort=True, err=True)
+
+
+def _can_ask(yes: bool, as_json: bool) -> bool:
+    return not yes and not as_json and sys.stdin.isatty()
+
+
+def _offer_to_build() -> bool:
+    words = (
+        "        The LMS's image has no Usher yet. Build it now? It takes ten minutes to an hour"
+    )
+    return click.confirm(words, err=True)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The plan of ``usher connect``, in the order that keeps sign-in working until the end (P10)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +18,11 @@ from usher.contract.envfile import EnvFile
 
 @dataclass(frozen=True)
 class Options:
-    """build: images may be built now. recreate: the application's containers may be re-created.
-    superuser: (name, e-mail) of the LMS superuser to make, or None (P24)."""
+    """build: asked, once there is no other way, whether images may be built now. recreate: the
+    application's containers may be re-created. superuser: (name, e-mail) of the first
+    application's, to be the LMS's as well (P24)."""
 
-    build: bool = False
+    build: Callable[[], bool] = lambda: False
     recreate: bool = True
     superuser: tuple[str, str] | None = None
 
@@ -49,12 +51,14 @@ class Connecting:
         warnings = list(leftovers.found(instance.root, instance.look))
         for side, _ in self._sides:
             warnings += _env_warnings(side)
-        return Plan(facts, self._steps(running=running), warnings=warnings).look()
-
-    def _steps(self, *, running: bool) -> list[Step]:
         names = [side.name for side, _ in self._sides]
         tutor = TutorSteps(self._platform, self._values, self._runner)
         lms = LmsSteps(tutor, self._addresses, names, build=self._options.build, running=running)
+        plan = Plan(facts, self._steps(tutor, lms, names), warnings=warnings).look()
+        plan.warnings += lms.warnings()
+        return plan
+
+    def _steps(self, tutor: TutorSteps, lms: LmsSteps, names: list[str]) -> list[Step]:
         applications = [
             ApplicationSteps(side, tutor, self._addresses, recreate=self._options.recreate)
             for side, _ in self._sides
@@ -78,7 +82,11 @@ class Connecting:
         values: dict[str, Any] = {configuration.APPLICATIONS: entries}
         if self._options.superuser:
             name, email = self._options.superuser
-            values |= {"USHER_SUPERUSER_USERNAME": name, "USHER_SUPERUSER_EMAIL": email}
+            values |= {
+                configuration.SUPERUSER: name,
+                configuration.SUPERUSER_EMAIL: email,
+                configuration.SUPERUSER_APPLICATION: self._sides[0][0].name,
+            }
         return values
 
 

@@ -86,7 +86,7 @@ class Disconnecting:
                 str(instance.config_file),
                 "take Usher's settings out" if self._purges else "take the application out",
                 "no trace stays" if self._purges else "its secrets stay, to connect again",
-                self._is_configured,
+                lambda: not self._values(),
                 self._configure,
             ),
             Step(
@@ -152,16 +152,14 @@ class Disconnecting:
         return self._purge and self.last
 
     def _values(self) -> dict[str, Any]:
-        if not self._purges:
-            return {configuration.APPLICATIONS: self._staying}
-        present = configuration.read(self._platform.instance.config_file)
-        return {key: None for key in present if key.startswith(configuration.PREFIX)}
-
-    def _is_configured(self) -> bool:
+        """What of config.yml changes; None for what goes."""
         present = configuration.read(self._platform.instance.config_file)
         if self._purges:
-            return not any(key.startswith(configuration.PREFIX) for key in present)
-        return bool(present.get(configuration.APPLICATIONS, []) == self._staying)
+            return {key: None for key in present if key.startswith(configuration.PREFIX)}
+        values: dict[str, Any] = dict.fromkeys(configuration.of_applications(present, self._names))
+        if present.get(configuration.APPLICATIONS, []) != self._staying:
+            values[configuration.APPLICATIONS] = self._staying
+        return values
 
     def _configure(self) -> str:
         configuration.write(self._platform.instance.config_file, self._values())

@@ -3,6 +3,8 @@
 import os
 import shlex
 import subprocess
+import sys
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +73,35 @@ class Runner:
                 done.returncode,
             )
         return done.stdout
+
+    def watch(self, argv: Sequence[str | Path]) -> None:
+        """Runs a program that takes long, with its words on standard error as they come, for as
+        long as whoever watches lets it. Raises ToolFailed, ToolMissing."""
+        command = [str(part) for part in argv]
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                cwd=self.cwd,
+                env={**os.environ, **self.env},
+            )
+        except OSError as error:
+            raise ToolMissing(f"{command[0]} can't be run: {error.strerror}") from error
+        last: deque[str] = deque(maxlen=_LAST_LINES)
+        try:
+            for line in process.stdout or ():
+                last.append(self.secrets.hide(line.rstrip()))
+                sys.stderr.write(f"          {last[-1]}\n")
+            code = process.wait()
+        finally:
+            process.kill()
+        if code:
+            words = _last_words("\n".join(last))
+            raise ToolFailed(f"{self.shown(command)} ended with {code}:\n{words}", code)
 
     def shown(self, argv: Sequence[str | Path]) -> str:
         """The command as a person would type it."""

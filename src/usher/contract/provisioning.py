@@ -26,11 +26,16 @@ class ServiceWorker:
 
 @dataclass(frozen=True)
 class Superuser:
-    """Made when absent; with an empty ``password`` it gets a random one and signs in by SSO."""
+    """Made when absent; with an empty ``password`` it gets a random one.
+
+    backend: of the application whose superuser this is, who then signs in by it; '' is an account
+    of the LMS's own.
+    """
 
     username: str
     email: str
     password: str = ""
+    backend: str = ""
 
 
 @dataclass(frozen=True)

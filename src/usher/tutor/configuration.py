@@ -20,6 +20,7 @@ DEFAULTS: dict[str, Any] = {
     "USHER_SERVICE_WORKER_EMAIL": "mit_application_serviceworker@example.org",
     "USHER_SUPERUSER_USERNAME": "",
     "USHER_SUPERUSER_EMAIL": "",
+    "USHER_SUPERUSER_APPLICATION": "",
     "USHER_HOST_ALIASES": [],
     "USHER_REQUIREMENT": "",
     # Installed without their dependencies: the platform has them, and its pins win.

@@ -29,7 +29,7 @@ def describe(config: Mapping[str, Any]) -> Description:
             email=config["USHER_SERVICE_WORKER_EMAIL"],
             token=config["USHER_SERVICE_WORKER_TOKEN"],
         ),
-        superuser=_superuser(config),
+        superuser=_superuser(config, entries),
     )
 
 
@@ -62,19 +62,27 @@ def _default_backend(name: str, entries: list[Entry]) -> str:
         return entries[0].backend
     if name == LEARNERS_CHOICE:
         return ""
-    for entry in entries:
-        if entry.name == name:
-            return entry.backend
-    raise EntryError(
-        f"USHER_DEFAULT_APPLICATION is {name!r}, which USHER_APPLICATIONS doesn't have:"
-        f" write one of {', '.join(entry.name for entry in entries)}, or {LEARNERS_CHOICE}"
-    )
+    return _backend_of(name, entries, "USHER_DEFAULT_APPLICATION", LEARNERS_CHOICE)
 
 
-def _superuser(config: Mapping[str, Any]) -> Superuser | None:
+def _superuser(config: Mapping[str, Any], entries: list[Entry]) -> Superuser | None:
     username = config["USHER_SUPERUSER_USERNAME"]
     if not username:
         return None
+    name = config["USHER_SUPERUSER_APPLICATION"]
     return Superuser(
-        username=username, email=config["USHER_SUPERUSER_EMAIL"] or f"{username}@example.org"
+        username=username,
+        email=config["USHER_SUPERUSER_EMAIL"] or f"{username}@example.org",
+        backend=_backend_of(name, entries, "USHER_SUPERUSER_APPLICATION") if name else "",
+    )
+
+
+def _backend_of(name: str, entries: list[Entry], setting: str, *others: str) -> str:
+    """Raises EntryError for a name that ``setting`` can't have."""
+    for entry in entries:
+        if entry.name == name:
+            return entry.backend
+    known = ", ".join([*(entry.name for entry in entries), *others]) or "nothing"
+    raise EntryError(
+        f"{setting} is {name!r}, which USHER_APPLICATIONS doesn't have: write one of {known}"
     )

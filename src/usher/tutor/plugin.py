@@ -17,6 +17,7 @@ Configuration (``config.yml``; ``tutor config save`` renders it)
     USHER_SECRET                    generated; ids and secrets that an entry doesn't state are
                                     derived from it, each for its application and purpose
     USHER_SUPERUSER_USERNAME, USHER_SUPERUSER_EMAIL    P2 and P24; "" makes none
+    USHER_SUPERUSER_APPLICATION     name of the application that they sign in by; "" is none
     USHER_HOST_ALIASES              further names that lead from the containers to this machine
     USHER_REQUIREMENT               "" puts this very package into the image, by a wheel in its
                                     build context; else what pip installs: openedx-usher==1.0

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from tests.support.docker.engine import ContainerEngine, Refused
 
@@ -12,8 +13,13 @@ from tests.support.docker.engine import ContainerEngine, Refused
 CONFIG = "/openedx/config"
 
 
-def run_in_lms(engine: ContainerEngine, argv: Sequence[str], config: Path) -> int:
-    """Run ``argv`` as the LMS container would, with ``config`` mounted at /openedx/config."""
+def run_in_lms(
+    engine: ContainerEngine, argv: Sequence[str], config: Path, output: IO[str] | None = None
+) -> int:
+    """Run ``argv`` as the LMS container would, with ``config`` mounted at /openedx/config.
+
+    output: where all that it prints goes, by default to the caller's own.
+    """
     if not (config / "lms.env.yml").is_file():
         raise Refused(f"there is no lms.env.yml in {config}, which is mounted at {CONFIG}")
     folder = engine.lms or _embedded_lms(engine.home / "lms")
@@ -21,15 +27,21 @@ def run_in_lms(engine: ContainerEngine, argv: Sequence[str], config: Path) -> in
         raise Refused(f"there is no manage.py in the LMS folder {folder}")
     words = [word.replace(CONFIG, str(config)) for word in argv]
     inner = {"LMS_CFG": str(config / "lms.env.yml"), "SERVICE_VARIANT": "lms"}
-    return run(words, folder, inner)
+    return run(words, folder, inner, output)
 
 
-def run(argv: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
+def run(
+    argv: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    output: IO[str] | None = None,
+) -> int:
     """Run ``argv`` in ``folder``. A container sees nothing of the caller's own environment."""
     python = str(Path(sys.executable).parent)
     outer = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
     path = os.pathsep.join((python, os.environ.get("PATH", os.defpath)))
-    return subprocess.run(argv, cwd=folder, env={**outer, "PATH": path, **environment}).returncode
+    inner = {**outer, "PATH": path, **environment}
+    return subprocess.run(argv, cwd=folder, env=inner, stdout=output, stderr=output).returncode
 
 
 def _embedded_lms(folder: Path) -> Path:

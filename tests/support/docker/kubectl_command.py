@@ -1,13 +1,14 @@
-"""``kubectl`` for Tutor's k8s mode: kustomize, apply, wait, get namespaces.
+"""``kubectl`` as Tutor and ``usher connect`` call it: apply, kustomize, logs, exec, wait, rollout.
 
-A job is run when it is applied, with the files of its ConfigMap mounted as in its pod, and its end
-is told to the API server of ``kubernetes.py``.
+The cluster is a folder: what it was given last, a job's output and how it ended. As in a real one,
+a pod sees the configuration that was applied, not what lies in Tutor's root; and nobody sees what
+a job prints but by its logs. How jobs ended is told to the API server of ``kubernetes.py``.
 """
 
 import json
 import os
+import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from tests.support.docker.engine import ContainerEngine, Refused
 
 FAILED = 1
 JOBS = "jobs.json"
+#: Of the LMS's pods.
+LMS_CONFIG_MAP = "openedx-config"
 
 
 def main(arguments: list[str]) -> int:
@@ -35,13 +38,18 @@ def answer(engine: ContainerEngine, arguments: list[str]) -> int:
     match arguments:
         case ["get", "namespaces", _] | ["wait", *_]:
             return 0
+        case ["--namespace", _, "rollout", "status", "deployment/lms" | "deployment/lms-worker", _]:
+            return 0
         case ["kustomize", folder]:
             # Tutor's root is needed again when one of these jobs is applied from a file.
             (engine.home / "kustomized").write_text(folder)
             print(yaml.safe_dump_all(manifests(Path(folder))))
             return 0
-        case ["apply", "--kustomize", folder, *selector]:
-            wanted = selector[-1].removeprefix("app.kubernetes.io/name=")
+        case ["apply", "--kustomize", folder, "--selector", selector]:
+            if "notin (job" in selector:
+                give_everything(engine, Path(folder))
+                return 0
+            wanted = selector.removeprefix("app.kubernetes.io/name=")
             for job in manifests(Path(folder)):
                 if job["kind"] == "Job" and job["metadata"]["name"] == wanted:
                     run_job(engine, job, Path(folder))
@@ -50,16 +58,38 @@ def answer(engine: ContainerEngine, arguments: list[str]) -> int:
             folder = Path((engine.home / "kustomized").read_text())
             run_job(engine, yaml.safe_load(Path(file).read_text()), folder)
             return 0
+        case ["--namespace", _, "logs", name] if name.startswith("job/"):
+            print(log_of(engine, name.removeprefix("job/")).read_text())
+            return 0
+        case ["--namespace", _, "exec", "-i", "deploy/lms", "--", *argv]:
+            return run_in_lms(engine, argv, given(engine, LMS_CONFIG_MAP))
     raise Refused(" ".join(arguments))
 
 
 def manifests(folder: Path) -> Iterator[dict[str, Any]]:
     """The resources that kustomization.yml names and that are there."""
-    kustomization = yaml.safe_load((folder / "kustomization.yml").read_text())
-    for resource in kustomization["resources"]:
+    for resource in kustomization(folder)["resources"]:
         for manifest in yaml.safe_load_all((folder / resource).read_text()):
             if manifest:
                 yield manifest
+
+
+def kustomization(folder: Path) -> dict[str, Any]:
+    return dict(yaml.safe_load((folder / "kustomization.yml").read_text()))
+
+
+def give_everything(engine: ContainerEngine, folder: Path) -> None:
+    for generator in kustomization(folder)["configMapGenerator"]:
+        target = given(engine, generator["name"])
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        for file in generator["files"]:
+            shutil.copyfile(folder / file, target / Path(file).name)
+
+
+def given(engine: ContainerEngine, config_map: str) -> Path:
+    """The files of a ConfigMap that the cluster has."""
+    return engine.home / "cluster" / config_map
 
 
 def run_job(engine: ContainerEngine, job: dict[str, Any], folder: Path) -> None:
@@ -68,22 +98,26 @@ def run_job(engine: ContainerEngine, job: dict[str, Any], folder: Path) -> None:
     argv = [*container.get("command", []), *container["args"]]
     volume = next(v["name"] for v in container["volumeMounts"] if v["mountPath"] == CONFIG)
     source = next(v["configMap"]["name"] for v in pod["volumes"] if v["name"] == volume)
-    with tempfile.TemporaryDirectory(dir=engine.home) as config:
-        for file in config_map(folder, source):
-            target = Path(config) / file.name
-            target.write_bytes(file.read_bytes())
-        code = run_in_lms(engine, argv, Path(config))
-    jobs = {**finished(engine), job["metadata"]["name"]: code}
-    (engine.home / JOBS).write_text(json.dumps(jobs))
+    refuse_unapplied(engine, source, folder)
+    name = job["metadata"]["name"]
+    with log_of(engine, name).open("w") as log:
+        code = run_in_lms(engine, argv, given(engine, source), log)
+    (engine.home / JOBS).write_text(json.dumps({**finished(engine), name: code}))
 
 
-def config_map(folder: Path, name: str) -> list[Path]:
-    """The files that the ConfigMap is generated from."""
-    kustomization = yaml.safe_load((folder / "kustomization.yml").read_text())
-    for generator in kustomization["configMapGenerator"]:
-        if generator["name"] == name:
-            return [folder / file for file in generator["files"]]
-    raise Refused(f"there is no ConfigMap {name}")
+def refuse_unapplied(engine: ContainerEngine, config_map: str, folder: Path) -> None:
+    """A ConfigMap's real name has a hash of its content: a pod waits for the very one."""
+    generators = {each["name"]: each for each in kustomization(folder)["configMapGenerator"]}
+    for file in generators[config_map]["files"]:
+        there = given(engine, config_map) / Path(file).name
+        if not there.exists() or there.read_bytes() != (folder / file).read_bytes():
+            raise Refused(f"{config_map} was not applied with this {file}: pods wait for ever")
+
+
+def log_of(engine: ContainerEngine, job: str) -> Path:
+    folder = engine.home / "logs"
+    folder.mkdir(exist_ok=True)
+    return folder / job
 
 
 def finished(engine: ContainerEngine) -> dict[str, int]:

@@ -1,7 +1,18 @@
 """Real Tutor of each supported release, in roots of its own, for tests of any room."""
 
-from tests.support.tutor.environments import RELEASES, tutor_executable
-from tests.support.tutor.root import TutorRoot
+from tests.support.tutor.environments import (
+    RELEASES,
+    tutor_executable,
+    tutor_without_usher,
+)
+from tests.support.tutor.root import AS_NIGHTLY, TutorRoot
 from tests.support.tutor.settings import read_back
 
-__all__ = ["RELEASES", "TutorRoot", "read_back", "tutor_executable"]
+__all__ = [
+    "AS_NIGHTLY",
+    "RELEASES",
+    "TutorRoot",
+    "read_back",
+    "tutor_executable",
+    "tutor_without_usher",
+]

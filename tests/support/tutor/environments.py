@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,6 +29,17 @@ def tutor_executable(release: int) -> Path:
         _once(home / ".tutor", lock, lambda: _install(home, "--requirement", lock, new=True))
         _once(home / ".usher", project, lambda: _install(home, "--editable", PROJECT))
     return home / "bin" / "tutor"
+
+
+def tutor_without_usher(release: int, home: Path) -> Path:
+    """``tutor`` of an environment of its own, as before anybody heard of Usher."""
+    original = tutor_executable(release)
+    shutil.copytree(original.parents[1], home, symlinks=True)
+    executable = home / "bin" / "tutor"
+    executable.write_text(executable.read_text().replace(str(original.parents[1]), str(home)))
+    pip = [home / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "uninstall", "--yes", "openedx-usher"], check=True)
+    return executable
 
 
 def _once(stamp: Path, source: Path, action: Callable[[], None]) -> None:

@@ -12,14 +12,8 @@ import yaml
 from tests.support.tutor.environments import tutor_executable
 from usher.contract.provisioning import Description
 
-_AS_NIGHTLY = """
-from tutor import __about__ as about
-about.__version_suffix__ = "main"
-about.__version__ += "-main"
-about.__app__ += "-main"
-from tutor.commands.cli import main
-main()
-"""
+#: Environment in which a released Tutor is its main branch.
+AS_NIGHTLY = {"PYTHONPATH": str(Path(__file__).parent / "main_branch")}
 
 
 @dataclass
@@ -53,7 +47,7 @@ class TutorRoot:
     ) -> subprocess.CompletedProcess[str]:
         """``tutor ARGUMENTS`` in this root. Raises AssertionError with all output on failure."""
         done = subprocess.run(
-            [*self._command, "--root", self.path, *arguments],
+            [tutor_executable(self.release), "--root", self.path, *arguments],
             env=self._environment(),
             input=stdin,
             capture_output=True,
@@ -66,13 +60,6 @@ class TutorRoot:
     @property
     def python(self) -> Path:
         return tutor_executable(self.release).with_name("python")
-
-    @property
-    def _command(self) -> list[str | Path]:
-        # Nightly is Tutor's main branch; all that it tells plugins and templates is its suffix.
-        return (
-            [self.python, "-c", _AS_NIGHTLY] if self.nightly else [tutor_executable(self.release)]
-        )
 
     def configure(self, **values: Any) -> None:
         """Set values in config.yml, as an editor would: nothing is rendered yet."""
@@ -97,7 +84,8 @@ class TutorRoot:
     def _environment(self) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith("TUTOR")}
         plugins = {"TUTOR_PLUGINS_ROOT": str(self.path / "plugins")}
-        both = {**own, **plugins, **self.environment}
+        nightly = AS_NIGHTLY if self.nightly else {}
+        both = {**own, **plugins, **nightly, **self.environment}
         if "PATH" in self.environment:
             both["PATH"] = f"{self.environment['PATH']}{os.pathsep}{own.get('PATH', '')}"
         return both

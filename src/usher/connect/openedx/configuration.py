@@ -4,6 +4,7 @@
 them; so the file itself is edited, as Tutor writes it, in one step and closed to others.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,15 @@ from usher.contract.envfile import PRIVATE_MODE, write_private
 
 APPLICATIONS = "USHER_APPLICATIONS"
 PREFIX = "USHER_"
+DEFAULT_APPLICATION = "USHER_DEFAULT_APPLICATION"
+SUPERUSER = "USHER_SUPERUSER_USERNAME"
+SUPERUSER_EMAIL = "USHER_SUPERUSER_EMAIL"
+SUPERUSER_APPLICATION = "USHER_SUPERUSER_APPLICATION"
+#: By the setting that names an application: all that means nothing without it.
+_OF_ONE_APPLICATION = {
+    DEFAULT_APPLICATION: (DEFAULT_APPLICATION,),
+    SUPERUSER_APPLICATION: (SUPERUSER_APPLICATION, SUPERUSER, SUPERUSER_EMAIL),
+}
 #: The width of Open edX's column for it.
 BACKEND_NAME_LENGTH = 30
 
@@ -57,6 +67,18 @@ def with_entry(found: list[dict[str, Any]], entry: dict[str, Any]) -> list[dict[
     if entry["name"] not in names:
         return [*found, entry]
     return [{**item, **entry} if item.get("name") == entry["name"] else item for item in found]
+
+
+def of_applications(present: dict[str, Any], names: Iterable[str]) -> set[str]:
+    """The keys of ``present`` that would name an application that isn't there, without these."""
+    leaving = set(names)
+    return {
+        key
+        for setting, keys in _OF_ONE_APPLICATION.items()
+        if present.get(setting) in leaving
+        for key in keys
+        if key in present
+    }
 
 
 @dataclass(frozen=True)

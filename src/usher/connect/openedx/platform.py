@@ -1,6 +1,7 @@
 """One Open edX run by Tutor: what it is now, and the commands that change it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ from usher.contract.provisioning import Description, DescriptionError
 
 #: Seconds. Migrations on first use, and containers that wait for their database.
 JOB_TIMEOUT = 1800.0
-#: Seconds. An image is built from source: ten minutes on a good machine, an hour on a small one.
-BUILD_TIMEOUT = 3 * 3600.0
 #: What an image without Usher answers to ``usher_provision``.
 _NOT_IN_IMAGE = ("Unknown command", "No module named 'usher'", "No module named 'usher.lms'")
 _MANAGE = ("./manage.py", "lms")
+#: How Tutor names a job that it has started in a cluster, whose output it doesn't show.
+_JOB = re.compile(r"\bJob (\S+) (?:is running|successful|failed)")
+#: Seconds for the pods of a deployment to be replaced.
+ROLLOUT_SECONDS = 600
 
 
 class ImageLacksUsher(ToolFailed):
@@ -68,8 +71,7 @@ class Platform:
         """What ``usher_provision`` would change. Raises ImageLacksUsher, ToolFailed."""
         if self._preview is None:
             try:
-                output = self._run(self.instance.command, "do", "usher-provision", "--dry-run")
-                self._preview = last_json(output)
+                self._preview = last_json(self._job("usher-provision", "--dry-run"))
             except ToolFailed as error:
                 lacks = any(words in str(error) for words in _NOT_IN_IMAGE)
                 self._preview = ImageLacksUsher(str(error)) if lacks else error
@@ -79,45 +81,74 @@ class Platform:
 
     def report(self) -> dict[str, Any]:
         """``usher_report`` of the LMS. Raises ToolFailed."""
-        return last_json(self._run(self.instance.command, "do", "usher-report"))
+        return last_json(self._job("usher-report"))
 
-    def provision(self) -> None:
-        self.in_mode("do", "init", "--limit=usher")
+    def provision(self) -> dict[str, Any]:
+        """What ``usher_provision`` did. Raises ToolFailed."""
+        self.forget()
+        return last_json(self._job("init", "--limit=usher"))
 
     def remove(self, description: Description, *, purge: bool) -> dict[str, Any]:
         """Takes away what this description made; it goes in by standard input."""
         command = [*_MANAGE, "usher_provision", "--remove", "--file", "-"]
         command += ["--purge"] if purge else []
         stdin = description.to_json()
-        if self.instance.command != "k8s":
-            return last_json(self.in_mode("run", "lms", *command, stdin=stdin))
-        namespace = str(self.instance.look["values"]["K8S_NAMESPACE"])
-        pod = ["kubectl", "exec", "-i", "--namespace", namespace, "deploy/lms", "--"]
-        output = self._runner.run([*pod, *command], stdin=stdin, timeout=JOB_TIMEOUT)
-        return last_json(output)
+        if self.in_cluster:
+            return last_json(self._kubectl("exec", "-i", "deploy/lms", "--", *command, stdin=stdin))
+        return last_json(self.in_mode("run", "lms", *command, stdin=stdin))
 
     def build(self) -> None:
+        self.forget()
         for image in self.images():
-            self.tutor("images", "build", image, timeout=BUILD_TIMEOUT)
+            self._runner.watch(self._argv("images", "build", image))
 
     def images(self) -> list[str]:
         return ["openedx-dev"] if self.instance.command == "dev" else ["openedx"]
 
     def restart(self, *, running: bool) -> None:
         """The LMS reads its settings when it starts, and containers their addresses when made."""
-        if self.instance.command == "k8s":
+        if self.in_cluster:
             self.in_mode("start")
+            for service in self.services():
+                wait = f"--timeout={ROLLOUT_SECONDS}s"
+                self._kubectl("rollout", "status", f"deployment/{service}", wait)
         elif running:
             self.in_mode("reboot", "--detach", *self.services())
         else:
             self.in_mode("start", "--detach")
 
+    @property
+    def in_cluster(self) -> bool:
+        return self.instance.command == "k8s"
+
     def services(self) -> list[str]:
         return ["lms"] if self.instance.command == "dev" else ["lms", "lms-worker"]
 
+    def _job(self, *words: str) -> str:
+        """What ``tutor local|dev|k8s do WORDS`` prints. Raises ToolFailed."""
+        try:
+            output = self._run(self.instance.command, "do", *words)
+        except ToolFailed as error:
+            if not self.in_cluster:
+                raise
+            raise ToolFailed(f"{error}\n{self._logs(str(error))}", error.exit_code) from error
+        return self._logs(output) if self.in_cluster else output
+
+    def _logs(self, told: str) -> str:
+        """What the jobs that Tutor has told of have printed. Raises ToolFailed."""
+        names = dict.fromkeys(_JOB.findall(told))
+        return "\n".join(self._kubectl("logs", f"job/{name}") for name in names)
+
+    def _kubectl(self, *words: str, stdin: str = "") -> str:
+        namespace = str(self.instance.look["values"]["K8S_NAMESPACE"])
+        command = ["kubectl", "--namespace", namespace, *words]
+        return self._runner.run(command, stdin=stdin, timeout=JOB_TIMEOUT)
+
     def _run(self, *arguments: str, stdin: str = "", timeout: float = JOB_TIMEOUT) -> str:
-        command: list[str | Path] = [self.instance.tutor, "--root", self.instance.root, *arguments]
-        return self._runner.run(command, stdin=stdin, timeout=timeout)
+        return self._runner.run(self._argv(*arguments), stdin=stdin, timeout=timeout)
+
+    def _argv(self, *arguments: str) -> list[str | Path]:
+        return [self.instance.tutor, "--root", self.instance.root, *arguments]
 
 
 def last_json(output: str) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The LMS: Usher in its image, its records, and the restart that switches sign-in over."""
 
+from collections.abc import Callable
+
 from usher.connect import checks
 from usher.connect.application.side import Addresses
 from usher.connect.errors import NeedsPerson, ToolFailed
@@ -9,8 +11,8 @@ from usher.connect.steps.tutor import TutorSteps
 
 
 class LmsSteps:
-    """names: the applications that learners will sign in by; build: images may be built now;
-    running: whether the platform runs."""
+    """names: the applications that learners will sign in by; build: asked whether images may be
+    built now; running: whether the platform runs."""
 
     def __init__(
         self,
@@ -18,16 +20,16 @@ class LmsSteps:
         addresses: Addresses,
         names: list[str],
         *,
-        build: bool,
+        build: Callable[[], bool],
         running: bool,
     ) -> None:
         self._tutor = tutor
         self._platform = tutor.platform
         self._addresses = addresses
         self._names = names
-        self._build_now = build
+        self._may_build = build
         self._running = running
-        self.in_cluster = tutor.platform.instance.command == "k8s"
+        self.in_cluster = tutor.platform.in_cluster
 
     # -- image
 
@@ -42,7 +44,7 @@ class LmsSteps:
         )
 
     def _is_in_image(self) -> bool:
-        if not self._tutor.is_rendered():
+        if not self._jobs_can_run():
             return False
         try:
             self._platform.preview()
@@ -54,18 +56,20 @@ class LmsSteps:
         return True
 
     def _build(self) -> str:
-        if self._build_now:
+        built = self._may_build()
+        if built:
             self._platform.build()
+            self._tutor.mark.set()  # containers of the old image may run
             if not self.in_cluster:
                 return "built"
         images = self._platform.images()
-        commands = [] if self._build_now else [self._platform.shown("images", "build", *images)]
+        commands = [] if built else [self._platform.shown("images", "build", *images)]
         if self.in_cluster:
             commands += [
                 self._platform.shown("images", "push", *images),
                 self._platform.shown("k8s", "reboot"),
             ]
-        or_else = "" if self._build_now else "; or let it build, with --build: up to an hour"
+        or_else = "" if built else "; or let it build, with --build: up to an hour"
         raise NeedsPerson(
             "image",
             "the LMS's image has no Usher yet. Run\n  "
@@ -87,7 +91,7 @@ class LmsSteps:
         )
 
     def _is_provisioned(self) -> bool:
-        if not self._tutor.is_rendered():
+        if not self._jobs_can_run():
             return False
         try:
             return self._platform.preview().get("changed") == 0
@@ -95,8 +99,21 @@ class LmsSteps:
             return False
 
     def _provision(self) -> str:
-        self._platform.provision()
-        return "provisioned"
+        done = self._platform.provision()
+        made = [item for item in done["items"] if item["outcome"] not in ("unchanged", "kept")]
+        said = [f"{item['what']} {item['outcome']}" for item in made]
+        return "; ".join([", ".join(said) or "nothing differed", *done["warnings"]])
+
+    def _jobs_can_run(self) -> bool:
+        """In a cluster a job whose configuration wasn't applied waits for it for ever."""
+        return self._tutor.is_rendered() and not (self.in_cluster and self._tutor.mark.stands)
+
+    def warnings(self) -> list[str]:
+        """What provisioning leaves to a person."""
+        try:
+            return list(self._platform.preview()["warnings"]) if self._jobs_can_run() else []
+        except ToolFailed:
+            return []
 
     # -- settings in force
 
@@ -107,7 +124,7 @@ class LmsSteps:
             f"namespace {self._platform.instance.look['values']['K8S_NAMESPACE']}",
             "give the cluster what was rendered: tutor k8s start",
             "its jobs and its LMS read settings from there; pods are replaced",
-            lambda: self._tutor.is_rendered() and not self._tutor.mark.stands,
+            self._jobs_can_run,
             self._apply,
         )
 

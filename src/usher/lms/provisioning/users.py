@@ -8,11 +8,13 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 from oauth2_provider.models import get_access_token_model
+from social_django.models import UserSocialAuth
 
 from usher.contract import provisioning as contract
 from usher.contract.fingerprints import fingerprint
 from usher.lms import conf
 from usher.lms.accounts.passwords import random_password_hash
+from usher.lms.accounts.services import link
 from usher.lms.connections.models import ServiceWorker
 from usher.lms.connections.tokens import find_access_token
 from usher.lms.errors import ProvisioningError
@@ -23,10 +25,37 @@ TOKEN_SCOPE = "read write email profile"  # noqa: S105 - scopes
 
 
 def provision_superuser(wanted: contract.Superuser, outcome: Outcome) -> None:
+    """One of an application is linked when it is made here. An account that was there before may
+    be another person's: it is neither linked nor given any rights, but warned of."""
+    if wanted.backend and (reason := _why_not_theirs(wanted)):
+        outcome.items.append(Item("superuser", wanted.username, "kept"))
+        outcome.warnings.append(reason)
+        return
     user, made = _get_or_make(wanted.username, wanted.email, wanted.password)
     changes = assign(user, {"is_superuser": True, "is_staff": True, "is_active": True})
     user.save()
+    if wanted.backend:
+        link(wanted.username, wanted.backend)
     outcome.note("superuser", wanted.username, changes, made=made)
+
+
+def _why_not_theirs(wanted: contract.Superuser) -> str:
+    """Why no account can be the superuser of this application, or ''."""
+    owned = UserSocialAuth.get_social_auth(wanted.backend, wanted.username)
+    if owned is not None and owned.user.username == wanted.username:
+        return ""
+    users = get_user_model().objects
+    if users.filter(username=wanted.username).exists():
+        return (
+            f"{wanted.username} is no superuser yet: an LMS account of that name was there "
+            "before; if it is the same person's, link it (do usher-link) and run this again"
+        )
+    if users.filter(email__iexact=wanted.email).exists():
+        return (
+            f"{wanted.username} is no superuser yet: another LMS account has the e-mail address "
+            f"{wanted.email}; change one of the two addresses and run this again"
+        )
+    return ""
 
 
 def provision_service_worker(wanted: contract.ServiceWorker, outcome: Outcome) -> None:

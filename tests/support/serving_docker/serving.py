@@ -1,0 +1,83 @@
+"""What the stand-ins here start and stop: processes, and the LMS among them.
+
+State lies in STANDIN_STATE. The LMS is that of USHER_STANDIN_LMS, on STANDIN_LMS_PORT; like the
+real one it reads its settings when it starts, and not again.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def next_program(name):
+    """The stand-in behind this folder's, which runs jobs."""
+    here = Path(__file__).resolve().parent
+    for folder in os.environ["PATH"].split(os.pathsep):
+        program = Path(folder) / name
+        if Path(folder).resolve() != here and os.access(program, os.X_OK):
+            return str(program)
+    sys.exit(f"stand-in {name}: there is no other {name} on PATH")
+
+
+def lms_is_wanted():
+    return "STANDIN_LMS_PORT" in os.environ
+
+
+def serve_lms(settings):
+    """settings: the lms.env.yml that the LMS reads. One that runs goes on."""
+    if alive(read_state("lms", _lms_state())):
+        return
+    python, folder = sys.executable, os.environ["USHER_STANDIN_LMS"]
+    command = [python, "-m", "usher.embedded", "serve", folder]
+    command += ["--port", os.environ["STANDIN_LMS_PORT"]]
+    start("lms", {**os.environ, "LMS_CFG": str(settings)}, command, _lms_state())
+
+
+def end_lms():
+    end(read_state("lms", _lms_state()))
+
+
+def _lms_state():
+    folder = Path(os.environ["STANDIN_STATE"]) / "lms"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def start(name, env, command, state):
+    with (state / f"{name}.log").open("ab") as out:
+        process = subprocess.Popen(
+            command, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            start_new_session=True,
+        )  # fmt: skip
+    file = state / f"{name}.json"
+    file.write_text(json.dumps({"pid": process.pid, "environment": env}))
+
+
+def end(running):
+    if not alive(running):
+        return
+    os.killpg(running["pid"], signal.SIGTERM)
+    deadline = time.monotonic() + 10
+    while alive(running):
+        if time.monotonic() > deadline:
+            os.killpg(running["pid"], signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def alive(running):
+    if not running:
+        return False
+    try:
+        state = Path(f"/proc/{running['pid']}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def read_state(name, state):
+    file = state / f"{name}.json"
+    return json.loads(file.read_text()) if file.exists() else None
