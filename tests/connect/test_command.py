@@ -63,11 +63,6 @@ def test_an_image_without_usher_stops_it_until_it_is_built(chain: Chain, shop: P
     assert answer["changed"] == ["tutor-config", "tutor-plugin", "record:shop"]
     assert not shop.env_file.read_text().count("OPENEDX_API_CLIENT_SECRET")
     assert chain.connect(shop, code=3)["changed"] == []
-    chain.make_cluster()
-    cluster = chain.connect(shop, "--mode", "k8s", "--build", code=3)
-    assert "images push openedx" in cluster["error"]
-    assert "k8s reboot" in cluster["error"]
-
     # A person is asked, and sees the build.
     words = ("connect", *of(shop), "--no-prove")
     code, screen = chain.converse({"Go on?": "y", "Build it now?": "n"}, *words)
@@ -75,3 +70,11 @@ def test_an_image_without_usher_stops_it_until_it_is_built(chain: Chain, shop: P
     code, screen = chain.converse({"Go on?": "y", "Build it now?": "y"}, *words)
     assert code == 0, screen
     assert "docker buildx build" in screen
+
+
+def test_the_image_of_a_cluster_comes_from_a_registry(chain: Chain, shop: PlainCheckout):
+    chain.set_image(usher=False)
+    chain.make_cluster()
+    answer = chain.connect(shop, "--mode", "k8s", "--build", code=3)
+    assert "images push openedx" in answer["error"]
+    assert "k8s reboot" in answer["error"]

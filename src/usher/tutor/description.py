@@ -62,7 +62,8 @@ def _default_backend(name: str, entries: list[Entry]) -> str:
         return entries[0].backend
     if name == LEARNERS_CHOICE:
         return ""
-    return _backend_of(name, entries, "USHER_DEFAULT_APPLICATION", LEARNERS_CHOICE)
+    other = f", or {LEARNERS_CHOICE}"
+    return _backend_of(name, entries, "USHER_DEFAULT_APPLICATION", other)
 
 
 def _superuser(config: Mapping[str, Any], entries: list[Entry]) -> Superuser | None:
@@ -77,12 +78,12 @@ def _superuser(config: Mapping[str, Any], entries: list[Entry]) -> Superuser | N
     )
 
 
-def _backend_of(name: str, entries: list[Entry], setting: str, *others: str) -> str:
-    """Raises EntryError for a name that ``setting`` can't have."""
+def _backend_of(name: str, entries: list[Entry], setting: str, other: str = "") -> str:
+    """Raises EntryError for a name that ``setting`` can't have; other: what else it may say."""
     for entry in entries:
         if entry.name == name:
             return entry.backend
-    known = ", ".join([*(entry.name for entry in entries), *others]) or "nothing"
+    known = ", ".join(entry.name for entry in entries) or "nothing"
     raise EntryError(
-        f"{setting} is {name!r}, which USHER_APPLICATIONS doesn't have: write one of {known}"
+        f"{setting} is {name!r}, which USHER_APPLICATIONS doesn't have: write one of {known}{other}"
     )

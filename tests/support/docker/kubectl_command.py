@@ -5,6 +5,7 @@ a pod sees the configuration that was applied, not what lies in Tutor's root; an
 a job prints but by its logs. How jobs ended is told to the API server of ``kubernetes.py``.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from tests.support.docker.engine import ContainerEngine, Refused
 
 FAILED = 1
 JOBS = "jobs.json"
-#: Of the LMS's pods.
+#: Of the LMS's pods; leads to the one that was applied last.
 LMS_CONFIG_MAP = "openedx-config"
 
 
@@ -40,9 +41,9 @@ def answer(engine: ContainerEngine, arguments: list[str]) -> int:
             return 0
         case ["--namespace", _, "rollout", "status", "deployment/lms" | "deployment/lms-worker", _]:
             return 0
-        case ["kustomize", folder]:
-            # Tutor's root is needed again when one of these jobs is applied from a file.
-            (engine.home / "kustomized").write_text(folder)
+        case ["--namespace", _, "get", "configmaps", *names]:
+            return 0 if all(given(engine, name).exists() for name in names) else FAILED
+        case ["kustomize", folder] | ["--namespace", _, "kustomize", folder]:
             print(yaml.safe_dump_all(manifests(Path(folder))))
             return 0
         case ["apply", "--kustomize", folder, "--selector", selector]:
@@ -52,11 +53,10 @@ def answer(engine: ContainerEngine, arguments: list[str]) -> int:
             wanted = selector.removeprefix("app.kubernetes.io/name=")
             for job in manifests(Path(folder)):
                 if job["kind"] == "Job" and job["metadata"]["name"] == wanted:
-                    run_job(engine, job, Path(folder))
+                    run_job(engine, job)
             return 0
         case ["apply", "-f", file]:
-            folder = Path((engine.home / "kustomized").read_text())
-            run_job(engine, yaml.safe_load(Path(file).read_text()), folder)
+            run_job(engine, yaml.safe_load(Path(file).read_text()))
             return 0
         case ["--namespace", _, "logs", name] if name.startswith("job/"):
             print(log_of(engine, name.removeprefix("job/")).read_text())
@@ -67,24 +67,44 @@ def answer(engine: ContainerEngine, arguments: list[str]) -> int:
 
 
 def manifests(folder: Path) -> Iterator[dict[str, Any]]:
-    """The resources that kustomization.yml names and that are there."""
+    """The resources that kustomization.yml names, and the ConfigMaps it has generated."""
+    names = {plain: name for plain, name, _ in config_maps(folder)}
+    for name in names.values():
+        yield {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
     for resource in kustomization(folder)["resources"]:
         for manifest in yaml.safe_load_all((folder / resource).read_text()):
             if manifest:
+                rename(manifest, names)
                 yield manifest
+
+
+def rename(manifest: dict[str, Any], names: dict[str, str]) -> None:
+    pod = manifest.get("spec", {}).get("template", {}).get("spec", {})
+    for volume in pod.get("volumes", []):
+        if source := volume.get("configMap"):
+            source["name"] = names.get(source["name"], source["name"])
 
 
 def kustomization(folder: Path) -> dict[str, Any]:
     return dict(yaml.safe_load((folder / "kustomization.yml").read_text()))
 
 
-def give_everything(engine: ContainerEngine, folder: Path) -> None:
+def config_maps(folder: Path) -> Iterator[tuple[str, str, list[Path]]]:
+    """Each generated ConfigMap: its plain name, the name with a hash of its content, its files."""
     for generator in kustomization(folder)["configMapGenerator"]:
-        target = given(engine, generator["name"])
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        for file in generator["files"]:
-            shutil.copyfile(folder / file, target / Path(file).name)
+        files = [folder / file for file in generator["files"]]
+        content = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+        yield generator["name"], f"{generator['name']}-{content[:10]}", files
+
+
+def give_everything(engine: ContainerEngine, folder: Path) -> None:
+    for plain, name, files in config_maps(folder):
+        target = given(engine, name)
+        target.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            shutil.copyfile(file, target / file.name)
+        given(engine, plain).unlink(missing_ok=True)
+        given(engine, plain).symlink_to(target)
 
 
 def given(engine: ContainerEngine, config_map: str) -> Path:
@@ -92,26 +112,18 @@ def given(engine: ContainerEngine, config_map: str) -> Path:
     return engine.home / "cluster" / config_map
 
 
-def run_job(engine: ContainerEngine, job: dict[str, Any], folder: Path) -> None:
+def run_job(engine: ContainerEngine, job: dict[str, Any]) -> None:
     pod = job["spec"]["template"]["spec"]
     container = pod["containers"][0]
     argv = [*container.get("command", []), *container["args"]]
     volume = next(v["name"] for v in container["volumeMounts"] if v["mountPath"] == CONFIG)
     source = next(v["configMap"]["name"] for v in pod["volumes"] if v["name"] == volume)
-    refuse_unapplied(engine, source, folder)
+    if not given(engine, source).exists():
+        raise Refused(f"{source} was not applied: the pod waits for ever")
     name = job["metadata"]["name"]
     with log_of(engine, name).open("w") as log:
         code = run_in_lms(engine, argv, given(engine, source), log)
     (engine.home / JOBS).write_text(json.dumps({**finished(engine), name: code}))
-
-
-def refuse_unapplied(engine: ContainerEngine, config_map: str, folder: Path) -> None:
-    """A ConfigMap's real name has a hash of its content: a pod waits for the very one."""
-    generators = {each["name"]: each for each in kustomization(folder)["configMapGenerator"]}
-    for file in generators[config_map]["files"]:
-        there = given(engine, config_map) / Path(file).name
-        if not there.exists() or there.read_bytes() != (folder / file).read_bytes():
-            raise Refused(f"{config_map} was not applied with this {file}: pods wait for ever")
 
 
 def log_of(engine: ContainerEngine, job: str) -> Path:

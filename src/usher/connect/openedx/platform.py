@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from usher.connect.errors import Refused, ToolFailed
 from usher.connect.openedx.instance import Instance, refreshed
 from usher.connect.process import Runner
@@ -33,9 +35,10 @@ class Platform:
         self._runner = runner
         self._fresh = True
         self._preview: dict[str, Any] | ToolFailed | None = None
+        self._applied: bool | None = None
 
     def forget(self) -> None:
-        self._fresh, self._preview = False, None
+        self._fresh, self._preview, self._applied = False, None, None
 
     @property
     def now(self) -> Instance:
@@ -120,6 +123,21 @@ class Platform:
     @property
     def in_cluster(self) -> bool:
         return self.instance.command == "k8s"
+
+    def is_applied(self) -> bool:
+        """Whether the cluster was given what is rendered: the name of each ConfigMap ends in a
+        hash of what it holds. Raises ToolFailed."""
+        if self._applied is None:
+            rendered = self._kubectl("kustomize", str(self.instance.root / "env"))
+            found = [each for each in yaml.safe_load_all(rendered) if each]
+            names = [each["metadata"]["name"] for each in found if each["kind"] == "ConfigMap"]
+            try:
+                self._kubectl("get", "configmaps", *names)
+            except ToolFailed:
+                self._applied = False
+            else:
+                self._applied = True
+        return self._applied
 
     def services(self) -> list[str]:
         return ["lms"] if self.instance.command == "dev" else ["lms", "lms-worker"]

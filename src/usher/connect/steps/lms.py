@@ -106,7 +106,7 @@ class LmsSteps:
 
     def _jobs_can_run(self) -> bool:
         """In a cluster a job whose configuration wasn't applied waits for it for ever."""
-        return self._tutor.is_rendered() and not (self.in_cluster and self._tutor.mark.stands)
+        return self._tutor.is_rendered() and (not self.in_cluster or self._platform.is_applied())
 
     def warnings(self) -> list[str]:
         """What provisioning leaves to a person."""
