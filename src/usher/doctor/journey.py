@@ -151,16 +151,17 @@ def _take(step: Callable[[], None]) -> None:
 def _throw_away(context: Context, username: str) -> Iterator[_Walker]:
     """A learner of the application with a session, removed on both sides whatever happens."""
     made = _application(context, "make", username)
-    try:
-        with httpx.Client(timeout=_TIMEOUT, follow_redirects=True) as browser:
-            walker = _Walker(context, browser, username, made)
-            walker.start_anew()
+    with httpx.Client(timeout=_TIMEOUT, follow_redirects=True) as browser:
+        walker = _Walker(context, browser, username, made)
+        walker.start_anew()
+        try:
+            yield walker
+        finally:
+            # The application first: while it wants the account, its engine brings it back.
             try:
-                yield walker
+                _application(context, "remove", username)
             finally:
                 walker.left_over = _remove_at_lms(walker)
-    finally:
-        _application(context, "remove", username)
 
 
 def _application(context: Context, action: str, username: str) -> dict[str, Any]:

@@ -3,11 +3,15 @@
 import json
 import secrets
 import sys
+import time
 from importlib import import_module
 
 from django.apps import apps
 from django.conf import settings
 from django.contrib import auth
+from django.db import transaction
+
+PATIENCE_SECONDS = 30
 
 
 def _make(username):
@@ -45,11 +49,25 @@ def _account(username):
     return {"ready": account.is_ready, "error": account.error_message}
 
 
+def _delete(user, late):
+    """Once no worker is at it: what one has sent could reach the LMS after all was removed."""
+    with transaction.atomic():
+        if apps.is_installed("usher.application") and not late:
+            from usher.application.accounts.services import is_worked_on
+
+            if is_worked_on(user):
+                return False
+        user.delete()
+    return True
+
+
 def _remove(username):
     found = auth.get_user_model().objects.filter(email=f"{username}@learners.example")
     count = found.count()
     for user in found:
-        user.delete()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not _delete(user, late=time.monotonic() > deadline):
+            time.sleep(0.1)
     return {"removed": count}
 
 

@@ -2,12 +2,16 @@
 
 from datetime import timedelta
 
+from django.db import transaction
 from django.utils import timezone
 
 from tests.application.accounts.test_creation import make_in_lms
 from usher.application.accounts.models import LmsAccount, LmsProfile
-from usher.application.accounts.services import deactivate, ensure_account
-from usher.application.engine.services import reconcile
+from usher.application.accounts.services import deactivate, ensure_account, is_worked_on
+from usher.application.engine.claim import Scope, claim
+from usher.application.engine.kinds import kind
+from usher.application.engine.services import means, reconcile
+from usher.application.engine.writeback import write_back
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll, unenroll
 from usher.application.lms.access import client
@@ -140,3 +144,26 @@ def test_accounts_that_the_lms_made_at_sign_in_are_ours(batched):
     account.refresh_from_db()
     assert account.is_ready, account.error_message
     assert account.username == user.username
+
+
+def test_a_learner_who_is_deleted_while_the_account_is_made(batched):
+    """What the worker has sent may reach the LMS last, so the account is retired again."""
+    user, accounts = batched.learner("leaving"), kind("account")
+    name = ensure_account(user).username
+    _, rows = claim(accounts, Scope(user_id=user.pk), 1, lease_seconds=60)
+    with transaction.atomic():
+        assert is_worked_on(user)
+    jobs = [job for job, _ in accounts.prepare(rows, means())]
+    outcomes = accounts.act_many(jobs, means())
+    user.delete()
+    assert write_back(accounts, list(zip(jobs, outcomes, strict=True))) == []
+    assert batched.account(name)["is_active"] is True
+    reconcile(["retirement"])
+    assert batched.account(name)["is_active"] is False
+
+
+def test_a_learner_whom_nobody_works_on(batched):
+    user = batched.learner()
+    ensure_account(user, reconcile_now=True)
+    with transaction.atomic():
+        assert not is_worked_on(user)

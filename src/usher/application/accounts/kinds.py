@@ -77,6 +77,14 @@ class AccountKind(Kind):
         record_many("lms-account", _audited(done))
 
 
+    def settle_deleted(self, done: Sequence[tuple[Job, Outcome]]) -> None:
+        """A learner deleted while a worker made the account, or said that it is active: that
+        may have reached the LMS last."""
+        for job, outcome in done:
+            if outcome.values.get("observed_is_active"):
+                Retirement.objects.update_or_create(username=job.row.username, defaults=woken())
+
+
 def _audited(done: Sequence[tuple[Job, Outcome]]) -> Iterator[tuple[str, bool, dict[str, Any]]]:
     """What was changed in the LMS, and what it refuses for good."""
     for job, outcome in done:

@@ -24,6 +24,7 @@ __all__ = [
     "ensure_accounts",
     "follow_profile",
     "is_username_free",
+    "is_worked_on",
     "lms_username",
     "retire",
 ]
@@ -156,6 +157,19 @@ def follow_profile(user: Any) -> None:
         row, made = LmsProfile.objects.select_for_update().get_or_create(user=user, defaults=wanted)
         if not made:
             row.want(**wanted)
+
+
+def is_worked_on(user: Any) -> bool:
+    """Whether a worker holds a row of the learner: what it has sent may still reach the LMS.
+
+    Belongs in a transaction, during which none can begin.
+    """
+    leases: list[Any] = []
+    for model in (LmsAccount, LmsToken, LmsProfile):
+        rows = model.objects.select_for_update().filter(user=user)
+        leases += rows.values_list("lease_until", flat=True)
+    now = database_now()
+    return any(until is not None and until > now for until in leases)
 
 
 def retire(user: Any) -> Retirement | None:

@@ -107,6 +107,9 @@ class Kind:
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         """What else to write, in the transaction that writes the outcomes, leases checked."""
 
+    def settle_deleted(self, done: Sequence[tuple[Job, Outcome]]) -> None:
+        """What to do about rows that were deleted while they were worked on; same transaction."""
+
     def recheck_rows(self) -> None:
         """Makes rows that should exist and don't, before everything is checked again."""
 

@@ -40,14 +40,21 @@ def write_back(kind: Kind, done: Sequence[Done]) -> list[Done]:
         held = _still_held(kind, done)
         owned = [(job, outcome) for job, outcome in done if job.row.pk in held]
         now = database_now()
-        lost = [job.row.pk for job, _ in done if job.row.pk not in held]
-        if lost:
-            kind.model._default_manager.filter(pk__in=lost).wake(now)
+        _look_again(kind, [d for d in done if d[0].row.pk not in held], now)
         good = [d for d in owned if d[1].error is None]
         _update(kind, kind.observed_fields, [_success(kind, d, now) for d in good])
         _update(kind, (), [_failure(d, now) for d in owned if d[1].error is not None])
         kind.settle(owned, now)
     return owned
+
+
+def _look_again(kind: Kind, lost: Sequence[Done], now: datetime) -> None:
+    if not lost:
+        return
+    rows = kind.model._default_manager.filter(pk__in=[job.row.pk for job, _ in lost])
+    rows.wake(now)
+    there = set(rows.values_list("pk", flat=True))
+    kind.settle_deleted([d for d in lost if d[0].row.pk not in there])
 
 
 def _still_held(kind: Kind, done: Sequence[Done]) -> set[int]:
