@@ -1,6 +1,7 @@
-"""Runs the whole test suite, group by group, and ends with one line of totals.
+"""Runs the whole test suite and ends with one line of totals.
 
-Groups differ in what Django settings, or which database, they need in process:
+Groups differ in what Django settings, or which database, they need in process. Each is one process,
+so that what its tests share is started once; several run side by side, the longest first:
 
     python scripts/test.py [GROUP ...] [-- pytest arguments]
 """
@@ -9,36 +10,42 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKERS = "2"
+#: Tests wait for servers now and then: with one more group than cores none of them is idle.
+SIDE_BY_SIDE = (os.cpu_count() or 1) + 1
 
 
 @dataclass(frozen=True)
 class Group:
+    """workers: processes, where one would take longer than all the rest."""
+
     name: str
     arguments: tuple[str, ...]
     database: bool = False
-    environment: Mapping[str, str] = field(default_factory=dict)
+    workers: int = 1
 
 
 APPLICATION = ("--ds=campus.settings", "tests/application", "tests/campus")
+#: The longest first.
 GROUPS = (
-    Group("lms", ("-p", "no:django", "tests/lms", "tests/embedded")),
+    Group("connect", ("-p", "no:django", "tests/connect"), workers=2),
+    Group("doctor", ("-p", "no:django", "tests/doctor")),
+    Group("application-postgresql", (*APPLICATION, "--only-database"), database=True),
     Group("application", APPLICATION),
-    Group("application-postgresql", APPLICATION, database=True),
-    Group(
-        "shell", ("-p", "no:django", "tests/contract", "tests/cli", "tests/connect", "tests/doctor")
-    ),
     Group("tutor", ("-p", "no:django", "tests/tutor")),
+    Group("lms", ("-p", "no:django", "tests/lms", "tests/embedded")),
     Group("journeys", ("-p", "no:django", "tests/journeys")),
     Group("production", ("-p", "no:django", "tests/chaos", "tests/benchmarks", "tests/deploy")),
+    Group("shell", ("-p", "no:django", "tests/contract", "tests/cli")),
 )
 
 
@@ -75,26 +82,50 @@ def postgresql() -> Iterator[str]:
             server.cleanup()
 
 
-def run_group(group: Group, extra: list[str], totals: Totals) -> bool:
-    print(f"\n== {group.name}", flush=True)
-    arguments = [a for a in group.arguments if not a.startswith("tests/") or (ROOT / a).is_dir()]
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "-n", WORKERS, "--dist", "loadgroup"]
-        command += [*arguments, f"--junitxml={report}", *extra]
-        environment = {**os.environ, **group.environment}
+class Run:
+    """shown: output goes straight to the terminal, as one group's can; else when a group ends."""
+
+    def __init__(self, extra: Sequence[str], *, shown: bool) -> None:
+        self.extra, self.shown = extra, shown
+        self.totals = Totals()
+        self._printing = threading.Lock()
+
+    def group(self, group: Group) -> bool:
         started = time.monotonic()
-        if group.database:
-            with postgresql() as url:
-                environment["DATABASE_URL"] = url
-                code = subprocess.run(command, cwd=ROOT, env=environment).returncode
-        else:
-            environment.pop("DATABASE_URL", None)
-            code = subprocess.run(command, cwd=ROOT, env=environment).returncode
-        if report.exists():
-            totals.add(report)
-        print(f"== {group.name}: exit {code}, {time.monotonic() - started:.0f} s", flush=True)
+        with tempfile.TemporaryDirectory() as folder, (Path(folder) / "output").open("w+b") as out:
+            report = Path(folder) / "report.xml"
+            self._say(f"== {group.name}")
+            with postgresql() if group.database else nullcontext("") as url:
+                code = subprocess.run(
+                    [*_command(group, report), *self.extra],
+                    cwd=ROOT,
+                    env=_environment(url),
+                    stdout=None if self.shown else out,
+                    stderr=None if self.shown else subprocess.STDOUT,
+                ).returncode
+            out.seek(0)
+            with self._printing:
+                sys.stdout.write(out.read().decode(errors="replace"))
+                if report.exists():
+                    self.totals.add(report)
+        self._say(f"== {group.name}: exit {code}, {time.monotonic() - started:.0f} s")
         return code == 0
+
+    def _say(self, line: str) -> None:
+        with self._printing:
+            print(line, flush=True)
+
+
+def _command(group: Group, report: Path) -> list[str]:
+    # A test directory may be absent, as in a source distribution.
+    there = [a for a in group.arguments if not a.startswith("tests/") or (ROOT / a).is_dir()]
+    several = ["-n", str(group.workers), "--dist", "loadgroup"] if group.workers > 1 else []
+    return [sys.executable, "-m", "pytest", "-q", *several, *there, f"--junitxml={report}"]
+
+
+def _environment(database_url: str) -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    return {**environment, "DATABASE_URL": database_url} if database_url else environment
 
 
 def main(arguments: list[str]) -> int:
@@ -106,9 +137,11 @@ def main(arguments: list[str]) -> int:
     if unknown := [name for name in names if name not in known]:
         print(f"no group {unknown[0]!r}; there are: {', '.join(known)}", file=sys.stderr)
         return 2
-    totals, fine = Totals(), True
-    for group in [known[name] for name in names] or GROUPS:
-        fine = run_group(group, extra, totals) and fine
+    groups = [group for group in GROUPS if not names or group.name in names]
+    run = Run(extra, shown=len(groups) == 1)
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        fine = all(list(pool.map(run.group, groups)))
+    totals = run.totals
     if os.environ.get("CI") and totals.skipped:
         print(f"\n{totals.skipped} tests were skipped; in CI every test must run.")
         fine = False

@@ -1,8 +1,35 @@
-"""For all tests: where Django's test database lies."""
+"""For all tests in Django's own process: its test database, and passwords that cost little."""
 
 from pathlib import Path
 
 import pytest
+
+DATABASE_FIXTURES = {"db", "transactional_db", "live_server"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "only tests that use Django's database: the others needn't run again with another"
+    parser.addoption("--only-database", action="store_true", help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("ds", None):
+        from django.contrib.auth.hashers import PBKDF2PasswordHasher
+
+        # Slow, so that nobody guesses people's passwords; tests make hundreds.
+        PBKDF2PasswordHasher.iterations = 1
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("only_database"):
+        others = [item for item in items if not _uses_database(item)]
+        items[:] = [item for item in items if _uses_database(item)]
+        config.hook.pytest_deselected(items=others)
+
+
+def _uses_database(item: pytest.Item) -> bool:
+    names = set(getattr(item, "fixturenames", ()))
+    return bool(DATABASE_FIXTURES & names) or item.get_closest_marker("django_db") is not None
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from tests.lms.application import Application, RunningApplication
-from tests.lms.commands import Commands, Done
-from tests.lms.served import ENVIRONMENT, served_lms
+from tests.support.served import served_lms
+from tests.support.warm import Done, WarmDjango
 
 WORKER = "mit_Application_serviceworker"
 TOKEN = "token-of-the-service-worker-" + "1" * 30
@@ -31,11 +31,11 @@ class Lms:
     folder: Path
     url: str
     application: Application
-    commands: Commands
+    django: WarmDjango
 
     def run(self, *arguments: str, text: str = "") -> Done:
         """A management command, whatever its exit code."""
-        return self.commands.run(*arguments, text=text)
+        return self.django.command(*arguments, text=text)
 
     def provision(self, description: dict[str, Any], *options: str) -> dict[str, Any]:
         done = self.run("usher_provision", "--file", "-", *options, text=json.dumps(description))
@@ -103,14 +103,10 @@ def connected_lms(**settings: Any) -> Iterator[Lms]:
             "USHER_LOGOUT_URIS": [f"{application.url}/logout/"],
             **settings,
         }
-        with served_lms(**everything) as (folder, url):
-            commands = Commands(folder, ENVIRONMENT)
-            try:
-                lms = Lms(folder, url, application, commands)
-                lms.provision(description(application.description()))
-                yield lms
-            finally:
-                commands.close()
+        with served_lms("seed_courses", **everything) as served:
+            lms = Lms(served.folder, served.url, application, served.django)
+            lms.provision(description(application.description()))
+            yield lms
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,7 @@
-"""A real embedded LMS in a process of its own, in a temporary folder, on a free port."""
+"""The embedded LMS as the recordings found the real one, and those who use it."""
 
-import json
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,62 +9,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
+from tests.support.served import NO_LIMITS, served_lms
+from tests.support.warm import WarmDjango
 from usher.contract.paths import LmsPath
-from usher.embedded.home import folder as folders
-from usher.embedded.home.process import free_port, running_lms
 from usher.embedded.replay import application
-
-#: Nothing is limited, unless a test asks for it: tests share one address.
-NO_LIMITS = {
-    "API_THROTTLE_RATES": {
-        family: {"user": None, "staff": None} for family in ("course_list", "enrollment")
-    },
-    "REGISTRATION_RATELIMIT": None,
-    "REGISTRATION_VALIDATION_RATELIMIT": None,
-    "LOGIN_AND_REGISTER_FORM_RATELIMIT": None,
-    "LOGISTRATION_RATELIMIT_RATE": None,
-    "RATELIMIT_RATE": None,
-}
-
-
-#: Reads scripts as JSON lines, runs each, answers with what it printed or how it failed.
-_LOOP = """
-import contextlib, io, json, sys, traceback
-for line in sys.stdin:
-    printed, failed = io.StringIO(), ""
-    try:
-        with contextlib.redirect_stdout(printed):
-            exec(json.loads(line), {})
-    except Exception:
-        failed = traceback.format_exc()
-    print(json.dumps([printed.getvalue(), failed]), flush=True)
-"""
-
-
-class _Shell:
-    """Python in the LMS; one process for all scripts, because starting one takes a second."""
-
-    def __init__(self, folder: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(folder / "manage.py"), "shell", "--no-imports", "-c", _LOOP],
-            env=folders.environment(folder),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, script: str) -> str:
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(json.dumps(script) + "\n")
-        self.process.stdin.flush()
-        printed, failed = json.loads(self.process.stdout.readline())
-        assert not failed, failed
-        return str(printed).strip()
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
 
 
 @dataclass
@@ -79,20 +22,15 @@ class EmbeddedLms:
 
     folder: Path
     url: str
+    django: WarmDjango
     provider: str
-    _shell: _Shell | None = None
 
-    def manage(self, *arguments: str, text: str | None = None) -> str:
-        return folders.manage(self.folder, *arguments, text=text)
+    def manage(self, *arguments: str, text: str = "") -> str:
+        return self.django.command(*arguments, text=text).checked()
 
     def shell(self, script: str) -> str:
         """Run Python in the LMS; returns what it printed."""
-        self._shell = self._shell or _Shell(self.folder)
-        return self._shell.run(script)
-
-    def close(self) -> None:
-        if self._shell is not None:
-            self._shell.close()
+        return self.django.run(script).strip()
 
     def browser(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=30, trust_env=False)
@@ -138,23 +76,13 @@ def embedded_lms(
     *, plugins: tuple[str, ...] = (), features: dict[str, Any] | None = None, **settings: Any
 ) -> Iterator[EmbeddedLms]:
     """In the state the recordings start from. settings go into ``lms.env.yml``."""
-    folder = Path(tempfile.mkdtemp(prefix="usher-embedded-"))
-    port = free_port()
-    plan = folders.Plan(
-        root_url=f"http://127.0.0.1:{port}",
-        plugins=plugins,
-        features=features or {},
-        settings={**NO_LIMITS, **settings},
-        cheap_passwords=True,
-    )
-    try:
-        with application.running() as provider:
-            folders.make(folder, plan)
-            folders.manage(folder, "seed_recordings", "--application-url", provider)
-            with (
-                running_lms(folder, port) as url,
-                closing(EmbeddedLms(folder, url, provider)) as lms,
-            ):
-                yield lms
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with (
+        application.running() as provider,
+        served_lms(
+            *("seed_recordings", "--application-url", provider),
+            plugins=plugins,
+            features=features,
+            **{**NO_LIMITS, **settings},
+        ) as lms,
+    ):
+        yield EmbeddedLms(lms.folder, lms.url, lms.django, provider)

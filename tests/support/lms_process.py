@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from tests.support.embedded import NO_LIMITS
+from tests.support.served import NO_LIMITS, ServedLms, served_lms
 from usher.contract.oauth import DEFAULT_BACKEND, EDX_OAUTH_APP, PROVIDER_NAME, lms_redirect_uri
 from usher.contract.provisioning import Application, Description, ServiceWorker
-from usher.embedded.home import folder as folders
-from usher.embedded.home.process import free_port, running_lms
 
 SERVICE_WORKER = "mit_Application_serviceworker"
 SERVICE_TOKEN = "service-worker-token-for-tests-0123456789"
 CLIENT_ID, CLIENT_SECRET = "application-at-the-lms", "secret-of-the-application-0123456789"
 LMS_CLIENT_ID, LMS_CLIENT_SECRET = "lms-at-the-application", "secret-of-the-lms-0123456789abcdef"
 WEBHOOK_SECRET = "webhook-secret-for-tests-0123456789"
-_MARK = "usher-shell:"
-#: Runs one script a line and answers with what it printed.
-_SHELL = f"""
-import contextlib, io, json, sys, traceback
-for line in sys.stdin:
-    printed, error = io.StringIO(), ""
-    try:
-        with contextlib.redirect_stdout(printed):
-            exec(compile(json.loads(line), "script", "exec"), {{"__name__": "script"}})
-    except Exception:
-        error = traceback.format_exc()
-    print("{_MARK}" + json.dumps({{"printed": printed.getvalue(), "error": error}}), flush=True)
-"""
-
 #: What an operator does in the LMS's admin.
 _JOIN = """
 import json
@@ -72,43 +49,17 @@ OAuth2ProviderConfig.objects.create(
 """
 
 
-def _environment() -> dict[str, str]:
-    """Without the settings of the tests' own Django."""
-    return {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
-
-
 class LmsProcess:
-    """url: its address. ``manage`` runs its commands; ``rows`` asks its database."""
+    """url: its address. ``manage`` runs its commands, ``shell`` runs Python in it."""
 
-    def __init__(self, folder: Path, url: str, backend: str = DEFAULT_BACKEND) -> None:
-        self.folder, self.url, self.backend = folder, url, backend
-        self._shell: subprocess.Popen[str] | None = None
+    def __init__(self, lms: ServedLms, backend: str = DEFAULT_BACKEND) -> None:
+        self.url, self.backend, self._django = lms.url, backend, lms.django
 
-    def manage(self, *arguments: str, text: str | None = None) -> str:
-        return folders.manage(self.folder, *arguments, text=text)
+    def manage(self, *arguments: str, text: str = "") -> str:
+        return self._django.command(*arguments, text=text).checked()
 
     def shell(self, script: str) -> str:
-        """Runs Python in the LMS; what it prints. One process serves all scripts."""
-        if self._shell is None:
-            manage = str(self.folder / "manage.py")
-            self._shell = subprocess.Popen(
-                [sys.executable, manage, "lms", "shell", "--no-imports", "-c", _SHELL],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                env=_environment(),
-            )
-        assert self._shell.stdin
-        assert self._shell.stdout
-        self._shell.stdin.write(json.dumps(script) + "\n")
-        self._shell.stdin.flush()
-        for line in self._shell.stdout:
-            if line.startswith(_MARK):
-                done = json.loads(line.removeprefix(_MARK))
-                assert not done["error"], done["error"]
-                return str(done["printed"]).strip()
-        raise AssertionError("the LMS's shell ended")
+        return self._django.run(script).strip()
 
     def join(self, application_url: str) -> None:
         """By hand, as an LMS without ``usher.lms`` is joined: P3, P5, P18 and P19."""
@@ -159,12 +110,6 @@ class LmsProcess:
         )
         self.manage("usher_provision", "--file", "-", text=description.to_json())
 
-    def stop_shell(self) -> None:
-        if self._shell is not None:
-            self._shell.kill()
-            self._shell.wait(10)
-            self._shell = None
-
     def settings(self, application_url: str) -> dict[str, Any]:
         """The application's side, by the names in its ``.env``."""
         return {
@@ -191,22 +136,6 @@ def lms_process(*, with_plugin: bool = False, **settings: Any) -> Iterator[LmsPr
 
     with_plugin: ``usher.lms`` is installed there. settings: for its ``lms.env.yml``.
     """
-    folder = Path(tempfile.mkdtemp(prefix="usher-lms-"))
-    port = free_port()
-    plan = folders.Plan(
-        root_url=f"http://127.0.0.1:{port}",
-        plugins=("usher",) if with_plugin else (),
-        settings={**NO_LIMITS, **settings},
-        cheap_passwords=True,
-    )
-    try:
-        folders.make(folder, plan)
-        lms = LmsProcess(folder, plan.root_url)
-        try:
-            lms.shell("from django.core.management import call_command as c; c('seed_courses')")
-            with running_lms(folder, port):
-                yield lms
-        finally:
-            lms.stop_shell()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    plugins = ("usher",) if with_plugin else ()
+    with served_lms("seed_courses", plugins=plugins, **{**NO_LIMITS, **settings}) as lms:
+        yield LmsProcess(lms)

@@ -1,6 +1,7 @@
 """Many operations while the LMS fails three requests in ten: in the end both sides are equal."""
 
 import random
+import secrets
 import threading
 
 from django.db import connection
@@ -42,7 +43,8 @@ def unsettled():
 def test_three_failures_in_ten(joined, faulty):
     dice = random.Random(7)
     runs = [ensure_run(DEMO), ensure_run(E2E)]
-    users = [joined.learner("chaos") for _ in range(15)]
+    prefix = f"chaos{secrets.token_hex(4)}"
+    users = [joined.learner(prefix) for _ in range(15)]
     faulty.break_some(0.3, FAULTS, seed=7)
     for _ in range(3):
         for user in users:
@@ -71,8 +73,9 @@ def test_three_failures_in_ten(joined, faulty):
             mode, active = there.get(row.run.course_key, ("", False))
             assert active == row.is_active
             assert not active or mode == row.mode
-    count = "from django.contrib.auth import get_user_model as g; print(g().objects.filter("
-    assert int(joined.lms.shell(count + "username__startswith='chaos_').count())")) == len(users)
+    made = f"g().objects.filter(username__startswith={prefix!r}).count()"
+    count = f"from django.contrib.auth import get_user_model as g; print({made})"
+    assert int(joined.lms.shell(count)) == len(users)
 
 
 def test_two_engines_at_once(joined):

@@ -7,7 +7,7 @@ from time import monotonic, sleep
 import pytest
 
 from tests.doctor.faults.system import System
-from tests.doctor.faults.warm import WarmShell
+from tests.doctor.faults.warm import WarmManage
 from usher.cli.demo.pair import Pair
 from usher.contract.editions import MITXONLINE
 
@@ -91,5 +91,5 @@ def _wait_until_quiet(system: System) -> None:
         sleep(0.1)
 
 
-def _is(shell: WarmShell, question: str) -> bool:
+def _is(shell: WarmManage, question: str) -> bool:
     return shell.run(question).strip() == "1"

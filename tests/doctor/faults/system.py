@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tests.doctor.faults.warm import WarmShell
+from tests.doctor.faults.warm import WarmManage
 from usher.cli.demo.pair import Pair
 from usher.contract import envfile
 from usher.doctor.context import Places, look_at
@@ -22,8 +22,8 @@ class System:
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
-        self.lms = WarmShell(pair.lms_home, pair.lms_environment)
-        self.application = WarmShell(pair.campus_folder, pair.application_environment)
+        self.lms = WarmManage(pair.lms_home, pair.lms_environment)
+        self.application = WarmManage(pair.campus_folder, pair.application_environment)
         self.places = Places(
             lms_url=pair.lms_url,
             application_url=pair.application_url,

@@ -76,7 +76,6 @@ class AccountKind(Kind):
                 _rename(job.row, outcome.error, now)
         record_many("lms-account", _audited(done))
 
-
     def settle_deleted(self, done: Sequence[tuple[Job, Outcome]]) -> None:
         """A learner deleted while a worker made the account, or said that it is active: that
         may have reached the LMS last."""

@@ -34,6 +34,10 @@ if __name__ == "__main__":
 '''
 
 
+#: The command that brings the database of a folder up to date.
+PREPARE = ("prepare_lms",)
+
+
 class FolderError(RuntimeError):
     """The folder can't be made or used; the message names it and what to do."""
 
@@ -96,6 +100,12 @@ def make(folder: Path, plan: Plan) -> None:
 
     Raises FolderError.
     """
+    write(folder, plan)
+    manage(folder, *PREPARE)
+
+
+def write(folder: Path, plan: Plan) -> None:
+    """The files of :func:`make`; ``PREPARE`` is still to be run. Raises FolderError."""
     tokens = _settings(plan)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +123,6 @@ def make(folder: Path, plan: Plan) -> None:
         raise FolderError(f"the LMS folder {folder} can't be made: {error}") from error
     if not tokens.get("DATABASE_URL") and not os.environ.get("LMS_DATABASE_URL"):
         _copy_template(folder, plan)
-    manage(folder, "prepare_lms")
 
 
 def _copy_template(folder: Path, plan: Plan) -> None:

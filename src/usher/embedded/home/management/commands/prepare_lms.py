@@ -10,6 +10,7 @@ from usher.embedded.home import seeds
 
 class Command(BaseCommand):
     help = "Migrate, and make what the LMS can't do without (site, login service)."
+    requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
         executor = MigrationExecutor(connection)

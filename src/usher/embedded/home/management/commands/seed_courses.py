@@ -7,6 +7,7 @@ from usher.embedded.home import seeds
 
 class Command(BaseCommand):
     help = "Make the two courses of the manual procedure."
+    requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.stdout.write(f"{seeds.courses()} course runs are there")

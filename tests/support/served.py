@@ -1,0 +1,62 @@
+"""A real embedded LMS in a folder of its own, served by a process of its own."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.warm import WarmDjango
+from usher.embedded.home import folder as folders
+from usher.embedded.home.process import free_port, running_lms
+
+#: Nothing is limited, unless a test asks for it: tests share one address.
+NO_LIMITS = {
+    "API_THROTTLE_RATES": {
+        family: {"user": None, "staff": None} for family in ("course_list", "enrollment")
+    },
+    "REGISTRATION_RATELIMIT": None,
+    "REGISTRATION_VALIDATION_RATELIMIT": None,
+    "LOGIN_AND_REGISTER_FORM_RATELIMIT": None,
+    "LOGISTRATION_RATELIMIT_RATE": None,
+    "RATELIMIT_RATE": None,
+}
+
+
+@dataclass(frozen=True)
+class ServedLms:
+    """django: its scripts and commands, in a process that stays."""
+
+    folder: Path
+    url: str
+    django: WarmDjango
+
+
+@contextmanager
+def served_lms(
+    *seeding: str,
+    plugins: tuple[str, ...] = ("usher",),
+    features: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Iterator[ServedLms]:
+    """seeding: the command that fills it; plugins, features, settings: as in ``folders.Plan``."""
+    base = Path(tempfile.mkdtemp(prefix="usher-lms-"))
+    folder, port = base / "lms", free_port()
+    plan = folders.Plan(
+        root_url=f"http://127.0.0.1:{port}",
+        plugins=plugins,
+        features=features or {},
+        settings=settings,
+        cheap_passwords=True,
+    )
+    try:
+        folders.write(folder, plan)
+        with closing(WarmDjango(folder)) as django:
+            for command in (folders.PREPARE, seeding):
+                django.command(*command).checked()
+            with running_lms(folder, port) as url:
+                yield ServedLms(folder, url, django)
+    finally:
+        shutil.rmtree(base, ignore_errors=True)

@@ -1,0 +1,129 @@
+"""A Django project in a process that stays: its scripts and commands run one after the other.
+
+Starting Django takes more than a second of work, which is more than most tests need for the rest.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+_MARK = "\x1e"
+#: Reads a JSON object a line, answers each with its exit code, output and errors.
+_LOOP = f"""
+import contextlib, io, json, sys, traceback
+from django.core.management import CommandError, call_command
+from django.db import connections
+
+def do(asked):
+    if "script" in asked:
+        exec(asked["script"], {{"__name__": "script"}})
+    else:
+        call_command(*asked["arguments"])
+
+for line in sys.stdin:
+    asked = json.loads(line)
+    out, errors, code, stdin = io.StringIO(), io.StringIO(), 0, sys.stdin
+    sys.stdin = io.StringIO(asked["text"])
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        try:
+            do(asked)
+        except CommandError as error:
+            code = error.returncode
+            print(f"CommandError: {{error}}", file=sys.stderr)
+        except SystemExit as stop:
+            code = stop.code or 0
+        except BaseException:
+            code = 1
+            traceback.print_exc()
+    sys.stdin = stdin
+    # As in a new process: nothing is known of what others did meanwhile.
+    if sites := sys.modules.get("django.contrib.sites.models"):
+        sites.SITE_CACHE.clear()
+    connections.close_all()
+    answer = [code, out.getvalue(), errors.getvalue()]
+    print({_MARK!r} + json.dumps(answer), flush=True)
+"""
+
+
+class WarmError(AssertionError):
+    """A script or command failed; the message is what it said."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a shell would see of a command."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    def checked(self) -> str:
+        """What was printed. Raises WarmError when it failed."""
+        if self.returncode:
+            raise WarmError(self.stderr or self.stdout)
+        return self.stdout
+
+
+class WarmDjango:
+    """The project whose ``manage.py`` is in ``folder``; the process starts when it is needed."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.environment = {
+            # Without the settings of the tests' own Django.
+            **{k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"},
+            **(environment or {}),
+        }
+        self._process: subprocess.Popen[str] | None = None
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as this
+
+    def run(self, script: str) -> str:
+        """What the script prints. Raises WarmError."""
+        return self._ask(script=script, text="").checked()
+
+    def command(self, *arguments: str, text: str = "") -> Done:
+        """A management command, whatever its exit code; ``text`` is its standard input."""
+        return self._ask(arguments=arguments, text=text)
+
+    def close(self) -> None:
+        """The next script starts a new process, with the settings of then."""
+        if self._process is not None:
+            _pipe(self._process.stdin).close()
+            self._process.wait(10)
+            _pipe(self._process.stdout).close()
+            self._process = None
+
+    def _ask(self, **asked: object) -> Done:
+        process = self._opened()
+        stdin = _pipe(process.stdin)
+        stdin.write(json.dumps(asked) + "\n")
+        stdin.flush()
+        for line in _pipe(process.stdout):
+            if line.startswith(_MARK):
+                return Done(*json.loads(line.removeprefix(_MARK)))
+        self._log.seek(0)
+        raise WarmError(f"the process ended: {self._log.read()[-2000:]}")
+
+    def _opened(self) -> subprocess.Popen[str]:
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "manage.py", "shell", "--no-imports", "-c", _LOOP],
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                text=True,
+            )
+        return self._process
+
+
+def _pipe(stream: IO[str] | None) -> IO[str]:
+    assert stream is not None
+    return stream
