@@ -132,7 +132,6 @@ def faulty(joined: Joined, settings: Any) -> Iterator[FaultyProxy]:
     with faulty_proxy(joined.lms.url) as proxy:
         settings.OPENEDX_API_BASE_URL = proxy.url
         settings.OPENEDX_BASE_REDIRECT_URL = joined.lms.url
-        settings.EDX_API_CLIENT_TIMEOUT = 2
         forget_clients()
         yield proxy
 

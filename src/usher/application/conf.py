@@ -7,7 +7,7 @@ malformed is named, all at once, by Django's system checks.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -200,9 +200,18 @@ def _check_agreement(reader: _Reader, settings: Settings) -> None:
         )
 
 
-@cache
 def settings() -> Settings:
     """Raises ImproperlyConfigured, naming every malformed setting at once."""
+    return _settings(_changes)
+
+
+#: How often Django's settings were changed in this process.
+_changes = 0
+
+
+@lru_cache(maxsize=1)
+def _settings(_changes: int) -> Settings:
+    """A thread that has read what was before a change can't put that in the place of what is."""
     found, problems = read(django_settings)
     if problems:
         raise ImproperlyConfigured("; ".join(problems))
@@ -216,7 +225,8 @@ def missing() -> list[str]:
 
 
 def _forget(**_kwargs: Any) -> None:
-    settings.cache_clear()
+    global _changes
+    _changes += 1
 
 
 setting_changed.connect(_forget, dispatch_uid="usher.application.conf")
