@@ -231,6 +231,18 @@ class TestEnrollments:
         finally:
             lms.rows(f"update {table} set enrollment_end = ? where id = ?", before, E2E)
 
+    def test_a_mode_that_is_gone_keeps_nobody_in(self, lms: Lms, name: str) -> None:
+        """Leaving without naming a mode is possible though the run isn't offered in it any more."""
+        enroll(lms, name, course_id=E2E, mode="verified")
+        rename = "update course_modes_coursemode set mode_slug = ? where course_id = ? and "
+        lms.rows(rename + "mode_slug = ?", "withdrawn", E2E, "verified")
+        try:
+            named = enroll(lms, name, course_id=E2E, mode="verified", is_active=False)
+            assert code(named) == "mode-unavailable"
+            assert enroll(lms, name, course_id=E2E, is_active=False)["status"] == "changed"
+        finally:
+            lms.rows(rename + "mode_slug = ?", "verified", E2E, "withdrawn")
+
 
 class TestChanges:
     def test_course_runs_page_by_page(self, lms: Lms) -> None:

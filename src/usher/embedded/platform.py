@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from usher.lms.errors import EnrollmentError, EnrollmentRefused
+from usher.lms.enrollments import Step, next_step, refusals
+from usher.lms.errors import EnrollmentError
 
 #: The pipeline step before which an unknown learner's account must exist.
 PIPELINE_ANCHOR = "usher.embedded.third_party_auth.pipeline.ensure_user_information"
@@ -173,51 +174,24 @@ def sign_out(request: Any, response: Any) -> None:
 def set_enrollment(
     request: Any, user: Any, key: Any, *, mode: str | None, is_active: bool, force: bool
 ) -> tuple[str, bool]:
-    from usher.embedded.enrollments import errors
+    from usher.embedded.enrollments import errors, services
 
-    try:
-        state = _change_enrollment(user, key, mode, is_active, force)
-    except errors.CourseModeNotFoundError as error:
-        message = (
-            f"The [{mode}] course mode is expired or otherwise unavailable for course run [{key}]."
-        )
-        raise EnrollmentRefused(EnrollmentError.MODE_UNAVAILABLE, message) from error
-    except errors.CourseNotFoundError as error:
-        message = f"No course '{key}' found for enrollment"
-        raise EnrollmentRefused(EnrollmentError.UNKNOWN_RUN, message) from error
-    except errors.CourseEnrollmentExistsError as error:
-        state = error.data
-    except errors.CourseEnrollmentClosedError as error:
-        message = f"Enrollment is closed for course run [{key}]."
-        raise EnrollmentRefused(EnrollmentError.CLOSED, message) from error
-    except errors.CourseEnrollmentFullError as error:
-        message = f"Course run [{key}] is full."
-        raise EnrollmentRefused(EnrollmentError.FULL, message) from error
-    return state["mode"], state["is_active"]
-
-
-def _change_enrollment(
-    user: Any, key: Any, mode: str | None, is_active: bool, force: bool
-) -> dict[str, Any]:
-    """The choice the public view makes between updating and adding."""
-    from usher.embedded.enrollments import services
-
-    current = services.get_enrollment(user.username, key)
-    if current is None and not is_active:
-        message = f"{user.username} is not enrolled in {key}."
-        raise EnrollmentRefused(EnrollmentError.NOT_ENROLLED, message)
-    mode_changes = current is not None and mode is not None and current["mode"] != mode
-    active_changes = current is not None and current["is_active"] != is_active
-    if current is not None and mode_changes and active_changes and not is_active:
-        message = (
-            f"Enrollment mode mismatch: active mode={current['mode']}, requested mode={mode}. "
-            "Won't deactivate."
-        )
-        raise EnrollmentRefused(EnrollmentError.MODE_MISMATCH, message)
-    if mode_changes or active_changes:
-        return services.update_enrollment(
-            user, key, mode=mode, is_active=is_active, include_expired=force
-        )
-    return services.add_enrollment(
-        user, key, mode=mode, is_active=is_active, force=force, include_expired=force
-    )
+    names = {
+        errors.CourseModeNotFoundError: EnrollmentError.MODE_UNAVAILABLE,
+        errors.CourseNotFoundError: EnrollmentError.UNKNOWN_RUN,
+        errors.CourseEnrollmentClosedError: EnrollmentError.CLOSED,
+        errors.CourseEnrollmentFullError: EnrollmentError.FULL,
+        errors.CourseEnrollmentError: EnrollmentError.INVALID,
+    }
+    with refusals(names, key, mode):
+        found = services.get_enrollment(user.username, key)
+        present = (found["mode"], found["is_active"]) if found else None
+        step = next_step(present, mode, is_active, username=user.username, key=key)
+        if present and step is Step.NOTHING:
+            return present
+        wanted: dict[str, Any] = {"mode": mode, "is_active": is_active, "include_expired": force}
+        if step is Step.ADD:
+            after = services.add_enrollment(user, key, force=force, **wanted)
+        else:
+            after = services.update_enrollment(user, key, **wanted)
+    return after["mode"], after["is_active"]

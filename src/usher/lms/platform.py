@@ -11,9 +11,11 @@ not loaded yet. Names are those of Open edX Sumac to Verawood.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
+from usher.lms.enrollments import Step, next_step, refusals
 from usher.lms.errors import EnrollmentError, EnrollmentRefused
 
 log = logging.getLogger(__name__)
@@ -133,45 +135,52 @@ def course_key(text: str) -> Any:
 def retired_usernames(usernames: Iterable[str]) -> set[str]:
     """Those of ``usernames`` whose owners were retired: never to be given away again."""
     from django.conf import settings
-    from django.contrib.auth import get_user_model
     from openedx.core.djangoapps.user_api.models import UserRetirementStatus
     from user_util import user_util
 
     named: Any = settings  # only the platform has these
-    salts, pattern = named.RETIRED_USER_SALTS, named.RETIRED_USERNAME_FMT
-    hashes = {
-        hashed: username
-        for username in usernames
-        for hashed in user_util.get_all_retired_usernames(username, salts, pattern)
-    }
-    names = set(hashes.values())
-    users = get_user_model().objects.filter(username__in=list(hashes))
-    pending = UserRetirementStatus.objects.filter(original_username__in=names)
-    return {hashes[name] for name in users.values_list("username", flat=True) if name in hashes} | (
-        names & set(pending.values_list("original_username", flat=True))
+    hashes = partial(
+        user_util.get_all_retired_usernames,
+        salt_list=named.RETIRED_USER_SALTS,
+        retired_username_fmt=named.RETIRED_USERNAME_FMT,
     )
+    pending = (UserRetirementStatus, "original_username")
+    return _never_free(usernames, "username", hashes, pending)
 
 
 def reserved_emails(emails: Iterable[str]) -> set[str]:
     """Those of ``emails`` that were retired, or recover somebody's account."""
     from common.djangoapps.student.models import AccountRecovery
     from django.conf import settings
-    from django.contrib.auth import get_user_model
     from user_util import user_util
 
     named: Any = settings  # only the platform has these
-    salts, pattern = named.RETIRED_USER_SALTS, named.RETIRED_EMAIL_FMT
-    hashes = {
-        hashed: email
-        for email in emails
-        for hashed in user_util.get_all_retired_emails(email, salts, pattern)
-    }
-    addresses = set(hashes.values())
-    users = get_user_model().objects.filter(email__in=list(hashes))
-    recovering = AccountRecovery.objects.filter(secondary_email__in=addresses)
-    return {hashes[email] for email in users.values_list("email", flat=True) if email in hashes} | (
-        addresses & set(recovering.values_list("secondary_email", flat=True))
+    hashes = partial(
+        user_util.get_all_retired_emails,
+        salt_list=named.RETIRED_USER_SALTS,
+        retired_email_fmt=named.RETIRED_EMAIL_FMT,
     )
+    return _never_free(emails, "email", hashes, (AccountRecovery, "secondary_email"))
+
+
+def _never_free(
+    values: Iterable[str],
+    field: str,
+    hashes_of: Callable[[str], Iterable[str]],
+    elsewhere: tuple[Any, str],
+) -> set[str]:
+    """Those of ``values`` that a user's ``field`` holds as a hash, or that another model's column
+    holds as they are. Hashes don't know the case of letters, and neither does MySQL."""
+    from django.contrib.auth import get_user_model
+
+    wanted = set(values)
+    hashes = {hashed: value.casefold() for value in wanted for hashed in hashes_of(value)}
+    users = get_user_model().objects.filter(**{f"{field}__in": list(hashes)})
+    found = {hashes[hashed] for hashed in users.values_list(field, flat=True) if hashed in hashes}
+    model, column = elsewhere
+    rows = model.objects.filter(**{f"{column}__in": wanted}).values_list(column, flat=True)
+    found |= {value.casefold() for value in rows}
+    return {value for value in wanted if value.casefold() in found}
 
 
 def username_suggestions(username: str) -> list[str]:
@@ -296,59 +305,34 @@ def set_enrollment(
     """
     from common.djangoapps.student import models
     from openedx.core.djangoapps.embargo import api as embargo
-    from openedx.core.djangoapps.enrollments import errors
+    from openedx.core.djangoapps.enrollments import api, errors
     from openedx.core.lib.exceptions import CourseNotFoundError
 
     if embargo.redirect_if_blocked(request, key, user=user):
         message = f"Users from this location cannot access the course '{key}'."
         raise EnrollmentRefused(EnrollmentError.NOT_ALLOWED, message)
-    try:
-        enrollment = _change_enrollment(user, key, mode, is_active, force)
-    except models.EnrollmentNotAllowed as error:
-        raise EnrollmentRefused(EnrollmentError.NOT_ALLOWED, str(error)) from error
-    except errors.CourseModeNotFoundError as error:
-        message = (
-            f"The [{mode}] course mode is expired or otherwise unavailable for course run [{key}]."
-        )
-        raise EnrollmentRefused(EnrollmentError.MODE_UNAVAILABLE, message) from error
-    except (models.NonExistentCourseError, CourseNotFoundError) as error:
-        message = f"No course '{key}' found for enrollment"
-        raise EnrollmentRefused(EnrollmentError.UNKNOWN_RUN, message) from error
-    except models.EnrollmentClosedError as error:
-        message = f"Enrollment is closed for course run [{key}]."
-        raise EnrollmentRefused(EnrollmentError.CLOSED, message) from error
-    except models.CourseFullError as error:
-        message = f"Course run [{key}] is full."
-        raise EnrollmentRefused(EnrollmentError.FULL, message) from error
-    return enrollment.mode, enrollment.is_active
-
-
-def _change_enrollment(user: Any, key: Any, mode: str | None, is_active: bool, force: bool) -> Any:
-    """The choice the public view makes between updating and adding; the enrollment."""
-    from common.djangoapps.student.models import CourseEnrollment
-    from openedx.core.djangoapps.enrollments import api
-
-    current = CourseEnrollment.objects.filter(user=user, course_id=key).first()
-    if current is None and not is_active:
-        message = f"{user.username} is not enrolled in {key}."
-        raise EnrollmentRefused(EnrollmentError.NOT_ENROLLED, message)
-    mode_changes = current is not None and mode is not None and current.mode != mode
-    active_changes = current is not None and current.is_active != is_active
-    if mode_changes and active_changes and not is_active:
-        message = (
-            f"Enrollment mode mismatch: active mode={current.mode}, requested mode={mode}. "
-            "Won't deactivate."
-        )
-        raise EnrollmentRefused(EnrollmentError.MODE_MISMATCH, message)
-    if current is not None and not mode_changes and not active_changes:
-        return current
-    if mode is None and current is None:
-        mode = api._default_course_mode(str(key))
-    if mode is not None:
-        api.validate_course_mode(str(key), mode, is_active=is_active, include_expired=force)
-    if current is None:
-        current = CourseEnrollment.enroll(user, key, check_access=True, can_upgrade=force)
-    current.update_enrollment(is_active=is_active, mode=mode)
-    # Once more, as the platform's own API does.
-    current.save()
-    return current
+    names = {
+        models.EnrollmentNotAllowed: EnrollmentError.NOT_ALLOWED,
+        errors.CourseModeNotFoundError: EnrollmentError.MODE_UNAVAILABLE,
+        models.NonExistentCourseError: EnrollmentError.UNKNOWN_RUN,
+        CourseNotFoundError: EnrollmentError.UNKNOWN_RUN,
+        models.EnrollmentClosedError: EnrollmentError.CLOSED,
+        models.CourseFullError: EnrollmentError.FULL,
+        models.CourseEnrollmentException: EnrollmentError.INVALID,
+    }
+    with refusals(names, key, mode):
+        found = models.CourseEnrollment.objects.filter(user=user, course_id=key).first()
+        present = (found.mode, found.is_active) if found else None
+        step = next_step(present, mode, is_active, username=user.username, key=key)
+        if present and step is Step.NOTHING:
+            return present
+        if step is Step.ADD:
+            mode = mode or api._default_course_mode(str(key))
+        if mode is not None:
+            api.validate_course_mode(str(key), mode, is_active=is_active, include_expired=force)
+        if step is Step.ADD:
+            found = models.CourseEnrollment.enroll(user, key, check_access=True, can_upgrade=force)
+        found.update_enrollment(is_active=is_active, mode=mode)
+        # Once more, as the platform's own API does.
+        found.save()
+    return found.mode, found.is_active

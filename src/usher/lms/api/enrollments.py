@@ -6,9 +6,11 @@ import logging
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import DatabaseError, transaction
 
 from usher.lms import conf
+from usher.lms.enrollments import State
 from usher.lms.errors import EnrollmentError, EnrollmentRefused
 from usher.lms.events import outbox
 
@@ -60,10 +62,9 @@ class _Batch:
         try:
             user, key = self._find(item)
             before = self.present.get((user.pk, key))
-            wanted = (item["mode"] or (before[0] if before else None), item["is_active"])
-            if before == wanted:
+            if before and before == (item["mode"] or before[0], item["is_active"]):
                 return _result(item, "unchanged", before)
-            after = self._change(user, key, wanted, force=item["force"])
+            after = self._change(user, key, item)
         except EnrollmentRefused as refusal:
             return _refused(item, refusal)
         self.present[user.pk, key] = after
@@ -79,17 +80,22 @@ class _Batch:
             raise EnrollmentRefused(EnrollmentError.UNKNOWN_RUN, message)
         return user, key
 
-    def _change(
-        self, user: Any, key: Any, wanted: tuple[str | None, bool], *, force: bool
-    ) -> tuple[str, bool]:
+    def _change(self, user: Any, key: Any, item: Item) -> State:
         try:
             with transaction.atomic():
                 return conf.platform().set_enrollment(
-                    self.request, user, key, mode=wanted[0], is_active=wanted[1], force=force
+                    self.request,
+                    user,
+                    key,
+                    # As it was asked: a mode that is not named is not judged either, so somebody
+                    # can leave a run whose mode has been taken away.
+                    mode=item["mode"] or None,
+                    is_active=item["is_active"],
+                    force=item["force"],
                 )
-        except DatabaseError as error:
+        except (DatabaseError, ObjectDoesNotExist) as error:
             log.exception("An enrollment in %s can't be changed.", key)
-            message = "The LMS's database refuses this enrollment; its log says why."
+            message = "The LMS can't keep this enrollment; its log says why."
             raise EnrollmentRefused(EnrollmentError.INVALID, message) from error
 
 
@@ -100,7 +106,7 @@ def _key(text: str) -> Any:
         return None
 
 
-def _result(item: Item, status: str, state: tuple[str, bool]) -> Item:
+def _result(item: Item, status: str, state: State) -> Item:
     mode, is_active = state
     return {"id": item["id"], "status": status, "mode": mode, "is_active": is_active, "error": None}
 

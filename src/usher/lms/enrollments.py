@@ -1,0 +1,69 @@
+"""What the platform's enrollment API decides, for every module that stands for the platform
+(``USHER_PLATFORM``): what a wish comes to, and what a refusal is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import Enum
+from typing import Any
+
+from usher.lms.errors import EnrollmentError, EnrollmentRefused
+
+#: Mode, and whether the learner is in the run.
+State = tuple[str, bool]
+
+#: As the public API words them; what is not here is said by the platform itself.
+MESSAGES = {
+    EnrollmentError.UNKNOWN_RUN: "No course '{key}' found for enrollment",
+    EnrollmentError.MODE_UNAVAILABLE: (
+        "The [{mode}] course mode is expired or otherwise unavailable for course run [{key}]."
+    ),
+    EnrollmentError.CLOSED: "Enrollment is closed for course run [{key}].",
+    EnrollmentError.FULL: "Course run [{key}] is full.",
+}
+
+
+class Step(Enum):
+    NOTHING = "nothing"
+    ADD = "add"
+    UPDATE = "update"
+
+
+def next_step(
+    present: State | None, mode: str | None, is_active: bool, *, username: str, key: Any
+) -> Step:
+    """The choice the public view makes for a staff user. Raises EnrollmentRefused.
+
+    Somebody who left and comes back is an update: the platform asks neither whether the run is
+    closed nor whether it is full.
+    """
+    if present is None:
+        if is_active:
+            return Step.ADD
+        message = f"{username} is not enrolled in {key}."
+        raise EnrollmentRefused(EnrollmentError.NOT_ENROLLED, message)
+    mode_changes = mode is not None and present[0] != mode
+    activity_changes = present[1] != is_active
+    if mode_changes and activity_changes and not is_active:
+        # Whoever asks knows an older state than this.
+        message = (
+            f"Enrollment mode mismatch: active mode={present[0]}, requested mode={mode}. "
+            "Won't deactivate."
+        )
+        raise EnrollmentRefused(EnrollmentError.MODE_MISMATCH, message)
+    return Step.UPDATE if mode_changes or activity_changes else Step.NOTHING
+
+
+@contextmanager
+def refusals(
+    names: Mapping[type[Exception], EnrollmentError], key: Any, mode: str | None
+) -> Iterator[None]:
+    """Turn the platform's exceptions into EnrollmentRefused; the first kind that fits counts."""
+    try:
+        yield
+    except tuple(names) as error:
+        code = next(code for kind, code in names.items() if isinstance(error, kind))
+        message = MESSAGES[code].format(key=key, mode=mode) if code in MESSAGES else str(error)
+        raise EnrollmentRefused(code, message or f"Not possible in {key}.") from error
