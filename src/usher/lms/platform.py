@@ -77,12 +77,19 @@ def course_mode_model() -> Any:
 def throttled_views() -> list[Any]:
     """API views whose request throttles must not slow the service worker down: classes with
     ``throttle_classes``."""
+    from django.conf import settings
     from lms.djangoapps.course_api import views as courses
     from openedx.core.djangoapps.enrollments import views as enrollments
 
+    modules = [courses, enrollments]
+    features: Any = settings.FEATURES
+    if features.get("ENABLE_BULK_ENROLLMENT_VIEW"):
+        from lms.djangoapps.bulk_enroll import views as bulk_enroll
+
+        modules.append(bulk_enroll)
     return [
         view
-        for module in (courses, enrollments)
+        for module in modules
         for view in vars(module).values()
         if isinstance(view, type)
         and view.__module__ == module.__name__

@@ -174,6 +174,9 @@ def link(username: str, backend: str) -> bool:
         if not user.has_usable_password():
             user.password = random_password_hash()
             user.save(update_fields=["password"])
+        # Nor can somebody sign in whom `createsuperuser` made: the platform reads the profile.
+        profiles = conf.platform().profile_model().objects
+        profiles.get_or_create(user=user, defaults={"name": username})
         UserSocialAuth.objects.create(user=user, provider=backend, uid=username)
     return True
 
