@@ -27,6 +27,9 @@ def test_every_application_is_told_of_a_sign_out_in_a_hidden_frame(
     [
         ("http://app.example:8013/bye", "http://app.example:8013/bye"),
         ("/courses", "/courses"),
+        # As the platform writes it: what it takes for text of a page is made safe twice.
+        ("/courses?a=1&b=2", "/courses?a=1&amp;amp;b=2"),
+        ("/courses/course-v1:edX DemoX Run/", "/courses/course-v1:edX+DemoX+Run/"),
         ("http://evil.example/", "/"),
         ("//evil.example/", "/"),
     ],
@@ -35,6 +38,14 @@ def test_sign_out_goes_on_to_known_places_only(lms: EmbeddedLms, target: str, go
     with lms.browser() as browser:
         page = browser.get("/logout", params={"redirect_url": target}).text
     assert re.search(r'data-target="([^"]*)"', page)[1] == goes_to  # type: ignore[index]
+
+
+def test_requests_that_the_platform_refuses(lms: EmbeddedLms) -> None:
+    with lms.browser() as browser:
+        known = {"redirect_url": "/courses", "client_id": "nobody"}
+        assert browser.get("/logout", params=known).status_code == 500
+        assert browser.post("/logout").status_code == 403  # no CSRF token
+        assert browser.head("/login").status_code == 405
 
 
 def test_a_run_opens_for_those_enrolled(lms: EmbeddedLms, name: str) -> None:

@@ -81,6 +81,26 @@ def test_the_platform_joins_an_account_with_the_same_active_email(
         assert browser.get("/api/user/v1/me").json() == {"username": f"old{name}"[:30]}
 
 
+def test_a_password_does_not_open_an_account_that_is_not_active(
+    lms: EmbeddedLms, name: str
+) -> None:
+    lms.shell(
+        "from usher.embedded.home.seeds import person; "
+        f"user = person({name!r}, '{name}@example.org', 'A password 1'); "
+        "user.is_active = False; user.save()"
+    )
+    with lms.browser() as browser:
+        browser.get("/login")
+        answer = browser.post(
+            "/user_api/v1/account/login_session/",
+            data={"email": f"{name}@example.org", "password": "A password 1"},
+            headers={"X-CSRFToken": browser.cookies["csrftoken"]},
+        )
+        assert answer.status_code == 400
+        assert answer.json()["error_code"] == "inactive-user"
+        assert browser.get("/api/user/v1/me").status_code == 401
+
+
 def test_an_account_without_a_usable_password_is_refused(lms: EmbeddedLms, name: str) -> None:
     lms.register(name)
     lms.shell(

@@ -13,7 +13,6 @@ FEATURES: dict[str, Any] = {
     "ENABLE_COMBINED_LOGIN_REGISTRATION": True,
     "ENABLE_OAUTH2_PROVIDER": True,
     "ENABLE_THIRD_PARTY_AUTH": True,
-    "ENABLE_REQUIRE_THIRD_PARTY_AUTH": False,
     "ENABLE_UNICODE_USERNAME": False,
     "SHOW_REGISTRATION_LINKS": True,
     "SKIP_EMAIL_VALIDATION": False,
@@ -21,6 +20,8 @@ FEATURES: dict[str, Any] = {
 }
 
 PLATFORM_NAME = "édX"
+#: Not one of FEATURES, in any release.
+ENABLE_REQUIRE_THIRD_PARTY_AUTH = False
 LOGIN_URL = "/login"
 LOGIN_REDIRECT_WHITELIST: list[str] = []
 IDA_LOGOUT_URI_LIST: list[str] = []

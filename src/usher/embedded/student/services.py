@@ -84,7 +84,12 @@ def _check_access(user: User, course_key: CourseKey, can_upgrade: bool) -> None:
         raise EnrollmentClosedError(str(course_key))
     limit = run.max_student_enrollments_allowed
     if limit is not None:
-        taken = CourseEnrollment.objects.filter(course_id=course_key, is_active=True).count()
+        # Who teaches takes nobody's place.
+        teachers = CourseAccessRole.objects.filter(
+            course_id=course_key, role__in=["staff", "instructor", "ccx_coach"]
+        )
+        learners = CourseEnrollment.objects.filter(course_id=course_key, is_active=True)
+        taken = learners.exclude(user__in=teachers.values("user")).count()
         if taken >= limit:
             raise CourseFullError(str(course_key))
     if CourseEnrollment.is_enrolled(user, course_key):

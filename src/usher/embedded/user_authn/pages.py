@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.csrf import ensure_csrf_cookie
+from django.views.decorators.http import require_http_methods
 from django_ratelimit.decorators import ratelimit
 
 from usher.embedded.core.limits import client_address, rate_of
@@ -57,6 +58,7 @@ def _waiting(request: HttpRequest) -> dict[str, Any]:
     }
 
 
+@require_http_methods(["GET"])
 @ratelimit(
     key=client_address,
     rate=rate_of("LOGIN_AND_REGISTER_FORM_RATELIMIT"),

@@ -13,12 +13,15 @@ from usher.embedded.third_party_auth import registry
 
 
 def is_safe_redirect(request: HttpRequest, target: str, client_id: str | None = None) -> bool:
-    """This host, the white list, or an address registered by the OAuth client that asks."""
+    """This host, the white list, or an address registered by the OAuth client that asks.
+
+    A client that doesn't exist is an error nobody catches, as in the platform.
+    """
     allowed = {request.get_host(), *settings.LOGIN_REDIRECT_WHITELIST}
     target = target.translate({ord(one): None for one in "\t\r\n"})
     if client_id:
-        client = get_application_model().objects.filter(client_id=client_id).first()
-        if client and target in client.redirect_uris:
+        client = get_application_model().objects.get(client_id=client_id)
+        if target in client.redirect_uris:
             allowed.add(urlparse(target).netloc)
     return url_has_allowed_host_and_scheme(
         target, allowed_hosts=allowed, require_https=request.is_secure()

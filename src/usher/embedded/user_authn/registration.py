@@ -192,7 +192,9 @@ def _link(request: Any, user: User, token: str, identity: dict[str, Any]) -> Non
 
 def announce(user: User, site: Any) -> None:
     """What every new account gets, and the announcement that others wait for."""
-    UserAttribute.set_user_attribute(user, "created_on_site", site.domain)
+    if site.pk != settings.SITE_ID:
+        # That an account was made on the LMS's own site goes without saying.
+        UserAttribute.set_user_attribute(user, "created_on_site", site.domain)
     if UserPreference.get_value(user, LANGUAGE_KEY) is None:
         UserPreference.set_value(user, LANGUAGE_KEY, get_language() or settings.LANGUAGE_CODE)
     events.registration_completed(user)

@@ -1,6 +1,7 @@
 """Registration, its validation, signing in with a password, and signing out."""
 
 import contextlib
+import html
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
@@ -13,6 +14,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseForbidden, JsonRe
 from django.shortcuts import redirect, render
 from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_exempt, csrf_protect, ensure_csrf_cookie
+from django.views.decorators.http import require_http_methods
 from django_ratelimit.decorators import ratelimit
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -26,6 +28,19 @@ from usher.embedded.user_authn.errors import RegistrationRefused
 from usher.embedded.user_authn.redirects import after_sign_in, is_safe_redirect, with_host
 
 _FORM_FIELDS = ("username", "email", "name", "password")
+
+
+def _needs_a_provider(request: HttpRequest) -> bool:
+    return bool(
+        settings.ENABLE_REQUIRE_THIRD_PARTY_AUTH and registry.running_pipeline(request) is None
+    )
+
+
+def _refuse_password(purpose: str) -> HttpResponse:
+    return HttpResponseForbidden(
+        f"Third party authentication is required to {purpose}. "
+        "Username and password were received instead."
+    )
 
 
 class RegistrationView(APIView):
@@ -57,12 +72,8 @@ class RegistrationView(APIView):
     def post(self, request: Any) -> HttpResponse:
         if getattr(request, "limited", False):
             return JsonResponse({"error_code": "forbidden-request"}, status=403)
-        required = settings.FEATURES.get("ENABLE_REQUIRE_THIRD_PARTY_AUTH")
-        if required and registry.running_pipeline(request) is None:
-            return HttpResponseForbidden(
-                "Third party authentication is required to register. "
-                "Username and password were received instead."
-            )
+        if _needs_a_provider(request):
+            return _refuse_password("register")
         data = request.POST.dict()
         if data.get("honor_code") and "terms_of_service" not in data:
             data["terms_of_service"] = data["honor_code"]
@@ -128,6 +139,8 @@ class LoginSessionView(APIView):
     )
     def post(self, request: Any) -> HttpResponse:
         plain = request._request
+        if _needs_a_provider(plain):
+            return _refuse_password("login")
         name = request.POST.get("email_or_username") or request.POST.get("email", "")
         if "@" in name:
             name = User.objects.filter(email=name).values_list("username", flat=True).first() or ""
@@ -142,6 +155,15 @@ class LoginSessionView(APIView):
                 },
                 status=400,
             )
+        if not user.is_active:
+            body = {
+                "success": False,
+                "value": "None",
+                "error_code": "inactive-user",
+                "context": {"platformName": settings.PLATFORM_NAME, "supportLink": ""},
+                "email": user.email,
+            }
+            return JsonResponse(body, status=400)
         login(plain, user)
         events.login_completed(user)
         answer = JsonResponse({"success": True, "redirect_url": with_host(after_sign_in(plain))})
@@ -155,13 +177,16 @@ def _frame_address(address: str) -> str:
 
 
 def _logout_target(request: HttpRequest) -> str:
-    target = request.GET.get("redirect_url") or request.GET.get("next")
+    """A second parameter of the target does not survive: the platform takes an ampersand for text
+    of a page and writes ``&amp;``. A space is taken for the plus sign of a course key."""
+    target = request.GET.get("redirect_url") or request.GET.get("next") or ""
+    target = html.escape(html.unescape(target), quote=False).replace(" ", "+")
     if target and is_safe_redirect(request, target, request.GET.get("client_id")):
         return target
     return "/"
 
 
-@csrf_exempt
+@require_http_methods(["GET", "HEAD", "POST"])
 def logout_view(request: HttpRequest) -> HttpResponse:
     """Ends the session, then loads every address of IDA_LOGOUT_URI_LIST in a hidden frame."""
     provider = registry.of_running_pipeline(request) if registry.is_enabled() else None
