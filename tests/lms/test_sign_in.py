@@ -145,6 +145,17 @@ def test_an_operator_links_an_account(lms: Lms, name: str) -> None:
     assert last(lms.sign_in(name)).status_code == 403
 
 
+def test_a_linked_account_that_never_had_a_profile(lms: Lms, name: str) -> None:
+    """As createsuperuser makes it; the platform's sign-in can't do without one."""
+    unlinked(lms, name)
+    mine = "user_id = (select id from auth_user where username = ?)"
+    lms.rows(f"delete from auth_userprofile where {mine}", name)
+
+    lms.run("usher_link", "--username", name, "--application", "campus")
+
+    assert last(lms.sign_in(name)).json() == {"username": name}
+
+
 @pytest.mark.parametrize(
     ("username", "application", "complaint"),
     [("nobody_here", "campus", "no LMS user"), ("edx", "nowhere", "only: campus")],
