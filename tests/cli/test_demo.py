@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from usher.cli.demo.errors import DemoError
+from usher.cli.demo.pair import Pair
+from usher.contract.editions import EDITIONS
+
 USHER = [sys.executable, "-m", "usher.cli.main", "demo"]
 
 
@@ -42,6 +46,34 @@ def test_a_taken_port_stops_it_before_anything_is_started(tmp_path: Path) -> Non
     assert f"Port {port}, which MITx Online needs, is taken. Nothing was started." in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_one_port_for_both_sides_is_refused(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    done = run("--home", str(tmp_path), "--application-port", port, "--lms-port", port)
+    assert done.returncode == 1
+    assert f"can't both have the port {port}. Nothing was started." in done.stderr
+
+
+def test_a_home_that_is_no_folder_is_named_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run("--once", "--json", "--home", str(tmp_path / "file"))
+    assert done.returncode == 1
+    assert "The folder of the demo can't be used" in json.loads(done.stdout)["error"]
+    assert done.stderr == ""
+
+
+def test_a_command_that_breaks_is_told_in_one_line(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, EDITIONS["mitxonline"])
+    (pair.application_home).mkdir()
+    (pair.application_home / "campus.sqlite3").write_text("not a database")
+    with pytest.raises(DemoError) as raised:
+        pair.manage_application("migrate")
+    assert "file is not a database" in str(raised.value)
+    assert f"move {tmp_path} away" in str(raised.value)
+    assert "Traceback" not in str(raised.value)
 
 
 def test_json_without_once_is_refused() -> None:

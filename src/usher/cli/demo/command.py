@@ -75,17 +75,24 @@ def demo(
                 _stay_up(pair, walk, console)
             elif not ok:
                 _say_logs(pair, console, kept=not once)
-    except DemoError as error:
+    except (DemoError, OSError) as error:
+        words = str(error) if isinstance(error, DemoError) else _about_folder(error)
         if as_json:
-            click.echo(
-                json.dumps({"ok": False, "edition": edition, "steps": [], "error": str(error)})
-            )
+            click.echo(json.dumps({"ok": False, "edition": edition, "steps": [], "error": words}))
             sys.exit(1)
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(words) from error
     except KeyboardInterrupt:
         console.print("\nStopped. Both servers are down; the data stay for the next run.")
         sys.exit(0 if not once else 130)
     sys.exit(0 if ok else 1)
+
+
+def _about_folder(error: OSError) -> str:
+    """A disk that is full, a folder that may not be written, something else in its place."""
+    return (
+        f"The folder of the demo can't be used: {error}. "
+        "Put that right, or choose another one with --home FOLDER."
+    )
 
 
 def _run(pair: Pair, console: Console) -> tuple[list[Step], Walk]:
@@ -136,6 +143,7 @@ def _stay_up(pair: Pair, walk: Walk, console: Console) -> None:
             f"{APPLICATION_SUPERUSER} there, {SUPERUSER} in the LMS   "
             f"{pair.credentials.superuser_password}",
         ),
+        ("mail it sent", str(pair.mail_folder)),
         ("data and logs", str(pair.home)),
     ):
         table.add_row(f"[bold]{name}[/bold]", value)

@@ -123,6 +123,11 @@ class Pair:
 
     def check_ports(self) -> None:
         """Raises DemoError when a port is taken, before anything is touched."""
+        if self.addresses.application_port == self.addresses.lms_port:
+            raise DemoError(
+                f"{self.edition.title} and the LMS can't both have the port "
+                f"{self.addresses.lms_port}. Nothing was started. Choose another with --lms-port."
+            )
         require_free_port(self.addresses.application_port, self.edition.title, "--application-port")
         require_free_port(self.addresses.lms_port, "the LMS", "--lms-port")
 
@@ -226,9 +231,8 @@ class Pair:
         except lms_folder.FolderError as error:
             raise DemoError(str(error)) from error
 
-    @staticmethod
     def _manage(
-        command: list[str], folder: Path, environment: Mapping[str, str], stdin: str
+        self, command: list[str], folder: Path, environment: Mapping[str, str], stdin: str
     ) -> str:
         result = subprocess.run(
             command,
@@ -241,8 +245,11 @@ class Pair:
         )
         if result.returncode != 0:
             shown = " ".join(command[1:])
-            said = (result.stderr or result.stdout).strip()[-2000:]
-            raise DemoError(f"`{shown}` failed with exit code {result.returncode}:\n{said}")
+            said = _in_short(result.stderr or result.stdout)
+            raise DemoError(
+                f"`{shown}` failed with exit code {result.returncode}: {said}\n"
+                f"If the data are broken, move {self.home} away: it is made anew."
+            )
         return result.stdout
 
     # -- servers
@@ -283,3 +290,11 @@ class Pair:
             environment=self.application_environment,
             log=self.home / "engine.log",
         )
+
+
+def _in_short(output: str) -> str:
+    """What a command said when it failed; of a traceback, its last line."""
+    said = output.strip()
+    if "Traceback (most recent call last)" in said:
+        return said.splitlines()[-1]
+    return said[-2000:]
