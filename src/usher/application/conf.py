@@ -49,7 +49,8 @@ class Settings:
 
     api_base_url: the LMS's address for servers. base_redirect_url: its address for browsers.
     course_base_url and course_base_url_suffix: what stands before and after a course key.
-    timeout_seconds: for one request to the LMS. token_expires_hours: of tokens made for the LMS.
+    timeout_seconds: for one request to the LMS. token_expires_hours: the most that a token made
+    for a registration may live; it is deleted when it was used, and minutes are enough.
     encryption_keys: newest first. site_base_url: this application's address for browsers.
     """
 
@@ -76,7 +77,9 @@ class Settings:
     def course_path(self, course_key: str) -> str:
         """A run's home at the LMS, relative to ``base_redirect_url`` where it lies there."""
         url = f"{self.course_base_url}{course_key}{self.course_base_url_suffix}"
-        return url.removeprefix(self.base_redirect_url)
+        # With its slash: http://lms.example is no part of http://lms.example:2000.
+        is_there = url.startswith(self.base_redirect_url + "/")
+        return url.removeprefix(self.base_redirect_url) if is_there else url
 
     def sign_in_url(self, next_path: str = LmsPath.DASHBOARD) -> str:
         """Where a browser goes to arrive at ``next_path`` of the LMS signed in."""

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.application.conftest import make_learner
+from usher.application.accounts import naming
 from usher.application.accounts.models import UsernameReservation
 from usher.application.accounts.naming import (
     NoFreeName,
@@ -80,9 +81,16 @@ def test_full_names(text, name):
     assert clean_full_name(text, otherwise="somebody") == name
 
 
-def test_names_run_out_with_words(db):
+def test_names_run_out_with_words(db, monkeypatch):
+    monkeypatch.setattr(naming.secrets, "randbelow", lambda below: 7777)
     user = make_learner()
     for name in candidates("popular"):
         UsernameReservation.objects.get_or_create(username=name)
     with pytest.raises(NoFreeName, match="popular"):
         reserve(user, "popular")
+
+
+def test_any_number_of_learners_can_have_names_of_other_alphabets(db):
+    """All of them are cleaned to the same name."""
+    names = {reserve(make_learner(), name) for name in ("王小明", "Мария") for _ in range(30)}
+    assert len(names) == 60

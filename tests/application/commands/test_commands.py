@@ -7,6 +7,7 @@ import os
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
+from django.db import OperationalError, ProgrammingError
 from oauth2_provider.models import get_application_model
 
 from tests.application.accounts.test_creation import make_in_lms
@@ -91,6 +92,37 @@ def test_configure_instance_says_what_is_missing(transactional_db, monkeypatch):
     assert os.environ.get("DJANGO_SUPERUSER_PASSWORD") is None
 
 
+@pytest.mark.parametrize("gateway", ["http://172.17.0.1", "172.17.0.1:8000", "a b", "-x", "[::1"])
+def test_a_gateway_is_a_host_and_nothing_else(db, gateway):
+    with pytest.raises(CommandError, match="without http:// and without a port"):
+        run("configure_instance", "linux", f"--gateway={gateway}", "--dry-run")
+    assert run("configure_instance", "linux", "--gateway=fd00::1", "--dry-run")[0] == 0
+    assert run("configure_instance", "linux", "--gateway=gateway.local", "--dry-run")[0] == 0
+
+
+def test_no_password_at_the_prompt_makes_nothing(db, monkeypatch):
+    def end_of_input(prompt):
+        raise EOFError
+
+    monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
+    monkeypatch.setattr("getpass.getpass", end_of_input)
+    with pytest.raises(CommandError, match="nothing was made"):
+        run("configure_instance")
+    assert not get_user_model().objects.exists()
+
+
+@pytest.mark.parametrize(
+    "error", [OperationalError("no such table: x\nLINE 1"), ProgrammingError("no relation")]
+)
+def test_a_database_that_is_not_ready_is_no_traceback(db, monkeypatch, error):
+    def refuse(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("usher.application.accounts.repair.ensure_accounts", refuse)
+    with pytest.raises(CommandError, match=r"no \w+.*did manage.py migrate run"):
+        run("repair_missing_courseware_records")
+
+
 @pytest.mark.parametrize("command", [("sync_courserun", "--all", "ALL"), ("sync_courseruns",)])
 def test_all_runs(joined, command):
     code, out, _ = run(*command, "--json")
@@ -112,6 +144,7 @@ def test_one_run(joined, command):
     assert code == 1
     assert "course-v1:No+Such+Run" in out
     assert "1 failed" in out
+    assert run(command.removesuffix("s") + "s")[0] == 0, "a typing error stays"
     with pytest.raises(CommandError, match="not-a-key"):
         run(command, "--run", "not-a-key")
 

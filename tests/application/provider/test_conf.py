@@ -58,6 +58,11 @@ def test_course_addresses():
         OPENEDX_COURSE_BASE_URL="http://apps.lms/learning/course/",
         OPENEDX_COURSE_BASE_URL_SUFFIX="/home",
     )
+    near, _ = read(
+        OPENEDX_BASE_REDIRECT_URL="http://lms",
+        OPENEDX_COURSE_BASE_URL="http://lms:2000/learning/course/",
+    )
+    assert near.course_path("k").startswith("http://lms:2000/learning/course/k")
     assert apart.course_path("course-v1:a+b+c") == (
         "http://apps.lms/learning/course/course-v1:a+b+c/home"
     )

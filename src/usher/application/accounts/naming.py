@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -23,8 +24,10 @@ _FALLBACK = "learner"
 #: What the LMS refuses in a full name: markup, and anything that reads as an address.
 _MARKUP = re.compile(r"[<>]")
 _ADDRESS = re.compile(r"(?i)\b(?:https?:)?//\S*|\b(?:www\.)?[\w-]+(?:\.[\w-]+)+(?:/\S*)?")
-#: Numbers tried after a name; the last ones are drawn from a large range.
+#: Numbers tried after a name, and then numbers drawn from a large range.
 _NUMBERED = 30
+_DRAWN = 20
+_DRAWN_BELOW = 10**9
 
 
 class NoFreeName(Exception):
@@ -64,8 +67,15 @@ def candidates(wanted: str, suggestions: Iterable[str] = ()) -> Iterator[str]:
     yield base
     for number in range(1, _NUMBERED + 1):
         # The later, the sparser: a popular name doesn't try thousands of taken ones.
-        suffix = f"_{number if number <= 10 else number**4}"
-        yield base[: USERNAME_MAX_LENGTH - len(suffix)] + suffix
+        yield _numbered(base, number if number <= 10 else number**4)
+    # Names of other alphabets all become the same one: thousands of learners can want it.
+    for _ in range(_DRAWN):
+        yield _numbered(base, secrets.randbelow(_DRAWN_BELOW))
+
+
+def _numbered(base: str, number: int) -> str:
+    suffix = f"_{number}"
+    return base[: USERNAME_MAX_LENGTH - len(suffix)] + suffix
 
 
 def reserve(user: Any, wanted: str, suggestions: Iterable[str] = ()) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections
 from django.db.models import Min, Q
 
 from usher.application import conf
@@ -26,8 +27,11 @@ from usher.contract.paths import ApplicationPath
 
 #: Rows woken by one statement.
 _WAKE_ROWS = 5000
-#: Between two sweeps of ``watch``.
+#: Between two sweeps of ``watch``, and after the database did not answer.
 _SWEEP_SECONDS = 60.0
+_DATABASE_PAUSE = 2.0
+
+log = logging.getLogger("usher.engine")
 
 #: Called after every write with the summary so far.
 Progress = Callable[[Summary], None]
@@ -202,9 +206,14 @@ def watch(
     """Keeps on reconciling until ``stop`` is set: the engine of a machine without Celery."""
     names, swept = list(kinds), 0.0
     while not stop.is_set():
-        if not swept or time.monotonic() - swept > _SWEEP_SECONDS:
-            sweep_prepare()
-            swept = time.monotonic()
-        reconcile(names, stop=stop, **scope)
+        try:
+            if not swept or time.monotonic() - swept > _SWEEP_SECONDS:
+                sweep_prepare()
+                swept = time.monotonic()
+            reconcile(names, stop=stop, **scope)
+        except (OperationalError, InterfaceError) as error:
+            # A database that restarts, or is busy for long: the rows are still there afterwards.
+            log.warning("the database does not answer: %s", str(error).strip())
+            stop.wait(_DATABASE_PAUSE)
         close_old_connections()
         stop.wait(every)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +24,7 @@ COURSES = ("course-v1:edX+DemoX+Demo_Course", "course-v1:edX+E2E-101+course")
 #: Addresses that Tutor gives the LMS, over its releases.
 _TUTOR_HOSTS = ("local.openedx.io", "local.edly.io", "local.overhang.io")
 _DEV_PORT = 8000
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,19 @@ class Client:
         return f"Client({self.client_id!r})"
 
 
+def is_host(text: str) -> bool:
+    """Whether ``text`` is an IP address or a host name, and nothing else."""
+    return _is_ipv6(text) or _HOST.fullmatch(text) is not None
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def lms_addresses(platform: str, gateway: str, *, tutor: bool, tutor_dev: bool) -> list[str]:
     """Every address by which this LMS may ask to be sent back to."""
     found = conf.settings()
@@ -47,7 +63,8 @@ def lms_addresses(platform: str, gateway: str, *, tutor: bool, tutor_dev: bool) 
     if tutor:
         port = None
         addresses += [f"{scheme}://{host}" for host in _TUTOR_HOSTS for scheme in ("http", "https")]
-    host = gateway or ("host.docker.internal" if platform == "macos" else "")
+    host = f"[{gateway}]" if _is_ipv6(gateway) else gateway
+    host = host or ("host.docker.internal" if platform == "macos" else "")
     if host:
         addresses.append(f"http://{host}:{port}" if port else f"http://{host}")
     return list(dict.fromkeys(addresses))

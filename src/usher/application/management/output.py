@@ -10,6 +10,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -35,6 +36,8 @@ class EngineCommand(BaseCommand):
             self.act(**options)
         except (ImproperlyConfigured, NotConnected, LmsError) as error:
             raise CommandError(str(error)) from error
+        except (OperationalError, ProgrammingError, InterfaceError) as error:
+            raise CommandError(_about_database(error)) from error
         except KeyboardInterrupt:
             raise CommandError(
                 "Interrupted: nothing is lost, run it again.", returncode=130
@@ -73,3 +76,8 @@ class EngineCommand(BaseCommand):
             self.stdout.write(f"{mark} {summary.line()}")
         if summary.failed:
             raise SystemExit(1)
+
+
+def _about_database(error: DatabaseError | InterfaceError) -> str:
+    words = str(error).strip().splitlines() or [type(error).__name__]
+    return f"The database can't be used: {words[0]}. Is it up, and did manage.py migrate run?"

@@ -47,7 +47,8 @@ def sync_runs(
 ) -> Summary:
     """Brings runs here to what the LMS shows: those of ``keys``, or all, new ones included.
 
-    A run here that the LMS doesn't show is marked as missing and reported as failed (CRS-1). With
+    A run here that the LMS doesn't show is marked as missing and reported as failed (CRS-1); a key
+    that neither side knows is reported as failed and not kept. With
     ``modes`` the modes of the runs follow too, which costs a request a run. waiting: called with
     the seconds that the LMS's throttle makes us wait. Raises UnknownRun for a malformed key.
     """
@@ -80,12 +81,16 @@ def _sync_some(keys: list[str], modes: bool, progress: Callable[[Summary], None]
 
     summary, kinds = Summary(), ["run", "mode"] if modes else ["run"]
     for key in keys:
+        is_new = not CourseRun.objects.filter(course_key=key).exists()
         run = ensure_run(key)
         CourseRun.objects.filter(pk=run.pk).wake()
         if modes:
             RunModes.objects.get_or_create(run=run)
             RunModes.objects.filter(run=run).wake()
         summary.add(reconcile(kinds, run=run, patience=Patience(90), progress=progress))
+        if is_new:
+            # A typing error must not stay, to be reported as missing by every later sync.
+            CourseRun.objects.filter(pk=run.pk, missing_since__isnull=False).delete()
     return summary
 
 

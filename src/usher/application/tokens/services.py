@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from django.db import transaction
+
 from usher.application.accounts.services import ensure_account
 from usher.application.engine.models import woken
 from usher.application.engine.rows import update_rows
@@ -76,19 +78,30 @@ def rotate_keys(*, batch: int = 500) -> tuple[int, int]:
 
     Those lose what can't be read and are made anew.
     """
-    last, done, lost = 0, 0, 0
-    while rows := list(LmsToken.objects.filter(pk__gt=last).order_by("pk")[:batch]):
-        for row in rows:
-            if not row.access_token and not row.refresh_token:
-                continue
-            try:
-                row.access_token = vault.reseal(row.access_token)
-                row.refresh_token = vault.reseal(row.refresh_token)
-                done += 1
-            except vault.Unreadable:
-                row.access_token, row.refresh_token, row.expires_at = "", "", None
-                lost += 1
-                LmsToken.objects.filter(pk=row.pk).wake()
-        update_rows(LmsToken, ["access_token", "refresh_token", "expires_at"], rows)
-        last = rows[-1].pk
-    return done, lost
+    last, total, total_lost = 0, 0, 0
+    while True:
+        # Held meanwhile: a token that the engine renews between reading and writing is not undone.
+        with transaction.atomic():
+            held = LmsToken.objects.select_for_update().filter(pk__gt=last)
+            rows = list(held.order_by("pk")[:batch])
+            if not rows:
+                return total, total_lost
+            done, lost = _reseal(rows)
+        last, total, total_lost = rows[-1].pk, total + done, total_lost + lost
+
+
+def _reseal(rows: list[LmsToken]) -> tuple[int, int]:
+    done, lost = 0, []
+    for row in rows:
+        if not row.access_token and not row.refresh_token:
+            continue
+        try:
+            row.access_token = vault.reseal(row.access_token)
+            row.refresh_token = vault.reseal(row.refresh_token)
+            done += 1
+        except vault.Unreadable:
+            row.access_token, row.refresh_token, row.expires_at = "", "", None
+            lost.append(row.pk)
+    update_rows(LmsToken, ["access_token", "refresh_token", "expires_at"], rows)
+    LmsToken.objects.filter(pk__in=lost).wake()
+    return done, len(lost)

@@ -57,6 +57,11 @@ class Command(EngineCommand):
                 "On Linux the containers reach this machine by a gateway: add --gateway IP "
                 "(docker network inspect tutor_dev_default shows it)."
             )
+        if options["gateway"] and not instance.is_host(options["gateway"]):
+            raise CommandError(
+                f"--gateway is {options['gateway']!r}: write an IP address or a host name, "
+                "without http:// and without a port."
+            )
         addresses = instance.lms_addresses(
             options["platform"],
             options["gateway"],
@@ -110,13 +115,13 @@ class Command(EngineCommand):
         if not sys.stdin.isatty():
             raise CommandError("There is no terminal to ask for passwords: use --no-input.")
         while True:
-            word = getpass.getpass(f"Password for {name}: ")
+            word = _secret(f"Password for {name}: ")
             try:
                 validate_password(word)
             except ValidationError as error:
                 self.note(" ".join(error.messages))
                 continue
-            if word == getpass.getpass("Again: "):
+            if word == _secret("Again: "):
                 return word
             self.note("These two differ.")
 
@@ -134,6 +139,13 @@ class Command(EngineCommand):
         self.stdout.write("Redirect URIs registered for: " + ", ".join(done["addresses"]))
         if "changed" in done and not done["changed"]:
             self.stdout.write("✓ nothing to change")
+
+
+def _secret(prompt: str) -> str:
+    try:
+        return getpass.getpass(prompt)
+    except EOFError as error:
+        raise CommandError("No password was given: nothing was made.") from error
 
 
 def _full_name(username: str) -> str:
