@@ -1,13 +1,25 @@
 """The admin site, in campus's name."""
 
+from typing import Any
+
 from django.contrib.admin import AdminSite
 from django.contrib.admin.apps import AdminConfig
+from django.http import HttpRequest, HttpResponse
 
 
 class CampusAdminSite(AdminSite):
     site_header = "campus staff"
     site_title = "campus staff"
     index_title = "Records"
+
+    def login(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """By the one sign-in page: Django's own knows no limit of wrong passwords."""
+        from allauth.account.decorators import secure_admin_login
+
+        answer: HttpResponse = secure_admin_login(super().login)(request, extra_context)
+        return answer
 
 
 class CampusAdminConfig(AdminConfig):

@@ -70,3 +70,17 @@ def test_every_record_has_a_page(admin_client):
     assert len(links) > 15
     for link in links:
         assert admin_client.get(link).status_code == 200, link
+
+
+def test_staff_sign_in_by_the_one_page_which_limits_wrong_passwords(client, admin_user):
+    asked = client.get("/admin/accounts/user/", follow=True)
+    assert asked.redirect_chain[-1][0].startswith("/accounts/login/?next=%2Fadmin%2F")
+    wrong = {"login": admin_user.username, "password": "guessed", "next": "/admin/"}
+    answers = [client.post("/accounts/login/", wrong) for _ in range(6)]
+    assert "Too many failed" in answers[-1].text
+    assert client.post("/admin/login/", {"username": "admin", "password": "password"}).url
+    assert "_auth_user_id" not in client.session
+
+
+def test_who_is_no_staff_is_told_so(browser):
+    assert browser.get("/admin/", follow=True).status_code == 403

@@ -1,5 +1,6 @@
 """The guide for integrators works as it stands: a project made of its code blocks boots."""
 
+import json
 import os
 import re
 import subprocess
@@ -69,6 +70,13 @@ def test_it_migrates_and_reconciles(project: Path) -> None:
     assert migrated.returncode == 0, migrated.stderr
     done = manage(project, "reconcile", "--dry-run", **COMPLETE)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_a_command_prints_is_json_and_nothing_else(project: Path) -> None:
+    passwords = {"DJANGO_SUPERUSER_PASSWORD": "a-Word-1", "USHER_TEST_LEARNER_PASSWORD": "a-Word-2"}
+    arguments = ("configure_instance", "--no-input", "--json")
+    made = manage(project, *arguments, **COMPLETE, **passwords)
+    assert json.loads(made.stdout)["created_users"] == ["admin", "testlearner"], made.stdout
 
 
 def test_what_is_missing_is_named_all_at_once(project: Path) -> None:

@@ -4,15 +4,15 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Any
 
-import structlog
 from django.apps import apps
 from django.conf import settings
 from django.http import HttpRequest
 
 from usher.application.audit.models import AuditEvent
 from usher.application.audit.text import one_line, safe
+from usher.application.logs import logger
 
-log = structlog.get_logger("usher.audit")
+log = logger("usher.audit")
 
 
 def record(

@@ -24,7 +24,9 @@ def main(command: list[str]) -> int:
 
 
 def _stop_when_parent_is_gone(child: subprocess.Popen[bytes]) -> None:
-    sys.stdin.buffer.read()
+    # Not through sys.stdin: its lock, held by this thread, breaks the interpreter's own end.
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
     _stop(child)
     try:
         child.wait(GRACE_SECONDS)

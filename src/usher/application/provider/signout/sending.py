@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
-import structlog
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import connections, transaction
 from django.db.models import F
@@ -22,10 +21,11 @@ from oauth2_provider.settings import oauth2_settings
 
 from usher.application import conf
 from usher.application.audit.text import one_line
+from usher.application.logs import logger
 from usher.application.provider.models import SignOutMessage
 from usher.application.provider.signout import logout_tokens
 
-log = structlog.get_logger("usher.signout")
+log = logger("usher.signout")
 
 PAGE_WAITS_SECONDS = 1.0
 REQUEST_SECONDS = 5.0

@@ -1,0 +1,16 @@
+"""Loggers of this app: through the standard library, whether or not the project sets up structlog.
+
+Left to itself structlog prints to standard output, where commands write their JSON.
+"""
+
+import logging
+from typing import Any
+
+import structlog
+
+
+def logger(name: str) -> Any:
+    """Takes an event and its values: ``log.info("sign-in", subject="ada")``."""
+    return structlog.wrap_logger(
+        logging.getLogger(name), wrapper_class=structlog.stdlib.BoundLogger
+    )
