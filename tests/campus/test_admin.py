@@ -9,6 +9,7 @@ from usher.application.accounts.models import (
     Retirement,
     UsernameReservation,
 )
+from usher.application.enrollments.models import Enrollment
 
 pytestmark = pytest.mark.django_db
 
@@ -84,3 +85,24 @@ def test_staff_sign_in_by_the_one_page_which_limits_wrong_passwords(client, admi
 
 def test_who_is_no_staff_is_told_so(browser):
     assert browser.get("/admin/", follow=True).status_code == 403
+
+
+def test_a_run_keeps_its_key_and_follows_the_lms(admin_client, run):
+    page = f"/admin/usher/courserun/{run.pk}/change/"
+    asked = {"course_key": "course-v1:other+1+1", "title": "Mine", "start_0": "2030-01-01"}
+    modes = {"modes-TOTAL_FORMS": "0", "modes-INITIAL_FORMS": "0"}
+    assert admin_client.post(page, asked | modes).status_code == 302
+    before = run.course_key, run.title, run.start
+    run.refresh_from_db()
+    assert (run.course_key, run.title, run.start) == before
+    assert run.live is False, "whether it is offered is staff's to say"
+    assert admin_client.post("/admin/usher/courserun/add/", asked | modes | {"live": "on"}).url
+
+
+def test_an_enrollment_keeps_its_learner_and_run(admin_client, admin_user, learner, run):
+    row = Enrollment.objects.create(user=learner, run=run)
+    wanted = {"user": admin_user.pk, "run": run.pk, "mode": "verified", "is_active": "on"}
+    page = f"/admin/usher/enrollment/{row.pk}/change/"
+    assert admin_client.post(page, wanted).status_code == 302
+    row.refresh_from_db()
+    assert (row.user, row.mode, row.generation) == (learner, "verified", 2)

@@ -27,6 +27,16 @@ from usher.application.models import (
 
 #: Rows that an action brings to the LMS while the person waits; more are left to the engine.
 _AT_ONCE = 25
+#: Of a run: what the LMS says.
+_FOLLOWING = (
+    "title",
+    "short_description",
+    "start",
+    "end",
+    "enrollment_start",
+    "enrollment_end",
+    "upgrade_deadline",
+)
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -168,8 +178,17 @@ class UsernameReservationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 class CourseModeInline(admin.TabularInline):  # type: ignore[type-arg]
+    """Shown, not changed: modes follow the LMS."""
+
     model = CourseMode
     extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
 
 @admin.register(CourseRun)
@@ -178,6 +197,11 @@ class CourseRunAdmin(ReconciledAdmin):
     list_filter = ("live", "hidden", *ReconciledAdmin.list_filter)
     search_fields = ("course_key", "title")
     inlines = (CourseModeInline,)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """What follows the LMS is not staff's to write, and a run keeps its key."""
+        fixed = ("course_key",) if obj else ()
+        return (*fixed, *_FOLLOWING, *super().get_readonly_fields(request, obj))
 
 
 @admin.register(RunModes)
@@ -194,6 +218,11 @@ class EnrollmentAdmin(ReconciledAdmin):
     search_fields = ("user__email", "user__lms_account__username", "run__course_key")
     list_select_related = ("user", "run")
     raw_id_fields = ("user", "run")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Another learner or run is another enrollment."""
+        fixed = ("user", "run") if obj else ()
+        return (*fixed, *super().get_readonly_fields(request, obj))
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """A change of what is wanted is a new generation, however it is made."""
