@@ -27,7 +27,7 @@ EDITION = EDITIONS[EDITION_NAME]
 SITE_NAME = env.text("SITE_NAME", EDITION.title)
 SITE_BASE_URL = env.text("SITE_BASE_URL", EDITION.root_url).rstrip("/")
 HOME = Path(env.text("CAMPUS_HOME", str(CAMPUS_DIR / ".home")))
-HOME.mkdir(parents=True, exist_ok=True)
+HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 _site = urlsplit(SITE_BASE_URL)
 IS_HTTPS = _site.scheme == "https"

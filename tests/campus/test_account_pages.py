@@ -134,6 +134,7 @@ def test_sign_ups_from_one_address_are_limited(client):
     ]
     assert statuses[0] == 200
     assert statuses[-1] == 429
+    assert "Too many tries" in sign_up(client).text
 
 
 def test_a_forgotten_password_is_reset_by_mail(client, mailoutbox, learner):

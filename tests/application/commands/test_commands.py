@@ -100,6 +100,13 @@ def test_a_gateway_is_a_host_and_nothing_else(db, gateway):
     assert run("configure_instance", "linux", "--gateway=gateway.local", "--dry-run")[0] == 0
 
 
+@pytest.mark.parametrize("wait", ["nan", "-1", "inf", "soon"])
+def test_a_wait_is_a_number_of_seconds(wait):
+    for command in ("reconcile", "repair_missing_courseware_records"):
+        with pytest.raises(CommandError, match="not a number of seconds"):
+            run(command, f"--wait={wait}")
+
+
 def test_no_password_at_the_prompt_makes_nothing(db, monkeypatch):
     def end_of_input(prompt):
         raise EOFError

@@ -4,12 +4,13 @@ import random
 import secrets
 import threading
 
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from tests.support import faults
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
+from usher.application.engine import services
 from usher.application.engine.kinds import all_kinds
 from usher.application.engine.services import reconcile, reopen, watch
 from usher.application.enrollments.models import Enrollment
@@ -125,3 +126,18 @@ def test_watching_brings_what_comes_later(joined, eventually):
         thread.join(60)
     assert joined.enrollments(user.lms_account.username) == {DEMO: ("audit", True)}
     assert not thread.is_alive()
+
+
+def test_watching_outlives_a_database_that_does_not_answer(monkeypatch):
+    stop, asked = threading.Event(), []
+
+    def away():
+        asked.append(len(asked))
+        if len(asked) == 3:
+            stop.set()
+        raise OperationalError("the database system is starting up")
+
+    monkeypatch.setattr(services, "_DATABASE_PAUSE", 0.0)
+    monkeypatch.setattr(services, "sweep_prepare", away)
+    watch(KINDS, stop=stop, every=0.0)
+    assert asked == [0, 1, 2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,17 @@ from usher.application.tokens.errors import NotConnected
 
 #: Failures shown by name; the rest is counted, and all of them stand in the admin.
 _SHOWN = 20
+
+
+def seconds(text: str) -> float:
+    """The type of an argument that says how long to wait."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 10**9:
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
 
 
 class EngineCommand(BaseCommand):

@@ -49,6 +49,7 @@ class SetUp:
         pair = self.pair
         for folder in (pair.application_home, pair.lms_home):
             folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)  # databases with sessions, and mail with codes
         pair.credentials = Credentials.load_or_make(pair.home)
         if self._is_prepared():
             self.report(Step("prepared", True, 0.0, f"found as it was in {pair.home}"))

@@ -37,8 +37,15 @@ class Command(EngineCommand):
         parser.add_argument("--tutor", action="store_true", help="the LMS is run by Tutor (local)")
         parser.add_argument("--tutor-dev", action="store_true", help="… by Tutor (dev, nightly)")
         parser.add_argument("--dont-enroll", action="store_true", help="no test enrollments")
-        parser.add_argument("--dont-create-superuser", action="store_true")
-        parser.add_argument("--edx-oauth-client", default="", metavar="ID")
+        parser.add_argument(
+            "--dont-create-superuser", action="store_true", help=f"no superuser {SUPERUSER}"
+        )
+        parser.add_argument(
+            "--edx-oauth-client",
+            default="",
+            metavar="ID",
+            help="the client id that the LMS has already; without it, one is made",
+        )
         parser.add_argument(
             "--edx-oauth-secret",
             default="",

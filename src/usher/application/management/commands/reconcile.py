@@ -7,7 +7,7 @@ from django.core.management.base import CommandError, CommandParser
 from usher.application.engine import services
 from usher.application.engine.kinds import NAMES, all_kinds
 from usher.application.engine.summary import Summary
-from usher.application.management.output import EngineCommand
+from usher.application.management.output import EngineCommand, seconds
 from usher.application.management.users import named
 from usher.application.runs.models import CourseRun
 
@@ -27,7 +27,7 @@ class Command(EngineCommand):
             "--recheck", action="store_true", help="look at what seems right, too, and retry all"
         )
         parser.add_argument(
-            "--wait", type=float, default=0.0, metavar="SECONDS", help="wait for what is due soon"
+            "--wait", type=seconds, default=0.0, metavar="SECONDS", help="wait for what is due soon"
         )
 
     def act(self, **options: Any) -> None:

@@ -4,7 +4,7 @@ from django.core.management.base import CommandParser
 
 from usher.application.accounts.repair import missing, repair
 from usher.application.engine.summary import Summary
-from usher.application.management.output import EngineCommand
+from usher.application.management.output import EngineCommand, seconds
 from usher.application.management.users import named
 
 
@@ -19,7 +19,7 @@ class Command(EngineCommand):
         )
         parser.add_argument(
             "--wait",
-            type=float,
+            type=seconds,
             default=30.0,
             metavar="SECONDS",
             help="how long to wait, in all, for an LMS that fails or throttles (default 30)",
