@@ -4,11 +4,12 @@ import os
 
 from edx_django_utils.plugins import add_plugins
 
-#: Names and defaults of the platform's features that the connection depends on, or Tutor sets.
+#: Names and defaults of the platform's features that the connection depends on, or Tutor sets. Two
+#: defaults here are not the platform's, where reading those back would prove nothing: it allows
+#: public accounts and hides the country.
 DEFAULT_FEATURES = {
-    "ALLOW_PUBLIC_ACCOUNT_CREATION": True,
-    "ENABLE_AUTHN_MICROFRONTEND": bool(os.environ.get("EDXAPP_ENABLE_AUTHN_MFE", False)),
-    "ENABLE_COMBINED_LOGIN_REGISTRATION": True,
+    "ALLOW_PUBLIC_ACCOUNT_CREATION": False,
+    "ENABLE_AUTHN_MICROFRONTEND": os.environ.get("EDXAPP_ENABLE_AUTHN_MFE", False),
     "ENABLE_CORS_HEADERS": False,
     "ENABLE_OAUTH2_PROVIDER": False,
     "ENABLE_THIRD_PARTY_AUTH": False,
@@ -49,7 +50,11 @@ REGISTRATION_EXTRA_FIELDS = {
     "honor_code": "required",
     "terms_of_service": "hidden",
     "city": "hidden",
-    "country": "hidden",
+    "country": "required",
+    "gender": "optional",
+    "year_of_birth": "optional",
+    "mailing_address": "optional",
+    "goals": "optional",
 }
 REGISTRATION_RATELIMIT = "60/7d"
 REGISTRATION_VALIDATION_RATELIMIT = "30/7d"

@@ -14,16 +14,16 @@ except NameError:
     pass
 
 with open(os.environ["LMS_CFG"]) as file:
-    ENV_TOKENS = yaml.safe_load(file)
-AUTH_TOKENS = ENV_TOKENS
+    _YAML_TOKENS = yaml.safe_load(file)
+ENV_TOKENS = AUTH_TOKENS = _YAML_TOKENS  # their names in the release of Tutor 20
 SPECIAL = ("FEATURES", "JWT_AUTH")
-globals().update({key: value for key, value in ENV_TOKENS.items() if key not in SPECIAL})
-for feature, value in ENV_TOKENS.get("FEATURES", {}).items():
+globals().update({key: value for key, value in _YAML_TOKENS.items() if key not in SPECIAL})
+for feature, value in _YAML_TOKENS.get("FEATURES", {}).items():
     FEATURES[feature] = value
 
 if FEATURES.get("ENABLE_THIRD_PARTY_AUTH"):
     # Read here and never again: whoever sets THIRD_PARTY_AUTH_BACKENDS later changes nothing.
-    AUTHENTICATION_BACKENDS = ENV_TOKENS.get(
+    AUTHENTICATION_BACKENDS = _YAML_TOKENS.get(
         "THIRD_PARTY_AUTH_BACKENDS",
         [
             "social_core.backends.google.GoogleOAuth2",
@@ -31,6 +31,6 @@ if FEATURES.get("ENABLE_THIRD_PARTY_AUTH"):
         ],
     ) + list(AUTHENTICATION_BACKENDS)
 OAUTH_ENFORCE_SECURE = True
-JWT_AUTH.update(ENV_TOKENS.get("JWT_AUTH", {}))
+JWT_AUTH.update(_YAML_TOKENS.get("JWT_AUTH", {}))
 
 add_plugins(__name__, "lms.djangoapp", "production")
