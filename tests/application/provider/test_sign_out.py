@@ -124,11 +124,13 @@ def test_any_way_to_sign_out_tells_it(fake_lms, lms):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_slow_lms_does_not_hold_the_page(fake_lms, lms):
+def test_a_slow_lms_does_not_hold_the_page(fake_lms, lms, monkeypatch):
+    # So slow that a page which waits for it is told from a page on a busy machine.
+    monkeypatch.setattr(sending, "REQUEST_SECONDS", 60.0)
     fake_lms.delay = threading.Event()
     started = time.monotonic()
     assert lms.browser.get("/logout/?no_redirect=1").status_code == 200
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20
     fake_lms.delay.set()
     assert len(fake_lms.wait_for(1)) == 1
 
