@@ -42,13 +42,12 @@ def run(platform: Platform, side: Side, addresses: Addresses, *, commands: bool)
             "application-client": lambda: _application_client(client, application),
             "service-worker": lambda: _service_worker(client, description, addresses),
             "lms-client": lambda: _lms_client(client, application, addresses),
+            "from-the-lms": lambda: _from_the_lms(client, description, application, addresses),
         }
-        inside: dict[str, Callable[[], Check]] = {
-            "from-the-lms": lambda: _from_the_lms(platform, application),
-        }
+        inside: dict[str, Callable[[], Check]] = {}
         if side.checkout.manage:
             seen = functools.cache(lambda: _seen_inside(client, side, application, addresses))
-            inside |= {
+            inside = {
                 "redirect-uri": lambda: _redirect_uri(*seen()),
                 "from-the-application": lambda: _from_the_application(seen()[1], addresses),
                 "settings-in-force": lambda: _settings_in_force(side, description, addresses),
@@ -181,14 +180,16 @@ def _application_client(client: httpx.Client, wanted: Application) -> Check:
 
 def _service_worker(client: httpx.Client, description: Description, addresses: Addresses) -> Check:
     worker = description.service_worker
-    token = worker.token if worker else ""
-    answer = client.get(
-        addresses.lms_url + LmsPath.ME, headers={"Authorization": f"Bearer {token}"}
-    )
+    answer = client.get(addresses.lms_url + LmsPath.ME, headers=_as_worker(description))
     found = _json(answer).get("username")
     if worker and found == worker.username:
         return Check("service-worker", "ok", f"its token is {found}'s")
     return Check("service-worker", "failed", f"{LmsPath.ME} answers {answer.status_code}")
+
+
+def _as_worker(description: Description) -> dict[str, str]:
+    worker = description.service_worker
+    return {"Authorization": f"Bearer {worker.token if worker else ''}"}
 
 
 def _lms_client(client: httpx.Client, wanted: Application, addresses: Addresses) -> Check:
@@ -204,9 +205,30 @@ def _lms_client(client: httpx.Client, wanted: Application, addresses: Addresses)
     return Check("lms-client", "ok" if good else "failed", seen)
 
 
-def _from_the_lms(platform: Platform, wanted: Application) -> Check:
+def connected_names(description: Description, addresses: Addresses) -> set[str] | None:
+    """The applications that the running LMS knows; None when it can't be asked."""
+    try:
+        with httpx.Client(timeout=TIMEOUT) as client:
+            report = _report(client, description, addresses)
+    except (httpx.HTTPError, ToolFailed):
+        return None
+    return {found["name"] for found in report.get("connections", [])}
+
+
+def _report(client: httpx.Client, description: Description, addresses: Addresses) -> dict[str, Any]:
+    """``usher_report`` of the process that serves, not of a job's. Raises ToolFailed."""
+    url = addresses.lms_url + LmsPath.USHER_REPORT
+    answer = client.get(url, headers=_as_worker(description))
+    if not answer.is_success:
+        raise ToolFailed(f"{url} answers {answer.status_code}")
+    return _json(answer)
+
+
+def _from_the_lms(
+    client: httpx.Client, description: Description, wanted: Application, addresses: Addresses
+) -> Check:
     """NET-2, from inside the LMS's container."""
-    for probe in platform.report().get("token_probes", []):
+    for probe in _report(client, description, addresses).get("token_probes", []):
         if probe.get("backend_name") == wanted.backend:
             if probe.get("oauth_error") == "invalid_grant":
                 return Check("from-the-lms", "ok", f"reaches {probe['url']}")

@@ -65,8 +65,8 @@ class Disconnecting:
                 "provider record off, OAuth application and token gone; learners' accounts stay",
                 self._are_records_gone,
                 self._remove_records,
-                # A broken LMS (P17) must not keep anyone from switching the plugin off.
-                trust_apply=self.last,
+                # What the command says it did: a broken LMS (P17) can't be asked any more.
+                trust_apply=True,
             )
         ]
         if self.last:
@@ -123,11 +123,8 @@ class Disconnecting:
         named = {entry.get("name") for entry in entries} & set(self._names)
         if not self._platform.now.enabled or not named:
             return True
-        try:
-            connections = self._platform.report().get("connections", [])
-        except ToolFailed:
-            return False
-        return not {found["name"] for found in connections} & set(self._names)
+        connected = checks.connected_names(self._description, self._addresses)
+        return connected is not None and not connected & set(self._names)
 
     def _remove_records(self) -> str:
         worker = self._description.service_worker if self.last else None

@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -26,20 +27,49 @@ def tutor_executable(release: int) -> Path:
     lock, project = LOCKS / f"{release}.txt", PROJECT / "pyproject.toml"
     with home.with_suffix(".lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
-        _once(home / ".tutor", lock, lambda: _install(home, "--requirement", lock, new=True))
+        _once(home / ".tutor", lock, lambda: _make(release, home))
         _once(home / ".usher", project, lambda: _install(home, "--editable", PROJECT))
     return home / "bin" / "tutor"
 
 
 def tutor_without_usher(release: int, home: Path) -> Path:
     """``tutor`` of an environment of its own, as before anybody heard of Usher."""
-    original = tutor_executable(release)
-    shutil.copytree(original.parents[1], home, symlinks=True)
-    executable = home / "bin" / "tutor"
-    executable.write_text(executable.read_text().replace(str(original.parents[1]), str(home)))
-    pip = [home / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "uninstall", "--yes", "openedx-usher"], check=True)
-    return executable
+    _copy(tutor_executable(release).parents[1], home)
+    _pip(home, "uninstall", "--yes", "openedx-usher")
+    return home / "bin" / "tutor"
+
+
+def _make(release: int, home: Path) -> None:
+    """Releases differ in few packages: the older ones begin as copies of the newest."""
+    if release == RELEASES[-1]:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
+    else:
+        _copy(tutor_executable(RELEASES[-1]).parents[1], home)
+    _install(home, "--requirement", LOCKS / f"{release}.txt")
+
+
+def _copy(original: Path, home: Path) -> None:
+    """A virtual environment at another place: its scripts name the Python they run in."""
+    shutil.rmtree(home, ignore_errors=True)
+    shutil.copytree(original, home, symlinks=True, copy_function=_link)
+    for script in (home / "bin").iterdir():
+        content = script.read_bytes() if not script.is_symlink() else b""
+        if str(original).encode() in content:
+            _write(script, content.replace(str(original).encode(), str(home).encode()))
+            script.chmod(0o755)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Never into a file that is linked elsewhere, too."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
 
 
 def _once(stamp: Path, source: Path, action: Callable[[], None]) -> None:
@@ -47,12 +77,13 @@ def _once(stamp: Path, source: Path, action: Callable[[], None]) -> None:
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != digest:
         action()
-        stamp.write_text(digest)
+        _write(stamp, digest.encode())
 
 
-def _install(home: Path, *what: str | Path, new: bool = False) -> None:
-    if new:
-        (home / ".usher").unlink(missing_ok=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
-    pip = [home / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-deps"]
-    subprocess.run([*pip, "--disable-pip-version-check", *what], check=True)
+def _install(home: Path, *what: str | Path) -> None:
+    _pip(home, "install", "--no-deps", *what)
+
+
+def _pip(home: Path, *words: str | Path) -> None:
+    pip = [home / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, *words], check=True)

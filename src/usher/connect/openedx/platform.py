@@ -82,10 +82,6 @@ class Platform:
             raise self._preview
         return self._preview
 
-    def report(self) -> dict[str, Any]:
-        """``usher_report`` of the LMS. Raises ToolFailed."""
-        return last_json(self._job("usher-report"))
-
     def provision(self) -> dict[str, Any]:
         """What ``usher_provision`` did. Raises ToolFailed."""
         self.forget()
