@@ -114,7 +114,7 @@ class Chain:
         file = self.state / "lms/lms.json"
         if file.exists():
             with suppress(ProcessLookupError):
-                os.killpg(json.loads(file.read_text())["pid"], signal.SIGTERM)
+                os.killpg(json.loads(file.read_text())["pid"], signal.SIGKILL)
 
     # -- the command
 
