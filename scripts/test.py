@@ -43,9 +43,9 @@ GROUPS = (
     Group("application", APPLICATION),
     Group("tutor", ("-p", "no:django", "tests/tutor")),
     Group("lms", ("-p", "no:django", "tests/lms", "tests/embedded")),
+    Group("shell", ("-p", "no:django", "tests/contract", "tests/cli")),
     Group("journeys", ("-p", "no:django", "tests/journeys")),
     Group("production", ("-p", "no:django", "tests/chaos", "tests/benchmarks", "tests/deploy")),
-    Group("shell", ("-p", "no:django", "tests/contract", "tests/cli")),
 )
 
 
