@@ -162,6 +162,21 @@ def test_a_learner_who_is_deleted_while_the_account_is_made(batched):
     assert batched.account(name)["is_active"] is False
 
 
+def test_an_enrollment_in_hand_while_its_account_is_made_is_not_forgotten(batched):
+    """It found no account, which was made before that was written."""
+    user, enrollments = batched.learner("early"), kind("enrollment")
+    ensure_account(user)
+    enrollment = enroll(user, ensure_run(DEMO))
+    _, rows = claim(enrollments, Scope(user_id=user.pk), 1, lease_seconds=60)
+    found = enrollments.prepare(rows, means())
+    reconcile(["account"])
+    write_back(enrollments, [(job, outcome) for job, outcome in found if outcome])
+    assert not LmsAccount.objects.filter(user=user, created_in_lms_at=None).exists()
+    reconcile(["enrollment"])
+    enrollment.refresh_from_db()
+    assert enrollment.is_settled, enrollment.error_message
+
+
 def test_a_learner_whom_nobody_works_on(batched):
     user = batched.learner()
     ensure_account(user, reconcile_now=True)

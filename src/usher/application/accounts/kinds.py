@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.db.models import F, Q
 
 from usher.application.accounts import creation
 from usher.application.accounts.details import Details, details
@@ -100,12 +101,14 @@ def _nothing_to_send(row: LmsAccount) -> Outcome | None:
 
 
 def _wake_dependents(user_ids: list[int], now: datetime) -> None:
-    """Enrollments that waited for these accounts, or failed because they were not there."""
-    waiting = Enrollment.objects.filter(
-        user_id__in=user_ids, error_code__in=("no-account", "unknown-user")
-    )
+    """Enrollments that wait for these accounts, or failed because they were not there.
+
+    Those too that a worker has in hand: it may have found no account, and not have written so yet.
+    """
+    failed = Q(error_code__in=("no-account", "unknown-user"))
+    in_hand = Q(parked_at=None, observed_generation__lt=F("generation"))
     if user_ids:
-        waiting.wake(now)
+        Enrollment.objects.filter(failed | in_hand, user_id__in=user_ids).wake(now)
 
 
 def _follow_changes(made: Sequence[Job]) -> None:
