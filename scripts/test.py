@@ -124,7 +124,9 @@ def _command(group: Group, report: Path) -> list[str]:
 
 
 def _environment(database_url: str) -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    # Hundreds of processes import the same modules: each is compiled once.
+    without = {"DATABASE_URL", "PYTHONDONTWRITEBYTECODE"}
+    environment = {name: value for name, value in os.environ.items() if name not in without}
     return {**environment, "DATABASE_URL": database_url} if database_url else environment
 
 

@@ -1,8 +1,13 @@
-"""For all tests in Django's own process: its test database, and passwords that cost little."""
+"""For all tests: what would cost them time; for those in Django's own process: its database."""
 
+import functools
+import ssl
 from pathlib import Path
 
 import pytest
+
+# Reads every certificate of the machine, for each of a thousand clients.
+ssl.create_default_context = functools.cache(ssl.create_default_context)
 
 DATABASE_FIXTURES = {"db", "transactional_db", "live_server"}
 
@@ -14,10 +19,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("ds", None):
+        from django.conf import settings
         from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
         # Slow, so that nobody guesses people's passwords; tests make hundreds.
         PBKDF2PasswordHasher.iterations = 1
+        # Static files are looked for when asked for; otherwise every test client reads all of them.
+        settings.WHITENOISE_AUTOREFRESH = True
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -30,6 +38,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _uses_database(item: pytest.Item) -> bool:
     names = set(getattr(item, "fixturenames", ()))
     return bool(DATABASE_FIXTURES & names) or item.get_closest_marker("django_db") is not None
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> None:
+    """Permissions are made once, not anew after each test that empties the tables."""
+    from django.db.models.signals import post_migrate
+
+    post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
 
 
 @pytest.fixture(scope="session")

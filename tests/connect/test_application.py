@@ -1,7 +1,7 @@
 """The application's side: a checkout as people have it, its record and its .env."""
 
-import json
 import re
+import sqlite3
 import stat
 import sys
 from pathlib import Path
@@ -55,13 +55,13 @@ def side_of(shop: PlainCheckout, **wishes: str) -> Side:
 
 
 def record_of(shop: PlainCheckout) -> list[dict]:
-    script = (
-        "import json; from oauth2_provider.models import Application as A;"
-        "print('rows', json.dumps(list(A.objects.values('name', 'client_id', 'client_secret',"
-        " 'redirect_uris', 'skip_authorization', 'client_type'))))"
-    )
-    line = next(x for x in shop.manage("shell", stdin=script).splitlines() if "rows " in x)
-    return json.loads(line.partition("rows ")[2])
+    with sqlite3.connect(shop.folder / "db.sqlite3") as database:
+        database.row_factory = sqlite3.Row
+        rows = database.execute(
+            "select name, client_id, client_secret, redirect_uris, skip_authorization, client_type"
+            " from oauth2_provider_application"
+        )
+        return [dict(row) for row in rows]
 
 
 # -- recognising

@@ -76,17 +76,18 @@ class ServerProcess:
     def wait_until_ready(self) -> None:
         """Raises DemoError with the end of the log when it dies or does not answer in time."""
         deadline = time.monotonic() + START_SECONDS
-        while self.ready_url:
-            self.check()
-            with suppress(httpx.TransportError):
-                if httpx.get(self.ready_url, timeout=5).status_code < 500:
-                    return
-            if time.monotonic() > deadline:
-                raise DemoError(
-                    f"{self.name} did not answer at {self.ready_url} within {START_SECONDS:.0f} "
-                    f"seconds.{self._log_tail()}"
-                )
-            time.sleep(0.05)
+        with httpx.Client(timeout=5, trust_env=False) as client:
+            while self.ready_url:
+                self.check()
+                with suppress(httpx.TransportError):
+                    if client.get(self.ready_url).status_code < 500:
+                        return
+                if time.monotonic() > deadline:
+                    raise DemoError(
+                        f"{self.name} did not answer at {self.ready_url} within "
+                        f"{START_SECONDS:.0f} seconds.{self._log_tail()}"
+                    )
+                time.sleep(0.05)
 
     def check(self) -> None:
         """Raises DemoError when the process has ended by itself."""

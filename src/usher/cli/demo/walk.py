@@ -41,6 +41,12 @@ class Walk:
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
         self.browser = Browser()
+        self.worker = httpx.Client(
+            base_url=pair.lms_url,
+            headers={"Authorization": f"Bearer {pair.credentials.service_worker_token}"},
+            timeout=30,
+            trust_env=False,
+        )
         self.username = f"learner-{secrets.token_hex(4)}"
         self.email = f"{self.username}@learners.example"
         self.password = secrets.token_urlsafe(12)
@@ -69,6 +75,7 @@ class Walk:
                     return
         finally:
             self.browser.close()
+            self.worker.close()
 
     # -- the steps
 
@@ -155,22 +162,12 @@ class Walk:
     def _lms(self, path: str) -> str:
         return self.pair.lms_url + path
 
-    def _lms_get(self, path: str, **query: str) -> httpx.Response:
-        token = self.pair.credentials.service_worker_token
-        return httpx.get(
-            self._lms(path),
-            params=query,
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=30,
-            trust_env=False,
-        )
-
     def _lms_list(self, path: str, **query: str) -> list[Any]:
-        answer = self._lms_get(path, **query)
+        answer = self.worker.get(path, params=query)
         return list(answer.json()) if answer.status_code == 200 else []
 
     def _enrollment(self) -> dict[str, Any] | None:
-        answer = self._lms_get(f"{LmsPath.ENROLLMENT}/{self.lms_username},{DEMO_RUN}")
+        answer = self.worker.get(f"{LmsPath.ENROLLMENT}/{self.lms_username},{DEMO_RUN}")
         found = answer.json() if answer.status_code == 200 and answer.content else None
         return found if found and found["is_active"] else None
 

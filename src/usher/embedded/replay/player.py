@@ -100,12 +100,15 @@ class Player:
         self.home, self.address, self.helper = home, address, helper
         self.learned = Learned()
         self.browsers: dict[str, httpx.Client] = {}
+        self._tls = httpx.create_ssl_context()  # one for all: making it reads every certificate
         self.authorize: tuple[httpx.Client, dict[str, Any]] | None = None
 
     def _client(self) -> httpx.Client:
         # The LMS hears the recorded name, so its answers carry it too.
         headers = {"Host": LMS_ROOT.removeprefix("http://")}
-        return httpx.Client(base_url=self.address, headers=headers, timeout=_TIMEOUT)
+        return httpx.Client(
+            base_url=self.address, headers=headers, timeout=_TIMEOUT, verify=self._tls
+        )
 
     def _send(self, client: httpx.Client, request: dict[str, Any]) -> httpx.Response:
         translate = self.learned.translate
