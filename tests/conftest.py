@@ -13,7 +13,7 @@ DATABASE_FIXTURES = {"db", "transactional_db", "live_server"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    text = "only tests that use Django's database: the others needn't run again with another"
+    text = "only tests for which the database matters: the others needn't run again with another"
     parser.addoption("--only-database", action="store_true", help=text)
 
 
@@ -30,13 +30,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("only_database"):
-        others = [item for item in items if not _uses_database(item)]
-        items[:] = [item for item in items if _uses_database(item)]
+        others = [item for item in items if not _minds_database(item)]
+        items[:] = [item for item in items if _minds_database(item)]
         config.hook.pytest_deselected(items=others)
 
 
-def _uses_database(item: pytest.Item) -> bool:
+def _minds_database(item: pytest.Item) -> bool:
     names = set(getattr(item, "fixturenames", ()))
+    if "browser" in names:  # about what pages look like
+        return False
     return bool(DATABASE_FIXTURES & names) or item.get_closest_marker("django_db") is not None
 
 
