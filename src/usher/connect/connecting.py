@@ -66,11 +66,11 @@ class Connecting:
         return [
             *tutor.steps(" and ".join(names)),
             *[step for application in applications for step in application.record()],
-            *([lms.apply()] if lms.in_cluster else []),
+            *([lms.apply()] if self._platform.in_cluster else []),
             lms.image(),
             lms.provision(),
             *[step for application in applications for step in application.settings()],
-            *([] if lms.in_cluster else [lms.restart()]),
+            *([] if self._platform.in_cluster else [lms.restart()]),
         ]
 
     def _values(self) -> dict[str, Any]:

@@ -109,6 +109,12 @@ def test_what_is_missing_is_named_in_one_warning(settings):
     assert Env.OPENEDX_API_CLIENT_ID not in warning.msg
 
 
+@pytest.mark.parametrize(("key", "found"), [("", "usher.W002"), ("no key", "usher.E004")])
+def test_a_key_that_can_not_sign_is_named(settings, key, found):
+    settings.OAUTH2_PROVIDER = {**settings.OAUTH2_PROVIDER, "OIDC_RSA_PRIVATE_KEY": key}
+    assert found in [problem.id for problem in run_checks(tags=["usher"])]
+
+
 def test_settings_follow_a_change(settings):
     settings.OPENEDX_API_BASE_URL = "http://one"
     assert conf.settings().api_base_url == "http://one"

@@ -99,8 +99,11 @@ class Side:
 
     def record_agrees(self, application: Application, addresses: Addresses) -> bool:
         params = self._params("look", application, addresses)
-        if params != self._asked:
-            self.facts, self._asked = self.manage.script(SCRIPT, params), params
+        if params == self._asked:
+            return bool(self.facts["agrees"])
+        if self._asked and self.facts["record"] is None:
+            return False  # not worth another process of the application
+        self.facts, self._asked = self.manage.script(SCRIPT, params), params
         return bool(self.facts["agrees"])
 
     def lay_record(self, application: Application, addresses: Addresses) -> str:
@@ -125,14 +128,17 @@ class Side:
     def remove_record(self, client_id: str) -> str:
         params = self._params("remove", None)
         params |= {"client_id": client_id, "before": self.before.record()}
+        self.facts.pop("record", None)
         answer = self.manage.script(SCRIPT, params)
         if "restored" in answer:
             return "as it was before" if answer["restored"] else "gone already"
         return "removed" if answer["removed"] else "gone already"
 
     def has_record(self, client_id: str) -> bool:
-        params = self._params("look", None) | {"client_id": client_id}
-        record = self.manage.script(SCRIPT, params)["record"]
+        record = self.facts.get("record")
+        if not record or record["client_id"] != client_id:
+            params = self._params("look", None) | {"client_id": client_id}
+            record = self.manage.script(SCRIPT, params)["record"]
         return record is not None and record["client_id"] == client_id
 
     def _foreign_record(self, application: Application) -> dict[str, Any] | None:

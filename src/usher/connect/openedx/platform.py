@@ -28,7 +28,7 @@ class ImageLacksUsher(ToolFailed):
 
 
 class Platform:
-    """Answers are remembered until ``forget``; whoever changes something calls it."""
+    """Answers are remembered until something changes; who changes the root calls ``forget``."""
 
     def __init__(self, instance: Instance, runner: Runner) -> None:
         self.instance = instance
@@ -38,7 +38,12 @@ class Platform:
         self._applied: bool | None = None
 
     def forget(self) -> None:
-        self._fresh, self._preview, self._applied = False, None, None
+        """After every change of the configuration, of plugins, or of what is rendered."""
+        self._fresh = False
+        self._forget_running()
+
+    def _forget_running(self) -> None:
+        self._preview, self._applied = None, None
 
     @property
     def now(self) -> Instance:
@@ -57,8 +62,9 @@ class Platform:
         return self._runner.shown(["tutor", "--root", str(self.instance.root), *arguments])
 
     def in_mode(self, *arguments: str, stdin: str = "", timeout: float = JOB_TIMEOUT) -> str:
-        """Runs ``tutor --root ROOT local|dev|k8s …``."""
-        return self.tutor(self.instance.command, *arguments, stdin=stdin, timeout=timeout)
+        """Runs ``tutor --root ROOT local|dev|k8s …``, which renders nothing. Raises ToolFailed."""
+        self._forget_running()
+        return self._run(self.instance.command, *arguments, stdin=stdin, timeout=timeout)
 
     def description(self) -> Description | None:
         """What the plugin rendered for the LMS; None before it did. Raises Refused."""
@@ -84,7 +90,7 @@ class Platform:
 
     def provision(self) -> dict[str, Any]:
         """What ``usher_provision`` did. Raises ToolFailed."""
-        self.forget()
+        self._forget_running()
         return last_json(self._job("init", "--limit=usher"))
 
     def remove(self, description: Description, *, purge: bool) -> dict[str, Any]:
@@ -97,7 +103,7 @@ class Platform:
         return last_json(self.in_mode("run", "lms", *command, stdin=stdin))
 
     def build(self) -> None:
-        self.forget()
+        self._forget_running()
         for image in self.images():
             self._runner.watch(self._argv("images", "build", image))
 
@@ -145,7 +151,11 @@ class Platform:
         except ToolFailed as error:
             if not self.in_cluster:
                 raise
-            raise ToolFailed(f"{error}\n{self._logs(str(error))}", error.exit_code) from error
+            try:
+                logs = self._logs(str(error))
+            except ToolFailed:
+                logs = ""
+            raise ToolFailed(f"{error}\n{logs}".strip(), error.exit_code) from error
         return self._logs(output) if self.in_cluster else output
 
     def _logs(self, told: str) -> str:

@@ -29,7 +29,6 @@ class LmsSteps:
         self._names = names
         self._may_build = build
         self._running = running
-        self.in_cluster = tutor.platform.in_cluster
 
     # -- image
 
@@ -60,11 +59,11 @@ class LmsSteps:
         if built:
             self._platform.build()
             self._tutor.mark.set()  # containers of the old image may run
-            if not self.in_cluster:
+            if not self._platform.in_cluster:
                 return "built"
         images = self._platform.images()
         commands = [] if built else [self._platform.shown("images", "build", *images)]
-        if self.in_cluster:
+        if self._platform.in_cluster:
             commands += [
                 self._platform.shown("images", "push", *images),
                 self._platform.shown("k8s", "reboot"),
@@ -106,7 +105,9 @@ class LmsSteps:
 
     def _jobs_can_run(self) -> bool:
         """In a cluster a job whose configuration wasn't applied waits for it for ever."""
-        return self._tutor.is_rendered() and (not self.in_cluster or self._platform.is_applied())
+        return self._tutor.is_rendered() and (
+            not self._platform.in_cluster or self._platform.is_applied()
+        )
 
     def warnings(self) -> list[str]:
         """What provisioning leaves to a person."""
