@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _minds_database(item: pytest.Item) -> bool:
     names = set(getattr(item, "fixturenames", ()))
-    if "real_browser" in names:  # about what pages look like
+    if "screen" in names:  # about what pages look like
         return False
     return bool(DATABASE_FIXTURES & names) or item.get_closest_marker("django_db") is not None
 

@@ -90,7 +90,7 @@ CONTRAST = """() => {
 
 
 @pytest.fixture(scope="module")
-def real_browser():
+def screen():
     # Playwright runs a loop in this thread, which Django takes for an asynchronous caller.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
     with chromium() as running:
@@ -121,13 +121,13 @@ def cookies_of(client, site):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("edition", ["mitxonline", "mitxpro"])
-def test_pages_can_be_used_by_everybody(real_browser, site, client, learner, settings, edition, scheme):
+def test_pages_can_be_used_by_everybody(screen, site, client, learner, settings, edition, scheme):
     settings.EDITION_NAME = edition
     client.force_login(learner)
     client.post(f"/courses/{KEY}/enroll/")
     found = {}
     for paths, cookies in ((PUBLIC, []), (PERSONAL, cookies_of(client, site))):
-        context = real_browser.new_context(color_scheme=scheme, viewport={"width": 320, "height": 640})
+        context = screen.new_context(color_scheme=scheme, viewport={"width": 320, "height": 640})
         context.add_cookies(cookies)
         page = context.new_page()
         for path in paths:
@@ -138,8 +138,8 @@ def test_pages_can_be_used_by_everybody(real_browser, site, client, learner, set
     assert found == {}
 
 
-def test_a_wrong_form_says_so_where_it_is_wrong(real_browser, site):
-    page = real_browser.new_page()
+def test_a_wrong_form_says_so_where_it_is_wrong(screen, site):
+    page = screen.new_page()
     page.goto(site + "/accounts/signup/")
     page.fill("#id_name", "Ada")
     page.fill("#id_username", "bad name!")
@@ -155,8 +155,8 @@ def test_a_wrong_form_says_so_where_it_is_wrong(real_browser, site):
     page.close()
 
 
-def test_the_keyboard_skips_to_the_content(real_browser, site):
-    page = real_browser.new_page()
+def test_the_keyboard_skips_to_the_content(screen, site):
+    page = screen.new_page()
     page.goto(site + "/")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to content"
@@ -165,9 +165,9 @@ def test_the_keyboard_skips_to_the_content(real_browser, site):
     page.close()
 
 
-def test_nothing_comes_from_elsewhere(real_browser, site, client, learner):
+def test_nothing_comes_from_elsewhere(screen, site, client, learner):
     client.force_login(learner)
-    context = real_browser.new_context()
+    context = screen.new_context()
     context.add_cookies(cookies_of(client, site))
     page = context.new_page()
     asked, refused = [], []
