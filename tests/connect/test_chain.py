@@ -77,7 +77,7 @@ def test_there_and_back(chain: Chain, shop: PlainCheckout):
     no_secret_is_shown(chain)
     connected = chain.facts()
     chain.root.run("config", "save")  # P25
-    again = chain.connect(shop, "--no-prove")
+    again = chain.connect(shop)
     assert (again["ok"], again["changed"]) == (True, [])
     assert chain.facts() == connected
 
@@ -173,7 +173,7 @@ def test_there_and_back_in_a_cluster(chain: Chain, shop: PlainCheckout):
     assert "OPENEDX_IP" not in shop.env_file.read_text().replace("#OPENEDX_IP", "")
     arrives(chain, shop, "ada")
     no_secret_is_shown(chain)
-    again = chain.connect(shop, "--no-prove")
+    again = chain.connect(shop)
     assert (again["ok"], again["changed"]) == (True, [])
 
     assert chain.kill_during("lms-records", "disconnect", "--purge")

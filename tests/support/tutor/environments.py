@@ -48,8 +48,7 @@ def _make(release: int, home: Path) -> None:
     else:
         _copy(tutor_executable(RELEASES[-1]).parents[1], home)
     # Python compiles what it uses, which is a tenth of it.
-    words = ("install", "--no-deps", "--no-compile", "--requirement", LOCKS / f"{release}.txt")
-    _pip(home, *words)
+    _pip(home, "install", "--no-deps", "--no-compile", "--requirement", LOCKS / f"{release}.txt")
 
 
 def _install_usher(home: Path) -> None:

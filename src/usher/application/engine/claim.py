@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.db import models, transaction
@@ -48,10 +48,10 @@ def claim(kind: Kind, scope: Scope, limit: int, lease_seconds: float) -> tuple[s
     condition = scope.of(kind)
     if condition is None:
         return "", []
-    owner, manager = str(uuid.uuid4()), kind.model._default_manager
+    owner = str(uuid.uuid4())
     with transaction.atomic():
         now = database_now()
-        due = manager.get_queryset().filter(condition).filter(_due(now))
+        due = kind.rows().filter(condition).due(now)
         ids = list(
             due.select_for_update(skip_locked=True)
             .order_by("next_attempt_at", "pk")
@@ -61,14 +61,9 @@ def claim(kind: Kind, scope: Scope, limit: int, lease_seconds: float) -> tuple[s
             return owner, []
         until = now + timedelta(seconds=lease_seconds)
         # The condition again: where rows can't be locked, only one of two claims finds them due.
-        manager.filter(_due(now), pk__in=ids).update(lease_owner=owner, lease_until=until)
-    rows = manager.filter(pk__in=ids, lease_owner=owner).select_related(*kind.related)
+        kind.rows().filter(pk__in=ids).due(now).update(lease_owner=owner, lease_until=until)
+    rows = kind.rows().filter(pk__in=ids, lease_owner=owner).select_related(*kind.related)
     return owner, list(rows)
-
-
-def _due(now: datetime) -> Q:
-    free = Q(lease_until__isnull=True) | Q(lease_until__lte=now)
-    return free & Q(next_attempt_at__lte=now)
 
 
 def renew(model: type[models.Model], rows: Iterable[Any], lease_seconds: float) -> None:

@@ -67,7 +67,7 @@ def reconcile(
     A row that failed and then succeeded within this run counts as changed, not as failed.
     Raises KeyError for an unknown kind, ImproperlyConfigured for wrong settings.
     """
-    found = [all_kinds()[name] for name in NAMES if name in set(_known(kinds))]
+    found = _kinds_of(kinds)
     scope = scope_of(user, run, ids)
     tally = _Tally(progress)
     pump = Pump(means(), options(), tally)
@@ -103,6 +103,12 @@ def _known(kinds: Iterable[str]) -> list[str]:
     return names
 
 
+def _kinds_of(names: Iterable[str]) -> list[Kind]:
+    """In the order in which they are worked on."""
+    wanted = set(_known(names))
+    return [each for name, each in all_kinds().items() if name in wanted]
+
+
 def _until_due(kinds: Sequence[Kind], scope: Scope) -> float | None:
     """Seconds until the next row of the scope that failed is due; None when there is none."""
     soonest = None
@@ -115,13 +121,13 @@ def _until_due(kinds: Sequence[Kind], scope: Scope) -> float | None:
     return None if soonest is None else (soonest - database_now()).total_seconds()
 
 
-def _anything_due(names: Iterable[str], scope: Scope) -> bool:
+def _anything_due(kinds: Sequence[Kind], scope: Scope) -> bool:
     """A look without a lock, at a fraction of what claims cost that find nothing."""
     now = database_now()
     return any(
         each.rows().filter(condition).due(now).exists()
-        for name in names
-        if (condition := scope.of(each := all_kinds()[name])) is not None
+        for each in kinds
+        if (condition := scope.of(each)) is not None
     )
 
 
@@ -215,12 +221,13 @@ def watch(
 ) -> None:
     """Keeps on reconciling until ``stop`` is set: the engine of a machine without Celery."""
     names, swept = list(kinds), 0.0
+    found, part = _kinds_of(names), scope_of(**scope)
     while not stop.is_set():
         try:
             if not swept or time.monotonic() - swept > _SWEEP_SECONDS:
                 sweep_prepare()
                 swept = time.monotonic()
-            if _anything_due(names, scope_of(**scope)):
+            if _anything_due(found, part):
                 reconcile(names, stop=stop, **scope)
         except (OperationalError, InterfaceError) as error:
             # A database that restarts, or is busy for long: the rows are still there afterwards.

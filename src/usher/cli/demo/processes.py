@@ -75,9 +75,11 @@ class ServerProcess:
 
     def wait_until_ready(self) -> None:
         """Raises DemoError with the end of the log when it dies or does not answer in time."""
+        if not self.ready_url:
+            return
         deadline = time.monotonic() + START_SECONDS
         with httpx.Client(timeout=5, trust_env=False) as client:
-            while self.ready_url:
+            while True:
                 self.check()
                 with suppress(httpx.TransportError):
                     if client.get(self.ready_url).status_code < 500:

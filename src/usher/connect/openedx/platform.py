@@ -52,19 +52,19 @@ class Platform:
             self._fresh = True
         return self.instance
 
-    def tutor(self, *arguments: str, stdin: str = "", timeout: float = JOB_TIMEOUT) -> str:
-        """Runs ``tutor --root ROOT …``. Raises ToolFailed."""
+    def tutor(self, *arguments: str) -> str:
+        """Runs ``tutor --root ROOT …``, which may render. Raises ToolFailed."""
         self.forget()
-        return self._run(*arguments, stdin=stdin, timeout=timeout)
+        return self._run(*arguments)
 
     def shown(self, *arguments: str) -> str:
         """The same command as a person would type it."""
         return self._runner.shown(["tutor", "--root", str(self.instance.root), *arguments])
 
-    def in_mode(self, *arguments: str, stdin: str = "", timeout: float = JOB_TIMEOUT) -> str:
+    def in_mode(self, *arguments: str, stdin: str = "") -> str:
         """Runs ``tutor --root ROOT local|dev|k8s …``, which renders nothing. Raises ToolFailed."""
         self._forget_running()
-        return self._run(self.instance.command, *arguments, stdin=stdin, timeout=timeout)
+        return self._run(self.instance.command, *arguments, stdin=stdin)
 
     def description(self) -> Description | None:
         """What the plugin rendered for the LMS; None before it did. Raises Refused."""
@@ -168,8 +168,8 @@ class Platform:
         command = ["kubectl", "--namespace", namespace, *words]
         return self._runner.run(command, stdin=stdin, timeout=JOB_TIMEOUT)
 
-    def _run(self, *arguments: str, stdin: str = "", timeout: float = JOB_TIMEOUT) -> str:
-        return self._runner.run(self._argv(*arguments), stdin=stdin, timeout=timeout)
+    def _run(self, *arguments: str, stdin: str = "") -> str:
+        return self._runner.run(self._argv(*arguments), stdin=stdin, timeout=JOB_TIMEOUT)
 
     def _argv(self, *arguments: str) -> list[str | Path]:
         return [self.instance.tutor, "--root", self.instance.root, *arguments]

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ class Player:
     def __init__(self, home: Path, address: str, helper: _Helper) -> None:
         self.home, self.address, self.helper = home, address, helper
         self.learned = Learned()
-        self.browsers: dict[str, httpx.Client] = {}
+        self.browsers: dict[str, httpx.Client] = defaultdict(self._client)
         self._tls = httpx.create_ssl_context()  # one for all: making it reads every certificate
         self.authorize: tuple[httpx.Client, dict[str, Any]] | None = None
 
@@ -131,7 +132,7 @@ class Player:
         except RuntimeError as error:
             return Outcome(recording, [str(error)])
         if recording.session:
-            client = self.browsers.setdefault(recording.session, self._client())
+            client = self.browsers[recording.session]
             answer = self._send(client, recording.request)
             if _code_of(answer):
                 self.authorize = client, recording.request
