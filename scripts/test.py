@@ -20,6 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from tests.support import forkserver  # noqa: E402
+
 #: Tests wait for servers now and then: with one more group than cores none of them is idle.
 SIDE_BY_SIDE = (os.cpu_count() or 1) + 1
 
@@ -141,7 +144,8 @@ def main(arguments: list[str]) -> int:
         return 2
     groups = [group for group in GROUPS if not names or group.name in names]
     run = Run(extra, shown=len(groups) == 1)
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+    with forkserver.servers() as found, ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        os.environ.update(found)
         fine = all(list(pool.map(run.group, groups)))
     totals = run.totals
     if os.environ.get("CI") and totals.skipped:
@@ -152,4 +156,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    try:
+        raise SystemExit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        raise SystemExit("\nStopped before the end.") from None

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import httpx
 
 SUPPORT = Path(__file__).parent
 DOCKER = SUPPORT / "serving_docker"
+PYTHON_BIN = Path(sys.executable).parent
 VENV_BIN = Path(os.environ.get("VIRTUAL_ENV") or SUPPORT.parents[1] / ".venv") / "bin"
 DEADLINE = 30.0
 
@@ -44,7 +46,7 @@ class PlainCheckout:
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment = {
             **os.environ,
-            "PATH": os.pathsep.join(map(str, [DOCKER, *path, VENV_BIN, os.environ["PATH"]])),
+            "PATH": os.pathsep.join(map(str, [DOCKER, *path, PYTHON_BIN, os.environ["PATH"]])),
             "STANDIN_STATE": str(state),
             "USHER_STATE_HOME": str(state / "usher"),
         }

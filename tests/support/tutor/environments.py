@@ -12,18 +12,30 @@ from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 
+from tests.support import forkserver
+
 PROJECT = Path(__file__).parents[3]
 LOCKS = Path(__file__).parent / "locks"
 RELEASES = tuple(sorted(int(path.stem) for path in LOCKS.glob("*.txt")))
+#: What every command of Tutor imports. Tutor's own modules look at the environment.
+_MODULES = (
+    *("appdirs", "click", "click.shell_completion", "importlib_metadata", "importlib_resources"),
+    *("jinja2", "jinja2.compiler", "urllib.request", "uuid", "yaml"),
+    *("Crypto.Protocol.KDF", "Crypto.PublicKey.RSA"),
+)
 
 
 @cache
 def tutor_executable(release: int) -> Path:
-    """``tutor`` of that release (20, 21, 22), with tutor-mfe and this checkout's plugin.
+    """``tutor`` of that release (20, 21, 22), with tutor-mfe and this checkout's plugin."""
+    python = _environment(release) / "bin/python"
+    return forkserver.forking(python, _MODULES, scripts=("tutor",)).with_name("tutor")
 
-    The first call of all installs the locked versions from the package index, which takes some
-    fifteen seconds; other processes wait for it.
-    """
+
+@cache
+def _environment(release: int) -> Path:
+    """The first call of all installs the locked versions from the package index, which takes some
+    fifteen seconds; other processes wait for it."""
     home = PROJECT / ".cache" / f"tutor-{release}"
     home.parent.mkdir(exist_ok=True)
     lock, project = LOCKS / f"{release}.txt", PROJECT / "pyproject.toml"
@@ -31,12 +43,12 @@ def tutor_executable(release: int) -> Path:
         fcntl.flock(guard, fcntl.LOCK_EX)
         _once(home / ".tutor", lock, lambda: _make(release, home))
         _once(home / ".usher", project, lambda: _install_usher(home))
-    return home / "bin" / "tutor"
+    return home
 
 
 def tutor_without_usher(release: int, home: Path) -> Path:
     """``tutor`` of an environment of its own, as before anybody heard of Usher."""
-    _copy(tutor_executable(release).parents[1], home)
+    _copy(_environment(release), home)
     _pip(home, "uninstall", "--yes", "openedx-usher")
     return home / "bin" / "tutor"
 
@@ -46,7 +58,7 @@ def _make(release: int, home: Path) -> None:
     if release == RELEASES[-1]:
         subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
     else:
-        _copy(tutor_executable(RELEASES[-1]).parents[1], home)
+        _copy(_environment(RELEASES[-1]), home)
     # Python compiles what it uses, which is a tenth of it.
     _pip(home, "install", "--no-deps", "--no-compile", "--requirement", LOCKS / f"{release}.txt")
 
