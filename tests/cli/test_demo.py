@@ -5,16 +5,17 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support import forkserver
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.pair import Pair
 from usher.contract.editions import EDITIONS
 
-USHER = [sys.executable, "-m", "usher.cli.main", "demo"]
+#: As people start it, with every process behind it.
+USHER = [forkserver.PYTHON, "-m", "usher.cli.main", "demo"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -104,20 +105,31 @@ def test_it_stays_up_refuses_a_twin_stops_on_interrupt_and_finds_its_data_again(
         assert (tmp_path / side).stat().st_mode & 0o777 == 0o700
 
 
-def up(arguments: list[str]) -> subprocess.Popen[str]:
+def test_an_interrupted_walk_leaves_nothing(tmp_path: Path) -> None:
+    walking = up(["--once"], "application-settings", TMPDIR=str(tmp_path))
+    assert [path.name[:11] for path in tmp_path.iterdir()] == ["usher-demo-"]
+    assert interrupt(walking) == 130
+    assert "the temporary folder is gone" in walking.said  # type: ignore[attr-defined]
+    assert list(tmp_path.iterdir()) == []
+
+
+def up(
+    arguments: list[str], words: str = "Ctrl-C stops everything", **environment: str
+) -> subprocess.Popen[str]:
+    """The demo, started, when it has said these words."""
     process = subprocess.Popen(
         [*USHER, *arguments],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
     )
     process.said = ""  # type: ignore[attr-defined]
     assert process.stdout
     for line in process.stdout:
         process.said += line  # type: ignore[attr-defined]
-        if "Ctrl-C stops everything" in line:
+        if words in line:
             return process
-    raise AssertionError(f"the demo did not stay up:\n{process.said}")  # type: ignore[attr-defined]
+    raise AssertionError(f"the demo did not say {words!r}:\n{process.said}")  # type: ignore[attr-defined]
 
 
 def interrupt(process: subprocess.Popen[str]) -> int:

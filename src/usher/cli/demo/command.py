@@ -47,6 +47,7 @@ def demo(
     if as_json and not once:
         raise click.UsageError("--json goes with --once: without it the demo stays up.")
     console = Console(stderr=as_json, highlight=False)
+    kept = home is not None or not once
     try:
         with ExitStack() as stack:
             stack.enter_context(_stopped_by_signals())
@@ -74,7 +75,7 @@ def demo(
             if not once and ok:
                 _stay_up(pair, walk, console)
             elif not ok:
-                _say_logs(pair, console, kept=not once)
+                _say_logs(pair, console, kept=kept)
     except (DemoError, OSError) as error:
         words = str(error) if isinstance(error, DemoError) else _about_folder(error)
         if as_json:
@@ -82,7 +83,8 @@ def demo(
             sys.exit(1)
         raise click.ClickException(words) from error
     except KeyboardInterrupt:
-        console.print("\nStopped. Both servers are down; the data stay for the next run.")
+        data = "the data stay for the next run" if kept else "the temporary folder is gone"
+        console.print(f"\nStopped. Both servers are down; {data}.")
         sys.exit(0 if not once else 130)
     sys.exit(0 if ok else 1)
 
