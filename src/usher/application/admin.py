@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest
 
 from usher.application.engine.kinds import NAMES, all_kinds
@@ -96,7 +96,7 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         reopen([name])
         total = Summary()
         for pk in ids:
-            total.add(reconcile([name], ids=(pk, pk + 1)))
+            total.add(reconcile([name], ids=(pk, pk + 1), asked={name: Q(pk=pk)}))
         level = messages.WARNING if total.failed else messages.SUCCESS
         words = "; ".join(f"{f.what}: {f.message}" for f in total.failures[:5])
         self.message_user(request, f"{total.line()}. {words}", level)

@@ -138,7 +138,7 @@ def test_all_runs(joined, command):
     assert CourseRun.objects.get(course_key=DEMO).modes.count() == 2
     code, out, _ = run(*command)
     assert code == 0
-    assert out.splitlines()[-1].startswith("✓ 0 changed, ")
+    assert out.splitlines()[-1].startswith("✓ course runs and their modes: 0 changed, ")
     assert out.splitlines()[-1].endswith(" 0 failed")
 
 
@@ -157,7 +157,8 @@ def test_one_run(joined, command):
 
 
 def test_both_forms_of_all(joined):
-    assert run("sync_courseruns", "--all", "ALL", "--dry-run")[0] == 0
+    code, out, _ = run("sync_courseruns", "--all", "ALL", "--dry-run")
+    assert (code, out.splitlines()[-1]) == (0, "✓ course runs: 2 would be changed, nothing was")
     assert not CourseRun.objects.exists()
     with pytest.raises(CommandError):
         run("sync_courserun")
@@ -169,10 +170,10 @@ def test_repair_gives_everybody_an_account_and_a_token(joined):
     assert json.loads(out)["changed"] == 4
     code, out, _ = run("repair_missing_courseware_records", "--parallel")
     assert code == 0, out
-    assert out.splitlines()[-1] == "✓ 4 changed, 0 unchanged, 0 failed"
+    assert out.splitlines()[-1] == "✓ accounts and tokens: 4 changed, 0 unchanged, 0 failed"
     assert all(LmsAccount.objects.get(user=user).is_ready for user in users)
     code, out, _ = run("repair_missing_courseware_records")
-    assert out.splitlines()[-1] == "✓ 0 changed, 0 unchanged, 0 failed"
+    assert out.splitlines()[-1] == "✓ accounts and tokens: 0 changed, 0 unchanged, 0 failed"
 
 
 def test_repair_names_what_it_could_not_do(joined):
@@ -243,4 +244,4 @@ def test_an_lms_that_is_down_is_a_failure_not_a_traceback(joined, settings):
 def test_rotate_encryption_keys(joined):
     ensure_account(joined.learner(), reconcile_now=True)
     code, out, _ = run("rotate_encryption_keys")
-    assert (code, out.strip()) == (0, "✓ 1 changed, 0 unchanged, 0 failed")
+    assert (code, out.strip()) == (0, "✓ tokens: 1 changed, 0 unchanged, 0 failed")

@@ -43,18 +43,25 @@ def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = N
         ensure_accounts()
     else:
         ensure_account(user)
-    wake(AccountKind(), own & Q(created_in_lms_at__isnull=True, is_active=True))
+    no_account = own & Q(created_in_lms_at__isnull=True, is_active=True)
+    wake(AccountKind(), no_account)
     _ensure_tokens(own)
     soon = timezone.now() + timedelta(seconds=RENEW_BEFORE)
     # A token whose account isn't there yet comes with the account.
-    wake(
-        TokenKind(),
+    no_token = (
         own
         & Q(user__lms_account__created_in_lms_at__isnull=False, user__lms_account__is_active=True)
-        & (Q(expires_at__isnull=True) | Q(expires_at__lt=soon)),
+        & (Q(expires_at__isnull=True) | Q(expires_at__lt=soon))
     )
+    wake(TokenKind(), no_token)
     reopen(_KINDS)
-    return reconcile(_KINDS, user=user, patience=Patience(wait), progress=progress)
+    return reconcile(
+        _KINDS,
+        user=user,
+        asked={"account": no_account, "token": no_token},
+        patience=Patience(wait),
+        progress=progress,
+    )
 
 
 def _ensure_tokens(own: Q) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from django.db import InterfaceError, OperationalError, close_old_connections
@@ -18,6 +19,7 @@ from usher.application.engine.clock import database_now
 from usher.application.engine.gate import Gate
 from usher.application.engine.kinds import NAMES, Job, Kind, Means, Outcome, all_kinds
 from usher.application.engine.options import options
+from usher.application.engine.others import Asked, failures, held, made_good
 from usher.application.engine.pump import Pump
 from usher.application.engine.summary import Failure, Summary
 from usher.application.lms.access import client
@@ -30,6 +32,10 @@ _WAKE_ROWS = 5000
 #: Between two sweeps of ``watch``, and after the database did not answer.
 _SWEEP_SECONDS = 60.0
 _DATABASE_PAUSE = 2.0
+#: Between two looks at rows that another worker has, or that are due again.
+_LOOK_SECONDS = 0.1
+#: Rows that failed and are remembered one by one; the rest is only counted.
+_FAILING = 100_000
 
 log = logging.getLogger("usher.engine")
 
@@ -58,12 +64,15 @@ def reconcile(
     user: Any = None,
     run: Any = None,
     ids: tuple[int, int] | None = None,
+    asked: Asked | None = None,
     patience: Patience | None = None,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> Summary:
     """Works on what is due of these kinds; of one learner, one run or a range of ids if given.
 
+    asked: rows that the caller has just made due and answers for, as ``recheck`` gives them. Those
+    that another worker has are waited for, as long as a lease lasts, and what fails there counts.
     A row that failed and then succeeded within this run counts as changed, not as failed.
     Raises KeyError for an unknown kind, ImproperlyConfigured for wrong settings.
     """
@@ -73,18 +82,22 @@ def reconcile(
     pump = Pump(means(), options(), tally)
     if stop is not None:
         pump.stop = stop
-    waited = 0.0
+    for_others, for_retries = options().lease_seconds, (patience or Patience()).seconds
     while True:
         pump.run(found, scope)
-        left = (patience or Patience()).seconds - waited
-        if not tally.failing or left <= 0 or pump.stop.is_set():
+        if pump.stop.is_set():
             return tally.summary()
-        # A row may be due for long and still not be worked on, as while its kind's gate is closed:
-        # to wait for it needs patience too.
-        wait = _until_due(found, scope)
-        if wait is None or (wait := max(wait, 0.05)) > left:
-            return tally.summary()
-        waited += wait
+        if asked and for_others > 0 and held(asked):
+            wait = _LOOK_SECONDS
+            for_others -= wait
+        else:
+            tally.others_had(asked or {})
+            # A row may be due for long and still not be worked on, as while its kind's gate is
+            # closed: to wait for it needs patience too.
+            due_in = _until_due(found, scope) if tally.failing else None
+            if due_in is None or (wait := max(due_in, _LOOK_SECONDS)) > for_retries:
+                return tally.summary()
+            for_retries -= wait
         pump.stop.wait(wait)
         close_old_connections()
 
@@ -147,12 +160,20 @@ class _Tally:
                 self.failing.pop(key, None)
                 self._counts.changed += outcome.changed
                 self._counts.unchanged += not outcome.changed
-            elif key in self.failing or len(self.failing) < 100_000:
+            elif key in self.failing or len(self.failing) < _FAILING:
                 self.failing[key] = _failure(kind, job, outcome)
             else:
                 self._more += 1
         if self._progress:
             self._progress(self.summary())
+
+    def others_had(self, asked: Asked) -> None:
+        """What other workers left of these rows, and made good of those that failed here."""
+        room = _FAILING - len(self.failing)
+        self.failing = dict(islice(failures(asked), room)) | self.failing
+        for key in list(made_good(self.failing)):
+            del self.failing[key]
+            self._counts.changed += 1
 
     def summary(self) -> Summary:
         found = Summary(self._counts.changed, self._counts.unchanged)
@@ -171,15 +192,15 @@ def _failure(kind: str, job: Job, outcome: Outcome) -> Failure:
     )
 
 
-def recheck(kinds: Iterable[str] = NAMES, *, user: Any = None, run: Any = None) -> int:
-    """Makes rows due although they seem right, so that the LMS is looked at again."""
-    scope, woken = scope_of(user, run), 0
-    for name in _known(kinds):
-        each = all_kinds()[name]
+def recheck(kinds: Iterable[str] = NAMES, *, user: Any = None, run: Any = None) -> Asked:
+    """Makes rows due although they seem right, so that the LMS is looked at again. Which ones."""
+    scope, asked = scope_of(user, run), {}
+    for each in _kinds_of(kinds):
         each.recheck_rows()
         if (condition := scope.of(each)) is not None:
-            woken += wake(each, condition)
-    return woken
+            wake(each, condition)
+            asked[each.name] = condition
+    return asked
 
 
 def wake(kind: Kind, condition: Q) -> int:

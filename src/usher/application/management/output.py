@@ -73,8 +73,16 @@ class EngineCommand(BaseCommand):
         """Something a waiting person wants to know; never in the way of the output."""
         self.stderr.write(text)
 
-    def finish(self, summary: Summary, options: Any, **more: Any) -> None:
-        """The last line, and the exit code: not 0 when something failed."""
+    def would_change(self, count: int, of: str, options: Any, **more: Any) -> None:
+        """The last line of a dry run. more: keys of its JSON object."""
+        if options["json"]:
+            found = Summary(changed=count).as_dict() | {"dry_run": True}
+            self.stdout.write(json.dumps(found | more))
+        else:
+            self.stdout.write(f"✓ {of}: {count} would be changed, nothing was")
+
+    def finish(self, summary: Summary, of: str, options: Any, **more: Any) -> None:
+        """The last line, and the exit code: not 0 when something failed. of: what is counted."""
         if options["json"]:
             self.stdout.write(json.dumps(summary.as_dict() | more))
         else:
@@ -85,7 +93,7 @@ class EngineCommand(BaseCommand):
             if summary.failed > _SHOWN:
                 self.stdout.write(f"  … and {summary.failed - _SHOWN} more, see the admin")
             mark = "✗" if summary.failed else "✓"
-            self.stdout.write(f"{mark} {summary.line()}")
+            self.stdout.write(f"{mark} {of}: {summary.line()}")
         if summary.failed:
             raise SystemExit(1)
 

@@ -8,7 +8,6 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 
 from usher.application.engine.drift import drift
-from usher.application.engine.summary import Summary
 from usher.application.management.output import EngineCommand
 from usher.application.runs.models import validate_course_key
 from usher.application.runs.services import sync_runs
@@ -25,7 +24,7 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
             command.stdout.write(
                 f"{difference.what} {difference.field}: {difference.here} → {difference.there}"
             )
-        command.finish(Summary(changed=len({d.what for d in found})), options, dry_run=True)
+        command.would_change(len({d.what for d in found}), "course runs", options)
         return
     with command.progress("Course runs", options) as progress:
         summary = sync_runs(
@@ -36,7 +35,7 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
                 f"The LMS throttles the course list: waiting {seconds:.0f} s."
             ),
         )
-    command.finish(summary, options)
+    command.finish(summary, "course runs and their modes", options)
 
 
 def _check(keys: list[str]) -> None:

@@ -71,23 +71,21 @@ def sync_runs(
     writer.flush()
     _mark_missing(writer.unseen, summary)
     if modes:
-        recheck(["mode"])
-        summary.add(reconcile(["mode"], progress=progress))
+        asked = recheck(["mode"])
+        summary.add(reconcile(["mode"], asked=asked, progress=progress))
     return summary
 
 
 def _sync_some(keys: list[str], modes: bool, progress: Callable[[Summary], None] | None) -> Summary:
-    from usher.application.engine.services import Patience, reconcile
+    from usher.application.engine.services import Patience, recheck, reconcile
 
     summary, kinds = Summary(), ["run", "mode"] if modes else ["run"]
     for key in keys:
         is_new = not CourseRun.objects.filter(course_key=key).exists()
         run = ensure_run(key)
-        CourseRun.objects.filter(pk=run.pk).wake()
-        if modes:
-            RunModes.objects.get_or_create(run=run)
-            RunModes.objects.filter(run=run).wake()
-        summary.add(reconcile(kinds, run=run, patience=Patience(90), progress=progress))
+        asked = recheck(kinds, run=run)
+        patience = Patience(90)
+        summary.add(reconcile(kinds, run=run, asked=asked, patience=patience, progress=progress))
         if is_new:
             # A typing error must not stay, to be reported as missing by every later sync.
             CourseRun.objects.filter(pk=run.pk, missing_since__isnull=False).delete()

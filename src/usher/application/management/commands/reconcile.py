@@ -6,7 +6,6 @@ from django.core.management.base import CommandError, CommandParser
 
 from usher.application.engine import services
 from usher.application.engine.kinds import NAMES, all_kinds
-from usher.application.engine.summary import Summary
 from usher.application.management.output import EngineCommand, seconds
 from usher.application.management.users import named
 from usher.application.runs.models import CourseRun
@@ -35,19 +34,20 @@ class Command(EngineCommand):
         scope = {"user": _user(options["user"]), "run": _run(options["run"])}
         if options["dry_run"]:
             due = {name: _due(name, scope) for name in kinds}
-            self.finish(Summary(changed=sum(due.values())), options, dry_run=True, due=due)
+            self.would_change(sum(due.values()), "rows", options, due=due)
             return
         services.reopen(kinds)
         services.sweep_prepare()
-        if options["recheck"]:
-            services.recheck(kinds, **scope)
+        asked = services.recheck(kinds, **scope) if options["recheck"] else None
         if options["watch"]:
             services.watch(kinds, stop=_until_told(), **scope)
             return
         with self.progress("Rows", options) as progress:
             patience = services.Patience(options["wait"])
-            summary = services.reconcile(kinds, patience=patience, progress=progress, **scope)
-        self.finish(summary, options)
+            summary = services.reconcile(
+                kinds, asked=asked, patience=patience, progress=progress, **scope
+            )
+        self.finish(summary, "rows", options)
 
 
 def _user(name: str | None) -> Any:

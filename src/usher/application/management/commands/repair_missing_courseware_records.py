@@ -3,7 +3,6 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from usher.application.accounts.repair import missing, repair
-from usher.application.engine.summary import Summary
 from usher.application.management.output import EngineCommand, seconds
 from usher.application.management.users import named
 
@@ -28,8 +27,8 @@ class Command(EngineCommand):
     def act(self, **options: Any) -> None:
         user = named(options["user"]) if options["user"] else None
         if options["dry_run"]:
-            self.finish(Summary(changed=missing(user)), options, dry_run=True)
+            self.would_change(missing(user), "learners", options)
             return
         with self.progress("Learners", options) as progress:
             summary = repair(user, wait=options["wait"], progress=progress)
-        self.finish(summary, options)
+        self.finish(summary, "accounts and tokens", options)

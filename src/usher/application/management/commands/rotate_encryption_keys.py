@@ -16,10 +16,10 @@ class Command(EngineCommand):
     def act(self, **options: Any) -> None:
         if options["dry_run"]:
             count = LmsToken.objects.exclude(access_token="").count()
-            self.finish(Summary(changed=count), options, dry_run=True)
+            self.would_change(count, "tokens", options)
             return
         done, lost = rotate_keys()
         record_many("encryption-keys", [("rotated", not lost, {"done": done, "lost": lost})])
         if lost:
             self.note(f"{lost} tokens could not be read with any key: they are made anew.")
-        self.finish(Summary(changed=done), options, lost=lost)
+        self.finish(Summary(changed=done), "tokens", options, lost=lost)

@@ -1,0 +1,119 @@
+"""A command beside workers who take the rows that it made due."""
+
+import threading
+from contextlib import contextmanager
+
+import pytest
+from django.db import connection
+from django.db.models import Q
+
+from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.repair import repair
+from usher.application.accounts.services import ensure_account
+from usher.application.engine.claim import Scope, claim
+from usher.application.engine.kinds import Job, Outcome, kind
+from usher.application.engine.services import reconcile, watch
+from usher.application.engine.writeback import write_back
+from usher.application.lms.errors import Refused
+from usher.application.runs.models import CourseRun
+from usher.application.runs.services import sync_runs
+
+LEASE = 60.0
+
+
+@contextmanager
+def another_worker(work):
+    """``work`` in a thread with a connection of its own."""
+    done = []
+
+    def run():
+        try:
+            done.append(work())
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(60)
+        assert done
+
+
+def bring(name, row, outcome):
+    write_back(kind(name), [(Job(row, str(row)), outcome)])
+
+
+@pytest.fixture
+def account(joined):
+    return ensure_account(joined.learner())
+
+
+def test_what_fails_elsewhere_is_told(account):
+    _, (row,) = claim(kind("account"), Scope(), 1, LEASE)
+    bring("account", row, Outcome(error=Refused("No such country.", code="bad-country")))
+    assert reconcile(["account"]).failed == 0, "it was not asked for"
+    summary = reconcile(["account"], asked={"account": Q(pk=row.pk)})
+    assert summary.failed == 1
+    assert summary.failures[0].what == account.username
+    assert summary.failures[0].message == "No such country."
+
+
+def test_what_another_worker_has_is_waited_for(account):
+    _, (row,) = claim(kind("account"), Scope(), 1, LEASE)
+    started = threading.Event()
+
+    def slow():
+        started.wait(60)
+        threading.Event().wait(0.5)
+        bring("account", row, Outcome(error=Refused("No such country.", code="bad-country")))
+
+    with another_worker(slow):
+        started.set()
+        summary = reconcile(["account"], asked={"account": Q(pk=row.pk)})
+    assert [failure.code for failure in summary.failures] == ["bad-country"]
+
+
+def test_a_worker_that_died_is_waited_for_and_replaced(account):
+    claim(kind("account"), Scope(), 1, 0.5)
+    assert reconcile(["account"], asked={"account": Q(pk=account.pk)}).changed == 1
+    account.refresh_from_db()
+    assert account.is_ready
+
+
+def test_what_failed_here_and_was_made_good_elsewhere_is_no_failure(account, settings):
+    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"  # nobody listens there
+    rows = LmsAccount.objects.filter(pk=account.pk)
+
+    def make_good(summary):
+        assert rows.exclude(error_code="").update(error_code="", next_attempt_at=None) == 1
+
+    summary = reconcile(["account"], asked={"account": Q(pk=account.pk)}, progress=make_good)
+    assert (summary.changed, summary.failed) == (1, 0)
+
+
+def test_an_engine_that_watches_does_not_hide_what_fails(joined):
+    stop = threading.Event()
+    with another_worker(lambda: watch(["run", "mode"], stop=stop, every=0.02) or True):
+        try:
+            for number in range(20):
+                summary = sync_runs([f"course-v1:Nobody+Knows+{number}"])
+                assert [failure.code for failure in summary.failures] == ["not-found"]
+        finally:
+            stop.set()
+    assert not CourseRun.objects.filter(course_key__contains="Nobody").exists()
+
+
+def test_a_repair_beside_an_engine_that_watches_ends_with_all_repaired(joined):
+    stop = threading.Event()
+    users = [joined.learner("beside") for _ in range(10)]
+    with another_worker(lambda: watch(["account", "token"], stop=stop, every=0.02) or True):
+        try:
+            for user in users:
+                assert repair(user).failed == 0
+                assert LmsAccount.objects.get(user=user).is_ready
+                user.refresh_from_db()
+                assert user.lms_token.expires_at
+        finally:
+            stop.set()
