@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from usher.application.accounts.details import details
@@ -100,7 +101,8 @@ def bring(user: Any) -> Summary:
 
     LmsAccount.objects.filter(user=user).unsettled().wake()
     LmsToken.objects.filter(user=user).unsettled().wake()
-    return reconcile(["account", "token"], user=user)
+    own = Q(user=user)
+    return reconcile(["account", "token"], user=user, asked={"account": own, "token": own})
 
 
 def lms_username(user: Any) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections, connection
 from django.db.models import Min, Q
 
 from usher.application import conf
@@ -82,7 +82,9 @@ def reconcile(
     pump = Pump(means(), options(), tally)
     if stop is not None:
         pump.stop = stop
-    for_others, for_retries = options().lease_seconds, (patience or Patience()).seconds
+    # Within a transaction others may be waiting for us.
+    for_others = 0.0 if connection.in_atomic_block else options().lease_seconds
+    for_retries = (patience or Patience()).seconds
     while True:
         pump.run(found, scope)
         if pump.stop.is_set():

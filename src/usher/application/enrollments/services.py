@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 
 from usher.application.accounts.services import ensure_account
 from usher.application.engine.wake import wake_soon
@@ -79,6 +80,7 @@ def bring(row: Enrollment) -> Enrollment:
 
     ensure_account(row.user, reconcile_now=True)
     Enrollment.objects.filter(pk=row.pk).unsettled().wake()
-    reconcile(["enrollment"], user=row.user, run=row.run)
+    asked = {"enrollment": Q(pk=row.pk)}
+    reconcile(["enrollment"], user=row.user, run=row.run, asked=asked)
     row.refresh_from_db()
     return row
