@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -158,7 +159,10 @@ def test_one_run(joined, command):
 
 def test_both_forms_of_all(joined):
     code, out, _ = run("sync_courseruns", "--all", "ALL", "--dry-run")
-    assert (code, out.splitlines()[-1]) == (0, "✓ course runs: 2 would be changed, nothing was")
+    assert code == 0
+    assert re.fullmatch(
+        r"✓ course runs: [1-9]\d* would be changed, nothing was", out.splitlines()[-1]
+    )
     assert not CourseRun.objects.exists()
     with pytest.raises(CommandError):
         run("sync_courserun")

@@ -12,7 +12,7 @@ from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
 from usher.application.engine import services
 from usher.application.engine.kinds import all_kinds
-from usher.application.engine.services import reconcile, reopen, watch
+from usher.application.engine.services import Patience, reconcile, reopen, watch
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import change_mode, enroll, unenroll
 from usher.application.lms.access import client
@@ -77,6 +77,16 @@ def test_three_failures_in_ten(joined, faulty):
     made = f"g().objects.filter(username__startswith={prefix!r}).count()"
     count = f"from django.contrib.auth import get_user_model as g; print({made})"
     assert int(joined.lms.shell(count)) == len(users)
+
+
+def test_patience_is_not_spent_several_times_on_an_lms_that_hangs(joined, faulty, settings):
+    settings.EDX_API_CLIENT_TIMEOUT = 0.5
+    user = joined.learner()
+    ensure_account(user)
+    faulty.break_all(faults.SLOW)
+    summary = reconcile(["account"], user=user, patience=Patience(0.4))
+    assert [failure.code for failure in summary.failures] == ["timed-out"]
+    assert len(faulty.seen) == 1
 
 
 def test_two_engines_at_once(joined):

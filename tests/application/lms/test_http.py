@@ -56,6 +56,13 @@ def test_answers_that_do_not_come(http, proxy, fault, error):
         http.request("GET", "/heartbeat", again=False)
 
 
+def test_an_lms_that_hangs_is_not_waited_for_twice(http, proxy):
+    proxy.break_all(faults.SLOW)
+    with pytest.raises(TimedOut):
+        http.request("GET", "/heartbeat")
+    assert len(proxy.seen) == 1
+
+
 @pytest.mark.parametrize("fault", [faults.THROTTLED, faults.THROTTLED_IN_BODY])
 def test_both_forms_of_a_throttle_are_read_and_hold_the_group(http, proxy, fault):
     proxy.retry_after = 40

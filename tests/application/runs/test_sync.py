@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.support import faults
+from usher.application.runs import sync
 from usher.application.runs.models import CourseMode, CourseRun, RunModes
 from usher.application.runs.services import UnknownRun, ensure_run, sync_runs
 
@@ -124,3 +125,12 @@ def test_a_list_that_can_not_be_had_marks_nothing_as_missing(many, faulty):
     assert summary.failed == 1
     assert summary.failures[0].what == "course list"
     assert not CourseRun.objects.filter(missing_since__isnull=False).exists()
+
+
+def test_a_list_that_hangs_is_given_up_sooner(faulty, settings, monkeypatch):
+    settings.EDX_API_CLIENT_TIMEOUT = 0.3
+    monkeypatch.setattr(sync, "_FAILING_SECONDS", 0.5)
+    faulty.break_all(faults.SLOW, path=COURSES)
+    summary = sync_runs()
+    assert [failure.code for failure in summary.failures] == ["timed-out"]
+    assert len(faulty.seen) == 2

@@ -45,7 +45,8 @@ Progress = Callable[[Summary], None]
 
 @dataclass(frozen=True)
 class Patience:
-    """seconds: how long a run waits, in all, for rows that failed and are due again soon."""
+    """seconds: how long a run waits, in all, for rows that failed and are due again soon, the time
+    in which an LMS that hangs lets everything fail included."""
 
     seconds: float = 0.0
 
@@ -86,9 +87,12 @@ def reconcile(
     for_others = 0.0 if connection.in_atomic_block else options().lease_seconds
     for_retries = (patience or Patience()).seconds
     while True:
+        began, brought = time.monotonic(), tally.brought
         pump.run(found, scope)
         if pump.stop.is_set():
             return tally.summary()
+        if tally.brought == brought:
+            for_retries -= time.monotonic() - began
         if asked and for_others > 0 and held(asked):
             wait = _LOOK_SECONDS
             for_others -= wait
@@ -168,6 +172,11 @@ class _Tally:
                 self._more += 1
         if self._progress:
             self._progress(self.summary())
+
+    @property
+    def brought(self) -> int:
+        """How often a row was seen to be as wanted."""
+        return self._counts.changed + self._counts.unchanged
 
     def others_had(self, asked: Asked) -> None:
         """What other workers left of these rows, and made good of those that failed here."""

@@ -258,9 +258,12 @@ def _unreachable(error: Exception, path: str, base_url: str) -> LmsError:
 
 
 def _worth_again(error: LmsError, repeatable: bool) -> bool:
-    """Never connected: always safe. Anything transient: only what may be sent twice."""
+    """Never connected: always safe. Anything transient: only what may be sent twice, and has not
+    taken as long as may be waited for."""
     if isinstance(error.__cause__, httpx.ConnectError):
         return True
+    if isinstance(error, TimedOut):
+        return False
     return repeatable and isinstance(error, Unreachable | BadAnswer | ServerFailed)
 
 

@@ -40,8 +40,10 @@ FOLLOWED = (
 _WRITTEN = (*FOLLOWED, "digest", "missing_since", "observed_at")
 _PAGES_AT_A_TIME = 16
 _ROWS = 500
-#: Failures of a page before it is given up.
+#: A page is given up after so many failures, or when they took so many seconds: an LMS that hangs
+#: takes a minute for each.
 _TRIES = 5
+_FAILING_SECONDS = 90.0
 
 #: Told how long the LMS lets us wait, in seconds.
 Waiting = Callable[[float], None]
@@ -105,19 +107,21 @@ class _Getter:
         self._deadline = time.monotonic() + patience
 
     def page(self, number: int) -> RunPage:
-        failures = 0
+        failures, spent = 0, 0.0
         while True:
+            began = time.monotonic()
             try:
                 return self._lms.runs_page(number)
             except NotThere:
                 return RunPage([], number, 0)  # the list grew shorter meanwhile
             except LmsError as error:
                 throttled = isinstance(error, Throttled)
-                failures += not throttled
+                if not throttled:
+                    failures, spent = failures + 1, spent + time.monotonic() - began
                 delay = error.retry_after or 0.2 * 2**failures
                 late = time.monotonic() + delay > self._deadline
                 is_final = error.failure_class in ("rejected", "systemic")
-                if late or is_final or failures >= _TRIES:
+                if late or is_final or failures >= _TRIES or spent > _FAILING_SECONDS:
                     raise
                 if throttled:
                     self._waiting(delay)
