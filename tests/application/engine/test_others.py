@@ -98,8 +98,9 @@ def test_an_engine_that_watches_does_not_hide_what_fails(joined):
     with another_worker(lambda: watch(["run", "mode"], stop=stop, every=0.02) or True):
         try:
             for number in range(20):
-                summary = sync_runs([f"course-v1:Nobody+Knows+{number}"])
-                assert [failure.code for failure in summary.failures] == ["not-found"]
+                key = f"course-v1:Nobody+Knows+{number}"
+                (failure,) = sync_runs([key]).failures
+                assert (failure.code, failure.what) == ("not-found", key)
         finally:
             stop.set()
     assert not CourseRun.objects.filter(course_key__contains="Nobody").exists()

@@ -162,7 +162,7 @@ class ProfileKind(Kind):
         stale = []
         for row in rows:
             account, token = accounts.get(row.user_id), tokens.get(row.user_id)
-            what = account.username if account else str(row.user_id)
+            what = self.what(row, account.username if account else "")
             if account is None or not account.is_ready:
                 error = LmsError("The LMS account is made first.", code="no-account")
                 prepared.append((Job(row, what), Outcome(error=error, waits=True)))

@@ -92,6 +92,14 @@ class Kind:
         found: ReconciledQuerySet = self.model._default_manager.all()
         return found
 
+    def what(self, row: Any, learner: str = "") -> str:
+        """The learner, the run or both, for people. learner: their name, where it is known."""
+        who = learner or getattr(row, "username", "")
+        if not who and self.user_field:
+            who = f"learner {row.user_id}"
+        run = row.run.course_key if self.run_field == "run_id" else ""
+        return " in ".join(filter(None, (who, run)))
+
     def prepare(self, rows: Sequence[Any], means: Means) -> list[tuple[Job, Outcome | None]]:
         """A job for each row; with an outcome where there is nothing to send."""
         raise NotImplementedError

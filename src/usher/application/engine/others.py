@@ -33,7 +33,9 @@ def failures(asked: Asked) -> Iterator[tuple[Key, Failure]]:
         for row in failing.select_related(*kind(name).related).iterator():
             yield (
                 (name, row.pk),
-                Failure(name, str(row), row.error_class, row.error_code, row.error_message),
+                Failure(
+                    name, kind(name).what(row), row.error_class, row.error_code, row.error_message
+                ),
             )
 
 

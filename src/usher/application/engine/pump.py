@@ -146,7 +146,7 @@ class Pump:
             prepared = kind.prepare(rows, self._means)
         except (LmsError, NotConnected) as error:
             failure = _as_error(error)
-            self._add(kind, [(Job(row, str(row)), Outcome(error=failure)) for row in rows])
+            self._add(kind, [(Job(row, kind.what(row)), Outcome(error=failure)) for row in rows])
             return
         jobs = [job for job, outcome in prepared if outcome is None]
         flying.update({job.row.pk: job for job in jobs})

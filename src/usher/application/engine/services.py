@@ -198,9 +198,7 @@ def _failure(kind: str, job: Job, outcome: Outcome) -> Failure:
     error = outcome.error
     if error is None:
         raise ValueError("a failure without an error")
-    return Failure(
-        kind, job.what or str(job.row), str(error.failure_class), error.code, error.message
-    )
+    return Failure(kind, job.what, str(error.failure_class), error.code, error.message)
 
 
 def recheck(kinds: Iterable[str] = NAMES, *, user: Any = None, run: Any = None) -> Asked:

@@ -46,7 +46,7 @@ class EnrollmentKind(Kind):
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
             name = names.get(row.user_id)
-            what = f"{name or f'learner {row.user_id}'} in {row.run.course_key}"
+            what = self.what(row, name or "")
             if name is None:
                 error = LmsError("The learner's LMS account is made first.", code="no-account")
                 prepared.append((Job(row, what), Outcome(error=error, waits=True)))

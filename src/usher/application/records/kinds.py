@@ -29,7 +29,7 @@ class _Pulled(Kind):
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
             name = names.get(row.user_id)
-            job = Job(row, f"{name or row.user_id} in {row.run.course_key}", name)
+            job = Job(row, self.what(row, name or ""), name)
             error = LmsError("The learner's LMS account is made first.", code="no-account")
             prepared.append((job, None if name else Outcome(error=error, waits=True)))
         return prepared

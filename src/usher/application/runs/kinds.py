@@ -28,8 +28,11 @@ class RunKind(Kind):
     user_field = ""
     run_field = "pk"
 
+    def what(self, row: CourseRun, learner: str = "") -> str:
+        return row.course_key
+
     def prepare(self, rows: Sequence[CourseRun], means: Means) -> list[tuple[Job, Outcome | None]]:
-        return [(Job(row, row.course_key), None) for row in rows]
+        return [(Job(row, self.what(row)), None) for row in rows]
 
     def act_many(self, jobs: Sequence[Job], means: Means) -> list[Outcome]:
         page = means.lms.runs_page(1, [job.what for job in jobs])
@@ -69,7 +72,7 @@ class ModeKind(Kind):
     related = ("run",)
 
     def prepare(self, rows: Sequence[RunModes], means: Means) -> list[tuple[Job, Outcome | None]]:
-        return [(Job(row, row.run.course_key), None) for row in rows]
+        return [(Job(row, self.what(row)), None) for row in rows]
 
     def act(self, job: Job, means: Means) -> Outcome:
         return Outcome(extra=means.lms.run_modes(job.what))

@@ -32,7 +32,7 @@ class TokenKind(Kind):
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
             account = accounts.get(row.user_id)
-            job = Job(row, account.username if account else str(row.user_id))
+            job = Job(row, self.what(row, account.username if account else ""))
             outcome = None
             if account is None or not account.is_ready:
                 error = LmsError("The LMS account is made first.", code="no-account")
