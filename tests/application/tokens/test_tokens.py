@@ -1,6 +1,7 @@
 """Learners' tokens: made, refreshed, renewed by one at a time, encrypted."""
 
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -133,6 +134,30 @@ def test_keys_are_rotated_and_lost_keys_are_survived(learner, settings):
     settings.USHER_ENCRYPTION_KEYS = Fernet.generate_key().decode()
     assert rotate_keys() == (0, 1)
     assert client().me(access_token_for(learner)) == learner.lms_account.username
+
+
+def test_a_token_that_is_renewed_while_keys_are_rotated_is_not_undone(learner, monkeypatch):
+    reading = threading.Event()
+    reseal = vault.reseal
+
+    def slowly(sealed):
+        reading.set()
+        time.sleep(0.3)
+        return reseal(sealed)
+
+    def renew():
+        try:
+            reading.wait(60)
+            LmsToken.objects.filter(user=learner).update(access_token=vault.seal("renewed"))
+        finally:
+            connection.close()
+
+    monkeypatch.setattr(vault, "reseal", slowly)
+    worker = threading.Thread(target=renew)
+    worker.start()
+    assert rotate_keys() == (1, 0)
+    worker.join(60)
+    assert access_token_for(learner) == "renewed"
 
 
 def test_secrets_do_not_show(learner):
