@@ -70,8 +70,8 @@ def demo(
             steps, walk = _run(pair, console)
             ok = all(step.ok for step in steps)
             if as_json:
-                report = {"ok": ok, "edition": edition, "steps": [asdict(step) for step in steps]}
-                click.echo(json.dumps(report))
+                told = [asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps]
+                click.echo(json.dumps({"ok": ok, "edition": edition, "steps": told}))
             if not once and ok:
                 _stay_up(pair, walk, console)
             elif not ok:
