@@ -45,11 +45,10 @@ class Server:
             importlib.import_module(module)
         gc.collect()
         gc.freeze()
-        self._ended, woken = socket.socketpair()
-        woken.setblocking(False)
-        self._handlers = signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(woken.fileno())
-        self._woken = woken
+        self._ended, self._woken = socket.socketpair()
+        self._woken.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # the default one wakes nobody
+        signal.set_wakeup_fd(self._woken.fileno())
         self._waiting: dict[int, socket.socket] = {}
         self._selector = selectors.DefaultSelector()
         for each in (self._listener, self._ended):
