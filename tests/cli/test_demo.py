@@ -2,14 +2,17 @@
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from tests.support import forkserver
+from usher.cli.demo.credentials import FILE_NAME, Credentials
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.pair import Pair
 from usher.contract.editions import EDITIONS
@@ -23,8 +26,11 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("edition", ["mitxonline", "mitxpro"])
-def test_the_walk_holds_and_is_told_as_one_json_object(edition: str) -> None:
-    done = run("--once", "--json", "--edition", edition)
+def test_the_walk_holds_and_is_told_as_one_json_object(edition: str, tmp_path: Path) -> None:
+    # Whatever characters chance gives to secrets and ids.
+    odd = {field.name: "-_" + secrets.token_urlsafe(30) for field in fields(Credentials)}
+    (tmp_path / FILE_NAME).write_text(json.dumps(odd))
+    done = run("--once", "--json", "--edition", edition, "--home", str(tmp_path))
     report = json.loads(done.stdout)
     assert done.returncode == 0, report
     assert report["ok"] is True

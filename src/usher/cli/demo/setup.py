@@ -154,7 +154,7 @@ class SetUp:
             "configure_instance",
             "none",
             "--no-input",
-            *("--edx-oauth-client", credentials.lms_client_id),
+            f"--edx-oauth-client={credentials.lms_client_id}",  # it may begin with a dash
             extra={
                 "USHER_EDX_OAUTH_SECRET": credentials.lms_client_secret,
                 "DJANGO_SUPERUSER_PASSWORD": credentials.superuser_password,
