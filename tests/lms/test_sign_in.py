@@ -106,6 +106,38 @@ def unlinked(lms: Lms, name: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+MADE_MEANWHILE = """
+from django.contrib.auth.models import AnonymousUser
+from django.test import RequestFactory
+from social_django.utils import load_backend, load_strategy
+from usher.lms import pipeline
+
+request = RequestFactory().get("/")
+request.user, request.session = AnonymousUser(), {}
+strategy = load_strategy(request)
+backend = load_backend(strategy, "mitxpro-oauth2", None)
+details = {"username": NAME, "email": NAME + "@learners.example", "name": "Ada"}
+
+def made_by_the_application_first(*given, real=pipeline.create_account):
+    real(*given)
+    return real(*given)
+
+pipeline.create_account = made_by_the_application_first
+taken = pipeline.create_learner(strategy, backend, details, NAME, response={})
+found_by_email = pipeline.create_learner(strategy, backend, details, NAME, user=taken["user"])
+for found in (taken, found_by_email):
+    print(found["user"].username, found["social"].uid, found["is_new"])
+"""
+
+
+def test_an_account_that_the_application_makes_during_the_sign_in_is_the_learner_s(
+    lms: Lms, name: str
+) -> None:
+    done = lms.run("shell", "-c", f"NAME = {name!r}\n{MADE_MEANWHILE}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == [f"{name} {name} False"] * 2
+
+
 def test_somebody_s_account_is_never_given_away(lms: Lms, name: str) -> None:
     unlinked(lms, name)
 

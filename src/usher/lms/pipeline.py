@@ -59,6 +59,8 @@ def create_learner(
     """Step of the pipeline: the learner's new account, or a page that says why there is none."""
     if social or auth_entry in API_ENTRIES or backend.name not in conf.backends():
         return None
+    if made := _made_meanwhile(strategy, backend, uid, user):
+        return made
     request = strategy.request
     learner = _learner(details, kwargs.get("response") or {})
     if user is not None:
@@ -72,10 +74,20 @@ def create_learner(
     try:
         user = create_account(learner, backend.name, Site.objects.get_current(request))
     except AccountRefused as refusal:
+        if made := _made_meanwhile(strategy, backend, uid, user):
+            return made
         log.warning("Sign-in stopped by %s (%s).", backend.name, refusal.code.value)
         return stop(request, Reason.of(refusal), backend.name, learner, detail=str(refusal))
     link = strategy.storage.user.get_social_auth(backend.name, uid)
     return {"user": user, "social": link, "is_new": True, "new_association": True}
+
+
+def _made_meanwhile(strategy: Any, backend: Any, uid: str, user: Any) -> dict[str, Any] | None:
+    """The learner's own account, where the application has made it since the sign-in began."""
+    link = strategy.storage.user.get_social_auth(backend.name, uid)
+    if link is None or user not in (None, link.user):
+        return None
+    return {"user": link.user, "social": link, "is_new": False, "new_association": False}
 
 
 def _learner(details: dict[str, Any], response: dict[str, Any]) -> Learner:

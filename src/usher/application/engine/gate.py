@@ -25,6 +25,10 @@ class Gate:
             return 0
         return 1 if self._state.claim(self._key, _PROBE) else 0
 
+    @property
+    def is_closed(self) -> bool:
+        return bool(self._state.level(self._key))
+
     def close(self) -> None:
         """After a systemic failure. Those that were on their way with it count once."""
         if self._state.remaining(self._key) > 0:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from itertools import islice
 
 from django.db.models import Q
 
 from usher.application.engine.clock import database_now
+from usher.application.engine.gate import Gate
 from usher.application.engine.kinds import kind
 from usher.application.engine.models import ReconciledQuerySet
 from usher.application.engine.summary import Failure
+from usher.application.lms.shared import SharedState
 
 #: A kind's name → which of its rows.
 Asked = Mapping[str, Q]
@@ -20,28 +23,32 @@ Key = tuple[str, int]
 _IDS = 1000
 
 
-def held(asked: Asked) -> bool:
-    """Whether another worker has any of these rows now."""
+def held(asked: Asked, state: SharedState) -> bool:
+    """Whether another worker has any of these rows now, or is about to: what is still due after
+    all that is due was worked on is being claimed, unless its kind has been stopped."""
     now = database_now()
-    return any(_rows(name, asked).filter(lease_until__gt=now).exists() for name in asked)
+    leased, due = Q(lease_until__gt=now), Q(next_attempt_at__lte=now)
+    return any(
+        _rows(name, asked).filter(leased if Gate(name, state).is_closed else leased | due).exists()
+        for name in asked
+    )
 
 
 def failures(asked: Asked) -> Iterator[tuple[Key, Failure]]:
     """What is wrong now with rows that were made due, and so had no error then."""
     for name in asked:
-        failing = _rows(name, asked).exclude(error_code="")
-        for row in failing.select_related(*kind(name).related).iterator():
+        each = kind(name)
+        failing = _rows(name, asked).exclude(error_code="").select_related(*each.related)
+        for row in failing.iterator():
             yield (
                 (name, row.pk),
-                Failure(
-                    name, kind(name).what(row), row.error_class, row.error_code, row.error_message
-                ),
+                Failure(name, each.what(row), row.error_class, row.error_code, row.error_message),
             )
 
 
 def made_good(failing: Iterable[Key]) -> Iterator[Key]:
     """Those of these rows that are right by now."""
-    now = database_now()
+    soon = database_now() + timedelta(seconds=1)  # not those that are woken at this moment
     ids: dict[str, list[int]] = {}
     for name, pk in failing:
         ids.setdefault(name, []).append(pk)
@@ -49,7 +56,7 @@ def made_good(failing: Iterable[Key]) -> Iterator[Key]:
         left = iter(all_of_kind)
         while some := list(islice(left, _IDS)):
             fine = kind(name).rows().filter(pk__in=some, error_code="")
-            right = fine.exclude(next_attempt_at__lte=now).values_list("pk", flat=True)
+            right = fine.exclude(next_attempt_at__lte=soon).values_list("pk", flat=True)
             yield from ((name, pk) for pk in right)
 
 

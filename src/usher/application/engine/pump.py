@@ -71,7 +71,7 @@ class Pump:
         self._report = report
         self._events: queue.Queue[_Asked | _Finished] = queue.Queue()
         self._means = Means(means.lms, self._ask, means.batch, means.redirect_uri)
-        self._state = means.lms.http.state
+        self.state = means.lms.http.state
         self._flying: dict[Kind, dict[int, Job]] = {}
         self._waiting: dict[Kind, list[Done]] = {}
         self._oldest = 0.0
@@ -111,7 +111,7 @@ class Pump:
             room = self._room(kind)
             if kind in exhausted or room < min(_CLAIM_ROWS, kind.batch_size):
                 continue
-            allowed = Gate(kind.name, self._state).allows()
+            allowed = Gate(kind.name, self.state).allows()
             if allowed == 0 or kind in self._probing:
                 exhausted.add(kind)
                 continue
@@ -245,7 +245,7 @@ class Pump:
             self._report(kind.name, written)
 
     def _mind_the_gate(self, kind: Kind, done: list[Done]) -> None:
-        gate = Gate(kind.name, self._state)
+        gate = Gate(kind.name, self.state)
         if any(_is_systemic(outcome) for _, outcome in done):
             gate.close()
         elif any(outcome.error is None for _, outcome in done):

@@ -93,7 +93,7 @@ def reconcile(
             return tally.summary()
         if tally.brought == brought:
             for_retries -= time.monotonic() - began
-        if asked and for_others > 0 and held(asked):
+        if asked and for_others > 0 and held(asked, pump.state):
             wait = _LOOK_SECONDS
             for_others -= wait
         else:
