@@ -83,6 +83,7 @@ def test_signing_out_of_the_lms_ends_both_sessions(page: Page, pair: Pair) -> No
     page.goto(f"{pair.lms_url}/login")
     expect(page).to_have_url(lms_dashboard(pair))
     page.goto(f"{pair.lms_url}/logout")
+    expect(page).not_to_have_url(f"{pair.lms_url}/logout")
     for _ in range(100):
         page.goto(f"{pair.application_url}/dashboard/")
         if "/accounts/login/" in page.url:
