@@ -19,7 +19,7 @@ class Gate:
 
     def allows(self) -> int | None:
         """How many rows may be claimed now: None for any number, 1 for a probe, 0 for none."""
-        if not self._state.level(self._key):
+        if not self.is_closed:
             return None
         if self._state.remaining(self._key) > 0:
             return 0
@@ -27,6 +27,7 @@ class Gate:
 
     @property
     def is_closed(self) -> bool:
+        """Since a systemic failure, whether or not a probe is allowed by now."""
         return bool(self._state.level(self._key))
 
     def close(self) -> None:
@@ -39,5 +40,5 @@ class Gate:
 
     def open(self) -> None:
         """After a success, or when a person says that it was repaired."""
-        if self._state.level(self._key):
+        if self.is_closed:
             self._state.clear(self._key)

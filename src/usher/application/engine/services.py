@@ -89,7 +89,7 @@ def reconcile(
     while True:
         began, brought = time.monotonic(), tally.brought
         pump.run(found, scope)
-        if pump.stop.is_set():
+        if pump.stop.is_set() or (asked is None and patience is None):
             return tally.summary()
         if tally.brought == brought:
             for_retries -= time.monotonic() - began
@@ -98,9 +98,11 @@ def reconcile(
             for_others -= wait
         else:
             tally.others_had(asked or {})
+            if not tally.failing or for_retries <= 0:
+                return tally.summary()
             # A row may be due for long and still not be worked on, as while its kind's gate is
             # closed: to wait for it needs patience too.
-            due_in = _until_due(found, scope) if tally.failing else None
+            due_in = _until_due(found, scope)
             if due_in is None or (wait := max(due_in, _LOOK_SECONDS)) > for_retries:
                 return tally.summary()
             for_retries -= wait
