@@ -1,6 +1,7 @@
 """A command beside workers who take the rows that it made due."""
 
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -28,7 +29,8 @@ def another_worker(work):
 
     def run():
         try:
-            done.append(work())
+            work()
+            done.append(True)
         finally:
             connection.close()
 
@@ -39,6 +41,16 @@ def another_worker(work):
     finally:
         thread.join(60)
         assert done
+
+
+@contextmanager
+def an_engine_that_watches(*kinds):
+    stop = threading.Event()
+    with another_worker(lambda: watch(kinds, stop=stop, every=0.02)):
+        try:
+            yield
+        finally:
+            stop.set()
 
 
 def bring(name, row, outcome):
@@ -62,15 +74,12 @@ def test_what_fails_elsewhere_is_told(account):
 
 def test_what_another_worker_has_is_waited_for(account):
     _, (row,) = claim(kind("account"), Scope(), 1, LEASE)
-    started = threading.Event()
 
     def slow():
-        started.wait(60)
-        threading.Event().wait(0.5)
+        time.sleep(0.5)
         bring("account", row, Outcome(error=Refused("No such country.", code="bad-country")))
 
     with another_worker(slow):
-        started.set()
         summary = reconcile(["account"], asked={"account": Q(pk=row.pk)})
     assert [failure.code for failure in summary.failures] == ["bad-country"]
 
@@ -94,27 +103,19 @@ def test_what_failed_here_and_was_made_good_elsewhere_is_no_failure(account, set
 
 
 def test_an_engine_that_watches_does_not_hide_what_fails(joined):
-    stop = threading.Event()
-    with another_worker(lambda: watch(["run", "mode"], stop=stop, every=0.02) or True):
-        try:
-            for number in range(20):
-                key = f"course-v1:Nobody+Knows+{number}"
-                (failure,) = sync_runs([key]).failures
-                assert (failure.code, failure.what) == ("not-found", key)
-        finally:
-            stop.set()
+    with an_engine_that_watches("run", "mode"):
+        for number in range(20):
+            key = f"course-v1:Nobody+Knows+{number}"
+            (failure,) = sync_runs([key]).failures
+            assert (failure.code, failure.what) == ("not-found", key)
     assert not CourseRun.objects.filter(course_key__contains="Nobody").exists()
 
 
 def test_an_account_that_is_made_elsewhere_is_ready_when_it_is_given_out(joined):
-    stop = threading.Event()
-    with another_worker(lambda: watch(["account", "token"], stop=stop, every=0.02) or True):
-        try:
-            for _ in range(10):
-                account = ensure_account(joined.learner("given"), reconcile_now=True)
-                assert account.is_ready, account.error_message
-        finally:
-            stop.set()
+    with an_engine_that_watches("account", "token"):
+        for _ in range(10):
+            account = ensure_account(joined.learner("given"), reconcile_now=True)
+            assert account.is_ready, account.error_message
 
 
 def test_within_a_transaction_nobody_is_waited_for(account):
@@ -125,14 +126,10 @@ def test_within_a_transaction_nobody_is_waited_for(account):
 
 
 def test_a_repair_beside_an_engine_that_watches_ends_with_all_repaired(joined):
-    stop = threading.Event()
     users = [joined.learner("beside") for _ in range(10)]
-    with another_worker(lambda: watch(["account", "token"], stop=stop, every=0.02) or True):
-        try:
-            for user in users:
-                assert repair(user).failed == 0
-                assert LmsAccount.objects.get(user=user).is_ready
-                user.refresh_from_db()
-                assert user.lms_token.expires_at
-        finally:
-            stop.set()
+    with an_engine_that_watches("account", "token"):
+        for user in users:
+            assert repair(user).failed == 0
+            assert LmsAccount.objects.get(user=user).is_ready
+            user.refresh_from_db()
+            assert user.lms_token.expires_at
