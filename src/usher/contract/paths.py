@@ -9,6 +9,14 @@ class LmsPath:
     ME = "/api/user/v1/me"
     ACCOUNTS = "/api/user/v1/accounts"
     REGISTRATION = "/user_api/v1/account/registration/"
+    #: Every address at which the platform takes a registration (its ``user_authn/urls_common.py``).
+    REGISTRATIONS = (
+        REGISTRATION,
+        "/user_api/v2/account/registration/",
+        "/api/user/v1/account/registration/",
+        "/api/user/v2/account/registration/",
+        "/create_account",
+    )
     REGISTRATION_VALIDATION = "/api/user/v1/validation/registration"
     COURSES = "/api/courses/v1/courses/"
     COURSE_MODES = "/api/course_modes/v1/courses/{course_key}/"

@@ -20,6 +20,9 @@ from usher.lms.pages.stopped import Reason, stop
 
 log = logging.getLogger(__name__)
 
+#: In an address, by which python-social-auth resumes any pipeline.
+PARTIAL_TOKEN = "partial_token"  # noqa: S105 - a parameter's name
+
 
 class ApplicationSignIn:
     """Keeps signing in with an application on its feet.
@@ -29,7 +32,8 @@ class ApplicationSignIn:
 
     And an answer of the application always begins a pipeline of its own. The platform leaves the
     token of the last one in the session, which would be resumed instead: with the learner of then,
-    whoever is signed in at the application now.
+    whoever is signed in at the application now. A pipeline is resumed by the session that began it
+    and no other: a token in the address, as in a link that somebody sent, is refused.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -38,11 +42,19 @@ class ApplicationSignIn:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         return self.get_response(request)
 
-    def process_view(self, request: Any, view: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        fresh = request.path.startswith(LmsPath.SIGN_IN_COMPLETE) and "code" in request.GET
-        if fresh and kwargs.get("backend") in conf.backends():
+    def process_view(
+        self, request: Any, view: Any, args: Any, kwargs: dict[str, Any]
+    ) -> HttpResponse | None:
+        backend = kwargs.get("backend")
+        if not request.path.startswith(LmsPath.SIGN_IN_COMPLETE) or backend not in conf.backends():
+            return None
+        given = {*request.GET.getlist(PARTIAL_TOKEN), *request.POST.getlist(PARTIAL_TOKEN)}
+        if given - {request.session.get(PARTIAL_TOKEN_SESSION_NAME)}:
+            return stop(request, Reason.FAILED, backend)
+        if "code" in {*request.GET, *request.POST}:
             for name in (PARTIAL_TOKEN_SESSION_NAME, f"{PARTIAL_TOKEN_SESSION_NAME}_"):
                 request.session.pop(name, None)
+        return None
 
     def process_exception(self, request: Any, error: Exception) -> HttpResponse | None:
         backend = getattr(getattr(request, "backend", None), "name", "")

@@ -1,7 +1,11 @@
 """Our steps of the platform's sign-in pipeline.
 
-An unknown learner is created here and goes straight through. Nobody is ever linked to an account
-that was there before: the pipeline stops and a page says so.
+A learner signs in by the link between the application's username and an LMS account, and by nothing
+else. An unknown learner's account is created here, with its link. An account that was there before
+is never linked and never signed in, whatever led to it: the e-mail address, the database's idea of
+equal names, somebody already signed in here, or a pipeline that was left half way.
+
+What the browser says (``auth_entry``, ``partial_token``) decides nothing.
 """
 
 from __future__ import annotations
@@ -13,31 +17,43 @@ from django.contrib.sites.models import Site
 from django.http import HttpResponse
 
 from usher.contract.limits import FULL_NAME_MAX_LENGTH
+from usher.contract.paths import LmsPath
 from usher.lms import conf
+from usher.lms.accounts import lookup
 from usher.lms.accounts.services import Learner, create_account
 from usher.lms.errors import AccountRefused
 from usher.lms.pages.stopped import Reason, stop
 
 log = logging.getLogger(__name__)
 
-STEP = "usher.lms.pipeline.create_learner"
+CREATE = "usher.lms.pipeline.create_learner"
+REQUIRE_LINK = "usher.lms.pipeline.require_link"
 MIDDLEWARE = (
     "usher.lms.middleware.ApplicationSignIn",
     "usher.lms.signout.middleware.EndedSessions",
 )
-#: Entries where another view makes the account and the pipeline only links it.
-API_ENTRIES = ("register_api", "login_api")
 
 
 def install(settings: Any) -> None:
-    """Put our step before the one that would send an unknown learner to a form, and our handler
-    of failures after the platform's, so that it has the first say."""
+    """Put our steps around the one that would send an unknown learner to a form, and our handler
+    of failures after the platform's, so that it has the first say.
+
+    The platform resumes a pipeline at that step, behind ``create_learner``; ``require_link`` is
+    passed in either case before anything is linked or written.
+    """
     steps = list(getattr(settings, "SOCIAL_AUTH_PIPELINE", None) or [])
     anchor = conf.platform().PIPELINE_ANCHOR
-    if STEP not in steps and anchor in steps:
-        steps.insert(steps.index(anchor), STEP)
-        settings.SOCIAL_AUTH_PIPELINE = steps
-    elif STEP not in steps:
+    if anchor in steps:
+        steps = [step for step in steps if step not in (CREATE, REQUIRE_LINK)]
+        at = steps.index(anchor)
+        settings.SOCIAL_AUTH_PIPELINE = [
+            *steps[:at],
+            CREATE,
+            anchor,
+            REQUIRE_LINK,
+            *steps[at + 1 :],
+        ]
+    elif CREATE not in steps:
         log.error(
             "Unknown learners can't be created at sign-in: %s is not in the pipeline.", anchor
         )
@@ -52,42 +68,75 @@ def create_learner(
     uid: str,
     *args: Any,
     user: Any = None,
-    social: Any = None,
-    auth_entry: str = "",
     **kwargs: Any,
 ) -> dict[str, Any] | HttpResponse | None:
-    """Step of the pipeline: the learner's new account, or a page that says why there is none."""
-    if social or auth_entry in API_ENTRIES or backend.name not in conf.backends():
+    """Step of the pipeline: the learner's account, new where there was none, or a page that says
+    why the sign-in stopped."""
+    if backend.name not in conf.backends() or _is_registration(strategy, user, uid):
         return None
-    if made := _made_meanwhile(strategy, backend, uid, user):
-        return made
     request = strategy.request
     learner = _learner(details, kwargs.get("response") or {})
+    if link := lookup.link_of(backend.name, uid):
+        return _signed_in(request, backend, learner, link, user)
     if user is not None:
-        # Found by e-mail by an earlier step, or signed in here as somebody who isn't linked.
-        signed_in = request.user.is_authenticated
-        reason = Reason.OTHER_ACCOUNT if signed_in else Reason.TAKEN
-        current = request.user.get_username()
-        return stop(request, reason, backend.name, learner, current=current)
+        # Found by an earlier step, or signed in here as somebody who isn't linked.
+        return _stop_as_somebody_else(request, backend, learner)
     if not learner.username or uid != learner.username:
         return stop(request, Reason.INCOMPLETE, backend.name, learner)
     try:
         user = create_account(learner, backend.name, Site.objects.get_current(request))
     except AccountRefused as refusal:
-        if made := _made_meanwhile(strategy, backend, uid, user):
-            return made
+        if link := lookup.link_of(backend.name, uid):
+            # The application has made the account since the sign-in began.
+            return _signed_in(request, backend, learner, link, None)
         log.warning("Sign-in stopped by %s (%s).", backend.name, refusal.code.value)
         return stop(request, Reason.of(refusal), backend.name, learner, detail=str(refusal))
-    link = strategy.storage.user.get_social_auth(backend.name, uid)
+    link = lookup.link_of(backend.name, uid)
     return {"user": user, "social": link, "is_new": True, "new_association": True}
 
 
-def _made_meanwhile(strategy: Any, backend: Any, uid: str, user: Any) -> dict[str, Any] | None:
-    """The learner's own account, where the application has made it since the sign-in began."""
-    link = strategy.storage.user.get_social_auth(backend.name, uid)
-    if link is None or user not in (None, link.user):
+def require_link(
+    strategy: Any,
+    backend: Any,
+    details: dict[str, Any],
+    uid: str,
+    *args: Any,
+    user: Any = None,
+    **kwargs: Any,
+) -> HttpResponse | None:
+    """Step of the pipeline: nobody goes on but the owner of the link."""
+    if backend.name not in conf.backends() or _is_registration(strategy, user, uid):
         return None
+    link = lookup.link_of(backend.name, uid)
+    if link is not None and link.user == user:
+        return None
+    learner = _learner(details, kwargs.get("response") or {})
+    return _stop_as_somebody_else(strategy.request, backend, learner)
+
+
+def _is_registration(strategy: Any, user: Any, uid: str) -> bool:
+    """Whether the platform's registration API runs the pipeline, to link the account that it has
+    made in this same request to the learner whose access token came with it."""
+    request = strategy.request
+    if user is None or request is None or request.method != "POST":
+        return False
+    known = user.last_login or user.is_staff or user.is_superuser or user.username != uid
+    return request.path in LmsPath.REGISTRATIONS and not known
+
+
+def _signed_in(
+    request: Any, backend: Any, learner: Learner, link: Any, user: Any
+) -> dict[str, Any] | HttpResponse:
+    """The owner of the link, unless the pipeline runs for somebody else."""
+    if user not in (None, link.user):
+        return _stop_as_somebody_else(request, backend, learner)
     return {"user": link.user, "social": link, "is_new": False, "new_association": False}
+
+
+def _stop_as_somebody_else(request: Any, backend: Any, learner: Learner) -> HttpResponse:
+    current = request.user.get_username() if request.user.is_authenticated else ""
+    reason = Reason.OTHER_ACCOUNT if current else Reason.TAKEN
+    return stop(request, reason, backend.name, learner, current=current)
 
 
 def _learner(details: dict[str, Any], response: dict[str, Any]) -> Learner:

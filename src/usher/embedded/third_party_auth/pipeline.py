@@ -64,7 +64,7 @@ def user_exists(details: dict[str, Any]) -> bool:
 
 def parse_query_params(strategy: Any, response: Any, *args: Any, **kwargs: Any) -> dict[str, str]:
     entry = strategy.request.session.get(AUTH_ENTRY_KEY) or AUTH_ENTRY_LOGIN
-    if entry not in _ENTRIES:
+    if entry not in (*_ENTRIES, *getattr(settings, "THIRD_PARTY_AUTH_CUSTOM_AUTH_FORMS", {})):
         raise AuthEntryError(strategy.request.backend, "auth_entry invalid")
     return {"auth_entry": entry}
 

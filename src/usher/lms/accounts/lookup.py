@@ -1,16 +1,28 @@
-"""Which names and addresses are taken, for many learners in a few queries."""
+"""Who is who: whose account a learner's is, and which names and addresses are taken.
+
+MySQL and MariaDB compare without regard to case and accents: asked for ``bóss`` they find ``boss``.
+A learner is never somebody whose name is equal to the database only.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.db import connection
 from django.db.models import QuerySet
 from django.db.models.functions import Lower
+from social_django.models import UserSocialAuth
 
 from usher.lms import conf
+
+
+def link_of(backend: str, uid: str) -> Any:
+    """The link of the learner whom ``backend`` calls ``uid``, to the letter; None without one."""
+    link = UserSocialAuth.get_social_auth(backend, uid)
+    return link if link is not None and link.uid == uid else None
 
 
 @dataclass(frozen=True)
@@ -21,13 +33,13 @@ class Taken:
     emails: frozenset[str]
 
 
-def taken(usernames: Iterable[str], emails: Iterable[str]) -> Taken:
-    """Those of ``usernames`` and ``emails`` that can't be given to a new account: in use by any
-    account, retired, or reserved."""
+def taken(usernames: Iterable[str], emails: Iterable[str], *, besides: Any = None) -> Taken:
+    """Those of ``usernames`` and ``emails`` that can't be given to an account: in use by any
+    account but that of the user ``besides``, retired, or reserved."""
     names = [name for name in usernames if name]
     addresses = [address for address in emails if address]
-    used_names = {name.casefold() for name in _in_use("username", names)}
-    used_addresses = {address.casefold() for address in _in_use("email", addresses)}
+    used_names = _in_use("username", names, besides)
+    used_addresses = _in_use("email", addresses, besides)
     platform = conf.platform()
     left = [name for name in names if name.casefold() not in used_names]
     left_addresses = [a for a in addresses if a.casefold() not in used_addresses]
@@ -36,8 +48,20 @@ def taken(usernames: Iterable[str], emails: Iterable[str]) -> Taken:
     return Taken(frozenset(used_names), frozenset(used_addresses))
 
 
-def _in_use(field: str, values: list[str]) -> list[str]:
-    return list(users_by(field, values).values_list(field, flat=True)) if values else []
+def _in_use(field: str, values: list[str], besides: Any) -> set[str]:
+    """Those of ``values``, case-folded, that the database takes for equal to some user's."""
+    if not values:
+        return set()
+    users = get_user_model().objects.exclude(pk=getattr(besides, "pk", None))
+    asked = {value.casefold() for value in values}
+    rows = users_by(field, values).exclude(pk=getattr(besides, "pk", None))
+    found = {value.casefold() for value in rows.values_list(field, flat=True)}
+    used = asked & found
+    if found - asked:
+        # Found by the database's collation only, so it doesn't say which value found it.
+        unexplained = (value for value in values if value.casefold() not in used)
+        used |= {v.casefold() for v in unexplained if users.filter(**{field: v}).exists()}
+    return used
 
 
 def users_by(field: str, values: list[str]) -> QuerySet:

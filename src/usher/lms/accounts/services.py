@@ -49,7 +49,7 @@ def create_account(learner: Learner, backend: str, site: Site) -> Any:
         with transaction.atomic(), outbox.gathering():
             return make_account(learner, backend, site)
     except IntegrityError:
-        if link := UserSocialAuth.get_social_auth(backend, learner.username):
+        if link := lookup.link_of(backend, learner.username):
             return link.user
         refuse_taken(learner, lookup.taken([learner.username], [learner.email]))
         raise
@@ -127,7 +127,7 @@ def update_account(user: Any, learner: Learner) -> bool:
     anything differed. The username stays: it is the identity."""
     address_differs = bool(learner.email) and user.email.casefold() != learner.email.casefold()
     if address_differs:
-        taken = lookup.taken([], [learner.email])
+        taken = lookup.taken([], [learner.email], besides=user)
         refuse_taken(learner, lookup.Taken(frozenset(), taken.emails))
     fields = []
     if learner.email and user.email != learner.email:
@@ -160,9 +160,9 @@ def link(username: str, backend: str) -> bool:
     """An operator's decision: the learner of this name at the application owns the LMS account of
     this name. Whether the link is new. Raises UsherLmsError."""
     user = get_user_model().objects.filter(username=username).first()
-    if user is None:
+    if user is None or user.username != username:
         raise UsherLmsError(f"there is no LMS user {username!r}")
-    present = UserSocialAuth.get_social_auth(backend, username)
+    present = lookup.link_of(backend, username)
     if present is not None and present.user_id != user.pk:
         raise UsherLmsError(
             f"{username!r} of {backend} is linked to LMS user {present.user.username!r}; "

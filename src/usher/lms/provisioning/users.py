@@ -8,11 +8,11 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 from oauth2_provider.models import get_access_token_model
-from social_django.models import UserSocialAuth
 
 from usher.contract import provisioning as contract
 from usher.contract.fingerprints import fingerprint
 from usher.lms import conf
+from usher.lms.accounts import lookup
 from usher.lms.accounts.passwords import random_password_hash
 from usher.lms.accounts.services import link
 from usher.lms.connections.models import ServiceWorker
@@ -41,7 +41,7 @@ def provision_superuser(wanted: contract.Superuser, outcome: Outcome) -> None:
 
 def _why_not_theirs(wanted: contract.Superuser) -> str:
     """Why no account can be the superuser of this application, or ''."""
-    owned = UserSocialAuth.get_social_auth(wanted.backend, wanted.username)
+    owned = lookup.link_of(wanted.backend, wanted.username)
     if owned is not None and owned.user.username == wanted.username:
         return ""
     users = get_user_model().objects

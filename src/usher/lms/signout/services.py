@@ -7,8 +7,8 @@ from importlib import import_module
 
 from django.conf import settings
 from django.utils import timezone
-from social_django.models import UserSocialAuth
 
+from usher.lms.accounts import lookup
 from usher.lms.signout.models import LearnerSession, UsedToken
 from usher.lms.signout.tokens import TOLERANCE_SECONDS
 
@@ -18,7 +18,7 @@ def end_sessions(username: str, backend: str) -> int:
 
     The application ended its own already and is not told again.
     """
-    link = UserSocialAuth.get_social_auth(backend, username)
+    link = lookup.link_of(backend, username)
     if link is None:
         return 0
     sessions = list(LearnerSession.objects.filter(user_id=link.user_id, ended=None))

@@ -1,0 +1,296 @@
+"""Nobody ends signed in as somebody else, and no account that was there before is linked:
+whatever way into sign-in, whoever owns the account, by either backend."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.lms.conftest import Lms, connected_lms, description
+from usher.embedded.platform import PIPELINE_ANCHOR
+from usher.embedded.third_party_auth.switch import PIPELINE
+
+CUSTOM_ENTRY = "partner_form"
+PASSWORD = "password-of-before"
+ENTRIES = (
+    "login",
+    "register",
+    "account_settings",
+    "login_api",
+    "register_api",
+    CUSTOM_ENTRY,
+    None,
+    "",
+    "no-such-entry",
+    "register_api\n",
+)
+BACKENDS = ("mitxpro-oauth2", "xpro-oauth2")
+#: What each kind of existing account is: columns of the user, and the backend of a link it has.
+KINDS: dict[str, tuple[dict[str, object], str]] = {
+    "learner": ({}, ""),
+    "staff": ({"is_staff": True}, ""),
+    "superuser": ({"is_staff": True, "is_superuser": True}, ""),
+    "inactive": ({"is_active": False}, ""),
+    "of another application": ({}, "other"),
+}
+#: What the application says of a learner who is called ``own`` there, given the name and address of
+#: the account in the LMS.
+CLAIMS = {
+    "same e-mail": lambda own, name, email: (own, email),
+    "same e-mail in other case": lambda own, name, email: (own, email.upper()),
+    "same username": lambda own, name, email: (name, f"{own}@learners.example"),
+    "both": lambda own, name, email: (name, email),
+    "look-alike e-mail": lambda own, name, email: (own, f"{own}.{email.replace('a', 'á')}"),
+}
+#: The platform resumes at the step that asks for what is missing, which follows ours.
+STEP_OF_RESUMING = [*PIPELINE, ""].index(PIPELINE_ANCHOR) + 1
+ACCOUNT = """
+from django.contrib.auth import get_user_model
+from social_django.models import UserSocialAuth
+from usher.lms import conf
+user = get_user_model().objects.create_user({name!r}, {email!r}, "{password}", **{columns!r})
+conf.platform().profile_model().objects.create(user=user, name="Was here before")
+if {linked!r}:
+    UserSocialAuth.objects.create(user=user, provider={linked!r}, uid=user.username)
+"""
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Lms]:
+    """An LMS with two applications, one for each backend; both are the same server here."""
+    forms = {CUSTOM_ENTRY: {"secret_key": "key", "url": "/partner/"}}
+    with connected_lms(THIRD_PARTY_AUTH_CUSTOM_AUTH_FORMS=forms) as lms:
+        second = lms.application.description(
+            name="second",
+            backend="xpro-oauth2",
+            oauth_name="second-oauth-app",
+            oauth_client_id="second-at-the-lms",
+        )
+        lms.provision(description(lms.application.description(), second))
+        yield lms
+
+
+def existing_account(lms: Lms, name: str, kind: str, backend: str) -> str:
+    """The e-mail address of a new account of that kind, linked to the other application or not."""
+    columns, linked = KINDS[kind]
+    email = f"{name}@was-here.example"
+    other = next(each for each in BACKENDS if each != backend)
+    done = lms.run(
+        "shell",
+        "-c",
+        ACCOUNT.format(
+            name=name, email=email, password=PASSWORD, columns=columns, linked=linked and other
+        ),
+    )
+    assert done.returncode == 0, done.stderr
+    return email
+
+
+def links_of(lms: Lms, name: str) -> list[tuple[str, str]]:
+    return lms.rows(
+        "select provider, uid from social_auth_usersocialauth"
+        " where user_id = (select id from auth_user where username = ?)",
+        name,
+    )
+
+
+def signed_in_as(browser: httpx.Client) -> str | None:
+    """The LMS's own word for it."""
+    me = browser.get("/api/user/v1/me")
+    return me.json()["username"] if me.status_code == 200 else None
+
+
+def sign_in_by_password(lms: Lms, browser: httpx.Client, name: str) -> None:
+    browser.get("/admin/login/")
+    form = {
+        "username": name,
+        "password": PASSWORD,
+        "csrfmiddlewaretoken": browser.cookies["csrftoken"],
+    }
+    browser.post("/admin/login/", data=form, headers={"Referer": lms.url})
+    assert signed_in_as(browser) == name
+
+
+def start(browser: httpx.Client, backend: str, entry: str | None) -> httpx.Response:
+    query = {"next": "/dashboard"} | ({} if entry is None else {"auth_entry": entry})
+    return browser.get(f"/auth/login/{backend}/", params=query)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_existing_account_is_safe_from_every_entry(
+    two: Lms, name: str, kind: str, backend: str
+) -> None:
+    email = existing_account(two, name, kind, backend)
+    before = links_of(two, name)
+
+    cases = itertools.product(ENTRIES, CLAIMS.items())
+    for number, (entry, (claim, made_up)) in enumerate(cases):
+        own = f"{name}x{number}"
+        username, address = made_up(own, name, email)
+        two.application.who = {"username": username, "email": address, "name": "Mallory"}
+        with two.browser() as browser:
+            arrived = start(browser, backend, entry)
+            who = signed_in_as(browser)
+            case = f"{kind} by {entry!r} with the {claim}"
+            assert who in (None, own), case
+            assert who == own or arrived.url.path == "/usher/stopped/", case
+            # Coming back to the pipeline doesn't get any further.
+            browser.get(f"/auth/complete/{backend}/")
+            assert signed_in_as(browser) == who, case
+        assert links_of(two, name) == before, case
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_an_account_that_is_signed_in_is_not_linked_to_whoever_the_application_names(
+    two: Lms, name: str, entry: str | None, backend: str
+) -> None:
+    email = existing_account(two, name, "superuser", backend)
+    two.application.who = {"username": f"{name}x", "email": email, "name": "Mallory"}
+
+    with two.browser() as browser:
+        sign_in_by_password(two, browser, name)
+        stopped = start(browser, backend, entry)
+        browser.get(f"/auth/complete/{backend}/")
+
+        assert stopped.url.path == "/usher/stopped/"
+        assert signed_in_as(browser) == name
+    assert links_of(two, name) == []
+    assert two.value("select email from auth_user where username = ?", name) == email
+
+
+def test_a_pipeline_that_was_left_half_way_is_not_finished_by_somebody_else(
+    two: Lms, name: str
+) -> None:
+    """Its token in an address, as in a link that an attacker sends to a superuser."""
+    email = existing_account(two, name, "superuser", BACKENDS[0])
+    attacker = f"{name}x"
+    two.application.who = {"username": attacker, "email": f"{attacker}@a.example", "name": "M"}
+    with two.browser() as browser:
+        start(browser, BACKENDS[0], "login")
+    kept = {
+        "token": f"left-by-{name}",
+        "backend": BACKENDS[0],
+        "next_step": STEP_OF_RESUMING,
+        "data": json.dumps(
+            {
+                "args": [],
+                "kwargs": {
+                    "uid": attacker,
+                    "details": {"username": attacker, "email": f"{attacker}@evil.example"},
+                    "auth_entry": "login",
+                    "response": {},
+                },
+            }
+        ),
+    }
+    two.rows(
+        "insert into social_auth_partial (token, backend, next_step, data, timestamp)"
+        " values (?, ?, ?, ?, datetime('now'))",
+        *kept.values(),
+    )
+
+    finish = f"/auth/complete/{BACKENDS[0]}/"
+    with two.browser() as browser:
+        sign_in_by_password(two, browser, name)
+        stopped = browser.get(finish, params={"partial_token": kept["token"]})
+        assert stopped.url.path == "/usher/stopped/"
+        assert signed_in_as(browser) == name
+    with two.browser() as browser:
+        browser.get(finish, params={"partial_token": kept["token"]})
+        assert signed_in_as(browser) is None
+        browser.post(finish, data={"partial_token": kept["token"]})
+        assert signed_in_as(browser) is None
+
+    assert links_of(two, name) == []
+    assert two.value("select email from auth_user where username = ?", name) == email
+
+
+BY_ACCESS_TOKEN = """
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AnonymousUser
+from django.test import RequestFactory
+from social_django.utils import load_backend, load_strategy
+
+for path in {paths!r}:
+    for entry in {entries!r}:
+        request = RequestFactory().post(path)
+        request.user, request.session = AnonymousUser(), {{"auth_entry": entry}}
+        request.social_strategy = load_strategy(request)
+        request.backend = load_backend(request.social_strategy, {backend!r}, None)
+        for user in (None, get_user_model().objects.get(username={name!r})):
+            got = request.backend.do_auth({token!r}, user=user, allow_inactive_user=True)
+            print("GOT", getattr(got, "username", None))
+"""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kind", ["superuser", "staff", "learner"])
+def test_an_access_token_of_the_application_doesn_t_sign_in_by_e_mail(
+    two: Lms, name: str, kind: str, backend: str
+) -> None:
+    """As the platform's exchange of access tokens, and its registration, run the pipeline."""
+    email = existing_account(two, name, kind, backend)
+    two.rows("update auth_user set last_login = datetime('now') where username = ?", name)
+    two.application.who = {"username": f"{name}x", "email": email, "name": "Mallory"}
+    token = f"tok-{two.application.code_for_current()}"
+    script = BY_ACCESS_TOKEN.format(
+        name=name,
+        backend=backend,
+        token=token,
+        entries=("login_api", "register_api", "login"),
+        paths=(
+            f"/oauth2/exchange_access_token/{backend}/",
+            "/user_api/v1/account/registration/",
+            "/create_account",
+        ),
+    )
+
+    done = two.run("shell", "-c", script)
+
+    assert done.returncode == 0, done.stderr
+    got = [line for line in done.stdout.splitlines() if line.startswith("GOT")]
+    assert got == ["GOT None"] * 18
+    assert links_of(two, name) == []
+
+
+def compare_without_case(lms: Lms) -> None:
+    """Have the LMS's database take names for equal that aren't, as MySQL and MariaDB do."""
+    table = "social_auth_usersocialauth"
+    [(sql,)] = lms.rows("select sql from sqlite_master where name = ?", table)
+    column = '"uid" varchar(255) NOT NULL'
+    assert column in sql
+    indexes = lms.rows("select sql from sqlite_master where tbl_name = ? and type = 'index'", table)
+    lms.rows(f"alter table {table} rename to links_of_before")
+    lms.rows(sql.replace(column, f"{column} COLLATE NOCASE"))
+    lms.rows(f"insert into {table} select * from links_of_before")
+    lms.rows("drop table links_of_before")
+    for (index,) in indexes:
+        if index:
+            lms.rows(index)
+
+
+@pytest.mark.parametrize("entry", ["login", "register_api"])
+def test_a_username_that_only_the_database_takes_for_equal(name: str, entry: str) -> None:
+    with connected_lms() as lms:
+        compare_without_case(lms)
+        assert signed_in_as(lms.sign_in(name)) == name
+        email = lms.value("select email from auth_user where username = ?", name)
+        lms.application.who = {
+            "username": name.upper(),
+            "email": f"other-{name}@a.example",
+            "name": "M",
+        }
+
+        with lms.browser() as browser:
+            stopped = start(browser, "mitxpro-oauth2", entry)
+            assert stopped.status_code == 403
+            assert signed_in_as(browser) is None
+
+        assert links_of(lms, name) == [("mitxpro-oauth2", name)]
+        assert lms.value("select email from auth_user where username = ?", name) == email
