@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-from tests.support import forkserver  # noqa: E402
 
 #: Tests wait for servers now and then: with one more group than cores none of them is idle.
 SIDE_BY_SIDE = (os.cpu_count() or 1) + 1
@@ -144,8 +142,7 @@ def main(arguments: list[str]) -> int:
         return 2
     groups = [group for group in GROUPS if not names or group.name in names]
     run = Run(extra, shown=len(groups) == 1)
-    with forkserver.servers() as found, ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        os.environ.update(found)
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         fine = all(list(pool.map(run.group, groups)))
     totals = run.totals
     if os.environ.get("CI") and totals.skipped:

@@ -2,15 +2,10 @@
 
 import functools
 import ssl
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support import forkserver
-
-#: Whatever is started from here, by tests or by what they test, is forked.
-sys.executable = str(forkserver.forking(Path(sys.executable)))
 # Reads every certificate of the machine, for each of a thousand clients.
 ssl.create_default_context = functools.cache(ssl.create_default_context)
 

@@ -6,19 +6,18 @@ import secrets
 import signal
 import socket
 import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from tests.support import forkserver
 from usher.cli.demo.credentials import FILE_NAME, Credentials
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.pair import Pair
 from usher.contract.editions import EDITIONS
 
-#: As people start it, with every process behind it.
-USHER = [forkserver.PYTHON, "-m", "usher.cli.main", "demo"]
+USHER = [sys.executable, "-m", "usher.cli.main", "demo"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

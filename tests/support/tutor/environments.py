@@ -12,24 +12,15 @@ from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 
-from tests.support import forkserver
-
 PROJECT = Path(__file__).parents[3]
 LOCKS = Path(__file__).parent / "locks"
 RELEASES = tuple(sorted(int(path.stem) for path in LOCKS.glob("*.txt")))
-#: What every command of Tutor imports. Tutor's own modules look at the environment.
-_MODULES = (
-    *("appdirs", "click", "click.shell_completion", "importlib_metadata", "importlib_resources"),
-    *("jinja2", "jinja2.compiler", "urllib.request", "uuid", "yaml"),
-    *("Crypto.Protocol.KDF", "Crypto.PublicKey.RSA"),
-)
 
 
 @cache
 def tutor_executable(release: int) -> Path:
     """``tutor`` of that release (20, 21, 22), with tutor-mfe and this checkout's plugin."""
-    python = _environment(release) / "bin/python"
-    return forkserver.forking(python, _MODULES, scripts=("tutor",)).with_name("tutor")
+    return _environment(release) / "bin/tutor"
 
 
 @cache
