@@ -10,7 +10,7 @@ ARGS ?=
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check replay bench chaos format lock clean
+.PHONY: help install demo test check docs wheel dist changelog replay bench chaos format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -40,6 +40,21 @@ check: $(STAMP) ## lint, format, types, import rules
 	@PYTHONPATH=src:campus $(BIN)/mypy --config-file config/mypy-application.ini
 	@PYTHONPATH=src USHER_LMS_HOME=.cache/lms $(BIN)/mypy --config-file config/mypy-lms.ini
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python scripts/reference.py --check
+	@$(BIN)/mkdocs build --quiet --strict
+
+docs: $(STAMP) ## build the documentation into build/docs
+	@$(BIN)/python scripts/reference.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict && echo "Open build/docs/index.html"
+
+wheel: $(STAMP) ## build the wheel into dist/
+	@$(BIN)/python -m build --wheel --outdir dist . >/dev/null 2>&1 && ls dist/*.whl
+
+dist: $(STAMP) ## build the wheel and the source distribution into dist/
+	@$(BIN)/python -m build --outdir dist . >/dev/null 2>&1 && ls dist
+
+changelog: $(STAMP) ## join changelog.d/ into CHANGELOG.md (VERSION=0.2.0)
+	@$(BIN)/towncrier build --yes --version $(VERSION)
 
 replay: $(STAMP) ## replay recorded LMS exchanges against the embedded LMS (RECORDINGS=folder)
 	@$(BIN)/python -m usher.embedded replay $(RECORDINGS)

@@ -4,27 +4,45 @@
 class Env:
     """One constant for each key; the value is the key's own name."""
 
+    #: Address of the LMS's container network on this machine; MITx Online's compose file reads it.
     OPENEDX_IP = "OPENEDX_IP"
+    #: The LMS's address for the application's server, such as `http://local.openedx.io:8000`.
     OPENEDX_API_BASE_URL = "OPENEDX_API_BASE_URL"
+    #: The LMS's address for browsers. Default: `OPENEDX_API_BASE_URL`.
     OPENEDX_BASE_REDIRECT_URL = "OPENEDX_BASE_REDIRECT_URL"
+    #: OAuth client of the application in the LMS, used to obtain learners' tokens.
     OPENEDX_API_CLIENT_ID = "OPENEDX_API_CLIENT_ID"
+    #: Its secret.
     OPENEDX_API_CLIENT_SECRET = "OPENEDX_API_CLIENT_SECRET"  # noqa: S105 - a name
+    #: LMS account that the application acts as when it enrolls learners.
     OPENEDX_SERVICE_WORKER_USERNAME = "OPENEDX_SERVICE_WORKER_USERNAME"
+    #: Access token of that account.
     OPENEDX_SERVICE_WORKER_API_TOKEN = "OPENEDX_SERVICE_WORKER_API_TOKEN"  # noqa: S105 - a name
+    #: Name of the LMS's sign-in backend for this application, such as `ol-oauth2`.
     OPENEDX_OAUTH_PROVIDER = "OPENEDX_OAUTH_PROVIDER"
+    #: Name of the OAuth application that the LMS signs learners in with. Default: `edx-oauth-app`.
     OPENEDX_OAUTH_APP_NAME = "OPENEDX_OAUTH_APP_NAME"
+    #: Path at the LMS that starts sign-in; it names the same backend as `OPENEDX_OAUTH_PROVIDER`.
     OPENEDX_SOCIAL_LOGIN_PATH = "OPENEDX_SOCIAL_LOGIN_PATH"
+    #: What precedes a course key in the address of a course. Default: `/courses/` at the LMS.
     OPENEDX_COURSE_BASE_URL = "OPENEDX_COURSE_BASE_URL"
+    #: What follows it. Default: `/course/`.
     OPENEDX_COURSE_BASE_URL_SUFFIX = "OPENEDX_COURSE_BASE_URL_SUFFIX"
+    #: Address of Studio.
     OPENEDX_STUDIO_API_BASE_URL = "OPENEDX_STUDIO_API_BASE_URL"
+    #: Longest life of the token that a registration uses; it is deleted after use. Default: 1000.
     OPENEDX_TOKEN_EXPIRES_HOURS = "OPENEDX_TOKEN_EXPIRES_HOURS"  # noqa: S105 - a name
+    #: Seconds to wait for one request to the LMS. Default: 60.
     EDX_API_CLIENT_TIMEOUT = "EDX_API_CLIENT_TIMEOUT"
+    #: Where sign-out continues: the LMS's `/logout`.
     LOGOUT_REDIRECT_URL = "LOGOUT_REDIRECT_URL"
+    #: Token for an LMS that restricts registration (MITx Online's name).
     MITX_ONLINE_REGISTRATION_ACCESS_TOKEN = "MITX_ONLINE_REGISTRATION_ACCESS_TOKEN"  # noqa: S105
+    #: The same under MIT xPro's name.
     MITXPRO_REGISTRATION_ACCESS_TOKEN = "MITXPRO_REGISTRATION_ACCESS_TOKEN"  # noqa: S105
-    #: Usher's own: the secret that signs webhooks and back-channel messages of the LMS.
+    #: Secret that signs the LMS's webhooks and back-channel sign-out messages.
     USHER_WEBHOOK_SECRET = "USHER_WEBHOOK_SECRET"  # noqa: S105 - a name
-    #: Usher's own: keys that encrypt learners' tokens at rest, newest first, comma separated.
+    #: Keys that encrypt learners' tokens in the database, newest first, comma separated.
     USHER_ENCRYPTION_KEYS = "USHER_ENCRYPTION_KEYS"
 
 
