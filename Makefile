@@ -7,6 +7,8 @@ EDITION ?= mitxonline
 RECORDINGS ?= tests/recordings
 GROUP ?=
 ARGS ?=
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+DEMO_STAMP := $(VENV)/.installed-for-the-demo
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -15,17 +17,22 @@ STAMP := $(VENV)/.installed
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-$(STAMP): pyproject.toml requirements.lock
+# What the demo needs; the rest, for tests and checks, comes with the first target that uses it.
+$(DEMO_STAMP): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Usher needs Python 3.11 or newer; set PYTHON=python3.12, for example."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@echo "Installing what the demo needs into $(VENV) ..."
+	@$(PIP) --constraint requirements.lock --editable '.[embedded]'
+	@touch $(DEMO_STAMP)
+
+$(STAMP): $(DEMO_STAMP)
+	@echo "Installing what tests and checks need into $(VENV) ..."
+	@$(PIP) --requirement requirements.lock
 	@touch $(STAMP)
 
 install: $(STAMP) ## create .venv and install everything that development needs
 
-demo: $(STAMP) ## run both sides and walk one learner through (EDITION=mitxpro for xPro)
+demo: $(DEMO_STAMP) ## run application and LMS, walk a learner through (EDITION=mitxpro for xPro)
 	@$(BIN)/usher demo --edition $(EDITION)
 
 test: $(STAMP) ## run every test, browser included (GROUP="application shell" for some)
