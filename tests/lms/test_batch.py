@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.lms.conftest import DEMO, E2E, TOKEN, Lms, account, description, wait_for
+from tests.lms.conftest import DEMO, E2E, TOKEN, Lms, account, wait_for
 
 ACCOUNTS, ENROLLMENTS = "/usher/api/v1/accounts/", "/usher/api/v1/enrollments/"
 
@@ -143,25 +143,6 @@ class TestAccounts:
 
         assert answer.status_code == 400
         assert "client_id" in answer.json()
-
-    def test_with_two_applications_one_must_be_named(self, lms: Lms, name: str) -> None:
-        second = lms.application.description(
-            name="xpro",
-            backend="xpro-oauth2",
-            oauth_name="xpro-oauth-app",
-            oauth_client_id="xpro-oauth-id",
-            oauth_redirect_uris=["http://xpro.example/login/_private/complete"],
-        )
-        lms.provision(description(lms.application.description(), second))
-        try:
-            with lms.api() as api:
-                assert api.post(ACCOUNTS, json={"items": [account(name)]}).status_code == 400
-            result = post(lms, ACCOUNTS, [account(name)], client_id="xpro-oauth-id")[0]
-            assert result["status"] == "created"
-            links = "select provider from social_auth_usersocialauth where uid = ?"
-            assert lms.rows(links, name) == [("xpro-oauth2",)]
-        finally:
-            lms.provision({"applications": [second]}, "--remove", "--purge")
 
 
 class TestEnrollments:

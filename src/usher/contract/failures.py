@@ -24,3 +24,5 @@ class RegistrationError(StrEnum):
     INVALID_COUNTRY = "invalid-country"
     INVALID_ACCESS_TOKEN = "tpa-invalid-access-token"  # noqa: S105 - a code
     RATE_LIMITED = "forbidden-request"
+    #: Of the batch API alone: the account has rights of its own in the LMS.
+    PROTECTED_ACCOUNT = "protected-account"

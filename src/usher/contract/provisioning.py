@@ -16,7 +16,8 @@ class DescriptionError(ValueError):
 
 @dataclass(frozen=True)
 class ServiceWorker:
-    """Staff and active; ``token`` is its access token, valid ``token_days`` and renewed before."""
+    """The user as whom one application calls the LMS: staff and active. ``token`` is its access
+    token, valid ``token_days`` and renewed before."""
 
     username: str
     email: str
@@ -46,6 +47,7 @@ class Application:
     client_secret: the LMS's credentials at the application. The ``oauth_*`` fields describe the
     application's own OAuth client at the LMS (P19). Addresses: authorization_url and logout_url
     are for browsers, the others for servers. webhook_secret signs what the LMS sends.
+    service_worker: this application's own; see ``Description.service_worker_of``.
     """
 
     name: str
@@ -67,11 +69,13 @@ class Application:
     webhook_url: str = ""
     webhook_secret: str = ""
     backchannel_logout_url: str = ""
+    service_worker: ServiceWorker | None = None
 
 
 @dataclass(frozen=True)
 class Description:
-    """site: domain (with port) of the LMS's own site; '' means the site of ``SITE_ID``."""
+    """site: domain (with port) of the LMS's own site; '' means the site of ``SITE_ID``.
+    service_worker: that of the first application, where it names none itself."""
 
     applications: list[Application]
     service_worker: ServiceWorker | None = None
@@ -81,6 +85,14 @@ class Description:
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
+
+    def service_worker_of(self, name: str) -> ServiceWorker | None:
+        """The service worker of the application of that name. No two applications share one."""
+        for index, application in enumerate(self.applications):
+            if application.name == name:
+                shared = self.service_worker if index == 0 else None
+                return application.service_worker or shared
+        return None
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Description":
@@ -96,7 +108,7 @@ class Description:
         applications = data.get("applications", [])
         if not isinstance(applications, list):
             raise DescriptionError("applications is not a list")
-        return cls(
+        built = cls(
             applications=[
                 _build(Application, item, f"applications[{index}]")
                 for index, item in enumerate(applications)
@@ -105,6 +117,19 @@ class Description:
             superuser=_build_optional(Superuser, data, "superuser"),
             site=_text(data.get("site", ""), "site"),
         )
+        built._check_service_workers()
+        return built
+
+    def _check_service_workers(self) -> None:
+        """A token that two applications had could be used for the learners of both."""
+        found = [self.service_worker_of(one.name) for one in self.applications]
+        workers = [worker for worker in found if worker is not None]
+        for name in ("username", "token"):
+            values = [getattr(worker, name) for worker in workers]
+            if len(set(values)) < len(values):
+                raise DescriptionError(
+                    f"two applications have the same service worker ({name}); give each its own"
+                )
 
 
 def _text(value: Any, place: str) -> str:
@@ -113,8 +138,8 @@ def _text(value: Any, place: str) -> str:
     return value
 
 
-def _build_optional(kind: Any, data: dict[str, Any], key: str) -> Any:
-    return None if data.get(key) is None else _build(kind, data[key], key)
+def _build_optional(kind: Any, data: dict[str, Any], key: str, place: str = "") -> Any:
+    return None if data.get(key) is None else _build(kind, data[key], place or key)
 
 
 def _build(kind: Any, data: Any, place: str) -> Any:
@@ -123,8 +148,13 @@ def _build(kind: Any, data: Any, place: str) -> Any:
     known = kind.__dataclass_fields__
     if unknown := sorted(set(data) - set(known)):
         raise DescriptionError(f"{place} has an unknown field: {unknown[0]}")
+    if kind is Application:
+        worker = _build_optional(ServiceWorker, data, "service_worker", f"{place}.service_worker")
+        data = {**data, "service_worker": worker}
     for name, value in data.items():
         expected = known[name].type
+        if expected == ServiceWorker | None:
+            continue
         matches = {
             str: isinstance(value, str),
             int: isinstance(value, int) and not isinstance(value, bool),

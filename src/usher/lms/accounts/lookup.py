@@ -25,6 +25,12 @@ def link_of(backend: str, uid: str) -> Any:
     return link if link is not None and link.uid == uid else None
 
 
+def user_named(username: str) -> Any:
+    """The user of that name, to the letter; None without one."""
+    user = get_user_model().objects.filter(username=username).first()
+    return user if user is not None and user.username == username else None
+
+
 @dataclass(frozen=True)
 class Taken:
     """Case-folded: names that differ only by case are the same to a person, and to MySQL."""

@@ -141,14 +141,27 @@ def update_account(user: Any, learner: Learner) -> bool:
     return _update_profile(user, learner) or bool(fields)
 
 
+def differs(user: Any, learner: Learner) -> bool:
+    """Whether ``update_account`` would change anything of ``user``, whose profile is loaded."""
+    return (
+        (bool(learner.email) and user.email != learner.email)
+        or user.is_active != learner.is_active
+        or bool(_profile_changes(user.profile, learner))
+    )
+
+
+def _profile_changes(profile: Any, learner: Learner) -> dict[str, str]:
+    wanted = {"name": learner.name, "country": learner.country}
+    return {k: v for k, v in wanted.items() if v and str(getattr(profile, k) or "") != v}
+
+
 def _update_profile(user: Any, learner: Learner) -> bool:
     model = conf.platform().profile_model()
     profile = model.objects.filter(user=user).first()
     if profile is None:
         model.objects.create(user=user, name=learner.name, country=learner.country)
         return True
-    wanted = {"name": learner.name, "country": learner.country}
-    changes = {k: v for k, v in wanted.items() if v and str(getattr(profile, k) or "") != v}
+    changes = _profile_changes(profile, learner)
     for field, value in changes.items():
         setattr(profile, field, value)
     if changes:
@@ -159,8 +172,8 @@ def _update_profile(user: Any, learner: Learner) -> bool:
 def link(username: str, backend: str) -> bool:
     """An operator's decision: the learner of this name at the application owns the LMS account of
     this name. Whether the link is new. Raises UsherLmsError."""
-    user = get_user_model().objects.filter(username=username).first()
-    if user is None or user.username != username:
+    user = lookup.user_named(username)
+    if user is None:
         raise UsherLmsError(f"there is no LMS user {username!r}")
     present = lookup.link_of(backend, username)
     if present is not None and present.user_id != user.pk:

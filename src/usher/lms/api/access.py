@@ -6,13 +6,24 @@ from typing import Any, ClassVar
 
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed, ParseError
+from rest_framework.exceptions import (
+    AuthenticationFailed,
+    ParseError,
+    PermissionDenied,
+    ValidationError,
+)
 from rest_framework.parsers import JSONParser
-from rest_framework.permissions import BasePermission
+from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.renderers import JSONRenderer
 from rest_framework.views import APIView
 
-from usher.lms.connections.services import is_service_worker
+from usher.lms.connections.models import ConnectedApplication
+from usher.lms.connections.services import (
+    NotAServiceWorker,
+    UnknownApplication,
+    caller_of,
+    check_client_id,
+)
 from usher.lms.connections.tokens import find_access_token
 
 
@@ -35,13 +46,34 @@ class TokenAuthentication(BaseAuthentication):
 
 
 class ServiceWorkerOnly(BasePermission):
-    message = (
-        "Only a provisioned service worker may call this: active, staff, and named by "
-        "usher_provision."
-    )
+    """The service worker of a connected application, with the scope that the method needs.
+
+    The application is put into ``request.usher_application``: it follows from the token, and from
+    nothing that the request says.
+    """
 
     def has_permission(self, request: Any, view: Any) -> bool:
-        return is_service_worker(request.user)
+        if request.auth is None:
+            return False
+        try:
+            caller = caller_of(request.auth)
+        except NotAServiceWorker as error:
+            raise PermissionDenied(str(error)) from error
+        scope = "read" if request.method in SAFE_METHODS else "write"
+        if scope not in caller.scopes:
+            raise PermissionDenied(f"The access token lacks the scope {scope}.")
+        request.usher_application = caller.application
+        return True
+
+
+def application_of(request: Any, client_id: str = "") -> ConnectedApplication:
+    """The application that calls. Raises ValidationError when ``client_id`` names another."""
+    application: ConnectedApplication = request.usher_application
+    try:
+        check_client_id(application, client_id)
+    except UnknownApplication as error:
+        raise ValidationError({"client_id": [str(error)]}) from error
+    return application
 
 
 class Parser(JSONParser):

@@ -12,9 +12,16 @@ from social_django.models import UserSocialAuth
 from usher.contract.failures import RegistrationError
 from usher.lms import conf
 from usher.lms.accounts import lookup
-from usher.lms.accounts.services import Learner, make_account, refuse_taken, update_account
+from usher.lms.accounts.services import (
+    Learner,
+    differs,
+    make_account,
+    refuse_taken,
+    update_account,
+)
 from usher.lms.api.tokens import mint_tokens
 from usher.lms.connections.models import ConnectedApplication
+from usher.lms.connections.services import protected
 from usher.lms.errors import AccountRefused
 from usher.lms.events import outbox
 from usher.lms.provisioning.providers import current_record
@@ -74,6 +81,7 @@ class _Batch:
         users = {link.uid: link.user for link in links.select_related("user")}
         ids = [user.pk for user in users.values()]
         profiles = {row.user_id: row for row in profile.objects.filter(user_id__in=ids)}
+        self.protected = protected(ids)
         for user in users.values():
             user.profile = profiles.get(user.pk) or profile(user=user)
         # Only uids that are equal to the letter: some databases find more.
@@ -88,6 +96,7 @@ class _Batch:
         user = self.users.get(learner.username)
         try:
             if user is not None:
+                self._refuse_protected(user, learner, item)
                 status = "updated" if update_account(user, learner) else "exists"
             else:
                 user, status = self._create(learner), "created"
@@ -101,6 +110,15 @@ class _Batch:
             "error": None,
             "tokens": None,
         }
+
+    def _refuse_protected(self, user: Any, learner: Learner, item: Item) -> None:
+        """Who has rights in the LMS is nobody's to change by a service worker, nor to act for."""
+        if user.pk in self.protected and (item["tokens"] or differs(user, learner)):
+            message = (
+                f"{user.username} is staff of this LMS: the service worker may not change that "
+                "account, nor have its tokens; change it in the LMS's admin"
+            )
+            raise AccountRefused(RegistrationError.PROTECTED_ACCOUNT, {"": message})
 
     def _create(self, learner: Learner) -> Any:
         refuse_taken(learner, lookup.Taken(frozenset(self.usernames), frozenset(self.emails)))

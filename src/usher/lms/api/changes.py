@@ -52,16 +52,18 @@ def enrollments(
 ) -> Page:
     """Enrollments of the application's learners, inactive ones too."""
     model = conf.platform().enrollment_model()
+    learners = UserSocialAuth.objects.filter(provider=application.backend).values("user_id")
     if _log_reaches(application, since):
         messages, following = _logged(application, EventType.ENROLLMENT, since, cursor, limit)
         pairs = list(dict.fromkeys((m.username, m.course_id) for m in messages))
         rows = model.objects.filter(
             user__username__in={name for name, _ in pairs},
+            # The log may name somebody who has been unlinked since.
+            user_id__in=learners,
             course_id__in={_course_key(course_id) for _, course_id in pairs},
         )
         found = {(row["username"], row["course_id"]): row for row in _describe_enrollments(rows)}
         return [found[pair] for pair in pairs if pair in found], following
-    learners = UserSocialAuth.objects.filter(provider=application.backend).values("user_id")
     rows = model.objects.filter(user_id__in=learners, pk__gt=_number(cursor)).order_by("pk")
     page = list(rows.values_list("pk", flat=True)[:limit])
     following = str(page[-1]) if len(page) == limit else None

@@ -8,8 +8,10 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import DatabaseError, transaction
+from social_django.models import UserSocialAuth
 
 from usher.lms import conf
+from usher.lms.connections.models import ConnectedApplication
 from usher.lms.enrollments import State
 from usher.lms.errors import EnrollmentError, EnrollmentRefused
 from usher.lms.events import outbox
@@ -21,13 +23,17 @@ Item = dict[str, Any]
 ITEMS_A_TRANSACTION = 50
 
 
-def bring_enrollments(request: Any, items: list[Item]) -> list[Item]:
+def bring_enrollments(
+    request: Any, items: list[Item], application: ConnectedApplication
+) -> list[Item]:
     """Bring each item's enrollment to what it says; the outcome of each, in order.
+
+    Only learners of the application are known here; anybody else does not exist.
 
     What is as wanted already is found in two queries for all; each of the others is changed as
     the platform's own API changes it. One that the database objects to is rolled back alone.
     """
-    batch = _Batch(request, items)
+    batch = _Batch(request, items, application)
     results = []
     for start in range(0, len(items), ITEMS_A_TRANSACTION):
         with transaction.atomic(), outbox.gathering():
@@ -36,10 +42,13 @@ def bring_enrollments(request: Any, items: list[Item]) -> list[Item]:
 
 
 class _Batch:
-    def __init__(self, request: Any, items: list[Item]) -> None:
+    def __init__(self, request: Any, items: list[Item], application: ConnectedApplication) -> None:
         self.request = request
         names = {item["username"] for item in items}
-        users: Any = get_user_model().objects.filter(username__in=names)
+        learners = UserSocialAuth.objects.filter(provider=application.backend)
+        users: Any = get_user_model().objects.filter(
+            username__in=names, pk__in=learners.values("user_id")
+        )
         # Only names that are equal to the letter: some databases find more.
         self.users = {user.username: user for user in users if user.username in names}
         self.keys = {item["course_id"]: _key(item["course_id"]) for item in items}
@@ -73,7 +82,7 @@ class _Batch:
     def _find(self, item: Item) -> tuple[Any, Any]:
         user, key = self.users.get(item["username"]), self.keys[item["course_id"]]
         if user is None:
-            message = f"The user {item['username']} does not exist."
+            message = f"The user {item['username']} does not exist for this application."
             raise EnrollmentRefused(EnrollmentError.UNKNOWN_USER, message)
         if key is None or key not in self.runs:
             message = f"No course '{item['course_id']}' found for enrollment"

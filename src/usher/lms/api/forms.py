@@ -63,6 +63,7 @@ class AccountBatch(serializers.Serializer):
 
 class EnrollmentBatch(serializers.Serializer):
     items = items_of(EnrollmentItem)
+    client_id = text(required=False)
 
 
 class Moment(serializers.Field):

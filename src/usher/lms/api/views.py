@@ -12,12 +12,10 @@ from rest_framework.response import Response
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 from usher.lms import conf
 from usher.lms.api import changes
-from usher.lms.api.access import ServiceWorkerView
+from usher.lms.api.access import ServiceWorkerView, application_of
 from usher.lms.api.accounts import bring_accounts
 from usher.lms.api.enrollments import bring_enrollments
 from usher.lms.api.forms import AccountBatch, ChangesQuery, EnrollmentBatch
-from usher.lms.connections.models import ConnectedApplication
-from usher.lms.connections.services import UnknownApplication, application_for
 from usher.lms.reporting.services import report
 
 
@@ -25,15 +23,20 @@ class Capabilities(ServiceWorkerView):
     """What this LMS can do for an application."""
 
     def get(self, request: Request) -> Response:
+        application = application_of(request)
         return Response(
             {
                 "version": 1,
                 "release": conf.platform().release(),
                 "capabilities": ["accounts", "enrollments", "course-runs", "tokens"],
                 "max_items": BATCH_ITEMS_A_REQUEST,
-                "applications": list(
-                    ConnectedApplication.objects.values("name", "backend", "oauth_client_id")
-                ),
+                "applications": [
+                    {
+                        "name": application.name,
+                        "backend": application.backend,
+                        "oauth_client_id": application.oauth_client_id,
+                    }
+                ],
             }
         )
 
@@ -41,22 +44,26 @@ class Capabilities(ServiceWorkerView):
 class Accounts(ServiceWorkerView):
     def get(self, request: Request) -> Response:
         query = _query(request)
-        return _page(query, changes.accounts, _application(query))
+        application = application_of(request, query.get("client_id", ""))
+        return _page(query, changes.accounts, application)
 
     def post(self, request: Request) -> Response:
         data = _valid(AccountBatch(data=request.data))
+        application = application_of(request, data.get("client_id", ""))
         site = Site.objects.get_current(request)
-        return Response({"results": bring_accounts(data["items"], _application(data), site)})
+        return Response({"results": bring_accounts(data["items"], application, site)})
 
 
 class Enrollments(ServiceWorkerView):
     def get(self, request: Request) -> Response:
         query = _query(request)
-        return _page(query, changes.enrollments, _application(query))
+        application = application_of(request, query.get("client_id", ""))
+        return _page(query, changes.enrollments, application)
 
     def post(self, request: Request) -> Response:
         data = _valid(EnrollmentBatch(data=request.data))
-        return Response({"results": bring_enrollments(request, data["items"])})
+        application = application_of(request, data.get("client_id", ""))
+        return Response({"results": bring_enrollments(request, data["items"], application)})
 
 
 class CourseRuns(ServiceWorkerView):
@@ -68,7 +75,7 @@ class Report(ServiceWorkerView):
     """What this very process runs with (``contract.report``), for doctor."""
 
     def get(self, request: Request) -> Response:
-        return Response(report())
+        return Response(report(caller=application_of(request)))
 
 
 def _valid(form: Any) -> dict[str, Any]:
@@ -78,13 +85,6 @@ def _valid(form: Any) -> dict[str, Any]:
 
 def _query(request: Request) -> dict[str, Any]:
     return _valid(ChangesQuery(data=request.query_params.dict()))
-
-
-def _application(data: dict[str, Any]) -> ConnectedApplication:
-    try:
-        return application_for(data.get("client_id", ""))
-    except UnknownApplication as error:
-        raise ValidationError({"client_id": [str(error)]}) from error
 
 
 def _page(query: dict[str, Any], listing: Any, *scope: Any) -> Response:

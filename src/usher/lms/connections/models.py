@@ -39,11 +39,19 @@ class ConnectedApplication(models.Model):
 
 
 class ServiceWorker(models.Model):
-    """The user as whom applications call this LMS."""
+    """The user as whom one application calls this LMS."""
 
     user_id: int
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="usher_service_worker"
+    )
+    application_id: int | None
+    #: The only application for which it may act. Null once that one is gone: then for none.
+    application = models.OneToOneField(
+        ConnectedApplication,
+        null=True,
+        on_delete=models.SET_NULL,
+        related_name="service_worker",
     )
     token_fingerprint = models.CharField(max_length=12, blank=True)
     #: Whether provisioning made the user: then removal with purge deletes it.

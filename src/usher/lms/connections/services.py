@@ -1,11 +1,14 @@
-"""Who is connected, and who calls as the service worker."""
+"""Who is connected, and for which application a service worker acts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.contrib.auth import get_user_model
+from django.db.models import Q
 from social_django.models import UserSocialAuth
 
 from usher.lms.connections.models import ConnectedApplication, ServiceWorker
@@ -14,40 +17,82 @@ from usher.lms.errors import UsherLmsError
 
 
 class UnknownApplication(UsherLmsError):
-    """No connected application is meant, or more than one."""
+    """Another application is meant than the one that calls."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A service worker: for whom it calls, and what its token allows (``read``, ``write``)."""
+
+    application: ConnectedApplication
+    scopes: frozenset[str]
+
+
+class NotAServiceWorker(UsherLmsError):
+    """The token is valid, and may not call the batch API; the message says why."""
 
 
 def is_service_worker(user: Any) -> bool:
-    """Whether ``user`` is active staff and one of the provisioned service workers."""
+    """Whether ``user`` is active staff and the service worker of a connected application."""
     if not (user and user.is_authenticated and user.is_active and user.is_staff):
         return False
-    return ServiceWorker.objects.filter(user_id=user.pk).exists()
+    return ServiceWorker.objects.filter(user_id=user.pk, application__isnull=False).exists()
+
+
+def caller_of(token: Any) -> Caller:
+    """For which application an access token acts (a row of the OAuth toolkit, not expired).
+
+    It must be a service worker's, and belong to the OAuth client of the worker's application:
+    another client that got a token as the same user has no business here. Raises
+    NotAServiceWorker.
+    """
+    user = token.user
+    worker = (
+        ServiceWorker.objects.select_related("application").filter(user_id=user.pk).first()
+        if user is not None and user.is_active and user.is_staff
+        else None
+    )
+    if worker is None:
+        raise NotAServiceWorker(
+            "Only a provisioned service worker may call this: active, staff, and named by "
+            "usher_provision."
+        )
+    application = worker.application
+    client_id = getattr(token.application, "client_id", None)
+    if application is None or client_id != application.oauth_client_id:
+        raise NotAServiceWorker(
+            "This token does not belong to the OAuth client of a connected application; run "
+            "`usher connect` again, or usher_provision."
+        )
+    return Caller(application, frozenset((token.scope or "").split()))
 
 
 def is_service_worker_token(token: str, now: datetime) -> bool:
-    """Whether ``token`` is a valid access token of a service worker."""
+    """Whether ``token`` is a valid access token by which a service worker may write."""
     found = find_access_token(token)
-    return found is not None and found.expires > now and is_service_worker(found.user)
+    if found is None or found.expires <= now:
+        return False
+    try:
+        return "write" in caller_of(found).scopes
+    except NotAServiceWorker:
+        return False
 
 
-def application_for(oauth_client_id: str = "") -> ConnectedApplication:
-    """The application whose OAuth client at this LMS is ``oauth_client_id``; without one, the only
-    one connected."""
-    if oauth_client_id:
-        found = ConnectedApplication.objects.filter(oauth_client_id=oauth_client_id).first()
-        if found is None:
-            raise UnknownApplication(
-                "no connected application has this client_id; provision it, or correct the id"
-            )
-        return found
-    connected = list(ConnectedApplication.objects.all()[:2])
-    if len(connected) != 1:
+def check_client_id(application: ConnectedApplication, oauth_client_id: str) -> None:
+    """Callers may name their OAuth client; nobody may name another's. Raises UnknownApplication."""
+    if oauth_client_id and oauth_client_id != application.oauth_client_id:
         raise UnknownApplication(
-            "no application is connected to this LMS; run usher_provision"
-            if not connected
-            else "several applications are connected to this LMS; name one by client_id"
+            f"this client_id is not that of {application.name}, whose service worker is calling; "
+            "correct it, or run `usher connect` again"
         )
-    return connected[0]
+
+
+def protected(user_ids: Iterable[int]) -> set[int]:
+    """Of these users, those whose rights go beyond a learner's: no service worker may change them
+    or have their tokens."""
+    users: Any = get_user_model().objects.filter(pk__in=set(user_ids))
+    rights = Q(is_staff=True) | Q(is_superuser=True) | Q(usher_service_worker__isnull=False)
+    return set(users.filter(rights).values_list("pk", flat=True))
 
 
 def applications_by_user(user_ids: Iterable[int]) -> dict[int, list[ConnectedApplication]]:

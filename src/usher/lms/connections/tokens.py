@@ -11,7 +11,7 @@ from oauth2_provider.models import get_access_token_model
 def find_access_token(token: str) -> Any | None:
     """The row of ``token`` with its user, or None. Releases from 3.0 on index a checksum."""
     model = get_access_token_model()
-    rows = model.objects.select_related("user")
+    rows = model.objects.select_related("user", "application")
     if any(field.name == "token_checksum" for field in model._meta.get_fields()):
         checksum = hashlib.sha256(token.encode()).hexdigest()
         return rows.filter(token_checksum=checksum).first()

@@ -9,7 +9,7 @@ from django.contrib.sites.models import Site
 from django.db import transaction
 
 from usher.contract.fingerprints import fingerprint
-from usher.contract.provisioning import Application, Description
+from usher.contract.provisioning import Application, Description, ServiceWorker
 from usher.lms import conf
 from usher.lms.connections.models import ConnectedApplication
 from usher.lms.errors import ProvisioningError
@@ -27,11 +27,10 @@ def provision(description: Description, *, dry_run: bool = False) -> Outcome:
         site = find_site(description.site)
         if description.superuser:
             users.provision_superuser(description.superuser, outcome)
-        if description.service_worker:
-            users.provision_service_worker(description.service_worker, outcome)
         clients.provision_login_service(outcome)
         for application in description.applications:
-            _provision_application(application, site, outcome)
+            worker = description.service_worker_of(application.name)
+            _provision_application(application, worker, site, outcome)
         transaction.set_rollback(dry_run)
     return outcome
 
@@ -45,11 +44,13 @@ def remove(description: Description, *, purge: bool = False, dry_run: bool = Fal
         for application in description.applications:
             providers.remove_provider(application, site, outcome, purge=purge)
             known = ConnectedApplication.objects.filter(name=application.name).first()
+            if worker := description.service_worker_of(application.name):
+                users.remove_service_worker(worker, outcome, purge=purge)
             if known is not None:
                 clients.remove_client(known, outcome)
                 known.delete()
                 outcome.items.append(Item("application", application.name, "removed"))
-        if description.service_worker:
+        if description.service_worker and not description.applications:
             users.remove_service_worker(description.service_worker, outcome, purge=purge)
         transaction.set_rollback(dry_run)
     return outcome
@@ -68,11 +69,15 @@ def find_site(domain: str) -> Site:
     return site
 
 
-def _provision_application(wanted: Application, site: Site, outcome: Outcome) -> None:
+def _provision_application(
+    wanted: Application, worker: ServiceWorker | None, site: Site, outcome: Outcome
+) -> None:
     _check_names_are_free(wanted)
     providers.provision_provider(wanted, site, outcome)
     client, adopted = clients.provision_client(wanted, outcome)
-    _record_connection(wanted, client, outcome, adopted=adopted)
+    application = _record_connection(wanted, client, outcome, adopted=adopted)
+    if worker is not None:
+        users.provision_service_worker(worker, application, client, outcome)
     _warn(wanted, site, outcome)
 
 
@@ -87,7 +92,7 @@ def _check_names_are_free(wanted: Application) -> None:
 
 def _record_connection(
     wanted: Application, client: Any, outcome: Outcome, *, adopted: bool
-) -> None:
+) -> ConnectedApplication:
     known = ConnectedApplication.objects.filter(name=wanted.name).first()
     made = known is None
     if known is None:
@@ -112,6 +117,7 @@ def _record_connection(
     if changes or made:
         known.save()
     outcome.note("application", wanted.name, changes, made=made)
+    return known
 
 
 def _warn(wanted: Application, site: Site, outcome: Outcome) -> None:

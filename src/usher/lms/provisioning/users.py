@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 from oauth2_provider.models import get_access_token_model
+from social_django.models import UserSocialAuth
 
 from usher.contract import provisioning as contract
 from usher.contract.fingerprints import fingerprint
@@ -15,7 +16,7 @@ from usher.lms import conf
 from usher.lms.accounts import lookup
 from usher.lms.accounts.passwords import random_password_hash
 from usher.lms.accounts.services import link
-from usher.lms.connections.models import ServiceWorker
+from usher.lms.connections.models import ConnectedApplication, ServiceWorker
 from usher.lms.connections.tokens import find_access_token
 from usher.lms.errors import ProvisioningError
 from usher.lms.provisioning.outcome import Item, Outcome, assign
@@ -58,19 +59,69 @@ def _why_not_theirs(wanted: contract.Superuser) -> str:
     return ""
 
 
-def provision_service_worker(wanted: contract.ServiceWorker, outcome: Outcome) -> None:
+def provision_service_worker(
+    wanted: contract.ServiceWorker, application: ConnectedApplication, client: Any, outcome: Outcome
+) -> None:
+    """The one of ``application``, whose token belongs to ``client``, its OAuth client."""
+    _refuse_unfit(wanted, application)
+    _retire_others(wanted, application, outcome)
     user, made = _get_or_make(wanted.username, wanted.email, "")
     changes = assign(user, {"is_staff": True, "is_active": True})
     if changes:
         user.save()
     worker, _ = ServiceWorker.objects.get_or_create(user=user, defaults={"made": made})
+    if worker.application_id != application.pk:
+        worker.application = application
+        worker.save()
+        changes.append("application")
     outcome.note("service worker", wanted.username, changes, made=made)
-    _provision_token(worker, wanted, outcome)
+    _provision_token(worker, wanted, client, outcome)
+
+
+def _refuse_unfit(wanted: contract.ServiceWorker, application: ConnectedApplication) -> None:
+    """Somebody else's account must not become staff because of its name. Raises
+    ProvisioningError."""
+    user = lookup.user_named(wanted.username)
+    if user is None:
+        return
+    worker = ServiceWorker.objects.select_related("application").filter(user=user).first()
+    if worker is not None and worker.application_id not in (None, application.pk):
+        reason = f"is that of application {worker.application}; each application needs its own"
+    elif user.is_superuser:
+        reason = "is a superuser, which has more rights than a service worker may have"
+    elif UserSocialAuth.objects.filter(user=user).exists():
+        reason = "is the account of a learner who signs in with an application"
+    elif worker is None and not user.is_staff:
+        reason = "was there before and isn't staff, so somebody else may have made it"
+    else:
+        return
+    raise ProvisioningError(
+        f"LMS user {wanted.username!r} can't be the service worker: it {reason}. Give another "
+        "username for the service worker, or correct that account in the LMS's admin"
+    )
+
+
+def _retire_others(
+    wanted: contract.ServiceWorker, application: ConnectedApplication, outcome: Outcome
+) -> None:
+    """A former service worker of this application, which had another name."""
+    former = ServiceWorker.objects.select_related("user").filter(application=application)
+    for worker in former.exclude(user__username=wanted.username):
+        for row in get_access_token_model().objects.filter(user=worker.user):
+            if fingerprint(row.token) == worker.token_fingerprint:
+                row.delete()
+        worker.application = None
+        worker.save()
+        changes = ["application"]
+        if worker.made:
+            changes += assign(worker.user, {"is_active": False, "is_staff": False})
+            worker.user.save()
+        outcome.note("service worker", worker.user.username, changes)
 
 
 def _get_or_make(username: str, email: str, password: str) -> tuple[Any, bool]:
     model = get_user_model()
-    user = model.objects.filter(username=username).first()
+    user = lookup.user_named(username)
     if user is not None:
         conf.platform().profile_model().objects.get_or_create(
             user=user, defaults={"name": username}
@@ -93,7 +144,7 @@ def _get_or_make(username: str, email: str, password: str) -> tuple[Any, bool]:
 
 
 def _provision_token(
-    worker: ServiceWorker, wanted: contract.ServiceWorker, outcome: Outcome
+    worker: ServiceWorker, wanted: contract.ServiceWorker, client: Any, outcome: Outcome
 ) -> None:
     """The token is prolonged once half of its time has passed, so it never ends by surprise."""
     now = timezone.now()
@@ -102,12 +153,12 @@ def _provision_token(
     made = token is None
     if token is None:
         token = get_access_token_model()(token=wanted.token, user=worker.user, expires=now)
-    elif token.user_id != worker.user_id and not _is_ours(token.user_id):
+    elif token.user_id != worker.user_id and not _is_unbound(token.user_id):
         raise ProvisioningError(
             f"the service worker's token belongs to LMS user {token.user.username!r}; "
             "make a new token"
         )
-    values = {"user_id": worker.user_id, "scope": TOKEN_SCOPE}
+    values = {"user_id": worker.user_id, "application_id": client.pk, "scope": TOKEN_SCOPE}
     if token.expires - now < lifetime / 2:
         values["expires"] = now + lifetime
     changes = assign(token, values)
@@ -117,8 +168,9 @@ def _provision_token(
     outcome.note("service worker's token", wanted.username, changes, made=made)
 
 
-def _is_ours(user_id: int | None) -> bool:
-    return user_id is not None and ServiceWorker.objects.filter(user_id=user_id).exists()
+def _is_unbound(user_id: int | None) -> bool:
+    """Whether the user is a service worker that no longer acts for any application."""
+    return ServiceWorker.objects.filter(user_id=user_id, application=None).exists()
 
 
 def _forget_former_token(worker: ServiceWorker, token: str) -> None:
@@ -127,7 +179,7 @@ def _forget_former_token(worker: ServiceWorker, token: str) -> None:
     if former == current:
         return
     if former:
-        for row in get_access_token_model().objects.filter(user=worker.user, application=None):
+        for row in get_access_token_model().objects.filter(user=worker.user):
             if fingerprint(row.token) == former:
                 row.delete()
     worker.token_fingerprint = current

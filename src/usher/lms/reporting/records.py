@@ -118,8 +118,12 @@ def login_service() -> bool:
     return get_application_model().objects.filter(client_id=login_service_id()).exists()
 
 
-def service_worker() -> report.ServiceWorker | None:
-    worker = ServiceWorker.objects.select_related("user").order_by("pk").last()
+def service_worker(application: ConnectedApplication | None = None) -> report.ServiceWorker | None:
+    """Of ``application``, or of the one that was connected first."""
+    workers = ServiceWorker.objects.select_related("user").filter(application__isnull=False)
+    if application is not None:
+        workers = workers.filter(application=application)
+    worker = workers.order_by("application_id").first()
     if worker is None:
         return None
     tokens = get_access_token_model().objects.filter(user=worker.user, expires__gt=timezone.now())

@@ -10,14 +10,16 @@ from django.utils import timezone
 
 from usher.contract.report import VERSION, LmsReport
 from usher.lms import conf
+from usher.lms.connections.models import ConnectedApplication
 from usher.lms.reporting import packages, records, settings
 
 log = logging.getLogger(__name__)
 
 
-def report(*, probe: bool = True) -> LmsReport:
+def report(*, probe: bool = True, caller: ConnectedApplication | None = None) -> LmsReport:
     """See ``contract.report``. ``probe``: try the application's token endpoint, which takes up to
-    a few seconds when nothing answers there."""
+    a few seconds when nothing answers there. ``caller``: the application whose service worker
+    asks, which learns nothing about the secrets of others; None for an operator."""
     facts: dict[str, Callable[[], Any]] = {
         "release": lambda: conf.platform().release(),
         "settings": settings.settings_by_name,
@@ -28,7 +30,7 @@ def report(*, probe: bool = True) -> LmsReport:
         "providers": records.providers,
         "oauth_clients": records.oauth_clients,
         "login_service": records.login_service,
-        "service_worker": records.service_worker,
+        "service_worker": lambda: records.service_worker(caller),
         "learners": records.learners,
         "connections": records.connections,
         "packages": packages.versions,
@@ -44,4 +46,19 @@ def report(*, probe: bool = True) -> LmsReport:
         except Exception as error:  # noqa: BLE001 - a broken LMS is what the report is for
             log.warning("The report lacks %s: %s", name, error)
             found.setdefault("missing", {})[name] = f"{type(error).__name__}: {error}"
+    if caller is not None:
+        _forget_secrets_of_others(found, caller)
     return cast(LmsReport, found)
+
+
+def _forget_secrets_of_others(found: dict[str, Any], caller: ConnectedApplication) -> None:
+    """A fingerprint tells a guess from the truth."""
+    places = (
+        ("providers", "backend_name", caller.backend, "secret_fingerprint"),
+        ("oauth_clients", "client_id", caller.oauth_client_id, "secret_fingerprint"),
+        ("connections", "name", caller.name, "webhook_secret_fingerprint"),
+    )
+    for records_, key, own, fingerprint in places:
+        for row in found.get(records_, []):
+            if row[key] != own:
+                row[fingerprint] = ""
