@@ -7,6 +7,7 @@ import pytest
 
 from tests.connect.chain import PASSWORD, Chain, of, records
 from tests.support.checkout import PlainCheckout
+from usher.contract.envfile import EnvFile
 
 #: Each test runs its chain on another release and in another mode.
 STEPS = (
@@ -151,14 +152,46 @@ def test_two_applications_on_one_lms(chain: Chain, shop: PlainCheckout, shop_dat
     assert done["ok"]
     arrives(chain, shop, "ada")
     arrives(chain, store, "lise", "store-oauth2")
+    each_has_a_service_worker_of_its_own(chain, shop, store)
 
     # What names the application that leaves would be refused without it.
     chain.root.configure(USHER_DEFAULT_APPLICATION="shop", USHER_SUPERUSER_APPLICATION="shop")
     assert chain.usher("disconnect", "--application", str(shop.folder))["ok"]
     arrives(chain, store, "lise", "store-oauth2")
+    assert calls_as(chain, store) == "store_serviceworker"
     assert records(shop) == []
     assert len(records(store)) == 1
     assert not leads_to(chain, shop)
+
+
+def each_has_a_service_worker_of_its_own(chain: Chain, *checkouts: PlainCheckout) -> None:
+    """Bound to its OAuth client: what one application has opens nothing of another's."""
+    clients = [application.oauth_client_id for application in chain.root.description().applications]
+    for checkout, own in zip(checkouts, clients, strict=True):
+        token = EnvFile.read(checkout.env_file).values()["OPENEDX_SERVICE_WORKER_API_TOKEN"]
+        with chain.browser() as browser:
+            headers = {"Authorization": f"Bearer {token}"}
+            for client in clients:
+                answer = browser.get(
+                    f"{chain.lms}/usher/api/v1/accounts/",
+                    params={"client_id": client},
+                    headers=headers,
+                )
+                assert answer.status_code == (200 if client == own else 400)
+    assert [calls_as(chain, one) for one in checkouts] == [
+        "mit_Application_serviceworker",
+        "store_serviceworker",
+    ]
+
+
+def calls_as(chain: Chain, checkout: PlainCheckout) -> str:
+    """The LMS user whom the application's service worker token belongs to."""
+    values = EnvFile.read(checkout.env_file).values()
+    headers = {"Authorization": f"Bearer {values['OPENEDX_SERVICE_WORKER_API_TOKEN']}"}
+    with chain.browser() as browser:
+        username = browser.get(f"{chain.lms}/api/user/v1/me", headers=headers).json()["username"]
+    assert username == values["OPENEDX_SERVICE_WORKER_USERNAME"]
+    return str(username)
 
 
 @pytest.mark.chain(21, "k8s")

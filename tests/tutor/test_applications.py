@@ -124,6 +124,34 @@ def test_a_superuser_of_an_application_signs_in_by_its_backend() -> None:
         describe(config(first, **named))
 
 
+def test_each_application_has_a_service_worker_of_its_own() -> None:
+    second, third = (
+        {"name": name, "root_url": f"https://{name}.org", "backend": backend, "backend_base": base}
+        for name, backend, base in (
+            ("shop", "ol-oauth2", "ol-oauth2"),
+            ("a-name-that-is-far-too-long-for-a-form", "long-oauth2", "ol-oauth2"),
+        )
+    )
+    description = describe(config({"name": "mitxonline"}, second, third))
+    workers = [description.service_worker_of(one.name) for one in description.applications]
+    names = [worker.username for worker in workers if worker]
+    assert names[:2] == ["mit_Application_serviceworker", "shop_serviceworker"]
+    assert len(names[2]) <= 30
+    assert len({worker.token for worker in workers if worker}) == 3
+    assert Description.from_json(description.to_json()) == description
+
+    # Of one that was named the name stays, whoever else is there.
+    alone = describe(config({**second, "service_worker_username": "shop_serviceworker"}))
+    assert alone.service_worker_of("shop") == workers[1]
+
+
+def test_two_applications_can_not_have_the_same_service_worker() -> None:
+    second = {"name": "mitxpro", "backend": "ol-oauth2", "service_worker_username": "worker"}
+    first = {"name": "mitxonline", "service_worker_username": "worker"}
+    with pytest.raises(EntryError, match="the same service_worker_username, 'worker'"):
+        describe(config(first, second))
+
+
 def test_only_names_that_mean_this_machine_lead_to_it() -> None:
     public = {"name": "shop", "root_url": "https://shop.org", "backend": "ol-oauth2"}
     assert host_aliases(config({"name": "mitxpro"}, public)) == [

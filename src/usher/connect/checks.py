@@ -17,7 +17,7 @@ from usher.connect.errors import ConnectError, ToolFailed
 from usher.connect.openedx.platform import Platform
 from usher.connect.plan import Check
 from usher.contract.paths import LmsPath
-from usher.contract.provisioning import Application, Description
+from usher.contract.provisioning import Application, Description, ServiceWorker
 
 TIMEOUT = 15.0
 #: Seconds a server may take to start; a first start builds assets and migrates.
@@ -40,7 +40,7 @@ def run(platform: Platform, side: Side, addresses: Addresses, *, commands: bool)
         over_http: dict[str, Callable[[], Check]] = {
             "sign-in-start": lambda: _sign_in_start(client, application, addresses),
             "application-client": lambda: _application_client(client, application),
-            "service-worker": lambda: _service_worker(client, description, addresses),
+            "service-worker": lambda: _service_worker(client, description, side.name, addresses),
             "lms-client": lambda: _lms_client(client, application, addresses),
             "from-the-lms": lambda: _from_the_lms(client, description, application, addresses),
         }
@@ -178,17 +178,18 @@ def _application_client(client: httpx.Client, wanted: Application) -> Check:
     return Check("application-client", "ok" if good else "failed", seen)
 
 
-def _service_worker(client: httpx.Client, description: Description, addresses: Addresses) -> Check:
-    worker = description.service_worker
-    answer = client.get(addresses.lms_url + LmsPath.ME, headers=_as_worker(description))
+def _service_worker(
+    client: httpx.Client, description: Description, name: str, addresses: Addresses
+) -> Check:
+    worker = description.service_worker_of(name)
+    answer = client.get(addresses.lms_url + LmsPath.ME, headers=_as_worker(worker))
     found = _json(answer).get("username")
     if worker and found == worker.username:
         return Check("service-worker", "ok", f"its token is {found}'s")
     return Check("service-worker", "failed", f"{LmsPath.ME} answers {answer.status_code}")
 
 
-def _as_worker(description: Description) -> dict[str, str]:
-    worker = description.service_worker
+def _as_worker(worker: ServiceWorker | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {worker.token if worker else ''}"}
 
 
@@ -209,16 +210,20 @@ def connected_names(description: Description, addresses: Addresses) -> set[str] 
     """The applications that the running LMS knows; None when it can't be asked."""
     try:
         with httpx.Client(timeout=TIMEOUT) as client:
-            report = _report(client, description, addresses)
+            workers = [one.service_worker for one in description.with_own_workers()]
+            worker = next(filter(None, workers), None)
+            report = _report(client, worker, addresses)
     except (httpx.HTTPError, ToolFailed):
         return None
     return {found["name"] for found in report.get("connections", [])}
 
 
-def _report(client: httpx.Client, description: Description, addresses: Addresses) -> dict[str, Any]:
+def _report(
+    client: httpx.Client, worker: ServiceWorker | None, addresses: Addresses
+) -> dict[str, Any]:
     """``usher_report`` of the process that serves, not of a job's. Raises ToolFailed."""
     url = addresses.lms_url + LmsPath.USHER_REPORT
-    answer = client.get(url, headers=_as_worker(description))
+    answer = client.get(url, headers=_as_worker(worker))
     if not answer.is_success:
         raise ToolFailed(f"{url} answers {answer.status_code}")
     return _json(answer)
@@ -228,7 +233,8 @@ def _from_the_lms(
     client: httpx.Client, description: Description, wanted: Application, addresses: Addresses
 ) -> Check:
     """NET-2, from inside the LMS's container."""
-    for probe in _report(client, description, addresses).get("token_probes", []):
+    worker = description.service_worker_of(wanted.name)
+    for probe in _report(client, worker, addresses).get("token_probes", []):
         if probe.get("backend_name") == wanted.backend:
             if probe.get("oauth_error") == "invalid_grant":
                 return Check("from-the-lms", "ok", f"reaches {probe['url']}")

@@ -79,6 +79,7 @@ class Connecting:
         entries = configuration.entries(instance.config_file, instance.look)
         for side, backend in self._sides:
             entries = configuration.with_entry(entries, side.entry(backend))
+        entries = configuration.with_own_workers(entries)
         values: dict[str, Any] = {configuration.APPLICATIONS: entries}
         if self._options.superuser:
             name, email = self._options.superuser

@@ -39,7 +39,9 @@ class Disconnecting:
         self._mark = RestartMark(platform.instance.root)
         self._leaving = Leaving(platform.instance.root)
         self._description = _joined(self._leaving.description(), platform.description())
-        entries = configuration.entries(platform.instance.config_file, platform.now.look)
+        entries = configuration.with_own_workers(
+            configuration.entries(platform.instance.config_file, platform.now.look)
+        )
         self._staying = [entry for entry in entries if entry.get("name") not in names]
 
     @property
@@ -127,8 +129,7 @@ class Disconnecting:
         return connected is not None and not connected & set(self._names)
 
     def _remove_records(self) -> str:
-        worker = self._description.service_worker if self.last else None
-        leaving = Description(applications=self._made(), service_worker=worker)
+        leaving = Description(applications=self._made())
         try:
             answer = self._platform.remove(leaving, purge=self._purge)
         except ToolFailed as error:
@@ -257,7 +258,7 @@ class Disconnecting:
         return steps
 
     def _written(self, side: Side) -> dict[str, str]:
-        if self._description.service_worker is None:
+        if self._description.service_worker_of(side.name) is None:
             return {}
         return side.env_values(self._description, self._addresses)
 
@@ -268,7 +269,6 @@ def _joined(kept: Description | None, rendered: Description | None) -> Descripti
         application.name: application
         for description in (rendered, kept)
         if description
-        for application in description.applications
+        for application in description.with_own_workers()
     }
-    workers = [description.service_worker for description in (kept, rendered) if description]
-    return Description(list(found.values()), next(filter(None, workers), None))
+    return Description(list(found.values()))

@@ -3,11 +3,16 @@
 Made by the Tutor plugin, the demo and ``usher connect``; understood by ``usher.lms``.
 """
 
+import hashlib
 import json
-from dataclasses import MISSING, asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, replace
 from typing import Any
 
 VERSION = 1
+
+
+#: What Open edX's forms take as a username.
+_USERNAME_LENGTH = 30
 
 
 class DescriptionError(ValueError):
@@ -94,6 +99,13 @@ class Description:
                 return application.service_worker or shared
         return None
 
+    def with_own_workers(self) -> list[Application]:
+        """The applications, each naming its service worker itself."""
+        return [
+            replace(one, service_worker=self.service_worker_of(one.name))
+            for one in self.applications
+        ]
+
     @classmethod
     def from_json(cls, text: str | bytes) -> "Description":
         """Raises DescriptionError for anything that is not a complete description."""
@@ -130,6 +142,15 @@ class Description:
                 raise DescriptionError(
                     f"two applications have the same service worker ({name}); give each its own"
                 )
+
+
+def own_worker_name(name: str) -> str:
+    """Username of an application's service worker where none is given."""
+    ending = "_serviceworker"
+    if len(name + ending) <= _USERNAME_LENGTH:
+        return name + ending
+    digest = hashlib.sha256(name.encode()).hexdigest()[:6]
+    return f"{name[: _USERNAME_LENGTH - len(ending) - 7]}_{digest}{ending}"
 
 
 def _text(value: Any, place: str) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from usher.contract import oauth
 from usher.contract.editions import EDITIONS
 from usher.contract.paths import ApplicationPath
-from usher.contract.provisioning import Application
+from usher.contract.provisioning import Application, ServiceWorker, own_worker_name
 
 #: What an application on the machine that runs the containers is called inside them.
 HOST_GATEWAY_NAME = "host.docker.internal"
@@ -39,8 +39,9 @@ class Entry:
     address (MITx Online's API gateway). backend: the name in URLs and records; backend_base: the
     backend it behaves as, for a second application with the same one. usher: whether the
     application is built on Usher, so that it takes webhooks and back-channel messages. on_host:
-    whether the name of server_url means the machine that runs the containers. Ids and secrets not
-    given are derived.
+    whether the name of server_url means the machine that runs the containers. Ids, secrets and
+    the service worker, where not given, are derived; the first entry that names no service worker
+    has that of ``USHER_SERVICE_WORKER_*``.
     """
 
     name: str
@@ -59,6 +60,9 @@ class Entry:
     oauth_client_id: str = ""
     oauth_client_secret: str = ""
     webhook_secret: str = ""
+    service_worker_username: str = ""
+    service_worker_email: str = ""
+    service_worker_token: str = ""
 
     @property
     def host_alias(self) -> str:
@@ -73,11 +77,11 @@ def read_entries(items: Any) -> list[Entry]:
     if not isinstance(items, Sequence) or isinstance(items, str):
         raise EntryError("USHER_APPLICATIONS is not a list")
     entries = [_read_entry(item, index) for index, item in enumerate(items)]
-    for attribute in ("name", "backend", "oauth_name"):
+    for attribute in ("name", "backend", "oauth_name", "service_worker_username"):
         seen: dict[str, str] = {}
         for entry in entries:
             value = getattr(entry, attribute)
-            if value in seen:
+            if value and value in seen:
                 raise EntryError(
                     f"{seen[value]} and {entry.name} in USHER_APPLICATIONS have the same"
                     f" {attribute}, {value!r}: each application needs its own"
@@ -115,6 +119,16 @@ def to_application(entry: Entry, secret: str) -> Application:
         webhook_url=linked(ApplicationPath.WEBHOOKS),
         webhook_secret=own(entry.webhook_secret, "webhook_secret") if entry.usher else "",
         backchannel_logout_url=linked(ApplicationPath.BACKCHANNEL_LOGOUT),
+    )
+
+
+def service_worker(entry: Entry, secret: str) -> ServiceWorker:
+    """The entry's own service worker; what isn't given is derived."""
+    username = entry.service_worker_username or own_worker_name(entry.name)
+    return ServiceWorker(
+        username=username,
+        email=entry.service_worker_email or f"{username}@example.org".lower(),
+        token=entry.service_worker_token or derive(secret, entry.name, "service_worker_token"),
     )
 
 

@@ -1,6 +1,7 @@
 """What ``usher_provision`` reads in the LMS, made from Tutor's configuration."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from usher.contract.paths import ApplicationPath
@@ -10,6 +11,7 @@ from usher.tutor.applications import (
     Entry,
     EntryError,
     read_entries,
+    service_worker,
     to_application,
 )
 
@@ -22,14 +24,21 @@ LEARNERS_CHOICE = "choice"
 def describe(config: Mapping[str, Any]) -> Description:
     """Raises EntryError when ``USHER_APPLICATIONS`` can't be used."""
     entries = read_entries(config["USHER_APPLICATIONS"])
+    secret = config["USHER_SECRET"]
+    shared = ServiceWorker(
+        username=config["USHER_SERVICE_WORKER_USERNAME"],
+        email=config["USHER_SERVICE_WORKER_EMAIL"],
+        token=config["USHER_SERVICE_WORKER_TOKEN"],
+    )
+    applications = [
+        # Each has its own, so that what one application loses opens nothing of another's.
+        replace(to_application(entry, secret), service_worker=service_worker(entry, secret))
+        if index or entry.service_worker_username
+        else to_application(entry, secret)
+        for index, entry in enumerate(entries)
+    ]
     return Description(
-        applications=[to_application(entry, config["USHER_SECRET"]) for entry in entries],
-        service_worker=ServiceWorker(
-            username=config["USHER_SERVICE_WORKER_USERNAME"],
-            email=config["USHER_SERVICE_WORKER_EMAIL"],
-            token=config["USHER_SERVICE_WORKER_TOKEN"],
-        ),
-        superuser=_superuser(config, entries),
+        applications=applications, service_worker=shared, superuser=_superuser(config, entries)
     )
 
 

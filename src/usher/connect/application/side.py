@@ -169,9 +169,11 @@ class Side:
 
     def env_values(self, description: Description, addresses: Addresses) -> dict[str, str]:
         application = find(description, self.name)
-        worker, edition = description.service_worker, self.checkout.edition
+        worker, edition = description.service_worker_of(self.name), self.checkout.edition
         if worker is None:
-            raise Refused("the plugin's description names no service worker; upgrade openedx-usher")
+            raise Refused(
+                "the plugin's description names no service worker for it; upgrade openedx-usher"
+            )
         values = wanted(
             application,
             worker,

@@ -14,6 +14,7 @@ import yaml
 from usher.connect.errors import Refused
 from usher.contract import oauth
 from usher.contract.envfile import PRIVATE_MODE, write_private
+from usher.contract.provisioning import own_worker_name
 
 APPLICATIONS = "USHER_APPLICATIONS"
 PREFIX = "USHER_"
@@ -67,6 +68,17 @@ def with_entry(found: list[dict[str, Any]], entry: dict[str, Any]) -> list[dict[
     if entry["name"] not in names:
         return [*found, entry]
     return [{**item, **entry} if item.get("name") == entry["name"] else item for item in found]
+
+
+def with_own_workers(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first application has the service worker of ``USHER_SERVICE_WORKER_*``. The others' are
+    named, so that they keep theirs when the first one goes."""
+    return [
+        {"service_worker_username": own_worker_name(str(item.get("name"))), **item}
+        if index
+        else item
+        for index, item in enumerate(found)
+    ]
 
 
 def of_applications(present: dict[str, Any], names: Iterable[str]) -> set[str]:
