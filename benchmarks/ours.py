@@ -21,7 +21,7 @@ from usher.application.accounts.repair import repair as repair_learners
 from usher.application.engine.kinds import all_kinds
 from usher.application.engine.services import recheck, reconcile
 from usher.application.enrollments.models import Enrollment
-from usher.application.lms.access import client
+from usher.application.lms_client import client
 from usher.application.runs import services as runs_services
 from usher.application.runs import sync
 from usher.application.runs.models import CourseRun
@@ -93,7 +93,7 @@ def enroll() -> dict[str, Any]:
 
 def forget_capabilities() -> None:
     """The LMS was changed: ask it anew what it can do in batches."""
-    from usher.application.lms import batch
+    from usher.client import batch
 
     batch._known.clear()
 

@@ -35,7 +35,7 @@ class Group:
     workers: int = 1
 
 
-APPLICATION = ("--ds=campus.settings", "tests/application", "tests/campus")
+APPLICATION = ("--ds=campus.settings", "tests/client", "tests/application", "tests/campus")
 #: The longest first.
 GROUPS = (
     Group("connect", ("-p", "no:django", "tests/connect"), workers=2),

@@ -111,9 +111,9 @@ def configure(settings: Any, lms: LmsProcess, application_url: str, **more: Any)
 
 def forget_clients() -> None:
     """Pauses, circuits and beliefs of one test are nothing to the next."""
-    from usher.application.lms import access
+    from usher.application import lms_client
 
-    access._client.cache_clear()
+    lms_client._client.cache_clear()
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from usher.application.engine.services import means, reconcile
 from usher.application.engine.writeback import write_back
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll, unenroll
-from usher.application.lms.access import client
-from usher.application.lms.batch import capabilities
+from usher.application.lms_client import client
 from usher.application.runs.services import ensure_run
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.services import access_token_for
+from usher.client.batch import capabilities
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 

@@ -14,14 +14,14 @@ from usher.application.engine.kinds import Job, Outcome, kind
 from usher.application.engine.writeback import write_back
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll, unenroll
-from usher.application.lms.errors import (
+from usher.application.runs.services import ensure_run
+from usher.client.errors import (
     AccessRefused,
     HeldBack,
     Refused,
     Throttled,
     Unreachable,
 )
-from usher.application.runs.services import ensure_run
 
 LEASE = 60.0
 

@@ -15,7 +15,7 @@ from usher.application.engine.kinds import all_kinds
 from usher.application.engine.services import Patience, reconcile, reopen, watch
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import change_mode, enroll, unenroll
-from usher.application.lms.access import client
+from usher.application.lms_client import client
 from usher.application.runs.services import ensure_run
 from usher.application.tokens.models import LmsToken
 

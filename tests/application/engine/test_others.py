@@ -15,9 +15,9 @@ from usher.application.engine.claim import Scope, claim
 from usher.application.engine.kinds import Job, Outcome, kind
 from usher.application.engine.services import reconcile, watch
 from usher.application.engine.writeback import write_back
-from usher.application.lms.errors import Refused
 from usher.application.runs.models import CourseRun
 from usher.application.runs.services import sync_runs
+from usher.client.errors import Refused
 
 LEASE = 60.0
 

@@ -159,7 +159,7 @@ def test_no_fault_loses_an_enrollment(joined, run, faulty, fault):
     assert row.next_attempt_at is not None
     faulty.mend()
     Enrollment.objects.filter(user=user).wake()
-    from usher.application.lms.access import client
+    from usher.application.lms_client import client
 
     client().http.state.clear("group:enrollment")
     assert reconcile(["enrollment"], user=user).failed == 0

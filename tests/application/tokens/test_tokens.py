@@ -11,13 +11,13 @@ from django.utils import timezone
 
 from tests.support import faults
 from usher.application.accounts.services import ensure_account
-from usher.application.lms.access import client
-from usher.application.lms.errors import LmsError
+from usher.application.lms_client import client
 from usher.application.tokens import vault
 from usher.application.tokens.errors import NoAccount, NotConnected
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.provider import GrantWanted, grant_codes, lms_application
 from usher.application.tokens.services import access_token_for, rotate_keys
+from usher.client.errors import LmsError
 
 TOKEN = "/oauth2/access_token"
 
@@ -161,7 +161,7 @@ def test_a_token_that_is_renewed_while_keys_are_rotated_is_not_undone(learner, m
 
 
 def test_secrets_do_not_show(learner):
-    from usher.application.lms.payloads import TokenPair
+    from usher.client.payloads import TokenPair
 
     pair = TokenPair("very-secret", "also-secret", "read", timezone.now())
     assert "secret" not in repr(pair)

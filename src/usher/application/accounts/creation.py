@@ -15,8 +15,9 @@ from django.utils import timezone
 from usher.application.accounts.details import Details
 from usher.application.accounts.ownership import is_younger, tokens_if_ours
 from usher.application.engine.kinds import Means, Outcome
-from usher.application.lms import batch
-from usher.application.lms.errors import (
+from usher.application.tokens.walk import Walk
+from usher.client import batch
+from usher.client.errors import (
     AccessRefused,
     BadAnswer,
     LmsError,
@@ -24,9 +25,8 @@ from usher.application.lms.errors import (
     Refused,
     RegistrationRefused,
 )
-from usher.application.lms.payloads import AccountSeen, TokenPair, read_tokens
-from usher.application.lms.registration import register
-from usher.application.tokens.walk import Walk
+from usher.client.payloads import AccountSeen, TokenPair, read_tokens
+from usher.client.registration import register
 from usher.contract.failures import FailureClass, RegistrationError
 
 _TAKEN = (

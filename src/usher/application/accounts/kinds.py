@@ -18,12 +18,12 @@ from usher.application.audit.services import record_many
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
 from usher.application.engine.models import woken
 from usher.application.enrollments.models import Enrollment
-from usher.application.lms import batch
-from usher.application.lms.errors import AccessRefused, LmsError, NotThere, Refused
 from usher.application.tokens import vault
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.provider import forget_registration_tokens, registration_tokens
 from usher.application.tokens.store import forget_tokens, store_tokens
+from usher.client import batch
+from usher.client.errors import AccessRefused, LmsError, NotThere, Refused
 from usher.contract.failures import FailureClass
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 

@@ -16,12 +16,12 @@ from usher.application.accounts.models import LmsAccount
 from usher.application.engine.models import Watermark
 from usher.application.engine.options import options
 from usher.application.enrollments.models import Enrollment
-from usher.application.lms import batch
-from usher.application.lms.access import client
-from usher.application.lms.errors import LmsError
-from usher.application.lms.payloads import moment, reading
+from usher.application.lms_client import client
 from usher.application.runs.models import CourseRun, RunModes
 from usher.application.runs.services import ensure_run
+from usher.client import batch
+from usher.client.errors import LmsError
+from usher.client.payloads import moment, reading
 
 #: How far back the first look goes, and how often is looked at most.
 FIRST_LOOK = timedelta(minutes=10)

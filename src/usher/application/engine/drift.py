@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 from usher.application.accounts.models import LmsAccount
 from usher.application.engine.options import options
 from usher.application.enrollments.models import Enrollment
-from usher.application.lms.access import client
-from usher.application.lms.client import LmsClient
-from usher.application.lms.payloads import read_run
+from usher.application.lms_client import client
 from usher.application.runs import sync
 from usher.application.runs.models import CourseRun
+from usher.client.client import LmsClient
+from usher.client.payloads import read_run
 
 #: The kinds that can be compared.
 KINDS = ("account", "enrollment", "run")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from usher.application.lms.shared import SharedState
+from usher.client.shared import SharedState
 
 _FIRST = 15.0
 _LONGEST = 300.0

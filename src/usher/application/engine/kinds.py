@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from usher.application.engine.models import Reconciled, ReconciledQuerySet
-from usher.application.lms.client import LmsClient
-from usher.application.lms.errors import LmsError
 from usher.application.tokens.provider import GrantWanted
+from usher.client.client import LmsClient
+from usher.client.errors import LmsError
 
 #: In the order in which they are worked on: what others wait for comes first.
 NAMES = (

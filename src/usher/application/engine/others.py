@@ -13,7 +13,7 @@ from usher.application.engine.gate import Gate
 from usher.application.engine.kinds import kind
 from usher.application.engine.models import ReconciledQuerySet
 from usher.application.engine.summary import Failure
-from usher.application.lms.shared import SharedState
+from usher.client.shared import SharedState
 
 #: A kind's name → which of its rows.
 Asked = Mapping[str, Q]

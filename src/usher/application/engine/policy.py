@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from usher.application.lms.errors import HeldBack, LmsError
+from usher.client.errors import HeldBack, LmsError
 from usher.contract.failures import FailureClass
 
 #: Seconds.

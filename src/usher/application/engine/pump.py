@@ -20,9 +20,9 @@ from usher.application.engine.gate import Gate
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
 from usher.application.engine.options import Options
 from usher.application.engine.writeback import Done, write_back
-from usher.application.lms.errors import LmsError
 from usher.application.tokens.errors import NotConnected
 from usher.application.tokens.provider import GrantWanted, grant_codes
+from usher.client.errors import LmsError
 from usher.contract.failures import FailureClass
 
 #: Outcomes are written when there are so many, or when the oldest is so many seconds old.

@@ -22,9 +22,9 @@ from usher.application.engine.options import options
 from usher.application.engine.others import Asked, failures, held, made_good
 from usher.application.engine.pump import Pump
 from usher.application.engine.summary import Failure, Summary
-from usher.application.lms.access import client
-from usher.application.lms.batch import capabilities
+from usher.application.lms_client import client
 from usher.application.tokens.provider import grant_codes
+from usher.client.batch import capabilities
 from usher.contract.paths import ApplicationPath
 
 #: Rows woken by one statement.

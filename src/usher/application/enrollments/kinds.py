@@ -11,9 +11,9 @@ from usher.application.accounts.models import LmsAccount
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
 from usher.application.engine.options import LMS, options
 from usher.application.enrollments.models import Enrollment
-from usher.application.lms import batch
-from usher.application.lms.errors import EnrollmentRefused, LmsError
-from usher.application.lms.payloads import EnrollmentSeen
+from usher.client import batch
+from usher.client.errors import EnrollmentRefused, LmsError
+from usher.client.payloads import EnrollmentSeen
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 
 

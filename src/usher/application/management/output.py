@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from usher.application.engine.summary import Summary
-from usher.application.lms.errors import LmsError
 from usher.application.tokens.errors import NotConnected
+from usher.client.errors import LmsError
 
 #: Failures shown by name; the rest is counted, and all of them stand in the admin.
 _SHOWN = 20

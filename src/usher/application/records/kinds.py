@@ -10,8 +10,8 @@ from django.db import models
 from usher.application.accounts.models import LmsAccount
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
 from usher.application.enrollments.models import Enrollment
-from usher.application.lms.errors import LmsError
 from usher.application.records.models import Certificate, Grade
+from usher.client.errors import LmsError
 
 _ROWS = 1000
 

@@ -9,10 +9,10 @@ from typing import Any
 from django.utils import timezone
 
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
-from usher.application.lms.errors import LmsError, NotThere
-from usher.application.lms.payloads import ModeSeen, read_run
 from usher.application.runs import sync
 from usher.application.runs.models import CourseMode, CourseRun, RunModes
+from usher.client.errors import LmsError, NotThere
+from usher.client.payloads import ModeSeen, read_run
 
 #: Modes whose end is the run's upgrade deadline.
 _PAID = ("verified", "no-id-professional", "professional", "credit")

@@ -10,10 +10,10 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from usher.application.engine.summary import Failure, Summary
-from usher.application.lms.access import client
-from usher.application.lms.errors import LmsError
+from usher.application.lms_client import client
 from usher.application.runs import sync
 from usher.application.runs.models import CourseRun, RunModes, validate_course_key
+from usher.client.errors import LmsError
 
 __all__ = ["UnknownRun", "ensure_run", "sync_runs"]
 

@@ -17,10 +17,10 @@ from django.utils import timezone
 
 from usher.application.engine.rows import update_rows
 from usher.application.engine.summary import Failure, Summary
-from usher.application.lms.client import LmsClient
-from usher.application.lms.errors import LmsError, NotThere, Throttled
-from usher.application.lms.payloads import RunPage, read_run
 from usher.application.runs.models import CourseRun, RunModes
+from usher.client.client import LmsClient
+from usher.client.errors import LmsError, NotThere, Throttled
+from usher.client.payloads import RunPage, read_run
 
 #: Fields of ``CourseRun`` that follow the LMS, and are written when it changed them.
 FOLLOWED = (

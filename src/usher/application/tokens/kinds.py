@@ -10,12 +10,12 @@ from django.utils import timezone
 from usher.application.accounts.models import LmsAccount
 from usher.application.audit.services import record_many
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
-from usher.application.lms.errors import InvalidGrant, LmsError, SignInStopped
-from usher.application.lms.payloads import TokenPair
 from usher.application.tokens import vault
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.store import sealed
 from usher.application.tokens.walk import Walk
+from usher.client.errors import InvalidGrant, LmsError, SignInStopped
+from usher.client.payloads import TokenPair
 
 #: Seconds: an access token that ends sooner is renewed when its row is looked at.
 RENEW_BEFORE = 3600

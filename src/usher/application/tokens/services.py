@@ -10,10 +10,10 @@ from django.db import transaction
 from usher.application.accounts.services import ensure_account
 from usher.application.engine.models import woken
 from usher.application.engine.rows import update_rows
-from usher.application.lms.errors import LmsError
 from usher.application.tokens import vault
 from usher.application.tokens.errors import NoAccount
 from usher.application.tokens.models import LmsToken
+from usher.client.errors import LmsError
 from usher.contract.failures import FailureClass
 
 __all__ = ["access_token_for", "rotate_keys"]

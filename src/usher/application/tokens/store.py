@@ -9,9 +9,9 @@ from django.db.models import F
 
 from usher.application.engine.models import woken
 from usher.application.engine.rows import update_rows
-from usher.application.lms.payloads import TokenPair
 from usher.application.tokens import vault
 from usher.application.tokens.models import LmsToken
+from usher.client.payloads import TokenPair
 
 
 def sealed(pair: TokenPair) -> dict[str, object]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
-from usher.application.lms.client import LmsClient
-from usher.application.lms.errors import HeldBack, LmsError, Misconfigured, SignInStopped
-from usher.application.lms.http import Answer
-from usher.application.lms.payloads import TokenPair
-from usher.application.lms.registration import check_start, raise_if_misconfigured
 from usher.application.tokens.provider import GrantWanted
+from usher.client.client import LmsClient
+from usher.client.errors import HeldBack, LmsError, Misconfigured, SignInStopped
+from usher.client.http import Answer
+from usher.client.payloads import TokenPair
+from usher.client.registration import check_start, raise_if_misconfigured
 from usher.contract.failures import FailureClass
 from usher.contract.paths import LmsPath
 

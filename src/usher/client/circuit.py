@@ -6,8 +6,8 @@ import random
 import threading
 from collections import deque
 
-from usher.application.lms.errors import HeldBack
-from usher.application.lms.shared import SharedState
+from usher.client.errors import HeldBack
+from usher.client.shared import SharedState
 
 _KEY = "circuit"
 #: The last outcomes looked at, and the share of failures that opens the circuit.

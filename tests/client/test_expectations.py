@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from tests.doctor.conformance.test_expectations import RECORDINGS
-from usher.application.lms.client import Credentials, LmsClient
-from usher.application.lms.errors import LmsError
-from usher.application.lms.http import Http
-from usher.application.lms.registration import register
-from usher.application.lms.shared import LocalState
+from usher.client.client import Credentials, LmsClient
+from usher.client.errors import LmsError
+from usher.client.http import Http
+from usher.client.registration import register
+from usher.client.shared import LocalState
 from usher.doctor.conformance.expectations import Expectation, load
 
 RUN = "course-v1:edX+DemoX+Demo_Course"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from usher.application.lms.errors import BadAnswer
+from usher.client.errors import BadAnswer
 
 T = TypeVar("T")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from usher.application.lms.client import REGISTRATION, LmsClient, said
-from usher.application.lms.errors import (
+from usher.client.client import REGISTRATION, LmsClient, said
+from usher.client.errors import (
     AccessRefused,
     LmsError,
     Misconfigured,
@@ -13,8 +13,8 @@ from usher.application.lms.errors import (
     ServerFailed,
     SignInStopped,
 )
-from usher.application.lms.http import Answer
-from usher.application.lms.payloads import Registered, reading
+from usher.client.http import Answer
+from usher.client.payloads import Registered, reading
 from usher.contract.failures import RegistrationError
 from usher.contract.oauth import social_login_path
 from usher.contract.paths import LmsPath

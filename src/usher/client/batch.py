@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from usher.application.lms.client import LmsClient, refusal
-from usher.application.lms.errors import BadAnswer, LmsError
-from usher.application.lms.payloads import reading
+from usher.client.client import LmsClient, refusal
+from usher.client.errors import BadAnswer, LmsError
+from usher.client.payloads import reading
 from usher.contract.paths import LmsPath
 
 ACCOUNTS, ENROLLMENTS, COURSE_RUNS = "accounts", "enrollments", "course-runs"

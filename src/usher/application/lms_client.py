@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 from django.conf import settings as django_settings
 
 from usher.application import conf
-from usher.application.lms.client import Credentials, LmsClient
-from usher.application.lms.http import Http
-from usher.application.lms.shared import LocalState, RedisState, SharedState
+from usher.client.client import Credentials, LmsClient
+from usher.client.http import Http
+from usher.client.shared import LocalState, RedisState, SharedState
 
 _REDIS_CACHE = "django.core.cache.backends.redis.RedisCache"
 

@@ -11,8 +11,8 @@ import pytest
 from tests.support import faults
 from tests.support.faults import faulty_proxy
 from tests.support.lms_process import SERVICE_TOKEN, SERVICE_WORKER
-from usher.application.lms.client import COURSES, Credentials, LmsClient
-from usher.application.lms.errors import (
+from usher.client.client import COURSES, Credentials, LmsClient
+from usher.client.errors import (
     BadAnswer,
     HeldBack,
     ServerFailed,
@@ -20,8 +20,8 @@ from usher.application.lms.errors import (
     TimedOut,
     Unreachable,
 )
-from usher.application.lms.http import MAX_BODY, Http
-from usher.application.lms.shared import LocalState, RedisState
+from usher.client.http import MAX_BODY, Http
+from usher.client.shared import LocalState, RedisState
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import httpx
 
-from usher.application.lms.circuit import Circuit
-from usher.application.lms.errors import (
+from usher.client.circuit import Circuit
+from usher.client.errors import (
     BadAnswer,
     LmsError,
     ServerFailed,
@@ -28,8 +28,8 @@ from usher.application.lms.errors import (
     TimedOut,
     Unreachable,
 )
-from usher.application.lms.outgoing import Outgoing
-from usher.application.lms.shared import SharedState
+from usher.client.outgoing import Outgoing
+from usher.client.shared import SharedState
 
 #: Bytes. A page of a hundred runs is some 100 kB; whatever is larger than this is no answer.
 MAX_BODY = 8 * 1024 * 1024

@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from django.utils import timezone
-
-from usher.application.lms import payloads
-from usher.application.lms.errors import (
+from usher.client import payloads
+from usher.client.errors import (
     AccessRefused,
     EnrollmentRefused,
     InvalidGrant,
@@ -24,7 +23,7 @@ from usher.application.lms.errors import (
     NotThere,
     Refused,
 )
-from usher.application.lms.http import Answer, Http
+from usher.client.http import Answer, Http
 from usher.contract.limits import COURSE_LIST_PAGE_SIZE
 from usher.contract.paths import LmsPath, in_path
 
@@ -196,7 +195,7 @@ class LmsClient:
         return self._tokens({"grant_type": "refresh_token", "refresh_token": refresh_token})
 
     def _tokens(self, form: dict[str, str]) -> payloads.TokenPair:
-        now = timezone.now()
+        now = datetime.now(UTC)
         form |= {"client_id": self.who.client_id, "client_secret": self.who.client_secret}
         answer = self.http.request("POST", LmsPath.ACCESS_TOKEN, group=OTHER, form=form)
         body = answer.json_or_none()

@@ -1,0 +1,1 @@
+"""The Open edX client: httpx, typed answers, one tree of errors. No Django; usable alone."""
