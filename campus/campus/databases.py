@@ -6,6 +6,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
+from usher.application.defaults import sqlite_options
+
 
 def database(url: str, home: Path) -> dict[str, Any]:
     """The ``default`` database: ``postgresql://user:password@host:port/name?option=value``.
@@ -46,11 +48,5 @@ def _sqlite(path: Path) -> dict[str, Any]:
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": str(path),
         "CONN_MAX_AGE": None,
-        "OPTIONS": {
-            # A transaction that reads first and writes later would fail at once, not wait,
-            # when another wrote in between; taking the lock at its start makes it wait.
-            "transaction_mode": "IMMEDIATE",
-            "timeout": 20,
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-        },
+        "OPTIONS": sqlite_options(),
     }

@@ -119,24 +119,10 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # as the next sweep finds its rows.
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600, "socket_keepalive": True}
 CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "beat-schedule")
-CELERY_BEAT_SCHEDULE = {
-    "sign-outs": {
-        "task": "usher.application.provider.tasks.deliver_sign_outs",
-        "schedule": 60.0,
-    },
-    "expired tokens": {
-        "task": "usher.application.provider.tasks.forget_expired_tokens",
-        "schedule": 6 * 3600.0,
-    },
-    "sweep": {
-        "task": "usher.application.engine.tasks.sweep",
-        "schedule": float(env.text("SWEEP_SECONDS", "60")),
-    },
-    "course runs": {
-        "task": "usher.application.engine.tasks.sync_all_runs",
-        "schedule": float(env.text("SYNC_RUNS_SECONDS", "3600")),
-    },
-}
+CELERY_BEAT_SCHEDULE = defaults.beat_schedule(
+    sweep_seconds=float(env.text("SWEEP_SECONDS", "60")),
+    sync_runs_seconds=float(env.text("SYNC_RUNS_SECONDS", "3600")),
+)
 
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]

@@ -11,5 +11,4 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "campus.settings")
 
 app = Celery("campus")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-# Named, not discovered: Celery looks for ``tasks`` beside an app, and these lie in a folder.
-app.autodiscover_tasks(["usher.application.engine", "usher.application.provider"])
+app.autodiscover_tasks()

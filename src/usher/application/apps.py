@@ -9,5 +9,6 @@ class UsherConfig(AppConfig):
 
     def ready(self) -> None:
         from usher.application.accounts import signals
+        from usher.application.checks import register  # noqa: F401 - registers the checks
 
         signals.connect()

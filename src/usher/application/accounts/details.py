@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from usher.application.accounts.naming import clean_full_name
+from usher.application.adapter import adapter
+
+_NAMELESS = "Learner"
 
 
 @dataclass(frozen=True)
@@ -18,12 +21,18 @@ class Details:
 
 
 def details(user: Any) -> Details:
-    """Reads ``email``, ``name`` or ``get_full_name()``, and ``country`` where there is one."""
-    username = user.get_username()
-    name = getattr(user, "name", "") or user.get_full_name() or ""
-    country = str(getattr(user, "country", "") or "").strip().upper()
+    """As the project's adapter tells it. The LMS demands a full name, and shows it to others: a
+    learner without one gets a neutral name, never the e-mail address that they sign in with."""
+    decides = adapter()
+    country = decides.country(user)
     return Details(
-        email=user.email or "",
-        name=clean_full_name(str(name), otherwise=username),
+        email=decides.email(user),
+        name=full_name(user),
         country=country if len(country) == 2 else "",
     )
+
+
+def full_name(user: Any) -> str:
+    """What the LMS is told, by every way: registration, profile, sign-in."""
+    own = str(user.get_username())
+    return clean_full_name(adapter().full_name(user), otherwise=_NAMELESS if "@" in own else own)

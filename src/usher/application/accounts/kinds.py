@@ -14,6 +14,7 @@ from usher.application.accounts import creation
 from usher.application.accounts.details import Details, details
 from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
 from usher.application.accounts.naming import NoFreeName, reserve
+from usher.application.adapter import adapter
 from usher.application.audit.services import record_many
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
 from usher.application.engine.models import woken
@@ -129,7 +130,7 @@ def _rename(row: LmsAccount, error: creation.NameTaken, now: datetime) -> None:
     try:
         if row.renamings >= MAX_RENAMINGS:
             raise NoFreeName(f"{MAX_RENAMINGS} names were tried.")
-        name = reserve(row.user, row.user.get_username(), error.suggestions)
+        name = reserve(row.user, adapter().lms_username(row.user), error.suggestions)
     except NoFreeName as problem:
         rows.update(parked_at=now, next_attempt_at=None, error_message=str(problem)[:500])
         return

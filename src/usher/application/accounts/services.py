@@ -12,6 +12,7 @@ from django.utils import timezone
 from usher.application.accounts.details import details
 from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
 from usher.application.accounts.naming import is_reserved, reserve, reserve_many
+from usher.application.adapter import adapter
 from usher.application.engine.clock import database_now
 from usher.application.engine.models import woken
 from usher.application.engine.summary import Summary
@@ -47,7 +48,7 @@ def ensure_account(user: Any, *, reconcile_now: bool = False) -> LmsAccount:
 def _make(user: Any) -> LmsAccount:
     try:
         with transaction.atomic():
-            username = reserve(user, user.get_username())
+            username = reserve(user, adapter().lms_username(user))
             account = LmsAccount.objects.create(
                 user=user, username=username, reserved_at=database_now()
             )
@@ -85,7 +86,7 @@ def _make_many(users: list[Any]) -> int:
 
 def _make_easy(users: list[Any]) -> set[int]:
     now = database_now()
-    names = reserve_many({user.pk: user.get_username() for user in users})
+    names = reserve_many({user.pk: adapter().lms_username(user) for user in users})
     LmsAccount.objects.bulk_create(
         [LmsAccount(user_id=pk, username=name, reserved_at=now) for pk, name in names.items()]
     )

@@ -6,6 +6,7 @@ from rest_framework import serializers
 
 from usher.application import conf
 from usher.application.accounts.models import LmsAccount
+from usher.application.adapter import adapter
 from usher.application.enrollments.models import DEFAULT_MODE, Enrollment
 from usher.application.runs.models import CourseMode, CourseRun
 
@@ -72,10 +73,16 @@ class MeSerializer(serializers.Serializer[Any]):
 
     id = serializers.IntegerField(source="pk", read_only=True)
     username = serializers.CharField(source="get_username", read_only=True)
-    email = serializers.EmailField(read_only=True)
-    name = serializers.CharField(source="get_full_name", read_only=True)
+    email = serializers.SerializerMethodField()
+    name = serializers.SerializerMethodField()
     lms_username = serializers.SerializerMethodField()
     lms_account_is_ready = serializers.SerializerMethodField()
+
+    def get_email(self, user: Any) -> str:
+        return adapter().email(user)
+
+    def get_name(self, user: Any) -> str:
+        return adapter().full_name(user)
 
     def get_lms_username(self, user: Any) -> str | None:
         account = LmsAccount.objects.filter(user=user).first()

@@ -1,16 +1,19 @@
 """``/api/v1/``: for an integrator's own pages, with the visitor's session."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db.models import Prefetch, QuerySet
 from django.shortcuts import get_object_or_404
+from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import exceptions, generics, permissions, status
+from rest_framework.authentication import SessionAuthentication
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from usher.application.api import serializers
+from usher.application.api.pagination import Pages
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import NotEnrolled, enroll, unenroll
 from usher.application.runs.models import CourseMode, CourseRun
@@ -22,7 +25,16 @@ class NotEnrollable(exceptions.APIException):
     default_code = "not-enrollable"
 
 
-class MeView(APIView):
+class OwnSession:
+    """Like this whatever ``REST_FRAMEWORK`` the project has for its own pages."""
+
+    authentication_classes = [SessionAuthentication]
+    permission_classes: ClassVar[list[Any]] = [permissions.IsAuthenticated]
+    pagination_class = Pages
+    schema = AutoSchema()
+
+
+class MeView(OwnSession, APIView):
     @extend_schema(responses=serializers.MeSerializer, operation_id="me")
     def get(self, request: Request) -> Response:
         """Who is signed in."""
@@ -36,7 +48,7 @@ def offered_runs() -> QuerySet[CourseRun]:
     )
 
 
-class CourseRunsView(generics.ListAPIView[CourseRun]):
+class CourseRunsView(OwnSession, generics.ListAPIView[CourseRun]):
     """Runs that are offered."""
 
     permission_classes = [permissions.AllowAny]
@@ -44,7 +56,7 @@ class CourseRunsView(generics.ListAPIView[CourseRun]):
     queryset = offered_runs()
 
 
-class CourseRunView(generics.RetrieveAPIView[CourseRun]):
+class CourseRunView(OwnSession, generics.RetrieveAPIView[CourseRun]):
     """One run."""
 
     permission_classes = [permissions.AllowAny]
@@ -53,7 +65,7 @@ class CourseRunView(generics.RetrieveAPIView[CourseRun]):
     lookup_field = "course_key"
 
 
-class EnrollmentsView(generics.ListAPIView[Enrollment]):
+class EnrollmentsView(OwnSession, generics.ListAPIView[Enrollment]):
     """My enrollments."""
 
     serializer_class = serializers.EnrollmentSerializer
@@ -84,7 +96,7 @@ class EnrollmentsView(generics.ListAPIView[Enrollment]):
         return Response(shown.data, status=status.HTTP_201_CREATED)
 
 
-class EnrollmentView(generics.RetrieveAPIView[Enrollment]):
+class EnrollmentView(OwnSession, generics.RetrieveAPIView[Enrollment]):
     """My enrollment in one run."""
 
     serializer_class = serializers.EnrollmentSerializer

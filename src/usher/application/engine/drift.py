@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from usher.application.accounts.models import LmsAccount
+from usher.application.adapter import adapter
 from usher.application.engine.options import options
 from usher.application.enrollments.models import Enrollment
 from usher.application.lms_client import client
@@ -63,8 +64,9 @@ def _accounts(lms: LmsClient) -> Iterator[Difference]:
                 yield _differs("account", row, row.username, "made by us", "no", "yes")
             if row.is_active != seen.is_active and not row.is_active:
                 yield _differs("account", row, row.username, "active", "no", "yes")
-            if seen.email.lower() != row.user.email.lower():
-                yield _differs("account", row, row.username, "email", row.user.email, seen.email)
+            email = adapter().email(row.user)
+            if seen.email.lower() != email.lower():
+                yield _differs("account", row, row.username, "email", email, seen.email)
 
 
 def _enrollments(lms: LmsClient) -> Iterator[Difference]:

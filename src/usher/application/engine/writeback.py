@@ -12,6 +12,7 @@ from usher.application.engine.clock import database_now
 from usher.application.engine.kinds import Job, Kind, Outcome
 from usher.application.engine.policy import WAITING_DELAY, retry
 from usher.application.engine.rows import columns
+from usher.application.signals import announce
 
 Done = tuple[Job, Outcome]
 #: Written only when the row is as it was claimed: a row whose wanted side changed while it was
@@ -45,6 +46,7 @@ def write_back(kind: Kind, done: Sequence[Done]) -> list[Done]:
         _update(kind, kind.observed_fields, [_success(kind, d, now) for d in good])
         _update(kind, (), [_failure(d, now) for d in owned if d[1].error is not None])
         kind.settle(owned, now)
+        announce(kind.name, kind.model, owned)
     return owned
 
 

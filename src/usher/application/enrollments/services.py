@@ -8,15 +8,20 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from usher.application.accounts.services import ensure_account
+from usher.application.adapter import adapter
 from usher.application.engine.wake import wake_soon
 from usher.application.enrollments.models import DEFAULT_MODE, Enrollment
 from usher.application.runs.models import CourseRun
 
-__all__ = ["NotEnrolled", "bring", "change_mode", "enroll", "unenroll"]
+__all__ = ["ModeNotAllowed", "NotEnrolled", "bring", "change_mode", "enroll", "unenroll"]
 
 
 class NotEnrolled(LookupError):
     """The learner has no enrollment in that run."""
+
+
+class ModeNotAllowed(ValueError):
+    """The run is not known to have that mode, or the project's adapter doesn't allow it."""
 
 
 def enroll(
@@ -29,9 +34,12 @@ def enroll(
 ) -> Enrollment:
     """Wants the learner enrolled; the row is due at once. Harmless to repeat.
 
-    force: also when the LMS says that enrollment is closed. ``reconcile_now`` also brings the LMS
-    to it before returning; whether that worked is told by ``is_settled`` and ``error_message``.
+    force: also when the LMS says that enrollment is closed, and in a mode that isn't known.
+    ``reconcile_now`` also enrolls in the LMS before returning; ``is_settled`` and
+    ``error_message`` say whether that worked. Raises ModeNotAllowed.
     """
+    if not force:
+        _check_mode(user, run, mode)
     ensure_account(user)
     row = _want(user, run, mode=mode, is_active=True, force=force)
     return bring(row) if reconcile_now else row
@@ -44,9 +52,19 @@ def unenroll(user: Any, run: CourseRun, *, reconcile_now: bool = False) -> Enrol
 
 
 def change_mode(user: Any, run: CourseRun, mode: str, *, reconcile_now: bool = False) -> Enrollment:
-    """Wants another mode for an enrollment. Raises NotEnrolled when there is no row."""
+    """Wants another mode for an enrollment. Raises NotEnrolled, ModeNotAllowed."""
+    _check_mode(user, run, mode)
     row = _change(user, run, mode=mode)
     return bring(row) if reconcile_now else row
+
+
+def _check_mode(user: Any, run: CourseRun, mode: str) -> None:
+    allowed = adapter().allowed_modes(user, run)
+    if allowed is not None and mode not in allowed:
+        raise ModeNotAllowed(
+            f"{mode!r} is no mode of {run.course_key}; it has {', '.join(allowed)}. If the LMS has "
+            f"it meanwhile: manage.py sync_courserun --run {run.course_key}"
+        )
 
 
 def _want(user: Any, run: CourseRun, **wanted: Any) -> Enrollment:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
+from django.db import IntegrityError
 
 from usher.application import conf
 from usher.application.accounts.services import ensure_account
@@ -21,10 +22,15 @@ from usher.contract.oauth import BACKENDS, lms_redirect_uri
 
 #: P4: the courses that everybody tries first.
 COURSES = ("course-v1:edX+DemoX+Demo_Course", "course-v1:edX+E2E-101+course")
+DOMAIN = "odl.local"
 #: Addresses that Tutor gives the LMS, over its releases.
 _TUTOR_HOSTS = ("local.openedx.io", "local.edly.io", "local.overhang.io")
 _DEV_PORT = 8000
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+
+
+class CantMakeUser(Exception):
+    """The project's user model wants more than can be guessed."""
 
 
 @dataclass(frozen=True)
@@ -86,16 +92,42 @@ def make_client(addresses: Iterable[str], client_id: str = "", secret: str = "")
 
 def find_user(username: str) -> Any:
     model = get_user_model()
+    if _signs_in_by_email(model):
+        username = f"{username}@{DOMAIN}"
     return model._default_manager.filter(**{f"{model.USERNAME_FIELD}__iexact": username}).first()
 
 
+def _signs_in_by_email(model: Any) -> bool:
+    return bool(model.get_email_field_name() == model.USERNAME_FIELD)
+
+
 def make_user(username: str, email: str, name: str, password: str, *, superuser: bool) -> Any:
-    """A person whose e-mail counts as confirmed: the operator vouches for it."""
+    """A person whose e-mail counts as confirmed: the operator vouches for it.
+
+    Works for any user model whose manager has Django's ``create_user`` and ``create_superuser``.
+    Raises CantMakeUser when the model demands more than a name, an e-mail and a password.
+    """
     model = get_user_model()
-    extra = {"name": name} if any(f.name == "name" for f in model._meta.fields) else {}
+    first, _, last = name.partition(" ")
+    known = {
+        model.USERNAME_FIELD: email if _signs_in_by_email(model) else username,
+        model.get_email_field_name(): email,
+        "name": name,
+        "full_name": name,
+        "first_name": first,
+        "last_name": last,
+    }
+    there = {field.name for field in model._meta.fields}
     create = "create_superuser" if superuser else "create_user"
-    make = getattr(model._default_manager, create)
-    user = make(username=username, email=email, password=password, **extra)
+    values = {field: value for field, value in known.items() if field in there}
+    try:
+        user = getattr(model._default_manager, create)(password=password, **values)
+    except (AttributeError, TypeError, ValueError, IntegrityError) as error:
+        raise CantMakeUser(
+            f"{model._meta.label} could not be made by {create}({', '.join(values)}, password): "
+            f"{error}. Make the user {email} yourself, and run this again with "
+            "--dont-create-users."
+        ) from error
     if apps.is_installed("allauth.account"):
         from allauth.account.models import EmailAddress
 

@@ -10,11 +10,14 @@ from django.db.models import Q
 
 
 def named(name: str) -> Any:
-    """By username or e-mail, whatever the case. Raises CommandError."""
+    """By username, e-mail or LMS username, whatever the case. Raises CommandError."""
     model = get_user_model()
     field = model.USERNAME_FIELD
-    asked = Q(**{f"{field}__iexact": name}) | Q(email__iexact=name)
-    found = list(model._default_manager.filter(asked)[:2])
+    email = model.get_email_field_name()
+    asked = Q(**{f"{field}__iexact": name}) | Q(**{f"{email}__iexact": name})
+    learners = model._default_manager
+    found = list(learners.filter(asked)[:2])
+    found = found or list(learners.filter(lms_account__username__iexact=name)[:2])
     if len(found) != 1:
         many = "Several learners are" if found else "No learner is"
         raise CommandError(f"{many} called {name!r}.")

@@ -8,5 +8,4 @@ class ProviderConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from usher.application.provider import checks  # noqa: F401 - registers the checks
         from usher.application.provider.signout import signals  # noqa: F401 - connects receivers

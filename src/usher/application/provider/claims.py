@@ -4,6 +4,8 @@ from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
 
+from usher.application.accounts.details import full_name
+from usher.application.adapter import adapter
 from usher.contract.oauth import SCOPE_USER_READ
 
 
@@ -27,9 +29,9 @@ def profile(user: Any) -> dict[str, Any]:
     return {
         "id": user.pk,
         "username": lms_username(user),
-        "email": user.email,
-        "name": user.get_full_name() or user.get_username(),
-        "country": getattr(user, "country", ""),
+        "email": adapter().email(user),
+        "name": full_name(user),
+        "country": adapter().country(user),
         "is_active": user.is_active,
     }
 
@@ -45,12 +47,12 @@ def claims(user: Any, scopes: set[str]) -> dict[str, Any]:
     reads_user = SCOPE_USER_READ in scopes
     if reads_user or "profile" in scopes:
         found |= {
-            "name": user.get_full_name() or user.get_username(),
+            "name": full_name(user),
             "preferred_username": username,
             "username": username,
         }
     if reads_user or "email" in scopes:
-        found["email"] = user.email
+        found["email"] = adapter().email(user)
     if reads_user:
         found["id"] = user.pk
     return found

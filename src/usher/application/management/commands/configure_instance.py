@@ -13,7 +13,6 @@ from usher.application.management import instance
 from usher.application.management.output import EngineCommand
 
 SUPERUSER, LEARNER = "admin", "testlearner"
-_DOMAIN = "odl.local"
 #: Where ``--no-input`` finds the passwords.
 SUPERUSER_PASSWORD = "DJANGO_SUPERUSER_PASSWORD"  # noqa: S105 - a name
 LEARNER_PASSWORD = "USHER_TEST_LEARNER_PASSWORD"  # noqa: S105 - a name
@@ -39,6 +38,9 @@ class Command(EngineCommand):
         parser.add_argument("--dont-enroll", action="store_true", help="no test enrollments")
         parser.add_argument(
             "--dont-create-superuser", action="store_true", help=f"no superuser {SUPERUSER}"
+        )
+        parser.add_argument(
+            "--dont-create-users", action="store_true", help="no superuser and no test learner"
         )
         parser.add_argument(
             "--edx-oauth-client",
@@ -78,9 +80,12 @@ class Command(EngineCommand):
         if options["dry_run"]:
             self._show({"addresses": addresses, "dry_run": True}, options)
             return
-        passwords = self._passwords(options)
-        with transaction.atomic():
-            done = self._make(addresses, passwords, options)
+        passwords = {} if options["dont_create_users"] else self._passwords(options)
+        try:
+            with transaction.atomic():
+                done = self._make(addresses, passwords, options)
+        except instance.CantMakeUser as error:
+            raise CommandError(str(error)) from error
         self._show(done, options)
 
     def _make(
@@ -88,7 +93,11 @@ class Command(EngineCommand):
     ) -> dict[str, Any]:
         users = {
             name: instance.make_user(
-                name, f"{name}@{_DOMAIN}", _full_name(name), word, superuser=name == SUPERUSER
+                name,
+                f"{name}@{instance.DOMAIN}",
+                _full_name(name),
+                word,
+                superuser=name == SUPERUSER,
             )
             for name, word in passwords.items()
         }
@@ -137,7 +146,7 @@ class Command(EngineCommand):
             self.stdout.write(json.dumps(done))
             return
         for name in done.get("created_users", ()):
-            self.stdout.write(f"✓ created {name} ({name}@{_DOMAIN})")
+            self.stdout.write(f"✓ created {name} ({name}@{instance.DOMAIN})")
         if "client_id" in done:
             self.stdout.write(f"Client ID:     {done['client_id']}")
             self.stdout.write(

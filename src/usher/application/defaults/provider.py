@@ -1,27 +1,8 @@
-"""Settings of a project that adds Usher, so that adding it takes a few lines.
-
-    from usher.application import defaults
-
-    INSTALLED_APPS = [..., *defaults.INSTALLED_APPS]
-    PASSWORD_HASHERS = defaults.password_hashers()
-    OAUTH2_PROVIDER = defaults.oauth2_provider(issuer=..., rsa_private_key=...)
-    urlpatterns = [..., path("", include("usher.application.urls"))]
-
-Pure Python: it is imported while Django's settings are being read.
-"""
+"""The OAuth2 provider, password hashers and the REST API."""
 
 from typing import Any
 
 from usher.contract.oauth import SCOPE_USER_READ
-
-INSTALLED_APPS = [
-    "usher.application",
-    "usher.application.provider",
-    "usher.application.audit",
-    "oauth2_provider",
-    "rest_framework",
-    "drf_spectacular",
-]
 
 KEYED_HASHER = "usher.application.provider.hashers.KeyedSecretHasher"
 

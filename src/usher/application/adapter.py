@@ -1,0 +1,186 @@
+"""Decisions that a project may want to make itself: ``USHER_ADAPTER``.
+
+Subclass ``DefaultAdapter``, override what differs, and name the class in the settings:
+
+    USHER_ADAPTER = "shop.openedx.Adapter"
+
+Methods are called wherever the decision is made: in requests, commands and workers. They must not
+call the LMS. ``usher.application.adapter.adapter()`` is the one instance in use.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings as django_settings
+from django.core.cache import cache
+from django.core.exceptions import ImproperlyConfigured
+from django.core.mail import mail_managers
+from django.core.signals import setting_changed
+from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models.functions import Lower
+from django.utils.module_loading import import_string
+
+DEFAULT = "usher.application.adapter.DefaultAdapter"
+#: No 0, 1, l or o: people read these names aloud.
+_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+_PRIVATE_LENGTH = 10
+#: Seconds between two mails about refusals.
+_MAIL_EVERY = 900
+_MAIL_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What the LMS refuses for good, until a person changes something and asks again.
+
+    kind: ``account``, ``enrollment`` …; what: the learner, the run or both, for people;
+    code and message: the LMS's reason; row: the record, as it was when it was refused.
+    """
+
+    kind: str
+    what: str
+    code: str
+    message: str
+    row: Any
+
+
+class DefaultAdapter:
+    """What Usher does unless a project decides otherwise."""
+
+    # Who a learner is
+
+    def lms_username(self, user: Any) -> str:
+        """The username to ask the LMS for. Everybody in a course can see it.
+
+        It is cleaned and made unique afterwards, reserved for ever, and never changes. By default
+        the user's own name; where people sign in by e-mail, a private one such as
+        ``learner_k3m9x2p7qa``.
+        """
+        name = str(user.get_username() or "")
+        is_private = not name or "@" in name or user.get_email_field_name() == user.USERNAME_FIELD
+        return private_username() if is_private else name
+
+    def full_name(self, user: Any) -> str:
+        """The name on certificates; '' where the project doesn't know it, never an e-mail."""
+        name = str(getattr(user, "name", "") or "")
+        if not name and hasattr(user, "get_full_name"):
+            name = str(user.get_full_name() or "")
+        return "" if "@" in name else name.strip()
+
+    def email(self, user: Any) -> str:
+        """The address of the LMS account."""
+        return str(getattr(user, user.get_email_field_name(), "") or "")
+
+    def country(self, user: Any) -> str:
+        """ISO 3166-1 code, '' where the project doesn't know it."""
+        return str(getattr(user, "country", "") or "").strip().upper()
+
+    # Who gets an LMS account
+
+    def is_confirmed(self, user: Any) -> bool:
+        """Whether the e-mail address is known to be the learner's own."""
+        return self.confirmed(type(user)._default_manager.filter(pk=user.pk)).exists()
+
+    def confirmed(self, users: QuerySet[Any]) -> QuerySet[Any]:
+        """Those of ``users`` whose e-mail address is known to be their own.
+
+        By allauth's records, where allauth is installed and asks for confirmation. People whom it
+        has no record of were made by staff or by a command, which vouch for them.
+        """
+        if not _allauth_confirms():
+            return users
+        from allauth.account.models import EmailAddress
+
+        email = users.model.get_email_field_name()
+        records = EmailAddress.objects.filter(user_id=OuterRef("pk"))
+        own = records.annotate(lowered=Lower("email")).filter(
+            verified=True, lowered=Lower(OuterRef(email))
+        )
+        return users.filter(Exists(own) | ~Exists(records))
+
+    def is_eligible(self, user: Any) -> bool:
+        """Whether the learner may have an LMS account: active and confirmed by default."""
+        return bool(user.is_active) and self.is_confirmed(user)
+
+    def eligible(self, users: QuerySet[Any]) -> QuerySet[Any]:
+        """Those of ``users`` for whom ``is_eligible`` holds, in one query."""
+        return self.confirmed(users.filter(is_active=True))
+
+    # Enrollments
+
+    def allowed_modes(self, user: Any, run: Any) -> Collection[str] | None:
+        """Modes that the learner may have in the run; None leaves the decision to the LMS.
+
+        By default those that the run is known to have.
+        """
+        known = list(run.modes.values_list("slug", flat=True))
+        return known or None
+
+    # Refusals
+
+    def refused(self, refusals: Sequence[Refusal]) -> None:
+        """After the LMS refused something for good. By default mails ``MANAGERS``.
+
+        At most one mail in fifteen minutes: the admin lists all refused records.
+        """
+        if not django_settings.MANAGERS or not cache.add("usher-refusals-mailed", 1, _MAIL_EVERY):
+            return
+        subject, text = self.refusal_mail(refusals)
+        mail_managers(subject, text, fail_silently=True)
+
+    def refusal_mail(self, refusals: Sequence[Refusal]) -> tuple[str, str]:
+        """Subject and text of the mail to ``MANAGERS``."""
+        lines = [f"- {one.kind} {one.what}: {one.message} [{one.code}]" for one in refusals]
+        more = len(lines) - _MAIL_ROWS
+        shown = lines[:_MAIL_ROWS] + ([f"… and {more} more."] if more > 0 else [])
+        text = "Open edX refused:\n\n" + "\n".join(shown)
+        text += (
+            "\n\nNothing is retried until somebody removes the cause and chooses Retry in the "
+            "admin.\n"
+        )
+        return f"Open edX refused {len(lines)} of our records", text
+
+
+def private_username() -> str:
+    """A name that tells nothing about its owner: ``learner_`` and ten random characters."""
+    return "learner_" + "".join(secrets.choice(_ALPHABET) for _ in range(_PRIVATE_LENGTH))
+
+
+def _allauth_confirms() -> bool:
+    if not apps.is_installed("allauth.account"):
+        return False
+    asked = getattr(django_settings, "ACCOUNT_EMAIL_VERIFICATION", "optional")
+    return str(asked) != "none"
+
+
+def adapter() -> DefaultAdapter:
+    """The project's adapter. Raises ImproperlyConfigured when it can't be used."""
+    return _adapter(str(getattr(django_settings, "USHER_ADAPTER", "") or DEFAULT))
+
+
+@lru_cache(maxsize=1)
+def _adapter(path: str) -> DefaultAdapter:
+    try:
+        found = import_string(path)
+    except ImportError as error:
+        raise ImproperlyConfigured(
+            f"USHER_ADAPTER is {path!r}, which can't be imported: {error}."
+        ) from error
+    if not isinstance(found, type) or not issubclass(found, DefaultAdapter):
+        raise ImproperlyConfigured(
+            f"USHER_ADAPTER is {path!r}: name a subclass of {DEFAULT}, so that it has every method."
+        )
+    return found()
+
+
+def _forget(**_kwargs: Any) -> None:
+    _adapter.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="usher.application.adapter")

@@ -1,0 +1,1 @@
+"""``manage.py check``: names all that is missing or malformed, each with its fix."""

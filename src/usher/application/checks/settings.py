@@ -1,0 +1,171 @@
+"""The connection, the OAuth2 provider and the adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.apps import apps
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error
+from django.core.checks import Warning as WarningMessage
+from django.core.exceptions import ImproperlyConfigured
+
+from usher.application import conf
+from usher.application.adapter import adapter
+from usher.application.defaults import INSTALLED_APPS, KEYED_HASHER
+
+_APPLY = "Call defaults.apply(globals()) at the end of settings.py."
+
+
+def messages() -> Iterator[CheckMessage]:
+    yield from _apps()
+    yield from _connection()
+    yield from _site()
+    yield from _hashers()
+    yield from _signing_key()
+    yield from _provider()
+    yield from _adapter()
+
+
+def _apps() -> Iterator[CheckMessage]:
+    if absent := [name for name in INSTALLED_APPS if not apps.is_installed(name)]:
+        yield Error(f"INSTALLED_APPS lacks {', '.join(absent)}.", hint=_APPLY, id="usher.E005")
+
+
+def _connection() -> Iterator[CheckMessage]:
+    _found, problems = conf.read(django_settings)
+    for problem in problems:
+        yield Error(problem, id="usher.E001")
+    if missing := conf.missing():
+        yield WarningMessage(
+            f"Not connected to an LMS yet: {', '.join(missing)} not set.",
+            hint="Run `usher dev` or `usher connect`, or write them in the .env file.",
+            id="usher.W001",
+        )
+
+
+def _site() -> Iterator[CheckMessage]:
+    found, _ = conf.read(django_settings)
+    if not found.site_base_url:
+        yield Error(
+            "SITE_BASE_URL is not set: the LMS is sent to no address of this application.",
+            hint="Set SITE_BASE_URL in the environment, or give site_base_url= to "
+            "defaults.apply(), such as https://campus.example.org.",
+            id="usher.E006",
+        )
+        return
+    site, lms = urlsplit(found.site_base_url), urlsplit(found.base_redirect_url)
+    if not _is_allowed(site.hostname or ""):
+        yield Error(
+            f"ALLOWED_HOSTS lacks {site.hostname}, the host of SITE_BASE_URL: requests of the LMS "
+            "are answered with 400.",
+            hint=f"Add {site.hostname!r} to ALLOWED_HOSTS.",
+            id="usher.E007",
+        )
+    if site.hostname == lms.hostname and django_settings.SESSION_COOKIE_NAME == "sessionid":
+        yield WarningMessage(
+            f"This application and the LMS are both at {site.hostname}, and both name their "
+            "session cookie 'sessionid': signing in to one signs out of the other.",
+            hint="Set SESSION_COOKIE_NAME and CSRF_COOKIE_NAME, such as 'campus_session' and "
+            "'campus_csrf', or use another host name for one of them.",
+            id="usher.W003",
+        )
+
+
+def _is_allowed(host: str) -> bool:
+    from django.http.request import validate_host
+
+    allowed = list(django_settings.ALLOWED_HOSTS)
+    if django_settings.DEBUG and not allowed:
+        allowed = [".localhost", "127.0.0.1", "[::1]"]
+    return validate_host(host, allowed)
+
+
+def _hashers() -> Iterator[CheckMessage]:
+    hashers = django_settings.PASSWORD_HASHERS
+    if KEYED_HASHER not in hashers:
+        yield Error(
+            "PASSWORD_HASHERS lacks the hasher of client secrets.",
+            hint=f"{_APPLY} Or: PASSWORD_HASHERS = defaults.password_hashers()",
+            id="usher.E002",
+        )
+    elif hashers[0] == KEYED_HASHER:
+        yield Error(
+            "PASSWORD_HASHERS begins with the hasher of client secrets, so people's passwords "
+            "would be hashed with it.",
+            hint="Put a password hasher first.",
+            id="usher.E003",
+        )
+
+
+def _signing_key() -> Iterator[CheckMessage]:
+    from oauth2_provider.utils import jwk_from_pem
+
+    name = "OIDC_RSA_PRIVATE_KEY"
+    hint = "Make one with `openssl genrsa 2048` and set it in the environment."
+    pem = _option(name)
+    if not pem:
+        yield WarningMessage(
+            f"OAUTH2_PROVIDER[{name!r}] is not set: the LMS is not told when somebody signs out.",
+            hint=hint,
+            id="usher.W002",
+        )
+        return
+    try:
+        jwk_from_pem(pem)
+    except ValueError:
+        yield Error(
+            f"OAUTH2_PROVIDER[{name!r}] is not a private key in PEM: nothing can be signed with "
+            "it.",
+            hint=hint,
+            id="usher.E004",
+        )
+
+
+def _option(name: str) -> Any:
+    from oauth2_provider.settings import oauth2_settings
+
+    return getattr(oauth2_settings, name)
+
+
+def _provider() -> Iterator[CheckMessage]:
+    found, _ = conf.read(django_settings)
+    lms = urlsplit(found.base_redirect_url)
+    allowed = _option("ALLOWED_REDIRECT_URI_SCHEMES")
+    if lms.scheme not in allowed:
+        yield Error(
+            f"The LMS is at {found.base_redirect_url}, but OAUTH2_PROVIDER["
+            f"'ALLOWED_REDIRECT_URI_SCHEMES'] is {allowed}: every sign-in would end in 400.",
+            hint=f"Add {lms.scheme!r} (https_only=False), or give the LMS an https address.",
+            id="usher.E008",
+        )
+    named = "OAUTH2_PROVIDER['OAUTH2_VALIDATOR_CLASS']"
+    from usher.application.provider.validator import UsherValidator
+
+    if not issubclass(_option("OAUTH2_VALIDATOR_CLASS"), UsherValidator):
+        yield Error(
+            f"{named} is not Usher's: codes could be used twice and PKCE would be required of "
+            "an LMS that can't do it.",
+            hint=f"{_APPLY} A validator of your own inherits from "
+            "usher.application.provider.validator.UsherValidator.",
+            id="usher.E009",
+        )
+    if absent := {"user:read", "openid"} - set(_option("SCOPES")):
+        yield Error(
+            f"OAUTH2_PROVIDER['SCOPES'] lacks {', '.join(sorted(absent))}, which the LMS asks for.",
+            hint=_APPLY,
+            id="usher.E010",
+        )
+
+
+def _adapter() -> Iterator[CheckMessage]:
+    try:
+        adapter()
+    except ImproperlyConfigured as error:
+        yield Error(
+            str(error),
+            hint="Inherit from usher.application.adapter.DefaultAdapter.",
+            id="usher.E011",
+        )

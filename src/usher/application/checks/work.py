@@ -1,0 +1,81 @@
+"""Whether somebody will do the work: Celery, and the database that workers share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error
+from django.core.checks import Warning as WarningMessage
+
+from usher.application.defaults.celery import SWEEP
+from usher.application.defaults.database import SQLITE
+from usher.application.engine.wake import broker_url
+
+_APP_MODULE = (
+    "In the package of settings.py: celery.py with app = Celery(...), "
+    'app.config_from_object("django.conf:settings", namespace="CELERY") and '
+    "app.autodiscover_tasks(), and in __init__.py: from .celery import app as celery_app"
+)
+
+
+def messages() -> Iterator[CheckMessage]:
+    yield from _celery()
+    yield from _sqlite()
+
+
+def _celery() -> Iterator[CheckMessage]:
+    broker = str(getattr(django_settings, "CELERY_BROKER_URL", "") or "")
+    if not broker or broker.startswith("memory:"):
+        return
+    if find_spec("celery") is None:
+        yield Error(
+            "CELERY_BROKER_URL is set, but Celery is not installed.",
+            hint="pip install 'openedx-usher[celery]'",
+            id="usher.E013",
+        )
+        return
+    from celery import current_app
+
+    if broker_url() == "" or str(current_app.conf.broker_url or "") != broker:
+        yield Error(
+            "CELERY_BROKER_URL is set, but this process has no Celery app that uses it: tasks are "
+            "sent elsewhere, and nobody is enrolled.",
+            hint=_APP_MODULE,
+            id="usher.E014",
+        )
+        return
+    yield from _tasks(current_app)
+
+
+def _tasks(app: Any) -> Iterator[CheckMessage]:
+    app.loader.import_default_modules()
+    if SWEEP not in app.tasks:
+        yield Error(
+            "The Celery app does not know Usher's tasks: workers would discard them.",
+            hint="Call app.autodiscover_tasks() in celery.py.",
+            id="usher.E015",
+        )
+    planned = {entry.get("task") for entry in (app.conf.beat_schedule or {}).values()}
+    if SWEEP not in planned:
+        yield WarningMessage(
+            f"Celery's beat schedule lacks {SWEEP}: what a lost message left is found by nobody.",
+            hint="CELERY_BEAT_SCHEDULE = defaults.beat_schedule() | {...}",
+            id="usher.W005",
+        )
+
+
+def _sqlite() -> Iterator[CheckMessage]:
+    for alias, database in django_settings.DATABASES.items():
+        if database.get("ENGINE") != SQLITE:
+            continue
+        mode = str(database.get("OPTIONS", {}).get("transaction_mode", "")).upper()
+        if mode not in {"IMMEDIATE", "EXCLUSIVE"}:
+            yield WarningMessage(
+                f"DATABASES[{alias!r}] is SQLite without transaction_mode IMMEDIATE: a web "
+                "process and a worker that write at the same time get 'database is locked'.",
+                hint=f'DATABASES["{alias}"]["OPTIONS"] = defaults.sqlite_options()',
+                id="usher.W006",
+            )

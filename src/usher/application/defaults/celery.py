@@ -1,0 +1,37 @@
+"""Celery: settings that suit tasks which only wake workers, and the periodic tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_ENGINE = "usher.application.engine.tasks"
+_PROVIDER = "usher.application.provider.tasks"
+#: The task without which rows that a lost message left are found by nobody.
+SWEEP = f"{_ENGINE}.sweep"
+
+
+def beat_schedule(
+    *, sweep_seconds: float = 60.0, sync_runs_seconds: float = 3600.0
+) -> dict[str, dict[str, Any]]:
+    """Entries for ``CELERY_BEAT_SCHEDULE``."""
+    return {
+        "usher: sweep": {"task": SWEEP, "schedule": sweep_seconds},
+        "usher: course runs": {
+            "task": f"{_ENGINE}.sync_all_runs",
+            "schedule": sync_runs_seconds,
+        },
+        "usher: sign-outs": {"task": f"{_PROVIDER}.deliver_sign_outs", "schedule": 60.0},
+        "usher: expired tokens": {
+            "task": f"{_PROVIDER}.forget_expired_tokens",
+            "schedule": 6 * 3600.0,
+        },
+    }
+
+
+def celery(broker_url: str) -> dict[str, Any]:
+    """``CELERY_*`` settings for ``app.config_from_object(..., namespace="CELERY")``."""
+    return {
+        "CELERY_BROKER_URL": broker_url,
+        "CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP": True,
+        "CELERY_BEAT_SCHEDULE": beat_schedule(),
+    }

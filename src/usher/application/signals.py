@@ -1,0 +1,144 @@
+"""Signals about what became of records in the LMS.
+
+Sent after the transaction that wrote the outcome, in the process that did the work: usually a
+worker. A receiver that raises harms nothing and is logged; one that takes long holds up a worker,
+so hand long work to a task. A record may be settled again, as when a mode changes: receivers must
+bear to be called twice.
+
+    @receiver(enrollment_settled)
+    def welcome(sender, enrollment, user, run, changed, **kwargs): ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.db import transaction
+from django.dispatch import Signal
+
+from usher.application.adapter import DefaultAdapter, Refusal, adapter
+from usher.contract.failures import FailureClass
+
+#: A learner's LMS account was made. Arguments: account, user.
+account_ready = Signal()
+#: The LMS has an enrollment as it is wanted. Arguments: enrollment, user, run, changed (whether
+#: this run of the worker changed the LMS; False: it was so already).
+enrollment_settled = Signal()
+#: The LMS refuses a record for good. sender: its model. Arguments: row, kind, code, message, user
+#: (None where the record has no learner).
+refused = Signal()
+#: An LMS account was seen inactive. Arguments: account, user, wanted (True: this application
+#: asked for it; False: somebody did so in the LMS).
+learner_deactivated = Signal()
+
+
+def announce(kind: str, model: type[Any], done: Sequence[tuple[Any, Any]]) -> None:
+    """Sends the signals for outcomes that are being written, once they are committed.
+
+    done: jobs and outcomes of one kind. Costs a look where nobody listens.
+    """
+    for wanted, pks, send in (
+        (account_ready, _made(kind, done), _account_ready),
+        (learner_deactivated, _deactivated(kind, done), _learner_deactivated),
+    ):
+        if pks and wanted.has_listeners(model):
+            _later(send, model, pks)
+    settled = _settled(kind, done)
+    if settled and enrollment_settled.has_listeners(model):
+        _later(_enrollment_settled, model, settled)
+    refusals = _refused(kind, done)
+    if refusals and (refused.has_listeners(model) or _adapter_minds()):
+        _later(_refusals, model, refusals)
+
+
+def _later(send: Callable[..., None], model: type[Any], what: Any) -> None:
+    transaction.on_commit(lambda: send(model, what), robust=True)
+
+
+def _made(kind: str, done: Sequence[tuple[Any, Any]]) -> list[int]:
+    if kind != "account":
+        return []
+    return [
+        job.row.pk
+        for job, outcome in done
+        if outcome.error is None
+        and not job.row.is_ready
+        and outcome.values.get("created_in_lms_at")
+    ]
+
+
+def _deactivated(kind: str, done: Sequence[tuple[Any, Any]]) -> list[int]:
+    if kind != "account":
+        return []
+    return [
+        job.row.pk
+        for job, outcome in done
+        if outcome.error is None
+        and outcome.values.get("observed_is_active") is False
+        and job.row.observed_is_active is not False
+    ]
+
+
+def _settled(kind: str, done: Sequence[tuple[Any, Any]]) -> dict[int, bool]:
+    """Enrollments that were not settled before, or that this changed: row → changed."""
+    if kind != "enrollment":
+        return {}
+    return {
+        job.row.pk: outcome.changed
+        for job, outcome in done
+        if outcome.error is None and (outcome.changed or not job.row.is_settled)
+    }
+
+
+def _refused(kind: str, done: Sequence[tuple[Any, Any]]) -> list[Refusal]:
+    return [
+        Refusal(kind, job.what, outcome.error.code, outcome.error.message, job.row)
+        for job, outcome in done
+        if outcome.error is not None
+        and not outcome.waits
+        and outcome.error.failure_class == FailureClass.REJECTED
+    ]
+
+
+def _adapter_minds() -> bool:
+    from django.conf import settings
+
+    is_own = type(adapter()).refused is not DefaultAdapter.refused
+    return is_own or bool(settings.MANAGERS)
+
+
+def _rows(model: type[Any], pks: Any) -> list[Any]:
+    related = ("user", "run") if model._meta.model_name == "enrollment" else ("user",)
+    return list(model._default_manager.filter(pk__in=list(pks)).select_related(*related))
+
+
+def _account_ready(model: type[Any], pks: list[int]) -> None:
+    for row in _rows(model, pks):
+        account_ready.send_robust(model, account=row, user=row.user)
+
+
+def _learner_deactivated(model: type[Any], pks: list[int]) -> None:
+    for row in _rows(model, pks):
+        wanted = not row.is_active
+        learner_deactivated.send_robust(model, account=row, user=row.user, wanted=wanted)
+
+
+def _enrollment_settled(model: type[Any], changed: dict[int, bool]) -> None:
+    for row in _rows(model, changed):
+        enrollment_settled.send_robust(
+            model, enrollment=row, user=row.user, run=row.run, changed=changed[row.pk]
+        )
+
+
+def _refusals(model: type[Any], refusals: list[Refusal]) -> None:
+    for one in refusals:
+        refused.send_robust(
+            model,
+            row=one.row,
+            kind=one.kind,
+            code=one.code,
+            message=one.message,
+            user=getattr(one.row, "user", None),
+        )
+    adapter().refused(refusals)

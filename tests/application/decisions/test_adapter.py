@@ -1,0 +1,106 @@
+"""``USHER_ADAPTER``: the decisions that a project may make itself."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.core import mail
+from django.core.cache import cache
+from django.core.exceptions import ImproperlyConfigured
+
+from usher.application.accounts.details import details
+from usher.application.accounts.services import ensure_account, ensure_accounts
+from usher.application.adapter import DefaultAdapter, Refusal, adapter
+from usher.application.provider.claims import profile
+from usher.contract.limits import USERNAME_MAX_LENGTH
+
+pytestmark = pytest.mark.django_db
+
+
+class ByNumber(DefaultAdapter):
+    def lms_username(self, user: Any) -> str:
+        return f"pupil-{user.pk}"
+
+    def full_name(self, user: Any) -> str:
+        return f"Pupil {user.pk}"
+
+
+def learner(username: str, **fields: Any) -> Any:
+    return get_user_model().objects.create_user(
+        username=username, email=fields.pop("email", f"{username}@learners.example"), **fields
+    )
+
+
+def test_a_username_of_their_own_is_kept() -> None:
+    assert ensure_account(learner("ada")).username == "ada"
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_an_email_address_never_becomes_a_public_username(many: bool) -> None:
+    user = learner("ann.smith@example.org", email="ann.smith@example.org", name="")
+    if many:
+        ensure_accounts()
+    account = ensure_account(user)
+    assert account.username.startswith("learner_")
+    assert "smith" not in account.username
+    assert len(account.username) <= USERNAME_MAX_LENGTH
+    told = profile(user)
+    assert "smith" not in told["username"] + told["name"]
+    assert "smith" not in details(user).name
+
+
+def test_two_private_usernames_differ() -> None:
+    one, other = learner("a@example.org"), learner("b@example.org")
+    assert ensure_account(one).username != ensure_account(other).username
+
+
+def test_a_project_decides_names(settings: Any) -> None:
+    settings.USHER_ADAPTER = f"{__name__}.ByNumber"
+    user = learner("ada", name="Ada Lovelace")
+    assert ensure_account(user).username == f"pupil-{user.pk}"
+    assert profile(user)["name"] == details(user).name == f"Pupil {user.pk}"
+
+
+@pytest.mark.parametrize("path", ["no.such.Adapter", "usher.application.adapter.Refusal"])
+def test_an_adapter_that_is_none_is_named(settings: Any, path: str) -> None:
+    settings.USHER_ADAPTER = path
+    with pytest.raises(ImproperlyConfigured, match=f"USHER_ADAPTER is '{path}'"):
+        adapter()
+
+
+def test_who_is_confirmed_is_told_by_allauth() -> None:
+    from allauth.account.models import EmailAddress
+
+    vouched, waiting, confirmed, moved = (learner(n) for n in ("one", "two", "three", "four"))
+    for user, address, verified in (
+        (waiting, waiting.email, False),
+        (confirmed, confirmed.email.upper(), True),
+        (moved, "former@learners.example", True),
+    ):
+        EmailAddress.objects.create(user=user, email=address, verified=verified)
+    assert adapter().is_confirmed(vouched)
+    assert adapter().is_confirmed(confirmed)
+    assert not adapter().is_confirmed(waiting)
+    assert not adapter().is_confirmed(moved)
+    found = adapter().eligible(get_user_model().objects.order_by("pk"))
+    assert list(found) == [vouched, confirmed]
+
+
+def test_nobody_has_to_confirm_where_the_project_asks_nobody(settings: Any) -> None:
+    from allauth.account.models import EmailAddress
+
+    settings.ACCOUNT_EMAIL_VERIFICATION = "none"
+    user = learner("ada")
+    EmailAddress.objects.create(user=user, email=user.email, verified=False)
+    assert adapter().is_eligible(user)
+
+
+def test_managers_are_told_of_refusals_but_not_of_each(settings: Any) -> None:
+    settings.MANAGERS = [("Staff", "staff@example.org")]
+    cache.delete("usher-refusals-mailed")
+    refusals = [Refusal("enrollment", "ada in R", "closed", "Enrollment is closed.", None)]
+    adapter().refused(refusals)
+    adapter().refused(refusals)
+    assert len(mail.outbox) == 1
+    assert "enrollment ada in R: Enrollment is closed. [closed]" in mail.outbox[0].body
+    cache.delete("usher-refusals-mailed")
