@@ -159,8 +159,14 @@ def test_redirects_never_lead_away():
     assert http.own_path("/auth/complete/x/?a=b") == "/auth/complete/x/?a=b"
     assert http.own_path("http://lms.example:8000/x") == "/x"
     assert http.own_path("http://10.0.0.1:8000/x") == "/x"
+    assert http.own_path("HTTP://LMS.example:8000/x?a=b#c") == "/x?a=b"
     for other in (
         "http://evil.example/x",
+        "http://lms.example:8000@evil.example/x",
+        "http://me@lms.example:8000/x",
+        "http://lms.example:8000\\@evil.example/x",
+        "http://lms.example:bad/x",
+        "http://lms.example:8000.evil.example/x",
         "//evil.example/x",
         "https://lms.example:8000/x",
         "ftp:x",

@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from usher.client.addresses import BadAddress, base, normalised
 from usher.contract.environment import Env
 from usher.contract.oauth import (
     BACKENDS,
@@ -106,12 +107,17 @@ class _Reader:
         return str(value).strip() or default if value is not None else default
 
     def url(self, name: str, default: str = "") -> str:
-        """An absolute http(s) address; a slash at its end is taken off."""
+        """An absolute http(s) address in its one spelling; a slash at its end is taken off."""
         value = self.text(name, default)
-        if value and not _is_http_url(value):
-            self.problems.append(f"{name} is {value!r}: write an address like http://host:8000")
+        if not value:
+            return ""
+        try:
+            return normalised(value) if name == Env.LOGOUT_REDIRECT_URL else base(value)
+        except BadAddress as error:
+            # With a password in it, it must not be shown.
+            shown = "not usable" if "@" in value else repr(value)
+            self.problems.append(f"{name} is {shown}: {error}; write one like http://host:8000")
             return default
-        return value.rstrip("/")
 
     def path(self, name: str, default: str) -> str:
         value = self.text(name, default)
@@ -137,15 +143,6 @@ class _Reader:
             self.problems.append(f"{name} is {value!r}: write one of {', '.join(choices)}")
             return default
         return value
-
-
-def _is_http_url(value: str) -> bool:
-    try:
-        parts = urlsplit(value)
-        _ = parts.port  # raises when it is no number
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and " " not in value
 
 
 def read(source: Any) -> tuple[Settings, list[str]]:

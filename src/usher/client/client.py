@@ -247,6 +247,9 @@ def said(answer: Answer) -> tuple[str, str]:
     words = body.get("developer_message") or body.get("detail") or body.get("message")
     if not words and "field_errors" in body:
         words = json.dumps(body["field_errors"])
+    if not (words or code) and body:
+        # Django REST framework: the place of each error, and what is wrong there.
+        words = json.dumps(body, ensure_ascii=False)
     return str(code)[:64], str(words or code or f"status {answer.status}")[:400]
 
 

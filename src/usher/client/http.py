@@ -19,6 +19,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import httpx
 
+from usher.client.addresses import BadAddress, base, origin
 from usher.client.circuit import Circuit
 from usher.client.errors import (
     BadAnswer,
@@ -81,6 +82,7 @@ class Http:
     """One LMS: address for servers, address for browsers, limits shared by all workers.
 
     per_second: budget of requests, 0 for none. timeout: seconds for one whole exchange.
+    Raises BadAddress for an address that isn't http or https or that holds a password.
     """
 
     def __init__(
@@ -92,8 +94,8 @@ class Http:
         per_second: float = 0.0,
         state: SharedState,
     ) -> None:
-        self.base_url = base_url.rstrip("/")
-        self.browser_url = (browser_url or base_url).rstrip("/")
+        self.base_url = base(base_url)
+        self.browser_url = base(browser_url or base_url)
         self.state = state
         self.circuit = Circuit(state)
         self._timeout = timeout
@@ -227,8 +229,14 @@ class Http:
 
     def own_path(self, location: str) -> str | None:
         """``location`` as a path when it stays at this LMS, by either address; None otherwise."""
-        url = urlsplit(urljoin(self.browser_url + "/", location))
-        if not any(_same_origin(url, urlsplit(own)) for own in (self.base_url, self.browser_url)):
+        target = urljoin(self.browser_url + "/", location)
+        url = urlsplit(target)
+        try:
+            # A fragment never reaches a server, so one in a redirect does no harm.
+            there = origin(target.partition("#")[0])
+        except BadAddress:
+            return None
+        if there not in (origin(self.base_url), origin(self.browser_url)):
             return None
         return (url.path or "/") + (f"?{url.query}" if url.query else "")
 
@@ -265,10 +273,6 @@ def _worth_again(error: LmsError, repeatable: bool) -> bool:
     if isinstance(error, TimedOut):
         return False
     return repeatable and isinstance(error, Unreachable | BadAnswer | ServerFailed)
-
-
-def _same_origin(one: Any, other: Any) -> bool:
-    return (one.scheme, one.netloc) == (other.scheme, other.netloc)
 
 
 def _header_wait(answer: Answer) -> float | None:

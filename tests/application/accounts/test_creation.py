@@ -44,6 +44,13 @@ def test_a_learner_gets_an_account_and_a_token(joined):
     assert client().me(access_token_for(user)) == account.username
 
 
+@pytest.mark.parametrize("name", ["J.R.R. Tolkien", "Dr.Smith", "می\u200cخواهم", "N" * 255])
+def test_the_lms_has_names_as_people_write_them(joined, name):
+    account = ensure_account(joined.learner(name=name), reconcile_now=True)
+    assert account.is_ready, account.error_message
+    assert joined.account(account.username)["name"] == name
+
+
 def test_a_new_learner_costs_three_requests(joined, faulty):
     ensure_account(joined.learner(), reconcile_now=True)
     paths = [path.partition("?")[0] for _, path in faulty.seen]

@@ -81,6 +81,24 @@ def test_one_malformed_item_does_not_spoil_the_others(batched):
     assert LmsAccount.objects.get(user=bad).parked_at is not None
 
 
+def test_a_name_as_long_as_the_platform_takes(batched):
+    user = batched.learner(name="N" * 255)
+    account = ensure_account(user, reconcile_now=True)
+    assert account.is_ready, account.error_message
+    user.name = "M" * 255
+    user.save()
+    assert reconcile(["profile"]).failed == 0
+    assert batched.account(account.username)["name"] == user.name
+
+
+def test_a_request_that_is_refused_as_a_whole_tells_why(batched):
+    bad = batched.learner(email="e" * 250 + "@example.org")
+    account = ensure_account(bad, reconcile_now=True)
+    assert account.parked_at is not None
+    assert "254 characters" in account.error_message
+    assert "email" in account.error_message
+
+
 def test_enrollments_each_with_its_own_outcome(batched):
     runs = [ensure_run(DEMO), ensure_run("course-v1:No+Such+Run")]
     users = [batched.learner() for _ in range(6)]

@@ -1,6 +1,12 @@
 """What the LMS changed by itself is found although its message was lost."""
 
+import tomllib
+from pathlib import Path
+
+import pytest
+
 from usher.application.accounts.services import ensure_account
+from usher.application.engine import changes
 from usher.application.engine.changes import pull_changes
 from usher.application.engine.models import Watermark
 from usher.application.engine.services import reconcile
@@ -9,6 +15,7 @@ from usher.application.enrollments.services import enroll
 from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run
 
+ROOT = Path(__file__).resolve().parents[3]
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
@@ -48,6 +55,38 @@ def test_a_new_run_there_is_a_new_run_here(batched):
     again()
     assert reconcile(["run"]).failed == 0
     assert CourseRun.objects.get(course_key=key).title == "New"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["not a key", "nul-v1:\0", "course-v1:a+b+\ud800", "", 7, None, "course-v1:a+b+" + "c" * 300],
+)
+def test_one_bad_key_never_stops_the_others(db, caplog, bad):
+    ccx = "ccx-v1:edX+Changed+Run+ccx@7"
+    items = [{"course_id": bad}, {}, {"course_id": ccx}, {"course_id": "course-v1:edX+Last+Run"}]
+    changes._runs(items)
+    keys = set(CourseRun.objects.values_list("course_key", flat=True))
+    assert keys == {ccx, "course-v1:edX+Last+Run"}
+    assert "left out" in caplog.text
+
+
+def test_the_dependency_that_reads_ccx_keys_is_declared():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = extras["optional-dependencies"]["application"]
+    assert any(line.startswith("edx-ccx-keys") for line in wanted)
+
+
+def test_one_bad_change_of_a_learner_never_stops_the_others(batched):
+    user = batched.learner()
+    ensure_account(user)
+    enroll(user, ensure_run(DEMO))
+    assert reconcile().failed == 0
+    name = user.lms_account.username
+    account = {"username": name, "is_active": False}
+    assert changes._accounts([{"username": "a\0"}, {"username": None}, "x", account]) == 1
+    enrollment = {"username": name, "course_id": DEMO, "mode": "verified", "is_active": True}
+    bad = [enrollment | {"mode": "\ud800"}, enrollment | {"username": 3}, {"course_id": DEMO}]
+    assert changes._enrollments([*bad, enrollment]) == 1
 
 
 def test_the_lms_is_not_asked_more_often_than_needed(batched):

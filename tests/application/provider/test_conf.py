@@ -47,6 +47,17 @@ def test_addresses_for_browsers_and_for_servers_are_kept_apart():
     assert found.backchannel_logout_url.startswith("http://172.17.0.1:8000/usher/")
 
 
+@pytest.mark.parametrize("name", [Env.OPENEDX_API_BASE_URL, Env.OPENEDX_BASE_REDIRECT_URL])
+def test_addresses_are_read_in_one_spelling_and_hold_no_password(name):
+    _, problems = read(**{name: "https://worker:hunter2@lms.example"})
+    assert len(problems) == 1
+    assert name in problems[0]
+    assert "hunter2" not in problems[0]
+    found, problems = read(**{name: "HTTPS://LMS.Bücher.example:443/"})
+    assert problems == []
+    assert found.base_redirect_url == "https://lms.xn--bcher-kva.example"
+
+
 def test_the_browser_s_address_defaults_to_the_server_s():
     assert read(OPENEDX_API_BASE_URL="http://lms:8000")[0].base_redirect_url == "http://lms:8000"
 

@@ -12,6 +12,7 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Lower
 
 from usher.application.accounts.models import UsernameReservation
+from usher.application.accounts.transliteration import in_latin_letters
 from usher.contract.limits import (
     FULL_NAME_MAX_LENGTH,
     USERNAME_MAX_LENGTH,
@@ -21,9 +22,9 @@ from usher.contract.limits import (
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_-]+")
 _RUNS = re.compile(r"[_-]{2,}")
 _FALLBACK = "learner"
-#: What the LMS refuses in a full name: markup, and anything that reads as an address.
+#: All that the LMS refuses in a full name: the platform's registration_form.py, validate_name.
 _MARKUP = re.compile(r"[<>]")
-_ADDRESS = re.compile(r"(?i)\b(?:https?:)?//\S*|\b(?:www\.)?[\w-]+(?:\.[\w-]+)+(?:/\S*)?")
+_ADDRESS = re.compile(r"\w*://\S*")
 #: Numbers tried after a name, and then numbers drawn from a large range.
 _NUMBERED = 30
 _DRAWN = 20
@@ -37,25 +38,29 @@ class NoFreeName(Exception):
 def clean_username(wanted: str) -> str:
     """A name like ``wanted`` that the LMS takes: 2 to 30 of A-Z, a-z, 0-9, ``_`` and ``-``.
 
-    >>> clean_username("Zoë O'Hara")
-    'Zoe_O_Hara'
+    >>> clean_username("Łukasz O'Hara")
+    'Lukasz_O_Hara'
     """
-    plain = unicodedata.normalize("NFKD", wanted)
-    plain = "".join(char for char in plain if not unicodedata.combining(char))
+    plain = in_latin_letters(wanted)
     plain = _RUNS.sub("_", _NOT_ALLOWED.sub("_", plain))
     plain = plain[:USERNAME_MAX_LENGTH].strip("_-")
     return plain if len(plain) >= USERNAME_MIN_LENGTH else f"{_FALLBACK}{plain}"
 
 
 def clean_full_name(wanted: str, otherwise: str) -> str:
-    """``wanted`` without what the LMS refuses in a full name; ``otherwise`` when nothing is left.
+    """``wanted`` as people write it; ``otherwise`` when it is empty.
 
-    Control characters, ``<``, ``>`` and addresses go; letters of every alphabet stay.
+    Only what the LMS refuses goes: ``<``, ``>`` and addresses that hold ``://``. So do spaces at
+    the ends and what no database keeps: control characters and halves of surrogate pairs.
+
+    >>> clean_full_name("J.R.R. Tolkien", "tolkien")
+    'J.R.R. Tolkien'
     """
-    text = "".join(" " if unicodedata.category(char)[0] == "C" else char for char in wanted)
-    text = _ADDRESS.sub(" ", _MARKUP.sub(" ", text))
-    text = " ".join(text.split())[:FULL_NAME_MAX_LENGTH].strip()
-    return text or otherwise
+    text = "".join(" " if unicodedata.category(char) in ("Cc", "Cs") else char for char in wanted)
+    text = _MARKUP.sub(" ", _ADDRESS.sub(" ", text))
+    if text != wanted:
+        text = " ".join(text.split())
+    return text.strip()[:FULL_NAME_MAX_LENGTH].strip() or otherwise
 
 
 def candidates(wanted: str, suggestions: Iterable[str] = ()) -> Iterator[str]:

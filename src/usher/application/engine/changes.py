@@ -5,10 +5,11 @@ Only where both sides differ is a row made due; what is right then is the row's 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from django.utils import timezone
 
@@ -18,7 +19,7 @@ from usher.application.engine.options import options
 from usher.application.enrollments.models import Enrollment
 from usher.application.lms_client import client
 from usher.application.runs.models import CourseRun, RunModes
-from usher.application.runs.services import ensure_run
+from usher.application.runs.services import UnknownRun, ensure_run
 from usher.client import batch
 from usher.client.errors import LmsError
 from usher.client.payloads import moment, reading
@@ -28,6 +29,9 @@ FIRST_LOOK = timedelta(minutes=10)
 NOT_BEFORE = timedelta(seconds=45)
 
 Items = Sequence[dict[str, Any]]
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 def pull_changes() -> int:
@@ -61,17 +65,14 @@ def _pull(what: str, wake: Callable[[Items], int]) -> int:
 
 
 def _accounts(items: Items) -> int:
-    seen = {str(item["username"]): bool(item["is_active"]) for item in items}
+    seen = dict(_each(items, lambda item: (_text(item["username"]), bool(item["is_active"]))))
     rows = LmsAccount.objects.filter(username__in=seen, created_in_lms_at__isnull=False)
     differing = [row.pk for row in rows if row.is_active != seen[row.username]]
     return LmsAccount.objects.filter(pk__in=differing, parked_at__isnull=True).wake()
 
 
 def _enrollments(items: Items) -> int:
-    seen = {
-        (str(item["username"]), str(item["course_id"])): (item["mode"], bool(item["is_active"]))
-        for item in items
-    }
+    seen = dict(_each(items, _enrollment))
     rows = Enrollment.objects.filter(
         user__lms_account__username__in={name for name, _ in seen},
         run__course_key__in={key for _, key in seen},
@@ -85,15 +86,42 @@ def _enrollments(items: Items) -> int:
     return Enrollment.objects.filter(pk__in=differing).wake()
 
 
+def _enrollment(item: dict[str, Any]) -> tuple[tuple[str, str], tuple[str, bool]]:
+    key = _text(item["username"]), _text(item["course_id"])
+    return key, (_text(item["mode"]), bool(item["is_active"]))
+
+
 def _runs(items: Items) -> int:
     """Runs here are looked at again by the course list, which is what they follow."""
-    keys = [str(item["course_id"]) for item in items]
+    keys = _each(items, lambda item: _text(item["course_id"]))
     known = set(CourseRun.objects.filter(course_key__in=keys).values_list("course_key", flat=True))
     for key in keys:
         if key not in known:
-            ensure_run(key)
+            try:
+                ensure_run(key)
+            except UnknownRun as error:
+                log.warning("A run that changed in the LMS is left out: %s", error)
     RunModes.objects.filter(run__course_key__in=known).wake()
     return CourseRun.objects.filter(course_key__in=known).wake()
+
+
+def _each(items: Items, read: Callable[[dict[str, Any]], T]) -> list[T]:
+    """Every item by itself: one that can't be read doesn't stop the others."""
+    found = []
+    for item in items:
+        try:
+            found.append(reading("a change", partial(read, item)))
+        except LmsError as error:
+            log.warning("A change in the LMS is left out: %s", error.message)
+    return found
+
+
+def _text(value: Any) -> str:
+    """Raises ValueError for what no database takes: NUL, and halves of surrogate pairs."""
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError("not a text that can be stored")
+    value.encode()  # UnicodeEncodeError is a ValueError
+    return value
 
 
 _WAKES: dict[str, Callable[[Items], int]] = {

@@ -13,10 +13,15 @@ from opaque_keys.edx.keys import CourseKey
 
 from usher.application.engine.models import Reconciled
 
+#: As long as the platform's own column.
+COURSE_KEY_MAX_LENGTH = 255
+
 
 def validate_course_key(value: str) -> None:
     """Raises ValidationError unless ``value`` is a course key such as ``course-v1:edX+DemoX+1``."""
     try:
+        if len(value) > COURSE_KEY_MAX_LENGTH:
+            raise InvalidKeyError(CourseKey, value[:200])
         CourseKey.from_string(value)
     except InvalidKeyError as error:
         raise ValidationError(
@@ -33,7 +38,9 @@ class CourseRun(Reconciled):
     LMS last answered, so that an unchanged run costs no comparison of fields.
     """
 
-    course_key = models.CharField(max_length=255, unique=True, validators=[validate_course_key])
+    course_key = models.CharField(
+        max_length=COURSE_KEY_MAX_LENGTH, unique=True, validators=[validate_course_key]
+    )
     title = models.CharField(max_length=255, blank=True)
     org = models.CharField(max_length=255, blank=True, editable=False)
     number = models.CharField(max_length=255, blank=True, editable=False)

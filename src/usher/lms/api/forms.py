@@ -8,10 +8,12 @@ from typing import Any
 
 from rest_framework import serializers
 
-from usher.contract.limits import BATCH_ITEMS_A_REQUEST
+from usher.contract.limits import BATCH_ITEMS_A_REQUEST, FULL_NAME_MAX_LENGTH
 
-#: Longer than anything that can be right, short enough for every column.
-LONGEST = 254
+#: As long as the platform's columns: full names and course keys.
+LONGEST = FULL_NAME_MAX_LENGTH
+#: An e-mail address that is longer is none (RFC 5321), and the platform's column is no longer.
+LONGEST_EMAIL = 254
 
 
 class IdField(serializers.Field):
@@ -27,14 +29,14 @@ class IdField(serializers.Field):
         return value
 
 
-def text(*, required: bool = True) -> serializers.CharField:
-    return serializers.CharField(max_length=LONGEST, required=required, allow_blank=not required)
+def text(*, required: bool = True, longest: int = LONGEST) -> serializers.CharField:
+    return serializers.CharField(max_length=longest, required=required, allow_blank=not required)
 
 
 class AccountItem(serializers.Serializer):
     id = IdField()
     username = text()
-    email = text()
+    email = text(longest=LONGEST_EMAIL)
     name = text(required=False)
     country = serializers.CharField(required=False, allow_blank=True, allow_null=True, max_length=2)
     is_active = serializers.BooleanField(required=False, default=True)

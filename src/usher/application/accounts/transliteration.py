@@ -1,0 +1,42 @@
+"""Letters of other alphabets in the Latin letters that a username of the LMS may hold."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+#: What has no base letter in Unicode's tables.
+_LATIN = {"ß": "ss", "ẞ": "Ss", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d", "ŋ": "ng", "ə": "e"}
+_OTHERS = (
+    "α=a β=v γ=g δ=d ε=e ζ=z η=i θ=th ι=i κ=k λ=l μ=m ν=n ξ=x ο=o π=p ρ=r σ=s ς=s τ=t υ=y φ=f "
+    "χ=ch ψ=ps ω=o а=a б=b в=v г=g д=d е=e ж=zh з=z и=i й=y к=k л=l м=m н=n о=o п=p р=r с=s т=t "
+    "у=u ф=f х=kh ц=ts ч=ch ш=sh щ=shch ъ= ы=y ь= э=e ю=yu я=ya і=i ї=yi є=ye ґ=g ў=u ђ=dj ј=j "
+    "љ=lj њ=nj ћ=c џ=dz"
+)
+_LETTERS = _LATIN | {pair[0]: pair[2:] for pair in _OTHERS.split()}
+#: "LATIN SMALL LETTER L WITH STROKE": the letter before WITH is its base letter.
+_STROKED = re.compile(r"LATIN (?:SMALL|CAPITAL) LETTER (?:DOTLESS )?([A-Z])(?: WITH .*)?")
+
+
+def in_latin_letters(text: str) -> str:
+    """``text`` without accents, with letters of other alphabets where they are known.
+
+    >>> in_latin_letters("Łukasz Żółć, Søren, Иван")
+    'Lukasz Zolc, Soren, Ivan'
+    """
+    # й and ї are letters of their own, not и and і with an accent: the table is asked first.
+    known = "".join(_letter(char) for char in unicodedata.normalize("NFC", text))
+    plain = unicodedata.normalize("NFKD", known)
+    return "".join(_letter(char) for char in plain if not unicodedata.combining(char))
+
+
+def _letter(char: str) -> str:
+    if char.isascii():
+        return char
+    lower = char.lower()
+    if (found := _LETTERS.get(lower)) is not None:
+        return found.capitalize() if char != lower else found
+    named = _STROKED.fullmatch(unicodedata.name(char, ""))
+    if named is None:
+        return char
+    return named[1].lower() if char == lower and not char.isupper() else named[1]

@@ -1,0 +1,140 @@
+"""Addresses in one spelling, and what is no address."""
+
+import http.server
+import ssl
+import subprocess
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usher.client.addresses import BadAddress, base, normalised, origin
+from usher.client.errors import Unreachable
+from usher.client.http import Http
+from usher.client.shared import LocalState
+
+
+@pytest.mark.parametrize(
+    ("address", "same"),
+    [
+        ("HTTPS://LMS.Example/", "https://lms.example"),
+        ("Http://LMS.Example:80", "http://lms.example"),
+        ("https://lms.example:443/a/", "https://lms.example/a"),
+        ("https://lms.example:80", "https://lms.example:80"),
+        ("http://lms.example:", "http://lms.example"),
+        ("http://Bücher.Example:8000/", "http://xn--bcher-kva.example:8000"),
+        ("http://straße.example", "http://xn--strae-oqa.example"),
+        ("http://例え。テスト/", "http://xn--r8jz45g.xn--zckzah"),
+        ("http://my_lms:8000", "http://my_lms:8000"),
+        ("http://[::1]:8000/", "http://[::1]:8000"),
+        ("http://[2001:DB8:0::1]", "http://[2001:db8::1]"),
+        ("http://172.17.0.1:8000", "http://172.17.0.1:8000"),
+        ("http://lms.example./", "http://lms.example."),
+    ],
+)
+def test_one_spelling(address, same):
+    assert normalised(address) == same
+    assert normalised(same) == same
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://user@lms.example",
+        "https://user:secret@lms.example",
+        "https://:secret@lms.example",
+        "https://@lms.example",
+        "ftp://lms.example",
+        "lms.example",
+        "//lms.example",
+        "http:lms.example",
+        "http:///path",
+        "http://",
+        "http://lms.example:0",
+        "http://lms.example:99999",
+        "http://lms.example:x",
+        "http://lms .example",
+        "http://lms.example\n",
+        "http://lms.ex\tample",
+        "http://lms.example\\@evil.example",
+        "http://lms.example/#x",
+        "http://[::1",
+        "http://[v1.x]",
+        "http://-lms.example",
+        "http://lms..example",
+        "http://%6cms.example",
+        "http://lms\u200b\ud800.example",
+        "http://" + "a" * 300,
+        "http://lms.example/" + "a" * 3000,
+        "",
+    ],
+)
+def test_what_is_no_address(address):
+    with pytest.raises(BadAddress) as caught:
+        normalised(address)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_base_has_no_query():
+    assert normalised("http://lms.example/x?y=z") == "http://lms.example/x?y=z"
+    with pytest.raises(BadAddress, match="query"):
+        base("http://lms.example/?y=z")
+
+
+@given(st.text(max_size=60))
+def test_whatever_is_written_has_one_spelling_or_is_refused(text):
+    for address in (text, f"http://{text}", f"HTTPS://{text}:443/"):
+        try:
+            once = normalised(address)
+        except BadAddress:
+            continue
+        assert normalised(once) == once
+        assert once.isascii() or "/" in once.partition("://")[2]
+        assert origin(once) == origin(address)
+
+
+@pytest.fixture
+def untrusted(tmp_path):
+    """An LMS whose certificate nobody trusts."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        [
+            *[
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-subj",
+                "/CN=localhost",
+                "-days",
+                "2",
+            ],
+            *("-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("scheme", ["https", "HTTPS", "Https"])
+def test_certificates_are_checked_however_the_scheme_is_written(untrusted, scheme):
+    lms = Http(f"{scheme}://localhost:{untrusted}", timeout=5.0, state=LocalState())
+    with pytest.raises(Unreachable, match=r"(?i)certificate"):
+        lms.request("GET", "/", again=False)
+
+
+@pytest.mark.parametrize("address", ["http://a:b@lms.example", "lms.example", "http://x/?y"])
+def test_a_client_is_not_made_for_a_bad_address(address):
+    with pytest.raises(BadAddress):
+        Http(address, state=LocalState())
