@@ -18,6 +18,12 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
         "embedded",
         "Run both sides on this machine and walk a learner through.",
     ),
+    "dev": (
+        "usher.cli.dev.command",
+        "dev",
+        "embedded",
+        "Run an embedded LMS beside your Django project, joined to it.",
+    ),
     "connect": (
         "usher.connect.command",
         "connect",

@@ -49,11 +49,13 @@ def _connection() -> Iterator[CheckMessage]:
 def _site() -> Iterator[CheckMessage]:
     found, _ = conf.read(django_settings)
     if not found.site_base_url:
-        yield Error(
+        # Before there is an LMS it is only missing, and must not stop makemigrations.
+        kind, number = (WarningMessage, "W007") if conf.missing() else (Error, "E006")
+        yield kind(
             "SITE_BASE_URL is not set: the LMS is sent to no address of this application.",
             hint="Set SITE_BASE_URL in the environment, or give site_base_url= to "
             "defaults.apply(), such as https://campus.example.org.",
-            id="usher.E006",
+            id=f"usher.{number}",
         )
         return
     site, lms = urlsplit(found.site_base_url), urlsplit(found.base_redirect_url)

@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from usher.cli.demo.errors import DemoError
+from usher.cli.demo.joining import SUPERUSER
 from usher.cli.demo.pair import LMS_PORT, Pair, checkout_folder
-from usher.cli.demo.setup import APPLICATION_SUPERUSER, SUPERUSER, Step
+from usher.cli.demo.setup import APPLICATION_SUPERUSER, Step
 from usher.cli.demo.walk import Walk
 from usher.contract.editions import EDITIONS, MITXONLINE
 from usher.contract.paths import LmsPath
@@ -50,7 +51,7 @@ def demo(
     kept = home is not None or not once
     try:
         with ExitStack() as stack:
-            stack.enter_context(_stopped_by_signals())
+            stack.enter_context(stopped_by_signals())
             if once:
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="usher-demo-"))
                 pair = Pair(
@@ -102,7 +103,7 @@ def _run(pair: Pair, console: Console) -> tuple[list[Step], Walk]:
 
     def report(step: Step) -> None:
         steps.append(step)
-        _show(step, console)
+        show(step, console)
 
     pair.lock()
     pair.check_ports()
@@ -124,7 +125,7 @@ def _run(pair: Pair, console: Console) -> tuple[list[Step], Walk]:
     return steps, walk
 
 
-def _show(step: Step, console: Console) -> None:
+def show(step: Step, console: Console) -> None:
     mark, word = ("[green]✓[/green]", "ok    ") if step.ok else ("[red]✗[/red]", "failed")
     line = f"  {mark} {word} {step.id:<25} {step.seconds:5.1f} s  "
     console.print(line, end="")
@@ -166,7 +167,7 @@ def _say_logs(pair: Pair, console: Console, *, kept: bool) -> None:
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[None]:
+def stopped_by_signals() -> Iterator[None]:
     """A polite kill ends the demo as Ctrl-C does: with both servers stopped.
 
     Ctrl-C is taken explicitly: a shell that starts a command in the background has it ignored.

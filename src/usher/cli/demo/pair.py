@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from usher.cli.demo import joining
 from usher.cli.demo.credentials import Credentials
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.processes import ServerProcess, free_port, require_free_port
 from usher.cli.demo.setup import SetUp, Step
 from usher.contract.editions import Edition
-from usher.contract.oauth import DEFAULT_BACKEND
-from usher.contract.paths import ApplicationPath
-from usher.embedded.home import folder as lms_folder
 
 LMS_PORT = 8000
 #: Different host names, so that each side keeps its own cookies, as on two real hosts.
@@ -218,18 +216,7 @@ class Pair:
 
     def initialize_lms(self) -> None:
         """Make the LMS folder, or bring an older one up to date."""
-        plan = lms_folder.Plan(
-            root_url=self.lms_url,
-            application_url=self.application_url,
-            settings={
-                "USHER_BACKENDS": {DEFAULT_BACKEND: DEFAULT_BACKEND},
-                "USHER_LOGOUT_URIS": [self.application_url + ApplicationPath.LOGOUT],
-            },
-        )
-        try:
-            lms_folder.make(self.lms_home, plan)
-        except lms_folder.FolderError as error:
-            raise DemoError(str(error)) from error
+        joining.make_lms(self.lms_home, self.lms_url, self.application_url)
 
     def _manage(
         self, command: list[str], folder: Path, environment: Mapping[str, str], stdin: str

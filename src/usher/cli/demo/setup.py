@@ -10,20 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import usher
+from usher.cli.demo import joining
 from usher.cli.demo.credentials import Credentials
-from usher.contract import envfile, oauth
-from usher.contract.environment import Env
-from usher.contract.paths import ApplicationPath, LmsPath
-from usher.contract.provisioning import Application, Description, ServiceWorker, Superuser
+from usher.contract import envfile
+from usher.contract.provisioning import Description
 
 if TYPE_CHECKING:
     from usher.cli.demo.pair import Pair
 
-SERVICE_WORKER = "mit_Application_serviceworker"
-SUPERUSER = "edx"
 #: Made by ``configure_instance``.
 APPLICATION_SUPERUSER = "admin"
-SUPERUSER_EMAIL = "edx@example.org"
 PREPARED = "prepared.json"
 
 
@@ -92,54 +88,14 @@ class SetUp:
 
     def describe(self) -> Description:
         """All that the LMS must have for this pair."""
-        pair, credentials = self.pair, self.pair.credentials
-        at = pair.application_url
-        application = Application(
-            name=pair.edition.name,
-            backend=oauth.DEFAULT_BACKEND,
-            provider_name=oauth.PROVIDER_NAME,
-            client_id=credentials.lms_client_id,
-            client_secret=credentials.lms_client_secret,
-            authorization_url=at + ApplicationPath.AUTHORIZE,
-            access_token_url=at + ApplicationPath.TOKEN,
-            api_root=at + "/",
-            logout_url=at + ApplicationPath.LOGOUT,
-            oauth_name=oauth.EDX_OAUTH_APP,
-            oauth_client_id=credentials.oauth_client_id,
-            oauth_client_secret=credentials.oauth_client_secret,
-            oauth_redirect_uris=[at + landing for landing in ApplicationPath.LANDINGS],
-            issuer=at + "/oauth2",
-            jwks_url=at + ApplicationPath.JWKS,
-            webhook_url=at + ApplicationPath.WEBHOOKS,
-            webhook_secret=credentials.webhook_secret,
-            backchannel_logout_url=at + ApplicationPath.BACKCHANNEL_LOGOUT,
-        )
-        return Description(
-            applications=[application],
-            service_worker=ServiceWorker(
-                username=SERVICE_WORKER,
-                email=f"{SERVICE_WORKER.lower()}@example.org",
-                token=credentials.service_worker_token,
-            ),
-            superuser=Superuser(SUPERUSER, SUPERUSER_EMAIL, credentials.superuser_password),
-        )
+        pair = self.pair
+        return joining.describe(pair.edition.name, pair.application_url, pair.credentials)
 
     # -- the application
 
     def _write_environment(self) -> str:
-        pair, credentials = self.pair, self.pair.credentials
-        values = {
-            Env.OPENEDX_API_BASE_URL: pair.lms_url,
-            Env.OPENEDX_BASE_REDIRECT_URL: pair.lms_url,
-            Env.OPENEDX_API_CLIENT_ID: credentials.oauth_client_id,
-            Env.OPENEDX_API_CLIENT_SECRET: credentials.oauth_client_secret,
-            Env.OPENEDX_SERVICE_WORKER_USERNAME: SERVICE_WORKER,
-            Env.OPENEDX_SERVICE_WORKER_API_TOKEN: credentials.service_worker_token,
-            Env.OPENEDX_OAUTH_PROVIDER: oauth.DEFAULT_BACKEND,
-            Env.OPENEDX_SOCIAL_LOGIN_PATH: oauth.social_login_path(oauth.DEFAULT_BACKEND),
-            Env.LOGOUT_REDIRECT_URL: pair.lms_url + LmsPath.LOGOUT,
-            Env.USHER_WEBHOOK_SECRET: credentials.webhook_secret,
-        }
+        pair = self.pair
+        values = joining.environment(pair.lms_url, pair.credentials)
         envfile.update(pair.env_file, values)
         return f"{len(values)} settings in the .env of {pair.edition.title}"
 

@@ -1,0 +1,81 @@
+"""What an application and an embedded LMS must know of each other."""
+
+from pathlib import Path
+
+from usher.cli.demo.credentials import Credentials
+from usher.cli.demo.errors import DemoError
+from usher.contract import oauth
+from usher.contract.environment import Env
+from usher.contract.paths import ApplicationPath, LmsPath
+from usher.contract.provisioning import Application, Description, ServiceWorker, Superuser
+from usher.embedded.home import folder as lms_folder
+
+SERVICE_WORKER = "mit_Application_serviceworker"
+SUPERUSER = "edx"
+SUPERUSER_EMAIL = "edx@example.org"
+
+
+def make_lms(folder: Path, lms_url: str, application_url: str) -> None:
+    """Makes the LMS folder, or brings an older one up to date. Raises DemoError."""
+    plan = lms_folder.Plan(
+        root_url=lms_url,
+        application_url=application_url,
+        settings={
+            "USHER_BACKENDS": {oauth.DEFAULT_BACKEND: oauth.DEFAULT_BACKEND},
+            "USHER_LOGOUT_URIS": [application_url + ApplicationPath.LOGOUT],
+        },
+    )
+    try:
+        lms_folder.make(folder, plan)
+    except lms_folder.FolderError as error:
+        raise DemoError(str(error)) from error
+
+
+def describe(name: str, application_url: str, credentials: Credentials) -> Description:
+    """All that the LMS must have for this application."""
+    at = application_url
+    application = Application(
+        name=name,
+        backend=oauth.DEFAULT_BACKEND,
+        provider_name=oauth.PROVIDER_NAME,
+        client_id=credentials.lms_client_id,
+        client_secret=credentials.lms_client_secret,
+        authorization_url=at + ApplicationPath.AUTHORIZE,
+        access_token_url=at + ApplicationPath.TOKEN,
+        api_root=at + "/",
+        logout_url=at + ApplicationPath.LOGOUT,
+        oauth_name=oauth.EDX_OAUTH_APP,
+        oauth_client_id=credentials.oauth_client_id,
+        oauth_client_secret=credentials.oauth_client_secret,
+        oauth_redirect_uris=[at + landing for landing in ApplicationPath.LANDINGS],
+        issuer=at + "/oauth2",
+        jwks_url=at + ApplicationPath.JWKS,
+        webhook_url=at + ApplicationPath.WEBHOOKS,
+        webhook_secret=credentials.webhook_secret,
+        backchannel_logout_url=at + ApplicationPath.BACKCHANNEL_LOGOUT,
+    )
+    return Description(
+        applications=[application],
+        service_worker=ServiceWorker(
+            username=SERVICE_WORKER,
+            email=f"{SERVICE_WORKER.lower()}@example.org",
+            token=credentials.service_worker_token,
+        ),
+        superuser=Superuser(SUPERUSER, SUPERUSER_EMAIL, credentials.superuser_password),
+    )
+
+
+def environment(lms_url: str, credentials: Credentials) -> dict[str, str]:
+    """The application's settings for that LMS."""
+    return {
+        Env.OPENEDX_API_BASE_URL: lms_url,
+        Env.OPENEDX_BASE_REDIRECT_URL: lms_url,
+        Env.OPENEDX_API_CLIENT_ID: credentials.oauth_client_id,
+        Env.OPENEDX_API_CLIENT_SECRET: credentials.oauth_client_secret,
+        Env.OPENEDX_SERVICE_WORKER_USERNAME: SERVICE_WORKER,
+        Env.OPENEDX_SERVICE_WORKER_API_TOKEN: credentials.service_worker_token,
+        Env.OPENEDX_OAUTH_PROVIDER: oauth.DEFAULT_BACKEND,
+        Env.OPENEDX_SOCIAL_LOGIN_PATH: oauth.social_login_path(oauth.DEFAULT_BACKEND),
+        Env.LOGOUT_REDIRECT_URL: lms_url + LmsPath.LOGOUT,
+        Env.USHER_WEBHOOK_SECRET: credentials.webhook_secret,
+    }

@@ -1,0 +1,297 @@
+"""The embedded LMS beside a project, joined to it, as processes that end together."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import usher
+from usher.cli.demo import joining
+from usher.cli.demo.browser import Browser
+from usher.cli.demo.credentials import Credentials
+from usher.cli.demo.errors import DemoError
+from usher.cli.demo.processes import ServerProcess, require_free_port
+from usher.cli.dev.project import Project
+from usher.contract.environment import ALL_KEYS, Env
+from usher.contract.oauth import DEFAULT_BACKEND, social_login_path
+from usher.contract.paths import LmsPath
+from usher.embedded.home.folder import FolderError, manage
+
+#: Different host names, so that each side keeps its own cookies.
+PROJECT_HOST, LMS_HOST = "localhost", "127.0.0.1"
+PREPARED = "prepared.json"
+_PATIENCE = 60.0
+#: Stays the project's own: another key would make stored tokens unreadable.
+_KEPT = {Env.USHER_ENCRYPTION_KEYS}
+
+
+@dataclass(frozen=True)
+class Learner:
+    """login: what to type at the project's sign-in page; '' when none could be made."""
+
+    login: str
+    password: str
+    without: str = ""
+
+
+class Beside:
+    """Everything lies in ``home``; run again on the same folder it finds the same LMS."""
+
+    def __init__(self, project: Project, home: Path, port: int, lms_port: int) -> None:
+        self.project = project
+        self.home = home.resolve()
+        self.url = f"http://{PROJECT_HOST}:{port}"
+        self.lms_url = f"http://{LMS_HOST}:{lms_port}"
+        self._port, self._lms_port = port, lms_port
+        self._servers: list[ServerProcess] = []
+        self._lock: IO[str] | None = None
+        self.credentials = Credentials.empty()
+        self.learner = Learner("", "")
+        self._username = ""
+
+    @property
+    def lms_home(self) -> Path:
+        return self.home / "lms"
+
+    def open(self) -> None:
+        """The folder, locked, with its secrets. Raises DemoError when another run has it."""
+        self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self.home.parent / ".gitignore").write_text("*\n")
+        lock = (self.home / "lock").open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DemoError(
+                f"`usher dev` is already running for {self.project.folder}. "
+                "Use that one, or stop it with Ctrl-C first."
+            ) from error
+        self._lock = lock
+        require_free_port(self._port, "your project", "--port")
+        require_free_port(self._lms_port, "the LMS", "--lms-port")
+        self.credentials = Credentials.load_or_make(self.home)
+        self.project.environment = self._environment()
+
+    def _environment(self) -> dict[str, str]:
+        """All names of the connection: what the project's ``.env`` has for another LMS is unset."""
+        unset = {key: "" for key in ALL_KEYS if key not in _KEPT}
+        return {
+            **unset,
+            **joining.environment(self.lms_url, self.credentials),
+            "SITE_BASE_URL": self.url,
+            "OIDC_RSA_PRIVATE_KEY": _kept_key(self.home / "oidc_rsa_private_key.pem"),
+            "USHER_EDX_OAUTH_SECRET": self.credentials.lms_client_secret,
+            "USHER_TEST_LEARNER_PASSWORD": self.credentials.learner_password,
+        }
+
+    # -- steps
+
+    def steps(self, *, recheck: bool) -> Iterator[tuple[str, Callable[[], str]]]:
+        yield "project", self._look
+        yield "lms", self._make_lms
+        yield "joined", lambda: self._join(recheck)
+        yield "servers", self._start
+        if self.learner.login:
+            yield "learner", self._wait_for_learner
+            yield "sign-in", self._sign_in
+
+    def _look(self) -> str:
+        wanted = {
+            key: self.project.environment[key]
+            for key in (*joining.environment("", self.credentials), "SITE_BASE_URL")
+        }
+        found = self.project.ask("look", wanted)
+        if found["problem"]:
+            raise DemoError(
+                f"{found['problem']}\nDo what is named above, then run `usher dev` again; the "
+                "guide is docs/integrate.md."
+            )
+        if found["unread"]:
+            raise DemoError(
+                f"settings.py sets {', '.join(found['unread'])} itself, so your project does not "
+                "use the LMS that this command makes. Remove these lines: defaults.apply() reads "
+                "the names from the environment."
+            )
+        return f"settings of {self.project.name} are complete"
+
+    def _make_lms(self) -> str:
+        if self._is_prepared():
+            return f"found as it was in {self.lms_home}"
+        joining.make_lms(self.lms_home, self.lms_url, self.url)
+        described = joining.describe(self.project.name, self.url, self.credentials)
+        try:
+            manage(self.lms_home, "seed_courses")
+            manage(self.lms_home, "usher_provision", "--file", "-", text=described.to_json())
+        except FolderError as error:
+            raise DemoError(str(error)) from error
+        return "an Open edX of its own, with two courses"
+
+    def _join(self, recheck: bool) -> str:
+        is_new = not (self.home / PREPARED).exists()
+        found = self.project.ask("prepare", self.credentials.lms_client_id, is_new and not recheck)
+        if found["foreign"]:
+            raise DemoError(
+                f"Your project's database has {found['foreign']} accounts of another LMS. Nothing "
+                "was changed. Use another database, or make these accounts in the new LMS too: "
+                "usher dev --recheck."
+            )
+        if recheck:
+            self._manage("reconcile", "--recheck", allow_failure=True)
+        self.learner = Learner(
+            found["login"], self.credentials.learner_password, found["without_learner"]
+        )
+        told = {"fingerprint": self._fingerprint()}
+        (self.home / PREPARED).write_text(json.dumps(told))
+        return "tables migrated, OAuth2 records on both sides, two course runs, a learner"
+
+    def _start(self) -> str:
+        self._servers = [self._lms(), self._application(), self._worker()]
+        for server in self._servers:
+            server.start()
+        for server in self._servers:
+            server.wait_until_ready()
+        return f"{self.project.name} {self.url}, LMS {self.lms_url}, worker"
+
+    def _wait_for_learner(self) -> str:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            self.check()
+            found = self.project.ask("state")
+            if found["problems"]:
+                raise DemoError("The LMS refused: " + " ".join(found["problems"]))
+            if found["account"] and found["token"] and not found["waiting"]:
+                courses, self._username = len(found["settled"]), found["username"]
+                return f"LMS account {found['username']}, enrolled in {courses} courses"
+            if time.monotonic() > deadline:
+                raise DemoError(
+                    f"After {_PATIENCE:.0f} s the learner is not enrolled; see "
+                    f"{self.home}/worker.log."
+                )
+            time.sleep(0.2)
+
+    def _sign_in(self) -> str:
+        """As a browser that is signed in to the project: through the LMS's sign-in to a course."""
+        session = self.project.ask("session")
+        browser = Browser()
+        try:
+            # The cookie jar completes a host name that has no dot.
+            domain = f"{PROJECT_HOST}.local"
+            browser.client.cookies.set(session["cookie"], session["session"], domain)
+            browser.get(self.lms_url + social_login_path(DEFAULT_BACKEND))
+            page = browser.get(self.lms_url + LmsPath.DASHBOARD)
+            greeted = page.url.path == LmsPath.DASHBOARD and self._username in page.text
+            if page.status_code != 200 or not greeted:
+                raise DemoError(
+                    f"Signing in to the LMS ended at {page.url} ({page.status_code}), not at the "
+                    f"learner's dashboard; see {self.home}/project.log and lms.log."
+                )
+        finally:
+            browser.close()
+        return "the learner signs in to the LMS through your project"
+
+    # -- processes
+
+    def _application(self) -> ServerProcess:
+        return self._process(
+            "project",
+            self.project.command("runserver", f"127.0.0.1:{self._port}"),
+            self.url + "/health/live",
+        )
+
+    def _worker(self) -> ServerProcess:
+        return self._process("worker", self.project.command("reconcile", "--watch"))
+
+    def _process(self, name: str, command: list[str], ready_url: str = "") -> ServerProcess:
+        return ServerProcess(
+            name=name,
+            command=command,
+            folder=self.project.folder,
+            environment={**self.project.environment, "PYTHONUNBUFFERED": "1"},
+            log=self.home / f"{name}.log",
+            ready_url=ready_url,
+        )
+
+    def _lms(self) -> ServerProcess:
+        return ServerProcess(
+            name="lms",
+            command=[
+                *(sys.executable, "-m", "usher.embedded", "serve", str(self.lms_home)),
+                *("--port", str(self._lms_port)),
+            ],
+            folder=self.lms_home,
+            environment={"USHER_LMS_HOME": str(self.lms_home), "DJANGO_SETTINGS_MODULE": ""},
+            log=self.home / "lms.log",
+            ready_url=self.lms_url + LmsPath.HEARTBEAT,
+        )
+
+    def _manage(self, *arguments: str, allow_failure: bool) -> None:
+        done = subprocess.run(
+            self.project.command(*arguments),
+            cwd=self.project.folder,
+            env={**os.environ, **self.project.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode and not allow_failure:
+            raise DemoError(f"`manage.py {arguments[0]}` failed: {done.stderr[-2000:]}")
+
+    def check(self) -> None:
+        """Raises DemoError when one of the processes has died."""
+        for server in self._servers:
+            server.check()
+
+    def stop(self) -> None:
+        for server in reversed(self._servers):
+            server.stop()
+        self._servers = []
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    # -- found as it was
+
+    def _is_prepared(self) -> bool:
+        try:
+            told: Any = json.loads((self.home / PREPARED).read_text())
+            return bool(told["fingerprint"] == self._fingerprint())
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def _fingerprint(self) -> str:
+        """Changes with all that the LMS was made from."""
+        parts = [usher.__version__, self.url, self.lms_url, repr(self.credentials)]
+        root = Path(usher.__file__).parent
+        parts += sorted(path.name for path in root.rglob("migrations/0*.py"))
+        parts.append(str((self.lms_home / "db.sqlite3").exists()))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _kept_key(path: Path) -> str:
+    """A key that signs ID tokens and sign-outs, made once, on one line."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        pem = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        text = pem.decode().strip().replace("\n", "\\n")
+        beside = path.with_suffix(f".{secrets.token_hex(4)}")
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            file.write(text)
+        beside.replace(path)
+        return text

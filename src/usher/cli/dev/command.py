@@ -1,0 +1,112 @@
+"""``usher dev``: your project and an embedded LMS, joined, until Ctrl-C."""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from usher.cli.demo.command import show, stopped_by_signals
+from usher.cli.demo.errors import DemoError
+from usher.cli.demo.joining import SUPERUSER
+from usher.cli.demo.setup import Step
+from usher.cli.dev.beside import Beside
+from usher.cli.dev.project import Project
+from usher.contract.paths import LmsPath
+
+PORT, LMS_PORT = 8000, 18000
+
+
+@click.command()
+@click.argument(
+    "folder", default=".", type=click.Path(path_type=Path, exists=True, file_okay=False)
+)
+@click.option("--once", is_flag=True, help="Stop when the learner is in a course (for CI).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (with --once).")
+@click.option(
+    "--recheck",
+    is_flag=True,
+    help="Also make accounts that your database has from another LMS.",
+)
+@click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True)
+@click.option("--lms-port", type=click.IntRange(1, 65535), default=LMS_PORT, show_default=True)
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    help="Folder of the LMS and the logs. Default: .usher/dev in your project.",
+)
+def dev(
+    folder: Path,
+    once: bool,
+    as_json: bool,
+    recheck: bool,
+    port: int,
+    lms_port: int,
+    home: Path | None,
+) -> None:
+    """Run an embedded LMS beside the Django project in FOLDER, joined to it.
+
+    Your project's database gets the OAuth2 record of that LMS, two course runs and a learner; no
+    file of your project is changed.
+    """
+    if as_json and not once:
+        raise click.UsageError("--json goes with --once: without it the LMS stays up.")
+    console = Console(stderr=as_json, highlight=False)
+    steps: list[Step] = []
+    beside: Beside | None = None
+    try:
+        with stopped_by_signals():
+            project = Project.at(folder)
+            beside = Beside(project, home or project.folder / ".usher" / "dev", port, lms_port)
+            beside.open()
+            console.print(f"[bold]usher dev[/bold]  {project.name} and Open edX, joined\n")
+            _run(beside, steps, recheck, console)
+            if as_json:
+                told = [asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps]
+                click.echo(json.dumps({"ok": True, "steps": told}))
+            if not once:
+                _stay_up(beside, console)
+    except (DemoError, OSError, httpx.HTTPError) as error:
+        if as_json:
+            told = [asdict(step) for step in steps]
+            click.echo(json.dumps({"ok": False, "steps": told, "error": str(error)}))
+            sys.exit(1)
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        console.print("\nStopped. The LMS's data stay for the next run.")
+        sys.exit(130 if once else 0)
+    finally:
+        if beside is not None:
+            beside.stop()
+
+
+def _run(beside: Beside, steps: list[Step], recheck: bool, console: Console) -> None:
+    for name, action in beside.steps(recheck=recheck):
+        started = time.monotonic()
+        detail = action()
+        steps.append(Step(name, True, time.monotonic() - started, detail))
+        show(steps[-1], console)
+
+
+def _stay_up(beside: Beside, console: Console) -> None:
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    learner, password = beside.learner, beside.credentials.superuser_password
+    for name, value in (
+        (beside.project.name, beside.url),
+        ("LMS", beside.lms_url + LmsPath.DASHBOARD),
+        ("learner", f"{learner.login}   {learner.password}" if learner.login else learner.without),
+        ("LMS superuser", f"{SUPERUSER}   {password}   {beside.lms_url}/admin/"),
+        ("logs", f"{beside.home}/project.log, worker.log, lms.log"),
+    ):
+        table.add_row(f"[bold]{name}[/bold]", value)
+    console.print()
+    console.print(table)
+    console.print("\nSign in to your project as the learner, then open the LMS. Ctrl-C stops all.")
+    while True:
+        beside.check()
+        time.sleep(0.5)

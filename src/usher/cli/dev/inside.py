@@ -1,0 +1,100 @@
+# mypy: ignore-errors
+"""Runs inside the project: given on standard input of ``manage.py shell``.
+
+STEP (a list: the step and its arguments) is set in front of it. Prints one JSON object behind a
+mark, as the shell prints more than that.
+"""
+
+import io
+import json
+import os
+import sys
+from importlib import import_module
+
+from django.apps import apps
+from django.conf import settings
+from django.contrib import auth
+from django.core.management import call_command
+from django.core.management.base import CommandError, SystemCheckError
+
+LEARNER = "testlearner"
+PASSWORD = "USHER_TEST_LEARNER_PASSWORD"  # noqa: S105 - a name
+
+
+def _look(wanted):
+    """Whether the project has Usher's settings, and whether it reads those given to it."""
+    if not apps.is_installed("usher.application"):
+        return {"problem": "Usher's apps are not in INSTALLED_APPS."}
+    problem = ""
+    try:
+        call_command("check", stdout=io.StringIO(), stderr=io.StringIO())
+    except SystemCheckError as error:
+        problem = str(error)
+    unread = [key for key, value in wanted.items() if str(getattr(settings, key, "")) != value]
+    return {"problem": problem, "unread": unread, "debug": settings.DEBUG}
+
+
+def _prepare(client_id, is_new_lms):
+    """Tables, the OAuth2 record of the LMS, two course runs and a learner."""
+    call_command("migrate", verbosity=0)
+    from usher.application.models import LmsAccount
+
+    foreign = LmsAccount.objects.filter(created_in_lms_at__isnull=False).count()
+    if is_new_lms and foreign:
+        return {"foreign": foreign}
+    arguments = ["none", "--no-input", "--json", "--dont-create-superuser"]
+    arguments.append("--edx-oauth-client=" + client_id)
+    without = ""
+    try:
+        call_command("configure_instance", *arguments, stdout=io.StringIO())
+    except CommandError as error:
+        without = str(error)
+        call_command("configure_instance", *arguments, "--dont-create-users", stdout=io.StringIO())
+    learner = _learner()
+    if learner is not None and not learner.check_password(os.environ[PASSWORD]):
+        learner.set_password(os.environ[PASSWORD])
+        learner.save()
+    return {
+        "foreign": 0,
+        "without_learner": without,
+        "login": learner.get_username() if learner else "",
+    }
+
+
+def _learner():
+    from usher.application.management.instance import find_user
+
+    return find_user(LEARNER)
+
+
+def _state():
+    """How far the learner is."""
+    learner = _learner()
+    account = learner.lms_account
+    rows = list(learner.lms_enrollments.select_related("run"))
+    records = [account, learner.lms_token, *rows]
+    return {
+        "username": account.username,
+        "account": account.is_ready,
+        "settled": [row.run.course_key for row in rows if row.is_settled],
+        "waiting": [row.run.course_key for row in rows if not row.is_settled],
+        "problems": [row.error_message for row in records if row.parked_at],
+        "token": learner.lms_token.is_settled,
+    }
+
+
+def _session():
+    """A session of the learner, as after the project's own sign-in."""
+    learner = _learner()
+    store = import_module(settings.SESSION_ENGINE).SessionStore()
+    store[auth.SESSION_KEY] = learner._meta.pk.value_to_string(learner)
+    store[auth.BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+    store[auth.HASH_SESSION_KEY] = learner.get_session_auth_hash()
+    store.set_expiry(600)
+    store.create()
+    return {"cookie": settings.SESSION_COOKIE_NAME, "session": store.session_key}
+
+
+NAME, *ARGUMENTS = globals()["STEP"]
+STEPS = {"look": _look, "prepare": _prepare, "state": _state, "session": _session}
+sys.stdout.write("\nusher-dev: " + json.dumps(STEPS[NAME](*ARGUMENTS)) + "\n")
