@@ -1,12 +1,13 @@
 """From nothing to a signed-in learner in one command, and back."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.connect.chain import PASSWORD, Chain, of, records
-from tests.support.checkout import PlainCheckout
+from tests.support.checkout import VENV_BIN, PlainCheckout
 from usher.contract.envfile import EnvFile
 
 #: Each test runs its chain on another release and in another mode.
@@ -82,8 +83,19 @@ def test_there_and_back(chain: Chain, shop: PlainCheckout):
     assert (again["ok"], again["changed"]) == (True, [])
     assert chain.facts() == connected
 
-    undone = chain.usher("disconnect")
+    (known,) = remembered(chain)
+    assert (known["application"], known["tutor_root"]) == (str(shop.folder), str(chain.root.path))
+    assert known["verified"] >= known["connected"] > ""
+    no_secret_is_in(json.dumps(known), chain)
+    told = chain.run([str(VENV_BIN / "usher"), "status"]).stdout
+    assert f"{shop.folder} at {shop.url}" in told
+
+    # Where the plan is not told of a Tutor, the one of the connection is taken.
+    undone = json.loads(
+        chain.run([str(VENV_BIN / "usher"), "disconnect", "--yes", "--json"]).stdout
+    )
     assert undone["ok"]
+    assert remembered(chain) == []
     assert shop.env_file.read_text() == before["env"][0]
     assert records(shop) == []
     assert not leads_to(chain, shop)
@@ -105,19 +117,33 @@ def arrives(
     assert (page.status_code, str(page.url)) == (200, f"{chain.lms}{at}")
 
 
+def remembered(chain: Chain) -> list[dict[str, str]]:
+    done = chain.run([str(VENV_BIN / "usher"), "status", "--json"])
+    return json.loads(done.stdout)["connections"]
+
+
+def no_secret_is_in(text: str, chain: Chain) -> None:
+    assert not [secret for secret in secrets_of(chain) if secret in text]
+
+
 def leads_to(chain: Chain, checkout: PlainCheckout) -> bool:
     with chain.browser() as browser:
         answer = browser.get(f"{chain.lms}/auth/login/mitxpro-oauth2/")
     return str(answer.url).startswith(checkout.url)
 
 
-def no_secret_is_shown(chain: Chain) -> None:
-    """Neither the engine, and so every process list, nor the state on disk shows one to others."""
+def secrets_of(chain: Chain) -> list[str]:
     description = chain.root.description()
     assert description.service_worker
     secrets = [description.service_worker.token, str(chain.root.config()["USHER_SECRET"])]
     for application in description.applications:
         secrets += [application.client_secret, application.oauth_client_secret]
+    return secrets
+
+
+def no_secret_is_shown(chain: Chain) -> None:
+    """Neither the engine, and so every process list, nor the state on disk shows one to others."""
+    secrets = secrets_of(chain)
     calls = [file.read_text() for file in chain.state.rglob("calls.log")]
     calls += [" ".join(call) for call in chain.engine.calls()]
     assert calls

@@ -36,6 +36,12 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
         "shell",
         "Get back to plain LMS sign-in.",
     ),
+    "status": (
+        "usher.connect.status",
+        "status",
+        "shell",
+        "List the connections made from here.",
+    ),
     "doctor": (
         "usher.doctor.command",
         "doctor",

@@ -14,8 +14,18 @@ from usher.connect.connecting import Connecting, Options
 from usher.connect.disconnecting import Disconnecting
 from usher.connect.errors import ConnectError, NeedsPerson, Refused
 from usher.connect.openedx.instance import MODES
-from usher.connect.opening import Asked, Opened, open_platform, open_sides, remember, reopen_sides
+from usher.connect.opening import (
+    Asked,
+    Opened,
+    connection_of,
+    open_platform,
+    open_sides,
+    remember,
+    reopen_sides,
+    with_defaults,
+)
 from usher.connect.plan import Check, Plan, apply
+from usher.contract import connections
 from usher.contract.editions import EDITIONS
 from usher.contract.oauth import BACKENDS
 
@@ -101,6 +111,8 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
                 remember(side, opened)
             Leaving(opened.platform.instance.root).forget()
             apply(plan, view)
+        for side, backend in sides:
+            connections.remember(connection_of(side, backend, opened))
         found: list[Check] = []
         for side, _ in sides:
             view.heading(f"Checking {side.checkout.title}")
@@ -109,6 +121,9 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
             ):
                 found.append(check)
                 view.check(check)
+        if not view.failed and not given["no_prove"]:
+            for side, _ in sides:
+                connections.verified((str(opened.platform.instance.root), side.name))
         view.end(found, [side for side, _ in sides], opened.addresses)
 
 
@@ -122,7 +137,7 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **given: An
     """
     view = shown.View(as_json)
     with _ending(view):
-        asked = _asked(given)
+        asked = with_defaults(_asked(given))
         opened = open_platform(asked)
         sides, names = reopen_sides(asked, opened)
         if not names:
@@ -138,6 +153,8 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **given: An
             _confirm(yes, as_json)
             disconnecting.keep()
             apply(plan, view)
+        for name in names:
+            connections.forget((str(opened.platform.instance.root), name))
         view.undone(names, last=disconnecting.last)
 
 
@@ -209,6 +226,8 @@ def _ending(view: shown.View) -> Iterator[None]:
         code, message = UNFINISHED, f"Remains for you: {error}"
     except Refused as error:
         code, message = REFUSED, f"{error}\nNothing was changed."
+    except connections.ConnectionsError as error:
+        code, message = FAILED, str(error)
     except ConnectError as error:
         message = f"{error}\nWhat was done before stands; run it again to go on."
         code = FAILED

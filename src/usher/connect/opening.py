@@ -1,6 +1,8 @@
 """From what the operator said to the two sides, opened; all refusals are here, no changes."""
 
-from dataclasses import dataclass, field
+import os
+import shlex
+from dataclasses import dataclass, field, replace
 
 from usher.connect.application.checkout import Wishes, recognise
 from usher.connect.application.remote import Remote
@@ -21,6 +23,8 @@ from usher.connect.openedx.instance import (
 )
 from usher.connect.openedx.platform import Platform
 from usher.connect.process import Runner, Secrets
+from usher.contract import connections
+from usher.contract.connections import Connection, ConnectionsError
 from usher.contract.provisioning import Application
 
 
@@ -154,6 +158,48 @@ def remember(side: Side, opened: Opened) -> None:
     wishes["target"] = str(side.checkout.folder or side.checkout.url)
     wishes["name"] = side.name
     side.before.keep_subject({"wishes": wishes, "root": str(opened.platform.instance.root)})
+
+
+def connection_of(side: Side, backend: Choice, opened: Opened) -> Connection:
+    """What other commands take as defaults."""
+    instance, checkout = opened.platform.instance, side.checkout
+    return Connection(
+        name=side.name,
+        title=checkout.title,
+        edition=checkout.edition.name if checkout.edition else "",
+        application=str(checkout.folder or side.url),
+        url=side.url,
+        server_url=side.wishes.server_url,
+        manage=shlex.join(checkout.manage),
+        env_file=str(checkout.env_file or ""),
+        backend=backend.name,
+        lms_url=opened.addresses.lms_url,
+        lms_server_url=opened.addresses.lms_server_url,
+        tutor=str(instance.tutor),
+        tutor_root=str(instance.root),
+        mode=instance.mode,
+        connected=connections.now(),
+    )
+
+
+def with_defaults(asked: Asked) -> Asked:
+    """Where nothing names a Tutor, the one that the only connection was made with."""
+    if asked.tutor or asked.tutor_root or asked.mode or os.environ.get("TUTOR_ROOT"):
+        return asked
+    found = {(each.tutor, each.tutor_root, each.mode) for each in _known_with_tutor()}
+    if len(found) != 1:
+        return asked
+    tutor, root, mode = found.pop()
+    given = {"tutor": tutor, "tutor_root": root, "mode": mode}
+    return replace(asked, **{key: value for key, value in given.items() if value})
+
+
+def _known_with_tutor() -> list[Connection]:
+    try:
+        found = connections.known()
+    except ConnectionsError as error:
+        raise Refused(str(error)) from error
+    return [each for each in found if each.lms == connections.TUTOR and each.tutor_root]
 
 
 def _facts_of(side: Side, backend: Choice) -> dict[str, str]:

@@ -1,0 +1,63 @@
+"""``usher status``: the connections that this person has made from here."""
+
+import json
+import sys
+from dataclasses import asdict
+from datetime import datetime
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from usher.contract.connections import EMBEDDED, Connection, ConnectionsError, known
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def status(as_json: bool) -> None:
+    """List the connections made from here, and when each was last verified.
+
+    Reads a file only. To check whether a connection works, run usher doctor.
+    """
+    try:
+        found = known()
+    except ConnectionsError as error:
+        click.echo(f"✗ failed  {error}", err=True)
+        sys.exit(2)
+    if as_json:
+        click.echo(json.dumps({"connections": [asdict(each) for each in found]}))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    if not found:
+        console.print("No connection was made from here. Make one: usher connect --application DIR")
+        return
+    for connection in found:
+        _show(connection, console)
+    console.print("\nCheck them with: usher doctor")
+
+
+def _show(connection: Connection, console: Console) -> None:
+    console.print(f"[bold]{escape(connection.title or connection.name)}[/bold]")
+    rows = {
+        "application": f"{connection.application} at {connection.url}",
+        "LMS": f"{connection.lms_url}, {_where(connection)}",
+        "backend": connection.backend,
+        "connected": _time(connection.connected),
+        "verified": _time(connection.verified) or "never: not all checks have passed yet",
+    }
+    for name, value in rows.items():
+        console.print(f"  {name:<12} {escape(value)}")
+
+
+def _where(connection: Connection) -> str:
+    if connection.lms == EMBEDDED:
+        return f"embedded, in {connection.lms_home}"
+    return f"Tutor root {connection.tutor_root}, mode {connection.mode}"
+
+
+def _time(text: str) -> str:
+    """In this person's time zone."""
+    try:
+        return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M}" if text else ""
+    except ValueError:
+        return text

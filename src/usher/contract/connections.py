@@ -1,0 +1,110 @@
+"""The connections that this person has made, read by ``status``, ``doctor``, ``disconnect`` and
+others as defaults.
+
+One JSON file, mode 0600. It names places and holds no secrets.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from usher.contract.envfile import write_private
+
+#: What runs the LMS.
+TUTOR, EMBEDDED = "tutor", "embedded"
+_FILE = "connections.json"
+_VERSION = 1
+
+
+class ConnectionsError(ValueError):
+    """The file can't be read; the message names it and what to do."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One application at one LMS.
+
+    application: its checkout, or its address where there is none here; manage: the command in front
+    of a management command, as a person types it; url, server_url: the application's addresses for
+    browsers and for the LMS's server, as given ('' for found); lms_url, lms_server_url: the same of
+    the LMS; lms: ``tutor`` or ``embedded``; lms_home: folder of an embedded LMS; tutor: the
+    executable; connected, verified: ISO times in UTC, '' for never.
+    """
+
+    name: str
+    application: str
+    lms_url: str
+    title: str = ""
+    edition: str = ""
+    backend: str = ""
+    manage: str = ""
+    env_file: str = ""
+    url: str = ""
+    server_url: str = ""
+    lms_server_url: str = ""
+    lms: str = TUTOR
+    lms_home: str = ""
+    tutor: str = ""
+    tutor_root: str = ""
+    mode: str = ""
+    connected: str = ""
+    verified: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """An application may be connected to one LMS in one place under one name."""
+        return self.tutor_root or self.lms_home, self.name
+
+
+def config_home() -> Path:
+    """``USHER_CONFIG_HOME``, else ``USHER_STATE_HOME``, else ``$XDG_CONFIG_HOME/usher``, else
+    ``~/.config/usher``."""
+    for name in ("USHER_CONFIG_HOME", "USHER_STATE_HOME"):
+        if given := os.environ.get(name):
+            return Path(given).expanduser()
+    base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(base).expanduser() / "usher"
+
+
+def known() -> list[Connection]:
+    """All of them, the newest last. Raises ConnectionsError."""
+    path = config_home() / _FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        names = {field.name for field in fields(Connection)}
+        # A newer version's fields are left out rather than refused.
+        rows = data["connections"]
+        return [Connection(**{k: str(v) for k, v in row.items() if k in names}) for row in rows]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConnectionsError(f"{path} can't be read ({error}); repair or remove it") from error
+
+
+def remember(connection: Connection) -> None:
+    """Adds it, or replaces the one of the same LMS and name. Raises ConnectionsError."""
+    others = [found for found in known() if found.key != connection.key]
+    _write([*others, connection])
+
+
+def verified(key: tuple[str, str]) -> None:
+    """Notes that every check of this connection passed now."""
+    _write([replace(found, verified=now()) if found.key == key else found for found in known()])
+
+
+def forget(key: tuple[str, str]) -> None:
+    found = known()
+    if any(each.key == key for each in found):
+        _write([each for each in found if each.key != key])
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _write(connections: Iterable[Connection]) -> None:
+    data = {"version": _VERSION, "connections": [asdict(each) for each in connections]}
+    write_private(config_home() / _FILE, (json.dumps(data, indent=1) + "\n").encode())

@@ -1,0 +1,59 @@
+"""The file of connections: what is remembered, how it is kept, and a file that can't be read."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from usher.contract import connections
+from usher.contract.connections import Connection, ConnectionsError
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("USHER_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path / "config"
+
+
+def made(name: str = "shop", root: str = "/root/a") -> Connection:
+    return Connection(name, f"/checkouts/{name}", "http://lms.example", tutor_root=root)
+
+
+def test_a_connection_is_known_until_it_is_forgotten(home: Path):
+    assert connections.known() == []
+    connections.remember(made())
+    connections.remember(made(root="/root/b"))
+    connections.verified(("/root/a", "shop"))
+    first, second = connections.known()
+    assert (first.tutor_root, bool(first.verified)) == ("/root/a", True)
+    assert (second.tutor_root, second.verified) == ("/root/b", "")
+    connections.remember(made())  # connected again: not verified yet
+    assert [each.verified for each in connections.known()] == ["", ""]
+    connections.forget(("/root/b", "shop"))
+    assert [each.tutor_root for each in connections.known()] == ["/root/a"]
+
+
+def test_the_file_is_closed_to_others(home: Path):
+    connections.remember(made())
+    (file,) = home.iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_fields_of_a_newer_version_are_left_out(home: Path):
+    connections.remember(made())
+    file = home / "connections.json"
+    data = json.loads(file.read_text())
+    data["connections"][0]["colour"] = "blue"
+    file.write_text(json.dumps(data))
+    assert connections.known() == [made()]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"connections": [{"name": "a"}]}'])
+def test_a_file_that_cannot_be_read_is_named_and_kept(home: Path, text: str):
+    home.mkdir()
+    file = home / "connections.json"
+    file.write_text(text)
+    with pytest.raises(ConnectionsError, match=r"connections\.json can't be read"):
+        connections.remember(made())
+    assert file.read_text() == text
