@@ -45,6 +45,7 @@ GROUPS = (
     Group("tutor", ("-p", "no:django", "tests/tutor")),
     Group("lms", ("-p", "no:django", "tests/lms", "tests/embedded")),
     Group("shell", ("-p", "no:django", "tests/contract", "tests/cli")),
+    Group("sidecar", ("-p", "no:django", "tests/sidecar")),
     Group("journeys", ("-p", "no:django", "tests/journeys")),
     Group("production", ("-p", "no:django", "tests/chaos", "tests/benchmarks", "tests/deploy")),
 )

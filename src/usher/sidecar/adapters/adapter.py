@@ -1,0 +1,108 @@
+"""The parts of an adapter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_LOOKUP = re.compile(r"__(isnull|lt|gt|startswith)$")
+#: A condition of the agent: paths and values that all hold, or a list of which one holds.
+Condition = Mapping[str, Any] | list[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """model: app label and name. columns: our name -> the application's column or path.
+
+    methods: of the model, which the sidecar calls.
+    """
+
+    model: str
+    columns: Mapping[str, str]
+    methods: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> list[str]:
+        return list(self.columns.values())
+
+    def named(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A row of the agent under our names, with its ``pk``."""
+        return {"pk": row["pk"], **{our: row[theirs] for our, theirs in self.columns.items()}}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rows of a table are meant: every ``filter`` holds, no ``exclude`` does."""
+
+    filter: tuple[Condition, ...] = ()
+    exclude: tuple[Condition, ...] = ()
+
+    def also(self, *conditions: Condition) -> Selection:
+        return Selection((*self.filter, *conditions), self.exclude)
+
+    def request(self) -> dict[str, Any]:
+        return {"filter": list(self.filter), "exclude": list(self.exclude)}
+
+    @property
+    def paths(self) -> set[str]:
+        """The columns that the conditions look at."""
+        found: set[str] = set()
+        for condition in (*self.filter, *self.exclude):
+            for alternative in condition if isinstance(condition, list) else [condition]:
+                found.update(_LOOKUP.sub("", path) for path in alternative)
+        return found
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One application.
+
+    users_taken: whom its own code would take. account, token: one row a user, found by ``user``.
+    account_name: ``users`` or ``account``, the table whose ``username`` is the one in the LMS.
+    enrollment_mode: '' when the table has a mode.
+    retry_limit: attempts after which the application gives up; 0 when it never does.
+    name_function: the application's own, which names a user's LMS account; '' when it has none.
+    """
+
+    name: str
+    title: str
+    users: Table
+    users_taken: Selection
+    account: Table
+    account_name: str
+    token: Table
+    enrollments: Table
+    enrollments_taken: Selection
+    runs: Table
+    runs_taken: Selection
+    enrollment_mode: str = ""
+    retry_limit: int = 0
+    name_function: str = ""
+    functions: tuple[str, ...] = ()
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        return (self.users, self.account, self.token, self.enrollments, self.runs)
+
+    def check_request(self) -> dict[str, Any]:
+        """What ``agent.check`` is asked."""
+        functions = [*self.functions, *([self.name_function] if self.name_function else [])]
+        looked_at = {
+            self.users.model: self.users_taken.paths,
+            self.enrollments.model: self.enrollments_taken.paths,
+            self.runs.model: self.runs_taken.paths,
+        }
+        return {
+            "do": "check",
+            "tables": [
+                {
+                    "model": table.model,
+                    "fields": sorted({*table.paths, *looked_at.get(table.model, ())}),
+                    "methods": list(table.methods),
+                }
+                for table in self.tables
+            ],
+            "functions": functions,
+        }

@@ -1,0 +1,34 @@
+"""The adapters there are, and the check that an application is as its adapter says."""
+
+from __future__ import annotations
+
+from usher.sidecar.adapters.adapter import Adapter
+from usher.sidecar.adapters.mitxonline import MITXONLINE
+from usher.sidecar.adapters.mitxpro import MITXPRO
+from usher.sidecar.errors import NotAsKnown, SidecarError
+from usher.sidecar.process import Agent
+
+ADAPTERS = {adapter.name: adapter for adapter in (MITXONLINE, MITXPRO)}
+
+
+def adapter_of(edition: str) -> Adapter:
+    """Raises SidecarError when the tables of such an application aren't known."""
+    if edition not in ADAPTERS:
+        known = " and ".join(adapter.title for adapter in ADAPTERS.values())
+        raise SidecarError(
+            f"Usher knows the tables of {known} only; for another application build on "
+            "usher.application (docs/integrate.md)"
+        )
+    return ADAPTERS[edition]
+
+
+def missing(agent: Agent, adapter: Adapter) -> list[str]:
+    """Models, columns and functions that the adapter needs and the application does not have."""
+    request = adapter.check_request()
+    return list(agent.ask(request.pop("do"), **request)["missing"])
+
+
+def check(agent: Agent, adapter: Adapter) -> None:
+    """Raises NotAsKnown when a release of the application changed what the adapter reads."""
+    if names := missing(agent, adapter):
+        raise NotAsKnown(adapter.title, names)

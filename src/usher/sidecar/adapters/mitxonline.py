@@ -1,0 +1,88 @@
+"""MITx Online: which of its columns mean what. Read from its release of August 2026."""
+
+from usher.sidecar.adapters.adapter import Adapter, Selection, Table
+
+#: Its own code leaves users and enrollments of the last five minutes to the request that made them.
+GRACE = 300
+
+MITXONLINE = Adapter(
+    name="mitxonline",
+    title="MITx Online",
+    users=Table(
+        "users.User",
+        {
+            "username": "username",
+            "email": "email",
+            "name": "name",
+            "country": "legal_address__country",
+            "is_active": "is_active",
+            "last_login": "last_login",
+            "created": "created_on",
+        },
+    ),
+    # users.models: FaultyOpenEdxUserManager and its grace period.
+    users_taken=Selection(
+        filter=({"is_active": True, "last_login__isnull": False, "created_on__lt": {"ago": GRACE}},)
+    ),
+    account=Table(
+        "openedx.OpenEdxUser",
+        {
+            "user": "user_id",
+            "username": "edx_username",
+            "desired_username": "desired_edx_username",
+            "made": "has_been_synced",
+            "given_up": "has_sync_error",
+            "reason": "sync_error_data",
+        },
+    ),
+    account_name="account",
+    token=Table(
+        "openedx.OpenEdxApiAuth",
+        {
+            "user": "user_id",
+            "access": "access_token",
+            "refresh": "refresh_token",
+            "expires": "access_token_expires_on",
+        },
+    ),
+    enrollments=Table(
+        "courses.CourseRunEnrollment",
+        {
+            "user": "user_id",
+            "email": "user__email",
+            "course": "run__courseware_id",
+            "mode": "enrollment_mode",
+            "wanted": "active",
+            "enrolled": "edx_enrolled",
+            "attempts": "edx_enrollment_retry_count",
+            "change_status": "change_status",
+        },
+        methods=("save_and_log",),
+    ),
+    # openedx.api.retry_failed_edx_enrollments; refunds and deferrals stay what they are.
+    enrollments_taken=Selection(
+        filter=(
+            {
+                "user__is_active": True,
+                "active": True,
+                "change_status__isnull": True,
+                "created_on__lt": {"ago": GRACE},
+            },
+        ),
+        exclude=({"run__run_tag__startswith": "fake"},),
+    ),
+    runs=Table(
+        "courses.CourseRun",
+        {
+            "course": "courseware_id",
+            "title": "title",
+            "start": "start_date",
+            "end": "end_date",
+            "enrollment_start": "enrollment_start",
+            "enrollment_end": "enrollment_end",
+        },
+    ),
+    runs_taken=Selection(exclude=({"run_tag__startswith": "fake"},)),
+    retry_limit=5,
+    name_function="openedx.api.reconcile_edx_username",
+)

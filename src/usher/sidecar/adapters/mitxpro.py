@@ -1,0 +1,81 @@
+"""MIT xPro: which of its columns mean what. Read from its release of August 2026."""
+
+from usher.sidecar.adapters.adapter import Adapter, Selection, Table
+
+#: Its own code leaves users and enrollments of the last five minutes to the request that made them.
+GRACE = 300
+
+MITXPRO = Adapter(
+    name="mitxpro",
+    title="MIT xPro",
+    users=Table(
+        "users.User",
+        {
+            "username": "username",
+            "email": "email",
+            "name": "name",
+            "country": "legal_address__country",
+            "is_active": "is_active",
+            "last_login": "last_login",
+            "created": "created_on",
+        },
+    ),
+    # users.models: FaultyCoursewareUserManager, courseware.api.repair_faulty_courseware_users.
+    users_taken=Selection(filter=({"is_active": True, "created_on__lt": {"ago": GRACE}},)),
+    # The row itself says that the account was made: has_been_synced is true by default.
+    account=Table("courseware.CoursewareUser", {"user": "user_id", "made": "has_been_synced"}),
+    account_name="users",
+    token=Table(
+        "courseware.OpenEdxApiAuth",
+        {
+            "user": "user_id",
+            "access": "access_token",
+            "refresh": "refresh_token",
+            "expires": "access_token_expires_on",
+        },
+    ),
+    enrollments=Table(
+        "courses.CourseRunEnrollment",
+        {
+            "user": "user_id",
+            "email": "user__email",
+            "course": "run__courseware_id",
+            "order": "order_id",
+            "wanted": "active",
+            "enrolled": "edx_enrolled",
+            "change_status": "change_status",
+        },
+        methods=("save_and_log",),
+    ),
+    # courseware.api.retry_failed_edx_enrollments; refunds and deferrals stay what they are.
+    enrollments_taken=Selection(
+        filter=(
+            {
+                "user__is_active": True,
+                "active": True,
+                "change_status__isnull": True,
+                "created_on__lt": {"ago": GRACE},
+                "run__live": True,
+            },
+        )
+    ),
+    runs=Table(
+        "courses.CourseRun",
+        {
+            "course": "courseware_id",
+            "title": "title",
+            "start": "start_date",
+            "end": "end_date",
+            "enrollment_start": "enrollment_start",
+            "enrollment_end": "enrollment_end",
+        },
+    ),
+    # Its sync_courseruns.
+    runs_taken=Selection(
+        filter=(
+            {"live": True, "course__is_external": False},
+            [{"expiration_date__isnull": True}, {"expiration_date__gt": {"ago": 0}}],
+        )
+    ),
+    enrollment_mode="no-id-professional",
+)

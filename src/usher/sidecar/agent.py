@@ -1,0 +1,364 @@
+"""Runs inside the application's own Python: reads and writes its tables for the sidecar.
+
+Standard library and the application's own Django (>= 4.2, Python >= 3.9) only. It is sent as text
+to ``manage.py shell -c`` and never imported from this package there.
+
+A request and an answer are one JSON line each: ``{"id": 1, "do": "page", ...}`` and
+``{"id": 1, "ok": ...}`` or ``{"id": 1, "error": {"code": ..., "message": ...}}``. Answers carry a
+mark that the sidecar chose, because the application may print whatever it likes when it starts.
+While a request is worked on, a line ``{"id": 1, "alive": seconds}`` comes every few seconds.
+"""
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+
+import django
+
+VERSION = 1
+#: Seconds between two signs of life; without a word from the sidecar for SILENCE, the agent ends.
+HEARTBEAT = 5.0
+SILENCE = 120.0
+#: A batch keeps rows locked: more than this is refused.
+MOST_ROWS = 1000
+
+
+class Wrong(Exception):
+    """A request that can't be answered; ``code`` is for programs."""
+
+    def __init__(self, code, message):
+        super().__init__(message)
+        self.code = code
+
+
+class Channel:
+    """Lines to and from the sidecar; everything else that is printed goes to standard error."""
+
+    def __init__(self, mark):
+        self.mark = mark
+        self.heard = time.monotonic()
+        self.working_on = None
+        self.requests = queue.Queue()
+        self._lock = threading.Lock()
+        sys.stdout.flush()
+        self._out = os.fdopen(os.dup(1), "wb", buffering=0)
+        os.dup2(2, 1)
+        threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def send(self, message):
+        line = "\n{} {}\n".format(self.mark, json.dumps(message, default=as_json))
+        data = line.encode()
+        with self._lock:
+            while data:
+                data = data[self._out.write(data) :]
+
+    def _listen(self):
+        for line in sys.stdin.buffer:
+            self.heard = time.monotonic()
+            if line.strip():
+                self.requests.put(line)
+        # The sidecar is gone. An open transaction is rolled back by the database.
+        os._exit(0)
+
+    def _beat(self):
+        started = time.monotonic()
+        while True:
+            time.sleep(HEARTBEAT)
+            now = time.monotonic()
+            if self.working_on is None:
+                if now - self.heard > SILENCE:
+                    os._exit(0)
+                continue
+            try:
+                self.send({"id": self.working_on, "alive": round(now - started, 1)})
+            except OSError:
+                os._exit(0)
+
+
+def as_json(value):
+    if isinstance(value, (datetime, date)):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return str(value)
+    return str(value)
+
+
+def serve(mark):
+    channel = Channel(mark)
+    # ``shell`` itself begins although the settings can't be read.
+    django.setup()
+    channel.send({"id": 0, "ok": about()})
+    while True:
+        line = channel.requests.get()
+        answer = {"id": None}
+        try:
+            request = json.loads(line)
+            answer["id"] = channel.working_on = request["id"]
+            answer["ok"] = ACTIONS[request["do"]](request)
+        except Wrong as error:
+            answer["error"] = {"code": error.code, "message": str(error)}
+        except Exception as error:
+            words = "{}: {}".format(type(error).__name__, error)
+            answer["error"] = {"code": "failed", "message": words[:2000]}
+        finally:
+            channel.working_on = None
+        channel.send(answer)
+        let_connections_go()
+
+
+def let_connections_go():
+    """A connection that the database closed while nothing was asked must not fail the next."""
+    from django.db import close_old_connections
+
+    close_old_connections()
+
+
+def about(request=None):
+    return {
+        "version": VERSION,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "django": django.get_version(),
+    }
+
+
+# -- what is there
+
+
+def check(request):
+    """Names from ``tables`` and ``functions`` that this application does not have."""
+    missing = []
+    for table in request["tables"]:
+        try:
+            model = model_of(table["model"])
+        except Wrong:
+            missing.append(table["model"])
+            continue
+        for path in table.get("fields", []):
+            if not has_path(model, path):
+                missing.append("{}.{}".format(table["model"], path))
+        for method in table.get("methods", []):
+            if not callable(getattr(model, method, None)):
+                missing.append("{}.{}()".format(table["model"], method))
+    for name in request.get("functions", []):
+        try:
+            function_of(name)
+        except Wrong:
+            missing.append(name + "()")
+    return {"missing": missing}
+
+
+def model_of(label):
+    from django.apps import apps
+
+    try:
+        return apps.get_model(label)
+    except (LookupError, ValueError) as error:
+        raise Wrong("unknown-model", "no model {}".format(label)) from error
+
+
+def has_path(model, path):
+    from django.core.exceptions import FieldDoesNotExist
+
+    names = path.split("__")
+    for position, name in enumerate(names):
+        try:
+            field = model._meta.get_field(name)
+        except FieldDoesNotExist:
+            attnames = [f.attname for f in model._meta.concrete_fields]
+            return name in attnames and position == len(names) - 1
+        if position < len(names) - 1:
+            model = field.related_model
+            if model is None:
+                return False
+    return True
+
+
+def function_of(dotted):
+    from importlib import import_module
+
+    module, _, name = dotted.rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise Wrong("unknown-function", "no function {}".format(dotted)) from error
+    return found
+
+
+def settings(request):
+    from django.conf import settings as django_settings
+
+    return {name: getattr(django_settings, name, None) for name in request["names"]}
+
+
+# -- reading
+
+
+def everything(model):
+    """All rows: the managers of both applications hide some."""
+    return model._base_manager.all()
+
+
+def narrowed(rows, request):
+    from django.db.models import Q
+
+    for condition in request.get("filter", []):
+        either = Q()
+        for alternative in condition if isinstance(condition, list) else [condition]:
+            either |= Q(**{path: given(value) for path, value in alternative.items()})
+        rows = rows.filter(either)
+    for condition in request.get("exclude", []):
+        rows = rows.exclude(**{path: given(value) for path, value in condition.items()})
+    return rows
+
+
+def given(value):
+    """``{"ago": seconds}`` is a moment by this machine's clock."""
+    from django.utils import timezone
+
+    if isinstance(value, dict) and set(value) == {"ago"}:
+        return timezone.now() - timedelta(seconds=value["ago"])
+    return value
+
+
+def page(request):
+    """Rows after ``after`` in the order of their primary keys, and what belongs to them.
+
+    ``with``: name -> {model, by, fields}: the rows of another table that point to these by ``by``.
+    """
+    model, fields, limit = model_of(request["model"]), request["fields"], rows_of(request)
+    rows = narrowed(everything(model), request)
+    if request.get("after") is not None:
+        rows = rows.filter(pk__gt=request["after"])
+    keys = rows.order_by("pk").values_list("pk", flat=True).distinct()
+    keys = list(keys[:limit])
+    found = everything(model).filter(pk__in=keys).order_by("pk").values("pk", *fields)
+    result = {
+        "rows": list(found),
+        "next": keys[-1] if len(keys) == limit else None,
+        "related": {},
+    }
+    for name, related in request.get("with", {}).items():
+        rows = everything(model_of(related["model"]))
+        rows = rows.filter(**{related["by"] + "__in": keys}).order_by("pk")
+        result["related"][name] = list(rows.values("pk", related["by"], *related["fields"]))
+    return result
+
+
+def count(request):
+    rows = narrowed(everything(model_of(request["model"])), request)
+    return rows.values("pk").distinct().count()
+
+
+def rows_of(request):
+    limit = request.get("limit", 500)
+    if not 0 < limit <= MOST_ROWS:
+        raise Wrong("too-many", "at most {} rows a request".format(MOST_ROWS))
+    return limit
+
+
+# -- writing
+
+
+def write(request):
+    """A batch in one transaction; the outcome of each row, in order.
+
+    A row says ``pk`` or, for one that may have to be made, ``find`` (unique values); ``expect``:
+    values it must still have; ``set``: what it gets. Outcomes: written, same, changed (somebody
+    else changed it meanwhile: nothing is written), busy (locked by somebody), gone, refused.
+    """
+    from django.db import transaction
+
+    if len(request["rows"]) > MOST_ROWS:
+        raise Wrong("too-many", "at most {} rows a request".format(MOST_ROWS))
+    model = model_of(request["model"])
+    if request.get("dry_run"):
+        return [{"outcome": "dry-run"} for _ in request["rows"]]
+    with transaction.atomic():
+        return [write_row(model, row, request.get("by")) for row in request["rows"]]
+
+
+def write_row(model, row, by):
+    """In a savepoint: a row that is refused leaves the others of its batch."""
+    from django.core.exceptions import ValidationError
+    from django.db import IntegrityError, transaction
+
+    try:
+        with transaction.atomic():
+            return {"outcome": changed_row(model, row, by)}
+    except (IntegrityError, ValidationError) as error:
+        return {"outcome": "refused", "message": str(error)[:500]}
+
+
+def changed_row(model, row, by):
+    found = {"pk": row["pk"]} if "pk" in row else row["find"]
+    wanted = {name: value_for(model, name, value) for name, value in row["set"].items()}
+    locked = everything(model).filter(**found).select_for_update(skip_locked=True).first()
+    if locked is None:
+        if everything(model).filter(**found).exists():
+            return "busy"
+        if "pk" in row or row.get("expect") is not None:
+            return "gone"
+        save(model(**row["find"], **wanted), by)
+        return "written"
+    expected = row.get("expect")
+    if expected is None:
+        # It was to be made, and somebody made it first.
+        return "changed"
+    for name, value in expected.items():
+        if getattr(locked, name) != value_for(model, name, value):
+            return "changed"
+    if all(getattr(locked, name) == value for name, value in wanted.items()):
+        return "same"
+    for name, value in wanted.items():
+        setattr(locked, name, value)
+    save(locked, by)
+    return "written"
+
+
+def value_for(model, name, value):
+    """JSON's text of a moment as the field's own type."""
+    field = next(f for f in model._meta.concrete_fields if name in (f.name, f.attname))
+    if value is None or isinstance(value, (dict, list)):
+        return value
+    return field.to_python(value)
+
+
+def save(row, by):
+    """By the application's own way, so that its audit rows and validation apply."""
+    if by == "save_and_log":
+        row.save_and_log(None)
+    else:
+        row.save()
+
+
+def call(request):
+    """One of the application's own functions for each row; the error of each, or null."""
+    function, model = function_of(request["function"]), model_of(request["model"])
+    rows = everything(model).in_bulk(request["keys"])
+    errors = []
+    for key in request["keys"]:
+        try:
+            if key not in rows:
+                raise LookupError("gone")
+            function(rows[key])
+            errors.append(None)
+        except Exception as error:
+            errors.append("{}: {}".format(type(error).__name__, error)[:500])
+    return errors
+
+
+ACTIONS = {
+    "about": about,
+    "call": call,
+    "check": check,
+    "count": count,
+    "page": page,
+    "settings": settings,
+    "write": write,
+}

@@ -1,0 +1,187 @@
+"""The agent as a process: started through the application's ``manage.py``, asked by JSON lines."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import secrets
+import subprocess
+import threading
+import time
+from collections import deque
+from importlib import resources
+from typing import Any
+
+from usher.connect.application.checkout import Checkout
+from usher.connect.process import Secrets
+from usher.contract.envfile import EnvFile
+from usher.sidecar.errors import AgentFailed, RequestFailed
+
+VERSION = 1
+#: Reads the agent's source from standard input, so that nothing long or secret is an argument.
+BOOTSTRAP = (
+    "import sys; i = sys.stdin.buffer; m, n = i.readline().split();"
+    " s = {'__name__': 'usher_agent'}; exec(compile(i.read(int(n)), 'usher_agent', 'exec'), s);"
+    " s['serve'](m.decode())"
+)
+#: Seconds. Containers may have to be started first.
+START = 300.0
+#: Seconds without an answer or a sign of life.
+SILENCE = 60.0
+_LAST_LINES = 15
+
+
+class Agent:
+    """Use as a context manager. Not safe for several threads at once.
+
+    start_timeout, silence: seconds until AgentFailed.
+    """
+
+    def __init__(
+        self, checkout: Checkout, *, start_timeout: float = START, silence: float = SILENCE
+    ) -> None:
+        self._checkout = checkout
+        self._silence = silence
+        self._mark = "usher-agent-" + secrets.token_hex(8)
+        self._number = 0
+        self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._noise: deque[str] = deque(maxlen=_LAST_LINES)
+        self._secrets = Secrets()
+        self._process = self._start()
+        threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=self._gather_noise, daemon=True).start()
+        try:
+            self._send_source()
+            self.about: dict[str, Any] = self._answer(0, start_timeout)
+        except BaseException:
+            self.close()
+            raise
+        if self.about.get("version") != VERSION:
+            self.close()
+            raise AgentFailed(f"the agent speaks version {self.about.get('version')}")
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        checkout, environment = self._checkout, dict(os.environ)
+        if not checkout.manage:
+            raise AgentFailed(f"{checkout.title} has no manage.py here; name it with --manage")
+        if not checkout.compose and checkout.env_file:
+            values = EnvFile.read(checkout.env_file).values()
+            self._secrets.add(v for k, v in values.items() if _is_secret(k))
+            environment |= values
+        # Ours would be taken for the application's.
+        environment.pop("DJANGO_SETTINGS_MODULE", None)
+        try:
+            return subprocess.Popen(
+                [*checkout.manage, "shell", "-c", BOOTSTRAP],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=checkout.folder,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise AgentFailed(f"{checkout.manage[0]} can't be run: {error.strerror}") from error
+
+    def _send_source(self) -> None:
+        source = resources.files("usher.sidecar").joinpath("agent.py").read_bytes()
+        self._write(f"{self._mark} {len(source)}\n".encode() + source)
+
+    def __enter__(self) -> Agent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """The agent ends by itself when its input ends."""
+        if self._process.stdin:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, do: str, **request: Any) -> Any:
+        """The agent's answer. Raises RequestFailed, AgentFailed."""
+        self._number += 1
+        line = json.dumps({"id": self._number, "do": do, **request}) + "\n"
+        self._write(line.encode())
+        return self._answer(self._number, self._silence)
+
+    def _write(self, data: bytes) -> None:
+        assert self._process.stdin  # noqa: S101 - a pipe was asked for
+        try:
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+        except OSError as error:
+            raise self._ended() from error
+
+    def _answer(self, number: int, silence: float) -> Any:
+        until = time.monotonic() + silence
+        while True:
+            try:
+                message = self._lines.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                self._process.kill()
+                raise AgentFailed(
+                    f"{self._checkout.title} did not answer for {silence:.0f} seconds"
+                    + self._said()
+                ) from None
+            if message is None:
+                raise self._ended()
+            if message.get("id") != number:
+                continue
+            if "alive" in message:
+                until = time.monotonic() + silence
+                continue
+            if "error" in message:
+                error = message["error"]
+                raise RequestFailed(error["code"], self._secrets.hide(error["message"]))
+            return message["ok"]
+
+    def _listen(self) -> None:
+        """Lines with the mark are the agent's; the others are what the application prints."""
+        assert self._process.stdout  # noqa: S101
+        mark = self._mark.encode() + b" "
+        for line in self._process.stdout:
+            if line.startswith(mark):
+                self._lines.put(json.loads(line[len(mark) :]))
+            elif line.strip():
+                self._noise.append(line.decode(errors="replace").rstrip())
+        self._lines.put(None)
+
+    def _gather_noise(self) -> None:
+        assert self._process.stderr  # noqa: S101
+        for line in self._process.stderr:
+            if line.strip():
+                self._noise.append(line.decode(errors="replace").rstrip())
+
+    def _ended(self) -> AgentFailed:
+        try:
+            code: int | None = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            code = None
+        self._lines.put(None)
+        return AgentFailed(
+            f"{self._checkout.title}'s manage.py ended"
+            + (f" with {code}" if code is not None else "")
+            + self._said()
+        )
+
+    def _said(self) -> str:
+        lines = [line for line in self._noise if not line.startswith(("  File ", "    "))]
+        words = "\n".join(f"  {self._secrets.hide(line)}" for line in lines or self._noise)
+        return f":\n{words}" if words else ""
+
+
+def _is_secret(key: str) -> bool:
+    return any(word in key for word in ("SECRET", "TOKEN", "PASSWORD", "KEY", "DATABASE_URL"))

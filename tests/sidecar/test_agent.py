@@ -1,0 +1,207 @@
+"""The agent inside the applications: what it reads and writes, and how it ends."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.sidecar.conftest import checkout_of
+from tests.support.shapes import Shape
+from usher.connect.application.checkout import Checkout
+from usher.sidecar.adapters.known import adapter_of, check
+from usher.sidecar.errors import AgentFailed, NotAsKnown, RequestFailed
+from usher.sidecar.process import Agent
+
+MAKE_USERS = """
+from users.models import User
+for number in range({count}):
+    User.objects.create_user("{stem}%d" % number, "{stem}%d@example.org" % number, is_active=True)
+result = list(User.objects.filter(username__startswith="{stem}").values_list("pk", flat=True))
+"""
+
+
+def test_an_application_as_known_is_accepted(agent: Agent, shape: Shape) -> None:
+    check(agent, adapter_of(shape.name))
+
+
+def test_a_release_that_renamed_a_column_is_refused_with_its_name(
+    agent: Agent, shape: Shape
+) -> None:
+    adapter = adapter_of(shape.name)
+    answer = agent.ask(
+        "check",
+        tables=[
+            {"model": adapter.token.model, "fields": ["access_token", "renewed"], "methods": []},
+            {"model": "courses.Seat", "fields": ["user"]},
+            {"model": adapter.users.model, "fields": ["legal_address__planet"]},
+            {"model": adapter.enrollments.model, "fields": [], "methods": ["save_quietly"]},
+        ],
+        functions=["users.models.rename_everybody"],
+    )
+    assert answer["missing"] == [
+        f"{adapter.token.model}.renewed",
+        "courses.Seat",
+        "users.User.legal_address__planet",
+        "courses.CourseRunEnrollment.save_quietly()",
+        "users.models.rename_everybody()",
+    ]
+
+
+def test_the_adapter_of_another_application_is_refused(agent: Agent, shape: Shape) -> None:
+    other = {"mitxonline": "mitxpro", "mitxpro": "mitxonline"}[shape.name]
+    with pytest.raises(NotAsKnown) as refused:
+        check(agent, adapter_of(other))
+    assert refused.value.missing
+    assert refused.value.missing[0] in str(refused.value)
+
+
+def test_pages_hold_every_row_once(agent: Agent, shape: Shape) -> None:
+    made = shape.run(MAKE_USERS.format(count=7, stem="page"))
+    condition = {"username__startswith": "page"}
+    seen, after = [], None
+    while True:
+        page = agent.ask(
+            "page", model="users.User", fields=["email"], filter=[condition], after=after, limit=3
+        )
+        seen += [row["pk"] for row in page["rows"]]
+        after = page["next"]
+        if after is None:
+            break
+    assert seen == made
+
+
+def test_reading_sees_the_rows_that_the_managers_hide(agent: Agent, shape: Shape) -> None:
+    (user,) = shape.run(MAKE_USERS.format(count=1, stem="hidden"))
+    pk = shape.run(_ENROLL.format(user=user, run="course-v1:a+b+hidden", active=False))
+    page = agent.ask("page", model="courses.CourseRunEnrollment", fields=["active"])
+    assert {"pk": pk, "active": False} in page["rows"]
+
+
+_ENROLL = """
+from courses.models import Course, CourseRun, CourseRunEnrollment
+course, _ = Course.objects.get_or_create(readable_id="{run}", title="A course")
+names = dict(courseware_id="{run}", title="t", run_tag="R1")
+run, _ = CourseRun.objects.get_or_create(course=course, **names)
+result = CourseRunEnrollment.all_objects.create(user_id={user}, run=run, active={active}).pk
+"""
+
+
+def test_a_write_leaves_an_audit_row_and_loses_against_an_earlier_change(
+    agent: Agent, shape: Shape
+) -> None:
+    (user,) = shape.run(MAKE_USERS.format(count=1, stem="write"))
+    pk = shape.run(_ENROLL.format(user=user, run="course-v1:a+b+write", active=True))
+    row = {
+        "pk": pk,
+        "expect": {"edx_enrolled": False, "active": True},
+        "set": {"edx_enrolled": True},
+    }
+
+    def write() -> list[dict[str, str]]:
+        return agent.ask(
+            "write", model="courses.CourseRunEnrollment", by="save_and_log", rows=[row]
+        )
+
+    assert write() == [{"outcome": "written"}]
+    assert write() == [{"outcome": "changed"}]
+    audit = shape.run(
+        "from courses.models import CourseRunEnrollmentAudit as Audit\n"
+        f"rows = Audit.objects.filter(enrollment_id={pk})\n"
+        "result = [(a.data_before['edx_enrolled'], a.data_after['edx_enrolled']) for a in rows]"
+    )
+    assert audit == [[False, True]]
+
+
+def test_of_two_who_make_the_same_row_one_makes_it(agent: Agent, shape: Shape) -> None:
+    (user,) = shape.run(MAKE_USERS.format(count=1, stem="twice"))
+    model = adapter_of(shape.name).token.model
+    values = {
+        "access_token": "a" * 30,
+        "refresh_token": "r" * 30,
+        "access_token_expires_on": "2030-01-01T00:00:00Z",
+    }
+    row = {"find": {"user_id": user}, "set": values}
+    outcomes = agent.ask(
+        "write", model=model, rows=[row, {**row, "set": {**values, "access_token": "b"}}]
+    )
+    assert outcomes == [{"outcome": "written"}, {"outcome": "changed"}]
+    stored = agent.ask("page", model=model, fields=["access_token"], filter=[{"user_id": user}])
+    assert [found["access_token"] for found in stored["rows"]] == ["a" * 30]
+
+
+def test_a_refused_row_leaves_the_others_of_its_batch(agent: Agent, shape: Shape) -> None:
+    (user,) = shape.run(MAKE_USERS.format(count=1, stem="batch"))
+    model = adapter_of(shape.name).token.model
+    rows = [
+        {"find": {"user_id": 10**9}, "set": {"refresh_token": None}},
+        {"find": {"user_id": user}, "set": {"refresh_token": "r"}},
+    ]
+    first, second = agent.ask("write", model=model, rows=rows)
+    assert first["outcome"] == "refused"
+    assert second == {"outcome": "written"}
+
+
+def test_an_error_is_an_answer_and_the_agent_goes_on(agent: Agent) -> None:
+    with pytest.raises(RequestFailed, match="no model users"):
+        agent.ask("page", model="users.Nobody", fields=[])
+    assert agent.ask("about")["version"] == 1
+
+
+def test_what_the_application_prints_does_not_break_the_protocol(shape: Shape) -> None:
+    noisy = shape.env_file.read_text() + "SHAPE_NOISE=1\n"
+    quiet = shape.env_file.read_text()
+    shape.env_file.write_text(noisy)
+    try:
+        with Agent(checkout_of(shape)) as agent:
+            assert agent.ask("count", model="users.User") >= 0
+    finally:
+        shape.env_file.write_text(quiet)
+
+
+def test_an_application_that_does_not_start_is_told_with_its_words(shape: Shape) -> None:
+    text = shape.env_file.read_text()
+    shape.env_file.write_text(text.replace("MAILGUN_KEY=mail-key\n", ""))
+    try:
+        with pytest.raises(AgentFailed, match="MAILGUN_KEY is required"):
+            Agent(checkout_of(shape))
+    finally:
+        shape.env_file.write_text(text)
+
+
+def test_no_secret_is_an_argument(checkout: Checkout, shape: Shape) -> None:
+    with Agent(checkout) as agent:
+        command = Path(f"/proc/{agent.pid}/cmdline").read_bytes()
+        assert b"application-secret" not in command
+        assert b"shape-secret" not in command
+
+
+def test_the_agent_ends_with_its_parent(checkout: Checkout, shape: Shape) -> None:
+    script = (
+        "import sys, time\n"
+        "from usher.connect.application.checkout import Wishes, recognise\n"
+        "from usher.sidecar.process import Agent\n"
+        f"agent = Agent(recognise(Wishes({str(shape.folder)!r}, manage={shape.command!r})))\n"
+        "print(agent.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while _runs(pid):
+        assert time.monotonic() < deadline, "the agent outlived its parent"
+        time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return state != "Z"

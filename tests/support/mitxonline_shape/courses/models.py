@@ -1,0 +1,64 @@
+from django.conf import settings
+from django.db import models
+from main.models import AuditableModel, AuditModel, TimestampedModel
+
+
+class Course(TimestampedModel):
+    title = models.CharField(max_length=255)
+    readable_id = models.CharField(max_length=255, unique=True)
+
+
+class CourseRun(TimestampedModel):
+    course = models.ForeignKey(Course, on_delete=models.CASCADE, related_name="courseruns")
+    title = models.CharField(max_length=255)
+    courseware_id = models.CharField(max_length=255, unique=True)
+    run_tag = models.TextField(max_length=100)
+    start_date = models.DateTimeField(null=True, blank=True)
+    end_date = models.DateTimeField(null=True, blank=True)
+    enrollment_start = models.DateTimeField(null=True, blank=True)
+    enrollment_end = models.DateTimeField(null=True, blank=True)
+    expiration_date = models.DateTimeField(null=True, blank=True)
+    live = models.BooleanField(default=False)
+
+    @property
+    def is_fake_course_run(self):
+        return self.run_tag.startswith("fake")
+
+
+class ActiveOnly(models.Manager):
+    def get_queryset(self):
+        return super().get_queryset().filter(active=True)
+
+
+class CourseRunEnrollment(TimestampedModel, AuditableModel):
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+    run = models.ForeignKey(CourseRun, on_delete=models.CASCADE, related_name="enrollments")
+    change_status = models.CharField(max_length=20, null=True, blank=True)
+    active = models.BooleanField(default=True)
+    enrollment_mode = models.CharField(default="audit", max_length=20)
+    edx_enrolled = models.BooleanField(default=False)
+    edx_emails_subscription = models.BooleanField(default=True)
+    edx_enrollment_retry_count = models.PositiveIntegerField(default=0)
+
+    objects = ActiveOnly()
+    all_objects = models.Manager()
+
+    class Meta:
+        unique_together = ("user", "run")
+
+    @classmethod
+    def get_audit_class(cls):
+        return CourseRunEnrollmentAudit
+
+
+class CourseRunEnrollmentAudit(AuditModel):
+    enrollment = models.ForeignKey(CourseRunEnrollment, on_delete=models.PROTECT)
+
+
+class CourseRunGrade(TimestampedModel, AuditableModel):
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+    course_run = models.ForeignKey(CourseRun, on_delete=models.CASCADE, related_name="grades")
+    grade = models.FloatField()
+    letter_grade = models.CharField(max_length=6, blank=True, null=True)
+    passed = models.BooleanField(default=False)
+    set_by_admin = models.BooleanField(default=False)

@@ -1,0 +1,45 @@
+"""What the tables share: moments of change, and audit rows."""
+
+from django.conf import settings
+from django.db import models, transaction
+from django.forms.models import model_to_dict
+
+
+class TimestampedModel(models.Model):
+    created_on = models.DateTimeField(auto_now_add=True, db_index=True)
+    updated_on = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        abstract = True
+
+
+class AuditModel(TimestampedModel):
+    acting_user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.CASCADE, related_name="+"
+    )
+    call_stack = models.CharField(default="", max_length=750, null=True, blank=True)
+    data_before = models.JSONField(blank=True, null=True)
+    data_after = models.JSONField(blank=True, null=True)
+
+    class Meta:
+        abstract = True
+
+
+class AuditableModel(models.Model):
+    class Meta:
+        abstract = True
+
+    def to_dict(self):
+        return model_to_dict(self)
+
+    @transaction.atomic
+    def save_and_log(self, acting_user, *args, **kwargs):
+        before = type(self).all_objects.filter(pk=self.pk).first()
+        self.save(*args, **kwargs)
+        self.refresh_from_db()
+        type(self).get_audit_class().objects.create(
+            acting_user=acting_user,
+            enrollment=self,
+            data_before=before.to_dict() if before else None,
+            data_after=self.to_dict(),
+        )

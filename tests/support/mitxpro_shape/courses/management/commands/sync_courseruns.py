@@ -1,0 +1,41 @@
+import httpx
+from courses.models import CourseRun
+from django.conf import settings
+from django.core.management.base import BaseCommand
+from django.utils.dateparse import parse_datetime
+
+FIELDS = {
+    "name": "title",
+    "start": "start_date",
+    "end": "end_date",
+    "enrollment_start": "enrollment_start",
+    "enrollment_end": "enrollment_end",
+}
+
+
+class Command(BaseCommand):
+    """One request a run."""
+
+    def add_arguments(self, parser):
+        parser.add_argument("--run", type=str)
+
+    def handle(self, *args, **options):
+        runs = CourseRun.objects.filter(live=True, course__is_external=False)
+        if options["run"]:
+            runs = runs.filter(courseware_id=options["run"])
+        updated = failed = 0
+        for run in runs:
+            answer = httpx.get(
+                f"{settings.OPENEDX_API_BASE_URL}/api/courses/v1/courses/{run.courseware_id}/",
+                headers={"Authorization": f"Bearer {settings.OPENEDX_SERVICE_WORKER_API_TOKEN}"},
+                timeout=settings.EDX_API_CLIENT_TIMEOUT,
+            )
+            if answer.status_code != 200:
+                failed += 1
+                continue
+            for theirs, ours in FIELDS.items():
+                value = answer.json().get(theirs)
+                setattr(run, ours, value if theirs == "name" else value and parse_datetime(value))
+            run.save()
+            updated += 1
+        self.stdout.write(f"Sync complete: {updated} updates, {failed} failures")

@@ -1,0 +1,72 @@
+"""Checkouts in the shape of MITx Online and MIT xPro, run by this Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SUPPORT = Path(__file__).parent
+#: What each needs to boot besides what ``usher connect`` writes.
+REQUIRED = {
+    "SECRET_KEY": "shape-secret",
+    "MAILGUN_SENDER_DOMAIN": "mail.example",
+    "MAILGUN_KEY": "mail-key",
+    "OPENEDX_API_CLIENT_ID": "application-client",
+    "OPENEDX_API_CLIENT_SECRET": "application-secret",
+}
+BASE_URL = {"mitxonline": "MITX_ONLINE_BASE_URL", "mitxpro": "MITXPRO_BASE_URL"}
+ADMIN = {"mitxonline": "MITX_ONLINE_ADMIN_EMAIL", "mitxpro": "MITXPRO_ADMIN_EMAIL"}
+
+
+class Shape:
+    """A copy of ``<name>_shape`` in ``folder`` with a ``.env``; ``more`` are further settings."""
+
+    def __init__(self, folder: Path, name: str, **more: str) -> None:
+        self.folder, self.name = folder, name
+        shutil.copytree(
+            SUPPORT / f"{name}_shape", folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
+        self.values = {
+            **REQUIRED,
+            BASE_URL[name]: "http://127.0.0.1:1",
+            ADMIN[name]: "staff@example.org",
+            **more,
+        }
+        self.env_file = folder / ".env"
+        self.env_file.write_text("".join(f"{k}={v}\n" for k, v in self.values.items()))
+        self.env_file.chmod(0o600)
+        self.manage("migrate", "--verbosity", "0")
+
+    @property
+    def command(self) -> str:
+        """For ``--manage``."""
+        return f"{sys.executable} manage.py"
+
+    def manage(self, *arguments: str, stdin: str = "") -> str:
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            env=self.environment(),
+            check=False,
+        )
+        assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def environment(self) -> Mapping[str, str]:
+        kept = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+        return {**kept, **self.values}
+
+    def run(self, script: str) -> Any:
+        """Python in the application; what it leaves in ``result``."""
+        code = f"import json\n{script}\nprint('result:' + json.dumps(result, default=str))"
+        output = self.manage("shell", "-c", code)
+        return json.loads(output.rpartition("result:")[2])
