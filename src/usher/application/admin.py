@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from django import forms
 from django.contrib import admin, messages
 from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest
@@ -11,6 +12,8 @@ from django.http import HttpRequest
 from usher.application.engine.kinds import NAMES, all_kinds
 from usher.application.engine.summary import Summary
 from usher.application.engine.wake import wake_soon
+from usher.application.enrollments.models import DEFAULT_MODE
+from usher.application.enrollments.services import unenroll
 from usher.application.models import (
     Certificate,
     CourseMode,
@@ -24,6 +27,7 @@ from usher.application.models import (
     RunModes,
     UsernameReservation,
 )
+from usher.application.states import State, in_state, state
 
 #: Rows that an action brings to the LMS while the person waits; more are left to the engine.
 _AT_ONCE = 25
@@ -44,16 +48,11 @@ class StateFilter(admin.SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("right", "right"), ("waiting", "not yet brought"), ("parked", "parked")]
+        return [(str(one), str(one)) for one in State]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.value() == "parked":
-            return queryset.filter(parked_at__isnull=False)
-        if self.value() == "waiting":
-            return queryset.exclude(observed_generation=F("generation"))
-        if self.value() == "right":
-            return queryset.filter(observed_generation=F("generation"), error_code="")
-        return queryset
+        wanted = self.value()
+        return in_state(queryset, State(wanted)) if wanted in set(State) else queryset
 
 
 class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -78,15 +77,15 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="state")
     def state(self, row: Any) -> str:
-        return f"{row.state}: {row.error_message}" if row.error_message else row.state
+        return f"{state(row)}: {row.error_message}" if row.error_message else str(state(row))
 
-    @admin.action(description="Retry: make due, parked ones too")
+    @admin.action(description="Retry in background")
     def retry(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         count = queryset.model._default_manager.filter(pk__in=queryset.values("pk")).wake()
         wake_soon()
-        self.message_user(request, f"{count} are due now; the engine brings them to the LMS.")
+        self.message_user(request, f"{count} are due now; a worker sends them to the LMS.")
 
-    @admin.action(description=f"Repair now (at most {_AT_ONCE})")
+    @admin.action(description=f"Retry now and wait (at most {_AT_ONCE})")
     def repair(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         from usher.application.engine.services import reconcile, reopen
 
@@ -211,8 +210,36 @@ class RunModesAdmin(ReconciledAdmin):
     raw_id_fields = ("run",)
 
 
+class EnrollmentForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A mode is one that a run is known to have, or the one that the enrollment has now."""
+
+    class Meta:
+        model = Enrollment
+        fields = ("user", "run", "mode", "is_active", "force")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "mode" not in self.fields:
+            return
+        row = self.instance
+        known = CourseMode.objects.filter(run_id=row.run_id) if row.pk else CourseMode.objects.all()
+        slugs = {row.mode or DEFAULT_MODE, *known.values_list("slug", flat=True)}
+        choices = [(slug, slug) for slug in sorted(slugs)]
+        self.fields["mode"] = forms.ChoiceField(choices=choices, initial=row.mode or DEFAULT_MODE)
+
+    def clean(self) -> dict[str, Any]:
+        found = super().clean() or {}
+        run, mode = found.get("run"), found.get("mode")
+        known = list(run.modes.values_list("slug", flat=True)) if run else []
+        if known and mode not in known:
+            self.add_error("mode", f"{run.course_key} has these modes: {', '.join(known)}.")
+        return found
+
+
 @admin.register(Enrollment)
 class EnrollmentAdmin(ReconciledAdmin):
+    form = EnrollmentForm
+    actions = ("retry", "repair", "unenroll")
     list_display = ("user", "run", "mode", "is_active", "observed_mode", "state", "attempts")
     list_filter = ("is_active", "mode", *ReconciledAdmin.list_filter)
     search_fields = ("user__email", "user__lms_account__username", "run__course_key")
@@ -223,6 +250,23 @@ class EnrollmentAdmin(ReconciledAdmin):
         """Another learner or run is another enrollment."""
         fixed = ("user", "run") if obj else ()
         return (*fixed, *super().get_readonly_fields(request, obj))
+
+    @admin.action(description="Unenroll in the LMS", permissions=["change"])
+    def unenroll(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        rows = list(queryset.filter(is_active=True).select_related("user", "run"))
+        for row in rows:
+            unenroll(row.user, row.run)
+        self.message_user(request, f"{len(rows)} unenrolled; a worker tells the LMS.")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Not while the LMS has, or may have, the learner in the run: without its record nobody
+        would unenroll them. With a learner who is deleted it goes, too."""
+        allowed = super().has_delete_permission(request, obj)
+        match = request.resolver_match
+        is_here = match is not None and str(match.url_name).startswith("usher_enrollment")
+        if obj is None or not is_here or not allowed:
+            return allowed
+        return not obj.is_active and obj.is_settled
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """A change of what is wanted is a new generation, however it is made."""

@@ -24,6 +24,12 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
         "embedded",
         "Run an embedded LMS beside your Django project, joined to it.",
     ),
+    "why": (
+        "usher.cli.why",
+        "why",
+        "shell",
+        "Tell one learner's whole story: account, enrollments, what happens next.",
+    ),
     "connect": (
         "usher.connect.command",
         "connect",

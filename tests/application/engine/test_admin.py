@@ -10,6 +10,7 @@ from usher.application import models
 from usher.application.accounts.services import ensure_account
 from usher.application.enrollments.services import enroll
 from usher.application.runs.services import ensure_run
+from usher.application.states import State
 
 SHOWN = [m for m in site._registry if m._meta.app_label == "usher"]
 DEMO = "course-v1:edX+DemoX+Demo_Course"
@@ -44,7 +45,7 @@ def test_lists_and_pages_open(staff, model):
     assert answer.status_code == 200
     row = model.objects.first()
     assert staff.get(reverse(f"admin:usher_{name}_change", args=[row.pk])).status_code == 200
-    for state in ("right", "waiting", "parked"):
+    for state in State:
         assert staff.get(
             reverse(f"admin:usher_{name}_changelist"), {"state": state}
         ).status_code in (
@@ -85,3 +86,48 @@ def test_a_name_once_given_can_not_be_taken_away(staff):
     row = models.UsernameReservation.objects.first()
     url = reverse("admin:usher_usernamereservation_delete", args=[row.pk])
     assert staff.post(url, {"post": "yes"}).status_code == 403
+
+
+def test_an_enrollment_that_the_lms_has_can_be_ended_but_not_deleted(joined, staff):
+    user, run = joined.learner(), ensure_run(DEMO)
+    row = enroll(user, run, reconcile_now=True)
+    delete = reverse("admin:usher_enrollment_delete", args=[row.pk])
+    assert staff.post(delete, {"post": "yes"}).status_code == 403
+    act(staff, models.Enrollment, "delete_selected", row)
+    url = reverse("admin:usher_enrollment_changelist")
+    chosen = {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"}
+    staff.post(url, chosen)
+    assert models.Enrollment.objects.filter(pk=row.pk).exists()
+    assert "1 unenrolled" in act(staff, models.Enrollment, "unenroll", row)
+    assert staff.post(delete, {"post": "yes"}).status_code == 403  # the LMS has not been told yet
+    act(staff, models.Enrollment, "repair", row)
+    assert joined.enrollments(user.lms_account.username) == {DEMO: ("audit", False)}
+    assert staff.post(delete, {"post": "yes"}).status_code == 302
+    assert not models.Enrollment.objects.filter(pk=row.pk).exists()
+
+
+def test_a_learner_is_deleted_with_their_enrollments(joined, staff):
+    user = joined.learner()
+    enroll(user, ensure_run(DEMO), reconcile_now=True)
+    url = reverse("admin:accounts_user_delete", args=[user.pk])
+    assert staff.post(url, {"post": "yes"}).status_code == 302
+    assert not get_user_model().objects.filter(pk=user.pk).exists()
+
+
+def test_a_mode_is_one_that_the_run_has(staff):
+    from tests.application.conftest import make_learner
+
+    run, other = ensure_run(DEMO), ensure_run("course-v1:edX+Other+1")
+    for each, slug in ((run, "audit"), (run, "verified"), (other, "honor")):
+        models.CourseMode.objects.create(run=each, slug=slug)
+    row = enroll(make_learner(), run)
+    url = reverse("admin:usher_enrollment_change", args=[row.pk])
+    for mode in ("honor", "invented"):
+        answer = staff.post(url, {"mode": mode, "is_active": "on"})
+        assert "Select a valid choice" in answer.content.decode()
+    assert staff.post(url, {"mode": "verified", "is_active": "on"}).status_code == 302
+    row.refresh_from_db()
+    assert (row.mode, row.generation) == ("verified", 2)
+    add = {"user": make_learner().pk, "run": run.pk, "mode": "honor", "is_active": "on"}
+    answer = staff.post(reverse("admin:usher_enrollment_add"), add).content.decode()
+    assert "has these modes: audit, verified" in answer

@@ -1,0 +1,164 @@
+"""One learner's whole story in sentences: for ``usher why`` and the console's learner page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from django.apps import apps
+from django.utils import timezone
+
+from usher.application.accounts.models import LmsAccount, LmsProfile
+from usher.application.adapter import adapter
+from usher.application.engine.models import Reconciled
+from usher.application.enrollments.models import Enrollment
+from usher.application.runs.models import CourseRun
+from usher.application.states import span, state, when
+from usher.application.tokens.models import LmsToken
+
+_EVENTS = 5
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """topic: ``identity``, ``account``, ``token``, ``profile``, ``enrollment`` or ``history``;
+    about: the course key, for enrollments; state: a ``State``, '' where there is none; text: what
+    is so; cause: the LMS's last answer, where it was no; next: what happens now, and when."""
+
+    topic: str
+    text: str
+    state: str = ""
+    cause: str = ""
+    next: str = ""
+    about: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def explain(user: Any, run: CourseRun | None = None) -> list[Sentence]:
+    """Everything about one learner that decides whether they can learn; with ``run``, of that
+    run's enrollment only. Reads the database; asks the LMS nothing."""
+    return [
+        *_identity(user),
+        *_account(user),
+        *_token(user),
+        *_profile(user),
+        *_enrollments(user, run),
+        *_history(user),
+    ]
+
+
+def _identity(user: Any) -> Iterator[Sentence]:
+    known = dict.fromkeys((str(user.get_username()), adapter().email(user)))
+    yield Sentence("identity", ", ".join(filter(None, known)) + ".")
+    if not user.is_active:
+        yield Sentence("identity", "The user is deactivated in this application.")
+    elif not adapter().is_confirmed(user):
+        yield Sentence(
+            "identity",
+            "The e-mail address is not confirmed.",
+            next="The LMS account is made once it is.",
+        )
+    elif not adapter().is_eligible(user):
+        yield Sentence("identity", "USHER_ADAPTER allows this learner no LMS account.")
+
+
+def _account(user: Any) -> Iterator[Sentence]:
+    row = LmsAccount.objects.filter(user=user).first()
+    if row is None:
+        yield Sentence(
+            "account",
+            "No LMS account is asked for.",
+            next="Call ensure_account(user), or run manage.py repair_missing_courseware_records.",
+        )
+        return
+    if not row.is_ready:
+        text = f"The LMS account {row.username} is not made yet."
+    elif row.observed_is_active is False and row.is_active:
+        text = f"The LMS account {row.username} is deactivated in the LMS: no sign-in is possible."
+    elif not row.is_active:
+        done = row.observed_is_active is False
+        text = f"The LMS account {row.username} {'is' if done else 'is to be'} deactivated."
+    else:
+        text = f"LMS account {row.username}, made {_ago(row.created_in_lms_at)}."
+    yield _of(row, "account", text)
+
+
+def _token(user: Any) -> Iterator[Sentence]:
+    row = LmsToken.objects.filter(user=user).first()
+    if row is None:
+        return
+    if row.is_valid_for(0):
+        text = f"An LMS token that is valid for {_left(row.expires_at)}."
+    elif row.expires_at:
+        text = f"The LMS token ended {_ago(row.expires_at)}; it is renewed when it is needed."
+    elif row.next_attempt_at is None and not row.error_code:
+        text = "No LMS token yet: it comes with the account."
+    else:
+        text = "No LMS token yet."
+    yield _of(row, "token", text)
+
+
+def _profile(user: Any) -> Iterator[Sentence]:
+    row = LmsProfile.objects.filter(user=user).first()
+    if row is not None and not row.is_settled:
+        yield _of(row, "profile", f"Name and e-mail are to become {row.name}, {row.email}.")
+
+
+def _enrollments(user: Any, run: CourseRun | None) -> Iterator[Sentence]:
+    rows = Enrollment.objects.filter(user=user).select_related("run").order_by("-id")
+    if run is not None:
+        rows = rows.filter(run=run)
+    found = list(rows)
+    if not found:
+        where = f" in {run.course_key}" if run else " anywhere"
+        yield Sentence("enrollment", f"Not enrolled{where}.")
+    for row in found:
+        yield _of(row, "enrollment", _enrollment(row), about=row.run.course_key)
+
+
+def _enrollment(row: Enrollment) -> str:
+    key, run = row.run.course_key, row.run
+    title = f"{run.title} ({key})" if run.title else key
+    enrolled, left = f"Enrolled in {title} as {row.mode}", f"Unenrolled from {title}"
+    wanted = enrolled if row.is_active else left
+    if row.observed_is_active is None:
+        seen = "; the LMS has not been told yet"
+    elif not row.is_settled:
+        has = f"enrolled as {row.observed_mode}" if row.observed_is_active else "not enrolled"
+        seen = f"; the LMS has: {has}"
+    else:
+        seen = f", seen in the LMS {_ago(row.observed_at)}" if row.observed_at else ""
+    missing = "; the LMS does not show this run" if run.missing_since else ""
+    return f"{wanted}{seen}{missing}."
+
+
+def _history(user: Any) -> Iterator[Sentence]:
+    """What was last done in the LMS for the learner, newest first."""
+    if not apps.is_installed("usher.application.audit"):
+        return
+    from usher.application.audit.models import AuditEvent
+
+    names = {user.get_username()}
+    names.update(user.username_reservations.values_list("username", flat=True))
+    for event in AuditEvent.objects.filter(subject__in=names).order_by("-id")[:_EVENTS]:
+        code = event.detail.get("code", "") if isinstance(event.detail, dict) else ""
+        how = "" if event.succeeded else f" failed{f' [{code}]' if code else ''}"
+        yield Sentence("history", f"{_ago(event.at)}: {event.name.replace('-', ' ')}{how}.")
+
+
+def _of(row: Reconciled, topic: str, text: str, about: str = "") -> Sentence:
+    cause = f"{row.error_message} [{row.error_code}]" if row.error_code else ""
+    if cause and row.attempts > 1:
+        cause += f" after {row.attempts} attempts"
+    return Sentence(topic, text, str(state(row)), cause, when(row), about)
+
+
+def _ago(moment: Any) -> str:
+    return f"{span((timezone.now() - moment).total_seconds())} ago" if moment else "never"
+
+
+def _left(moment: Any) -> str:
+    return span((moment - timezone.now()).total_seconds())

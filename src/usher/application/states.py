@@ -1,0 +1,62 @@
+"""The four states of a record and their words, for admin, console, pages and commands."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from django.db.models import F, QuerySet
+from django.utils import timezone
+
+
+class State(StrEnum):
+    """in sync: the LMS has what is wanted; pending: not yet sent; retrying: failed, and tried
+    again by itself; refused: the LMS says no, and a person must act."""
+
+    IN_SYNC = "In sync"
+    PENDING = "Pending"
+    RETRYING = "Retrying"
+    REFUSED = "Refused"
+
+
+def state(row: Any) -> State:
+    """The state of any record that is kept in sync."""
+    if row.parked_at:
+        return State.REFUSED
+    if row.is_settled and not row.error_code:
+        return State.IN_SYNC
+    return State.RETRYING if row.attempts else State.PENDING
+
+
+def in_state(rows: QuerySet[Any], wanted: State) -> QuerySet[Any]:
+    """Those of ``rows`` for which ``state`` gives ``wanted``."""
+    if wanted is State.REFUSED:
+        return rows.filter(parked_at__isnull=False)
+    rows = rows.filter(parked_at__isnull=True)
+    settled = {"observed_generation": F("generation"), "error_code": ""}
+    if wanted is State.IN_SYNC:
+        return rows.filter(**settled)
+    rows = rows.exclude(**settled)
+    return rows.filter(attempts__gt=0) if wanted is State.RETRYING else rows.filter(attempts=0)
+
+
+def when(row: Any) -> str:
+    """What happens next with a record, and when, for people."""
+    now = timezone.now()
+    if row.parked_at:
+        return "Nothing until somebody removes the cause and retries it."
+    if row.lease_until and row.lease_until > now:
+        return "A worker has it now."
+    if row.next_attempt_at is None:
+        return ""
+    seconds = (row.next_attempt_at - now).total_seconds()
+    again = "Tried again" if row.attempts else "Checked again" if row.is_settled else "Sent"
+    return f"{again} {'as soon as a worker is free' if seconds <= 0 else 'in ' + span(seconds)}."
+
+
+def span(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3 h``, ``5 days``."""
+    for size, word in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {word}"
+    return f"{max(seconds, 1):.0f} s"
