@@ -1,4 +1,4 @@
-"""The batch road: endpoints of ``usher.lms``, hundreds of rows a request, where they answer."""
+"""The batch API: endpoints of ``usher.lms``, hundreds of rows a request, where they answer."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from usher.client.client import LmsClient, refusal
+from usher.client.client import LmsClient, not_the_lms, refusal
 from usher.client.errors import BadAnswer, LmsError
+from usher.client.http import Answer
 from usher.client.payloads import reading
 from usher.contract.paths import LmsPath
 
@@ -20,32 +21,43 @@ _PATHS = {
     ENROLLMENTS: LmsPath.USHER_ENROLLMENTS,
     COURSE_RUNS: LmsPath.USHER_COURSE_RUNS,
 }
-#: Seconds for which the LMS is believed to have, or not to have, the batch road.
+#: Seconds for which the LMS is believed to have, or not to have, the batch API.
 _BELIEVED = 300.0
 _GROUP = "batch"
 
 _lock = threading.Lock()
-_known: WeakKeyDictionary[LmsClient, tuple[float, frozenset[str]]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[LmsClient, tuple[float, frozenset[str] | None]] = WeakKeyDictionary()
 
 
-def capabilities(lms: LmsClient) -> frozenset[str]:
-    """What of ``accounts``, ``enrollments``, ``course-runs`` the LMS does in batches.
+def capabilities(lms: LmsClient) -> frozenset[str] | None:
+    """What of ``accounts``, ``enrollments``, ``course-runs`` the LMS does in batches: empty where
+    ``usher.lms`` isn't installed. None when that can't be told now: ask again later.
 
-    Empty where ``usher.lms`` isn't installed, and when the LMS can't be asked now.
+    An LMS that had them is believed to have lost them only when it shows that it is the LMS.
     """
     with _lock:
-        asked, found = _known.get(lms, (0.0, frozenset()))
-    if asked and time.monotonic() - asked < _BELIEVED:
+        asked, found = _known.get(lms, (0.0, None))
+    if found is not None and time.monotonic() - asked < _BELIEVED:
         return found
     try:
-        answer = lms.http.request("GET", LmsPath.USHER_API, token=lms.who.service_token)
+        answer = lms.http.request(
+            "GET", LmsPath.USHER_API, group=_GROUP, token=lms.who.service_token
+        )
+        body = answer.json_or_none() if answer.status == 200 else None
+        found = _read(body)
+        if not found:
+            lms.confirm()
     except LmsError:
-        return frozenset()
-    body = answer.json_or_none() if answer.status == 200 else None
-    found = _read(body)
+        return None
     with _lock:
         _known[lms] = (time.monotonic(), found)
     return found
+
+
+def _forget(lms: LmsClient) -> None:
+    """What the LMS offers is asked anew, after a batch endpoint didn't answer as one."""
+    with _lock:
+        _known.pop(lms, None)
 
 
 def _read(body: Any) -> frozenset[str]:
@@ -73,10 +85,19 @@ def send(
         token=lms.who.service_token,
         again=True,
     )
-    if answer.status >= 300:
-        raise refusal(answer)
-    body = answer.json()
+    body = _accepted(lms, answer)
     return reading("a batch", lambda: {result["id"]: result for result in body["results"]})
+
+
+def _accepted(lms: LmsClient, answer: Answer) -> Any:
+    """The JSON of a good answer. A request that is refused as a whole is refused by status 400;
+    any other refusal says that no batch endpoint is there now, and nothing about its items."""
+    if answer.status < 300:
+        return answer.json()
+    if answer.status in (400, 401, 403, 422):
+        raise refusal(answer)
+    _forget(lms)
+    raise not_the_lms(answer)
 
 
 def result_of(results: Mapping[Any, dict[str, Any]], item_id: Any) -> dict[str, Any]:
@@ -100,9 +121,7 @@ def changed_since(
     answer = lms.http.request(
         "GET", _PATHS[what], group=_GROUP, params=params, token=lms.who.service_token
     )
-    if answer.status >= 300:
-        raise refusal(answer)
-    body = answer.json()
+    body = _accepted(lms, answer)
     return reading(
         "changes",
         lambda: (list(body["results"]), str(body["next"] or ""), str(body["now"])),

@@ -1,4 +1,8 @@
-"""Stops sending when the LMS is plainly down, and finds out with single probes when it is back."""
+"""Circuit breakers: stop sending while the LMS is down, and probe until it is back.
+
+One for each group of endpoints, since a platform can fail at one and serve the others; and one for
+the host, which counts only that no connection was made.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,6 @@ from collections import deque
 from usher.client.errors import HeldBack
 from usher.client.shared import SharedState
 
-_KEY = "circuit"
 #: The last outcomes looked at, and the share of failures that opens the circuit.
 _WINDOW = 20
 _SHARE = 0.9
@@ -23,50 +26,64 @@ _KEPT = 600.0
 
 
 class Circuit:
-    """One for each LMS. The window is this process's own; that it is open is known to all."""
+    """One group's. The window is this process's own; that it is open is known to all."""
 
-    def __init__(self, state: SharedState) -> None:
+    def __init__(self, state: SharedState, group: str) -> None:
         self._state = state
+        self._key = f"circuit:{group}"
         self._lock = threading.Lock()
-        self._window: deque[bool] = deque(maxlen=_WINDOW)
+        #: What a failure was about, '' for a success.
+        self._window: deque[str] = deque(maxlen=_WINDOW)
         self._unconnected = 0
         self._why = ""
 
+    @property
+    def held_seconds(self) -> float:
+        return self._state.remaining(self._key)
+
     def enter(self) -> None:
         """Before a request. Raises HeldBack while the circuit is open."""
-        left = self._state.remaining(_KEY)
-        if left <= 0 and (not self._state.level(_KEY) or self._state.claim(_KEY, _PROBE)):
+        left = self.held_seconds
+        if left <= 0 and (not self._state.level(self._key) or self._state.claim(self._key, _PROBE)):
             return
+        self.hold_back(left)
+
+    def hold_back(self, left: float) -> None:
         wait = (left or 1.0) * random.uniform(1.0, 1.3)  # noqa: S311 - spreads load, no secret
         raise HeldBack(
-            f"The LMS keeps failing, it is tried again in {wait:.0f} s. {self._why}".strip(),
+            f"The LMS keeps failing; next try in {wait:.0f} s. {self._why}".strip(),
             retry_after=wait,
         )
 
     def succeeded(self) -> None:
         """After an answer that shows the LMS at work, refusals included."""
         self._unconnected = 0
-        self._window.append(True)
-        if self._state.level(_KEY):
-            self._state.clear(_KEY)
+        self._window.append("")
+        if self._state.level(self._key):
+            self._state.clear(self._key)
 
-    def failed(self, why: str, *, connected: bool) -> None:
-        """After no answer, or one that shows the LMS broken. why: for people."""
+    def failed(self, why: str, *, subject: str, connected: bool) -> None:
+        """After no answer, or one that shows the LMS broken.
+
+        why: for people. subject: what the request was about; a run or learner that fails alone
+        counts once, however often it fails.
+        """
         self._why = why
-        if self._state.remaining(_KEY) > 0:
+        if self.held_seconds > 0:
             return  # it is open: these are requests that were already on their way
         with self._lock:
-            self._window.append(False)
+            if subject not in self._window:
+                self._window.append(subject)
             self._unconnected = 0 if connected else self._unconnected + 1
-            failures = self._window.count(False)
+            failures = len(self._window) - self._window.count("")
             is_down = self._unconnected >= _UNCONNECTED or (
                 len(self._window) == _WINDOW and failures >= _WINDOW * _SHARE
             )
-            if not is_down and not self._state.level(_KEY):
+            if not is_down and not self._state.level(self._key):
                 return
             self._window.clear()
             self._unconnected = 0
-        level = self._state.raise_level(_KEY, _KEPT)
+        level = self._state.raise_level(self._key, _KEPT)
         pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(level - 1, 10))
-        self._state.clear(f"claim:{_KEY}")
-        self._state.pause(_KEY, pause * random.uniform(0.8, 1.2))  # noqa: S311
+        self._state.clear(f"claim:{self._key}")
+        self._state.pause(self._key, pause * random.uniform(0.8, 1.2))  # noqa: S311

@@ -16,10 +16,12 @@ from urllib.parse import urlencode
 from usher.client import payloads
 from usher.client.errors import (
     AccessRefused,
+    BadAnswer,
     EnrollmentRefused,
     InvalidGrant,
     LmsError,
     Misconfigured,
+    NotTheLms,
     NotThere,
     Refused,
 )
@@ -27,8 +29,11 @@ from usher.client.http import Answer, Http
 from usher.contract.limits import COURSE_LIST_PAGE_SIZE
 from usher.contract.paths import LmsPath, in_path
 
-#: What the LMS throttles together.
-COURSES, REGISTRATION, ENROLLMENT, OTHER = "courses", "registration", "enrollment", "other"
+#: What the LMS throttles together, and what fails together: each has a circuit breaker of its own.
+COURSES, MODES, REGISTRATION, ENROLLMENT = "courses", "modes", "registration", "enrollment"
+ACCOUNTS, TOKENS, GRADES, CERTIFICATES = "accounts", "tokens", "grades", "certificates"
+#: Usernames in one address.
+NAMES_A_REQUEST = 100
 _MISMATCH = "mode mismatch"
 _DEACTIVATE = "/api/user/v1/accounts/{username}/deactivate/"
 
@@ -59,42 +64,59 @@ class LmsClient:
 
     def me(self, token: str) -> str:
         """The username that a token belongs to. AccessRefused when it is no good."""
-        answer = self.http.request("GET", LmsPath.ME, group=OTHER, token=token)
+        answer = self.http.request("GET", LmsPath.ME, group=ACCOUNTS, token=token)
         body = _accepted(answer)
         return payloads.reading("who am I", lambda: str(body["username"]))
 
     def account(self, username: str) -> payloads.AccountSeen | None:
-        """As the service worker sees it; None when there is no account of that name."""
-        return self._account(f"{LmsPath.ACCOUNTS}/{in_path(username)}")
+        """As the service worker sees it; None when the LMS has no account of that name."""
+        found = self.accounts([username])
+        by_case = {name.casefold(): account for name, account in found.items()}
+        return found.get(username) or by_case.get(username.casefold())
 
     def accounts(self, usernames: Sequence[str]) -> dict[str, payloads.AccountSeen]:
-        """Those of at most a hundred usernames that exist, by their name."""
-        path = f"{LmsPath.ACCOUNTS}?{urlencode({'username': ','.join(usernames)})}"
-        try:
-            data = self._get(path, OTHER)
-        except NotThere:
-            return {}
-        found = [payloads.read_account(item) for item in data or ()]
-        return {account.username: account for account in found}
+        """Those of the usernames that the LMS has, by their name.
 
-    def account_by_email(self, email: str) -> payloads.AccountSeen | None:
-        return self._account(LmsPath.ACCOUNTS, {"email": email})
+        The service worker's own account is asked for with them. That an account is absent is
+        believed only of an answer that holds this one: raises NotTheLms otherwise.
+        """
+        found: dict[str, payloads.AccountSeen] = {}
+        step = NAMES_A_REQUEST - 1
+        for start in range(0, len(usernames), step):
+            found |= self._accounts(usernames[start : start + step])
+        return found
 
-    def _account(
-        self, path: str, params: Mapping[str, str] | None = None
-    ) -> payloads.AccountSeen | None:
+    def _accounts(self, usernames: Sequence[str]) -> dict[str, payloads.AccountSeen]:
+        control = self.who.service_worker
+        asked = [*usernames, *([control] if control and control not in usernames else [])]
+        path = f"{LmsPath.ACCOUNTS}?{urlencode({'username': ','.join(asked)})}"
         try:
-            data = self._get(path, OTHER, params)
+            data = self._get(path, ACCOUNTS)
         except NotThere:
-            return None
-        return payloads.read_account(data[0] if isinstance(data, list) and data else data)
+            data = []
+        if not isinstance(data, list):
+            raise BadAnswer("The LMS answered a list of accounts in a shape that is not known.")
+        seen = {account.username: account for account in map(payloads.read_account, data)}
+        if control.casefold() not in {name.casefold() for name in seen}:
+            raise NotTheLms(
+                f"The LMS shows no account of its service worker {control!r}, so nothing follows "
+                f"from what else it doesn't show. Does another LMS answer at {self.http.base_url}, "
+                "or is OPENEDX_SERVICE_WORKER_USERNAME wrong?"
+            )
+        wanted = {name.casefold() for name in usernames}
+        return {name: account for name, account in seen.items() if name.casefold() in wanted}
+
+    def confirm(self) -> None:
+        """The positive control for what can't hold one in its own answer: the LMS knows the
+        service worker. Raises LmsError when that is not seen."""
+        self.accounts([self.who.service_worker])
 
     def change_account(self, username: str, changes: Mapping[str, str], token: str) -> None:
         """Full name and country, by the learner's own token: staff is refused (recorded)."""
         answer = self.http.request(
             "PATCH",
             f"{LmsPath.ACCOUNTS}/{in_path(username)}",
-            group=OTHER,
+            group=ACCOUNTS,
             token=token,
             json_body=changes,
             headers={"Content-Type": "application/merge-patch+json"},
@@ -107,10 +129,15 @@ class LmsClient:
         answer = self.http.request(
             "POST",
             _DEACTIVATE.format(username=in_path(username)),
-            group=OTHER,
+            group=ACCOUNTS,
             token=self.who.service_token,
             again=True,
         )
+        if answer.status in (404, 405):
+            self.confirm()
+            raise AccessRefused(
+                "The LMS has no such endpoint, or hides it.", code="no-endpoint", status=404
+            )
         _accepted(answer)
 
     # Runs
@@ -126,7 +153,7 @@ class LmsClient:
 
     def run_modes(self, course_key: str) -> list[payloads.ModeSeen]:
         path = LmsPath.COURSE_MODES.format(course_key=in_path(course_key))
-        return payloads.read_modes(self._get(path, OTHER))
+        return payloads.read_modes(self._get(path, MODES, subject=course_key))
 
     # Enrollments and what comes of them
 
@@ -158,29 +185,40 @@ class LmsClient:
         return payloads.read_enrollment(_enrolled(answer))
 
     def enrollment(self, username: str, course_key: str) -> payloads.EnrollmentSeen | None:
-        """None when the learner was never enrolled in that run: the LMS answers an empty body."""
+        """None when the learner was never enrolled in that run: the LMS answers an empty body,
+        as others may, so that is believed only when it knows the learner then."""
         path = f"{LmsPath.ENROLLMENT}/{in_path(username)},{in_path(course_key)}"
         answer = self.http.request("GET", path, group=ENROLLMENT, token=self.who.service_token)
         if answer.status == 200 and answer.body.strip() in (b"", b"null"):
+            if self.account(username) is None:
+                raise EnrollmentRefused(
+                    f"The LMS has no account named {username}.", code="unknown-user"
+                )
             return None
         return payloads.read_enrollment(_accepted(answer))
 
     def enrollments_of(self, usernames: Iterable[str]) -> Iterator[payloads.ListedEnrollment]:
         """All enrollments of at most a hundred learners, inactive ones too."""
         path: str | None = f"{LmsPath.ENROLLMENTS}?{urlencode({'username': ','.join(usernames)})}"
+        seen: set[str] = set()
         while path:
+            if path in seen or len(seen) >= payloads.MAX_PAGES:
+                raise BadAnswer("The LMS's list of enrollments does not end.")
+            seen.add(path)
             data = self._get(path, ENROLLMENT)
             yield from payloads.read_enrollments(data)
             following = data.get("next")
-            path = self.http.own_path(following) if following else None
+            path = self.http.own_path(str(following)) if following else None
 
     def grade(self, username: str, course_key: str) -> payloads.GradeSeen | None:
         path = LmsPath.GRADES.format(course_key=in_path(course_key))
-        return payloads.read_grade(self._get(path, OTHER, {"username": username}))
+        return payloads.read_grade(
+            self._get(path, GRADES, {"username": username}, subject=course_key)
+        )
 
     def certificates(self, username: str) -> list[payloads.CertificateSeen]:
         path = LmsPath.CERTIFICATES.format(username=in_path(username))
-        return payloads.read_certificates(self._get(path, OTHER))
+        return payloads.read_certificates(self._get(path, CERTIFICATES, subject=username))
 
     # Tokens
 
@@ -197,7 +235,7 @@ class LmsClient:
     def _tokens(self, form: dict[str, str]) -> payloads.TokenPair:
         now = datetime.now(UTC)
         form |= {"client_id": self.who.client_id, "client_secret": self.who.client_secret}
-        answer = self.http.request("POST", LmsPath.ACCESS_TOKEN, group=OTHER, form=form)
+        answer = self.http.request("POST", LmsPath.ACCESS_TOKEN, group=TOKENS, form=form)
         body = answer.json_or_none()
         error = body.get("error") if isinstance(body, dict) else None
         if error == "invalid_grant":
@@ -211,9 +249,21 @@ class LmsClient:
             )
         return payloads.read_tokens(_accepted(answer), now)
 
-    def _get(self, path: str, group: str, params: Mapping[str, Any] | None = None) -> Any:
+    def _get(
+        self,
+        path: str,
+        group: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        subject: str = "",
+    ) -> Any:
         answer = self.http.request(
-            "GET", path, group=group, params=params, token=self.who.service_token
+            "GET",
+            path,
+            group=group,
+            params=params,
+            token=self.who.service_token,
+            subject=subject,
         )
         return _accepted(answer)
 
@@ -226,7 +276,10 @@ def _accepted(answer: Answer) -> Any:
 
 
 def refusal(answer: Answer) -> LmsError:
-    """The error that a status which is neither good nor a failure stands for."""
+    """The error that a status which is neither good nor a failure stands for.
+
+    Only what has the LMS's own form is taken for its word about one learner or run.
+    """
     code, message = said(answer)
     if answer.status in (401, 403):
         return AccessRefused(
@@ -234,8 +287,28 @@ def refusal(answer: Answer) -> LmsError:
             code=code or f"http-{answer.status}",
             status=answer.status,
         )
+    if not _in_the_form_of_the_lms(answer):
+        return not_the_lms(answer)
     kind = NotThere if answer.status == 404 else Refused
     return kind(f"The LMS refuses: {message}", code=code, status=answer.status)
+
+
+def _in_the_form_of_the_lms(answer: Answer) -> bool:
+    """Its REST framework answers a refusal with JSON, or with nothing but its own headers."""
+    if answer.status not in (400, 404, 406, 409, 422):
+        return False
+    if not answer.body:
+        return "allow" in answer.headers
+    return isinstance(answer.json_or_none(), dict | list)
+
+
+def not_the_lms(answer: Answer) -> NotTheLms:
+    kind = str(answer.headers.get("content-type", "")).split(";")[0] or "no content type"
+    return NotTheLms(
+        f"What answered ({answer.status}, {kind[:40]}) is not the LMS but a proxy without its "
+        "backend, a sign-in page or another application. Check OPENEDX_API_BASE_URL and the proxy.",
+        status=answer.status,
+    )
 
 
 def said(answer: Answer) -> tuple[str, str]:

@@ -8,6 +8,7 @@ LmsError
 ├── ServerFailed           transient   5xx
 ├── Throttled              throttled   429, or a limit that answers 403
 ├── AccessRefused          systemic    the service worker's token is refused
+├── NotTheLms              systemic    something else answers at the LMS's address
 ├── Misconfigured          systemic    provider record, OAuth client: every learner would fail
 └── Refused                rejected    4xx: the LMS refuses this one
     ├── NotThere           rejected    404
@@ -77,6 +78,15 @@ class Throttled(LmsError):
 class AccessRefused(LmsError):
     failure_class = FailureClass.SYSTEMIC
     default_code = "access-refused"
+
+
+class NotTheLms(LmsError):
+    """The answer isn't one that Open edX gives, or a known account isn't found: a proxy without its
+    backend, a sign-in page, another application, an LMS with another database. Nothing follows
+    from such an answer, and every other row would meet the same."""
+
+    failure_class = FailureClass.SYSTEMIC
+    default_code = "not-the-lms"
 
 
 class Misconfigured(LmsError):

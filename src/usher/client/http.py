@@ -6,6 +6,7 @@ connection of their own costs less processor time a request and carries nearly t
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
@@ -24,6 +25,7 @@ from usher.client.circuit import Circuit
 from usher.client.errors import (
     BadAnswer,
     LmsError,
+    NotTheLms,
     ServerFailed,
     Throttled,
     TimedOut,
@@ -50,10 +52,16 @@ class Answer:
     body: bytes
 
     def json(self) -> Any:
-        """Raises BadAnswer when the body isn't JSON, as half a body isn't."""
+        """Raises NotTheLms for a page, and BadAnswer for what isn't whole JSON."""
+        if self.headers.get("content-type", "").startswith("text/"):
+            raise NotTheLms(
+                f"What answered ({self.status}, a page) is not the LMS's API: a proxy, a sign-in "
+                "page, or another application. Check OPENEDX_API_BASE_URL and the proxy.",
+                status=self.status,
+            )
         try:
             return json.loads(self.body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadAnswer(
                 f"The LMS answered {self.status} with something that is not JSON.",
                 status=self.status,
@@ -62,7 +70,7 @@ class Answer:
     def json_or_none(self) -> Any:
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     @property
@@ -97,7 +105,9 @@ class Http:
         self.base_url = base(base_url)
         self.browser_url = base(browser_url or base_url)
         self.state = state
-        self.circuit = Circuit(state)
+        self._host_circuit = Circuit(state, "host")
+        self._circuits: dict[str, Circuit] = {}
+        self._counter = itertools.count()
         self._timeout = timeout
         self._per_second = per_second
         self._lanes: deque[httpx.HTTPTransport] = deque()
@@ -127,11 +137,13 @@ class Http:
         cookies: Mapping[str, str] | None = None,
         token: str = "",
         again: bool | None = None,
+        subject: str = "",
     ) -> Answer:
         """The LMS's answer, of any status but 429 and 5xx, which raise.
 
         path: begins with one slash. group: what the LMS throttles together; while it is paused
         Throttled is raised at once. again: whether sending it twice does no harm (default: GET).
+        subject: the run or learner that the endpoint may fail for while it serves the others.
         Raises Unreachable, TimedOut, HeldBack, BadAnswer, ServerFailed, Throttled.
         """
         if params:
@@ -141,7 +153,7 @@ class Http:
         repeatable = method == "GET" if again is None else again
         for attempt in (0, 1):
             try:
-                return self._once(build, group)
+                return self._once(build, group, subject or f"request {next(self._counter)}")
             except LmsError as error:
                 if attempt or not _worth_again(error, repeatable):
                     raise
@@ -153,20 +165,25 @@ class Http:
             raise ValueError(f"not a path of the LMS: {path[:200]!r}")
         return self.base_url + path
 
-    def _once(self, build: Outgoing, group: str) -> Answer:
+    def _once(self, build: Outgoing, group: str, subject: str) -> Answer:
         if group and (left := self.state.remaining(f"group:{group}")) > 0:
             raise Throttled(
-                f"The LMS takes no more requests for {group} now; in {left:.0f} s it does.",
+                f"Rate limited by the LMS ({group}); retrying in {left:.0f} s.",
                 retry_after=left,
             )
-        self.circuit.enter()
+        circuit = self._circuit(group)
+        if (held := self._host_circuit.held_seconds) > 0:
+            self._host_circuit.hold_back(held)
+        circuit.enter()
+        self._host_circuit.enter()
         if self._per_second:
             time.sleep(self.state.take("budget", self._per_second))
         try:
             answer = self._send(build)
         except LmsError as error:
-            unconnected = isinstance(error.__cause__, httpx.ConnectError)
-            self.circuit.failed(error.message, connected=not unconnected)
+            connected = not isinstance(error.__cause__, httpx.ConnectError)
+            failing = circuit if connected else self._host_circuit
+            failing.failed(error.message, subject=subject, connected=connected)
             raise
         if answer.status >= 500:
             failure = ServerFailed(
@@ -174,13 +191,17 @@ class Http:
                 status=answer.status,
                 retry_after=_header_wait(answer),
             )
-            self.circuit.failed(failure.message, connected=True)
+            circuit.failed(failure.message, subject=subject, connected=True)
             raise failure
-        self.circuit.succeeded()
+        circuit.succeeded()
+        self._host_circuit.succeeded()
         if answer.status == 429:
             told = wait_told(answer)
             raise self.throttled(group, _GUESSED_WAIT if told is None else max(told, _LEAST_WAIT))
         return answer
+
+    def _circuit(self, group: str) -> Circuit:
+        return self._circuits.setdefault(group, Circuit(self.state, group or "pages"))
 
     def throttled(self, group: str, seconds: float) -> Throttled:
         """Pauses the group for everybody; the error to raise."""

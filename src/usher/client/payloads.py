@@ -1,4 +1,9 @@
-"""What the LMS answers, typed. Every ``read_…`` raises BadAnswer for another shape."""
+"""What the LMS answers, typed and checked: types, ranges, lengths, characters.
+
+Every ``read_…`` raises BadAnswer for another shape, and BadValue for one value that no database
+holds: a NUL character, half of a surrogate pair, a number out of range. Texts that are only shown
+are cut to their column's length; those that name something are refused when they are too long.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from usher.client.errors import BadAnswer
+from usher.client.errors import BadAnswer, Refused
 
 T = TypeVar("T")
+#: Pages of one list: a hundred times those of the largest LMS.
+MAX_PAGES = 10_000
 
 
 @dataclass(frozen=True)
@@ -118,11 +125,20 @@ class Registered:
     cookies: dict[str, str]
 
 
+class BadValue(Refused):
+    """One value of an answer that can't be kept: the row that it is about is refused, alone."""
+
+    default_code = "bad-value"
+
+    def __init__(self, what: str, value: Any) -> None:
+        super().__init__(f"The LMS answered {what} that can't be kept: {ascii(value)[:80]}.")
+
+
 def reading(what: str, read: Callable[[], T]) -> T:
     """``read()``, with everything that a wrong shape makes it raise turned into BadAnswer."""
     try:
         return read()
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise BadAnswer(
             f"The LMS answered {what} in a shape that is not known: {type(error).__name__}."
         ) from error
@@ -133,18 +149,77 @@ def moment(value: Any) -> datetime | None:
     if not value:
         return None
     found = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    found = found if found.tzinfo else found.replace(tzinfo=UTC)
+    try:
+        found.astimezone(UTC)
+    except OverflowError as error:
+        raise BadValue("a moment", value) from error
+    return found
+
+
+def text(value: Any, limit: int, what: str = "a text") -> str:
+    """``value`` as a text of at most so many characters; the rest is cut off."""
+    found = str(value if value is not None else "")
+    if "\0" in found or not _is_unicode(found):
+        raise BadValue(what, found)
+    return found[:limit]
+
+
+def name(value: Any, limit: int, what: str) -> str:
+    """The same for what names something, and so can't be cut; never empty."""
+    if not isinstance(value, str) or not value or len(value) > limit:
+        raise BadValue(what, value)
+    return text(value, limit, what)
+
+
+def number(value: Any, what: str, highest: int = 2**31 - 1) -> int:
+    """A whole number from 0."""
+    found = -1 if isinstance(value, bool) else int(value)
+    if not 0 <= found <= highest:
+        raise BadValue(what, value)
+    return found
+
+
+def user_id(value: Any) -> int | None:
+    """The LMS's id of a user, where it tells one."""
+    try:
+        return None if value is None else number(value, "a user id", 2**63 - 1)
+    except (ValueError, TypeError) as error:
+        raise BadValue("a user id", value) from error
+
+
+def _share(value: Any) -> float:
+    """From 0 to 1; the platform's own rounding may exceed it a little."""
+    found = float(value)
+    if not -0.01 <= found <= 10:  # NaN too
+        raise BadValue("a grade", value)
+    return found
+
+
+def _secret(value: Any) -> str:
+    """Never shown, not even when it is wrong."""
+    if not isinstance(value, str) or len(value) > 4096 or "\0" in value or not _is_unicode(value):
+        raise BadValue("a token", "(not shown)")
+    return value
+
+
+def _is_unicode(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_account(data: Any) -> AccountSeen:
     return reading(
         "an account",
         lambda: AccountSeen(
-            username=str(data["username"]),
-            email=str(data.get("email") or ""),
-            name=str(data.get("name") or ""),
-            country=str(data.get("country") or ""),
-            lms_user_id=data.get("id"),
+            username=name(data["username"], 255, "a username"),
+            email=text(data.get("email"), 254),
+            name=text(data.get("name"), 255),
+            country=text(data.get("country"), 2),
+            lms_user_id=user_id(data.get("id")),
             is_active=bool(data.get("is_active", True)),
             date_joined=moment(data.get("date_joined")),
         ),
@@ -153,7 +228,8 @@ def read_account(data: Any) -> AccountSeen:
 
 def read_enrollment(data: Any) -> EnrollmentSeen:
     return reading(
-        "an enrollment", lambda: EnrollmentSeen(str(data["mode"]), bool(data["is_active"]))
+        "an enrollment",
+        lambda: EnrollmentSeen(name(data["mode"], 100, "a mode"), bool(data["is_active"])),
     )
 
 
@@ -162,9 +238,9 @@ def read_enrollments(data: Any) -> list[ListedEnrollment]:
         "enrollments",
         lambda: [
             ListedEnrollment(
-                str(item["user"]),
-                str(item["course_id"]),
-                str(item["mode"]),
+                name(item["user"], 255, "a username"),
+                name(item["course_id"], 255, "a course key"),
+                name(item["mode"], 100, "a mode"),
                 bool(item["is_active"]),
             )
             for item in data["results"]
@@ -178,7 +254,10 @@ def read_page(data: Any) -> RunPage:
         results = data["results"]
         if not isinstance(results, list):
             raise TypeError
-        return RunPage(results, int(pagination["num_pages"]), int(pagination["count"]))
+        pages = number(pagination["num_pages"], "a number of pages")
+        if pages > MAX_PAGES or not all(isinstance(each, dict) for each in results):
+            raise ValueError("more pages than any LMS has, or no objects")
+        return RunPage(results, pages, number(pagination["count"], "a number of runs"))
 
     return reading("the course list", read)
 
@@ -187,13 +266,13 @@ def read_run(data: Any) -> RunSeen:
     def read() -> RunSeen:
         image = (data.get("media") or {}).get("image") or {}
         return RunSeen(
-            course_key=str(data["course_id"]),
-            title=str(data["name"] or "")[:255],
-            org=str(data.get("org") or "")[:255],
-            number=str(data.get("number") or "")[:255],
-            short_description=str(data.get("short_description") or ""),
-            image_url=str(image.get("large") or image.get("raw") or "")[:1000],
-            pacing=str(data.get("pacing") or "")[:16],
+            course_key=name(data["course_id"], 255, "a course key"),
+            title=text(data["name"], 255, "a title"),
+            org=text(data.get("org"), 255),
+            number=text(data.get("number"), 255),
+            short_description=text(data.get("short_description"), 100_000),
+            image_url=text(image.get("large") or image.get("raw"), 1000),
+            pacing=text(data.get("pacing"), 16),
             start=moment(data.get("start")),
             end=moment(data.get("end")),
             enrollment_start=moment(data.get("enrollment_start")),
@@ -210,10 +289,10 @@ def read_modes(data: Any) -> list[ModeSeen]:
         "course modes",
         lambda: [
             ModeSeen(
-                slug=str(mode["mode_slug"])[:100],
-                name=str(mode.get("mode_display_name") or "")[:255],
-                min_price=int(mode.get("min_price") or 0),
-                currency=str(mode.get("currency") or "usd")[:8],
+                slug=name(mode["mode_slug"], 100, "a mode"),
+                name=text(mode.get("mode_display_name"), 255),
+                min_price=number(mode.get("min_price") or 0, "a price"),
+                currency=text(mode.get("currency") or "usd", 8),
                 expires_at=moment(mode.get("expiration_datetime")),
             )
             for mode in data
@@ -226,9 +305,9 @@ def read_grade(data: Any) -> GradeSeen | None:
         "a grade",
         lambda: (
             GradeSeen(
-                float(data[0]["percent"]),
+                _share(data[0]["percent"]),
                 bool(data[0]["passed"]),
-                str(data[0].get("letter_grade") or "")[:32],
+                text(data[0].get("letter_grade"), 32),
             )
             if data
             else None
@@ -241,12 +320,12 @@ def read_certificates(data: Any) -> list[CertificateSeen]:
         "certificates",
         lambda: [
             CertificateSeen(
-                course_key=str(item["course_id"]),
-                status=str(item.get("status") or "")[:32],
-                certificate_type=str(item.get("certificate_type") or item.get("type") or "")[:64],
-                is_passing=item.get("is_passing"),
-                grade=str(item.get("grade") or "")[:16],
-                download_url=str(item.get("download_url") or "")[:1000],
+                course_key=name(item["course_id"], 255, "a course key"),
+                status=text(item.get("status"), 32),
+                certificate_type=text(item.get("certificate_type") or item.get("type"), 64),
+                is_passing=None if item.get("is_passing") is None else bool(item["is_passing"]),
+                grade=text(item.get("grade"), 16),
+                download_url=text(item.get("download_url"), 1000),
                 issued_at=moment(item.get("created_date") or item.get("created")),
             )
             for item in data
@@ -258,9 +337,9 @@ def read_tokens(data: Any, now: datetime) -> TokenPair:
     return reading(
         "tokens",
         lambda: TokenPair(
-            access_token=str(data["access_token"]),
-            refresh_token=str(data.get("refresh_token") or ""),
-            scope=str(data.get("scope") or "")[:200],
-            expires_at=now + timedelta(seconds=int(data["expires_in"])),
+            access_token=_secret(data["access_token"]),
+            refresh_token=_secret(data.get("refresh_token") or ""),
+            scope=text(data.get("scope"), 200),
+            expires_at=now + timedelta(seconds=number(data["expires_in"], "a token's lifetime")),
         ),
     )

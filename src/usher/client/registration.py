@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from usher.client.client import REGISTRATION, LmsClient, said
+from usher.client import payloads
+from usher.client.client import REGISTRATION, LmsClient, not_the_lms, said
 from usher.client.errors import (
     AccessRefused,
     LmsError,
@@ -69,8 +70,7 @@ def _read(lms: LmsClient, answer: Answer) -> Registered:
     code, message = said(answer)
     if answer.status == 200:
         data = answer.json()
-        user = reading("a registration", lambda: data["authenticated_user"])
-        return Registered(str(user["username"]), user.get("user_id"), answer.cookies())
+        return reading("a registration", lambda: _registered(data["authenticated_user"], answer))
     if code == RegistrationError.RATE_LIMITED:
         error = lms.http.throttled(REGISTRATION, _LIMIT_PAUSE)
         error.code = code
@@ -95,7 +95,15 @@ def _read(lms: LmsClient, answer: Answer) -> Registered:
             code=code or "registration-closed",
             status=answer.status,
         )
-    raise LmsError(f"The LMS answered a registration with {answer.status}.", status=answer.status)
+    raise not_the_lms(answer)
+
+
+def _registered(user: dict[str, Any], answer: Answer) -> Registered:
+    return Registered(
+        payloads.name(user["username"], 255, "a username"),
+        payloads.user_id(user.get("user_id")),
+        answer.cookies(),
+    )
 
 
 def _refused(body: dict[str, Any], code: str, status: int) -> RegistrationRefused:

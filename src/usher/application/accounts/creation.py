@@ -25,7 +25,7 @@ from usher.client.errors import (
     Refused,
     RegistrationRefused,
 )
-from usher.client.payloads import AccountSeen, TokenPair, read_tokens
+from usher.client.payloads import TokenPair, read_tokens, user_id
 from usher.client.registration import register
 from usher.contract.failures import FailureClass, RegistrationError
 
@@ -34,10 +34,6 @@ _TAKEN = (
     RegistrationError.DUPLICATE_EMAIL_USERNAME,
     "tpa-token-already-associated",
 )
-
-
-#: What an address holds.
-_NAMES_A_REQUEST = 100
 
 
 class NameTaken(LmsError):
@@ -82,11 +78,17 @@ def bring(learner: Learner, means: Means) -> Outcome:
         return _register(learner, means)
     seen = means.lms.account(learner.username)
     if seen is None:
+        require_known_accounts(means)
         # The LMS lost it, as after a restored backup: due again at once, to be made anew.
         return Outcome(_observed(None, None, None), changed=True, next_in=0.0)
     if seen.is_active == learner.is_active or learner.is_active:
         return Outcome(_observed(seen.lms_user_id, timezone.now(), seen.is_active))
     return _deactivate(learner, means)
+
+
+def require_known_accounts(means: Means) -> None:
+    """Before anything follows from an absent account. Raises LmsError when too many are."""
+    means.evidence.require("account", lambda names: len(names) - len(means.lms.accounts(names)))
 
 
 def _deactivate(learner: Learner, means: Means) -> Outcome:
@@ -180,6 +182,8 @@ def bring_many(learners: Sequence[Learner], means: Means) -> list[Outcome]:
     The endpoint updates an account that is linked to this application. One that is there before
     its name was this learner's is a stranger's, so it must not even be sent.
     """
+    if any(one.is_ready for one in learners):
+        require_known_accounts(means)  # the endpoint makes accounts anew that aren't there
     strangers = _strangers([one for one in learners if not one.is_ready], means)
     items = [
         item(one.account_id, one.username, one.details, one.is_active)
@@ -200,10 +204,7 @@ def bring_many(learners: Sequence[Learner], means: Means) -> list[Outcome]:
 def _strangers(learners: Sequence[Learner], means: Means) -> set[str]:
     """Names of these that the LMS gave to somebody before they were reserved here."""
     reserved = {one.username: one.reserved_at for one in learners}
-    names = list(reserved)
-    found: dict[str, AccountSeen] = {}
-    for start in range(0, len(names), _NAMES_A_REQUEST):
-        found |= means.lms.accounts(names[start : start + _NAMES_A_REQUEST])
+    found = means.lms.accounts(list(reserved)) if reserved else {}
     return {
         name
         for name, seen in found.items()
@@ -245,7 +246,7 @@ def _read_result(learner: Learner, result: dict[str, Any]) -> Outcome:
     if status not in ("created", "exists", "updated"):
         raise BadAnswer(f"The LMS answered an account with the status {status!r}.")
     is_new = status == "created" or not learner.is_ready
-    values = _observed(result.get("lms_user_id"), timezone.now(), learner.is_active)
+    values = _observed(user_id(result.get("lms_user_id")), timezone.now(), learner.is_active)
     extra = Made(_tokens_of(result)) if is_new else None
     return Outcome(values, changed=is_new or status == "updated", extra=extra)
 

@@ -16,6 +16,7 @@ from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
 from usher.application.accounts.naming import NoFreeName, reserve
 from usher.application.adapter import adapter
 from usher.application.audit.services import record_many
+from usher.application.engine.evidence import sample_of
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
 from usher.application.engine.models import woken
 from usher.application.enrollments.models import Enrollment
@@ -41,6 +42,8 @@ class AccountKind(Kind):
     related = ("user",)
 
     def prepare(self, rows: Sequence[LmsAccount], means: Means) -> list[tuple[Job, Outcome | None]]:
+        if any(row.is_ready for row in rows):
+            means.evidence.offer("account", _known_accounts)
         by_batch = self.batch_capability in means.batch
         absent = [row.user_id for row in rows if not row.is_ready]
         tokens = registration_tokens(absent) if absent and not by_batch else {}
@@ -84,6 +87,10 @@ class AccountKind(Kind):
         for job, outcome in done:
             if outcome.values.get("observed_is_active"):
                 Retirement.objects.update_or_create(username=job.row.username, defaults=woken())
+
+
+def _known_accounts() -> tuple[int, list[str]]:
+    return sample_of(LmsAccount.objects.filter(created_in_lms_at__isnull=False), "username")
 
 
 def _audited(done: Sequence[tuple[Job, Outcome]]) -> Iterator[tuple[str, bool, dict[str, Any]]]:
@@ -155,6 +162,7 @@ class ProfileKind(Kind):
     batch_size = BATCH_ITEMS_A_REQUEST
 
     def prepare(self, rows: Sequence[LmsProfile], means: Means) -> list[tuple[Job, Outcome | None]]:
+        means.evidence.offer("account", _known_accounts)
         ids = [row.user_id for row in rows]
         accounts = {a.user_id: a for a in LmsAccount.objects.filter(user_id__in=ids)}
         tokens = {t.user_id: t for t in LmsToken.objects.filter(user_id__in=ids)}
@@ -194,6 +202,7 @@ class ProfileKind(Kind):
                 raise LmsError("The LMS refuses the learner's token.", code=error.code) from error
         seen = means.lms.account(data.username)
         if seen is None:
+            creation.require_known_accounts(means)
             raise NotThere(f"The LMS has no account named {data.username}.")
         if data.wanted.email and seen.email.lower() != data.wanted.email.lower():
             raise Refused(
@@ -254,10 +263,13 @@ class RetirementKind(Kind):
     user_field = ""
 
     def prepare(self, rows: Sequence[Retirement], means: Means) -> list[tuple[Job, Outcome | None]]:
+        means.evidence.offer("account", _known_accounts)
         return [(Job(row, row.username), None) for row in rows]
 
     def act(self, job: Job, means: Means) -> Outcome:
         seen = means.lms.account(job.what)
+        if seen is None:
+            creation.require_known_accounts(means)
         if seen is None or not seen.is_active:
             return Outcome()
         try:
@@ -274,6 +286,8 @@ class RetirementKind(Kind):
         outcomes = []
         for job in jobs:
             seen = means.lms.account(job.what)
+            if seen is None:
+                creation.require_known_accounts(means)
             if seen is None or not seen.is_active:
                 outcomes.append(Outcome())
                 continue

@@ -21,8 +21,8 @@ from usher.application.lms_client import client
 from usher.application.runs.models import CourseRun, RunModes
 from usher.application.runs.services import UnknownRun, ensure_run
 from usher.client import batch
-from usher.client.errors import LmsError
-from usher.client.payloads import moment, reading
+from usher.client.errors import BadAnswer, LmsError
+from usher.client.payloads import MAX_PAGES, moment, reading
 
 #: How far back the first look goes, and how often is looked at most.
 FIRST_LOOK = timedelta(minutes=10)
@@ -39,7 +39,7 @@ def pull_changes() -> int:
     lms = client()
     if not options().batch_road:
         return 0
-    offered = batch.capabilities(lms)
+    offered = batch.capabilities(lms) or frozenset()
     try:
         return sum(_pull(what, wake) for what, wake in _WAKES.items() if what in offered)
     except LmsError:
@@ -53,13 +53,18 @@ def _pull(what: str, wake: Callable[[Items], int]) -> int:
         return 0
     since: datetime | None = moment(mark.since) if mark else now - FIRST_LOOK
     woken, cursor, following = 0, "", ""
-    while True:
+    for _ in range(MAX_PAGES):
+        asked_from = cursor
         items, cursor, then = batch.changed_since(client(), what, since, cursor)
         # The first page's moment: what changes while the others are read comes the next time.
         following = following or then
         woken += reading("changes", partial(wake, items))
         if not cursor:
             break
+        if cursor == asked_from:
+            raise BadAnswer("The LMS's list of changes does not end: it repeats a cursor.")
+    else:
+        raise BadAnswer(f"The LMS's list of changes has more than {MAX_PAGES} pages.")
     Watermark.objects.update_or_create(what=what, defaults={"since": following, "asked_at": now})
     return woken
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
+from usher.application.engine.evidence import Evidence
 from usher.application.engine.models import Reconciled, ReconciledQuerySet
 from usher.application.tokens.provider import GrantWanted
 from usher.client.client import LmsClient
@@ -67,6 +68,9 @@ class Means:
     grant: Callable[[GrantWanted], str]
     batch: frozenset[str]
     redirect_uri: str
+    evidence: Evidence = field(default_factory=Evidence)
+    #: Whether ``batch`` is what the LMS said, and not what is assumed until it can be asked.
+    batch_is_known: bool = True
 
 
 class Kind:

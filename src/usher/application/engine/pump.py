@@ -7,13 +7,16 @@ same queue and is answered for all who wait at once.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from django.db import InterfaceError, OperationalError
 
 from usher.application.engine.claim import Scope, claim, release, renew
 from usher.application.engine.gate import Gate
@@ -22,7 +25,8 @@ from usher.application.engine.options import Options
 from usher.application.engine.writeback import Done, write_back
 from usher.application.tokens.errors import NotConnected
 from usher.application.tokens.provider import GrantWanted, grant_codes
-from usher.client.errors import LmsError
+from usher.client.batch import capabilities
+from usher.client.errors import LmsError, Refused
 from usher.contract.failures import FailureClass
 
 #: Outcomes are written when there are so many, or when the oldest is so many seconds old.
@@ -31,8 +35,12 @@ _FLUSH_SECONDS = 0.25
 _CLAIM_ROWS = 200
 #: Requests of the batch road at a time: each keeps the LMS busy with hundreds of rows.
 _BATCHES = 4
+#: Seconds between two questions for the batch API while the LMS can't tell.
+_ASK_SECONDS = 1.0
 #: Seconds that a job waits for the database thread.
 _ANSWER_WITHIN = 120.0
+
+log = logging.getLogger("usher.engine")
 
 #: Called with the kind's name and what was written.
 Report = Callable[[str, Sequence[Done]], None]
@@ -42,6 +50,12 @@ class JobFailed(LmsError):
     """A mistake of ours in a job: the row is tried again later, the others go on."""
 
     default_code = "internal-error"
+
+
+class Unwritable(Refused):
+    """The database doesn't take what the LMS answered for this row."""
+
+    default_code = "unwritable"
 
 
 class StoodStill(LmsError):
@@ -70,7 +84,8 @@ class Pump:
         self._opts = opts
         self._report = report
         self._events: queue.Queue[_Asked | _Finished] = queue.Queue()
-        self._means = Means(means.lms, self._ask, means.batch, means.redirect_uri)
+        self._means = replace(means, grant=self._ask)
+        self._asked_for_batch = time.monotonic()
         self.state = means.lms.http.state
         self._flying: dict[Kind, dict[int, Job]] = {}
         self._waiting: dict[Kind, list[Done]] = {}
@@ -92,6 +107,7 @@ class Pump:
     def _loop(self, pool: ThreadPoolExecutor, kinds: list[Kind], scope: Scope) -> None:
         exhausted: set[Kind] = set()
         while True:
+            self._learn_batch()
             if not self.stop.is_set():
                 self._top_up(pool, kinds, scope, exhausted)
             if not self._in_flight() and not self._waiting:
@@ -103,6 +119,15 @@ class Pump:
                 self._flush()
                 exhausted.clear()  # what was written may have made other rows due
             self._keep_leases()
+
+    def _learn_batch(self) -> None:
+        """The LMS couldn't say at the start whether it has the batch API: it is asked again."""
+        if self._means.batch_is_known or time.monotonic() - self._asked_for_batch < _ASK_SECONDS:
+            return
+        self._asked_for_batch = time.monotonic()
+        found = capabilities(self._means.lms)
+        if found is not None:
+            self._means = replace(self._means, batch=found, batch_is_known=True)
 
     def _top_up(
         self, pool: ThreadPoolExecutor, kinds: list[Kind], scope: Scope, exhausted: set[Kind]
@@ -142,12 +167,7 @@ class Pump:
     def _send(self, pool: ThreadPoolExecutor, kind: Kind, rows: list[Any]) -> None:
         flying = self._flying.setdefault(kind, {})
         flying.update({row.pk: Job(row, "") for row in rows})
-        try:
-            prepared = kind.prepare(rows, self._means)
-        except (LmsError, NotConnected) as error:
-            failure = _as_error(error)
-            self._add(kind, [(Job(row, kind.what(row)), Outcome(error=failure)) for row in rows])
-            return
+        prepared = self._prepared(kind, rows)
         jobs = [job for job, outcome in prepared if outcome is None]
         flying.update({job.row.pk: job for job in jobs})
         self._add(kind, [(job, outcome) for job, outcome in prepared if outcome is not None])
@@ -157,6 +177,18 @@ class Pump:
         else:
             for job in jobs:
                 pool.submit(self._act, kind, job)
+
+    def _prepared(self, kind: Kind, rows: list[Any]) -> list[tuple[Job, Outcome | None]]:
+        """A row whose preparation fails is the only one that fails."""
+        try:
+            return kind.prepare(rows, self._means)
+        except (OperationalError, InterfaceError):
+            raise  # the database doesn't answer: that is about no row
+        except Exception as error:  # noqa: BLE001 - one row must not stop the others
+            if len(rows) > 1 and not isinstance(error, LmsError | NotConnected):
+                return [each for row in rows for each in self._prepared(kind, [row])]
+            failure = _as_error(error)
+            return [(Job(row, kind.what(row)), Outcome(error=failure)) for row in rows]
 
     # In the network threads
 
@@ -237,7 +269,7 @@ class Pump:
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, {}
         for kind, done in waiting.items():
-            written = write_back(kind, done)
+            written = _written(kind, done)
             flying = self._flying[kind]
             for job, _ in done:
                 flying.pop(job.row.pk, None)
@@ -279,6 +311,30 @@ class Pump:
         for kind, jobs in self._flying.items():
             if jobs:
                 release(kind.model, [job.row for job in jobs.values()])
+
+
+def _written(kind: Kind, done: list[Done]) -> list[Done]:
+    """Writes the outcomes; one that the database can't hold is refused, and it alone."""
+    try:
+        return write_back(kind, done)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        if len(done) == 1:
+            job, outcome = done[0]
+            if isinstance(outcome.error, Unwritable):
+                raise
+            log.exception("What the LMS answered for %s %s can't be kept.", kind.name, job.what)
+            return write_back(kind, [(job, Outcome(error=Unwritable(_about(error))))])
+    half = len(done) // 2
+    return _written(kind, done[:half]) + _written(kind, done[half:])
+
+
+def _about(error: Exception) -> str:
+    return (
+        f"What the LMS answered can't be kept here ({type(error).__name__}). "
+        "The log of the worker says more."
+    )
 
 
 def _outcome(act: Callable[[], Outcome]) -> Outcome:

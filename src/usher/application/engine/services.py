@@ -16,6 +16,7 @@ from django.db.models import Min, Q
 from usher.application import conf
 from usher.application.engine.claim import Scope, unjam
 from usher.application.engine.clock import database_now
+from usher.application.engine.evidence import Evidence
 from usher.application.engine.gate import Gate
 from usher.application.engine.kinds import NAMES, Job, Kind, Means, Outcome, all_kinds
 from usher.application.engine.options import options
@@ -32,6 +33,8 @@ _WAKE_ROWS = 5000
 #: Between two sweeps of ``watch``, and after the database did not answer.
 _SWEEP_SECONDS = 60.0
 _DATABASE_PAUSE = 2.0
+#: Seconds before the LMS is asked again for its batch API, when it couldn't tell.
+_ASK_AGAIN = (0.2, 0.5)
 #: Between two looks at rows that another worker has, or that are due again.
 _LOOK_SECONDS = 0.1
 #: Rows that failed and are remembered one by one; the rest is only counted.
@@ -51,12 +54,24 @@ class Patience:
     seconds: float = 0.0
 
 
-def means() -> Means:
+def means(*, accept_missing: bool = False) -> Means:
     """What jobs act with, outside of a pump: codes are written by the caller's own thread."""
     lms = client()
-    batch = capabilities(lms) if options().batch_road else frozenset()
-    landing = conf.settings().site_base_url + ApplicationPath.LANDINGS[0]
-    return Means(lms, lambda wanted: grant_codes([wanted])[0], batch, landing)
+    batch: frozenset[str] | None = frozenset()
+    if options().batch_road:
+        for pause in (*_ASK_AGAIN, 0.0):
+            batch = capabilities(lms)
+            if batch is not None or not pause:
+                break
+            time.sleep(pause)
+    return Means(
+        lms,
+        lambda wanted: grant_codes([wanted])[0],
+        batch or frozenset(),
+        conf.settings().site_base_url + ApplicationPath.LANDINGS[0],
+        Evidence(accept_missing=accept_missing),
+        batch_is_known=batch is not None,
+    )
 
 
 def reconcile(
@@ -69,18 +84,20 @@ def reconcile(
     patience: Patience | None = None,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
+    accept_missing: bool = False,
 ) -> Summary:
     """Works on what is due of these kinds; of one learner, one run or a range of ids if given.
 
     asked: rows that the caller has just made due and answers for, as ``recheck`` gives them. Those
     that another worker has are waited for, as long as a lease lasts, and what fails there counts.
     A row that failed and then succeeded within this run counts as changed, not as failed.
+    accept_missing: believe that the LMS lost objects, however many they are.
     Raises KeyError for an unknown kind, ImproperlyConfigured for wrong settings.
     """
     found = _kinds_of(kinds)
     scope = scope_of(user, run, ids)
     tally = _Tally(progress)
-    pump = Pump(means(), options(), tally)
+    pump = Pump(means(accept_missing=accept_missing), options(), tally)
     if stop is not None:
         pump.stop = stop
     # Within a transaction others may be waiting for us.

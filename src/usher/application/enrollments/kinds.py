@@ -13,7 +13,7 @@ from usher.application.engine.options import LMS, options
 from usher.application.enrollments.models import Enrollment
 from usher.client import batch
 from usher.client.errors import EnrollmentRefused, LmsError
-from usher.client.payloads import EnrollmentSeen
+from usher.client.payloads import EnrollmentSeen, read_enrollment
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 
 
@@ -99,7 +99,7 @@ class EnrollmentKind(Kind):
                     return self.act(job, means)  # it asks what the learner would be out of
                 error = result.get("error") or {}
                 raise _refused(str(error.get("message", "")), str(error.get("code", "")))
-            seen = EnrollmentSeen(str(result["mode"]), bool(result["is_active"]))
+            seen = read_enrollment(result)
             found = _outcome(job, seen)
             found.changed = result["status"] == "changed"
             return found

@@ -43,6 +43,13 @@ class EngineCommand(BaseCommand):
             "--dry-run", action="store_true", help="say what would be done and do nothing"
         )
 
+    def add_accept_missing(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--accept-missing",
+            action="store_true",
+            help="believe that the LMS lost objects, however many are missing there",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             self.act(**options)

@@ -30,6 +30,7 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
         summary = sync_runs(
             keys,
             modes=True,
+            accept_missing=options["accept_missing"],
             progress=progress,
             waiting=lambda seconds: command.note(
                 f"The LMS throttles the course list: waiting {seconds:.0f} s."

@@ -8,12 +8,15 @@ from typing import Any
 
 from django.utils import timezone
 
+from usher.application.engine.evidence import sample_of
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
 from usher.application.runs import sync
 from usher.application.runs.models import CourseMode, CourseRun, RunModes
 from usher.client.errors import LmsError, NotThere
 from usher.client.payloads import ModeSeen, read_run
 
+#: The platform takes one mode in several currencies.
+_ModeKey = tuple[str, str]
 #: Modes whose end is the run's upgrade deadline.
 _PAID = ("verified", "no-id-professional", "professional", "credit")
 
@@ -32,11 +35,13 @@ class RunKind(Kind):
         return row.course_key
 
     def prepare(self, rows: Sequence[CourseRun], means: Means) -> list[tuple[Job, Outcome | None]]:
+        means.evidence.offer("run", _known_runs)
         return [(Job(row, self.what(row)), None) for row in rows]
 
     def act_many(self, jobs: Sequence[Job], means: Means) -> list[Outcome]:
-        page = means.lms.runs_page(1, [job.what for job in jobs])
-        found = {str(raw.get("course_id")): raw for raw in page.results}
+        found = sync.runs_by_key(means.lms, [job.what for job in jobs])
+        if len(found) < len(jobs):
+            sync.require_known_runs(means.lms, means.evidence)
         return [_run_outcome(job, found.get(job.what)) for job in jobs]
 
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
@@ -46,6 +51,11 @@ class RunKind(Kind):
 
     def recheck_rows(self) -> None:
         """Runs come as a whole by ``runs.services.sync_runs``."""
+
+
+def _known_runs() -> tuple[int, list[str]]:
+    seen = CourseRun.objects.filter(missing_since__isnull=True, observed_at__isnull=False)
+    return sample_of(seen, "course_key")
 
 
 def _run_outcome(job: Job, raw: dict[str, Any] | None) -> Outcome:
@@ -79,9 +89,9 @@ class ModeKind(Kind):
 
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         seen = {j.row.run_id: (j, o) for j, o in done if o.error is None}
-        have: dict[int, dict[str, CourseMode]] = {run_id: {} for run_id in seen}
+        have: dict[int, dict[_ModeKey, CourseMode]] = {run_id: {} for run_id in seen}
         for mode in CourseMode.objects.filter(run_id__in=seen):
-            have[mode.run_id][mode.slug] = mode
+            have[mode.run_id][mode.slug, mode.currency] = mode
         for run_id, (job, outcome) in seen.items():
             outcome.changed = _write_modes(job.row.run, outcome.extra, have[run_id])
 
@@ -92,11 +102,11 @@ class ModeKind(Kind):
         )
 
 
-def _write_modes(run: CourseRun, seen: list[ModeSeen], have: dict[str, CourseMode]) -> bool:
+def _write_modes(run: CourseRun, seen: list[ModeSeen], have: dict[_ModeKey, CourseMode]) -> bool:
     """Whether anything was different. Modes that the LMS no longer has go."""
     changed = False
-    for mode in seen:
-        known = have.pop(mode.slug, None)
+    for mode in {(each.slug, each.currency): each for each in seen}.values():
+        known = have.pop((mode.slug, mode.currency), None)
         if known is None:
             CourseMode.objects.create(run=run, **vars(mode))
             changed = True

@@ -105,7 +105,9 @@ class CourseMode(models.Model):
 
     class Meta:
         verbose_name = "course mode"
-        constraints = [models.UniqueConstraint(fields=["run", "slug"], name="mode_once_a_run")]
+        constraints = [
+            models.UniqueConstraint(fields=["run", "slug", "currency"], name="mode_once_a_run")
+        ]
 
     def __str__(self) -> str:
         return f"{self.slug} of run {self.run_id}"

@@ -9,11 +9,13 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
+from usher.application.engine.evidence import limit
 from usher.application.engine.summary import Failure, Summary
 from usher.application.lms_client import client
 from usher.application.runs import sync
 from usher.application.runs.models import CourseRun, RunModes, validate_course_key
-from usher.client.errors import LmsError
+from usher.client.client import LmsClient
+from usher.client.errors import LmsError, NotTheLms
 
 __all__ = ["UnknownRun", "ensure_run", "sync_runs"]
 
@@ -44,19 +46,22 @@ def sync_runs(
     waiting: sync.Waiting = lambda seconds: None,
     progress: Callable[[Summary], None] | None = None,
     patience: float = PATIENCE,
+    accept_missing: bool = False,
 ) -> Summary:
     """Brings runs here to what the LMS shows: those of ``keys``, or all, new ones included.
 
     A run here that the LMS doesn't show is marked as missing and reported as failed (CRS-1); a key
     that neither side knows is reported as failed and not kept. With
     ``modes`` the modes of the runs follow too, which costs a request a run. waiting: called with
-    the seconds that the LMS's throttle makes us wait. Raises UnknownRun for a malformed key.
+    the seconds that the LMS's throttle makes us wait. accept_missing: believe that the LMS lost
+    runs, however many they are. Raises UnknownRun for a malformed key.
     """
     from usher.application.engine.services import recheck, reconcile
 
     if keys is not None:
-        return _sync_some(list(keys), modes, progress)
-    fetched = sync.pages(client(), waiting, patience)
+        return _sync_some(list(keys), modes, progress, accept_missing)
+    lms = client()
+    fetched = sync.pages(lms, waiting, patience)
     writer = sync.Writer(sync.known_runs())
     summary = writer.summary
     try:
@@ -64,19 +69,46 @@ def sync_runs(
             writer.take(page.results)
             if progress:
                 progress(summary)
+        missing = _missing(lms, writer, accept_missing)
     except LmsError as error:
         writer.flush()
         summary.fail(Failure("run", "course list", error.failure_class, error.code, error.message))
         return summary
     writer.flush()
-    _mark_missing(writer.unseen, summary)
+    _mark_missing(missing, summary)
     if modes:
         asked = recheck(["mode"])
         summary.add(reconcile(["mode"], asked=asked, progress=progress))
     return summary
 
 
-def _sync_some(keys: list[str], modes: bool, progress: Callable[[Summary], None] | None) -> Summary:
+def _missing(lms: LmsClient, writer: sync.Writer, accept_missing: bool) -> set[str]:
+    """The runs here that the LMS doesn't show. Raises LmsError when that can't be believed.
+
+    The list changes while its pages are read, so a run that was on none of them is asked for by
+    its key; the runs that were seen show that this works.
+    """
+    unseen = sorted(writer.unseen)
+    if not unseen:
+        return set()
+    lms.confirm()
+    found = sync.runs_by_key(lms, unseen)
+    writer.take(list(found.values()))
+    missing = set(unseen) - set(found)
+    if missing and (seen := writer.seen_keys) and not sync.runs_by_key(lms, seen):
+        raise NotTheLms("The LMS's course list and its answers by key contradict each other.")
+    if not accept_missing:
+        known = len(writer.present)
+        limit().refuse("run", len(missing & writer.present), known, known)
+    return missing
+
+
+def _sync_some(
+    keys: list[str],
+    modes: bool,
+    progress: Callable[[Summary], None] | None,
+    accept_missing: bool,
+) -> Summary:
     from usher.application.engine.services import Patience, recheck, reconcile
 
     summary, kinds = Summary(), ["run", "mode"] if modes else ["run"]
@@ -85,7 +117,16 @@ def _sync_some(keys: list[str], modes: bool, progress: Callable[[Summary], None]
         run = ensure_run(key)
         asked = recheck(kinds, run=run)
         patience = Patience(90)
-        summary.add(reconcile(kinds, run=run, asked=asked, patience=patience, progress=progress))
+        summary.add(
+            reconcile(
+                kinds,
+                run=run,
+                asked=asked,
+                patience=patience,
+                progress=progress,
+                accept_missing=accept_missing,
+            )
+        )
         if is_new:
             # A typing error must not stay, to be reported as missing by every later sync.
             CourseRun.objects.filter(pk=run.pk, missing_since__isnull=False).delete()

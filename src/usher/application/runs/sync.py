@@ -15,11 +15,12 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
+from usher.application.engine.evidence import SAMPLE, Evidence
 from usher.application.engine.rows import update_rows
 from usher.application.engine.summary import Failure, Summary
 from usher.application.runs.models import CourseRun, RunModes
 from usher.client.client import LmsClient
-from usher.client.errors import LmsError, NotThere, Throttled
+from usher.client.errors import LmsError, NotTheLms, NotThere, Throttled
 from usher.client.payloads import RunPage, read_run
 
 #: Fields of ``CourseRun`` that follow the LMS, and are written when it changed them.
@@ -39,6 +40,8 @@ FOLLOWED = (
 )
 _WRITTEN = (*FOLLOWED, "digest", "missing_since", "observed_at")
 _PAGES_AT_A_TIME = 16
+#: As many keys as an address may hold.
+_KEYS_A_REQUEST = 50
 _ROWS = 500
 #: A page is given up after so many failures, or when they took so many seconds: an LMS that hangs
 #: takes a minute for each.
@@ -100,6 +103,32 @@ def _pages(pool: ThreadPoolExecutor, getter: _Getter, first: Future[RunPage]) ->
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+def runs_by_key(lms: LmsClient, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The LMS's objects of those of these runs that it shows, asked for by their keys."""
+    found: dict[str, dict[str, Any]] = {}
+    for start in range(0, len(keys), _KEYS_A_REQUEST):
+        some = keys[start : start + _KEYS_A_REQUEST]
+        wanted = set(some)
+        for raw in lms.runs_page(1, some).results:
+            if str(raw.get("course_id")) in wanted:
+                found[str(raw["course_id"])] = raw
+    return found
+
+
+def require_known_runs(lms: LmsClient, evidence: Evidence) -> None:
+    """Before a run is believed to be missing: the LMS shows runs that it is known to have, by the
+    same means. Raises LmsError when it doesn't, or lacks too many."""
+    keys = evidence.items("run")
+    lms.confirm()
+    if len(keys) > 1 and not runs_by_key(lms, keys[:_KEYS_A_REQUEST]):
+        raise NotTheLms(
+            f"The LMS shows none of {len(keys)} course runs that it showed before, so none is "
+            "taken for missing. Does another LMS answer, or may the service worker no longer "
+            "see them?"
+        )
+    evidence.require("run", lambda known: len(known) - len(runs_by_key(lms, known)))
+
+
 class _Getter:
     def __init__(self, lms: LmsClient, waiting: Waiting, patience: float) -> None:
         self._lms = lms
@@ -113,6 +142,8 @@ class _Getter:
             try:
                 return self._lms.runs_page(number)
             except NotThere:
+                if number == 1:
+                    raise
                 return RunPage([], number, 0)  # the list grew shorter meanwhile
             except LmsError as error:
                 throttled = isinstance(error, Throttled)
@@ -135,6 +166,10 @@ class Writer:
         """known: course key → id and digest, of all runs here."""
         self.summary = Summary()
         self.unseen = set(known)
+        #: Runs that were seen in the LMS before.
+        self.present = {key for key, (_, mark) in known.items() if mark}
+        #: Some of the known runs that the LMS showed.
+        self.seen_keys: list[str] = []
         self._known = known
         self._fresh: list[CourseRun] = []
         self._changed: list[CourseRun] = []
@@ -145,6 +180,8 @@ class Writer:
             key = str(raw.get("course_id", ""))
             self.unseen.discard(key)
             pk, before = self._known.get(key, (0, ""))
+            if pk and len(self.seen_keys) < SAMPLE:
+                self.seen_keys.append(key)
             mark = digest(raw)
             if pk and before == mark:
                 self.summary.unchanged += 1

@@ -16,6 +16,7 @@ class Command(EngineCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
+        self.add_accept_missing(parser)
         parser.add_argument(
             "--kind", action="append", choices=NAMES, metavar="KIND", help=", ".join(NAMES)
         )
@@ -45,7 +46,12 @@ class Command(EngineCommand):
         with self.progress("Rows", options) as progress:
             patience = services.Patience(options["wait"])
             summary = services.reconcile(
-                kinds, asked=asked, patience=patience, progress=progress, **scope
+                kinds,
+                asked=asked,
+                patience=patience,
+                progress=progress,
+                accept_missing=options["accept_missing"],
+                **scope,
             )
         self.finish(summary, "rows", options)
 

@@ -1,0 +1,126 @@
+"""When "the LMS no longer has it" is believed.
+
+One absent object proves little: a restored backup, another database behind the right address or a
+service worker without its rights make everything absent. So before a pass concludes anything from
+absence, a sample of objects that were seen in the LMS is asked for by the same means. Does it lack
+more than a small share of them, the kind stops and a person decides (``--accept-missing``).
+
+That an answer comes from the LMS at all is the client's business: ``LmsClient.accounts``.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.db.models import Max, Min
+
+from usher.client.errors import LmsError
+from usher.contract.failures import FailureClass
+
+#: Objects of one sample; what one request may ask for.
+SAMPLE = 50
+
+
+class TooManyMissing(LmsError):
+    """The LMS lacks so many known objects that nothing is concluded."""
+
+    failure_class = FailureClass.SYSTEMIC
+    default_code = "too-many-missing"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A pass may find ``share`` of the known objects missing, or ``count`` where that is more."""
+
+    share: float
+    count: int
+
+    def refuse(self, kind: str, missing: int, asked: int, total: int) -> None:
+        """Raises TooManyMissing when ``missing`` of ``asked``, out of ``total`` known, are more."""
+        estimated = missing / asked * total if asked else 0.0
+        if estimated <= self.count or estimated <= self.share * total:
+            return
+        found = f"{missing} of {asked} known {kind}s"
+        raise TooManyMissing(
+            f"{found} are missing in the LMS, so nothing was concluded or changed. Is another "
+            "database behind its address? If the LMS really lost them, run this again with "
+            "--accept-missing."
+        )
+
+
+def limit() -> Limit:
+    """``USHER_MISSING_SHARE`` (0.05) and ``USHER_MISSING_COUNT`` (20)."""
+    return Limit(
+        float(getattr(django_settings, "USHER_MISSING_SHARE", 0.05)),
+        int(getattr(django_settings, "USHER_MISSING_COUNT", 20)),
+    )
+
+
+@dataclass
+class _Sample:
+    total: int
+    items: Sequence[Any]
+    #: None until it was asked for; an error when it showed too many missing.
+    verdict: LmsError | bool | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Evidence:
+    """One for each pass."""
+
+    def __init__(self, *, accept_missing: bool = False) -> None:
+        self._accept = accept_missing
+        self._samples: dict[str, _Sample] = {}
+
+    def offer(self, kind: str, load: Callable[[], tuple[int, Sequence[Any]]]) -> None:
+        """In the database thread: how many objects of the kind were seen in the LMS, and some."""
+        if kind not in self._samples:
+            self._samples[kind] = _Sample(*load())
+
+    def items(self, kind: str) -> Sequence[Any]:
+        sample = self._samples.get(kind)
+        return sample.items if sample else ()
+
+    def require(self, kind: str, missing_of: Callable[[Sequence[Any]], int]) -> None:
+        """Before something follows from an absence. missing_of: asks the LMS for these objects
+        and tells how many it lacks. Raises LmsError when nothing may be concluded."""
+        sample = self._samples.get(kind)
+        if self._accept or sample is None:
+            return
+        with sample.lock:
+            if sample.verdict is None:
+                sample.verdict = self._verdict(kind, sample, missing_of)
+        if isinstance(sample.verdict, LmsError):
+            raise sample.verdict
+
+    def _verdict(
+        self, kind: str, sample: _Sample, missing_of: Callable[[Sequence[Any]], int]
+    ) -> LmsError | bool:
+        if not sample.items:
+            return True
+        try:
+            missing = missing_of(sample.items)
+            limit().refuse(kind, missing, len(sample.items), sample.total)
+        except TooManyMissing as error:
+            return error
+        return True
+
+
+def sample_of(rows: Any, *fields: str) -> tuple[int, list[Any]]:
+    """How many rows there are, counted up to ten thousand, and these fields of some of them, taken
+    from all over the table."""
+    ends = rows.aggregate(first=Min("pk"), last=Max("pk"))
+    if ends["first"] is None:
+        return 0, []
+    ids = range(ends["first"], ends["last"] + 1)
+    chosen = random.sample(ids, min(len(ids), 8 * SAMPLE))
+    one = len(fields) == 1
+    found = list(rows.filter(pk__in=chosen).values_list(*fields, flat=one)[:SAMPLE])
+    if len(found) < SAMPLE:  # a small table, or one with gaps
+        found += rows.order_by("-pk").values_list(*fields, flat=one)[:SAMPLE]
+    return rows.order_by()[:10_000].count(), list(dict.fromkeys(found))[:SAMPLE]
