@@ -1,0 +1,147 @@
+"""An absence is believed of the LMS alone, and never of much at once."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+
+from tests.application.conftest import make_learner
+from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.services import ensure_account
+from usher.application.engine.evidence import Evidence, Limit, TooManyMissing
+from usher.application.engine.services import recheck, reconcile, reopen
+from usher.application.runs.models import CourseMode, CourseRun, RunModes
+from usher.application.runs.services import ensure_run, sync_runs
+from usher.client.payloads import ModeSeen
+
+DEMO = "course-v1:edX+DemoX+Demo_Course"
+
+
+@pytest.mark.parametrize(
+    ("missing", "asked", "total", "refused"),
+    [
+        (1, 50, 50, False),
+        (50, 50, 20, False),  # not more than twenty in all
+        (50, 50, 21, True),
+        (2, 50, 10_000, False),  # four in a hundred
+        (3, 50, 10_000, True),
+        (0, 0, 0, False),
+    ],
+)
+def test_a_share_and_a_number(missing: int, asked: int, total: int, refused: bool) -> None:
+    limit = Limit(share=0.05, count=20)
+    expected = pytest.raises(TooManyMissing, match="--accept-missing") if refused else nullcontext()
+    with expected:
+        limit.refuse("account", missing, asked, total)
+
+
+def test_the_sample_is_asked_for_once_a_pass() -> None:
+    evidence, asked = Evidence(), []
+    evidence.offer("account", lambda: (100, list(range(50))))
+
+    def missing_of(items):
+        asked.append(items)
+        return len(items)
+
+    for _ in range(3):
+        with pytest.raises(TooManyMissing):
+            evidence.require("account", missing_of)
+    assert len(asked) == 1
+    Evidence(accept_missing=True).require("account", missing_of)
+
+
+def test_an_lms_that_lost_all_accounts_is_not_believed(joined) -> None:
+    """As after a restored backup of another day; with --accept-missing they are made anew."""
+    learners = [make_learner(f"lost{number}") for number in range(22)]
+    for learner in learners:
+        ensure_account(learner)
+    assert reconcile(["account"]).changed == 22
+    names = list(LmsAccount.objects.values_list("username", flat=True))
+    joined.lms.shell(
+        "from django.contrib.auth import get_user_model as g; "
+        f"g().objects.filter(username__in={names!r}).delete()"
+    )
+
+    summary = reconcile(["account"], asked=recheck(["account"]))
+
+    assert {failure.code for failure in summary.failures} == {"too-many-missing"}
+    assert not LmsAccount.objects.filter(created_in_lms_at=None).exists()
+    assert not LmsAccount.objects.filter(parked_at__isnull=False).exists()
+
+    reopen(["account"])
+    recheck(["account"])
+    reconcile(["account"], accept_missing=True)
+    assert joined.account(names[0]) is not None
+    assert sorted(LmsAccount.objects.values_list("username", flat=True)) == sorted(names)
+
+
+def test_runs_that_vanish_together_are_not_believed(joined) -> None:
+    sync_runs()
+    keys = [f"course-v1:Gone+{number}+Run" for number in range(25)]
+    CourseRun.objects.bulk_create(CourseRun(course_key=key, digest="seen") for key in keys)
+
+    summary = sync_runs()
+
+    assert summary.failures[0].code == "too-many-missing"
+    assert not CourseRun.objects.filter(missing_since__isnull=False).exists()
+    sync_runs(accept_missing=True)
+    assert CourseRun.objects.filter(missing_since__isnull=False).count() == 25
+
+
+def test_a_run_that_was_on_no_page_is_asked_for_by_its_key(joined, monkeypatch) -> None:
+    """The list changes while its pages are read."""
+    sync_runs()
+    from usher.client.client import LmsClient
+
+    real = LmsClient.runs_page
+
+    def without_one(self, page, keys=()):
+        found = real(self, page, keys)
+        if not keys:
+            found.results[:] = [raw for raw in found.results if raw["course_id"] != DEMO]
+        return found
+
+    monkeypatch.setattr(LmsClient, "runs_page", without_one)
+    summary = sync_runs()
+
+    assert summary.failed == 0
+    assert not CourseRun.objects.filter(missing_since__isnull=False).exists()
+
+
+def test_a_mode_in_two_currencies_is_kept_twice(joined, monkeypatch) -> None:
+    from usher.client.client import LmsClient
+
+    run = ensure_run(DEMO)
+    seen = [
+        ModeSeen("verified", "Verified", 50, "usd", None),
+        ModeSeen("verified", "Verified", 45, "eur", None),
+        ModeSeen("audit", "Audit", 0, "usd", None),
+    ]
+    monkeypatch.setattr(LmsClient, "run_modes", lambda self, key: seen)
+
+    for _ in range(2):
+        summary = reconcile(["mode"], asked=recheck(["mode"], run=run))
+        assert summary.failed == 0
+    found = CourseMode.objects.filter(run=run, slug="verified").values_list("currency", flat=True)
+    assert sorted(found) == ["eur", "usd"]
+
+
+def test_what_the_database_does_not_take_fails_alone(joined, monkeypatch) -> None:
+    """The other rows of the pass are served."""
+    from usher.application.runs import kinds
+
+    good, bad = ensure_run(DEMO), ensure_run("course-v1:edX+E2E-101+course")
+    real = kinds._write_modes
+
+    def broken(run, seen, have):
+        if run.pk == bad.pk:
+            raise ValueError("a mistake in bookkeeping")
+        return real(run, seen, have)
+
+    monkeypatch.setattr(kinds, "_write_modes", broken)
+    summary = reconcile(["mode"], asked=recheck(["mode"]))
+
+    assert [(f.what, f.code) for f in summary.failures] == [(bad.course_key, "unwritable")]
+    assert RunModes.objects.get(run=good).is_settled
+    assert RunModes.objects.get(run=bad).parked_at
