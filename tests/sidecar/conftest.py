@@ -1,10 +1,16 @@
+import json
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
-from tests.support.shapes import Shape
+from tests.support.lms_process import LmsProcess, lms_process
+from tests.support.shapes import BASE_URL, Shape
+from usher.cli.main import main
 from usher.connect.application.checkout import Checkout, Wishes, recognise
 from usher.sidecar.process import Agent
 
@@ -29,3 +35,120 @@ def agent(checkout: Checkout) -> Iterator[Agent]:
 
 def checkout_of(shape: Shape) -> Checkout:
     return recognise(Wishes(str(shape.folder), manage=f"{Path(sys.executable)} manage.py"))
+
+
+@pytest.fixture(scope="session")
+def plugin_lms() -> Iterator[LmsProcess]:
+    """An LMS with ``usher.lms``; the application need not be served for its batch API."""
+    with lms_process(with_plugin=True) as lms:
+        lms.join_with_plugin("http://127.0.0.1:1")
+        yield lms
+
+
+@dataclass
+class Sides:
+    """An application and an LMS that know each other, and what tests do with them."""
+
+    shape: Shape
+    lms: LmsProcess
+
+    def usher(self, *arguments: str) -> Result:
+        given = ("--application", str(self.shape.folder), "--manage", self.shape.command)
+        return CliRunner().invoke(main, [arguments[0], *given, *arguments[1:]])
+
+    def json(self, *arguments: str) -> Any:
+        done = self.usher(*arguments, "--json")
+        assert done.stdout, (done.exit_code, done.output, done.exception)
+        return json.loads(done.stdout)
+
+    def people(self, *names: str, **user: Any) -> None:
+        """Users of the application as old as its repair wants them to be."""
+        self.shape.run(_PEOPLE.format(names=names, user=user))
+
+    def enroll(self, name: str, course: str, **row: Any) -> None:
+        self.shape.run(_ENROLL.format(name=name, course=course, row=row))
+
+    def rows(self, model: str, *fields: str, **condition: Any) -> list[Any]:
+        app, name = model.split(".")
+        found = self.shape.run(
+            f"from {app}.models import {name}\n"
+            f"result = list({name}._base_manager.filter(**{condition!r}).order_by('pk')"
+            f".values_list(*{fields!r}))"
+        )
+        return [tuple(row) for row in found]
+
+    def api(self, method: str, path: str, body: Any = None) -> Any:
+        import httpx
+
+        from tests.support.lms_process import SERVICE_TOKEN
+
+        headers = {"Authorization": f"Bearer {SERVICE_TOKEN}"}
+        answer = httpx.request(method, self.lms.url + path, json=body, headers=headers, timeout=60)
+        answer.raise_for_status()
+        return answer.json()
+
+    def accounts_in_lms(self, *names: str, **more: Any) -> None:
+        items = [
+            {
+                "id": name,
+                "username": name,
+                "email": f"{name}@example.org",
+                "name": f"Name {name}",
+                **more,
+            }
+            for name in names
+        ]
+        results = self.api("POST", "/usher/api/v1/accounts/", {"items": items})["results"]
+        assert not [found for found in results if found["error"]], results
+
+    def enrolled_in_lms(self, name: str, course: str, mode: str, active: bool = True) -> None:
+        item = {
+            "id": 1,
+            "username": name,
+            "course_id": course,
+            "mode": mode,
+            "is_active": active,
+            "force": True,
+        }
+        (found,) = self.api("POST", "/usher/api/v1/enrollments/", {"items": [item]})["results"]
+        assert not found["error"], found
+
+    def enrollments_in_lms(self, name: str) -> set[tuple[str, str, bool]]:
+        found = self.api("GET", f"/api/enrollment/v1/enrollments/?username={name}")["results"]
+        return {(row["course_id"], row["mode"], row["is_active"]) for row in found}
+
+
+_PEOPLE = """
+from datetime import timedelta
+from django.utils import timezone
+from users.models import LegalAddress, User
+old = timezone.now() - timedelta(days=2)
+for name in {names!r}:
+    user = User.objects.create_user(
+        name, name + "@example.org", **dict(dict(name="Name " + name, is_active=True), **{user!r}))
+    LegalAddress.objects.filter(user=user).update(country="US")
+User.objects.filter(username__in={names!r}).update(created_on=old, last_login=old)
+result = None
+"""
+_ENROLL = """
+from datetime import timedelta
+from django.utils import timezone
+from users.models import User
+from courses.models import Course, CourseRun, CourseRunEnrollment
+course, _ = Course.objects.get_or_create(readable_id="{course}", title="A course")
+run = CourseRun.objects.filter(courseware_id="{course}").first() or CourseRun.objects.create(
+    course=course, courseware_id="{course}", title="A run", run_tag="R1", live=True)
+row = CourseRunEnrollment(user=User.objects.get(username="{name}"), run=run, **{row!r})
+row.save()
+CourseRunEnrollment._base_manager.filter(pk=row.pk).update(
+    created_on=timezone.now() - timedelta(days=2))
+result = row.pk
+"""
+
+
+@pytest.fixture(scope="module")
+def sides(shape: Shape, plugin_lms: LmsProcess) -> Sides:
+    values = plugin_lms.settings("http://127.0.0.1:1")
+    values[BASE_URL[shape.name]] = values.pop("SITE_BASE_URL")
+    shape.set(**{name: str(value) for name, value in values.items()})
+    return Sides(shape, plugin_lms)

@@ -39,9 +39,14 @@ class Shape:
             **more,
         }
         self.env_file = folder / ".env"
+        self.set()
+        self.manage("migrate", "--verbosity", "0")
+
+    def set(self, **values: str) -> None:
+        """Settings in its ``.env``, besides those that are there."""
+        self.values |= values
         self.env_file.write_text("".join(f"{k}={v}\n" for k, v in self.values.items()))
         self.env_file.chmod(0o600)
-        self.manage("migrate", "--verbosity", "0")
 
     @property
     def command(self) -> str:

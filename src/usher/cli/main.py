@@ -54,6 +54,12 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
         "shell",
         "Find what is wrong before a learner does.",
     ),
+    "drift": (
+        "usher.sidecar.command",
+        "drift_command",
+        "shell",
+        "Compare MITx Online or MIT xPro with the LMS; changes nothing.",
+    ),
     "conformance": (
         "usher.doctor.command",
         "conformance",

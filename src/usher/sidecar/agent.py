@@ -229,7 +229,8 @@ def given(value):
 def page(request):
     """Rows after ``after`` in the order of their primary keys, and what belongs to them.
 
-    ``with``: name -> {model, by, fields}: the rows of another table that point to these by ``by``.
+    ``with``: name -> {model, by, fields, filter, exclude}: the rows of another table that point to
+    these by ``by``.
     """
     model, fields, limit = model_of(request["model"]), request["fields"], rows_of(request)
     rows = narrowed(everything(model), request)
@@ -244,7 +245,7 @@ def page(request):
         "related": {},
     }
     for name, related in request.get("with", {}).items():
-        rows = everything(model_of(related["model"]))
+        rows = narrowed(everything(model_of(related["model"])), related)
         rows = rows.filter(**{related["by"] + "__in": keys}).order_by("pk")
         result["related"][name] = list(rows.values("pk", related["by"], *related["fields"]))
     return result

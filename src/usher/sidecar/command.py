@@ -1,0 +1,172 @@
+"""``usher drift``: parse, call one function, show the outcome."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from usher.client.errors import LmsError
+from usher.connect.application.checkout import Wishes
+from usher.connect.errors import ConnectError
+from usher.contract import connections
+from usher.contract.editions import EDITIONS
+from usher.sidecar.drift import KINDS, drift
+from usher.sidecar.errors import SidecarError
+from usher.sidecar.given_up import given_up
+from usher.sidecar.opening import opened_application, with_lms
+
+#: Exit codes: 1 something differs or was refused, 2 it could not be looked at.
+DIFFERS, NOT_ASKED = 1, 2
+
+
+def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(
+        [
+            click.option(
+                "--application",
+                default="",
+                metavar="PATH_OR_URL",
+                help="A checkout of MITx Online or MIT xPro [default: the one connected].",
+            ),
+            click.option("--edition", type=click.Choice(sorted(EDITIONS)), help="Which it is."),
+            click.option(
+                "--manage",
+                default="",
+                metavar="COMMAND",
+                help="How its manage.py is run, such as 'kubectl exec -i deploy/web -- "
+                "./manage.py'.",
+            ),
+            click.option("--env-file", default="", help="Its .env."),
+            click.option(
+                "--lms-url",
+                default="",
+                help="The LMS's address from here [default: the application's own setting].",
+            ),
+            click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("drift")
+@_application_options
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only this.")
+@click.option(
+    "--given-up",
+    "only_given_up",
+    is_flag=True,
+    help="Only list whom the application itself has given up; the LMS is not asked.",
+)
+def drift_command(kinds: tuple[str, ...], only_given_up: bool, as_json: bool, **given: Any) -> None:
+    """Compare an application with the LMS and change nothing.
+
+    Lists the learners whom the application has given up, with its reasons, and what differs
+    between the application and the LMS. Exits with 1 when there is anything.
+    """
+    show = _Shown(as_json)
+    with _told():
+        wishes, lms_url = _wishes(given)
+        with opened_application(wishes) as (checkout, adapter, agent):
+            show.application(adapter.title)
+            for learner in given_up(agent, adapter):
+                show.given_up(learner.kind, learner.what, learner.reason)
+            if not only_given_up:
+                sides = with_lms(checkout, adapter, agent, lms_url)
+                for difference in drift(sides, kinds or KINDS):
+                    show.difference(**asdict(difference))
+        show.end("nobody was given up" if only_given_up else "nothing differs in the LMS")
+    if show.found:
+        sys.exit(DIFFERS)
+
+
+class _Shown:
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._console = Console(highlight=False, soft_wrap=True, stderr=as_json)
+        self._data: dict[str, Any] = {"application": "", "given_up": [], "differences": []}
+
+    @property
+    def found(self) -> int:
+        return len(self._data["given_up"]) + len(self._data["differences"])
+
+    def application(self, title: str) -> None:
+        self._data["application"] = title
+
+    def given_up(self, kind: str, what: str, reason: str) -> None:
+        if not self._data["given_up"]:
+            self._say(f"\nGiven up by {self._data['application']} itself:")
+        self._data["given_up"].append({"kind": kind, "what": what, "reason": reason})
+        self._line("[red]✗[/red]", kind, what, reason)
+
+    def difference(self, kind: str, what: str, difference: str, waiting: bool) -> None:
+        if not self._data["differences"]:
+            self._say("\nDifferent in the LMS:")
+        entry = {"kind": kind, "what": what, "difference": difference, "waiting": waiting}
+        self._data["differences"].append(entry)
+        self._line("[yellow]·[/yellow]" if waiting else "[red]✗[/red]", kind, what, difference)
+
+    def end(self, agreed: str) -> None:
+        if self._as_json:
+            click.echo(json.dumps(self._data))
+        differences = self._data["differences"]
+        waiting = sum(entry["waiting"] for entry in differences)
+        if not self.found:
+            self._say(f"✓ {self._data['application']}: {agreed}")
+            return
+        self._say(
+            f"\n{len(self._data['given_up'])} given up, {len(differences)} differences, of which "
+            f"{waiting} (·) the application would still repair itself"
+        )
+
+    def _line(self, mark: str, kind: str, what: str, words: str) -> None:
+        self._say(f"  {mark} {kind:<10} {escape(what)}: {escape(words)}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text)
+
+
+def _wishes(given: dict[str, Any]) -> tuple[Wishes, str]:
+    """What was given, or else what the remembered connection says. Raises SidecarError."""
+    target = given["application"]
+    remembered = [
+        found for found in connections.known() if not target or found.application == target
+    ]
+    if not target and len(remembered) != 1:
+        names = ", ".join(found.application for found in remembered)
+        raise SidecarError(
+            f"several applications are connected; name one with --application: {names}"
+            if remembered
+            else "no application named; give its checkout: --application ~/mitxonline"
+        )
+    known = remembered[-1] if remembered else None
+    return (
+        Wishes(
+            target=target or (known.application if known else ""),
+            edition=given["edition"] or (known.edition if known else ""),
+            manage=given["manage"] or (known.manage if known else ""),
+            env_file=given["env_file"] or (known.env_file if known else ""),
+        ),
+        given["lms_url"],
+    )
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors as a line and an exit code; a traceback is for what nobody expected."""
+    try:
+        yield
+    except (SidecarError, ConnectError, connections.ConnectionsError) as error:
+        click.echo(f"✗ {error}", err=True)
+        sys.exit(NOT_ASKED)
+    except LmsError as error:
+        click.echo(f"✗ The LMS could not be asked: {error.message}", err=True)
+        sys.exit(NOT_ASKED)

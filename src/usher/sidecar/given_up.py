@@ -1,0 +1,70 @@
+"""Learners whom the application itself has given up, with its reasons. Asks the LMS nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from usher.sidecar.adapters.adapter import Adapter, Selection
+from usher.sidecar.learners import said
+from usher.sidecar.process import Agent
+
+#: Seconds after which an application that counts no attempts should have enrolled a learner.
+OVERDUE = 24 * 3600
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """kind: account or enrollment; what: the learner, and the run; reason: in words."""
+
+    kind: str
+    what: str
+    reason: str
+
+
+def given_up(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
+    yield from _accounts(agent, adapter)
+    yield from _enrollments(agent, adapter)
+
+
+def _accounts(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
+    columns = adapter.account.columns
+    if "given_up" not in columns:
+        return
+    refused = Selection(filter=({columns["given_up"]: True, "user__is_active": True},))
+    fields = ["user__email", columns["username"], columns["reason"]]
+    for row in _rows(agent, adapter.account.model, fields, refused):
+        reason = said(row[columns["reason"]]) or "no reason was kept"
+        yield GivenUp("account", row["user__email"], f"the LMS refused the account: {reason}")
+
+
+def _enrollments(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
+    columns = adapter.enrollments.columns
+    waiting = adapter.enrollments_taken.also({columns["enrolled"]: False})
+    if adapter.retry_limit:
+        waiting = waiting.also({f"{columns['attempts']}__gte": adapter.retry_limit})
+    else:
+        waiting = waiting.also({"created_on__lt": {"ago": OVERDUE}})
+    for row in _rows(agent, adapter.enrollments.model, adapter.enrollments.paths, waiting):
+        found = adapter.enrollments.named(row)
+        reason = (
+            f"not enrolled after {found['attempts']} attempts; it is not tried again"
+            if adapter.retry_limit
+            else "not enrolled for more than a day"
+        )
+        yield GivenUp("enrollment", f"{found['email']} in {found['course']}", reason)
+
+
+def _rows(
+    agent: Agent, model: str, fields: list[str], selection: Selection
+) -> Iterator[dict[str, Any]]:
+    after: Any = None
+    while True:
+        page = agent.ask(
+            "page", model=model, fields=fields, after=after, limit=500, **selection.request()
+        )
+        yield from page["rows"]
+        after = page["next"]
+        if after is None:
+            return

@@ -1,0 +1,151 @@
+"""What the application wants for its learners, page by page, under our names."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from usher.sidecar.adapters.adapter import Adapter, Selection, Table
+from usher.sidecar.process import Agent
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An enrollment of the application. wanted: active and neither refunded nor deferred."""
+
+    pk: Any
+    course: str
+    mode: str
+    wanted: bool
+    enrolled: bool
+    attempts: int
+    change_status: str
+
+
+@dataclass(frozen=True)
+class Learner:
+    """username: of the LMS account, '' when it has no name yet. made: the application says that
+    the account exists. given_up, reason: it stopped trying. token: it has one of the LMS."""
+
+    pk: Any
+    email: str
+    name: str
+    country: str
+    username: str
+    made: bool
+    given_up: bool
+    reason: str
+    token: bool
+    enrollments: list[Wanted]
+
+
+def learners(
+    agent: Agent, adapter: Adapter, *, size: int = 100, only: Selection | None = None
+) -> Iterator[list[Learner]]:
+    """Those whom the application's own code would take. only: instead of all of these."""
+    after: Any = None
+    selection = only or adapter.users_taken
+    while True:
+        page = agent.ask(
+            "page",
+            model=adapter.users.model,
+            fields=adapter.users.paths,
+            after=after,
+            limit=size,
+            **selection.request(),
+            **{"with": _related(adapter)},
+        )
+        if page["rows"]:
+            yield _read(adapter, page)
+        after = page["next"]
+        if after is None:
+            return
+
+
+def runs(agent: Agent, adapter: Adapter, size: int = 500) -> Iterator[dict[str, Any]]:
+    """Course runs that the application's own sync would take."""
+    after: Any = None
+    while True:
+        page = agent.ask(
+            "page",
+            model=adapter.runs.model,
+            fields=adapter.runs.paths,
+            after=after,
+            limit=size,
+            **adapter.runs_taken.request(),
+        )
+        yield from map(adapter.runs.named, page["rows"])
+        after = page["next"]
+        if after is None:
+            return
+
+
+def _related(adapter: Adapter) -> dict[str, Any]:
+    def of(table: Table, **more: Any) -> dict[str, Any]:
+        by = table.columns["user"]
+        fields = [path for path in table.paths if path != by]
+        return {"model": table.model, "by": by, "fields": fields, **more}
+
+    enrollments = of(adapter.enrollments, exclude=list(adapter.enrollments_taken.exclude))
+    return {
+        "account": of(adapter.account),
+        "token": of(Table(adapter.token.model, {"user": adapter.token.columns["user"]})),
+        "enrollments": enrollments,
+    }
+
+
+def _read(adapter: Adapter, page: dict[str, Any]) -> list[Learner]:
+    accounts = {row["user"]: row for row in map(adapter.account.named, page["related"]["account"])}
+    tokens = {row[adapter.token.columns["user"]] for row in page["related"]["token"]}
+    enrollments = defaultdict(list)
+    for row in map(adapter.enrollments.named, page["related"]["enrollments"]):
+        enrollments[row["user"]].append(row)
+    found = []
+    for user in map(adapter.users.named, page["rows"]):
+        account = accounts.get(user["pk"], {})
+        named = account if adapter.account_name == "account" else user
+        found.append(
+            Learner(
+                pk=user["pk"],
+                email=user["email"] or "",
+                name=user["name"] or "",
+                country=user["country"] or "",
+                username=named.get("username") or "",
+                made=bool(account.get("made")),
+                given_up=bool(account.get("given_up")),
+                reason=said(account.get("reason")),
+                token=user["pk"] in tokens,
+                enrollments=[_wanted(adapter, row) for row in enrollments[user["pk"]]],
+            )
+        )
+    return found
+
+
+def _wanted(adapter: Adapter, row: dict[str, Any]) -> Wanted:
+    status = row["change_status"] or ""
+    return Wanted(
+        pk=row["pk"],
+        course=row["course"],
+        mode=row.get("mode") or adapter.enrollment_mode,
+        wanted=bool(row["wanted"]) and not status,
+        enrolled=bool(row["enrolled"]),
+        attempts=int(row.get("attempts") or 0),
+        change_status=status,
+    )
+
+
+def said(data: Any) -> str:
+    """The LMS's words in the error that an application kept, in one line."""
+    if isinstance(data, dict):
+        words = [
+            str(entry["user_message"])
+            for entries in data.values()
+            if isinstance(entries, list)
+            for entry in entries
+            if isinstance(entry, dict) and entry.get("user_message")
+        ]
+        if words or data.get("error_code"):
+            return " ".join(words) or str(data["error_code"])
+    return "" if data is None else str(data)[:300]

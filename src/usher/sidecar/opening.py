@@ -1,0 +1,129 @@
+"""An application and its LMS, opened: the checkout, its adapter, the agent, the client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from usher.client.client import Credentials, LmsClient
+from usher.client.http import Http
+from usher.client.shared import LocalState
+from usher.connect.application.checkout import Checkout, Wishes, recognise
+from usher.contract.environment import Env
+from usher.sidecar.adapters.adapter import Adapter
+from usher.sidecar.adapters.known import adapter_of, check
+from usher.sidecar.errors import NotTrusted, SidecarError
+from usher.sidecar.process import Agent
+
+_SETTINGS = (
+    Env.OPENEDX_API_BASE_URL,
+    Env.OPENEDX_BASE_REDIRECT_URL,
+    Env.OPENEDX_API_CLIENT_ID,
+    Env.OPENEDX_API_CLIENT_SECRET,
+    Env.OPENEDX_OAUTH_PROVIDER,
+    Env.OPENEDX_SERVICE_WORKER_USERNAME,
+    Env.OPENEDX_SERVICE_WORKER_API_TOKEN,
+    Env.EDX_API_CLIENT_TIMEOUT,
+)
+#: Accounts that must be found before the LMS is believed about any that is not.
+_SAMPLE = 50
+
+
+@dataclass(frozen=True)
+class Opened:
+    """worker: the service worker's username, as the LMS says it."""
+
+    checkout: Checkout
+    adapter: Adapter
+    agent: Agent
+    lms: LmsClient
+    worker: str
+
+
+@contextmanager
+def opened_application(wishes: Wishes) -> Iterator[tuple[Checkout, Adapter, Agent]]:
+    """The application, with tables as its adapter knows them. Raises SidecarError, Refused."""
+    checkout = recognise(wishes)
+    if checkout.edition is None:
+        raise SidecarError(
+            f"{wishes.target} is neither MITx Online nor MIT xPro; if it is one of them, name it "
+            "with --edition"
+        )
+    adapter = adapter_of(checkout.edition.name)
+    with Agent(checkout) as agent:
+        check(agent, adapter)
+        yield checkout, adapter, agent
+
+
+def with_lms(checkout: Checkout, adapter: Adapter, agent: Agent, lms_url: str = "") -> Opened:
+    """The application with its LMS, which has been asked who it is.
+
+    lms_url: '' for the application's own setting. Raises SidecarError, LmsError.
+    """
+    lms = _client(agent.ask("settings", names=list(_SETTINGS)), lms_url, checkout)
+    return Opened(checkout, adapter, agent, lms, _trusted(lms, adapter, agent))
+
+
+def _client(found: Mapping[str, Any], lms_url: str, checkout: Checkout) -> LmsClient:
+    token = found[Env.OPENEDX_SERVICE_WORKER_API_TOKEN]
+    base_url = lms_url or found[Env.OPENEDX_API_BASE_URL]
+    if not token or not base_url:
+        missing = Env.OPENEDX_API_BASE_URL if token else Env.OPENEDX_SERVICE_WORKER_API_TOKEN
+        raise SidecarError(
+            f"{checkout.title} has no {missing}; connect it to the LMS first: "
+            f"usher connect --application {checkout.folder or checkout.url}"
+        )
+    http = Http(
+        base_url,
+        browser_url=found[Env.OPENEDX_BASE_REDIRECT_URL] or base_url,
+        timeout=float(found[Env.EDX_API_CLIENT_TIMEOUT] or 60),
+        state=LocalState(),
+    )
+    return LmsClient(
+        http,
+        Credentials(
+            service_worker=found[Env.OPENEDX_SERVICE_WORKER_USERNAME] or "",
+            service_token=token,
+            client_id=found[Env.OPENEDX_API_CLIENT_ID] or "",
+            client_secret=found[Env.OPENEDX_API_CLIENT_SECRET] or "",
+            backend=found[Env.OPENEDX_OAUTH_PROVIDER] or "",
+        ),
+    )
+
+
+def _trusted(lms: LmsClient, adapter: Adapter, agent: Agent) -> str:
+    """The service worker's name, from an LMS that also knows the application's learners.
+
+    Whatever else answers at its address, or an LMS with an empty database, must not make all
+    learners look lost. Raises NotTrusted, LmsError.
+    """
+    worker = lms.me(lms.who.service_token)
+    if worker not in lms.accounts([worker]):
+        raise NotTrusted(
+            f"The LMS at {lms.http.base_url} does not find its own service worker {worker!r} by "
+            "the account API; nothing is concluded from its answers. Make the service worker staff."
+        )
+    names = _made_accounts(adapter, agent)
+    if len(names) >= 5 and not lms.accounts(names):
+        raise NotTrusted(
+            f"The LMS at {lms.http.base_url} knows none of {len(names)} learners whose accounts "
+            f"{adapter.title} says it made, such as {names[0]!r}. Is it the right LMS, with its "
+            "data? Nothing was compared or changed."
+        )
+    return worker
+
+
+def _made_accounts(adapter: Adapter, agent: Agent) -> list[str]:
+    """Names of some accounts that the application says exist in the LMS."""
+    made = {adapter.account.columns["made"]: True}
+    if adapter.account_name == "account":
+        path = adapter.account.columns["username"]
+        made[f"{path}__isnull"] = False
+    else:
+        path = "user__" + adapter.users.columns["username"]
+    page = agent.ask(
+        "page", model=adapter.account.model, fields=[path], filter=[made], limit=_SAMPLE
+    )
+    return [row[path] for row in page["rows"] if row[path]]

@@ -1,0 +1,167 @@
+"""What ``usher drift`` finds in an application of their shape and a real embedded LMS."""
+
+from typing import Any
+
+import pytest
+
+from tests.sidecar.conftest import Sides
+
+MODE = {"mitxonline": "audit", "mitxpro": "no-id-professional"}
+
+
+def course_of(sides: Sides) -> str:
+    """A run of the LMS that offers the application's mode."""
+    return sides.lms.shell(
+        "from usher.embedded.course_modes.models import CourseMode\n"
+        "course = CourseMode.objects.order_by('pk').first().course_id\n"
+        f"CourseMode.objects.get_or_create(course_id=course, mode_slug={mode_of(sides)!r},\n"
+        "    defaults={'mode_display_name': 'A mode'})\n"
+        "print(course)"
+    )
+
+
+def mode_of(sides: Sides) -> str:
+    return MODE[sides.shape.name]
+
+
+def recorded(sides: Sides, *names: str, token: bool = True) -> None:
+    """The application says that these have an account, and a token."""
+    sides.shape.run(
+        f"names, token = {names!r}, {token!r}\n"
+        "from users.models import User\n"
+        "from django.apps import apps\n"
+        "for user in User.objects.filter(username__in=names):\n"
+        "    if apps.is_installed('openedx'):\n"
+        "        from openedx.models import OpenEdxApiAuth, OpenEdxUser\n"
+        "        OpenEdxUser.objects.create(user=user, edx_username=user.username,\n"
+        "            desired_edx_username=user.username, has_been_synced=True)\n"
+        "    else:\n"
+        "        from courseware.models import CoursewareUser, OpenEdxApiAuth\n"
+        "        CoursewareUser.objects.create(user=user)\n"
+        "    if token:\n"
+        "        OpenEdxApiAuth.objects.create(user=user, refresh_token='r', access_token='a')\n"
+        "result = None"
+    )
+
+
+def words(found: Any, who: str) -> set[str]:
+    return {d["difference"] for d in found["differences"] if d["what"].startswith(who + "@")}
+
+
+@pytest.fixture(scope="module")
+def found(sides: Sides) -> Any:
+    """One comparison of a school that has a learner in every state."""
+    name, course, mode = sides.shape.name[:5], course_of(sides), mode_of(sides)
+    there = ["fine", "unrecorded", "tokenless", "renamed", "inenrolled", "missing", "extra", "back"]
+    gone = ["gone", "waiting"]
+    sides.people(*(f"{name}{who}" for who in there + gone))
+    sides.accounts_in_lms(*(f"{name}{who}" for who in there))
+    recorded(sides, *(f"{name}{who}" for who in [*there, "gone"] if who not in _UNRECORDED))
+    recorded(sides, f"{name}tokenless", token=False)
+    sides.shape.run(
+        "from users.models import User\n"
+        f"result = User.objects.filter(username={name + 'renamed'!r}).update("
+        "email='renamed-here@example.org')"
+    )
+    sides.enroll(f"{name}fine", course, edx_enrolled=True)
+    sides.enrolled_in_lms(f"{name}fine", course, mode)
+    sides.enroll(f"{name}inenrolled", course, edx_enrolled=True)
+    sides.enroll(f"{name}missing", course, edx_enrolled=False)
+    sides.enrolled_in_lms(f"{name}extra", course, mode)
+    sides.enroll(f"{name}back", course, active=False, change_status="refunded")
+    sides.enrolled_in_lms(f"{name}back", course, mode)
+    return sides.json("drift")
+
+
+_UNRECORDED = ("unrecorded", "tokenless")
+
+
+@pytest.mark.parametrize(
+    "who, expected",
+    [
+        ("fine", set()),
+        ("unrecorded", {"{} exists in the LMS; not recorded here", "no token of the LMS"}),
+        ("tokenless", {"no token of the LMS"}),
+        ("gone", {"{} does not exist in the LMS; recorded as made here"}),
+        ("waiting", {"no account in the LMS yet"}),
+        ("inenrolled", {"not enrolled in the LMS; recorded here"}),
+        ("missing", {"not enrolled in the LMS yet"}),
+        ("extra", {"enrolled in the LMS; no record here"}),
+        ("back", {"enrolled in the LMS; refunded here"}),
+    ],
+)
+def test_each_state_of_a_learner_is_told(
+    found: Any, sides: Sides, who: str, expected: set[str]
+) -> None:
+    name = sides.shape.name[:5] + who
+    if sides.shape.name == "mitxonline" and who == "unrecorded":
+        expected = {"no account in the LMS yet"}  # which name it is to have isn't known yet
+    assert words(found, name) == {text.format(name) for text in expected}
+
+
+def test_another_email_is_told(found: Any, sides: Sides) -> None:
+    name = sides.shape.name[:5] + "renamed"
+    assert words(found, "renamed-here") == {
+        f"the LMS has another e-mail for {name}: {name}@example.org"
+    }
+
+
+def test_a_run_with_another_title_is_told(found: Any, sides: Sides) -> None:
+    course = course_of(sides)
+    (title,) = [
+        d["difference"]
+        for d in found["differences"]
+        if d["kind"] == "run" and d["difference"].startswith("title") and d["what"] == course
+    ]
+    assert title.startswith("title 'A run' here, ")
+
+
+def test_comparing_changes_nothing(found: Any, sides: Sides) -> None:
+    assert sides.json("drift") == found
+
+
+def test_differences_are_exit_code_1_and_lines(found: Any, sides: Sides) -> None:
+    done = sides.usher("drift", "--kind", "account")
+    assert done.exit_code == 1
+    assert f"{sides.shape.name[:5]}waiting@example.org: no account in the LMS yet" in done.output
+    assert "would still repair itself" in done.output
+
+
+def test_whom_the_application_gave_up_is_listed_with_its_reason(found: Any, sides: Sides) -> None:
+    name, course = sides.shape.name[:5], "course-v1:given+up+run"
+    sides.people(f"{name}given")
+    if sides.shape.name == "mitxonline":
+        sides.shape.run(
+            "from users.models import User\n"
+            "from openedx.models import OpenEdxUser\n"
+            f"user = User.objects.get(username={name + 'given'!r})\n"
+            "reason = {'email': [{'user_message': 'It looks like this email is taken'}]}\n"
+            "OpenEdxUser.objects.create(user=user, edx_username=user.username,\n"
+            "    has_sync_error=True, sync_error_data=reason)\n"
+            "result = None"
+        )
+        sides.enroll(f"{name}given", course, edx_enrollment_retry_count=5)
+        expected = {
+            (
+                f"{name}given@example.org",
+                "the LMS refused the account: It looks like this email is taken",
+            ),
+            (
+                f"{name}given@example.org in {course}",
+                "not enrolled after 5 attempts; it is not tried again",
+            ),
+        }
+    else:
+        sides.enroll(f"{name}given", course)
+        expected = {(f"{name}given@example.org in {course}", "not enrolled for more than a day")}
+    told = sides.json("drift", "--given-up")["given_up"]
+    listed = {(entry["what"], entry["reason"]) for entry in told}
+    assert expected <= listed
+    assert not [reason for what, reason in listed if what.startswith(f"{name}back")]
+
+
+def test_somebody_else_at_the_address_of_the_lms_is_not_believed(sides: Sides) -> None:
+    done = sides.usher("drift", "--lms-url", "http://127.0.0.1:9")
+    assert done.exit_code == 2
+    assert "The LMS could not be asked" in done.output
+    assert "does not exist" not in done.output
