@@ -231,7 +231,7 @@ class EnrollmentForm(forms.ModelForm):  # type: ignore[type-arg]
         found = super().clean() or {}
         run, mode = found.get("run"), found.get("mode")
         known = list(run.modes.values_list("slug", flat=True)) if run else []
-        if known and mode not in known:
+        if run and known and mode not in known:
             self.add_error("mode", f"{run.course_key} has these modes: {', '.join(known)}.")
         return found
 

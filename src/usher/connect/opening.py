@@ -190,8 +190,12 @@ def with_defaults(asked: Asked) -> Asked:
     if len(found) != 1:
         return asked
     tutor, root, mode = found.pop()
-    given = {"tutor": tutor, "tutor_root": root, "mode": mode}
-    return replace(asked, **{key: value for key, value in given.items() if value})
+    return replace(
+        asked,
+        tutor=tutor or asked.tutor,
+        tutor_root=root or asked.tutor_root,
+        mode=mode or asked.mode,
+    )
 
 
 def _known_with_tutor() -> list[Connection]:

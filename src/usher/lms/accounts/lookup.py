@@ -58,9 +58,9 @@ def _in_use(field: str, values: list[str], besides: Any) -> set[str]:
     """Those of ``values``, case-folded, that the database takes for equal to some user's."""
     if not values:
         return set()
-    users = get_user_model().objects.exclude(pk=getattr(besides, "pk", None))
+    users = _without(get_user_model().objects.all(), besides)
     asked = {value.casefold() for value in values}
-    rows = users_by(field, values).exclude(pk=getattr(besides, "pk", None))
+    rows = _without(users_by(field, values), besides)
     found = {value.casefold() for value in rows.values_list(field, flat=True)}
     used = asked & found
     if found - asked:
@@ -68,6 +68,10 @@ def _in_use(field: str, values: list[str], besides: Any) -> set[str]:
         unexplained = (value for value in values if value.casefold() not in used)
         used |= {v.casefold() for v in unexplained if users.filter(**{field: v}).exists()}
     return used
+
+
+def _without(users: QuerySet, user: Any) -> QuerySet:
+    return users if user is None else users.exclude(pk=user.pk)
 
 
 def users_by(field: str, values: list[str]) -> QuerySet:

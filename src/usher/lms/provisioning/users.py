@@ -170,7 +170,8 @@ def _provision_token(
 
 def _is_unbound(user_id: int | None) -> bool:
     """Whether the user is a service worker that no longer acts for any application."""
-    return ServiceWorker.objects.filter(user_id=user_id, application=None).exists()
+    unbound = ServiceWorker.objects.filter(application=None)
+    return user_id is not None and unbound.filter(user_id=user_id).exists()
 
 
 def _forget_former_token(worker: ServiceWorker, token: str) -> None:
