@@ -78,3 +78,27 @@ def test_the_image_of_a_cluster_comes_from_a_registry(chain: Chain, shop: PlainC
     answer = chain.connect(shop, "--mode", "k8s", "--build", code=3)
     assert "images push openedx" in answer["error"]
     assert "k8s reboot" in answer["error"]
+
+
+@pytest.mark.chain(22, "local")
+def test_what_an_application_answers_runs_nothing_here(chain: Chain, shop: PlainCheckout):
+    """Tutor renders its configuration as templates, so such an answer must not get there."""
+    mark = chain.home / "MARK"
+    attack = f"{{{{ cycler.__init__.__globals__.os.popen('touch {mark}').read() }}}}"
+    config = chain.root.config()
+    plain = shop.env_file.read_text()
+    for address in (f"http://x{attack}", f"http://x.org/{attack}", "http://u:p@x.org"):
+        line = f"SHOP_BASE_URL={shop.url}"
+        assert line in plain
+        shop.env_file.write_text(plain.replace(line, f'SHOP_BASE_URL="{address}"'))
+        done = chain.run([*chain.argv("connect", *of(shop))])
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "root_url is" in done.stderr
+        assert "Nothing was changed" in done.stderr
+    shop.env_file.write_text(plain)
+    shop.make_learner(attack, "password", is_superuser=True)
+    done = chain.run([*chain.argv("connect", *of(shop)), "--superuser"])
+    assert done.returncode == 2
+    assert "USHER_SUPERUSER_USERNAME is" in done.stderr
+    assert chain.root.config() == config
+    assert not mark.exists()

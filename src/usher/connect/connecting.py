@@ -88,7 +88,8 @@ class Connecting:
                 configuration.SUPERUSER_EMAIL: email,
                 configuration.SUPERUSER_APPLICATION: self._sides[0][0].name,
             }
-        return values
+        # Here already, so that what can't be written is refused before anything is changed.
+        return configuration.checked(values)
 
 
 def _env_warnings(side: Side) -> list[str]:

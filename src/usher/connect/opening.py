@@ -23,7 +23,7 @@ from usher.connect.openedx.instance import (
 )
 from usher.connect.openedx.platform import Platform
 from usher.connect.process import Runner, Secrets
-from usher.contract import connections
+from usher.contract import connections, tutor_values
 from usher.contract.connections import Connection, ConnectionsError
 from usher.contract.provisioning import Application
 
@@ -70,8 +70,8 @@ def open_platform(asked: Asked) -> Opened:
     if mode == "k8s":
         check_cluster(runner, str(look["values"]["K8S_NAMESPACE"]))
     instance = Instance(tutor, python, root, mode, look)
-    lms_url = (asked.lms_url or instance.lms_url).rstrip("/")
-    lms_server_url = (asked.lms_server_url or lms_url).rstrip("/")
+    lms_url = _address(asked.lms_url or instance.lms_url, "the LMS's address (--lms-url)")
+    lms_server_url = _address(asked.lms_server_url or lms_url, "--lms-server-url")
     return Opened(
         platform=Platform(instance, runner),
         addresses=Addresses(lms_url, lms_server_url, with_gateway=mode != "k8s"),
@@ -86,6 +86,13 @@ def open_platform(asked: Asked) -> Opened:
         warnings=[warning] if warning else [],
         running=instance.command in running,
     )
+
+
+def _address(value: str, what: str) -> str:
+    try:
+        return tutor_values.address(value, what)
+    except tutor_values.NotAllowed as error:
+        raise Refused(str(error)) from error
 
 
 def open_sides(asked: Asked, opened: Opened) -> list[tuple[Side, Choice]]:

@@ -87,7 +87,7 @@ class View:
         self._data["error"] = message
         if self._as_json:
             self.flush(False)
-        Console(stderr=True, highlight=False, soft_wrap=True).print(escape(message))
+        Console(stderr=True, highlight=False, soft_wrap=True).print(plain(escape(message)))
 
     def flush(self, ok: bool) -> None:
         if self._as_json:
@@ -99,7 +99,13 @@ class View:
         self._say(f"  next: {escape(text)}")
 
     def _say(self, text: str, style: str | None = None) -> None:
-        self._console.print(text, style=style)
+        self._console.print(plain(text), style=style)
+
+
+def plain(text: str) -> str:
+    """Without control characters: some of what is shown is an application's answer, which could
+    steer the operator's terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
 
 
 def _titles(sides: list[Side]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from usher.contract import oauth
+from usher.contract import oauth, tutor_values
 from usher.contract.editions import EDITIONS
 from usher.contract.paths import ApplicationPath
 from usher.contract.provisioning import Application, ServiceWorker, own_worker_name
@@ -143,16 +143,27 @@ def _read_entry(item: Any, index: int) -> Entry:
     if not isinstance(item, Mapping):
         raise EntryError(f"{place} is not a mapping with a name")
     known = Entry.__dataclass_fields__
-    if unknown := sorted(set(item) - set(known)):
-        raise EntryError(f"{place} has an unknown field {unknown[0]!r}; known: {', '.join(known)}")
+    if unknown := sorted(set(map(str, item)) - set(known)):
+        field_name = tutor_values.shown(unknown[0])
+        raise EntryError(f"{place} has an unknown field {field_name}; known: {', '.join(known)}")
     if not _NAME.fullmatch(str(item.get("name") or "")):
         raise EntryError(f"{place} has no name of letters, digits, - and _")
     given = dict(item)
     for key, value in given.items():
         if not isinstance(value, _TYPES.get(key, str)):
-            raise EntryError(f"{place}.{key} is {value!r}, which is not {_WORDS.get(key, 'text')}")
+            words = _WORDS.get(key, "text")
+            shown = tutor_values.shown(value)
+            raise EntryError(f"{place}.{key} is {shown}, which is not {words}")
     _complete(given, place, first=index == 0)
-    return Entry(**given)
+    return Entry(**_allowed(given, place))
+
+
+def _allowed(given: dict[str, Any], place: str) -> dict[str, Any]:
+    """As it may be rendered, whatever was in config.yml."""
+    try:
+        return tutor_values.entry(given, place)
+    except tutor_values.NotAllowed as error:
+        raise EntryError(str(error)) from None
 
 
 def _complete(given: dict[str, Any], place: str, *, first: bool) -> None:
@@ -181,17 +192,18 @@ def _complete(given: dict[str, Any], place: str, *, first: bool) -> None:
     if base not in oauth.BACKENDS:
         field_name = "backend_base" if given.get("backend_base") else "backend"
         raise EntryError(
-            f"{place}.{field_name} is {base!r}: write one of {', '.join(oauth.BACKENDS)}"
+            f"{place}.{field_name} is {tutor_values.shown(base)}: "
+            f"write one of {', '.join(oauth.BACKENDS)}"
             " (for a name of your own, give one of them as backend_base)"
         )
     given["backend_base"] = base
 
 
 def _address(value: Any, place: str) -> str:
-    parts = urlsplit(value) if isinstance(value, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise EntryError(f"{place} is {value!r}: write an address such as http://example.org:8013")
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    try:
+        return tutor_values.address(value, place)
+    except tutor_values.NotAllowed as error:
+        raise EntryError(str(error)) from None
 
 
 def _seen_from_containers(root_url: str) -> str:

@@ -5,10 +5,11 @@ script only names the file: it lies beside lms.env.yml, which LMS_CFG names in e
 """
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import click
 
+from usher.contract import tutor_values
 from usher.tutor.description import FILENAME
 
 DESCRIPTION = f'"$(dirname "$LMS_CFG")/{FILENAME}"'
@@ -18,6 +19,18 @@ COURSES = (
     ("edX", "E2E-101", "course", "E2E Test Course"),
 )
 Job = Iterator[tuple[str, str]]
+
+
+def _as(check: Callable[[str, str], str]) -> Callable[..., str]:
+    """Tutor renders the script of a job as a template, so words of it are checked as well."""
+
+    def callback(_context: click.Context, parameter: click.Parameter, value: str) -> str:
+        try:
+            return check(value, f"--{parameter.name}")
+        except tutor_values.NotAllowed as error:
+            raise click.BadParameter(str(error)) from None
+
+    return callback
 
 
 @click.command(help="Lay in the LMS what the applications need: records, service worker, token")
@@ -39,8 +52,13 @@ def usher_remove(purge: bool, dry_run: bool) -> Job:
 
 
 @click.command(help="Decide that an LMS account belongs to the application's learner of its name")
-@click.option("--username", required=True)
-@click.option("--application", required=True, help="Its name in USHER_APPLICATIONS")
+@click.option("--username", required=True, callback=_as(tutor_values.username))
+@click.option(
+    "--application",
+    required=True,
+    callback=_as(tutor_values.name),
+    help="Its name in USHER_APPLICATIONS",
+)
 @click.option("--unlink", is_flag=True, help="Undo it; the account stays")
 def usher_link(username: str, application: str, unlink: bool) -> Job:
     words = ["./manage.py", "lms", "usher_link", "--username", username]
@@ -49,7 +67,12 @@ def usher_link(username: str, application: str, unlink: bool) -> Job:
 
 
 @click.command(help="Make the two courses that MITx Online's own tests expect, where missing")
-@click.option("--owner", required=True, help="E-mail address of a staff user of the LMS")
+@click.option(
+    "--owner",
+    required=True,
+    callback=_as(tutor_values.email),
+    help="E-mail address of a staff user of the LMS",
+)
 def usher_courses(owner: str) -> Job:
     yield "cms", courses_script(owner)
 

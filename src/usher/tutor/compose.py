@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from usher.contract import tutor_values
+
 #: Services that talk to an application, by the generated file that defines them first.
 SERVICES = {
     "local/docker-compose.yml": "lms",
@@ -49,6 +51,10 @@ def with_hosts(text: str, service: str, names: Sequence[str]) -> str:
     text = re.sub(rf"^ *{_BEGIN}\n(?:.*\n)*? *{_END}\n", "", text, flags=re.MULTILINE)
     if not names:
         return text
+    try:
+        names = [tutor_values.host(name, "a host name") for name in names]
+    except tutor_values.NotAllowed as error:
+        raise ComposeError(str(error)) from None
     found = re.search(rf"^( +){service}: *\n((?:\1 +\S.*\n| *\n)+)", text, flags=re.MULTILINE)
     if found is None:
         raise ComposeError(f"there is no service {service}; run: tutor config save")

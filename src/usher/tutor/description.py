@@ -1,11 +1,18 @@
 """What ``usher_provision`` reads in the LMS, made from Tutor's configuration."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from usher.contract import tutor_values
 from usher.contract.paths import ApplicationPath
-from usher.contract.provisioning import Description, ServiceWorker, Superuser
+from usher.contract.provisioning import (
+    Description,
+    DescriptionError,
+    ServiceWorker,
+    Superuser,
+)
 from usher.tutor.applications import (
     HOST_GATEWAY_NAME,
     Entry,
@@ -23,7 +30,7 @@ LEARNERS_CHOICE = "choice"
 
 def describe(config: Mapping[str, Any]) -> Description:
     """Raises EntryError when ``USHER_APPLICATIONS`` can't be used."""
-    entries = read_entries(config["USHER_APPLICATIONS"])
+    entries = _entries(config)
     secret = config["USHER_SECRET"]
     shared = ServiceWorker(
         username=config["USHER_SERVICE_WORKER_USERNAME"],
@@ -37,14 +44,36 @@ def describe(config: Mapping[str, Any]) -> Description:
         else to_application(entry, secret)
         for index, entry in enumerate(entries)
     ]
-    return Description(
+    described = Description(
         applications=applications, service_worker=shared, superuser=_superuser(config, entries)
     )
+    try:
+        return Description.from_json(described.to_json())
+    except DescriptionError as error:
+        raise EntryError(f"USHER_APPLICATIONS and USHER_SERVICE_WORKER_*: {error}") from error
+
+
+def _entries(config: Mapping[str, Any]) -> list[Entry]:
+    """The applications, once everything that is ours in ``config`` may be rendered."""
+    entries = read_entries(config["USHER_APPLICATIONS"])
+    ours = {key: value for key, value in config.items() if key in tutor_values.SETTINGS}
+    try:
+        tutor_values.checked({**ours, "USHER_APPLICATIONS": []})
+    except tutor_values.NotAllowed as error:
+        raise EntryError(str(error)) from None
+    return entries
+
+
+def requirements(config: Mapping[str, Any]) -> list[str]:
+    """What pip installs into the image, each quoted for a shell."""
+    _entries(config)
+    own = [config["USHER_REQUIREMENT"]] if config["USHER_REQUIREMENT"] else []
+    return [shlex.quote(one) for one in (*own, *config["USHER_BACKEND_REQUIREMENTS"])]
 
 
 def host_aliases(config: Mapping[str, Any]) -> list[str]:
     """Names that must lead from the containers to the machine that runs them, without doubles."""
-    entries: list[Entry] = read_entries(config["USHER_APPLICATIONS"])
+    entries = _entries(config)
     names = [HOST_GATEWAY_NAME, *(entry.host_alias for entry in entries)]
     return list(dict.fromkeys(name for name in [*names, *config["USHER_HOST_ALIASES"]] if name))
 
@@ -54,7 +83,7 @@ def lms_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Empty while USHER_SIGN_IN is off: the LMS is then as it is without Usher.
     """
-    entries = read_entries(config["USHER_APPLICATIONS"])
+    entries = _entries(config)
     if not config["USHER_SIGN_IN"] or not entries:
         return {}
     return {
@@ -94,5 +123,6 @@ def _backend_of(name: str, entries: list[Entry], setting: str, other: str = "") 
             return entry.backend
     known = ", ".join(entry.name for entry in entries) or "nothing"
     raise EntryError(
-        f"{setting} is {name!r}, which USHER_APPLICATIONS doesn't have: write one of {known}{other}"
+        f"{setting} is {tutor_values.shown(name)}, which USHER_APPLICATIONS doesn't have: "
+        f"write one of {known}{other}"
     )

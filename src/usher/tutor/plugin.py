@@ -111,6 +111,7 @@ hooks.Filters.ENV_TEMPLATE_VARIABLES.add_items(
     [
         ("usher_description", _for_templates(_description)),
         ("usher_lms_settings", _for_templates(description.lms_settings)),
+        ("usher_requirements", _for_templates(description.requirements)),
         ("usher_wheel", _for_templates(_wheel)),
     ]
 )

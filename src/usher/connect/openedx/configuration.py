@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from usher.connect.errors import Refused
-from usher.contract import oauth
+from usher.contract import oauth, tutor_values
 from usher.contract.envfile import PRIVATE_MODE, write_private
 from usher.contract.provisioning import own_worker_name
 
@@ -35,8 +35,18 @@ def read(path: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text()) or {}
 
 
+def checked(values: dict[str, Any]) -> dict[str, Any]:
+    """Values as Tutor may render them; they may come from an application. Raises Refused."""
+    try:
+        return tutor_values.checked(values)
+    except tutor_values.NotAllowed as error:
+        raise Refused(str(error)) from error
+
+
 def write(path: Path, values: dict[str, Any]) -> None:
-    """Sets these keys; a value of None takes the key away."""
+    """Sets these keys; a value of None takes the key away. Raises Refused for what Tutor must
+    not render."""
+    values = checked(values)
     data = read(path)
     for key, value in values.items():
         if value is None:

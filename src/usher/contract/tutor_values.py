@@ -1,0 +1,211 @@
+"""What may be written into Tutor's configuration, and so into everything that Tutor renders.
+
+Tutor renders each value of ``config.yml`` as a Jinja template that is not sandboxed: whoever
+chooses a value can run commands on the operator's machine. From there values go on into YAML,
+Python settings, a Dockerfile, compose files and scripts. Some come from an application's own
+answers. So each has a grammar of what it is made of; nothing in these can end a quotation, a line
+or a comment, or begin a template.
+
+``usher connect`` checks before it writes, the Tutor plugin before it renders.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+PREFIX = "USHER_"
+APPLICATIONS = "USHER_APPLICATIONS"
+
+
+class NotAllowed(ValueError):
+    """A value must not be written; the message names it and says what to write instead."""
+
+
+def _whole(pattern: str, words: str) -> Callable[[Any, str], str]:
+    compiled = re.compile(pattern)
+
+    def check(value: Any, place: str) -> str:
+        if not isinstance(value, str) or not compiled.fullmatch(value):
+            raise NotAllowed(f"{place} is {shown(value)}: write {words}")
+        return value
+
+    return check
+
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?"
+_HOST = rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*"
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~%+-]+)*")
+
+#: ``str.fullmatch`` on each: ``$`` would let a line break through.
+name = _whole(r"[A-Za-z0-9_-]{1,50}", "letters, digits, - and _, at most 50")
+backend = _whole(r"[A-Za-z0-9_-]{1,30}", "letters, digits, - and _, at most 30")
+username = _whole(r"[A-Za-z0-9_.@+-]{1,150}", "letters, digits and _ . @ + -")
+label = _whole(r"[\w .,()&+'-]{1,50}", "letters, digits, spaces and . , ( ) & + ' - _, at most 50")
+secret = _whole(
+    r"[A-Za-z0-9!#%&()*+,./:;<=>?@^_|~-]{1,255}",
+    "letters, digits and marks without spaces, quotes and braces, at most 255",
+)
+host = _whole(_HOST, "a host name such as shop.example")
+requirement = _whole(
+    r"[A-Za-z0-9/.][A-Za-z0-9 ._\[\],<>=!~@:/+%#&?-]{0,254}",
+    "a requirement of pip without quotes, such as openedx-usher==1.0",
+)
+
+
+def email(value: Any, place: str) -> str:
+    """An address such as people have; quoted local parts are not among them."""
+    mailbox, _, domain = value.rpartition("@") if isinstance(value, str) else ("", "", "")
+    try:
+        if not re.fullmatch(r"[A-Za-z0-9.!#%&'*+/=?^_~-]{1,64}", mailbox):
+            raise NotAllowed
+        host(domain, place)
+    except NotAllowed:
+        words = "an e-mail address such as ada@example.org"
+        raise NotAllowed(f"{place} is {shown(value)}: write {words}") from None
+    return str(value)
+
+
+def address(value: Any, place: str) -> str:
+    """An http(s) address without user, query and fragment, tidied: lower case up to the path,
+    an international host name in its ASCII form, no slash at the end."""
+    try:
+        return _tidied(value)
+    except (ValueError, UnicodeError):
+        words = "an address such as http://example.org:8013"
+        raise NotAllowed(f"{place} is {shown(value)}: write {words}") from None
+
+
+def _tidied(value: Any) -> str:
+    if not isinstance(value, str) or not value.isprintable() or len(value) > 500 or " " in value:
+        raise ValueError(value)
+    parts = urlsplit(value)
+    found, port = parts.hostname or "", parts.port
+    if (
+        parts.scheme not in ("http", "https")
+        or "@" in parts.netloc
+        or parts.query
+        or (parts.fragment or "?" in value or "#" in value)
+    ):
+        raise ValueError(value)
+    if ":" in found:
+        if not re.fullmatch(r"[0-9a-f:.]+", found):
+            raise ValueError(value)
+        found = f"[{found}]"
+    elif not found.isascii():
+        found = found.encode("idna").decode()
+    if not found.startswith("["):
+        host(found, "")
+    path = parts.path.rstrip("/")
+    if not _PATH.fullmatch(path):
+        raise ValueError(value)
+    # ``netloc`` might hold more than was looked at, so it is put together again.
+    return f"{parts.scheme}://{found}{f':{port}' if port else ''}{path}"
+
+
+def pattern(value: Any, place: str) -> str:
+    """A regular expression of paths."""
+    try:
+        if not isinstance(value, str) or not value.isprintable() or _begins_template(value):
+            raise NotAllowed
+        re.compile(value)
+    except (NotAllowed, re.error):
+        words = "a regular expression without {{, {% and {#"
+        raise NotAllowed(f"{place} is {shown(value)}: write {words}") from None
+    return value
+
+
+def _begins_template(text: str) -> bool:
+    return any(mark in text for mark in ("{{", "{%", "{#", "}}", "%}", "#}"))
+
+
+def flag(value: Any, place: str) -> bool:
+    if not isinstance(value, bool):
+        raise NotAllowed(f"{place} is {shown(value)}: write true or false")
+    return value
+
+
+def _all(check: Callable[[Any, str], Any], words: str) -> Callable[[Any, str], Any]:
+    def each(value: Any, place: str) -> Any:
+        if not isinstance(value, list):
+            raise NotAllowed(f"{place} is {shown(value)}: write a list of {words}")
+        return [check(item, f"{place}[{index}]") for index, item in enumerate(value)]
+
+    return each
+
+
+def _or_empty(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+    return lambda value, place: value if value == "" else check(value, place)
+
+
+#: Fields of an entry of USHER_APPLICATIONS.
+FIELDS: dict[str, Callable[[Any, str], Any]] = {
+    "name": name,
+    "root_url": _or_empty(address),
+    "server_url": _or_empty(address),
+    "gateway_url": _or_empty(address),
+    "backend": backend,
+    "backend_base": _or_empty(backend),
+    "provider_name": label,
+    "oauth_name": _or_empty(label),
+    "redirect_uris": _all(address, "addresses"),
+    "usher": flag,
+    "on_host": lambda value, place: value if value is None else flag(value, place),
+    "client_id": _or_empty(secret),
+    "client_secret": _or_empty(secret),
+    "oauth_client_id": _or_empty(secret),
+    "oauth_client_secret": _or_empty(secret),
+    "webhook_secret": _or_empty(secret),
+    "service_worker_username": _or_empty(username),
+    "service_worker_email": _or_empty(email),
+    "service_worker_token": _or_empty(secret),
+}
+
+
+def entry(value: Any, place: str) -> dict[str, Any]:
+    """One application. What a field may be is decided here; what it means, where it is read."""
+    if not isinstance(value, Mapping):
+        raise NotAllowed(f"{place} is not a mapping with a name")
+    if unknown := sorted(set(map(str, value)) - set(FIELDS)):
+        raise NotAllowed(
+            f"{place} has an unknown field {shown(unknown[0])}; known: {', '.join(FIELDS)}"
+        )
+    return {key: FIELDS[key](item, f"{place}.{key}") for key, item in value.items()}
+
+
+#: The settings of the plugin.
+SETTINGS: dict[str, Callable[[Any, str], Any]] = {
+    APPLICATIONS: _all(entry, "applications"),
+    "USHER_SECRET": secret,
+    "USHER_SERVICE_WORKER_TOKEN": secret,
+    "USHER_SIGN_IN": flag,
+    "USHER_AUTHN_MICROFRONTEND": flag,
+    "USHER_DEFAULT_APPLICATION": _or_empty(name),
+    "USHER_REDIRECT_ANONYMOUS": flag,
+    "USHER_ANONYMOUS_PATHS": _all(pattern, "regular expressions"),
+    "USHER_SERVICE_WORKER_USERNAME": username,
+    "USHER_SERVICE_WORKER_EMAIL": email,
+    "USHER_SUPERUSER_USERNAME": _or_empty(username),
+    "USHER_SUPERUSER_EMAIL": _or_empty(email),
+    "USHER_SUPERUSER_APPLICATION": _or_empty(name),
+    "USHER_HOST_ALIASES": _all(host, "host names"),
+    "USHER_REQUIREMENT": _or_empty(requirement),
+    "USHER_BACKEND_REQUIREMENTS": _all(requirement, "requirements"),
+}
+
+
+def checked(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the plugin as they may be written; addresses are tidied. None stands for a
+    setting that is taken away. Raises NotAllowed, also for a name that is no setting of ours."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in SETTINGS:
+            raise NotAllowed(f"{shown(key)} is no setting of Usher's")
+        found[key] = None if value is None else SETTINGS[key](value, key)
+    return found
+
+
+def shown(value: Any) -> str:
+    """For a message: one line of printable ASCII, bounded."""
+    text = ascii(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

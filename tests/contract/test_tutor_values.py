@@ -1,0 +1,125 @@
+"""What may go into Tutor's configuration: whatever passes can't end a line or begin a template."""
+
+import shlex
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from usher.contract import tutor_values
+from usher.contract.tutor_values import NotAllowed
+
+SPECIAL = ["{{", "}}", "{%", "%}", "{#", "\n", "\r", "\x00", "\u2028", "'", '"', "`", "$(", "\\"]
+#: An apostrophe is part of people's names and addresses, which go into JSON alone.
+QUOTED = (tutor_values.label, tutor_values.email)
+hostile = st.lists(
+    st.one_of(st.sampled_from(SPECIAL), st.text(max_size=8), st.just("http://x.org")), max_size=6
+).map("".join)
+TEXTS = (
+    tutor_values.name,
+    tutor_values.backend,
+    tutor_values.username,
+    tutor_values.label,
+    tutor_values.secret,
+    tutor_values.host,
+    tutor_values.requirement,
+    tutor_values.email,
+    tutor_values.address,
+)
+
+
+@pytest.mark.parametrize("check", TEXTS)
+@given(text=hostile)
+@example(text="http://x{{ cycler.__init__.__globals__.os.popen('id').read() }}")
+@example(text="ol-oauth2\nimport os")
+@example(text="ol-oauth2\n")
+@example(text="shop.example\n    privileged: true")
+def test_nothing_that_passes_has_a_meaning_of_its_own(check: Any, text: str) -> None:
+    try:
+        passed = check(text, "value")
+    except NotAllowed as error:
+        assert str(error).isprintable()
+        assert str(error).isascii()
+        assert len(str(error)) < 300
+        return
+    assert passed.isprintable()
+    assert not [
+        mark for mark in SPECIAL if mark in passed and not (mark == "'" and check in QUOTED)
+    ]
+    # In every notation that a rendered file has, it is one plain text.
+    assert yaml.safe_load(yaml.safe_dump({"x": passed})) == {"x": passed}
+    assert shlex.split(shlex.quote(passed)) == [passed]
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | hostile, st.lists))
+def test_what_is_of_another_kind_is_refused_too(value: Any) -> None:
+    for check in (*TEXTS, tutor_values.pattern, tutor_values.flag):
+        try:
+            passed = check(value, "value")
+        except NotAllowed:
+            continue
+        assert isinstance(value, str | bool)
+        assert isinstance(passed, str | bool)
+
+
+@given(st.dictionaries(st.sampled_from([*tutor_values.FIELDS, "x", "{{"]), hostile | st.booleans()))
+def test_an_entry_is_taken_whole_or_not_at_all(entry: dict[str, Any]) -> None:
+    try:
+        passed = tutor_values.checked({tutor_values.APPLICATIONS: [entry]})
+    except NotAllowed:
+        return
+    assert set(passed[tutor_values.APPLICATIONS][0]) == set(entry) <= set(tutor_values.FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("given_", "tidied"),
+    [
+        ("http://x.org/", "http://x.org"),
+        ("HTTPS://X.Org:8443/Sub/", "https://x.org:8443/Sub"),
+        ("http://bücher.example", "http://xn--bcher-kva.example"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+        ("http://host.docker.internal:8013", "http://host.docker.internal:8013"),
+        ("http://app_1.local", "http://app_1.local"),
+    ],
+)
+def test_an_address_is_tidied(given_: str, tidied: str) -> None:
+    assert tutor_values.address(given_, "address") == tidied
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x.org",
+        "ftp://x.org",
+        "javascript:alert(1)//http://x.org",
+        "http://",
+        "http://user@x.org",
+        "http://user:pass@x.org",
+        "http://x.org?next=/",
+        "http://x.org?",
+        "http://x.org#a",
+        "http://x.org:port",
+        "http://x.org:99999",
+        "http://x.org/a b",
+        "http://x.org/{{ 7 * 7 }}",
+        "http://{%x%}.org",
+        "http://x.org\t",
+        " http://x.org",
+        "http://x..org",
+        "http://-x.org",
+        "http://x.org/'",
+        "http://x.org\\@y.org",
+        "http://" + "a" * 300 + ".org",
+    ],
+)
+def test_what_is_no_plain_address(text: str) -> None:
+    with pytest.raises(NotAllowed, match="write an address such as"):
+        tutor_values.address(text, "address")
+
+
+def test_a_name_that_is_no_setting_is_not_written() -> None:
+    with pytest.raises(NotAllowed, match="no setting of Usher's"):
+        tutor_values.checked({"LMS_HOST": "x.org"})

@@ -1,0 +1,142 @@
+"""Hostile values in config.yml: Tutor refuses them, or they arrive as the one value they are.
+
+What is rendered is parsed as its readers parse it: YAML, Python, the Dockerfile, compose files.
+"""
+
+import ast
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.support.tutor import RELEASES, TutorRoot
+from usher.tutor import compose, configuration
+from usher.tutor.description import host_aliases
+
+ENTRY = {"name": "shop", "root_url": "https://shop.example", "backend": "ol-oauth2"}
+#: Parts of hostile values: each means something in some file that is rendered.
+PARTS = [
+    "\n",
+    "\nimport os\n",
+    '"\n    privileged: true\n    x: "',
+    "'; touch MARK; '",
+    "$(touch MARK)",
+    "`touch MARK`",
+    "\\",
+    '"',
+    "'",
+    "#",
+    ": ",
+    "- ",
+    "&a",
+    "*a",
+    "!!python/object/apply:os.system ['touch MARK']",
+    "\u2028",
+    "\x85",
+    "\x00",
+    "%}",
+    "shop.example",
+    "ol-oauth2",
+]
+hostile = st.lists(st.sampled_from(PARTS) | st.text(max_size=4), min_size=1, max_size=3).map(
+    "".join
+)
+OF_ENTRY = ("root_url", "server_url", "backend", "provider_name", "oauth_name", "client_secret")
+OF_CONFIG = ("USHER_REQUIREMENT", "USHER_SUPERUSER_USERNAME", "USHER_SUPERUSER_EMAIL")
+LISTS = ("USHER_HOST_ALIASES", "USHER_BACKEND_REQUIREMENTS", "USHER_ANONYMOUS_PATHS")
+places = st.sampled_from([*OF_ENTRY, *OF_CONFIG, *LISTS])
+
+
+@pytest.fixture(scope="module")
+def root(
+    rendered: Callable[..., TutorRoot], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TutorRoot]:
+    path = tmp_path_factory.mktemp("hostile") / "root"
+    shutil.copytree(rendered(RELEASES[-1]).path, path)
+    root = TutorRoot(RELEASES[-1], path)
+    root.configure(USHER_APPLICATIONS=[ENTRY])
+    root.run("config", "save")
+    yield root
+
+
+@pytest.fixture(scope="module")
+def plain(root: TutorRoot) -> dict[str, Any]:
+    """The same without anything hostile."""
+    return parsed(root)
+
+
+def parsed(root: TutorRoot) -> dict[str, Any]:
+    """Everything that our values reach, as its reader understands it; values left out."""
+    env = root.env
+    for place, service in compose.SERVICES.items():
+        text = (env / place).read_text()
+        names = host_aliases({**configuration.DEFAULTS, **configuration.UNIQUE, **root.config()})
+        services = yaml.safe_load(compose.with_hosts(text, service, names))["services"]
+        # Each name is one name, and nothing else of the service has changed.
+        hosts = [host.rpartition(":") for host in services[service].pop("extra_hosts")]
+        assert [host[0] for host in hosts] == names
+        assert {host[2] for host in hosts} == {"host-gateway"}
+        assert services == yaml.safe_load(text)["services"]
+    python = sorted((env / "apps/openedx/settings/lms").glob("*.py"))
+    dockerfile = (env / "build/openedx/Dockerfile").read_text().splitlines()
+    lms_env = yaml.safe_load(root.lms_config.read_text())
+    json.loads((root.lms_config.parent / "usher.json").read_text())
+    return {
+        "lms.env.yml": {key: type(value).__name__ for key, value in lms_env.items()},
+        "python": {path.name: ast.dump(ast.parse(path.read_text())) for path in python},
+        "Dockerfile": sorted({line.split(" ")[0] for line in dockerfile if line[:1].isupper()}),
+    }
+
+
+def with_value(place: str, value: str) -> dict[str, Any]:
+    if place in OF_ENTRY:
+        return {"USHER_APPLICATIONS": [{**ENTRY, "backend_base": "ol-oauth2", place: value}]}
+    return {place: [value] if place in LISTS else value}
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(place=places, value=hostile)
+@example(place="backend", value="shop-oauth2\nimport os")
+@example(
+    place="USHER_HOST_ALIASES", value='shop.example:host-gateway"\n    privileged: true\n    #'
+)
+@example(place="USHER_REQUIREMENT", value="openedx-usher' ; touch MARK ; '")
+@example(place="USHER_HOST_ALIASES", value="shop.example")
+def test_only_the_value_arrives(
+    root: TutorRoot, plain: dict[str, Any], place: str, value: str
+) -> None:
+    mark = root.path.parent / "MARK"
+    before = dict(root.config())
+    try:
+        root.configure(**with_value(place, value.replace("MARK", str(mark))))
+        done = root.run("config", "save", check=False)
+        assert not mark.exists()
+        assert "Traceback" not in done.stderr
+        if done.returncode == 0:
+            found = parsed(root)
+            assert found["python"] == plain["python"]
+            assert set(found["lms.env.yml"]) == set(plain["lms.env.yml"])
+            assert found["Dockerfile"] == plain["Dockerfile"]
+        else:
+            assert "write" in done.stderr + done.stdout
+    finally:
+        (root.path / "config.yml").write_text(yaml.safe_dump(before))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("usher-link", "--application", "shop", "--username", "{{ 7 * 7 }}"),
+        ("usher-link", "--username", "ada", "--application", "{% set x = 1 %}"),
+        ("usher-courses", "--owner", "{{ cycler }}@example.org"),
+    ],
+)
+def test_words_of_a_job_are_no_templates(root: TutorRoot, words: tuple[str, ...]) -> None:
+    done = root.run("local", "do", *words, check=False)
+    assert done.returncode != 0
+    assert "write" in done.stderr
