@@ -1,6 +1,5 @@
 """What ``usher_provision`` reads in the LMS, made from Tutor's configuration."""
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -65,10 +64,10 @@ def _entries(config: Mapping[str, Any]) -> list[Entry]:
 
 
 def requirements(config: Mapping[str, Any]) -> list[str]:
-    """What pip installs into the image, each quoted for a shell."""
+    """What pip installs into the image, each as a word for a shell: none has a quote in it."""
     _entries(config)
     own = [config["USHER_REQUIREMENT"]] if config["USHER_REQUIREMENT"] else []
-    return [shlex.quote(one) for one in (*own, *config["USHER_BACKEND_REQUIREMENTS"])]
+    return [f"'{one}'" for one in (*own, *config["USHER_BACKEND_REQUIREMENTS"])]
 
 
 def host_aliases(config: Mapping[str, Any]) -> list[str]:
