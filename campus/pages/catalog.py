@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from usher.application import conf
 from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.modes import ModeNotAllowed, choose_mode
 from usher.application.runs.models import CourseMode, CourseRun
 
 PAGE_SIZE = 24
@@ -57,6 +58,15 @@ def find(course_key: str) -> CourseRun | None:
     return (
         CourseRun.objects.filter(course_key=course_key, live=True).prefetch_related(modes).first()
     )
+
+
+def is_free(user: Any, run: CourseRun) -> bool:
+    """Whether the run has a mode that a learner gets without paying."""
+    try:
+        choose_mode(user, run)
+    except ModeNotAllowed:
+        return False
+    return True
 
 
 def place(user: Any, run: CourseRun) -> Place | None:

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_POST, require_safe
 from pages import catalog
 from usher.application import conf
 from usher.application.accounts.models import LmsAccount
-from usher.application.enrollments.services import NotEnrolled, enroll, unenroll
+from usher.application.enrollments.services import ModeNotAllowed, NotEnrolled, enroll, unenroll
 from usher.application.runs.models import CourseRun
 
 
@@ -33,6 +33,7 @@ def course_run(request: HttpRequest, course_key: str) -> HttpResponse:
         "stage": catalog.stage(run),
         "place": catalog.place(request.user, run),
         "can_enroll": run.is_enrollable(),
+        "is_free": catalog.is_free(request.user, run),
     }
     return render(request, "pages/course_run.html", context)
 
@@ -44,8 +45,12 @@ def enroll_me(request: HttpRequest, course_key: str) -> HttpResponse:
     run = _run(course_key)
     if not run.is_enrollable():
         messages.error(request, f"{run} does not take enrollments now.")
-    else:
+        return redirect("course-run", course_key=run.course_key)
+    try:
         enroll(request.user, run)
+    except ModeNotAllowed:
+        messages.error(request, f"{run} has no free place: it offers only modes that are paid for.")
+    else:
         messages.success(request, f"You are enrolled in {run}.")
     return redirect("course-run", course_key=run.course_key)
 

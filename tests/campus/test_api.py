@@ -129,3 +129,15 @@ def _fuzz(operation, cookies):
         assert "CSRF" not in answer.text
 
     check()
+
+
+def test_a_run_that_offers_only_honor(browser, run):
+    run.modes.all().delete()
+    run.modes.create(slug="honor")
+    assert enroll(browser).json()["mode"] == "honor"
+
+
+def test_a_run_without_a_free_mode_takes_nobody_who_names_none(browser, run):
+    run.modes.filter(slug="audit").delete()
+    assert enroll(browser).status_code == 409
+    assert not Enrollment.objects.exists()

@@ -132,3 +132,12 @@ def test_the_dashboard_is_for_people_signed_in(client):
 def test_health(client, db):
     assert client.get("/health/live").status_code == 200
     assert client.get("/health/ready").status_code == 200
+
+
+def test_a_run_without_a_free_mode_says_so(browser, run):
+    run.modes.filter(slug="audit").delete()
+    assert "has no free place" in browser.get(RUN).content.decode()
+    answer = browser.post(RUN + "enroll/", follow=True)
+    assert "only modes that are paid for" in answer.content.decode()
+    assert "You are enrolled" not in answer.content.decode()
+    assert not Enrollment.objects.exists()

@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.support.impostors import Impostor
+
 #: Names of faults.
 ERROR_500, UNAVAILABLE, THROTTLED, THROTTLED_IN_BODY = "500", "503", "429", "429-in-body"
 SLOW, RESET, HALF_BODY, BAD_JSON = "slow", "reset", "half-body", "bad-json"
@@ -30,11 +32,13 @@ Decide = Callable[[str, str], str]
 
 @dataclass
 class FaultyProxy:
-    """url: its address. ``decide`` is asked for every request; ``seen`` keeps them."""
+    """url: its address. ``decide`` is asked for every request; ``seen`` keeps them. An
+    ``impostor`` answers in the LMS's place."""
 
     target: str
     url: str = ""
     decide: Decide = lambda method, path: ""
+    impostor: Impostor | None = None
     slow_seconds: float = 30.0
     retry_after: int = 1
     seen: list[tuple[str, str]] = field(default_factory=list)
@@ -85,6 +89,8 @@ class _Handler(BaseHTTPRequestHandler):
         proxy = self.server.proxy
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         proxy.seen.append((self.command, self.path))
+        if proxy.impostor is not None and proxy.impostor.answers(self.path):
+            return self._impersonate(proxy.impostor, body)
         fault = proxy.decide(self.command, self.path)
         if not fault:
             return self._answer(*self._forward(body))
@@ -115,6 +121,23 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
         self.wfile.flush()
+
+    def _impersonate(self, impostor: Impostor, body: bytes) -> None:
+        if impostor.drip:
+            return self._drip(impostor)
+        if impostor.spoil is None:
+            return self._answer(impostor.status, impostor.headers(), impostor.body)
+        status, headers, found = self._forward(body)
+        return self._answer(status, [*headers, *impostor.headers()], impostor.spoil(found))
+
+    def _drip(self, impostor: Impostor) -> None:
+        """One byte of the headers at a time: no single read takes long."""
+        self.close_connection = True
+        for char in "HTTP/1.1 200 OK\r\n" + "X-Slow: and slower\r\n" * 50:
+            if self.server.proxy.released.wait(impostor.drip):
+                return
+            self.wfile.write(char.encode())
+            self.wfile.flush()
 
     def _500(self, body: bytes) -> None:
         self._answer(500, [("Content-Type", "text/html")], b"<h1>Server Error (500)</h1>")

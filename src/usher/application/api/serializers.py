@@ -7,7 +7,7 @@ from rest_framework import serializers
 from usher.application import conf
 from usher.application.accounts.models import LmsAccount
 from usher.application.adapter import adapter
-from usher.application.enrollments.models import DEFAULT_MODE, Enrollment
+from usher.application.enrollments.models import Enrollment
 from usher.application.runs.models import CourseMode, CourseRun
 
 
@@ -65,7 +65,12 @@ class EnrollmentSerializer(serializers.ModelSerializer[Enrollment]):
 
 class EnrollSerializer(serializers.Serializer[Any]):
     course_key = serializers.CharField(max_length=255)
-    mode = serializers.CharField(max_length=100, default=DEFAULT_MODE)
+    mode = serializers.CharField(
+        max_length=100,
+        default="",
+        allow_blank=True,
+        help_text="A free mode of the run; empty for the one that the run offers everybody.",
+    )
 
 
 class MeSerializer(serializers.Serializer[Any]):

@@ -14,8 +14,9 @@ from rest_framework.views import APIView
 
 from usher.application.api import serializers
 from usher.application.api.pagination import Pages
-from usher.application.enrollments.models import Enrollment
-from usher.application.enrollments.services import NotEnrolled, enroll, unenroll
+from usher.application.enrollments.models import DEFAULT_MODE, Enrollment
+from usher.application.enrollments.modes import free_modes
+from usher.application.enrollments.services import ModeNotAllowed, NotEnrolled, enroll, unenroll
 from usher.application.runs.models import CourseMode, CourseRun
 
 
@@ -91,7 +92,10 @@ class EnrollmentsView(OwnSession, generics.ListAPIView[Enrollment]):
         mode = wanted.validated_data["mode"]
         if not run.is_enrollable() or not is_free(run, mode):
             raise NotEnrollable
-        enrollment = enroll(request.user, run, mode)
+        try:
+            enrollment = enroll(request.user, run, mode)
+        except ModeNotAllowed as error:
+            raise NotEnrollable from error
         shown = serializers.EnrollmentSerializer(enrollment)
         return Response(shown.data, status=status.HTTP_201_CREATED)
 
@@ -127,7 +131,8 @@ def mine(user: Any) -> QuerySet[Enrollment]:
 
 def is_free(run: CourseRun, mode: str) -> bool:
     """Whether a learner may take that mode without paying: paid ones are given by staff or shop."""
-    found = [item for item in run.modes.all() if item.slug == mode]
-    if found:
-        return found[0].min_price == 0
-    return mode == serializers.DEFAULT_MODE and not run.modes.all()
+    if not mode:
+        return True  # a free one is chosen
+    if not run.modes.all():
+        return mode == DEFAULT_MODE
+    return mode in free_modes(run)

@@ -8,9 +8,9 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from usher.application.accounts.services import ensure_account
-from usher.application.adapter import adapter
 from usher.application.engine.wake import wake_soon
-from usher.application.enrollments.models import DEFAULT_MODE, Enrollment
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.modes import ModeNotAllowed, check_mode, choose_mode
 from usher.application.runs.models import CourseRun
 
 __all__ = ["ModeNotAllowed", "NotEnrolled", "bring", "change_mode", "enroll", "unenroll"]
@@ -20,29 +20,33 @@ class NotEnrolled(LookupError):
     """The learner has no enrollment in that run."""
 
 
-class ModeNotAllowed(ValueError):
-    """The run is not known to have that mode, or the project's adapter doesn't allow it."""
-
-
 def enroll(
     user: Any,
     run: CourseRun,
-    mode: str = DEFAULT_MODE,
+    mode: str = "",
     *,
     force: bool = False,
     reconcile_now: bool = False,
 ) -> Enrollment:
     """Wants the learner enrolled; the row is due at once. Harmless to repeat.
 
+    mode: '' chooses a free one that the run has, and leaves an enrollment in the mode it has.
     force: also when the LMS says that enrollment is closed, and in a mode that isn't known.
     ``reconcile_now`` also enrolls in the LMS before returning; ``is_settled`` and
     ``error_message`` say whether that worked. Raises ModeNotAllowed.
     """
+    mode = mode or _mode_now(user, run) or choose_mode(user, run)
     if not force:
-        _check_mode(user, run, mode)
+        check_mode(user, run, mode)
     ensure_account(user)
     row = _want(user, run, mode=mode, is_active=True, force=force)
     return bring(row) if reconcile_now else row
+
+
+def _mode_now(user: Any, run: CourseRun) -> str:
+    """The mode of an enrollment that is there already; '' for none."""
+    rows = Enrollment.objects.filter(user=user, run=run, is_active=True)
+    return rows.values_list("mode", flat=True).first() or ""
 
 
 def unenroll(user: Any, run: CourseRun, *, reconcile_now: bool = False) -> Enrollment:
@@ -53,18 +57,9 @@ def unenroll(user: Any, run: CourseRun, *, reconcile_now: bool = False) -> Enrol
 
 def change_mode(user: Any, run: CourseRun, mode: str, *, reconcile_now: bool = False) -> Enrollment:
     """Wants another mode for an enrollment. Raises NotEnrolled, ModeNotAllowed."""
-    _check_mode(user, run, mode)
+    check_mode(user, run, mode)
     row = _change(user, run, mode=mode)
     return bring(row) if reconcile_now else row
-
-
-def _check_mode(user: Any, run: CourseRun, mode: str) -> None:
-    allowed = adapter().allowed_modes(user, run)
-    if allowed is not None and mode not in allowed:
-        raise ModeNotAllowed(
-            f"{mode!r} is no mode of {run.course_key}; it has {', '.join(allowed)}. If the LMS has "
-            f"it meanwhile: manage.py sync_courserun --run {run.course_key}"
-        )
 
 
 def _want(user: Any, run: CourseRun, **wanted: Any) -> Enrollment:

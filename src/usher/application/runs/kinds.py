@@ -88,12 +88,16 @@ class ModeKind(Kind):
         return Outcome(extra=means.lms.run_modes(job.what))
 
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+        from usher.application.enrollments.modes import follow_modes
+
         seen = {j.row.run_id: (j, o) for j, o in done if o.error is None}
         have: dict[int, dict[_ModeKey, CourseMode]] = {run_id: {} for run_id in seen}
         for mode in CourseMode.objects.filter(run_id__in=seen):
             have[mode.run_id][mode.slug, mode.currency] = mode
         for run_id, (job, outcome) in seen.items():
             outcome.changed = _write_modes(job.row.run, outcome.extra, have[run_id])
+            if outcome.changed:
+                follow_modes(job.row.run)
 
     def recheck_rows(self) -> None:
         runs = CourseRun.objects.filter(modes_state__isnull=True).values_list("pk", flat=True)

@@ -1,0 +1,85 @@
+"""Which mode a learner gets who doesn't name one, and which modes a run is known to have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils import timezone
+
+from usher.application.adapter import adapter
+from usher.application.enrollments.models import DEFAULT_MODE, Enrollment
+from usher.application.runs.models import CourseRun
+
+#: Free modes in the order in which they are chosen; others follow as the LMS lists them.
+_PREFERRED = (DEFAULT_MODE, "honor")
+
+
+class ModeNotAllowed(ValueError):
+    """The run is not known to have that mode, or the project's adapter doesn't allow it."""
+
+
+def check_mode(user: Any, run: CourseRun, mode: str) -> None:
+    """Raises ModeNotAllowed when the learner can't have that mode in the run."""
+    allowed = adapter().allowed_modes(user, run)
+    if allowed is not None and mode not in allowed:
+        listed = ", ".join(dict.fromkeys(allowed)) or "none"
+        raise ModeNotAllowed(
+            f"{mode!r} is no mode of {run.course_key}; it has {listed}. If the LMS has "
+            f"it meanwhile: manage.py sync_courserun --run {run.course_key}"
+        )
+
+
+def choose_mode(user: Any, run: CourseRun) -> str:
+    """The mode for a learner who named none: one that is free and still open, ``audit`` first.
+
+    ``audit`` as long as nothing is known of the run's modes. Raises ModeNotAllowed when every
+    mode costs something or is over.
+    """
+    allowed = adapter().allowed_modes(user, run)
+    known = run.modes.exists()
+    if allowed is None and not known:
+        return DEFAULT_MODE
+    free = free_modes(run) if known else list(allowed or ())
+    found = [slug for slug in free if allowed is None or slug in allowed]
+    for slug in (*_PREFERRED, *found):
+        if slug in found:
+            return slug
+    listed = (
+        ", ".join(dict.fromkeys(run.modes.order_by("pk").values_list("slug", flat=True)))
+        or "no mode"
+    )
+    raise ModeNotAllowed(
+        f"{run.course_key} has no free mode that is open: it has {listed}. "
+        "Name the mode that the learner paid for: enroll(user, run, mode)."
+    )
+
+
+def free_modes(run: CourseRun) -> list[str]:
+    """Modes of the run that cost nothing in any currency and are not over."""
+    now = timezone.now()
+    free: dict[str, bool] = {}
+    for mode in sorted(run.modes.all(), key=lambda each: each.pk):
+        is_open = mode.expires_at is None or mode.expires_at > now
+        free[mode.slug] = free.get(mode.slug, True) and mode.min_price == 0 and is_open
+    return [slug for slug, is_free in free.items() if is_free]
+
+
+def follow_modes(run: CourseRun) -> None:
+    """After the modes of a run changed: wakes enrollments that were refused because of their mode.
+
+    Learners who named none while nothing was known get one that the run has.
+    """
+    slugs = set(run.modes.values_list("slug", flat=True))
+    waiting = Enrollment.objects.filter(run=run, is_active=True, force=False).unsettled()
+    waiting.filter(mode__in=slugs, error_code__in=_ABOUT_MODES).wake()
+    if not slugs or DEFAULT_MODE in slugs:
+        return
+    for row in waiting.filter(mode=DEFAULT_MODE).select_related("user"):
+        try:
+            row.want(mode=choose_mode(row.user, run))
+        except ModeNotAllowed:
+            continue  # the LMS refuses it with its reason
+
+
+#: Refusals of the LMS that another set of modes may end.
+_ABOUT_MODES = ("mode-not-offered", "mode-mismatch", "mode-kept")

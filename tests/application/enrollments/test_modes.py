@@ -1,0 +1,104 @@
+"""The mode of a learner who names none."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from tests.application.conftest import make_learner
+from usher.application.engine.services import reconcile
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import ModeNotAllowed, change_mode, enroll, unenroll
+from usher.application.runs.models import CourseMode
+from usher.application.runs.services import ensure_run, sync_runs
+
+KEY = "course-v1:edX+Modes+1"
+#: A run with one mode, made in the LMS.
+_ONLY = (
+    "from usher.embedded.home.seeds import run; "
+    "from usher.embedded.course_modes.models import CourseMode as M; "
+    "run({key!r}, 'Only {slug}', (None,) * 4); M.objects.filter(course_id={key!r}).delete(); "
+    "M.objects.create(course_id={key!r}, mode_slug={slug!r}, min_price={price})"
+)
+
+
+def offer(**prices):
+    run = ensure_run(KEY)
+    for slug, price in prices.items():
+        CourseMode.objects.create(run=run, slug=slug, min_price=price)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("prices", "chosen"),
+    [
+        ({}, "audit"),
+        ({"verified": 50, "audit": 0}, "audit"),
+        ({"honor": 0}, "honor"),
+        ({"verified": 0, "honor": 0}, "honor"),
+        ({"verified": 50, "no-id-professional": 0}, "no-id-professional"),
+    ],
+)
+def test_a_free_mode_that_the_run_has_is_chosen(db, prices, chosen):
+    assert enroll(make_learner(), offer(**prices)).mode == chosen
+
+
+def test_without_a_free_mode_enroll_says_so_and_stores_nothing(db):
+    run = offer(verified=50, professional=100)
+    with pytest.raises(ModeNotAllowed, match=r"no free mode.*verified, professional"):
+        enroll(make_learner(), run)
+    assert not Enrollment.objects.exists()
+    assert enroll(make_learner(), run, "verified").mode == "verified"
+
+
+def test_a_mode_that_is_over_or_costs_in_another_currency_is_not_chosen(db):
+    run = offer(audit=0, honor=0)
+    run.modes.filter(slug="audit").update(expires_at=timezone.now() - timedelta(days=1))
+    assert enroll(make_learner(), run).mode == "honor"
+    CourseMode.objects.create(run=run, slug="honor", min_price=5, currency="eur")
+    with pytest.raises(ModeNotAllowed, match="no free mode"):
+        enroll(make_learner(), run)
+
+
+def test_enrolling_again_leaves_a_paid_mode(db):
+    user, run = make_learner(), offer(audit=0, verified=50)
+    enroll(user, run)
+    change_mode(user, run, "verified")
+    assert enroll(user, run).mode == "verified"
+    unenroll(user, run)
+    assert enroll(user, run).mode == "audit"
+
+
+@pytest.mark.parametrize("api", ["joined", "batched"])
+@pytest.mark.parametrize("modes_are_known", [True, False])
+def test_a_run_that_offers_only_honor(request, transactional_db, api, modes_are_known):
+    joined = request.getfixturevalue(api)
+    key = f"course-v1:edX+Honor{api}+{modes_are_known}"
+    joined.lms.shell(_ONLY.format(key=key, slug="honor", price=0))
+    run = ensure_run(key)
+    if modes_are_known:
+        assert sync_runs([key], modes=True).failed == 0
+    user = joined.learner()
+    row = enroll(user, run)
+    reconcile()
+    reconcile()
+    row.refresh_from_db()
+    assert row.is_settled, row.error_message
+    assert row.mode == "honor"
+    assert joined.enrollments(user.lms_account.username) == {key: ("honor", True)}
+
+
+def test_an_enrollment_refused_for_its_mode_is_retried_when_the_run_has_the_mode(joined):
+    key = "course-v1:edX+Later+1"
+    joined.lms.shell(_ONLY.format(key=key, slug="audit", price=0))
+    user, run = joined.learner(), ensure_run(key)
+    row = enroll(user, run, "verified", reconcile_now=True)
+    assert row.parked_at is not None, "the LMS has no such mode"
+    joined.lms.shell(
+        "from usher.embedded.course_modes.models import CourseMode as M; "
+        f"M.objects.create(course_id={key!r}, mode_slug='verified', min_price=10)"
+    )
+    assert sync_runs([key], modes=True).failed == 0
+    reconcile(["enrollment"])
+    row.refresh_from_db()
+    assert row.is_settled, row.error_message

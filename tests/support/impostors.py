@@ -1,0 +1,126 @@
+"""What may answer at the LMS's address when the LMS doesn't.
+
+A proxy that lost its backend, a page for browsers, another application, another Open edX. None of
+their answers says anything about a learner or a course run.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+#: What makes an answer out of the LMS's own: its status, headers and body.
+Spoil = Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True)
+class Impostor:
+    """name: for the test's report. only: parts of the paths that it answers for, all when empty.
+
+    spoil: changes the LMS's own answer instead of taking its place. drip: seconds between two
+    bytes of the headers. location: where a redirect leads.
+    """
+
+    name: str
+    status: int = 200
+    content_type: str = ""
+    body: bytes = b""
+    only: tuple[str, ...] = ()
+    location: str = ""
+    encoding: str = ""
+    spoil: Spoil | None = None
+    drip: float = 0.0
+    server: str = ""
+
+    def answers(self, path: str) -> bool:
+        return not self.only or any(part in path for part in self.only)
+
+    def headers(self) -> list[tuple[str, str]]:
+        named = {
+            "Content-Type": self.content_type,
+            "Location": self.location,
+            "Content-Encoding": self.encoding,
+            "Server": self.server,
+        }
+        return [(name, value) for name, value in named.items() if value]
+
+
+def _json(name: str, status: int, data: object, **more: object) -> Impostor:
+    return Impostor(name, status, "application/json", json.dumps(data).encode(), **more)  # type: ignore[arg-type]
+
+
+def _page(name: str, status: int, title: str, **more: object) -> Impostor:
+    body = f"<!DOCTYPE html><html><head><title>{title}</title></head><body>{title}</body></html>"
+    return Impostor(name, status, "text/html; charset=utf-8", body.encode(), **more)  # type: ignore[arg-type]
+
+
+#: Proxies without their backend, by what they are known to say.
+PROXIES = (
+    Impostor("traefik-404", 404, "text/plain; charset=utf-8", b"404 page not found\n"),
+    Impostor("traefik-503", 503, "text/plain", b"no available server\n"),
+    Impostor("envoy-404-empty", 404, server="envoy"),
+    Impostor("envoy-503", 503, "text/plain", b"upstream connect error", server="envoy"),
+    Impostor("caddy-200-empty", 200, server="Caddy"),
+    Impostor("caddy-502-empty", 502, server="Caddy"),
+    Impostor("gateway-204", 204),
+    _page("nginx-404", 404, "404 Not Found", server="nginx"),
+    _page("nginx-503", 503, "503 Service Temporarily Unavailable", server="nginx"),
+    _page("nginx-400", 400, "400 The plain HTTP request was sent to HTTPS port", server="nginx"),
+    _page("cloudflare-403", 403, "Just a moment...", server="cloudflare"),
+    _page("gone-410", 410, "410 Gone"),
+    Impostor("s3-404", 404, "application/xml", b"<Error><Code>NoSuchBucket</Code></Error>"),
+)
+PAGES = (
+    _page("welcome-page", 200, "Welcome to nginx!"),
+    _page("maintenance-page", 200, "We will be back soon"),
+    Impostor("html-as-json", 200, "application/json", b"<html>Single page application</html>"),
+    Impostor("redirect-to-own-sign-in", 302, location="/login?next=/api"),
+    Impostor("redirect-to-single-sign-on", 302, location="https://sso.example/authorize?x=y"),
+    Impostor("moved-permanently", 301, location="https://other.example/"),
+)
+APPLICATIONS = (
+    _json("django-404", 404, {"detail": "Not found."}),
+    _json("fastapi-404", 404, {"detail": "Not Found"}),
+    _json("express-404", 404, {"error": "Cannot GET /api"}),
+    _json("json-404-list", 404, []),
+    _json("json-400", 400, {"detail": "Malformed."}),
+    _json("json-405", 405, {"detail": "Method not allowed."}),
+    _json("json-200-status", 200, {"status": "ok"}),
+    _json("json-200-object", 200, {}),
+    _json("json-200-list", 200, []),
+    _json("json-200-null", 200, None),
+    _json("json-200-results", 200, {"results": [], "next": None, "count": 0}),
+    _json(
+        "json-200-pages",
+        200,
+        {"results": [], "pagination": {"count": 0, "num_pages": 1, "next": None}},
+    ),
+    _json("json-401", 401, {"detail": "Authentication credentials were not provided."}),
+    _json("gateway-403", 403, {"message": "Forbidden"}),
+)
+TRANSFER = (
+    Impostor("truncated", spoil=lambda body: body[: len(body) // 2]),
+    Impostor("not-gzip", encoding="gzip", spoil=lambda body: body),
+    Impostor("half-gzip", encoding="gzip", spoil=lambda body: gzip.compress(body)[:-12]),
+    Impostor(
+        "gzip-bomb",
+        200,
+        "application/json",
+        gzip.compress(b" " * 64 * 1024 * 1024, compresslevel=1),
+        encoding="gzip",
+    ),
+    Impostor("slow-headers", 200, "application/json", b"{}", drip=0.2),
+)
+_ERROR = "<h1>Server Error (500)</h1>"
+#: An LMS whose database is migrated: what touches the changed tables fails.
+MIGRATIONS = (
+    _page("accounts-migrate", 500, _ERROR, only=("/accounts", "/account/", "/usher/api")),
+    _page("enrollments-migrate", 500, _ERROR, only=("/enrollment",)),
+    _page("courses-migrate", 500, _ERROR, only=("/courses/", "/course_modes/", "/course-runs/")),
+    _page("tokens-migrate", 500, _ERROR, only=("/oauth2/", "/auth/")),
+    _json("batch-unrouted", 404, {"detail": "Not found."}, only=("/usher/",)),
+    Impostor("batch-404-text", 404, "text/plain", b"404 page not found\n", only=("/usher/",)),
+)
+ALL = (*PROXIES, *PAGES, *APPLICATIONS, *TRANSFER, *MIGRATIONS)
