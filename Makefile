@@ -22,7 +22,7 @@ $(DEMO_STAMP): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Usher needs Python 3.11 or newer; set PYTHON=python3.12, for example."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing what the demo needs into $(VENV) ..."
-	@$(PIP) --constraint requirements.lock --editable '.[embedded]'
+	@$(PIP) --constraint requirements.lock --editable '.[campus,embedded]'
 	@touch $(DEMO_STAMP)
 
 $(STAMP): $(DEMO_STAMP)
@@ -76,7 +76,7 @@ format: $(STAMP) ## format the code
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 lock: ## resolve the locked versions anew (needs uv)
-	uv pip compile --universal --python-version 3.11 pyproject.toml --extra embedded --extra dev --upgrade --no-header -o requirements.lock
+	uv pip compile --universal --python-version 3.11 pyproject.toml --extra dev --upgrade --no-header -o requirements.lock
 
 clean: ## remove everything that was made here
 	rm -rf $(VENV) .cache .demo build dist

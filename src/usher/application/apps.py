@@ -1,3 +1,5 @@
+import sys
+
 from django.apps import AppConfig
 
 
@@ -12,3 +14,6 @@ class UsherConfig(AppConfig):
         from usher.application.checks import register  # noqa: F401 - registers the checks
 
         signals.connect()
+        if "celery" in sys.modules:
+            # A worker that knew no tasks would discard their messages, and nobody would say so.
+            from usher.application import tasks  # noqa: F401 - registers them

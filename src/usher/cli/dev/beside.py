@@ -58,6 +58,7 @@ class Beside:
         self.credentials = Credentials.empty()
         self.learner = Learner("", "")
         self._username = ""
+        self._celery = ""
 
     @property
     def lms_home(self) -> Path:
@@ -121,6 +122,7 @@ class Beside:
                 "use the LMS that this command makes. Remove these lines: defaults.apply() reads "
                 "the names from the environment."
             )
+        self._celery = str(found["celery"])
         return f"settings of {self.project.name} are complete"
 
     def _make_lms(self) -> str:
@@ -208,7 +210,22 @@ class Beside:
         )
 
     def _worker(self) -> ServerProcess:
-        return self._process("worker", self.project.command("reconcile", "--watch"))
+        """As the project works off its rows in production: by Celery, where it has a broker."""
+        if not self._celery:
+            return self._process("worker", self.project.command("reconcile", "--watch"))
+        celery = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            self._celery,
+            "worker",
+            "--beat",
+            "-l",
+            "INFO",
+        ]
+        schedule = str(self.home / "beat-schedule")
+        return self._process("worker", [*celery, "--concurrency", "2", "--schedule", schedule])
 
     def _process(self, name: str, command: list[str], ready_url: str = "") -> ServerProcess:
         return ServerProcess(

@@ -31,7 +31,14 @@ def _look(wanted):
     except SystemCheckError as error:
         problem = str(error)
     unread = [key for key, value in wanted.items() if str(getattr(settings, key, "")) != value]
-    return {"problem": problem, "unread": unread, "debug": settings.DEBUG}
+    return {"problem": problem, "unread": unread, "celery": _celery()}
+
+
+def _celery():
+    """The package to give to ``celery -A``; "" where the project has no broker."""
+    from usher.application.engine.wake import broker_url
+
+    return os.environ["DJANGO_SETTINGS_MODULE"].split(".")[0] if broker_url() else ""
 
 
 def _prepare(client_id, is_new_lms):

@@ -1,0 +1,139 @@
+"""``usher_lms``: a real embedded LMS, one for the session."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from usher.contract import oauth
+from usher.contract.paths import ApplicationPath, LmsPath
+from usher.contract.provisioning import Application, Description, ServiceWorker
+from usher.testing import joined
+
+#: Nothing is limited: tests share one address.
+_NO_LIMITS: dict[str, Any] = {
+    "API_THROTTLE_RATES": {
+        family: {"user": None, "staff": None} for family in ("course_list", "enrollment")
+    },
+    "REGISTRATION_RATELIMIT": None,
+    "REGISTRATION_VALIDATION_RATELIMIT": None,
+    "LOGIN_AND_REGISTER_FORM_RATELIMIT": None,
+    "LOGISTRATION_RATELIMIT_RATE": None,
+    "RATELIMIT_RATE": None,
+}
+
+
+class UsherLms:
+    """url: its address. demo_run and e2e_run: keys of its course runs."""
+
+    demo_run, e2e_run = joined.DEMO_RUN, joined.E2E_RUN
+
+    def __init__(self, url: str, database: Path) -> None:
+        self.url = url
+        self._database, self._first = database, database.with_suffix(".first")
+        self._api = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {joined.SERVICE_TOKEN}"},
+            timeout=30,
+            trust_env=False,
+        )
+
+    def account(self, user: Any) -> dict[str, Any] | None:
+        """The learner's account as the LMS's API shows it; None when there is none."""
+        answer = self._api.get(f"{LmsPath.ACCOUNTS}/{joined.lms_username(user)}")
+        return dict(answer.json()) if answer.status_code == 200 else None
+
+    def enrollments(self, user: Any) -> dict[str, str]:
+        """Course key → mode, of the enrollments that the learner has now."""
+        params = {"username": joined.lms_username(user)}
+        answer = self._api.get(LmsPath.ENROLLMENTS, params=params)
+        answer.raise_for_status()
+        return {
+            one["course_id"]: one["mode"] for one in answer.json()["results"] if one["is_active"]
+        }
+
+    def keep(self) -> None:
+        """From now on ``reset`` leads back to this state."""
+        with (
+            closing(sqlite3.connect(self._database)) as now,
+            closing(sqlite3.connect(self._first)) as first,
+        ):
+            now.backup(first)
+
+    def reset(self) -> None:
+        """Everything as it was when the LMS was made: accounts, enrollments, sessions are gone."""
+        with closing(sqlite3.connect(self._database, timeout=20, isolation_level=None)) as database:
+            database.execute("PRAGMA foreign_keys = OFF")
+            database.execute("ATTACH ? AS first", (str(self._first),))
+            names = database.execute(
+                "SELECT name FROM first.sqlite_master WHERE type = 'table' "
+                "AND name NOT LIKE 'sqlite_%'"
+            )
+            database.execute("BEGIN IMMEDIATE")
+            for (name,) in names.fetchall():
+                table = '"' + name.replace('"', '""') + '"'
+                database.execute(f"DELETE FROM main.{table}")  # noqa: S608 - names of its own tables
+                database.execute(f"INSERT INTO main.{table} SELECT * FROM first.{table}")  # noqa: S608
+            database.execute("COMMIT")
+
+    def close(self) -> None:
+        self._api.close()
+
+
+@contextmanager
+def embedded(folder: Path, application_url: str) -> Iterator[UsherLms]:
+    """Makes and serves the LMS in ``folder``, joined to the application."""
+    from usher.embedded.home import folder as lms_folder
+    from usher.embedded.home.process import free_port, running_lms
+
+    port = free_port()
+    backend = oauth.DEFAULT_BACKEND
+    plan = lms_folder.Plan(
+        root_url=f"http://127.0.0.1:{port}",
+        application_url=application_url,
+        settings={**_NO_LIMITS, "USHER_BACKENDS": {backend: backend}},
+        cheap_passwords=True,
+    )
+    lms_folder.make(folder, plan)
+    lms_folder.manage(folder, "seed_courses")
+    described = _describe(application_url).to_json()
+    lms_folder.manage(folder, "usher_provision", "--file", "-", text=described)
+    with running_lms(folder, port) as url:
+        lms = UsherLms(url, folder / "db.sqlite3")
+        try:
+            lms.keep()
+            yield lms
+        finally:
+            lms.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _describe(at: str) -> Description:
+    application = Application(
+        name="tests",
+        backend=oauth.DEFAULT_BACKEND,
+        provider_name=oauth.PROVIDER_NAME,
+        client_id=joined.LMS_CLIENT_ID,
+        client_secret=joined.LMS_CLIENT_SECRET,
+        authorization_url=at + ApplicationPath.AUTHORIZE,
+        access_token_url=at + ApplicationPath.TOKEN,
+        api_root=at + "/",
+        logout_url=at + ApplicationPath.LOGOUT,
+        oauth_name=oauth.EDX_OAUTH_APP,
+        oauth_client_id=joined.CLIENT_ID,
+        oauth_client_secret=joined.CLIENT_SECRET,
+        oauth_redirect_uris=[at + landing for landing in ApplicationPath.LANDINGS],
+        issuer=at + "/oauth2",
+        jwks_url=at + ApplicationPath.JWKS,
+        webhook_url=at + ApplicationPath.WEBHOOKS,
+        webhook_secret=joined.WEBHOOK_SECRET,
+        backchannel_logout_url=at + ApplicationPath.BACKCHANNEL_LOGOUT,
+    )
+    worker = ServiceWorker(joined.SERVICE_WORKER, "worker@example.org", joined.SERVICE_TOKEN)
+    return Description(applications=[application], service_worker=worker)

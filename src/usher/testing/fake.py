@@ -1,0 +1,149 @@
+"""``usher_fake_lms``: an LMS in memory, for tests that need one that says yes, or no."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote
+
+import httpx
+
+from usher.contract.paths import LmsPath
+from usher.testing import joined
+
+URL = "http://fake-lms.invalid"
+Item = dict[str, Any]
+
+
+class UsherFakeLms:
+    """Answers as an LMS with ``usher.lms`` does: accounts and enrollments, nothing else."""
+
+    demo_run, e2e_run = joined.DEMO_RUN, joined.E2E_RUN
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str]] = []
+        self._accounts: dict[str, Item] = {}
+        self._enrollments: dict[tuple[str, str], tuple[str, bool]] = {}
+        self._refusals: dict[str, tuple[str, str]] = {}
+        self._is_down = False
+
+    # For tests
+
+    def account(self, user: Any) -> Item | None:
+        """The learner's account; None when there is none."""
+        return self._accounts.get(joined.lms_username(user))
+
+    def enrollments(self, user: Any) -> dict[str, str]:
+        """Course key → mode, of the enrollments that the learner has now."""
+        name = joined.lms_username(user)
+        return {
+            run: mode
+            for (username, run), (mode, is_active) in self._enrollments.items()
+            if username == name and is_active
+        }
+
+    def refuse(self, course_key: str, code: str = "closed", message: str = "Refused.") -> None:
+        """From now on enrollments in this run are refused."""
+        self._refusals[course_key] = (code, message)
+
+    def go_down(self) -> None:
+        """From now on nothing answers, until ``come_up``."""
+        self._is_down = True
+
+    def come_up(self) -> None:
+        self._is_down = False
+
+    # What the client of the LMS calls
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if self._is_down:
+            raise httpx.ConnectError("usher_fake_lms is down", request=request)
+        path = unquote(request.url.path)
+        self.requests.append((request.method, path))
+        status, body = self._answer(request, path)
+        return httpx.Response(status, json=body, request=request)
+
+    def close(self) -> None:
+        """A connection is closed; there is none."""
+
+    def _answer(self, request: httpx.Request, path: str) -> tuple[int, Any]:
+        posts: dict[str, Callable[[Item], Item]] = {
+            LmsPath.USHER_ACCOUNTS: self._keep_account,
+            LmsPath.USHER_ENROLLMENTS: self._keep_enrollment,
+        }
+        if request.method == "POST" and path in posts:
+            items = json.loads(request.content)["items"]
+            return 200, {"results": [posts[path](item) for item in items]}
+        if request.method == "GET" and path == LmsPath.USHER_API:
+            return 200, {"version": 1, "capabilities": ["accounts", "enrollments"]}
+        if request.method == "GET" and path.startswith(LmsPath.ENROLLMENT + "/"):
+            return self._enrollment(path.removeprefix(LmsPath.ENROLLMENT + "/"))
+        if request.method == "GET" and path.startswith(LmsPath.ACCOUNTS):
+            return self._shown(path, request.url.params)
+        raise AssertionError(
+            f"usher_fake_lms has no {request.method} {path}: take the fixture usher_lms, a real "
+            "embedded LMS."
+        )
+
+    def _shown(self, path: str, params: httpx.QueryParams) -> tuple[int, Any]:
+        one = path.removeprefix(LmsPath.ACCOUNTS).strip("/")
+        if one:
+            return (200, self._accounts[one]) if one in self._accounts else (404, {})
+        names, email = params.get("username", "").split(","), params.get("email")
+        found = [
+            account
+            for name, account in self._accounts.items()
+            if name in names or (email and account["email"] == email)
+        ]
+        return (200, found) if found else (404, {})
+
+    def _enrollment(self, learner_and_run: str) -> tuple[int, Any]:
+        username, _, run = learner_and_run.partition(",")
+        mode, is_active = self._enrollments.get((username, run), ("", False))
+        if not mode:
+            return 200, None
+        return 200, {"mode": mode, "is_active": is_active, "user": username}
+
+    def _keep_account(self, item: Item) -> Item:
+        name = item["username"]
+        before = self._accounts.get(name)
+        account = before or {
+            "username": name,
+            "id": len(self._accounts) + 1,
+            "date_joined": datetime.now(UTC).isoformat(),
+        }
+        self._accounts[name] = account | {
+            key: item[key] for key in ("email", "name", "country", "is_active")
+        }
+        tokens = {
+            "access_token": secrets.token_urlsafe(20),
+            "refresh_token": secrets.token_urlsafe(20),
+            "expires_in": 36000,
+            "scope": "read write",
+        }
+        return {
+            "id": item["id"],
+            "status": "updated" if before else "created",
+            "username": name,
+            "lms_user_id": account["id"],
+            "error": None,
+            "tokens": tokens if item.get("tokens") else None,
+        }
+
+    def _keep_enrollment(self, item: Item) -> Item:
+        key = (item["username"], item["course_id"])
+        result: Item = {"id": item["id"], "mode": None, "is_active": None, "error": None}
+        refusal = self._refusals.get(item["course_id"])
+        if item["username"] not in self._accounts:
+            refusal = ("unknown-user", f"The user {item['username']} does not exist.")
+        if refusal and item["is_active"]:
+            error = {"code": refusal[0], "message": refusal[1]}
+            return result | {"status": "refused", "error": error}
+        before = self._enrollments.get(key)
+        mode = item["mode"] or (before[0] if before else "audit")
+        after = self._enrollments[key] = (mode, item["is_active"])
+        status = "unchanged" if before == after else "changed"
+        return result | {"status": status, "mode": mode, "is_active": item["is_active"]}

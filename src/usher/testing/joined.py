@@ -1,0 +1,57 @@
+"""What every LMS fixture sets in the project: the connection, and the LMS's OAuth2 record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from usher.contract.environment import Env
+from usher.contract.oauth import DEFAULT_BACKEND, social_login_path
+from usher.contract.paths import LmsPath
+
+DEMO_RUN = "course-v1:edX+DemoX+Demo_Course"
+E2E_RUN = "course-v1:edX+E2E-101+course"
+SERVICE_WORKER = "mit_Application_serviceworker"
+#: The database is emptied after each test and the LMS lives as long as pytest does: no secrets.
+SERVICE_TOKEN = "service-worker-token-of-tests-0123456789"  # noqa: S105
+CLIENT_ID, CLIENT_SECRET = "application-at-the-lms", "secret-of-the-application-0123456789"
+LMS_CLIENT_ID, LMS_CLIENT_SECRET = "lms-at-the-application", "secret-of-the-lms-0123456789abcdef"
+WEBHOOK_SECRET = "webhook-secret-of-tests-0123456789"  # noqa: S105
+
+
+def set_up(settings: Any, lms_url: str, application_url: str) -> None:
+    """settings: pytest-django's. Needs the database."""
+    values = {
+        "SITE_BASE_URL": application_url,
+        Env.OPENEDX_API_BASE_URL: lms_url,
+        Env.OPENEDX_BASE_REDIRECT_URL: lms_url,
+        Env.OPENEDX_COURSE_BASE_URL: "",
+        Env.OPENEDX_API_CLIENT_ID: CLIENT_ID,
+        Env.OPENEDX_API_CLIENT_SECRET: CLIENT_SECRET,
+        Env.OPENEDX_SERVICE_WORKER_USERNAME: SERVICE_WORKER,
+        Env.OPENEDX_SERVICE_WORKER_API_TOKEN: SERVICE_TOKEN,
+        Env.OPENEDX_OAUTH_PROVIDER: DEFAULT_BACKEND,
+        Env.OPENEDX_SOCIAL_LOGIN_PATH: social_login_path(DEFAULT_BACKEND),
+        Env.LOGOUT_REDIRECT_URL: lms_url + LmsPath.LOGOUT,
+        Env.USHER_WEBHOOK_SECRET: WEBHOOK_SECRET,
+        # What a project or another test left in Redis is not this LMS's.
+        "REDIS_URL": "",
+    }
+    for name, value in values.items():
+        setattr(settings, name, value)
+    forget_clients()
+    from usher.application.management.instance import make_client
+
+    make_client([lms_url], LMS_CLIENT_ID, LMS_CLIENT_SECRET)
+
+
+def forget_clients() -> None:
+    """Pauses and beliefs of one test are nothing to the next."""
+    from usher.application import lms_client
+
+    lms_client._client.cache_clear()
+
+
+def lms_username(user: Any) -> str:
+    from usher.application.accounts.services import lms_username
+
+    return lms_username(user)

@@ -1,0 +1,138 @@
+"""The plugin itself: pytest loads it wherever Usher is installed."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from usher.testing.embedded import UsherLms
+    from usher.testing.fake import UsherFakeLms
+    from usher.testing.refusal import Refused
+
+OPTION = "usher_lms_traffic"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "refused (default): tests reach no LMS but that of a fixture of Usher's; or: allowed"
+    parser.addini(OPTION, text, default="refused")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getini(OPTION) not in ("refused", "allowed"):
+        raise pytest.UsageError(f"{OPTION} is {config.getini(OPTION)!r}: write refused or allowed")
+    if _uses_usher():
+        _test_in_files(config)
+
+
+def _test_in_files(config: pytest.Config) -> None:
+    """SQLite in memory is one database for all threads, without waiting: a test whose
+    ``live_server`` answers the LMS would meet "database table is locked"."""
+    from django.conf import settings
+
+    folder = ""
+    for number, database in enumerate(settings.DATABASES.values()):
+        test = database.setdefault("TEST", {})
+        if database.get("ENGINE") != "django.db.backends.sqlite3" or test.get("NAME"):
+            continue
+        folder = folder or tempfile.mkdtemp(prefix="usher-tests-")
+        test["NAME"] = str(Path(folder) / f"test{number}.sqlite3")
+    if folder:
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def _uses_usher() -> bool:
+    """Whether these are tests of a Django project that has Usher's app."""
+    try:
+        from django.apps import apps
+    except ImportError:
+        return False
+    return apps.ready and apps.is_installed("usher.application")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _usher_no_lms(pytestconfig: pytest.Config) -> Iterator[Refused | None]:
+    if pytestconfig.getini(OPTION) == "allowed" or not _uses_usher():
+        yield None
+        return
+    from usher.testing.refusal import Refused, connecting
+
+    refused = Refused()
+    with connecting(refused.connect):
+        yield refused
+
+
+@pytest.fixture(autouse=True)
+def _usher_names_refused(_usher_no_lms: Refused | None) -> Iterator[None]:
+    """A test whose code swallows the refusal, as a worker's thread does, fails all the same."""
+    yield
+    if _usher_no_lms is not None and _usher_no_lms.base_urls:
+        from usher.testing.refusal import LmsTrafficRefused
+
+        base_url = _usher_no_lms.base_urls[0]
+        _usher_no_lms.base_urls.clear()
+        raise LmsTrafficRefused(base_url)
+
+
+@pytest.fixture(scope="session")
+def _usher_lms_process(
+    live_server: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[UsherLms]:
+    from usher.testing.embedded import embedded
+
+    folder = tmp_path_factory.mktemp("usher") / "lms"
+    with embedded(folder, live_server.url) as lms:
+        yield lms
+
+
+@pytest.fixture
+def usher_lms(
+    _usher_no_lms: None,
+    _usher_lms_process: UsherLms,
+    live_server: Any,
+    transactional_db: None,
+    settings: Any,
+) -> Iterator[UsherLms]:
+    """A real embedded LMS that knows this project, served by ``live_server``; empty at first."""
+    from usher.testing import joined
+    from usher.testing.refusal import connecting
+
+    _usher_lms_process.reset()
+    joined.set_up(settings, _usher_lms_process.url, live_server.url)
+    with connecting(_connect_to(_usher_lms_process.url)):
+        yield _usher_lms_process
+    joined.forget_clients()
+
+
+@pytest.fixture
+def usher_fake_lms(
+    _usher_no_lms: None, transactional_db: None, settings: Any
+) -> Iterator[UsherFakeLms]:
+    """An LMS in memory that makes every account and enrollment it is asked for."""
+    from usher.testing import fake, joined
+    from usher.testing.refusal import connecting
+
+    lms = fake.UsherFakeLms()
+    joined.set_up(settings, fake.URL, "http://testserver")
+    settings.USHER_BATCH_ROAD = True
+    with connecting(lambda http: lms):
+        yield lms
+    joined.forget_clients()
+
+
+def _connect_to(url: str) -> Any:
+    """Real connections to that LMS; none to another."""
+    from usher.testing.refusal import LmsTrafficRefused, real
+
+    def connect(http: Any) -> Any:
+        if http.base_url != url:
+            raise LmsTrafficRefused(http.base_url)
+        return real(http)
+
+    return connect
