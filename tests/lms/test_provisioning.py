@@ -262,6 +262,50 @@ def test_an_account_that_was_there_before_is_no_applications_superuser(
     assert lms.rows(rights, somebody["username"]) == [(0, 0)]
 
 
+def test_a_learner_of_another_address_is_never_made_superuser(
+    lms: Lms, plan: dict[str, Any], name: str
+) -> None:
+    """Who is called so in the LMS may be somebody else at the application."""
+    lms.sign_in(name)
+    plan["superuser"] = {
+        "username": name,
+        "email": f"{name}.another@example.org",
+        "backend": "mitxpro-oauth2",
+    }
+
+    answer = lms.provision(plan)
+
+    assert outcomes(answer)[f"superuser {name}"] == "kept"
+    assert any("another e-mail address" in warning for warning in answer["warnings"])
+    rights = "select is_superuser, is_staff from auth_user where username = ?"
+    assert lms.rows(rights, name) == [(0, 0)]
+
+    plan["superuser"]["email"] = f"{name}@LEARNERS.example"
+    assert outcomes(lms.provision(plan))[f"superuser {name}"] == "changed"
+    assert lms.rows(rights, name) == [(1, 1)]
+
+
+@pytest.mark.parametrize("backend", ["", "mitxpro-oauth2"])
+def test_somebody_who_took_the_name_first_is_no_superuser(
+    lms: Lms, plan: dict[str, Any], name: str, backend: str
+) -> None:
+    """A learner, also of the same address, where the LMS's own superuser is meant."""
+    taken = name if not backend else name.upper()
+    lms.sign_in(taken)
+    plan["superuser"] = {
+        "username": name,
+        "email": f"{taken}@learners.example",
+        "backend": backend,
+    }
+
+    answer = lms.provision(plan)
+
+    assert outcomes(answer)[f"superuser {name}"] == "kept"
+    assert any(f"{name} is no superuser yet" in warning for warning in answer["warnings"])
+    rights = "select is_superuser, is_staff from auth_user where username = ?"
+    assert lms.rows(rights, taken) == [(0, 0)]
+
+
 def test_a_backend_that_is_not_loaded_is_warned_of(lms: Lms, plan: dict[str, Any]) -> None:
     plan["applications"][0]["backend"] = "not-there"
 

@@ -98,7 +98,7 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
         options = Options(
             build=lambda: given["build"] or (_can_ask(yes, as_json) and _offer_to_build()),
             recreate=not given["no_recreate"],
-            superuser=_superuser(sides[0][0].facts, wanted=given["superuser"]),
+            superuser=given["superuser"],
         )
         connecting = Connecting(opened.platform, sides, opened.addresses, options, opened.runner)
         plan = _prepared(connecting.plan(opened.facts, running=opened.running), opened)
@@ -184,15 +184,6 @@ def _asked(given: dict[str, Any]) -> Asked:
         lms_server_url=given["lms_server_url"],
         applications=wishes,
     )
-
-
-def _superuser(facts: dict[str, Any], *, wanted: bool) -> tuple[str, str] | None:
-    if not wanted:
-        return None
-    if not facts.get("superuser"):
-        raise Refused("the application has no superuser; make one there, or leave out --superuser")
-    name, email = facts["superuser"]
-    return str(name), str(email)
 
 
 def _confirm(yes: bool, as_json: bool) -> None:

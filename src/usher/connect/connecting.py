@@ -19,12 +19,12 @@ from usher.contract.envfile import EnvFile
 @dataclass(frozen=True)
 class Options:
     """build: asked, once there is no other way, whether images may be built now. recreate: the
-    application's containers may be re-created. superuser: (name, e-mail) of the first
-    application's, to be the LMS's as well (P24)."""
+    application's containers may be re-created. superuser: the first application's is to be one
+    of the LMS as well (P24)."""
 
     build: Callable[[], bool] = lambda: False
     recreate: bool = True
-    superuser: tuple[str, str] | None = None
+    superuser: bool = False
 
 
 class Connecting:
@@ -64,6 +64,7 @@ class Connecting:
             for side, _ in self._sides
         ]
         return [
+            *([self._superuser_step()] if self._options.superuser else []),
             *tutor.steps(" and ".join(names)),
             *[step for application in applications for step in application.record()],
             *([lms.apply()] if self._platform.in_cluster else []),
@@ -72,6 +73,17 @@ class Connecting:
             *[step for application in applications for step in application.settings()],
             *([] if self._platform.in_cluster else [lms.restart()]),
         ]
+
+    def _superuser_step(self) -> Step:
+        side = self._sides[0][0]
+        return Step(
+            f"superuser:{side.name}",
+            f"{side.checkout.title}, accounts",
+            "reserve its superuser's name in the LMS",
+            "a name that nobody has yet could become another learner's",
+            lambda: bool(side.superuser[0]),
+            side.reserve_superuser,
+        )
 
     def _values(self) -> dict[str, Any]:
         """What config.yml must hold, whatever else it holds."""
@@ -82,7 +94,7 @@ class Connecting:
         entries = configuration.with_own_workers(entries)
         values: dict[str, Any] = {configuration.APPLICATIONS: entries}
         if self._options.superuser:
-            name, email = self._options.superuser
+            name, email = self._sides[0][0].superuser
             values |= {
                 configuration.SUPERUSER: name,
                 configuration.SUPERUSER_EMAIL: email,

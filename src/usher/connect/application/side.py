@@ -95,6 +95,29 @@ class Side:
             entry["server_url"] = self.wishes.server_url.rstrip("/")
         return entry
 
+    # -- its superuser
+
+    @property
+    def superuser(self) -> tuple[str, str]:
+        """Name in the LMS and e-mail; '' for a name that is still to be reserved. Raises Refused
+        when there is none, or none that the LMS could know."""
+        if not self.facts.get("superuser"):
+            raise Refused(
+                f"{self.checkout.title} has no superuser; make one there, or leave out --superuser"
+            )
+        name, email = self.facts["superuser"]
+        if not name and not self.facts["usher"]:
+            raise Refused(
+                f"{self.checkout.title} has given its superuser {email} no name in the LMS yet; "
+                "run its repair_missing_courseware_records, then this again"
+            )
+        return str(name), str(email)
+
+    def reserve_superuser(self) -> str:
+        params = self._params("reserve_superuser", None)
+        self.facts["superuser"] = self.manage.script(SCRIPT, params)["superuser"]
+        return f"reserved {self.superuser[0]}"
+
     # -- the record
 
     def record_agrees(self, application: Application, addresses: Addresses) -> bool:

@@ -28,7 +28,7 @@ TOKEN_SCOPE = "read write email profile"  # noqa: S105 - scopes
 def provision_superuser(wanted: contract.Superuser, outcome: Outcome) -> None:
     """One of an application is linked when it is made here. An account that was there before may
     be another person's: it is neither linked nor given any rights, but warned of."""
-    if wanted.backend and (reason := _why_not_theirs(wanted)):
+    if reason := _why_not_theirs(wanted):
         outcome.items.append(Item("superuser", wanted.username, "kept"))
         outcome.warnings.append(reason)
         return
@@ -41,20 +41,37 @@ def provision_superuser(wanted: contract.Superuser, outcome: Outcome) -> None:
 
 
 def _why_not_theirs(wanted: contract.Superuser) -> str:
-    """Why no account can be the superuser of this application, or ''."""
-    owned = lookup.link_of(wanted.backend, wanted.username)
-    if owned is not None and owned.user.username == wanted.username:
-        return ""
-    users = get_user_model().objects
-    if users.filter(username=wanted.username).exists():
+    """Why no account can be this superuser, or ''."""
+    no = f"{wanted.username} is no superuser yet:"
+    user = lookup.user_named(wanted.username)
+    owned = lookup.link_of(wanted.backend, wanted.username) if wanted.backend else None
+    if user is not None and owned is not None and owned.user_id == user.pk:
+        # The name alone says nothing about who somebody is at the application.
+        if user.email.casefold() == wanted.email.casefold():
+            return ""
         return (
-            f"{wanted.username} is no superuser yet: an LMS account of that name was there "
-            "before; if it is the same person's, link it (do usher-link) and run this again"
+            f"{no} the learner whom the LMS calls so has another e-mail address; make sure who "
+            "that is, and correct one of the two addresses"
         )
-    if users.filter(email__iexact=wanted.email).exists():
+    if user is not None and user.is_superuser and not wanted.backend:
+        return ""
+    if user is not None:
+        todo = (
+            "link it (do usher-link)"
+            if wanted.backend
+            else f"make it one: createuser --staff --superuser {wanted.username} E-MAIL"
+        )
         return (
-            f"{wanted.username} is no superuser yet: another LMS account has the e-mail address "
-            f"{wanted.email}; change one of the two addresses and run this again"
+            f"{no} an LMS account of that name was there before; if it is the same person's, "
+            f"{todo} and run this again"
+        )
+    taken = lookup.taken([wanted.username], [wanted.email])
+    if taken.usernames:
+        return f"{no} the name is another account's in other letters, or was a retired one's"
+    if taken.emails:
+        return (
+            f"{no} another LMS account has the e-mail address {wanted.email}; change one of the "
+            "two addresses and run this again"
         )
     return ""
 

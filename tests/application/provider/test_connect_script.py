@@ -1,0 +1,41 @@
+"""What ``usher connect`` asks of an application that is built on Usher, run inside it."""
+
+import json
+from importlib import resources
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+
+from usher.application.accounts.models import LmsAccount
+
+User = get_user_model()
+pytestmark = pytest.mark.django_db
+
+
+def ask(capsys: Any, action: str) -> dict[str, Any]:
+    script = resources.files("usher.connect.application.scripts").joinpath("record.py").read_text()
+    params = {"action": action, "name": "edx-oauth-app", "settings": [], "client_id": ""}
+    exec(script, {"PARAMS": params})
+    _, _, answer = capsys.readouterr().out.rpartition("usher-answer: ")
+    return dict(json.loads(answer))
+
+
+def test_a_superusers_name_in_the_lms_is_reserved_before_it_is_told(capsys: Any) -> None:
+    """Learner ``ad.min`` has the name ``ad_min`` there, so superuser ``ad_min`` gets another."""
+    from usher.application.accounts.services import ensure_account
+
+    learner = ensure_account(User.objects.create_user("ad.min", "learner@example.org"))
+    assert learner.username == "ad_min"
+    boss = User.objects.create_superuser("ad_min", "boss@example.org", "password")
+
+    assert ask(capsys, "look")["superuser"] == ["", "boss@example.org"]
+    assert not LmsAccount.objects.filter(user=boss).exists()
+
+    name, email = ask(capsys, "reserve_superuser")["superuser"]
+
+    assert name == LmsAccount.objects.get(user=boss).username
+    assert name != "ad_min"
+    assert email == "boss@example.org"
+    assert ask(capsys, "look")["superuser"] == [name, email]
+    assert ask(capsys, "reserve_superuser")["superuser"] == [name, email]
