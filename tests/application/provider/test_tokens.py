@@ -1,12 +1,15 @@
 """Refresh and revocation: RFC 6749 6, RFC 9700 4.14, RFC 7009."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
 
+import httpx
 import pytest
 from django.utils import timezone
 from oauth2_provider.models import AccessToken
 
-from tests.application.provider.conftest import live_tokens
+from tests.application.provider.conftest import CALLBACK, live_tokens
 
 pytestmark = pytest.mark.django_db
 
@@ -92,3 +95,66 @@ def test_revoking_needs_the_client_s_secret(lms):
     tokens = lms.exchange()
     assert lms.revoke(tokens["access_token"], client_secret="wrong").status_code == 401
     assert lms.me(tokens["access_token"]).status_code == 200
+
+
+@pytest.fixture
+def at_once(live_server):
+    """``at_once(client, forms)``: each form posted to the token endpoint at the same moment."""
+
+    def post(client, *forms):
+        start = Barrier(len(forms))
+        credentials = {"client_id": client.record.client_id, "client_secret": client.secret}
+
+        def send(form):
+            start.wait()
+            url = f"{live_server.url}/oauth2/{form.pop('endpoint', 'token')}/"
+            return httpx.post(url, data=credentials | form, timeout=30, trust_env=False)
+
+        with ThreadPoolExecutor(len(forms)) as pool:
+            return list(pool.map(send, forms))
+
+    return post
+
+
+def assert_one_pair_and_nothing_lives(answers):
+    """One answer has a pair, the others ``invalid_grant``, and the family has ended."""
+    good = [answer.json() for answer in answers if answer.status_code == 200]
+    bad = [answer for answer in answers if answer.status_code != 200]
+    assert {(a.status_code, a.json()["error"]) for a in bad} == {(400, "invalid_grant")}
+    assert len(good) == 1
+    assert all(good[0][name] for name in ("access_token", "refresh_token"))
+    assert live_tokens() == (0, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("times", [2, 4])
+def test_a_refresh_token_used_at_once_gives_one_pair(lms, at_once, times):
+    for _ in range(5):
+        form = {"grant_type": "refresh_token", "refresh_token": lms.exchange()["refresh_token"]}
+        answers = at_once(lms, *[dict(form) for _ in range(times)])
+        assert_one_pair_and_nothing_lives(answers)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_code_used_at_once_gives_one_pair(lms, at_once):
+    for _ in range(5):
+        form = {
+            "grant_type": "authorization_code",
+            "code": lms.code(),
+            "redirect_uri": CALLBACK,
+        }
+        assert_one_pair_and_nothing_lives(at_once(lms, dict(form), dict(form)))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_token_revoked_while_it_is_refreshed_leaves_nothing(lms, at_once):
+    for _ in range(5):
+        old = lms.exchange()["refresh_token"]
+        refreshed, revoked = at_once(
+            lms,
+            {"grant_type": "refresh_token", "refresh_token": old},
+            {"endpoint": "revoke_token", "token": old},
+        )
+        assert revoked.status_code == 200
+        assert refreshed.status_code in (200, 400)
+        assert live_tokens() == (0, 0)

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import UUID
 
 from django.contrib.auth.hashers import check_password, identify_hasher, make_password
+from django.utils import timezone
 from oauth2_provider.models import (
     get_application_model,
     get_grant_model,
@@ -151,13 +152,40 @@ class UsherValidator(OAuth2Validator):
             return
         super()._check_and_set_request_resource(request)
 
+    def save_bearer_token(self, token: Any, request: Any, *args: Any, **kwargs: Any) -> None:
+        """Of two exchanges of one code or one refresh token at once, one fails. Then both are
+        suspicious (RFC 9700 4.14.2): what the other one gave ends as well."""
+        try:
+            super().save_bearer_token(token, request, *args, **kwargs)
+        except _SpentMeanwhile as error:
+            # The transaction of the exchange is rolled back: this is outside of it.
+            _end_family(error.family, request.client, error.event)
+            raise errors.InvalidGrantError(request=request) from error
+
     def _save_bearer_token(self, token: Any, request: Any, *args: Any, **kwargs: Any) -> None:
-        """Runs in a transaction: of two exchanges of one code, one finds it spent and fails."""
+        """Runs in a transaction, which begins with a write: the second of two waits for the end
+        of the first, and finds the code or the token spent."""
         if request.grant_type == "authorization_code":
             spent, _ = get_grant_model().objects.filter(pk=request._usher_grant.pk).delete()
             if not spent:
-                raise errors.InvalidGrantError(request=request)
+                raise _SpentMeanwhile(_family(request.code), "code-reused")
+        elif request.grant_type == "refresh_token":
+            old = request.refresh_token_instance
+            unspent = get_refresh_token_model().objects.filter(pk=old.pk, revoked__isnull=True)
+            if not unspent.update(updated=timezone.now()):
+                raise _SpentMeanwhile(old.token_family, "refresh-token-reused")
         super()._save_bearer_token(token, request, *args, **kwargs)
+
+    def revoke_token(self, token: str, token_type_hint: str, request: Any, *args: Any) -> None:
+        """RFC 7009 2.1: of a refresh token, with all that came of the same sign-in: it may have
+        been exchanged a moment ago."""
+        super().revoke_token(token, token_type_hint, request, *args)
+        checksum = sha256(token.encode()).hexdigest()
+        found = get_refresh_token_model().objects.filter(
+            token_checksum=checksum, application=request.client
+        )
+        for family in set(found.values_list("token_family", flat=True)):
+            get_refresh_token_model().revoke_family(family)
 
     def _create_refresh_token(
         self, request: Any, refresh_token_code: str, access_token: Any, previous: Any
@@ -181,6 +209,14 @@ class UsherValidator(OAuth2Validator):
         return ["sub", "name", "preferred_username", "username", "email"]
 
 
+class _SpentMeanwhile(Exception):
+    """Another request has exchanged the same code or refresh token at the same time."""
+
+    def __init__(self, family: UUID | None, event: str) -> None:
+        super().__init__(event)
+        self.family, self.event = family, event
+
+
 class _Family:
     """Stands for the refresh token before the first: it names the family."""
 
@@ -195,11 +231,14 @@ def _family(code: str) -> UUID:
 
 def _end_tokens_of(code: str, client: Any) -> None:
     """An unknown code that gave tokens before is being used again: whoever has them loses them."""
-    family = _family(code)
+    _end_family(_family(code), client, "code-reused")
+
+
+def _end_family(family: UUID | None, client: Any, event: str) -> None:
     tokens = get_refresh_token_model()
     if tokens.objects.filter(token_family=family, application=client).exists():
         tokens.revoke_family(family)
-        record("code-reused", subject=client.name, succeeded=False)
+        record(event, subject=client.name, succeeded=False)
 
 
 def _is_storable(text: str | None) -> bool:
