@@ -74,6 +74,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "campus.headers.content_security_policy",
     "allauth.account.middleware.AccountMiddleware",
+    *defaults.MIDDLEWARE,
 ]
 
 ROOT_URLCONF = "campus.urls"

@@ -38,6 +38,29 @@ def test_every_session_of_the_learner_ends(lms: Lms, name: str) -> None:
     assert signed_in(lms.sign_in(name))
 
 
+def test_a_session_whose_owner_changed_the_password_ends_too(lms: Lms, name: str) -> None:
+    """Django gives the session a new key then."""
+    browser = lms.sign_in(name)
+    rights = "update auth_user set is_staff = 1, is_superuser = 1 where username = ?"
+    lms.rows(rights, name)
+    user_id = lms.value("select id from auth_user where username = ?", name)
+    page = f"/admin/auth/user/{user_id}/password/"
+    assert browser.get(page).status_code == 200
+    before = browser.cookies["sessionid"]
+    form = {
+        "csrfmiddlewaretoken": browser.cookies["csrftoken"],
+        "password1": "pass-word-of-the-test",
+        "password2": "pass-word-of-the-test",
+    }
+    browser.post(page, data=form, headers={"Referer": lms.url + page})
+    assert browser.cookies["sessionid"] != before
+    assert signed_in(browser)
+
+    assert send(lms, lms.application.logout_token(name)).status_code == 200
+
+    assert not signed_in(browser)
+
+
 def test_signing_in_again_at_once_arrives(lms: Lms, name: str) -> None:
     """In the second of the sign-out, or while the clock of the server that saw it is ahead."""
     browser = lms.sign_in(name)

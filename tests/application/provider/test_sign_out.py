@@ -4,18 +4,20 @@ import json
 import threading
 import time
 from datetime import timedelta
+from itertools import pairwise
 from urllib.parse import parse_qs
 
 import pytest
 from django.contrib.sessions.models import Session
-from django.test import Client
+from django.test import Client, RequestFactory
+from django.urls import reverse
 from django.utils import timezone
 from jwcrypto import jwk, jwt
 
 from tests.support.receiver import receiver
 from usher.application.audit.models import AuditEvent
 from usher.application.provider.models import SignedInSession, SignOutMessage
-from usher.application.provider.signout import sending
+from usher.application.provider.signout import sending, sessions
 from usher.contract import signatures
 from usher.contract.paths import ApplicationPath
 
@@ -230,6 +232,40 @@ def test_a_sign_out_at_the_lms_ends_all_sessions_here(lms, learner, tell):
     assert (answer.status_code, answer.json()) == (200, {"ended": 2})
     assert Session.objects.count() == SignedInSession.objects.count() == 0
     assert AuditEvent.objects.filter(name="lms-sign-out", succeeded=True).count() == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_session_whose_owner_changed_the_password_ends_too(learner, tell, times):
+    """Django gives the session a new key then."""
+    learner.set_password("first-pass-word")
+    learner.save()
+    browser = Client()
+    assert browser.login(username=learner.username, password="first-pass-word")
+    before = browser.session.session_key
+    passwords = ["first-pass-word", "second-pass-word", "third-pass-word"]
+    for old, new in pairwise(passwords[: times + 1]):
+        form = {"oldpassword": old, "password1": new, "password2": new}
+        assert browser.post(reverse("account_change_password"), form).status_code == 302
+    assert browser.session.session_key != before
+    assert signed_in(browser)
+
+    assert tell().json() == {"ended": 1}
+
+    assert not signed_in(browser)
+    assert not Session.objects.exists()
+    assert not SignedInSession.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_session_that_stays_as_it_is_costs_no_query(learner, django_assert_num_queries):
+    browser = Client()
+    browser.force_login(learner)
+    request = RequestFactory().get("/")
+    request.session = browser.session
+    with django_assert_num_queries(0):
+        sessions.follow(request.session)
+        sessions.follow(None)
 
 
 @pytest.mark.django_db

@@ -14,13 +14,14 @@ from django.core.exceptions import ImproperlyConfigured
 
 from usher.application import conf
 from usher.application.adapter import adapter
-from usher.application.defaults import INSTALLED_APPS, KEYED_HASHER
+from usher.application.defaults import INSTALLED_APPS, KEYED_HASHER, MIDDLEWARE
 
 _APPLY = "Call defaults.apply(globals()) at the end of settings.py."
 
 
 def messages() -> Iterator[CheckMessage]:
     yield from _apps()
+    yield from _sessions()
     yield from _connection()
     yield from _site()
     yield from _hashers()
@@ -32,6 +33,23 @@ def messages() -> Iterator[CheckMessage]:
 def _apps() -> Iterator[CheckMessage]:
     if absent := [name for name in INSTALLED_APPS if not apps.is_installed(name)]:
         yield Error(f"INSTALLED_APPS lacks {', '.join(absent)}.", hint=_APPLY, id="usher.E005")
+
+
+def _sessions() -> Iterator[CheckMessage]:
+    if absent := [name for name in MIDDLEWARE if name not in django_settings.MIDDLEWARE]:
+        yield WarningMessage(
+            f"MIDDLEWARE lacks {', '.join(absent)}: when somebody who has changed the password "
+            "signs out of the LMS, the session here goes on.",
+            hint=_APPLY,
+            id="usher.W008",
+        )
+    if django_settings.SESSION_ENGINE.endswith("signed_cookies"):
+        yield WarningMessage(
+            "SESSION_ENGINE keeps sessions in cookies, which can't be ended from outside: a "
+            "sign-out at the LMS does not sign out here.",
+            hint="Use a session engine with a database or a cache.",
+            id="usher.W009",
+        )
 
 
 def _connection() -> Iterator[CheckMessage]:

@@ -7,7 +7,7 @@
 Pure Python: it is imported while Django's settings are being read.
 """
 
-from usher.application.defaults.apps import INSTALLED_APPS
+from usher.application.defaults.apps import INSTALLED_APPS, MIDDLEWARE
 from usher.application.defaults.celery import beat_schedule, celery
 from usher.application.defaults.database import sqlite_options
 from usher.application.defaults.project import apply
@@ -22,6 +22,7 @@ from usher.application.defaults.provider import (
 __all__ = [
     "INSTALLED_APPS",
     "KEYED_HASHER",
+    "MIDDLEWARE",
     "SCOPES",
     "apply",
     "beat_schedule",

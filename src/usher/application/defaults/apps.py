@@ -1,4 +1,4 @@
-"""The Django apps that Usher is made of, and those that it stands on."""
+"""The Django apps that Usher is made of, those that it stands on, and its middleware."""
 
 INSTALLED_APPS = [
     "usher.application",
@@ -8,3 +8,5 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
 ]
+
+MIDDLEWARE = ["usher.application.provider.signout.middleware.KnownSessions"]

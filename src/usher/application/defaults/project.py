@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from usher.application.defaults import environment
-from usher.application.defaults.apps import INSTALLED_APPS
+from usher.application.defaults.apps import INSTALLED_APPS, MIDDLEWARE
 from usher.application.defaults.celery import celery
 from usher.application.defaults.database import SQLITE, sqlite_options
 from usher.application.defaults.provider import (
@@ -44,6 +44,7 @@ def apply(
     for name, value in environment.settings(values).items():
         _default(settings, name, value)
     _apps(settings)
+    _middleware(settings)
     _hashers(settings)
     key = (values.get("OIDC_RSA_PRIVATE_KEY") or oidc_rsa_private_key).replace("\\n", "\n")
     _provider(settings, key)
@@ -69,6 +70,11 @@ def _default(settings: MutableMapping[str, Any], name: str, value: Any) -> None:
 def _apps(settings: MutableMapping[str, Any]) -> None:
     there = list(settings.get("INSTALLED_APPS", ()))
     settings["INSTALLED_APPS"] = [*there, *(app for app in INSTALLED_APPS if app not in there)]
+
+
+def _middleware(settings: MutableMapping[str, Any]) -> None:
+    there = list(settings.get("MIDDLEWARE", ()))
+    settings["MIDDLEWARE"] = [*there, *(one for one in MIDDLEWARE if one not in there)]
 
 
 def _hashers(settings: MutableMapping[str, Any]) -> None:

@@ -15,6 +15,8 @@ from usher.lms.signout.models import LearnerSession
 
 log = logging.getLogger(__name__)
 UID = "usher.lms.signout"
+#: In a session: the key by which it was noted.
+NOTED_AS = "_usher_noted_as"
 
 
 def connect() -> None:
@@ -35,8 +37,20 @@ def on_signed_in(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
             if key and applications_by_user([user.pk]):
                 noted = {"user": user, "ended": None}
                 LearnerSession.objects.update_or_create(session_key=key, defaults=noted)
+                session[NOTED_AS] = key
     except DatabaseError:
         log.exception("A session was not noted: it won't end with the application's.")
+
+
+def follow(session: Any) -> None:
+    """Note the new key of a session that got one, as when its owner changes the password."""
+    if session is None or not session.modified:
+        return
+    noted, key = session.get(NOTED_AS), session.session_key
+    if not noted or not key or noted == key:
+        return
+    LearnerSession.objects.filter(session_key=noted).update(session_key=key)
+    session[NOTED_AS] = key
 
 
 def on_signed_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:

@@ -17,11 +17,13 @@ from django.http import HttpRequest, HttpResponse
 
 from usher.contract.paths import LmsPath
 from usher.lms import conf
+from usher.lms.signout.listeners import follow
 from usher.lms.signout.services import ended_since
 
 
 class EndedSessions:
-    """Leaves JWT cookies out of a request whose session an application has ended."""
+    """Leaves JWT cookies out of a request whose session an application has ended, and keeps sight
+    of sessions whose keys change."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -33,6 +35,11 @@ class EndedSessions:
         )
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self._answer(request)
+        follow(getattr(request, "session", None))
+        return response
+
+    def _answer(self, request: HttpRequest) -> HttpResponse:
         if not self._is_left_over(request):
             return self.get_response(request)
         for name in (self.payload, *self.others):

@@ -10,6 +10,9 @@ from django.utils import timezone
 
 from usher.application.provider.models import SignedInSession
 
+#: In the session itself: the key by which it was noted here.
+NOTED_AS = "_usher_noted_as"
+
 
 def remember(request: HttpRequest, user: Any) -> None:
     """Note the session of a sign-in; forget those of this person that have run out by now."""
@@ -18,11 +21,23 @@ def remember(request: HttpRequest, user: Any) -> None:
         return
     if session.session_key is None:
         session.save()
+    session[NOTED_AS] = session.session_key
     SignedInSession.objects.update_or_create(
         session_key=session.session_key, defaults={"user": user, "started_at": timezone.now()}
     )
     ran_out = timezone.now() - timedelta(seconds=settings.SESSION_COOKIE_AGE)
     SignedInSession.objects.filter(user=user, started_at__lt=ran_out).delete()
+
+
+def follow(session: Any) -> None:
+    """Note a session's new key when it has one; costs nothing for a session that is as it was."""
+    if session is None or not session.modified:
+        return
+    noted = session.get(NOTED_AS)
+    if not noted or not session.session_key or noted == session.session_key:
+        return
+    SignedInSession.objects.filter(session_key=noted).update(session_key=session.session_key)
+    session[NOTED_AS] = session.session_key
 
 
 def forget(session_key: str | None) -> None:
