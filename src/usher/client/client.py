@@ -106,6 +106,16 @@ class LmsClient:
         wanted = {name.casefold() for name in usernames}
         return {name: account for name, account in seen.items() if name.casefold() in wanted}
 
+    def account_by_email(self, email: str) -> payloads.AccountSeen | None:
+        """None when the LMS shows none; that the LMS answers rightly is for ``confirm`` to say."""
+        try:
+            data = self._get(f"{LmsPath.ACCOUNTS}?{urlencode({'email': email})}", ACCOUNTS)
+        except NotThere:
+            return None
+        found = data if isinstance(data, list) else [data]
+        seen = [payloads.read_account(one) for one in found]
+        return next((one for one in seen if one.email.casefold() == email.casefold()), None)
+
     def confirm(self) -> None:
         """The positive control for what can't hold one in its own answer: the LMS knows the
         service worker. Raises LmsError when that is not seen."""

@@ -25,7 +25,14 @@ class UsherFakeLms:
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str]] = []
-        self._accounts: dict[str, Item] = {}
+        # The client believes only an LMS that knows its service worker.
+        self._accounts: dict[str, Item] = {
+            joined.SERVICE_WORKER: {
+                "username": joined.SERVICE_WORKER,
+                "email": "worker@example.org",
+                "is_active": True,
+            }
+        }
         self._enrollments: dict[tuple[str, str], tuple[str, bool]] = {}
         self._refusals: dict[str, tuple[str, str]] = {}
         self._is_down = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from django.conf import settings as django_settings
-from django.core.checks import CheckMessage, Error
+from django.core.checks import CheckMessage
 from django.core.checks import Warning as WarningMessage
 
 from usher.application import conf
@@ -20,13 +20,13 @@ def messages() -> Iterator[CheckMessage]:
         ("OPENEDX_BASE_REDIRECT_URL", found.base_redirect_url),
     ):
         if address.startswith("http://"):
-            yield Error(
+            yield WarningMessage(
                 f"{name} is {address}: codes and passwords would travel unencrypted.",
                 hint="Use an https address.",
-                id="usher.E020",
+                id="usher.W024",
             )
     for name in conf.missing():
-        yield Error(f"{name} is not set.", hint="Run `usher connect`.", id="usher.E021")
+        yield WarningMessage(f"{name} is not set.", hint="Run `usher connect`.", id="usher.W025")
     if not found.encryption_keys:
         yield WarningMessage(
             "USHER_ENCRYPTION_KEYS is not set: learners' tokens are encrypted with a key that "

@@ -1,0 +1,177 @@
+"""Users who had an LMS account before Usher: who is who, and what an operator decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db import transaction
+from django.utils import timezone
+
+from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.naming import clean_username, is_reserved, reserve
+from usher.application.accounts.services import adopt
+from usher.application.adapter import adapter
+from usher.application.engine.clock import database_now
+from usher.application.lms_client import client
+from usher.application.tokens.models import LmsToken
+from usher.client.payloads import AccountSeen
+
+BY_EMAIL, BY_USERNAME = "email", "username"
+LINK, SKIP = "link", "skip"
+_AT_A_TIME = 100
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One line of the list. conflict: why a person should look twice, '' for nothing;
+    decision: '' until an operator writes ``link`` or ``skip``."""
+
+    user_id: int
+    user: str
+    email: str
+    lms_username: str
+    lms_email: str
+    lms_user_id: str
+    conflict: str
+    decision: str = ""
+
+
+COLUMNS = tuple(field.name for field in fields(Proposal))
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What became of a decision. problem: '' when it was done."""
+
+    user: str
+    lms_username: str
+    problem: str = ""
+
+
+def propose(by: str) -> Iterator[Proposal]:
+    """The LMS account of each active user who has none from Usher, found by e-mail or username.
+
+    Changes nothing. Users whom the LMS doesn't know are left out: they get a new account.
+    Raises LmsError when the LMS can't be asked.
+    """
+    given: dict[str, str] = {}
+    client().confirm()
+    for users in _users():
+        found = _by_email(users) if by == BY_EMAIL else _by_username(users)
+        for user in users:
+            if (seen := found.get(user.pk)) is None:
+                continue
+            conflict = _conflict(user, seen, given)
+            given.setdefault(seen.username.lower(), str(user.get_username()))
+            yield Proposal(
+                user_id=user.pk,
+                user=str(user.get_username()),
+                email=adapter().email(user),
+                lms_username=seen.username,
+                lms_email=seen.email,
+                lms_user_id=str(seen.lms_user_id or ""),
+                conflict=conflict,
+            )
+
+
+def _users() -> Iterator[list[Any]]:
+    rows = get_user_model()._default_manager.filter(is_active=True).order_by("pk")
+    rows = rows.exclude(lms_account__created_in_lms_at__isnull=False)
+    last = 0
+    while found := list(rows.filter(pk__gt=last)[:_AT_A_TIME]):
+        yield found
+        last = found[-1].pk
+
+
+def _by_email(users: list[Any]) -> dict[int, AccountSeen]:
+    lms, found = client(), {}
+    for user in users:
+        email = adapter().email(user)
+        seen = lms.account_by_email(email) if email else None
+        if seen is not None:
+            found[user.pk] = seen
+    return found
+
+
+def _by_username(users: list[Any]) -> dict[int, AccountSeen]:
+    names = {user.pk: str(user.get_username()) for user in users}
+    asked = [name for name in names.values() if clean_username(name) == name]
+    seen = client().accounts(asked) if asked else {}
+    return {pk: seen[name] for pk, name in names.items() if name in seen}
+
+
+def _conflict(user: Any, seen: AccountSeen, given: Mapping[str, str]) -> str:
+    if other := given.get(seen.username.lower()):
+        return f"also found for {other}"
+    if is_reserved(seen.username, by_other_than=user):
+        return "this LMS username belongs, or belonged, to another learner"
+    if seen.email and seen.email.lower() != adapter().email(user).lower():
+        return "the e-mail addresses differ"
+    if not seen.is_active:
+        return "the LMS account is deactivated or was never activated"
+    if not adapter().is_confirmed(user):
+        return "the e-mail address is not confirmed here"
+    return ""
+
+
+def decide(rows: Iterable[Mapping[str, str]]) -> Iterator[Decided]:
+    """Does what the rows say: those with the decision ``link`` are linked, no others.
+
+    Each account is asked for again: it must still be the one that the operator saw.
+    """
+    for row in rows:
+        if (row.get("decision") or "").strip().lower() == LINK:
+            yield _link(row)
+
+
+def _link(row: Mapping[str, str]) -> Decided:
+    name = (row.get("lms_username") or "").strip()
+    user = _user(row.get("user_id") or "")
+    if user is None:
+        return Decided(row.get("user") or "", name, f"no user has the id {row.get('user_id')!r}")
+    known = str(user.get_username())
+    if known != (row.get("user") or known):
+        return Decided(known, name, f"the user {row.get('user_id')} is {known}, not {row['user']}")
+    seen = client().account(name) if name else None
+    if seen is None or seen.username != name:
+        return Decided(known, name, "the LMS has no such account")
+    if str(seen.lms_user_id or "") != (row.get("lms_user_id") or ""):
+        return Decided(known, name, "the LMS has another account of that name now")
+    try:
+        _adopt(user, seen)
+    except ValueError as error:
+        return Decided(known, name, str(error))
+    return Decided(known, name)
+
+
+def _user(text: str) -> Any:
+    users = get_user_model()._default_manager
+    return users.filter(pk=text).first() if text.isascii() and text.isdigit() else None
+
+
+def _adopt(user: Any, seen: AccountSeen) -> None:
+    """Also where an account was asked for and not made, as when the LMS refused it because the
+    e-mail address was there already."""
+    with transaction.atomic():
+        account = LmsAccount.objects.select_for_update().filter(user=user).first()
+        if account is None:
+            adopt(user, seen.username, seen.lms_user_id)
+            return
+        if account.is_ready:
+            raise ValueError(f"the learner has the LMS account {account.username} already")
+        if is_reserved(seen.username, by_other_than=user):
+            raise ValueError("this LMS username belongs, or belonged, to another learner")
+        if not user.username_reservations.filter(username__iexact=seen.username).exists():
+            reserve(user, seen.username)
+        LmsAccount.objects.filter(pk=account.pk).update(
+            username=seen.username,
+            reserved_at=database_now(),
+            created_in_lms_at=timezone.now(),
+            lms_user_id=seen.lms_user_id,
+        )
+        LmsAccount.objects.filter(pk=account.pk).wake()
+        LmsToken.objects.get_or_create(user=user)
+        LmsToken.objects.filter(user=user).wake()

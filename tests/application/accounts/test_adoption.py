@@ -1,0 +1,120 @@
+"""Users who had an LMS account before: listed, and linked only where an operator says so."""
+
+import csv
+import secrets
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from usher.application.accounts.services import ensure_account
+from usher.application.models import LmsAccount
+
+
+def run(*arguments: str) -> tuple[str, str]:
+    out, err = StringIO(), StringIO()
+    call_command("adopt_users", *arguments, stdout=out, stderr=err)
+    return out.getvalue(), err.getvalue()
+
+
+def in_lms(joined: Any, username: str, email: str) -> None:
+    joined.lms.shell(
+        "from usher.embedded.home.seeds import person; "
+        f"person({username!r}, {email!r}, name='Somebody')"
+    )
+
+
+@pytest.fixture
+def listed(joined: Any, tmp_path: Path) -> Any:
+    """The list, by user, of what was made by then; with what writes it back."""
+    file = tmp_path / "users.csv"
+
+    def make(*arguments: str) -> tuple[dict[str, dict[str, str]], Path]:
+        run("--to", str(file), *arguments)
+        with file.open(newline="") as source:
+            return {row["user"]: row for row in csv.DictReader(source)}, file
+
+    return make
+
+
+def decide(file: Path, **decisions: str) -> None:
+    with file.open(newline="") as source:
+        rows = list(csv.DictReader(source))
+    with file.open("w", newline="") as target:
+        writer = csv.DictWriter(target, rows[0].keys())
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(row | {"decision": decisions.get(row["user"], row["decision"])})
+
+
+def test_nothing_is_linked_without_a_decision(joined: Any, listed: Any) -> None:
+    mine, other, new = joined.learner(), joined.learner(), joined.learner()
+    names = {user.pk: f"old_{secrets.token_hex(4)}" for user in (mine, other)}
+    for user in (mine, other):
+        in_lms(joined, names[user.pk], user.email)
+    rows, file = listed()
+    assert set(rows) == {mine.username, other.username}
+    assert rows[mine.username]["lms_username"] == names[mine.pk]
+    assert not LmsAccount.objects.exists()
+    run("--decisions", str(file))
+    assert not LmsAccount.objects.exists()
+    decide(file, **{mine.username: "link"})
+    out, _ = run("--decisions", str(file), "--application", "campus")
+    assert f"usher_link --username {names[mine.pk]} --application campus" in out
+    account = LmsAccount.objects.get()
+    assert (account.user, account.username) == (mine, names[mine.pk])
+    assert account.is_ready
+    assert new.username not in out
+
+
+def test_conflicts_are_named(joined: Any, listed: Any) -> None:
+    waiting, twin = joined.learner(), joined.learner()
+    from allauth.account.models import EmailAddress
+
+    EmailAddress.objects.create(user=waiting, email=waiting.email, verified=False)
+    in_lms(joined, f"old_{secrets.token_hex(4)}", waiting.email)
+    in_lms(joined, twin.username, f"{secrets.token_hex(6)}@elsewhere.example")
+    rows, _ = listed()
+    assert "not confirmed" in rows[waiting.username]["conflict"]
+    rows, _ = listed("--by", "username")
+    assert rows[twin.username]["conflict"] == "the e-mail addresses differ"
+
+
+def test_a_user_whom_the_lms_refused_is_adopted(joined: Any, listed: Any) -> None:
+    user = joined.learner()
+    name = f"old_{secrets.token_hex(4)}"
+    in_lms(joined, name, user.email)
+    account = ensure_account(user, reconcile_now=True)
+    assert account.error_code == "duplicate-email"
+    _, file = listed()
+    decide(file, **{user.username: "link"})
+    run("--decisions", str(file))
+    account.refresh_from_db()
+    assert (account.username, account.is_ready, account.error_code) == (name, True, "")
+
+
+def test_what_changed_since_fails_and_the_rest_is_done(joined: Any, listed: Any) -> None:
+    gone, fine = joined.learner(), joined.learner()
+    for user in (gone, fine):
+        in_lms(joined, f"old_{user.pk}_{secrets.token_hex(3)}", user.email)
+    rows, file = listed()
+    decide(file, **{gone.username: "link", fine.username: "link"})
+    name = rows[gone.username]["lms_username"]
+    joined.lms.shell(
+        "from django.contrib.auth.models import User; "
+        f"User.objects.filter(username={name!r}).delete()"
+    )
+    with pytest.raises(SystemExit):
+        run("--decisions", str(file))
+    assert LmsAccount.objects.get().user == fine
+
+
+def test_a_file_that_is_no_list_is_named(tmp_path: Path, db: None) -> None:
+    file = tmp_path / "x.csv"
+    file.write_text("a,b\n1,2\n")
+    with pytest.raises(CommandError, match="lacks the columns"):
+        run("--decisions", str(file))
+    with pytest.raises(CommandError, match="can't be opened"):
+        run("--decisions", str(tmp_path / "none.csv"))
