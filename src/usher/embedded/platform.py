@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-from usher.lms.enrollments import Step, next_step, refusals
-from usher.lms.errors import EnrollmentError
+from usher.contract.failures import RegistrationError
+from usher.lms.enrollments import State, Step, next_step, refusals
+from usher.lms.errors import AccountRefused, EnrollmentError
 
 #: The pipeline step before which an unknown learner's account must exist.
 PIPELINE_ANCHOR = "usher.embedded.third_party_auth.pipeline.ensure_user_information"
@@ -47,6 +48,16 @@ def course_mode_model() -> Any:
     from usher.embedded.course_modes.models import CourseMode
 
     return CourseMode
+
+
+def forum_role_links() -> Any:
+    from django.apps import apps
+
+    if not apps.is_installed("usher.embedded.discussions"):
+        return None
+    from usher.embedded.discussions.models import Role
+
+    return Role.users.through
 
 
 def throttled_views() -> list[Any]:
@@ -137,6 +148,33 @@ def account_errors(*, username: str, email: str, name: str, country: str) -> dic
     return {field: str(messages[0]) for field, messages in form.errors.items()}
 
 
+def invited_emails(emails: Iterable[str]) -> set[str]:
+    from usher.embedded.student.models import CourseEnrollmentAllowed
+
+    rows = CourseEnrollmentAllowed.objects.filter(email__in=list(emails))
+    return {email.casefold() for email in rows.values_list("email", flat=True)}
+
+
+def filter_registration(values: dict[str, str]) -> dict[str, str]:
+    from usher.embedded.user_authn.filters import PreventRegistration, run_filters
+
+    try:
+        found = run_filters(dict(values))
+    except PreventRegistration as error:
+        raise AccountRefused(RegistrationError.VALIDATION, {"error_message": str(error)}) from error
+    return {key: str(found.get(key) or "") for key in values}
+
+
+def activation_moment() -> Any:
+    from django.utils import timezone
+
+    return timezone.now()
+
+
+def on_account_activated(user: Any) -> None:
+    """Nobody listens to activations here."""
+
+
 def country_is_known(code: str) -> bool:
     from django_countries import countries
 
@@ -172,8 +210,16 @@ def sign_out(request: Any, response: Any) -> None:
 
 
 def set_enrollment(
-    request: Any, user: Any, key: Any, *, mode: str | None, is_active: bool, force: bool
-) -> tuple[str, bool]:
+    request: Any,
+    user: Any,
+    key: Any,
+    *,
+    mode: str | None,
+    is_active: bool,
+    force: bool,
+    present: State | None,
+    checked: dict[Any, Any],
+) -> State:
     from usher.embedded.enrollments import errors, services
 
     names = {

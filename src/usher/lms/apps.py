@@ -30,7 +30,7 @@ class UsherLmsConfig(AppConfig):
     def ready(self) -> None:
         from django.conf import settings
 
-        from usher.lms import backends, conf, limits, pipeline
+        from usher.lms import backends, conf, limits, locks, pipeline
         from usher.lms.events import listeners as event_listeners
         from usher.lms.settings.apply import apply_late, is_on
         from usher.lms.signout import listeners as signout_listeners
@@ -41,5 +41,6 @@ class UsherLmsConfig(AppConfig):
         backends.send_plain_redirect_uris(conf.backends())
         pipeline.install(settings)
         limits.install()
+        locks.ask_before_adding_forum_roles()
         event_listeners.connect()
         signout_listeners.connect()

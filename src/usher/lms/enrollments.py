@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from typing import Any
@@ -67,3 +67,10 @@ def refusals(
         code = next(code for kind, code in names.items() if isinstance(error, kind))
         message = MESSAGES[code].format(key=key, mode=mode) if code in MESSAGES else str(error)
         raise EnrollmentRefused(code, message or f"Not possible in {key}.") from error
+
+
+def once(known: dict[Any, Any], question: Any, ask: Callable[[], Any]) -> Any:
+    """What ``ask`` answers, asked once for each question; what raises is asked again."""
+    if question not in known:
+        known[question] = ask()
+    return known[question]

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from usher.lms.enrollments import Step, next_step, refusals
-from usher.lms.errors import EnrollmentError, EnrollmentRefused
+from usher.contract.failures import RegistrationError
+from usher.lms.enrollments import State, Step, next_step, once, refusals
+from usher.lms.errors import AccountRefused, EnrollmentError, EnrollmentRefused
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,13 @@ def course_mode_model() -> Any:
     from common.djangoapps.course_modes.models import CourseMode
 
     return CourseMode
+
+
+def forum_role_links() -> Any:
+    """The table between forum roles and users; a model."""
+    from openedx.core.djangoapps.django_comment_common.models import Role
+
+    return Role.users.through
 
 
 def throttled_views() -> list[Any]:
@@ -197,20 +205,60 @@ def username_suggestions(username: str) -> list[str]:
     return list(generate_username_suggestions(username))
 
 
+def invited_emails(emails: Iterable[str]) -> set[str]:
+    """Those of ``emails``, case-folded, that were invited to a course before they had an account:
+    the platform enrolls them when the account is activated."""
+    from common.djangoapps.student.models import CourseEnrollmentAllowed
+
+    rows = CourseEnrollmentAllowed.objects.filter(email__in=list(emails))
+    return {email.casefold() for email in rows.values_list("email", flat=True)}
+
+
+def filter_registration(values: dict[str, str]) -> dict[str, str]:
+    """What the filters of ``StudentRegistrationRequested`` make of username, email, name and
+    country, as the registration view runs them. Raises AccountRefused with their reason."""
+    from django.http import QueryDict
+    from openedx_filters.learning.filters import StudentRegistrationRequested
+
+    form = QueryDict(mutable=True)
+    form.update(values)
+    try:
+        found = StudentRegistrationRequested.run_filter(form_data=form)
+    except StudentRegistrationRequested.PreventRegistration as error:
+        message = str(error) or "A registration filter of this LMS refuses this account."
+        raise AccountRefused(RegistrationError.VALIDATION, {"error_message": message}) from error
+    return {key: str(found.get(key) or "") for key in values}
+
+
+def activation_moment() -> Any:
+    """What ``Registration.activate()`` notes."""
+    from datetime import datetime
+
+    return datetime.utcnow()  # noqa: DTZ003 - the platform's own
+
+
 def account_errors(*, username: str, email: str, name: str, country: str) -> dict[str, str]:
     """What the registration form has against these values: first message by field, {} if none.
 
-    Password and terms are not asked of a learner who comes from an application.
+    Password and terms are not asked of a learner who comes from an application; whether name and
+    address are taken is not asked again.
     """
     from django.conf import settings
     from openedx.core.djangoapps.site_configuration import helpers
     from openedx.core.djangoapps.user_authn.views.registration_form import AccountCreationForm
 
+    class Form(AccountCreationForm):
+        def clean_email(self) -> str:
+            if getattr(settings, "REGISTRATION_EMAIL_PATTERNS_ALLOWED", None) is None:
+                # Then the platform only asks, by three queries, whether somebody has it.
+                return self.cleaned_data["email"]
+            return super().clean_email()
+
     extra = helpers.get_value(
         "REGISTRATION_EXTRA_FIELDS", getattr(settings, "REGISTRATION_EXTRA_FIELDS", {})
     )
     asked = {key: value for key, value in extra.items() if key in ("country",)}
-    form = AccountCreationForm(
+    form = Form(
         data={
             "username": username,
             "email": email,
@@ -235,6 +283,15 @@ def country_is_known(code: str) -> bool:
     return code in dict(countries)
 
 
+def on_account_activated(user: Any) -> None:
+    """The signal of ``Registration.activate()``, for an account that was active from the start."""
+    from common.djangoapps.student.models import user as users
+
+    signal = getattr(users, "USER_ACCOUNT_ACTIVATED", None)
+    if signal is not None:
+        signal.send_robust(registration_model(), user=user)
+
+
 def on_account_created(user: Any, registration: Any, site: Any) -> None:
     """What the registration view does for every new account, after user, profile and registration
     are saved and the account is activated: site and language attributes, the signals and the
@@ -244,16 +301,16 @@ def on_account_created(user: Any, registration: Any, site: Any) -> None:
     from django.conf import settings
     from django.utils.translation import get_language
     from openedx.core.djangoapps.lang_pref import LANGUAGE_KEY
-    from openedx.core.djangoapps.user_api.preferences import api as preferences
+    from openedx.core.djangoapps.user_api.models import UserPreference
     from openedx.core.djangoapps.user_authn.views.register import REGISTER_USER
     from openedx_events.learning.data import UserData, UserPersonalData
     from openedx_events.learning.signals import STUDENT_REGISTRATION_COMPLETED
 
     create_or_set_user_attribute_created_on_site(user, site)
-    if not preferences.has_user_preference(user, LANGUAGE_KEY):
-        preferences.set_user_preference(
-            user, LANGUAGE_KEY, get_language() or settings.LANGUAGE_CODE
-        )
+    if not UserPreference.has_value(user, LANGUAGE_KEY):
+        # The preferences API does this in twice the statements, to find out who may do it.
+        language = get_language() or settings.LANGUAGE_CODE
+        UserPreference.objects.create(user=user, key=LANGUAGE_KEY, value=language)
     if settings.FEATURES.get("ENABLE_DISCUSSION_EMAIL_DIGEST"):
         from lms.djangoapps.discussion.notification_prefs.views import enable_notifications
 
@@ -302,13 +359,23 @@ def sign_out(request: Any, response: Any) -> None:
 
 
 def set_enrollment(
-    request: Any, user: Any, key: Any, *, mode: str | None, is_active: bool, force: bool
-) -> tuple[str, bool]:
+    request: Any,
+    user: Any,
+    key: Any,
+    *,
+    mode: str | None,
+    is_active: bool,
+    force: bool,
+    present: State | None,
+    checked: dict[Any, Any],
+) -> State:
     """Bring one enrollment to ``mode`` and ``is_active``; what it has afterwards.
 
     Does what ``POST /api/enrollment/v1/enrollment`` does for a staff user, with its rules, rows
-    and signals, without describing the course in between as that view does; ``force`` enrolls in
-    a closed run and in an expired mode. Raises EnrollmentRefused.
+    and signals, without describing the course in between as that view does, and without its two
+    redundant saves; ``force`` enrolls in a closed run and in an expired mode. present: None when
+    there is no enrollment. checked: what was asked of modes already, for the rest of a batch.
+    Raises EnrollmentRefused.
     """
     from common.djangoapps.student import models
     from openedx.core.djangoapps.embargo import api as embargo
@@ -328,18 +395,29 @@ def set_enrollment(
         models.CourseEnrollmentException: EnrollmentError.INVALID,
     }
     with refusals(names, key, mode):
-        found = models.CourseEnrollment.objects.filter(user=user, course_id=key).first()
-        present = (found.mode, found.is_active) if found else None
+        found = None
+        if present is not None:
+            found = models.CourseEnrollment.objects.filter(user=user, course_id=key).first()
+            present = (found.mode, found.is_active) if found else None
         step = next_step(present, mode, is_active, username=user.username, key=key)
         if present and step is Step.NOTHING:
             return present
-        if step is Step.ADD:
-            mode = mode or api._default_course_mode(str(key))
+        if step is Step.ADD and mode is None:
+            mode = once(checked, ("default", key), lambda: api._default_course_mode(str(key)))
         if mode is not None:
-            api.validate_course_mode(str(key), mode, is_active=is_active, include_expired=force)
+            once(
+                checked,
+                ("mode", key, mode, is_active, force),
+                lambda: api.validate_course_mode(
+                    str(key), mode, is_active=is_active, include_expired=force
+                ),
+            )
         if step is Step.ADD:
-            found = models.CourseEnrollment.enroll(user, key, check_access=True, can_upgrade=force)
-        found.update_enrollment(is_active=is_active, mode=mode)
-        # Once more, as the platform's own API does.
-        found.save()
+            # With its mode at once, where the platform enrolls in the default mode first.
+            found = models.CourseEnrollment.enroll(
+                user, key, mode=mode, check_access=True, can_upgrade=force
+            )
+        if (mode or found.mode, is_active) != (found.mode, found.is_active):
+            found.user = user
+            found.update_enrollment(is_active=is_active, mode=mode)
     return found.mode, found.is_active

@@ -8,7 +8,7 @@ name or address, is somebody else's until an operator says otherwise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.conf import settings
@@ -44,6 +44,7 @@ def create_account(learner: Learner, backend: str, site: Site) -> Any:
 
     When the same learner's account was made in the meantime, for this same backend, that one.
     """
+    learner = filtered(learner)
     refuse_taken(learner, lookup.taken([learner.username], [learner.email]))
     try:
         with transaction.atomic(), outbox.gathering():
@@ -75,28 +76,60 @@ def refuse_taken(learner: Learner, taken: lookup.Taken) -> None:
     raise AccountRefused(codes[email_taken, username_taken], fields, suggestions)
 
 
-def make_account(learner: Learner, backend: str, site: Site) -> Any:
-    """The rows and signals, without asking whether the name is free; inside a transaction."""
+def make_account(learner: Learner, backend: str, site: Site, *, invited: bool | None = None) -> Any:
+    """The rows and signals, without asking whether the name is free; inside a transaction.
+
+    An account is active from its first row on, where the platform makes it inactive and activates
+    it in the same request: what differs is one more save of user and registration. Somebody who
+    was invited to a course beforehand is enrolled by that second save, and so takes it too
+    (``invited``; None: ask).
+    """
     platform = conf.platform()
     refuse_invalid(learner)
+    if invited is None:
+        invited = bool(platform.invited_emails([learner.email]))
+    at_once = learner.is_active and not invited
     user: Any = get_user_model()(
         username=learner.username,
         email=learner.email,
-        is_active=False,
+        is_active=at_once,
         password=random_password_hash(),
     )
     user.save()
     registration = platform.registration_model()()
+    if at_once:
+        # As the platform keeps it: UTC, without saying so where time zones are off.
+        registration.activation_timestamp = platform.activation_moment()
     registration.register(user)
     user.profile = platform.profile_model()(user=user, **_profile_values(learner))
     user.profile.save()
     UserSocialAuth.objects.create(user=user, provider=backend, uid=learner.username)
-    if learner.is_active:
+    if at_once:
+        platform.on_account_activated(user)
+    elif learner.is_active:
         registration.activate()
         # activate() may have worked on its own copy of the user.
         user.is_active = True
     platform.on_account_created(user, registration, site)
     return user
+
+
+def filtered(learner: Learner) -> Learner:
+    """The learner as the LMS's registration filters leave them. Raises AccountRefused when one of
+    them prevents the registration."""
+    given = {
+        "username": learner.username,
+        "email": learner.email,
+        "name": learner.name,
+        "country": learner.country,
+    }
+    values = conf.platform().filter_registration(given)
+    if values["username"] != learner.username:
+        message = "A registration filter of this LMS changes the username; accounts keep theirs."
+        raise AccountRefused(RegistrationError.VALIDATION, {"username": message})
+    return replace(
+        learner, email=values["email"], name=values["name"], country=values["country"] or ""
+    )
 
 
 def _profile_values(learner: Learner) -> dict[str, Any]:

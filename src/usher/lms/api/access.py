@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from django.db import transaction
 from django.utils import timezone
+from django.utils.decorators import method_decorator
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import (
     AuthenticationFailed,
@@ -86,8 +88,12 @@ class Parser(JSONParser):
             raise ParseError("JSON is nested too deeply.") from error
 
 
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
 class ServiceWorkerView(APIView):
-    """Base of the views: nothing of the platform's defaults applies."""
+    """Base of the views: nothing of the platform's defaults applies.
+
+    Nor do ``ATOMIC_REQUESTS``, which Tutor switches on: a batch is many short transactions.
+    """
 
     authentication_classes: ClassVar = [TokenAuthentication]
     permission_classes: ClassVar = [ServiceWorkerOnly]

@@ -2,79 +2,69 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from django.contrib.sites.models import Site
-from django.db import IntegrityError, transaction
 from social_django.models import UserSocialAuth
 
+from usher.contract.events import EventType
 from usher.contract.failures import RegistrationError
 from usher.lms import conf
 from usher.lms.accounts import lookup
 from usher.lms.accounts.services import (
     Learner,
     differs,
+    filtered,
     make_account,
     refuse_taken,
     update_account,
 )
+from usher.lms.api.repetitions import Repetitions
 from usher.lms.api.tokens import mint_tokens
+from usher.lms.api.transactions import UncleanRefusal, WritesSeen, in_transactions
 from usher.lms.connections.models import ConnectedApplication
 from usher.lms.connections.services import protected
 from usher.lms.errors import AccountRefused
 from usher.lms.events import outbox
 from usher.lms.provisioning.providers import current_record
 
-log = logging.getLogger(__name__)
 Item = dict[str, Any]
 
-#: Rows must not stay locked for long.
-ITEMS_A_TRANSACTION = 100
+
+def carry_out_accounts(
+    items: list[Item], application: ConnectedApplication, site: Site, request_id: str = ""
+) -> list[Item]:
+    """Make or update each item's account; the outcome of each, in order. Raises RequestIdReused
+    when the request id came with other items before."""
+    repetitions = Repetitions(application, "accounts", request_id)
+
+    def work(start: int, some: list[Item]) -> list[Item]:
+        return repetitions.once(start, some, lambda: _carry_out(some, application, site))
+
+    return in_transactions(items, work, _failed, lambda item: item["username"].casefold())
 
 
-def bring_accounts(items: list[Item], application: ConnectedApplication, site: Site) -> list[Item]:
-    """Make or update each item's account; the outcome of each, in order.
-
-    Some at a time in one transaction; when the database objects to one of them, each of these in
-    a transaction of its own: one bad item costs the others time and nothing else.
-    """
-    results: list[Item] = []
-    for start in range(0, len(items), ITEMS_A_TRANSACTION):
-        results += _bring_some(items[start : start + ITEMS_A_TRANSACTION], application, site)
-    return results
+def _carry_out(items: list[Item], application: ConnectedApplication, site: Site) -> list[Item]:
+    about = frozenset((item["username"], "") for item in items)
+    with outbox.gathering(outbox.Asked(application, EventType.ACCOUNT, about)):
+        batch = _Batch(items, application, site)
+        with batch.writes.watching():
+            outcomes = [batch.carry_out(item) for item in items]
+        batch.add_tokens(items, outcomes)
+        return outcomes
 
 
-def _bring_some(items: list[Item], application: ConnectedApplication, site: Site) -> list[Item]:
-    batch = _Batch(items, application, site)
-    try:
-        with transaction.atomic(), outbox.gathering():
-            results = [batch.bring(item) for item in items]
-            batch.add_tokens(items, results)
-            return results
-    except IntegrityError:
-        log.warning("%d accounts are made again, one by one.", len(items))
-    return [_alone(item, application, site) for item in items]
-
-
-def _alone(item: Item, application: ConnectedApplication, site: Site) -> Item:
-    try:
-        with transaction.atomic(), outbox.gathering():
-            batch = _Batch([item], application, site)
-            results = [batch.bring(item)]
-            batch.add_tokens([item], results)
-            return results[0]
-    except IntegrityError:
-        log.exception("An account can't be made or changed.")
-        message = "The LMS's database refuses this account; its log says why."
-        return _refused(item, AccountRefused(RegistrationError.VALIDATION, {"": message}))
+def _failed(item: Item) -> Item:
+    message = "The LMS's database refuses this account; its log says why."
+    return _refused(item, AccountRefused(RegistrationError.VALIDATION, {"": message}))
 
 
 class _Batch:
-    """What is known about all items of a request before the first is touched."""
+    """What is known about all items of a transaction before the first is touched."""
 
     def __init__(self, items: list[Item], application: ConnectedApplication, site: Site) -> None:
         self.application, self.site = application, site
+        self.writes = WritesSeen()
         names = [item["username"] for item in items]
         profile = conf.platform().profile_model()
         links = UserSocialAuth.objects.filter(provider=application.backend, uid__in=names)
@@ -87,12 +77,14 @@ class _Batch:
         # Only uids that are equal to the letter: some databases find more.
         self.users = {name: users[name] for name in names if name in users}
         new = [item for item in items if item["username"] not in self.users]
+        self.invited = conf.platform().invited_emails([item["email"] for item in new])
         found = lookup.taken([i["username"] for i in new], [i["email"] for i in new])
         self.usernames, self.emails = set(found.usernames), set(found.emails)
         self.provider = current_record(site, application.backend)
 
-    def bring(self, item: Item) -> Item:
+    def carry_out(self, item: Item) -> Item:
         learner = _learner(item)
+        written = self.writes.count
         user = self.users.get(learner.username)
         try:
             if user is not None:
@@ -101,6 +93,8 @@ class _Batch:
             else:
                 user, status = self._create(learner), "created"
         except AccountRefused as refusal:
+            if self.writes.count != written:
+                raise UncleanRefusal(str(refusal)) from refusal
             return _refused(item, refusal)
         return {
             "id": item["id"],
@@ -121,8 +115,15 @@ class _Batch:
             raise AccountRefused(RegistrationError.PROTECTED_ACCOUNT, {"": message})
 
     def _create(self, learner: Learner) -> Any:
+        asked = learner.email
+        learner = filtered(learner)
         refuse_taken(learner, lookup.Taken(frozenset(self.usernames), frozenset(self.emails)))
-        user = make_account(learner, self.application.backend, self.site)
+        invited = learner.email.casefold() in self.invited
+        if learner.email != asked:
+            # A filter gave another address, of which nothing is known yet.
+            refuse_taken(learner, lookup.taken([], [learner.email]))
+            invited = bool(conf.platform().invited_emails([learner.email]))
+        user = make_account(learner, self.application.backend, self.site, invited=invited)
         if self.provider is not None and self.provider.enable_sso_id_verification:
             conf.platform().record_identity_verification(user, self.provider)
         self.usernames.add(learner.username.casefold())

@@ -7,10 +7,12 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import DatabaseError, transaction
 from social_django.models import UserSocialAuth
 
+from usher.contract.events import EventType
 from usher.lms import conf
+from usher.lms.api.repetitions import Repetitions
+from usher.lms.api.transactions import UncleanRefusal, WritesSeen, in_transactions
 from usher.lms.connections.models import ConnectedApplication
 from usher.lms.enrollments import State
 from usher.lms.errors import EnrollmentError, EnrollmentRefused
@@ -19,36 +21,58 @@ from usher.lms.events import outbox
 log = logging.getLogger(__name__)
 Item = dict[str, Any]
 
-#: A commit for each item would cost more than the item; rows must not stay locked for long either.
-ITEMS_A_TRANSACTION = 50
 
-
-def bring_enrollments(
-    request: Any, items: list[Item], application: ConnectedApplication
+def carry_out_enrollments(
+    request: Any, items: list[Item], application: ConnectedApplication, request_id: str = ""
 ) -> list[Item]:
-    """Bring each item's enrollment to what it says; the outcome of each, in order.
+    """Give each item's enrollment the state that it names; the outcome of each, in order. Raises
+    RequestIdReused when the request id came with other items before.
 
-    Only learners of the application are known here; anybody else does not exist.
-
-    What is as wanted already is found in two queries for all; each of the others is changed as
-    the platform's own API changes it. One that the database objects to is rolled back alone.
+    Only learners of the application are known here; anybody else does not exist. What is in that
+    state already is found in three queries for all; each of the others is changed as the
+    platform's own API changes it.
     """
-    batch = _Batch(request, items, application)
-    results = []
-    for start in range(0, len(items), ITEMS_A_TRANSACTION):
-        with transaction.atomic(), outbox.gathering():
-            results += [batch.bring(item) for item in items[start : start + ITEMS_A_TRANSACTION]]
-    return results
+    repetitions = Repetitions(application, "enrollments", request_id)
+    checked: dict[Any, Any] = {}
+
+    def work(start: int, some: list[Item]) -> list[Item]:
+        def carry_out() -> list[Item]:
+            return _carry_out(request, some, application, checked)
+
+        return repetitions.once(start, some, carry_out)
+
+    return in_transactions(items, work, _failed, lambda item: (item["course_id"], item["username"]))
+
+
+def _carry_out(
+    request: Any, items: list[Item], application: ConnectedApplication, checked: dict[Any, Any]
+) -> list[Item]:
+    about = frozenset((item["username"], item["course_id"]) for item in items)
+    with outbox.gathering(outbox.Asked(application, EventType.ENROLLMENT, about)):
+        batch = _Batch(request, items, application, checked)
+        with batch.writes.watching():
+            return [batch.carry_out(item) for item in items]
+
+
+def _failed(item: Item) -> Item:
+    message = "The LMS can't keep this enrollment; its log says why."
+    return _refused(item, EnrollmentRefused(EnrollmentError.INVALID, message))
 
 
 class _Batch:
-    def __init__(self, request: Any, items: list[Item], application: ConnectedApplication) -> None:
-        self.request = request
+    def __init__(
+        self,
+        request: Any,
+        items: list[Item],
+        application: ConnectedApplication,
+        checked: dict[Any, Any],
+    ) -> None:
+        self.request, self.checked = request, checked
+        self.writes = WritesSeen()
         names = {item["username"] for item in items}
         learners = UserSocialAuth.objects.filter(provider=application.backend)
-        users: Any = get_user_model().objects.filter(
-            username__in=names, pk__in=learners.values("user_id")
-        )
+        users: Any = get_user_model().objects.select_related("profile")
+        users = users.filter(username__in=names, pk__in=learners.values("user_id"))
         # Only names that are equal to the letter: some databases find more.
         self.users = {user.username: user for user in users if user.username in names}
         self.keys = {item["course_id"]: _key(item["course_id"]) for item in items}
@@ -67,7 +91,8 @@ class _Batch:
             )
         }
 
-    def bring(self, item: Item) -> Item:
+    def carry_out(self, item: Item) -> Item:
+        written = self.writes.count
         try:
             user, key = self._find(item)
             before = self.present.get((user.pk, key))
@@ -75,6 +100,8 @@ class _Batch:
                 return _result(item, "unchanged", before)
             after = self._change(user, key, item)
         except EnrollmentRefused as refusal:
+            if self.writes.count != written:
+                raise UncleanRefusal(str(refusal)) from refusal
             return _refused(item, refusal)
         self.present[user.pk, key] = after
         return _result(item, "unchanged" if before == after else "changed", after)
@@ -91,18 +118,19 @@ class _Batch:
 
     def _change(self, user: Any, key: Any, item: Item) -> State:
         try:
-            with transaction.atomic():
-                return conf.platform().set_enrollment(
-                    self.request,
-                    user,
-                    key,
-                    # As it was asked: a mode that is not named is not judged either, so somebody
-                    # can leave a run whose mode has been taken away.
-                    mode=item["mode"] or None,
-                    is_active=item["is_active"],
-                    force=item["force"],
-                )
-        except (DatabaseError, ObjectDoesNotExist) as error:
+            return conf.platform().set_enrollment(
+                self.request,
+                user,
+                key,
+                # As it was asked: a mode that is not named is not judged either, so somebody
+                # can leave a run whose mode has been taken away.
+                mode=item["mode"] or None,
+                is_active=item["is_active"],
+                force=item["force"],
+                present=self.present.get((user.pk, key)),
+                checked=self.checked,
+            )
+        except ObjectDoesNotExist as error:
             log.exception("An enrollment in %s can't be changed.", key)
             message = "The LMS can't keep this enrollment; its log says why."
             raise EnrollmentRefused(EnrollmentError.INVALID, message) from error

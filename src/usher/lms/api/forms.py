@@ -58,14 +58,21 @@ def items_of(kind: type[serializers.Serializer]) -> serializers.ListField:
     return serializers.ListField(child=kind(), max_length=BATCH_ITEMS_A_REQUEST)
 
 
+def request_id() -> serializers.CharField:
+    """Short enough for its column, with the kind of batch before it."""
+    return serializers.CharField(max_length=60, required=False, allow_blank=True, default="")
+
+
 class AccountBatch(serializers.Serializer):
     items = items_of(AccountItem)
     client_id = text(required=False)
+    request_id = request_id()
 
 
 class EnrollmentBatch(serializers.Serializer):
     items = items_of(EnrollmentItem)
     client_id = text(required=False)
+    request_id = request_id()
 
 
 class Moment(serializers.Field):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.contrib.sites.models import Site
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -13,9 +15,10 @@ from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 from usher.lms import conf
 from usher.lms.api import changes
 from usher.lms.api.access import ServiceWorkerView, application_of
-from usher.lms.api.accounts import bring_accounts
-from usher.lms.api.enrollments import bring_enrollments
+from usher.lms.api.accounts import carry_out_accounts
+from usher.lms.api.enrollments import carry_out_enrollments
 from usher.lms.api.forms import AccountBatch, ChangesQuery, EnrollmentBatch
+from usher.lms.api.repetitions import RequestIdReused
 from usher.lms.reporting.services import report
 
 
@@ -51,7 +54,9 @@ class Accounts(ServiceWorkerView):
         data = _valid(AccountBatch(data=request.data))
         application = application_of(request, data.get("client_id", ""))
         site = Site.objects.get_current(request)
-        return Response({"results": bring_accounts(data["items"], application, site)})
+        with _repetitions():
+            outcomes = carry_out_accounts(data["items"], application, site, data["request_id"])
+        return Response({"results": outcomes})
 
 
 class Enrollments(ServiceWorkerView):
@@ -63,7 +68,11 @@ class Enrollments(ServiceWorkerView):
     def post(self, request: Request) -> Response:
         data = _valid(EnrollmentBatch(data=request.data))
         application = application_of(request, data.get("client_id", ""))
-        return Response({"results": bring_enrollments(request, data["items"], application)})
+        with _repetitions():
+            outcomes = carry_out_enrollments(
+                request, data["items"], application, data["request_id"]
+            )
+        return Response({"results": outcomes})
 
 
 class CourseRuns(ServiceWorkerView):
@@ -76,6 +85,19 @@ class Report(ServiceWorkerView):
 
     def get(self, request: Request) -> Response:
         return Response(report(caller=application_of(request)))
+
+
+class Conflict(APIException):
+    status_code = 409
+    default_code = "request_id_reused"
+
+
+@contextmanager
+def _repetitions() -> Iterator[None]:
+    try:
+        yield
+    except RequestIdReused as error:
+        raise Conflict(str(error)) from error
 
 
 def _valid(form: Any) -> dict[str, Any]:

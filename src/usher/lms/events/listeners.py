@@ -72,6 +72,9 @@ def on_link(sender: Any, instance: Any, created: bool, **kwargs: Any) -> None:
 
 def before_save(sender: Any, instance: Any, update_fields: Any = None, **kwargs: Any) -> None:
     """Remember whether something an application should know is about to change."""
+    if instance._state.adding:
+        instance._usher_changes = False
+        return
     fields = USER_FIELDS if sender is get_user_model() else ("name",)
     if update_fields is not None and not set(update_fields) & set(fields):
         instance._usher_changes = False

@@ -9,6 +9,10 @@ from django.db import models
 from usher.lms.connections.models import ConnectedApplication
 
 
+def new_event_id() -> str:
+    return str(uuid.uuid4())
+
+
 class Message(models.Model):
     """One thing that one application should know. ``next_attempt_at`` is null when there is
     nothing left to do: delivered, given up, or nowhere to send it to."""
@@ -17,7 +21,9 @@ class Message(models.Model):
     application = models.ForeignKey(
         ConnectedApplication, on_delete=models.CASCADE, related_name="messages"
     )
-    event_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    #: A text, because MariaDB's column of a UUIDField differs between Django 4.2 and 5.2, which
+    #: then can't write to each other's.
+    event_id = models.CharField(max_length=36, default=new_event_id, unique=True, editable=False)
     #: As contract.events names them.
     type = models.CharField(max_length=40)
     username = models.CharField(max_length=150)

@@ -6,12 +6,14 @@ import logging
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from usher.contract.events import EventType
+from usher.lms.connections.models import ConnectedApplication
 from usher.lms.connections.services import applications_by_user
 from usher.lms.events.models import Message
 from usher.lms.events.wake import wake_sender
@@ -19,10 +21,28 @@ from usher.lms.events.wake import wake_sender
 log = logging.getLogger(__name__)
 
 
+Note = tuple[EventType, int, str, str]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an application asked for itself and therefore is not told: changes of one kind, by
+    username and course id. They are in the log all the same."""
+
+    application: ConnectedApplication
+    kind: EventType
+    about: frozenset[tuple[str, str]]
+
+    def covers(self, application: ConnectedApplication, note: Note) -> bool:
+        kind, _, username, course_id = note
+        ours = application.pk == self.application.pk and kind == self.kind
+        return ours and (username, course_id) in self.about
+
+
 class _Gathered(threading.local):
     """Notes of this thread that wait for the end of ``gathering``; None outside of it."""
 
-    notes: list[tuple[EventType, int, str, str]] | None = None
+    notes: list[Note] | None = None
 
 
 _gathered = _Gathered()
@@ -43,7 +63,7 @@ def note(kind: EventType, user_id: int | None, username: str, course_id: str = "
 
 
 @contextmanager
-def gathering() -> Iterator[None]:
+def gathering(asked: Asked | None = None) -> Iterator[None]:
     """Within it notes are gathered, and put in a few queries at its end, each once."""
     if _gathered.notes is not None:
         yield
@@ -54,30 +74,35 @@ def gathering() -> Iterator[None]:
         notes = list(dict.fromkeys(_gathered.notes))
     finally:
         _gathered.notes = None
-    put(notes)
+    put(notes, asked)
 
 
-def put(notes: Iterable[tuple[EventType, int, str, str]]) -> None:
+def put(notes: Iterable[Note], asked: Asked | None = None) -> None:
     """Add the messages for notes of (kind, user id, username, course id), and wake the sender when
     they are committed."""
     notes = list(notes)
     applications = applications_by_user({user_id for _, user_id, _, _ in notes})
-    now = timezone.now()
     messages = [
-        Message(
-            application=application,
-            type=kind.value,
-            username=username,
-            course_id=course_id,
-            next_attempt_at=now if address(kind, application) else None,
-        )
-        for kind, user_id, username, course_id in notes
-        for application in applications.get(user_id, [])
-        if kind != EventType.SIGNED_OUT or address(kind, application)
+        _message(found, application, asked)
+        for found in notes
+        for application in applications.get(found[1], [])
+        if found[0] != EventType.SIGNED_OUT or address(found[0], application)
     ]
     Message.objects.bulk_create(messages)
     if any(message.next_attempt_at for message in messages):
         transaction.on_commit(wake_sender)
+
+
+def _message(found: Note, application: ConnectedApplication, asked: Asked | None) -> Message:
+    kind, _, username, course_id = found
+    is_sent = address(kind, application) and not (asked and asked.covers(application, found))
+    return Message(
+        application=application,
+        type=kind.value,
+        username=username,
+        course_id=course_id,
+        next_attempt_at=timezone.now() if is_sent else None,
+    )
 
 
 def address(kind: str, application: Any) -> str:

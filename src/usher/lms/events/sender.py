@@ -10,6 +10,7 @@ import json
 import logging
 import random
 import time
+import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -108,7 +109,7 @@ def _attempt(session: requests.Session, message: Message, sent: Sent) -> bool:
 def _post(session: requests.Session, message: Message, url: str) -> str:
     """Why the message was not taken; '' when it was."""
     body, now = _body(message), int(time.time())
-    event_id = str(message.event_id)
+    event_id = _event_id(message)
     signature = signatures.sign(
         message.application.webhook_secret, timestamp=now, event_id=event_id, body=body
     )
@@ -131,7 +132,7 @@ def _post(session: requests.Session, message: Message, url: str) -> str:
 def _body(message: Message) -> bytes:
     if message.type == EventType.SIGNED_OUT:
         content: dict[str, Any] = {
-            "event_id": str(message.event_id),
+            "event_id": _event_id(message),
             "username": message.username,
             "at": message.created.isoformat(),
         }
@@ -147,3 +148,8 @@ def _delay(attempts: int) -> timedelta:
     """Doubling, with jitter, so that an application that comes back isn't hit by all at once."""
     longest = min(FIRST_DELAY_SECONDS * 2 ** (attempts - 1), LONGEST_DELAY_SECONDS)
     return timedelta(seconds=random.uniform(longest / 2, longest))  # noqa: S311 - not a secret
+
+
+def _event_id(message: Message) -> str:
+    """In one form, however an earlier release of Django stored it."""
+    return str(uuid.UUID(message.event_id))

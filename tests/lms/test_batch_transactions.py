@@ -1,0 +1,283 @@
+"""Short transactions of the batch API: whatever happens inside, outcomes are true.
+
+Receivers that behave like the platform's are put into the process that carries the batch out.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.lms.conftest import DEMO, E2E, Lms, account
+from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, code, one, post
+
+PREPARE = """
+import json
+from django.contrib.sites.models import Site
+from django.db import IntegrityError, OperationalError, connection
+from django.db.models.signals import post_save
+from django.test import RequestFactory, override_settings
+from django.contrib.auth import get_user_model
+from usher.lms import conf
+from usher.lms.api.accounts import carry_out_accounts
+from usher.lms.api.enrollments import carry_out_enrollments
+from usher.lms.api.forms import AccountBatch, EnrollmentBatch
+from usher.lms.connections.models import ConnectedApplication
+
+platform = conf.platform()
+Enrollment, User = platform.enrollment_model(), get_user_model()
+
+def batch(form, items):
+    valid = form(data={"items": items})
+    valid.is_valid(raise_exception=True)
+    items = valid.validated_data["items"]
+    application = ConnectedApplication.objects.get()
+    if form is AccountBatch:
+        return carry_out_accounts(items, application, Site.objects.get_current())
+    return carry_out_enrollments(RequestFactory().get("/"), items, application)
+
+def during(signal_receiver, sender, form, items):
+    post_save.connect(signal_receiver, sender=sender, weak=False, dispatch_uid="test")
+    try:
+        return batch(form, items)
+    finally:
+        post_save.disconnect(sender=sender, dispatch_uid="test")
+"""
+
+
+@pytest.fixture
+def learners(lms: Lms, name: str) -> list[str]:
+    names = [f"{name}_{number:02}" for number in range(30)]
+    assert {r["status"] for r in post(lms, ACCOUNTS, [account(each) for each in names])} == {
+        "created"
+    }
+    return names
+
+
+def enrollments(names: list[str]) -> list[dict[str, Any]]:
+    return [{"id": n, "username": n, "course_id": DEMO, "mode": "verified"} for n in names]
+
+
+def carried_out(lms: Lms, script: str, **values: Any) -> Any:
+    """What the script leaves in ``outcome``, with ``values`` as its globals."""
+    given = f"given = json.loads({json.dumps(json.dumps(values))})\n"
+    done = lms.run("shell", "-c", PREPARE + given + script + "\nprint(json.dumps(outcome))")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def enrolled(lms: Lms, names: list[str]) -> set[str]:
+    rows = lms.rows(
+        "select username from student_courseenrollment e join auth_user u on u.id = e.user_id "
+        "where mode = 'verified' and e.is_active and username like ?",
+        names[0][:-2] + "%",
+    )
+    return {row[0] for row in rows}
+
+
+def test_a_rollback_that_a_receiver_swallows_is_noticed(lms: Lms, learners: list[str]) -> None:
+    """As at a deadlock on MySQL, whose error the platform's ``create_schedule`` only logs."""
+    script = """
+calls = []
+def swallow(sender, instance, **kwargs):
+    calls.append(1)
+    if len(calls) == 20:
+        connection.connection.rollback()
+outcome = during(swallow, Enrollment, EnrollmentBatch, given["items"])
+"""
+    outcome = carried_out(lms, script, items=enrollments(learners))
+
+    # SQLite keeps what came after the rollback: the repetition finds it unchanged.
+    said = {each["id"] for each in outcome if each["status"] in ("changed", "unchanged")}
+    assert said == enrolled(lms, learners) == set(learners)
+
+
+@pytest.mark.parametrize("number", [1213, 1205, 1305])
+def test_a_transaction_that_others_were_in_the_way_of_is_repeated(
+    lms: Lms, learners: list[str], number: int
+) -> None:
+    script = """
+calls = []
+def collide(sender, instance, **kwargs):
+    calls.append(1)
+    if len(calls) == 7:
+        raise OperationalError(given["number"], "as MySQL says it")
+outcome = during(collide, Enrollment, EnrollmentBatch, given["items"])
+"""
+    outcome = carried_out(lms, script, items=enrollments(learners), number=number)
+
+    assert {each["status"] for each in outcome} == {"changed"}
+    assert enrolled(lms, learners) == set(learners)
+
+
+def test_an_item_that_the_database_refuses_harms_no_other(lms: Lms, learners: list[str]) -> None:
+    script = """
+def refuse(sender, instance, **kwargs):
+    if instance.user.username == given["bad"]:
+        raise IntegrityError("no")
+outcome = during(refuse, Enrollment, EnrollmentBatch, given["items"])
+"""
+    bad = learners[11]
+    outcome = carried_out(lms, script, items=enrollments(learners), bad=bad)
+
+    assert {each["id"] for each in outcome if each["status"] == "refused"} == {bad}
+    assert enrolled(lms, learners) == set(learners) - {bad}
+
+
+def test_nothing_is_left_of_an_account_that_is_refused_late(lms: Lms, name: str) -> None:
+    """By a receiver that refuses after the user is saved, as the platform's may."""
+    script = """
+from usher.lms.errors import AccountRefused
+from usher.contract.failures import RegistrationError
+def refuse(sender, instance, **kwargs):
+    if instance.username == given["bad"]:
+        raise AccountRefused(RegistrationError.VALIDATION, {"username": "no"})
+outcome = during(refuse, User, AccountBatch, given["items"])
+"""
+    items = [account(f"{name}{letter}") for letter in "abc"]
+    outcome = carried_out(lms, script, items=items, bad=name + "b")
+
+    assert [each["status"] for each in outcome] == ["created", "refused", "created"]
+    there = lms.rows("select username from auth_user where username like ?", name + "%")
+    assert sorted(there) == [(name + "a",), (name + "c",)]
+
+
+def test_requests_are_not_one_transaction(lms: Lms) -> None:
+    """``ATOMIC_REQUESTS``, which Tutor switches on, would make a whole batch one."""
+    script = """
+from django.urls import resolve
+paths = ["accounts/", "enrollments/"]
+outcome = [
+    "default" in getattr(resolve("/usher/api/v1/" + path).func, "_non_atomic_requests", ())
+    for path in paths
+]
+"""
+    assert carried_out(lms, script) == [True, True]
+
+
+class TestRequestIds:
+    def test_a_repeated_request_finds_the_first_one_s_outcome(self, lms: Lms, name: str) -> None:
+        items = [account(f"{name}{number:02}", tokens=True) for number in range(30)]
+        count = "select count(*) from oauth2_provider_accesstoken t join auth_user u "
+        count += f"on u.id = t.user_id where username like '{name}%'"
+
+        with ThreadPoolExecutor(3) as pool:
+            asked = [
+                pool.submit(post, lms, ACCOUNTS, items, request_id="r-" + name) for _ in range(3)
+            ]
+            first, second, third = (each.result() for each in asked)
+        fourth = post(lms, ACCOUNTS, items, request_id="r-" + name)
+
+        def known(outcomes: list[dict[str, Any]]) -> Any:
+            return [
+                (o["status"], o["tokens"]["access_token"], o["tokens"]["refresh_token"])
+                for o in outcomes
+            ]
+
+        assert known(first) == known(second) == known(third) == known(fourth)
+        assert {each["status"] for each in fourth} == {"created"}
+        assert lms.value(count) == 30
+
+    def test_no_token_is_kept_twice(self, lms: Lms, name: str) -> None:
+        result = post(lms, ACCOUNTS, [account(name, tokens=True)], request_id="k-" + name)[0]
+        kept = lms.value(
+            "select outcomes from usher_lms_batchoutcome where request_id = ?", "a:k-" + name
+        )
+        assert result["tokens"]["access_token"] not in kept
+        assert result["tokens"]["refresh_token"] not in kept
+
+    def test_another_request_is_not_a_repetition(self, lms: Lms, name: str) -> None:
+        item = {"id": 1, "username": name, "course_id": DEMO, "mode": "audit"}
+        post(lms, ACCOUNTS, [account(name)], request_id=name)
+        # The ids of accounts and enrollments don't meet.
+        assert post(lms, ENROLLMENTS, [item], request_id=name)[0]["status"] == "changed"
+        assert post(lms, ENROLLMENTS, [item], request_id=name)[0]["status"] == "changed"
+        assert post(lms, ENROLLMENTS, [item], request_id="")[0]["status"] == "unchanged"
+        with lms.api() as api:
+            body = {"items": [{**item, "course_id": E2E}], "request_id": name}
+            answer = api.post(ENROLLMENTS, json=body)
+        assert answer.status_code == 409
+        assert "request_id" in answer.json()["detail"]
+
+    def test_items_done_one_by_one_are_found_as_well(self, lms: Lms, learners: list[str]) -> None:
+        script = """
+def refuse(sender, instance, **kwargs):
+    if instance.user.username == given["bad"]:
+        raise IntegrityError("no")
+def with_id(again):
+    valid = EnrollmentBatch(data={"items": given["items"]})
+    valid.is_valid(raise_exception=True)
+    application = ConnectedApplication.objects.get()
+    return carry_out_enrollments(
+        RequestFactory().get("/"), valid.validated_data["items"], application, given["bad"])
+post_save.connect(refuse, sender=Enrollment, weak=False, dispatch_uid="test")
+first = with_id(False)
+post_save.disconnect(sender=Enrollment, dispatch_uid="test")
+outcome = [first, with_id(True)]
+"""
+        bad = learners[3]
+        first, second = carried_out(lms, script, items=enrollments(learners), bad=bad)
+
+        assert [each["status"] for each in first].count("changed") == 29
+        assert {each["status"] for each in second} == {"changed"}
+
+    def test_old_outcomes_are_removed(self, lms: Lms, name: str) -> None:
+        post(lms, ACCOUNTS, [account(name)], request_id=name)
+        lms.rows("update usher_lms_batchoutcome set created = '2020-01-01'")
+        carried_out(lms, "from usher.lms.api.repetitions import prune\nprune()\noutcome = None")
+        assert lms.value("select count(*) from usher_lms_batchoutcome") == 0
+
+
+class TestRegistrationFilters:
+    STEPS = """
+import sys, types
+from usher.embedded.user_authn.filters import REGISTRATION, PreventRegistration
+steps = types.ModuleType("steps_of_a_test")
+def refuse(form_data):
+    if form_data["username"].endswith("b"):
+        raise PreventRegistration("Not from here.")
+    return {**form_data, "name": form_data["name"].upper()}
+steps.refuse = refuse
+sys.modules["steps_of_a_test"] = steps
+with override_settings(
+    OPEN_EDX_FILTERS_CONFIG={REGISTRATION: {"pipeline": ["steps_of_a_test.refuse"]}}
+):
+    outcome = batch(AccountBatch, given["items"])
+"""
+
+    def test_they_run_and_may_refuse(self, lms: Lms, name: str) -> None:
+        items = [account(f"{name}{letter}") for letter in "abc"]
+        outcome = carried_out(lms, self.STEPS, items=items)
+
+        assert [each["status"] for each in outcome] == ["created", "refused", "created"]
+        assert code(outcome[1]) == "validation-error"
+        assert outcome[1]["error"]["message"] == "Not from here."
+        profile = "select name from auth_userprofile p join auth_user u on u.id = p.user_id "
+        assert lms.value(profile + "where username = ?", name + "a") == f"NAME {name}A".upper()
+
+
+def test_somebody_invited_is_activated_as_the_platform_does_it(lms: Lms, name: str) -> None:
+    """By a save of their own, in which the platform enrolls them."""
+    lms.rows(
+        "insert into student_courseenrollmentallowed (email, course_id, auto_enroll, created) "
+        "values (?, ?, 1, '2026-01-01')",
+        f"{name}b@learners.example",
+        DEMO,
+    )
+    script = """
+saves = []
+def note(sender, instance, created, **kwargs):
+    saves.append([instance.username[-1], created, instance.is_active])
+during(note, User, AccountBatch, given["items"])
+outcome = saves
+"""
+    items = [account(name + "a"), account(name + "b")]
+    assert carried_out(lms, script, items=items) == [
+        ["a", True, True],
+        ["b", True, False],
+        ["b", False, True],
+    ]
+    assert one(lms, ACCOUNTS, **account(name + "b"))["status"] == "exists"
