@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -10,9 +11,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from usher.client.client import LmsClient, not_the_lms, refusal
-from usher.client.errors import BadAnswer, LmsError
+from usher.client.errors import BadAnswer, LmsError, ServerFailed, TimedOut
 from usher.client.http import Answer
+from usher.client.pacing import Pacing
 from usher.client.payloads import reading
+from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 from usher.contract.paths import LmsPath
 
 ACCOUNTS, ENROLLMENTS, COURSE_RUNS = "accounts", "enrollments", "course-runs"
@@ -26,6 +29,7 @@ _BELIEVED = 300.0
 _GROUP = "batch"
 
 _lock = threading.Lock()
+_paces: WeakKeyDictionary[LmsClient, dict[str, Pacing]] = WeakKeyDictionary()
 _known: WeakKeyDictionary[LmsClient, tuple[float, frozenset[str] | None]] = WeakKeyDictionary()
 
 
@@ -70,23 +74,86 @@ def _read(body: Any) -> frozenset[str]:
     return frozenset(_PATHS) & frozenset(str(name) for name in listed)
 
 
-def send(
-    lms: LmsClient, what: str, items: Sequence[Mapping[str, Any]], **more: Any
-) -> dict[Any, dict[str, Any]]:
-    """The result of each item, by its ``id``. Raises LmsError when the request itself failed.
+class Results(dict[Any, dict[str, Any]]):
+    """The result of each item, by its ``id``. error: why the rest was not carried out."""
 
+    error: LmsError | None = None
+
+
+def send(lms: LmsClient, what: str, items: Sequence[Mapping[str, Any]], **more: Any) -> Results:
+    """The result of each item. Raises LmsError when nothing came of the first request; when a
+    later one fails, the items from there on are missing and ``result_of`` raises for them.
+
+    Sent in requests of a size that the LMS answers in about a second (``usher.client.pacing``).
     Sending the same items twice does no harm: the endpoints are idempotent.
     """
+    found, pace = Results(), _pacing(lms, what)
+    rest = list(items)
+    while rest:
+        with pace.turn() as size:
+            some, rest = rest[:size], rest[size:]
+            try:
+                found.update(_timed(lms, what, some, more, pace))
+            except LmsError as error:
+                if not found:
+                    raise
+                found.error = error
+                return found
+        if pace.probe_is_due():
+            _probe(lms, pace)
+    return found
+
+
+def _pacing(lms: LmsClient, what: str) -> Pacing:
+    with _lock:
+        return _paces.setdefault(lms, {}).setdefault(what, Pacing(BATCH_ITEMS_A_REQUEST))
+
+
+def _timed(
+    lms: LmsClient,
+    what: str,
+    items: Sequence[Mapping[str, Any]],
+    more: Mapping[str, Any],
+    pace: Pacing,
+) -> dict[Any, dict[str, Any]]:
+    # The same id when the answer is lost: the LMS then finds what came of the first request.
+    body = {"items": items, "request_id": secrets.token_hex(16), **more}
+    started = time.monotonic()
+    try:
+        try:
+            results = _send_once(lms, what, body)
+        except TimedOut:
+            # It is still at work, or has just finished.
+            results = _send_once(lms, what, body)
+    except (TimedOut, ServerFailed):
+        pace.failed()
+        raise
+    pace.took(len(items), time.monotonic() - started)
+    return results
+
+
+def _probe(lms: LmsClient, pace: Pacing) -> None:
+    """How long somebody waits who asks the LMS for little."""
+    started = time.monotonic()
+    try:
+        lms.http.request("GET", LmsPath.USHER_API, token=lms.who.service_token)
+    except LmsError:
+        pace.failed()
+    else:
+        pace.probed(time.monotonic() - started)
+
+
+def _send_once(lms: LmsClient, what: str, body: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
     answer = lms.http.request(
         "POST",
         _PATHS[what],
         group=_GROUP,
-        json_body={"items": list(items), **more},
+        json_body=body,
         token=lms.who.service_token,
         again=True,
     )
-    body = _accepted(lms, answer)
-    return reading("a batch", lambda: {result["id"]: result for result in body["results"]})
+    answered = _accepted(lms, answer)
+    return reading("a batch", lambda: {result["id"]: result for result in answered["results"]})
 
 
 def _accepted(lms: LmsClient, answer: Answer) -> Any:
@@ -101,8 +168,10 @@ def _accepted(lms: LmsClient, answer: Answer) -> Any:
 
 
 def result_of(results: Mapping[Any, dict[str, Any]], item_id: Any) -> dict[str, Any]:
-    """Raises BadAnswer for an item that was left out."""
+    """Raises BadAnswer for an item that was left out, or what kept it from being sent."""
     found = results.get(item_id)
+    if found is None and isinstance(results, Results) and results.error is not None:
+        raise results.error
     if not isinstance(found, dict) or "status" not in found:
         raise BadAnswer("The LMS left an item of a batch without a result.")
     return found

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from django.db import models
 
 from usher.application.accounts.models import LmsAccount
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
+from usher.application.engine.options import options
 from usher.application.enrollments.models import Enrollment
+from usher.application.records.answers import Answers
 from usher.application.records.models import Certificate, Grade
+from usher.client.client import LmsClient
 from usher.client.errors import LmsError
+from usher.client.payloads import CertificateSeen
 
 _ROWS = 1000
 
@@ -85,10 +91,25 @@ class CertificateKind(_Pulled):
 
     def act(self, job: Job, means: Means) -> Outcome:
         key = job.row.run.course_key
-        seen = next((c for c in means.lms.certificates(job.data) if c.course_key == key), None)
+        seen = next((c for c in _certificates(job, means.lms) if c.course_key == key), None)
         if seen is None:
             return _outcome(job, {"status": "", "download_url": ""})
         return _outcome(job, {name: getattr(seen, name) for name in self.observed_fields})
+
+
+_answers: WeakKeyDictionary[LmsClient, Answers] = WeakKeyDictionary()
+
+
+def _certificates(job: Job, lms: LmsClient) -> Sequence[CertificateSeen]:
+    """All of the learner's."""
+    row = job.row
+    return _answers.setdefault(lms, Answers()).of(
+        job.data,
+        lambda: lms.certificates(job.data),
+        lease_owner=row.lease_owner,
+        claimed_at=row.lease_until - timedelta(seconds=options().lease_seconds),
+        woken_at=row.next_attempt_at,
+    )
 
 
 def _outcome(job: Job, values: dict[str, Any]) -> Outcome:

@@ -1,0 +1,203 @@
+"""Measures the batch API of a real LMS, and what a learner's page takes beside it.
+
+    python -m benchmarks.lms_load --lms URL --token-file F --run COURSE_KEY --accounts 2000 \\
+        --enrollments 5000 [--at-once 1] [--batch 25] [--page /heartbeat] [--cleanup COMMAND]
+
+The token is that of a service worker (`usher_provision` writes it down). Accounts are made with
+tokens, then enrolled in the runs given by ``--run`` (once for each, several are filled in turn).
+Afterwards the enrollments are ended and the accounts set inactive; an LMS deletes accounts only on
+its own machine, so the command that does is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ACCOUNTS, ENROLLMENTS = "/usher/api/v1/accounts/", "/usher/api/v1/enrollments/"
+#: Seconds between two looks at the page.
+_PAGE_EVERY = 0.1
+PREFIX = "usher-load-"
+
+
+@dataclass
+class Load:
+    """One LMS under load: how many items a request, and how many requests at once."""
+
+    client: httpx.Client
+    batch: int
+    at_once: int
+    page: str
+    refused: list[Any] = field(default_factory=list)
+
+    def send(self, path: str, items: list[dict[str, Any]]) -> None:
+        answer = self.client.post(path, json={"items": items, "request_id": secrets.token_hex(16)})
+        answer.raise_for_status()
+        results = answer.json()["results"]
+        self.refused += [each for each in results if each["status"] == "refused"]
+
+    def measured(self, path: str, items: list[dict[str, Any]]) -> dict[str, Any]:
+        """Items a second, and seconds of the page beside them."""
+        batches = [items[i : i + self.batch] for i in range(0, len(items), self.batch)]
+        with self._looking_at_the_page() as seconds, ThreadPoolExecutor(self.at_once) as pool:
+            started = time.monotonic()
+            for _ in pool.map(lambda some: self.send(path, some), batches):
+                pass
+            took = time.monotonic() - started
+        return {
+            "items": len(items),
+            "a_second": round(len(items) / took, 1),
+            **percentiles(seconds),
+        }
+
+    @contextmanager
+    def _looking_at_the_page(self) -> Iterator[list[float]]:
+        seconds: list[float] = []
+        stop = threading.Event()
+
+        def look() -> None:
+            while not stop.wait(_PAGE_EVERY):
+                started = time.monotonic()
+                self.client.get(self.page)
+                seconds.append(time.monotonic() - started)
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        try:
+            yield seconds
+        finally:
+            stop.set()
+            thread.join()
+
+
+def percentiles(seconds: list[float]) -> dict[str, float]:
+    if len(seconds) < 2:
+        return {}
+    cuts = statistics.quantiles(seconds, n=100)
+    return {"page_p50": round(cuts[49], 3), "page_p95": round(cuts[94], 3)}
+
+
+def accounts(number: int, prefix: str) -> list[dict[str, Any]]:
+    names = (f"{prefix}{index}" for index in range(number))
+    return [
+        {
+            "id": name,
+            "username": name,
+            "email": f"{name}@example.org",
+            "name": "Load Test",
+            "tokens": True,
+        }
+        for name in names
+    ]
+
+
+def enrollments(
+    number: int, learners: list[dict[str, Any]], runs: list[str], mode: str
+) -> list[dict[str, Any]]:
+    """Run by run, each learner once."""
+    pairs = ((run, learner["username"]) for run in runs for learner in learners)
+    return [
+        {
+            "id": f"{run} {username}",
+            "username": username,
+            "course_id": run,
+            "mode": mode,
+            "force": True,
+        }
+        for run, username in pairs
+    ][:number]
+
+
+def deadlocks(ask: Callable[[], int] | None) -> int | None:
+    """InnoDB's own count; None where there is no way to ask."""
+    return ask() if ask is not None else None
+
+
+def counting_deadlocks(command: str) -> Callable[[], int] | None:
+    """``command`` prints a number, such as that of the status variable Innodb_deadlocks."""
+    if not command:
+        return None
+
+    def ask() -> int:
+        import shlex
+        import subprocess
+
+        done = subprocess.run(
+            shlex.split(command), capture_output=True, text=True, check=True, timeout=60
+        )
+        return int(done.stdout.split()[-1])
+
+    return ask
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.lms_load", description=__doc__)
+    parser.add_argument("--lms", required=True, help="the LMS's address")
+    parser.add_argument("--host", default="", help="the Host header, where it differs")
+    parser.add_argument("--token-file", required=True, type=Path)
+    parser.add_argument("--run", required=True, action="append", help="a course key")
+    parser.add_argument("--mode", default="audit")
+    parser.add_argument("--accounts", type=int, default=2000)
+    parser.add_argument("--enrollments", type=int, default=5000)
+    parser.add_argument("--batch", type=int, default=25, help="items a request")
+    parser.add_argument("--at-once", type=int, default=1, help="requests at once")
+    parser.add_argument("--page", default="/login", help="what a learner opens meanwhile")
+    parser.add_argument("--deadlocks", default="", help="command that prints InnoDB's count")
+    asked = parser.parse_args()
+    headers = {"Authorization": f"Bearer {asked.token_file.read_text().strip()}"}
+    if asked.host:
+        headers["Host"] = asked.host
+    with httpx.Client(base_url=asked.lms, headers=headers, timeout=300, trust_env=False) as client:
+        print(json.dumps(measure(Load(client, asked.batch, asked.at_once, asked.page), asked)))
+
+
+def measure(load: Load, asked: Any) -> dict[str, Any]:
+    prefix = PREFIX + secrets.token_hex(3) + "-"
+    learners = accounts(asked.accounts, prefix)
+    wanted = enrollments(asked.enrollments, learners, asked.run, asked.mode)
+    ask = counting_deadlocks(asked.deadlocks)
+    before = deadlocks(ask)
+    found: dict[str, Any] = {}
+    try:
+        found["accounts"] = load.measured(ACCOUNTS, learners)
+        found["accounts_again"] = load.measured(ACCOUNTS, learners)
+        found["enrollments"] = load.measured(ENROLLMENTS, wanted)
+        found["enrollments_again"] = load.measured(ENROLLMENTS, wanted)
+    finally:
+        clean_up(load, learners, wanted)
+    found["refused"] = len(load.refused)
+    found["why"] = sorted({str(each["error"]) for each in load.refused})[:5]
+    if before is not None:
+        found["deadlocks"] = (deadlocks(ask) or 0) - before
+    found["delete_with"] = (
+        './manage.py lms shell -c "from django.contrib.auth import get_user_model as g; '
+        f"g().objects.filter(username__startswith='{prefix}').delete()\""
+    )
+    return found
+
+
+def clean_up(load: Load, learners: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
+    """As far as an API can: nobody is enrolled any more, and nobody can sign in."""
+    left = [{k: v for k, v in item.items() if k != "mode"} for item in wanted]
+    gone = [{**item, "tokens": False, "is_active": False} for item in learners]
+    refused, load.refused = load.refused, []
+    for path, items in ((ENROLLMENTS, [{**i, "is_active": False} for i in left]), (ACCOUNTS, gone)):
+        for start in range(0, len(items), load.batch):
+            load.send(path, items[start : start + load.batch])
+    load.refused = refused
+
+
+if __name__ == "__main__":
+    main()
