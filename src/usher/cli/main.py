@@ -1,6 +1,6 @@
 """Entry point of the ``usher`` command.
 
-Commands are imported when they are called: ``usher --help`` is quick, and a room whose extra is
+Commands are imported when they are called: ``usher --help`` is quick, and a package whose extra is
 not installed is named instead of breaking the others.
 """
 
@@ -16,7 +16,7 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
         "usher.cli.demo.command",
         "demo",
         "embedded",
-        "Run both sides on this machine and walk a learner through.",
+        "Run the reference application and an embedded LMS, joined.",
     ),
     "dev": (
         "usher.cli.dev.command",
@@ -40,7 +40,7 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
         "usher.connect.command",
         "disconnect",
         "shell",
-        "Get back to plain LMS sign-in.",
+        "Remove the connection and restore the LMS's own sign-in.",
     ),
     "status": (
         "usher.connect.status",
@@ -69,8 +69,8 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
 }
 
 
-class RoomCommands(click.Group):
-    """Loads a command's room only when the command is called."""
+class LazyCommands(click.Group):
+    """Imports a command only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -96,7 +96,7 @@ class RoomCommands(click.Group):
             formatter.write_dl([(name, entry[3]) for name, entry in COMMANDS.items()])
 
 
-@click.group(cls=RoomCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(usher.__version__, prog_name="usher")
 def main() -> None:
     """Usher joins a Django application to Open edX: one account, one sign-in."""
