@@ -44,6 +44,11 @@ def usher_report() -> Job:
     yield "lms", "./manage.py lms usher_report"
 
 
+@click.command(help="Send the applications what they missed, and forget old rows; for a timer")
+def usher_send_events() -> Job:
+    yield "lms", "./manage.py lms usher_send_events"
+
+
 @click.command(help="Remove from the LMS what usher-provision made")
 @click.option("--purge", is_flag=True, help="Leave no trace of it")
 @click.option("--dry-run", is_flag=True, help="Only say what would change")
@@ -91,4 +96,11 @@ def provision(*options: str) -> str:
     return " ".join(word for word in words if word)
 
 
-COMMANDS = [usher_provision, usher_report, usher_remove, usher_link, usher_courses]
+COMMANDS = [
+    usher_provision,
+    usher_report,
+    usher_remove,
+    usher_link,
+    usher_courses,
+    usher_send_events,
+]

@@ -36,6 +36,8 @@ Commands, for ``tutor local``, ``tutor dev`` and ``tutor k8s``
     do usher-remove [--purge] [--dry-run]   removes what usher-provision made
     do usher-link --username U --application NAME [--unlink]   an operator's decision
     do usher-courses --owner EMAIL  P4's two courses, where missing
+    do usher-send-events            ``manage.py lms usher_send_events``: sends what is due, forgets
+                                    old rows; the LMS does both itself, at each change
 """
 
 from collections.abc import Callable

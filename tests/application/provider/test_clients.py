@@ -1,5 +1,7 @@
 """Client records and how their secrets are kept."""
 
+from base64 import b64encode
+
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import check_password, make_password
@@ -99,6 +101,67 @@ def test_many_failures_are_slowed_down_but_never_lock_the_lms_out(lms, settings)
     other = lms.record.client_id + "-other"
     assert lms.token(code="x", client_id=other).status_code == 401
     cache.clear()
+
+
+@pytest.fixture
+def nothing_counted():
+    cache.clear()
+    yield
+    cache.clear()
+
+
+def test_other_client_ids_are_no_way_around_the_limit(lms, nothing_counted):
+    """Neither in the body nor in the header; and no refusal says whether the rest was right."""
+    statuses = [
+        lms.token(code="x", client_id=f"rotating-{n}", client_secret="wrong").status_code
+        for n in range(60)
+    ]
+    assert statuses == [401] * 60
+    for n in range(30):
+        credentials = b64encode(f"in-the-header-{n}:wrong".encode()).decode()
+        answer = lms.server.post(
+            "/oauth2/token/",
+            {"grant_type": "authorization_code", "code": "x"},
+            headers={"Authorization": f"Basic {credentials}"},
+        )
+        assert answer.status_code == 429
+    assert lms.revoke("x", client_id="another-one").status_code == 429
+    assert lms.token(code="x", client_secret="wrong").status_code == 429
+    assert AuditEvent.objects.filter(name="client-refused").count() <= 31
+
+
+def test_guesses_are_refused_before_they_are_looked_at(
+    lms, nothing_counted, django_assert_num_queries
+):
+    """So that many of them cost next to nothing, and a right one would not be noticed."""
+    for n in range(70):
+        lms.token(code="x", client_id=f"rotating-{n}", client_secret="wrong")
+    code = lms.code()
+    with django_assert_num_queries(0):
+        assert lms.token(code=code).status_code == 429
+
+
+def test_the_lms_is_served_from_where_it_has_been_before(lms, nothing_counted):
+    """Whatever fails at the same address, as behind a proxy that hides who is who."""
+    lms.exchange()
+    for n in range(70):
+        lms.token(code="x", client_id=f"rotating-{n}", client_secret="wrong")
+    assert lms.token(code="x", client_id="rotating-71", client_secret="wrong").status_code == 429
+    assert lms.exchange()["access_token"]
+
+
+def test_addresses_of_one_network_count_together(lms, nothing_counted):
+    for n in range(61):
+        address = f"2001:db8:1:2::{n:x}"
+        lms.server.post(
+            "/oauth2/token/",
+            {"grant_type": "authorization_code", "client_id": f"c{n}", "client_secret": "w"},
+            REMOTE_ADDR=address,
+        )
+    form = {"grant_type": "authorization_code", "client_id": "c", "client_secret": "w", "code": "x"}
+    post = lms.server.post
+    assert post("/oauth2/token/", form, REMOTE_ADDR="2001:db8:1:2::ffff").status_code == 429
+    assert post("/oauth2/token/", form, REMOTE_ADDR="2001:db8:1:3::1").status_code == 401
 
 
 def test_refused_clients_are_in_the_audit_log_without_their_secret(lms):

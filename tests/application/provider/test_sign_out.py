@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 
 import pytest
 from django.contrib.sessions.models import Session
+from django.core.cache import cache
 from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
@@ -306,6 +307,31 @@ def test_a_late_message_leaves_a_newer_session_alone(lms, tell):
 def test_what_is_not_right_ends_nothing(lms, tell, changes, status):
     assert tell(**changes).status_code == status
     assert Session.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_forged_messages_are_limited_and_fill_nothing(lms, tell):
+    cache.clear()
+    tell("nobody", event_id="first")  # this is where the LMS lives
+    phone = Client(REMOTE_ADDR="203.0.113.7")
+    forged = {
+        signatures.HEADER_TIMESTAMP: str(int(time.time())),
+        signatures.HEADER_SIGNATURE: "v1=" + "0" * 64,
+    }
+    statuses = [
+        phone.post(
+            ApplicationPath.BACKCHANNEL_LOGOUT,
+            b"{}",
+            "application/json",
+            headers={**forged, signatures.HEADER_EVENT_ID: f"forged-{n}"},
+        ).status_code
+        for n in range(500)
+    ]
+    assert statuses[0] == 401
+    assert set(statuses[60:]) == {429}
+    assert AuditEvent.objects.filter(name="lms-sign-out", succeeded=False).count() <= 30
+    assert tell().json() == {"ended": 1}
+    cache.clear()
 
 
 @pytest.mark.django_db

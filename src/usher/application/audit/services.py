@@ -8,6 +8,7 @@ from django.apps import apps
 from django.conf import settings
 from django.http import HttpRequest
 
+from usher.application.audit import bounds
 from usher.application.audit.models import AuditEvent
 from usher.application.audit.text import one_line, safe
 from usher.application.logs import logger
@@ -26,10 +27,11 @@ def record(
 ) -> AuditEvent:
     """Write that ``name`` (``sign-in``, ``account-created`` …) happened to ``subject``.
 
-    actor: the user who did it; None for a machine. request: gives the address.
+    actor: the user who did it; None for a machine. request: gives the address. What strangers
+    fail to do is written a bounded number of times a minute; the event is returned unsaved then.
     """
     address = client_address(request) if request is not None else None
-    event = AuditEvent.objects.create(
+    event = AuditEvent(
         name=one_line(name, 60),
         subject=one_line(subject),
         actor=actor if getattr(actor, "pk", None) else None,
@@ -37,6 +39,13 @@ def record(
         succeeded=succeeded,
         detail=safe(detail),
     )
+    if not succeeded and event.actor_id is None:
+        suppressed = bounds.suppressed(event.name, address)
+        if suppressed is None:
+            return event
+        if suppressed:
+            event.detail["not_written_before"] = suppressed
+    event.save()
     write = log.info if succeeded else log.warning
     write(event.name, subject=event.subject, address=address or "", **event.detail)
     return event

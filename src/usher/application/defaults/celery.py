@@ -21,10 +21,7 @@ def beat_schedule(
             "schedule": sync_runs_seconds,
         },
         "usher: sign-outs": {"task": f"{_PROVIDER}.deliver_sign_outs", "schedule": 60.0},
-        "usher: expired tokens": {
-            "task": f"{_PROVIDER}.forget_expired_tokens",
-            "schedule": 6 * 3600.0,
-        },
+        "usher: old rows": {"task": f"{_PROVIDER}.forget_old", "schedule": 6 * 3600.0},
     }
 
 

@@ -257,11 +257,11 @@ def sweep_prepare() -> None:
     """Before every sweep: frees rows that clocks put out of reach, and makes due what the LMS
     changed without our hearing of it."""
     from usher.application.engine.changes import pull_changes
-    from usher.application.webhooks.services import forget_old
+    from usher.application.retention import forget_due
 
     for each in all_kinds().values():
         unjam(each, options().lease_seconds)
-    forget_old()
+    forget_due()
     pull_changes()
 
 

@@ -1,8 +1,8 @@
 """For Celery's beat, or any other clock: what the provider does from time to time."""
 
 from celery import shared_task
-from oauth2_provider.models import clear_expired
 
+from usher.application import retention
 from usher.application.provider.signout import sending
 
 
@@ -13,6 +13,6 @@ def deliver_sign_outs() -> int:
 
 
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
-def forget_expired_tokens() -> None:
-    """Codes and tokens that ended: they only fill the tables."""
-    clear_expired()
+def forget_old() -> None:
+    """Rows that are older than they need to be: audit log, expired tokens, ids of messages."""
+    retention.forget_old()

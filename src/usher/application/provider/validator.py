@@ -5,6 +5,7 @@ makes its tokens, a code presented twice ends the tokens it gave (RFC 6749 4.1.2
 were switched off get no tokens, and one query loads what an exchange needs.
 """
 
+from contextvars import ContextVar
 from hashlib import sha256
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -28,10 +29,19 @@ from usher.application.provider.hashers import ALGORITHM
 _ADDED_BY_CLIENT = {"redirect_state"}
 
 
+#: Whether the client of the request under way has shown who it is.
+client_authenticated: ContextVar[bool] = ContextVar("client_authenticated", default=False)
+
+
 class UsherValidator(OAuth2Validator):
     oidc_claim_scope = None  # usher.application.provider.claims decides
 
     # -- clients
+
+    def authenticate_client(self, request: Any, *args: Any, **kwargs: Any) -> bool:
+        is_authentic = bool(super().authenticate_client(request, *args, **kwargs))
+        client_authenticated.set(is_authentic)
+        return is_authentic
 
     def _load_application(self, client_id: str, request: Any) -> Any:
         if request.client and request.client.client_id == client_id:

@@ -17,8 +17,11 @@ from oauth2_provider.signals import app_authorized
 
 from usher.application.audit.services import record
 from usher.application.provider import bearer, claims, limits
+from usher.application.provider.validator import client_authenticated
 from usher.contract.oauth import SCOPE_USER_READ
 
+#: The scope of the limits: one for the token endpoint and revocation.
+ENDPOINT = "oauth2-token"
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
@@ -37,9 +40,14 @@ class TokenView(toolkit.TokenView):
     """``/oauth2/token/``: codes and refresh tokens into access tokens. No session, no page."""
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        client_id = limits.claimed_client(request)
+        if limited := limits.refusal(request, ENDPOINT, client_id):
+            return limited
+        client_authenticated.set(False)
         _, headers, body, status = self.create_token_response(request)
         if status != 200:
-            return self._refusal(request, headers, body, status)
+            return self._refusal(request, client_id, headers, body, status)
+        limits.note_success(request, ENDPOINT, client_id)
         if app_authorized.has_listeners():
             token_value = json.loads(body)["access_token"]
             checksum = sha256(token_value.encode()).hexdigest()
@@ -48,10 +56,14 @@ class TokenView(toolkit.TokenView):
         return HttpResponse(body, status=status, headers=headers)
 
     def _refusal(
-        self, request: HttpRequest, headers: dict[str, str], body: str, status: int
+        self,
+        request: HttpRequest,
+        client_id: str,
+        headers: dict[str, str],
+        body: str,
+        status: int,
     ) -> HttpResponse:
-        client_id = request.POST.get("client_id", "")
-        if limited := limits.count_failure(request, client_id):
+        if limited := _count_failure(request, client_id):
             return limited
         if status == 401:
             # RFC 6749 5.2: the scheme that the client may use, which is Basic.
@@ -64,11 +76,20 @@ class RevokeTokenView(toolkit.RevokeTokenView):
     """``/oauth2/revoke_token/`` (RFC 7009)"""
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        client_id = limits.claimed_client(request)
+        if limited := limits.refusal(request, ENDPOINT, client_id):
+            return limited
+        client_authenticated.set(False)
         response: HttpResponse = super().post(request, *args, **kwargs)
         if response.status_code != 200:
-            limited = limits.count_failure(request, request.POST.get("client_id", ""))
-            return limited or response
+            return _count_failure(request, client_id) or response
         return response
+
+
+def _count_failure(request: HttpRequest, client_id: str) -> JsonResponse | None:
+    """A client that has shown who it is may make mistakes; they are its own."""
+    is_wrong = not client_authenticated.get()
+    return limits.count_failure(request, ENDPOINT, client_id, is_wrong=is_wrong)
 
 
 @csrf_exempt

@@ -36,6 +36,7 @@ MOST_ATTEMPTS = 40
 #: How long the log of changes reaches back.
 KEEP = timedelta(days=30)
 BATCH = 100
+REMOVED_AT_ONCE, MOST_REMOVED = 1000, 100_000
 NO_ANSWER = "no answer"
 
 
@@ -72,9 +73,21 @@ def send_due(limit: int | None = None) -> Sent:
 
 
 def prune() -> int:
-    """Forget finished messages that are older than the log needs to be; how many."""
-    old = Message.objects.filter(created__lt=timezone.now() - KEEP, next_attempt_at=None)
-    return old.delete()[0]
+    """Forget messages that are older than the log needs to be; how many. One that is still to be
+    sent has been tried for longer than it could matter."""
+    return remove(Message.objects.filter(created__lt=timezone.now() - KEEP))
+
+
+def remove(rows: Any) -> int:
+    """Delete these rows in portions, so that no statement locks a large part of a table."""
+    removed = 0
+    while removed < MOST_REMOVED:
+        ids = list(rows.order_by("pk").values_list("pk", flat=True)[:REMOVED_AT_ONCE])
+        if not ids:
+            break
+        rows.model.objects.filter(pk__in=ids).delete()
+        removed += len(ids)
+    return removed
 
 
 def _claim(message: Message) -> bool:

@@ -35,12 +35,14 @@ def wake_sender() -> None:
 
 
 def _run() -> None:
+    from usher.lms.events.retention import forget_due
     from usher.lms.events.sender import send_due
 
     try:
         while True:
             _wanted.clear()
             send_due()
+            forget_due()
             wait = _seconds_to_next()
             connections.close_all()
             with _lock:

@@ -10,7 +10,8 @@ from django.db import DatabaseError, transaction
 
 from usher.contract.events import EventType
 from usher.lms.connections.services import applications_by_user
-from usher.lms.events import outbox
+from usher.lms.events import outbox, retention
+from usher.lms.events.wake import wake_sender
 from usher.lms.signout.models import LearnerSession
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ def on_signed_in(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
                 noted = {"user": user, "ended": None}
                 LearnerSession.objects.update_or_create(session_key=key, defaults=noted)
                 session[NOTED_AS] = key
+        if retention.is_due():
+            wake_sender()
     except DatabaseError:
         log.exception("A session was not noted: it won't end with the application's.")
 

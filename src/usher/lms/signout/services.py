@@ -9,6 +9,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from usher.lms.accounts import lookup
+from usher.lms.events.sender import remove
 from usher.lms.signout.models import LearnerSession, UsedToken
 from usher.lms.signout.tokens import TOLERANCE_SECONDS
 
@@ -40,7 +41,6 @@ def prune() -> int:
     now = timezone.now()
     ended = now - timedelta(seconds=settings.SESSION_COOKIE_AGE)
     replayable = now - timedelta(seconds=3 * TOLERANCE_SECONDS)
-    return (
-        LearnerSession.objects.filter(created__lt=ended).delete()[0]
-        + UsedToken.objects.filter(at__lt=replayable).delete()[0]
+    return remove(LearnerSession.objects.filter(created__lt=ended)) + remove(
+        UsedToken.objects.filter(at__lt=replayable)
     )

@@ -2,10 +2,11 @@
 
 import json
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.utils import timezone
 
 from usher.application import conf
@@ -27,15 +28,14 @@ class SignOutRefused(Exception):
         self.status = status
 
 
-def receive(headers: Mapping[str, str], body: bytes) -> int:
+def receive(request: HttpRequest) -> int:
     """End the sessions of the learner named in the message; how many there were.
 
     Raises SignOutRefused. A message that was seen before ends nothing and is no error: the
     sender may not have got the answer.
     """
-    event_id = _verified_event_id(headers, body)
-    username, at = _content(body, event_id)
-    SeenSignOut.objects.filter(received_at__lt=timezone.now() - _REMEMBER).delete()
+    event_id = _verified_event_id(request)
+    username, at = _content(request.body, event_id)
     try:
         with transaction.atomic():
             SeenSignOut.objects.create(event_id=event_id)
@@ -44,7 +44,13 @@ def receive(headers: Mapping[str, str], body: bytes) -> int:
         return 0
 
 
-def _verified_event_id(headers: Mapping[str, str], body: bytes) -> str:
+def old() -> QuerySet[SeenSignOut]:
+    """Ids older than any message that would still be accepted."""
+    return SeenSignOut.objects.filter(received_at__lt=timezone.now() - _REMEMBER)
+
+
+def _verified_event_id(request: HttpRequest) -> str:
+    headers = request.headers
     secret = conf.settings().webhook_secret
     if not secret:
         raise SignOutRefused(503, "USHER_WEBHOOK_SECRET is not set.")
@@ -60,10 +66,11 @@ def _verified_event_id(headers: Mapping[str, str], body: bytes) -> str:
         signature,
         timestamp=int(timestamp),
         event_id=event_id,
-        body=body,
+        body=request.body,
         now=time.time(),
     ):
-        record("lms-sign-out", subject=event_id, succeeded=False, reason="bad signature or clock")
+        reason = "bad signature or clock"
+        record("lms-sign-out", subject=event_id, request=request, succeeded=False, reason=reason)
         raise SignOutRefused(401, "The signature is wrong, or the timestamp too old.")
     return event_id
 

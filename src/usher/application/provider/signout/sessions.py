@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Any
 
 from django.conf import settings
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
@@ -25,8 +26,7 @@ def remember(request: HttpRequest, user: Any) -> None:
     SignedInSession.objects.update_or_create(
         session_key=session.session_key, defaults={"user": user, "started_at": timezone.now()}
     )
-    ran_out = timezone.now() - timedelta(seconds=settings.SESSION_COOKIE_AGE)
-    SignedInSession.objects.filter(user=user, started_at__lt=ran_out).delete()
+    old().filter(user=user).delete()
 
 
 def follow(session: Any) -> None:
@@ -43,6 +43,12 @@ def follow(session: Any) -> None:
 def forget(session_key: str | None) -> None:
     if session_key:
         SignedInSession.objects.filter(session_key=session_key).delete()
+
+
+def old() -> QuerySet[SignedInSession]:
+    """Sessions that have ended by their age."""
+    ran_out = timezone.now() - timedelta(seconds=settings.SESSION_COOKIE_AGE)
+    return SignedInSession.objects.filter(started_at__lt=ran_out)
 
 
 def end_all(user: Any, started_before: datetime) -> int:

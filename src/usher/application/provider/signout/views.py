@@ -11,9 +11,12 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_POST
 
 from usher.application import conf
+from usher.application.provider import limits
 from usher.application.provider.signout import receiving
 
 MAX_BODY_BYTES = 10_000
+#: The scope of the limits.
+MESSAGES = "lms-messages"
 
 
 @csrf_exempt
@@ -52,10 +55,15 @@ def _destination(request: HttpRequest) -> str:
 @require_POST
 def lms_signed_out(request: HttpRequest) -> JsonResponse:
     """``/usher/backchannel-logout/``: a signed message of the LMS."""
+    if limited := limits.refusal(request, MESSAGES, ""):
+        return limited
     try:
         if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY_BYTES:
             raise receiving.SignOutRefused(413, "The body is too long.")
-        ended = receiving.receive(request.headers, request.body)
+        ended = receiving.receive(request)
     except receiving.SignOutRefused as refusal:
-        return JsonResponse({"error": str(refusal)}, status=refusal.status)
+        is_wrong = refusal.status == 401
+        limited = limits.count_failure(request, MESSAGES, "", is_wrong=is_wrong)
+        return limited or JsonResponse({"error": str(refusal)}, status=refusal.status)
+    limits.note_success(request, MESSAGES, "")
     return JsonResponse({"ended": ended})

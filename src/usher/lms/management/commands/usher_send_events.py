@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from usher.lms.events import sender
-from usher.lms.signout import services as signout
+from usher.lms.events.retention import forget_old
 
 
 class Command(BaseCommand):
@@ -32,7 +32,7 @@ class Command(BaseCommand):
             counts = {
                 "delivered": sent.delivered,
                 "failed": sent.failed,
-                "forgotten": sender.prune() + signout.prune(),
+                "forgotten": forget_old(),
             }
             if any(counts.values()) or not options["watch"]:
                 self.stdout.write(json.dumps(counts))

@@ -1,0 +1,98 @@
+"""How long rows are kept that only tell what happened, and their removal.
+
+Called by every sweep (``reconcile --watch``, Celery's ``sweep``) and by a periodic task of its
+own. Rows go in portions, so that no statement holds a large part of a table.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.db.models import QuerySet
+from django.utils import timezone
+from oauth2_provider.models import clear_expired
+
+from usher.application.logs import logger
+
+log = logger("usher.retention")
+
+#: Days; ``USHER_AUDIT_DAYS``. 0 keeps the audit log for ever.
+AUDIT_DAYS = 400
+#: Seconds between two removals that sweeps of one process begin.
+EVERY = 3600.0
+_PORTION = 1000
+#: Of one table, in one go: a first removal of millions of rows takes several hours of sweeps.
+_MOST = 100_000
+
+#: Not at once, so that a command that lives for a moment does nothing of it.
+_last = time.monotonic() - EVERY + 60
+
+
+def forget_due() -> None:
+    """``forget_old``, unless this process did it within the hour."""
+    global _last
+    if time.monotonic() - _last < EVERY:
+        return
+    _last = time.monotonic()
+    forget_old()
+
+
+def forget_old() -> dict[str, int]:
+    """Remove what is older than it needs to be; how many rows of each table."""
+    found = {name: forget() for name, forget in _TABLES.items()}
+    clear_expired()  # codes and tokens that this application gave; in portions, too
+    if any(found.values()):
+        log.info("old rows removed", **found)
+    return found
+
+
+def remove(rows: QuerySet[Any]) -> int:
+    """Delete these rows portion by portion; how many."""
+    removed = 0
+    while removed < _MOST:
+        ids = list(rows.order_by("pk").values_list("pk", flat=True)[:_PORTION])
+        if not ids:
+            break
+        rows.model._default_manager.filter(pk__in=ids).delete()
+        removed += len(ids)
+    return removed
+
+
+def _audit() -> int:
+    days = int(getattr(settings, "USHER_AUDIT_DAYS", AUDIT_DAYS))
+    if days <= 0 or not apps.is_installed("usher.application.audit"):
+        return 0
+    from usher.application.audit.models import AuditEvent
+
+    return remove(AuditEvent.objects.filter(at__lt=timezone.now() - timedelta(days=days)))
+
+
+def _webhooks() -> int:
+    from usher.application.webhooks.services import old
+
+    return remove(old())
+
+
+def _sign_outs() -> int:
+    from usher.application.provider.signout.receiving import old
+
+    return remove(old())
+
+
+def _sessions() -> int:
+    from usher.application.provider.signout.sessions import old
+
+    return remove(old())
+
+
+_TABLES: dict[str, Callable[[], int]] = {
+    "audit": _audit,
+    "webhooks": _webhooks,
+    "sign_outs": _sign_outs,
+    "sessions": _sessions,
+}

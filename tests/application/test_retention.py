@@ -1,0 +1,81 @@
+"""Rows that only tell what happened are removed when they are old, by every kind of clock."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from tests.application.conftest import make_learner
+from usher.application import retention, tasks
+from usher.application.audit.models import AuditEvent
+from usher.application.audit.services import record
+from usher.application.defaults import beat_schedule
+from usher.application.engine import services
+from usher.application.provider.models import SeenSignOut, SignedInSession
+from usher.application.webhooks.models import ReceivedEvent
+
+pytestmark = pytest.mark.django_db
+TABLES = (AuditEvent, ReceivedEvent, SeenSignOut, SignedInSession)
+
+
+@pytest.fixture
+def rows(settings):
+    """An old and a new row in each table."""
+    for age in (timedelta(days=500), timedelta(0)):
+        at, name = timezone.now() - age, f"days-{age.days}"
+        event = record("something", subject=name)
+        AuditEvent.objects.filter(pk=event.pk).update(at=at)
+        ReceivedEvent.objects.create(event_id=name, received_at=at)
+        SeenSignOut.objects.create(event_id=name, received_at=at)
+        SignedInSession.objects.create(user=make_learner(), session_key=name, started_at=at)
+
+
+def counts():
+    return [model.objects.count() for model in TABLES]
+
+
+def test_old_rows_go_and_new_ones_stay(rows):
+    assert retention.forget_old() == {
+        "audit": 1,
+        "webhooks": 1,
+        "sign_outs": 1,
+        "sessions": 1,
+    }
+    assert counts() == [1, 1, 1, 1]
+    assert not any(retention.forget_old().values())
+
+
+@pytest.mark.parametrize(("days", "left"), [(0, 2), (600, 2), (499, 1)])
+def test_the_audit_log_is_kept_as_long_as_is_asked(rows, settings, days, left):
+    settings.USHER_AUDIT_DAYS = days
+    retention.forget_old()
+    assert AuditEvent.objects.count() == left
+
+
+def test_they_go_in_portions(rows, monkeypatch, django_assert_max_num_queries):
+    monkeypatch.setattr(retention, "_PORTION", 3)
+    old = timezone.now() - timedelta(days=500)
+    ReceivedEvent.objects.bulk_create(
+        ReceivedEvent(event_id=str(n), received_at=old) for n in range(10)
+    )
+    assert retention.forget_old()["webhooks"] == 11
+    assert ReceivedEvent.objects.count() == 1
+
+
+def test_celery_does_it_by_a_schedule_of_its_own(rows):
+    entry = beat_schedule()["usher: old rows"]
+    task = getattr(tasks, entry["task"].rpartition(".")[2])
+    assert task.name == entry["task"]
+    task()
+    assert counts() == [1, 1, 1, 1]
+
+
+def test_each_sweep_does_it_once_an_hour(rows, monkeypatch):
+    """That is what ``reconcile --watch`` does in between."""
+    monkeypatch.setattr("usher.application.engine.changes.pull_changes", lambda: None)
+    monkeypatch.setattr(retention, "_last", retention.time.monotonic())
+    services.sweep_prepare()
+    assert counts() == [2, 2, 2, 2]
+    monkeypatch.setattr(retention, "_last", retention.time.monotonic() - retention.EVERY)
+    services.sweep_prepare()
+    assert counts() == [1, 1, 1, 1]

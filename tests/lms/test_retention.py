@@ -1,0 +1,36 @@
+"""The plugin's tables keep what they need, and lose the rest without a person."""
+
+from __future__ import annotations
+
+import json
+
+from tests.lms.conftest import Lms, wait_for
+
+OLD = "datetime('now', '-40 days')"
+
+
+def test_old_rows_are_forgotten(lms: Lms, name: str) -> None:
+    lms.sign_in(name)
+    lms.rows(
+        "insert into usher_lms_message (application_id, event_id, type, username, course_id, "
+        "created, attempts, next_attempt_at, last_error) select id, ?, 'account.changed', ?, '', "
+        f"{OLD}, 1, {OLD}, '' from usher_lms_connectedapplication limit 1",
+        f"{abs(hash(name)):032x}"[:32],
+        name,
+    )
+    lms.rows(
+        f"insert into usher_lms_usedtoken (issuer, jti, at) values ('x', ?, {OLD})",
+        name,
+    )
+    user = "(select id from auth_user where username = ?)"
+    lms.rows(f"update usher_lms_learnersession set created = {OLD} where user_id = {user}", name)
+
+    done = lms.run("usher_send_events")
+
+    assert json.loads(done.stdout.splitlines()[-1])["forgotten"] >= 3
+    assert lms.rows(f"select 1 from usher_lms_learnersession where user_id = {user}", name) == []
+    assert lms.rows("select 1 from usher_lms_usedtoken where jti = ?", name) == []
+    left = lambda: lms.rows(  # noqa: E731
+        f"select 1 from usher_lms_message where username = ? and created < {OLD}", name
+    )
+    assert wait_for(lambda: left() == [])
