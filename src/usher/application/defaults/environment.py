@@ -39,6 +39,8 @@ def _number(text: str) -> float:
 OPTIONS: dict[str, Callable[[str], Any]] = {
     "REDIS_URL": str,
     "USHER_ADAPTER": str,
+    "USHER_AUDIT_DAYS": _integer,
+    "USHER_AUDIT_FAILURES_A_MINUTE": _integer,
     "USHER_BATCH_ROAD": _flag,
     "USHER_CLIENT_ADDRESS_HEADER": str,
     "USHER_CONCURRENCY": _integer,
