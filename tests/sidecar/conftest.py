@@ -18,8 +18,12 @@ NAMES = ("mitxonline", "mitxpro")
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def shape(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shape:
-    return Shape(tmp_path_factory.mktemp("shape") / request.param, request.param)
+def shape(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shape]:
+    made = Shape(tmp_path_factory.mktemp("shape") / request.param, request.param)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")

@@ -23,12 +23,25 @@ REQUIRED = {
 BASE_URL = {"mitxonline": "MITX_ONLINE_BASE_URL", "mitxpro": "MITXPRO_BASE_URL"}
 ADMIN = {"mitxonline": "MITX_ONLINE_ADMIN_EMAIL", "mitxpro": "MITXPRO_ADMIN_EMAIL"}
 
+_LOOP = """
+import json, sys, traceback
+for line in sys.stdin:
+    scope = {}
+    try:
+        exec(json.loads(line), scope)
+    except Exception:
+        print("failed:" + json.dumps(traceback.format_exc()), flush=True)
+    else:
+        print("result:" + json.dumps(scope["result"], default=str), flush=True)
+"""
+
 
 class Shape:
     """A copy of ``<name>_shape`` in ``folder`` with a ``.env``; ``more`` are further settings."""
 
     def __init__(self, folder: Path, name: str, **more: str) -> None:
         self.folder, self.name = folder, name
+        self._shell: subprocess.Popen[str] | None = None
         shutil.copytree(
             SUPPORT / f"{name}_shape", folder, ignore=shutil.ignore_patterns("__pycache__")
         )
@@ -44,6 +57,7 @@ class Shape:
 
     def set(self, **values: str) -> None:
         """Settings in its ``.env``, besides those that are there."""
+        self.close()
         self.values |= values
         self.env_file.write_text("".join(f"{k}={v}\n" for k, v in self.values.items()))
         self.env_file.chmod(0o600)
@@ -71,7 +85,30 @@ class Shape:
         return {**kept, **self.values}
 
     def run(self, script: str) -> Any:
-        """Python in the application; what it leaves in ``result``."""
-        code = f"import json\n{script}\nprint('result:' + json.dumps(result, default=str))"
-        output = self.manage("shell", "-c", code)
-        return json.loads(output.rpartition("result:")[2])
+        """Python in the application; what it leaves in ``result``. One process for all scripts:
+        starting Django takes longer than most of them."""
+        if self._shell is None:
+            self._shell = subprocess.Popen(
+                [sys.executable, "manage.py", "shell", "-c", _LOOP],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=self.folder,
+                env=self.environment(),
+            )
+        assert self._shell.stdin
+        assert self._shell.stdout
+        self._shell.stdin.write(json.dumps(script) + "\n")
+        self._shell.stdin.flush()
+        for line in self._shell.stdout:
+            mark, _, answer = line.partition(":")
+            if mark == "result":
+                return json.loads(answer)
+            assert mark != "failed", json.loads(answer)
+        raise AssertionError("the application's shell ended")
+
+    def close(self) -> None:
+        if self._shell is not None:
+            self._shell.kill()
+            self._shell.wait()
+            self._shell = None

@@ -60,6 +60,12 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
         "shell",
         "Compare MITx Online or MIT xPro with the LMS; changes nothing.",
     ),
+    "reconcile": (
+        "usher.sidecar.command",
+        "reconcile_command",
+        "shell",
+        "Create missing accounts, tokens and enrollments of MITx Online or MIT xPro.",
+    ),
     "conformance": (
         "usher.doctor.command",
         "conformance",

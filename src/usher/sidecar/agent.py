@@ -354,12 +354,50 @@ def call(request):
     return errors
 
 
+# -- the application's own locks
+
+held = {}
+
+
+def lock(request):
+    """Takes the application's own lock for each row, without waiting; whether it is held now.
+
+    ``function`` makes a lock by its name; ``name`` has ``{}`` for the row's ``column``. The locks
+    end by themselves after ``expire`` seconds, should this process die.
+    """
+    make, model = function_of(request["function"]), model_of(request["model"])
+    rows = everything(model).filter(pk__in=request["keys"])
+    values = dict(rows.values_list("pk", request["column"]))
+    answers = []
+    for key in request["keys"]:
+        name = request["name"].format(values.get(key))
+        if name not in held:
+            taken = make(name, expire=request["expire"])
+            if not taken.acquire(blocking=False):
+                answers.append(False)
+                continue
+            held[name] = taken
+        answers.append(True)
+    return answers
+
+
+def unlock(request):
+    """Gives all locks back; one that ended by itself is nobody's loss."""
+    while held:
+        try:
+            held.popitem()[1].release()
+        except Exception as error:
+            sys.stderr.write("a lock had ended: {}\n".format(error))
+
+
 ACTIONS = {
     "about": about,
     "call": call,
     "check": check,
     "count": count,
+    "lock": lock,
     "page": page,
     "settings": settings,
+    "unlock": unlock,
     "write": write,
 }

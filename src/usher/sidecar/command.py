@@ -1,4 +1,4 @@
-"""``usher drift``: parse, call one function, show the outcome."""
+"""``usher drift`` and ``usher reconcile``: parse, call one function, show the outcome."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ from usher.connect.application.checkout import Wishes
 from usher.connect.errors import ConnectError
 from usher.contract import connections
 from usher.contract.editions import EDITIONS
+from usher.sidecar import reconcile as reconciling
 from usher.sidecar.drift import KINDS, drift
 from usher.sidecar.errors import SidecarError
 from usher.sidecar.given_up import given_up
 from usher.sidecar.opening import opened_application, with_lms
+from usher.sidecar.outcome import DONE, LEFT, REFUSED, Outcome
+from usher.sidecar.watching import watch
 
 #: Exit codes: 1 something differs or was refused, 2 it could not be looked at.
 DIFFERS, NOT_ASKED = 1, 2
@@ -86,6 +89,91 @@ def drift_command(kinds: tuple[str, ...], only_given_up: bool, as_json: bool, **
         show.end("nobody was given up" if only_given_up else "nothing differs in the LMS")
     if show.found:
         sys.exit(DIFFERS)
+
+
+@click.command("reconcile")
+@_application_options
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(reconciling.KINDS),
+    help="Only this; accounts come with their tokens.",
+)
+@click.option("--user", default="", metavar="NAME", help="Only this username or e-mail.")
+@click.option("--run", default="", metavar="KEY", help="Only enrollments in this course run.")
+@click.option("--dry-run", is_flag=True, help="Show how much is due and change nothing.")
+@click.option("--watch", "watching", is_flag=True, help="Go on, with what becomes due later.")
+def reconcile_command(
+    kinds: tuple[str, ...],
+    user: str,
+    run: str,
+    dry_run: bool,
+    watching: bool,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Create in the LMS what an application lacks there: accounts, tokens, enrollments.
+
+    Reads what is due from the application's tables and writes back what was achieved. Orders,
+    payments and messages are never touched. It can be stopped and run again at any time.
+    """
+    asked = reconciling.Asked(kinds or reconciling.KINDS, user, run)
+    show = _Progress(as_json)
+    with _told():
+        wishes, lms_url = _wishes(given)
+        if watching and not dry_run:
+            watch(wishes, lms_url, asked, after=show.end, troubled=show.trouble)
+        with opened_application(wishes) as (checkout, adapter, agent):
+            show.due(adapter.title, reconciling.count_due(agent, adapter, asked))
+            if dry_run:
+                return
+            sides = with_lms(checkout, adapter, agent, lms_url)
+            with show.going() as progress:
+                outcome = reconciling.reconcile(sides, asked, Outcome(progress))
+        show.end(outcome)
+    if not outcome.ok:
+        sys.exit(DIFFERS)
+
+
+class _Progress:
+    """Lines for people; with ``as_json`` one object for each thing that is told."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._console = Console(highlight=False, soft_wrap=True, stderr=as_json)
+
+    def due(self, title: str, numbers: dict[str, int]) -> None:
+        told = ", ".join(f"{number} {kind}s" for kind, number in numbers.items())
+        self._console.print(f"{title}: {told} due")
+
+    @contextmanager
+    def going(self) -> Iterator[Callable[[Outcome], None]]:
+        if not self._console.is_terminal:
+            yield lambda outcome: None
+            return
+        with self._console.status("working") as status:
+
+            def told(outcome: Outcome) -> None:
+                status.update(f"{outcome.total(DONE)} done, {outcome.total(REFUSED)} refused")
+
+            yield told
+
+    def end(self, outcome: Outcome) -> None:
+        if self._as_json:
+            click.echo(json.dumps(outcome.as_data()))
+        for entry in outcome.reasons:
+            mark = "·" if entry["result"] == LEFT else "✗"
+            words = f"{entry['kind']:<10} {entry['what']}: {entry['reason']}"
+            self._console.print(f"  {mark} {entry['result']:<8} {escape(words)}")
+        for kind, numbers in outcome.as_data()["kinds"].items():
+            told = ", ".join(f"{number} {result}" for result, number in numbers.items() if number)
+            self._console.print(f"{'✓' if outcome.ok else '✗'} {kind:<10} {told}")
+        if not outcome.numbers:
+            self._console.print("✓ nothing to do")
+
+    def trouble(self, reason: str, wait: float) -> None:
+        self._console.print(f"✗ {escape(reason)}; trying again in {wait:.0f} s")
 
 
 class _Shown:

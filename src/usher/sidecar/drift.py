@@ -54,7 +54,7 @@ def _learners(sides: Opened, kinds: Collection[str]) -> Iterator[Difference]:
 def _page(sides: Opened, page: list[Learner], kinds: Collection[str]) -> list[Difference]:
     names = [learner.username for learner in page if learner.username]
     seen = sides.lms.accounts(names) if names else {}
-    found = []
+    found: list[Difference] = []
     if "account" in kinds:
         for learner in page:
             found += _account(learner, seen.get(learner.username))

@@ -39,8 +39,8 @@ class Selection:
     filter: tuple[Condition, ...] = ()
     exclude: tuple[Condition, ...] = ()
 
-    def also(self, *conditions: Condition) -> Selection:
-        return Selection((*self.filter, *conditions), self.exclude)
+    def also(self, *conditions: Condition, exclude: tuple[Condition, ...] = ()) -> Selection:
+        return Selection((*self.filter, *conditions), (*self.exclude, *exclude))
 
     def request(self) -> dict[str, Any]:
         return {"filter": list(self.filter), "exclude": list(self.exclude)}
@@ -56,6 +56,17 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class Lock:
+    """function: makes a lock of the application by its name; name: with ``{}`` for the user's
+    ``column``; expire: seconds."""
+
+    function: str
+    name: str
+    column: str
+    expire: int
+
+
+@dataclass(frozen=True)
 class Adapter:
     """One application.
 
@@ -64,6 +75,10 @@ class Adapter:
     enrollment_mode: '' when the table has a mode.
     retry_limit: attempts after which the application gives up; 0 when it never does.
     name_function: the application's own, which names a user's LMS account; '' when it has none.
+    users_due: of those taken, who lacks an account or a token. enrollments_due: of those taken,
+    which are to be made, of learners who have an account. enrollment_username: path to its name.
+    mode_instead: the mode its own code takes when the LMS doesn't offer the wanted one.
+    lock: what its own account creation holds.
     """
 
     name: str
@@ -77,10 +92,14 @@ class Adapter:
     enrollments_taken: Selection
     runs: Table
     runs_taken: Selection
+    users_due: Selection
+    enrollments_due: Selection
+    enrollment_username: str
     enrollment_mode: str = ""
+    mode_instead: str = ""
+    lock: Lock | None = None
     retry_limit: int = 0
     name_function: str = ""
-    functions: tuple[str, ...] = ()
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -88,10 +107,12 @@ class Adapter:
 
     def check_request(self) -> dict[str, Any]:
         """What ``agent.check`` is asked."""
-        functions = [*self.functions, *([self.name_function] if self.name_function else [])]
+        named = (self.name_function, self.lock and self.lock.function)
+        functions = [name for name in named if name]
+        locked = {self.lock.column} if self.lock else set()
         looked_at = {
-            self.users.model: self.users_taken.paths,
-            self.enrollments.model: self.enrollments_taken.paths,
+            self.users.model: self.users_due.paths | locked,
+            self.enrollments.model: self.enrollments_due.paths | {self.enrollment_username},
             self.runs.model: self.runs_taken.paths,
         }
         return {

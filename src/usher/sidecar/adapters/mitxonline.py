@@ -1,9 +1,26 @@
 """MITx Online: which of its columns mean what. Read from its release of August 2026."""
 
-from usher.sidecar.adapters.adapter import Adapter, Selection, Table
+from usher.sidecar.adapters.adapter import Adapter, Lock, Selection, Table
 
 #: Its own code leaves users and enrollments of the last five minutes to the request that made them.
 GRACE = 300
+
+# users.models: FaultyOpenEdxUserManager and its grace period.
+USERS = Selection(
+    filter=({"is_active": True, "last_login__isnull": False, "created_on__lt": {"ago": GRACE}},)
+)
+# openedx.api.retry_failed_edx_enrollments; refunds and deferrals stay what they are.
+ENROLLMENTS = Selection(
+    filter=(
+        {
+            "user__is_active": True,
+            "active": True,
+            "change_status__isnull": True,
+            "created_on__lt": {"ago": GRACE},
+        },
+    ),
+    exclude=({"run__run_tag__startswith": "fake"},),
+)
 
 MITXONLINE = Adapter(
     name="mitxonline",
@@ -20,10 +37,16 @@ MITXONLINE = Adapter(
             "created": "created_on",
         },
     ),
-    # users.models: FaultyOpenEdxUserManager and its grace period.
-    users_taken=Selection(
-        filter=({"is_active": True, "last_login__isnull": False, "created_on__lt": {"ago": GRACE}},)
+    users_taken=USERS,
+    users_due=USERS.also(
+        [
+            {"openedx_users__isnull": True},
+            {"openedx_users__has_been_synced": False},
+            {"openedx_api_auth__isnull": True},
+        ],
+        exclude=({"openedx_users__has_sync_error": True},),
     ),
+    lock=Lock("main.utils.get_redis_lock", "openedx-create-user-lock.{}", "global_id", 120),
     account=Table(
         "openedx.OpenEdxUser",
         {
@@ -59,18 +82,15 @@ MITXONLINE = Adapter(
         },
         methods=("save_and_log",),
     ),
-    # openedx.api.retry_failed_edx_enrollments; refunds and deferrals stay what they are.
-    enrollments_taken=Selection(
-        filter=(
-            {
-                "user__is_active": True,
-                "active": True,
-                "change_status__isnull": True,
-                "created_on__lt": {"ago": GRACE},
-            },
-        ),
-        exclude=({"run__run_tag__startswith": "fake"},),
+    enrollments_taken=ENROLLMENTS,
+    enrollments_due=ENROLLMENTS.also(
+        {
+            "edx_enrolled": False,
+            "edx_enrollment_retry_count__lt": 5,
+            "user__openedx_users__has_been_synced": True,
+        }
     ),
+    enrollment_username="user__openedx_users__edx_username",
     runs=Table(
         "courses.CourseRun",
         {

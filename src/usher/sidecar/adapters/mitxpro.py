@@ -5,6 +5,21 @@ from usher.sidecar.adapters.adapter import Adapter, Selection, Table
 #: Its own code leaves users and enrollments of the last five minutes to the request that made them.
 GRACE = 300
 
+# users.models: FaultyCoursewareUserManager; courseware.api.repair_faulty_courseware_users.
+USERS = Selection(filter=({"is_active": True, "created_on__lt": {"ago": GRACE}},))
+# courseware.api.retry_failed_edx_enrollments; refunds and deferrals stay what they are.
+ENROLLMENTS = Selection(
+    filter=(
+        {
+            "user__is_active": True,
+            "active": True,
+            "change_status__isnull": True,
+            "created_on__lt": {"ago": GRACE},
+            "run__live": True,
+        },
+    )
+)
+
 MITXPRO = Adapter(
     name="mitxpro",
     title="MIT xPro",
@@ -20,8 +35,10 @@ MITXPRO = Adapter(
             "created": "created_on",
         },
     ),
-    # users.models: FaultyCoursewareUserManager, courseware.api.repair_faulty_courseware_users.
-    users_taken=Selection(filter=({"is_active": True, "created_on__lt": {"ago": GRACE}},)),
+    users_taken=USERS,
+    users_due=USERS.also(
+        [{"courseware_users__isnull": True}, {"openedx_api_auth__isnull": True}],
+    ),
     # The row itself says that the account was made: has_been_synced is true by default.
     account=Table("courseware.CoursewareUser", {"user": "user_id", "made": "has_been_synced"}),
     account_name="users",
@@ -47,18 +64,11 @@ MITXPRO = Adapter(
         },
         methods=("save_and_log",),
     ),
-    # courseware.api.retry_failed_edx_enrollments; refunds and deferrals stay what they are.
-    enrollments_taken=Selection(
-        filter=(
-            {
-                "user__is_active": True,
-                "active": True,
-                "change_status__isnull": True,
-                "created_on__lt": {"ago": GRACE},
-                "run__live": True,
-            },
-        )
+    enrollments_taken=ENROLLMENTS,
+    enrollments_due=ENROLLMENTS.also(
+        {"edx_enrolled": False, "user__courseware_users__isnull": False}
     ),
+    enrollment_username="user__username",
     runs=Table(
         "courses.CourseRun",
         {
@@ -78,4 +88,5 @@ MITXPRO = Adapter(
         )
     ),
     enrollment_mode="no-id-professional",
+    mode_instead="audit",
 )

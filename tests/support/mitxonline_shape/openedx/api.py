@@ -1,6 +1,5 @@
 """The integration as such applications have it: one learner, one request at a time."""
 
-from contextlib import contextmanager
 from datetime import timedelta
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -14,6 +13,7 @@ from django.utils.crypto import get_random_string
 from django.utils.text import slugify
 from oauth2_provider.models import AccessToken, Application
 
+from main.utils import get_redis_lock
 from openedx.models import OpenEdxApiAuth, OpenEdxUser
 
 MAX_RETRIES = 5
@@ -34,25 +34,6 @@ def reconcile_edx_username(user, *, desired_username=None):
     return True
 
 
-@contextmanager
-def create_user_lock(user):
-    if not settings.REDIS_URL:
-        yield True
-        return
-    import redis
-
-    lock = redis.Redis.from_url(settings.REDIS_URL).lock(
-        f"openedx-create-user-lock.{user.global_id}", timeout=120
-    )
-    if not lock.acquire(blocking_timeout=5):
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
-
-
 def create_edx_user(user):
     application = Application.objects.get(name=settings.OPENEDX_OAUTH_APP_NAME)
     expires = timezone.now() + timedelta(hours=settings.OPENEDX_TOKEN_EXPIRES_HOURS)
@@ -64,31 +45,40 @@ def create_edx_user(user):
         scope="user:read",
     )
     reconcile_edx_username(user)
-    with create_user_lock(user) as mine:
-        edx_user = user.openedx_users.get()
-        if not mine or edx_user.has_been_synced:
-            return False
-        answer = httpx.post(
-            settings.OPENEDX_API_BASE_URL + "/user_api/v1/account/registration/",
-            data={
-                "username": edx_user.edx_username,
-                "email": user.email,
-                "name": user.name or edx_user.edx_username,
-                "country": user.legal_address.country or "US",
-                "honor_code": "true",
-                "provider": settings.OPENEDX_OAUTH_PROVIDER,
-                "access_token": token.token,
-            },
-            timeout=settings.EDX_API_CLIENT_TIMEOUT,
-        )
-        if answer.status_code == 200:
-            edx_user.has_been_synced = True
-        elif answer.status_code in (400, 409):
-            edx_user.has_sync_error, edx_user.sync_error_data = True, answer.json()
-        else:
-            answer.raise_for_status()
-        edx_user.save()
-        return edx_user.has_been_synced
+    lock = get_redis_lock(f"openedx-create-user-lock.{user.global_id}", expire=120)
+    if not lock.acquire(timeout=5):
+        return False
+    try:
+        return register(user, token.token)
+    finally:
+        lock.release()
+
+
+def register(user, token):
+    edx_user = user.openedx_users.get()
+    if edx_user.has_been_synced:
+        return False
+    answer = httpx.post(
+        settings.OPENEDX_API_BASE_URL + "/user_api/v1/account/registration/",
+        data={
+            "username": edx_user.edx_username,
+            "email": user.email,
+            "name": user.name or edx_user.edx_username,
+            "country": user.legal_address.country or "US",
+            "honor_code": "true",
+            "provider": settings.OPENEDX_OAUTH_PROVIDER,
+            "access_token": token,
+        },
+        timeout=settings.EDX_API_CLIENT_TIMEOUT,
+    )
+    if answer.status_code == 200:
+        edx_user.has_been_synced = True
+    elif answer.status_code in (400, 409):
+        edx_user.has_sync_error, edx_user.sync_error_data = True, answer.json()
+    else:
+        answer.raise_for_status()
+    edx_user.save()
+    return edx_user.has_been_synced
 
 
 def session_cookie(user):

@@ -77,7 +77,6 @@ OAUTH2_PROVIDER = {
 }
 OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-REDIS_URL = os.environ.get("REDIS_URL", "")
 
 OPENEDX_OAUTH_PROVIDER = os.environ.get("OPENEDX_OAUTH_PROVIDER", "ol-oauth2")
 OPENEDX_SOCIAL_LOGIN_PATH = os.environ.get(

@@ -1,0 +1,245 @@
+"""Makes accounts and tokens in the LMS by its batch API, and records them in the application."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from usher.client import batch
+from usher.client.errors import LmsError
+from usher.contract.failures import FailureClass, RegistrationError
+from usher.sidecar.adapters.adapter import Selection
+from usher.sidecar.learners import Learner, learners
+from usher.sidecar.opening import Opened
+from usher.sidecar.outcome import DONE, FAILED, LEFT, REFUSED, Outcome
+
+ACCOUNT = "account"
+#: Learners to a batch: some seconds of work, within the time for which their locks last.
+SIZE = 200
+_NAME_TAKEN = RegistrationError.DUPLICATE_USERNAME.value
+
+
+def reconcile_accounts(sides: Opened, due: Selection, outcome: Outcome) -> None:
+    """Everybody in ``due``. Raises LmsError when the LMS refuses every learner alike."""
+    for page in learners(sides.agent, sides.adapter, size=SIZE, only=due):
+        page = [learner for learner in page if outcome.memory.is_due(ACCOUNT, learner.pk)]
+        with _locked(sides, page, outcome) as mine:
+            named = _named(sides, mine, outcome)
+            if named:
+                _make(sides, named, outcome)
+        outcome.told()
+
+
+@contextmanager
+def _locked(sides: Opened, page: list[Learner], outcome: Outcome) -> Iterator[list[Learner]]:
+    """Those whose account nobody else makes at this moment, for as long as the context lasts."""
+    lock = sides.adapter.lock
+    if lock is None:
+        yield page
+        return
+    answers = sides.agent.ask(
+        "lock",
+        function=lock.function,
+        model=sides.adapter.users.model,
+        name=lock.name,
+        column=lock.column,
+        expire=lock.expire,
+        keys=[learner.pk for learner in page],
+    )
+    try:
+        for learner, got in zip(page, answers, strict=True):
+            if not got:
+                outcome.add(ACCOUNT, LEFT, learner.email, "the application makes it right now")
+        yield [learner for learner, got in zip(page, answers, strict=True) if got]
+    finally:
+        sides.agent.ask("unlock")
+
+
+def _named(sides: Opened, page: list[Learner], outcome: Outcome) -> list[Learner]:
+    """Read again, now that they are locked; named by the application's own code where it must be.
+
+    Names are committed before the LMS hears of them: it asks the application for them.
+    """
+    page = _again(sides, page)
+    nameless = [learner for learner in page if not learner.username]
+    if nameless and sides.adapter.name_function:
+        keys = [learner.pk for learner in nameless]
+        errors = sides.agent.ask(
+            "call",
+            function=sides.adapter.name_function,
+            model=sides.adapter.users.model,
+            keys=keys,
+        )
+        for learner, error in zip(nameless, errors, strict=True):
+            if error:
+                outcome.add(ACCOUNT, FAILED, learner.email, f"it could not be named: {error}")
+        page = _again(sides, page)
+    return [learner for learner in page if learner.username and not learner.given_up]
+
+
+def _again(sides: Opened, page: list[Learner]) -> list[Learner]:
+    """As they are now, without those for whom nothing is missing any more."""
+    keys = [learner.pk for learner in page]
+    if not keys:
+        return []
+    only = Selection(filter=({"pk__in": keys},))
+    found = [
+        learner
+        for rows in learners(sides.agent, sides.adapter, size=len(keys), only=only)
+        for learner in rows
+    ]
+    return [learner for learner in found if not (learner.made and learner.token)]
+
+
+def _make(sides: Opened, page: list[Learner], outcome: Outcome) -> None:
+    now = datetime.now(UTC)
+    try:
+        results = _sent(sides, page)
+    except LmsError as error:
+        if error.failure_class is FailureClass.SYSTEMIC:
+            raise
+        for learner in page:
+            outcome.add(ACCOUNT, FAILED, learner.email, error.message)
+        return
+    made = []
+    for learner in page:
+        result = batch.result_of(results, learner.pk)
+        if result["error"]:
+            _refused(sides, learner, result["error"], outcome)
+        else:
+            made.append((learner, result))
+    if made:
+        _record(sides, made, now, outcome)
+
+
+def _sent(sides: Opened, page: list[Learner]) -> dict[Any, dict[str, Any]]:
+    """The result of each, by primary key. A name that another person has in the LMS is replaced
+    by one that the LMS suggests, as the application's own code does."""
+    results = batch.send(sides.lms, batch.ACCOUNTS, [_item(learner) for learner in page])
+    if sides.adapter.account_name != "account":
+        return results
+    again = []
+    for learner in page:
+        error = results.get(learner.pk, {}).get("error")
+        suggestions = error.get("suggestions") if error else None
+        if not error or not suggestions or error["code"] != _NAME_TAKEN:
+            continue
+        if _renamed(sides, learner, suggestions[0]):
+            again.append({**_item(learner), "username": suggestions[0]})
+    if again:
+        results |= batch.send(sides.lms, batch.ACCOUNTS, again)
+    return results
+
+
+def _item(learner: Learner) -> dict[str, Any]:
+    return {
+        "id": learner.pk,
+        "username": learner.username,
+        "email": learner.email,
+        "name": learner.name or learner.username,
+        "country": learner.country if len(learner.country) == 2 else "",
+        "tokens": not learner.token,
+    }
+
+
+def _renamed(sides: Opened, learner: Learner, name: str) -> bool:
+    columns = sides.adapter.account.columns
+    (result,) = sides.agent.ask(
+        "write",
+        model=sides.adapter.account.model,
+        rows=[
+            {
+                "find": {columns["user"]: learner.pk},
+                "expect": {columns["username"]: learner.username, columns["made"]: False},
+                "set": {columns["username"]: name},
+            }
+        ],
+    )
+    return bool(result["outcome"] == "written")
+
+
+def _refused(sides: Opened, learner: Learner, error: dict[str, Any], outcome: Outcome) -> None:
+    """Kept where the application keeps it, in its form, so that its own tasks stop, too."""
+    columns = sides.adapter.account.columns
+    outcome.add(ACCOUNT, REFUSED, learner.email, f"{error['message']} ({error['code']})")
+    outcome.memory.refused(ACCOUNT, learner.pk)
+    if "given_up" not in columns or error["code"] == RegistrationError.PROTECTED_ACCOUNT:
+        return
+    fields = error.get("fields") or {"username": error["message"]}
+    data = {name: [{"user_message": words}] for name, words in fields.items()}
+    sides.agent.ask(
+        "write",
+        model=sides.adapter.account.model,
+        rows=[
+            {
+                "find": {columns["user"]: learner.pk},
+                "expect": {columns["made"]: False, columns["given_up"]: False},
+                "set": {
+                    columns["given_up"]: True,
+                    columns["reason"]: {**data, "error_code": error["code"]},
+                },
+            }
+        ],
+    )
+
+
+def _record(
+    sides: Opened, made: list[tuple[Learner, dict[str, Any]]], now: datetime, outcome: Outcome
+) -> None:
+    """Tokens first: with an account recorded and no token, only the token is due again."""
+    tokens = [(learner, result["tokens"]) for learner, result in made if result["tokens"]]
+    if tokens:
+        token = sides.adapter.token
+        sides.agent.ask(
+            "write",
+            model=token.model,
+            rows=[
+                {
+                    "find": {token.columns["user"]: learner.pk},
+                    "set": {
+                        token.columns["access"]: given["access_token"],
+                        token.columns["refresh"]: given["refresh_token"],
+                        token.columns["expires"]: (
+                            now + timedelta(seconds=given["expires_in"])
+                        ).isoformat(),
+                    },
+                }
+                for learner, given in tokens
+            ],
+        )
+    account = sides.adapter.account
+    unrecorded = [learner for learner, _ in made if not learner.made]
+    results = iter(
+        sides.agent.ask(
+            "write",
+            model=account.model,
+            rows=[_account_row(sides, learner) for learner in unrecorded],
+        )
+        if unrecorded
+        else ()
+    )
+    for learner, _ in made:
+        result = {"outcome": "same"} if learner.made else next(results)
+        _count(ACCOUNT, learner.email, result, outcome)
+
+
+def _account_row(sides: Opened, learner: Learner) -> dict[str, Any]:
+    columns = sides.adapter.account.columns
+    row: dict[str, Any] = {
+        "find": {columns["user"]: learner.pk},
+        "set": {columns["made"]: True},
+    }
+    if "username" in columns:
+        row["expect"] = {columns["made"]: False}
+    return row
+
+
+def _count(kind: str, what: str, result: dict[str, str], outcome: Outcome) -> None:
+    if result["outcome"] in ("written", "same"):
+        outcome.add(kind, DONE)
+    elif result["outcome"] == "refused":
+        outcome.add(kind, REFUSED, what, result["message"])
+    else:
+        outcome.add(kind, LEFT, what, f"the application's row is {result['outcome']}")

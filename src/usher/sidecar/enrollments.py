@@ -1,0 +1,222 @@
+"""Enrolls in the LMS whom the application wants enrolled, and records it there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from usher.client import batch
+from usher.client.errors import LmsError
+from usher.contract.failures import FailureClass
+from usher.sidecar.adapters.adapter import Selection
+from usher.sidecar.opening import Opened
+from usher.sidecar.outcome import DONE, FAILED, LEFT, REFUSED, Outcome
+
+ENROLLMENT = "enrollment"
+SIZE = 500
+#: Requests at a time where the LMS has no batch API.
+_AT_ONCE = 8
+#: Codes of the batch API, and of the client for the public API's words.
+_MODE_REFUSED = ("mode-unavailable", "mode-not-offered")
+
+#: Items of the batch API to results in its form, by ``id``.
+Send = Callable[[list[dict[str, Any]]], dict[Any, dict[str, Any]]]
+
+
+def reconcile_enrollments(
+    sides: Opened, due: Selection, outcome: Outcome, *, batched: bool
+) -> None:
+    """Everything in ``due``. Raises LmsError when the LMS refuses every learner alike."""
+    send = _batch_sender(sides) if batched else _public_sender(sides)
+    for rows in _pages(sides, due):
+        rows = [row for row in rows if outcome.memory.is_due(ENROLLMENT, row["pk"])]
+        if rows:
+            _enroll(sides, rows, send, outcome)
+        outcome.told()
+
+
+def _pages(sides: Opened, due: Selection) -> Iterator[list[dict[str, Any]]]:
+    table, username = sides.adapter.enrollments, sides.adapter.enrollment_username
+    after: Any = None
+    while True:
+        page = sides.agent.ask(
+            "page",
+            model=table.model,
+            fields=[*table.paths, username],
+            after=after,
+            limit=SIZE,
+            **due.request(),
+        )
+        found = [{**table.named(row), "username": row[username]} for row in page["rows"]]
+        if found:
+            yield [row for row in found if row["username"]]
+        after = page["next"]
+        if after is None:
+            return
+
+
+def _enroll(sides: Opened, rows: list[dict[str, Any]], send: Send, outcome: Outcome) -> None:
+    try:
+        results = send([_item(sides, row) for row in rows])
+        instead = sides.adapter.mode_instead
+        refused = [row for row in rows if _code(results.get(row["pk"])) in _MODE_REFUSED]
+        if instead and refused:
+            results |= send([{**_item(sides, row), "mode": instead} for row in refused])
+    except LmsError as error:
+        if error.failure_class is FailureClass.SYSTEMIC:
+            raise
+        for row in rows:
+            outcome.add(ENROLLMENT, FAILED, _what(row), error.message)
+        return
+    enrolled = []
+    for row in rows:
+        result = batch.result_of(results, row["pk"])
+        if result["status"] == FAILED:
+            outcome.add(ENROLLMENT, FAILED, _what(row), result["error"]["message"])
+        elif result["error"]:
+            _refused(sides, row, result["error"], outcome)
+        else:
+            enrolled.append((row, result))
+    if enrolled:
+        _record(sides, enrolled, send, outcome)
+
+
+def _item(sides: Opened, row: dict[str, Any]) -> dict[str, Any]:
+    """``force`` as the application's own code has it: who paid is enrolled after the dates, too."""
+    return {
+        "id": row["pk"],
+        "username": row["username"],
+        "course_id": row["course"],
+        "mode": row.get("mode") or sides.adapter.enrollment_mode,
+        "is_active": True,
+        "force": True,
+    }
+
+
+def _record(
+    sides: Opened,
+    enrolled: list[tuple[dict[str, Any], dict[str, Any]]],
+    send: Send,
+    outcome: Outcome,
+) -> None:
+    """A row that changed meanwhile keeps its change; a refund also takes the enrollment back."""
+    table = sides.adapter.enrollments
+    results = sides.agent.ask(
+        "write",
+        model=table.model,
+        by="save_and_log",
+        rows=[
+            {
+                "pk": row["pk"],
+                "expect": _expected(sides, row),
+                "set": {table.columns["enrolled"]: True},
+            }
+            for row, _ in enrolled
+        ],
+    )
+    changed = []
+    for (row, result), written in zip(enrolled, results, strict=True):
+        if written["outcome"] in ("written", "same"):
+            outcome.add(ENROLLMENT, DONE)
+        elif written["outcome"] == "refused":
+            outcome.add(ENROLLMENT, REFUSED, _what(row), written["message"])
+        else:
+            reason = f"the application's row is {written['outcome']}"
+            outcome.add(ENROLLMENT, LEFT, _what(row), reason)
+            if written["outcome"] in ("changed", "gone") and result["status"] == "changed":
+                changed.append(row)
+    if changed:
+        _take_back(sides, changed, send)
+
+
+def _expected(sides: Opened, row: dict[str, Any]) -> dict[str, Any]:
+    """What the enrollment was made for."""
+    names = ("wanted", "enrolled", "change_status", "mode")
+    columns = sides.adapter.enrollments.columns
+    return {columns[name]: row[name] for name in names if name in columns}
+
+
+def _take_back(sides: Opened, rows: list[dict[str, Any]], send: Send) -> None:
+    """Enrollments that this pass made and that nobody wants any more: refunded in between."""
+    table = sides.adapter.enrollments
+    pairs = {(row["user"], row["course"]) for row in rows}
+    columns = table.columns
+    page = sides.agent.ask(
+        "page",
+        model=table.model,
+        fields=[columns["user"], columns["course"]],
+        limit=1000,
+        filter=[
+            {
+                f"{columns['user']}__in": sorted({user for user, _ in pairs}),
+                columns["wanted"]: True,
+                f"{columns['change_status']}__isnull": True,
+            }
+        ],
+    )
+    wanted = {(row[columns["user"]], row[columns["course"]]) for row in page["rows"]}
+    gone = [row for row in rows if (row["user"], row["course"]) not in wanted]
+    if gone:
+        # Without a mode: whichever is active is ended.
+        send([{**_item(sides, row), "is_active": False, "mode": ""} for row in gone])
+
+
+def _refused(sides: Opened, row: dict[str, Any], error: dict[str, Any], outcome: Outcome) -> None:
+    """Counted as the application counts its own attempts, so that it gives up as it would."""
+    outcome.add(ENROLLMENT, REFUSED, _what(row), f"{error['message']} ({error['code']})")
+    outcome.memory.refused(ENROLLMENT, row["pk"])
+    column = sides.adapter.enrollments.columns.get("attempts")
+    if column:
+        attempts = row["attempts"]
+        sides.agent.ask(
+            "write",
+            model=sides.adapter.enrollments.model,
+            rows=[
+                {
+                    "pk": row["pk"],
+                    "expect": {**_expected(sides, row), column: attempts},
+                    "set": {column: attempts + 1},
+                }
+            ],
+        )
+
+
+def _batch_sender(sides: Opened) -> Send:
+    return lambda items: batch.send(sides.lms, batch.ENROLLMENTS, items)
+
+
+def _public_sender(sides: Opened) -> Send:
+    """One request each, several at a time, with results in the batch API's form."""
+
+    def send(items: list[dict[str, Any]]) -> dict[Any, dict[str, Any]]:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return dict(pool.map(one, items))
+
+    def one(item: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        try:
+            sides.lms.enroll(
+                item["username"],
+                item["course_id"],
+                mode=item["mode"],
+                is_active=item["is_active"],
+                force=item["force"],
+            )
+        except LmsError as error:
+            if error.failure_class is FailureClass.SYSTEMIC:
+                raise
+            refused = error.failure_class is FailureClass.REJECTED
+            told = {"code": error.code, "message": error.message}
+            return item["id"], {"status": "refused" if refused else FAILED, "error": told}
+        return item["id"], {"status": "changed", "error": None}
+
+    return send
+
+
+def _code(result: dict[str, Any] | None) -> str:
+    error = result.get("error") if result else None
+    return str(error["code"]) if error else ""
+
+
+def _what(row: dict[str, Any]) -> str:
+    return f"{row['email']} in {row['course']}"

@@ -1,0 +1,67 @@
+"""What a pass of the sidecar did: numbers for each kind, and what was refused, with reasons."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+DONE, REFUSED, FAILED, LEFT = "done", "refused", "failed", "left"
+
+
+#: Seconds for which what was refused is left alone by a sidecar that goes on watching.
+REST = 3600.0
+
+
+class Memory:
+    """What was refused lately, for as long as this process lives: the application of some has no
+    place to keep it."""
+
+    def __init__(self) -> None:
+        self._until: dict[tuple[str, Any], float] = {}
+
+    def refused(self, kind: str, key: Any) -> None:
+        self._until[kind, key] = time.monotonic() + REST
+
+    def is_due(self, kind: str, key: Any) -> bool:
+        return self._until.get((kind, key), 0.0) <= time.monotonic()
+
+
+@dataclass
+class Outcome:
+    """done: as wanted in the LMS and written here; refused: by the LMS or the application's own
+    validation; failed: a passing failure, due again; left: somebody else changed or held the row.
+
+    progress is told the numbers after every batch.
+    """
+
+    progress: Callable[[Outcome], None] = lambda outcome: None
+    memory: Memory = field(default_factory=Memory)
+    numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    reasons: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, kind: str, result: str, what: str = "", reason: str = "") -> None:
+        self.numbers[kind, result] += 1
+        if reason:
+            self.reasons.append({"kind": kind, "what": what, "result": result, "reason": reason})
+
+    def told(self) -> None:
+        self.progress(self)
+
+    def total(self, result: str) -> int:
+        return sum(number for (_, found), number in self.numbers.items() if found == result)
+
+    @property
+    def ok(self) -> bool:
+        return not self.total(REFUSED) and not self.total(FAILED)
+
+    def as_data(self) -> dict[str, Any]:
+        kinds = sorted({kind for kind, _ in self.numbers})
+        results = (DONE, REFUSED, FAILED, LEFT)
+        return {
+            "ok": self.ok,
+            "kinds": {kind: {r: self.numbers[kind, r] for r in results} for kind in kinds},
+            "reasons": self.reasons,
+        }
