@@ -11,6 +11,7 @@ from django.http import HttpRequest
 
 from usher.application.engine.kinds import NAMES, all_kinds
 from usher.application.engine.summary import Summary
+from usher.application.engine.transactions import InTransaction
 from usher.application.engine.wake import wake_soon
 from usher.application.enrollments.models import DEFAULT_MODE
 from usher.application.enrollments.services import unenroll
@@ -94,8 +95,18 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         queryset.model._default_manager.filter(pk__in=ids).wake()
         reopen([name])
         total = Summary()
-        for pk in ids:
-            total.add(reconcile([name], ids=(pk, pk + 1), asked={name: Q(pk=pk)}))
+        try:
+            for pk in ids:
+                total.add(reconcile([name], ids=(pk, pk + 1), asked={name: Q(pk=pk)}))
+        except InTransaction:
+            wake_soon()
+            self.message_user(
+                request,
+                "This project runs each request in a transaction (ATOMIC_REQUESTS), in which the "
+                f"LMS can't be reached: {len(ids)} are due now, and a worker repairs them.",
+                messages.WARNING,
+            )
+            return
         level = messages.WARNING if total.failed else messages.SUCCESS
         words = "; ".join(f"{f.what}: {f.message}" for f in total.failures[:5])
         self.message_user(request, f"{total.line()}. {words}", level)
@@ -272,6 +283,7 @@ class EnrollmentAdmin(ReconciledAdmin):
         """A change of what is wanted is a new generation, however it is made."""
         if not change:
             super().save_model(request, obj, form, change)
+            wake_soon()
             return
         wanted = {name: getattr(obj, name) for name in ("mode", "is_active", "force")}
         Enrollment.objects.get(pk=obj.pk).want(**wanted)

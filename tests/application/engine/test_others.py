@@ -5,7 +5,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import Q
 
 from usher.application.accounts.models import LmsAccount
@@ -116,13 +116,6 @@ def test_an_account_that_is_made_elsewhere_is_ready_when_it_is_given_out(joined)
         for _ in range(10):
             account = ensure_account(joined.learner("given"), reconcile_now=True)
             assert account.is_ready, account.error_message
-
-
-def test_within_a_transaction_nobody_is_waited_for(account):
-    claim(kind("account"), Scope(), 1, LEASE)
-    with transaction.atomic():
-        summary = reconcile(["account"], asked={"account": Q(pk=account.pk)})
-    assert (summary.changed, summary.failed) == (0, 0)
 
 
 def test_a_repair_beside_an_engine_that_watches_ends_with_all_repaired(joined):

@@ -7,7 +7,7 @@ from usher.application.accounts.models import LmsAccount
 from usher.application.engine.services import reconcile
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import NotEnrolled, change_mode, enroll, unenroll
-from usher.application.runs.services import ensure_run
+from usher.application.runs.services import ensure_run, sync_runs
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 ENROLLMENT = "/api/enrollment/v1/enrollment"
@@ -125,6 +125,78 @@ def test_what_the_lms_changed_is_put_right(joined, run):
     Enrollment.objects.filter(user=user).wake()
     assert reconcile(["enrollment"], user=user).failed == 0
     assert joined.enrollments(name) == {DEMO: ("verified", True)}
+
+
+def _posts(proxy):
+    return [path for method, path in proxy.seen if method == "POST" and ENROLLMENT in path]
+
+
+def test_a_settled_enrollment_is_compared_and_not_sent_again(joined, run, faulty):
+    user = joined.learner()
+    enroll(user, run, reconcile_now=True)
+    sent = len(_posts(faulty))
+    Enrollment.objects.look()
+    summary = reconcile(["enrollment"], user=user)
+    assert (summary.changed, summary.unchanged) == (0, 1)
+    assert len(_posts(faulty)) == sent
+    _change_in_lms(joined, user.lms_account.username, "audit", False)
+    Enrollment.objects.look()
+    reconcile(["enrollment"], user=user)
+    assert len(_posts(faulty)) == sent + 1
+    assert joined.enrollments(user.lms_account.username) == {DEMO: ("audit", True)}
+
+
+CLOSED_UNTIL = ("2019-01-01", "2020-01-01", "2018-01-01", "2018-12-31")
+OPEN_AGAIN = ("2019-01-01", "2039-01-01", "2018-01-01", "2038-12-31")
+
+
+def _seed_run(joined, key, dates):
+    joined.lms.shell(f"from usher.embedded.home.seeds import run; run({key!r}, 'Closed', {dates})")
+
+
+def test_a_refused_enrollment_is_compared_and_not_sent_again(joined, faulty):
+    closed = "course-v1:edX+Closed+2022"
+    _seed_run(joined, closed, CLOSED_UNTIL)
+    user = joined.learner()
+    row = enroll(user, ensure_run(closed), reconcile_now=True)
+    assert row.parked_at
+    sent, words = len(_posts(faulty)), row.error_message
+    Enrollment.objects.filter(pk=row.pk).look()
+    reconcile(["enrollment"], user=user)
+    row.refresh_from_db()
+    assert (bool(row.parked_at), row.error_message, row.next_attempt_at) == (True, words, None)
+    assert len(_posts(faulty)) == sent
+    name = user.lms_account.username
+    joined.lms.shell(
+        "from django.contrib.auth import get_user_model as g; "
+        "from usher.embedded.student.models import CourseEnrollment as E; "
+        f"E.objects.create(user=g().objects.get(username={name!r}), course_id={closed!r}, "
+        "mode='audit', is_active=True)"
+    )
+    Enrollment.objects.filter(pk=row.pk).look()
+    reconcile(["enrollment"], user=user)
+    row.refresh_from_db()
+    assert (row.is_settled, row.parked_at, row.observed_is_active) == (True, None, True)
+    assert len(_posts(faulty)) == sent
+
+
+@pytest.mark.parametrize("keys", [True, False], ids=["this run", "all runs"])
+def test_a_refused_enrollment_is_retried_when_its_run_opens(joined, keys):
+    closed = f"course-v1:edX+Opens+{int(keys)}"
+    _seed_run(joined, closed, CLOSED_UNTIL)
+    sync_runs([closed])
+    user = joined.learner()
+    row = enroll(user, ensure_run(closed), reconcile_now=True)
+    assert row.parked_at
+    sync_runs([closed] if keys else None)
+    row.refresh_from_db()
+    assert row.parked_at, "nothing changed"
+    _seed_run(joined, closed, OPEN_AGAIN)
+    sync_runs([closed] if keys else None)
+    reconcile(["enrollment"], user=user)
+    row.refresh_from_db()
+    assert row.is_settled, row.error_message
+    assert joined.enrollments(user.lms_account.username)[closed] == ("audit", True)
 
 
 def test_what_the_lms_changed_holds_where_the_lms_wins(joined, run, settings):

@@ -4,7 +4,10 @@ import json
 import time
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -67,6 +70,44 @@ def test_messages_make_rows_due(send, learner):
     send(message("certificate.changed", learner), event_id="e4")
     assert Grade.objects.get().next_attempt_at is not None
     assert Certificate.objects.get().next_attempt_at is not None
+
+
+def test_a_message_about_a_refused_row_forgets_nothing(send, learner):
+    refused = {
+        "parked_at": timezone.now(),
+        "attempts": 3,
+        "error_class": "rejected",
+        "error_code": "enrollment-closed",
+        "error_message": "Enrollment is closed.",
+    }
+    Enrollment.objects.update(**refused)
+    LmsAccount.objects.update(**refused, created_in_lms_at=None)
+    send(message("enrollment.changed", learner))
+    send(message("account.changed", learner), event_id="e2")
+    row = Enrollment.objects.get()
+    assert row.next_attempt_at is not None
+    assert (row.attempts, row.error_code, row.parked_at is None) == (3, "enrollment-closed", False)
+    # An account that was never made can't have changed in the LMS.
+    assert LmsAccount.objects.get().next_attempt_at is None
+
+
+def test_a_learner_is_found_by_the_index(send, learner):
+    with CaptureQueriesContext(connection) as queries:
+        for number, kind in enumerate(("account", "enrollment", "grade", "certificate")):
+            send(message(f"{kind}.changed", learner), event_id=f"i{number}")
+    asked = [q["sql"] for q in queries if 'LOWER("usher_lmsaccount"' in q["sql"]]
+    assert len(asked) == 4
+    assert not any("UPPER(" in q["sql"].upper() for q in queries)
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SET enable_seqscan = off")
+            cursor.execute(f"EXPLAIN {asked[0]}")
+        else:
+            cursor.execute(f"EXPLAIN QUERY PLAN {asked[0]}")
+        plan = str(cursor.fetchall())
+        if connection.vendor == "postgresql":
+            cursor.execute("SET enable_seqscan = on")
+    assert "lms_username_unique" in plan
 
 
 def test_a_message_is_taken_once(send, learner):

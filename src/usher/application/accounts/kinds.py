@@ -220,7 +220,7 @@ class ProfileKind(Kind):
         results = batch.send(means.lms, batch.ACCOUNTS, items, client_id=means.lms.who.client_id)
         return [_profile_outcome(job, results) for job in jobs]
 
-    def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+    def settle_before(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         waiting = [j.row.user_id for j, o in done if o.error and o.error.code == "not-found"]
         LmsAccount.objects.filter(user_id__in=waiting).wake(now)
 

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account, ensure_accounts
+from usher.application.engine.clock import database_now
 from usher.application.engine.services import Patience, Progress, reconcile, reopen, wake
 from usher.application.engine.summary import Summary
 from usher.application.tokens.kinds import RENEW_BEFORE, TokenKind
@@ -66,12 +67,13 @@ def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = N
 
 def _ensure_tokens(own: Q) -> None:
     """A row for accounts that came without one."""
-    last = 0
+    last, now = 0, database_now()
     accounts = LmsAccount.objects.filter(own, user__lms_token__isnull=True)
     while found := list(
         accounts.filter(pk__gt=last).order_by("pk").values_list("pk", "user_id")[:1000]
     ):
         LmsToken.objects.bulk_create(
-            [LmsToken(user_id=user_id) for _, user_id in found], ignore_conflicts=True
+            [LmsToken(user_id=user_id, next_attempt_at=now) for _, user_id in found],
+            ignore_conflicts=True,
         )
         last = found[-1][0]

@@ -16,6 +16,7 @@ from usher.application.adapter import adapter
 from usher.application.engine.clock import database_now
 from usher.application.engine.models import woken
 from usher.application.engine.summary import Summary
+from usher.application.engine.transactions import refuse_within_transaction
 from usher.application.engine.wake import wake_soon
 from usher.application.tokens.models import LmsToken
 
@@ -36,8 +37,11 @@ def ensure_account(user: Any, *, reconcile_now: bool = False) -> LmsAccount:
     """The learner's account row, made if absent, with the row of its token; both are then due.
 
     The username is cleaned, unique for ever, and reserved at once. ``reconcile_now`` also makes
-    the account in the LMS before returning; whether that worked is told by ``is_ready``.
+    the account in the LMS before returning; ``is_ready`` says whether that worked. It raises
+    InTransaction within a transaction.
     """
+    if reconcile_now:
+        refuse_within_transaction()
     account = LmsAccount.objects.filter(user=user).first() or _make(user)
     if reconcile_now and not account.is_ready:
         bring(user)
@@ -49,8 +53,9 @@ def _make(user: Any) -> LmsAccount:
     try:
         with transaction.atomic():
             username = reserve(user, adapter().lms_username(user))
+            now = database_now()
             account = LmsAccount.objects.create(
-                user=user, username=username, reserved_at=database_now()
+                user=user, username=username, reserved_at=now, next_attempt_at=now
             )
             LmsToken.objects.get_or_create(user=user, defaults={"next_attempt_at": None})
             wake_soon()
@@ -88,7 +93,10 @@ def _make_easy(users: list[Any]) -> set[int]:
     now = database_now()
     names = reserve_many({user.pk: adapter().lms_username(user) for user in users})
     LmsAccount.objects.bulk_create(
-        [LmsAccount(user_id=pk, username=name, reserved_at=now) for pk, name in names.items()]
+        [
+            LmsAccount(user_id=pk, username=name, reserved_at=now, next_attempt_at=now)
+            for pk, name in names.items()
+        ]
     )
     LmsToken.objects.bulk_create(
         [LmsToken(user_id=pk, next_attempt_at=None) for pk in names], ignore_conflicts=True
@@ -136,6 +144,7 @@ def adopt(user: Any, username: str, lms_user_id: int | None = None) -> LmsAccoun
             lms_user_id=lms_user_id,
         )
         LmsToken.objects.get_or_create(user=user)
+        wake_soon()
     return account
 
 
@@ -158,7 +167,9 @@ def follow_profile(user: Any) -> None:
     wanted = {"name": now.name, "country": now.country, "email": now.email}
     with transaction.atomic():
         row, made = LmsProfile.objects.select_for_update().get_or_create(user=user, defaults=wanted)
-        if not made:
+        if made:
+            wake_soon()
+        else:
             row.want(**wanted)
 
 
@@ -181,4 +192,5 @@ def retire(user: Any) -> Retirement | None:
     if account is None:
         return None
     row, _ = Retirement.objects.update_or_create(username=account.username, defaults=woken())
+    wake_soon()
     return row

@@ -13,7 +13,9 @@ from django.db.models import Q
 
 from usher.application.engine.clock import database_now
 from usher.application.engine.kinds import Kind
+from usher.application.engine.models import lock
 from usher.application.engine.policy import LONGEST_DELAY
+from usher.application.engine.transactions import retried
 
 #: What clocks of healthy machines differ by at most, and more.
 CLOCKS_APART = timedelta(seconds=10)
@@ -68,18 +70,22 @@ def claim(kind: Kind, scope: Scope, limit: int, lease_seconds: float) -> tuple[s
 
 def renew(model: type[models.Model], rows: Iterable[Any], lease_seconds: float) -> None:
     """Says that these rows are still worked on; rows that others took are left alone."""
-    until = database_now() + timedelta(seconds=lease_seconds)
-    _held(model, rows).update(lease_until=until)
+    rows, until = list(rows), database_now() + timedelta(seconds=lease_seconds)
+    retried(lambda: _held(model, rows).update(lease_until=until))
 
 
 def release(model: type[models.Model], rows: Iterable[Any]) -> None:
     """Gives rows back untried, so that nobody waits for the lease to end."""
-    _held(model, rows).update(lease_owner="", lease_until=None)
+    rows = list(rows)
+    retried(lambda: _held(model, rows).update(lease_owner="", lease_until=None))
 
 
 def _held(model: type[models.Model], rows: Iterable[Any]) -> models.QuerySet[Any]:
+    """In a transaction, which then has these rows locked."""
     held = {row.pk: row.lease_owner for row in rows}
-    return model._default_manager.filter(pk__in=held, lease_owner__in=set(held.values()))
+    found = model._default_manager.filter(pk__in=held, lease_owner__in=set(held.values()))
+    lock(found)
+    return found
 
 
 def unjam(kind: Kind, lease_seconds: float) -> int:

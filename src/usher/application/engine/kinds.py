@@ -116,8 +116,13 @@ class Kind:
         """Several rows in one request. Raises LmsError when the request itself failed."""
         raise NotImplementedError
 
+    def settle_before(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+        """What to write to rows of kinds that come before this one in ``NAMES``: called before
+        rows of this kind are locked, and before leases are checked."""
+
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
-        """What else to write, in the transaction that writes the outcomes, leases checked."""
+        """What else to write, in the transaction that writes the outcomes, leases checked: to
+        tables of its own and to kinds that come later in ``NAMES``."""
 
     def settle_deleted(self, done: Sequence[tuple[Job, Outcome]]) -> None:
         """What to do about rows that were deleted while they were worked on; same transaction."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Self
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q
-from django.utils import timezone
 
 from usher.application.engine.clock import database_now
+from usher.application.engine.wake import wake_soon
 from usher.contract.failures import FailureClass
+
+#: Changed by one statement.
+_ROWS = 5000
 
 
 class ReconciledQuerySet(models.QuerySet[Any]):
@@ -18,7 +21,7 @@ class ReconciledQuerySet(models.QuerySet[Any]):
 
     def due(self, now: datetime | None = None) -> Self:
         """Rows to work on now: their moment has come and nobody holds them."""
-        now = now or timezone.now()
+        now = now or database_now()
         return self.filter(
             Q(lease_until__isnull=True) | Q(lease_until__lte=now), next_attempt_at__lte=now
         )
@@ -32,13 +35,39 @@ class ReconciledQuerySet(models.QuerySet[Any]):
 
     def wake(self, now: datetime | None = None) -> int:
         """Makes the rows due at once, parked ones too: the retry button. Returns how many."""
-        return self.update(**woken(now or database_now()))
+        return self._update_in_order(woken(now))
+
+    def look(self, now: datetime | None = None) -> int:
+        """Makes rows due because the LMS may have changed; returns how many.
+
+        Unlike ``wake`` nothing is forgotten: attempts and errors stay. A refused row is compared
+        with the LMS, and not sent again.
+        """
+        now = now or database_now()
+        return self.exclude(next_attempt_at__lte=now)._update_in_order({"next_attempt_at": now})
+
+    def _update_in_order(self, values: dict[str, Any]) -> int:
+        """Locks the rows by ascending id, as everybody does: so nobody waits in a circle."""
+        ids = sorted(self.values_list("pk", flat=True))
+        changed = 0
+        for start in range(0, len(ids), _ROWS):
+            rows = self.model._default_manager.filter(pk__in=ids[start : start + _ROWS])
+            with transaction.atomic():
+                if len(ids) > 1:
+                    lock(rows)
+                changed += rows.update(**values)
+        return changed
+
+
+def lock(rows: models.QuerySet[Any]) -> None:
+    """Locks these rows for the transaction, by ascending id."""
+    list(rows.select_for_update().order_by("pk").values_list("pk", flat=True))
 
 
 def woken(now: datetime | None = None) -> dict[str, Any]:
     """The values of a row that starts afresh: due now, no attempts, not parked."""
     return {
-        "next_attempt_at": now or timezone.now(),
+        "next_attempt_at": now or database_now(),
         "attempts": 0,
         "parked_at": None,
         "error_class": "",
@@ -58,7 +87,7 @@ class Reconciled(models.Model):
     generation = models.PositiveIntegerField(default=1, editable=False)
     observed_generation = models.PositiveIntegerField(default=0, editable=False)
     attempts = models.PositiveIntegerField(default=0, editable=False)
-    next_attempt_at = models.DateTimeField(null=True, blank=True, default=timezone.now)
+    next_attempt_at = models.DateTimeField(null=True, blank=True, default=database_now)
     lease_owner = models.CharField(max_length=36, blank=True, default="", editable=False)
     lease_until = models.DateTimeField(null=True, blank=True, editable=False)
     error_class = models.CharField(
@@ -83,6 +112,11 @@ class Reconciled(models.Model):
                 fields=["parked_at"],
                 name="%(class)s_parked",
                 condition=Q(parked_at__isnull=False),
+            ),
+            models.Index(
+                fields=["lease_until"],
+                name="%(class)s_leased",
+                condition=Q(lease_until__isnull=False),
             ),
         ]
 
@@ -113,6 +147,7 @@ class Reconciled(models.Model):
             setattr(self, name, value)
         self.generation += 1
         self.save(update_fields=[*values, "generation"])
+        wake_soon()
         return True
 
 

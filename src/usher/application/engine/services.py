@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, close_old_connections, connection
+from django.db import InterfaceError, OperationalError, close_old_connections
 from django.db.models import Min, Q
 
 from usher.application import conf
@@ -23,6 +23,7 @@ from usher.application.engine.options import options
 from usher.application.engine.others import Asked, failures, held, made_good
 from usher.application.engine.pump import Pump
 from usher.application.engine.summary import Failure, Summary
+from usher.application.engine.transactions import refuse_within_transaction
 from usher.application.lms_client import client
 from usher.application.tokens.provider import grant_codes
 from usher.client.batch import capabilities
@@ -92,16 +93,17 @@ def reconcile(
     that another worker has are waited for, as long as a lease lasts, and what fails there counts.
     A row that failed and then succeeded within this run counts as changed, not as failed.
     accept_missing: believe that the LMS lost objects, however many they are.
-    Raises KeyError for an unknown kind, ImproperlyConfigured for wrong settings.
+    Raises KeyError for an unknown kind, ImproperlyConfigured for wrong settings, InTransaction
+    within a transaction.
     """
+    refuse_within_transaction()
     found = _kinds_of(kinds)
     scope = scope_of(user, run, ids)
     tally = _Tally(progress)
     pump = Pump(means(accept_missing=accept_missing), options(), tally)
     if stop is not None:
         pump.stop = stop
-    # Within a transaction others may be waiting for us.
-    for_others = 0.0 if connection.in_atomic_block else options().lease_seconds
+    for_others = options().lease_seconds
     for_retries = (patience or Patience()).seconds
     while True:
         began, brought = time.monotonic(), tally.brought

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import connection
 
 from usher.application.engine.clock import database_now
 from usher.application.engine.kinds import Job, Kind, Outcome
 from usher.application.engine.policy import WAITING_DELAY, retry
 from usher.application.engine.rows import columns
+from usher.application.engine.transactions import retried
 from usher.application.signals import announce
 
 Done = tuple[Job, Outcome]
@@ -37,16 +38,22 @@ def write_back(kind: Kind, done: Sequence[Done]) -> list[Done]:
     Somebody else has, or had, those rows. What this worker sent may have arrived after what they
     sent, as when it stood still between the two: so the rows are looked at once more.
     """
-    with transaction.atomic():
-        held = _still_held(kind, done)
-        owned = [(job, outcome) for job, outcome in done if job.row.pk in held]
-        now = database_now()
-        _look_again(kind, [d for d in done if d[0].row.pk not in held], now)
-        good = [d for d in owned if d[1].error is None]
-        _update(kind, kind.observed_fields, [_success(kind, d, now) for d in good])
-        _update(kind, (), [_failure(d, now) for d in owned if d[1].error is not None])
-        kind.settle(owned, now)
-        announce(kind.name, kind.model, owned)
+    in_order = sorted(done, key=lambda each: each[0].row.pk)
+    return retried(lambda: _written(kind, in_order))
+
+
+def _written(kind: Kind, done: Sequence[Done]) -> list[Done]:
+    """Rows are locked kind by kind in the order of ``NAMES``, and by ascending id within one."""
+    now = database_now()
+    kind.settle_before(done, now)
+    held = _still_held(kind, done)
+    owned = [(job, outcome) for job, outcome in done if job.row.pk in held]
+    _look_again(kind, [d for d in done if d[0].row.pk not in held], now)
+    good = [d for d in owned if d[1].error is None]
+    _update(kind, kind.observed_fields, [_success(kind, d, now) for d in good])
+    _update(kind, (), [_failure(d, now) for d in owned if d[1].error is not None])
+    kind.settle(owned, now)
+    announce(kind.name, kind.model, owned)
     return owned
 
 
@@ -63,7 +70,7 @@ def _still_held(kind: Kind, done: Sequence[Done]) -> set[int]:
     owners = {job.row.lease_owner for job, _ in done}
     ids = [job.row.pk for job, _ in done]
     held = kind.model._default_manager.filter(pk__in=ids, lease_owner__in=owners)
-    found = dict(held.select_for_update().values_list("pk", "lease_owner"))
+    found = dict(held.select_for_update().order_by("pk").values_list("pk", "lease_owner"))
     return {job.row.pk for job, _ in done if found.get(job.row.pk) == job.row.lease_owner}
 
 

@@ -19,14 +19,22 @@ from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 
 @dataclass(frozen=True)
 class Wanted:
-    """ask_first: the LMS may have changed it by itself, and then the LMS is right."""
+    """look_first: compare with the LMS, and send only what differs. adopt: it differs because the
+    LMS is right. refusal: what the LMS said the last time; nobody asked to send it again."""
 
     username: str
     course_key: str
     mode: str
     is_active: bool
     force: bool
-    ask_first: bool
+    look_first: bool = False
+    adopt: bool = False
+    refusal: EnrollmentRefused | None = None
+
+    def is_seen(self, seen: EnrollmentSeen | None) -> bool:
+        if seen is None or not self.is_active:
+            return self.is_active == bool(seen and seen.is_active)
+        return seen.is_active and seen.mode == self.mode
 
 
 class EnrollmentKind(Kind):
@@ -51,9 +59,18 @@ class EnrollmentKind(Kind):
                 error = LmsError("The learner's LMS account is made first.", code="no-account")
                 prepared.append((Job(row, what), Outcome(error=error, waits=True)))
                 continue
-            ask = lms_is_right and row.is_settled
+            refusal = None
+            if row.parked_at:
+                refusal = EnrollmentRefused(row.error_message, code=row.error_code)
             wanted = Wanted(
-                name, row.run.course_key, row.mode, row.is_active, row.force, ask_first=ask
+                name,
+                row.run.course_key,
+                row.mode,
+                row.is_active,
+                row.force,
+                look_first=row.is_settled or refusal is not None,
+                adopt=lms_is_right and row.is_settled,
+                refusal=refusal,
             )
             prepared.append((Job(row, what, wanted), None))
         return prepared
@@ -66,9 +83,13 @@ class EnrollmentKind(Kind):
 
     def _act(self, job: Job, means: Means) -> Outcome:
         wanted: Wanted = job.data
-        if wanted.ask_first:
-            seen = means.lms.enrollment(wanted.username, wanted.course_key)
-            return _outcome(job, seen or EnrollmentSeen(wanted.mode, False), adopt=True)
+        if wanted.look_first:
+            found = means.lms.enrollment(wanted.username, wanted.course_key)
+            if wanted.adopt or wanted.is_seen(found):
+                seen = found or EnrollmentSeen(wanted.mode, False)
+                return _outcome(job, seen, adopt=wanted.adopt)
+            if wanted.refusal:
+                raise wanted.refusal
         if not wanted.is_active:
             return _outcome(job, _out(wanted, means))
         seen = means.lms.enroll(
@@ -85,13 +106,13 @@ class EnrollmentKind(Kind):
         return _outcome(job, seen)
 
     def act_many(self, jobs: Sequence[Job], means: Means) -> list[Outcome]:
-        items = [_item(job) for job in jobs if not job.data.ask_first]
+        items = [_item(job) for job in jobs if not _goes_alone(job)]
         results = batch.send(means.lms, batch.ENROLLMENTS, items) if items else {}
         return [self._one_of_many(job, results, means) for job in jobs]
 
     def _one_of_many(self, job: Job, results: dict[Any, dict[str, Any]], means: Means) -> Outcome:
         try:
-            if job.data.ask_first:
+            if _goes_alone(job):
                 return self.act(job, means)
             result = batch.result_of(results, job.row.pk)
             if result["status"] == "refused":
@@ -106,14 +127,21 @@ class EnrollmentKind(Kind):
         except LmsError as error:
             return Outcome(error=_transient_if_unknown(error))
 
+    def settle_before(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+        """Looks again at accounts that the LMS has lost."""
+        unknown = [j.row.user_id for j, o in done if o.error and o.error.code == "unknown-user"]
+        LmsAccount.objects.filter(user_id__in=unknown).wake(now)
+
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
-        """Wants what the LMS has where that wins; looks again at accounts the LMS has lost."""
+        """Wants what the LMS has where that wins."""
         for job, outcome in done:
             if isinstance(outcome.extra, EnrollmentSeen):
                 _adopt(job, outcome.extra)
-        unknown = [j.row.user_id for j, o in done if o.error and o.error.code == "unknown-user"]
-        if unknown:
-            LmsAccount.objects.filter(user_id__in=unknown).wake(now)
+
+
+def _goes_alone(job: Job) -> bool:
+    """Where the LMS is only looked at: the batch API would change it at once."""
+    return bool(job.data.adopt or job.data.refusal)
 
 
 def _out(wanted: Wanted, means: Means) -> EnrollmentSeen:

@@ -8,6 +8,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from usher.application.accounts.services import ensure_account
+from usher.application.engine.transactions import refuse_within_transaction
 from usher.application.engine.wake import wake_soon
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.modes import ModeNotAllowed, check_mode, choose_mode
@@ -33,8 +34,11 @@ def enroll(
     mode: '' chooses a free one that the run has, and leaves an enrollment in the mode it has.
     force: also when the LMS says that enrollment is closed, and in a mode that isn't known.
     ``reconcile_now`` also enrolls in the LMS before returning; ``is_settled`` and
-    ``error_message`` say whether that worked. Raises ModeNotAllowed.
+    ``error_message`` say whether that worked. Raises ModeNotAllowed, and InTransaction for
+    ``reconcile_now`` within a transaction.
     """
+    if reconcile_now:
+        refuse_within_transaction()
     mode = mode or _mode_now(user, run) or choose_mode(user, run)
     if not force:
         check_mode(user, run, mode)
@@ -51,12 +55,16 @@ def _mode_now(user: Any, run: CourseRun) -> str:
 
 def unenroll(user: Any, run: CourseRun, *, reconcile_now: bool = False) -> Enrollment:
     """Wants the learner out of the run. Raises NotEnrolled when there is no row."""
+    if reconcile_now:
+        refuse_within_transaction()
     row = _change(user, run, is_active=False)
     return bring(row) if reconcile_now else row
 
 
 def change_mode(user: Any, run: CourseRun, mode: str, *, reconcile_now: bool = False) -> Enrollment:
     """Wants another mode for an enrollment. Raises NotEnrolled, ModeNotAllowed."""
+    if reconcile_now:
+        refuse_within_transaction()
     check_mode(user, run, mode)
     row = _change(user, run, mode=mode)
     return bring(row) if reconcile_now else row

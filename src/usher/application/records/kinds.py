@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from django.db import models
 
 from usher.application.accounts.models import LmsAccount
+from usher.application.engine.clock import database_now
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
 from usher.application.engine.options import options
 from usher.application.enrollments.models import Enrollment
@@ -47,6 +48,7 @@ class _Pulled(Kind):
 def track(model: type[models.Model]) -> None:
     """A row of ``model`` for each active enrollment that has none."""
     last = 0
+    now = database_now()
     enrollments = Enrollment.objects.filter(is_active=True, observed_is_active=True)
     while True:
         found = list(
@@ -57,7 +59,10 @@ def track(model: type[models.Model]) -> None:
         if not found:
             return
         model._default_manager.bulk_create(
-            [model(user_id=user_id, run_id=run_id) for _, user_id, run_id in found],
+            [
+                model(user_id=user_id, run_id=run_id, next_attempt_at=now)
+                for _, user_id, run_id in found
+            ],
             ignore_conflicts=True,
         )
         last = found[-1][0]

@@ -8,8 +8,11 @@ from typing import Any
 
 from django.utils import timezone
 
+from usher.application.engine.clock import database_now
 from usher.application.engine.evidence import sample_of
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
+from usher.application.engine.models import lock
+from usher.application.enrollments.models import Enrollment
 from usher.application.runs import sync
 from usher.application.runs.models import CourseMode, CourseRun, RunModes
 from usher.client.errors import LmsError, NotThere
@@ -48,6 +51,7 @@ class RunKind(Kind):
         gone = [j.row.pk for j, o in done if isinstance(o.error, NotThere)]
         rows = CourseRun.objects.filter(pk__in=gone, missing_since__isnull=True)
         rows.update(missing_since=now)
+        _wake_refused([j.row.pk for j, o in done if o.error is None and o.changed], now)
 
     def recheck_rows(self) -> None:
         """Runs come as a whole by ``runs.services.sync_runs``."""
@@ -87,6 +91,9 @@ class ModeKind(Kind):
     def act(self, job: Job, means: Means) -> Outcome:
         return Outcome(extra=means.lms.run_modes(job.what))
 
+    def settle_before(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+        lock(CourseRun.objects.filter(pk__in=[job.row.run_id for job, _ in done]))
+
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         from usher.application.enrollments.modes import follow_modes
 
@@ -98,11 +105,15 @@ class ModeKind(Kind):
             outcome.changed = _write_modes(job.row.run, outcome.extra, have[run_id])
             if outcome.changed:
                 follow_modes(job.row.run)
+        _wake_refused([run_id for run_id, (_, o) in seen.items() if o.changed], now)
 
     def recheck_rows(self) -> None:
         runs = CourseRun.objects.filter(modes_state__isnull=True).values_list("pk", flat=True)
+        now = database_now()
         RunModes.objects.bulk_create(
-            [RunModes(run_id=pk) for pk in runs.iterator()], batch_size=500, ignore_conflicts=True
+            [RunModes(run_id=pk, next_attempt_at=now) for pk in runs.iterator()],
+            batch_size=500,
+            ignore_conflicts=True,
         )
 
 
@@ -126,6 +137,12 @@ def _write_modes(run: CourseRun, seen: list[ModeSeen], have: dict[_ModeKey, Cour
         CourseRun.objects.filter(pk=run.pk).update(upgrade_deadline=deadline)
         changed = True
     return changed
+
+
+def _wake_refused(run_ids: list[int], now: datetime) -> None:
+    """Enrollments that the LMS refused for the state that these runs had, such as closed."""
+    if run_ids:
+        Enrollment.objects.parked().filter(run_id__in=run_ids).wake(now)
 
 
 def offered(run: CourseRun, slug: str) -> bool:

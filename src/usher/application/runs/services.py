@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from usher.application.engine.evidence import limit
 from usher.application.engine.summary import Failure, Summary
+from usher.application.engine.wake import wake_soon
 from usher.application.lms_client import client
 from usher.application.runs import sync
 from usher.application.runs.models import CourseRun, RunModes, validate_course_key
@@ -36,6 +37,7 @@ def ensure_run(course_key: str) -> CourseRun:
     run, made = CourseRun.objects.get_or_create(course_key=course_key)
     if made:
         RunModes.objects.get_or_create(run=run)
+        wake_soon()
     return run
 
 
@@ -157,7 +159,7 @@ def refresh_soon(course_key: str) -> None:
     """Something says that the run changed in the LMS."""
     with suppress(UnknownRun):
         run = ensure_run(course_key)
-        CourseRun.objects.filter(pk=run.pk).wake()
+        CourseRun.objects.filter(pk=run.pk).look()
 
 
 def runs_of(keys: Iterable[str]) -> dict[str, Any]:

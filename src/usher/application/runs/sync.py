@@ -11,13 +11,16 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
+from usher.application.engine.clock import database_now
 from usher.application.engine.evidence import SAMPLE, Evidence
+from usher.application.engine.models import lock
 from usher.application.engine.rows import update_rows
 from usher.application.engine.summary import Failure, Summary
+from usher.application.engine.transactions import retried
+from usher.application.enrollments.models import Enrollment
 from usher.application.runs.models import CourseRun, RunModes
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError, NotTheLms, NotThere, Throttled
@@ -205,11 +208,20 @@ class Writer:
         self._fresh, self._changed = [], []
         if not fresh and not changed:
             return
-        with transaction.atomic():
-            if changed:
-                update_rows(CourseRun, _WRITTEN, changed)
-                CourseRun.objects.filter(pk__in=[run.pk for run in changed]).update(**_settled())
-            _create(fresh)
+        retried(lambda: _write(fresh, changed))
+
+
+def _write(fresh: list[CourseRun], changed: list[CourseRun]) -> None:
+    """Another sync may write the same runs at the same time: rows are locked by ascending id."""
+    if changed:
+        ids = [run.pk for run in changed]
+        lock(CourseRun.objects.filter(pk__in=ids))
+        update_rows(CourseRun, _WRITTEN, changed)
+        CourseRun.objects.filter(pk__in=ids).update(**_settled())
+    _create(fresh)
+    if changed:
+        # What the LMS refused may have been so because of the run as it was.
+        Enrollment.objects.parked().filter(run_id__in=ids).wake()
 
 
 def _settled() -> dict[str, Any]:
@@ -225,20 +237,28 @@ def _settled() -> dict[str, Any]:
 
 
 def _row(values: dict[str, Any], pk: int, mark: str, now: datetime) -> CourseRun:
-    run = CourseRun(**values, digest=mark, missing_since=None, observed_at=now)
+    run = CourseRun(
+        **values, digest=mark, missing_since=None, observed_at=now, next_attempt_at=None
+    )
     if pk:
         run.pk = pk
     else:
-        run.observed_generation, run.next_attempt_at = run.generation, None
+        run.observed_generation = run.generation
     return run
 
 
 def _create(runs: list[CourseRun]) -> None:
-    if runs:
-        CourseRun.objects.bulk_create(runs, batch_size=_ROWS)
-        RunModes.objects.bulk_create(
-            [RunModes(run=run) for run in runs], batch_size=_ROWS, ignore_conflicts=True
-        )
+    """Runs that another sync made meanwhile stay as they are."""
+    if not runs:
+        return
+    in_order, now = sorted(runs, key=lambda run: run.course_key), database_now()
+    CourseRun.objects.bulk_create(in_order, batch_size=_ROWS, ignore_conflicts=True)
+    made = CourseRun.objects.filter(course_key__in=[run.course_key for run in runs])
+    RunModes.objects.bulk_create(
+        [RunModes(run_id=pk, next_attempt_at=now) for pk in made.values_list("pk", flat=True)],
+        batch_size=_ROWS,
+        ignore_conflicts=True,
+    )
 
 
 def known_runs() -> dict[str, tuple[int, str]]:

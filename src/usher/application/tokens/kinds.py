@@ -46,10 +46,12 @@ class TokenKind(Kind):
         pair = renew(job.row, means)
         return Outcome(sealed(pair), changed=True)
 
-    def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+    def settle_before(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         """A learner whom the LMS doesn't sign in: is the account still there?"""
         stopped = [j.row.user_id for j, o in done if isinstance(o.error, SignInStopped)]
         LmsAccount.objects.filter(user_id__in=stopped).wake(now)
+
+    def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         record_many("lms-token", ((job.what, True, {}) for job, outcome in done if outcome.changed))
 
     def recheck_rows(self) -> None:

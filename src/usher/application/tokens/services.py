@@ -27,7 +27,8 @@ def access_token_for(user: Any) -> str:
     """A token of the learner at the LMS that is valid for at least a minute.
 
     Renewed or made when needed, by one caller at a time: the row's lease is the lock, so that no
-    two workers use up one refresh token. Raises NoAccount, or the LmsError that stood in the way.
+    two workers use up one refresh token. Raises NoAccount, or the LmsError that stood in the way;
+    InTransaction when a token must be renewed within a transaction.
     """
     row = _row(user)
     deadline = time.monotonic() + _WAIT

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from django.db.models import F
 
-from usher.application.engine.models import woken
+from usher.application.engine.models import lock, woken
 from usher.application.engine.rows import update_rows
 from usher.application.tokens import vault
 from usher.application.tokens.models import LmsToken
@@ -25,10 +25,11 @@ def sealed(pair: TokenPair) -> dict[str, object]:
 
 
 def store_tokens(found: Mapping[int, TokenPair], now: datetime) -> None:
-    """Learner's id → tokens that came with the account; their rows are then right."""
+    """Learner's id → tokens that came with the account; their rows are then right. In a
+    transaction."""
     if not found:
         return
-    rows = list(LmsToken.objects.filter(user_id__in=found))
+    rows = list(LmsToken.objects.select_for_update().filter(user_id__in=found).order_by("pk"))
     known = {row.user_id for row in rows}
     for row in rows:
         for name, value in sealed(found[row.user_id]).items():
@@ -49,9 +50,11 @@ def store_tokens(found: Mapping[int, TokenPair], now: datetime) -> None:
 
 
 def forget_tokens(user_ids: Sequence[int]) -> None:
-    """Tokens of accounts that are no more: the rows are due, to get new ones."""
+    """Tokens of accounts that are no more: the rows are due, to get new ones. In a transaction."""
     if user_ids:
-        LmsToken.objects.filter(user_id__in=user_ids).update(
+        rows = LmsToken.objects.filter(user_id__in=user_ids)
+        lock(rows)
+        rows.update(
             access_token="",
             refresh_token="",
             expires_at=None,

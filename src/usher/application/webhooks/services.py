@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet, Value
+from django.db.models.functions import Lower
 from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount
@@ -41,22 +42,28 @@ def old() -> QuerySet[ReceivedEvent]:
 
 
 def _account(username: str, _course_key: str) -> None:
-    LmsAccount.objects.filter(username__iexact=username).wake()
+    # What was refused before it was made has nothing in the LMS that could have changed.
+    made = Q(parked_at__isnull=True) | Q(created_in_lms_at__isnull=False)
+    LmsAccount.objects.filter(made, pk__in=[a.pk for a in _accounts_of(username)]).look()
 
 
 def _enrollment(username: str, course_key: str) -> None:
-    Enrollment.objects.filter(
-        user__lms_account__username__iexact=username, run__course_key=course_key
-    ).wake()
+    for account in _accounts_of(username):
+        Enrollment.objects.filter(user_id=account.user_id, run__course_key=course_key).look()
+
+
+def _accounts_of(username: str) -> list[LmsAccount]:
+    """At most one. By the index, which is on the name in lower case."""
+    same = LmsAccount.objects.alias(lower=Lower("username"))
+    return list(same.filter(lower=Lower(Value(username))))
 
 
 def _pulled(model: Any) -> Callable[[str, str], None]:
     def act(username: str, course_key: str) -> None:
-        account = LmsAccount.objects.filter(username__iexact=username).first()
         run = runs_of([course_key]).get(course_key)
-        if account and run:
+        for account in _accounts_of(username) if run else ():
             model.objects.get_or_create(user_id=account.user_id, run=run)
-            model.objects.filter(user_id=account.user_id, run=run).wake()
+            model.objects.filter(user_id=account.user_id, run=run).look()
 
     return act
 

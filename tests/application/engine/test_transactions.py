@@ -1,0 +1,218 @@
+"""Transactions: the order of locks, repeats, and requests that wait for a commit."""
+
+import threading
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+from django.db import close_old_connections, connection, transaction
+from django.utils import timezone
+
+from tests.application.conftest import make_learner
+from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.services import (
+    deactivate,
+    ensure_account,
+    follow_profile,
+    retire,
+)
+from usher.application.engine import clock, wake
+from usher.application.engine.claim import Scope, claim
+from usher.application.engine.kinds import Job, Outcome, kind
+from usher.application.engine.services import reconcile
+from usher.application.engine.transactions import InTransaction, retried
+from usher.application.engine.writeback import write_back
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import change_mode, enroll, unenroll
+from usher.application.runs import sync
+from usher.application.runs.models import CourseRun, RunModes
+from usher.application.runs.services import ensure_run
+from usher.application.tokens.models import LmsToken
+from usher.application.tokens.services import access_token_for
+from usher.client.batch import ACCOUNTS
+from usher.client.errors import LmsError
+
+DEMO = "course-v1:edX+DemoX+Demo_Course"
+LEASE = 60.0
+#: What preparing accounts needs where the LMS has the batch API.
+BATCH = SimpleNamespace(batch={ACCOUNTS})
+
+
+def at_once(*works):
+    """Runs these side by side, each with a connection of its own; returns what they raised."""
+    raised = []
+
+    def run(work):
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - the caller asserts on it
+            raised.append(error)
+        finally:
+            close_old_connections()
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    return raised
+
+
+# Nothing is sent to the LMS within a transaction
+
+
+def test_reconciling_now_within_a_transaction_is_refused(joined):
+    user, run = joined.learner(), ensure_run(DEMO)
+    enroll(user, run)
+    for act in (
+        lambda: enroll(user, run, reconcile_now=True),
+        lambda: unenroll(user, run, reconcile_now=True),
+        lambda: change_mode(user, run, "verified", reconcile_now=True),
+        lambda: ensure_account(user, reconcile_now=True),
+        lambda: access_token_for(user),
+        lambda: reconcile(["account"], user=user),
+    ):
+        with transaction.atomic(), pytest.raises(InTransaction, match="on_commit"):
+            act()
+    row = enroll(user, run, reconcile_now=True)
+    assert row.is_settled, row.error_message
+
+
+def test_after_the_commit_it_is_done(joined):
+    user, run, rows = joined.learner(), ensure_run(DEMO), []
+    with transaction.atomic():
+        enroll(user, run)
+        transaction.on_commit(lambda: rows.append(enroll(user, run, reconcile_now=True)))
+    assert rows[0].is_settled, rows[0].error_message
+
+
+def test_a_token_that_is_valid_is_given_out_within_a_transaction(joined):
+    user = joined.learner()
+    token = access_token_for(user)
+    with transaction.atomic():
+        assert access_token_for(user) == token
+
+
+# Deadlocks
+
+
+def test_accounts_and_enrollments_are_written_side_by_side(transactional_db):
+    run = ensure_run(DEMO)
+    for _ in range(30):
+        user = make_learner()
+        ensure_account(user)
+        enroll(user, run)
+    unknown = LmsError("The LMS does not know the learner.", code="unknown-user")
+    for _ in range(15):
+        LmsAccount.objects.all().wake()
+        Enrollment.objects.all().wake()
+        accounts = claim(kind("account"), Scope(), 100, LEASE)[1]
+        enrollments = claim(kind("enrollment"), Scope(), 100, LEASE)[1]
+        assert len(accounts) == len(enrollments) == 30
+        both = threading.Barrier(2)
+
+        def write(name, jobs, outcome, both=both):
+            both.wait(30)
+            write_back(kind(name), [(job, outcome()) for job in jobs])
+
+        makes = [job for job, _ in kind("account").prepare(accounts[::-1], BATCH)]
+        enrolls = [Job(row, str(row)) for row in enrollments]
+        raised = at_once(
+            lambda jobs=makes: write("account", jobs, made),
+            lambda jobs=enrolls: write("enrollment", jobs, lambda: Outcome(error=unknown)),
+        )
+        assert raised == []
+
+
+def made():
+    from usher.application.accounts.creation import Made
+
+    values = {"created_in_lms_at": clock.database_now(), "observed_is_active": True}
+    return Outcome(values, changed=True, extra=Made(None))
+
+
+def test_a_deadlock_is_repeated(transactional_db):
+    """Whatever else, such as an application's own code, locks rows in another order."""
+    first, second = (ensure_account(make_learner()).pk for _ in range(2))
+    tried, both = [], threading.Barrier(2)
+
+    def lock_both(*order):
+        def act():
+            tried.append(order)
+            LmsAccount.objects.filter(pk=order[0]).update(renamings=1)
+            if len(tried) <= 2 and connection.vendor == "postgresql":
+                both.wait(30)
+            LmsAccount.objects.filter(pk=order[1]).update(renamings=2)
+
+        retried(act)
+
+    raised = at_once(lambda: lock_both(first, second), lambda: lock_both(second, first))
+    assert raised == []
+    assert len(tried) == (3 if connection.vendor == "postgresql" else 2)
+
+
+# Two syncs at once
+
+
+def test_two_syncs_of_the_same_new_runs(transactional_db):
+    found = [
+        {"course_id": f"course-v1:edX+Both+{number}", "name": f"Run {number}"}
+        for number in range(40)
+    ]
+    both = threading.Barrier(2)
+
+    def take(pages):
+        writer = sync.Writer(sync.known_runs())
+        writer.take(pages)
+        both.wait(30)
+        writer.flush()
+
+    assert at_once(lambda: take(found), lambda: take(found[::-1])) == []
+    assert CourseRun.objects.filter(title__startswith="Run ").count() == len(found)
+    assert RunModes.objects.count() == len(found)
+
+
+# Clocks
+
+
+def test_a_web_process_whose_clock_is_ahead_gets_a_token(joined, monkeypatch):
+    user, now = joined.learner(), timezone.now
+    ensure_account(user, reconcile_now=True)
+    LmsToken.objects.filter(user=user).update(access_token="", expires_at=None)
+    monkeypatch.setattr(timezone, "now", lambda: now() + timedelta(seconds=30))
+    assert access_token_for(user)
+    new = ensure_account(joined.learner())
+    assert LmsAccount.objects.due().filter(pk=new.pk).exists()
+    if connection.vendor == "postgresql":  # SQLite has no clock but this machine's
+        soon = now() + timedelta(seconds=10)
+        assert new.next_attempt_at < soon
+        assert ensure_run("course-v1:edX+Ahead+1").next_attempt_at < soon
+
+
+# Workers are told at once
+
+
+def test_whatever_is_wanted_wakes_a_worker(transactional_db, settings, monkeypatch):
+    settings.CELERY_BROKER_URL = "redis://localhost:9/0"
+    sent = []
+    monkeypatch.setattr(wake, "_send", lambda: sent.append(1))
+    user, run = make_learner(), ensure_run(DEMO)
+    account = ensure_account(user)
+    LmsAccount.objects.update(created_in_lms_at=clock.database_now())
+    enroll(user, run)
+
+    def wakes(act):
+        sent.clear()
+        act()
+        return bool(sent)
+
+    assert wakes(lambda: change_mode(user, run, "verified"))
+    assert wakes(lambda: deactivate(user))
+    assert wakes(lambda: follow_profile(user))
+    user.name = "Another Name"
+    assert wakes(user.save)
+    assert wakes(lambda: retire(user))
+    assert wakes(lambda: LmsAccount.objects.get(pk=account.pk).want(is_active=False))
+    assert wakes(lambda: ensure_run("course-v1:edX+New+1"))
+    assert not wakes(lambda: LmsAccount.objects.get(pk=account.pk).want(is_active=False))
