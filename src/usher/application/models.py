@@ -6,7 +6,7 @@ from usher.application.accounts.models import (
     Retirement,
     UsernameReservation,
 )
-from usher.application.engine.models import Watermark
+from usher.application.engine.models import OutstandingMessage, Watermark
 from usher.application.enrollments.models import Enrollment
 from usher.application.records.models import Certificate, Grade
 from usher.application.runs.models import CourseMode, CourseRun, RunModes
@@ -22,6 +22,7 @@ __all__ = [
     "LmsAccount",
     "LmsProfile",
     "LmsToken",
+    "OutstandingMessage",
     "ReceivedEvent",
     "Retirement",
     "RunModes",

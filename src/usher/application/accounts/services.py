@@ -58,7 +58,7 @@ def _make(user: Any) -> LmsAccount:
                 user=user, username=username, reserved_at=now, next_attempt_at=now
             )
             LmsToken.objects.get_or_create(user=user, defaults={"next_attempt_at": None})
-            wake_soon()
+            wake_soon(user.pk)
             return account
     except IntegrityError:
         return LmsAccount.objects.get(user=user)
@@ -144,7 +144,7 @@ def adopt(user: Any, username: str, lms_user_id: int | None = None) -> LmsAccoun
             lms_user_id=lms_user_id,
         )
         LmsToken.objects.get_or_create(user=user)
-        wake_soon()
+        wake_soon(user.pk)
     return account
 
 
@@ -168,7 +168,7 @@ def follow_profile(user: Any) -> None:
     with transaction.atomic():
         row, made = LmsProfile.objects.select_for_update().get_or_create(user=user, defaults=wanted)
         if made:
-            wake_soon()
+            wake_soon(user.pk)
         else:
             row.want(**wanted)
 

@@ -31,13 +31,15 @@ NAMES = (
 class Job:
     """One claimed row with all that is needed to act without the database.
 
-    generation: the one that will have been observed when it succeeds. data: of the kind.
+    generation: the one that will have been observed when it succeeds. data: of the kind. begun: a
+    thread acts on it, so something of it may reach the LMS at any later moment.
     """
 
     row: Any
     what: str
     data: Any = None
     generation: int = field(init=False)
+    begun: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.generation = self.row.generation

@@ -147,7 +147,7 @@ class Reconciled(models.Model):
             setattr(self, name, value)
         self.generation += 1
         self.save(update_fields=[*values, "generation"])
-        wake_soon()
+        wake_soon(getattr(self, "user_id", None))
         return True
 
 
@@ -163,3 +163,13 @@ class Watermark(models.Model):
 
     def __str__(self) -> str:
         return f"{self.what} since {self.since}"
+
+
+class OutstandingMessage(models.Model):
+    """A message to the workers that was sent, and is not worked off before ``until``."""
+
+    name = models.CharField(max_length=40, unique=True)
+    until = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name

@@ -14,17 +14,19 @@ APPLICATION, LMS = "application", "lms"
 class Options:
     """concurrency: requests to the LMS at a time, of one process. lease_seconds: for which a
     claimed row is held without a sign of life. batch_road: use ``usher.lms`` where it answers.
-    enrollment_winner: who is right when the LMS changed an enrollment by itself."""
+    enrollment_winner: who is right when the LMS changed an enrollment by itself. stop_seconds: how
+    long a worker that is told to stop waits for answers of the LMS."""
 
     concurrency: int
     lease_seconds: float
     batch_road: bool
     enrollment_winner: str
+    stop_seconds: float = 20.0
 
 
 def options() -> Options:
-    """``USHER_CONCURRENCY``, ``USHER_LEASE_SECONDS``, ``USHER_BATCH_ROAD`` and
-    ``USHER_ENROLLMENT_WINNER`` (``application`` or ``lms``)."""
+    """``USHER_CONCURRENCY``, ``USHER_LEASE_SECONDS``, ``USHER_BATCH_ROAD``,
+    ``USHER_ENROLLMENT_WINNER`` (``application`` or ``lms``) and ``USHER_STOP_SECONDS``."""
     winner = getattr(django_settings, "USHER_ENROLLMENT_WINNER", APPLICATION)
     if winner not in (APPLICATION, LMS):
         raise ImproperlyConfigured(
@@ -35,4 +37,5 @@ def options() -> Options:
         lease_seconds=float(getattr(django_settings, "USHER_LEASE_SECONDS", 60)),
         batch_road=bool(getattr(django_settings, "USHER_BATCH_ROAD", True)),
         enrollment_winner=winner,
+        stop_seconds=float(getattr(django_settings, "USHER_STOP_SECONDS", 20)),
     )

@@ -22,6 +22,7 @@ from usher.application.engine.claim import Scope, claim, release, renew
 from usher.application.engine.gate import Gate
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
 from usher.application.engine.options import Options
+from usher.application.engine.stopping import Stop
 from usher.application.engine.writeback import Done, write_back
 from usher.application.tokens.errors import NotConnected
 from usher.application.tokens.provider import GrantWanted, grant_codes
@@ -77,10 +78,13 @@ class _Finished:
 
 
 class Pump:
-    """One run. ``stop`` may be set by another thread: rows not yet sent are given back."""
+    """One run. ``stop`` may be set by another thread or process: rows that no thread has begun with
+    are given back, the others are waited for. A row that has begun is never given back: its request
+    may reach the LMS later than what the next worker sends. If its outcome does not come in time,
+    its lease ends by itself."""
 
     def __init__(self, means: Means, opts: Options, report: Report) -> None:
-        self.stop = threading.Event()
+        self.stop: Stop = threading.Event()
         self._opts = opts
         self._report = report
         self._events: queue.Queue[_Asked | _Finished] = queue.Queue()
@@ -93,10 +97,12 @@ class Pump:
         self._renewed = time.monotonic()
         self._probing: set[Kind] = set()
         self._closed = False
+        self._beginning = threading.Lock()
+        self._stop_by: float | None = None
 
     def run(self, kinds: Iterable[Kind], scope: Scope) -> None:
         """Until no row of these kinds and this scope is due."""
-        kinds = list(kinds)
+        kinds, self._closed, self._renewed = list(kinds), False, time.monotonic()
         pool = ThreadPoolExecutor(self._opts.concurrency, thread_name_prefix="usher-lms")
         try:
             self._loop(pool, kinds, scope)
@@ -115,6 +121,10 @@ class Pump:
                     return
                 continue
             self._collect()
+            if self._waited_enough():
+                self._flush()
+                self._leave()
+                return
             if self._flush_due():
                 self._flush()
                 exhausted.clear()  # what was written may have made other rows due
@@ -192,14 +202,22 @@ class Pump:
 
     # In the network threads
 
+    def _begin(self, jobs: Sequence[Job]) -> bool:
+        with self._beginning:
+            if self._closed or self.stop.is_set():
+                return False
+            for job in jobs:
+                job.begun = True
+            return True
+
     def _act(self, kind: Kind, job: Job) -> None:
-        if self.stop.is_set():
+        if not self._begin([job]):
             return
         outcome = self._too_late() or _outcome(lambda: kind.act(job, self._means))
         self._events.put(_Finished(kind, [(job, outcome)]))
 
     def _act_many(self, kind: Kind, jobs: list[Job]) -> None:
-        if self.stop.is_set():
+        if not self._begin(jobs):
             return
         late = self._too_late()
         done = [(job, late) for job in jobs] if late else self._done_many(kind, jobs)
@@ -295,22 +313,45 @@ class Pump:
     def _drop_unsent(self) -> None:
         """After a stop: what the threads haven't begun never comes back by itself."""
         done = {(kind, job.row.pk) for kind, waiting in self._waiting.items() for job, _ in waiting}
-        for kind, jobs in self._flying.items():
-            left = [job.row for job in jobs.values() if (kind, job.row.pk) not in done]
-            release(kind.model, left)
+        for kind, rows in self._not_begun().items():
+            left = [row for row in rows if (kind, row.pk) not in done]
+            if left:
+                release(kind.model, left)
             for row in left:
-                jobs.pop(row.pk, None)
+                self._flying[kind].pop(row.pk, None)
+
+    def _not_begun(self) -> dict[Kind, list[Any]]:
+        with self._beginning:
+            return {
+                kind: [job.row for job in jobs.values() if not job.begun]
+                for kind, jobs in self._flying.items()
+            }
+
+    def _waited_enough(self) -> bool:
+        """For what was on the wire when the run was told to stop."""
+        if not self.stop.is_set():
+            return False
+        if self._stop_by is None:
+            self._stop_by = time.monotonic() + self._opts.stop_seconds
+        return time.monotonic() > self._stop_by
+
+    def _leave(self) -> None:
+        """The LMS has not answered in time: its rows stay leased for one whole lease more."""
+        self._renewed = 0.0
+        self._keep_leases()
+        log.warning("stopped without the LMS's answer for %s rows", self._in_flight())
 
     def _give_back(self) -> None:
-        """Whatever ended the run: nobody waits for an answer, no row waits for its lease."""
-        self._closed = True
+        """Whatever ended the run: nobody waits for an answer, and rows not begun with are free."""
+        with self._beginning:
+            self._closed = True
         while not self._events.empty():
             event = self._events.get_nowait()
             if isinstance(event, _Asked):
                 event.answer.set_exception(JobFailed("The engine is stopping."))
-        for kind, jobs in self._flying.items():
-            if jobs:
-                release(kind.model, [job.row for job in jobs.values()])
+        for kind, rows in self._not_begun().items():
+            if rows:
+                release(kind.model, rows)
 
 
 def _written(kind: Kind, done: list[Done]) -> list[Done]:

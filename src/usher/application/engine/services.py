@@ -22,6 +22,7 @@ from usher.application.engine.kinds import NAMES, Job, Kind, Means, Outcome, all
 from usher.application.engine.options import options
 from usher.application.engine.others import Asked, failures, held, made_good
 from usher.application.engine.pump import Pump
+from usher.application.engine.stopping import Stop
 from usher.application.engine.summary import Failure, Summary
 from usher.application.engine.transactions import refuse_within_transaction
 from usher.application.lms_client import client
@@ -84,7 +85,7 @@ def reconcile(
     asked: Asked | None = None,
     patience: Patience | None = None,
     progress: Progress | None = None,
-    stop: threading.Event | None = None,
+    stop: Stop | None = None,
     accept_missing: bool = False,
 ) -> Summary:
     """Works on what is due of these kinds; of one learner, one run or a range of ids if given.
@@ -130,9 +131,10 @@ def reconcile(
 
 
 def scope_of(user: Any = None, run: Any = None, ids: tuple[int, int] | None = None) -> Scope:
-    """The rows of one learner, one run or a range of ids; of all when nothing is given."""
+    """The rows of one learner, one run or a range of ids; of all when nothing is given. user: a
+    learner, or a learner's id."""
     first, end = ids or (None, None)
-    return Scope(getattr(user, "pk", None), getattr(run, "pk", None), first, end)
+    return Scope(getattr(user, "pk", user), getattr(run, "pk", None), first, end)
 
 
 def _known(kinds: Iterable[str]) -> list[str]:

@@ -9,11 +9,12 @@ from django.conf import settings as django_settings
 from django.db import transaction
 
 
-def wake_soon() -> None:
-    """After the transaction: one task for whoever is there. No broker, no harm."""
+def wake_soon(user_id: int | None = None) -> None:
+    """After the transaction: one task for a worker, about this learner or about what is due. Does
+    nothing without a broker."""
     if not broker_url():
         return
-    transaction.on_commit(_send, robust=True)
+    transaction.on_commit(lambda: _send(user_id), robust=True)
 
 
 def broker_url() -> str:
@@ -30,8 +31,16 @@ def broker_url() -> str:
     return "" if url.startswith("memory:") else url
 
 
-def _send() -> None:
+def _send(user_id: int | None) -> None:
     from usher.application.engine.tasks import work
 
+    queue = interactive_queue() if user_id else ""
+    options = {"queue": queue} if queue else {}
     with contextlib.suppress(Exception):
-        work.apply_async(retry=False, ignore_result=True, expires=60)
+        work.apply_async((user_id,), retry=False, ignore_result=True, expires=60, **options)
+
+
+def interactive_queue() -> str:
+    """``USHER_INTERACTIVE_QUEUE``: the Celery queue for what a person waits for, where workers of
+    its own stand ready. '' is the default queue."""
+    return str(getattr(django_settings, "USHER_INTERACTIVE_QUEUE", "") or "")

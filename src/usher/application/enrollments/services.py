@@ -76,9 +76,10 @@ def _want(user: Any, run: CourseRun, **wanted: Any) -> Enrollment:
             row, made = Enrollment.objects.select_for_update().get_or_create(
                 user=user, run=run, defaults=wanted
             )
-            if not made:
+            if made:
+                wake_soon(user.pk)
+            else:
                 row.want(**wanted)
-            wake_soon()
             return row
     except IntegrityError:
         return _change(user, run, **wanted)
@@ -91,7 +92,6 @@ def _change(user: Any, run: CourseRun, **wanted: Any) -> Enrollment:
         except Enrollment.DoesNotExist as error:
             raise NotEnrolled(f"{user} is not enrolled in {run.course_key}.") from error
         row.want(**wanted)
-        wake_soon()
         return row
 
 

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('usher', '0002_watermark'),
+        ('usher', '0003_mode_in_several_currencies'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

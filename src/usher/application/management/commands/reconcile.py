@@ -1,5 +1,7 @@
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -40,19 +42,23 @@ class Command(EngineCommand):
         services.reopen(kinds)
         services.sweep_prepare()
         asked = services.recheck(kinds, **scope) if options["recheck"] else None
-        if options["watch"]:
-            services.watch(kinds, stop=_until_told(), **scope)
-            return
-        with self.progress("Rows", options) as progress:
-            patience = services.Patience(options["wait"])
-            summary = services.reconcile(
-                kinds,
-                asked=asked,
-                patience=patience,
-                progress=progress,
-                accept_missing=options["accept_missing"],
-                **scope,
-            )
+        with _told_to_stop() as stop:
+            if options["watch"]:
+                services.watch(kinds, stop=stop, **scope)
+                return
+            with self.progress("Rows", options) as progress:
+                patience = services.Patience(options["wait"])
+                summary = services.reconcile(
+                    kinds,
+                    asked=asked,
+                    patience=patience,
+                    progress=progress,
+                    stop=stop,
+                    accept_missing=options["accept_missing"],
+                    **scope,
+                )
+            if stop.is_set():
+                raise KeyboardInterrupt
         self.finish(summary, "rows", options)
 
 
@@ -76,9 +82,20 @@ def _due(name: str, scope: dict[str, Any]) -> int:
     return rows.filter(condition).count() if condition is not None else 0
 
 
-def _until_told() -> threading.Event:
-    """Set by Ctrl-C or a polite kill: what is being done is finished or given back."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
+@contextmanager
+def _told_to_stop() -> Iterator[threading.Event]:
+    """Set by Ctrl-C or SIGTERM: answers on their way are waited for, the rest is given back. A
+    second signal ends the command at once."""
+    stop, before = threading.Event(), {}
+
+    def told(number: int, _frame: Any) -> None:
+        stop.set()
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,270 @@
+"""A worker that is told to stop: what it has sent is waited for, and never given back."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from tests.application.conftest import make_learner
+from usher.application.accounts.services import ensure_account
+from usher.application.engine import outstanding, services, tasks
+from usher.application.engine.claim import Scope, claim
+from usher.application.engine.kinds import kind
+from usher.application.engine.models import OutstandingMessage
+from usher.application.engine.stopping import SharedStop, StopAfter
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import change_mode, enroll
+from usher.application.runs.services import ensure_run
+
+DEMO = "course-v1:edX+DemoX+Demo_Course"
+ENROLLMENT = "/api/enrollment/v1/enrollment"
+
+
+class Held:
+    """The LMS keeps the answers to enrollments until it is let go."""
+
+    def __init__(self, proxy):
+        self.arrived, self.let_go = threading.Event(), threading.Event()
+        proxy.decide = self._decide
+
+    def _decide(self, method, path):
+        if method == "POST" and ENROLLMENT in path:
+            self.arrived.set()
+            assert self.let_go.wait(60)
+        return ""
+
+
+@pytest.fixture
+def held(faulty):
+    held = Held(faulty)
+    yield held
+    held.let_go.set()
+
+
+def started(stop, errors):
+    def work():
+        try:
+            services.reconcile(["enrollment"], stop=stop)
+        except Exception as error:  # noqa: BLE001 - the test asserts on it
+            errors.append(error)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def an_enrollment(joined):
+    user = joined.learner()
+    ensure_account(user, reconcile_now=True)
+    return enroll(user, ensure_run(DEMO))
+
+
+def test_a_request_on_the_wire_is_waited_for(joined, held):
+    row, stop, errors = an_enrollment(joined), threading.Event(), []
+    worker = started(stop, errors)
+    assert held.arrived.wait(30)
+    stop.set()
+    # Another worker must not send something newer that the first request then undoes.
+    change_mode(row.user, row.run, "verified")
+    time.sleep(0.6)
+    assert claim(kind("enrollment"), Scope(), 10, 60)[1] == []
+    assert worker.is_alive()
+    held.let_go.set()
+    worker.join(30)
+    assert errors == []
+    assert services.reconcile(["enrollment"]).failed == 0
+    row.refresh_from_db()
+    assert (row.is_settled, row.observed_mode) == (True, "verified")
+    assert joined.enrollments(row.user.lms_account.username) == {DEMO: ("verified", True)}
+
+
+def test_what_is_not_answered_in_time_keeps_its_lease(joined, held, settings):
+    settings.USHER_STOP_SECONDS = 0.5
+    row, stop, errors = an_enrollment(joined), threading.Event(), []
+    worker = started(stop, errors)
+    assert held.arrived.wait(30)
+    began = time.monotonic()
+    stop.set()
+    worker.join(30)
+    assert not worker.is_alive()
+    assert time.monotonic() - began < 10
+    assert errors == []
+    row.refresh_from_db()
+    assert row.lease_until > timezone.now() + timedelta(seconds=50)
+    assert claim(kind("enrollment"), Scope(), 10, 60)[1] == []
+
+
+def test_rows_that_nobody_began_with_are_given_back_at_once(joined, held, settings):
+    settings.USHER_CONCURRENCY = 1
+    run = ensure_run(DEMO)
+    users = [joined.learner() for _ in range(5)]
+    for user in users:
+        ensure_account(user, reconcile_now=True)
+        enroll(user, run)
+    stop, errors = threading.Event(), []
+    worker = started(stop, errors)
+    assert held.arrived.wait(30)
+    stop.set()
+    deadline = time.monotonic() + 10
+    while Enrollment.objects.exclude(lease_owner="").count() > 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    held.let_go.set()
+    worker.join(30)
+    assert errors == []
+    assert Enrollment.objects.due().count() == 4
+
+
+def test_an_interrupted_run_gives_back_nothing_that_was_sent(joined, held, monkeypatch):
+    row, errors = an_enrollment(joined), []
+
+    def interrupted(*_):
+        assert held.arrived.wait(30)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("usher.application.engine.pump.Pump._flush_due", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        services.reconcile(["enrollment"])
+    row.refresh_from_db()
+    assert row.lease_owner
+    assert errors == []
+
+
+def test_a_stop_is_seen_by_forked_processes():
+    script = (
+        "import os, time\n"
+        "from usher.application.engine.stopping import SharedStop\n"
+        "stop = SharedStop()\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    stop.wait(30)\n"
+        "    os._exit(7 if stop.is_set() else 1)\n"
+        "stop.set()\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60)
+    assert done.stdout.strip() == b"7", done.stderr
+
+
+def test_a_stop_after_some_seconds():
+    stop = SharedStop()
+    ends = StopAfter(stop, 0.2)
+    assert not ends.is_set()
+    began = time.monotonic()
+    ends.wait(10)
+    assert ends.is_set()
+    assert 0.1 < time.monotonic() - began < 5
+    stop.set()
+    assert StopAfter(stop, 60).is_set()
+
+
+# Celery's messages
+
+
+@pytest.fixture
+def sent(monkeypatch, transactional_db):
+    """Messages that a sweep puts into the queue."""
+    found = []
+    monkeypatch.setattr(
+        tasks.work_share, "apply_async", lambda args, **options: found.append((*args, options))
+    )
+    monkeypatch.setattr(tasks, "sweep_prepare", lambda: None)
+    monkeypatch.setattr(tasks, "ROWS_A_SHARE", 10)
+    return found
+
+
+def many_accounts(count):
+    for _ in range(count):
+        ensure_account(make_learner())
+
+
+def test_sweeps_add_nothing_while_messages_are_outstanding(sent):
+    many_accounts(25)
+    for _ in range(5):
+        tasks.sweep()
+    assert [(name, number) for name, number, _ in sent] == [("account", n) for n in range(3)]
+    assert {options["expires"] for _, _, options in sent} == {outstanding.KEPT_SECONDS}
+
+
+def test_a_message_that_was_worked_off_or_lost_may_be_sent_again(sent, monkeypatch):
+    many_accounts(5)
+    monkeypatch.setattr(tasks, "reconcile", lambda kinds, stop: None)
+    tasks.sweep()
+    tasks.work_share("account", 0)
+    assert len(sent) == 2, "there is more to do, so it sends itself again"
+    tasks.sweep()
+    assert len(sent) == 2
+    OutstandingMessage.objects.update(until=timezone.now() - timedelta(seconds=1))
+    tasks.sweep()
+    assert len(sent) == 3
+
+
+def test_a_message_is_worked_on_for_a_limited_time(sent, monkeypatch):
+    stops = []
+    monkeypatch.setattr(tasks, "SHARE_SECONDS", 0.05)
+    monkeypatch.setattr(tasks, "reconcile", lambda *_, stop, **__: stops.append(stop))
+    tasks.work(1)
+    tasks.work_share("account", 0)
+    time.sleep(0.1)
+    assert [stop.is_set() for stop in stops] == [True, True]
+
+
+def test_a_learner_does_not_wait_behind_a_backlog(sent, monkeypatch):
+    many_accounts(3)
+    user = make_learner()
+    ensure_account(user)
+    scopes = []
+    monkeypatch.setattr(tasks, "reconcile", lambda **given: scopes.append(given["user"]))
+    tasks.work(user.pk)
+    assert scopes == [user.pk]
+    assert sent == []
+    scope = services.scope_of(user.pk)
+    _, found = claim(kind("account"), scope, 10, 60)
+    assert [row.user_id for row in found] == [user.pk]
+
+
+def test_reconcile_told_to_stop_ends_with_exit_code_130(tmp_path):
+    """The signal handler, in a process of its own."""
+    script = tmp_path / "told.py"
+    script.write_text(
+        "import os, signal, threading\n"
+        "import django; django.setup()\n"
+        "from django.core.management import CommandError, call_command\n"
+        "from usher.application.engine import services\n"
+        "def reconcile(*_, stop, **__):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    assert stop.wait(10)\n"
+        "    return services.Summary()\n"
+        "services.reconcile = reconcile\n"
+        "services.reopen = services.sweep_prepare = lambda *_: None\n"
+        "try:\n"
+        "    call_command('reconcile')\n"
+        "except CommandError as error:\n"
+        "    print(error, error.returncode)\n"
+        "assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL\n"
+    )
+    campus = Path(__file__).resolve().parents[3] / "campus"
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={
+            "DJANGO_SETTINGS_MODULE": "campus.settings",
+            "PYTHONPATH": str(campus),
+            "CAMPUS_HOME": str(tmp_path),
+            "PATH": "",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "nothing is lost" in done.stdout, done.stderr
+    assert done.stdout.strip().endswith("130")
+    assert signal.SIGTERM
