@@ -18,6 +18,7 @@ from usher.application.accounts.services import (
 )
 from usher.application.engine import clock, wake
 from usher.application.engine.claim import Scope, claim
+from usher.application.engine.evidence import Evidence
 from usher.application.engine.kinds import Job, Outcome, kind
 from usher.application.engine.services import reconcile
 from usher.application.engine.transactions import InTransaction, retried
@@ -35,7 +36,7 @@ from usher.client.errors import LmsError
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 LEASE = 60.0
 #: What preparing accounts needs where the LMS has the batch API.
-BATCH = SimpleNamespace(batch={ACCOUNTS})
+BATCH = SimpleNamespace(batch={ACCOUNTS}, evidence=Evidence())
 
 
 def at_once(*works):

@@ -12,7 +12,15 @@ from django.utils import timezone
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account, ensure_accounts
 from usher.application.engine.clock import database_now
-from usher.application.engine.services import Patience, Progress, reconcile, reopen, wake
+from usher.application.engine.others import MadeDue
+from usher.application.engine.services import (
+    Patience,
+    Progress,
+    add_earlier,
+    reconcile,
+    reopen,
+    wake,
+)
 from usher.application.engine.summary import Summary
 from usher.application.tokens.kinds import RENEW_BEFORE, TokenKind
 from usher.application.tokens.models import LmsToken
@@ -45,7 +53,7 @@ def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = N
     else:
         ensure_account(user)
     no_account = own & Q(created_in_lms_at__isnull=True, is_active=True)
-    wake(AccountKind(), no_account)
+    made_due = wake(AccountKind(), no_account)
     _ensure_tokens(own)
     soon = timezone.now() + timedelta(seconds=RENEW_BEFORE)
     # A token whose account isn't there yet comes with the account.
@@ -54,15 +62,12 @@ def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = N
         & Q(user__lms_account__created_in_lms_at__isnull=False, user__lms_account__is_active=True)
         & (Q(expires_at__isnull=True) | Q(expires_at__lt=soon))
     )
-    wake(TokenKind(), no_token)
+    made_due += wake(TokenKind(), no_token)
     reopen(_KINDS)
-    return reconcile(
-        _KINDS,
-        user=user,
-        asked={"account": no_account, "token": no_token},
-        patience=Patience(wait),
-        progress=progress,
-    )
+    asked = MadeDue(account=no_account, token=no_token)
+    asked.rows = made_due
+    summary = reconcile(_KINDS, user=user, asked=asked, patience=Patience(wait), progress=progress)
+    return add_earlier(summary, _KINDS, user=user)
 
 
 def _ensure_tokens(own: Q) -> None:

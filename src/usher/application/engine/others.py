@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from itertools import islice
 
-from django.db.models import Q
+from django.db.models import Count, Max, Min, Q
 
+from usher.application.engine.claim import Scope
 from usher.application.engine.clock import database_now
 from usher.application.engine.gate import Gate
-from usher.application.engine.kinds import kind
+from usher.application.engine.kinds import Kind, kind
 from usher.application.engine.models import ReconciledQuerySet
-from usher.application.engine.summary import Failure
+from usher.application.engine.summary import Failure, Group, Summary
 from usher.client.shared import SharedState
 
 #: A kind's name → which of its rows.
 Asked = Mapping[str, Q]
+
+
+class MadeDue(dict[str, Q]):
+    """``Asked``, with the number of rows that were made due."""
+
+    rows: int = 0
+
+
 #: A kind's name and the row's id.
 Key = tuple[str, int]
 
@@ -58,6 +68,35 @@ def made_good(failing: Iterable[Key]) -> Iterator[Key]:
             fine = kind(name).rows().filter(pk__in=some, error_code="")
             right = fine.exclude(next_attempt_at__lte=soon).values_list("pk", flat=True)
             yield from ((name, pk) for pk in right)
+
+
+def earlier(
+    kinds: Iterable[Kind], scope: Scope, summary: Summary
+) -> tuple[list[Group], list[Group]]:
+    """What failed before a run and was not tried in it: rows that wait for their next attempt, and
+    rows that the LMS has refused."""
+    now, waiting, refused = database_now(), [], []
+    told = Counter((failure.kind, failure.code) for failure in summary.failures)
+    for each in kinds:
+        if (condition := scope.of(each)) is None:
+            continue
+        failing = each.rows().filter(condition).exclude(error_code="")
+        groups = failing.values("error_code").annotate(
+            waits=Count("pk", filter=Q(next_attempt_at__isnull=False)),
+            parked=Count("pk", filter=Q(next_attempt_at__isnull=True)),
+            message=Max("error_message"),
+            first=Min("next_attempt_at"),
+        )
+        for group in groups.order_by("error_code"):
+            code, message = group["error_code"], group["message"]
+            known = told[each.name, code]
+            if (count := group["waits"] - known) > 0:
+                due_in = max(0.0, (group["first"] - now).total_seconds())
+                waiting.append(Group(each.name, count, code, message, due_in))
+            known = max(0, known - group["waits"])
+            if (count := group["parked"] - known) > 0:
+                refused.append(Group(each.name, count, code, message, None))
+    return waiting, refused
 
 
 def _rows(name: str, asked: Asked) -> ReconciledQuerySet:

@@ -11,6 +11,9 @@ from usher.contract.failures import FailureClass
 #: Seconds.
 FIRST_DELAY = 2.0
 LONGEST_DELAY = 3600.0
+#: A learner waits for the first attempts, and an LMS that answers some requests may answer the
+#: next; when it answers none the circuit is open, and nothing is counted.
+EARLY_ATTEMPTS, EARLY_DELAY = 9, 15.0
 SYSTEMIC_DELAY = 30.0
 #: A row that waits for another row is looked at that often, if nobody wakes it before.
 WAITING_DELAY = 600.0
@@ -34,7 +37,10 @@ def retry(error: LmsError, attempts: int) -> Retry:
         return Retry(_spread(error.retry_after or 60.0, 1.0, 1.3), counts=False)
     if error.failure_class is FailureClass.SYSTEMIC:
         return Retry(_doubled(SYSTEMIC_DELAY, attempts), counts=True)
-    return Retry(max(_doubled(FIRST_DELAY, attempts), error.retry_after or 0.0), counts=True)
+    delay = _doubled(FIRST_DELAY, attempts)
+    if attempts < EARLY_ATTEMPTS:
+        delay = min(delay, _spread(EARLY_DELAY, 0.5, 1.0))
+    return Retry(max(delay, error.retry_after or 0.0), counts=True)
 
 
 def _doubled(first: float, attempts: int) -> float:

@@ -22,6 +22,7 @@ from usher.application.engine.claim import Scope, claim, release, renew
 from usher.application.engine.gate import Gate
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
 from usher.application.engine.options import Options
+from usher.application.engine.outages import Outages
 from usher.application.engine.stopping import Stop
 from usher.application.engine.writeback import Done, write_back
 from usher.application.tokens.errors import NotConnected
@@ -42,6 +43,7 @@ _ASK_SECONDS = 1.0
 _ANSWER_WITHIN = 120.0
 
 log = logging.getLogger("usher.engine")
+_outages = Outages()
 
 #: Called with the kind's name and what was written.
 Report = Callable[[str, Sequence[Done]], None]
@@ -295,6 +297,7 @@ class Pump:
             self._report(kind.name, written)
 
     def _mind_the_gate(self, kind: Kind, done: list[Done]) -> None:
+        _outages.note(kind.name, (outcome for _, outcome in done))
         gate = Gate(kind.name, self.state)
         if any(_is_systemic(outcome) for _, outcome in done):
             gate.close()

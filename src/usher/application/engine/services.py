@@ -20,7 +20,7 @@ from usher.application.engine.evidence import Evidence
 from usher.application.engine.gate import Gate
 from usher.application.engine.kinds import NAMES, Job, Kind, Means, Outcome, all_kinds
 from usher.application.engine.options import options
-from usher.application.engine.others import Asked, failures, held, made_good
+from usher.application.engine.others import Asked, MadeDue, earlier, failures, held, made_good
 from usher.application.engine.pump import Pump
 from usher.application.engine.stopping import Stop
 from usher.application.engine.summary import Failure, Summary
@@ -110,7 +110,7 @@ def reconcile(
         began, brought = time.monotonic(), tally.brought
         pump.run(found, scope)
         if pump.stop.is_set() or (asked is None and patience is None):
-            return tally.summary()
+            return tally.end()
         if tally.brought == brought:
             for_retries -= time.monotonic() - began
         if asked and for_others > 0 and held(asked, pump.state):
@@ -118,13 +118,14 @@ def reconcile(
             for_others -= wait
         else:
             tally.others_had(asked or {})
+            tally.expected = getattr(asked, "rows", 0)
             if not tally.failing or for_retries <= 0:
-                return tally.summary()
+                return tally.end()
             # A row may be due for long and still not be worked on, as while its kind's gate is
             # closed: to wait for it needs patience too.
             due_in = _until_due(found, scope)
             if due_in is None or (wait := max(due_in, _LOOK_SECONDS)) > for_retries:
-                return tally.summary()
+                return tally.end()
             for_retries -= wait
         pump.stop.wait(wait)
         close_old_connections()
@@ -180,6 +181,8 @@ class _Tally:
         self._counts = Summary()
         self._progress = progress
         self.failing: dict[tuple[str, int], Failure] = {}
+        #: Rows that the caller made due; known to be done when nobody has any of them.
+        self.expected = 0
         self._more = 0
 
     def __call__(self, kind: str, written: Sequence[tuple[Job, Outcome]]) -> None:
@@ -209,8 +212,17 @@ class _Tally:
             del self.failing[key]
             self._counts.changed += 1
 
+    def end(self) -> Summary:
+        """The summary, told to the log when anything was worked on."""
+        found = self.summary()
+        if self.brought or found.failed:
+            log.info("reconciled: %s", found.line())
+        return found
+
     def summary(self) -> Summary:
         found = Summary(self._counts.changed, self._counts.unchanged)
+        seen = self.brought + len(self.failing) + self._more
+        found.by_others = max(0, self.expected - seen)
         for failure in self.failing.values():
             found.fail(failure)
         found.failed += self._more
@@ -224,13 +236,22 @@ def _failure(kind: str, job: Job, outcome: Outcome) -> Failure:
     return Failure(kind, job.what, str(error.failure_class), error.code, error.message)
 
 
+def add_earlier(
+    summary: Summary, kinds: Iterable[str] = NAMES, *, user: Any = None, run: Any = None
+) -> Summary:
+    """Adds what failed before this run and was not tried in it, for people who wait for it."""
+    scope = scope_of(user, run)
+    summary.waiting, summary.refused = earlier(_kinds_of(kinds), scope, summary)
+    return summary
+
+
 def recheck(kinds: Iterable[str] = NAMES, *, user: Any = None, run: Any = None) -> Asked:
     """Makes rows due although they seem right, so that the LMS is looked at again. Which ones."""
-    scope, asked = scope_of(user, run), {}
+    scope, asked = scope_of(user, run), MadeDue()
     for each in _kinds_of(kinds):
         each.recheck_rows()
         if (condition := scope.of(each)) is not None:
-            wake(each, condition)
+            asked.rows += wake(each, condition)
             asked[each.name] = condition
     return asked
 

@@ -89,7 +89,8 @@ class EngineCommand(BaseCommand):
             self.stdout.write(f"✓ {of}: {count} would be changed, nothing was")
 
     def finish(self, summary: Summary, of: str, options: Any, **more: Any) -> None:
-        """The last line, and the exit code: not 0 when something failed. of: what is counted."""
+        """The last line, and the exit code: not 0 when something failed, or waits because it failed
+        before. of: what is counted."""
         if options["json"]:
             self.stdout.write(json.dumps(summary.as_dict() | more))
         else:
@@ -99,9 +100,19 @@ class EngineCommand(BaseCommand):
                 )
             if summary.failed > _SHOWN:
                 self.stdout.write(f"  … and {summary.failed - _SHOWN} more, see the admin")
-            mark = "✗" if summary.failed else "✓"
+            for group in summary.waiting:
+                self.stdout.write(
+                    f"✗ waiting {group.count} × {group.kind}: {group.message} [{group.code}] "
+                    f"next attempt in {group.due_in or 0:.0f} s"
+                )
+            for group in summary.refused[:_SHOWN]:
+                self.stdout.write(
+                    f"– refused {group.count} × {group.kind}: {group.message} [{group.code}] "
+                    "retried by reconcile --recheck"
+                )
+            mark = "✗" if summary.failed or summary.waiting else "✓"
             self.stdout.write(f"{mark} {of}: {summary.line()}")
-        if summary.failed:
+        if summary.failed or summary.waiting:
             raise SystemExit(1)
 
 

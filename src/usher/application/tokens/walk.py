@@ -21,7 +21,9 @@ from usher.contract.paths import LmsPath
 
 SCOPE = "read write"
 _MAX_STEPS = 8
-_SIGN_INS = 3
+#: Of several requests, of which some can't be repeated alone, one fails easily.
+_SIGN_INS = 6
+_EXCHANGES = 3
 
 #: Gives the code for what the LMS asked.
 Granting = Callable[[GrantWanted], str]
@@ -46,14 +48,15 @@ class Walk:
         self._cookies = dict(cookies or {})
         code = self._authorized() if cookies else ""
         code = code or _patiently(self._signed_in_code)
-        try:
-            return self._lms.exchange_code(code, self._redirect_uri)
-        except LmsError as error:
-            # The code may be spent although the answer was lost. The session is signed in: a new
-            # one is one request away, where a new sign-in is four.
-            code = self._authorized() if _passes(error) else ""
-            if not code:
-                raise
+        for _ in range(_EXCHANGES - 1):
+            try:
+                return self._lms.exchange_code(code, self._redirect_uri)
+            except LmsError as error:
+                # The code may be spent although the answer was lost. The session is signed in: a
+                # new one is one request away, where a new sign-in is four.
+                code = self._authorized() if _passes(error) else ""
+                if not code:
+                    raise
         return self._lms.exchange_code(code, self._redirect_uri)
 
     def _authorized(self) -> str:

@@ -59,6 +59,7 @@ class Command(EngineCommand):
                 )
             if stop.is_set():
                 raise KeyboardInterrupt
+        services.add_earlier(summary, kinds, **scope)
         self.finish(summary, "rows", options)
 
 

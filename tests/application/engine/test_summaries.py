@@ -1,0 +1,138 @@
+"""What a run tells: the command's last lines, and the log."""
+
+import logging
+import time
+from datetime import timedelta
+
+import pytest
+from django.core.management import call_command
+
+from tests.application.engine.test_others import an_engine_that_watches
+from tests.support import faults
+from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.repair import repair
+from usher.application.accounts.services import ensure_account
+from usher.application.engine import services
+from usher.application.engine.clock import database_now
+from usher.application.engine.policy import EARLY_ATTEMPTS, retry
+from usher.application.engine.services import reconcile
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import enroll
+from usher.application.runs.services import ensure_run
+from usher.application.tokens.models import LmsToken
+from usher.client.errors import HeldBack, Unreachable
+
+DEMO = "course-v1:edX+DemoX+Demo_Course"
+
+
+def test_what_another_worker_did_is_counted(joined, monkeypatch):
+    """Another worker takes the rows between their wake-up and this run, and is done first."""
+    for _ in range(5):
+        ensure_account(joined.learner())
+    asked = services.recheck(["account", "token"])
+    assert asked.rows == 10
+    reconcile(["account", "token"])
+    summary = reconcile(["account", "token"], asked=asked)
+    assert summary.failed == 0
+    assert summary.by_others == 10
+    assert "10 done by another worker" in summary.line()
+    assert summary.as_dict()["by_others"] == 10
+
+
+def test_a_repair_beside_an_engine_says_what_was_repaired_in_seconds(joined):
+    with an_engine_that_watches("account", "token"):
+        for _ in range(5):
+            users = [joined.learner("beside") for _ in range(3)]
+            began = time.monotonic()
+            summary = repair(wait=30)
+            assert summary.failed == 0
+            assert summary.changed + summary.unchanged + summary.by_others >= len(users)
+            assert time.monotonic() - began < 20
+            ready = LmsAccount.objects.filter(user__in=users, created_in_lms_at__isnull=False)
+            assert ready.count() == len(users)
+
+
+def test_rows_that_wait_are_told_with_their_reason_and_the_command_fails(joined, capsys):
+    for _ in range(3):
+        ensure_account(joined.learner())
+    later = database_now() + timedelta(seconds=300)
+    LmsAccount.objects.update(
+        error_class="systemic",
+        error_code="access-refused",
+        error_message="The LMS refuses the service worker's token.",
+        attempts=2,
+        next_attempt_at=later,
+    )
+    with pytest.raises(SystemExit) as ended:
+        call_command("reconcile", "--kind", "account")
+    assert ended.value.code == 1
+    told = capsys.readouterr().out
+    assert "✗ waiting 3 × account: The LMS refuses the service worker's token." in told
+    assert "0 changed, 0 unchanged, 0 failed, 3 waiting" in told
+    LmsAccount.objects.update(parked_at=database_now(), next_attempt_at=None)
+    call_command("reconcile", "--kind", "account")
+    told = capsys.readouterr().out
+    assert "– refused 3 × account: The LMS refuses the service worker's token." in told
+    assert "3 refused before" in told
+
+
+def test_what_failed_in_this_run_is_not_told_twice(joined, settings, capsys):
+    ensure_account(joined.learner())
+    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"  # nobody listens there
+    with pytest.raises(SystemExit):
+        call_command("reconcile", "--kind", "account")
+    told = capsys.readouterr().out
+    assert told.count("account") == 1, told
+    assert "1 failed" in told
+    assert "waiting" not in told
+
+
+def test_the_log_tells_a_pass_and_an_outage_once(joined, caplog, settings):
+    caplog.set_level(logging.INFO, logger="usher.engine")
+    user, run = joined.learner(), ensure_run(DEMO)
+    reconcile()
+    caplog.clear()
+    reconcile()
+    assert caplog.messages == [], "nothing was due"
+    enroll(user, run)
+    right, settings.OPENEDX_SERVICE_WORKER_API_TOKEN = (
+        settings.OPENEDX_SERVICE_WORKER_API_TOKEN,
+        "wrong",
+    )
+    ensure_account(user, reconcile_now=True)
+    caplog.clear()
+    for _ in range(3):
+        Enrollment.objects.all().wake()
+        services.reopen(["enrollment"])
+        reconcile(["enrollment"])
+    stopped = [m for m in caplog.messages if "enrollment stopped" in m]
+    assert len(stopped) == 1
+    settings.OPENEDX_SERVICE_WORKER_API_TOKEN = right
+    Enrollment.objects.all().wake()
+    services.reopen(["enrollment"])
+    reconcile(["enrollment"])
+    assert len([m for m in caplog.messages if "enrollment goes on after" in m]) == 1
+    assert any(m == "reconciled: 1 changed, 0 unchanged, 0 failed" for m in caplog.messages)
+
+
+# An LMS that fails three requests in ten
+
+
+def test_nine_attempts_fit_into_two_minutes():
+    gone = Unreachable("gone")
+    longest = sum(
+        max(retry(gone, attempts).delay for _ in range(200)) for attempts in range(EARLY_ATTEMPTS)
+    )
+    assert longest < 120
+    assert retry(gone, 12).delay > 1800
+    assert not retry(HeldBack("open", retry_after=5.0), 3).counts
+
+
+def test_one_attempt_outlasts_several_failed_sign_ins(joined, faulty):
+    user = joined.learner()
+    ensure_account(user, reconcile_now=True)
+    LmsToken.objects.update(access_token="", refresh_token="", expires_at=None, generation=2)
+    LmsToken.objects.all().wake()
+    faulty.break_next(faults.RESET, path="/auth/complete", times=4)
+    assert reconcile(["token"], user=user).changed == 1
+    assert LmsToken.objects.get().attempts == 0
