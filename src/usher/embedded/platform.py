@@ -53,11 +53,11 @@ def course_mode_model() -> Any:
 def forum_role_links() -> Any:
     from django.apps import apps
 
-    if not apps.is_installed("usher.embedded.discussions"):
+    if not apps.is_installed("usher.embedded.costs"):
         return None
-    from usher.embedded.discussions.models import Role
+    from usher.embedded.costs.models import ForumRole
 
-    return Role.users.through
+    return ForumRole.users.through
 
 
 def throttled_views() -> list[Any]:

@@ -66,6 +66,7 @@ INSTALLED_APPS = [
     "usher.embedded.grades.apps.GradesConfig",
     "usher.embedded.certificates.apps.CertificatesConfig",
     "usher.embedded.home.apps.HomeConfig",
+    *(["usher.embedded.costs.apps.CostsConfig"] if _TOKENS.get("PLATFORM_COSTS") else []),
     *plugins.installed_apps(EMBEDDED_PLUGINS),
 ]
 
@@ -178,6 +179,7 @@ vars().update(
 LMS_BASE = _TOKENS.get("LMS_BASE", "localhost:8000")
 LMS_ROOT_URL = _TOKENS.get("LMS_ROOT_URL", f"http://{LMS_BASE}")
 DATABASES = {"default": database(LMS_HOME, _TOKENS.get("DATABASE_URL", ""))}
+DATABASES["default"]["ATOMIC_REQUESTS"] = bool(_TOKENS.get("ATOMIC_REQUESTS"))
 JWT_AUTH = jwt.jwt_auth(SECRET_KEY, json.dumps(_SECRETS["JWT_PRIVATE_SIGNING_JWK"]), LMS_ROOT_URL)
 
 if FEATURES.get("ENABLE_THIRD_PARTY_AUTH"):

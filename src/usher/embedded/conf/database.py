@@ -1,4 +1,7 @@
-"""The LMS's database: SQLite in its folder, or what DATABASE_URL names."""
+"""The LMS's database: SQLite in its folder, or what DATABASE_URL names.
+
+MySQL and MariaDB need the package mysqlclient, which is not installed with this one.
+"""
 
 import os
 from pathlib import Path
@@ -13,6 +16,12 @@ _SQLITE_OPTIONS = {
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
 }
 
+_ENGINES = {
+    "postgres": "django.db.backends.postgresql",
+    "postgresql": "django.db.backends.postgresql",
+    "mysql": "django.db.backends.mysql",
+}
+
 
 def database(folder: Path, url: str = "") -> dict[str, Any]:
     """Django's description of the database; ``url`` overrides LMS_DATABASE_URL."""
@@ -25,11 +34,17 @@ def database(folder: Path, url: str = "") -> dict[str, Any]:
             "CONN_MAX_AGE": 600,
         }
     parts = urlsplit(url)
-    if parts.scheme not in {"postgres", "postgresql"}:
-        raise ValueError(f"the LMS's database must be PostgreSQL or SQLite, not {parts.scheme}")
+    engine = _ENGINES.get(parts.scheme)
+    if engine is None:
+        raise ValueError(
+            f"the LMS's database must be PostgreSQL, MySQL, MariaDB or SQLite, not {parts.scheme}"
+        )
     query = dict(parse_qsl(parts.query))
+    if parts.scheme == "mysql":
+        # As Tutor's settings have it.
+        query.setdefault("init_command", "SET sql_mode='STRICT_TRANS_TABLES'")
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": engine,
         "NAME": parts.path.lstrip("/"),
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),

@@ -1,0 +1,176 @@
+"""The batch API on MariaDB, with the platform's locks and costs and ``ATOMIC_REQUESTS``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.lms.application import RunningApplication
+from tests.lms.conftest import DEMO, E2E, Lms, account, description
+from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, post
+from tests.lms.test_batch_transactions import PREPARE, carried_out, enrollments
+from tests.lms.test_roads import batch_enroll, plain, public_enroll
+from tests.support.mariadb import MariaDb, mariadb, missing
+from tests.support.served import served_lms
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=f"left out: {missing()}")
+
+
+@dataclass
+class OnMariaDb(Lms):
+    server: MariaDb
+
+    def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        return self.server.rows("lms", sql.replace("?", "%s"), *values)
+
+
+@pytest.fixture(scope="module")
+def lms() -> Iterator[OnMariaDb]:
+    with mariadb("lms") as server, RunningApplication() as application:
+        settings = {
+            "USHER_BACKENDS": {"mitxpro-oauth2": "mitxpro-oauth2"},
+            "DATABASE_URL": server.url("lms"),
+            "PLATFORM_COSTS": True,
+            "ATOMIC_REQUESTS": True,
+        }
+        with served_lms("seed_courses", **settings) as served:
+            found = OnMariaDb(served.folder, served.url, application, served.django, server)
+            found.provision(description(application.description()))
+            yield found
+
+
+def made(lms: OnMariaDb, name: str, number: int = 30, tokens: bool = False) -> list[str]:
+    names = [f"{name}_{index:02}" for index in range(number)]
+    results = post(lms, ACCOUNTS, [account(each, tokens=tokens) for each in names])
+    assert {result["status"] for result in results} == {"created"}
+    return names
+
+
+def enrolled(lms: OnMariaDb, names: list[str]) -> set[str]:
+    rows = lms.rows(
+        "select username from student_courseenrollment e join auth_user u on u.id = e.user_id "
+        "where mode = 'verified' and e.is_active and username like ?",
+        names[0][:-2] + "%",
+    )
+    return {row[0] for row in rows}
+
+
+def test_loads_at_the_same_time_show_no_caller_a_deadlock(lms: OnMariaDb, name: str) -> None:
+    """Two batches of the same learners and runs, in opposite order, again and again."""
+    for number in range(20):
+        names = made(lms, f"{name}{number:02}", 10)
+        items = [
+            {"id": f"{each} {run}", "username": each, "course_id": run, "mode": "audit"}
+            for each in names
+            for run in (DEMO, E2E)
+        ]
+        with ThreadPoolExecutor(2) as pool:
+            both = [
+                pool.submit(post, lms, ENROLLMENTS, items),
+                pool.submit(post, lms, ENROLLMENTS, items[::-1]),
+            ]
+            results = [result for each in both for result in each.result()]
+        statuses = [result["status"] for result in results]
+        assert set(statuses) <= {"changed", "unchanged"}, results
+        assert statuses.count("changed") >= len(items)
+
+
+def test_a_deadlock_that_a_receiver_swallows_costs_nothing(lms: OnMariaDb, name: str) -> None:
+    """MySQL rolls back the whole transaction, and its later statements begin another one."""
+    names = made(lms, name)
+    script = """
+calls = []
+def swallow(sender, instance, **kwargs):
+    calls.append(1)
+    if len(calls) == 20:
+        connection.connection.rollback()
+outcome = during(swallow, Enrollment, EnrollmentBatch, given["items"])
+"""
+    outcome = carried_out(lms, script, items=enrollments(names))
+
+    said = {each["id"] for each in outcome if each["status"] == "changed"}
+    assert said == enrolled(lms, names) == set(names)
+
+
+def test_forum_roles_are_asked_for_before_they_are_added(lms: OnMariaDb) -> None:
+    """So the second save of an enrollment writes, and locks, nothing in the links' index."""
+    script = """
+from usher.embedded.costs.models import ForumRole
+from django.test.utils import CaptureQueriesContext
+user = User.objects.first()
+role, _ = ForumRole.objects.get_or_create(course_id="course-v1:a+b+c", name="Student")
+role.users.add(user)
+with CaptureQueriesContext(connection) as seen:
+    role.users.add(user)
+outcome = [query["sql"] for query in seen if "INSERT" in query["sql"]]
+"""
+    assert PREPARE
+    assert carried_out(lms, script) == []
+
+
+TABLES = (
+    "student_courseenrollment",
+    "platform_costs_forumrole_users",
+    "social_auth_usersocialauth",
+)
+
+
+def test_the_same_rows_as_by_the_public_api(lms: OnMariaDb, name: str) -> None:
+    made(lms, name, 2)
+    public, other = f"{name}_00", f"{name}_01"
+    public_enroll(lms, public)
+    batch_enroll(lms, other)
+
+    def of(table: str, username: str) -> list[Any]:
+        columns = [row[0] for row in lms.rows(f"describe {table}")]
+        rows = lms.rows(
+            f"select t.* from {table} t join auth_user u on u.id = t.user_id where username = ?",
+            username,
+        )
+        return [
+            plain({k: str(v) for k, v in zip(columns, row, strict=True) if "id" not in k}, username)
+            for row in rows
+        ]
+
+    for table in TABLES:
+        assert of(table, public) == of(table, other), table
+        assert of(table, public), table
+
+
+def test_repeated_requests_at_the_same_time_mint_tokens_once(lms: OnMariaDb, name: str) -> None:
+    items = [account(f"{name}{number:02}", tokens=True) for number in range(30)]
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(post, lms, ACCOUNTS, items, request_id=name) for _ in range(3)]
+        found = [[o["tokens"]["access_token"] for o in each.result()] for each in asked]
+    assert found[0] == found[1] == found[2]
+    minted = (
+        "select count(*) from oauth2_provider_accesstoken t join auth_user u on u.id = t.user_id "
+        "where username like ?"
+    )
+    assert lms.value(minted, name + "%") == 30
+
+
+def test_the_outbox_writes_to_tables_made_under_either_django(lms: OnMariaDb) -> None:
+    """Django 4.2 made ``event_id`` char(32), 5.2 makes it a uuid: both become a text of 36."""
+    column = (
+        "select column_type from information_schema.columns "
+        "where table_schema = 'lms' and table_name = 'usher_lms_message' "
+        "and column_name = 'event_id'"
+    )
+    back = lms.run("migrate", "usher_lms", "0003")
+    assert back.returncode == 0, back.stderr
+    try:
+        assert lms.value(column) == "uuid"
+        # As Django 4.2 makes and fills it.
+        lms.rows("alter table usher_lms_message modify event_id varchar(36) not null")
+        lms.rows("update usher_lms_message set event_id = replace(event_id, '-', '')")
+        lms.rows("alter table usher_lms_message modify event_id char(32) not null")
+    finally:
+        forward = lms.run("migrate", "usher_lms")
+    assert forward.returncode == 0, forward.stderr
+    assert lms.value(column) == "varchar(36)"
+    made(lms, "outbox_after", 1)
