@@ -1,5 +1,6 @@
 """The one way to the LMS, against real servers that misbehave."""
 
+import gzip
 import secrets
 import socket
 import threading
@@ -152,6 +153,22 @@ def test_a_dripping_answer_is_cut():
     with pytest.raises(TimedOut):
         Http(server.url, timeout=0.5, state=LocalState()).request("GET", "/", again=False)
     assert time.monotonic() - started < 50
+
+
+def test_headers_that_drip_are_cut():
+    server = _Raw(b"HTTP/1.1 200 OK\r\n", *[b"X: y\r\n"] * 1000, pause=0.1)
+    started = time.monotonic()
+    with pytest.raises(TimedOut):
+        Http(server.url, timeout=0.5, state=LocalState()).request("GET", "/", again=False)
+    assert time.monotonic() - started < 50
+
+
+def test_a_small_body_that_expands_is_cut():
+    body = gzip.compress(b" " * (MAX_BODY * 8), compresslevel=9)
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+    server = _Raw(head, body)
+    with pytest.raises(BadAnswer, match="more than"):
+        Http(server.url, timeout=20.0, state=LocalState()).request("GET", "/", again=False)
 
 
 def test_redirects_never_lead_away():

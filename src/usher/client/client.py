@@ -7,6 +7,8 @@ Paths and answers: the recorded exchanges of a real LMS. Every method may raise 
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -59,6 +61,8 @@ class LmsClient:
     def __init__(self, http: Http, credentials: Credentials) -> None:
         self.http = http
         self.who = credentials
+        self._confirming = threading.Lock()
+        self._confirmed: tuple[float, LmsError | None] = (0.0, None)
 
     # Accounts
 
@@ -118,8 +122,28 @@ class LmsClient:
 
     def confirm(self) -> None:
         """The positive control for what can't hold one in its own answer: the LMS knows the
-        service worker. Raises LmsError when that is not seen."""
-        self.accounts([self.who.service_worker])
+        service worker. Raises LmsError when that is not seen.
+
+        Threads that wait for the same question share an answer that was asked for after they came.
+        """
+        came = time.monotonic()
+        with self._confirming:
+            asked, error = self._confirmed
+            if asked <= came:
+                asked, error = time.monotonic(), None
+                try:
+                    self._accounts([])
+                except Refused as problem:
+                    error = NotTheLms(
+                        f"What answers at {self.http.base_url} refuses a question that the LMS "
+                        f"answers: {problem.message}",
+                        status=problem.status,
+                    )
+                except LmsError as problem:
+                    error = problem
+                self._confirmed = asked, error
+        if error is not None:
+            raise error
 
     def change_account(self, username: str, changes: Mapping[str, str], token: str) -> None:
         """Full name and country, by the learner's own token: staff is refused (recorded)."""
@@ -132,7 +156,8 @@ class LmsClient:
             headers={"Content-Type": "application/merge-patch+json"},
             again=True,
         )
-        _accepted(answer)
+        if payloads.read_account(_accepted(answer)).username.casefold() != username.casefold():
+            raise BadAnswer("The LMS answered a change of one account with another account.")
 
     def deactivate_account(self, username: str) -> None:
         """Only where the service worker was given the right to; AccessRefused elsewhere."""
@@ -159,11 +184,30 @@ class LmsClient:
             params["username"] = self.who.service_worker
         if keys:
             params["course_keys"] = list(keys)
-        return payloads.read_page(self._get(LmsPath.COURSES, COURSES, params))
+        try:
+            return payloads.read_page(self._get(LmsPath.COURSES, COURSES, params))
+        except NotThere as error:
+            if page > 1:
+                raise
+            # An LMS without any run has a first page, and it is empty.
+            raise NotTheLms(
+                f"What answers at {self.http.base_url} has no course list: it is not the LMS.",
+                status=404,
+            ) from error
 
     def run_modes(self, course_key: str) -> list[payloads.ModeSeen]:
         path = LmsPath.COURSE_MODES.format(course_key=in_path(course_key))
-        return payloads.read_modes(self._get(path, MODES, subject=course_key))
+        try:
+            found = payloads.read_modes(self._get(path, MODES, subject=course_key))
+        except NotThere as error:
+            # The platform answers a run that it doesn't know with an empty list.
+            raise NotTheLms(
+                f"What answers at {self.http.base_url} has no course modes: it is not the LMS.",
+                status=404,
+            ) from error
+        if not found:
+            self.confirm()
+        return found
 
     # Enrollments and what comes of them
 
@@ -338,6 +382,8 @@ def said(answer: Answer) -> tuple[str, str]:
 
 def _enrolled(answer: Answer) -> Any:
     if answer.status in (400, 406):
+        if not _in_the_form_of_the_lms(answer):
+            raise not_the_lms(answer)
         _, message = said(answer)
         raise EnrollmentRefused(message, code=_enrollment_code(message), status=answer.status)
     if answer.status == 404:

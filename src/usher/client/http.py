@@ -22,6 +22,7 @@ import httpx
 
 from usher.client.addresses import BadAddress, base, origin
 from usher.client.circuit import Circuit
+from usher.client.connection import Connection
 from usher.client.errors import (
     BadAnswer,
     LmsError,
@@ -36,7 +37,6 @@ from usher.client.shared import SharedState
 
 #: Bytes. A page of a hundred runs is some 100 kB; whatever is larger than this is no answer.
 MAX_BODY = 8 * 1024 * 1024
-_KEEPALIVE = 20.0
 _GUESSED_WAIT = 60.0
 _LEAST_WAIT = 1.0  # who says "at once" has still had enough
 _LONGEST_WAIT = 3600.0
@@ -110,8 +110,8 @@ class Http:
         self._counter = itertools.count()
         self._timeout = timeout
         self._per_second = per_second
-        self._lanes: deque[httpx.HTTPTransport] = deque()
-        self._ssl: ssl.SSLContext | bool = False
+        self._lanes: deque[Connection] = deque()
+        self._ssl: ssl.SSLContext | None = None
         if self.base_url.startswith("https:"):
             self._ssl = ssl.create_default_context()
         self._headers = self._standing_headers()
@@ -216,7 +216,7 @@ class Http:
 
     def _send(self, build: Outgoing) -> Answer:
         lane = self._take_lane()
-        deadline = time.monotonic() + self._timeout
+        lane.deadline = deadline = time.monotonic() + self._timeout
         try:
             response = lane.handle_request(build.request(self._timeout))
             body = _read(response, deadline)
@@ -234,15 +234,12 @@ class Http:
         self._lanes.append(lane)
         return Answer(response.status_code, response.headers, body)
 
-    def _take_lane(self) -> httpx.HTTPTransport:
+    def _take_lane(self) -> Connection:
         """A connection that nobody else uses meanwhile; the one used last, so the rest age out."""
         try:
             return self._lanes.pop()
         except IndexError:
-            limits = httpx.Limits(
-                max_connections=1, max_keepalive_connections=1, keepalive_expiry=_KEEPALIVE
-            )
-            return httpx.HTTPTransport(verify=self._ssl, trust_env=False, limits=limits)
+            return Connection(self._ssl)
 
     def close(self) -> None:
         while self._lanes:

@@ -211,6 +211,13 @@ def _is_unicode(value: str) -> bool:
     return True
 
 
+def items(data: Any) -> list[Any]:
+    """A list; raises TypeError for anything else, as an object that happens to be empty."""
+    if not isinstance(data, list):
+        raise TypeError("not a list")
+    return data
+
+
 def read_account(data: Any) -> AccountSeen:
     return reading(
         "an account",
@@ -243,7 +250,7 @@ def read_enrollments(data: Any) -> list[ListedEnrollment]:
                 name(item["mode"], 100, "a mode"),
                 bool(item["is_active"]),
             )
-            for item in data["results"]
+            for item in items(data["results"])
         ],
     )
 
@@ -295,7 +302,7 @@ def read_modes(data: Any) -> list[ModeSeen]:
                 currency=text(mode.get("currency") or "usd", 8),
                 expires_at=moment(mode.get("expiration_datetime")),
             )
-            for mode in data
+            for mode in items(data)
         ],
     )
 
@@ -309,7 +316,7 @@ def read_grade(data: Any) -> GradeSeen | None:
                 bool(data[0]["passed"]),
                 text(data[0].get("letter_grade"), 32),
             )
-            if data
+            if items(data)
             else None
         ),
     )
@@ -328,7 +335,7 @@ def read_certificates(data: Any) -> list[CertificateSeen]:
                 download_url=text(item.get("download_url"), 1000),
                 issued_at=moment(item.get("created_date") or item.get("created")),
             )
-            for item in data
+            for item in items(data)
         ],
     )
 

@@ -194,3 +194,12 @@ def retire(user: Any) -> Retirement | None:
     row, _ = Retirement.objects.update_or_create(username=account.username, defaults=woken())
     wake_soon()
     return row
+
+
+def wake_by_hand() -> int:
+    """Makes due what was left to a person while the LMS had no batch API; call it when it has."""
+    left = {"retirement-by-hand": Retirement, "deactivation-by-hand": LmsAccount}
+    return sum(
+        model._default_manager.filter(parked_at__isnull=False, error_code=code).wake()
+        for code, model in left.items()
+    )

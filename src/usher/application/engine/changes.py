@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.services import wake_by_hand
 from usher.application.engine.models import Watermark
 from usher.application.engine.options import options
 from usher.application.enrollments.models import Enrollment
@@ -40,10 +41,11 @@ def pull_changes() -> int:
     if not options().batch_road:
         return 0
     offered = batch.capabilities(lms) or frozenset()
+    by_hand = wake_by_hand() if batch.ACCOUNTS in offered else 0
     try:
-        return sum(_pull(what, wake) for what, wake in _WAKES.items() if what in offered)
+        return by_hand + sum(_pull(what, wake) for what, wake in _WAKES.items() if what in offered)
     except LmsError:
-        return 0  # the watermark stays where it was: the next sweep asks again
+        return by_hand  # the watermark stays where it was: the next sweep asks again
 
 
 def _pull(what: str, wake: Callable[[Items], int]) -> int:

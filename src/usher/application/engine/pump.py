@@ -216,6 +216,7 @@ class Pump:
         if not self._begin([job]):
             return
         outcome = self._too_late() or _outcome(lambda: kind.act(job, self._means))
+        outcome = self._proven([outcome])[0]
         self._events.put(_Finished(kind, [(job, outcome)]))
 
     def _act_many(self, kind: Kind, jobs: list[Job]) -> None:
@@ -232,12 +233,25 @@ class Pump:
             return None
         return Outcome(error=StoodStill("The worker stood still for longer than its lease."))
 
+    def _proven(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """A refusal stops work on its row for good, so it is believed only when the LMS itself is
+        seen to answer after it."""
+        if not any(_is_refusal(outcome) for outcome in outcomes):
+            return outcomes
+        try:
+            self._means.lms.confirm()
+        except Exception as error:  # noqa: BLE001 - whatever happened, the rows must come back
+            failure = _as_error(error)
+            return [Outcome(error=failure) if _is_refusal(each) else each for each in outcomes]
+        return outcomes
+
     def _done_many(self, kind: Kind, jobs: list[Job]) -> list[Done]:
         """A request that is refused as a whole is halved until the row that spoils it is alone."""
         try:
-            return list(zip(jobs, kind.act_many(jobs, self._means), strict=True))
+            outcomes = self._proven(kind.act_many(jobs, self._means))
+            return list(zip(jobs, outcomes, strict=True))
         except Exception as error:  # noqa: BLE001 - whatever happened, the rows must come back
-            failure = _as_error(error)
+            failure = self._proven([Outcome(error=_as_error(error))])[0].error or _as_error(error)
             if failure.failure_class is not FailureClass.REJECTED or len(jobs) == 1:
                 return [(job, Outcome(error=failure)) for job in jobs]
         half = len(jobs) // 2
@@ -396,6 +410,10 @@ def _as_error(error: Exception) -> LmsError:
         failure.failure_class = FailureClass.SYSTEMIC
         return failure
     return JobFailed(f"{type(error).__name__}: {error}")
+
+
+def _is_refusal(outcome: Outcome) -> bool:
+    return outcome.error is not None and outcome.error.failure_class is FailureClass.REJECTED
 
 
 def _is_systemic(outcome: Outcome) -> bool:

@@ -1,0 +1,83 @@
+"""One connection to the LMS with one deadline for a whole exchange.
+
+httpx's timeouts hold for a single read, so a server that sends a byte of its headers now and then
+keeps a caller waiting for ever. Here every read and write has what is left until the deadline.
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import httpcore
+import httpx
+
+#: Seconds for which an idle connection is kept.
+_KEEPALIVE = 20.0
+
+
+class Connection(httpx.HTTPTransport):
+    """For one exchange at a time. ``deadline``: a moment of ``time.monotonic``, set before each."""
+
+    def __init__(self, ssl_context: ssl.SSLContext | None) -> None:
+        # The base class would only make another pool, and a TLS context for it.
+        self.deadline = math.inf
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=ssl_context,
+            max_connections=1,
+            max_keepalive_connections=1,
+            keepalive_expiry=_KEEPALIVE,
+            network_backend=_Backend(self),
+        )
+
+
+class _Backend(httpcore.SyncBackend):
+    def __init__(self, owner: Connection) -> None:
+        self._owner = owner
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        stream = super().connect_tcp(host, port, timeout, local_address, socket_options)
+        return _Stream(stream, self._owner)
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, stream: httpcore.NetworkStream, owner: Connection) -> None:
+        self._stream = stream
+        self._owner = owner
+
+    def _left(self, timeout: float | None, error: type[Exception]) -> float:
+        left = self._owner.deadline - time.monotonic()
+        if left <= 0:
+            raise error("the deadline of the exchange has passed")
+        return left if timeout is None else min(left, timeout)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, self._left(timeout, httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, self._left(timeout, httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        left = self._left(timeout, httpcore.ConnectTimeout)
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left), self._owner)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)

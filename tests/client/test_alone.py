@@ -1,0 +1,83 @@
+"""The client without Django, and its page, whose sessions run against a real LMS."""
+
+import doctest
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.lms_process import SERVICE_TOKEN, SERVICE_WORKER
+from usher.client import BadAddress, BadAnswer, OpenEdx
+from usher.client.payloads import RunPage
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "client.md"
+
+
+@pytest.fixture
+def lms(joined_lms):
+    with OpenEdx(joined_lms.url, worker=SERVICE_WORKER, token=SERVICE_TOKEN) as found:
+        yield found
+
+
+def test_the_sessions_of_the_page_run(joined_lms):
+    joined_lms.shell(
+        "from usher.embedded.home.seeds import person; person('ada', 'ada@example.org')"
+    )
+    text = PAGE.read_text()
+    sessions = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    for shown, real in (
+        ("https://lms.example.org", joined_lms.url),
+        ("service_worker", SERVICE_WORKER),
+        ('token="…"', f'token="{SERVICE_TOKEN}"'),
+    ):
+        assert shown in sessions
+        sessions = sessions.replace(shown, real)
+    # The attribute of the credentials has the name that the page's worker has.
+    sessions = sessions.replace(f"who.{SERVICE_WORKER}", "who.service_worker")
+    parsed = doctest.DocTestParser().get_doctest(sessions, {}, "client.md", None, 0)
+    assert len(parsed.examples) >= 15
+    told: list[str] = []
+    result = doctest.DocTestRunner(verbose=False).run(parsed, out=told.append)
+    assert result.failed == 0, "".join(told)
+
+
+def test_the_errors_of_the_page_are_those_of_the_code():
+    from usher.client import errors
+
+    tree = re.search(r"```text\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    drawn = tree[1].strip().splitlines()
+    assert (errors.__doc__ or "").splitlines()[2 : 2 + len(drawn)] == drawn
+
+
+def test_it_needs_neither_django_nor_the_rest_of_usher():
+    script = (
+        "import sys\n"
+        "import usher.client, usher.client.batch, usher.client.registration\n"
+        "print(sorted({m.split('.')[0] for m in sys.modules} & "
+        "{'django', 'celery', 'redis', 'rest_framework', 'opaque_keys'}))\n"
+        "print(sorted(m for m in sys.modules if m.startswith('usher.') "
+        "and not m.startswith(('usher.client', 'usher.contract'))))\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == "[]\n[]\n"
+
+
+def test_runs_are_all_pages(lms, joined_lms):
+    keys = [run.course_key for run in lms.runs()]
+    assert len(keys) == len(set(keys)) >= 2
+    assert [run.course_key for run in lms.runs(keys[:1])] == keys[:1]
+
+
+def test_a_list_without_an_end_is_refused(lms, monkeypatch):
+    monkeypatch.setattr(lms, "runs_page", lambda number, keys: RunPage([], 3_000_000, 0))
+    with pytest.raises(BadAnswer, match="3000000 pages"):
+        list(lms.runs())
+
+
+def test_an_address_with_a_password_is_refused():
+    with pytest.raises(BadAddress, match="password"):
+        OpenEdx("https://me:secret@lms.example", worker="w", token="t")
