@@ -9,3 +9,11 @@ class SignInForm(LoginForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["login"].label = "Username or email"
+
+    def full_clean(self) -> None:
+        """After a wrong password both fields are told to be wrong, also to a screen reader."""
+        super().full_clean()
+        if self.is_bound and self.non_field_errors():
+            for name in ("login", "password"):
+                told = {"aria-invalid": "true", "aria-describedby": "form-errors"}
+                self.fields[name].widget.attrs.update(told)

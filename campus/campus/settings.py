@@ -174,6 +174,8 @@ EMAIL_PORT = int(env.text("EMAIL_PORT", "25"))
 EMAIL_HOST_USER = env.text("EMAIL_HOST_USER")
 EMAIL_HOST_PASSWORD = env.text("EMAIL_HOST_PASSWORD")
 EMAIL_USE_TLS = env.flag("EMAIL_USE_TLS")
+SUPPORT_EMAIL = env.text("SUPPORT_EMAIL")
+MANAGERS = [(SITE_NAME, SUPPORT_EMAIL)] if SUPPORT_EMAIL else []
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", f"{SITE_NAME} <noreply@{_site.hostname}>")
 
 # A name of their own: on one host the LMS's cookies differ only by port, and browsers ignore ports.

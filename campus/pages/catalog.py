@@ -11,6 +11,7 @@ from usher.application import conf
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.modes import ModeNotAllowed, choose_mode
 from usher.application.runs.models import CourseMode, CourseRun
+from usher.application.states import State, state
 
 PAGE_SIZE = 24
 MAX_QUERY = 100
@@ -34,8 +35,9 @@ class Place:
 
     @property
     def is_refused(self) -> bool:
-        """The LMS won't have it; a person has to look."""
-        return self.enrollment.is_active and self.enrollment.parked_at is not None
+        """The LMS refuses it, and the learner can't open the run; a person has to look."""
+        refused = state(self.enrollment) is State.REFUSED
+        return self.enrollment.is_active and refused and not self.is_ready
 
 
 def offered(words: str = "") -> QuerySet[CourseRun]:

@@ -7,4 +7,8 @@ from django.http import HttpRequest
 
 
 def site(request: HttpRequest) -> dict[str, Any]:
-    return {"site_name": settings.SITE_NAME, "edition": settings.EDITION_NAME}
+    return {
+        "site_name": settings.SITE_NAME,
+        "edition": settings.EDITION_NAME,
+        "support_email": settings.SUPPORT_EMAIL,
+    }

@@ -33,11 +33,19 @@ def test_every_command_loads_and_has_help(name: str) -> None:
 def test_a_missing_package_is_named_with_the_extra_that_brings_it() -> None:
     program = (
         "import sys; sys.modules['httpx'] = None\n"
-        "from usher.cli.main import main; main(['demo', '--help'])"
+        "from usher.cli.main import main; main(['dev', '--help'])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.returncode == 1
     assert "pip install 'openedx-usher[embedded]'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_command_without_its_extra_names_it() -> None:
+    program = "import sys; sys.modules['click'] = None\nfrom usher.cli.main import main"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "pip install 'openedx-usher[shell]'" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -5,8 +5,15 @@ not installed is named instead of breaking the others.
 """
 
 import importlib
+import sys
 
-import click
+try:
+    import click
+except ModuleNotFoundError:
+    sys.exit(
+        "The usher command needs packages that are not installed here. Install them with: "
+        "pip install 'openedx-usher[shell]'"
+    )
 
 import usher
 
@@ -15,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
     "demo": (
         "usher.cli.demo.command",
         "demo",
-        "embedded",
+        "campus,embedded",
         "Run the reference application and an embedded LMS, joined.",
     ),
     "dev": (

@@ -6,7 +6,13 @@ from tests.support import faults
 from usher.application.accounts.models import LmsAccount
 from usher.application.engine.services import reconcile
 from usher.application.enrollments.models import Enrollment
-from usher.application.enrollments.services import NotEnrolled, change_mode, enroll, unenroll
+from usher.application.enrollments.services import (
+    ModeNotAllowed,
+    NotEnrolled,
+    change_mode,
+    enroll,
+    unenroll,
+)
 from usher.application.runs.services import ensure_run, sync_runs
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
@@ -253,3 +259,17 @@ def test_a_service_worker_who_is_not_staff_stops_the_kind(joined, run):
         assert reconcile(["enrollment"], user=user).changed == 0  # held back, not tried
     finally:
         joined.lms.shell(worker.format(True))
+
+
+def test_a_mode_that_the_run_does_not_have_is_refused_before_it_is_stored(joined, run):
+    from usher.application.models import CourseMode
+
+    user = joined.learner()
+    CourseMode.objects.create(run=run, slug="audit")
+    with pytest.raises(ModeNotAllowed, match="it has audit"):
+        enroll(user, run, "verified")
+    assert not Enrollment.objects.exists()
+    enroll(user, run)
+    with pytest.raises(ModeNotAllowed):
+        change_mode(user, run, "verified")
+    assert enroll(user, run, "verified", force=True).mode == "verified"

@@ -1,0 +1,84 @@
+"""``manage.py check`` names each thing that can be forgotten, with its fix."""
+
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+
+from usher.application import checks
+from usher.application.checks import deploy, settings, urls, work
+
+CONNECTED = {
+    "OPENEDX_API_CLIENT_ID": "id",
+    "OPENEDX_API_CLIENT_SECRET": "secret",
+    "OPENEDX_SERVICE_WORKER_USERNAME": "worker",
+    "OPENEDX_SERVICE_WORKER_API_TOKEN": "token",
+    "SITE_BASE_URL": "http://shop.example",
+    "ALLOWED_HOSTS": ["shop.example"],
+}
+
+
+def found(part: Any) -> dict[str, str]:
+    return {str(one.id): f"{one.msg} {one.hint}" for one in part.messages()}
+
+
+@pytest.fixture
+def project(settings: Any) -> Any:
+    for name, value in CONNECTED.items():
+        setattr(settings, name, value)
+    return settings
+
+
+def test_a_complete_project_has_no_errors(project: Any) -> None:
+    assert checks
+    errors = [one for one in run_checks() if str(one.id).startswith("usher.E")]
+    assert errors == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "id_", "words"),
+    [
+        ("SITE_BASE_URL", "", "usher.E006", "site_base_url="),
+        ("ALLOWED_HOSTS", ["other.example"], "usher.E007", "Add 'shop.example'"),
+        ("USHER_ADAPTER", "no.such.Thing", "usher.E011", "DefaultAdapter"),
+        ("PASSWORD_HASHERS", ["a"], "usher.E002", "defaults.apply"),
+    ],
+)
+def test_what_is_forgotten_is_named(
+    project: Any, name: str, value: Any, id_: str, words: str
+) -> None:
+    setattr(project, name, value)
+    assert words in found(settings)[id_]
+
+
+def test_an_lms_without_https_and_a_provider_that_wants_https(project: Any) -> None:
+    project.OPENEDX_API_BASE_URL = "http://lms.example"
+    project.OAUTH2_PROVIDER = project.OAUTH2_PROVIDER | {"ALLOWED_REDIRECT_URI_SCHEMES": ["https"]}
+    assert "every sign-in would end in 400" in found(settings)["usher.E008"]
+    project.OPENEDX_API_BASE_URL = "https://lms.example"
+    assert "usher.E008" not in found(settings)
+
+
+def test_session_cookies_of_one_name_on_one_host(project: Any) -> None:
+    project.OPENEDX_API_BASE_URL = "http://shop.example:8000"
+    project.SESSION_COOKIE_NAME = "sessionid"
+    assert "SESSION_COOKIE_NAME" in found(settings)["usher.W003"]
+
+
+def test_addresses_that_are_not_included(project: Any) -> None:
+    project.ROOT_URLCONF = "django.contrib.auth.urls"
+    project.LOGIN_URL = "/nowhere/"
+    told = found(urls)
+    assert "/oauth2/authorize/" in told["usher.E012"]
+    assert "usher.W004" in told
+
+
+def test_sqlite_that_would_be_locked(project: Any) -> None:
+    plain = {"ENGINE": "django.db.backends.sqlite3", "NAME": "x", "OPTIONS": {}}
+    project.DATABASES = {"default": plain}
+    assert "sqlite_options" in found(work)["usher.W006"]
+
+
+def test_production_is_checked_apart(project: Any) -> None:
+    project.USHER_ENCRYPTION_KEYS = project.USHER_WEBHOOK_SECRET = ""
+    assert {"usher.W024", "usher.W020", "usher.W021"} <= set(found(deploy))

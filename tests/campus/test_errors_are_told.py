@@ -1,0 +1,37 @@
+"""What went wrong is told to screen readers too, and in the same words everywhere."""
+
+import pytest
+from django.utils import timezone
+
+from tests.application.conftest import make_learner
+from usher.application.enrollments.services import enroll
+from usher.application.models import Enrollment
+from usher.application.runs.services import ensure_run
+
+pytestmark = pytest.mark.django_db
+KEY = "course-v1:edX+DemoX+Demo_Course"
+
+
+def test_a_wrong_password_is_announced(client):
+    page = client.post("/accounts/login/", {"login": "nobody", "password": "wrong"})
+    text = page.content.decode()
+    assert 'role="alert"' in text
+    assert text.count('aria-invalid="true"') == 2
+    assert 'aria-invalid="true"' not in client.get("/accounts/login/").content.decode()
+
+
+@pytest.mark.parametrize("opens", [True, False])
+def test_the_dashboard_and_the_course_page_agree(client, settings, opens):
+    settings.SUPPORT_EMAIL = "help@example.org"
+    user, run = make_learner(), ensure_run(KEY)
+    enroll(user, run)
+    Enrollment.objects.update(
+        parked_at=timezone.now(), error_code="mode-kept", observed_is_active=opens
+    )
+    client.force_login(user)
+    dashboard = client.get("/dashboard/").content.decode()
+    course = client.get(f"/courses/{KEY}/").content.decode()
+    assert ("Ready" in dashboard) is opens
+    assert ("could not be opened" in course) is not opens
+    assert ("help@example.org" in course) is not opens
+    assert "We were told" not in dashboard + course
