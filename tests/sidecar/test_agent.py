@@ -1,9 +1,11 @@
 """The agent inside the applications: what it reads and writes, and how it ends."""
 
+import ast
 import os
 import subprocess
 import sys
 import time
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -144,6 +146,17 @@ def test_a_refused_row_leaves_the_others_of_its_batch(agent: Agent, shape: Shape
     assert second == {"outcome": "written"}
 
 
+def test_a_learner_who_was_deleted_meanwhile_costs_the_others_nothing(
+    agent: Agent, shape: Shape
+) -> None:
+    (user,) = shape.run(MAKE_USERS.format(count=1, stem="deleted"))
+    model = adapter_of(shape.name).token.model
+    rows = [{"find": {"user_id": pk}, "set": {"refresh_token": "r"}} for pk in (10**9, user)]
+    first, second = agent.ask("write", model=model, rows=rows)
+    assert first["outcome"] == "refused"
+    assert second == {"outcome": "written"}
+
+
 def test_an_error_is_an_answer_and_the_agent_goes_on(agent: Agent) -> None:
     with pytest.raises(RequestFailed, match="no model users"):
         agent.ask("page", model="users.Nobody", fields=[])
@@ -205,3 +218,20 @@ def _runs(pid: int) -> bool:
         return False
     state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     return state != "Z"
+
+
+def test_the_agent_is_python_3_9_with_nothing_but_the_standard_library_and_django() -> None:
+    source = resources.files("usher.sidecar").joinpath("agent.py").read_text()
+    tree = ast.parse(source, feature_version=(3, 9))
+    modules = {
+        name.split(".")[0]
+        for node in ast.walk(tree)
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert modules - set(sys.stdlib_module_names) == {"django"}

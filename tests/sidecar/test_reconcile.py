@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -219,20 +221,9 @@ sys.stdin.read()
 def test_killed_at_any_moment_the_next_run_finishes_it(sides: Sides) -> None:
     names = [stem(sides, f"killed{number}") for number in range(250)]
     sides.people(*names)
-    command = [
-        sys.executable,
-        "-m",
-        "usher.cli.main",
-        "reconcile",
-        "--application",
-        str(sides.shape.folder),
-        "--manage",
-        sides.shape.command,
-    ]
+    command = _command(sides)
     for moment in (1.0, 1.6, 2.2):
-        run = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ}
-        )
+        run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(moment)
         run.send_signal(signal.SIGKILL)
         run.wait()
@@ -247,3 +238,61 @@ def test_killed_at_any_moment_the_next_run_finishes_it(sides: Sides) -> None:
         f"print(get_user_model().objects.filter(username__startswith={names[0][:-1]!r}).count())"
     )
     assert made == "250"
+
+
+def test_both_may_enroll_at_the_same_time(sides: Sides) -> None:
+    """The application's own retry and the sidecar: every row once, no update lost."""
+    names, course = [stem(sides, f"both{number}") for number in range(40)], course_of(sides)
+    sides.people(*names)
+    assert sides.json("reconcile")["ok"]
+    for name in names:
+        sides.enroll(name, course, **_mode(sides))
+    own = subprocess.Popen(
+        [sys.executable, "manage.py", "retry_edx_enrollment"],
+        cwd=sides.shape.folder,
+        env=sides.shape.environment(),
+    )
+    done = sides.json("reconcile")
+    assert own.wait(timeout=120) == 0
+    assert done["ok"], done
+    rows = sides.rows("courses.CourseRunEnrollment", "edx_enrolled", user__username__in=names)
+    assert rows == [(True,)] * 40
+    for name in names:
+        assert sides.enrollments_in_lms(name) == {(course, mode_of(sides), True)}
+    assert sides.json("reconcile")["kinds"] == {}
+
+
+def test_watching_repairs_what_becomes_due_and_survives_the_application(sides: Sides) -> None:
+    watcher = subprocess.Popen(
+        _command(sides, "--watch"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        first, second = stem(sides, "watched"), stem(sides, "later")
+        sides.people(first)
+        _until(lambda: len(tokens(sides, first)) == 1)
+        # The application's process is killed, as when its container is made anew.
+        (agent,) = _children(watcher.pid)
+        os.kill(agent, signal.SIGKILL)
+        sides.people(second)
+        _until(lambda: len(tokens(sides, second)) == 1)
+    finally:
+        watcher.kill()
+        watcher.wait()
+
+
+def _command(sides: Sides, *more: str) -> list[str]:
+    """``usher reconcile`` in a process of its own."""
+    folder, manage = str(sides.shape.folder), sides.shape.command
+    command = [sys.executable, "-m", "usher.cli.main", "reconcile"]
+    return [*command, "--application", folder, "--manage", manage, *more]
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _until(is_so: Callable[[], bool], seconds: float = 90.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not come to be"
+        time.sleep(0.2)

@@ -273,19 +273,23 @@ def write(request):
     values it must still have; ``set``: what it gets. Outcomes: written, same, changed (somebody
     else changed it meanwhile: nothing is written), busy (locked by somebody), gone, refused.
     """
-    from django.db import transaction
+    from django.db import IntegrityError, transaction
 
     if len(request["rows"]) > MOST_ROWS:
         raise Wrong("too-many", "at most {} rows a request".format(MOST_ROWS))
     model = model_of(request["model"])
     if request.get("dry_run"):
         return [{"outcome": "dry-run"} for _ in request["rows"]]
-    with transaction.atomic():
+    try:
+        with transaction.atomic():
+            return [write_row(model, row, request.get("by")) for row in request["rows"]]
+    except IntegrityError:
+        # Foreign keys are checked at the end: somebody was deleted meanwhile. Each row alone.
         return [write_row(model, row, request.get("by")) for row in request["rows"]]
 
 
 def write_row(model, row, by):
-    """In a savepoint: a row that is refused leaves the others of its batch."""
+    """In a savepoint, or a transaction: a row that is refused leaves the others of its batch."""
     from django.core.exceptions import ValidationError
     from django.db import IntegrityError, transaction
 
