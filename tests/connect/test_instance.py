@@ -245,10 +245,18 @@ def test_values_are_written_in_one_step_and_closed_to_others(tmp_path: Path):
 
 
 def test_each_application_gets_a_backend_of_its_own():
-    choose, choice = configuration.choose_backend, configuration.Choice
     default, other = "mitxpro-oauth2", "ol-oauth2"
+    choice = configuration.Choice
+
+    def choose(found: list, name: str, given: str, says: str = default) -> configuration.Choice:
+        return configuration.choose_backend(found, name, given, says)
+
     first = [{"name": "mitxonline", "backend": default}]
     assert choose([], "shop", "") == choice(default, default)
+    # Nobody says anything: what today's manual page says. The application's own word comes first.
+    assert configuration.choose_backend([], "shop", "") == choice(other, other)
+    assert choose([], "shop", "", other) == choice(other, other)
+    assert choose(first, "mitxonline", "", other) == choice(default, default)
     assert choose([], "shop", other) == choice(other, other)
     assert choose(first, "mitxonline", "") == choice(default, default)
     assert choose(first, "mitxonline", other) == choice(other, other)

@@ -5,6 +5,7 @@ Reads Django's settings under the names that MITx Online and MIT xPro already us
 malformed is named, all at once, by Django's system checks.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -95,6 +96,9 @@ class Settings:
         return self.api_base_url + path
 
 
+_OWN_BACKEND = re.compile(r"[a-z0-9][a-z0-9-]{0,22}-oauth2")
+
+
 class _Reader:
     """Takes values out of Django's settings and keeps what is wrong with them."""
 
@@ -144,6 +148,19 @@ class _Reader:
             return default
         return value
 
+    def backend(self, name: str, default: str) -> str:
+        """A known backend, or the name that ``usher connect`` gives the second application of an
+        LMS, ``<application>-oauth2``."""
+        value = self.text(name, default)
+        if value not in BACKENDS and not _OWN_BACKEND.fullmatch(value):
+            known = ", ".join(BACKENDS)
+            self.problems.append(
+                f"{name} is {value!r}: write one of {known}, or a name of your own that ends in "
+                "-oauth2, as in the LMS's provider record"
+            )
+            return default
+        return value
+
 
 def read(source: Any) -> tuple[Settings, list[str]]:
     """The settings in ``source`` (Django's), and what is malformed, each with what to write."""
@@ -152,7 +169,7 @@ def read(source: Any) -> tuple[Settings, list[str]]:
     default_api, default_backend = _BY_EDITION[edition]
     api = reader.url(Env.OPENEDX_API_BASE_URL, default_api)
     browser = reader.url(Env.OPENEDX_BASE_REDIRECT_URL, api)
-    backend = reader.choice(Env.OPENEDX_OAUTH_PROVIDER, default_backend, BACKENDS)
+    backend = reader.backend(Env.OPENEDX_OAUTH_PROVIDER, default_backend)
     settings = Settings(
         site_base_url=reader.url("SITE_BASE_URL"),
         api_base_url=api,

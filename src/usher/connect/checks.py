@@ -11,11 +11,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
+from usher.connect import outputs
 from usher.connect.application.remote import NO_CODE
 from usher.connect.application.side import Addresses, Side, find
 from usher.connect.errors import ConnectError, ToolFailed
 from usher.connect.openedx.platform import Platform
 from usher.connect.plan import Check
+from usher.connect.process import Output
 from usher.contract.paths import LmsPath
 from usher.contract.provisioning import Application, Description, ServiceWorker
 
@@ -267,28 +269,34 @@ def _settings_in_force(side: Side, description: Description, addresses: Addresse
 
 
 def _sync(side: Side) -> Check:
-    """The application reads course runs of the LMS (P21)."""
+    """The application reads course runs of the LMS."""
     commands: list[str] = side.facts.get("commands", [])
     if side.checkout.sync_command and side.checkout.sync_command[0] in commands:
-        return _command("sync", side, *side.checkout.sync_command)
+        return _command("sync", outputs.of_sync, side, *side.checkout.sync_command)
     if "sync_courserun" in commands:
-        return _command("sync", side, "sync_courserun", "--all", "ALL")
+        return _command("sync", outputs.of_sync, side, "sync_courserun", "--all", "ALL")
     if "sync_courseruns" in commands:
-        return _command("sync", side, "sync_courseruns")
+        return _command("sync", outputs.of_sync, side, "sync_courseruns")
     return Check("sync", "skipped", "the application has no sync command that Usher knows")
 
 
 def _repair(side: Side) -> Check:
-    """The LMS makes learners' accounts, asking the application who they are (P22)."""
+    """The LMS makes learners' accounts, asking the application who they are."""
     if "repair_missing_courseware_records" not in side.facts.get("commands", []):
         return Check("repair", "skipped", "the application has no repair command that Usher knows")
-    return _command("repair", side, "repair_missing_courseware_records")
+    return _command("repair", outputs.of_repair, side, "repair_missing_courseware_records")
 
 
-def _command(name: str, side: Side, *command: str) -> Check:
-    output = side.manage.command(*command)
-    last = [line for line in output.splitlines() if line.strip()]
-    return Check(name, "ok", f"{command[0]}: {last[-1].strip() if last else 'done'}")
+def _command(
+    name: str, understand: Callable[[str, Output], Check], side: Side, *command: str
+) -> Check:
+    words = [*command, "--json"] if side.facts.get("usher") else list(command)
+    try:
+        output = side.manage.command(*words)
+    except ToolFailed as error:
+        summary = outputs.of_summary(name, command[0], error.stdout)
+        return summary or outputs.of_failure(name, command[0], error)
+    return outputs.of_summary(name, command[0], output.stdout) or understand(command[0], output)
 
 
 def _json(answer: httpx.Response) -> dict[str, Any]:

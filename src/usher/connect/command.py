@@ -1,5 +1,6 @@
 """``usher connect`` and ``usher disconnect``: parse, call one function, show the outcome."""
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +9,8 @@ from typing import Any
 import click
 
 from usher.connect import checks, shown
-from usher.connect.application.checkout import Wishes
+from usher.connect.application.checkout import Wishes, recognise
+from usher.connect.application.example import make_env
 from usher.connect.before import Leaving
 from usher.connect.connecting import Connecting, Options
 from usher.connect.disconnecting import Disconnecting
@@ -94,6 +96,10 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
         if not asked.applications:
             raise Refused("no application named; give its checkout: --application ~/mitxonline")
         opened = open_platform(asked)
+        for wishes in asked.applications:
+            may = functools.partial(_may, yes=yes, as_json=as_json)
+            if made := make_env(recognise(wishes), dry_run=dry_run, may=may):
+                view.done(made)
         sides = open_sides(asked, opened)
         options = Options(
             build=lambda: given["build"] or (_can_ask(yes, as_json) and _offer_to_build()),
@@ -192,6 +198,10 @@ def _confirm(yes: bool, as_json: bool) -> None:
     if not _can_ask(yes, as_json):
         raise Refused("nothing was changed; give --yes to go on without being asked")
     click.confirm("Go on?", abort=True, err=True)
+
+
+def _may(question: str, *, yes: bool, as_json: bool) -> bool:
+    return yes or (_can_ask(yes, as_json) and click.confirm(question, err=True))
 
 
 def _can_ask(yes: bool, as_json: bool) -> bool:

@@ -28,10 +28,11 @@ class NeedsPerson(StepFailed):
 
 
 class ToolFailed(ConnectError):
-    """exit_code: None when it ran out of time."""
+    """exit_code: None when it ran out of time; stdout: all of its standard output."""
 
-    def __init__(self, message: str, exit_code: int | None = None) -> None:
+    def __init__(self, message: str, exit_code: int | None = None, stdout: str = "") -> None:
         self.exit_code = exit_code
+        self.stdout = stdout
         super().__init__(message)
 
 

@@ -105,7 +105,9 @@ def open_sides(asked: Asked, opened: Opened) -> list[tuple[Side, Choice]]:
         if side.name in [known.name for known, _ in found]:
             raise Refused(f"two applications are called {side.name}; tell them apart with --name")
         side.probe(_known(opened, side.name), opened.addresses)
-        backend = configuration.choose_backend(entries, side.name, wishes.backend)
+        backend = configuration.choose_backend(
+            entries, side.name, wishes.backend, side.default_backend
+        )
         side.check_backend(backend.base)
         entries = configuration.with_entry(entries, side.entry(backend))
         found.append((side, backend))

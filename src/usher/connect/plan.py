@@ -27,7 +27,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Check:
-    """One look at the connection as it runs. outcome: ok, failed, skipped."""
+    """One look at the connection as it runs. outcome: ok, warning (not a fault of
+    the connection), failed, skipped."""
 
     id: str
     outcome: str

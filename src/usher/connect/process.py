@@ -32,6 +32,18 @@ class Secrets:
 
 
 @dataclass(frozen=True)
+class Output:
+    """What a program has printed."""
+
+    stdout: str
+    stderr: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"{self.stdout}\n{self.stderr}"
+
+
+@dataclass(frozen=True)
 class Runner:
     """Runs programs in one place. cwd: where; env: added to ours; secrets: blanked in messages."""
 
@@ -47,6 +59,16 @@ class Runner:
         timeout: float = USUAL_TIMEOUT,
     ) -> str:
         """Standard output of a program that succeeds. Raises ToolFailed, ToolMissing."""
+        return self.output(argv, stdin=stdin, timeout=timeout).stdout
+
+    def output(
+        self,
+        argv: Sequence[str | Path],
+        *,
+        stdin: str = "",
+        timeout: float = USUAL_TIMEOUT,
+    ) -> Output:
+        """Both outputs of a program that succeeds. Raises ToolFailed, ToolMissing."""
         command = [str(part) for part in argv]
         try:
             done = subprocess.run(
@@ -71,8 +93,9 @@ class Runner:
             raise ToolFailed(
                 f"{self.shown(command)} ended with {done.returncode}:\n{self.secrets.hide(words)}",
                 done.returncode,
+                done.stdout,
             )
-        return done.stdout
+        return Output(done.stdout, done.stderr)
 
     def watch(self, argv: Sequence[str | Path]) -> None:
         """Runs a program that takes long, with its words on standard error as they come, for as

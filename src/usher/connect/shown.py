@@ -12,6 +12,7 @@ from usher.connect.plan import Check, Plan, Step
 
 _MARKS = {
     "ok": "[green]✓[/green] ok     ",
+    "warning": "[yellow]![/yellow] warning",
     "failed": "[red]✗[/red] failed ",
     "skipped": "· skipped",
 }
@@ -44,6 +45,11 @@ class View:
             self._say(f"      because {escape(step.reason)}", style="dim")
         if dry_run:
             self._say("\nNothing was changed (--dry-run).")
+
+    def done(self, text: str) -> None:
+        """Something that had to be done before the plan could be made."""
+        self._data.setdefault("prepared", []).append(text)
+        self._say(f"  [green]✓[/green] done     {escape(text)}")
 
     def begins(self, step: Step, number: int, total: int) -> None:
         self._say(f"  [{number}/{total}] {step.id:<24} {escape(step.what)} ...")

@@ -143,3 +143,14 @@ def test_nothing_that_is_written_there_raises(values):
     found, problems = read(**values)
     assert found.api_base_url.startswith("http")
     assert all(isinstance(problem, str) for problem in problems)
+
+
+@pytest.mark.parametrize("name", ["campus-oauth2", "campus-app-oauth2", "mitxpro-app-oauth2"])
+def test_the_backend_of_a_second_application_of_an_lms_is_accepted(name: str):
+    """``usher connect`` writes such names; an application that refuses one does not start."""
+    given = {
+        Env.OPENEDX_OAUTH_PROVIDER: name,
+        Env.OPENEDX_SOCIAL_LOGIN_PATH: f"/auth/login/{name}/?auth_entry=login",
+    }
+    found, problems = conf.read(SimpleNamespace(**given))
+    assert (found.oauth_provider, problems) == (name, [])

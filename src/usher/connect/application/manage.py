@@ -1,13 +1,14 @@
 """The application's own manage.py: scripts on its standard input, commands by name."""
 
 import json
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from usher.connect.application.checkout import Checkout
 from usher.connect.errors import ToolFailed
-from usher.connect.process import Runner, Secrets
+from usher.connect.process import Output, Runner, Secrets
 from usher.contract.envfile import EnvFile
 
 ANSWER_MARK = "usher-answer: "
@@ -21,19 +22,20 @@ class Manage:
     def __init__(self, checkout: Checkout, secrets: Secrets) -> None:
         self._checkout = checkout
         self._secrets = secrets
+        #: Settings that the application needs to start and its ``.env`` doesn't have yet.
+        self.placeholders: dict[str, str] = {}
 
     def script(self, name: str, params: dict[str, Any]) -> dict[str, Any]:
         """What a script of ``connect/application/scripts`` answers. Raises ToolFailed.
 
         The script and its parameters, secrets included, go through standard input.
         """
-        command = [*self._checkout.manage, "shell"]
-        output = self._runner().run(command, stdin=as_line(name, params))
+        output = self._runner().run(self._argv("shell"), stdin=as_line(name, params))
         return self._answer(output)
 
-    def command(self, *arguments: str) -> str:
-        """Standard output of a management command. Raises ToolFailed."""
-        return self._runner().run([*self._checkout.manage, *arguments], timeout=COMMAND_TIMEOUT)
+    def command(self, *arguments: str) -> Output:
+        """Runs a management command. Raises ToolFailed."""
+        return self._runner().output(self._argv(*arguments), timeout=COMMAND_TIMEOUT)
 
     def shown(self, *arguments: str) -> str:
         return self._runner().shown([*self._checkout.manage, *arguments])
@@ -54,13 +56,33 @@ class Manage:
             f"{self.shown('shell')} gave no answer; is this the manage.py of a Django application?"
         )
 
+    def _argv(self, *arguments: str) -> list[str]:
+        """``docker compose run`` passes on what ``-e`` names, from our own environment: a value in
+        an argument could be read by every user of this machine."""
+        manage = list(self._checkout.manage)
+        names = list(self._missing()) if self._checkout.compose and "run" in manage else []
+        if names:
+            place = manage.index("run") + 1
+            manage[place:place] = [word for name in names for word in ("-e", name)]
+        return [*manage, *arguments]
+
+    def _missing(self) -> dict[str, str]:
+        """The placeholders that are still needed: what the ``.env`` has counts."""
+        present = self._written()
+        return {key: value for key, value in self.placeholders.items() if not present.get(key)}
+
+    def _written(self) -> dict[str, str]:
+        path = self._checkout.env_file
+        return EnvFile.read(path).values() if path else {}
+
     def _runner(self) -> Runner:
-        """Compose reads the ``.env`` itself; a process of a virtualenv is given it."""
+        """Compose reads the ``.env`` itself; a process of a virtualenv is given it. There an empty
+        line must not hide what the environment has."""
         checkout = self._checkout
-        values: dict[str, str] = {}
-        if not checkout.compose and checkout.env_file:
-            values = EnvFile.read(checkout.env_file).values()
-        return Runner(self._secrets, cwd=checkout.folder or Path.cwd(), env=values)
+        written = {} if checkout.compose else self._written()
+        values = {key: value for key, value in written.items() if value or key not in os.environ}
+        cwd = checkout.folder or Path.cwd()
+        return Runner(self._secrets, cwd=cwd, env=values | self._missing())
 
 
 def as_line(name: str, params: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from usher.connect.application import boot
 from usher.connect.application.checkout import WEB_SERVICE, Checkout, Wishes
 from usher.connect.application.manage import Manage
 from usher.connect.application.settings import KEYS, SETTINGS, wanted
@@ -11,8 +12,14 @@ from usher.connect.errors import Refused, ToolFailed
 from usher.connect.openedx.configuration import Choice
 from usher.connect.process import Secrets
 from usher.contract import envfile
-from usher.contract.environment import SECRET_KEYS
-from usher.contract.oauth import BACKENDS, EDX_OAUTH_APP, SCOPE_USER_READ, lms_redirect_uri
+from usher.contract.environment import SECRET_KEYS, Env
+from usher.contract.oauth import (
+    BACKENDS,
+    EDX_OAUTH_APP,
+    OL_OAUTH2,
+    SCOPE_USER_READ,
+    lms_redirect_uri,
+)
 from usher.contract.paths import LmsPath
 from usher.contract.provisioning import Application, Description
 
@@ -37,6 +44,9 @@ class Side:
         self.manage = Manage(checkout, secrets)
         self.before = Before(str(checkout.env_file or checkout.url))
         self.facts: dict[str, Any] = {}
+        #: Settings that it does not start without and that nobody has given, with example values.
+        self.needed: dict[str, str] = {}
+        self.backend = ""
         self._asked: dict[str, Any] = {}
         self._secrets = secrets
 
@@ -59,15 +69,35 @@ class Side:
         application: what its record should be, where that is known already.
         """
         params = self._params("look", application, addresses)
-        try:
-            self.facts, self._asked = self.manage.script(SCRIPT, params), params
-        except ToolFailed as error:
-            raise Refused(f"{self.checkout.title} can't be reached: {error}") from error
+        self.facts, self._asked = self._look(params), params
         if SCOPE_USER_READ not in self.facts["scopes"]:
             raise Refused(
                 f"{self.checkout.title} offers no scope {SCOPE_USER_READ!r} (APP-3); add it to "
                 "OAUTH2_PROVIDER['SCOPES'], then run this again"
             )
+
+    def _look(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Starts the application, with placeholders for what it lacks. Raises Refused."""
+        while True:
+            try:
+                return self.manage.script(SCRIPT, params)
+            except ToolFailed as error:
+                needs = boot.missing(str(error), self.manage.placeholders)
+                if not needs:
+                    todo = boot.advice(str(error))
+                    how = f"{todo}\nIt said: {error}" if todo else str(error)
+                    raise Refused(f"{self.checkout.title} can't be reached: {how}") from error
+                others = {k: self._address_if_one(k) or v for k, v in needs.others.items()}
+                self.manage.placeholders |= needs.ours | others
+                self.needed |= others
+                self._secrets.add(v for k, v in needs.others.items() if k in SECRET_KEYS)
+
+    def _address_if_one(self, key: str) -> str:
+        """The application's own browser address, where this setting holds it."""
+        edition = self.checkout.edition
+        return (self.checkout.url or (edition.root_url if edition else "")) * key.endswith(
+            "_BASE_URL"
+        )
 
     def check_backend(self, backend: str) -> None:
         """Raises Refused when the application demands what this backend doesn't send."""
@@ -81,6 +111,7 @@ class Side:
 
     def entry(self, backend: Choice) -> dict[str, Any]:
         """This application in the plugin's USHER_APPLICATIONS."""
+        self.backend = backend.name
         entry: dict[str, Any] = {
             "name": self.name,
             "root_url": self.url,
@@ -94,6 +125,12 @@ class Side:
         if self.wishes.server_url:
             entry["server_url"] = self.wishes.server_url.rstrip("/")
         return entry
+
+    @property
+    def default_backend(self) -> str:
+        """What the application's own default or ``.env`` says, where Usher knows it."""
+        said = str((self.facts.get("settings") or {}).get(Env.OPENEDX_OAUTH_PROVIDER) or "")
+        return said if said in BACKENDS else OL_OAUTH2.name
 
     # -- its superuser
 
@@ -208,6 +245,17 @@ class Side:
         self._secrets.add(values[key] for key in values if key in SECRET_KEYS)
         return values
 
+    def plain_env(self, addresses: Addresses) -> dict[str, str]:
+        """What of ``env_values`` is known before the description is, and no secret."""
+        found = {
+            Env.OPENEDX_API_BASE_URL: addresses.lms_server_url,
+            Env.OPENEDX_BASE_REDIRECT_URL: addresses.lms_url,
+            Env.LOGOUT_REDIRECT_URL: addresses.lms_url + LmsPath.LOGOUT,
+        }
+        if self.backend:
+            found[Env.OPENEDX_OAUTH_PROVIDER] = self.backend
+        return found
+
     def env_agrees(self, values: dict[str, str]) -> bool:
         path = self.checkout.env_file
         if path is None or not path.exists():
@@ -275,7 +323,8 @@ class Side:
         now = envfile.EnvFile.read(path).values()
         if before is None:
             return not any(now.get(key) == value for key, value in written.items())
-        return not self.before.had_no_env and all(now.get(key) == before.get(key) for key in KEYS)
+        empty = self.before.had_no_env and not path.read_text().strip()
+        return not empty and all(now.get(key) == before.get(key) for key in KEYS)
 
 
 def find(description: Description, name: str) -> Application:

@@ -111,7 +111,9 @@ class Choice:
     base: str
 
 
-def choose_backend(found: list[dict[str, Any]], name: str, given: str) -> Choice:
+def choose_backend(
+    found: list[dict[str, Any]], name: str, given: str, default: str = oauth.OL_OAUTH2.name
+) -> Choice:
     """How application ``name`` signs in: by the given backend, as before, or by the default one.
 
     The LMS knows an application by its backend, so a second one of the same kind gets a name of
@@ -119,7 +121,7 @@ def choose_backend(found: list[dict[str, Any]], name: str, given: str) -> Choice
     """
     own = next((item for item in found if item.get("name") == name), {})
     before = own.get("backend", "")
-    base = given or own.get("backend_base") or before or oauth.DEFAULT_BACKEND
+    base = given or own.get("backend_base") or before or default
     if before and base in (before, own.get("backend_base")):
         return Choice(before, base)
     taken = {

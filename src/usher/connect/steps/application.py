@@ -8,6 +8,7 @@ from usher.connect.application.side import Addresses, Side, find
 from usher.connect.errors import NeedsPerson
 from usher.connect.plan import Step
 from usher.connect.steps.tutor import TutorSteps
+from usher.contract.environment import SECRET_KEYS
 from usher.contract.provisioning import Description
 
 
@@ -47,8 +48,9 @@ class ApplicationSteps:
             Step(
                 f"env:{side.name}",
                 str(side.checkout.env_file),
-                "set the OPENEDX_* settings and LOGOUT_REDIRECT_URL",
-                "P7, P20 and N1, agreeing with the LMS; comments and other lines stay, mode 0600",
+                self._settings_named(),
+                "the application reads there where the LMS is and who it is for the LMS; comments "
+                "and other lines stay, mode 0600",
                 self._known(lambda d: side.env_agrees(self._env(d))),
                 lambda: side.write_env(self._env(self._tutor.certain_description())),
             )
@@ -66,6 +68,18 @@ class ApplicationSteps:
                 )
             )
         return steps
+
+    def _settings_named(self) -> str:
+        """With the values, secrets aside; ids and secrets are made with the description."""
+        side = self._side
+        plain = side.plain_env(self._addresses)
+        needed = {k: "(random)" if k in SECRET_KEYS else v for k, v in side.needed.items()}
+        said = [f"{key}={value}" for key, value in {**plain, **needed}.items()]
+        words = f"set {', '.join(said)}, and the ids and secrets of OPENEDX_*"
+        if needed:
+            words += f". {side.checkout.title} does not start without {', '.join(needed)}: these "
+            words += "are examples, give better ones when you have them"
+        return words
 
     def _hand_over(self, side: Remote) -> Step:
         return Step(
@@ -89,7 +103,7 @@ class ApplicationSteps:
         return "up"
 
     def _env(self, description: Description) -> dict[str, str]:
-        return self._side.env_values(description, self._addresses)
+        return self._side.env_values(description, self._addresses) | self._side.needed
 
     def _known(self, look: Callable[[Description], bool]) -> Callable[[], bool]:
         """A look that needs the description, and says no before there is one."""

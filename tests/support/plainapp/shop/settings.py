@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from django.core.exceptions import ImproperlyConfigured
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 DEBUG = os.environ.get("DEBUG", "False") == "True"
 SECRET_KEY = os.environ.get("SECRET_KEY", "local_unsafe_key")
@@ -47,6 +49,16 @@ OAUTH2_PROVIDER = {
     "DEFAULT_SCOPES": ["user:read"],
     "PKCE_REQUIRED": os.environ.get("SHOP_PKCE_REQUIRED", "False") == "True",
 }
+
+# Boot checks in the words of mitol-django-common: an empty number, then all that is missing.
+if os.environ.get("SHOP_COMPANY_ID") == "":
+    raise ImproperlyConfigured("Expected value in SHOP_COMPANY_ID= to be an int")
+REQUIRED = [name for name in os.environ.get("SHOP_REQUIRED", "").split() if name]
+if missing := [name for name in REQUIRED if not os.environ.get(name)]:
+    raise ImproperlyConfigured(
+        f"The following settings are missing: {', '.join(missing)}. You need to add these "
+        "environment variables in .env file."
+    )
 
 # The integration with Open edX, under the names and defaults that such applications have.
 OPENEDX_OAUTH_PROVIDER = os.environ.get("OPENEDX_OAUTH_PROVIDER", "mitxpro-oauth2")

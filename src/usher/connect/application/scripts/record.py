@@ -203,6 +203,17 @@ def _relax_pkce(record, params):
     return True
 
 
+def _be_ready():
+    """Django runs ``shell`` also when its settings could not be read: then the reason is raised."""
+    import django
+    from django.apps import apps
+    from django.conf import settings
+
+    settings.INSTALLED_APPS  # noqa: B018 - reading it imports the settings
+    if not apps.ready:
+        django.setup()
+
+
 def reserve_superuser(params):
     """Reserves the superuser's name in the LMS, so that it can't be another learner's."""
     from usher.application.accounts.services import ensure_account
@@ -276,6 +287,7 @@ def main(params):
     }
     action = actions[params["action"]]
     try:
+        _be_ready()
         answer = action(params)
     except Exception as error:  # noqa: BLE001 - told to the caller, whatever it is
         answer = {"error": "%s: %s" % (type(error).__name__, error)}  # noqa: UP031

@@ -1,0 +1,100 @@
+"""Starting an application that isn't configured yet: what its last words say is missing.
+
+A fresh checkout refuses to start without settings that connect is about to write, and without some
+that only have to be there. The first get placeholders while connect looks; the second are part of
+the plan, with example values.
+"""
+
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from usher.connect.application.settings import KEYS
+
+#: What stands in for a setting of Usher's while the application is looked at.
+PLACEHOLDER = "usher-placeholder"
+#: Values that make the application start without doing anything outside of this machine.
+EXAMPLES = {
+    "MAILGUN_SENDER_DOMAIN": "mail.example.org",
+    "MAILGUN_KEY": "no-key-yet",
+    "EXTERNAL_COURSE_SYNC_API_KEY": "no-key-yet",
+    "MITX_ONLINE_ADMIN_EMAIL": "admin@localhost",
+    "MITXPRO_ADMIN_EMAIL": "admin@localhost",
+}
+#: Nothing can stand in for these.
+_ONLY_A_PERSON_KNOWS = ("DATABASE_URL",)
+_NAME = r"[A-Z][A-Z0-9_]{2,}"
+_MISSING = (
+    # mitol-django-common, which MITx Online and MIT xPro read their environment with
+    re.compile(r"settings are missing: ([A-Z0-9_, ]+)"),
+    # django-environ, and python-decouple
+    re.compile(rf"Set the ({_NAME}) environment variable"),
+    re.compile(rf"({_NAME}) not found\. Declare it as envvar"),
+    re.compile(rf"ImproperlyConfigured: ({_NAME}) is required"),
+    # os.environ["NAME"] in a settings file
+    re.compile(rf"^\s*KeyError: '({_NAME})'", re.MULTILINE),
+)
+_EMPTY = re.compile(rf"Expected value in ({_NAME})= to be an? (\w+)")
+_OF_KIND = {"int": "1", "boolean": "False", "float": "1", "list": "[]"}
+_WEBPACK = re.compile(r"(\S*webpack-stats\S*?\.json)")
+_NO_TABLE = re.compile(
+    r"relation \"(\S+)\" does not exist|no such table: (\S+)|Table '(\S+)' doesn't exist"
+)
+_NO_ENV_FILE = re.compile(r"env file (\S+) not found")
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What an application needs to start. ours: settings that connect writes; others: with values
+    that do until somebody gives better ones."""
+
+    ours: dict[str, str]
+    others: dict[str, str]
+
+    def __bool__(self) -> bool:
+        return bool(self.ours or self.others)
+
+
+def missing(said: str, given: Iterable[str] = ()) -> Missing:
+    """Read from the application's last words; nothing that was ``given`` already."""
+    kinds = dict.fromkeys(_names(said), "") | dict(_EMPTY.findall(said))
+    wanted = {
+        name: kind
+        for name, kind in kinds.items()
+        if name not in set(given) and name not in _ONLY_A_PERSON_KNOWS
+    }
+    return Missing(
+        {name: PLACEHOLDER for name in wanted if name in KEYS},
+        {name: _example(name, kind) for name, kind in wanted.items() if name not in KEYS},
+    )
+
+
+def _names(said: str) -> list[str]:
+    found = [match for pattern in _MISSING for match in pattern.findall(said)]
+    return [name.strip() for names in found for name in names.split(",") if name.strip()]
+
+
+def _example(name: str, kind: str) -> str:
+    if name == "SECRET_KEY":
+        return secrets.token_urlsafe(48)
+    return EXAMPLES.get(name) or _OF_KIND.get(kind, PLACEHOLDER)
+
+
+def advice(said: str) -> str:
+    """What a person must do before this application starts; '' when its words aren't known."""
+    if found := _WEBPACK.search(said):
+        return (
+            f"its assets are not built yet ({found[1]} is missing). Start the service that builds "
+            "them: docker compose up -d watch; wait until the file is there, then run this again"
+        )
+    if found := _NO_TABLE.search(said):
+        table = next(filter(None, found.groups()))
+        return (
+            f"its database has no table {table}. Migrate it: manage.py migrate "
+            "(docker compose run --rm web ./manage.py migrate), then run this again"
+        )
+    if found := _NO_ENV_FILE.search(said):
+        return f"{found[1]} is missing; make it, then run this again"
+    names = [name for name in _ONLY_A_PERSON_KNOWS if name in _names(said)]
+    return f"it needs {names[0]}; set it in its .env, then run this again" if names else ""

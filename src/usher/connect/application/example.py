@@ -1,0 +1,42 @@
+"""A checkout that has no ``.env`` yet: made from the example that lies beside it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from usher.connect.application.checkout import Checkout
+from usher.connect.errors import Refused
+from usher.contract.envfile import write_private
+
+NAMES = (".env.example", "env.example", ".env.sample", ".env.template", ".env.dist")
+
+
+def make_env(checkout: Checkout, *, dry_run: bool, may: Callable[[str], bool]) -> str:
+    """What was done, '' for nothing. may: asked with a question, answers whether to.
+
+    docker compose does not even look at a checkout without the ``.env`` that it names.
+    Raises Refused.
+    """
+    path = checkout.env_file
+    if path is None or path.exists() or checkout.folder is None:
+        return ""
+    example = next((found for name in NAMES if (found := checkout.folder / name).is_file()), None)
+    if example is None:
+        if checkout.compose:
+            raise Refused(f"{path} is missing, and there is no .env.example to make it from")
+        return ""
+    todo = f"cp {example.name} {path}"
+    if dry_run:
+        if not checkout.compose:
+            return f"{path} would be made from {example.name}"
+        raise Refused(
+            f"{path} is missing, and docker compose does not start without it. Make it: {todo}; "
+            "or leave --dry-run out, and it is made for you"
+        )
+    if not may(f"{path} is missing. Make it from {example.name}?"):
+        raise Refused(f"{path} is missing; make it: {todo}")
+    return _copied(example, path)
+
+
+def _copied(example: Path, path: Path) -> str:
+    write_private(path, example.read_bytes())
+    return f"{path} made from {example.name}"

@@ -1,0 +1,121 @@
+"""What the applications' own commands print, understood: an exit code alone proves nothing.
+
+MITx Online and MIT xPro end their repair with ``Repair Complete: 0 repaired, 12 failures`` and exit
+code 0; one of their commands crashes with a traceback; Usher's own exits with 1 when the LMS has
+refused somebody, which is no fault of the connection.
+"""
+
+import json
+import re
+
+from usher.connect.errors import ToolFailed
+from usher.connect.plan import Check
+from usher.connect.process import Output
+from usher.contract.failures import FailureClass
+
+_TALLY = re.compile(r"(\d+) (?:repaired|updated), (\d+) failures(?:, (\d+) unchanged)?", re.I)
+_FAILURE = re.compile(r"Failed to repair \((.*)\)")
+#: The last line of a traceback: a fault in the program, not in what it talked to.
+_CRASH = re.compile(
+    r"^\s*(?:\w+\.)*((?:Attribute|Type|Name|Import|ModuleNotFound|Key|Index|Field|UnboundLocal|"
+    r"NotImplemented|Assertion|Recursion)Error)\b:?(.*)",
+    re.MULTILINE,
+)
+_UNKNOWN_ARGUMENT = re.compile(r"unrecognized arguments?: (.*)")
+
+
+def of_repair(command: str, output: Output) -> Check:
+    """Of a command that makes accounts for learners who have none."""
+    tally = _TALLY.search(output.text)
+    if tally is None:
+        return Check("repair", "ok", f"{command}: {_last(output.text)}")
+    good, bad = int(tally[1]), int(tally[2])
+    reasons = list(dict.fromkeys(_FAILURE.findall(output.text)))
+    why = f": {reasons[0]}" if reasons else ""
+    if bad and not good:
+        return Check(
+            "repair",
+            "failed",
+            f"{command}: none of {bad} learners could be repaired{why}",
+            "look at the checks above and at the LMS's log; its exit code hides this",
+        )
+    if bad:
+        return Check(
+            "repair",
+            "warning",
+            f"{command}: {good} repaired; {bad} could not be{why}",
+            "the connection works; see what the LMS has against these learners",
+        )
+    if not good:
+        return Check(
+            "repair",
+            "skipped",
+            f"{command} found nobody to repair, which proves nothing: it leaves out learners who "
+            "never signed in or are younger than 5 minutes",
+        )
+    return Check("repair", "ok", f"{command}: {good} repaired, no failures")
+
+
+def of_sync(command: str, output: Output) -> Check:
+    """Of a command that reads course runs."""
+    tally = _TALLY.search(output.text)
+    if tally is None:
+        return Check("sync", "ok", f"{command}: {_last(output.text)}")
+    good, bad = int(tally[1]) + int(tally[3] or 0), int(tally[2])
+    if bad:
+        return Check(
+            "sync",
+            "warning",
+            f"{command}: {good} course runs read, {bad} could not be",
+            "do these runs exist in the LMS under the same course keys?",
+        )
+    if not good:
+        return Check("sync", "skipped", f"{command} found no course run to sync")
+    return Check("sync", "ok", f"{command}: {good} course runs read, no failures")
+
+
+def of_summary(name: str, command: str, stdout: str) -> Check | None:
+    """Of a command of an application built on Usher, asked with ``--json``; None for anything
+    else. A learner whom the LMS refuses is no fault of the connection."""
+    try:
+        summary = json.loads(stdout.strip().splitlines()[-1])
+        failed, changed, same = (summary[key] for key in ("failed", "changed", "unchanged"))
+        failures = summary["failures"]
+    except (ValueError, LookupError, TypeError):
+        return None
+    counted = f"{command}: {changed} changed, {same} unchanged"
+    if not failed:
+        return Check(name, "ok", f"{counted}, no failures")
+    others = [each for each in failures if each["failure_class"] != FailureClass.REJECTED]
+    example = (others or failures or [{}])[0]
+    said = f"{counted}, {failed} failed: {example.get('what')}: {example.get('message')}"
+    if others or failed > len(failures):
+        return Check(name, "failed", said, "look at the checks above, then at the sync worker")
+    fix = "the connection works; the application's admin lists the refusals and their reasons"
+    return Check(name, "warning", said, fix)
+
+
+def of_failure(name: str, command: str, error: ToolFailed) -> Check:
+    """Of a command that did not end well."""
+    said = str(error)
+    if crash := _last_match(_CRASH, said):
+        return Check(
+            name,
+            "warning",
+            f"{command} crashes by itself: {crash[1]}{':' if crash[2] else ''}{crash[2]}",
+            "this is a fault of the application's own command, not of the connection: tell those "
+            "who maintain it",
+        )
+    if wrong := _UNKNOWN_ARGUMENT.search(said):
+        return Check(name, "warning", f"{command} does not know the argument {wrong[1]}")
+    return Check(name, "failed", said)
+
+
+def _last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    found = list(pattern.finditer(text))
+    return found[-1] if found else None
+
+
+def _last(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "done"

@@ -1,0 +1,136 @@
+"""A fresh checkout: no ``.env``, settings that it does not start without, assets not built."""
+
+import pytest
+
+from tests.connect.test_application import ADDRESSES, application, description, side_of
+from tests.support.checkout import PlainCheckout
+from usher.connect.application import boot
+from usher.connect.application.checkout import Wishes, recognise
+from usher.connect.application.example import make_env
+from usher.connect.errors import Refused
+from usher.contract.envfile import EnvFile
+
+OURS = {"OPENEDX_API_CLIENT_ID", "OPENEDX_API_CLIENT_SECRET"}
+NEEDED = ("MAILGUN_SENDER_DOMAIN", "MAILGUN_KEY", "SHOP_SECRET_PLACE")
+
+
+def demand(shop: PlainCheckout) -> None:
+    """The shop asks at its start for what the real applications ask for."""
+    names = " ".join([*sorted(OURS), *NEEDED])
+    text = shop.env_file.read_text()
+    shop.env_file.write_text(f'{text}SHOP_COMPANY_ID=\nSHOP_REQUIRED="{names}"\n')
+
+
+def test_it_is_looked_at_with_placeholders_and_what_it_needs_is_written(shop: PlainCheckout):
+    demand(shop)
+    before = shop.env_file.read_text()
+    side = side_of(shop)
+    side.probe(None, ADDRESSES)
+    assert side.facts["oauth_name"] == "edx-oauth-app"
+    assert side.needed == {
+        "SHOP_COMPANY_ID": "1",
+        "MAILGUN_SENDER_DOMAIN": "mail.example.org",
+        "MAILGUN_KEY": "no-key-yet",
+        "SHOP_SECRET_PLACE": boot.PLACEHOLDER,
+    }
+    assert shop.env_file.read_text() == before  # looking writes nothing
+
+    wanted = application(shop.url)
+    side.lay_record(wanted, ADDRESSES)
+    side.write_env(side.env_values(description(wanted), ADDRESSES) | side.needed)
+    values = EnvFile.read(shop.env_file).values()
+    assert values["MAILGUN_KEY"] == "no-key-yet"
+    assert values["OPENEDX_API_CLIENT_ID"] == "id-of-the-shop"
+    # From now on it starts by itself, and what was written is what it sees.
+    again = side_of(shop)
+    again.probe(None, ADDRESSES)
+    assert again.manage.placeholders == {}
+    assert again.facts["settings"]["OPENEDX_API_CLIENT_ID"] == "id-of-the-shop"
+
+
+def test_placeholders_are_no_arguments(shop: PlainCheckout):
+    demand(shop)
+    side = side_of(shop)
+    side.probe(None, ADDRESSES)
+    calls = "".join(file.read_text() for file in shop.state.rglob("calls.log"))
+    assert '"-e", "MAILGUN_KEY"' in calls
+    assert "no-key-yet" not in calls
+
+
+@pytest.mark.parametrize(
+    ("said", "ours", "others"),
+    [
+        (
+            "django.core.exceptions.ImproperlyConfigured: The following settings are missing: "
+            "SECRET_KEY, MAILGUN_KEY, OPENEDX_API_CLIENT_ID. You need to add these environment "
+            "variables in .env file.",
+            {"OPENEDX_API_CLIENT_ID"},
+            {"SECRET_KEY", "MAILGUN_KEY"},
+        ),
+        ("Set the STRIPE_KEY environment variable", set(), {"STRIPE_KEY"}),
+        (
+            "decouple.UndefinedValueError: STRIPE_KEY not found. Declare it as envvar or",
+            set(),
+            {"STRIPE_KEY"},
+        ),
+        ("  File x\nKeyError: 'STRIPE_KEY'", set(), {"STRIPE_KEY"}),
+        ("settings are missing: DATABASE_URL.", set(), set()),  # nothing stands in for it
+        ("OperationalError: connection refused", set(), set()),
+    ],
+)
+def test_words_of_an_application_that_does_not_start(said: str, ours: set, others: set):
+    found = boot.missing(said)
+    assert (set(found.ours), set(found.others)) == (ours, others)
+    assert not boot.missing(said, ours | others)  # asked twice, it is no placeholder's matter
+
+
+def test_a_secret_key_is_made_anew_each_time():
+    said = "settings are missing: SECRET_KEY."
+    first, second = (boot.missing(said).others["SECRET_KEY"] for _ in range(2))
+    assert first != second
+    assert len(first) > 40
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("OSError: Error reading /src/webpack-stats/default.json. Are you", "up -d watch"),
+        ('relation "oauth2_provider_application" does not exist', "./manage.py migrate"),
+        ("no such table: oauth2_provider_application", "./manage.py migrate"),
+        ("settings are missing: DATABASE_URL. You", "it needs DATABASE_URL"),
+        ("something else", ""),
+    ],
+)
+def test_what_only_a_person_can_do_is_named(said: str, advice: str):
+    assert advice in boot.advice(said)
+    assert bool(boot.advice(said)) == bool(advice)
+
+
+def test_an_application_that_was_never_migrated_names_the_command(shop: PlainCheckout):
+    (shop.folder / "db.sqlite3").unlink()
+    with pytest.raises(Refused, match=r"no table oauth2_provider_application. Migrate it:"):
+        side_of(shop).probe(None, ADDRESSES)
+
+
+def test_a_missing_env_is_made_from_the_example_when_that_is_allowed(shop: PlainCheckout):
+    shop.env_file.unlink()
+    checkout = recognise(Wishes(str(shop.folder)))
+    with pytest.raises(Refused, match=r"cp env.example .*\.env; or leave --dry-run out"):
+        make_env(checkout, dry_run=True, may=lambda _: True)
+    with pytest.raises(Refused, match=r"is missing; make it: cp"):
+        make_env(checkout, dry_run=False, may=lambda _: False)
+    assert not shop.env_file.exists()
+    asked: list[str] = []
+    said = make_env(checkout, dry_run=False, may=lambda text: not asked.append(text))
+    assert asked == [f"{shop.env_file} is missing. Make it from env.example?"]
+    assert said == f"{shop.env_file} made from env.example"
+    assert shop.env_file.read_text() == (shop.folder / "env.example").read_text()
+    assert shop.env_file.stat().st_mode & 0o777 == 0o600
+    assert make_env(checkout, dry_run=False, may=lambda _: False) == ""
+
+
+def test_without_an_example_it_is_said(shop: PlainCheckout):
+    shop.env_file.unlink()
+    (shop.folder / "env.example").unlink()
+    with pytest.raises(Refused, match=r"there is no \.env\.example"):
+        make_env(recognise(Wishes(str(shop.folder))), dry_run=False, may=lambda _: True)

@@ -1,0 +1,102 @@
+"""What the applications' commands print, in their own words, and what it means."""
+
+import json
+
+import pytest
+
+from usher.connect import outputs
+from usher.connect.errors import ToolFailed
+from usher.connect.process import Output
+
+REPAIR = "repair_missing_courseware_records"
+
+
+@pytest.mark.parametrize(
+    ("stdout", "stderr", "outcome", "says"),
+    [
+        (
+            "Repairing 12 users\nRepair Complete: 0 repaired, 12 failures\n",
+            "ada (a@x.org): Failed to repair (Response - code: 403, content: no)\n",
+            "failed",
+            "none of 12 learners could be repaired: Response - code: 403",
+        ),
+        (
+            "Repair Complete: 4 repaired, 1 failures\n",
+            "ada (a@x.org): Failed to repair (Response - code: 409, content: taken)\n",
+            "warning",
+            "4 repaired; 1 could not be: Response - code: 409",
+        ),
+        ("Repairing 0 users\nRepair Complete: 0 repaired, 0 failures\n", "", "skipped", "nobody"),
+        ("Repair Complete: 3 repaired, 0 failures\n", "", "ok", "3 repaired, no failures"),
+        ("Created edX user for ada\nDone\n", "", "ok", "Done"),
+    ],
+)
+def test_a_repair(stdout: str, stderr: str, outcome: str, says: str):
+    found = outputs.of_repair(REPAIR, Output(stdout, stderr))
+    assert (found.outcome, says in found.seen) == (outcome, True), found
+
+
+@pytest.mark.parametrize(
+    ("stdout", "outcome", "says"),
+    [
+        ("Sync complete: 2 updated, 0 failures", "ok", "2 course runs read"),
+        ("Sync complete: 0 updated, 0 failures, 7 unchanged.", "ok", "7 course runs read"),
+        ("Sync complete: 0 updated, 3 failures", "warning", "3 could not be"),
+        ("Sync complete: 0 updated, 0 failures", "skipped", "no course run"),
+    ],
+)
+def test_a_sync(stdout: str, outcome: str, says: str):
+    found = outputs.of_sync("sync_courserun", Output(stdout))
+    assert (found.outcome, says in found.seen) == (outcome, True), found
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome", "says"),
+    [
+        (
+            "ended with 1:\n  Traceback (most recent call last):\n"
+            "  AttributeError: type object 'User' has no attribute 'faulty'",
+            "warning",
+            "crashes by itself: AttributeError: type object 'User'",
+        ),
+        (
+            "ended with 1:\n  django.core.exceptions.FieldError: Cannot resolve keyword 'x'",
+            "warning",
+            "crashes by itself: FieldError",
+        ),
+        ("manage.py: error: unrecognized arguments: --all ALL", "warning", "--all ALL"),
+        ("ended with 1:\n  requests.exceptions.ConnectionError: refused", "failed", "refused"),
+        ("ended with 1:\n  CommandError: 2 users failed", "failed", "2 users failed"),
+    ],
+)
+def test_a_command_that_fails(said: str, outcome: str, says: str):
+    found = outputs.of_failure("repair", REPAIR, ToolFailed(said, 1))
+    assert (found.outcome, says in found.seen) == (outcome, True), found
+
+
+@pytest.mark.parametrize(
+    ("classes", "failed", "outcome"),
+    [
+        ([], 0, "ok"),
+        (["rejected"], 1, "warning"),
+        (["rejected", "systemic"], 2, "failed"),
+        (["rejected"], 2, "failed"),  # more than it tells of
+    ],
+)
+def test_a_learner_whom_the_lms_refuses_is_no_broken_connection(
+    classes: list[str], failed: int, outcome: str
+):
+    failures = [
+        {"failure_class": each, "what": "ada", "message": "e-mail taken", "code": "duplicate-email"}
+        for each in classes
+    ]
+    summary = {"changed": 3, "unchanged": 2, "failed": failed, "failures": failures}
+    found = outputs.of_summary("repair", REPAIR, f"noise\n{json.dumps(summary)}\n")
+    assert found
+    assert found.outcome == outcome
+    assert "3 changed, 2 unchanged" in found.seen
+
+
+@pytest.mark.parametrize("text", ["", "Done", "[]", '{"failed": 1}', '"x"'])
+def test_anything_else_is_no_summary(text: str):
+    assert outputs.of_summary("repair", REPAIR, text) is None
