@@ -31,6 +31,8 @@ CHECKS = {
     "redirect-uri",
     "from-the-application",
     "settings-in-force",
+    "sign-in-page",
+    "learner",
     "sync",
     "repair",
 }

@@ -1,6 +1,7 @@
 """The connection as it runs, seen from every place that must reach another.
 
-All are reads, but the last two: the application's own sync and repair, which prove both directions.
+All are reads, but the last: a throw-away learner, removed again, and the application's own sync and
+repair.
 """
 
 import functools
@@ -20,6 +21,8 @@ from usher.connect.plan import Check
 from usher.connect.process import Output
 from usher.contract.paths import LmsPath
 from usher.contract.provisioning import Application, Description, ServiceWorker
+from usher.journey import walk
+from usher.journey.steps import BrokenError
 
 TIMEOUT = 15.0
 #: Seconds a server may take to start; a first start builds assets and migrates.
@@ -64,6 +67,11 @@ def run(platform: Platform, side: Side, addresses: Addresses, *, commands: bool)
         yield from found
         reached = up and all(check.outcome == "ok" for check in found)
         reason = "" if reached else "the checks before must hold first"
+        chain = _chain(side, application, description, addresses)
+        walks: dict[str, Callable[[], Check]] = {"sign-in-page": lambda: _sign_in_page(chain)}
+        if side.checkout.manage:
+            walks["learner"] = lambda: _learner(chain, side)
+        yield from _all(walks, reason if commands else "not asked for")
         yield from _all(own, reason if commands else "not asked for")
 
 
@@ -266,6 +274,38 @@ def _settings_in_force(side: Side, description: Description, addresses: Addresse
         return Check("settings-in-force", "ok", f"{known} settings as in {side.checkout.env_file}")
     fix = f"something else sets them: look in {side.checkout.env_file} and the compose file"
     return Check("settings-in-force", "failed", f"{', '.join(wrong)} differ", fix)
+
+
+def _chain(
+    side: Side, wanted: Application, description: Description, addresses: Addresses
+) -> walk.Chain:
+    worker = description.service_worker_of(side.name)
+    return walk.Chain(
+        lms_url=addresses.lms_url,
+        application_url=side.url,
+        backend=wanted.backend,
+        token=worker.token if worker else "",
+        gateway=bool(side.facts.get("gateway")),
+    )
+
+
+def _sign_in_page(chain: walk.Chain) -> Check:
+    """Somebody unknown, sent from the LMS, ends at a page where people sign in."""
+    try:
+        return Check("sign-in-page", "ok", walk.as_somebody_unknown(chain))
+    except BrokenError as error:
+        return Check("sign-in-page", "failed", str(error), error.fix)
+
+
+def _learner(chain: walk.Chain, side: Side) -> Check:
+    """A throw-away learner gets through the whole chain, to a course."""
+    try:
+        walked = walk.as_learner(chain, side.manage.walk)
+    except BrokenError as error:
+        return Check("learner", "failed", str(error), error.fix)
+    if walked.left:
+        return Check("learner", "warning", f"{walked.said}; {walked.left}", "see the LMS's admin")
+    return Check("learner", "ok", walked.said)
 
 
 def _sync(side: Side) -> Check:

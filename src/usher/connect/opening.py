@@ -223,6 +223,8 @@ def _facts_of(side: Side, backend: Choice) -> dict[str, str]:
     how = "docker compose" if side.checkout.compose else side.manage.shown().strip()
     how = how or "known by its address alone"
     built = "built on Usher, " if facts["usher"] else ""
+    if side.gateway_url and side.url == side.gateway_url:
+        built += "its API gateway, where it signs people in, "
     return {
         side.name: f"{side.checkout.title} at {side.url}, {built}{how}",
         f"{side.name}, versions": f"Django {facts['django']}, OAuth toolkit {facts['toolkit']}",

@@ -33,6 +33,11 @@ class Manage:
         output = self._runner().run(self._argv("shell"), stdin=as_line(name, params))
         return self._answer(output)
 
+    def walk(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Makes or removes the throw-away learner of ``usher.journey``. Raises ToolFailed."""
+        line = as_line("learner.py", params, package="usher.journey")
+        return self._answer(self._runner().run(self._argv("shell"), stdin=line))
+
     def command(self, *arguments: str) -> Output:
         """Runs a management command. Raises ToolFailed."""
         return self._runner().output(self._argv(*arguments), timeout=COMMAND_TIMEOUT)
@@ -85,13 +90,15 @@ class Manage:
         return Runner(self._secrets, cwd=cwd, env=values | self._missing())
 
 
-def as_line(name: str, params: dict[str, Any]) -> str:
+def as_line(
+    name: str, params: dict[str, Any], package: str = "usher.connect.application.scripts"
+) -> str:
     """A script and its parameters for ``manage.py shell``.
 
     One line, so that it works whether ``shell`` reads all of its input at once or, as it does when
     the input comes a little late, line by line.
     """
-    source = resources.files("usher.connect.application.scripts").joinpath(name).read_text()
+    source = resources.files(package).joinpath(name).read_text()
     given = f"__import__('json').loads({json.dumps(params)!r})"
     scope = f"{{'__name__': {name!r}, 'PARAMS': {given}}}"
     return f"exec(compile({source!r}, {name!r}, 'exec'), {scope})\n"

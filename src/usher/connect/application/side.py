@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from usher.connect.application import boot
 from usher.connect.application.checkout import WEB_SERVICE, Checkout, Wishes
@@ -24,6 +25,8 @@ from usher.contract.paths import LmsPath
 from usher.contract.provisioning import Application, Description
 
 SCRIPT = "record.py"
+#: MITx Online's setting for the port of its API gateway.
+GATEWAY_PORT = "APISIX_PORT"
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,28 @@ class Side:
     @property
     def url(self) -> str:
         """For browsers: as told, as the application says itself, or as its edition has it."""
-        edition = self.checkout.edition
-        found = self.checkout.url or self.facts.get("site", "") or (edition and edition.root_url)
+        found = self.checkout.url or self.gateway_url or self.own_url
         if not found:
             raise Refused(f"{self.checkout.title} does not say its address; give it with --url")
         return str(found).rstrip("/")
+
+    @property
+    def own_url(self) -> str:
+        """Past its API gateway, where it has one; '' when it doesn't say."""
+        edition = self.checkout.edition
+        return str(self.facts.get("site", "") or (edition.root_url if edition else "")).rstrip("/")
+
+    @property
+    def gateway_url(self) -> str:
+        """Of the API gateway where this application signs people in; '' where it has none."""
+        edition = self.checkout.edition
+        if not self.facts.get("gateway") or not edition or not edition.gateway_url:
+            return ""
+        path = self.checkout.env_file
+        port = envfile.EnvFile.read(path).get(GATEWAY_PORT) if path else None
+        host = urlsplit(self.own_url).hostname or edition.host
+        scheme = urlsplit(self.own_url).scheme or "http"
+        return f"{scheme}://{host}:{port or urlsplit(edition.gateway_url).port}"
 
     def probe(self, application: Application | None, addresses: Addresses) -> None:
         """Asks the application what it is. Raises Refused when it can't be asked, or can't do.
@@ -122,6 +142,9 @@ class Side:
         edition = self.checkout.edition
         if edition and edition.gateway_url and self.url == edition.root_url:
             entry["gateway_url"] = edition.gateway_url
+        if self.url != self.own_url and self.facts.get("gateway") and self.own_url:
+            # Browsers pass the gateway; servers need not, and both addresses take the LMS's code.
+            entry["gateway_url"] = entry["server_url"] = self.own_url
         if self.wishes.server_url:
             entry["server_url"] = self.wishes.server_url.rstrip("/")
         return entry

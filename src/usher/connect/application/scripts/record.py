@@ -50,6 +50,7 @@ def look(params):
         "paths": _paths(),
         "settings": {key: getattr(settings, key, None) for key in params["settings"]},
         "superuser": _superuser(),
+        "gateway": _signs_in_at_gateway(),
         "record": None if record is None else {key: getattr(record, key) for key in KEPT},
         "agrees": record is not None and not _differences(record, params),
     }
@@ -201,6 +202,15 @@ def _relax_pkce(record, params):
     policies = apps.get_model("usher_provider", "ClientPolicy").objects
     policies.update_or_create(application=record, defaults={"pkce_required": False})
     return True
+
+
+def _signs_in_at_gateway():
+    """Whether people sign in at an API gateway in front of this application, as at MITx Online:
+    its own sign-in page only leads back to where one came from."""
+    from django.conf import settings
+
+    switched_off = getattr(settings, "MITOL_APIGATEWAY_DISABLE_MIDDLEWARE", False)
+    return settings.LOGIN_URL == "gateway-login" and not switched_off
 
 
 def _be_ready():

@@ -1,0 +1,120 @@
+# mypy: ignore-errors
+"""Runs inside the application, on standard input of ``manage.py shell`` with PARAMS in front.
+
+Makes a learner with a session, as somebody has who has just signed in, or removes them. Works for
+MITx Online, MIT xPro, applications built on Usher and others with Django's own users.
+"""
+
+import json
+import secrets
+
+ANSWER_MARK = "usher-answer: "
+DOMAIN = "learners.example"
+
+
+def make(params):
+    from django.conf import settings
+    from django.contrib import auth
+    from django.db import transaction
+
+    with transaction.atomic():
+        user = _user(params["username"])
+        _profile(user)
+    store = _session(user, auth)
+    return {"cookie": settings.SESSION_COOKIE_NAME, "session": store.session_key}
+
+
+def _user(username):
+    from django.contrib import auth
+
+    model = auth.get_user_model()
+    names = {field.name for field in model._meta.get_fields()}
+    values = {
+        "username": username,
+        "email": "%s@%s" % (username, DOMAIN),  # noqa: UP031
+        "name": "Usher Testlearner",
+        "first_name": "Usher",
+        "last_name": "Testlearner",
+        "global_id": "",
+        "is_active": True,
+    }
+    user = model(**{name: value for name, value in values.items() if name in names})
+    user.set_password(secrets.token_urlsafe(32))
+    user.save()
+    return user
+
+
+def _profile(user):
+    """What MITx Online and MIT xPro ask for before they tell the LMS who somebody is."""
+    rows = (
+        ("openedx", "OpenEdxUser", {"edx_username": user.username, "has_been_synced": True}),
+        ("users", "LegalAddress", {"first_name": "Usher", "last_name": "T", "country": "US"}),
+        ("users", "UserProfile", {"completed_onboarding": True}),
+        ("users", "Profile", {"gender": "", "birth_year": 1990}),
+    )
+    from django.apps import apps
+
+    for app, name, values in rows:
+        try:
+            model = apps.get_model(app, name)
+        except LookupError:
+            continue
+        fields = {field.name for field in model._meta.get_fields()}
+        if "user" not in fields:
+            continue
+        if "desired_edx_username" in fields:
+            values = {**values, "desired_edx_username": user.username}
+        known = {key: value for key, value in values.items() if key in fields}
+        model._base_manager.update_or_create(user=user, defaults=known)
+
+
+def _session(user, auth):
+    from importlib import import_module
+
+    from django.conf import settings
+
+    store = import_module(settings.SESSION_ENGINE).SessionStore()
+    store[auth.SESSION_KEY] = user._meta.pk.value_to_string(user)
+    store[auth.BACKEND_SESSION_KEY] = _backend()
+    store[auth.HASH_SESSION_KEY] = user.get_session_auth_hash()
+    store.set_expiry(600)
+    store.create()
+    # Under signed_cookies the key is what is in the session, made when it is saved.
+    store.save()
+    return store
+
+
+def _backend():
+    """One that knows users by their password: a gateway's ends a session that comes past it."""
+    from django.conf import settings
+    from django.contrib.auth.backends import ModelBackend, RemoteUserBackend
+    from django.utils.module_loading import import_string
+
+    for path in settings.AUTHENTICATION_BACKENDS:
+        kind = import_string(path)
+        if issubclass(kind, ModelBackend) and not issubclass(kind, RemoteUserBackend):
+            return path
+    return settings.AUTHENTICATION_BACKENDS[0]
+
+
+def remove(params):
+    from django.contrib import auth
+
+    email = "%s@%s" % (params["username"], DOMAIN)  # noqa: UP031
+    removed = 0
+    for user in auth.get_user_model()._base_manager.filter(email=email):
+        user.delete()
+        removed += 1
+    return {"removed": removed}
+
+
+def main(params):
+    try:
+        answer = {"make": make, "remove": remove}[params["action"]](params)
+    except Exception as error:  # noqa: BLE001 - told to the caller, whatever it is
+        answer = {"error": "%s: %s" % (type(error).__name__, error)}  # noqa: UP031
+    print("\n" + ANSWER_MARK + json.dumps(answer, default=str), flush=True)  # noqa: T201
+
+
+if "PARAMS" in globals():
+    main(globals()["PARAMS"])

@@ -1,0 +1,200 @@
+"""The chain as a browser sees it: first as somebody unknown, then as a learner of the application.
+
+Every step is a request of the kind a browser sends; nothing is concluded from settings.
+"""
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import httpx
+
+from usher.contract.paths import LmsPath
+from usher.journey.steps import TIMEOUT, BrokenError, Browser, LoopError, UnreachableError, plain
+
+#: Runs ``learner.py`` in the application with these parameters.
+Script = Callable[[dict[str, Any]], dict[str, Any]]
+MODE = "audit"
+_GATEWAY = (
+    "the application signs people in at its API gateway only, and the LMS does not send them "
+    "there; connect again with --url and the gateway's address, such as "
+    "http://mitxonline.odl.local:9080"
+)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """lms_url, application_url: for browsers; token: the service worker's; gateway: whether the
+    application signs people in at an API gateway."""
+
+    lms_url: str
+    application_url: str
+    backend: str
+    token: str
+    gateway: bool = False
+
+    def sign_in(self, target: str) -> str:
+        """Where a browser starts to sign in at the LMS, to end at ``target``."""
+        query = urlencode({"auth_entry": "login", "next": target})
+        return f"{self.lms_url}{LmsPath.sign_in_start(self.backend)}?{query}"
+
+    @property
+    def hosts(self) -> tuple[str, str]:
+        return urlsplit(self.lms_url).netloc, urlsplit(self.application_url).netloc
+
+
+@dataclass(frozen=True)
+class Walked:
+    """said: what the learner did, in words; left: what could not be removed afterwards."""
+
+    said: str
+    left: str = ""
+
+
+def as_somebody_unknown(chain: Chain) -> str:
+    """To the page where people sign in, in words. Raises BrokenError."""
+    browser = Browser()
+    try:
+        page = browser.follow(chain.sign_in(LmsPath.DASHBOARD))
+    except LoopError as error:
+        raise LoopError(f"sign-in never ends: {error}", _cause_of_loop(browser, chain)) from error
+    except UnreachableError as error:
+        if error.host in chain.hosts:
+            fix = "start the API gateway" if chain.gateway else "start it"
+            raise BrokenError(str(error), fix) from error
+        return f"sign-in goes on to {error.host}, which was not followed: it does not answer here"
+    finally:
+        browser.close()
+    where = plain(str(page.url))
+    if page.status_code >= httpx.codes.BAD_REQUEST:
+        raise BrokenError(f"sign-in ends at {where}, which answers {page.status_code}")
+    if urlsplit(where).netloc == chain.hosts[0]:
+        raise BrokenError(
+            f"somebody unknown ends at {where}, a page of the LMS, instead of the application's "
+            "sign-in page",
+            "is the provider record enabled? usher doctor says",
+        )
+    return f"people sign in at {where}"
+
+
+def _cause_of_loop(browser: Browser, chain: Chain) -> str:
+    pages = [urlsplit(page) for page in browser.visited]
+    asks_itself = any("/login" in page.path and page.netloc in chain.hosts for page in pages)
+    if chain.gateway and asks_itself:
+        return _GATEWAY
+    return "the application's sign-in page leads back to where it was asked for; look at LOGIN_URL"
+
+
+def as_learner(chain: Chain, script: Script) -> Walked:
+    """A throw-away learner, from the application's session to a course. Raises BrokenError."""
+    username = f"usher-test-{secrets.token_hex(4)}"
+    runs: list[str] = []
+    said: list[str] = []
+    try:
+        with _browser_of(chain, script({"action": "make", "username": username})) as browser:
+            said.append(_signs_in(browser, chain, username))
+            said.append(_opens_a_course(browser, chain, username, runs))
+    finally:
+        # The application first: while it wants the account, it would make it again.
+        try:
+            script({"action": "remove", "username": username})
+        finally:
+            left = _remove_at_lms(chain, username, runs)
+    return Walked(", ".join(said) + ("" if left else ", and was removed"), left)
+
+
+@contextmanager
+def _browser_of(chain: Chain, made: dict[str, Any]) -> Iterator[Browser]:
+    browser = Browser()
+    host = urlsplit(chain.application_url).hostname or ""
+    domain = host if "." in host else f"{host}.local"  # as cookie jars call such names
+    browser.client.cookies.set(made["cookie"], made["session"], domain=domain)
+    try:
+        yield browser
+    finally:
+        browser.close()
+
+
+def _signs_in(browser: Browser, chain: Chain, username: str) -> str:
+    try:
+        page = browser.follow(chain.sign_in(LmsPath.DASHBOARD), only=chain.hosts)
+    except LoopError as error:
+        raise LoopError(f"sign-in never ends: {error}", _cause_of_loop(browser, chain)) from error
+    # What the dashboard is differs by release; whether one is signed in, the LMS itself tells.
+    me = browser.client.get(chain.lms_url + LmsPath.ME)
+    where = plain(str(page.url))
+    if me.status_code != httpx.codes.OK:
+        raise BrokenError(
+            f"a learner's sign-in ends at {where} with {page.status_code}, not signed in there",
+            "tutor local logs --tail=100 lms",
+        )
+    found = str(me.json().get("username"))
+    if found != username:
+        raise BrokenError(f"{username} is signed in to the LMS as {found}")
+    return f"{username} signed in to the LMS"
+
+
+def _opens_a_course(browser: Browser, chain: Chain, username: str, runs: list[str]) -> str:
+    with httpx.Client(base_url=chain.lms_url, timeout=TIMEOUT, trust_env=False) as worker:
+        headers = {"Authorization": f"Bearer {chain.token}"}
+        listed = worker.get(LmsPath.COURSES, params={"page_size": 5}, headers=headers)
+        found = listed.json().get("results", []) if listed.is_success else []
+        if not found:
+            return "no course was opened: the LMS has none"
+        run = str(found[0]["course_id"])
+        worker.cookies.clear()
+        answer = worker.post(
+            LmsPath.ENROLLMENT,
+            headers=headers,
+            json={"user": username, "mode": MODE, "course_details": {"course_id": run}},
+        )
+    if not answer.is_success:
+        raise BrokenError(
+            f"enrolling {username} in {run} answers {answer.status_code}: {answer.text[:120]}"
+        )
+    runs.append(run)
+    url = chain.lms_url + LmsPath.COURSE_HOME.format(course_key=run)
+    page = browser.follow(url, only=chain.hosts[:1])
+    where = urlsplit(str(page.url)).path
+    asked_again = where.startswith((LmsPath.LOGIN, LmsPath.REGISTER, "/auth/"))
+    if page.status_code >= httpx.codes.BAD_REQUEST or asked_again:
+        raise BrokenError(f"the course {run} ends at {where} with {page.status_code}")
+    return f"was enrolled in {run} and opened it"
+
+
+def _remove_at_lms(chain: Chain, username: str, runs: list[str]) -> str:
+    """Unenrolled and inactive: an LMS never deletes a learner. Returns what is left."""
+    left: list[str] = []
+    with httpx.Client(base_url=chain.lms_url, timeout=TIMEOUT, trust_env=False) as worker:
+        worker.headers["Authorization"] = f"Bearer {chain.token}"
+        try:
+            if worker.get(f"{LmsPath.ACCOUNTS}/{username}").status_code != httpx.codes.OK:
+                return ""
+            for run in runs:
+                wanted = {"user": username, "mode": MODE, "is_active": False}
+                body = {**wanted, "course_details": {"course_id": run}}
+                if not worker.post(LmsPath.ENROLLMENT, json=body).is_success:
+                    left.append(f"{username} is still enrolled in {run}")
+            if not _is_deactivated(worker, username):
+                left.append(f"the LMS account {username} is still active")
+        except httpx.HTTPError as error:
+            left.append(f"the LMS account {username} may be there still: {error}")
+    return "; ".join(left)
+
+
+def _is_deactivated(worker: httpx.Client, username: str) -> bool:
+    item = {
+        "id": "1",
+        "username": username,
+        "email": f"{username}@learners.example",
+        "name": "Usher Testlearner",
+        "is_active": False,
+    }
+    answer = worker.post(LmsPath.USHER_ACCOUNTS, json={"items": [item]})
+    if not answer.is_success:
+        return False
+    results = answer.json().get("results") or [{}]
+    return results[0].get("status") in ("updated", "exists")

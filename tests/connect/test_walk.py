@@ -1,0 +1,239 @@
+"""The walk of a throw-away learner, on small servers of our own that answer as both sides do."""
+
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.connect.test_application import ADDRESSES
+from tests.support.shapes import Shape
+from usher.connect.application.checkout import Wishes, recognise
+from usher.connect.application.side import Side
+from usher.connect.openedx.configuration import Choice
+from usher.connect.process import Secrets
+from usher.journey.steps import BrokenError, LoopError
+from usher.journey.walk import Chain, as_learner, as_somebody_unknown
+
+#: What a page is: a status, or an address to go on to.
+Pages = dict[str, Any]
+RUN = "course-v1:edX+DemoX+Demo_Course"
+
+
+class Served:
+    """pages: by path, without query; a callable is given the request."""
+
+    def __init__(self, pages: Pages) -> None:
+        self.pages = pages
+        self.asked: list[str] = []
+        served = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                body = self.rfile.read(length).decode()
+                path = self.path.partition("?")[0]
+                served.asked.append(f"{self.command} {path} {body}".strip())
+                page = served.pages.get(path, 404)
+                page = page(self) if callable(page) else page
+                status = 302 if isinstance(page, str) and page.startswith("http") else page
+                text = page if isinstance(page, str) and status == page else ""
+                self.send_response(status if isinstance(status, int) else 200)
+                if status == 302:
+                    self.send_header("Location", str(page))
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            do_GET = do_POST = answer
+
+            def log_message(self, *_: object) -> None:
+                """Nobody reads it."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Pages], Served]]:
+    made: list[Served] = []
+
+    def start(pages: Pages) -> Served:
+        made.append(Served(pages))
+        return made[-1]
+
+    yield start
+    for server in made:
+        server.close()
+
+
+@pytest.fixture
+def both(serve: Callable[[Pages], Served]) -> tuple[Served, Served]:
+    """An LMS and an application that work."""
+    lms, application = serve({}), serve({})
+    lms.pages |= {
+        "/auth/login/ol-oauth2/": f"{application.url}/oauth2/authorize/",
+        "/auth/complete/ol-oauth2/": f"{lms.url}/dashboard",
+        "/dashboard": 200,
+        f"/courses/{RUN}/course/": 200,
+        "/api/courses/v1/courses/": f'{{"results": [{{"course_id": "{RUN}"}}]}}',
+        "/api/enrollment/v1/enrollment": 200,
+        "/usher/api/v1/accounts/": '{"results": [{"status": "updated"}]}',
+    }
+    application.pages |= {
+        "/oauth2/authorize/": lambda request: (
+            f"{lms.url}/auth/complete/ol-oauth2/"
+            if "shop_session=signed" in request.headers.get("Cookie", "")
+            else f"{application.url}/signin/"
+        ),
+        "/signin/": 200,
+    }
+    return lms, application
+
+
+class Learners:
+    """Stands for ``learner.py`` in the application: makes the learner known to the LMS, too."""
+
+    def __init__(self, lms: Served) -> None:
+        self.lms = lms
+        self.there: set[str] = set()
+
+    def __call__(self, params: dict[str, Any]) -> dict[str, Any]:
+        name = params["username"]
+        if params["action"] == "remove":
+            self.there.discard(name)
+            return {"removed": 1}
+        self.there.add(name)
+        self.lms.pages["/api/user/v1/me"] = f'{{"username": "{name}"}}'
+        self.lms.pages[f"/api/user/v1/accounts/{name}"] = "{}"
+        return {"cookie": "shop_session", "session": "signed"}
+
+
+def chain(lms: Served, application: Served, *, gateway: bool = False) -> Chain:
+    return Chain(lms.url, application.url, "ol-oauth2", "token", gateway=gateway)
+
+
+def test_a_chain_that_works(both: tuple[Served, Served]):
+    lms, application = both
+    learners = Learners(lms)
+    said = as_somebody_unknown(chain(*both))
+    assert said == f"people sign in at {application.url}/signin/"
+    walked = as_learner(chain(*both), learners)
+    assert walked.said.endswith(f"was enrolled in {RUN} and opened it, and was removed")
+    assert (walked.left, learners.there) == ("", set())
+    assert any('"is_active":false' in each.replace(" ", "") for each in lms.asked)
+
+
+def test_a_sign_in_that_goes_round_for_ever_is_named_with_its_cause(both: tuple[Served, Served]):
+    """MITx Online at its own port: only its API gateway signs people in."""
+    lms, application = both
+    application.pages["/oauth2/authorize/"] = f"{application.url}/login/"
+    application.pages["/login/"] = f"{application.url}/oauth2/authorize/"
+    with pytest.raises(LoopError, match=r"sign-in never ends: .*/oauth2/authorize/ and .*/login/"):
+        as_somebody_unknown(chain(*both))
+    with pytest.raises(LoopError) as raised:
+        as_somebody_unknown(chain(*both, gateway=True))
+    assert "API gateway only" in raised.value.fix
+    learners = Learners(lms)
+    with pytest.raises(LoopError):
+        as_learner(chain(*both, gateway=True), learners)
+    assert learners.there == set()  # removed though nothing worked
+
+
+@pytest.mark.parametrize(
+    ("side", "path", "page", "says"),
+    [
+        ("lms", "/auth/login/ol-oauth2/", 500, "which answers 500"),
+        ("lms", "/auth/login/ol-oauth2/", 200, "a page of the LMS"),
+        ("application", "/signin/", 502, "which answers 502"),
+        ("application", "/oauth2/authorize/", "http://127.0.0.1:9/", "was not followed"),
+    ],
+)
+def test_what_somebody_unknown_meets(
+    both: tuple[Served, Served], side: str, path: str, page: Any, says: str
+):
+    {"lms": both[0], "application": both[1]}[side].pages[path] = page
+    try:
+        said = as_somebody_unknown(chain(*both))
+    except BrokenError as error:
+        said = str(error)
+    assert says in said
+
+
+@pytest.mark.parametrize(
+    ("path", "page", "says"),
+    [
+        ("/api/user/v1/me", 401, "not signed in there"),
+        ("/api/user/v1/me", '{"username": "other"}', "is signed in to the LMS as other"),
+        ("/api/enrollment/v1/enrollment", 403, "enrolling usher-test-"),
+        (f"/courses/{RUN}/course/", 404, "with 404"),
+    ],
+)
+def test_the_link_that_breaks_is_named(
+    both: tuple[Served, Served], path: str, page: Any, says: str
+):
+    lms = both[0]
+    learners = Learners(lms)
+
+    def script(params: dict[str, Any]) -> dict[str, Any]:
+        made = learners(params)
+        lms.pages[path] = page
+        return made
+
+    with pytest.raises(BrokenError, match=says):
+        as_learner(chain(*both), script)
+    assert learners.there == set()
+
+
+def test_what_stays_at_the_lms_is_said(both: tuple[Served, Served]):
+    lms = both[0]
+    lms.pages["/usher/api/v1/accounts/"] = 404
+    walked = as_learner(chain(*both), Learners(lms))
+    assert "is still active" in walked.left
+    assert not walked.said.endswith("was removed")
+
+
+# -- an application in the shape of MITx Online
+
+
+@pytest.fixture
+def shape(tmp_path: Path) -> Shape:
+    return Shape(tmp_path / "mitxonline", "mitxonline")
+
+
+def side_of(shape: Shape, **more: str) -> Side:
+    wishes = Wishes(str(shape.folder), edition="mitxonline", manage=shape.command, **more)
+    side = Side(recognise(wishes), wishes, Secrets())
+    side.probe(None, ADDRESSES)
+    return side
+
+
+def test_the_gateway_is_used_where_people_sign_in(shape: Shape):
+    shape.set(MITX_ONLINE_BASE_URL="http://mitxonline.odl.local:8013", APISIX_PORT="9090")
+    side = side_of(shape)
+    assert side.url == "http://mitxonline.odl.local:9090"
+    entry = side.entry(Choice("ol-oauth2", "ol-oauth2"))
+    # Browsers pass the gateway; the LMS's server asks the application itself.
+    assert entry["root_url"] == "http://mitxonline.odl.local:9090"
+    assert entry["server_url"] == entry["gateway_url"] == "http://mitxonline.odl.local:8013"
+    told = side_of(shape, url="http://mitxonline.odl.local:8013")
+    assert told.url == "http://mitxonline.odl.local:8013"  # a person knows better
+
+
+def test_a_learner_is_made_with_a_session_and_removed(shape: Shape):
+    side = side_of(shape)
+    made = side.manage.walk({"action": "make", "username": "usher-test-1"})
+    assert made["cookie"] == "mitxonline_sessionid"
+    assert len(made["session"]) > 20  # signed_cookies: the session itself
+    counted = "from users.models import User\nfrom openedx.models import OpenEdxUser\n"
+    counted += "result = [User.objects.count(), OpenEdxUser.objects.get().edx_username]"
+    assert shape.run(counted) == [1, "usher-test-1"]
+    assert side.manage.walk({"action": "remove", "username": "usher-test-1"})["removed"] == 1
+    assert shape.run("from users.models import User\nresult = User.objects.count()") == 0
