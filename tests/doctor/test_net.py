@@ -51,10 +51,43 @@ def test_net_3_the_applications_address_of_the_lms_is_wrong(tmp_path: Path, wron
     assert f"OPENEDX_API_BASE_URL={lms}" in report.root_causes[0].finding.fix
 
 
-def test_net_3_something_else_answers_there(tmp_path: Path) -> None:
-    with serving({}) as other:
+def test_net_3_the_lms_is_down(tmp_path: Path) -> None:
+    """Nobody is sent after a setting that is right."""
+    places = Places(env_file=env_file(tmp_path, OPENEDX_API_BASE_URL="http://127.0.0.1:1"))
+    with look_at(places) as context:
+        (found,) = [line.finding for line in run(context).root_causes]
+    assert found.seen.startswith("the LMS doesn't answer: ")
+    assert "OPENEDX_API_BASE_URL=" not in found.fix
+
+
+NOT_FOUND = Answer(404, "404 page not found", {"Content-Type": "text/plain"})
+PORTAL = Answer(200, "<h1>Sign in to this network</h1>", {"Content-Type": "text/html"})
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {},
+        {"/heartbeat": NOT_FOUND, "/api/user/v1/me": NOT_FOUND},
+        {"/heartbeat": PORTAL, "/api/user/v1/me": PORTAL},
+        {"/heartbeat": Answer(302, None, {"Location": "http://elsewhere.example/"})},
+    ],
+)
+def test_net_6_something_else_answers_there(tmp_path: Path, answers: dict[str, Answer]) -> None:
+    with serving(answers) as other:
         places = Places(env_file=env_file(tmp_path, OPENEDX_API_BASE_URL=other))
-        assert causes(places) == ["NET-3"]
+        assert causes(places) == ["NET-6"]
+    with serving(LMS) as lms:  # the fix: the right address
+        places = Places(env_file=env_file(tmp_path, OPENEDX_API_BASE_URL=lms))
+        assert causes(places) == []
+
+
+@pytest.mark.parametrize("heartbeat", [Answer(404), Answer(500), Answer(503, "down")])
+def test_net_3_other_signs_of_life_than_the_heartbeat(tmp_path: Path, heartbeat: Answer) -> None:
+    answers = {"/heartbeat": heartbeat, "/api/user/v1/me": Answer(401, {"detail": "no token"})}
+    with serving(answers) as lms:
+        path = env_file(tmp_path, OPENEDX_API_BASE_URL=lms)
+        assert causes(Places(env_file=path), "NET-3", "NET-6") == []
 
 
 @pytest.mark.parametrize(

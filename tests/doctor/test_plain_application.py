@@ -1,5 +1,6 @@
 """An application without Usher, run by docker compose: what doctor can tell of it."""
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -66,6 +67,5 @@ def test_env_3_containers_restarted_not_re_created(checkout: PlainCheckout) -> N
         report = run(context, ["ENV-1", "ENV-2", "ENV-3"])
     assert [line.id for line in report.root_causes] == ["ENV-3"]
     assert "OPENEDX_OAUTH_PROVIDER" in report.root_causes[0].finding.seen
-    assert report.root_causes[0].finding.fix.startswith("docker compose up -d")
-    checkout.up()
+    subprocess.run(report.root_causes[0].finding.fix, shell=True, check=True, timeout=120)
     assert causes(checkout, "ENV-1", "ENV-2", "ENV-3") == []

@@ -11,11 +11,12 @@ from usher.doctor.check import Check, Finding, Status, all_checks, failed, ok
 from usher.doctor.context import Context, Places, look_at
 from usher.doctor.docs import pages
 from usher.doctor.facts.memo import NotKnownError, fact
+from usher.doctor.present import next_step
 from usher.doctor.runner import UnknownCheckError, run
 
 #: The catalogue of what goes wrong; every row is a check.
 CATALOGUE = {
-    **{"NET": 5, "TUT": 8, "LMS": 8, "PRV": 5, "APP": 6, "SVC": 5, "OAU": 2, "ACC": 5},
+    **{"NET": 6, "TUT": 8, "LMS": 8, "PRV": 5, "APP": 6, "SVC": 5, "OAU": 2, "ACC": 5},
     **{"CRS": 3, "ENR": 3, "OUT": 2, "ENV": 3, "OPS": 3, "CLK": 1},
 }
 
@@ -109,7 +110,7 @@ def test_a_failed_check_stops_those_after_it(nothing_known: Context) -> None:
     by_id = {line.id: line for line in report.lines}
     assert by_id["XXX-2"].because == by_id["XXX-3"].because == "XXX-1"
     assert by_id["XXX-3"].finding.status is Status.SKIPPED
-    assert by_id["XXX-3"].finding.seen == "XXX-1 comes first"
+    assert by_id["XXX-3"].finding.seen == "not checked while XXX-1 fails"
     assert not report.healthy
 
 
@@ -122,11 +123,20 @@ def test_what_cant_be_known_is_skipped_and_a_broken_check_fails(nothing_known: C
 
 
 @pytest.mark.usefixtures("own_checks")
-def test_only_what_was_named_is_reported_but_what_comes_first_is_asked(
+def test_a_named_check_that_could_not_be_made_comes_with_its_root_cause(
     nothing_known: Context,
 ) -> None:
     report = run(nothing_known, only=["xxx-3"])
-    assert [(line.id, line.because) for line in report.lines] == [("XXX-3", "XXX-1")]
+    assert [(line.id, line.because) for line in report.lines] == [("XXX-1", ""), ("XXX-3", "XXX-1")]
+    assert report.exit_code == 1
+    assert next_step(report) == "Next: XXX-1: a command"
+
+
+@pytest.mark.usefixtures("own_checks")
+def test_a_named_check_that_nobody_can_make_is_no_success(nothing_known: Context) -> None:
+    report = run(nothing_known, only=["YYY-1"])
+    assert report.exit_code == 2
+    assert next_step(report) == "Next: YYY-1 could not be checked: nobody told."
 
 
 def test_an_unknown_id_is_refused(nothing_known: Context) -> None:
@@ -137,7 +147,7 @@ def test_an_unknown_id_is_refused(nothing_known: Context) -> None:
 def test_where_nothing_is_known_nothing_fails(nothing_known: Context) -> None:
     report = run(nothing_known)
     assert report.root_causes == []
-    assert report.healthy
+    assert report.exit_code == 0
 
 
 @pytest.mark.usefixtures("own_checks")

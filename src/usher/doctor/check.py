@@ -31,7 +31,10 @@ FAMILIES = (
 
 
 class Status(StrEnum):
+    """NOTE: something to know that nobody can or need mend here. SKIPPED: not known."""
+
     OK = "ok"
+    NOTE = "note"
     WARNING = "warning"
     FAILED = "failed"
     SKIPPED = "skipped"
@@ -39,8 +42,9 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """seen: what was looked at and found. cause and fix: '' unless something is wrong; fix is a
-    command to copy, or the line to change. repair: a name in ``repairs`` when ``--fix`` can."""
+    """seen: what was looked at and found. cause: why, of a note or of what is wrong. fix: '' unless
+    something is wrong; a command to copy, or the line to change, with the words of ``fixes``.
+    repair: a name in ``repairs`` when ``--fix`` can."""
 
     status: Status
     seen: str
@@ -55,6 +59,11 @@ class Finding:
 
 def ok(seen: str) -> Finding:
     return Finding(Status.OK, seen)
+
+
+def note(seen: str, *, cause: str) -> Finding:
+    """cause: why it is so, and why nothing is to be done about it here."""
+    return Finding(Status.NOTE, seen, cause)
 
 
 def failed(seen: str, *, cause: str, fix: str, repair: str = "") -> Finding:
@@ -78,6 +87,7 @@ class Check(ABC):
 
     id: ClassVar[str]
     depends_on: ClassVar[tuple[str, ...]] = ()
+    docs_url: ClassVar[str] = ""
 
     @abstractmethod
     def probe(self, context: "Context") -> Finding: ...
@@ -85,6 +95,13 @@ class Check(ABC):
     @classmethod
     def title(cls) -> str:
         return (cls.__doc__ or cls.id).strip().splitlines()[0].rstrip(".")
+
+    @classmethod
+    def page(cls) -> str:
+        """Where its documentation is: a path in this repository, or ``docs_url`` of another's."""
+        if cls.docs_url or not cls.__module__.startswith("usher.doctor."):
+            return cls.docs_url
+        return f"docs/doctor/{cls.id.split('-')[0].lower()}.md#{cls.id.lower()}"
 
 
 _REGISTERED: dict[str, type[Check]] = {}

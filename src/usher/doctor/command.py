@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
@@ -15,7 +15,7 @@ from usher.doctor.context import Context, look_at
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.find import NotFoundError, Wishes, places
 from usher.doctor.journey import walk
-from usher.doctor.present import show, show_list
+from usher.doctor.present import list_as_dict, show, show_list
 from usher.doctor.repairs import offered
 from usher.doctor.runner import Report, UnknownCheckError, run
 
@@ -67,8 +67,7 @@ def conformance(
     try:
         result = conformance_run.check(request)
     except ConformanceError as error:
-        click.echo(f"✗ failed  {error}", err=True)
-        sys.exit(2)
+        _cant_look(error, as_json=as_json)
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=1))
     else:
@@ -105,12 +104,15 @@ def doctor(
 ) -> None:
     """Find what is wrong before a learner does.
 
-    The first failed line is the root cause. Exit code 0 only when nothing failed, 2 when doctor
-    can't look.
+    The first failed line is the root cause. Exit code 0: nothing failed. 1: something failed. 2:
+    doctor, or a check named by --only, could not look.
     """
     console = Console()
     if list_only:
-        show_list(console)
+        if as_json:
+            click.echo(json.dumps(list_as_dict(), indent=1))
+        else:
+            show_list(console)
         return
     wishes = _wishes(named)
     try:
@@ -125,13 +127,20 @@ def doctor(
             with look_at(places(wishes)) as context:
                 report.lines.append(walk(context))
     except (NotFoundError, UnknownCheckError) as error:
-        click.echo(f"✗ failed  {error}", err=True)
-        sys.exit(2)
+        _cant_look(error, as_json=as_json)
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=1))
     else:
         show(report, console)
-    sys.exit(0 if report.healthy else 1)
+    sys.exit(report.exit_code)
+
+
+def _cant_look(error: Exception, *, as_json: bool) -> NoReturn:
+    if as_json:
+        click.echo(json.dumps({"error": str(error)}))
+    else:
+        click.echo(f"✗ failed  {error}", err=True)
+    sys.exit(2)
 
 
 def _wishes(named: dict[str, Any]) -> Wishes:

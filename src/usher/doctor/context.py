@@ -16,11 +16,12 @@ from usher.doctor.facts.machine import Machine
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.facts.tutor import Tutor
 from usher.doctor.facts.web import Web
+from usher.doctor.fixes import Deployment
 
 NOT_BEGUN = "single sign-on is not set up at the LMS"
 RECORD_NEXT = "the LMS's settings are done; its provider record comes next"
 APPLICATION_NEXT = "the LMS is set up; the application's settings come next"
-CONNECTED = "both sides are set up"
+CONNECTED = "connected"
 
 
 @dataclass
@@ -35,6 +36,17 @@ class Context:
     tutor: Tutor = field(default_factory=lambda: Tutor(None))
     machine: Machine = field(default_factory=Machine)
     web: Web = field(default_factory=Web)
+    lms_manage: Command | None = None
+    demo_home: Path | None = None
+
+    @property
+    def deployment(self) -> Deployment:
+        """What runs the LMS."""
+        if self.demo_home is not None:
+            return Deployment.DEMO
+        if self.tutor.given:
+            return Deployment.TUTOR
+        return Deployment.EMBEDDED if self.lms_manage is not None else Deployment.OTHER
 
     def close(self) -> None:
         self.web.close()
@@ -119,7 +131,8 @@ class Places:
     """What the operator, or a caller, names. Everything is optional.
 
     lms_url: for browsers and this machine; application: a folder with a ``.env``, or an address;
-    manage: the application's ``manage.py``; lms_home: an embedded LMS's folder.
+    manage: the application's ``manage.py``; lms_manage: that of an embedded LMS; demo_home: the
+    folder of ``usher demo``.
     """
 
     lms_url: str = ""
@@ -132,6 +145,7 @@ class Places:
     tutor_executable: str = "tutor"
     token: str = ""
     platform: str = ""
+    demo_home: Path | None = None
 
 
 def look_at(places: Places) -> Context:
@@ -151,7 +165,7 @@ def look_at(places: Places) -> Context:
         ask=_report_of(places.lms_manage, tutor),
     )
     machine = Machine(places.platform) if places.platform else Machine()
-    return Context(lms, application, tutor, machine, web)
+    return Context(lms, application, tutor, machine, web, places.lms_manage, places.demo_home)
 
 
 def _report_of(manage: Command | None, tutor: Tutor) -> Callable[[], LmsReport] | None:

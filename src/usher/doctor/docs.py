@@ -41,7 +41,7 @@ def _page(title: str, kinds: list[type[Check]]) -> str:
     parts = [f"# {title.splitlines()[0].rstrip('.')}\n\n[All checks](README.md)\n"]
     for kind in kinds:
         body = (inspect.getdoc(kind) or "").splitlines()
-        parts.append(f"\n## {kind.id}: {kind.title()}\n")
+        parts.append(f'\n<a id="{kind.id.lower()}"></a>\n\n## {kind.id}: {kind.title()}\n')
         parts += [_line(line) for line in body[1:] if line.strip()]
         if kind.depends_on:
             parts.append(f"\nComes after {', '.join(kind.depends_on)}.")

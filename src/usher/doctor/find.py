@@ -116,6 +116,7 @@ def _demo(home: Path, wishes: Wishes) -> Places:
         manage=Command((sys.executable, "manage.py"), _SOURCE / "campus", environment),
         lms_manage=_embedded(home / "lms"),
         token=wishes.token,
+        demo_home=home,
     )
 
 

@@ -1,5 +1,7 @@
 """A report for people: a short line for each check, the root cause last, and what to do next."""
 
+from typing import Any
+
 from rich.console import Console
 from rich.text import Text
 
@@ -8,6 +10,7 @@ from usher.doctor.runner import Line, Report
 
 _MARKS = {
     Status.OK: ("✓", "green"),
+    Status.NOTE: ("i", "cyan"),
     Status.WARNING: ("!", "yellow"),
     Status.FAILED: ("✗", "bold red"),
     Status.SKIPPED: ("-", "dim"),
@@ -21,7 +24,7 @@ def show(report: Report, console: Console) -> None:
     counts = ", ".join(f"{len(report.of_status(status))} {status.value}" for status in Status)
     _say(console, f"{counts}, in {report.seconds:.1f} seconds", "bold")
     if report.stage:
-        _say(console, f"Stage: {report.stage}.")
+        _say(console, f"{report.stage[0].upper()}{report.stage[1:]}.")
     _say(console, next_step(report))
 
 
@@ -35,17 +38,35 @@ def _show_line(line: Line, console: Console) -> None:
         (f"  {finding.seen}", "dim"),
     )
     console.print(text, soft_wrap=True)
+    if finding.status is Status.NOTE:
+        _say(console, f"{'':17}why:   {finding.cause}")
     if finding.is_trouble:
         _say(console, f"{'':17}cause: {finding.cause}")
         _say(console, f"{'':17}fix:   {finding.fix}")
+        if line.page:
+            _say(console, f"{'':17}page:  {line.page}")
 
 
 def next_step(report: Report) -> str:
     wrong = report.of_status(Status.FAILED) or report.of_status(Status.WARNING)
-    if not wrong:
-        return "Next: nothing to do."
-    first = wrong[0]
-    return f"Next: {first.id}: {first.finding.fix}"
+    if wrong:
+        return f"Next: {wrong[0].id}: {wrong[0].finding.fix}"
+    if report.exit_code:
+        missing = next(line for line in report.unknown if line.id in report.asked)
+        return f"Next: {missing.id} could not be checked: {missing.finding.seen}."
+    return "Next: nothing to do."
+
+
+def list_as_dict() -> list[dict[str, Any]]:
+    return [
+        {
+            "id": name,
+            "title": kind.title(),
+            "depends_on": list(kind.depends_on),
+            "page": kind.page(),
+        }
+        for name, kind in all_checks().items()
+    ]
 
 
 def show_list(console: Console) -> None:

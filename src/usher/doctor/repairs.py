@@ -1,5 +1,6 @@
-"""What ``--fix`` may do: each repair can be run twice, and changes nothing but what it says."""
+"""What ``--fix`` may do: a repair can be run twice, and changes nothing but what it says."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,6 +9,9 @@ from usher.doctor.context import Context
 from usher.doctor.facts.commands import Command
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.runner import Report
+
+#: The command's module, by name: it is no part of this package.
+_USHER = "usher.cli.main"
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,14 @@ def _close_env(context: Context) -> None:
 
 
 def _provision(context: Context) -> None:
-    """Through Tutor, which has the description. Elsewhere nobody here knows the secrets."""
-    if not context.tutor.given:
-        raise NotKnownError("provisioning needs Tutor: run usher connect, or usher demo again")
-    context.tutor.command("do").output("usher-provision", seconds=600)
+    """By whoever knows the secrets: the demo, or Tutor's configuration."""
+    if context.demo_home is not None:
+        home = str(context.demo_home)
+        Command((sys.executable, "-m", _USHER, "demo")).output("--provision", "--home", home)
+    elif context.tutor.given:
+        context.tutor.command("do").output("usher-provision", seconds=600)
+    else:
+        raise NotKnownError("nobody here knows the secrets of both sides: run usher connect")
 
 
 def _shell(context: Context, script: str) -> None:
@@ -71,7 +79,9 @@ if {address!r} not in known:
 
 REPAIRS = {
     "close-env": Repair("chmod 600 the application's .env", _close_env),
-    "provision": Repair("tutor … do usher-provision, which makes and corrects records", _provision),
+    "provision": Repair(
+        "provision again: makes and corrects the records of the LMS and the application", _provision
+    ),
     "relax-pkce": Repair("switch PKCE off for the LMS's client at the application", _relax_pkce),
     "redirect-uri": Repair("register the LMS's address for its client", _register_redirect),
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from usher.doctor import fixes
 from usher.doctor.check import Check, Finding, Status, all_checks, failed, skipped
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
@@ -20,12 +21,14 @@ class UnknownCheckError(ValueError):
 
 @dataclass(frozen=True)
 class Line:
-    """What one check found. because: the failed check that this one was skipped for."""
+    """What one check found. because: the failed check that this one was skipped for. page: where
+    the check is documented, '' when it isn't."""
 
     id: str
     title: str
     finding: Finding
     because: str = ""
+    page: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         found = self.finding
@@ -37,14 +40,17 @@ class Line:
             "cause": found.cause,
             "fix": found.fix,
             "because": self.because,
+            "page": self.page,
         }
 
 
 @dataclass
 class Report:
-    """lines: in the order in which causes lead to symptoms. stage: how far the set-up is."""
+    """lines: in the order in which causes lead to symptoms. stage: how far the set-up is.
+    asked: ids that the operator named; none for all."""
 
     lines: list[Line] = field(default_factory=list)
+    asked: frozenset[str] = frozenset()
     stage: str = ""
     seconds: float = 0.0
 
@@ -60,6 +66,18 @@ class Report:
     def healthy(self) -> bool:
         return not self.of_status(Status.FAILED)
 
+    @property
+    def unknown(self) -> list[Line]:
+        """What could not be checked, though nothing else that failed is the reason."""
+        return [line for line in self.of_status(Status.SKIPPED) if not line.because]
+
+    @property
+    def exit_code(self) -> int:
+        """1 when something failed; 2 when a check that was asked for could not be made."""
+        if not self.healthy:
+            return 1
+        return 2 if any(line.id in self.asked for line in self.unknown) else 0
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "healthy": self.healthy,
@@ -71,7 +89,8 @@ class Report:
 
 
 def run(context: Context, only: Iterable[str] = ()) -> Report:
-    """Run every check, or those named (their dependencies are asked, too, but not reported).
+    """Run every check, or those named. Of the checks that these depend on, only those are reported
+    that failed and so are the reason why a named one could not be made.
 
     Raises UnknownCheckError for an id that no check has.
     """
@@ -88,7 +107,9 @@ def run(context: Context, only: Iterable[str] = ()) -> Report:
             waits_for = [futures[needed] for needed in checks[name].depends_on if needed in futures]
             futures[name] = pool.submit(_line, checks[name], context, waits_for)
         lines = {name: future.result() for name, future in futures.items()}
-    report = Report([lines[name] for name in checks if name in wanted])
+    shown = wanted | {lines[name].because for name in wanted}
+    report = Report([lines[name] for name in checks if name in shown])
+    report.asked = frozenset(wanted) if set(wanted) != set(checks) else frozenset()
     report.stage = context.stage
     report.seconds = time.monotonic() - started
     return report
@@ -97,8 +118,9 @@ def run(context: Context, only: Iterable[str] = ()) -> Report:
 def _line(kind: type[Check], context: Context, waits_for: list[Future[Line]]) -> Line:
     for earlier in (future.result() for future in waits_for):
         if because := _stopped_by(earlier):
-            return Line(kind.id, kind.title(), skipped(f"{because} comes first"), because)
-    return Line(kind.id, kind.title(), _probe(kind, context))
+            waits = skipped(f"not checked while {because} fails")
+            return Line(kind.id, kind.title(), waits, because, kind.page())
+    return Line(kind.id, kind.title(), _probe(kind, context), page=kind.page())
 
 
 def _stopped_by(earlier: Line) -> str:
@@ -110,7 +132,8 @@ def _stopped_by(earlier: Line) -> str:
 def _probe(kind: type[Check], context: Context) -> Finding:
     try:
         found = kind().probe(context)
-        return replace(found, fix=context.tutor.for_this_root(found.fix))
+        fix = context.tutor.for_this_root(fixes.fitted(found.fix, context))
+        return replace(found, fix=fix)
     except NotKnownError as error:
         return skipped(str(error))
     except Exception as error:  # noqa: BLE001 - one broken check must not hide the others

@@ -11,7 +11,7 @@ from usher.doctor.facts.web import Web
 from usher.doctor.present import next_step
 from usher.doctor.runner import run
 
-_MARKS = {"ok": "✓", "warning": "!", "failed": "✗", "skipped": "–"}
+_MARKS = {"ok": "✓", "note": "i", "warning": "!", "failed": "✗", "skipped": "–"}
 
 
 def look(

@@ -96,7 +96,19 @@ def test_what_cant_be_examined_is_said(words: tuple[str, ...], said: str) -> Non
 def test_list_shows_every_check() -> None:
     done = usher("doctor", "--list")
     assert done.returncode == 0
-    assert len(done.stdout.splitlines()) >= 59
+    ids = [line.split()[0] for line in done.stdout.splitlines()]
+    assert len(ids) >= 60
+    told = usher("doctor", "--list", "--json")
+    assert [row["id"] for row in json.loads(told.stdout)] == ids
+
+
+@pytest.mark.parametrize(
+    "words", [("doctor", "--only", "NOPE-1"), ("conformance", "--token-file", "/dev/null")]
+)
+def test_json_also_says_that_it_cant_look(words: tuple[str, ...]) -> None:
+    done = usher(*words, "--lms", "http://127.0.0.1:9", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def test_a_healthy_system_has_no_findings(system: System) -> None:
     assert report.healthy
     skipped = [line.id for line in report.lines if line.finding.status == "skipped"]
     assert skipped == ["TUT-1", "TUT-2", "TUT-3", "TUT-4", "TUT-7"]  # there is no Tutor here
-    assert report.stage == "both sides are set up"
+    assert report.stage == "connected"
 
 
 @pytest.mark.parametrize(

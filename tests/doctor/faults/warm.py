@@ -1,6 +1,8 @@
 """A ``manage.py`` as doctor calls one, in a process that stays."""
 
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 from tests.support.warm import WarmDjango, WarmError
 from usher.doctor.facts.commands import Command, CommandError
@@ -11,6 +13,13 @@ class WarmManage(WarmDjango):
 
     words = (sys.executable, "manage.py")
     json = Command.json
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        super().__init__(folder, environment)
+        self._own = environment
+
+    def shown(self, arguments: str) -> str:
+        return Command(self.words, self.folder, self._own).shown(arguments)
 
     def output(self, *more: str, stdin: str = "", seconds: float = 60) -> str:
         try:

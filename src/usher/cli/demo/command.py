@@ -17,7 +17,7 @@ from rich.table import Table
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.joining import SUPERUSER
 from usher.cli.demo.pair import LMS_PORT, Pair, checkout_folder
-from usher.cli.demo.setup import APPLICATION_SUPERUSER, Step
+from usher.cli.demo.setup import APPLICATION_SUPERUSER, SetUp, Step
 from usher.cli.demo.walk import Walk
 from usher.contract.editions import EDITIONS, MITXONLINE
 from usher.contract.paths import LmsPath
@@ -36,6 +36,7 @@ from usher.contract.paths import LmsPath
 @click.option("--home", type=click.Path(path_type=Path), help="Where the data lie.")
 @click.option("--application-port", type=click.IntRange(1, 65535), help="Default: the edition's.")
 @click.option("--lms-port", type=click.IntRange(1, 65535), help=f"Default: {LMS_PORT}.")
+@click.option("--provision", is_flag=True, help="Restore records and settings, then stop.")
 def demo(
     edition: str,
     once: bool,
@@ -43,8 +44,15 @@ def demo(
     home: Path | None,
     application_port: int | None,
     lms_port: int | None,
+    provision: bool,
 ) -> None:
-    """Run the reference application and an embedded LMS, join them, walk one learner through."""
+    """Run the reference application and an embedded LMS, join them, walk one learner through.
+
+    --provision works beside a running demo, too.
+    """
+    if provision:
+        _provision(home or checkout_folder() / ".demo" / edition)
+        return
     if as_json and not once:
         raise click.UsageError("--json goes with --once: without it the demo stays up.")
     console = Console(stderr=as_json, highlight=False)
@@ -88,6 +96,17 @@ def demo(
         console.print(f"\nStopped. Both servers are down; {data}.")
         sys.exit(0 if not once else 130)
     sys.exit(0 if ok else 1)
+
+
+def _provision(home: Path) -> None:
+    """What ``usher doctor`` advises when somebody changed records or settings of the demo."""
+    console = Console(highlight=False)
+    try:
+        pair = Pair.found(home)
+        SetUp(pair, lambda step: _show(step, console)).restore()
+    except DemoError as error:
+        raise click.ClickException(str(error)) from error
+    console.print("Restored. Restart the demo if its settings had been changed.")
 
 
 def _about_folder(error: OSError) -> str:

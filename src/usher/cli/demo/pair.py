@@ -4,11 +4,12 @@ The demo, the browser journeys and doctor's tests all use this one pair.
 """
 
 import fcntl
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
@@ -17,9 +18,11 @@ from usher.cli.demo.credentials import Credentials
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.processes import ServerProcess, free_port, require_free_port
 from usher.cli.demo.setup import SetUp, Step
-from usher.contract.editions import Edition
+from usher.contract.editions import EDITIONS, Edition
 
 LMS_PORT = 8000
+#: Which pair a folder holds: edition and ports.
+KEPT = "pair.json"
 #: Different host names, so that each side keeps its own cookies, as on two real hosts.
 APPLICATION_HOST = "localhost"
 LMS_HOST = "127.0.0.1"
@@ -79,6 +82,17 @@ class Pair:
         self.credentials = Credentials.empty()
         self._lock: IO[str] | None = None
         self._servers: list[ServerProcess] = []
+
+    @classmethod
+    def found(cls, home: Path) -> "Pair":
+        """The pair that was last run in ``home``. Raises DemoError when there is none."""
+        try:
+            kept = json.loads((home / KEPT).read_text())
+            edition = EDITIONS[kept["edition"]]
+            ports = {"application_port": kept["application_port"], "lms_port": kept["lms_port"]}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DemoError(f"No demo was run in {home}. Start one with `usher demo`.") from error
+        return cls(home, edition, **ports)
 
     # -- addresses and environments
 
@@ -142,6 +156,8 @@ class Pair:
                 f"A run is already up in {self.home} ({holder}). Nothing was started. "
                 "Use that one, or stop it with Ctrl-C first."
             ) from error
+        kept = {"edition": self.edition.name, **asdict(self.addresses)}
+        (self.home / KEPT).write_text(json.dumps(kept))
         lock.truncate(0)
         lock.write(f"process {os.getpid()}, {self.application_url} and {self.lms_url}\n")
         lock.flush()

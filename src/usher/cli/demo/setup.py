@@ -56,6 +56,15 @@ class SetUp:
                 future.result()
         self._prepared_file.write_text(json.dumps({"fingerprint": self._fingerprint()}))
 
+    def restore(self) -> None:
+        """Settings and records as after the first run, for somebody changed them; data stay.
+        Raises DemoError."""
+        self.pair.credentials = Credentials.load_or_make(self.pair.home)
+        self._step("application-settings", self._write_environment)
+        self._step("lms-settings", self._initialize_lms)
+        self._step("lms-provisioning", self._provision_lms)
+        self._step("application-oauth-record", self._configure_instance)
+
     def _set_up_lms(self) -> None:
         self._step("lms-database", self._initialize_lms)
         self._step("lms-courses", self._seed_courses)

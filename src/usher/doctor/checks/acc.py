@@ -5,8 +5,9 @@ from usher.contract.report import Learners
 from usher.doctor.check import Check, Finding, check, failed, ok, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
+from usher.doctor.fixes import PROVISION, lms_manage, manage
 
-_REPAIR = "./manage.py repair_missing_courseware_records"
+_REPAIR = manage("repair_missing_courseware_records")
 _UP = ("OPS-1", "OPS-2", "OPS-3")
 
 
@@ -66,8 +67,8 @@ class EmailsAreFree(Check):
             return warning(
                 f"{count} learners wait: {message}",
                 cause="the LMS has an account with their e-mail that is not linked to them",
-                fix="when it is the same person: ./manage.py lms usher_link --username NAME "
-                "--application NAME",
+                fix="when it is the same person: "
+                + lms_manage("usher_link --username NAME --application NAME"),
             )
         return ok("nobody waits because of an e-mail")
 
@@ -149,7 +150,7 @@ class AccountsCanSignIn(Check):
             return failed(
                 f"{count} linked learners have an unusable password in the LMS",
                 cause="the LMS takes that for a disabled account",
-                fix="tutor local do usher-provision",
+                fix=PROVISION,
                 repair="provision",
             )
         return ok("no linked learner has an unusable password")

@@ -12,8 +12,8 @@ from usher.contract.paths import ApplicationPath, LmsPath
 from usher.doctor.check import Check, Finding, check, failed, ok, skipped
 from usher.doctor.context import Context
 from usher.doctor.facts.web import origin, query_of
+from usher.doctor.fixes import CONNECT, setting
 
-_CONFIGURE = "usher connect (or ./manage.py configure_instance …)"
 _PASSWORD_HASHERS = ("pbkdf2", "bcrypt", "argon2", "scrypt")
 
 
@@ -41,7 +41,7 @@ class RedirectIsRegistered(Check):
         return failed(
             f"the LMS sends {address}; registered: {', '.join(known) or 'nothing'}",
             cause="the LMS's address changed, or was registered with another port or scheme",
-            fix=f"add {address} to the redirect URIs of the LMS's record: {_CONFIGURE}",
+            fix=f"{CONNECT} (registers {address} for the LMS's client)",
             repair="redirect-uri",
         )
 
@@ -187,6 +187,8 @@ class BackendNamesAgree(Check):
         return failed(
             seen,
             cause="the two sides were set up with different backends",
-            fix=f"{Env.OPENEDX_OAUTH_PROVIDER}={right} and {Env.OPENEDX_SOCIAL_LOGIN_PATH}="
-            f"{social_login_path(right)} in .env, then docker compose up -d",
+            fix=setting(
+                f"{Env.OPENEDX_OAUTH_PROVIDER}={right} and "
+                f"{Env.OPENEDX_SOCIAL_LOGIN_PATH}={social_login_path(right)}"
+            ),
         )

@@ -23,7 +23,7 @@ class ClocksAgree(Check):
     """
 
     id = "CLK-1"
-    depends_on = ("NET-1", "NET-3")
+    depends_on = ("NET-1", "NET-6")
 
     def probe(self, context: Context) -> Finding:
         now = context.machine.now

@@ -8,6 +8,7 @@ from usher.contract.paths import LmsPath
 from usher.doctor.check import Check, Finding, check, ok, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
+from usher.doctor.fixes import manage
 
 _UP = ("OPS-1", "OPS-2", "OPS-3", "SVC-2")
 _MISMATCH = "mode-mismatch"
@@ -66,7 +67,7 @@ class EnrollmentsAreInStep(Check):
                 f"{len(differing)} of the newest {len(here)} enrollments differ, first: "
                 f"{first['username']} in {first['course_key']}",
                 cause="the LMS was changed, and the application has not heard of it",
-                fix="./manage.py reconcile --kind enrollment",
+                fix=manage("reconcile --kind enrollment --recheck --wait 60"),
             )
         return ok(f"the newest {len(here)} enrollments are the same on both sides")
 
@@ -103,6 +104,6 @@ class UnenrollmentsAreAccepted(Check):
                 f"{sum(row.get('count', 0) for row in rows)} unenrollments refused: "
                 f"{rows[0].get('message', '')[:120]}",
                 cause="the LMS has another active mode than the one sent",
-                fix="./manage.py reconcile --kind enrollment",
+                fix=manage("reconcile --kind enrollment --recheck --wait 60"),
             )
         return ok("the LMS refuses no unenrollment")

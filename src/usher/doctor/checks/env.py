@@ -7,6 +7,7 @@ from usher.contract.environment import ALL_KEYS, Env
 from usher.contract.fingerprints import configuration_fingerprints
 from usher.doctor.check import Check, Finding, check, failed, ok, warning
 from usher.doctor.context import Context
+from usher.doctor.fixes import RESTART
 
 
 @check
@@ -100,7 +101,7 @@ class EnvFileIsInUse(Check):
             return failed(
                 f"the running application has other values than .env: {', '.join(stale)}",
                 cause="it was started with an older .env; a restart of containers keeps that",
-                fix="docker compose up -d (or stop and start the server)",
+                fix=RESTART,
             )
         return ok("the running application has the values of .env")
 

@@ -7,8 +7,8 @@ from usher.contract.paths import LmsPath
 from usher.doctor.check import Check, Finding, check, failed, ok, skipped, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
+from usher.doctor.fixes import LMS_LOGS, LMS_SETTINGS, PROVISION
 
-_PATCH = "tutor plugins enable usher && tutor config save && tutor local reboot"
 _IN_USE = ("TUT-2", "TUT-3", "TUT-4", "TUT-5", "TUT-7", "TUT-8")
 
 
@@ -29,7 +29,7 @@ class ThirdPartyAuthIsOn(Check):
             return failed(
                 "ENABLE_THIRD_PARTY_AUTH is off in the running LMS",
                 cause="the plugin's settings are not in use, or sign-in was switched back",
-                fix=_PATCH,
+                fix=LMS_SETTINGS,
             )
         return ok("ENABLE_THIRD_PARTY_AUTH is on")
 
@@ -58,7 +58,7 @@ class BackendIsKnown(Check):
         return failed(
             f"{backend.class_path} is not among AUTHENTICATION_BACKENDS of the running LMS",
             cause="the plugin's settings are not in use, or other settings replace the list",
-            fix=_PATCH,
+            fix=LMS_SETTINGS,
         )
 
 
@@ -85,7 +85,7 @@ class SignInLeadsToApplication(Check):
         return failed(
             f"/login leads to {target or 'its own page'}, ENABLE_AUTHN_MICROFRONTEND is on",
             cause="the micro-frontend's plugin sets it, and no THIRD_PARTY_AUTH_HINT leads on",
-            fix=_PATCH,
+            fix=LMS_SETTINGS,
         )
 
 
@@ -108,7 +108,7 @@ class FormAsksNothing(Check):
             return failed(
                 f"REGISTRATION_EXTRA_FIELDS shows {' and '.join(asked)}",
                 cause="the LMS asks learners what the application has told already",
-                fix=_PATCH,
+                fix=LMS_SETTINGS,
             )
         return ok("country and terms_of_service are hidden")
 
@@ -134,13 +134,13 @@ class EmailIsTrusted(Check):
             return failed(
                 "SKIP_EMAIL_VALIDATION is off in the running LMS",
                 cause="the plugin's settings are not in use",
-                fix=_PATCH,
+                fix=LMS_SETTINGS,
             )
         if not context.lms.provider(context.backend).get("skip_email_verification", True):
             return failed(
                 "skip_email_verification is off in the provider record",
                 cause="somebody changed the record in the LMS admin",
-                fix="tutor local do usher-provision",
+                fix=PROVISION,
                 repair="provision",
             )
         return ok("neither the LMS nor the record asks to confirm e-mail")
@@ -165,13 +165,13 @@ class RegistrationIsNotLimited(Check):
             return failed(
                 f"the LMS refused {limited} accounts with forbidden-request; its limit is {rate}",
                 cause="REGISTRATION_RATELIMIT takes all learners of the application for one",
-                fix=_PATCH,
+                fix=LMS_SETTINGS,
             )
         if rate == "60/7d":
             return warning(
                 f"REGISTRATION_RATELIMIT is {rate}",
                 cause="the platform's default: the sixty-first account of a week is refused",
-                fix=_PATCH,
+                fix=LMS_SETTINGS,
             )
         return ok(f"REGISTRATION_RATELIMIT is {rate}")
 
@@ -204,7 +204,7 @@ class LoginServiceExists(Check):
         return failed(
             "the OAuth application login-service-client-id is missing",
             cause="the LMS was not initialized to the end, or the application was deleted",
-            fix="tutor local do init --limit=lms",
+            fix=PROVISION,
             repair="provision",
         )
 
@@ -219,7 +219,7 @@ class AdminOpens(Check):
     """
 
     id = "LMS-8"
-    depends_on = ("NET-1", "NET-3", "TUT-5", "TUT-7", "LMS-2")
+    depends_on = ("NET-1", "NET-6", "TUT-5", "TUT-7", "LMS-2")
 
     def probe(self, context: Context) -> Finding:
         answer = context.lms.get("/admin/")
@@ -230,6 +230,6 @@ class AdminOpens(Check):
             return failed(
                 f"the LMS admin answers {answer.status_code}",
                 cause="sign-in breaks inside the LMS: a backend, or a provider record",
-                fix="usher disconnect, then look at: tutor local logs --tail=100 lms",
+                fix=f"{LMS_LOGS}; usher disconnect restores the LMS's own sign-in",
             )
         return ok(f"the LMS admin answers {answer.status_code}")

@@ -1,14 +1,18 @@
 """Addresses: names, ports, schemes, and who reaches whom."""
 
 import re
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import httpx
+
 from usher.contract.environment import Env
-from usher.contract.paths import LmsPath
+from usher.contract.paths import LmsPath, in_path
 from usher.doctor.check import Check, Finding, check, failed, ok, skipped
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.facts.web import NoAnswerError, host_of, query_of, resolves, same_origin
+from usher.doctor.fixes import CONNECT, LMS_START, setting
 
 _GATEWAY = re.compile(r"^(172\.(1[6-9]|2\d|3[01])|192\.168|10)\.\d")
 _MAC_NAME = "host.docker.internal"
@@ -51,37 +55,131 @@ class ApplicationReachesLms(Check):
     """The application's address of the LMS is right.
 
     Symptom: the application can't call the LMS.
-    Cause: `OPENEDX_API_BASE_URL` has the wrong scheme, host or port: Tutor's dev mode needs
-    `:8000`, local does not.
-    Fix: the right value in `.env`.
+    Cause: the LMS is down, or `OPENEDX_API_BASE_URL` has the wrong scheme, host or port: Tutor's
+    dev mode needs `:8000`, local does not.
+    Fix: start the LMS, or write the right value in `.env`.
     """
 
     id = "NET-3"
     depends_on = ("ENV-1", "NET-1")
 
     def probe(self, context: Context) -> Finding:
-        url = context.api_url
-        right = context.lms.url if not same_origin(url, context.lms.url) else ""
-        try:
-            answer = context.web.get(url + LmsPath.HEARTBEAT)
-        except NoAnswerError as error:
-            return self._wrong(str(error), right or "http://<LMS>")
-        if answer.status_code not in (200, 503) or "json" not in answer.headers.get(
-            "content-type", ""
-        ):
-            seen = f"{url}{LmsPath.HEARTBEAT} answers {answer.status_code}, not as an LMS does"
-            return self._wrong(seen, right or "http://<LMS>")
-        if context.tutor.given and right and host_of(url) == host_of(right):
-            seen = f"{url}, but Tutor's mode {context.tutor.mode} serves {right}"
-            return self._wrong(seen, right)
-        return ok(f"{url} answers as an LMS does")
+        url, public = context.api_url, context.lms.url
+        differs = not same_origin(url, public)
+        seen = signs_of_life(context, url)
+        if context.tutor.given and differs and host_of(url) == host_of(public):
+            told = f"{url}, but Tutor's mode {context.tutor.mode} serves {public}"
+            return self._other_address(told, public)
+        if not seen.answers and differs and signs_of_life(context, public).is_lms:
+            return self._other_address(f"{seen.text}; {public} does", public)
+        if not seen.answers:
+            return failed(
+                f"the LMS doesn't answer: {seen.text}",
+                cause=f"the LMS is down, or {Env.OPENEDX_API_BASE_URL} is not its address",
+                fix=LMS_START,
+            )
+        if not seen.is_lms and differs and signs_of_life(context, public).is_lms:
+            return self._other_address(f"{seen.text}; {public} is the LMS", public)
+        return ok(f"{url} answers")
 
-    def _wrong(self, seen: str, right: str) -> Finding:
+    def _other_address(self, seen: str, right: str) -> Finding:
         return failed(
             seen,
-            cause=f"{Env.OPENEDX_API_BASE_URL} is not the LMS's address, or the LMS is down",
-            fix=f"{Env.OPENEDX_API_BASE_URL}={right} in .env, then docker compose up -d",
+            cause=f"{Env.OPENEDX_API_BASE_URL} is not the LMS's address",
+            fix=setting(f"{Env.OPENEDX_API_BASE_URL}={right}"),
         )
+
+
+@dataclass(frozen=True)
+class SignsOfLife:
+    """answers: something does at all. is_lms: in the form of an LMS. text: what was seen."""
+
+    answers: bool
+    is_lms: bool
+    text: str
+
+
+def signs_of_life(context: Context, url: str) -> SignsOfLife:
+    """The heartbeat, or else an API that needs no module store. The heartbeat alone says little:
+    it is slow, or 503, when any one of the LMS's services is."""
+    first = _asked(context, url + LmsPath.HEARTBEAT)
+    if first.is_lms:
+        return first
+    second = _asked(context, url + LmsPath.ME)
+    return second if second.is_lms or not first.answers else first
+
+
+def _asked(context: Context, url: str) -> SignsOfLife:
+    try:
+        answer = context.web.get(url)
+    except NoAnswerError as error:
+        return SignsOfLife(False, False, str(error))
+    form = answer.headers.get("content-type", "").split(";")[0]
+    told = f"{url} answers {answer.status_code} ({form or 'no content type'})"
+    known = (200, 503) if url.endswith(LmsPath.HEARTBEAT) else (200, 401)
+    return SignsOfLife(True, form == "application/json" and answer.status_code in known, told)
+
+
+@check
+class LmsIsTheLms(Check):
+    """The server at the LMS's address is this application's LMS.
+
+    Symptom: course runs vanish, accounts count as lost.
+    Cause: another server answers there: a proxy without its backend, a captive portal, another
+    application, or an LMS without this application's learners.
+    Fix: correct the address or the proxy. Until then Usher concludes nothing from the answers.
+    """
+
+    id = "NET-6"
+    depends_on = ("NET-3",)
+
+    def probe(self, context: Context) -> Finding:
+        url = _or_nothing(context) or context.lms.url
+        if not url:
+            raise NotKnownError("the LMS's address is not known: give --lms")
+        seen = signs_of_life(context, url)
+        if not seen.answers:
+            raise NotKnownError(seen.text)
+        if not seen.is_lms:
+            return self._failed(
+                f"{seen.text}, not as an LMS does",
+                "a proxy without its backend, a captive portal or another application answers",
+            )
+        lost = self._lost(context, url)
+        if len(lost) == _KNOWN_BY:
+            return self._failed(
+                f"this LMS knows neither {' nor '.join(lost)}",
+                "it is another LMS than the one that this application's learners are in, or empty",
+            )
+        return ok(f"{url} answers as an LMS does")
+
+    def _lost(self, context: Context, url: str) -> list[str]:
+        """Of a learner and a run that the LMS had when last seen, those that it doesn't know."""
+        try:
+            known = context.application.report.get("enrollments", [])[:1]
+            token = context.token
+        except NotKnownError:
+            return []
+        places = [
+            (f"{LmsPath.ACCOUNTS}/{in_path(row['username'])}", f"learner {row['username']}")
+            for row in known
+        ] + [(f"{LmsPath.COURSES}{row['course_key']}", row["course_key"]) for row in known]
+        return [
+            what
+            for path, what in places
+            if context.web.get(url + path, token).status_code == httpx.codes.NOT_FOUND
+        ]
+
+    def _failed(self, seen: str, cause: str) -> Finding:
+        return failed(
+            seen,
+            cause=cause,
+            fix=f"correct the proxy, or the address: {setting(Env.OPENEDX_API_BASE_URL + '=…')}",
+        )
+
+
+#: A learner and a run.
+_KNOWN_BY = 2
 
 
 @check
@@ -108,8 +206,8 @@ class LmsReachesApplication(Check):
                     f"from inside the LMS, {probe.get('url')}: {seen}",
                     cause="ACCESS_TOKEN_URL of the provider record is not the application's "
                     "address as the LMS's container sees it",
-                    fix="usher connect, or server_url: http://host.docker.internal:<port> "
-                    "in USHER_APPLICATIONS",
+                    fix=CONNECT,
+                    repair="provision",
                 )
             return ok(f"from inside the LMS, {probe.get('url')} answers {status}")
         return skipped("the LMS did not try the application's token endpoint")
@@ -160,7 +258,7 @@ class SchemesAgree(Check):
     """
 
     id = "NET-5"
-    depends_on = ("NET-1", "NET-3", "PRV-1", "PRV-2", "PRV-3")
+    depends_on = ("NET-1", "NET-6", "PRV-1", "PRV-2", "PRV-3")
 
     def probe(self, context: Context) -> Finding:
         scheme = urlsplit(context.lms.url).scheme

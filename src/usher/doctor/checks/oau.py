@@ -7,8 +7,9 @@ from usher.contract.report import OAuthClient
 from usher.doctor.check import Check, Finding, check, failed, ok
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
+from usher.doctor.fixes import CONNECT, manage
 
-_PROVISION = "tutor local do usher-provision, then usher connect"
+_REPAIR = manage("repair_missing_courseware_records")
 
 
 def _clients(context: Context) -> list[OAuthClient]:
@@ -34,7 +35,7 @@ class ClientIdIsKnown(Check):
     """
 
     id = "OAU-2"
-    depends_on = ("ENV-1", "ENV-3", "NET-3")
+    depends_on = ("ENV-1", "ENV-3", "NET-6")
 
     def probe(self, context: Context) -> Finding:
         client_id = _own_client_id(context)
@@ -45,13 +46,12 @@ class ClientIdIsKnown(Check):
             return self._failed(
                 f"{others[0].get('name')} has another client id at the LMS than "
                 f"{Env.OPENEDX_API_CLIENT_ID}",
-                f"the client was made anew: {_PROVISION}, then "
-                "./manage.py repair_missing_courseware_records",
+                f"{CONNECT}, then {_REPAIR}",
             )
         if dead := self._dead(context):
             return self._failed(
                 f"the LMS answers invalid_grant for {dead} learners' tokens",
-                "./manage.py repair_missing_courseware_records",
+                _REPAIR,
             )
         return ok("learners' tokens belong to a client that the LMS knows")
 
@@ -118,6 +118,6 @@ class OwnClientIsRight(Check):
         return failed(
             seen,
             cause="the LMS's OAuth application was not made by provisioning, or was changed since",
-            fix=_PROVISION,
+            fix=CONNECT,
             repair="provision",
         )

@@ -3,6 +3,7 @@
 from usher.doctor.check import Check, Finding, check, failed, ok
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
+from usher.doctor.fixes import LMS_LOGS, START_WORKER
 
 #: A sweep finds what a lost wake-up left; after that long nobody can be at work.
 _PATIENCE_SECONDS = 300
@@ -29,14 +30,14 @@ class EngineWorks(Check):
             return failed(
                 f"the broker does not answer: {error}",
                 cause="Redis is down, or CELERY_BROKER_URL is wrong",
-                fix="docker compose up -d redis",
+                fix="start Redis at the address in CELERY_BROKER_URL (docker compose up -d redis)",
             )
         overdue = engine.get("overdue_seconds", 0.0)
         if overdue > _PATIENCE_SECONDS:
             return failed(
                 f"{self._waiting(context)} rows are due, one since {overdue / 60:.0f} minutes",
                 cause="no worker takes them",
-                fix="./manage.py reconcile --watch (or celery -A <project> worker --beat)",
+                fix=START_WORKER,
             )
         return ok("what is due is worked on")
 
@@ -83,7 +84,7 @@ class LmsIsNotOverwhelmed(Check):
     """
 
     id = "OPS-3"
-    depends_on = ("OPS-1", "NET-3", "SVC-1")
+    depends_on = ("OPS-1", "NET-6", "SVC-1")
 
     def probe(self, context: Context) -> Finding:
         engine = context.application.report.get("engine") or {}
@@ -91,6 +92,6 @@ class LmsIsNotOverwhelmed(Check):
             return failed(
                 f"calls to the LMS are held back ({engine.get('breaker')})",
                 cause=engine.get("breaker_reason") or "the LMS failed many times in a row",
-                fix="tutor local logs --tail=100 lms; calls go on by themselves when it answers",
+                fix=f"{LMS_LOGS}; calls resume as soon as the LMS answers",
             )
         return ok("calls to the LMS go through")

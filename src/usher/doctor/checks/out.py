@@ -7,6 +7,7 @@ from usher.contract.paths import ApplicationPath, LmsPath
 from usher.doctor.check import Check, Finding, check, failed, ok, skipped
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
+from usher.doctor.fixes import LMS_SETTINGS, PROVISION, setting
 
 
 @check
@@ -20,7 +21,7 @@ class SignOutLeadsOn(Check):
     """
 
     id = "OUT-1"
-    depends_on = ("ENV-1", "ENV-3", "NET-3", "LMS-1")
+    depends_on = ("ENV-1", "ENV-3", "NET-6", "LMS-1")
 
     def probe(self, context: Context) -> Finding:
         if not context.application.knows_settings:
@@ -31,7 +32,7 @@ class SignOutLeadsOn(Check):
             return failed(
                 f"{Env.LOGOUT_REDIRECT_URL} is {target or 'not set'}",
                 cause="signing out of the application does not pass by the LMS's sign-out",
-                fix=f"{Env.LOGOUT_REDIRECT_URL}={right} in .env, then docker compose up -d",
+                fix=setting(f"{Env.LOGOUT_REDIRECT_URL}={right}"),
             )
         addresses = context.lms.setting("IDA_LOGOUT_URI_LIST") or []
         own = context.application.url + ApplicationPath.LOGOUT
@@ -39,7 +40,7 @@ class SignOutLeadsOn(Check):
             return failed(
                 f"{own} is not in IDA_LOGOUT_URI_LIST",
                 cause="the LMS does not tell the application when a learner signs out",
-                fix="tutor plugins enable usher && tutor config save && tutor local reboot",
+                fix=LMS_SETTINGS,
             )
         return ok("each side's sign-out leads to the other's")
 
@@ -82,6 +83,6 @@ class SignOutByServers(Check):
         return failed(
             seen,
             cause="the two servers can't tell each other of a sign-out",
-            fix="usher connect, or: tutor local do usher-provision",
+            fix=PROVISION,
             repair="provision",
         )

@@ -3,8 +3,8 @@
 from usher.doctor.check import Check, Finding, check, failed, ok, skipped, warning
 from usher.doctor.context import RECORD_NEXT, Context
 from usher.doctor.facts.memo import NotKnownError
+from usher.doctor.fixes import CONNECT, PROVISION
 
-_PROVISION = "tutor local do usher-provision"
 _FLAGS = (
     "skip_hinted_login_dialog",
     "skip_registration_form",
@@ -37,7 +37,7 @@ class ProviderIsEnabled(Check):
             return warning(
                 f"no provider record of {backend} yet: right so far",
                 cause="the LMS's settings are done, its record comes next",
-                fix=f"usher connect, or: {_PROVISION}",
+                fix=PROVISION,
             )
         if not records:
             return self._failed(f"there is no provider record of {backend}")
@@ -52,7 +52,7 @@ class ProviderIsEnabled(Check):
         return failed(
             seen,
             cause="the LMS has no settings for that backend, so its sign-in answers 500",
-            fix=_PROVISION,
+            fix=PROVISION,
             repair="provision",
         )
 
@@ -80,7 +80,7 @@ class ProviderIsOnTheSite(Check):
         return failed(
             f"it is on {records[0].get('site_domain')}, the LMS serves {site.get('domain')}",
             cause=f"the LMS looks for it on the site of SITE_ID {site.get('id')} only",
-            fix=_PROVISION,
+            fix=PROVISION,
             repair="provision",
         )
 
@@ -114,7 +114,7 @@ class ProviderHasAddresses(Check):
         return failed(
             seen,
             cause="the LMS does not know where to send learners",
-            fix=_PROVISION,
+            fix=PROVISION,
             repair="provision",
         )
 
@@ -140,7 +140,7 @@ class ProviderAsksNothing(Check):
             return failed(
                 f"{', '.join(off)} {'is' if len(off) == 1 else 'are'} off in the provider record",
                 cause="somebody changed the record in the LMS admin",
-                fix=_PROVISION,
+                fix=PROVISION,
                 repair="provision",
             )
         return ok("all flags of the record are on")
@@ -167,7 +167,8 @@ class ClientIsTheSame(Check):
                 return failed(
                     "the application refuses the LMS's client id and secret (invalid_client)",
                     cause="they differ between both sides, or the LMS has the secret's hash",
-                    fix="usher connect",
+                    fix=CONNECT,
+                    repair="provision",
                 )
             if probe.get("oauth_error") == "invalid_grant":
                 return ok("the application knows the LMS's client id and secret")

@@ -7,9 +7,9 @@ from usher.contract.paths import LmsPath
 from usher.doctor.check import Check, Finding, check, failed, ok, skipped, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
+from usher.doctor.fixes import CONNECT, PROVISION, setting
 
 _SOON = timedelta(days=14)
-_PROVISION = "tutor local do usher-provision, then usher connect"
 
 
 @check
@@ -22,7 +22,7 @@ class TokenIsAccepted(Check):
     """
 
     id = "SVC-1"
-    depends_on = ("ENV-1", "NET-1", "NET-3")
+    depends_on = ("ENV-1", "NET-1", "NET-6")
 
     def probe(self, context: Context) -> Finding:
         answer = context.lms.me
@@ -34,7 +34,7 @@ class TokenIsAccepted(Check):
             cause="the service worker's token has ended"
             if ended
             else f"{Env.OPENEDX_SERVICE_WORKER_API_TOKEN} is not a token of this LMS",
-            fix=_PROVISION,
+            fix=CONNECT,
             repair="provision",
         )
 
@@ -60,7 +60,7 @@ class TokenIsTheWorkers(Check):
             return failed(
                 f"the token is {name}'s, {Env.OPENEDX_SERVICE_WORKER_USERNAME} is {wanted}",
                 cause="the token was copied from another user, or the name was changed",
-                fix=f"{Env.OPENEDX_SERVICE_WORKER_USERNAME}={name} in .env, or {_PROVISION}",
+                fix=setting(f"{Env.OPENEDX_SERVICE_WORKER_USERNAME}={name}"),
             )
         return ok(f"it is {name}'s")
 
@@ -83,7 +83,7 @@ class WorkerIsStaff(Check):
             return failed(
                 "the LMS refuses the service worker what staff may do (403)",
                 cause="its account is not staff",
-                fix=_PROVISION,
+                fix=CONNECT,
                 repair="provision",
             )
         if answer.status_code != 200:
@@ -109,7 +109,7 @@ class WorkerIsActive(Check):
         return failed(
             "the service worker's account is not active",
             cause="it was made inactive, or never activated",
-            fix=_PROVISION,
+            fix=CONNECT,
             repair="provision",
         )
 
@@ -148,7 +148,7 @@ class TokenLasts(Check):
             return warning(
                 f"the token ends on {moment:%Y-%m-%d %H:%M} UTC, in {left.days} days",
                 cause="nothing has renewed it",
-                fix="tutor local do usher-provision",
+                fix=PROVISION,
                 repair="provision",
             )
         return ok(f"its token lasts until {moment:%Y-%m-%d}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,12 @@ class Command:
     words: tuple[str, ...]
     folder: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+
+    def shown(self, arguments: str) -> str:
+        """The command with these arguments as a person types it in a shell."""
+        names = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
+        line = " ".join([*names, *map(shlex.quote, self.words), arguments])
+        return f"(cd {shlex.quote(str(self.folder))} && {line})" if self.folder else line
 
     def output(self, *more: str, stdin: str = "", seconds: float = _SECONDS) -> str:
         """What it prints. Raises CommandError."""

@@ -1,0 +1,166 @@
+"""How a fix is carried out where this LMS and this application run.
+
+Checks write fixes with the words below; ``fitted`` replaces them with what is typed for a demo, an
+embedded LMS, a Tutor root or another Open edX, and for an application in containers or without.
+"""
+
+import re
+import shlex
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from usher.doctor.context import Context
+
+#: Makes and corrects the LMS's records and the application's record of the LMS.
+PROVISION = "<provision>"
+#: The same, and what the application's ``.env`` must hold.
+CONNECT = "<connect>"
+#: Brings the plugin's settings into the running LMS.
+LMS_SETTINGS = "<lms settings>"
+LMS_LOGS = "<lms logs>"
+LMS_START = "<lms start>"
+#: The application's ``.env``, and what makes its processes read it again.
+ENV_FILE = "<env file>"
+RESTART = "<restart>"
+START_WORKER = "<start worker>"
+
+_COMMANDS = re.compile(r"<(manage|lms manage) ([^<>]*)>")
+_COMPOSE = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+
+
+class Deployment(StrEnum):
+    """What runs the LMS. OTHER: an Open edX of which only the address is known."""
+
+    DEMO = "demo"
+    EMBEDDED = "embedded"
+    TUTOR = "tutor"
+    OTHER = "other"
+
+
+def manage(arguments: str) -> str:
+    """A command of the application's ``manage.py``."""
+    return f"<manage {arguments}>"
+
+
+def lms_manage(arguments: str) -> str:
+    """A command of the LMS's ``manage.py lms``."""
+    return f"<lms manage {arguments}>"
+
+
+def setting(line: str) -> str:
+    """A line of the application's ``.env``, and what makes it count."""
+    return f"{line} in {ENV_FILE}, then {RESTART}"
+
+
+def fitted(fix: str, context: "Context") -> str:
+    """``fix`` as it is typed here."""
+    for word, text in _WORDS[context.deployment].items():
+        if word in fix:
+            fix = fix.replace(word, text(context))
+    for word, text in _APPLICATION.items():
+        if word in fix:
+            fix = fix.replace(word, text(context))
+    return _COMMANDS.sub(lambda found: _command(found[1], found[2], context), fix)
+
+
+def _command(which: str, arguments: str, context: "Context") -> str:
+    if which == "manage":
+        command = context.application.manage
+        return command.shown(arguments) if command else f"./manage.py {arguments}"
+    if context.lms_manage is not None:
+        return context.lms_manage.shown(arguments)
+    if context.deployment is Deployment.TUTOR:
+        return f"tutor local run lms ./manage.py lms {arguments}"
+    return f"./manage.py lms {arguments} (on the LMS)"
+
+
+def _demo(more: str) -> Callable[["Context"], str]:
+    return lambda context: f"usher demo --home {shlex.quote(str(context.demo_home))}{more}"
+
+
+def _as(text: str) -> Callable[["Context"], str]:
+    return lambda _context: text
+
+
+def _connect(options: str = "") -> Callable[["Context"], str]:
+    def text(context: "Context") -> str:
+        folder = _folder(context)
+        named = f" --application {shlex.quote(str(folder))}" if folder else ""
+        return f"usher connect{named}{options}"
+
+    return text
+
+
+def _log_of_embedded(context: "Context") -> str:
+    folder = getattr(context.lms_manage, "folder", None)
+    return f"tail -n 100 {shlex.quote(str(folder or '.'))}/lms.log"
+
+
+def _folder(context: "Context") -> Path | None:
+    file = context.application.env_file
+    return file.parent if file is not None else None
+
+
+def _env_file(context: "Context") -> str:
+    file = context.application.env_file
+    return shlex.quote(str(file)) if file is not None else "the application's .env"
+
+
+def _in_containers(context: "Context") -> bool:
+    folder = _folder(context)
+    return folder is not None and any((folder / name).is_file() for name in _COMPOSE)
+
+
+def _restart(context: "Context") -> str:
+    if context.deployment is Deployment.DEMO:
+        return "stop the demo with Ctrl-C and start it again"
+    if _in_containers(context):
+        return f"(cd {shlex.quote(str(_folder(context)))} && docker compose up -d)"
+    return "restart the application's processes (docker compose up -d where it runs in containers)"
+
+
+def _start_worker(context: "Context") -> str:
+    if context.deployment is Deployment.DEMO:
+        return f"stop the demo with Ctrl-C and start it again, or: {_watch(context)}"
+    return f"{_watch(context)} (with Celery: a worker and beat, see docs/production.md)"
+
+
+def _watch(context: "Context") -> str:
+    return _command("manage", "reconcile --watch", context)
+
+
+_Words = dict[str, Callable[["Context"], str]]
+_APPLICATION: _Words = {ENV_FILE: _env_file, RESTART: _restart, START_WORKER: _start_worker}
+_WORDS: dict[Deployment, _Words] = {
+    Deployment.DEMO: {
+        PROVISION: _demo(" --provision"),
+        CONNECT: _demo(" --provision"),
+        LMS_SETTINGS: lambda context: f"{_demo(' --provision')(context)}, then {RESTART}",
+        LMS_LOGS: lambda context: f"tail -n 100 {shlex.quote(str(context.demo_home))}/lms.log",
+        LMS_START: _as("stop the demo with Ctrl-C and start it again"),
+    },
+    Deployment.EMBEDDED: {
+        PROVISION: _connect(" --lms embedded"),
+        CONNECT: _connect(" --lms embedded"),
+        LMS_SETTINGS: _connect(" --lms embedded"),
+        LMS_LOGS: _log_of_embedded,
+        LMS_START: _connect(" --lms embedded"),
+    },
+    Deployment.TUTOR: {
+        PROVISION: _as("tutor local do usher-provision"),
+        CONNECT: _connect(),
+        LMS_SETTINGS: _as("tutor plugins enable usher && tutor config save && tutor local reboot"),
+        LMS_LOGS: _as("tutor local logs --tail=100 lms"),
+        LMS_START: _as("tutor local start -d"),
+    },
+    Deployment.OTHER: {
+        PROVISION: _as("./manage.py lms usher_provision --file <description>.json (on the LMS)"),
+        CONNECT: _connect(),
+        LMS_SETTINGS: _as("activate the settings of usher.lms in the LMS and restart it"),
+        LMS_LOGS: _as("read the LMS's log of this minute"),
+        LMS_START: _as("start the LMS"),
+    },
+}
