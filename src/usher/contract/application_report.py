@@ -57,18 +57,44 @@ class EnrollmentSample(TypedDict, total=False):
 
 class Engine(TypedDict, total=False):
     """overdue_seconds: how long the oldest due row of any kind has been waiting. broker_error: ''
-    when it answers or none is used. breaker: ``closed`` or ``open``; breaker_reason: why."""
+    when it answers or none is used. breaker: ``closed`` or ``open``; breaker_reason: why.
+    worker_seen_seconds: since a worker was last alive, None when none ever was;
+    worker_late_seconds: after how many it counts as stopped."""
 
     overdue_seconds: float
     broker_error: str
     breaker: str
     breaker_reason: str
+    worker_seen_seconds: float | None
+    worker_late_seconds: int
+
+
+class Celery(TypedDict, total=False):
+    """workers: how many answer. missing_tasks: Usher's, which none of them knows. is_scheduled:
+    beat starts the sweep. error: why the broker could not be asked."""
+
+    workers: int
+    missing_tasks: list[str]
+    is_scheduled: bool
+    error: str
+
+
+class Unfinished(TypedDict, total=False):
+    """Learners who signed up and have no username for the LMS yet. sample: one's e-mail."""
+
+    count: int
+    sample: str
 
 
 class ApplicationReport(TypedDict, total=False):
     """settings: the running process's values by name; fingerprints: the same for secrets.
     problems: sentences about malformed settings. scopes: those its provider knows.
-    name_clashes: learners whose LMS username is, or was, another's."""
+    name_clashes: learners whose LMS username is, or was, another's. read: names of the integration
+    that its settings have a value for; environment: those in the process's environment.
+    redirect_schemes: those that its provider redirects to. signs_in_at_gateway: people sign in at
+    an API gateway in front of it. learner_runs: by LMS username, every run with an enrollment of
+    any state here. inactive_accounts: LMS usernames that are to be inactive. email_usernames: LMS
+    usernames made from e-mail addresses."""
 
     version: int
     time: str
@@ -84,3 +110,12 @@ class ApplicationReport(TypedDict, total=False):
     enrollments: list[EnrollmentSample]
     malformed_runs: list[str]
     name_clashes: list[str]
+    read: list[str]
+    environment: list[str]
+    redirect_schemes: list[str]
+    signs_in_at_gateway: bool
+    unfinished: Unfinished
+    learner_runs: dict[str, list[str]]
+    inactive_accounts: list[str]
+    email_usernames: list[str]
+    celery: Celery

@@ -76,9 +76,12 @@ class OAuthClient(TypedDict, total=False):
 
 
 class ServiceWorker(TypedDict, total=False):
-    """token_expires: ISO moment of its newest valid token's end, None without one."""
+    """token_expires: ISO moment of its newest valid token's end, None without one. application:
+    the one that it may act for, '' for none."""
 
     username: str
+    application: str
+    is_superuser: bool
     is_staff: bool
     is_active: bool
     token_fingerprint: str
@@ -87,9 +90,14 @@ class ServiceWorker(TypedDict, total=False):
 
 class Learners(TypedDict, total=False):
     """Counts. unusable_password: linked learners who can't sign in because of it. other_name:
-    linked learners whose uid isn't their username."""
+    linked learners whose uid isn't their username, renamed: some of them, uid and username.
+    inactive: usernames of the newest linked learners whose account is not active. by_backend: links
+    by the name of the sign-in backend, those of backends that are not connected included."""
 
     linked: int
+    renamed: list[tuple[str, str]]
+    inactive: list[str]
+    by_backend: dict[str, int]
     unusable_password: int
     other_name: int
 
@@ -114,6 +122,13 @@ class TokenProbe(TypedDict, total=False):
     error: str
 
 
+class LearnerHome(TypedDict, total=False):
+    """Where a signed-in learner lands. micro_frontend: a page outside of the LMS, at url."""
+
+    micro_frontend: bool
+    url: str
+
+
 class Connection(TypedDict, total=False):
     """A connected application, as provisioned."""
 
@@ -127,7 +142,8 @@ class Connection(TypedDict, total=False):
 
 class LmsReport(TypedDict, total=False):
     """time: ISO, UTC. private_settings: ``lms/envs/private.py`` is there. packages: version by
-    distribution name, of those that matter here. package_conflicts: sentences as of ``pip check``.
+    distribution name, of those that matter here. direct_registration: people can make an account at
+    the LMS itself. package_conflicts: sentences as of ``pip check``.
     packages_outside_image: installed by hand into this container."""
 
     version: int
@@ -141,6 +157,8 @@ class LmsReport(TypedDict, total=False):
     login_service: bool
     service_worker: ServiceWorker | None
     learners: Learners
+    learner_home: LearnerHome
+    direct_registration: bool
     backends: list[Backend]
     connections: list[Connection]
     token_probes: list[TokenProbe]

@@ -26,6 +26,8 @@ LMS_START = "<lms start>"
 ENV_FILE = "<env file>"
 RESTART = "<restart>"
 START_WORKER = "<start worker>"
+#: Accounts, tokens and enrollments of an application without Usher in it.
+RECONCILE = "<reconcile>"
 
 _COMMANDS = re.compile(r"<(manage|lms manage) ([^<>]*)>")
 _COMPOSE = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
@@ -133,7 +135,14 @@ def _watch(context: "Context") -> str:
 
 
 _Words = dict[str, Callable[["Context"], str]]
-_APPLICATION: _Words = {ENV_FILE: _env_file, RESTART: _restart, START_WORKER: _start_worker}
+_APPLICATION: _Words = {
+    ENV_FILE: _env_file,
+    RESTART: _restart,
+    START_WORKER: _start_worker,
+    RECONCILE: lambda context: (
+        f"usher reconcile --application {shlex.quote(str(_folder(context)))}"
+    ),
+}
 _WORDS: dict[Deployment, _Words] = {
     Deployment.DEMO: {
         PROVISION: _demo(" --provision"),

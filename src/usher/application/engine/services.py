@@ -14,6 +14,7 @@ from django.db import InterfaceError, OperationalError, close_old_connections
 from django.db.models import Min, Q
 
 from usher.application import conf
+from usher.application.engine import heartbeat
 from usher.application.engine.claim import Scope, unjam
 from usher.application.engine.clock import database_now
 from usher.application.engine.evidence import Evidence
@@ -298,11 +299,12 @@ def watch(
     found, part = _kinds_of(names), scope_of(**scope)
     while not stop.is_set():
         try:
+            heartbeat.beat()
             if not swept or time.monotonic() - swept > _SWEEP_SECONDS:
                 sweep_prepare()
                 swept = time.monotonic()
             if _anything_due(found, part):
-                reconcile(names, stop=stop, **scope)
+                reconcile(names, stop=stop, progress=lambda _: heartbeat.beat(), **scope)
         except (OperationalError, InterfaceError) as error:
             # A database that restarts, or is busy for long: the rows are still there afterwards.
             log.warning("the database does not answer: %s", str(error).strip())

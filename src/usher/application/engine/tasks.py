@@ -12,7 +12,7 @@ from typing import Any
 from celery import shared_task
 from celery.signals import worker_shutting_down
 
-from usher.application.engine import outstanding
+from usher.application.engine import heartbeat, outstanding
 from usher.application.engine.kinds import all_kinds
 from usher.application.engine.services import reconcile, sweep_prepare
 from usher.application.engine.stopping import SharedStop, StopAfter
@@ -56,6 +56,7 @@ def work_share(kind: str, number: int) -> None:
 @shared_task(acks_late=True, ignore_result=True)
 def sweep() -> None:
     """By beat: finds what a lost message left, and spreads it over the workers."""
+    heartbeat.beat(heartbeat.LATE_SWEEPING)
     sweep_prepare()
     spread()
 

@@ -18,8 +18,10 @@ from oauth2_provider.settings import oauth2_settings
 import usher
 from usher.application import conf
 from usher.application.accounts.models import LmsAccount, UsernameReservation
+from usher.application.engine import heartbeat
 from usher.application.engine.kinds import all_kinds
 from usher.application.enrollments.models import Enrollment
+from usher.application.health import learners, setup
 from usher.application.health.configuration import values
 from usher.application.runs.models import CourseRun, validate_course_key
 from usher.contract.application_report import (
@@ -63,6 +65,8 @@ def report() -> ApplicationReport:
         "enrollments": _enrollments(),
         "malformed_runs": _malformed_runs(),
         "name_clashes": _name_clashes(),
+        **setup.facts(),
+        **learners.facts(),
     }
 
 
@@ -129,18 +133,21 @@ def _engine(rows: dict[str, Rows]) -> Engine:
         for error in kind["errors"]
         if error["error_code"] == _CIRCUIT_OPEN
     ]
+    seen = heartbeat.seconds_ago()
     return {
         "overdue_seconds": max((kind["overdue_seconds"] for kind in rows.values()), default=0.0),
         "broker_error": _broker_error(),
         "breaker": "open" if held else "closed",
         "breaker_reason": held[0]["message"] if held else "",
+        "worker_seen_seconds": seen[0] if seen else None,
+        "worker_late_seconds": seen[1] if seen else 0,
     }
 
 
 def _broker_error() -> str:
     """'' when the broker answers, or there is none outside of this process."""
-    url = str(getattr(django_settings, "CELERY_BROKER_URL", "") or "")
-    if not url or url.startswith("memory:"):
+    url = setup.broker_url()
+    if not url:
         return ""
     from kombu import Connection
 

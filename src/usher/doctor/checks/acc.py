@@ -115,15 +115,18 @@ class IdentitiesAreUnique(Check):
             return failed(
                 f"{len(clashes)} learners: {', '.join(clashes[:3])}",
                 cause="a username was changed, or given to a second learner",
-                fix="look at these learners in both admins before anybody signs in as them",
+                fix="compare these learners in both admins before anybody signs in as them, and "
+                "give the username back to the learner who had it first",
             )
-        if renamed := _learners(context).get("other_name", 0):
+        found = _learners(context)
+        if found.get("other_name", 0):
+            pairs = [f"{uid} is called {name} in the LMS" for uid, name in found.get("renamed", [])]
             return failed(
-                f"{renamed} learners of the LMS are linked by another name than their username",
+                "; ".join(pairs[:3]) or f"{found['other_name']} learners have another name there",
                 cause="the username was changed in the LMS, or a link was edited",
-                fix="look at their links (social auth) in the LMS admin",
+                fix="in the LMS's admin, restore the username, or the uid of the user social auth",
             )
-        return ok("every username is one learner's")
+        return ok("every linked learner has the same username on both sides")
 
     def _clashes(self, context: Context) -> list[str]:
         try:
@@ -154,3 +157,56 @@ class AccountsCanSignIn(Check):
                 repair="provision",
             )
         return ok("no linked learner has an unusable password")
+
+
+@check
+class AccountsAreActive(Check):
+    """Nobody's account was made inactive in the LMS.
+
+    Symptom: a learner is signed out without a word and can't sign in again.
+    Cause: the LMS's staff made the account inactive, or disabled it.
+    Fix: a person decides: the account is made active in the LMS, or the learner inactive here.
+    """
+
+    id = "ACC-6"
+    depends_on = ("TUT-4", "LMS-1")
+
+    def probe(self, context: Context) -> Finding:
+        inactive = _learners(context).get("inactive")
+        if inactive is None:
+            raise NotKnownError("the LMS does not report inactive accounts")
+        meant = set(context.application.report.get("inactive_accounts", []))
+        if banned := [name for name in inactive if name not in meant]:
+            return warning(
+                f"{len(banned)} learners are inactive in the LMS and active here: "
+                f"{', '.join(banned[:3])}",
+                cause="the LMS's staff made these accounts inactive",
+                fix="decide: in the LMS's admin, make the account active again, or deactivate the "
+                "learner in the application's admin",
+            )
+        return ok("no account was made inactive in the LMS")
+
+
+@check
+class UsernamesArePrivate(Check):
+    """Usernames in the LMS do not show e-mail addresses.
+
+    Symptom: others read a learner's e-mail address in forums and on leader boards.
+    Cause: the LMS username was made from the e-mail address that the learner signs in with.
+    Fix: a username strategy for new learners; a username that was given stays for ever.
+    """
+
+    id = "ACC-7"
+
+    def probe(self, context: Context) -> Finding:
+        shown = context.application.report.get("email_usernames")
+        if shown is None:
+            raise NotKnownError("the application does not report how usernames are made")
+        if shown:
+            return warning(
+                f"{len(shown)} of the newest usernames are e-mail addresses, such as {shown[0]}",
+                cause="people sign in by e-mail here, and their usernames are made from it",
+                fix="choose a username strategy, see docs/integrate.md; usernames that were given "
+                "stay as they are",
+            )
+        return ok("none of the newest usernames shows an e-mail address")

@@ -2,6 +2,7 @@
 
 from usher.doctor.check import Check, Finding, check, ok, warning
 from usher.doctor.context import Context
+from usher.doctor.facts.memo import NotKnownError
 
 _UP = ("OPS-1", "OPS-2", "OPS-3")
 
@@ -18,7 +19,9 @@ class KeysAreWellFormed(Check):
     id = "CRS-2"
 
     def probe(self, context: Context) -> Finding:
-        malformed = context.application.report.get("malformed_runs", [])
+        if "malformed_runs" not in context.application.report:
+            raise NotKnownError("the application does not report its course runs")
+        malformed = context.application.report["malformed_runs"]
         if malformed:
             return warning(
                 f"{len(malformed)} malformed keys: {', '.join(malformed[:3])}",
@@ -41,7 +44,10 @@ class RunsAreFound(Check):
     depends_on = (*_UP, "SVC-2", "CRS-2")
 
     def probe(self, context: Context) -> Finding:
-        lost = context.application.rows("run").get("missing", [])
+        rows = context.application.rows("run")
+        if "missing" not in rows:
+            raise NotKnownError("the application does not report which runs the LMS lacks")
+        lost = rows["missing"]
         if lost:
             return warning(
                 f"the LMS does not show {', '.join(lost[:3])}"

@@ -8,7 +8,7 @@ from usher.contract.paths import LmsPath
 from usher.doctor.check import Check, Finding, check, ok, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
-from usher.doctor.fixes import manage
+from usher.doctor.fixes import RECONCILE, manage
 
 _UP = ("OPS-1", "OPS-2", "OPS-3", "SVC-2")
 _MISMATCH = "mode-mismatch"
@@ -30,7 +30,8 @@ class EnrollmentsAreAccepted(Check):
         refused = [
             row
             for row in context.application.rows("enrollment").get("errors", [])
-            if row.get("error_class") == "rejected" and row.get("error_code") != _MISMATCH
+            if row.get("error_class") == "rejected"
+            and row.get("error_code") not in (_MISMATCH, _GIVEN_UP)
         ]
         if refused:
             count = sum(row.get("count", 0) for row in refused)
@@ -41,6 +42,15 @@ class EnrollmentsAreAccepted(Check):
                 fix="choose another mode, or 'force', at the enrollment in the application's admin",
             )
         return ok("the LMS refuses no enrollment")
+
+
+def at_lms(context: Context, usernames: set[str]) -> dict[tuple[str, str], Any]:
+    """The LMS's enrollments of these learners, by username and course key."""
+    query = urlencode({"username": ",".join(sorted(usernames)), "page_size": 100})
+    answer = context.lms.get(f"{LmsPath.ENROLLMENTS}?{query}", token=context.token)
+    if answer.status_code != 200:
+        raise NotKnownError(f"{LmsPath.ENROLLMENTS} answers {answer.status_code}")
+    return {(row["user"], row["course_id"]): row for row in answer.json()["results"]}
 
 
 @check
@@ -56,10 +66,10 @@ class EnrollmentsAreInStep(Check):
     depends_on = ("ENR-1", "ENR-3")
 
     def probe(self, context: Context) -> Finding:
-        here = context.application.report.get("enrollments", [])
+        here = context.application.report.get("enrollments")
         if not here:
-            return ok("no enrollment to compare")
-        there = self._at_lms(context, {row["username"] for row in here})
+            raise NotKnownError("the application reports no enrollment to compare")
+        there = at_lms(context, {row["username"] for row in here})
         differing = [row for row in here if not self._agree(row, there)]
         if differing:
             first = differing[0]
@@ -71,18 +81,12 @@ class EnrollmentsAreInStep(Check):
             )
         return ok(f"the newest {len(here)} enrollments are the same on both sides")
 
-    def _at_lms(self, context: Context, usernames: set[str]) -> dict[tuple[str, str], Any]:
-        query = urlencode({"username": ",".join(sorted(usernames)), "page_size": 100})
-        answer = context.lms.get(f"{LmsPath.ENROLLMENTS}?{query}", token=context.token)
-        if answer.status_code != 200:
-            raise NotKnownError(f"{LmsPath.ENROLLMENTS} answers {answer.status_code}")
-        return {(row["user"], row["course_id"]): row for row in answer.json()["results"]}
-
     def _agree(self, row: EnrollmentSample, there: dict[tuple[str, str], Any]) -> bool:
         found = there.get((row["username"], row["course_key"]))
         if found is None or not found["is_active"]:
             return not row["is_active"]
-        return row["is_active"] and bool(found["mode"] == row["mode"])
+        same_mode = not row["mode"] or found["mode"] == row["mode"]
+        return row["is_active"] and bool(same_mode)
 
 
 @check
@@ -107,3 +111,70 @@ class UnenrollmentsAreAccepted(Check):
                 fix=manage("reconcile --kind enrollment --recheck --wait 60"),
             )
         return ok("the LMS refuses no unenrollment")
+
+
+@check
+class EnrollmentsAreKnownHere(Check):
+    """The application knows the LMS's enrollments.
+
+    Symptom: a learner is enrolled in the LMS, and the application does not show it.
+    Cause: an instructor enrolled them in the LMS.
+    Fix: enroll them here as well, or take the enrollment back in the LMS.
+    """
+
+    id = "ENR-4"
+    depends_on = ("ENR-2",)
+
+    def probe(self, context: Context) -> Finding:
+        known = context.application.report.get("learner_runs")
+        if not known:
+            raise NotKnownError("the application reports no learner to compare")
+        extra = [
+            (name, key)
+            for (name, key), row in at_lms(context, set(known)).items()
+            if row["is_active"] and key not in known.get(name, [])
+        ]
+        if not extra:
+            return ok(f"the LMS has no other enrollment of the newest {len(known)} learners")
+        name, key = extra[0]
+        return warning(
+            f"{len(extra)} enrollments of the newest {len(known)} learners are in the LMS only, "
+            f"first: {name} in {key}",
+            cause="an instructor, or somebody else, enrolled them in the LMS",
+            fix=f"enroll {name} in {key} in the application's admin, or unenroll them in the LMS",
+        )
+
+
+@check
+class NobodyWasGivenUp(Check):
+    """The application goes on trying for every learner.
+
+    Symptom: a learner has paid and is in no course.
+    Cause: the application gave up: the account has a sync error, or the enrollment was tried as
+    often as it may be.
+    Fix: `usher reconcile`, which makes accounts and enrollments from the application's own tables.
+    """
+
+    id = "ENR-5"
+    depends_on = ("SVC-2",)
+
+    def probe(self, context: Context) -> Finding:
+        if context.application.report.get("usher"):
+            return ok("the sync worker keeps every row, see ACC-1 to ACC-3 and ENR-1")
+        found = [
+            *context.application.errors("account", _SYNC_ERROR),
+            *context.application.errors("enrollment", _GIVEN_UP),
+        ]
+        if found:
+            count = sum(row.get("count", 0) for row in found)
+            return warning(
+                f"the application gave up on {count}: {found[0].get('sample')}: "
+                f"{found[0].get('message', '')[:120]}",
+                cause="it does not try again what failed too often, or has has_sync_error",
+                fix=RECONCILE,
+            )
+        return ok("the application has given up on nobody")
+
+
+_SYNC_ERROR = "has-sync-error"
+_GIVEN_UP = "given-up"

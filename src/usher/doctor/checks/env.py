@@ -7,6 +7,7 @@ from usher.contract.environment import ALL_KEYS, Env
 from usher.contract.fingerprints import configuration_fingerprints
 from usher.doctor.check import Check, Finding, check, failed, ok, warning
 from usher.doctor.context import Context
+from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import RESTART
 
 
@@ -81,7 +82,7 @@ class EnvFileIsInUse(Check):
     """
 
     id = "ENV-3"
-    depends_on = ("ENV-1",)
+    depends_on = ("ENV-1", "ENV-4")
 
     def probe(self, context: Context) -> Finding:
         application = context.application
@@ -104,6 +105,53 @@ class EnvFileIsInUse(Check):
                 fix=RESTART,
             )
         return ok("the running application has the values of .env")
+
+
+@check
+class SettingsReadTheEnvFile(Check):
+    """The application's settings read the names in its .env.
+
+    Symptom: what `usher connect` wrote in `.env` is ignored.
+    Cause: the project's settings do not read these names from the environment.
+    Fix: the lines to add to the settings, see docs/integrate.md.
+    """
+
+    id = "ENV-4"
+    depends_on = ("ENV-1",)
+
+    def probe(self, context: Context) -> Finding:
+        report = context.application.report
+        if "read" not in report or "environment" not in report:
+            raise NotKnownError("the application does not report which settings it reads")
+        written = {key for key, value in context.application.env.values().items() if value}
+        asked = written & _SETTINGS if not report.get("usher") else written & set(ALL_KEYS)
+        in_process, read = set(report["environment"]), set(report["read"])
+        # Settings that read the file itself have it without the environment.
+        reads_file = bool((asked - in_process) & read)
+        ignored = sorted((asked - read - {Env.OPENEDX_IP}) & (asked if reads_file else in_process))
+        if ignored:
+            lines = "; ".join(f'{key} = os.environ.get("{key}", "")' for key in ignored)
+            return failed(
+                f"the settings do not read {', '.join(ignored)}",
+                cause="the project's settings module does not take these names from .env",
+                fix=f"add to the settings module: {lines}; then {RESTART}",
+            )
+        return ok("the settings read what is written in .env")
+
+
+#: Those that MITx Online and MIT xPro both read.
+_SETTINGS = frozenset(
+    {
+        Env.OPENEDX_API_BASE_URL,
+        Env.OPENEDX_BASE_REDIRECT_URL,
+        Env.OPENEDX_API_CLIENT_ID,
+        Env.OPENEDX_API_CLIENT_SECRET,
+        Env.OPENEDX_SERVICE_WORKER_API_TOKEN,
+        Env.OPENEDX_OAUTH_PROVIDER,
+        Env.OPENEDX_SOCIAL_LOGIN_PATH,
+        Env.LOGOUT_REDIRECT_URL,
+    }
+)
 
 
 def _tidy(value: str) -> str:

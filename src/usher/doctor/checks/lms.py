@@ -4,7 +4,7 @@ from typing import Any
 
 from usher.contract.oauth import BACKENDS
 from usher.contract.paths import LmsPath
-from usher.doctor.check import Check, Finding, check, failed, ok, skipped, warning
+from usher.doctor.check import Check, Finding, check, failed, note, ok, skipped, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import LMS_LOGS, LMS_SETTINGS, PROVISION
@@ -14,7 +14,7 @@ _IN_USE = ("TUT-2", "TUT-3", "TUT-4", "TUT-5", "TUT-7", "TUT-8")
 
 @check
 class ThirdPartyAuthIsOn(Check):
-    """The LMS lets others sign learners in.
+    """Third-party sign-in is enabled in the LMS.
 
     Symptom: the LMS's own sign-in page, with no hint of the application.
     Cause: `ENABLE_THIRD_PARTY_AUTH` is off in the running LMS.
@@ -64,7 +64,7 @@ class BackendIsKnown(Check):
 
 @check
 class SignInLeadsToApplication(Check):
-    """Whoever wants to sign in to the LMS is led to the application.
+    """The LMS's sign-in page leads to the application.
 
     Symptom: the micro-frontend's sign-in page instead of the redirect.
     Cause: `ENABLE_AUTHN_MICROFRONTEND` is on (tutor-mfe sets it), and nothing hints at the
@@ -91,7 +91,7 @@ class SignInLeadsToApplication(Check):
 
 @check
 class FormAsksNothing(Check):
-    """The LMS's registration form has nothing to ask.
+    """No extra required fields in LMS registration.
 
     Symptom: a form asks for the country, or for the terms.
     Cause: REGISTRATION_EXTRA_FIELDS does not hide them.
@@ -233,3 +233,52 @@ class AdminOpens(Check):
                 fix=f"{LMS_LOGS}; usher disconnect restores the LMS's own sign-in",
             )
         return ok(f"the LMS admin answers {answer.status_code}")
+
+
+@check
+class LearnerHomeIsKnown(Check):
+    """Signed-in learners land on a page that doctor knows.
+
+    Symptom: a tool says that sign-in failed, though it works.
+    Cause: the learner dashboard is a micro-frontend, outside of the LMS (Tutor's default).
+    Fix: none is needed: whether somebody is signed in is asked of the LMS itself.
+    """
+
+    id = "LMS-9"
+    depends_on = ("LMS-1",)
+
+    def probe(self, context: Context) -> Finding:
+        home = context.lms.report.get("learner_home")
+        if home is None:
+            raise NotKnownError("the LMS does not report where learners land")
+        if not home.get("micro_frontend"):
+            return ok(f"learners land on the LMS's own {LmsPath.DASHBOARD}")
+        return note(
+            f"learners land on the micro-frontend {home.get('url')}",
+            cause="that is Tutor's default; whether somebody is signed in is asked of the LMS",
+        )
+
+
+@check
+class RegistrationIsClosed(Check):
+    """Accounts are made by the application alone.
+
+    Symptom: somebody else has a learner's username or e-mail at the LMS.
+    Cause: people can register at the LMS directly, beside single sign-on.
+    Fix: close direct registration.
+    """
+
+    id = "LMS-10"
+    depends_on = ("LMS-1",)
+
+    def probe(self, context: Context) -> Finding:
+        is_open = context.lms.report.get("direct_registration")
+        if is_open is None:
+            raise NotKnownError("the LMS does not report whether people can register there")
+        if is_open:
+            return warning(
+                "anybody can register at the LMS directly",
+                cause="direct registration is open beside single sign-on",
+                fix=LMS_SETTINGS,
+            )
+        return ok("people can't register at the LMS directly")

@@ -182,6 +182,10 @@ class LmsIsTheLms(Check):
 _KNOWN_BY = 2
 
 
+#: Connected, and no answer in time: how a busy machine looks.
+_SLOW = ("ReadTimeout",)
+
+
 @check
 class LmsReachesApplication(Check):
     """The LMS reaches the application's token endpoint.
@@ -200,6 +204,8 @@ class LmsReachesApplication(Check):
             if probe.get("backend_name") != context.backend:
                 continue
             status = probe.get("status")
+            if probe.get("error") in _SLOW:
+                raise NotKnownError(f"{probe.get('url')} answered the LMS too slowly to tell")
             if status is None or status == 404 or status >= 502:
                 seen = probe.get("error") or f"it answers {status}"
                 return failed(

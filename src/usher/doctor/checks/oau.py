@@ -1,10 +1,10 @@
-"""The application's own OAuth client at the LMS, by which it gets learners' tokens."""
+"""The application's own OAuth client at the LMS, used to obtain learners' tokens."""
 
 from usher.contract.environment import Env
 from usher.contract.oauth import EDX_OAUTH_APP
 from usher.contract.paths import ApplicationPath, LmsPath
 from usher.contract.report import OAuthClient
-from usher.doctor.check import Check, Finding, check, failed, ok
+from usher.doctor.check import Check, Finding, check, failed, ok, skipped
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import CONNECT, manage
@@ -27,7 +27,7 @@ def _own_client_id(context: Context) -> str:
 
 @check
 class ClientIdIsKnown(Check):
-    """The LMS knows the client by which learners' tokens were got.
+    """The LMS knows the client used to obtain learners' tokens.
 
     Symptom: all learners' tokens are dead: `invalid_grant`, or `invalid_client`.
     Cause: the client's id changed, or its tokens were swept.
@@ -48,6 +48,8 @@ class ClientIdIsKnown(Check):
                 f"{Env.OPENEDX_API_CLIENT_ID}",
                 f"{CONNECT}, then {_REPAIR}",
             )
+        if not known:
+            return skipped("the LMS does not know the client: see OAU-1")
         if dead := self._dead(context):
             return self._failed(
                 f"the LMS answers invalid_grant for {dead} learners' tokens",

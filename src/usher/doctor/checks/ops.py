@@ -1,9 +1,9 @@
-"""The engine that keeps the LMS in step."""
+"""The sync worker, which keeps the LMS in step."""
 
 from usher.doctor.check import Check, Finding, check, failed, ok
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
-from usher.doctor.fixes import LMS_LOGS, START_WORKER
+from usher.doctor.fixes import LMS_LOGS, START_WORKER, manage
 
 #: A sweep finds what a lost wake-up left; after that long nobody can be at work.
 _PATIENCE_SECONDS = 300
@@ -12,7 +12,7 @@ _MANY_ATTEMPTS = 20
 
 @check
 class EngineWorks(Check):
-    """Somebody does the work.
+    """The sync worker is running.
 
     Symptom: nothing gets repaired.
     Cause: no worker runs, or the broker is down.
@@ -20,18 +20,12 @@ class EngineWorks(Check):
     """
 
     id = "OPS-1"
-    depends_on = ("ENV-3",)
+    depends_on = ("ENV-3", "OPS-5")
 
     def probe(self, context: Context) -> Finding:
         engine = context.application.report.get("engine")
         if engine is None:
             raise NotKnownError("the application has no engine")
-        if error := engine.get("broker_error"):
-            return failed(
-                f"the broker does not answer: {error}",
-                cause="Redis is down, or CELERY_BROKER_URL is wrong",
-                fix="start Redis at the address in CELERY_BROKER_URL (docker compose up -d redis)",
-            )
         overdue = engine.get("overdue_seconds", 0.0)
         if overdue > _PATIENCE_SECONDS:
             return failed(
@@ -39,10 +33,83 @@ class EngineWorks(Check):
                 cause="no worker takes them",
                 fix=START_WORKER,
             )
-        return ok("what is due is worked on")
+        return ok("what is due is being worked on")
 
     def _waiting(self, context: Context) -> int:
         return sum(rows.get("due", 0) for rows in context.application.report["rows"].values())
+
+
+@check
+class TasksAreKnown(Check):
+    """Celery's workers know Usher's tasks, and beat starts them.
+
+    Symptom: nothing enrolls; a worker logs "Received unregistered task".
+    Cause: the broker is down, the project's Celery application does not find the tasks, or beat
+    has no schedule.
+    Fix: `app.autodiscover_tasks()` and the schedule of docs/integrate.md.
+    """
+
+    id = "OPS-4"
+    depends_on = ("ENV-3",)
+
+    def probe(self, context: Context) -> Finding:
+        report = context.application.report
+        if error := (report.get("engine") or {}).get("broker_error"):
+            return failed(
+                f"the broker does not answer: {error}",
+                cause="Redis is down, or CELERY_BROKER_URL is wrong",
+                fix="start Redis at the address in CELERY_BROKER_URL (docker compose up -d redis)",
+            )
+        if "engine" not in report:
+            raise NotKnownError("the application has no sync worker")
+        celery = report.get("celery")
+        if celery is None:
+            return ok("no broker is used: `reconcile --watch` is the worker")
+        if missing := celery.get("missing_tasks"):
+            return failed(
+                f"{celery.get('workers')} Celery workers do not know {', '.join(missing)}",
+                cause="the worker's Celery application did not find Usher's tasks",
+                fix='app.autodiscover_tasks() in the project\'s celery.py, and "usher.application" '
+                "in INSTALLED_APPS; then restart the workers",
+            )
+        if not celery.get("is_scheduled"):
+            return failed(
+                "beat has no entry for the sweep of what is due",
+                cause="CELERY_BEAT_SCHEDULE lacks usher.application.engine.tasks.sweep",
+                fix="add the schedule of docs/integrate.md to CELERY_BEAT_SCHEDULE and run beat",
+            )
+        return ok(f"{celery.get('workers', 0)} workers know the tasks, and beat has a schedule")
+
+
+@check
+class WorkerIsAlive(Check):
+    """A sync worker was alive a moment ago.
+
+    Symptom: nothing happens.
+    Cause: no worker runs.
+    Fix: start one.
+    """
+
+    id = "OPS-5"
+    depends_on = ("ENV-3", "OPS-4")
+
+    def probe(self, context: Context) -> Finding:
+        engine = context.application.report.get("engine")
+        if engine is None or "worker_seen_seconds" not in engine:
+            raise NotKnownError("the application does not report its sync worker")
+        seen = engine["worker_seen_seconds"]
+        if seen is None:
+            return self._failed("no sync worker has run yet")
+        if seen > engine.get("worker_late_seconds", 0):
+            return self._failed(f"no sync worker has been alive for {_duration(seen)}")
+        return ok(f"a sync worker was alive {seen:.0f} seconds ago")
+
+    def _failed(self, seen: str) -> Finding:
+        return failed(seen, cause="no worker runs, so nothing reaches the LMS", fix=START_WORKER)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
 @check
@@ -58,7 +125,9 @@ class RefusalsAreParked(Check):
     depends_on = ("OPS-1", "OPS-3")
 
     def probe(self, context: Context) -> Finding:
-        for kind, rows in context.application.report.get("rows", {}).items():
+        if "rows" not in context.application.report:
+            raise NotKnownError("the application keeps no records of what the LMS refuses")
+        for kind, rows in context.application.report["rows"].items():
             for error in rows.get("errors", []):
                 retried = error.get("count", 0) - error.get("parked", 0)
                 tried = error.get("attempts", 0)
@@ -68,7 +137,7 @@ class RefusalsAreParked(Check):
                         f"{retried} of kind {kind} with {error.get('error_code')}, tried "
                         f"{tried} times",
                         cause=f"the LMS keeps refusing them: {error.get('message', '')[:120]}",
-                        fix=f"./manage.py reconcile --kind {kind}, then look at them in the admin",
+                        fix=manage(f"reconcile --kind {kind} --recheck"),
                     )
         return ok("nothing is retried in vain")
 
@@ -87,7 +156,9 @@ class LmsIsNotOverwhelmed(Check):
     depends_on = ("OPS-1", "NET-6", "SVC-1")
 
     def probe(self, context: Context) -> Finding:
-        engine = context.application.report.get("engine") or {}
+        engine = context.application.report.get("engine")
+        if engine is None:
+            raise NotKnownError("the application does not report how its calls to the LMS fare")
         if engine.get("breaker", "closed") != "closed":
             return failed(
                 f"calls to the LMS are held back ({engine.get('breaker')})",

@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 from usher.contract.environment import Env
 from usher.contract.paths import ApplicationPath, LmsPath
-from usher.doctor.check import Check, Finding, check, failed, ok, skipped
+from usher.doctor.check import Check, Finding, check, failed, note, ok, skipped
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import LMS_SETTINGS, PROVISION, setting
@@ -42,6 +42,16 @@ class SignOutLeadsOn(Check):
                 cause="the LMS does not tell the application when a learner signs out",
                 fix=LMS_SETTINGS,
             )
+        # As a browser asks for it in a hidden frame: with GET, and without being signed in.
+        status = context.application.get(ApplicationPath.LOGOUT).status_code
+        if status in (404, 405):
+            return note(
+                f"{own} answers {status} to the frame in which the LMS asks for it",
+                cause="this application signs out by POST only: signing out there ends both "
+                "sessions, signing out at the LMS leaves that of the application",
+            )
+        if status >= 500:
+            raise NotKnownError(f"{own} answers {status}")
         return ok("each side's sign-out leads to the other's")
 
 
@@ -63,6 +73,12 @@ class SignOutByServers(Check):
         own = [row for row in connections if row.get("backend") == context.backend]
         if not own:
             return skipped("the application isn't connected by provisioning, or has no Usher")
+        if not own[0].get("backchannel_logout_url") and not self._has_usher(context):
+            return note(
+                "sign-out at the LMS reaches the application by the browser's frames alone",
+                cause="an application without Usher in it has no address for the LMS's message; "
+                "browsers that keep cookies from frames leave its session",
+            )
         if not own[0].get("backchannel_logout_url"):
             return self._failed("the LMS has no address to tell the application of a sign-out")
         if not own[0].get("jwks_url"):
@@ -78,6 +94,12 @@ class SignOutByServers(Check):
             if status not in (400, 401, 403):
                 return self._failed(f"{url} answers {status} to a message that it must refuse")
         return ok("both servers listen for each other's sign-outs")
+
+    def _has_usher(self, context: Context) -> bool:
+        try:
+            return bool(context.application.report.get("usher"))
+        except NotKnownError:
+            return True
 
     def _failed(self, seen: str) -> Finding:
         return failed(

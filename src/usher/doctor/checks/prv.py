@@ -1,9 +1,10 @@
 """The provider record in the LMS."""
 
+from usher.contract.oauth import BACKENDS
 from usher.doctor.check import Check, Finding, check, failed, ok, skipped, warning
 from usher.doctor.context import RECORD_NEXT, Context
 from usher.doctor.facts.memo import NotKnownError
-from usher.doctor.fixes import CONNECT, PROVISION
+from usher.doctor.fixes import CONNECT, PROVISION, lms_manage
 
 _FLAGS = (
     "skip_hinted_login_dialog",
@@ -174,3 +175,41 @@ class ClientIsTheSame(Check):
                 return ok("the application knows the LMS's client id and secret")
             return skipped(f"the token endpoint answers {probe.get('status')}")
         raise NotKnownError("the LMS did not try its client id and secret")
+
+
+@check
+class LinksAreOfThisBackend(Check):
+    """Learners are linked by the sign-in backend in use.
+
+    Symptom: learners who signed in before are stopped at the LMS.
+    Cause: the backend's name was changed, and links of accounts are kept by that name.
+    Fix: move the links to the new name.
+    """
+
+    id = "PRV-6"
+    depends_on = ("PRV-1", "PRV-2", "APP-6")
+
+    def probe(self, context: Context) -> Finding:
+        counts = context.lms.report.get("learners", {}).get("by_backend")
+        if counts is None:
+            raise NotKnownError("the LMS does not report links by backend")
+        connected = {row.get("backend") for row in context.lms.report.get("connections", [])}
+        enabled = {
+            row.get("backend_name")
+            for row in context.lms.report.get("providers", [])
+            if row.get("enabled")
+        }
+        in_use = connected | {context.backend}
+        left = {
+            name: count
+            for name, count in counts.items()
+            if name not in in_use and (name in BACKENDS or name not in enabled)
+        }
+        if not left:
+            return ok(f"{counts.get(context.backend, 0)} learners are linked by {context.backend}")
+        name, count = max(left.items(), key=lambda item: item[1])
+        return failed(
+            f"{count} learners are linked by {name}, and sign-in uses {context.backend}",
+            cause="the backend was changed after they had signed in",
+            fix=lms_manage(f"usher_move_links --from {name} --to {context.backend}"),
+        )

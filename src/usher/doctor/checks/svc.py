@@ -7,7 +7,7 @@ from usher.contract.paths import LmsPath
 from usher.doctor.check import Check, Finding, check, failed, ok, skipped, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
-from usher.doctor.fixes import CONNECT, PROVISION, setting
+from usher.doctor.fixes import CONNECT, PROVISION, lms_manage, setting
 
 _SOON = timedelta(days=14)
 
@@ -30,8 +30,8 @@ class TokenIsAccepted(Check):
             return ok("the LMS accepts the token")
         ended = "token_expired" in answer.text
         return failed(
-            f"{LmsPath.ME} answers {answer.status_code}{': it has ended' * ended}",
-            cause="the service worker's token has ended"
+            f"{LmsPath.ME} answers {answer.status_code}{': the token expired' * ended}",
+            cause="the service worker's token expired"
             if ended
             else f"{Env.OPENEDX_SERVICE_WORKER_API_TOKEN} is not a token of this LMS",
             fix=CONNECT,
@@ -152,3 +152,48 @@ class TokenLasts(Check):
                 repair="provision",
             )
         return ok(f"its token lasts until {moment:%Y-%m-%d}")
+
+
+@check
+class WorkerIsBound(Check):
+    """The service worker acts for this application alone.
+
+    Symptom: one token can act as anybody, for every application of the LMS.
+    Cause: the account is a superuser, or applications share it.
+    Fix: a service worker for each application, which provisioning makes.
+    """
+
+    id = "SVC-6"
+    depends_on = ("SVC-1", "SVC-4")
+
+    def probe(self, context: Context) -> Finding:
+        worker = context.lms.report.get("service_worker")
+        if worker is None or "application" not in worker:
+            if context.lms.report.get("connections"):
+                return self._failed("the token's account is not this application's service worker")
+            raise NotKnownError("the LMS does not report for whom the service worker acts")
+        name = worker.get("username")
+        if worker.get("is_superuser"):
+            return failed(
+                f"{name} is a superuser of the LMS",
+                cause="somebody gave the service worker more rights than it needs",
+                fix=lms_manage(_NO_SUPERUSER.format(name=name)),
+            )
+        if not worker["application"]:
+            return self._failed(f"{name} belongs to no application")
+        return ok(f"{name} acts for {worker['application']} alone")
+
+    def _failed(self, seen: str) -> Finding:
+        return failed(
+            seen,
+            cause="the account was made by hand, or is shared by several applications",
+            fix=CONNECT,
+            repair="provision",
+        )
+
+
+#: As the platform's own command changes it.
+_NO_SUPERUSER = (
+    'shell -c "from django.contrib.auth import get_user_model; '
+    "get_user_model().objects.filter(username='{name}').update(is_superuser=False)\""
+)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -16,6 +17,7 @@ from usher.doctor.facts.memo import NotKnownError, fact
 from usher.doctor.facts.web import Web
 
 _SCRIPT = "application_script.py"
+_AUTHORIZE = "authorize_script.py"
 
 
 @dataclass
@@ -49,6 +51,15 @@ class Application:
         script = (files(__package__) / _SCRIPT).read_text(encoding="utf-8")
         report: ApplicationReport = self.manage.json("shell", stdin=script)
         return report
+
+    def authorize(self, address: str) -> dict[str, Any]:
+        """How its authorize page answers one of its own people; nothing of it is kept. Raises
+        NotKnownError."""
+        if self.manage is None:
+            raise NotKnownError("the application's manage.py is not known: give --application")
+        script = (files(__package__) / _AUTHORIZE).read_text(encoding="utf-8")
+        found: dict[str, Any] = self.manage.json("shell", stdin=f"ASKED = {address!r}\n{script}")
+        return found
 
     def written(self, name: str) -> str:
         """A setting as its ``.env`` says; '' when it doesn't."""

@@ -1,30 +1,75 @@
 # Read on standard input by the application's `manage.py shell`: prints what it is, as JSON.
-# With Usher in it, Usher tells; else the OAuth toolkit's records and the settings do.
+# With Usher in it, Usher tells; else its settings, the OAuth toolkit's records and its own tables
+# do, as MITx Online and MIT xPro have them. What a table can't tell is left out.
 import json
+import os
 import sys
+from datetime import timedelta
+
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db.models import Exists, OuterRef, Q
+from django.utils import timezone
+
+NAMED = 25
+#: Their own limit, after which an enrollment is not tried again.
+RETRIES = 5
+#: Their own tasks leave younger learners and enrollments alone.
+YOUNG = timedelta(minutes=5)
+NAMES = (
+    "OPENEDX_API_BASE_URL",
+    "OPENEDX_BASE_REDIRECT_URL",
+    "OPENEDX_API_CLIENT_ID",
+    "OPENEDX_API_CLIENT_SECRET",
+    "OPENEDX_SERVICE_WORKER_API_TOKEN",
+    "OPENEDX_OAUTH_PROVIDER",
+    "OPENEDX_SOCIAL_LOGIN_PATH",
+    "LOGOUT_REDIRECT_URL",
+)
+
+
+def _model(label):
+    try:
+        return apps.get_model(label)
+    except (LookupError, ValueError):
+        return None
+
+
+def _has(model, *names):
+    fields = {field.name for field in model._meta.get_fields()} if model else set()
+    return model is not None and set(names) <= fields
+
+
+ACCOUNT = _model("openedx.OpenEdxUser") or _model("courseware.CoursewareUser")
+TOKEN = _model("openedx.OpenEdxApiAuth") or _model("courseware.OpenEdxApiAuth")
+ENROLLMENT = _model("courses.CourseRunEnrollment")
+RUN = _model("courses.CourseRun")
+
+
+def _client(row):
+    from oauth2_provider.settings import oauth2_settings
+
+    required = oauth2_settings.PKCE_REQUIRED
+    return {
+        "name": row.name,
+        "client_id": row.client_id,
+        "redirect_uris": row.redirect_uris.split(),
+        "client_type": row.client_type,
+        "grant_type": row.authorization_grant_type,
+        "skip_authorization": row.skip_authorization,
+        "secret_hasher": row.client_secret.split("$")[0] if "$" in row.client_secret else "",
+        "pkce_required": required(row.client_id) if callable(required) else bool(required),
+    }
 
 
 def _plain():
-    from django.conf import settings
     from oauth2_provider.models import get_application_model
     from oauth2_provider.settings import oauth2_settings
 
-    def client(row):
-        required = oauth2_settings.PKCE_REQUIRED
-        return {
-            "name": row.name,
-            "client_id": row.client_id,
-            "redirect_uris": row.redirect_uris.split(),
-            "client_type": row.client_type,
-            "grant_type": row.authorization_grant_type,
-            "skip_authorization": row.skip_authorization,
-            "secret_hasher": row.client_secret.split("$")[0] if "$" in row.client_secret else "",
-            "pkce_required": required(row.client_id) if callable(required) else bool(required),
-        }
-
     secret = ("SECRET", "TOKEN", "KEY")
     names = [name for name in dir(settings) if name.startswith("OPENEDX_")]
-    return {
+    found = {
         "version": 1,
         "site_base_url": str(getattr(settings, "SITE_BASE_URL", "")),
         "settings": {
@@ -32,14 +77,154 @@ def _plain():
             for name in [*names, "LOGOUT_REDIRECT_URL"]
             if not any(part in name for part in secret) and getattr(settings, name, None)
         },
-        "clients": [client(row) for row in get_application_model().objects.all()],
+        "read": [name for name in NAMES if getattr(settings, name, None)],
+        "environment": [name for name in NAMES if os.environ.get(name)],
+        "clients": [_client(row) for row in get_application_model().objects.all()],
         "scopes": list(oauth2_settings.SCOPES),
+        "redirect_schemes": list(oauth2_settings.ALLOWED_REDIRECT_URI_SCHEMES),
+        "signs_in_at_gateway": "gateway" in str(settings.LOGIN_URL),
+    }
+    rows = {}
+    if _has(ACCOUNT, "user", "has_been_synced"):
+        rows["account"] = _accounts()
+        found["unfinished"] = _unfinished()
+    if _has(TOKEN, "user", "access_token"):
+        rows["token"] = {"due": _without(TOKEN).count(), "errors": []}
+    if _has(ENROLLMENT, "user", "run", "active", "edx_enrolled"):
+        rows["enrollment"] = _enrollments()
+        found["enrollments"] = _settled()
+        found["learner_runs"] = _learner_runs(found["enrollments"])
+    if _has(RUN, "courseware_id"):
+        found["malformed_runs"] = _malformed()
+    if rows:
+        found["rows"] = rows
+    return found
+
+
+def _learners():
+    """Those for whom its own tasks make accounts."""
+    model = get_user_model()
+    found = model._base_manager.filter(is_active=True, last_login__isnull=False)
+    for name in ("created_on", "date_joined"):
+        if _has(model, name):
+            return found.filter(**{f"{name}__lt": timezone.now() - YOUNG})
+    return found
+
+
+def _without(model):
+    return _learners().filter(~Exists(model._base_manager.filter(user=OuterRef("pk"))))
+
+
+def _accounts():
+    synced = ACCOUNT._base_manager.filter(user=OuterRef("pk"), has_been_synced=True)
+    due = _learners().filter(~Exists(synced))
+    errors = []
+    if _has(ACCOUNT, "has_sync_error", "sync_error_data"):
+        broken = ACCOUNT._base_manager.filter(has_sync_error=True, has_been_synced=False)
+        due = due.filter(~Exists(broken.filter(user=OuterRef("pk"))))
+        sample = broken.select_related("user").order_by("-pk").first()
+        if sample:
+            said = json.dumps(sample.sync_error_data, default=str)[:200]
+            errors = [_error("has-sync-error", broken.count(), said, sample.user.email)]
+    return {"due": due.count(), "parked": sum(e["count"] for e in errors), "errors": errors}
+
+
+def _error(code, count, message, sample):
+    return {
+        "error_class": "rejected",
+        "error_code": code,
+        "count": count,
+        "parked": count,
+        "attempts": 0,
+        "message": message,
+        "sample": sample,
     }
 
 
-def _report():
-    from django.apps import apps
+def _wanted():
+    """Refunds and deferrals are no enrollments any more."""
+    found = ENROLLMENT._base_manager.filter(active=True)
+    if _has(ENROLLMENT, "change_status"):
+        found = found.filter(Q(change_status__isnull=True) | Q(change_status=""))
+    return found.select_related("user", "run")
 
+
+def _enrollments():
+    missing = _wanted().filter(edx_enrolled=False)
+    given_up = missing.none()
+    if _has(ENROLLMENT, "edx_enrollment_retry_count"):
+        given_up = missing.filter(edx_enrollment_retry_count__gte=RETRIES)
+        missing = missing.filter(edx_enrollment_retry_count__lt=RETRIES)
+    errors = []
+    if sample := given_up.order_by("-pk").first():
+        what = f"{sample.user.email} in {sample.run.courseware_id}"
+        errors = [_error("given-up", given_up.count(), f"tried {RETRIES} times", what)]
+    return {"due": missing.count(), "parked": given_up.count(), "errors": errors}
+
+
+def _settled():
+    """The newest that both sides should have alike; '' for a mode that is not kept here."""
+    rows = _wanted().filter(edx_enrolled=True).order_by("-pk")[:NAMED]
+    return [
+        {
+            "username": name,
+            "course_key": row.run.courseware_id,
+            "mode": getattr(row, "enrollment_mode", "") or "",
+            "is_active": True,
+        }
+        for row in rows
+        if (name := _lms_username(row.user))
+    ]
+
+
+def _lms_username(user):
+    if not _has(ACCOUNT, "edx_username"):
+        return user.get_username()
+    row = ACCOUNT._base_manager.filter(user=user).order_by("-pk").first()
+    return row.edx_username if row else ""
+
+
+def _learner_runs(settled):
+    """Every run that these learners have, or had, an enrollment of any state in."""
+    model, found = get_user_model(), {}
+    for name in sorted({row["username"] for row in settled}):
+        if _has(ACCOUNT, "edx_username"):
+            owners = ACCOUNT._base_manager.filter(edx_username=name).values("user")
+        else:
+            owners = model._base_manager.filter(**{model.USERNAME_FIELD: name}).values("pk")
+        rows = ENROLLMENT._base_manager.filter(user__in=owners)
+        found[name] = sorted(set(rows.values_list("run__courseware_id", flat=True)))
+    return found
+
+
+def _unfinished():
+    """Learners who signed up and have no name for the LMS yet: ``users/me`` answers null."""
+    if not _has(ACCOUNT, "edx_username"):
+        return {"count": 0, "sample": ""}
+    named = ACCOUNT._base_manager.filter(user=OuterRef("pk")).exclude(
+        Q(edx_username__isnull=True) | Q(edx_username="")
+    )
+    rows = get_user_model()._base_manager.filter(is_active=True, last_login__isnull=False)
+    rows = rows.filter(~Exists(named))
+    sample = rows.order_by("-pk").first()
+    return {"count": rows.count(), "sample": sample.email if sample else ""}
+
+
+def _malformed():
+    from opaque_keys import InvalidKeyError
+    from opaque_keys.edx.keys import CourseKey
+
+    found = []
+    keys = RUN._base_manager.order_by("-pk").values_list("courseware_id", flat=True)[:10_000]
+    for key in keys:
+        try:
+            CourseKey.from_string(key or "")
+        except InvalidKeyError:
+            found.append(str(key))
+    return found[:NAMED]
+
+
+def _report():
     if apps.is_installed("usher.application"):
         from usher.application.health.facts import report
 

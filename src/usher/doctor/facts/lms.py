@@ -36,7 +36,7 @@ class Lms:
         if not (self.url and self.token):
             return None
         try:
-            answer = self.web.request("GET", self.at(LmsPath.USHER_REPORT), self.token, timeout=15)
+            answer = self.web.request("GET", self.at(LmsPath.USHER_REPORT), self.token, timeout=60)
             told: LmsReport = answer.json()
         except (NoAnswerError, ValueError):
             return None

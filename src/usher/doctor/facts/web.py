@@ -11,7 +11,9 @@ import httpx
 from usher.doctor.facts.memo import NotKnownError
 
 #: An LMS that was just started takes several seconds for its first answers.
-_TIMEOUT = httpx.Timeout(10.0, connect=2.0)
+_TIMEOUT = httpx.Timeout(20.0, connect=5.0)
+#: Redirects; browsers give up after twenty.
+_LONGEST_WAY = 20
 
 
 class NoAnswerError(NotKnownError):
@@ -60,6 +62,24 @@ class Web:
         finally:
             self._client.cookies.clear()
         return answer
+
+    def follow(self, url: str) -> list[str]:
+        """The pages that a browser which is not signed in is led through, their queries left out.
+        Raises NoAnswerError."""
+        visited: list[str] = []
+        with httpx.Client(timeout=_TIMEOUT, follow_redirects=False) as browser:
+            while len(visited) < _LONGEST_WAY:
+                visited.append(url.split("?")[0])
+                try:
+                    answer = browser.get(url)
+                except (httpx.HTTPError, httpx.InvalidURL) as error:
+                    raise NoAnswerError(
+                        f"{visited[-1]} does not answer: {_reason(error)}"
+                    ) from error
+                if answer.next_request is None:
+                    break
+                url = str(answer.next_request.url)
+        return visited
 
     def close(self) -> None:
         self._client.close()

@@ -9,7 +9,7 @@ import requests
 from django.conf import settings
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX, identify_hasher
 from django.contrib.sites.models import Site
-from django.db.models import F
+from django.db.models import Count, F
 from django.utils import timezone
 from oauth2_provider.models import get_access_token_model, get_application_model
 from social_django.models import UserSocialAuth
@@ -21,7 +21,11 @@ from usher.lms.connections.models import ConnectedApplication, ServiceWorker
 from usher.lms.provisioning.clients import login_service_id
 
 #: Seconds to connect to the application's token endpoint, and to wait for its answer.
-PROBE_TIMEOUT = (3, 5)
+PROBE_TIMEOUT = (5, 25)
+#: How many learners are named.
+NAMED = 10
+INACTIVE = 50
+LEARNER_HOME_FLAG = "learner_home_mfe.enabled"
 FLAGS = (
     "enabled",
     "visible",
@@ -133,6 +137,8 @@ def service_worker(application: ConnectedApplication | None = None) -> report.Se
     token = (mine or [None])[0]
     return {
         "username": worker.user.get_username(),
+        "application": worker.application.name if worker.application else "",
+        "is_superuser": worker.user.is_superuser,
         "is_staff": worker.user.is_staff,
         "is_active": worker.user.is_active,
         "token_fingerprint": worker.token_fingerprint if token else "",
@@ -140,15 +146,38 @@ def service_worker(application: ConnectedApplication | None = None) -> report.Se
     }
 
 
-def learners() -> report.Learners:
-    backends = ConnectedApplication.objects.values("backend")
-    links = UserSocialAuth.objects.filter(provider__in=backends)
-    unusable = links.filter(user__password__startswith=UNUSABLE_PASSWORD_PREFIX)
+def learners(application: ConnectedApplication | None = None) -> report.Learners:
+    """Those of ``application``, or of all that are connected."""
+    connected = ConnectedApplication.objects.values("backend")
+    links = UserSocialAuth.objects.filter(provider__in=connected)
+    if application is not None:
+        links = links.filter(provider=application.backend)
+    renamed = links.exclude(uid=F("user__username"))
+    inactive = links.filter(user__is_active=False).order_by("-pk")
     return {
         "linked": links.count(),
-        "unusable_password": unusable.count(),
-        "other_name": links.exclude(uid=F("user__username")).count(),
+        "unusable_password": links.filter(
+            user__password__startswith=UNUSABLE_PASSWORD_PREFIX
+        ).count(),
+        "other_name": renamed.count(),
+        "renamed": list(renamed.values_list("uid", "user__username")[:NAMED]),
+        "inactive": list(inactive.values_list("user__username", flat=True)[:INACTIVE]),
+        "by_backend": _links_by_backend(),
     }
+
+
+def _links_by_backend() -> dict[str, int]:
+    counts = UserSocialAuth.objects.values_list("provider").annotate(links=Count("pk"))
+    return dict(counts.order_by("provider"))
+
+
+def learner_home() -> report.LearnerHome:
+    """Tutor's micro-frontends move the dashboard there by a waffle flag."""
+    from waffle.models import Flag
+
+    url = str(getattr(settings, "LEARNER_HOME_MICROFRONTEND_URL", "") or "")
+    flag = Flag.objects.filter(name=LEARNER_HOME_FLAG, everyone=True).exists()
+    return {"micro_frontend": bool(flag and url), "url": url if flag else ""}
 
 
 def connections() -> list[report.Connection]:

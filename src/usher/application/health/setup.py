@@ -1,0 +1,50 @@
+"""How this process is set up: settings that are read, redirects that are allowed, Celery."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from django.conf import settings
+from oauth2_provider.settings import oauth2_settings
+
+from usher.application.health.configuration import values
+from usher.contract.application_report import Celery
+from usher.contract.environment import ALL_KEYS
+
+#: What a worker must know, and what beat must start; by the ends of their names.
+_TASKS = ("engine.tasks.work", "engine.tasks.work_range", "engine.tasks.sweep")
+_SWEEP = "engine.tasks.sweep"
+_SECONDS = 1.5
+
+
+def facts() -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "read": sorted(values()),
+        "environment": sorted(key for key in ALL_KEYS if os.environ.get(key)),
+        "redirect_schemes": list(oauth2_settings.ALLOWED_REDIRECT_URI_SCHEMES),
+    }
+    if broker_url():
+        found["celery"] = celery()
+    return found
+
+
+def broker_url() -> str:
+    """'' where no broker outside of this process is used."""
+    url = str(getattr(settings, "CELERY_BROKER_URL", "") or "")
+    return "" if url.startswith("memory:") else url
+
+
+def celery() -> Celery:
+    """What the workers say that answer within a second, and what beat is told to do."""
+    from celery import current_app
+
+    scheduled = {str(entry.get("task")) for entry in current_app.conf.beat_schedule.values()}
+    found: Celery = {"is_scheduled": any(name.endswith(_SWEEP) for name in scheduled)}
+    try:
+        told = current_app.control.inspect(timeout=_SECONDS).registered() or {}
+    except Exception as error:  # noqa: BLE001 - every transport has errors of its own
+        return {**found, "error": type(error).__name__}
+    known = {name.split(" ")[0] for names in told.values() for name in names}
+    missing = [task for task in _TASKS if not any(name.endswith(task) for name in known)]
+    return {**found, "workers": len(told), "missing_tasks": missing if told else []}

@@ -1,0 +1,43 @@
+# Read on standard input by the application's `manage.py shell`, with ASKED in front: the authorize
+# page answers this request for one of its own people. Nothing it writes is kept. Prints JSON.
+import json
+import sys
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.sessions.backends.signed_cookies import SessionStore
+from django.core.exceptions import SuspiciousOperation
+from django.db import transaction
+from django.test import RequestFactory
+from django.urls import Resolver404, resolve
+
+
+def _answer(address):
+    person = get_user_model()._base_manager.filter(is_active=True).order_by("pk").first()
+    if person is None:
+        return {"status": None, "said": "the application has no people yet"}
+    host = settings.ALLOWED_HOSTS[0] if settings.ALLOWED_HOSTS else "localhost"
+    host = "localhost" if host.startswith(("*", ".")) else host
+    request = RequestFactory().get(address, HTTP_HOST=host, secure=True)
+    request.user, request.session = person, SessionStore()
+    request.resource_owner = person
+    try:
+        view, args, kwargs = resolve(address.split("?")[0])
+        response = view(request, *args, **kwargs)
+        if hasattr(response, "render"):
+            response.render()
+    except SuspiciousOperation as error:  # Django answers 400
+        return {"status": 400, "said": str(error)}
+    except Resolver404:
+        return {"status": 404, "said": "there is no such page"}
+    location = response.headers.get("Location", "")
+    said = "" if location else response.content.decode(errors="replace")
+    return {"status": response.status_code, "said": said[:2000], "location": location}
+
+
+with transaction.atomic():
+    answer = _answer(globals()["ASKED"])
+    transaction.set_rollback(True)
+# The code that it gave was never kept; nothing of it is shown.
+answer["location"] = answer.get("location", "").split("code=")[0]
+sys.stdout.write(json.dumps(answer))

@@ -1,0 +1,39 @@
+"""``manage.py lms usher_move_links --from X --to Y``"""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from usher.lms.accounts.moving import move_links
+from usher.lms.connections.models import ConnectedApplication
+
+
+class Command(BaseCommand):
+    requires_system_checks = ()
+    help = (
+        "Move learners' links from a sign-in backend that is no longer used to the one of a "
+        "connected application. Learners who signed in before then keep their accounts. Run it "
+        "with both names swapped to undo it."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--from", dest="old", required=True, help="the former backend's name")
+        parser.add_argument("--to", dest="new", required=True, help="the name in use")
+        parser.add_argument("--dry-run", action="store_true", help="count, and change nothing")
+
+    def handle(self, *_: Any, **options: Any) -> None:
+        old, new = options["old"], options["new"]
+        used = ConnectedApplication.objects.filter(backend=old).first()
+        if old == new:
+            raise CommandError("Both names are the same: nothing to move.")
+        if used is not None:
+            raise CommandError(
+                f"{old} is the backend of the connected application {used.name}: its learners' "
+                "links stay. Connect that application with another backend first."
+            )
+        done = move_links(old, new, dry_run=options["dry_run"])
+        self.stdout.write(json.dumps(vars(done)))
