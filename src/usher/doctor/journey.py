@@ -2,46 +2,51 @@
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from importlib.resources import files
+from time import monotonic, sleep
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
-from usher.contract.oauth import social_login_path
 from usher.contract.paths import ApplicationPath, LmsPath
-from usher.doctor.check import Finding, failed, ok, skipped, warning
+from usher.doctor import fixes
+from usher.doctor.check import Finding, failed, note, ok, skipped, warning
 from usher.doctor.conformance import learners, surroundings
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.facts.web import same_origin
+from usher.doctor.journey_browser import Browser, Landing, StrayedError
 from usher.doctor.runner import Line
 
-_TIMEOUT = httpx.Timeout(30, connect=5)
+_TIMEOUT = httpx.Timeout(60, connect=10)
 _MODE = "audit"
-
-
-class StrayedError(Exception):
-    """A step of the journey ended elsewhere; the message says where."""
+#: How long the two servers may take to tell each other of a sign-out.
+_SIGN_OUT_SECONDS = 10.0
 
 
 @dataclass
 class _Walker:
+    """notes: what is worth knowing of a journey that succeeded."""
+
     context: Context
-    browser: httpx.Client
+    browser: Browser
     username: str
     session: Mapping[str, str]
     lms_username: str = ""
     run: str = ""
     left_over: str = ""
+    notes: list[str] = field(default_factory=list)
 
     def start_anew(self) -> None:
         """Signed in to the application, and nothing else: as a browser that was just opened."""
         host = self.context.application.url.split("/")[2].split(":")[0]
         domain = host if "." in host else f"{host}.local"  # as cookie jars call such names
-        self.browser.cookies.clear()
-        self.browser.cookies.set(self.session["cookie"], self.session["session"], domain=domain)
+        cookies = self.browser.client.cookies
+        cookies.clear()
+        cookies.set(self.session["cookie"], self.session["session"], domain=domain)
 
     def sign_in(self) -> None:
         """To the LMS, through the application's authorize page.
@@ -49,21 +54,24 @@ class _Walker:
         An LMS without the plugin shows a new learner its form, which a browser's script sends by
         itself; here the application makes the account, and the learner comes again.
         """
-        page = self._start()
-        if self._is_at(page, LmsPath.REGISTER):
+        landing = self._start()
+        if self._is_registration(landing):
             self._make_account()
             self.start_anew()  # the LMS would go on with the sign-in that it has begun
-            page = self._start()
-        if not self._is_at(page, LmsPath.DASHBOARD):
-            where = page.url.copy_with(query=None)
-            raise StrayedError(f"sign-in ended at {where} with {page.status_code}")
+            landing = self._start()
+        self.lms_username = self._who_am_i()
+        if not self.lms_username:
+            raise StrayedError(f"not signed in to the LMS: sign-in ended at {landing.shown}")
 
-    def _start(self) -> httpx.Response:
-        return self.browser.get(self.context.lms.at(social_login_path(self.context.backend)))
+    def _start(self) -> Landing:
+        return self.browser.go(self.context.lms.at(self.context.sign_in_start))
 
-    def _is_at(self, page: httpx.Response, path: str) -> bool:
-        at_lms = same_origin(str(page.url), self.context.lms.url)
-        return at_lms and page.url.path == path and page.status_code == 200
+    def _who_am_i(self) -> str:
+        return self.browser.signed_in_as(self.context.lms.url)
+
+    def _is_registration(self, landing: Landing) -> bool:
+        at_lms = same_origin(landing.url, self.context.lms.url)
+        return at_lms and urlsplit(landing.url).path.rstrip("/") == LmsPath.REGISTER
 
     def _make_account(self) -> None:
         made = _application(self.context, "account", self.username)
@@ -74,12 +82,6 @@ class _Walker:
             )
         if not made["ready"]:
             raise StrayedError(f"the application could not make the account: {made['error']}")
-
-    def who_am_i(self) -> None:
-        answer = self.browser.get(self.context.lms.at(LmsPath.ME))
-        if answer.status_code != 200:
-            raise StrayedError(f"signed in, but {LmsPath.ME} answers {answer.status_code}")
-        self.lms_username = answer.json()["username"]
 
     def enroll(self) -> None:
         """By the service worker, as the application does."""
@@ -104,10 +106,63 @@ class _Walker:
 
     def sign_out(self) -> None:
         """Of the application; the LMS's session must end as well."""
-        self.browser.get(self.context.application.url + ApplicationPath.LOGOUT)
-        answer = self.browser.get(self.context.lms.at(LmsPath.DASHBOARD), follow_redirects=False)
-        if answer.status_code == 200:
-            raise StrayedError("signed out of the application, still signed in to the LMS")
+        self._sign_out_of_application()
+        if name := self._who_am_i():
+            raise StrayedError(f"signed out of the application, still signed in to the LMS: {name}")
+
+    def _sign_out_of_application(self) -> None:
+        address = self.context.application.url + ApplicationPath.LOGOUT
+        landing = self.browser.go(address)
+        if landing.page is not None and landing.page.status_code == 405:
+            landing = self.browser.submit(address)
+        if landing.page is not None and landing.page.status_code >= 400:
+            raise StrayedError(f"signing out of the application ended at {landing.shown}")
+
+    def sign_out_of_the_lms(self) -> None:
+        """The application's session must end as well: by the two servers alone, or else by the
+        frames that the LMS's page loads."""
+        self.start_anew()
+        self._start()
+        landing = self.browser.go(self.context.lms.at(LmsPath.LOGOUT))
+        if self._who_am_i():
+            raise StrayedError("signed out of the LMS, still signed in to it")
+        if self._ends_within(_SIGN_OUT_SECONDS if self._servers_tell() else 0):
+            return
+        statuses = [self._load(address) for address in self.browser.frames_of(landing)]
+        if self._ends_within(0):
+            self.notes.append("signing out of the LMS needs the browser's frames")
+        elif 405 in statuses:
+            self.notes.append(
+                "signing out of the LMS leaves the application's session: it signs out by POST only"
+            )
+        else:
+            raise StrayedError("signed out of the LMS, still signed in to the application")
+
+    def _servers_tell(self) -> bool:
+        try:
+            return bool(self.context.application.report.get("usher"))
+        except NotKnownError:
+            return True
+
+    def _load(self, address: str) -> int:
+        page = self.browser.go(address).page
+        return page.status_code if page is not None else 0
+
+    def _ends_within(self, seconds: float) -> bool:
+        """Whether the application's session ends: then it signs nobody in to the LMS any more."""
+        deadline = monotonic() + seconds
+        while True:
+            kept = list(self.browser.client.cookies.jar)
+            self._start()
+            if not self._who_am_i():
+                return True
+            self.browser.go(self.context.lms.at(LmsPath.LOGOUT))
+            self.browser.client.cookies.clear()
+            for cookie in kept:
+                self.browser.client.cookies.jar.set_cookie(cookie)
+            if monotonic() >= deadline:
+                return False
+            sleep(0.2)
 
 
 def walk(context: Context) -> Line:
@@ -120,7 +175,8 @@ def _journey(context: Context) -> Finding:
     try:
         with _throw_away(context, username) as walker:
             done = []
-            for step in (walker.sign_in, walker.who_am_i, walker.enroll, walker.sign_out):
+            steps = (walker.sign_in, walker.enroll, walker.sign_out, walker.sign_out_of_the_lms)
+            for step in steps:
                 _take(step)
                 done.append(step.__name__.replace("_", " "))
     except NotKnownError as error:
@@ -128,14 +184,19 @@ def _journey(context: Context) -> Finding:
     except StrayedError as error:
         return failed(
             str(error),
-            cause="the checks see nothing wrong, so look at both sides' logs of this minute",
-            fix="tutor local logs --tail=100 lms",
+            cause="no check names a cause: read the logs of this minute",
+            fix=fixes.fitted(fixes.LMS_LOGS, context),
         )
     if walker.left_over:
         return warning(
-            walker.left_over, cause="the LMS has no way to remove learners", fix="see its admin"
+            walker.left_over,
+            cause="the LMS has no way to remove learners",
+            fix=f"make {walker.lms_username} inactive in the LMS's admin",
         )
-    return ok(f"{', '.join(done)}; {username} is removed")
+    seen = f"{', '.join(done)}; {username} is removed"
+    if walker.notes:
+        return note(seen, cause="; ".join(walker.notes))
+    return ok(seen)
 
 
 def _take(step: Callable[[], None]) -> None:
@@ -151,7 +212,7 @@ def _take(step: Callable[[], None]) -> None:
 def _throw_away(context: Context, username: str) -> Iterator[_Walker]:
     """A learner of the application with a session, removed on both sides whatever happens."""
     made = _application(context, "make", username)
-    with httpx.Client(timeout=_TIMEOUT, follow_redirects=True) as browser:
+    with closing(Browser(context.application.url, context.lms.url)) as browser:
         walker = _Walker(context, browser, username, made)
         walker.start_anew()
         try:

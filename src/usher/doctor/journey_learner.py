@@ -9,6 +9,7 @@ from importlib import import_module
 from django.apps import apps
 from django.conf import settings
 from django.contrib import auth
+from django.contrib.auth.backends import RemoteUserBackend
 from django.db import transaction
 
 PATIENCE_SECONDS = 30
@@ -29,13 +30,34 @@ def _make(username):
     user = model(**{name: value for name, value in values.items() if name in names})
     user.set_password(secrets.token_urlsafe(32))
     user.save()
+    _name_for_the_lms(user, username)
     store = import_module(settings.SESSION_ENGINE).SessionStore()
     store[auth.SESSION_KEY] = user._meta.pk.value_to_string(user)
-    store[auth.BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+    store[auth.BACKEND_SESSION_KEY] = _backend()
     store[auth.HASH_SESSION_KEY] = user.get_session_auth_hash()
     store.set_expiry(600)
     store.create()
+    store.save()  # sessions kept in the cookie itself get their key here
     return {"cookie": settings.SESSION_COOKIE_NAME, "session": store.session_key}
+
+
+def _backend():
+    """One for people who sign in by themselves: a gateway's ends the session of everybody who
+    comes without its headers."""
+    found = [(path, auth.load_backend(path)) for path in settings.AUTHENTICATION_BACKENDS]
+    own = [path for path, backend in found if not isinstance(backend, RemoteUserBackend)]
+    plain = [path for path in own if path.endswith("ModelBackend")]
+    return (plain or own or settings.AUTHENTICATION_BACKENDS)[0]
+
+
+def _name_for_the_lms(user, username):
+    """Where an application keeps that name in a table of its own, as MITx Online does."""
+    if not apps.is_installed("openedx") or not hasattr(user, "openedx_users"):
+        return
+    rows = user.openedx_users
+    row = rows.first() or rows.model(user=user)
+    row.edx_username = row.desired_edx_username = username
+    row.save()
 
 
 def _account(username):

@@ -1,11 +1,25 @@
-"""The journey through an LMS that does nothing by itself for the application's learners."""
+"""The journey: through an LMS without the plugin, past a micro-frontend, and out again."""
+
+from collections.abc import Iterator
+
+import pytest
 
 from tests.doctor.faults.system import System
 from usher.contract.oauth import BACKENDS, DEFAULT_BACKEND
-from usher.doctor.check import Status
+from usher.doctor.check import Finding, Status
 from usher.doctor.context import look_at
 from usher.doctor.journey import walk
 from usher.lms.settings.apply import FEATURES
+
+MICRO_FRONTEND = """
+from waffle.models import Flag
+Flag.objects.update_or_create(name="learner_home_mfe.enabled", defaults={"everyone": True})
+"""
+
+
+def journey(system: System) -> Finding:
+    with look_at(system.places) as context:
+        return walk(context).finding
 
 
 def test_without_the_plugin_the_application_makes_the_account(system: System) -> None:
@@ -15,8 +29,52 @@ def test_without_the_plugin_the_application_makes_the_account(system: System) ->
         FEATURES=FEATURES,
     )
     try:
-        with system.stopped("engine"), look_at(system.places) as context:
-            line = walk(context)
+        with system.stopped("engine"):
+            found = journey(system)
     finally:
         system.as_before()
-    assert line.finding.status in (Status.OK, Status.WARNING), line.finding.seen
+    assert found.status in (Status.OK, Status.NOTE, Status.WARNING), found.seen
+
+
+@pytest.fixture
+def micro_frontend(served_otherwise: System) -> Iterator[System]:
+    """The learner dashboard is elsewhere, where no program gets an answer."""
+    system = served_otherwise
+    system.serve_lms_with(LEARNER_HOME_MICROFRONTEND_URL="http://apps.usher.invalid/learner")
+    system.lms.run(MICRO_FRONTEND)
+    yield system
+    system.as_before()
+
+
+def test_lms_9_the_learner_dashboard_is_a_micro_frontend(micro_frontend: System) -> None:
+    report = micro_frontend.examine()
+    assert report.root_causes == []
+    (told,) = report.of_status(Status.NOTE)
+    assert (told.id, told.finding.seen) == (
+        "LMS-9",
+        "learners land on the micro-frontend http://apps.usher.invalid/learner",
+    )
+    found = journey(micro_frontend)
+    assert found.status is Status.OK, found.seen
+
+
+def test_a_session_that_survives_sign_out_is_noticed(micro_frontend: System) -> None:
+    """By what the LMS says: its dashboard redirects whoever comes."""
+    micro_frontend.serve_application_with(LOGOUT_REDIRECT_URL="")
+    micro_frontend.lms.run(
+        "from usher.lms.connections.models import ConnectedApplication\n"
+        "ConnectedApplication.objects.update(jwks_url='')"
+    )
+    found = journey(micro_frontend)
+    assert found.status is Status.FAILED
+    assert "still signed in to the LMS" in found.seen
+
+
+def test_sign_out_of_the_lms_must_end_the_applications_session(system: System) -> None:
+    system.lms.run(
+        "from usher.lms.connections.models import ConnectedApplication\n"
+        "ConnectedApplication.objects.update(backchannel_logout_url='')"
+    )
+    found = journey(system)
+    assert found.status is Status.NOTE  # the frames do it, as long as browsers send cookies
+    assert "frames" in found.cause

@@ -8,6 +8,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.csrf import ensure_csrf_cookie
 from opaque_keys import InvalidKeyError
 from opaque_keys.edx.keys import CourseKey
+from waffle import flag_is_active
 
 from usher.embedded.core.requests import SignedInRequest
 from usher.embedded.course_overviews.models import CourseOverview
@@ -22,7 +23,11 @@ def index(request: HttpRequest) -> HttpResponse:
 @login_required
 @ensure_csrf_cookie
 def dashboard(request: SignedInRequest) -> HttpResponse:
-    """The runs that somebody is enrolled in, newest first."""
+    """The runs that somebody is enrolled in, newest first; or the micro-frontend's page, where the
+    platform's waffle flag says so, as Tutor's plugin for micro-frontends does."""
+    home = settings.LEARNER_HOME_MICROFRONTEND_URL
+    if home and flag_is_active(request, "learner_home_mfe.enabled"):
+        return redirect(home)
     enrollments = (
         CourseEnrollment.objects.select_related("course")
         .filter(user=request.user, is_active=True)

@@ -1,0 +1,92 @@
+"""The browser of the journey: follows redirects as a browser does, and says where it ended."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from html import unescape
+from urllib.parse import urljoin
+
+import httpx
+
+from usher.contract.paths import LmsPath
+from usher.doctor.facts.web import same_origin
+
+_TIMEOUT = httpx.Timeout(60, connect=10)
+_LONGEST_WAY = 20
+_FRAME = re.compile(r"<iframe[^>]*\ssrc=[\"']([^\"']+)", re.IGNORECASE)
+
+
+class StrayedError(Exception):
+    """A step of the journey ended elsewhere; the message says where."""
+
+
+@dataclass(frozen=True)
+class Landing:
+    """Where a way ended. page: None for a page outside of the application and the LMS that does not
+    answer here, such as a micro-frontend that browsers alone reach."""
+
+    url: str
+    page: httpx.Response | None
+
+    @property
+    def shown(self) -> str:
+        status = f" with {self.page.status_code}" if self.page is not None else ""
+        return f"{self.url.split('?')[0]}{status}"
+
+
+class Browser:
+    """One learner's cookies. homes: the addresses of the application and the LMS."""
+
+    def __init__(self, *homes: str) -> None:
+        self.homes = homes
+        self.client = httpx.Client(timeout=_TIMEOUT, follow_redirects=False)
+
+    def go(self, url: str) -> Landing:
+        """Raises StrayedError for a way in circles, or when the application or the LMS does not
+        answer."""
+        return self._on(self.client.build_request("GET", url))
+
+    def submit(self, url: str) -> Landing:
+        """An empty form, with the token that the application's forms have."""
+        token = next((c.value for c in self.client.cookies.jar if "csrf" in c.name.lower()), "")
+        headers = {"Referer": url, "X-CSRFToken": token or ""}
+        data = {"csrfmiddlewaretoken": token or ""}
+        return self._on(self.client.build_request("POST", url, data=data, headers=headers))
+
+    def _on(self, request: httpx.Request) -> Landing:
+        visited: list[str] = []
+        while len(visited) < _LONGEST_WAY:
+            url = str(request.url)
+            visited.append(url.split("?")[0])
+            try:
+                answer = self.client.send(request)
+            except httpx.HTTPError as error:
+                if any(same_origin(url, home) for home in self.homes):
+                    reason = str(error) or type(error).__name__
+                    raise StrayedError(f"{visited[-1]} does not answer: {reason}") from error
+                return Landing(url, None)
+            if answer.next_request is None:
+                return Landing(url, answer)
+            request = answer.next_request
+        round_ = [page for page, times in Counter(visited).most_common(2) if times > 1]
+        raise StrayedError(f"it goes round between {' and '.join(round_) or visited[-1]}")
+
+    def frames_of(self, landing: Landing) -> list[str]:
+        """Addresses of the frames on the page that a way ended at."""
+        if landing.page is None:
+            return []
+        found = _FRAME.findall(landing.page.text)
+        return [urljoin(landing.url, unescape(address)) for address in found]
+
+    def signed_in_as(self, lms_url: str) -> str:
+        """The username that the LMS itself knows this browser by; '' for none. No page is looked
+        at: after sign-in it may be one of a micro-frontend."""
+        answer = self.client.get(lms_url.rstrip("/") + LmsPath.ME)
+        if answer.status_code in (401, 403):
+            return ""
+        if answer.status_code != httpx.codes.OK:
+            raise StrayedError(f"{LmsPath.ME} answers {answer.status_code}")
+        return str(answer.json()["username"])
+
+    def close(self) -> None:
+        self.client.close()
