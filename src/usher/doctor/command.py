@@ -93,6 +93,7 @@ def conformance(
     type=click.Choice(["local", "dev", "nightly", "k8s"]),
     help="Tutor's mode; by the application's settings when not given.",
 )
+@click.option("--tutor", default="", metavar="PATH", help="The tutor executable.")
 @click.option("--lms-home", type=_FOLDER, help="Folder of an embedded LMS.")
 @click.option("--only", "only", multiple=True, metavar="ID", help="This check; may be repeated.")
 @click.option("--fix", "fix", is_flag=True, help="Repair what is safe to repair, after showing it.")
@@ -153,6 +154,7 @@ def _wishes(named: dict[str, Any]) -> Wishes:
         tutor_root=named["tutor_root"],
         tutor_mode=named["mode"] or "",
         token=_secret(named["token_file"]),
+        tutor=named["tutor"],
     )
 
 

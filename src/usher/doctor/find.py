@@ -9,11 +9,13 @@ import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 
 import usher
+from usher.contract.connections import Connection, ConnectionsError, known
 from usher.contract.editions import EDITIONS
 from usher.contract.envfile import EnvFile, EnvFileError
 from usher.contract.environment import Env
@@ -32,7 +34,8 @@ class NotFoundError(ValueError):
 @dataclass(frozen=True)
 class Wishes:
     """The command line. application: a folder or an address, or the home of a demo. manage: runs
-    its manage.py. tutor_mode: '' to find out."""
+    its manage.py. tutor_mode: '' to find out. tutor: the executable. url: the application's
+    address, where it is not that of its settings."""
 
     lms_url: str = ""
     application: str = ""
@@ -42,6 +45,8 @@ class Wishes:
     tutor_root: Path | None = None
     tutor_mode: str = ""
     token: str = ""
+    tutor: str = ""
+    url: str = ""
 
     @property
     def name_nothing(self) -> bool:
@@ -50,8 +55,7 @@ class Wishes:
 
 def places(wishes: Wishes) -> Places:
     """Raises NotFoundError."""
-    if wishes.name_nothing:
-        wishes = _looked_for(wishes)
+    wishes = _looked_for(wishes) if wishes.name_nothing else _completed(wishes)
     folder, url = _application(wishes.application)
     if folder and _is_demo(folder):
         return _demo(folder, wishes)
@@ -59,12 +63,16 @@ def places(wishes: Wishes) -> Places:
     values = _values(env_file)
     return Places(
         lms_url=wishes.lms_url,
-        application_url=url or _own_address(folder, values) or _by_tutor(wishes.tutor_root),
+        application_url=wishes.url
+        or url
+        or _own_address(folder, values)
+        or _by_tutor(wishes.tutor_root),
         env_file=env_file,
         manage=_manage(wishes.manage, folder, env_file),
         lms_manage=_embedded(wishes.lms_home) if wishes.lms_home else None,
         tutor_root=wishes.tutor_root,
         tutor_mode=wishes.tutor_mode or _mode(values),
+        tutor_executable=wishes.tutor or "tutor",
         token=wishes.token,
     )
 
@@ -75,6 +83,8 @@ def _looked_for(wishes: Wishes) -> Wishes:
     if demos:
         newest = max(demos, key=lambda folder: (folder / "lock").stat().st_mtime)
         return replace(wishes, application=str(newest))
+    if connection := _remembered(here):
+        return _with(wishes, connection)
     application = str(here) if (here / ".env").is_file() and (here / "manage.py").is_file() else ""
     root = None
     if shutil.which("tutor"):
@@ -85,9 +95,60 @@ def _looked_for(wishes: Wishes) -> Wishes:
         root = found if (found / "config.yml").is_file() else None
     if not (application or root):
         raise NotFoundError(
-            "Nothing to look at here: name it with --application and --tutor-root, or --lms."
+            "No connection was made from here, and there is no demo, application or Tutor root in "
+            "this folder. Run usher connect, or name what to look at with --application, "
+            "--tutor-root or --lms."
         )
     return replace(wishes, application=application, tutor_root=root)
+
+
+# -- connections that usher connect has made
+
+
+def _known() -> list[Connection]:
+    try:
+        return known()
+    except ConnectionsError as error:
+        raise NotFoundError(str(error)) from error
+
+
+def _remembered(here: Path) -> Connection | None:
+    """The one of the checkout in this folder, or else the newest."""
+    found = _known()
+    of_here = [each for each in found if here.is_relative_to(Path(each.application or "/nowhere"))]
+    return (of_here or found or [None])[-1]
+
+
+def _completed(wishes: Wishes) -> Wishes:
+    """What connect was told of the application that is named, unless it is told again."""
+    if not wishes.application or urlsplit(wishes.application).scheme in ("http", "https"):
+        named = wishes.application.rstrip("/")
+    else:
+        named = str(Path(wishes.application).expanduser().resolve())
+    found = [each for each in _known() if named and named in (each.application, each.url)]
+    return _with(wishes, found[-1]) if found else wishes
+
+
+def _with(wishes: Wishes, connection: Connection) -> Wishes:
+    """Places of another LMS than the one that is named are left out."""
+    elsewhere = wishes.lms_url or wishes.lms_home or wishes.tutor_root
+    lms: dict[str, Any] = {}
+    if not elsewhere:
+        lms = {
+            "lms_url": connection.lms_url,
+            "lms_home": Path(connection.lms_home) if connection.lms_home else None,
+            "tutor_root": Path(connection.tutor_root) if connection.tutor_root else None,
+        }
+    return replace(
+        wishes,
+        application=wishes.application or connection.application,
+        manage=wishes.manage or connection.manage,
+        env_file=wishes.env_file or (Path(connection.env_file) if connection.env_file else None),
+        tutor_mode=wishes.tutor_mode or connection.mode,
+        tutor=wishes.tutor or connection.tutor,
+        url=wishes.url or connection.url,
+        **lms,
+    )
 
 
 # -- the demo

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class System:
         """Both databases as they were, while everybody goes on using them."""
         for path in self._databases:
             _copy(_kept(path), path)
+        _beat(self._databases[1])
 
     # -- the settings of both sides
 
@@ -107,6 +109,16 @@ class System:
     def close(self) -> None:
         self.lms.close()
         self.application.close()
+
+
+def _beat(database: Path) -> None:
+    """The engine has been at work all the time: its last beat is not that of the copy."""
+    with sqlite3.connect(database, timeout=30) as connection:
+        connection.execute(
+            "UPDATE usher_application_watermark SET asked_at = ? WHERE what = 'worker'",
+            [datetime.now(UTC).replace(tzinfo=None).isoformat(" ")],
+        )
+    connection.close()
 
 
 def _kept(path: Path) -> Path:
