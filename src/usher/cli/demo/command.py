@@ -103,7 +103,7 @@ def _provision(home: Path) -> None:
     console = Console(highlight=False)
     try:
         pair = Pair.found(home)
-        SetUp(pair, lambda step: _show(step, console)).restore()
+        SetUp(pair, lambda step: show(step, console)).restore()
     except DemoError as error:
         raise click.ClickException(str(error)) from error
     console.print("Restored. Restart the demo if its settings had been changed.")
