@@ -169,12 +169,12 @@ def test_ops_1_nobody_works(system: System) -> None:
     assert "reconcile --watch" in report.root_causes[0].finding.fix
 
 
-def test_ops_1_the_broker_is_down(system: System) -> None:
+def test_ops_4_the_broker_is_down(system: System) -> None:
     environment = {
         **system.pair.application_environment,
         "CELERY_BROKER_URL": "redis://127.0.0.1:9/0",
     }
     manage = Command((sys.executable, "manage.py"), system.pair.campus_folder, environment)
     report = system.examine(manage=manage)
-    assert [line.id for line in report.root_causes] == ["OPS-1"]
+    assert [line.id for line in report.root_causes] == ["OPS-4"]
     assert "broker" in report.root_causes[0].finding.seen

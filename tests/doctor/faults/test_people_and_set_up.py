@@ -1,0 +1,172 @@
+"""Faults that only a closer look shows; each advice is carried out and clears the finding."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.doctor.faults.system import System
+from tests.doctor.small_server import Answer, serving
+from usher.doctor.check import Finding
+from usher.doctor.facts.commands import Command
+
+LMS_USER = (
+    "from django.contrib.auth import get_user_model as g\nada = g().objects.get(username='ada')\n"
+)
+ENROLLED = """
+from django.conf import settings
+from importlib import import_module
+model = import_module(settings.USHER_PLATFORM).enrollment_model()
+mine = model.objects.filter(user__username='ada')
+"""
+
+
+def only(system: System, expected: str, **other: object) -> Finding:
+    """The one finding, which must be that of ``expected``."""
+    report = system.examine(**other)
+    assert [line.id for line in report.root_causes] == [expected]
+    return report.root_causes[0].finding
+
+
+def carry_out(finding: Finding) -> None:
+    """The advice to the letter, in a shell."""
+    done = subprocess.run(finding.fix, shell=True, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, f"{finding.fix}\n{done.stdout}{done.stderr}"
+
+
+def with_settings(system: System, folder: Path, lines: str) -> Command:
+    """The application's ``manage.py`` with settings that differ in these lines."""
+    (folder / "other_settings.py").write_text(f"from campus.settings import *\n{lines}\n")
+    environment = {
+        **system.pair.application_environment,
+        "DJANGO_SETTINGS_MODULE": "other_settings",
+        "PYTHONPATH": str(folder),
+    }
+    return Command((sys.executable, "manage.py"), system.pair.campus_folder, environment)
+
+
+def test_acc_6_staff_made_an_account_inactive(system: System) -> None:
+    system.lms.run(LMS_USER + "g().objects.filter(pk=ada.pk).update(is_active=False)")
+    assert "ada" in only(system, "ACC-6").seen
+    system.lms.run(LMS_USER + "g().objects.filter(pk=ada.pk).update(is_active=True)")
+    assert system.causes() == []
+
+
+def test_acc_7_a_username_shows_the_email(system: System) -> None:
+    system.application.run(
+        "from django.contrib.auth import get_user_model\n"
+        "from django.utils import timezone\n"
+        "from usher.application.accounts.models import LmsAccount\n"
+        "user = get_user_model()(username='ann', email='ann.smith@example.org')\n"
+        "get_user_model().objects.bulk_create([user])\n"
+        "LmsAccount.objects.bulk_create([LmsAccount(user=user, username='ann_smith_example_org',"
+        " reserved_at=timezone.now(), observed_generation=1, next_attempt_at=None)])"
+    )
+    assert "ann_smith_example_org" in only(system, "ACC-7").seen
+
+
+def test_app_7_sign_in_goes_round(system: System) -> None:
+    answers = {
+        "/oauth2/authorize/": Answer(302, None, {"Location": "/login/?next=/oauth2/authorize/"}),
+        "/login/": Answer(302, None, {"Location": "/oauth2/authorize/"}),
+    }
+    with serving(answers) as gateway:
+        system.lms.run(
+            "import json\nfrom django.conf import settings\nfrom importlib import import_module\n"
+            "row = import_module(settings.USHER_PLATFORM).provider_model().objects.latest('pk')\n"
+            "values = json.loads(row.other_settings)\n"
+            f"values['AUTHORIZATION_URL'] = '{gateway}/oauth2/authorize/'\n"
+            "row.pk, row.other_settings = None, json.dumps(values)\nrow.save()"
+        )
+        found = only(system, "APP-7", demo_home=system.pair.home)
+    assert "/login/" in found.seen
+    command = found.fix.partition(", then ")[2]
+    subprocess.run(f"{sys.executable} -m usher.cli.main {command[6:]}", shell=True, check=True)
+    assert system.causes() == []
+
+
+def test_app_8_https_only_with_an_http_lms(system: System, tmp_path: Path) -> None:
+    line = "OAUTH2_PROVIDER = {**OAUTH2_PROVIDER, 'ALLOWED_REDIRECT_URI_SCHEMES': ['https']}"
+    found = only(system, "APP-8", manage=with_settings(system, tmp_path, line))
+    assert "https_only=False" in found.fix
+    line = line.replace("['https']", "['http', 'https']")
+    assert system.causes(manage=with_settings(system, tmp_path, line)) == []
+
+
+def test_enr_4_enrolled_in_the_lms_alone(system: System) -> None:
+    system.lms.run(
+        ENROLLED + "row = mine.get()\n"
+        "other = type(row.course).objects.exclude(pk=row.course_id).first()\n"
+        "row.pk, row.course = None, other\nrow.save()"
+    )
+    found = only(system, "ENR-4")
+    assert "ada" in found.seen
+    system.lms.run(ENROLLED + "mine.latest('pk').delete()")
+    assert system.causes() == []
+
+
+def test_enr_2_the_advice_brings_the_enrollment_back(system: System) -> None:
+    system.lms.run(ENROLLED + "assert mine.update(is_active=False)")
+    carry_out(only(system, "ENR-2"))
+    assert system.causes() == []
+
+
+def test_env_4_the_settings_do_not_read_a_name(system: System, tmp_path: Path) -> None:
+    manage = with_settings(system, tmp_path, "OPENEDX_BASE_REDIRECT_URL = ''")
+    found = only(system, "ENV-4", manage=manage)
+    assert 'OPENEDX_BASE_REDIRECT_URL = os.environ.get("OPENEDX_BASE_REDIRECT_URL"' in found.fix
+
+
+def test_ops_5_no_worker_is_alive(system: System) -> None:
+    with system.stopped("engine"):
+        system.application.run(
+            "from datetime import timedelta\nfrom django.utils import timezone\n"
+            "from usher.application.engine.models import Watermark\n"
+            "Watermark.objects.filter(what='worker').update("
+            "asked_at=timezone.now() - timedelta(seconds=40))"
+        )
+        found = only(system, "OPS-5")
+    assert "alive for 4" in found.seen
+    assert "reconcile --watch" in found.fix
+    system.restore()
+    assert system.causes() == []
+
+
+def test_prv_6_links_of_a_former_backend(system: System) -> None:
+    system.lms.run(
+        "from social_django.models import UserSocialAuth\n"
+        "assert UserSocialAuth.objects.filter(uid='ada').update(provider='ol-oauth2')"
+    )
+    found = only(system, "PRV-6")
+    assert found.seen.startswith("1 learners are linked by ol-oauth2")
+    carry_out(found)
+    assert system.causes() == []
+
+
+def test_svc_6_the_service_worker_is_a_superuser(system: System) -> None:
+    system.lms.run(
+        "from usher.lms.connections.models import ServiceWorker\n"
+        "from django.contrib.auth import get_user_model as g\n"
+        "g().objects.filter(pk=ServiceWorker.objects.get().user_id).update(is_superuser=True)"
+    )
+    carry_out(only(system, "SVC-6"))
+    assert system.causes() == []
+
+
+@pytest.mark.parametrize(
+    ("missing", "schedule", "seen"),
+    [(["usher.application.engine.tasks.work"], True, "do not know"), ([], False, "beat has no")],
+)
+def test_ops_4_celery_knows_no_tasks(
+    system: System, missing: list[str], schedule: bool, seen: str
+) -> None:
+    """What the workers answer is put into the report; asking them is tested with the facts."""
+    from usher.doctor.checks.ops import TasksAreKnown
+    from usher.doctor.context import look_at
+
+    with look_at(system.places) as context:
+        celery = {"workers": 1, "missing_tasks": missing, "is_scheduled": schedule}
+        context.application.report["celery"] = celery
+        found = TasksAreKnown().probe(context)
+    assert (found.status, seen in found.seen) == ("failed", True), "OPS-4"
