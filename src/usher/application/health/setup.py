@@ -13,7 +13,7 @@ from usher.contract.application_report import Celery
 from usher.contract.environment import ALL_KEYS
 
 #: What a worker must know, and what beat must start; by the ends of their names.
-_TASKS = ("engine.tasks.work", "engine.tasks.work_range", "engine.tasks.sweep")
+_TASKS = ("engine.tasks.work", "engine.tasks.work_share", "engine.tasks.sweep")
 _SWEEP = "engine.tasks.sweep"
 _SECONDS = 1.5
 
