@@ -1,10 +1,14 @@
 """Where campus differs from allauth."""
 
 import re
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.models import EmailAddress
+from allauth.core import context as allauth_context
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -33,6 +37,27 @@ class CampusAccountAdapter(DefaultAccountAdapter):
             EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=True)
         response: HttpResponse | None = super().pre_login(request, user, **kwargs)
         return response
+
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
+        """What a mail leads to is this site, whatever host the request named: somebody else may
+        have made it, to have a link to a host of theirs sent to the owner of the address."""
+        request = allauth_context.request
+        here = request.build_absolute_uri("/").rstrip("/") if request is not None else ""
+        site = SimpleNamespace(
+            domain=urlsplit(settings.SITE_BASE_URL).netloc, name=settings.SITE_NAME
+        )
+        own = {
+            name: settings.SITE_BASE_URL + value.removeprefix(here)
+            if here and isinstance(value, str) and value.startswith(f"{here}/")
+            else value
+            for name, value in context.items()
+        }
+        super().send_mail(template_prefix, email, {"current_site": site, **own})
+
+    def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
+        """Wrong passwords are counted by account; allauth adds the host that the request names,
+        and each port of it would have a count of its own."""
+        return str(credentials.get("email", credentials.get("username", ""))).lower()
 
     def get_logout_redirect_url(self, request: HttpRequest) -> str:
         """On through the one sign-out, which also ends the session at the LMS."""

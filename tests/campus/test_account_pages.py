@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from django.conf import settings
 from django.contrib.auth import get_user_model
 
 from usher.application.accounts.models import LmsAccount, LmsProfile, UsernameReservation
@@ -135,6 +136,30 @@ def test_sign_ups_from_one_address_are_limited(client):
     assert statuses[0] == 200
     assert statuses[-1] == 429
     assert "Too many tries" in sign_up(client).text
+
+
+@pytest.mark.parametrize("host", ["localhost:666", "127.0.0.1", "host.docker.internal:8013"])
+def test_mail_leads_to_this_site_whatever_host_was_named(client, mailoutbox, learner, host):
+    """Somebody else may have asked for it."""
+    learner.set_password("correct horse battery")
+    learner.save()
+    for email in (learner.email, "nobody@learners.example"):
+        client.post("/accounts/password/reset/", {"email": email}, headers={"Host": host})
+    assert len(mailoutbox) == 2
+    for mail in mailoutbox:
+        assert host not in mail.body + mail.subject
+        for link in re.findall(r"https?://\S+", mail.body):
+            assert link.startswith(settings.SITE_BASE_URL + "/")
+
+
+def test_another_host_is_no_way_around_the_limit_of_wrong_passwords(client):
+    get_user_model().objects.create_user("ada", "ada@learners.example", "correct horse battery")
+    for port in range(6):
+        form = {"login": "ada", "password": "wrong"}
+        client.post("/accounts/login/", form, headers={"Host": f"localhost:{port + 1}"})
+    page = {"login": "ada", "password": "correct horse battery"}
+    client.post("/accounts/login/", page, headers={"Host": "localhost:99"})
+    assert not is_signed_in(client)
 
 
 def test_a_forgotten_password_is_reset_by_mail(client, mailoutbox, learner):

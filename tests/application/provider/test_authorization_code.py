@@ -210,3 +210,46 @@ def test_rubbish_at_the_token_endpoint_is_answered_not_raised(lms, body):
     assert answer.status_code in {400, 401}
     assert lms.token(code="a\x00b").status_code == 400
     assert lms.token(client_id="a\x00b", code="x").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ({"scope": "unknown"}, "invalid_scope"),
+        ({"response_type": "token"}, "unauthorized_client"),
+        ({"response_type": "nonsense"}, "unsupported_response_type"),
+        ({"resource": "no-uri"}, "invalid_target"),
+    ],
+)
+def test_errors_name_the_issuer_as_answers_do(lms, settings, query, error):
+    """RFC 9207 2: a client with several providers tells by it whose answer it has."""
+    answer = answer_of(lms.authorize(**query))
+    assert (answer["error"], answer["state"]) == (error, "some-state")
+    assert answer["iss"] == settings.OAUTH2_PROVIDER["OIDC_ISS_ENDPOINT"]
+
+
+def test_so_does_the_answer_for_nobody(lms, settings):
+    answer = answer_of(lms.authorize(Client(), prompt="none", scope="openid user:read"))
+    assert answer["error"] == "login_required"
+    assert answer["iss"] == settings.OAUTH2_PROVIDER["OIDC_ISS_ENDPOINT"]
+
+
+@pytest.mark.parametrize(
+    "grant_type",
+    [
+        "urn:ietf:params:oauth:grant-type:device_code",
+        "urn:ietf:params:oauth:grant-type:jwt-bearer",
+        "client_credentials",
+        "password",
+        "implicit",
+        "\x00",
+        "x" * 10_000,
+        "",
+    ],
+)
+@pytest.mark.parametrize("anonymous", [True, False])
+def test_other_grants_are_refused_in_the_protocols_words(lms, grant_type, anonymous):
+    more = {"client_id": "", "client_secret": ""} if anonymous else {}
+    answer = lms.token(grant_type=grant_type, device_code="x", username="a", password="b", **more)
+    assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_grant_type")
+    assert "no-store" in answer["Cache-Control"]

@@ -53,6 +53,29 @@ def test_a_token_in_the_query_or_a_session_is_not_enough(lms):
     assert lms.browser.get("/api/users/me").status_code == 401
 
 
+def test_a_token_of_another_client_is_none_of_the_lms_s(lms, make_client):
+    """Its owner could present it to the LMS, which would take them for the learner."""
+    other = make_client("another-client")
+    other.browser = lms.browser
+    token = other.exchange(scope="user:read openid profile")["access_token"]
+    answer = other.me(token)
+    assert (answer.status_code, answer.json()["error"]) == (403, "insufficient_scope")
+    bearer = {"Authorization": f"Bearer {token}"}
+    found = lms.server.get("/oauth2/userinfo/", headers=bearer).json()
+    assert "username" not in found
+    assert "email" not in found
+    assert found["sub"] == "ada-at-lms"
+    bare = other.exchange(scope="user:read")["access_token"]
+    bearer = {"Authorization": f"Bearer {bare}"}
+    assert lms.server.get("/oauth2/userinfo/", headers=bearer).status_code == 403
+
+
+def test_a_second_lms_is_one_too(lms, make_client):
+    second = make_client("second-lms", backchannel_logout_url="http://second.example/out/")
+    second.browser = lms.browser
+    assert second.me(second.exchange()["access_token"]).status_code == 200
+
+
 def test_an_expired_token_is_401(lms):
     token = lms.exchange()["access_token"]
     AccessToken.objects.update(expires=timezone.now())

@@ -4,6 +4,7 @@ import json
 import time
 
 import pytest
+from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -175,3 +176,59 @@ SHAPED = st.fixed_dictionaries(
 )
 def test_nothing_that_is_sent_makes_it_fail(send, body, event_id, at):
     assert send(body, event_id=event_id, at=at).status_code < 500
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 60_000,
+        b'{"type": "x", "data": ' + b'{"a":' * 9_000 + b"1" + b"}" * 9_000 + b"}",
+        b'{"type": "account.changed", "data": {"username": "\\ud800"}}',
+        b'{"type": "\\udfff", "data": {}}',
+        b'{"type": "account.changed", "data": {"username": "a\\u0000b"}}',
+        b'{"type": "grade.changed", "data": {"username": "a", "course_id": ["x"]}}',
+        b'{"type": "grade.changed", "data": {"username": {"a": 1}}}',
+        b'{"type": "account.changed", "data": {"username": "' + b"x" * 300 + b'"}}',
+        b'{"type": 1' + b"0" * 5000 + b', "data": {}}',
+        b"\xff\xfe{",
+    ],
+)
+def test_signed_nonsense_is_no_message(send, body):
+    assert send(body).status_code == 400
+    assert not ReceivedEvent.objects.exists()
+
+
+@pytest.mark.parametrize("event_id", ["1.2", "a b", "a\u00e9", "x" * 101, "", "."])
+def test_ids_that_could_be_framed_in_two_ways_are_refused(send, event_id):
+    headers = {signatures.HEADER_EVENT_ID: event_id} if event_id.isascii() else {}
+    answer = send({"type": "x", "data": {}}, event_id=event_id, **headers)
+    assert answer.status_code == 401
+
+
+def test_no_two_messages_are_framed_alike():
+    """A dot in the id could be one that ends it."""
+    shared = {"timestamp": 1, "now": 1.0}
+    signature = signatures.sign(SECRET, timestamp=1, event_id="a", body=b"b.c")
+    assert signatures.verify(SECRET, signature, event_id="a", body=b"b.c", **shared)
+    assert not signatures.verify(SECRET, signature, event_id="a.b", body=b"c", **shared)
+    moved = signatures.sign(SECRET, timestamp=1, event_id="a.b", body=b"c")
+    assert moved == signature, "the framing itself has not changed: receivers of before understand"
+
+
+def test_a_body_that_is_longer_than_it_says_is_refused(send):
+    answer = send(b"x" * 70_000)
+    assert answer.status_code == 413
+
+
+def test_forged_messages_are_limited(send):
+    cache.clear()
+    assert send({"type": "x", "data": {}}).status_code == 200
+    phone = Client(REMOTE_ADDR="203.0.113.9")
+    statuses = [
+        phone.post(ApplicationPath.WEBHOOKS, b"{}", content_type="application/json").status_code
+        for _ in range(250)
+    ]
+    assert statuses[0] == 401
+    assert statuses[-1] == 429
+    assert send({"type": "x", "data": {}}, event_id="e2").status_code == 200
+    cache.clear()

@@ -7,6 +7,9 @@ from django.http import HttpRequest, JsonResponse
 from oauth2_provider.models import get_access_token_model
 from oauth2_provider.utils import parse_bearer_token
 
+from usher.application.provider.clients import is_lms
+from usher.application.requests import is_storable
+
 
 class BearerError(Exception):
     """The request may not be served. code: of RFC 6750, '' when no token was presented."""
@@ -31,9 +34,11 @@ def access_token(request: HttpRequest, any_of: set[str]) -> Any:
     text = parse_bearer_token(request.META.get("HTTP_AUTHORIZATION"))
     if text is None:
         raise BearerError(401, "", "Present an access token in the Authorization header.")
+    if not is_storable(text):
+        raise BearerError(401, "invalid_token", "The access token is invalid.")
     token = (
         get_access_token_model()
-        .objects.select_related("user", "user__lms_account")
+        .objects.select_related("user", "user__lms_account", "application__usher_policy")
         .filter(token_checksum=sha256(text.encode()).hexdigest())
         .first()
     )
@@ -45,4 +50,16 @@ def access_token(request: HttpRequest, any_of: set[str]) -> Any:
         raise BearerError(401, "invalid_token", "The access token is for another resource.")
     if not any_of & set(token.scope.split()):
         raise BearerError(403, "insufficient_scope", "The access token lacks the scope.")
+    return token
+
+
+def lms_token(request: HttpRequest, any_of: set[str]) -> Any:
+    """As ``access_token``, for what only an LMS may ask.
+
+    An LMS signs in, and registers, whoever a token is about. A token that a learner gave to
+    another client must not do: its owner could present it there as the learner. Raises BearerError.
+    """
+    token = access_token(request, any_of)
+    if not is_lms(token.application):
+        raise BearerError(403, "insufficient_scope", "The access token is not an LMS's.")
     return token

@@ -3,12 +3,27 @@
 from typing import Any
 
 from django.contrib.auth.hashers import check_password
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
 from oauth2_provider.generators import generate_client_secret
 from oauth2_provider.models import get_application_model
 
+from usher.application import conf
 from usher.application.audit.services import record
 from usher.application.provider.models import ClientPolicy
+
+
+def is_lms(client: Any) -> bool:
+    """Whether that client is an LMS: the one that the settings name, or one with an address for
+    sign-out messages, which only LMSs have."""
+    if client is None:
+        return False
+    if client.name == conf.settings().oauth_app_name:
+        return True
+    try:
+        return bool(client.usher_policy.backchannel_logout_url)
+    except ObjectDoesNotExist:
+        return False
 
 
 @transaction.atomic

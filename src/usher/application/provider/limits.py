@@ -7,6 +7,7 @@ counts by address, whatever client ids are tried.
 """
 
 from base64 import b64decode
+from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import IPv6Address, ip_address, ip_network
 from urllib.parse import unquote_plus
@@ -37,36 +38,50 @@ def claimed_client(request: HttpRequest) -> str:
     return unquote_plus(text.partition(":")[0])
 
 
-def refusal(request: HttpRequest, scope: str, who: str) -> JsonResponse | None:
-    """The answer to give without looking at credentials; None to go on.
+@dataclass(frozen=True)
+class Limit:
+    """scope: what is limited, by itself; times: how often the setting's number of failures."""
 
-    scope: what is limited, such as ``token``; who: as whom the request presents itself.
-    """
-    if _count("wrong", scope, _network(request)) < CLIENTS_OF_AN_ADDRESS * _limit():
-        return None
-    return None if cache.get(_key("known", scope, who, _network(request))) else _too_many()
+    scope: str
+    times: int = 1
+
+    def refusal(self, request: HttpRequest, who: str = "") -> JsonResponse | None:
+        """The answer to give without looking at credentials; None to go on.
+
+        who: as whom the request presents itself.
+        """
+        network = _network(request)
+        if _count("wrong", self.scope, network) < CLIENTS_OF_AN_ADDRESS * self._most:
+            return None
+        return None if cache.get(_key("known", self.scope, who, network)) else _too_many()
+
+    def count_failure(
+        self, request: HttpRequest, who: str = "", *, is_wrong: bool
+    ) -> JsonResponse | None:
+        """Count one failure; the answer to give instead when there were too many.
+
+        is_wrong: whether the credentials were, which counts against the address as well.
+        """
+        network = _network(request)
+        if is_wrong:
+            _add("wrong", self.scope, network)
+        failed = _add("failed", self.scope, who, network)
+        return _too_many() if failed > self._most else None
+
+    def note_success(self, request: HttpRequest, who: str = "") -> None:
+        """The credentials were right: this is where that client lives."""
+        cache.set(_key("known", self.scope, who, _network(request)), 1, KNOWN_SECONDS)
+
+    @property
+    def _most(self) -> int:
+        setting = getattr(settings, "USHER_TOKEN_FAILURES_A_MINUTE", DEFAULT_FAILURES_A_WINDOW)
+        return int(setting) * self.times
 
 
-def count_failure(
-    request: HttpRequest, scope: str, who: str, *, is_wrong: bool
-) -> JsonResponse | None:
-    """Count one failure; the answer to give instead when there were too many.
-
-    is_wrong: whether the credentials were, which counts against the address as well.
-    """
-    network = _network(request)
-    if is_wrong:
-        _add("wrong", scope, network)
-    return _too_many() if _add("failed", scope, who, network) > _limit() else None
-
-
-def note_success(request: HttpRequest, scope: str, who: str) -> None:
-    """The credentials were right: this is where that client lives."""
-    cache.set(_key("known", scope, who, _network(request)), 1, KNOWN_SECONDS)
-
-
-def _limit() -> int:
-    return int(getattr(settings, "USHER_TOKEN_FAILURES_A_MINUTE", DEFAULT_FAILURES_A_WINDOW))
+#: The token endpoint and revocation.
+TOKENS = Limit("tokens")
+#: Signed messages of the LMS, many of which may come from one address.
+WEBHOOKS, SIGN_OUTS = Limit("webhooks", times=4), Limit("sign-outs", times=4)
 
 
 def _too_many() -> JsonResponse:

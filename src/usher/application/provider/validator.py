@@ -212,6 +212,13 @@ class UsherValidator(OAuth2Validator):
 
     # -- OpenID Connect
 
+    def validate_silent_login(self, request: Any) -> bool:
+        """``prompt=none``: the view answers for nobody signed in, before this is asked again."""
+        return True
+
+    def validate_silent_authorization(self, request: Any) -> bool:
+        return bool(request.client.skip_authorization)
+
     def get_claim_dict(self, request: Any) -> dict[str, Any]:
         return claims.claims(request.user, set(request.scopes))
 

@@ -3,6 +3,7 @@
 import json
 from hashlib import sha256
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
@@ -13,15 +14,16 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_safe
 from oauth2_provider import views as toolkit
 from oauth2_provider.models import get_access_token_model
+from oauth2_provider.settings import oauth2_settings
 from oauth2_provider.signals import app_authorized
 
 from usher.application.audit.services import record
 from usher.application.provider import bearer, claims, limits
+from usher.application.provider.clients import is_lms
 from usher.application.provider.validator import client_authenticated
 from usher.contract.oauth import SCOPE_USER_READ
 
-#: The scope of the limits: one for the token endpoint and revocation.
-ENDPOINT = "oauth2-token"
+GRANT_TYPES = ("authorization_code", "refresh_token")
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
@@ -35,19 +37,34 @@ class AuthorizationView(toolkit.AuthorizationView):
         except ValueError:  # oauthlib can't read the query: broken percent encoding
             return HttpResponse("The request can't be read.", status=400, content_type="text/plain")
 
+    def redirect(self, redirect_to: str, application: Any) -> HttpResponse:
+        """Every answer to a client names who gave it, errors too (RFC 9207 2)."""
+        issuer = oauth2_settings.oauth2_authorization_server_issuer(self.request)
+        return super().redirect(_with_issuer(redirect_to, issuer), application)
+
+
+def _with_issuer(uri: str, issuer: str) -> str:
+    parts = urlsplit(uri)
+    query = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] != "iss"]
+    return urlunsplit(parts._replace(query=urlencode([*query, ("iss", issuer)])))
+
 
 class TokenView(toolkit.TokenView):
     """``/oauth2/token/``: codes and refresh tokens into access tokens. No session, no page."""
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         client_id = limits.claimed_client(request)
-        if limited := limits.refusal(request, ENDPOINT, client_id):
+        if limited := limits.TOKENS.refusal(request, client_id):
             return limited
+        if request.POST.get("grant_type") not in GRANT_TYPES:
+            error = {"error": "unsupported_grant_type"}
+            limited = limits.TOKENS.count_failure(request, client_id, is_wrong=True)
+            return limited or JsonResponse(error, status=400, headers=NO_STORE)
         client_authenticated.set(False)
         _, headers, body, status = self.create_token_response(request)
         if status != 200:
             return self._refusal(request, client_id, headers, body, status)
-        limits.note_success(request, ENDPOINT, client_id)
+        limits.TOKENS.note_success(request, client_id)
         if app_authorized.has_listeners():
             token_value = json.loads(body)["access_token"]
             checksum = sha256(token_value.encode()).hexdigest()
@@ -77,7 +94,7 @@ class RevokeTokenView(toolkit.RevokeTokenView):
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         client_id = limits.claimed_client(request)
-        if limited := limits.refusal(request, ENDPOINT, client_id):
+        if limited := limits.TOKENS.refusal(request, client_id):
             return limited
         client_authenticated.set(False)
         response: HttpResponse = super().post(request, *args, **kwargs)
@@ -89,7 +106,7 @@ class RevokeTokenView(toolkit.RevokeTokenView):
 def _count_failure(request: HttpRequest, client_id: str) -> JsonResponse | None:
     """A client that has shown who it is may make mistakes; they are its own."""
     is_wrong = not client_authenticated.get()
-    return limits.count_failure(request, ENDPOINT, client_id, is_wrong=is_wrong)
+    return limits.TOKENS.count_failure(request, client_id, is_wrong=is_wrong)
 
 
 @csrf_exempt
@@ -97,7 +114,7 @@ def _count_failure(request: HttpRequest, client_id: str) -> JsonResponse | None:
 def users_me(request: HttpRequest) -> JsonResponse:
     """``/api/users/me``: who the access token is about."""
     try:
-        token = bearer.access_token(request, {SCOPE_USER_READ})
+        token = bearer.lms_token(request, {SCOPE_USER_READ})
     except bearer.BearerError as error:
         return error.response()
     return JsonResponse(claims.profile(token.user), headers=NO_STORE)
@@ -110,9 +127,18 @@ def userinfo(request: HttpRequest) -> HttpResponse:
         return HttpResponse(status=405, headers={"Allow": "GET, HEAD, POST"})
     try:
         token = bearer.access_token(request, {SCOPE_USER_READ, "openid"})
+        if "openid" not in token.scope.split():
+            token = bearer.lms_token(request, {SCOPE_USER_READ})
     except bearer.BearerError as error:
         return error.response()
-    return JsonResponse(claims.claims(token.user, set(token.scope.split())), headers=NO_STORE)
+    scopes = set(token.scope.split())
+    if is_lms(token.application):
+        found = claims.claims(token.user, scopes)
+    else:
+        # ol-social-auth signs in whom ``username`` names: see ``bearer.lms_token``.
+        found = claims.claims(token.user, scopes - {SCOPE_USER_READ})
+        found.pop("username", None)
+    return JsonResponse(found, headers=NO_STORE)
 
 
 @require_GET

@@ -19,7 +19,7 @@ from usher.application.webhooks.models import ReceivedEvent
 from usher.contract.signatures import TOLERANCE_SECONDS
 
 
-def take(event_id: str, kind: str, data: dict[str, Any]) -> bool:
+def take(event_id: str, kind: str, username: str, course_id: str) -> bool:
     """Wakes what the message is about; False when it was taken before.
 
     Unknown kinds and unknown learners are taken and do nothing: the LMS needn't send them again.
@@ -29,7 +29,7 @@ def take(event_id: str, kind: str, data: dict[str, Any]) -> bool:
             ReceivedEvent.objects.create(event_id=event_id)
             act = _ACTS.get(kind)
             if act is not None:
-                act(str(data.get("username") or ""), str(data.get("course_id") or ""))
+                act(username, course_id)
     except IntegrityError:
         return False
     return True

@@ -13,10 +13,9 @@ from django.views.decorators.http import require_http_methods, require_POST
 from usher.application import conf
 from usher.application.provider import limits
 from usher.application.provider.signout import receiving
+from usher.application.requests import body_of
 
 MAX_BODY_BYTES = 10_000
-#: The scope of the limits.
-MESSAGES = "lms-messages"
 
 
 @csrf_exempt
@@ -55,15 +54,16 @@ def _destination(request: HttpRequest) -> str:
 @require_POST
 def lms_signed_out(request: HttpRequest) -> JsonResponse:
     """``/usher/backchannel-logout/``: a signed message of the LMS."""
-    if limited := limits.refusal(request, MESSAGES, ""):
+    if limited := limits.SIGN_OUTS.refusal(request):
         return limited
     try:
-        if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY_BYTES:
+        body = body_of(request, MAX_BODY_BYTES)
+        if body is None:
             raise receiving.SignOutRefused(413, "The body is too long.")
-        ended = receiving.receive(request)
+        ended = receiving.receive(request, body)
     except receiving.SignOutRefused as refusal:
         is_wrong = refusal.status == 401
-        limited = limits.count_failure(request, MESSAGES, "", is_wrong=is_wrong)
+        limited = limits.SIGN_OUTS.count_failure(request, is_wrong=is_wrong)
         return limited or JsonResponse({"error": str(refusal)}, status=refusal.status)
-    limits.note_success(request, MESSAGES, "")
+    limits.SIGN_OUTS.note_success(request)
     return JsonResponse({"ended": ended})

@@ -1,0 +1,36 @@
+"""What strangers send, made safe to look at."""
+
+from __future__ import annotations
+
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpRequest
+from django.http.request import UnreadablePostError
+
+#: The longest text that any column here holds.
+LONGEST = 255
+
+
+def body_of(request: HttpRequest, limit: int) -> bytes | None:
+    """The body, None when it is longer than ``limit`` bytes, whatever the request says of it."""
+    try:
+        declared = int(request.META.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        return None
+    if declared > limit:
+        return None
+    try:
+        body = request.read(limit + 1)
+    except (RequestDataTooBig, UnreadablePostError, OSError):
+        return None
+    return body if len(body) <= limit else None
+
+
+def is_storable(text: str) -> bool:
+    """Whether a database takes this text: no NUL, no half of a surrogate pair, not endless."""
+    if len(text) > LONGEST or "\x00" in text:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
