@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import results
+from benchmarks.mariadb import missing
 from benchmarks.measures import sync
 from benchmarks.measures.celery import celery
+from benchmarks.measures.lms_on_mariadb import lms_on_mariadb
 from benchmarks.measures.memory import memory
 from benchmarks.measures.provider import provider
 from benchmarks.processes import ROOT
 from benchmarks.services import surroundings
 from benchmarks.stage import Stage, stage
 
-SUBJECTS = ("provider", "repair", "enrollments", "runs", "celery", "memory")
+SUBJECTS = ("provider", "repair", "enrollments", "runs", "celery", "memory", "lms_on_mariadb")
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,11 @@ class Sizes:
     exchanges: int
     celery: int
     memory: int
+    on_mariadb: int
 
 
-WHOLE = Sizes(3, 1000, 10_000, 40, 1000, 4800, 1_000_000)
-QUICK = Sizes(1, 300, 3000, 20, 300, 3200, 100_000)
+WHOLE = Sizes(3, 1000, 10_000, 40, 1000, 4800, 1_000_000, 1000)
+QUICK = Sizes(1, 300, 3000, 20, 300, 3200, 100_000, 200)
 
 
 def main() -> None:
@@ -69,6 +72,11 @@ def measure(subject: str, both: Stage, sizes: Sizes, rounds: int, found: results
         found.add(*provider(both, rounds, sizes.exchanges, sizes.reference))
     elif subject == "celery":
         found.add(*celery(both, rounds, sizes.celery))
+    elif subject == "lms_on_mariadb":
+        if why := missing():
+            print(f"left out: {why}")
+        else:
+            found.on_mariadb = lms_on_mariadb(rounds, sizes.on_mariadb)
     else:
         found.rss_mb, took = memory(both, sizes.memory)
         found.swept, found.sweep_seconds = sizes.memory, took["seconds"]

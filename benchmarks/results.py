@@ -23,6 +23,7 @@ class Results:
     rss_mb: float | None = None
     swept: int = 0
     sweep_seconds: float = 0.0
+    on_mariadb: dict[str, Any] | None = None
 
     def add(self, *figures: Figure) -> None:
         self.figures.extend(figures)
@@ -44,6 +45,8 @@ class Results:
             lines.append(
                 f"{title:44} {'':10} {self.rss_mb:8.0f}MB  {'':8}  < {TARGET_MB}MB  {mark}"
             )
+        for name, value in (self.on_mariadb or {}).items():
+            lines.append(f"{'LMS on MariaDB: ' + name:44} {'':10} {value!s:>10}")
         return "\n".join(lines)
 
     def write(self, path: Path) -> None:
@@ -65,6 +68,7 @@ class Results:
             "ratios": ratios,
             "rss_mb_1m_learners": memory,
             "rss_learners": self.swept or known.get("rss_learners"),
+            "lms_on_mariadb": self.on_mariadb or known.get("lms_on_mariadb"),
             "machine": self.machine,
             "quick": self.is_quick,
             "rounds": rounds,

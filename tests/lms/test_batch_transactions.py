@@ -281,3 +281,17 @@ outcome = saves
         ["b", False, True],
     ]
     assert one(lms, ACCOUNTS, **account(name + "b"))["status"] == "exists"
+
+
+def test_an_item_at_which_another_app_fails_harms_no_other(lms: Lms, learners: list[str]) -> None:
+    script = """
+def fail(sender, instance, **kwargs):
+    if instance.user.username == given["bad"]:
+        raise KeyError("of another app")
+outcome = during(fail, Enrollment, EnrollmentBatch, given["items"])
+"""
+    bad = learners[2]
+    outcome = carried_out(lms, script, items=enrollments(learners), bad=bad)
+
+    assert {each["id"] for each in outcome if each["status"] == "refused"} == {bad}
+    assert enrolled(lms, learners) == set(learners) - {bad}

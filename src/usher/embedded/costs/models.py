@@ -12,6 +12,10 @@ class ForumRole(models.Model):
     course_id = CourseKeyField(max_length=255, blank=True, db_index=True)
     users = models.ManyToManyField(User, related_name="roles")
 
+    class Meta:
+        # The platform has its roles from the publishing of the course on.
+        unique_together = (("name", "course_id"),)
+
     def __str__(self) -> str:
         return f"{self.name} in {self.course_id}"
 

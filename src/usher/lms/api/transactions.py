@@ -18,6 +18,8 @@ from typing import Any
 from django.db import DatabaseError, connection, transaction
 from django.db.transaction import TransactionManagementError
 
+from usher.lms.errors import UsherLmsError
+
 log = logging.getLogger(__name__)
 Item = dict[str, Any]
 
@@ -41,8 +43,8 @@ def in_transactions(
     """The outcome of each item, in order.
 
     work: carries out some items inside a transaction; gets the number of the first, too. failed:
-    the outcome of an item that the database refuses. order: items are worked on in this order,
-    the same for every request, so that two of them seldom wait for each other's rows.
+    the outcome of an item at which something fails that is no refusal. order: items are worked on
+    in this order, the same for every request, so that two of them seldom wait for each other.
     """
     indices = sorted(range(len(items)), key=lambda index: order(items[index]))
     outcomes: dict[int, Item] = {}
@@ -61,9 +63,11 @@ def _some(
 ) -> list[Item]:
     try:
         return retrying(lambda: work(start, items))
-    except (DatabaseError, UncleanRefusal) as error:
+    except UsherLmsError:
+        raise  # about the request, not about an item
+    except Exception as error:  # receivers of other apps may raise anything
         if len(items) > 1:
-            log.warning("%d items are done again, one by one: %s", len(items), error)
+            log.warning("%d items are done again, one by one: %r", len(items), error)
         else:
             log.exception("An item can't be carried out.")
     if len(items) == 1:

@@ -1,4 +1,4 @@
-"""A MariaDB server of our own, where Debian's package is there; no test installs anything."""
+"""A MariaDB server of our own, where Debian's package is there; it is never installed from here."""
 
 from __future__ import annotations
 
