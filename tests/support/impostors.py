@@ -101,9 +101,6 @@ APPLICATIONS = (
     _json("gateway-403", 403, {"message": "Forbidden"}),
 )
 TRANSFER = (
-    Impostor("truncated", spoil=lambda body: body[: len(body) // 2]),
-    Impostor("not-gzip", encoding="gzip", spoil=lambda body: body),
-    Impostor("half-gzip", encoding="gzip", spoil=lambda body: gzip.compress(body)[:-12]),
     Impostor(
         "gzip-bomb",
         200,
@@ -113,6 +110,18 @@ TRANSFER = (
     ),
     Impostor("slow-headers", 200, "application/json", b"{}", drip=0.2),
 )
+GROUPS = {
+    "proxies": PROXIES,
+    "pages": PAGES,
+    "applications": APPLICATIONS,
+    "transfer": TRANSFER,
+}
+#: The LMS's own answers, spoiled on the way: what was asked was done.
+SPOILED = (
+    Impostor("truncated", spoil=lambda body: body[: len(body) // 2]),
+    Impostor("not-gzip", encoding="gzip", spoil=lambda body: body),
+    Impostor("half-gzip", encoding="gzip", spoil=lambda body: gzip.compress(body)[:-12]),
+)
 _ERROR = "<h1>Server Error (500)</h1>"
 #: An LMS whose database is migrated: what touches the changed tables fails.
 MIGRATIONS = (
@@ -120,7 +129,10 @@ MIGRATIONS = (
     _page("enrollments-migrate", 500, _ERROR, only=("/enrollment",)),
     _page("courses-migrate", 500, _ERROR, only=("/courses/", "/course_modes/", "/course-runs/")),
     _page("tokens-migrate", 500, _ERROR, only=("/oauth2/", "/auth/")),
+    _json("courses-unrouted", 404, {"detail": "Not found."}, only=("/courses/", "/course_modes/")),
+    _json("accounts-unrouted", 404, {"detail": "Not found."}, only=("/user/v1/accounts",)),
+    _json("enrollments-unrouted", 404, {"detail": "Not found."}, only=("/enrollment",)),
+    _json("certificates-unrouted", 404, {"detail": "Not found."}, only=("/certificates/",)),
     _json("batch-unrouted", 404, {"detail": "Not found."}, only=("/usher/",)),
     Impostor("batch-404-text", 404, "text/plain", b"404 page not found\n", only=("/usher/",)),
 )
-ALL = (*PROXIES, *PAGES, *APPLICATIONS, *TRANSFER, *MIGRATIONS)

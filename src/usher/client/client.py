@@ -95,7 +95,7 @@ class LmsClient:
         asked = [*usernames, *([control] if control and control not in usernames else [])]
         path = f"{LmsPath.ACCOUNTS}?{urlencode({'username': ','.join(asked)})}"
         try:
-            data = self._get(path, ACCOUNTS)
+            data = self._get(path, ACCOUNTS, may_lack=True)
         except NotThere:
             data = []
         if not isinstance(data, list):
@@ -184,27 +184,13 @@ class LmsClient:
             params["username"] = self.who.service_worker
         if keys:
             params["course_keys"] = list(keys)
-        try:
-            return payloads.read_page(self._get(LmsPath.COURSES, COURSES, params))
-        except NotThere as error:
-            if page > 1:
-                raise
-            # An LMS without any run has a first page, and it is empty.
-            raise NotTheLms(
-                f"What answers at {self.http.base_url} has no course list: it is not the LMS.",
-                status=404,
-            ) from error
+        # An LMS without any run has a first page, and it is empty.
+        data = self._get(LmsPath.COURSES, COURSES, params, may_lack=page > 1)
+        return payloads.read_page(data)
 
     def run_modes(self, course_key: str) -> list[payloads.ModeSeen]:
         path = LmsPath.COURSE_MODES.format(course_key=in_path(course_key))
-        try:
-            found = payloads.read_modes(self._get(path, MODES, subject=course_key))
-        except NotThere as error:
-            # The platform answers a run that it doesn't know with an empty list.
-            raise NotTheLms(
-                f"What answers at {self.http.base_url} has no course modes: it is not the LMS.",
-                status=404,
-            ) from error
+        found = payloads.read_modes(self._get(path, MODES, subject=course_key))
         if not found:
             self.confirm()
         return found
@@ -243,6 +229,8 @@ class LmsClient:
         as others may, so that is believed only when it knows the learner then."""
         path = f"{LmsPath.ENROLLMENT}/{in_path(username)},{in_path(course_key)}"
         answer = self.http.request("GET", path, group=ENROLLMENT, token=self.who.service_token)
+        if answer.status == 404:
+            raise _not_staff()
         if answer.status == 200 and answer.body.strip() in (b"", b"null"):
             if self.account(username) is None:
                 raise EnrollmentRefused(
@@ -266,9 +254,8 @@ class LmsClient:
 
     def grade(self, username: str, course_key: str) -> payloads.GradeSeen | None:
         path = LmsPath.GRADES.format(course_key=in_path(course_key))
-        return payloads.read_grade(
-            self._get(path, GRADES, {"username": username}, subject=course_key)
-        )
+        data = self._get(path, GRADES, {"username": username}, subject=course_key)
+        return payloads.read_grade(data)
 
     def certificates(self, username: str) -> list[payloads.CertificateSeen]:
         path = LmsPath.CERTIFICATES.format(username=in_path(username))
@@ -310,7 +297,10 @@ class LmsClient:
         params: Mapping[str, Any] | None = None,
         *,
         subject: str = "",
+        may_lack: bool = False,
     ) -> Any:
+        """may_lack: 404 without a code is an answer of this endpoint. The others say with a code
+        what they don't know, and 404 without one means that the endpoint isn't there."""
         answer = self.http.request(
             "GET",
             path,
@@ -319,7 +309,15 @@ class LmsClient:
             token=self.who.service_token,
             subject=subject,
         )
-        return _accepted(answer)
+        try:
+            return _accepted(answer)
+        except NotThere as error:
+            if may_lack or error.code != NotThere.default_code:
+                raise
+            raise NotTheLms(
+                f"What answers at {self.http.base_url} has no {group}: it is not the LMS.",
+                status=404,
+            ) from error
 
 
 def _accepted(answer: Answer) -> Any:
@@ -388,12 +386,16 @@ def _enrolled(answer: Answer) -> Any:
         raise EnrollmentRefused(message, code=_enrollment_code(message), status=answer.status)
     if answer.status == 404:
         # The platform hides from a caller that isn't staff whether the learner exists.
-        raise AccessRefused(
-            "The LMS does not let the service worker enroll others: make it staff there.",
-            code="service-worker-not-staff",
-            status=404,
-        )
+        raise _not_staff()
     return _accepted(answer)
+
+
+def _not_staff() -> AccessRefused:
+    return AccessRefused(
+        "The LMS does not let the service worker enroll others: make it staff there.",
+        code="service-worker-not-staff",
+        status=404,
+    )
 
 
 def _enrollment_code(message: str) -> str:

@@ -1,0 +1,225 @@
+"""Something else answers at the LMS's address: nothing is lost, marked as missing, renamed, refused
+or made twice, and once the LMS is back everything becomes as wanted without a person."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.utils import timezone
+
+from tests.application.conftest import forget_clients
+from tests.support.faults import faulty_proxy
+from tests.support.impostors import GROUPS, MIGRATIONS, SPOILED, Impostor
+from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
+from usher.application.accounts.services import ensure_account
+from usher.application.engine.changes import pull_changes
+from usher.application.engine.drift import drift
+from usher.application.engine.kinds import all_kinds
+from usher.application.engine.models import Watermark
+from usher.application.engine.services import recheck, reconcile, reopen, sweep_prepare
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import change_mode, enroll
+from usher.application.lms_client import client
+from usher.application.records.models import Certificate, Grade
+from usher.application.runs import sync
+from usher.application.runs.models import CourseMode, CourseRun
+from usher.application.runs.services import ensure_run, sync_runs
+from usher.application.tokens.models import LmsToken
+from usher.client.batch import capabilities
+from usher.client.errors import LmsError
+
+DEMO = "course-v1:edX+DemoX+Demo_Course"
+E2E = "course-v1:edX+E2E-101+course"
+KINDS = tuple(all_kinds())
+_SEEN = {
+    LmsAccount: ("username", "renamings", "lms_user_id", "created_in_lms_at", "observed_is_active"),
+    CourseRun: ("course_key", "title", "missing_since", "digest"),
+    CourseMode: ("slug", "currency", "min_price"),
+    Enrollment: ("mode", "is_active", "observed_mode", "observed_is_active"),
+    LmsProfile: ("observed_name", "observed_email"),
+    Grade: ("percent", "passed"),
+    Certificate: ("status",),
+}
+
+
+@dataclass
+class Stage:
+    """Learners of all states, and the proxy behind which the LMS or an impostor answers."""
+
+    joined: Any
+    proxy: Any
+    prefix: str
+    settled: Any
+    changing: Any
+    leaver: str
+    has_batch: bool
+    new: Any = None
+
+    def known(self) -> dict[str, list[tuple[Any, ...]]]:
+        """What is known of the LMS."""
+        return {
+            model.__name__: list(model.objects.order_by("pk").values_list("pk", *fields))
+            for model, fields in _SEEN.items()
+        }
+
+    def made(self) -> int:
+        """Accounts of these learners in the LMS."""
+        rows = f"g().objects.filter(username__startswith={self.prefix!r})"
+        script = f"from django.contrib.auth import get_user_model as g; print({rows}.count())"
+        return int(self.joined.lms.shell(script))
+
+
+@pytest.fixture(params=["public", "batch"])
+def stage(request, transactional_db, settings, monkeypatch):
+    joined = request.getfixturevalue("joined" if request.param == "public" else "batched")
+    with faulty_proxy(joined.lms.url) as proxy:
+        settings.OPENEDX_API_BASE_URL = proxy.url
+        settings.OPENEDX_BASE_REDIRECT_URL = joined.lms.url
+        settings.EDX_API_CLIENT_TIMEOUT = 5
+        settings.USHER_MISSING_COUNT = 0
+        monkeypatch.setattr(sync, "_TRIES", 1)
+        forget_clients()
+        prefix = f"im{secrets.token_hex(4)}"
+        settled, changing, leaver = (joined.learner(prefix) for _ in range(3))
+        has_batch = request.param == "batch"
+        found = Stage(joined, proxy, prefix, settled, changing, leaver.username, has_batch)
+        for user in (settled, changing, leaver):
+            ensure_account(user)
+            enroll(user, ensure_run(DEMO))
+        ensure_run(E2E)
+        assert reconcile().failed == 0
+        assert sync_runs().failed == 0
+        recheck(["grade", "certificate"])
+        assert reconcile().failed == 0
+        yield found
+
+
+@contextmanager
+def answering(stage: Stage, impostor: Impostor, settings: Any):
+    forget_clients()
+    capabilities(client())  # known from before
+    stage.proxy.impostor = impostor
+    settings.EDX_API_CLIENT_TIMEOUT = 0.5 if impostor.drip else 5
+    yield
+    stage.proxy.impostor = None
+    settings.EDX_API_CLIENT_TIMEOUT = 5
+    hurry()
+
+
+def people_act(stage: Stage) -> None:
+    """Meanwhile a learner signs up, another one changes name and mode; a third is deleted."""
+    stage.new = stage.joined.learner(stage.prefix)
+    ensure_account(stage.new)
+    enroll(stage.new, ensure_run(DEMO))
+    change_mode(stage.changing, ensure_run(DEMO), "verified")
+    stage.changing.name = "J.R.R. Changed"
+    stage.changing.save()
+    over = timezone.now() - timedelta(hours=1)
+    LmsToken.objects.filter(user=stage.settled).update(expires_at=over)
+    LmsToken.objects.filter(user=stage.changing).update(expires_at=over, refresh_token="")
+    get_user_model().objects.get(username=stage.leaver).delete()
+
+
+def everything() -> None:
+    """All that asks the LMS, as the sweep, the commands and an operator do."""
+    hurry()
+    recheck(KINDS)
+    reconcile()
+    sync_runs()
+    Watermark.objects.update(asked_at=timezone.now() - timedelta(hours=1))
+    pull_changes()
+    with suppress(LmsError):
+        list(drift())
+
+
+def hurry() -> None:
+    """Time goes by: pauses end, what backoff would wait for is due. Refused rows stay refused."""
+    forget_clients()
+    reopen(KINDS)
+    for kind in all_kinds().values():
+        rows = kind.model.objects.filter(next_attempt_at__isnull=False)
+        rows.update(next_attempt_at=timezone.now())
+
+
+def settle_all() -> None:
+    for _ in range(6):
+        hurry()
+        sweep_prepare()
+        reconcile()
+        if not any(kind.model.objects.unsettled().exists() for kind in all_kinds().values()):
+            return
+
+
+def refused() -> list[tuple[str, str, str]]:
+    return [
+        (name, row.error_code, row.error_message)
+        for name, kind in all_kinds().items()
+        for row in kind.model.objects.parked()
+    ]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_impostors_change_nothing(stage, group, settings):
+    people_act(stage)
+    known, made = stage.known(), stage.made()
+    tokens = set(LmsToken.objects.values_list("user_id", "refresh_token"))
+    for impostor in GROUPS[group]:
+        with answering(stage, impostor, settings):
+            reconcile()  # with what was learned of the LMS before
+            everything()
+        assert stage.known() == known, impostor.name
+        assert set(LmsToken.objects.values_list("user_id", "refresh_token")) == tokens, impostor
+        assert refused() == [], impostor.name
+        assert not Retirement.objects.filter(observed_generation__gt=0).exists(), impostor.name
+    assert stage.made() == made
+    settle_all()
+    as_wanted(stage)
+
+
+@pytest.mark.parametrize("impostor", (*SPOILED, *MIGRATIONS), ids=lambda each: each.name)
+def test_an_lms_that_half_works_loses_nothing(stage, impostor, settings):
+    """Meanwhile some of what is wanted happens, and for some of it the answer is lost."""
+    people_act(stage)
+    with answering(stage, impostor, settings):
+        reconcile()
+        everything()
+        everything()
+    assert by_hand(refused()) == []
+    assert not CourseRun.objects.filter(missing_since__isnull=False).exists()
+    settle_all()
+    as_wanted(stage)
+
+
+def by_hand(found: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Without what the public API leaves to a person: switching an account off."""
+    return [each for each in found if each[1] != "retirement-by-hand"]
+
+
+def as_wanted(stage: Stage) -> None:
+    assert stage.made() == 4
+    if stage.has_batch:
+        assert refused() == []
+        assert not stage.joined.account(stage.leaver)["is_active"]
+    else:
+        assert [code for _, code, _ in refused()] == ["retirement-by-hand"]
+    users = {stage.settled: "audit", stage.changing: "verified", stage.new: "audit"}
+    for user, mode in users.items():
+        account = LmsAccount.objects.get(user=user)
+        assert (account.username, account.renamings) == (user.username, 0)
+        there = stage.joined.account(account.username)
+        assert (there["id"], there["email"]) == (account.lms_user_id or there["id"], user.email)
+        assert there["name"] == user.name
+        assert there["is_active"]
+        assert stage.joined.enrollments(account.username) == {DEMO: (mode, True)}
+        row = Enrollment.objects.get(user=user)
+        assert row.is_settled, row.error_message
+        assert (row.observed_mode, row.observed_is_active) == (mode, True)
+        assert LmsToken.objects.get(user=user).is_valid_for(60)
+    assert set(CourseRun.objects.values_list("course_key", flat=True)) >= {DEMO, E2E}
+    assert CourseMode.objects.filter(run__course_key=DEMO).exists()
