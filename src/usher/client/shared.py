@@ -11,6 +11,9 @@ from typing import Any, Protocol
 
 #: Seconds for which a worker may go on without asking Redis again.
 _FRESH = 0.25
+#: Seconds that Redis has for an answer, and for which it is not asked after it gave none.
+_ANSWER = 0.1
+_ASIDE = 5.0
 
 
 class SharedState(Protocol):
@@ -89,7 +92,8 @@ class LocalState:
 
 
 class RedisState:
-    """For all processes on one Redis. A Redis that fails holds nobody up: it counts as empty."""
+    """For all processes on one Redis. A Redis that fails, or hangs, holds nobody up: it is left
+    aside for some seconds, and each process knows what it learned itself."""
 
     _TAKE = """
     local t = redis.call('TIME')
@@ -108,7 +112,10 @@ class RedisState:
         import redis
 
         self._errors = (redis.RedisError, OSError)
-        self._redis: Any = redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
+        self._redis: Any = redis.Redis.from_url(
+            url, socket_timeout=_ANSWER, socket_connect_timeout=_ANSWER
+        )
+        self._aside_until = 0.0
         self._prefix = f"usher:{prefix}:"
         self._local = LocalState()
         self._seen: dict[str, tuple[float, float]] = {}
@@ -125,7 +132,7 @@ class RedisState:
         asked, until = self._seen.get(key, (0.0, 0.0))
         if now - asked > _FRESH:
             left = self._try(lambda: self._redis.pttl(self._prefix + key))
-            until = now + max(0, left or 0) / 1000
+            until = now + (self._local.remaining(key) if left is None else max(0, left) / 1000)
             self._seen[key] = (now, until)
         return max(0.0, until - now)
 
@@ -150,7 +157,8 @@ class RedisState:
         now = time.monotonic()
         asked, value = self._seen.get(f"level:{key}", (0.0, 0.0))
         if now - asked > _FRESH:
-            value = float(self._try(lambda: self._redis.get(f"{self._prefix}level:{key}")) or 0)
+            asked_redis = self._try(lambda: [self._redis.get(f"{self._prefix}level:{key}")])
+            value = float(asked_redis[0] or 0) if asked_redis else self._local.level(key)
             self._seen[f"level:{key}"] = (now, value)
         return int(value)
 
@@ -166,7 +174,10 @@ class RedisState:
         return self._local.take(key, per_second) if waited is None else float(waited)
 
     def _try(self, call: Any, otherwise: Any = None) -> Any:
+        if time.monotonic() < self._aside_until:
+            return otherwise
         try:
             return call()
         except self._errors:
+            self._aside_until = time.monotonic() + _ASIDE
             return otherwise

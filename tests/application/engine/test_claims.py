@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import close_old_connections, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tests.application.conftest import make_learner
@@ -162,3 +163,28 @@ def test_rows_of_a_clock_that_was_ahead_are_due_at_the_next_sweep(rows):
     assert unjam(kind("retirement"), 60) == 3
     assert Retirement.objects.due().filter(pk__in=rows[:3]).count() == 3
     assert not Retirement.objects.due().filter(pk=rows[3]).exists()
+
+
+def test_a_sweep_reads_indexes_and_no_whole_table(rows):
+    with CaptureQueriesContext(connection) as queries:
+        unjam(kind("retirement"), LEASE)
+    updates = [q["sql"] for q in queries if q["sql"].startswith("UPDATE")]
+    assert len(updates) == 3
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SET enable_seqscan = off")  # tables of tests are small
+        how = "EXPLAIN" if connection.vendor == "postgresql" else "EXPLAIN QUERY PLAN"
+        plans = []
+        for update in updates:
+            cursor.execute(f"{how} {update}")
+            plans.append(str(cursor.fetchall()))
+        if connection.vendor == "postgresql":
+            cursor.execute("RESET enable_seqscan")
+    assert [index for plan in plans for index in INDEXES if index in plan] == [
+        "retirement_due",
+        "retirement_due",
+        "retirement_leased",
+    ]
+
+
+INDEXES = ("retirement_due", "retirement_leased")

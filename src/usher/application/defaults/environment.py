@@ -45,8 +45,10 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "USHER_CLIENT_ADDRESS_HEADER": str,
     "USHER_CONCURRENCY": _integer,
     "USHER_ENROLLMENT_WINNER": str,
+    "USHER_INTERACTIVE_QUEUE": str,
     "USHER_LEASE_SECONDS": _number,
     "USHER_REQUESTS_A_SECOND": _number,
+    "USHER_STOP_SECONDS": _number,
     "USHER_TOKEN_FAILURES_A_MINUTE": _integer,
 }
 

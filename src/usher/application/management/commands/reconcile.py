@@ -87,7 +87,8 @@ def _due(name: str, scope: dict[str, Any]) -> int:
 def _told_to_stop() -> Iterator[threading.Event]:
     """Set by Ctrl-C or SIGTERM: answers on their way are waited for, the rest is given back. A
     second signal ends the command at once."""
-    stop, before = threading.Event(), {}
+    stop = threading.Event()
+    before: dict[int, Any] = {}
 
     def told(number: int, _frame: Any) -> None:
         stop.set()
