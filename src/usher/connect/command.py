@@ -137,7 +137,7 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
 @_of_both
 @click.option("--purge", is_flag=True, help="Leave nothing that Usher made, secrets included.")
 def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **given: Any) -> None:
-    """Get back to plain LMS sign-in, and to the application's settings of before.
+    """Remove the connection and restore the LMS's own sign-in and the application's settings.
 
     Without --application, all applications that are connected with this Tutor root.
     """
