@@ -395,7 +395,7 @@ def set_enrollment(
         models.CourseEnrollmentException: EnrollmentError.INVALID,
     }
     with refusals(names, key, mode):
-        found = None
+        found: Any = None
         if present is not None:
             found = models.CourseEnrollment.objects.filter(user=user, course_id=key).first()
             present = (found.mode, found.is_active) if found else None
