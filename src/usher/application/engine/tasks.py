@@ -71,7 +71,7 @@ def spread() -> None:
 
 def _send(kind: str, number: int) -> None:
     if outstanding.begin(_name(kind, number)):
-        work_share.apply_async((kind, number), expires=outstanding.KEPT_SECONDS)
+        work_share.delay(kind, number)
 
 
 def _name(kind: str, number: int) -> str:
