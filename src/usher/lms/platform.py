@@ -413,10 +413,14 @@ def set_enrollment(
                 ),
             )
         if step is Step.ADD:
-            # With its mode at once, where the platform enrolls in the default mode first.
-            found = models.CourseEnrollment.enroll(
-                user, key, mode=mode, check_access=True, can_upgrade=force
-            )
+            try:
+                # With its mode at once, where the platform enrolls in the default mode first.
+                found = models.CourseEnrollment.enroll(
+                    user, key, mode=mode, check_access=True, can_upgrade=force
+                )
+            except models.AlreadyEnrolledError:
+                # By another request, since this batch looked.
+                found = models.CourseEnrollment.objects.get(user=user, course_id=key)
         if (mode or found.mode, is_active) != (found.mode, found.is_active):
             found.user = user
             found.update_enrollment(is_active=is_active, mode=mode)
