@@ -258,3 +258,27 @@ def test_throttles_count_for_each_user_and_are_a_setting(strict_lms: EmbeddedLms
     status, body = get(strict_lms, path)
     assert status == 429
     assert body["developer_message"].startswith("Request was throttled. Expected available in ")
+
+
+def test_who_am_i_of_the_mobile_api_leads_to_oneself(lms: EmbeddedLms) -> None:
+    """MITx Online and MIT xPro ask this before each enrollment (edx-api-client's ``user_info``)."""
+    with lms.api(LEARNER) as api:
+        answer = api.get("/api/mobile/v0.5/my_user_info")
+        assert answer.status_code == 302
+        me = api.get(answer.headers["location"])
+    username = get(lms, "/api/user/v1/me", LEARNER)[1]["username"]
+    assert me.status_code == 200
+    assert set(me.json()) == {"id", "username", "email", "name", "course_enrollments"}
+    assert me.json()["username"] == username
+    assert get(lms, f"/api/mobile/v0.5/users/{username}")[0] == 404  # somebody else's
+    assert get(lms, "/api/mobile/v0.5/my_user_info", "no-such-token")[0] == 401
+
+
+def test_a_learner_subscribes_to_the_mails_of_a_course(lms: EmbeddedLms) -> None:
+    with lms.api(LEARNER) as api:
+        for wanted in (False, False, True, True):
+            body = {"course_id": DEMO, "receive_emails": wanted}
+            answer = api.post("/api/change_email_settings", json=body)
+            assert (answer.status_code, answer.json()) == (200, {"success": True})
+    with lms.api("no-such-token") as api:
+        assert api.post("/api/change_email_settings", json={}).status_code == 401

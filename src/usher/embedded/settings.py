@@ -65,6 +65,7 @@ INSTALLED_APPS = [
     "usher.embedded.verify_student.apps.VerifyStudentConfig",
     "usher.embedded.grades.apps.GradesConfig",
     "usher.embedded.certificates.apps.CertificatesConfig",
+    "usher.embedded.bulk_email.apps.BulkEmailConfig",
     "usher.embedded.home.apps.HomeConfig",
     *(["usher.embedded.costs.apps.CostsConfig"] if _TOKENS.get("PLATFORM_COSTS") else []),
     *plugins.installed_apps(EMBEDDED_PLUGINS),

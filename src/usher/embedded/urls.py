@@ -4,6 +4,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path, re_path
 
+from usher.embedded.bulk_email.views import ChangeEmailSettingsView
 from usher.embedded.bulk_enroll.views import BulkEnrollView
 from usher.embedded.certificates.views import CertificatesListView, CertificateView
 from usher.embedded.conf.plugins import url_patterns
@@ -11,6 +12,7 @@ from usher.embedded.course_api.views import CourseDetailView, CourseListView
 from usher.embedded.course_modes.views import CourseModesView, CourseModeView
 from usher.embedded.enrollments import views as enrollments
 from usher.embedded.grades.views import CourseGradesView
+from usher.embedded.mobile_api.views import MyUserInfoView, UserDetailView
 from usher.embedded.pages import views as pages
 from usher.embedded.third_party_auth.views import inactive_user_view
 
@@ -66,6 +68,13 @@ urlpatterns = [
     path("api/enrollment/v1/", include(_enrollment)),
     path("api/bulk_enroll/v1/bulk_enroll", BulkEnrollView.as_view()),
     path("api/grades/v1/", include(_grades)),
+    path("api/change_email_settings", ChangeEmailSettingsView.as_view()),
+    re_path(r"^api/mobile/(?P<api_version>v[0-9.]+)/my_user_info$", MyUserInfoView.as_view()),
+    re_path(
+        rf"^api/mobile/(?P<api_version>v[0-9.]+)/users/{_USERNAME}$",
+        UserDetailView.as_view(),
+        name="user-detail",
+    ),
     path("api/certificates/v0/", include(_certificates)),
 ]
 

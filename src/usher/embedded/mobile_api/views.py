@@ -1,0 +1,44 @@
+"""``/api/mobile/v0.5/``: who am I, as the applications ask before they enroll a learner."""
+
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.http import Http404
+from django.shortcuts import redirect
+from django.urls import reverse
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from usher.embedded.core.authentication import API_AUTHENTICATION
+
+
+class MyUserInfoView(APIView):
+    authentication_classes = API_AUTHENTICATION
+    permission_classes = (IsAuthenticated,)
+
+    def get(self, request: Any, api_version: str) -> Any:
+        where = {"api_version": api_version, "username": request.user.username}
+        return redirect(reverse("user-detail", kwargs=where))
+
+
+class UserDetailView(APIView):
+    """Of oneself only; anybody else is not found."""
+
+    authentication_classes = API_AUTHENTICATION
+    permission_classes = (IsAuthenticated,)
+
+    def get(self, request: Any, api_version: str, username: str) -> Response:
+        if request.user.username != username:
+            raise Http404
+        user = User.objects.select_related("profile").get(pk=request.user.pk)
+        enrollments = f"{request.path.rstrip('/')}/course_enrollments/"
+        return Response(
+            {
+                "id": user.pk,
+                "username": user.username,
+                "email": user.email,
+                "name": user.profile.name if hasattr(user, "profile") else "",
+                "course_enrollments": request.build_absolute_uri(enrollments),
+            }
+        )
