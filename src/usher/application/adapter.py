@@ -85,7 +85,7 @@ class DefaultAdapter:
 
     def is_confirmed(self, user: Any) -> bool:
         """Whether the e-mail address is known to be the learner's own."""
-        return self.confirmed(type(user)._default_manager.filter(pk=user.pk)).exists()
+        return self.confirmed(user._meta.default_manager.filter(pk=user.pk)).exists()
 
     def confirmed(self, users: QuerySet[Any]) -> QuerySet[Any]:
         """Those of ``users`` whose e-mail address is known to be their own.

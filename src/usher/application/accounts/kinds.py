@@ -46,7 +46,8 @@ class AccountKind(Kind):
             means.evidence.offer("account", _known_accounts)
         by_batch = self.batch_capability in means.batch
         absent = [row.user_id for row in rows if not row.is_ready]
-        tokens = registration_tokens(absent) if absent and not by_batch else {}
+        eligible = _eligible(absent)
+        tokens = registration_tokens(eligible) if eligible and not by_batch else {}
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
             learner = creation.Learner(
@@ -60,7 +61,10 @@ class AccountKind(Kind):
                 lms_user_id=row.lms_user_id,
                 registration_token=tokens.get(row.user_id, ""),
             )
-            prepared.append((Job(row, row.username, learner), _nothing_to_send(row)))
+            outcome = _nothing_to_send(row)
+            if outcome is None and not row.is_ready and row.user_id not in eligible:
+                outcome = _unconfirmed()
+            prepared.append((Job(row, row.username, learner), outcome))
         return prepared
 
     def act(self, job: Job, means: Means) -> Outcome:
@@ -91,6 +95,28 @@ class AccountKind(Kind):
 
 def _known_accounts() -> tuple[int, list[str]]:
     return sample_of(LmsAccount.objects.filter(created_in_lms_at__isnull=False), "username")
+
+
+def _eligible(user_ids: Sequence[int]) -> set[int]:
+    """Those of these learners who may have an LMS account now."""
+    if not user_ids:
+        return set()
+    users = get_user_model()._default_manager.filter(pk__in=user_ids)
+    return set(adapter().eligible(users).values_list("pk", flat=True))
+
+
+def _confirmed(user_ids: Sequence[int]) -> set[int]:
+    """Those of these learners whose address is known to be their own."""
+    if not user_ids:
+        return set()
+    users = get_user_model()._default_manager.filter(pk__in=user_ids)
+    return set(adapter().confirmed(users).values_list("pk", flat=True))
+
+
+def _unconfirmed() -> Outcome:
+    """The address may be somebody else's, who would find an LMS account in their name."""
+    message = "Not sent: the learner's e-mail address is not confirmed, or USHER_ADAPTER says no."
+    return Outcome(error=LmsError(message, code="unconfirmed"), waits=True)
 
 
 def _audited(done: Sequence[tuple[Job, Outcome]]) -> Iterator[tuple[str, bool, dict[str, Any]]]:
@@ -167,6 +193,8 @@ class ProfileKind(Kind):
         accounts = {a.user_id: a for a in LmsAccount.objects.filter(user_id__in=ids)}
         tokens = {t.user_id: t for t in LmsToken.objects.filter(user_id__in=ids)}
         by_batch = self.batch_capability in means.batch
+        changed = [row.user_id for row in rows if row.email != row.observed_email]
+        confirmed = _confirmed(changed)
         prepared: list[tuple[Job, Outcome | None]] = []
         stale = []
         for row in rows:
@@ -175,6 +203,9 @@ class ProfileKind(Kind):
             if account is None or not account.is_ready:
                 error = LmsError("The LMS account is made first.", code="no-account")
                 prepared.append((Job(row, what), Outcome(error=error, waits=True)))
+                continue
+            if row.email != row.observed_email and row.user_id not in confirmed:
+                prepared.append((Job(row, what), _unconfirmed()))
                 continue
             usable = token is not None and token.is_valid_for(60)
             if not by_batch and not usable:

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account, ensure_accounts
+from usher.application.adapter import adapter
 from usher.application.engine.clock import database_now
 from usher.application.engine.others import MadeDue
 from usher.application.engine.services import (
@@ -29,10 +30,11 @@ _KINDS = ("account", "token")
 
 
 def missing(user: Any = None) -> int:
-    """How many active learners have no working LMS account or token."""
-    rows = get_user_model()._default_manager.filter(is_active=True)
+    """How many eligible learners have no working LMS account or token."""
+    rows = get_user_model()._default_manager.all()
     if user is not None:
         rows = rows.filter(pk=user.pk)
+    rows = adapter().eligible(rows)
     no_account = Q(lms_account__isnull=True) | Q(lms_account__created_in_lms_at__isnull=True)
     no_token = Q(lms_token__isnull=True) | Q(lms_token__expires_at__isnull=True)
     old = Q(lms_token__expires_at__lt=timezone.now() + timedelta(seconds=RENEW_BEFORE))

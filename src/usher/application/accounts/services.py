@@ -65,9 +65,9 @@ def _make(user: Any) -> LmsAccount:
 
 
 def ensure_accounts(*, batch: int = 1000) -> int:
-    """Rows for all active learners that have none; how many were made. Memory stays flat."""
+    """Rows for all eligible learners that have none; how many were made. Memory stays flat."""
     made, last = 0, 0
-    users = get_user_model()._default_manager.filter(is_active=True, lms_account__isnull=True)
+    users = adapter().eligible(get_user_model()._default_manager.filter(lms_account__isnull=True))
     while True:
         found = list(users.filter(pk__gt=last).order_by("pk")[:batch])
         if not found:
@@ -102,6 +102,13 @@ def _make_easy(users: list[Any]) -> set[int]:
         [LmsToken(user_id=pk, next_attempt_at=None) for pk in names], ignore_conflicts=True
     )
     return set(names)
+
+
+def confirmed(user: Any) -> None:
+    """The learner's e-mail address has been confirmed: what waited for that is due."""
+    LmsAccount.objects.filter(user=user, error_code="unconfirmed").wake()
+    LmsProfile.objects.filter(user=user, error_code="unconfirmed").wake()
+    wake_soon(user.pk)
 
 
 def bring(user: Any) -> Summary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.db.models.signals import post_save, pre_delete
 
@@ -18,6 +19,14 @@ def connect() -> None:
     user_model = get_user_model()
     post_save.connect(_saved, sender=user_model, dispatch_uid="usher.learner.saved")
     pre_delete.connect(_deleted, sender=user_model, dispatch_uid="usher.learner.deleted")
+    if apps.is_installed("allauth.account"):
+        from allauth.account.signals import email_confirmed
+
+        email_confirmed.connect(_confirmed, dispatch_uid="usher.learner.confirmed")
+
+
+def _confirmed(email_address: Any, **_kwargs: Any) -> None:
+    services.confirmed(email_address.user)
 
 
 def _saved(instance: Any, created: bool, update_fields: Any = None, **kwargs: Any) -> None:

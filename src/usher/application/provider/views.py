@@ -13,14 +13,16 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_safe
 from oauth2_provider import views as toolkit
-from oauth2_provider.models import get_access_token_model
+from oauth2_provider.models import get_access_token_model, get_application_model
 from oauth2_provider.settings import oauth2_settings
 from oauth2_provider.signals import app_authorized
 
+from usher.application.adapter import adapter
 from usher.application.audit.services import record
 from usher.application.provider import bearer, claims, limits
 from usher.application.provider.clients import is_lms
 from usher.application.provider.validator import client_authenticated
+from usher.application.requests import is_storable
 from usher.contract.oauth import SCOPE_USER_READ
 
 GRANT_TYPES = ("authorization_code", "refresh_token")
@@ -32,6 +34,9 @@ class AuthorizationView(toolkit.AuthorizationView):
     """``/oauth2/authorize/``"""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if _is_withheld(request):
+            home = resolve_url(settings.LOGIN_REDIRECT_URL)
+            return render(request, "usher/not_confirmed.html", {"home": home}, status=403)
         try:
             return super().dispatch(request, *args, **kwargs)
         except ValueError:  # oauthlib can't read the query: broken percent encoding
@@ -41,6 +46,16 @@ class AuthorizationView(toolkit.AuthorizationView):
         """Every answer to a client names who gave it, errors too (RFC 9207 2)."""
         issuer = oauth2_settings.oauth2_authorization_server_issuer(self.request)
         return super().redirect(_with_issuer(redirect_to, issuer), application)
+
+
+def _is_withheld(request: HttpRequest) -> bool:
+    """Whether an LMS must not hear of this person: it would make an account for an address that
+    may be somebody else's."""
+    if not request.user.is_authenticated or adapter().is_eligible(request.user):
+        return False
+    client_id = request.GET.get("client_id") or request.POST.get("client_id") or ""
+    clients = get_application_model().objects.select_related("usher_policy")
+    return is_storable(client_id) and is_lms(clients.filter(client_id=client_id).first())
 
 
 def _with_issuer(uri: str, issuer: str) -> str:
@@ -115,6 +130,8 @@ def users_me(request: HttpRequest) -> JsonResponse:
     """``/api/users/me``: who the access token is about."""
     try:
         token = bearer.lms_token(request, {SCOPE_USER_READ})
+        if not adapter().is_eligible(token.user):
+            raise bearer.BearerError(403, "access_denied", "The e-mail address is not confirmed.")
     except bearer.BearerError as error:
         return error.response()
     return JsonResponse(claims.profile(token.user), headers=NO_STORE)
@@ -129,6 +146,8 @@ def userinfo(request: HttpRequest) -> HttpResponse:
         token = bearer.access_token(request, {SCOPE_USER_READ, "openid"})
         if "openid" not in token.scope.split():
             token = bearer.lms_token(request, {SCOPE_USER_READ})
+        if not adapter().is_eligible(token.user):
+            raise bearer.BearerError(403, "access_denied", "The e-mail address is not confirmed.")
     except bearer.BearerError as error:
         return error.response()
     scopes = set(token.scope.split())

@@ -1,0 +1,134 @@
+"""Learners whose e-mail address is not confirmed are sent to the LMS by no path."""
+
+import httpx
+import pytest
+from allauth.account.models import EmailAddress
+from allauth.account.signals import email_confirmed
+from django.test import Client
+
+from tests.application.conftest import make_learner
+from usher.application.accounts.models import LmsAccount, LmsProfile
+from usher.application.accounts.repair import missing
+from usher.application.accounts.services import ensure_account, ensure_accounts, follow_profile
+from usher.application.adapter import DefaultAdapter
+from usher.application.engine.services import reconcile
+from usher.application.enrollments.services import enroll
+from usher.application.runs.services import ensure_run
+from usher.application.tokens.provider import registration_tokens
+
+DEMO = "course-v1:edX+DemoX+Demo_Course"
+
+
+def unconfirmed(**fields):
+    user = make_learner(**fields)
+    EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=False)
+    return user
+
+
+def confirm(user):
+    address = EmailAddress.objects.get(user=user)
+    address.verified = True
+    address.save()
+    email_confirmed.send(sender=EmailAddress, request=None, email_address=address)
+
+
+@pytest.fixture(params=["joined", "batched"])
+def both(request):
+    """By the public API and by the batch API."""
+    return request.getfixturevalue(request.param)
+
+
+def test_neither_asking_nor_repairing_nor_enrolling_makes_an_account(both):
+    user = unconfirmed()
+    account = ensure_account(user, reconcile_now=True)
+    enroll(user, ensure_run(DEMO))
+    reconcile()
+
+    account.refresh_from_db()
+    assert not account.is_ready
+    assert account.error_code == "unconfirmed"
+    assert account.parked_at is None
+    assert both.account(account.username) is None
+
+    confirm(user)
+    reconcile()
+    reconcile()
+
+    account.refresh_from_db()
+    assert account.is_ready, account.error_message
+    assert both.account(account.username)["email"] == user.email
+
+
+@pytest.mark.django_db
+def test_a_repair_of_all_leaves_them_out():
+    user, other = unconfirmed(), make_learner()
+    assert missing() == 1
+    assert missing(user) == 0
+    assert ensure_accounts() == 1
+    assert set(LmsAccount.objects.values_list("user_id", flat=True)) == {other.pk}
+
+
+def test_a_changed_address_is_sent_once_it_is_confirmed(batched):
+    user = make_learner()
+    account = ensure_account(user, reconcile_now=True)
+    assert account.is_ready, account.error_message
+    before = user.email
+    user.email = f"new-{before}"
+    user.save()
+    EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=False)
+    follow_profile(user)
+    reconcile()
+    assert batched.account(account.username)["email"] == before
+    assert LmsProfile.objects.get(user=user).error_code == "unconfirmed"
+
+    confirm(user)
+    reconcile()
+
+    assert batched.account(account.username)["email"] == user.email
+
+
+def test_signing_in_through_the_application_does_not_send_them(joined):
+    user = unconfirmed()
+    account = ensure_account(user)
+    browser = Client()
+    browser.force_login(user)
+    with httpx.Client(base_url=joined.lms.url, trust_env=False) as lms:
+        start = lms.get("/auth/login/mitxpro-oauth2/")
+    answer = browser.get("/oauth2/authorize/?" + start.headers["Location"].partition("?")[2])
+    assert answer.status_code == 403
+    assert "Confirm your e-mail address" in answer.content.decode()
+    assert joined.account(account.username) is None
+
+    confirm(user)
+    answer = browser.get("/oauth2/authorize/?" + start.headers["Location"].partition("?")[2])
+    assert answer.status_code == 302
+
+
+def test_nor_does_a_token_that_is_there(joined):
+    user = unconfirmed()
+    ensure_account(user)
+    token = registration_tokens([user.pk])[user.pk]
+    bearer = {"Authorization": f"Bearer {token}"}
+    for path in ("/api/users/me", "/oauth2/userinfo/"):
+        answer = Client().get(path, headers=bearer)
+        assert answer.status_code == 403
+        assert user.email not in answer.content.decode()
+
+
+class NobodyButStaff(DefaultAdapter):
+    def is_eligible(self, user):
+        return user.is_staff
+
+    def eligible(self, users):
+        return users.filter(is_staff=True)
+
+
+def test_a_project_decides_itself(joined, settings):
+    settings.USHER_ADAPTER = f"{__name__}.NobodyButStaff"
+    learner, staff = make_learner(), make_learner(is_staff=True)
+    ensure_account(learner)
+    ensure_account(staff)
+    reconcile()
+    assert [a.user_id for a in LmsAccount.objects.filter(created_in_lms_at__isnull=False)] == [
+        staff.pk
+    ]
