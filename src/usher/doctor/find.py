@@ -116,7 +116,8 @@ def _remembered(here: Path) -> Connection | None:
     """The one of the checkout in this folder, or else the newest."""
     found = _known()
     of_here = [each for each in found if here.is_relative_to(Path(each.application or "/nowhere"))]
-    return (of_here or found or [None])[-1]
+    candidates = of_here or found
+    return candidates[-1] if candidates else None
 
 
 def _completed(wishes: Wishes) -> Wishes:
