@@ -353,3 +353,15 @@ def test_a_remote_application_that_does_not_answer():
     wish = Wishes("http://127.0.0.1:9")
     with pytest.raises(Refused, match=r"127\.0\.0\.1:9 can't be reached"):
         Remote(recognise(wish), wish, Secrets()).probe(None, ADDRESSES)
+
+
+def test_a_hand_in_the_env_that_is_not_in_the_container_yet_is_noticed(shop: PlainCheckout):
+    """Settings that are none of Usher's count too: the container is to be made anew."""
+    shop.up()
+    side = side_of(shop)
+    assert side.runs_with({})
+    text = shop.env_file.read_text()
+    shop.env_file.write_text(text.replace("MAILGUN_KEY=", "MAILGUN_KEY=by-hand"))
+    assert not side.runs_with({})
+    side.recreate()
+    assert side.runs_with({})

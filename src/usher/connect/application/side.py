@@ -1,5 +1,6 @@
 """One application as ``connect`` works on it: its files, its process, its state of before."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -288,9 +289,11 @@ class Side:
         return private and all(present.get(key) == value for key, value in values.items())
 
     def runs_with(self, values: dict[str, str]) -> bool:
-        """Whether the running container has these values; False when none runs."""
+        """Whether the running container has these values, and everything else that its compose
+        file and ``.env`` say now; False when none runs."""
         present = self._container_env()
-        return present is not None and all(present.get(k) == value for k, value in values.items())
+        wanted = self._composed_env() | values
+        return present is not None and all(present.get(k) == value for k, value in wanted.items())
 
     def runs_with_old(self, values: dict[str, str]) -> bool:
         """Whether the running container still has one of these values that the file has not."""
@@ -304,6 +307,16 @@ class Side:
     def recreate(self) -> str:
         self.manage.compose("up", "-d")
         return "up"
+
+    def _composed_env(self) -> dict[str, str]:
+        """What a container made now would be given; {} where docker compose doesn't tell."""
+        try:
+            told = json.loads(self.manage.compose("config", "--format", "json"))
+            given = told["services"][WEB_SERVICE].get("environment") or {}
+        except (ToolFailed, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+        # A key without a value is passed on from docker's own environment; $ is written as $$.
+        return {k: str(value).replace("$$", "$") for k, value in given.items() if value is not None}
 
     def _container_env(self) -> dict[str, str] | None:
         try:
