@@ -11,6 +11,9 @@ from usher.contract.paths import LmsPath
 
 _RESIZED = {f"image_url_{size}": "/static/default.png" for size in ("full", "large", "small")}
 
+SERVICE_WORKER = "service-worker"
+_SINCE = "2020-01-01T00:00:00Z"
+
 
 @dataclass
 class PublicApi:
@@ -23,9 +26,12 @@ class PublicApi:
         return as_json({"username": username}) if username else _unauthorized()
 
     def account(self, request: Request) -> Response:
-        """GET by name, PATCH by the learner's own token."""
+        """GET by name or names, PATCH by the learner's own token."""
         if not (who := self._who(request)):
             return _unauthorized()
+        if names := request.params().get("username"):
+            found = (self._named(name) for name in names.split(","))
+            return as_json([_shown(account) for account in found if account is not None])
         name = request.path.removeprefix(LmsPath.ACCOUNTS).strip("/")
         if name:
             account = self.world.accounts.get(name.lower())
@@ -40,6 +46,12 @@ class PublicApi:
                 setattr(account, field, request.json().get(field, getattr(account, field)))
         return as_json(_shown(account))
 
+    def _named(self, name: str) -> Account | None:
+        """The service worker's own account is asked for as proof that the LMS answers."""
+        if name == SERVICE_WORKER:
+            return Account(0, name, f"{name}@lms.example", name, "", "", _SINCE)
+        return self.world.accounts.get(name.lower())
+
     def deactivate(self, request: Request) -> Response:
         if request.token != self.world.service_token:
             return _unauthorized()
@@ -52,7 +64,7 @@ class PublicApi:
 
     def _who(self, request: Request) -> str:
         if request.token == self.world.service_token:
-            return "service-worker"
+            return SERVICE_WORKER
         return self.world.access.get(request.token, "")
 
     # Enrollments
