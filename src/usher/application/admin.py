@@ -94,13 +94,21 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def state(self, row: Any) -> str:
         return f"{state(row)}: {row.error_message}" if row.error_message else str(state(row))
 
-    @admin.action(description="Retry in background")
+    # Seeing records is not yet acting on them: each action asks for a permission of its own.
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("usher.retry_records"))
+
+    def has_repair_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("usher.repair_records"))
+
+    @admin.action(description="Retry in background", permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         count = queryset.model._default_manager.filter(pk__in=queryset.values("pk")).wake()
         wake_soon()
         self.message_user(request, f"{count} are due now; a worker sends them to the LMS.")
 
-    @admin.action(description=f"Retry now and wait (at most {_AT_ONCE})")
+    @admin.action(description=f"Retry now and wait (at most {_AT_ONCE})", permissions=["repair"])
     def repair(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         from usher.application.engine.services import reconcile, reopen
 
@@ -148,6 +156,7 @@ class LmsAccountAdmin(ReconciledAdmin):
 
 @admin.register(LmsToken)
 class LmsTokenAdmin(ReconciledAdmin):
+    exclude = ("access_token", "refresh_token")
     list_display = ("user", "expires_at", "scope", "state", "attempts")
     search_fields = ("user__email", "user__lms_account__username")
     list_select_related = ("user",)
@@ -173,7 +182,10 @@ class RetirementAdmin(ReconciledAdmin):
     search_fields = ("username",)
     actions = ("retry", "repair", "mark_done")
 
-    @admin.action(description="Mark as done by hand in the LMS")
+    def has_close_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("usher.close_retirements"))
+
+    @admin.action(description="Mark as done by hand in the LMS", permissions=["close"])
     def mark_done(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         count = queryset.update(
             observed_generation=F("generation"),
@@ -276,7 +288,10 @@ class EnrollmentAdmin(ReconciledAdmin):
         fixed = ("user", "run") if obj else ()
         return (*fixed, *super().get_readonly_fields(request, obj))
 
-    @admin.action(description="Unenroll in the LMS", permissions=["change"])
+    def has_unenroll_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("usher.unenroll_learners"))
+
+    @admin.action(description="Unenroll in the LMS", permissions=["unenroll"])
     def unenroll(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         rows = list(queryset.filter(is_active=True).select_related("user", "run"))
         for row in rows:

@@ -1,6 +1,7 @@
 """Fingerprints let two sides compare a secret without showing it."""
 
 import hashlib
+import hmac
 from collections.abc import Mapping
 
 _DOMAIN = b"usher-fingerprint-v1:"
@@ -14,6 +15,11 @@ def fingerprint(secret: str) -> str:
     if not secret:
         return ""
     return hashlib.sha256(_DOMAIN + secret.encode()).hexdigest()[:12]
+
+
+def proof_of(key: str) -> str:
+    """What one who has ``key`` shows to be told fingerprints made with it; '' without a key."""
+    return hmac.new(key.encode(), _DOMAIN + b"proof", hashlib.sha256).hexdigest() if key else ""
 
 
 def configuration_fingerprints(values: Mapping[str, str], key: str) -> dict[str, str]:

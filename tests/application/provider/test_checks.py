@@ -82,3 +82,23 @@ def test_sqlite_that_would_be_locked(project: Any) -> None:
 def test_production_is_checked_apart(project: Any) -> None:
     project.USHER_ENCRYPTION_KEYS = project.USHER_WEBHOOK_SECRET = ""
     assert {"usher.W024", "usher.W020", "usher.W021"} <= set(found(deploy))
+
+
+@pytest.mark.parametrize(
+    ("header", "proxy", "expected"),
+    [
+        ("", None, {"usher.W026"}),
+        ("", ("HTTP_X_FORWARDED_PROTO", "https"), {"usher.W026"}),
+        ("X-Real-IP", None, set()),
+        ("X Real IP", None, {"usher.W027"}),
+    ],
+)
+def test_visitors_behind_a_proxy_must_not_share_one_limit(
+    project: Any, header: str, proxy: Any, expected: set[str]
+) -> None:
+    project.USHER_CLIENT_ADDRESS_HEADER = header
+    project.SECURE_PROXY_SSL_HEADER = proxy
+    told = found(deploy)
+    assert {"usher.W026", "usher.W027"} & set(told) == expected
+    if proxy and expected:
+        assert "behind your proxy" in told["usher.W026"]

@@ -53,6 +53,14 @@ class LmsAccount(Reconciled):
     class Meta(Reconciled.Meta):
         verbose_name = "LMS account"
         constraints = [models.UniqueConstraint(Lower("username"), name="lms_username_unique")]
+        #: For what staff do in the admin with records of any kind.
+        permissions = [
+            ("retry_records", "Can retry records in the background"),
+            ("repair_records", "Can retry records now, and wait for the LMS"),
+            ("unenroll_learners", "Can unenroll learners in the LMS"),
+            ("close_retirements", "Can mark retirements as done by hand"),
+            ("view_health", "Can see the health page"),
+        ]
 
     def __str__(self) -> str:
         return self.username

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from django.conf import settings as django_settings
@@ -42,7 +43,34 @@ def messages() -> Iterator[CheckMessage]:
             hint="Run `usher connect`.",
             id="usher.W021",
         )
+    yield from _addresses()
     yield from _processes()
+
+
+def _addresses() -> Iterator[CheckMessage]:
+    """Whose requests are counted together."""
+    header = str(getattr(django_settings, "USHER_CLIENT_ADDRESS_HEADER", "") or "")
+    if header and not re.fullmatch(r"[A-Za-z0-9-]+", header):
+        yield WarningMessage(
+            f"USHER_CLIENT_ADDRESS_HEADER is {header!r}, which is no name of a header: all "
+            "visitors share one limit.",
+            hint="Write it as in the protocol, such as X-Real-IP.",
+            id="usher.W027",
+        )
+    if header:
+        return
+    has_proxy = bool(
+        getattr(django_settings, "SECURE_PROXY_SSL_HEADER", None)
+        or getattr(django_settings, "USE_X_FORWARDED_HOST", False)
+    )
+    where = "behind your proxy all" if has_proxy else "behind a proxy all"
+    yield WarningMessage(
+        f"USHER_CLIENT_ADDRESS_HEADER is not set: {where} visitors have the proxy's address, so "
+        "they share one limit, and anybody can use it up for everybody.",
+        hint="Name the header that the proxy sets to the visitor's address, and never passes on "
+        "from visitors, such as X-Real-IP. Without a proxy, silence this check.",
+        id="usher.W026",
+    )
 
 
 def _processes() -> Iterator[CheckMessage]:

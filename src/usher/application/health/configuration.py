@@ -1,15 +1,23 @@
 """The settings that this very process runs with, and their fingerprints."""
 
+from hmac import compare_digest
+
 from django.conf import settings
 
 from usher.contract.environment import ALL_KEYS, Env
-from usher.contract.fingerprints import configuration_fingerprints
+from usher.contract.fingerprints import configuration_fingerprints, proof_of
 
 
 def values() -> dict[str, str]:
     """Every setting of the integration that has a value, by name."""
     found = {key: str(getattr(settings, key, "") or "") for key in ALL_KEYS}
     return {key: value for key, value in found.items() if value}
+
+
+def is_proof(text: str) -> bool:
+    """Whether who sent this has the service worker's token, as doctor has from the ``.env``."""
+    expected = proof_of(values().get(Env.OPENEDX_SERVICE_WORKER_API_TOKEN, ""))
+    return bool(expected) and compare_digest(expected.encode(), text.encode("utf-8", "replace"))
 
 
 def fingerprints() -> dict[str, str]:

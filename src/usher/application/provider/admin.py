@@ -1,6 +1,24 @@
+"""Clients and what they were given."""
+
+from typing import Any
+
 from django.contrib import admin
-from oauth2_provider.admin import ApplicationAdmin
-from oauth2_provider.models import get_application_model
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from oauth2_provider.admin import (
+    AccessTokenAdmin,
+    ApplicationAdmin,
+    GrantAdmin,
+    IDTokenAdmin,
+    RefreshTokenAdmin,
+)
+from oauth2_provider.models import (
+    get_access_token_model,
+    get_application_model,
+    get_grant_model,
+    get_id_token_model,
+    get_refresh_token_model,
+)
 
 from usher.application.provider.models import ClientPolicy, SignOutMessage
 
@@ -10,7 +28,48 @@ class PolicyInline(admin.StackedInline):
     can_delete = False
 
 
-admin.site.unregister(get_application_model())
+class IssuedAdmin(admin.ModelAdmin):
+    """What this provider has issued: to see, and, with a permission of its own, to revoke."""
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("usher_provider.revoke_tokens"))
+
+
+for _model in (
+    get_application_model(),
+    get_access_token_model(),
+    get_refresh_token_model(),
+    get_grant_model(),
+    get_id_token_model(),
+):
+    admin.site.unregister(_model)
+
+
+@admin.register(get_access_token_model())
+class UsherAccessTokenAdmin(IssuedAdmin, AccessTokenAdmin):
+    @admin.action(description="Revoke selected access tokens", permissions=["revoke"])
+    def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        super().revoke_tokens(request, queryset)
+
+
+@admin.register(get_refresh_token_model())
+class UsherRefreshTokenAdmin(IssuedAdmin, RefreshTokenAdmin):
+    @admin.action(description="Revoke selected refresh tokens", permissions=["revoke"])
+    def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        super().revoke_tokens(request, queryset)
+
+
+@admin.register(get_grant_model())
+class UsherGrantAdmin(IssuedAdmin, GrantAdmin):
+    """Codes, for the minute that they live."""
+
+
+@admin.register(get_id_token_model())
+class UsherIdTokenAdmin(IssuedAdmin, IDTokenAdmin):
+    """ID tokens: who was signed in, and until when."""
 
 
 @admin.register(get_application_model())

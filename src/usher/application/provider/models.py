@@ -27,6 +27,7 @@ class ClientPolicy(models.Model):
     class Meta:
         verbose_name = "client policy"
         verbose_name_plural = "client policies"
+        permissions = [("revoke_tokens", "Can revoke access and refresh tokens")]
 
     def __str__(self) -> str:
         return str(self.application)

@@ -11,6 +11,8 @@ import httpx
 
 from usher.contract.application_report import ApplicationReport, Client, RowError, Rows
 from usher.contract.envfile import EnvFile, EnvFileError
+from usher.contract.environment import Env
+from usher.contract.fingerprints import proof_of
 from usher.contract.paths import ApplicationPath
 from usher.doctor.facts.commands import Command
 from usher.doctor.facts.memo import NotKnownError, fact
@@ -90,18 +92,22 @@ class Application:
 
     @fact
     def running_fingerprints(self) -> dict[str, str]:
-        """Of the settings that the running process has; none when it doesn't tell."""
+        """Of the settings that the running process has; none when it doesn't tell. It tells who
+        has the service worker's token as well; another token is a fingerprint of nothing."""
+        proof = proof_of(self.written(Env.OPENEDX_SERVICE_WORKER_API_TOKEN))
         try:
-            found = self.get(ApplicationPath.HEALTH_READY).json()
+            found = self.get(ApplicationPath.HEALTH_READY, token=proof).json()
         except (NotKnownError, ValueError):
             return {}
         told = found.get("configuration") if isinstance(found, dict) else None
-        return told if isinstance(told, dict) else {}
+        if not isinstance(told, dict):
+            return {}
+        return told or {"": ""}
 
-    def get(self, path: str) -> httpx.Response:
+    def get(self, path: str, token: str = "") -> httpx.Response:
         if not self.url:
             raise NotKnownError("the application's address is not known: give --application")
-        return self.web.get(self.url.rstrip("/") + path)
+        return self.web.get(self.url.rstrip("/") + path, token)
 
     def client(self, client_id: str) -> Client:
         """The record of its provider with that id."""

@@ -1,0 +1,184 @@
+"""Staff see and do what they have a permission for, and nothing more."""
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.core.cache import cache
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from oauth2_provider.models import AccessToken, RefreshToken
+
+from usher.application import models
+from usher.application.accounts.services import ensure_account
+from usher.application.enrollments.services import enroll
+from usher.application.health import staff
+from usher.application.provider.clients import ensure_client
+from usher.application.runs.services import ensure_run
+from usher.contract.fingerprints import configuration_fingerprints, proof_of
+
+pytestmark = pytest.mark.django_db
+DEMO = "course-v1:edX+DemoX+Demo_Course"
+
+
+def staff_with(*names):
+    """A staff member with these permissions, ``app.codename`` each."""
+    user = get_user_model().objects.create_user("support", "support@example.org", is_staff=True)
+    for name in names:
+        app, codename = name.split(".")
+        user.user_permissions.add(
+            Permission.objects.get(content_type__app_label=app, codename=codename)
+        )
+    browser = Client()
+    browser.force_login(user)
+    return browser
+
+
+@pytest.fixture
+def learner():
+    user = get_user_model().objects.create_user("ada", "ada@learners.example")
+    ensure_account(user)
+    enroll(user, ensure_run(DEMO))
+    models.Retirement.objects.create(username="gone", parked_at=timezone.now())
+    return user
+
+
+def act(browser, model, action):
+    url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    ids = list(model.objects.values_list("pk", flat=True))
+    return browser.post(url, {"action": action, "_selected_action": ids}, follow=True)
+
+
+ACTIONS = [
+    (models.LmsAccount, "retry", "usher.retry_records"),
+    (models.LmsAccount, "repair", "usher.repair_records"),
+    (models.Enrollment, "retry", "usher.retry_records"),
+    (models.Enrollment, "unenroll", "usher.unenroll_learners"),
+    (models.Retirement, "mark_done", "usher.close_retirements"),
+]
+
+
+@pytest.mark.parametrize(("model", "action", "permission"), ACTIONS)
+@pytest.mark.parametrize("more", [(), ("change",)])
+def test_an_action_asks_for_a_permission_of_its_own(learner, model, action, permission, more):
+    name = model._meta.model_name
+    own = [f"usher.view_{name}", *(f"usher.{word}_{name}" for word in more)]
+    others = [p for _, _, p in ACTIONS if p != permission]
+    browser = staff_with(*own, *dict.fromkeys(others))
+    before = list(model.objects.values())
+
+    page = act(browser, model, action)
+
+    assert page.status_code == 200
+    assert f'value="{action}"' not in page.content.decode()
+    assert list(model.objects.values()) == before
+
+
+def test_with_it_the_action_is_there(learner):
+    browser = staff_with("usher.view_retirement", "usher.close_retirements")
+    assert "1 marked as done" in act(browser, models.Retirement, "mark_done").content.decode()
+    assert models.Retirement.objects.get().parked_at is None
+
+
+def test_every_action_of_every_record_asks_for_one():
+    """Also of records that are added later."""
+    from django.contrib.admin import site
+
+    ours = ("usher", "usher_provider", "usher_audit", "oauth2_provider", "accounts")
+    for model, shown in site._registry.items():
+        if model._meta.app_label in ours:
+            for name in shown.actions:
+                function = getattr(type(shown), name) if isinstance(name, str) else name
+                allowed = getattr(function, "allowed_permissions", ())
+                assert allowed, f"{model.__name__}.{name}"
+                assert not {"view", "change", "add", "delete"} & set(allowed)
+
+
+@pytest.fixture
+def tokens(learner):
+    client, _, _ = ensure_client("edx-oauth-app", ["http://lms.example/auth/complete/x/"])
+    token = AccessToken.objects.create(
+        user=learner,
+        application=client,
+        token="an-access-token-that-nobody-may-read",
+        expires=timezone.now() + timezone.timedelta(hours=1),
+    )
+    RefreshToken.objects.create(
+        user=learner, application=client, token="refresh", access_token=token
+    )
+
+
+@pytest.mark.parametrize("model", [AccessToken, RefreshToken])
+def test_tokens_are_revoked_by_who_may_and_changed_by_nobody(tokens, model):
+    name = model._meta.model_name
+    browser = staff_with(f"oauth2_provider.view_{name}", f"oauth2_provider.change_{name}")
+    act(browser, model, "revoke_tokens")
+    assert AccessToken.objects.exists()
+    url = reverse(f"admin:oauth2_provider_{name}_change", args=[model.objects.get().pk])
+    page = browser.get(url)
+    assert page.status_code == 200
+    assert "an-access-token-that" not in page.content.decode()
+    assert browser.post(url, {"scope": "user:read", "user": 1}).status_code == 403
+
+    user = get_user_model().objects.get(username="support")
+    user.user_permissions.add(Permission.objects.get(codename="revoke_tokens"))
+    act(browser, model, "revoke_tokens")
+    assert not AccessToken.objects.exists()
+
+
+# -- health
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """How often the checks ran."""
+    cache.clear()
+    found = []
+    report = {"healthy": True, "checks": [], "counts": {}, "next": "", "stage": ""}
+    monkeypatch.setattr(staff, "examine", lambda look: found.append(1) or report)
+    yield found
+    cache.clear()
+
+
+def test_the_health_page_needs_its_permission(looks):
+    assert Client().get("/staff/health/").status_code == 302
+    browser = staff_with("usher.view_lmsaccount")
+    assert browser.get("/staff/health/").status_code == 403
+    assert not looks
+    user = get_user_model().objects.get(username="support")
+    user.user_permissions.add(Permission.objects.get(codename="view_health"))
+    assert browser.get("/staff/health/").status_code == 200
+
+
+def test_it_does_not_look_again_at_each_load(looks):
+    browser = staff_with("usher.view_health")
+    for _ in range(5):
+        assert browser.get("/staff/health/?format=json").json()["at"]
+    assert len(looks) == 1
+
+
+@pytest.mark.parametrize(
+    "proof", ["", "Bearer wrong", "Bearer token-of-the-worker", "Basic eDp5", "Bearer \xff"]
+)
+def test_nothing_is_told_of_the_settings_to_strangers(settings, proof):
+    settings.OPENEDX_SERVICE_WORKER_API_TOKEN = "token-of-the-worker"
+    headers = {"Authorization": proof} if proof else {}
+    answer = Client().get("/health/ready", headers=headers)
+    assert answer.status_code == 200
+    assert not answer.json().get("configuration")
+    assert Client().get("/health/live").json() == {"status": "ok"}
+
+
+def test_who_has_the_token_is_told(settings):
+    settings.OPENEDX_SERVICE_WORKER_API_TOKEN = "token-of-the-worker"
+    headers = {"Authorization": f"Bearer {proof_of('token-of-the-worker')}"}
+    told = Client().get("/health/ready", headers=headers).json()["configuration"]
+    name = "OPENEDX_SERVICE_WORKER_API_TOKEN"
+    wanted = configuration_fingerprints({name: "token-of-the-worker"}, "token-of-the-worker")
+    assert told[name] == wanted[name]
+
+
+def test_without_a_token_nobody_can_prove_anything(settings):
+    settings.OPENEDX_SERVICE_WORKER_API_TOKEN = ""
+    answer = Client().get("/health/ready", headers={"Authorization": f"Bearer {proof_of('')}"})
+    assert not answer.json().get("configuration")
