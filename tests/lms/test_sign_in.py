@@ -290,3 +290,151 @@ def test_a_batch_account_signs_in(lms: Lms, name: str) -> None:
     assert made.json()["results"][0]["status"] == "created"
 
     assert last(lms.sign_in(name)).json() == {"username": name}
+
+
+class TestHandedOver:
+    """Somebody registered the account first, in the learner's name, and uses it."""
+
+    @pytest.fixture
+    def squatted(self, lms: Lms, name: str) -> str:
+        """An account with all that its owner may have left behind."""
+        script = f"""
+from datetime import timedelta
+from django.contrib.auth import get_user_model
+from django.utils import timezone
+from oauth2_provider.models import AccessToken, Application, Grant, RefreshToken
+from social_django.models import UserSocialAuth
+from usher.embedded.student.models import AccountRecovery, PendingEmailChange, UserProfile
+u = get_user_model().objects.create_user({name!r}, "{name}@learners.example", "squatter-pass-1")
+UserProfile.objects.create(user=u, name="N")
+client = Application.objects.get(client_id="campus-at-the-lms")
+later = timezone.now() + timedelta(days=1)
+token = AccessToken.objects.create(
+    user=u, application=client, token="access-{name}", scope="read write", expires=later)
+RefreshToken.objects.create(user=u, application=client, token="r-{name}", access_token=token)
+Grant.objects.create(
+    user=u, application=client, code="code-{name}", expires=later, redirect_uri="http://x/")
+UserSocialAuth.objects.create(user=u, provider="google-oauth2", uid="squatter@evil.example")
+AccountRecovery.objects.create(user=u, secondary_email="squatter-{name}@evil.example")
+PendingEmailChange(user=u).request_change("other-{name}@evil.example")
+"""
+        done = lms.run("shell", "-c", script)
+        assert done.returncode == 0, done.stderr
+        return name
+
+    def test_nothing_of_before_works_any_more(self, lms: Lms, squatted: str) -> None:
+        browser = lms.browser()
+        form = {"email": f"{squatted}@learners.example", "password": "squatter-pass-1"}
+        browser.get("/login")
+        headers = {"X-CSRFToken": browser.cookies.get("csrftoken", ""), "Referer": lms.url}
+        sign_in = "/api/user/v1/account/login_session/"
+        assert browser.post(sign_in, data=form, headers=headers).status_code == 200
+        assert browser.get("/api/user/v1/me").json() == {"username": squatted}
+        with lms.api(f"access-{squatted}") as api:
+            assert api.get("/api/user/v1/me").status_code == 200
+
+        done = lms.run("usher_link", "--username", squatted, "--application", "campus")
+        assert '"linked"' in done.stdout, done.stderr
+
+        assert browser.get("/api/user/v1/me").status_code == 401
+        assert browser.post(sign_in, data=form, headers=headers).status_code != 200
+        with lms.api(f"access-{squatted}") as api:
+            assert api.get("/api/user/v1/me").status_code == 401
+        mine = "user_id = (select id from auth_user where username = ?)"
+        for table in (
+            "oauth2_provider_accesstoken",
+            "oauth2_provider_refreshtoken",
+            "oauth2_provider_grant",
+            "auth_accountrecovery",
+            "student_pendingemailchange",
+        ):
+            assert lms.rows(f"select 1 from {table} where {mine}", squatted) == [], table
+        links = f"select provider from social_auth_usersocialauth where {mine}"
+        assert lms.rows(links, squatted) == [("mitxpro-oauth2",)]
+        assert last(lms.sign_in(squatted)).json() == {"username": squatted}
+
+    def test_linking_again_changes_nothing(self, lms: Lms, squatted: str) -> None:
+        lms.run("usher_link", "--username", squatted, "--application", "campus")
+        browser = lms.sign_in(squatted)
+        lms.run("usher_link", "--username", squatted, "--application", "campus")
+        assert browser.get("/api/user/v1/me").json() == {"username": squatted}
+
+
+class TestDirectRegistration:
+    PATHS = (
+        "/user_api/v1/account/registration/",
+        "/user_api/v1/account/registration",
+        "/user_api/v2/account/registration/",
+        "/api/user/v1/account/registration/",
+        "/api/user/v2/account/registration/",
+        "/create_account",
+    )
+
+    @staticmethod
+    def form(name: str, **more: str) -> dict[str, str]:
+        return {
+            "username": name,
+            "email": f"{name}@learners.example",
+            "name": "Mallory",
+            "password": "Squatter-pass-1",
+            "honor_code": "true",
+            "terms_of_service": "true",
+            **more,
+        }
+
+    @pytest.mark.parametrize("path", PATHS)
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {},
+            {"provider": "mitxpro-oauth2"},
+            {"access_token": "x"},
+            {"provider": "", "access_token": "x"},
+            {"provider": "mitxpro-oauth2", "access_token": ""},
+        ],
+        ids=str,
+    )
+    def test_nobody_takes_a_learners_name_first(
+        self, lms: Lms, name: str, path: str, more: dict[str, str]
+    ) -> None:
+        with lms.browser() as browser:
+            answer = browser.post(path, data=self.form(name, **more))
+        assert answer.status_code in (403, 404)
+        assert lms.rows(USER, name) == []
+        assert last(lms.sign_in(name)).json() == {"username": name}
+
+    def test_a_sign_in_that_was_begun_is_no_way_in(self, lms: Lms, name: str) -> None:
+        with lms.browser() as browser:
+            browser.follow_redirects = False
+            browser.get("/auth/login/mitxpro-oauth2/", params={"auth_entry": "register"})
+            answer = browser.post(self.PATHS[0], data=self.form(name))
+        assert answer.status_code == 403
+        assert lms.rows(USER, name) == []
+
+    def test_an_application_that_vouches_for_the_learner_registers(
+        self, lms: Lms, name: str
+    ) -> None:
+        lms.application.people["reg-" + name] = {
+            "username": name,
+            "email": f"{name}@learners.example",
+            "name": "Ada",
+        }
+        form = self.form(name, provider="mitxpro-oauth2", access_token="tok-reg-" + name)
+        with lms.browser() as browser:
+            assert browser.post(self.PATHS[0], data=form).status_code == 200
+
+    def test_a_token_that_the_application_does_not_know_registers_nobody(
+        self, lms: Lms, name: str
+    ) -> None:
+        form = self.form(name, provider="mitxpro-oauth2", access_token="made-up")
+        with lms.browser() as browser:
+            assert browser.post(self.PATHS[0], data=form).status_code == 400
+        assert lms.rows(USER, name) == []
+
+    def test_it_can_be_opened(self, name: str) -> None:
+        with connected_lms(USHER_DIRECT_REGISTRATION=True) as lms, lms.browser() as browser:
+            assert browser.post(self.PATHS[0], data=self.form(name)).status_code == 200
+
+    def test_an_lms_without_an_application_is_as_it_was(self, name: str) -> None:
+        with connected_lms(USHER_BACKENDS={}) as lms, lms.browser() as browser:
+            assert browser.post(self.PATHS[0], data=self.form(name)).status_code == 200

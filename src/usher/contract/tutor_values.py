@@ -182,6 +182,7 @@ SETTINGS: dict[str, Callable[[Any, str], Any]] = {
     "USHER_AUTHN_MICROFRONTEND": flag,
     "USHER_DEFAULT_APPLICATION": _or_empty(name),
     "USHER_REDIRECT_ANONYMOUS": flag,
+    "USHER_DIRECT_REGISTRATION": flag,
     "USHER_ANONYMOUS_PATHS": _all(pattern, "regular expressions"),
     "USHER_SERVICE_WORKER_USERNAME": username,
     "USHER_SERVICE_WORKER_EMAIL": email,

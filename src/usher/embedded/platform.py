@@ -193,6 +193,15 @@ def record_identity_verification(user: Any, provider: Any) -> None:
     verify_identity(user, provider)
 
 
+def forget_recovery(user: Any) -> None:
+    """Addresses by which somebody could get at the account: one for recovery, and one that the
+    address is to be changed to once its owner confirms."""
+    from usher.embedded.student.models import AccountRecovery, PendingEmailChange
+
+    AccountRecovery.objects.filter(user=user).delete()
+    PendingEmailChange.objects.filter(user=user).delete()
+
+
 def forget_browser(response: Any) -> None:
     from usher.embedded.user_authn.cookies import delete_logged_in_cookies
 

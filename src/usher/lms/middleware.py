@@ -8,14 +8,23 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseForbidden,
+    HttpResponseRedirect,
+)
+from django.utils import timezone
 from django.utils.http import urlencode
 from requests.exceptions import RequestException
 from social_core.exceptions import AuthAlreadyAssociated, SocialAuthBaseException
 from social_core.utils import PARTIAL_TOKEN_SESSION_NAME
+from social_django.models import Partial
 
 from usher.contract.paths import LmsPath
 from usher.lms import conf
+from usher.lms.connections.services import is_service_worker_token
+from usher.lms.limits import presented_token
 from usher.lms.pages.stopped import Reason, stop
 
 log = logging.getLogger(__name__)
@@ -69,6 +78,37 @@ class ApplicationSignIn:
             )
             return stop(request, Reason.FAILED, backend)
         return None
+
+
+class DirectRegistration:
+    """Refuses registrations that no application vouches for, while one is connected.
+
+    Else anybody could register a learner's name and address before the learner comes, who is then
+    stopped. Registrations by an application carry the learner's access token, which the platform
+    asks the application about. ``USHER_DIRECT_REGISTRATION`` opens it again.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+        self.paths = {path.rstrip("/") for path in LmsPath.REGISTRATIONS}
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.method == "POST" and request.path.rstrip("/") in self.paths:
+            is_open = bool(getattr(settings, "USHER_DIRECT_REGISTRATION", False))
+            if not (is_open or self._is_vouched_for(request)):
+                # The words and the status of the platform where registration is switched off.
+                return HttpResponseForbidden("Account creation not allowed.")
+        return self.get_response(request)
+
+    def _is_vouched_for(self, request: HttpRequest) -> bool:
+        if request.POST.get("provider") and request.POST.get("access_token"):
+            return True
+        if is_service_worker_token(presented_token(request), timezone.now()):
+            return True
+        # Somebody who signs in with another provider than an application fills in the form.
+        token = request.session.get(PARTIAL_TOKEN_SESSION_NAME)
+        begun = Partial.objects.filter(token=token).first() if token else None
+        return begun is not None and begun.backend not in conf.backends()
 
 
 class AnonymousToApplication:

@@ -31,6 +31,7 @@ REQUIRE_LINK = "usher.lms.pipeline.require_link"
 MIDDLEWARE = (
     "usher.lms.middleware.ApplicationSignIn",
     "usher.lms.signout.middleware.EndedSessions",
+    "usher.lms.middleware.DirectRegistration",
 )
 
 

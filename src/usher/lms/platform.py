@@ -338,6 +338,15 @@ def record_identity_verification(user: Any, provider: Any) -> None:
         verification.send_approval_signal(provider.slug)
 
 
+def forget_recovery(user: Any) -> None:
+    """Addresses by which somebody could get at the account: one for recovery, and one that the
+    address is to be changed to once its owner confirms."""
+    from common.djangoapps.student.models import AccountRecovery, PendingEmailChange
+
+    AccountRecovery.objects.filter(user=user).delete()
+    PendingEmailChange.objects.filter(user=user).delete()
+
+
 def forget_browser(response: Any) -> None:
     """Have the browser delete the cookies by which other parts of the platform know the learner."""
     from openedx.core.djangoapps.user_authn.cookies import delete_logged_in_cookies

@@ -15,6 +15,7 @@ DEFAULTS: dict[str, Any] = {
     "USHER_AUTHN_MICROFRONTEND": False,
     "USHER_DEFAULT_APPLICATION": "",
     "USHER_REDIRECT_ANONYMOUS": False,
+    "USHER_DIRECT_REGISTRATION": False,
     "USHER_ANONYMOUS_PATHS": [],
     "USHER_SERVICE_WORKER_USERNAME": "mit_Application_serviceworker",
     "USHER_SERVICE_WORKER_EMAIL": "mit_application_serviceworker@example.org",

@@ -90,6 +90,7 @@ def lms_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         "USHER_DEFAULT_BACKEND": _default_backend(config["USHER_DEFAULT_APPLICATION"], entries),
         "USHER_LOGOUT_URIS": [entry.root_url + ApplicationPath.LOGOUT for entry in entries],
         "USHER_REDIRECT_ANONYMOUS": bool(config["USHER_REDIRECT_ANONYMOUS"]),
+        "USHER_DIRECT_REGISTRATION": bool(config["USHER_DIRECT_REGISTRATION"]),
         "USHER_ANONYMOUS_PATHS": list(config["USHER_ANONYMOUS_PATHS"]),
     }
 

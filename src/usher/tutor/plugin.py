@@ -11,6 +11,7 @@ Configuration (``config.yml``; ``tutor config save`` renders it)
     USHER_DEFAULT_APPLICATION       name of the application that /login leads to; "" is the first,
                                     ``choice`` lets the learner choose
     USHER_REDIRECT_ANONYMOUS        false; true sends every anonymous visitor to the application
+    USHER_DIRECT_REGISTRATION       false; true lets people register at the LMS itself, too
     USHER_ANONYMOUS_PATHS           regular expressions of paths that stay open to them
     USHER_SERVICE_WORKER_USERNAME, USHER_SERVICE_WORKER_EMAIL    P3's account
     USHER_SERVICE_WORKER_TOKEN      P5's token; generated

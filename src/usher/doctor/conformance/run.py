@@ -165,7 +165,7 @@ def _learner(
         return
     conversation.tokens.pop("learner", None)
     try:
-        learner = register(session)
+        learner = register(session, request.token)
     except LearnerError as error:
         for name in ("learner", "learner_email", "password"):
             conversation.values.pop(name, None)

@@ -20,6 +20,7 @@ from social_django.models import UserSocialAuth
 from usher.contract.failures import RegistrationError
 from usher.lms import conf
 from usher.lms.accounts import lookup
+from usher.lms.accounts.handover import take_from_everybody
 from usher.lms.accounts.passwords import random_password_hash
 from usher.lms.errors import AccountRefused, UsherLmsError
 from usher.lms.events import outbox
@@ -204,7 +205,10 @@ def _update_profile(user: Any, learner: Learner) -> bool:
 
 def link(username: str, backend: str) -> bool:
     """An operator's decision: the learner of this name at the application owns the LMS account of
-    this name. Whether the link is new. Raises UsherLmsError."""
+    this name. Whether the link is new. Raises UsherLmsError.
+
+    Whoever used the account until now can no longer: see ``accounts.handover``.
+    """
     user = lookup.user_named(username)
     if user is None:
         raise UsherLmsError(f"there is no LMS user {username!r}")
@@ -217,9 +221,7 @@ def link(username: str, backend: str) -> bool:
     if present is not None:
         return False
     with transaction.atomic():
-        if not user.has_usable_password():
-            user.password = random_password_hash()
-            user.save(update_fields=["password"])
+        take_from_everybody(user)
         # Nor can somebody sign in whom `createsuperuser` made: the platform reads the profile.
         profiles = conf.platform().profile_model().objects
         profiles.get_or_create(user=user, defaults={"name": username})

@@ -32,6 +32,7 @@ def set_defaults(settings: Any) -> None:
         "USHER_BACKENDS": {},
         "USHER_LOGOUT_URIS": [],
         "USHER_REDIRECT_ANONYMOUS": False,
+        "USHER_DIRECT_REGISTRATION": False,
         "SOCIAL_AUTH_OAUTH_SECRETS": {},
     }
     for name, value in defaults.items():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
+from secrets import token_hex
+from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
@@ -22,7 +24,19 @@ def end_sessions(username: str, backend: str) -> int:
     link = lookup.link_of(backend, username)
     if link is None:
         return 0
-    sessions = list(LearnerSession.objects.filter(user_id=link.user_id, ended=None))
+    return _end(link.user_id)
+
+
+def end_sessions_of(user: Any) -> None:
+    """End every session of a user, and the statements in cookies that outlive sessions, also of
+    sessions that were not noted."""
+    _end(user.pk)
+    key = f"none-{token_hex(16)}"
+    LearnerSession.objects.create(session_key=key, user=user, ended=timezone.now())
+
+
+def _end(user_id: int) -> int:
+    sessions = list(LearnerSession.objects.filter(user_id=user_id, ended=None))
     store = import_module(settings.SESSION_ENGINE).SessionStore
     for session in sessions:
         store(session.session_key).delete()

@@ -1,0 +1,37 @@
+"""Taking an account from whoever has used it, before an operator gives it to a learner.
+
+Somebody else may have registered it, in the learner's name and with the learner's address: they
+know its password, and have sessions, tokens, and other ways to sign in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+from oauth2_provider.models import (
+    get_access_token_model,
+    get_grant_model,
+    get_refresh_token_model,
+)
+from social_django.models import UserSocialAuth
+
+from usher.lms import conf
+from usher.lms.accounts.passwords import random_password_hash
+from usher.lms.connections.models import ConnectedApplication
+from usher.lms.signout.services import end_sessions_of
+
+
+def take_from_everybody(user: Any) -> None:
+    """A new random password; no session, token, recovery address or other link lives on."""
+    # Django ends every session whose password has changed, also those that nobody noted.
+    user.password = random_password_hash()
+    user.save(update_fields=["password"])
+    end_sessions_of(user)
+    for model in (get_refresh_token_model(), get_access_token_model(), get_grant_model()):
+        model.objects.filter(user=user).delete()
+    if apps.is_installed("rest_framework.authtoken"):
+        apps.get_model("authtoken", "Token").objects.filter(user=user).delete()
+    ours = ConnectedApplication.objects.values("backend")
+    UserSocialAuth.objects.filter(user=user).exclude(provider__in=ours).delete()
+    conf.platform().forget_recovery(user)
