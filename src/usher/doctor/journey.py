@@ -121,8 +121,11 @@ class _Walker:
     def sign_out_of_the_lms(self) -> None:
         """The application's session must end as well: by the two servers alone, or else by the
         frames that the LMS's page loads."""
+        self.session = _application(self.context, "session", self.username)
         self.start_anew()
-        self._start()
+        begun = self._start()
+        if not self._who_am_i():
+            raise StrayedError(f"a second sign-in to the LMS ended at {begun.shown}")
         landing = self.browser.go(self.context.lms.at(LmsPath.LOGOUT))
         if self._who_am_i():
             raise StrayedError("signed out of the LMS, still signed in to it")
@@ -151,18 +154,21 @@ class _Walker:
     def _ends_within(self, seconds: float) -> bool:
         """Whether the application's session ends: then it signs nobody in to the LMS any more."""
         deadline = monotonic() + seconds
-        while True:
-            kept = list(self.browser.client.cookies.jar)
-            self._start()
-            if not self._who_am_i():
-                return True
-            self.browser.go(self.context.lms.at(LmsPath.LOGOUT))
-            self.browser.client.cookies.clear()
-            for cookie in kept:
-                self.browser.client.cookies.jar.set_cookie(cookie)
+        while self._application_signs_in():
             if monotonic() >= deadline:
                 return False
             sleep(0.2)
+        return True
+
+    def _application_signs_in(self) -> bool:
+        """Asked by another browser with the same session of the application and nothing else: to
+        sign out of the LMS again in this one could itself end the application's session."""
+        with closing(Browser(*self.browser.homes)) as other:
+            for cookie in self.browser.client.cookies.jar:
+                if cookie.name == self.session["cookie"]:
+                    other.client.cookies.jar.set_cookie(cookie)
+            other.go(self.context.lms.at(self.context.sign_in_start))
+            return bool(other.signed_in_as(self.context.lms.url))
 
 
 def walk(context: Context) -> Line:

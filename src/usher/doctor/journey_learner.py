@@ -11,6 +11,7 @@ from django.conf import settings
 from django.contrib import auth
 from django.contrib.auth.backends import RemoteUserBackend
 from django.db import transaction
+from django.http import HttpRequest
 
 PATIENCE_SECONDS = 30
 
@@ -31,14 +32,23 @@ def _make(username):
     user.set_password(secrets.token_urlsafe(32))
     user.save()
     _name_for_the_lms(user, username)
-    store = import_module(settings.SESSION_ENGINE).SessionStore()
-    store[auth.SESSION_KEY] = user._meta.pk.value_to_string(user)
-    store[auth.BACKEND_SESSION_KEY] = _backend()
-    store[auth.HASH_SESSION_KEY] = user.get_session_auth_hash()
-    store.set_expiry(600)
-    store.create()
-    store.save()  # sessions kept in the cookie itself get their key here
-    return {"cookie": settings.SESSION_COOKIE_NAME, "session": store.session_key}
+    return _session_of(user)
+
+
+def _sign_in_again(username):
+    """Another session: the first one ended with the sign-out."""
+    return _session_of(auth.get_user_model().objects.get(email=f"{username}@learners.example"))
+
+
+def _session_of(user):
+    """As a sign-in makes it, with its signals: an application may note whose session it is."""
+    request = HttpRequest()
+    request.META.update(REMOTE_ADDR="127.0.0.1", HTTP_USER_AGENT="usher-doctor")
+    request.session = import_module(settings.SESSION_ENGINE).SessionStore()
+    auth.login(request, user, backend=_backend())
+    request.session.set_expiry(600)
+    request.session.save()  # sessions kept in the cookie itself get their key here
+    return {"cookie": settings.SESSION_COOKIE_NAME, "session": request.session.session_key}
 
 
 def _backend():
@@ -94,5 +104,5 @@ def _remove(username):
 
 
 ACTION, USERNAME = globals()["STEP"]
-STEPS = {"make": _make, "account": _account, "remove": _remove}
+STEPS = {"make": _make, "session": _sign_in_again, "account": _account, "remove": _remove}
 sys.stdout.write(json.dumps(STEPS[ACTION](USERNAME)))

@@ -180,6 +180,16 @@ def test_out_2_the_servers_cant_tell_each_other(system: System, field: str) -> N
     assert system.causes() == ["OUT-2"]
 
 
+def test_out_2_of_an_application_that_can_t_be_asked_is_unknown(system: System) -> None:
+    system.lms.run(
+        "from usher.lms.connections.models import ConnectedApplication\n"
+        "ConnectedApplication.objects.update(backchannel_logout_url='')"
+    )
+    report = system.examine(manage=None)
+    assert report.root_causes == []
+    assert "OUT-2" in [line.id for line in report.unknown]
+
+
 def test_enr_2_the_lms_was_changed_behind_everybodys_back(system: System) -> None:
     system.lms.run(
         "from django.conf import settings\nfrom importlib import import_module\n"

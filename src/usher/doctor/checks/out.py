@@ -73,7 +73,7 @@ class SignOutByServers(Check):
         own = [row for row in connections if row.get("backend") == context.backend]
         if not own:
             return skipped("the application isn't connected by provisioning, or has no Usher")
-        if not own[0].get("backchannel_logout_url") and not self._has_usher(context):
+        if not own[0].get("backchannel_logout_url") and not context.application.report.get("usher"):
             return note(
                 "sign-out at the LMS reaches the application by the browser's frames alone",
                 cause="an application without Usher in it has no address for the LMS's message; "
@@ -94,12 +94,6 @@ class SignOutByServers(Check):
             if status not in (400, 401, 403):
                 return self._failed(f"{url} answers {status} to a message that it must refuse")
         return ok("both servers listen for each other's sign-outs")
-
-    def _has_usher(self, context: Context) -> bool:
-        try:
-            return bool(context.application.report.get("usher"))
-        except NotKnownError:
-            return True
 
     def _failed(self, seen: str) -> Finding:
         return failed(

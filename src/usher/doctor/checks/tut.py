@@ -112,7 +112,7 @@ class PluginIsEnabled(Check):
 
 @check
 class PluginIsInEffect(Check):
-    """What the plugin lays has reached the running LMS.
+    """The running LMS uses the rendered settings.
 
     Symptom: the plugin is enabled, its settings are not there.
     Cause: the environment was rendered before, the containers were not restarted, or the image
