@@ -142,7 +142,8 @@ class Connection(TypedDict, total=False):
 
 class LmsReport(TypedDict, total=False):
     """time: ISO, UTC. private_settings: ``lms/envs/private.py`` is there. packages: version by
-    distribution name, of those that matter here. package_conflicts: sentences as of ``pip check``.
+    distribution name, of those that matter here. direct_registration: people can make an account at
+    the LMS itself. package_conflicts: sentences as of ``pip check``.
     packages_outside_image: installed by hand into this container."""
 
     version: int
@@ -157,6 +158,7 @@ class LmsReport(TypedDict, total=False):
     service_worker: ServiceWorker | None
     learners: Learners
     learner_home: LearnerHome
+    direct_registration: bool
     backends: list[Backend]
     connections: list[Connection]
     token_probes: list[TokenProbe]

@@ -36,8 +36,7 @@ def test_a_healthy_system_has_no_findings(system: System) -> None:
     assert [line.id for line in report.root_causes] == []
     assert report.healthy
     skipped = [line.id for line in report.lines if line.finding.status == "skipped"]
-    # There is no Tutor here, and this LMS does not tell whether people can register there.
-    assert skipped == ["TUT-1", "TUT-2", "TUT-3", "TUT-4", "TUT-7", "LMS-10"]
+    assert skipped == ["TUT-1", "TUT-2", "TUT-3", "TUT-4", "TUT-7"]  # there is no Tutor here
     assert report.stage == "connected"
 
 

@@ -61,6 +61,14 @@ def test_the_lms_served_with(
     assert seen in "".join(line.finding.seen for line in report.root_causes)
 
 
+def test_lms_10_people_can_register_at_the_lms(served_otherwise: System) -> None:
+    system = served_otherwise
+    system.serve_lms_with(USHER_DIRECT_REGISTRATION=True)
+    assert system.causes() == ["LMS-10"]
+    system.as_before()
+    assert system.causes() == []
+
+
 @pytest.mark.parametrize(
     ("expected", "seen", "values"),
     [

@@ -272,14 +272,15 @@ class RegistrationIsClosed(Check):
     depends_on = ("LMS-1",)
 
     def probe(self, context: Context) -> Finding:
-        # No release of Usher's plugin tells it yet.
-        is_open = dict(context.lms.report).get("direct_registration")
+        if not context.lms.report.get("connections"):
+            raise NotKnownError("the LMS does not report a connected application")
+        is_open = context.lms.report.get("direct_registration")
         if is_open is None:
             raise NotKnownError("the LMS does not report whether people can register there")
         if is_open:
             return warning(
                 "anybody can register at the LMS directly",
-                cause="direct registration is open beside single sign-on",
-                fix=LMS_SETTINGS,
+                cause="USHER_DIRECT_REGISTRATION is on: registration is open beside single sign-on",
+                fix=f"remove USHER_DIRECT_REGISTRATION from its settings, then {LMS_SETTINGS}",
             )
         return ok("people can't register at the LMS directly")

@@ -180,6 +180,14 @@ def learner_home() -> report.LearnerHome:
     return {"micro_frontend": bool(flag and url), "url": url if flag else ""}
 
 
+def direct_registration() -> bool:
+    """Whether somebody who does not come from an application can make an account."""
+    is_closed = ConnectedApplication.objects.exists() and not getattr(
+        settings, "USHER_DIRECT_REGISTRATION", False
+    )
+    return not is_closed
+
+
 def connections() -> list[report.Connection]:
     return [
         {

@@ -33,6 +33,7 @@ def report(*, probe: bool = True, caller: ConnectedApplication | None = None) ->
         "service_worker": lambda: records.service_worker(caller),
         "learners": lambda: records.learners(caller),
         "learner_home": records.learner_home,
+        "direct_registration": records.direct_registration,
         "connections": records.connections,
         "packages": packages.versions,
         "package_conflicts": packages.conflicts,
