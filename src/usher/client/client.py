@@ -113,7 +113,8 @@ class LmsClient:
     def account_by_email(self, email: str) -> payloads.AccountSeen | None:
         """None when the LMS shows none; that the LMS answers rightly is for ``confirm`` to say."""
         try:
-            data = self._get(f"{LmsPath.ACCOUNTS}?{urlencode({'email': email})}", ACCOUNTS)
+            path = f"{LmsPath.ACCOUNTS}?{urlencode({'email': email})}"
+            data = self._get(path, ACCOUNTS, may_lack=True)
         except NotThere:
             return None
         found = data if isinstance(data, list) else [data]
