@@ -295,3 +295,25 @@ outcome = during(fail, Enrollment, EnrollmentBatch, given["items"])
 
     assert {each["id"] for each in outcome if each["status"] == "refused"} == {bad}
     assert enrolled(lms, learners) == set(learners) - {bad}
+
+
+def test_what_a_request_remembers_of_a_rolled_back_transaction_is_forgotten(
+    lms: Lms, learners: list[str]
+) -> None:
+    """The platform answers from its request cache whether somebody is enrolled."""
+    script = """
+from edx_django_utils.cache import RequestCache
+cache, remembered, calls = RequestCache("enrolled"), [], []
+def remember(sender, instance, **kwargs):
+    calls.append(1)
+    remembered.append(cache.get_cached_response(instance.user.username).is_found)
+    if len(calls) == 9:
+        cache.set(instance.user.username, True)
+        raise OperationalError(1213, "as MySQL says it")
+outcome = [during(remember, Enrollment, EnrollmentBatch, given["items"]), remembered]
+"""
+    outcome, remembered = carried_out(lms, script, items=enrollments(learners))
+
+    assert {each["status"] for each in outcome} == {"changed"}
+    assert len(remembered) > len(learners)
+    assert not any(remembered)

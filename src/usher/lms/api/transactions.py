@@ -17,6 +17,7 @@ from typing import Any
 
 from django.db import DatabaseError, connection, transaction
 from django.db.transaction import TransactionManagementError
+from edx_django_utils.cache import RequestCache
 
 from usher.lms.errors import UsherLmsError
 
@@ -86,8 +87,11 @@ def retrying(work: Callable[[], Any]) -> Any:
         try:
             with transaction.atomic(), transaction.atomic():
                 return work()
-        except DatabaseError as error:
-            if attempt == ATTEMPTS or not _passes(error):
+        except Exception as error:
+            # The platform remembers for the rest of a request what it has just written, such as
+            # who is enrolled; of that nothing is true any more.
+            RequestCache.clear_all_namespaces()
+            if attempt == ATTEMPTS or not isinstance(error, DatabaseError) or not _passes(error):
                 raise
             log.info("A transaction is repeated: %s", error)
             time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - spreads load
