@@ -48,6 +48,24 @@ def test_it_is_looked_at_with_placeholders_and_what_it_needs_is_written(shop: Pl
     assert again.facts["settings"]["OPENEDX_API_CLIENT_ID"] == "id-of-the-shop"
 
 
+def test_the_record_goes_after_the_settings_were_taken_out_again(shop: PlainCheckout):
+    """An undoing restores the ``.env`` first; then the application does not start by itself."""
+    demand(shop)
+    side = side_of(shop)
+    side.probe(None, ADDRESSES)
+    wanted = application(shop.url)
+    side.lay_record(wanted, ADDRESSES)
+    written = side.env_values(description(wanted), ADDRESSES)
+    side.write_env(written | side.needed)
+
+    leaving = side_of(shop)
+    leaving.probe(None, ADDRESSES)
+    leaving.restore_env(written)
+    assert "OPENEDX_API_CLIENT_ID" not in EnvFile.read(shop.env_file).values()
+    assert leaving.remove_record(wanted.client_id) == "removed"
+    assert not leaving.has_record(wanted.client_id)
+
+
 def test_placeholders_are_no_arguments(shop: PlainCheckout):
     demand(shop)
     side = side_of(shop)

@@ -5,6 +5,7 @@ repair.
 """
 
 import functools
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -119,8 +120,10 @@ def _guarded(name: str, probe: Callable[[], Check]) -> Check:
 
 def _hosts_line(url: str) -> str:
     """NET-1: names of development have no public record."""
-    host = urlsplit(url).hostname
-    return f"does the name resolve here? Add to /etc/hosts: 127.0.0.1 {host}" if host else ""
+    host = urlsplit(url).hostname or ""
+    if not re.search("[a-z]", host) or host == "localhost":
+        return "start it, if it does not run"
+    return f"start it; does the name resolve here? If not, add to /etc/hosts: 127.0.0.1 {host}"
 
 
 def _lms_answers(client: httpx.Client, addresses: Addresses) -> Check:

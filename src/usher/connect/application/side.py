@@ -98,16 +98,24 @@ class Side:
             )
 
     def _look(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Starts the application, with placeholders for what it lacks. Raises Refused."""
+        """What the application says of itself. Raises Refused."""
+        try:
+            return self._script(params)
+        except ToolFailed as error:
+            todo = boot.advice(str(error))
+            how = f"{todo}\nIt said: {error}" if todo else str(error)
+            raise Refused(f"{self.checkout.title} can't be reached: {how}") from error
+
+    def _script(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Starts the application, with placeholders for what it lacks: before connect has written
+        its settings, and again after an undoing has taken them out. Raises ToolFailed."""
         while True:
             try:
                 return self.manage.script(SCRIPT, params)
             except ToolFailed as error:
                 needs = boot.missing(str(error), self.manage.placeholders)
                 if not needs:
-                    todo = boot.advice(str(error))
-                    how = f"{todo}\nIt said: {error}" if todo else str(error)
-                    raise Refused(f"{self.checkout.title} can't be reached: {how}") from error
+                    raise
                 others = {k: self._address_if_one(k) or v for k, v in needs.others.items()}
                 self.manage.placeholders |= needs.ours | others
                 self.needed |= others
@@ -176,7 +184,7 @@ class Side:
 
     def reserve_superuser(self) -> str:
         params = self._params("reserve_superuser", None)
-        self.facts["superuser"] = self.manage.script(SCRIPT, params)["superuser"]
+        self.facts["superuser"] = self._script(params)["superuser"]
         return f"reserved {self.superuser[0]}"
 
     # -- the record
@@ -187,13 +195,13 @@ class Side:
             return bool(self.facts["agrees"])
         if self._asked and self.facts["record"] is None:
             return False  # not worth another process of the application
-        self.facts, self._asked = self.manage.script(SCRIPT, params), params
+        self.facts, self._asked = self._script(params), params
         return bool(self.facts["agrees"])
 
     def lay_record(self, application: Application, addresses: Addresses) -> str:
         self.before.keep_record(self._foreign_record(application))
         self._asked = {}
-        answer = self.manage.script(SCRIPT, self._params("lay", application, addresses))
+        answer = self._script(self._params("lay", application, addresses))
         done = "made" if answer["created"] else f"changed: {', '.join(answer['changed'])}"
         return done + (", PKCE relaxed for it" if answer["relaxed"] else "")
 
@@ -206,14 +214,14 @@ class Side:
             "redirect_uri": redirect_uri,
             "lms_heartbeat": addresses.lms_server_url + LmsPath.HEARTBEAT,
         }
-        self.facts = self.manage.script(SCRIPT, params)
+        self.facts = self._script(params)
         return self.facts
 
     def remove_record(self, client_id: str) -> str:
         params = self._params("remove", None)
         params |= {"client_id": client_id, "before": self.before.record()}
         self.facts.pop("record", None)
-        answer = self.manage.script(SCRIPT, params)
+        answer = self._script(params)
         if "restored" in answer:
             return "as it was before" if answer["restored"] else "gone already"
         return "removed" if answer["removed"] else "gone already"
@@ -222,7 +230,7 @@ class Side:
         record = self.facts.get("record")
         if not record or record["client_id"] != client_id:
             params = self._params("look", None) | {"client_id": client_id}
-            record = self.manage.script(SCRIPT, params)["record"]
+            record = self._script(params)["record"]
         return record is not None and record["client_id"] == client_id
 
     def _foreign_record(self, application: Application) -> dict[str, Any] | None:
