@@ -31,7 +31,7 @@ def take_from_everybody(user: Any) -> None:
     for model in (get_refresh_token_model(), get_access_token_model(), get_grant_model()):
         model.objects.filter(user=user).delete()
     if apps.is_installed("rest_framework.authtoken"):
-        apps.get_model("authtoken", "Token").objects.filter(user=user).delete()
+        apps.get_model("authtoken", "Token").objects.filter(user=user).delete()  # type: ignore[misc]
     ours = ConnectedApplication.objects.values("backend")
     UserSocialAuth.objects.filter(user=user).exclude(provider__in=ours).delete()
     conf.platform().forget_recovery(user)
