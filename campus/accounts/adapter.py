@@ -38,6 +38,13 @@ class CampusAccountAdapter(DefaultAccountAdapter):
         response: HttpResponse | None = super().pre_login(request, user, **kwargs)
         return response
 
+    def is_safe_url(self, url: str) -> bool:
+        """What can't be read as an address is no safe one; allauth would fail at it."""
+        try:
+            return bool(super().is_safe_url(url))
+        except ValueError:
+            return False
+
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
         """What a mail leads to is this site, whatever host the request named: somebody else may
         have made it, to have a link to a host of theirs sent to the owner of the address."""

@@ -14,6 +14,7 @@ from rest_framework.views import APIView
 
 from usher.application.api import serializers
 from usher.application.api.pagination import Pages
+from usher.application.api.parsers import Json
 from usher.application.enrollments.models import DEFAULT_MODE, Enrollment
 from usher.application.enrollments.modes import free_modes
 from usher.application.enrollments.services import ModeNotAllowed, NotEnrolled, enroll, unenroll
@@ -31,6 +32,7 @@ class OwnSession:
 
     authentication_classes = [SessionAuthentication]
     permission_classes: ClassVar[list[Any]] = [permissions.IsAuthenticated]
+    parser_classes: ClassVar[list[Any]] = [Json]
     pagination_class = Pages
     schema = AutoSchema()
 

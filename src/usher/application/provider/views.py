@@ -2,7 +2,7 @@
 
 import json
 from hashlib import sha256
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from django.conf import settings
@@ -41,6 +41,12 @@ class AuthorizationView(toolkit.AuthorizationView):
             return super().dispatch(request, *args, **kwargs)
         except ValueError:  # oauthlib can't read the query: broken percent encoding
             return HttpResponse("The request can't be read.", status=400, content_type="text/plain")
+
+    http_method_names: ClassVar[list[str]] = ["get", "head", "post", "options"]
+
+    def form_invalid(self, form: Any) -> HttpResponse:
+        """The page of consent was sent back without what it had in it."""
+        return HttpResponse("The request is incomplete.", status=400, content_type="text/plain")
 
     def redirect(self, redirect_to: str, application: Any) -> HttpResponse:
         """Every answer to a client names who gave it, errors too (RFC 9207 2)."""

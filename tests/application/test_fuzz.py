@@ -1,0 +1,292 @@
+"""Whatever strangers, learners and other clients send: a refusal, never a failure."""
+
+import json
+import logging
+from base64 import b64encode
+from urllib.parse import quote, urlencode
+
+import pytest
+from django.core.cache import cache
+from django.test import Client
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.application.provider.conftest import CALLBACK, make_learner
+from usher.application.provider.clients import ensure_client
+from usher.contract.paths import ApplicationPath
+
+pytestmark = pytest.mark.django_db
+
+ENDPOINTS = (
+    "/oauth2/authorize/",
+    "/oauth2/token/",
+    "/oauth2/revoke_token/",
+    "/oauth2/userinfo/",
+    "/oauth2/.well-known/openid-configuration",
+    "/oauth2/.well-known/jwks.json",
+    "/.well-known/oauth-authorization-server",
+    ApplicationPath.USERS_ME,
+    *ApplicationPath.LANDINGS,
+    ApplicationPath.LOGOUT,
+    ApplicationPath.BACKCHANNEL_LOGOUT,
+    ApplicationPath.WEBHOOKS,
+    ApplicationPath.HEALTH_LIVE,
+    ApplicationPath.HEALTH_READY,
+    "/staff/health/",
+    "/api/schema/",
+    "/api/v1/me/",
+    "/api/v1/course-runs/",
+    "/api/v1/course-runs/course-v1:a+b+c/",
+    "/api/v1/enrollments/",
+    "/api/v1/enrollments/course-v1:a+b+c/",
+    "/accounts/login/",
+    "/accounts/signup/",
+    "/accounts/password/reset/",
+    "/accounts/password/change/",
+    "/accounts/confirm-email/",
+    "/admin/login/",
+)
+NAMES = (
+    *("client_id", "client_secret", "redirect_uri", "response_type", "scope", "state", "nonce"),
+    *("code", "code_verifier", "code_challenge", "code_challenge_method", "grant_type", "prompt"),
+    *("refresh_token", "token", "token_type_hint", "resource", "claims", "max_age", "login_hint"),
+    *("id_token_hint", "approval_prompt", "request", "request_uri", "ui_locales", "allow"),
+    *("next", "no_redirect", "format", "page", "page_size", "cursor", "limit", "ordering"),
+    *("course_key", "mode", "username", "login", "password", "password1", "email", "name"),
+    *("logout_token", "device_code", "csrfmiddlewaretoken", "provider", "access_token"),
+)
+ODD = (
+    "",
+    "\x00",
+    "a\x00b",
+    "\u2028",
+    "\u202e",
+    "\ud800",
+    "\U0001f600" * 50,
+    "x" * 5000,
+    "9" * 400,
+    "-1",
+    "1e400",
+    "NaN",
+    "%",
+    "%00",
+    "%ff",
+    "{{7*7}}",
+    "' or 1=1 --",
+    "<script>",
+    "//evil.example",
+    "https://evil.example/",
+    "javascript:alert(1)",
+    "[" * 3000,
+    "{" * 3000,
+    "none login consent create select_account",
+    "openid user:read",
+    "user:read",
+    "code",
+    "token",
+    "code id_token",
+    "S256",
+    "plain",
+    "authorization_code",
+    "refresh_token",
+    "urn:ietf:params:oauth:grant-type:device_code",
+    CALLBACK,
+    "the-client",
+    "http://[::1",
+    "http://a b/",
+    "x:y:z",
+    '{"id_token": {"sub": {"value": "x"}}}',
+    '{"userinfo": 1}',
+    "null",
+    "[]",
+    "123",
+    '"text"',
+)
+TYPES = (
+    "application/x-www-form-urlencoded",
+    "application/json",
+    "multipart/form-data",
+    "multipart/form-data; boundary=\xff",
+    "multipart/form-data; boundary=x",
+    "text/plain; charset=utf-7",
+    "application/json; charset=nonsense",
+    "",
+    "/",
+)
+BODIES = (
+    b"",
+    b"{",
+    b"[" * 50_000,
+    b'{"a":' * 5_000,
+    b"null",
+    b"\xff\xfe\x00",
+    b'"\\ud800"',
+    b"1" + b"0" * 5000,
+    b"a=%00&b=%ff&client_id=%00",
+    b"&".join(b"a=%d" % n for n in range(2000)),
+    b"x" * 3_000_000,
+    b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n',
+    b'--x\r\nContent-Disposition: form-data; name="a"; filename="\x00"\r\n\r\nb\r\n--x--\r\n',
+)
+HEADERS = (
+    {},
+    {"Authorization": "Bearer"},
+    {"Authorization": "Bearer \x00"},
+    {"Authorization": "Bearer \xff\ud800".encode("utf-8", "replace").decode()},
+    {"Authorization": "Bearer " + "x" * 10_000},
+    {"Authorization": "Basic"},
+    {"Authorization": "Basic !!!"},
+    {"Authorization": "Basic " + b64encode(b"\x00:\xff").decode()},
+    {"Authorization": "Basic " + b64encode(b"no-colon").decode()},
+    {"Authorization": "Basic " + b64encode("ü%zz:%00".encode()).decode()},
+    {"Cookie": "sessionid=\x00; csrftoken=x"},
+    {"Cookie": "sessionid=" + "x" * 4000},
+    {"Host": "evil.example"},
+    {"Host": "[::1"},
+    {"Host": "localhost:99999999"},
+    {"Accept": "application/xml;q=\x00"},
+    {"Accept-Language": "\x00" * 100},
+    {"X-Forwarded-For": "not an address"},
+    {"Usher-Event-Id": "1", "Usher-Timestamp": "9" * 30, "Usher-Signature": "v1=ü"},
+    {"Usher-Event-Id": "1", "Usher-Timestamp": "²", "Usher-Signature": "\x00"},
+    {"Content-Length": "-5"},
+    {"Content-Length": "many"},
+)
+
+
+# Each refusal is logged, with the request: that fills the memory.
+@pytest.fixture(autouse=True)
+def quiet():
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.fixture
+def browsers(db, settings):
+    """Nobody, and a learner; the LMS's client is ``the-client``."""
+    settings.USHER_WEBHOOK_SECRET = "a-secret-that-nobody-knows"
+    cache.clear()
+    ensure_client("edx-oauth-app", [CALLBACK], client_id="the-client", client_secret="s" * 64)
+    ensure_client("other", [CALLBACK], client_id="other-client", pkce_required=True)
+    nobody, learner = (Client(raise_request_exception=False) for _ in range(2))
+    learner.force_login(make_learner("ada"))
+    yield nobody, learner
+    cache.clear()
+
+
+def send(browsers, method, path, query="", body=b"", content_type="", headers=None):
+    """As both; neither may fail, nor be sent to another site."""
+    # The limits on failures would hide most of it.
+    cache.clear()
+    for browser in browsers:
+        answer = browser.generic(
+            method,
+            path,
+            body,
+            content_type or "application/octet-stream",
+            QUERY_STRING=query,
+            headers=headers or {},
+        )
+        assert answer.status_code < 500, (method, path, query, body[:200], content_type, headers)
+        location = answer.headers.get("Location", "")
+        assert "evil.example" not in location.partition("?")[0], location
+    return answer
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_bodies_and_types(browsers, path):
+    for body in BODIES:
+        for content_type in TYPES if len(body) < 100_000 else TYPES[:3]:
+            send(browsers, "POST", path, body=body, content_type=content_type)
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_headers(browsers, path):
+    for headers in HEADERS:
+        for method in ("GET", "POST"):
+            send(browsers, method, path, headers=headers)
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_methods(browsers, path):
+    for method in ("HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "NONSENSE"):
+        send(browsers, method, path, body=b"{}", content_type="application/json")
+
+
+QUERIES = ("%", "%zz", "a=%ff", "=&=&=", "&" * 500, "a=1&" * 1500, "%00=%00", "a[b][c]=1", "\xff")
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_queries_that_are_none(browsers, path):
+    for query in QUERIES:
+        send(browsers, "GET", path, query=query)
+
+
+OAUTH = ("/oauth2/authorize/", "/oauth2/token/", "/oauth2/revoke_token/")
+GOOD = {
+    "client_id": "the-client",
+    "client_secret": "s" * 64,
+    "redirect_uri": CALLBACK,
+    "response_type": "code",
+    "grant_type": "authorization_code",
+    "code": "x",
+    "token": "x",
+    "refresh_token": "x",
+}
+
+
+def encoded(fields):
+    return urlencode({k: v.encode("utf-8", "surrogatepass") for k, v in fields.items()})
+
+
+@pytest.mark.parametrize("path", OAUTH)
+@pytest.mark.parametrize("name", NAMES[:25])
+def test_each_parameter_of_a_good_request(browsers, path, name):
+    for value in ODD:
+        text = encoded({**GOOD, name: value})
+        if path == OAUTH[0]:
+            send(browsers, "GET", path, query=text)
+        send(browsers, "POST", path, body=text.encode(), content_type=TYPES[0])
+
+
+FIELDS = st.dictionaries(
+    st.sampled_from(NAMES), st.sampled_from(ODD) | st.text(max_size=30), max_size=8
+)
+SETTINGS = settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+@SETTINGS
+@given(fields=FIELDS, good=st.booleans())
+def test_any_parameters(browsers, path, fields, good):
+    text = encoded({**GOOD, **fields} if good else fields)
+    send(browsers, "GET", path, query=text)
+    send(browsers, "POST", path, body=text.encode(), content_type=TYPES[0])
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(ODD) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize("path", [p for p in ENDPOINTS if p.startswith(("/api", "/usher"))])
+@SETTINGS
+@given(value=JSON | st.dictionaries(st.sampled_from(NAMES), JSON))
+def test_any_json(browsers, path, value):
+    body = json.dumps(value).encode()
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        send(browsers, method, path, body=body, content_type="application/json")
+
+
+@SETTINGS
+@given(text=st.sampled_from(ODD) | st.text(max_size=300))
+def test_any_key_of_a_course(browsers, text):
+    key = quote(text.encode("utf-8", "surrogatepass"))
+    for path in ("/api/v1/course-runs/", "/api/v1/enrollments/"):
+        send(browsers, "GET", f"{path}{key}/")
+        send(browsers, "DELETE", f"{path}{key}/")
