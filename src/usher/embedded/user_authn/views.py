@@ -116,7 +116,7 @@ class RegistrationValidationView(APIView):
         )
     )
     def post(self, request: Any) -> Response:
-        decisions, suggestions = validation.judge(request.data)
+        decisions, suggestions = validation.judge(request.data or {})
         body: dict[str, Any] = {"validation_decisions": decisions}
         if suggestions:
             body["username_suggestions"] = suggestions
