@@ -116,7 +116,9 @@ class RegistrationValidationView(APIView):
         )
     )
     def post(self, request: Any) -> Response:
-        decisions, suggestions = validation.judge(request.data or {})
+        decisions, suggestions = validation.judge(
+            request.data if isinstance(request.data, dict) else {}
+        )
         body: dict[str, Any] = {"validation_decisions": decisions}
         if suggestions:
             body["username_suggestions"] = suggestions
