@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, QueryDict
 from django.shortcuts import render, resolve_url
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
@@ -25,6 +25,8 @@ from usher.application.provider.validator import client_authenticated
 from usher.application.requests import is_storable
 from usher.contract.oauth import SCOPE_USER_READ
 
+#: Of what is kept with a code.
+LENGTHS = {"nonce": 255, "code_challenge": 128, "code_challenge_method": 10}
 GRANT_TYPES = ("authorization_code", "refresh_token")
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
@@ -34,6 +36,8 @@ class AuthorizationView(toolkit.AuthorizationView):
     """``/oauth2/authorize/``"""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not (_can_be_kept(request.GET) and _can_be_kept(request.POST)):
+            return HttpResponse("The request can't be read.", status=400, content_type="text/plain")
         if _is_withheld(request):
             home = resolve_url(settings.LOGIN_REDIRECT_URL)
             return render(request, "usher/not_confirmed.html", {"home": home}, status=403)
@@ -52,6 +56,14 @@ class AuthorizationView(toolkit.AuthorizationView):
         """Every answer to a client names who gave it, errors too (RFC 9207 2)."""
         issuer = oauth2_settings.oauth2_authorization_server_issuer(self.request)
         return super().redirect(_with_issuer(redirect_to, issuer), application)
+
+
+def _can_be_kept(parameters: QueryDict) -> bool:
+    """Whether the columns of a code could hold what a request says."""
+    for name, values in parameters.lists():
+        if any("\x00" in value or len(value) > LENGTHS.get(name, 10_000) for value in values):
+            return False
+    return True
 
 
 def _is_withheld(request: HttpRequest) -> bool:
