@@ -2,6 +2,8 @@
 
 import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,7 +32,7 @@ def test_a_connection_is_known_until_it_is_forgotten(home: Path):
     assert (second.tutor_root, second.verified) == ("/root/b", "")
     connections.remember(made())  # connected again: not verified yet
     assert [each.verified for each in connections.known()] == ["", ""]
-    connections.forget(("/root/b", "shop"))
+    connections.forget("/root/b", "shop")
     assert [each.tutor_root for each in connections.known()] == ["/root/a"]
 
 
@@ -38,6 +40,29 @@ def test_the_file_is_closed_to_others(home: Path):
     connections.remember(made())
     (file,) = home.iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_with_the_last_one_the_file_and_leftovers_of_killed_writes_go(home: Path):
+    connections.remember(made("shop"))
+    connections.remember(made("museum"))
+    connections.remember(made(root="/root/b"))
+    (home / ".connections.json.killed").write_text("{")
+    connections.forget("/root/a")
+    assert [each.key for each in connections.known()] == [("/root/b", "shop")]
+    connections.forget("/root/b", "shop")
+    assert list(home.iterdir()) == []
+    connections.forget("/root/b", "shop")
+
+
+def test_several_processes_at_once_lose_nothing(home: Path):
+    script = (
+        "import sys; from usher.contract import connections\n"
+        "for number in range(20): connections.remember(connections.Connection("
+        "f'{sys.argv[1]}-{number}', '/checkout', 'http://lms.example', tutor_root='/root/a'))"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", script, str(each)]) for each in range(8)]
+    assert [writer.wait(60) for writer in writers] == [0] * 8
+    assert len({each.name for each in connections.known()}) == 160
 
 
 def test_fields_of_a_newer_version_are_left_out(home: Path):

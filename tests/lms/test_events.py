@@ -169,7 +169,7 @@ def test_an_application_that_is_down_is_told_later(lms: Lms, name: str, status: 
     assert took < 10
     before = len(received(lms, name))
 
-    # Its time has come.
+    # Its time has come. The LMS's own sender, which runs beside, may be the one that finds it.
     lms.rows(
         "update usher_lms_message set next_attempt_at = '2026-01-01 00:00:00' "
         "where next_attempt_at is not null and username = ?",
@@ -177,9 +177,9 @@ def test_an_application_that_is_down_is_told_later(lms: Lms, name: str, status: 
     )
     sent = json.loads(lms.run("usher_send_events").stdout)
 
-    assert sent["delivered"] >= 1
+    assert sent["failed"] == 0
+    wait_for(lambda: all(delivered for _, delivered, _ in lms.rows(state, name)))
     assert len(received(lms, name)) == before + len(lms.rows(state, name))
-    assert lms.rows(state, name)[0][1] is not None
     assert attempts >= 1
 
 

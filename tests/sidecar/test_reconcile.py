@@ -18,6 +18,11 @@ ACCOUNT = {"mitxonline": "openedx.OpenEdxUser", "mitxpro": "courseware.Coursewar
 TOKEN = {"mitxonline": "openedx.OpenEdxApiAuth", "mitxpro": "courseware.OpenEdxApiAuth"}
 
 
+def only(shape: str) -> pytest.MarkDecorator:
+    """For what the other application has not got."""
+    return pytest.mark.parametrize("shape", [shape], indirect=True, scope="module")
+
+
 def stem(sides: Sides, word: str) -> str:
     return f"{sides.shape.name[:5]}{word}"
 
@@ -131,9 +136,8 @@ def test_what_was_refunded_or_given_up_stays_so(sides: Sides) -> None:
     assert sides.enrollments_in_lms(name) == set()
 
 
+@only("mitxpro")
 def test_several_orders_of_one_learner_are_one_enrollment(sides: Sides) -> None:
-    if sides.shape.name != "mitxpro":
-        pytest.skip("one enrollment a learner and run there")
     name, course = stem(sides, "orders"), course_of(sides)
     sides.people(name)
     sides.enroll(name, course)
@@ -167,9 +171,8 @@ def test_a_run_that_the_lms_does_not_have_is_refused_and_counted(sides: Sides) -
     )
 
 
+@only("mitxonline")
 def test_a_name_that_another_person_has_in_the_lms_is_replaced(sides: Sides) -> None:
-    if sides.shape.name != "mitxonline":
-        pytest.skip("its users are named by the application alone")
     name = stem(sides, "common")
     sides.people(name)
     sides.lms.shell(
@@ -185,9 +188,8 @@ def test_a_name_that_another_person_has_in_the_lms_is_replaced(sides: Sides) -> 
     assert given.startswith(name[:5])
 
 
+@only("mitxonline")
 def test_a_learner_whom_the_application_is_making_is_left_to_it(sides: Sides) -> None:
-    if sides.shape.name != "mitxonline":
-        pytest.skip("it takes no lock")
     name = stem(sides, "held")
     sides.people(name)
     holder = subprocess.Popen(

@@ -146,7 +146,10 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **given: An
         asked = with_defaults(_asked(given))
         opened = open_platform(asked)
         sides, names = reopen_sides(asked, opened)
+        root = str(opened.platform.instance.root)
         if not names:
+            if not dry_run:
+                connections.forget(root)
             view.nothing("no application is connected here")
             return
         disconnecting = Disconnecting(opened.platform, sides, names, opened.addresses, purge=purge)
@@ -160,7 +163,7 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **given: An
             disconnecting.keep()
             apply(plan, view)
         for name in names:
-            connections.forget((str(opened.platform.instance.root), name))
+            connections.forget(root, name)
         view.undone(names, last=disconnecting.last)
 
 

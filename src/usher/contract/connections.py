@@ -4,9 +4,11 @@ others as defaults.
 One JSON file, mode 0600. It names places and holds no secrets.
 """
 
+import fcntl
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,25 +88,54 @@ def known() -> list[Connection]:
 
 def remember(connection: Connection) -> None:
     """Adds it, or replaces the one of the same LMS and name. Raises ConnectionsError."""
-    others = [found for found in known() if found.key != connection.key]
-    _write([*others, connection])
+    with _alone():
+        kept = [found for found in known() if found.key != connection.key]
+        _write([*kept, connection])
 
 
 def verified(key: tuple[str, str]) -> None:
     """Notes that every check of this connection passed now."""
-    _write([replace(found, verified=now()) if found.key == key else found for found in known()])
+    with _alone():
+        _write([replace(each, verified=now()) if each.key == key else each for each in known()])
 
 
-def forget(key: tuple[str, str]) -> None:
-    found = known()
-    if any(each.key == key for each in found):
-        _write([each for each in found if each.key != key])
+def forget(place: str, name: str = "") -> None:
+    """Removes the connection ``name`` of the LMS in ``place``, or all of that LMS without a name.
+
+    place: Tutor's root, or the folder of an embedded LMS.
+    """
+    if not config_home().is_dir():
+        return
+    with _alone():
+        _write([each for each in known() if each.key[0] != place or name not in ("", each.name)])
 
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One process at a time changes the file, so that none loses what another has written."""
+    home = config_home()
+    home.mkdir(parents=True, exist_ok=True)
+    folder = os.open(home, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def _write(connections: Iterable[Connection]) -> None:
-    data = {"version": _VERSION, "connections": [asdict(each) for each in connections]}
-    write_private(config_home() / _FILE, (json.dumps(data, indent=1) + "\n").encode())
+    """Replaces the file, or removes it when there is nothing to keep. Call it within _alone()."""
+    file = config_home() / _FILE
+    rows = [asdict(each) for each in connections]
+    if rows:
+        data = {"version": _VERSION, "connections": rows}
+        write_private(file, (json.dumps(data, indent=1) + "\n").encode())
+    else:
+        file.unlink(missing_ok=True)
+    # A process that was killed while it wrote has left its temporary file.
+    for leftover in file.parent.glob(f".{_FILE}.*"):
+        leftover.unlink(missing_ok=True)

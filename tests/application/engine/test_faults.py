@@ -4,6 +4,7 @@ import random
 import secrets
 import threading
 
+import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
 
@@ -138,7 +139,8 @@ def test_watching_brings_what_comes_later(joined, eventually):
     assert not thread.is_alive()
 
 
-def test_watching_outlives_a_database_that_does_not_answer(monkeypatch):
+@pytest.mark.parametrize("first_question", ["beat", "sweep_prepare"])
+def test_watching_outlives_a_database_that_does_not_answer(monkeypatch, first_question):
     stop, asked = threading.Event(), []
 
     def away():
@@ -148,6 +150,8 @@ def test_watching_outlives_a_database_that_does_not_answer(monkeypatch):
         raise OperationalError("the database system is starting up")
 
     monkeypatch.setattr(services, "_DATABASE_PAUSE", 0.0)
-    monkeypatch.setattr(services, "sweep_prepare", away)
+    monkeypatch.setattr(services.heartbeat, "beat", lambda *args, **kwargs: None)
+    owner = services.heartbeat if first_question == "beat" else services
+    monkeypatch.setattr(owner, first_question, away)
     watch(KINDS, stop=stop, every=0.0)
     assert asked == [0, 1, 2]

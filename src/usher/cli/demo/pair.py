@@ -156,8 +156,6 @@ class Pair:
                 f"A run is already up in {self.home} ({holder}). Nothing was started. "
                 "Use that one, or stop it with Ctrl-C first."
             ) from error
-        kept = {"edition": self.edition.name, **asdict(self.addresses)}
-        (self.home / KEPT).write_text(json.dumps(kept))
         lock.truncate(0)
         lock.write(f"process {os.getpid()}, {self.application_url} and {self.lms_url}\n")
         lock.flush()
@@ -165,6 +163,8 @@ class Pair:
 
     def prepare(self, report: Callable[[Step], None] = lambda step: None) -> None:
         """The whole procedure between both sides; only what is missing is done again."""
+        kept = {"edition": self.edition.name, **asdict(self.addresses)}
+        (self.home / KEPT).write_text(json.dumps(kept))
         SetUp(self, report).run()
 
     def start(self) -> None:
