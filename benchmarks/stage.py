@@ -31,7 +31,7 @@ class Stage:
     ours: Contender
     reference: Contender
 
-    def batch_road(self, on: bool) -> None:
+    def use_batch_api(self, on: bool) -> None:
         control(self.lms_url, "batch", on="yes" if on else "no")
         self.ours.call("forget_capabilities")
 

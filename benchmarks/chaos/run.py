@@ -115,7 +115,7 @@ class Battle:
         application.serve(around, "application", "campus.wsgi:application", port, self.env)
         for number in range(self.plan.workers):
             # Both roads at once; the clock of every other worker can be moved.
-            env = self._with_clock(number) | {"USHER_BATCH_ROAD": str(number % 2 == 0)}
+            env = self._with_clock(number) | {"USHER_USE_BATCH_API": str(number % 2 == 0)}
             name = f"worker{number}"
             arguments = [*_WORKER, "-n", f"{name}@chaos"]
             worker = around.module(name, "benchmarks.chaos.worker", arguments, env)

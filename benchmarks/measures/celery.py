@@ -18,7 +18,7 @@ def celery(stage: Stage, rounds: int, count: int) -> list[Figure]:
     figure = Figure("celery_4_over_1", "Four Celery workers over one", "enrollments a second", 3.2)
     figure.more_is_better = True
     _, redis_url = stage.surroundings.redis()
-    stage.batch_road(False)
+    stage.use_batch_api(False)
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(10)]
     stage.ours.call("runs", keys=keys)
     stage.ours.call("rest")
@@ -38,7 +38,7 @@ def _seconds(stage: Stage, redis_url: str, workers: int, number: int, own: dict[
     env = stage.our_env | {
         "REDIS_URL": redis_url,
         "USHER_CONCURRENCY": str(_CONCURRENCY),
-        "USHER_BATCH_ROAD": "false",
+        "USHER_USE_BATCH_API": "false",
     }
     started = [
         stage.surroundings.module(

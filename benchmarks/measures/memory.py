@@ -15,7 +15,7 @@ def memory(stage: Stage, learners: int) -> tuple[float, dict[str, float]]:
     for first in range(0, learners, 50_000):
         end = min(learners, first + 50_000)
         control(stage.lms_url, "accounts", name="m{}", first=first, end=end)
-    stage.batch_road(True)
+    stage.use_batch_api(True)
     with Contender("benchmarks.ours", stage.our_env) as fresh:
         took = fresh.call("sweep_all")
     answer = took["answer"]

@@ -22,7 +22,7 @@ def repair(stage: Stage, rounds: int, learners: int, reference_learners: int) ->
         seconds = _done(stage.reference.call("repair", **theirs), reference_learners)
         for figure, on in ((public, False), (batch, True)):
             figure.reference.append(seconds * 1000)
-            stage.batch_road(on)
+            stage.use_batch_api(on)
             stage.ours.call("learners", names=f"o{number}{on:d}x{{}}", first=0, end=learners)
             figure.ours.append(_done(stage.ours.call("repair"), learners) * 1000)
     return [public, batch]
@@ -42,7 +42,7 @@ def enrollments(stage: Stage, rounds: int, count: int, reference_count: int) -> 
         seconds = _done(stage.reference.call("enroll", limit=reference_count), reference_count)
         for figure, on in ((public, False), (batch, True)):
             figure.reference.append(seconds * 1000)
-            stage.batch_road(on)
+            stage.use_batch_api(on)
             own = {"names": f"f{number}{on:d}x{{}}", "first": 0, "end": count // EACH}
             stage.ours.call("learners", **own)
             stage.ours.call("accounts", **own)
@@ -58,7 +58,7 @@ def runs(stage: Stage, rounds: int) -> list[Figure]:
     raw = Figure(
         "runs_sync_over_raw_fetch", "… over fetching the pages alone", "s", 1.3, is_share=True
     )
-    stage.batch_road(False)
+    stage.use_batch_api(False)
     stage.ours.call("sync_runs")
     stage.reference.call("sync_runs")
     for number in range(rounds):

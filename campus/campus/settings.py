@@ -225,7 +225,7 @@ for _name in (value for key, value in vars(Env).items() if key.isupper()):
 USHER_CONCURRENCY = int(env.text("USHER_CONCURRENCY", "32"))
 USHER_LEASE_SECONDS = float(env.text("USHER_LEASE_SECONDS", "60"))
 USHER_REQUESTS_A_SECOND = float(env.text("USHER_REQUESTS_A_SECOND", "0"))
-USHER_BATCH_ROAD = env.flag("USHER_BATCH_ROAD", default=True)
+USHER_USE_BATCH_API = env.flag("USHER_USE_BATCH_API", default=True)
 USHER_STOP_SECONDS = float(env.text("USHER_STOP_SECONDS", "20"))
 USHER_INTERACTIVE_QUEUE = env.text("USHER_INTERACTIVE_QUEUE")
 USHER_ENROLLMENT_WINNER = env.text("USHER_ENROLLMENT_WINNER", "application")

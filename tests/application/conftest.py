@@ -102,7 +102,7 @@ def configure(settings: Any, lms: LmsProcess, application_url: str, **more: Any)
     for name, value in (lms.settings(application_url) | more).items():
         setattr(settings, name, value)
     settings.USHER_CONCURRENCY = 8
-    settings.USHER_BATCH_ROAD = False
+    settings.USHER_USE_BATCH_API = False
     for name, value in more.items():
         setattr(settings, name, value)
     forget_clients()
@@ -121,7 +121,7 @@ def batched(
     plugin_lms: LmsProcess, live_server: Any, transactional_db: None, settings: Any
 ) -> Iterator[Joined]:
     """Both sides know each other, and the batch road is open."""
-    configure(settings, plugin_lms, live_server.url, USHER_BATCH_ROAD=True)
+    configure(settings, plugin_lms, live_server.url, USHER_USE_BATCH_API=True)
     yield Joined(plugin_lms, live_server.url)
     forget_clients()
 

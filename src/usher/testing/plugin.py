@@ -120,7 +120,7 @@ def usher_fake_lms(
 
     lms = fake.UsherFakeLms()
     joined.set_up(settings, fake.URL, "http://testserver")
-    settings.USHER_BATCH_ROAD = True
+    settings.USHER_USE_BATCH_API = True
     with connecting(lambda http: lms):
         yield lms
     joined.forget_clients()

@@ -96,6 +96,6 @@ def test_the_lms_is_not_asked_more_often_than_needed(batched):
     assert Watermark.objects.get(what="accounts").asked_at == before
 
 
-def test_without_the_batch_road_there_is_nothing_to_ask(joined):
+def test_without_the_batch_api_there_is_nothing_to_ask(joined):
     assert pull_changes() == 0
     assert not Watermark.objects.exists()

@@ -41,7 +41,7 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "USHER_ADAPTER": str,
     "USHER_AUDIT_DAYS": _integer,
     "USHER_AUDIT_FAILURES_A_MINUTE": _integer,
-    "USHER_BATCH_ROAD": _flag,
+    "USHER_USE_BATCH_API": _flag,
     "USHER_CLIENT_ADDRESS_HEADER": str,
     "USHER_CONCURRENCY": _integer,
     "USHER_ENROLLMENT_WINNER": str,

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 def pull_changes() -> int:
     """How many rows were made due. 0 where the LMS has no batch road, or can't be asked now."""
     lms = client()
-    if not options().batch_road:
+    if not options().use_batch_api:
         return 0
     offered = batch.capabilities(lms) or frozenset()
     by_hand = wake_by_hand() if batch.ACCOUNTS in offered else 0

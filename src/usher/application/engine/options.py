@@ -13,19 +13,19 @@ APPLICATION, LMS = "application", "lms"
 @dataclass(frozen=True)
 class Options:
     """concurrency: requests to the LMS at a time, of one process. lease_seconds: for which a
-    claimed row is held without a sign of life. batch_road: use ``usher.lms`` where it answers.
+    claimed row is held without a sign of life. use_batch_api: use ``usher.lms`` where it answers.
     enrollment_winner: who is right when the LMS changed an enrollment by itself. stop_seconds: how
     long a worker that is told to stop waits for answers of the LMS."""
 
     concurrency: int
     lease_seconds: float
-    batch_road: bool
+    use_batch_api: bool
     enrollment_winner: str
     stop_seconds: float = 20.0
 
 
 def options() -> Options:
-    """``USHER_CONCURRENCY``, ``USHER_LEASE_SECONDS``, ``USHER_BATCH_ROAD``,
+    """``USHER_CONCURRENCY``, ``USHER_LEASE_SECONDS``, ``USHER_USE_BATCH_API``,
     ``USHER_ENROLLMENT_WINNER`` (``application`` or ``lms``) and ``USHER_STOP_SECONDS``."""
     winner = getattr(django_settings, "USHER_ENROLLMENT_WINNER", APPLICATION)
     if winner not in (APPLICATION, LMS):
@@ -35,7 +35,7 @@ def options() -> Options:
     return Options(
         concurrency=int(getattr(django_settings, "USHER_CONCURRENCY", 32)),
         lease_seconds=float(getattr(django_settings, "USHER_LEASE_SECONDS", 60)),
-        batch_road=bool(getattr(django_settings, "USHER_BATCH_ROAD", True)),
+        use_batch_api=bool(getattr(django_settings, "USHER_USE_BATCH_API", True)),
         enrollment_winner=winner,
         stop_seconds=float(getattr(django_settings, "USHER_STOP_SECONDS", 20)),
     )

@@ -61,7 +61,7 @@ def means(*, accept_missing: bool = False) -> Means:
     """What jobs act with, outside of a pump: codes are written by the caller's own thread."""
     lms = client()
     batch: frozenset[str] | None = frozenset()
-    if options().batch_road:
+    if options().use_batch_api:
         for pause in (*_ASK_AGAIN, 0.0):
             batch = capabilities(lms)
             if batch is not None or not pause:
