@@ -48,14 +48,16 @@ def settings_page() -> str:
             for each in node.body:
                 if isinstance(each, ast.Assign) and isinstance(each.value, ast.Constant):
                     rows.append((str(each.value.value), _comment(lines, each.lineno)))
+    rows += _options()
     table = [f"| `{name}` | {text} |" for name, text in rows]
     return "\n".join(
         [
             GENERATED,
             "# Settings",
             "",
-            "Usher reads these from Django's settings. `usher connect` writes them into the",
-            "application's `.env`.",
+            "Usher reads these from Django's settings; `defaults.apply(globals())` takes them from",
+            "the environment and from `.env`, into which `usher connect` writes those of the",
+            "connection.",
             "",
             "| name | meaning |",
             "|---|---|",
@@ -63,6 +65,22 @@ def settings_page() -> str:
             "",
         ]
     )
+
+
+def _options() -> list[tuple[str, str]]:
+    """Settings of the application's own, each with the comment above it."""
+    source = (ROOT / "src/usher/application/defaults/environment.py").read_text()
+    lines = source.splitlines()
+    [options] = [
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and node.target.id == "OPTIONS"
+    ]
+    assert isinstance(options, ast.Dict)
+    keys = [key for key in options.keys if isinstance(key, ast.Constant)]
+    return [(str(key.value), _comment(lines, key.lineno)) for key in keys]
 
 
 def _comment(lines: list[str], number: int) -> str:

@@ -65,14 +65,17 @@ class BatchApi:
             )
             self.world.requests[f"made:{username.lower()}"] += 1
             status = "created"
-        elif account.is_active != item.get("is_active", True):
-            status = "updated"
-        account.is_active = item.get("is_active", True)
+        is_active = item.get("is_active", True)
+        if status == "exists":
+            is_active = is_active and (account.is_active or item.get("reactivate", False))
+            status = "exists" if is_active == account.is_active else "updated"
+        account.is_active = is_active
         return {
             "id": item["id"],
             "status": status,
             "username": account.username,
             "lms_user_id": account.id,
+            "is_active": account.is_active,
             "error": None,
             "tokens": self.world.give_tokens(account.username) if item.get("tokens") else None,
         }

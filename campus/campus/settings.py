@@ -229,6 +229,7 @@ USHER_USE_BATCH_API = env.flag("USHER_USE_BATCH_API", default=True)
 USHER_STOP_SECONDS = float(env.text("USHER_STOP_SECONDS", "20"))
 USHER_INTERACTIVE_QUEUE = env.text("USHER_INTERACTIVE_QUEUE")
 USHER_ENROLLMENT_WINNER = env.text("USHER_ENROLLMENT_WINNER", "application")
+USHER_ACCOUNT_WINNER = env.text("USHER_ACCOUNT_WINNER", "lms")
 USHER_ENCRYPTION_KEYS = globals()["USHER_ENCRYPTION_KEYS"] or kept(
     HOME / "encryption_key", encryption_key
 )

@@ -9,6 +9,7 @@ from django.contrib import admin, messages
 from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest
 
+from usher.application.accounts.services import reactivate
 from usher.application.engine.kinds import NAMES, all_kinds
 from usher.application.engine.summary import Summary
 from usher.application.engine.transactions import InTransaction
@@ -28,7 +29,7 @@ from usher.application.models import (
     RunModes,
     UsernameReservation,
 )
-from usher.application.states import State, in_state, state
+from usher.application.states import State, in_state, state, states_of
 
 #: Rows that an action brings to the LMS while the person waits; more are left to the engine.
 _AT_ONCE = 25
@@ -49,7 +50,7 @@ class StateFilter(admin.SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(str(one), str(one)) for one in State]
+        return [(str(one), str(one)) for one in states_of(model_admin.model)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         wanted = self.value()
@@ -140,6 +141,14 @@ class LmsAccountAdmin(ReconciledAdmin):
     search_fields = ("username", "user__email")
     list_select_related = ("user",)
     raw_id_fields = ("user",)
+    actions = ("retry", "repair", "activate")
+
+    @admin.action(description="Activate in the LMS", permissions=["change"])
+    def activate(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """For accounts that the LMS's staff deactivated: they stay so until somebody decides."""
+        for account in queryset.select_related("user"):
+            reactivate(account.user)
+        self.message_user(request, f"{len(queryset)} are activated in the LMS by a worker.")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """The LMS knows the learner by this name: nobody may change it (ACC-4)."""

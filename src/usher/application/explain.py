@@ -76,7 +76,7 @@ def _account(user: Any) -> Iterator[Sentence]:
         return
     if not row.is_ready:
         text = f"The LMS account {row.username} is not made yet."
-    elif row.observed_is_active is False and row.is_active:
+    elif row.is_deactivated_in_lms:
         text = f"The LMS account {row.username} is deactivated in the LMS: no sign-in is possible."
     elif not row.is_active:
         done = row.observed_is_active is False

@@ -1,4 +1,4 @@
-"""The four states of a record and their words, for admin, console, pages and commands."""
+"""The states of a record and their words, for admin, console, pages and commands."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ from django.utils import timezone
 
 class State(StrEnum):
     """in sync: the LMS has what is wanted; pending: not yet sent; retrying: failed, and tried
-    again by itself; refused: the LMS says no, and a person must act."""
+    again by itself; refused: the LMS says no, and a person must act; deactivated: of an account
+    only: active here, and deactivated by the LMS's staff."""
 
     IN_SYNC = "In sync"
     PENDING = "Pending"
     RETRYING = "Retrying"
     REFUSED = "Refused"
+    DEACTIVATED = "Deactivated in the LMS"
+
+
+def states_of(model: type[Any]) -> list[State]:
+    """The states that records of this model can be in."""
+    has_all = hasattr(model, "DEACTIVATED_IN_LMS")
+    return [one for one in State if has_all or one is not State.DEACTIVATED]
 
 
 def state(row: Any) -> State:
@@ -24,7 +32,8 @@ def state(row: Any) -> State:
     if row.parked_at:
         return State.REFUSED
     if row.is_settled and not row.error_code:
-        return State.IN_SYNC
+        deactivated = getattr(row, "is_deactivated_in_lms", False)
+        return State.DEACTIVATED if deactivated else State.IN_SYNC
     return State.RETRYING if row.attempts else State.PENDING
 
 
@@ -34,8 +43,12 @@ def in_state(rows: QuerySet[Any], wanted: State) -> QuerySet[Any]:
         return rows.filter(parked_at__isnull=False)
     rows = rows.filter(parked_at__isnull=True)
     settled = {"observed_generation": F("generation"), "error_code": ""}
+    deactivated = getattr(rows.model, "DEACTIVATED_IN_LMS", None)
+    if wanted is State.DEACTIVATED:
+        return rows.filter(deactivated, **settled) if deactivated else rows.none()
     if wanted is State.IN_SYNC:
-        return rows.filter(**settled)
+        rows = rows.filter(**settled)
+        return rows.exclude(pk__in=rows.filter(deactivated)) if deactivated else rows
     rows = rows.exclude(**settled)
     return rows.filter(attempts__gt=0) if wanted is State.RETRYING else rows.filter(attempts=0)
 
@@ -48,6 +61,8 @@ def when(row: Any) -> str:
     if row.lease_until and row.lease_until > now:
         return "A worker has it now."
     if row.next_attempt_at is None:
+        if state(row) is State.DEACTIVATED:
+            return "It stays so until somebody activates the account, in the LMS or here."
         return ""
     seconds = (row.next_attempt_at - now).total_seconds()
     again = "Tried again" if row.attempts else "Checked again" if row.is_settled else "Sent"

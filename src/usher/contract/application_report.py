@@ -93,7 +93,8 @@ class ApplicationReport(TypedDict, total=False):
     that its settings have a value for; environment: those in the process's environment.
     redirect_schemes: those that its provider redirects to. signs_in_at_gateway: people sign in at
     an API gateway in front of it. learner_runs: by LMS username, every run with an enrollment of
-    any state here. inactive_accounts: LMS usernames that are to be inactive. email_usernames: LMS
+    any state here. inactive_accounts: LMS usernames that are to be inactive. deactivated_in_lms:
+    LMS usernames that are active here, and were seen inactive in the LMS. email_usernames: LMS
     usernames made from e-mail addresses."""
 
     version: int
@@ -117,5 +118,6 @@ class ApplicationReport(TypedDict, total=False):
     unfinished: Unfinished
     learner_runs: dict[str, list[str]]
     inactive_accounts: list[str]
+    deactivated_in_lms: list[str]
     email_usernames: list[str]
     celery: Celery

@@ -122,8 +122,10 @@ class UsherFakeLms:
             "id": len(self._accounts) + 1,
             "date_joined": datetime.now(UTC).isoformat(),
         }
+        may_activate = before is None or before["is_active"] or item.get("reactivate", False)
         self._accounts[name] = account | {
-            key: item[key] for key in ("email", "name", "country", "is_active")
+            **{key: item[key] for key in ("email", "name", "country")},
+            "is_active": item["is_active"] and may_activate,
         }
         tokens = {
             "access_token": secrets.token_urlsafe(20),
@@ -136,6 +138,7 @@ class UsherFakeLms:
             "status": "updated" if before else "created",
             "username": name,
             "lms_user_id": account["id"],
+            "is_active": self._accounts[name]["is_active"],
             "error": None,
             "tokens": tokens if item.get("tokens") else None,
         }

@@ -49,7 +49,8 @@ class NameTaken(LmsError):
 
 @dataclass(frozen=True)
 class Learner:
-    """What is needed to make one learner's account without the database."""
+    """What is needed to make one learner's account without the database. reactivate: whether an
+    account that the LMS deactivated is to be activated."""
 
     account_id: int
     user_id: int
@@ -60,6 +61,7 @@ class Learner:
     is_active: bool
     lms_user_id: int | None
     registration_token: str = ""
+    reactivate: bool = False
 
     def __repr__(self) -> str:
         return f"Learner({self.username!r})"
@@ -81,6 +83,12 @@ def bring(learner: Learner, means: Means) -> Outcome:
         require_known_accounts(means)
         # The LMS lost it, as after a restored backup: due again at once, to be made anew.
         return Outcome(_observed(None, None, None), changed=True, next_in=0.0)
+    if learner.is_active and learner.reactivate and not seen.is_active:
+        raise Refused(
+            f"The LMS's public API can't activate {learner.username}: install usher.lms, or "
+            "activate the account in the LMS's admin.",
+            code="activation-by-hand",
+        )
     if seen.is_active == learner.is_active or learner.is_active:
         return Outcome(_observed(seen.lms_user_id, timezone.now(), seen.is_active))
     return _deactivate(learner, means)
@@ -187,7 +195,7 @@ def bring_many(learners: Sequence[Learner], means: Means) -> list[Outcome]:
     strangers = _strangers([one for one in learners if not one.is_ready], means)
     items = [
         item(one.account_id, one.username, one.details, one.is_active)
-        | {"tokens": not one.is_ready}
+        | {"tokens": not one.is_ready, "reactivate": one.reactivate}
         for one in learners
         if one.username not in strangers
     ]
@@ -246,7 +254,8 @@ def _read_result(learner: Learner, result: dict[str, Any]) -> Outcome:
     if status not in ("created", "exists", "updated"):
         raise BadAnswer(f"The LMS answered an account with the status {status!r}.")
     is_new = status == "created" or not learner.is_ready
-    values = _observed(user_id(result.get("lms_user_id")), timezone.now(), learner.is_active)
+    is_active = bool(result.get("is_active", learner.is_active))
+    values = _observed(user_id(result.get("lms_user_id")), timezone.now(), is_active)
     extra = Made(_tokens_of(result)) if is_new else None
     return Outcome(values, changed=is_new or status == "updated", extra=extra)
 

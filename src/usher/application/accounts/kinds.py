@@ -19,8 +19,10 @@ from usher.application.audit.services import record_many
 from usher.application.engine.evidence import sample_of
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
 from usher.application.engine.models import woken
+from usher.application.engine.options import APPLICATION, options
 from usher.application.enrollments.models import Enrollment
 from usher.application.tokens import vault
+from usher.application.tokens.kinds import DEACTIVATED
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.provider import forget_registration_tokens, registration_tokens
 from usher.application.tokens.store import forget_tokens, store_tokens
@@ -60,6 +62,7 @@ class AccountKind(Kind):
                 is_active=row.is_active,
                 lms_user_id=row.lms_user_id,
                 registration_token=tokens.get(row.user_id, ""),
+                reactivate=is_to_be_activated(row),
             )
             outcome = _nothing_to_send(row)
             if outcome is None and not row.is_ready and row.user_id not in eligible:
@@ -80,6 +83,7 @@ class AccountKind(Kind):
         forget_tokens([job.row.user_id for job, m in made if not m.tokens])
         _wake_dependents([job.row.user_id for job, _ in made], now)
         _follow_changes([job for job, _ in made])
+        _retry_tokens_of_activated(done, now)
         for job, outcome in done:
             if isinstance(outcome.error, creation.NameTaken):
                 _rename(job.row, outcome.error, now)
@@ -132,6 +136,25 @@ def _audited(done: Sequence[tuple[Job, Outcome]]) -> Iterator[tuple[str, bool, d
 def _nothing_to_send(row: LmsAccount) -> Outcome | None:
     """An account that is wanted inactive and was never made needn't be."""
     return Outcome() if not row.is_active and not row.is_ready else None
+
+
+def is_to_be_activated(row: LmsAccount) -> bool:
+    """Whether an account that is inactive in the LMS is to be activated there: by setting, or
+    because somebody decided so here since the account was last in sync. Without such a decision
+    an account that the LMS's staff deactivated stays so."""
+    was_decided = not row.is_settled and row.generation > 1
+    return row.is_active and (was_decided or options().account_winner == APPLICATION)
+
+
+def _retry_tokens_of_activated(done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+    """Tokens that wait for an account to be active in the LMS."""
+    active = [
+        job.row.user_id
+        for job, outcome in done
+        if outcome.values.get("observed_is_active") and job.row.observed_is_active is False
+    ]
+    if active:
+        LmsToken.objects.filter(user_id__in=active, error_code=DEACTIVATED).wake(now)
 
 
 def _wake_dependents(user_ids: list[int], now: datetime) -> None:

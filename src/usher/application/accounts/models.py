@@ -2,6 +2,7 @@
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
 from django.db.models.functions import Lower
 
 from usher.application.engine.models import Reconciled
@@ -50,6 +51,11 @@ class LmsAccount(Reconciled):
     lms_user_id = models.BigIntegerField(null=True, blank=True, editable=False)
     created_in_lms_at = models.DateTimeField(null=True, blank=True, editable=False)
 
+    #: Accounts for which ``is_deactivated_in_lms`` holds.
+    DEACTIVATED_IN_LMS = Q(
+        is_active=True, observed_is_active=False, created_in_lms_at__isnull=False
+    )
+
     class Meta(Reconciled.Meta):
         verbose_name = "LMS account"
         constraints = [models.UniqueConstraint(Lower("username"), name="lms_username_unique")]
@@ -69,6 +75,11 @@ class LmsAccount(Reconciled):
     def is_ready(self) -> bool:
         """Whether the account is known to exist in the LMS."""
         return self.created_in_lms_at is not None
+
+    @property
+    def is_deactivated_in_lms(self) -> bool:
+        """Whether the LMS's staff deactivated an account that is active here."""
+        return self.is_ready and self.is_active and self.observed_is_active is False
 
 
 class LmsProfile(Reconciled):

@@ -29,6 +29,7 @@ __all__ = [
     "is_username_free",
     "is_worked_on",
     "lms_username",
+    "reactivate",
     "retire",
 ]
 
@@ -163,6 +164,16 @@ def deactivate(user: Any, *, active: bool = False) -> LmsAccount:
     return account
 
 
+def reactivate(user: Any) -> LmsAccount:
+    """Activates the learner's LMS account although the LMS's staff deactivated it."""
+    with transaction.atomic():
+        account = LmsAccount.objects.select_for_update().get(user=user)
+        if account.is_active:
+            account.want(is_active=False)
+        account.want(is_active=True)
+    return account
+
+
 def follow_profile(user: Any) -> None:
     """After a learner's name, country or e-mail changed: wants the LMS to have the new ones.
 
@@ -205,7 +216,11 @@ def retire(user: Any) -> Retirement | None:
 
 def wake_by_hand() -> int:
     """Makes due what was left to a person while the LMS had no batch API; call it when it has."""
-    left = {"retirement-by-hand": Retirement, "deactivation-by-hand": LmsAccount}
+    left = {
+        "retirement-by-hand": Retirement,
+        "deactivation-by-hand": LmsAccount,
+        "activation-by-hand": LmsAccount,
+    }
     return sum(
         model._default_manager.filter(parked_at__isnull=False, error_code=code).wake()
         for code, model in left.items()

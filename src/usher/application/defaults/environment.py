@@ -35,20 +35,38 @@ def _number(text: str) -> float:
         raise ValueError("write a number") from None
 
 
-#: What is read beside the names of the connection, and its type.
+#: Settings besides those of the connection, with their types; docs/reference/settings.md takes
+#: the comment above each.
 OPTIONS: dict[str, Callable[[str], Any]] = {
+    # Redis, which workers on several machines share. Default: none.
     "REDIS_URL": str,
+    # Your class of decisions, such as `shop.openedx.Adapter`; see "Add Usher to your own
+    # application". Default: `usher.application.adapter.DefaultAdapter`.
     "USHER_ADAPTER": str,
+    # Days for which audit events are kept. Default: 400.
     "USHER_AUDIT_DAYS": _integer,
+    # Failed attempts recorded in a minute; more are counted only. Default: 30.
     "USHER_AUDIT_FAILURES_A_MINUTE": _integer,
+    # Whether to use the batch API of `usher.lms` where the LMS has it. Default: true.
     "USHER_USE_BATCH_API": _flag,
+    # Header in which a proxy passes the client's address, such as `X-Real-IP`. Default: none.
     "USHER_CLIENT_ADDRESS_HEADER": str,
+    # Requests to the LMS at a time, of one worker. Default: 32.
     "USHER_CONCURRENCY": _integer,
+    # Who wins when the LMS changed an enrollment: `application` or `lms`. Default: `application`.
     "USHER_ENROLLMENT_WINNER": str,
+    # Who wins when the LMS's staff deactivated an account that is active here: with `lms` it stays
+    # deactivated, with `application` it is activated again. Default: `lms`.
+    "USHER_ACCOUNT_WINNER": str,
+    # Celery queue for work that a learner waits for. Default: the queue of all other tasks.
     "USHER_INTERACTIVE_QUEUE": str,
+    # Seconds after which a record claimed by a worker that is gone is free. Default: 60.
     "USHER_LEASE_SECONDS": _number,
+    # Requests a second that all workers together send to the LMS. Default: no limit.
     "USHER_REQUESTS_A_SECOND": _number,
+    # Seconds for which a stopping worker waits for answers of the LMS. Default: 20.
     "USHER_STOP_SECONDS": _number,
+    # Failed token requests of one address in a minute before it is slowed down. Default: 30.
     "USHER_TOKEN_FAILURES_A_MINUTE": _integer,
 }
 

@@ -15,27 +15,33 @@ class Options:
     """concurrency: requests to the LMS at a time, of one process. lease_seconds: for which a
     claimed row is held without a sign of life. use_batch_api: use ``usher.lms`` where it answers.
     enrollment_winner: who is right when the LMS changed an enrollment by itself. stop_seconds: how
-    long a worker that is told to stop waits for answers of the LMS."""
+    long a worker that is told to stop waits for answers of the LMS. account_winner: who is right
+    when the LMS deactivated an account that is active here."""
 
     concurrency: int
     lease_seconds: float
     use_batch_api: bool
     enrollment_winner: str
     stop_seconds: float = 20.0
+    account_winner: str = LMS
 
 
 def options() -> Options:
     """``USHER_CONCURRENCY``, ``USHER_LEASE_SECONDS``, ``USHER_USE_BATCH_API``,
-    ``USHER_ENROLLMENT_WINNER`` (``application`` or ``lms``) and ``USHER_STOP_SECONDS``."""
-    winner = getattr(django_settings, "USHER_ENROLLMENT_WINNER", APPLICATION)
-    if winner not in (APPLICATION, LMS):
-        raise ImproperlyConfigured(
-            f"USHER_ENROLLMENT_WINNER is {winner!r}: write {APPLICATION} or {LMS}."
-        )
+    ``USHER_ENROLLMENT_WINNER`` and ``USHER_ACCOUNT_WINNER`` (``application`` or ``lms``) and
+    ``USHER_STOP_SECONDS``."""
     return Options(
         concurrency=int(getattr(django_settings, "USHER_CONCURRENCY", 32)),
         lease_seconds=float(getattr(django_settings, "USHER_LEASE_SECONDS", 60)),
         use_batch_api=bool(getattr(django_settings, "USHER_USE_BATCH_API", True)),
-        enrollment_winner=winner,
+        enrollment_winner=_winner("USHER_ENROLLMENT_WINNER", APPLICATION),
         stop_seconds=float(getattr(django_settings, "USHER_STOP_SECONDS", 20)),
+        account_winner=_winner("USHER_ACCOUNT_WINNER", LMS),
     )
+
+
+def _winner(name: str, default: str) -> str:
+    winner = getattr(django_settings, name, default)
+    if winner not in (APPLICATION, LMS):
+        raise ImproperlyConfigured(f"{name} is {winner!r}: write {APPLICATION} or {LMS}.")
+    return winner

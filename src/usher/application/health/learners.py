@@ -21,6 +21,11 @@ def facts() -> dict[str, Any]:
             .order_by("-pk")
             .values_list("username", flat=True)[:_INACTIVE]
         ),
+        "deactivated_in_lms": list(
+            LmsAccount.objects.filter(LmsAccount.DEACTIVATED_IN_LMS)
+            .order_by("-pk")
+            .values_list("username", flat=True)[:_INACTIVE]
+        ),
         "unfinished": {"count": LmsAccount.objects.filter(username="").count(), "sample": ""},
         "email_usernames": [row.username for row in newest if _is_address(row)],
     }

@@ -19,6 +19,8 @@ from usher.client.payloads import TokenPair
 
 #: Seconds: an access token that ends sooner is renewed when its row is looked at.
 RENEW_BEFORE = 3600
+#: The error code of tokens of accounts that the LMS's staff deactivated.
+DEACTIVATED = "deactivated-in-lms"
 
 
 class TokenKind(Kind):
@@ -36,6 +38,9 @@ class TokenKind(Kind):
             outcome = None
             if account is None or not account.is_ready:
                 error = LmsError("The LMS account is made first.", code="no-account")
+                outcome = Outcome(error=error, waits=True)
+            elif account.is_deactivated_in_lms and account.is_settled:
+                error = LmsError("The account is deactivated in the LMS.", code=DEACTIVATED)
                 outcome = Outcome(error=error, waits=True)
             elif row.is_settled and row.is_valid_for(RENEW_BEFORE):
                 outcome = Outcome()

@@ -161,30 +161,39 @@ class AccountsCanSignIn(Check):
 
 @check
 class AccountsAreActive(Check):
-    """Nobody's account was made inactive in the LMS.
+    """No account was deactivated in the LMS.
 
-    Symptom: a learner is signed out without a word and can't sign in again.
-    Cause: the LMS's staff made the account inactive, or disabled it.
-    Fix: a person decides: the account is made active in the LMS, or the learner inactive here.
+    Symptom: a learner is signed out without a message and can't sign in again.
+    Cause: the LMS's staff deactivated the account. Usher leaves that so.
+    Fix: decide: activate the account in the LMS, or deactivate the learner in the application.
     """
 
     id = "ACC-6"
     depends_on = ("TUT-4", "LMS-1")
 
     def probe(self, context: Context) -> Finding:
-        inactive = _learners(context).get("inactive")
+        inactive = self._inactive(context)
+        report = context.application.report
+        seen = report.get("deactivated_in_lms", [])
+        meant = set(report.get("inactive_accounts", []))
+        if banned := sorted({name for name in inactive or seen if name not in meant}):
+            some = banned[0] + (f" and {len(banned) - 1} more" if banned[1:] else "")
+            return warning(
+                f"deactivated in the LMS and active here: {some}",
+                cause="the LMS's staff deactivated these accounts",
+                fix="decide: in the LMS's admin activate the account, or in the application's "
+                "admin deactivate the learner",
+            )
         if inactive is None:
             raise NotKnownError("the LMS does not report inactive accounts")
-        meant = set(context.application.report.get("inactive_accounts", []))
-        if banned := [name for name in inactive if name not in meant]:
-            return warning(
-                f"{len(banned)} learners are inactive in the LMS and active here: "
-                f"{', '.join(banned[:3])}",
-                cause="the LMS's staff made these accounts inactive",
-                fix="decide: in the LMS's admin, make the account active again, or deactivate the "
-                "learner in the application's admin",
-            )
-        return ok("no account was made inactive in the LMS")
+        return ok("no account was deactivated in the LMS")
+
+    def _inactive(self, context: Context) -> list[str] | None:
+        """None when the LMS reports none of its learners."""
+        try:
+            return _learners(context).get("inactive")
+        except NotKnownError:
+            return None
 
 
 @check

@@ -31,13 +31,20 @@ PROFILE_FIELDS = ("level_of_education", "gender", "mailing_address", "city", "co
 
 @dataclass(frozen=True)
 class Learner:
-    """Who the application says somebody is. country: two letters, or '' when it is not known."""
+    """Who the application says somebody is. country: two letters, or '' when it is not known.
+    reactivate: whether ``is_active`` also activates an account that is inactive in the LMS, where
+    the LMS's staff may have deactivated it."""
 
     username: str
     email: str
     name: str
     country: str = ""
     is_active: bool = True
+    reactivate: bool = False
+
+    def is_active_after(self, was_active: bool) -> bool:
+        """Whether the account is to be active, given whether it is so now."""
+        return self.is_active and (was_active or self.reactivate)
 
 
 def create_account(learner: Learner, backend: str, site: Site) -> Any:
@@ -167,8 +174,9 @@ def update_account(user: Any, learner: Learner) -> bool:
     if learner.email and user.email != learner.email:
         user.email = learner.email
         fields.append("email")
-    if user.is_active != learner.is_active:
-        user.is_active = learner.is_active
+    is_active = learner.is_active_after(user.is_active)
+    if user.is_active != is_active:
+        user.is_active = is_active
         fields.append("is_active")
     if fields:
         user.save(update_fields=fields)
@@ -179,7 +187,7 @@ def differs(user: Any, learner: Learner) -> bool:
     """Whether ``update_account`` would change anything of ``user``, whose profile is loaded."""
     return (
         (bool(learner.email) and user.email != learner.email)
-        or user.is_active != learner.is_active
+        or user.is_active != learner.is_active_after(user.is_active)
         or bool(_profile_changes(user.profile, learner))
     )
 

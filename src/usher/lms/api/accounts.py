@@ -101,6 +101,7 @@ class _Batch:
             "status": status,
             "username": user.username,
             "lms_user_id": user.pk,
+            "is_active": user.is_active,
             "error": None,
             "tokens": None,
         }
@@ -135,7 +136,7 @@ class _Batch:
         asked = [
             (result, self.users[item["username"]])
             for item, result in zip(items, results, strict=True)
-            if item["tokens"] and result["error"] is None
+            if item["tokens"] and result["error"] is None and result["is_active"]
         ]
         tokens = mint_tokens([user for _, user in asked], self.application.oauth_client_id)
         for (result, _), token in zip(asked, tokens, strict=True):
@@ -149,6 +150,7 @@ def _learner(item: Item) -> Learner:
         name=item.get("name") or item["username"],
         country=item.get("country") or "",
         is_active=item["is_active"],
+        reactivate=item.get("reactivate", False),
     )
 
 
@@ -158,6 +160,7 @@ def _refused(item: Item, refusal: AccountRefused) -> Item:
         "status": "refused",
         "username": item["username"],
         "lms_user_id": None,
+        "is_active": None,
         "error": {
             "code": refusal.code.value,
             "message": str(refusal),

@@ -40,6 +40,7 @@ class AccountItem(serializers.Serializer):
     name = text(required=False)
     country = serializers.CharField(required=False, allow_blank=True, allow_null=True, max_length=2)
     is_active = serializers.BooleanField(required=False, default=True)
+    reactivate = serializers.BooleanField(required=False, default=False)
     tokens = serializers.BooleanField(required=False, default=False)
 
 

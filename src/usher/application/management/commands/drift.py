@@ -4,11 +4,12 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from usher.application.engine.drift import KINDS, drift
+from usher.application.management.differences import line_of, rows_of
 from usher.application.management.output import EngineCommand
 
 
 class Command(EngineCommand):
-    help = "Compare both sides, change nothing, say what differs. Exits 1 when something does."
+    help = "Compare the application with the LMS; changes nothing. Exits 1 on a difference."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -20,16 +21,13 @@ class Command(EngineCommand):
         for difference in drift(options["kind"] or KINDS):
             found += 1
             if options["json"]:
-                shown.append(vars(difference))
+                shown.append(difference)
                 continue
-            note = f"  ({difference.note})" if difference.note else ""
-            self.stdout.write(
-                f"✗ {difference.kind} {difference.what} {difference.field}: "
-                f"{difference.here or '–'} here, {difference.there or '–'} in the LMS{note}"
-            )
+            self.stdout.write(line_of(difference))
         if options["json"]:
-            self.stdout.write(json.dumps({"differences": shown, "count": found}))
+            self.stdout.write(json.dumps({"differences": rows_of(shown), "count": found}))
         else:
-            self.stdout.write(f"✗ {found} differ" if found else "✓ both sides agree")
+            plural = "difference" if found == 1 else "differences"
+            self.stdout.write(f"✗ {found} {plural}" if found else "✓ the LMS agrees")
         if found:
             raise SystemExit(1)

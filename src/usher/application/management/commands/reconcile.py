@@ -7,14 +7,17 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from usher.application.engine import services
+from usher.application.engine.drift import KINDS as COMPARED
+from usher.application.engine.drift import drift
 from usher.application.engine.kinds import NAMES, all_kinds
+from usher.application.management.differences import line_of, rows_of
 from usher.application.management.output import EngineCommand, seconds
 from usher.application.management.users import named
 from usher.application.runs.models import CourseRun
 
 
 class Command(EngineCommand):
-    help = "Bring the LMS to what is wanted: everything that is due, or a part of it."
+    help = "Send what is due to the LMS: everything, or one kind, learner or course run."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -24,20 +27,21 @@ class Command(EngineCommand):
         )
         parser.add_argument("--user", help="only this learner, by username or e-mail")
         parser.add_argument("--run", metavar="KEY", help="only this course run")
-        parser.add_argument("--watch", action="store_true", help="go on until stopped")
+        parser.add_argument("--watch", action="store_true", help="continue until stopped")
         parser.add_argument(
-            "--recheck", action="store_true", help="look at what seems right, too, and retry all"
+            "--recheck",
+            action="store_true",
+            help="also re-check settled records and retry refused ones",
         )
         parser.add_argument(
-            "--wait", type=seconds, default=0.0, metavar="SECONDS", help="wait for what is due soon"
+            "--wait", type=seconds, default=0.0, metavar="SECONDS", help="wait for retries due soon"
         )
 
     def act(self, **options: Any) -> None:
         kinds = options["kind"] or list(NAMES)
         scope = {"user": _user(options["user"]), "run": _run(options["run"])}
         if options["dry_run"]:
-            due = {name: _due(name, scope) for name in kinds}
-            self.would_change(sum(due.values()), "rows", options, due=due)
+            self._tell_what_it_would_do(kinds, scope, options)
             return
         services.reopen(kinds)
         services.sweep_prepare()
@@ -62,6 +66,33 @@ class Command(EngineCommand):
         services.add_earlier(summary, kinds, **scope)
         self.finish(summary, "rows", options)
 
+    def _tell_what_it_would_do(
+        self, kinds: list[str], scope: dict[str, Any], options: dict[str, Any]
+    ) -> None:
+        """``--dry-run``. With ``--recheck`` it compares with the LMS, as the run would."""
+        if not options["recheck"]:
+            due = {name: _count(name, scope, only_due=True) for name in kinds}
+            self.would_change(sum(due.values()), "records", options, due=due)
+            return
+        checked = {name: _count(name, scope, only_due=False) for name in kinds}
+        compared = [name for name in kinds if name in COMPARED]
+        found = list(drift(compared, **scope))
+        would = [one for one in found if one.action]
+        if options["json"]:
+            count = len(would)
+            self.would_change(count, "", options, checked=checked, differences=rows_of(found))
+            return
+        for difference in found:
+            self.stdout.write(line_of(difference))
+            self.stdout.write(f"    would {difference.action or 'be left as it is'}")
+        others = [name for name in kinds if name not in COMPARED]
+        if others:
+            self.stdout.write(f"  not compared here, asked again by a run: {', '.join(others)}")
+        self.stdout.write(
+            f"✓ dry run: {sum(checked.values())} records to check, {len(found)} differ, "
+            f"{len(would)} would be changed; nothing was"
+        )
+
 
 def _user(name: str | None) -> Any:
     return named(name) if name else None
@@ -76,10 +107,10 @@ def _run(key: str | None) -> CourseRun | None:
     return run
 
 
-def _due(name: str, scope: dict[str, Any]) -> int:
+def _count(name: str, scope: dict[str, Any], *, only_due: bool) -> int:
     kind = all_kinds()[name]
     condition = services.scope_of(**scope).of(kind)
-    rows = kind.rows().due()
+    rows = kind.rows().due() if only_due else kind.rows()
     return rows.filter(condition).count() if condition is not None else 0
 
 

@@ -1,0 +1,110 @@
+"""A learner whose account the LMS's staff deactivated: it stays so, and everything says so."""
+
+import json
+from io import StringIO
+
+import pytest
+from django.core.management import call_command
+
+from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.services import ensure_account, reactivate
+from usher.application.engine.drift import drift
+from usher.application.engine.services import recheck, reconcile
+from usher.application.explain import explain
+from usher.application.health import learners
+from usher.application.states import State, in_state, state
+from usher.application.tokens.models import LmsToken
+
+
+@pytest.fixture(params=["joined", "batched"])
+def both(request):
+    """By the public API, and by the batch API."""
+    return request.getfixturevalue(request.param)
+
+
+def set_active(both, username, value):
+    both.lms.shell(
+        "from django.contrib.auth import get_user_model as g; "
+        f"g().objects.filter(username={username!r}).update(is_active={value})"
+    )
+
+
+@pytest.fixture
+def deactivated(both):
+    """The account of a learner whom the LMS's staff deactivated."""
+    account = ensure_account(both.learner(), reconcile_now=True)
+    set_active(both, account.username, False)
+    return account
+
+
+def look_again(kinds=("account", "token", "profile")):
+    summary = reconcile(kinds, asked=recheck(kinds))
+    assert not [f for f in summary.failures if f.code != "deactivated-in-lms"], summary.failures
+
+
+def test_it_stays_deactivated_and_has_a_state_of_its_own(both, deactivated):
+    look_again()
+    assert both.account(deactivated.username)["is_active"] is False
+    deactivated.refresh_from_db()
+    assert state(deactivated) is State.DEACTIVATED
+    assert deactivated in in_state(LmsAccount.objects.all(), State.DEACTIVATED)
+    assert deactivated not in in_state(LmsAccount.objects.all(), State.IN_SYNC)
+    assert learners.facts()["deactivated_in_lms"] == [deactivated.username]
+    line = next(one for one in explain(deactivated.user) if one.topic == "account")
+    assert line.state == "Deactivated in the LMS"
+    assert "until somebody activates" in line.next
+
+
+def test_another_name_does_not_activate_it(both, deactivated):
+    user = deactivated.user
+    user.name = "Another Name"
+    user.save()
+    reconcile(["profile"])
+    assert both.account(deactivated.username)["is_active"] is False
+
+
+def test_drift_and_a_dry_run_name_it_and_change_nothing(both, deactivated):
+    found = next(one for one in drift(["account"]) if one.what == deactivated.username)
+    assert (found.field, found.here, found.there, found.action) == ("active", "yes", "no", "")
+    assert "it stays so" in found.note
+    out = StringIO()
+    call_command("reconcile", "--recheck", "--dry-run", "--kind", "account", stdout=out)
+    assert "be left as it is" in out.getvalue()
+    assert "0 would be changed; nothing was" in out.getvalue()
+
+
+def test_somebody_here_decides_to_activate_it(batched):
+    account = ensure_account(batched.learner(), reconcile_now=True)
+    set_active(batched, account.username, False)
+    look_again()
+    LmsToken.objects.filter(user=account.user).update(access_token="", expires_at=None)
+    look_again()
+    assert LmsToken.objects.get(user=account.user).error_code == "deactivated-in-lms"
+    reactivate(account.user)
+    out = StringIO()
+    call_command("reconcile", "--recheck", "--dry-run", "--json", stdout=out)
+    would = {one["what"]: one["action"] for one in json.loads(out.getvalue())["differences"]}
+    assert would[account.username] == "activate it"
+    reconcile(["account", "token"])
+    assert batched.account(account.username)["is_active"] is True
+    account.refresh_from_db()
+    assert state(account) is State.IN_SYNC
+    assert LmsToken.objects.get(user=account.user).is_valid_for(60)
+
+
+def test_the_public_api_cannot_activate_it_and_says_who_can(joined):
+    account = ensure_account(joined.learner(), reconcile_now=True)
+    set_active(joined, account.username, False)
+    reactivate(account.user)
+    reconcile(["account"])
+    account.refresh_from_db()
+    assert (state(account), account.error_code) == (State.REFUSED, "activation-by-hand")
+    assert "activate the account in the LMS's admin" in account.error_message
+
+
+def test_a_setting_lets_the_application_win(batched, settings):
+    account = ensure_account(batched.learner(), reconcile_now=True)
+    set_active(batched, account.username, False)
+    settings.USHER_ACCOUNT_WINNER = "application"
+    look_again()
+    assert batched.account(account.username)["is_active"] is True
