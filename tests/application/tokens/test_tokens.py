@@ -15,9 +15,10 @@ from usher.application.lms_client import client
 from usher.application.tokens import vault
 from usher.application.tokens.errors import NoAccount, NotConnected
 from usher.application.tokens.models import LmsToken
-from usher.application.tokens.provider import GrantWanted, grant_codes, lms_application
+from usher.application.tokens.provider import grant_codes, lms_application
 from usher.application.tokens.services import access_token_for, rotate_keys
 from usher.client.errors import LmsError
+from usher.client.walk import GrantWanted
 
 TOKEN = "/oauth2/access_token"
 

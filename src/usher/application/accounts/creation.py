@@ -15,7 +15,6 @@ from django.utils import timezone
 from usher.application.accounts.details import Details
 from usher.application.accounts.ownership import is_younger, tokens_if_ours
 from usher.application.engine.kinds import Means, Outcome
-from usher.application.tokens.walk import Walk
 from usher.client import batch
 from usher.client.errors import (
     AccessRefused,
@@ -27,6 +26,7 @@ from usher.client.errors import (
 )
 from usher.client.payloads import TokenPair, read_tokens, user_id
 from usher.client.registration import register
+from usher.client.walk import Walk
 from usher.contract.failures import FailureClass, RegistrationError
 
 _TAKEN = (

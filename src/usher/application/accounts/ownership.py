@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from usher.application.tokens.walk import Walk
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError, SignInStopped
 from usher.client.payloads import AccountSeen, TokenPair
+from usher.client.walk import Walk
 
 #: The clocks of the two sides may differ by so much.
 CLOCKS_APART = timedelta(minutes=2)

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 from usher.application.engine.evidence import Evidence
 from usher.application.engine.models import Reconciled, ReconciledQuerySet
-from usher.application.tokens.provider import GrantWanted
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError
+from usher.client.walk import GrantWanted
 
 #: In the order in which they are worked on: what others wait for comes first.
 NAMES = (

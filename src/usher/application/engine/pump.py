@@ -26,9 +26,10 @@ from usher.application.engine.outages import Outages
 from usher.application.engine.stopping import Stop
 from usher.application.engine.writeback import Done, write_back
 from usher.application.tokens.errors import NotConnected
-from usher.application.tokens.provider import GrantWanted, grant_codes
+from usher.application.tokens.provider import grant_codes
 from usher.client.batch import capabilities
 from usher.client.errors import LmsError, Refused
+from usher.client.walk import GrantWanted
 from usher.contract.failures import FailureClass
 
 #: Outcomes are written when there are so many, or when the oldest is so many seconds old.

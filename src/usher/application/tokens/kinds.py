@@ -13,9 +13,9 @@ from usher.application.engine.kinds import Job, Kind, Means, Outcome
 from usher.application.tokens import vault
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.store import sealed
-from usher.application.tokens.walk import Walk
 from usher.client.errors import InvalidGrant, LmsError, SignInStopped
 from usher.client.payloads import TokenPair
+from usher.client.walk import Walk
 
 #: Seconds: an access token that ends sooner is renewed when its row is looked at.
 RENEW_BEFORE = 3600

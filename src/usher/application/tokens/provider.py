@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -25,24 +24,13 @@ from oauth2_provider.settings import oauth2_settings
 from usher.application import conf
 from usher.application.engine.clock import database_now
 from usher.application.tokens.errors import NotConnected
+from usher.client.walk import GrantWanted
 from usher.contract.oauth import SCOPE_USER_READ
 
 #: Seconds. A registration asks once, at once.
 _ACCESS_TOKEN_LIFE = 300
 _GRANT_LIFE = 60
 _TOKEN_BYTES = 32
-
-
-@dataclass(frozen=True)
-class GrantWanted:
-    """What the LMS asked for a learner at the application's authorize address."""
-
-    user_id: int
-    client_id: str
-    redirect_uri: str
-    scope: str
-    code_challenge: str = ""
-    code_challenge_method: str = ""
 
 
 def lms_application() -> Any:

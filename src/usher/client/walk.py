@@ -8,9 +8,9 @@ leads to is never fetched. A learner who was registered a moment ago is signed i
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
-from usher.application.tokens.provider import GrantWanted
 from usher.client.client import LmsClient
 from usher.client.errors import HeldBack, LmsError, Misconfigured, SignInStopped
 from usher.client.http import Answer
@@ -24,6 +24,19 @@ _MAX_STEPS = 8
 #: Of several requests, of which some can't be repeated alone, one fails easily.
 _SIGN_INS = 6
 _EXCHANGES = 3
+
+
+@dataclass(frozen=True)
+class GrantWanted:
+    """What the LMS asked for a learner at the application's authorize address."""
+
+    user_id: int
+    client_id: str
+    redirect_uri: str
+    scope: str
+    code_challenge: str = ""
+    code_challenge_method: str = ""
+
 
 #: Gives the code for what the LMS asked.
 Granting = Callable[[GrantWanted], str]
