@@ -18,6 +18,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    text = "any_database: about what is sent and answered; once is enough, whatever the database"
+    config.addinivalue_line("markers", text)
     if config.getoption("ds", None):
         from django.conf import settings
         from django.contrib.auth.hashers import PBKDF2PasswordHasher
@@ -30,14 +32,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("only_database"):
-        others = [item for item in items if not _minds_database(item)]
+        left_out = [item for item in items if not _minds_database(item)]
         items[:] = [item for item in items if _minds_database(item)]
-        config.hook.pytest_deselected(items=others)
+        config.hook.pytest_deselected(items=left_out)
 
 
 def _minds_database(item: pytest.Item) -> bool:
     names = set(getattr(item, "fixturenames", ()))
-    if "screen" in names:  # about what pages look like
+    if "screen" in names or item.get_closest_marker("any_database"):
         return False
     return bool(DATABASE_FIXTURES & names) or item.get_closest_marker("django_db") is not None
 

@@ -37,6 +37,7 @@ from usher.client.errors import LmsError
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"
 KINDS = tuple(all_kinds())
+pytestmark = pytest.mark.any_database
 _SEEN = {
     LmsAccount: ("username", "renamings", "lms_user_id", "created_in_lms_at", "observed_is_active"),
     CourseRun: ("course_key", "title", "missing_since", "digest"),
