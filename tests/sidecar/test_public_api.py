@@ -1,28 +1,41 @@
-"""An LMS without ``usher.lms``: enrollments by the public API; accounts are refused before harm."""
+"""An LMS without ``usher.lms``: accounts, tokens and enrollments by its public APIs."""
 
 from collections.abc import Iterator
+from typing import Any
 
+import httpx
 import pytest
 
 from tests.sidecar.conftest import Sides
 from tests.sidecar.test_drift import course_of, mode_of, recorded
-from tests.support.lms_process import LmsProcess, lms_process
+from tests.sidecar.test_reconcile import ACCOUNT, TOKEN, stem, tokens
+from tests.support.checkout import free_port
+from tests.support.lms_process import LMS_CLIENT_ID, LMS_CLIENT_SECRET, lms_process
 from tests.support.shapes import BASE_URL, Shape
 
 
-@pytest.fixture(scope="session")
-def plain_lms() -> Iterator[LmsProcess]:
-    with lms_process() as lms:
-        lms.join("http://127.0.0.1:1")
-        yield lms
-
-
 @pytest.fixture(scope="module")
-def plain(shape: Shape, plain_lms: LmsProcess) -> Sides:
-    values = plain_lms.settings("http://127.0.0.1:1")
-    values[BASE_URL[shape.name]] = values.pop("SITE_BASE_URL")
-    shape.set(**{name: str(value) for name, value in values.items()})
-    return Sides(shape, plain_lms)
+def plain(shape: Shape) -> Iterator[Sides]:
+    """Both served and joined by hand, as an application and a stock LMS are."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with lms_process() as lms:
+        lms.join(url)
+        values = lms.settings(url)
+        values[BASE_URL[shape.name]] = values.pop("SITE_BASE_URL")
+        shape.set(**{name: str(value) for name, value in values.items()})
+        shape.run(_RECORD.format(id=LMS_CLIENT_ID, secret=LMS_CLIENT_SECRET, uri=lms.redirect_uri))
+        with shape.served(port):
+            yield Sides(shape, lms)
+
+
+_RECORD = """
+from oauth2_provider.models import Application
+Application.objects.create(name="edx-oauth-app", client_id="{id}", client_secret="{secret}",
+    client_type="confidential", authorization_grant_type="authorization-code",
+    skip_authorization=True, redirect_uris="{uri}")
+result = None
+"""
 
 
 def test_enrollments_are_made_by_the_public_api(plain: Sides) -> None:
@@ -48,12 +61,137 @@ def test_enrollments_are_made_by_the_public_api(plain: Sides) -> None:
         "courses.CourseRunEnrollment", "run__courseware_id", edx_enrolled=True, user__username=name
     )
     assert enrolled == [(course,)]
+    plain.shape.run(
+        "from courses.models import CourseRunEnrollment\n"
+        "CourseRunEnrollment.objects.filter(edx_enrolled=False).update(active=False)\n"
+        "result = None"
+    )
 
 
-def test_accounts_without_a_batch_api_are_refused_with_what_to_do(plain: Sides) -> None:
-    name = f"{plain.shape.name[:5]}nobatch"
+def test_accounts_and_tokens_are_made_and_a_second_run_has_nothing_to_do(plain: Sides) -> None:
+    names = [stem(plain, f"made{number}") for number in range(20)]
+    course = course_of(plain)
+    plain.people(*names)
+    plain.enroll(names[0], course, **mode(plain))
+
+    done = plain.json("reconcile")
+
+    assert done["ok"], done
+    assert done["kinds"]["account"]["done"] == 20
+    assert plain.enrollments_in_lms(names[0]) == {(course, mode_of(plain), True)}
+    made = plain.rows(ACCOUNT[plain.shape.name], "has_been_synced", user__username__in=names)
+    assert made == [(True,)] * 20
+    for name in names:
+        ((access, _),) = tokens(plain, name)
+        assert me(plain, access) == name
+    assert refreshed_by_its_own_code(plain, names[0])
+    assert tokens_and_codes_left(plain) == [0, 0]
+    assert plain.json("reconcile") == {"ok": True, "kinds": {}, "reasons": []}
+
+
+def test_a_learner_with_an_account_gets_a_token(plain: Sides) -> None:
+    name = stem(plain, "lost")
     plain.people(name)
-    done = plain.usher("reconcile")
+    assert plain.json("reconcile")["ok"]
+    model = TOKEN[plain.shape.name].split(".")
+    plain.shape.run(
+        f"from {model[0]}.models import {model[1]}\n"
+        f"{model[1]}.objects.filter(user__username={name!r}).delete()\nresult = None"
+    )
+    assert plain.json("reconcile")["kinds"]["account"]["done"] == 1
+    ((access, _),) = tokens(plain, name)
+    assert me(plain, access) == name
+
+
+def test_an_account_that_a_killed_run_did_not_record_is_taken_up(plain: Sides) -> None:
+    name = stem(plain, "halfway")
+    plain.people(name)
+    assert plain.json("reconcile")["ok"]
+    account, token = (m.split(".") for m in (ACCOUNT[plain.shape.name], TOKEN[plain.shape.name]))
+    forget = "update(has_been_synced=False)" if plain.shape.name == "mitxonline" else "delete()"
+    plain.shape.run(
+        f"from {account[0]}.models import {account[1]}, {token[1]}\n"
+        f"{token[1]}.objects.filter(user__username={name!r}).delete()\n"
+        f"{account[1]}.objects.filter(user__username={name!r}).{forget}\nresult = None"
+    )
+    done = plain.json("reconcile")
+    assert done["kinds"]["account"]["done"] == 1, done
+    ((access, _),) = tokens(plain, name)
+    assert me(plain, access) == name
+
+
+def test_the_account_of_another_person_is_not_taken(plain: Sides) -> None:
+    """An older LMS account of that name and e-mail address, which no sign-in linked."""
+    name = stem(plain, "stranger")
+    plain.people(name)
+    plain.lms.shell(
+        "from datetime import timedelta\n"
+        "from django.contrib.auth import get_user_model\n"
+        "from django.utils import timezone\n"
+        "from usher.embedded.student.models import UserProfile\n"
+        f"user = get_user_model().objects.create_user({name!r}, '{name}@example.org')\n"
+        "user.date_joined = timezone.now() - timedelta(days=400)\n"
+        "user.save()\n"
+        "UserProfile.objects.create(user=user, name='Somebody')"
+    )
+    done = plain.json("reconcile")
+    assert done["kinds"]["account"]["refused"] == 1
+    assert tokens(plain, name) == []
+    plain.shape.run(
+        f"from users.models import User\nUser.objects.filter(username={name!r})"
+        ".update(is_active=False)\nresult = None"
+    )
+
+
+def test_an_application_that_does_not_answer_the_lms_is_told_and_nobody_given_up(
+    shape: Shape, plain: Sides
+) -> None:
+    name = stem(plain, "alone")
+    plain.people(name)
+    plain.lms.shell(_API_ROOT.format("http://127.0.0.1:1/"))
+    try:
+        done = plain.usher("reconcile")
+    finally:
+        plain.lms.shell(_API_ROOT.format(plain.shape.values[BASE_URL[shape.name]] + "/"))
     assert done.exit_code == 2
-    assert "1 learners lack an account or a token" in done.output
-    assert "install usher.lms" in done.output
+    assert "API_ROOT" in done.output, done.output
+    assert plain.json("reconcile")["kinds"]["account"]["done"] == 1
+
+
+_API_ROOT = """
+import json
+from usher.embedded.third_party_auth.models import OAuth2ProviderConfig
+for record in OAuth2ProviderConfig.objects.all():
+    settings = json.loads(record.other_settings)
+    settings["API_ROOT"] = {!r}
+    record.other_settings = json.dumps(settings)
+    record.save()
+"""
+
+
+def refreshed_by_its_own_code(plain: Sides, name: str) -> bool:
+    ((_, refresh),) = tokens(plain, name)
+    found = plain.shape.run(
+        "from users.models import User\n"
+        f"from {TOKEN[plain.shape.name].split('.')[0]}.api import store_tokens\n"
+        f"result = store_tokens(User.objects.get(username={name!r})).refresh_token"
+    )
+    return bool(found) and found != refresh
+
+
+def tokens_and_codes_left(plain: Sides) -> Any:
+    """Of the application's own, which the sidecar wrote: of codes and access tokens."""
+    return plain.shape.run(
+        "from oauth2_provider.models import AccessToken, Grant\n"
+        "result = [Grant.objects.count(), AccessToken.objects.filter(\n"
+        "    source_refresh_token=None, refresh_token=None).count()]"
+    )
+
+
+def me(plain: Sides, access: str) -> str:
+    headers = {"Authorization": f"Bearer {access}"}
+    return str(httpx.get(f"{plain.lms.url}/api/user/v1/me", headers=headers).json()["username"])
+
+
+def mode(plain: Sides) -> dict[str, str]:
+    return {"enrollment_mode": mode_of(plain)} if plain.shape.name == "mitxonline" else {}

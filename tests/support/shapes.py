@@ -7,9 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 SUPPORT = Path(__file__).parent
 #: What each needs to boot besides what ``usher connect`` writes.
@@ -106,6 +110,32 @@ class Shape:
                 return json.loads(answer)
             assert mark != "failed", json.loads(answer)
         raise AssertionError("the application's shell ended")
+
+    @contextmanager
+    def served(self, port: int) -> Iterator[str]:
+        """By its own development server; its address."""
+        command = ["runserver", "--noreload", f"127.0.0.1:{port}"]
+        server = subprocess.Popen(
+            [sys.executable, "manage.py", *command],
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 90
+        try:
+            while True:
+                try:
+                    httpx.get(url + "/", trust_env=False)
+                except httpx.TransportError:
+                    assert server.poll() is None and time.monotonic() < deadline, "not served"
+                    time.sleep(0.05)
+                else:
+                    break
+            yield url
+        finally:
+            server.kill()
+            server.wait()
 
     def close(self) -> None:
         if self._shell is not None:

@@ -1,35 +1,57 @@
-"""Makes accounts and tokens in the LMS by its batch API, and records them in the application."""
+"""Makes accounts and tokens in the LMS, and records them in the application."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from usher.client import batch
 from usher.client.errors import LmsError
+from usher.client.payloads import TokenPair, read_tokens
 from usher.contract.failures import FailureClass, RegistrationError
 from usher.sidecar.adapters.adapter import Selection
 from usher.sidecar.learners import Learner, learners
 from usher.sidecar.opening import Opened
 from usher.sidecar.outcome import DONE, FAILED, LEFT, REFUSED, Outcome
+from usher.sidecar.public_accounts import SIZE as PUBLIC_SIZE
+from usher.sidecar.public_accounts import PublicAccounts
 
 ACCOUNT = "account"
 #: Learners to a batch: some seconds of work, within the time for which their locks last.
 SIZE = 200
 _NAME_TAKEN = RegistrationError.DUPLICATE_USERNAME.value
 
+#: Learners to their results in the batch API's form, by primary key, with ``tokens`` as a
+#: TokenPair or None; ``token_error``: why an account that was made has none yet.
+Send = Callable[[Sequence[Learner]], dict[Any, dict[str, Any]]]
 
-def reconcile_accounts(sides: Opened, due: Selection, outcome: Outcome) -> None:
+
+def reconcile_accounts(sides: Opened, due: Selection, outcome: Outcome, *, batched: bool) -> None:
     """Everybody in ``due``. Raises LmsError when the LMS refuses every learner alike."""
-    for page in learners(sides.agent, sides.adapter, size=SIZE, only=due):
+    send = _batch_sender(sides) if batched else PublicAccounts(sides)
+    size = SIZE if batched else PUBLIC_SIZE
+    for page in learners(sides.agent, sides.adapter, size=size, only=due):
         page = [learner for learner in page if outcome.memory.is_due(ACCOUNT, learner.pk)]
         with _locked(sides, page, outcome) as mine:
             named = _named(sides, mine, outcome)
             if named:
-                _make(sides, named, outcome)
+                _make(sides, named, send, outcome)
         outcome.told()
+
+
+def _batch_sender(sides: Opened) -> Send:
+    def send(page: Sequence[Learner]) -> dict[Any, dict[str, Any]]:
+        now = datetime.now(UTC)
+        results = batch.send(sides.lms, batch.ACCOUNTS, [_item(learner) for learner in page])
+        for result in results.values():
+            if result.get("tokens"):
+                result["tokens"] = read_tokens(result["tokens"], now)
+        return results
+
+    return send
 
 
 @contextmanager
@@ -93,10 +115,9 @@ def _again(sides: Opened, page: list[Learner]) -> list[Learner]:
     return [learner for learner in found if not (learner.made and learner.token)]
 
 
-def _make(sides: Opened, page: list[Learner], outcome: Outcome) -> None:
-    now = datetime.now(UTC)
+def _make(sides: Opened, page: list[Learner], send: Send, outcome: Outcome) -> None:
     try:
-        results = _sent(sides, page)
+        results = _sent(sides, page, send)
     except LmsError as error:
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
@@ -105,19 +126,25 @@ def _make(sides: Opened, page: list[Learner], outcome: Outcome) -> None:
         return
     made = []
     for learner in page:
-        result = batch.result_of(results, learner.pk)
-        if result["error"]:
+        try:
+            result = batch.result_of(results, learner.pk)
+        except LmsError as error:
+            outcome.add(ACCOUNT, FAILED, learner.email, error.message)
+            continue
+        if result["status"] == FAILED:
+            outcome.add(ACCOUNT, FAILED, learner.email, result["error"]["message"])
+        elif result["error"]:
             _refused(sides, learner, result["error"], outcome)
         else:
             made.append((learner, result))
     if made:
-        _record(sides, made, now, outcome)
+        _record(sides, made, outcome)
 
 
-def _sent(sides: Opened, page: list[Learner]) -> dict[Any, dict[str, Any]]:
+def _sent(sides: Opened, page: list[Learner], send: Send) -> dict[Any, dict[str, Any]]:
     """The result of each, by primary key. A name that another person has in the LMS is replaced
     by one that the LMS suggests, as the application's own code does."""
-    results = batch.send(sides.lms, batch.ACCOUNTS, [_item(learner) for learner in page])
+    results = send(page)
     if sides.adapter.account_name != "account":
         return results
     again = []
@@ -127,9 +154,9 @@ def _sent(sides: Opened, page: list[Learner]) -> dict[Any, dict[str, Any]]:
         if not error or not suggestions or error["code"] != _NAME_TAKEN:
             continue
         if _renamed(sides, learner, suggestions[0]):
-            again.append({**_item(learner), "username": suggestions[0]})
+            again.append(replace(learner, username=suggestions[0]))
     if again:
-        results |= batch.send(sides.lms, batch.ACCOUNTS, again)
+        results.update(send(again))
     return results
 
 
@@ -185,11 +212,11 @@ def _refused(sides: Opened, learner: Learner, error: dict[str, Any], outcome: Ou
     )
 
 
-def _record(
-    sides: Opened, made: list[tuple[Learner, dict[str, Any]]], now: datetime, outcome: Outcome
-) -> None:
+def _record(sides: Opened, made: list[tuple[Learner, dict[str, Any]]], outcome: Outcome) -> None:
     """Tokens first: with an account recorded and no token, only the token is due again."""
-    tokens = [(learner, result["tokens"]) for learner, result in made if result["tokens"]]
+    tokens: list[tuple[Learner, TokenPair]] = [
+        (learner, result["tokens"]) for learner, result in made if result["tokens"]
+    ]
     if tokens:
         token = sides.adapter.token
         sides.agent.ask(
@@ -199,11 +226,9 @@ def _record(
                 {
                     "find": {token.columns["user"]: learner.pk},
                     "set": {
-                        token.columns["access"]: given["access_token"],
-                        token.columns["refresh"]: given["refresh_token"],
-                        token.columns["expires"]: (
-                            now + timedelta(seconds=given["expires_in"])
-                        ).isoformat(),
+                        token.columns["access"]: given.access_token,
+                        token.columns["refresh"]: given.refresh_token,
+                        token.columns["expires"]: given.expires_at.isoformat(),
                     },
                 }
                 for learner, given in tokens
@@ -220,9 +245,13 @@ def _record(
         if unrecorded
         else ()
     )
-    for learner, _ in made:
-        result = {"outcome": "same"} if learner.made else next(results)
-        _count(ACCOUNT, learner.email, result, outcome)
+    for learner, result in made:
+        written = {"outcome": "same"} if learner.made else next(results)
+        if result.get("token_error") and written["outcome"] in ("written", "same"):
+            reason = f"the account was made; no token yet: {result['token_error']}"
+            outcome.add(ACCOUNT, FAILED, learner.email, reason)
+        else:
+            _count(ACCOUNT, learner.email, written, outcome)
 
 
 def _account_row(sides: Opened, learner: Learner) -> dict[str, Any]:

@@ -218,11 +218,13 @@ def narrowed(rows, request):
 
 
 def given(value):
-    """``{"ago": seconds}`` is a moment by this machine's clock."""
+    """``{"ago": seconds}`` and ``{"in": seconds}`` are moments by this machine's clock."""
     from django.utils import timezone
 
     if isinstance(value, dict) and set(value) == {"ago"}:
         return timezone.now() - timedelta(seconds=value["ago"])
+    if isinstance(value, dict) and set(value) == {"in"}:
+        return timezone.now() + timedelta(seconds=value["in"])
     return value
 
 
@@ -329,6 +331,7 @@ def changed_row(model, row, by):
 def value_for(model, name, value):
     """JSON's text of a moment as the field's own type."""
     field = next(f for f in model._meta.concrete_fields if name in (f.name, f.attname))
+    value = given(value)
     if value is None or isinstance(value, (dict, list)):
         return value
     return field.to_python(value)
@@ -340,6 +343,36 @@ def save(row, by):
         row.save_and_log(None)
     else:
         row.save()
+
+
+def make(request):
+    """New rows of a table that has no life of its own, all or none; their primary keys."""
+    from django.db import transaction
+
+    if len(request["rows"]) > MOST_ROWS:
+        raise Wrong("too-many", "at most {} rows a request".format(MOST_ROWS))
+    model = model_of(request["model"])
+    rows = [
+        model(**{name: value_for(model, name, value) for name, value in row.items()})
+        for row in request["rows"]
+    ]
+    with transaction.atomic():
+        return [row.pk for row in model._base_manager.bulk_create(rows)]
+
+
+def remove(request):
+    """Rows that ``make`` made."""
+    everything(model_of(request["model"])).filter(pk__in=request["keys"]).delete()
+
+
+def address(request):
+    """The application's own address of a named URL, as its code makes it."""
+    from urllib.parse import urljoin
+
+    from django.conf import settings as django_settings
+    from django.urls import reverse
+
+    return urljoin(django_settings.SITE_BASE_URL, reverse(request["name"]))
 
 
 def call(request):
@@ -396,11 +429,14 @@ def unlock(request):
 
 ACTIONS = {
     "about": about,
+    "address": address,
     "call": call,
     "check": check,
     "count": count,
     "lock": lock,
+    "make": make,
     "page": page,
+    "remove": remove,
     "settings": settings,
     "unlock": unlock,
     "write": write,

@@ -26,14 +26,16 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Learner:
-    """username: of the LMS account, '' when it has no name yet. made: the application says that
-    the account exists. given_up, reason: it stopped trying. token: it has one of the LMS."""
+    """username: of the LMS account, '' when it has no name yet. since: when it got that name.
+    made: the application says that the account exists. given_up, reason: it stopped trying.
+    token: it has one of the LMS."""
 
     pk: Any
     email: str
     name: str
     country: str
     username: str
+    since: Any
     made: bool
     given_up: bool
     reason: str
@@ -113,6 +115,7 @@ def _read(adapter: Adapter, page: dict[str, Any]) -> list[Learner]:
                 name=user["name"] or "",
                 country=user["country"] or "",
                 username=named.get("username") or "",
+                since=named.get("since") or user["created"],
                 made=bool(account.get("made")),
                 given_up=bool(account.get("given_up")),
                 reason=said(account.get("reason")),

@@ -62,11 +62,15 @@ def with_lms(checkout: Checkout, adapter: Adapter, agent: Agent, lms_url: str = 
 
     lms_url: '' for the application's own setting. Raises SidecarError, LmsError.
     """
-    lms = _client(agent.ask("settings", names=list(_SETTINGS)), lms_url, checkout)
+    names = [*_SETTINGS, *filter(None, [adapter.registration_token])]
+    found = agent.ask("settings", names=names)
+    lms = _client(found, lms_url, checkout, found.get(adapter.registration_token) or "")
     return Opened(checkout, adapter, agent, lms, _trusted(lms, adapter, agent))
 
 
-def _client(found: Mapping[str, Any], lms_url: str, checkout: Checkout) -> LmsClient:
+def _client(
+    found: Mapping[str, Any], lms_url: str, checkout: Checkout, registration_token: str
+) -> LmsClient:
     token = found[Env.OPENEDX_SERVICE_WORKER_API_TOKEN]
     base_url = lms_url or found[Env.OPENEDX_API_BASE_URL]
     if not token or not base_url:
@@ -89,6 +93,7 @@ def _client(found: Mapping[str, Any], lms_url: str, checkout: Checkout) -> LmsCl
             client_id=found[Env.OPENEDX_API_CLIENT_ID] or "",
             client_secret=found[Env.OPENEDX_API_CLIENT_SECRET] or "",
             backend=found[Env.OPENEDX_OAUTH_PROVIDER] or "",
+            registration_token=registration_token,
         ),
     )
 

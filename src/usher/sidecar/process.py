@@ -34,7 +34,7 @@ _LAST_LINES = 15
 
 
 class Agent:
-    """Use as a context manager. Not safe for several threads at once.
+    """Use as a context manager. One request at a time; other threads wait.
 
     start_timeout, silence: seconds until AgentFailed.
     """
@@ -46,6 +46,7 @@ class Agent:
         self._silence = silence
         self._mark = "usher-agent-" + secrets.token_hex(8)
         self._number = 0
+        self._asking = threading.Lock()
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._noise: deque[str] = deque(maxlen=_LAST_LINES)
         self._secrets = Secrets()
@@ -112,10 +113,11 @@ class Agent:
 
     def ask(self, do: str, **request: Any) -> Any:
         """The agent's answer. Raises RequestFailed, AgentFailed."""
-        self._number += 1
-        line = json.dumps({"id": self._number, "do": do, **request}) + "\n"
-        self._write(line.encode())
-        return self._answer(self._number, self._silence)
+        with self._asking:
+            self._number += 1
+            line = json.dumps({"id": self._number, "do": do, **request}) + "\n"
+            self._write(line.encode())
+            return self._answer(self._number, self._silence)
 
     def _write(self, data: bytes) -> None:
         assert self._process.stdin  # noqa: S101 - a pipe was asked for

@@ -67,15 +67,7 @@ def reconcile(sides: Opened, asked: Asked, outcome: Outcome) -> Outcome:
     selections = due(sides.adapter, asked)
     if ACCOUNT in selections:
         _, selection = selections[ACCOUNT]
-        if batch.ACCOUNTS in offered:
-            reconcile_accounts(sides, selection, outcome)
-        elif number := count_due(sides.agent, sides.adapter, asked)[ACCOUNT]:
-            raise SidecarError(
-                f"{number} learners lack an account or a token, and the LMS has no batch API to "
-                "make them: install usher.lms there (docs/tutor.md), or let "
-                f"{sides.adapter.title} repair them with its repair_missing_courseware_records. "
-                "--kind enrollment works without it."
-            )
+        reconcile_accounts(sides, selection, outcome, batched=batch.ACCOUNTS in offered)
     if ENROLLMENT in selections:
         _, selection = selections[ENROLLMENT]
         batched = batch.ENROLLMENTS in offered

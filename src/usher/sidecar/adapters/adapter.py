@@ -79,6 +79,8 @@ class Adapter:
     which are to be made, of learners who have an account. enrollment_username: path to its name.
     mode_instead: the mode its own code takes when the LMS doesn't offer the wanted one.
     lock: what its own account creation holds.
+    landing: name of its URL to which the LMS sends authorization codes.
+    registration_token: its setting for an LMS that restricts registration.
     """
 
     name: str
@@ -97,6 +99,8 @@ class Adapter:
     enrollment_username: str
     enrollment_mode: str = ""
     mode_instead: str = ""
+    landing: str = "openedx-private-oauth-complete"
+    registration_token: str = ""
     lock: Lock | None = None
     retry_limit: int = 0
     name_function: str = ""

@@ -1,5 +1,6 @@
 """MITx Online: which of its columns mean what. Read from its release of August 2026."""
 
+from usher.contract.environment import Env
 from usher.sidecar.adapters.adapter import Adapter, Lock, Selection, Table
 
 #: Its own code leaves users and enrollments of the last five minutes to the request that made them.
@@ -54,6 +55,7 @@ MITXONLINE = Adapter(
             "username": "edx_username",
             "desired_username": "desired_edx_username",
             "made": "has_been_synced",
+            "since": "created_on",
             "given_up": "has_sync_error",
             "reason": "sync_error_data",
         },
@@ -103,6 +105,7 @@ MITXONLINE = Adapter(
         },
     ),
     runs_taken=Selection(exclude=({"run_tag__startswith": "fake"},)),
+    registration_token=Env.MITX_ONLINE_REGISTRATION_ACCESS_TOKEN,
     retry_limit=5,
     name_function="openedx.api.reconcile_edx_username",
 )

@@ -1,5 +1,6 @@
 """MIT xPro: which of its columns mean what. Read from its release of August 2026."""
 
+from usher.contract.environment import Env
 from usher.sidecar.adapters.adapter import Adapter, Selection, Table
 
 #: Its own code leaves users and enrollments of the last five minutes to the request that made them.
@@ -87,6 +88,7 @@ MITXPRO = Adapter(
             [{"expiration_date__isnull": True}, {"expiration_date__gt": {"ago": 0}}],
         )
     ),
+    registration_token=Env.MITXPRO_REGISTRATION_ACCESS_TOKEN,
     enrollment_mode="no-id-professional",
     mode_instead="audit",
 )

@@ -1,0 +1,281 @@
+"""Accounts and tokens by the LMS's public APIs, for an LMS without ``usher.lms``.
+
+The registration API makes the account: the LMS asks the application who the learner is, by an
+access token that the agent wrote into the application's own table. Tokens come of a sign-in on
+the learner's behalf, with a code that the agent writes into the application's grant table. The
+application must be running: the LMS asks it in both cases.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import cached_property
+from threading import Lock
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from usher.client.errors import LmsError, Misconfigured, RegistrationRefused, SignInStopped
+from usher.client.payloads import TokenPair, moment
+from usher.client.registration import register
+from usher.client.walk import GrantWanted, Walk
+from usher.contract.environment import Env
+from usher.contract.failures import FailureClass, RegistrationError
+from usher.contract.oauth import EDX_OAUTH_APP, SCOPE_USER_READ
+from usher.sidecar.errors import SidecarError
+from usher.sidecar.learners import Learner
+from usher.sidecar.opening import Opened
+
+#: Learners at a time, and learners to a batch: their locks last longer than a batch takes.
+AT_ONCE = 16
+SIZE = 64
+#: Seconds. Each is used at once.
+_TOKEN_LIFE = 300
+_CODE_LIFE = 60
+_BYTES = 32
+#: The clocks of application and LMS may differ by so much.
+_CLOCKS_APART = timedelta(minutes=2)
+_APPLICATION = "oauth2_provider.Application"
+_TOKEN = "oauth2_provider.AccessToken"  # noqa: S105 - a model
+_GRANT = "oauth2_provider.Grant"
+_TAKEN = (RegistrationError.DUPLICATE_USERNAME, RegistrationError.DUPLICATE_EMAIL_USERNAME)
+
+
+@dataclass(frozen=True)
+class OwnRecord:
+    """The LMS's OAuth record in the application. landing: where the LMS sends codes for it."""
+
+    pk: Any
+    client_id: str
+    redirect_uris: frozenset[str]
+    landing: str
+
+
+class PublicAccounts:
+    """Call it with learners for their results, by primary key, in the batch API's form."""
+
+    def __init__(self, sides: Opened) -> None:
+        self._sides = sides
+
+    @cached_property
+    def _record(self) -> OwnRecord:
+        return own_record(self._sides)
+
+    @cached_property
+    def _grants(self) -> Grants:
+        return Grants(self._sides, self._record)
+
+    def __call__(self, learners: Sequence[Learner]) -> dict[Any, dict[str, Any]]:
+        """Raises LmsError when the LMS refuses every learner alike."""
+        new = [learner for learner in learners if not learner.made]
+        _ = self._grants  # read before the threads begin
+        with (
+            self._registration_tokens(new) as tokens,
+            ThreadPoolExecutor(AT_ONCE, thread_name_prefix="learner") as pool,
+        ):
+            results = pool.map(lambda one: self._one(one, tokens.get(one.pk, "")), learners)
+            return {one.pk: result for one, result in zip(learners, results, strict=True)}
+
+    def walk(self, learner: Learner) -> Walk:
+        return Walk(self._sides.lms, learner.pk, self._record.landing, self._grants)
+
+    @contextmanager
+    def _registration_tokens(self, learners: Sequence[Learner]) -> Iterator[dict[Any, str]]:
+        """Learner -> an access token of the application, which is deleted afterwards."""
+        tokens = {learner.pk: secrets.token_urlsafe(_BYTES) for learner in learners}
+        if not tokens:
+            yield tokens
+            return
+        rows = [
+            {
+                "user_id": pk,
+                "application_id": self._record.pk,
+                "token": token,
+                "scope": SCOPE_USER_READ,
+                "expires": {"in": _TOKEN_LIFE},
+            }
+            for pk, token in tokens.items()
+        ]
+        keys = self._sides.agent.ask("make", model=_TOKEN, rows=rows)
+        try:
+            yield tokens
+        finally:
+            self._sides.agent.ask("remove", model=_TOKEN, keys=keys)
+
+    def _one(self, learner: Learner, token: str) -> dict[str, Any]:
+        try:
+            if learner.made:
+                return _result("exists", self.walk(learner).tokens())
+            return self._register(learner, token)
+        except LmsError as error:
+            if error.failure_class is FailureClass.SYSTEMIC:
+                raise
+            return _failed(error)
+
+    def _register(self, learner: Learner, token: str) -> dict[str, Any]:
+        walk = self.walk(learner)
+        try:
+            made = self._registered(learner, token)
+        except RegistrationRefused as error:
+            if error.code not in _TAKEN:
+                raise
+            tokens = self._tokens_if_ours(learner, walk)
+            if tokens is None:
+                raise
+            return _result("exists", tokens)
+        try:
+            return _result("created", walk.tokens(made))
+        except LmsError as error:
+            if error.failure_class is FailureClass.SYSTEMIC:
+                raise
+            return {**_result("created", None), "token_error": error.message}
+
+    def _registered(self, learner: Learner, token: str) -> dict[str, str]:
+        """The cookies of the new learner's session; once more without what the LMS refuses and
+        does not need."""
+        sent = learner
+        for attempt in (0, 1):
+            try:
+                return register(
+                    self._sides.lms,
+                    username=sent.username,
+                    email=sent.email,
+                    name=sent.name or sent.username,
+                    country=sent.country if len(sent.country) == 2 else "",
+                    access_token=token,
+                ).cookies
+            except RegistrationRefused as error:
+                if attempt:
+                    raise
+                if error.code == RegistrationError.INVALID_COUNTRY:
+                    sent = replace(sent, country="")
+                elif set(error.fields) == {"name"}:
+                    sent = replace(sent, name=sent.username)
+                else:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _tokens_if_ours(self, learner: Learner, walk: Walk) -> TokenPair | None:
+        """Of an account that an earlier run made and could not record: it is younger than the
+        learner here, has their e-mail address, and signing in through the application leads into
+        it. An older one is not even tried: the platform links accounts of one e-mail address."""
+        lms = self._sides.lms
+        seen, since = lms.account(learner.username), moment(learner.since)
+        if seen is None or seen.date_joined is None or since is None:
+            return None
+        same = seen.email.casefold() == learner.email.casefold()
+        if not same or seen.date_joined < since - _CLOCKS_APART:
+            return None
+        try:
+            tokens = walk.tokens()
+        except SignInStopped as error:
+            if error.code == "account-disabled":
+                raise
+            return None
+        return tokens if lms.me(tokens.access_token) == learner.username else None
+
+
+class Grants:
+    """Codes of the application for the LMS. Threads that ask at the same time share a write."""
+
+    def __init__(self, sides: Opened, record: OwnRecord) -> None:
+        self._sides, self._record = sides, record
+        self._waiting: list[tuple[GrantWanted, Future[str]]] = []
+        self._adding, self._writing = Lock(), Lock()
+
+    def __call__(self, wanted: GrantWanted) -> str:
+        """Raises Misconfigured for another client or redirect URI than the LMS's own here."""
+        self._check(wanted)
+        mine: Future[str] = Future()
+        with self._adding:
+            self._waiting.append((wanted, mine))
+        with self._writing:
+            with self._adding:
+                taken, self._waiting = self._waiting, []
+            if taken:
+                self._write(taken)
+        return mine.result()
+
+    def _write(self, taken: list[tuple[GrantWanted, Future[str]]]) -> None:
+        codes = [secrets.token_urlsafe(_BYTES) for _ in taken]
+        rows = [
+            {
+                "user_id": wanted.user_id,
+                "application_id": self._record.pk,
+                "code": code,
+                "expires": {"in": _CODE_LIFE},
+                "redirect_uri": wanted.redirect_uri,
+                "scope": SCOPE_USER_READ,
+                "code_challenge": wanted.code_challenge,
+                "code_challenge_method": wanted.code_challenge_method,
+            }
+            for code, (wanted, _) in zip(codes, taken, strict=True)
+        ]
+        try:
+            self._sides.agent.ask("make", model=_GRANT, rows=rows)
+        except SidecarError as error:
+            for _, future in taken:
+                future.set_exception(error)
+            return
+        for code, (_, future) in zip(codes, taken, strict=True):
+            future.set_result(code)
+
+    def _check(self, wanted: GrantWanted) -> None:
+        title = self._sides.adapter.title
+        if wanted.client_id != self._record.client_id:
+            raise Misconfigured(
+                f"The LMS signs in with the client id {wanted.client_id[:100]}, but {title} knows "
+                f"it as {self._record.client_id}: correct its provider record.",
+                code="another-client",
+            )
+        if _without_state(wanted.redirect_uri) not in self._record.redirect_uris:
+            raise Misconfigured(
+                f"{_without_state(wanted.redirect_uri)[:200]} is not a redirect URI of the LMS's "
+                f"OAuth application in {title}: add it there.",
+                code="another-redirect-uri",
+            )
+
+
+def own_record(sides: Opened) -> OwnRecord:
+    """Raises SidecarError when the application has no OAuth record of the LMS."""
+    name = sides.agent.ask("settings", names=[Env.OPENEDX_OAUTH_APP_NAME])
+    name = name[Env.OPENEDX_OAUTH_APP_NAME] or EDX_OAUTH_APP
+    page = sides.agent.ask(
+        "page",
+        model=_APPLICATION,
+        fields=["client_id", "redirect_uris"],
+        filter=[{"name": name}],
+        limit=1,
+    )
+    if not page["rows"]:
+        raise SidecarError(
+            f"{sides.adapter.title} has no OAuth application named {name!r} for the LMS; connect "
+            "them first: usher connect"
+        )
+    (row,) = page["rows"]
+    landing = sides.agent.ask("address", name=sides.adapter.landing)
+    uris = frozenset(row["redirect_uris"].split())
+    return OwnRecord(row["pk"], row["client_id"], uris, landing)
+
+
+def _without_state(uri: str) -> str:
+    """Without what python-social-auth adds to it."""
+    parts = urlsplit(uri)
+    query = [(k, v) for k, v in parse_qsl(parts.query) if k != "redirect_state"]
+    return urlunsplit(parts._replace(query=urlencode(query)))
+
+
+def _result(status: str, tokens: TokenPair | None) -> dict[str, Any]:
+    return {"status": status, "error": None, "tokens": tokens}
+
+
+def _failed(error: LmsError) -> dict[str, Any]:
+    refused = error.failure_class is FailureClass.REJECTED
+    told: dict[str, Any] = {"code": error.code, "message": error.message}
+    if isinstance(error, RegistrationRefused):
+        told |= {"fields": error.fields, "suggestions": error.suggestions}
+    return {"status": "refused" if refused else "failed", "error": told, "tokens": None}
