@@ -89,7 +89,7 @@ def _looked_for(wishes: Wishes) -> Wishes:
     root = None
     if shutil.which("tutor"):
         try:
-            found = Path(Command(("tutor",)).output("config", "printroot", seconds=20).strip())
+            found = Path(Command(("tutor",)).output("config", "printroot").strip())
         except CommandError:
             found = Path()
         root = found if (found / "config.yml").is_file() else None

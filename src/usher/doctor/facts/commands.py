@@ -11,7 +11,8 @@ from typing import Any
 
 from usher.doctor.facts.memo import NotKnownError
 
-_SECONDS = 60
+#: A busy machine takes long to start a program: Tutor alone imports for seconds.
+_SECONDS = 120
 
 
 class CommandError(NotKnownError):

@@ -46,7 +46,7 @@ class Tutor:
         _ = self._known_root
         if shutil.which(self.executable) is None:
             return ""
-        printed = Command((self.executable,)).output("--version", seconds=20)
+        printed = Command((self.executable,)).output("--version")
         found = re.search(r"\d+(\.\d+)+", printed)
         return found[0] if found else printed.strip()
 
@@ -54,7 +54,7 @@ class Tutor:
     def default_root(self) -> Path:
         """Where ``tutor`` works when nobody tells it another root."""
         _ = self._known_root
-        return Path(Command((self.executable,)).output("config", "printroot", seconds=20).strip())
+        return Path(Command((self.executable,)).output("config", "printroot").strip())
 
     @property
     def root_from_environment(self) -> str:
