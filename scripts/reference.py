@@ -1,4 +1,4 @@
-"""Writes the reference pages that follow from the code: docs/reference/commands.md and settings.md.
+"""Writes the reference pages that follow from the code, in docs/reference.
 
 python scripts/reference.py           # write them
 python scripts/reference.py --check   # exit 1 when a page is not what the code says
@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from usher.cli.main import COMMANDS, main
+from usher.contract import metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"
@@ -93,7 +94,25 @@ def _comment(lines: list[str], number: int) -> str:
     return " ".join(found)
 
 
-PAGES = {"commands.md": commands_page, "settings.md": settings_page}
+def metrics_page() -> str:
+    """The list in `usher.contract.metrics`."""
+    parts = [
+        GENERATED,
+        "# Metrics",
+        "",
+        "`GET /metrics` of the application, in Prometheus's format; how to read it and what to",
+        "alert on: [metrics and alerts](../metrics.md).",
+        "",
+        "| name | type | labels | tells |",
+        "|---|---|---|---|",
+    ]
+    for each in metrics.ALL:
+        labels = ", ".join(f"`{label}`" for label in each.labels)
+        parts.append(f"| `{each.name}` | {each.type} | {labels} | {each.help} |")
+    return "\n".join(parts) + "\n"
+
+
+PAGES = {"commands.md": commands_page, "metrics.md": metrics_page, "settings.md": settings_page}
 
 
 def run(arguments: list[str]) -> int:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from django.conf import settings as django_settings
 
 from usher.application import conf
+from usher.application.metrics.requests import measured
 from usher.client.client import Credentials, LmsClient
 from usher.client.http import Http
 from usher.client.shared import LocalState, RedisState, SharedState
@@ -42,6 +43,7 @@ def _client(found: conf.Settings, redis: str, per_second: float) -> LmsClient:
         timeout=found.timeout_seconds,
         per_second=per_second,
         state=_state(redis, found.api_base_url),
+        around=measured,
     )
     credentials = Credentials(
         service_worker=found.service_worker_username,

@@ -8,6 +8,7 @@ from usher.application.accounts.models import (
 )
 from usher.application.engine.models import OutstandingMessage, Watermark
 from usher.application.enrollments.models import Enrollment
+from usher.application.metrics.models import MetricValue
 from usher.application.records.models import Certificate, Grade
 from usher.application.runs.models import CourseMode, CourseRun, RunModes
 from usher.application.tokens.models import LmsToken
@@ -22,6 +23,7 @@ __all__ = [
     "LmsAccount",
     "LmsProfile",
     "LmsToken",
+    "MetricValue",
     "OutstandingMessage",
     "ReceivedEvent",
     "Retirement",

@@ -5,6 +5,7 @@ from oauth2_provider.views import OAuthServerMetadataView
 
 from usher.application.health import staff
 from usher.application.health import views as health
+from usher.application.metrics.views import metrics
 from usher.application.provider import views as provider
 from usher.application.provider.signout import views as signout
 from usher.contract.paths import ApplicationPath
@@ -29,5 +30,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("usher.application.webhooks.urls")),
     path(_route(ApplicationPath.HEALTH_LIVE), health.live),
     path(_route(ApplicationPath.HEALTH_READY), health.ready),
+    path(_route(ApplicationPath.METRICS), metrics, name="usher-metrics"),
     path("staff/health/", staff.health, name="usher-staff-health"),
 ]

@@ -58,6 +58,19 @@ def capabilities(lms: LmsClient) -> frozenset[str] | None:
     return found
 
 
+def outbox(lms: LmsClient) -> tuple[int, float] | None:
+    """How many messages the LMS has yet to send to this application, and for how many seconds the
+    oldest has waited; None where it doesn't tell. Raises LmsError."""
+    answer = lms.http.request(
+        "GET", LmsPath.USHER_API, group=_GROUP, params={"outbox": 1}, token=lms.who.service_token
+    )
+    body = answer.json_or_none() if answer.status == 200 else None
+    found = body.get("outbox") if isinstance(body, dict) else None
+    if found is None:
+        return None
+    return reading("an outbox", lambda: (int(found["waiting"]), float(found["oldest_seconds"])))
+
+
 def _forget(lms: LmsClient) -> None:
     """What the LMS offers is asked anew, after a batch endpoint didn't answer as one."""
     with _lock:

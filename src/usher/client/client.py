@@ -34,6 +34,11 @@ from usher.contract.paths import LmsPath, in_path
 #: What the LMS throttles together, and what fails together: each has a circuit breaker of its own.
 COURSES, MODES, REGISTRATION, ENROLLMENT = "courses", "modes", "registration", "enrollment"
 ACCOUNTS, TOKENS, GRADES, CERTIFICATES = "accounts", "tokens", "grades", "certificates"
+#: All of them, with the batch API and what belongs to no API.
+GROUPS = (
+    *(COURSES, MODES, REGISTRATION, ENROLLMENT, ACCOUNTS, TOKENS, GRADES, CERTIFICATES),
+    *("batch", "pages"),
+)
 #: Usernames in one address.
 NAMES_A_REQUEST = 100
 _MISMATCH = "mode mismatch"

@@ -13,7 +13,8 @@ import re
 import ssl
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -86,10 +87,29 @@ class Answer:
         return found
 
 
+@dataclass
+class Exchange:
+    """One request on the wire, for metrics and traces: its path is left out, as it may name a
+    learner. status: 0 without an answer, and then ``error`` is the code of the reason."""
+
+    method: str
+    group: str
+    status: int = 0
+    error: str = ""
+
+    @property
+    def result(self) -> str:
+        """``2xx`` …, ``429``, or the code of the error."""
+        if not self.status:
+            return self.error
+        return "429" if self.status == 429 else f"{self.status // 100}xx"
+
+
 class Http:
     """One LMS: address for servers, address for browsers, limits shared by all workers.
 
-    per_second: budget of requests, 0 for none. timeout: seconds for one whole exchange.
+    per_second: budget of requests, 0 for none. timeout: seconds for one whole exchange. around:
+    gives what is entered for the time of each exchange.
     Raises BadAddress for an address that isn't http or https or that holds a password.
     """
 
@@ -101,8 +121,10 @@ class Http:
         timeout: float = 60.0,
         per_second: float = 0.0,
         state: SharedState,
+        around: Callable[[Exchange], AbstractContextManager[Any]] | None = None,
     ) -> None:
         self.base_url = base(base_url)
+        self._around = around or nullcontext
         self.browser_url = base(browser_url or base_url)
         self.state = state
         self._host_circuit = Circuit(state, "host")
@@ -179,7 +201,7 @@ class Http:
         if self._per_second:
             time.sleep(self.state.take("budget", self._per_second))
         try:
-            answer = self._send(build)
+            answer = self._exchange(build, group)
         except LmsError as error:
             connected = not isinstance(error.__cause__, httpx.ConnectError)
             failing = circuit if connected else self._host_circuit
@@ -213,6 +235,17 @@ class Http:
             retry_after=seconds,
             status=429,
         )
+
+    def _exchange(self, build: Outgoing, group: str) -> Answer:
+        exchange = Exchange(build.method, group or "pages")
+        with self._around(exchange):
+            try:
+                answer = self._send(build)
+            except LmsError as error:
+                exchange.error = error.code
+                raise
+            exchange.status = answer.status
+            return answer
 
     def _send(self, build: Outgoing) -> Answer:
         lane = self._take_lane()

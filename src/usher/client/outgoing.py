@@ -17,7 +17,7 @@ class Outgoing:
     """Built once, sent as often as need be."""
 
     def __init__(self, method: str, url: str, headers: Mapping[str, str]) -> None:
-        self._method = method
+        self.method = method
         self._url = url
         self._headers = dict(headers)
         self._content: bytes | None = None
@@ -50,7 +50,7 @@ class Outgoing:
     def request(self, timeout: float) -> httpx.Request:
         times = {"connect": min(timeout, CONNECT_TIMEOUT), "read": timeout}
         return httpx.Request(
-            self._method,
+            self.method,
             self._url,
             headers=self._headers,
             content=self._content,

@@ -1,8 +1,8 @@
 """Messages that the LMS sends to an application, signed as ``contract.signatures`` says.
 
-Webhooks: ``{"type": …, "data": {"username": …, "course_id": …}}`` to the webhook address, with
-``course_id`` where the type has one. Sign-outs: ``{"event_id": …, "username": …, "at": ISO}`` to
-the back-channel address.
+Webhooks: ``{"type": …, "data": {"username": …, "course_id": …}, "at": ISO}`` to the webhook
+address, with ``course_id`` where the type has one; ``at`` is when the LMS wrote it. Sign-outs:
+``{"event_id": …, "username": …, "at": ISO}`` to the back-channel address.
 """
 
 from enum import StrEnum

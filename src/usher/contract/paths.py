@@ -67,6 +67,7 @@ class ApplicationPath:
     BACKCHANNEL_LOGOUT = "/usher/backchannel-logout/"
     HEALTH_LIVE = "/health/live"
     HEALTH_READY = "/health/ready"
+    METRICS = "/metrics"
 
 
 def in_path(value: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from datetime import timedelta
 
 import pytest
 from django.core.cache import cache
@@ -18,10 +19,12 @@ from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
+from usher.application.metrics.models import MetricValue
+from usher.application.metrics.recorder import recorder
 from usher.application.records.models import Certificate, Grade
 from usher.application.runs.services import ensure_run
 from usher.application.webhooks.models import ReceivedEvent
-from usher.contract import signatures
+from usher.contract import metrics, signatures
 from usher.contract.paths import ApplicationPath
 
 SECRET = "a-webhook-secret-of-some-length"
@@ -109,6 +112,22 @@ def test_a_learner_is_found_by_the_index(send, learner):
         if connection.vendor == "postgresql":
             cursor.execute("SET enable_seqscan = on")
     assert "lms_username_unique" in plan
+
+
+def test_how_long_a_message_took_is_measured(send, learner):
+    recorder.forget()
+    at = timezone.now() - timedelta(seconds=40)
+    send(message("enrollment.changed", learner) | {"at": at.isoformat()})
+    send(message("enrollment.changed", learner) | {"at": at.isoformat()})
+    for number, odd in enumerate(("", 7, "tomorrow", [], "9999-99-99")):
+        sent = message("account.changed", learner) | {"at": odd}
+        assert send(sent, event_id=f"odd{number}").status_code == 200
+    recorder.flush()
+    stored = {(v.name, v.labels, v.part): v.value for v in MetricValue.objects.all()}
+    assert stored[metrics.WEBHOOK_LAG.name, "[]", "60.0"] == 1
+    assert 40 <= stored[metrics.WEBHOOK_LAG.name, "[]", "sum"] < 60
+    assert stored[metrics.WEBHOOKS.name, '["taken"]', ""] == 6
+    assert stored[metrics.WEBHOOKS.name, '["repeated"]', ""] == 1
 
 
 def test_a_message_is_taken_once(send, learner):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from usher.application import conf
 from usher.application.adapter import adapter
 from usher.application.defaults import INSTALLED_APPS, KEYED_HASHER, MIDDLEWARE
+from usher.application.metrics.views import networks_of_settings
 
 _APPLY = "Call defaults.apply(globals()) at the end of settings.py."
 
@@ -28,6 +30,19 @@ def messages() -> Iterator[CheckMessage]:
     yield from _signing_key()
     yield from _provider()
     yield from _adapter()
+    yield from _metrics()
+
+
+def _metrics() -> Iterator[CheckMessage]:
+    for network in networks_of_settings():
+        try:
+            ip_network(network, strict=False)
+        except ValueError as error:
+            yield Error(
+                f"USHER_METRICS_NETWORKS: {error}.",
+                hint="Write networks such as 10.0.0.0/8, with commas between them.",
+                id="usher.E015",
+            )
 
 
 def _apps() -> Iterator[CheckMessage]:

@@ -62,6 +62,8 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "USHER_INTERACTIVE_QUEUE": str,
     # Seconds after which a record claimed by a worker that is gone is free. Default: 60.
     "USHER_LEASE_SECONDS": _number,
+    "USHER_METRICS_NETWORKS": str,
+    "USHER_METRICS_TOKEN": str,
     # Requests a second that all workers together send to the LMS. Default: no limit.
     "USHER_REQUESTS_A_SECOND": _number,
     # Seconds for which a stopping worker waits for answers of the LMS. Default: 20.

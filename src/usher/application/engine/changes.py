@@ -19,6 +19,7 @@ from usher.application.engine.models import Watermark
 from usher.application.engine.options import options
 from usher.application.enrollments.models import Enrollment
 from usher.application.lms_client import client
+from usher.application.metrics import engine as metrics
 from usher.application.runs.models import CourseRun, RunModes
 from usher.application.runs.services import UnknownRun, ensure_run
 from usher.client import batch
@@ -43,6 +44,8 @@ def pull_changes() -> int:
     offered = batch.capabilities(lms) or frozenset()
     by_hand = wake_by_hand() if batch.ACCOUNTS in offered else 0
     try:
+        if offered and (waiting := batch.outbox(lms)):
+            metrics.outbox(*waiting)
         return by_hand + sum(_pull(what, wake) for what, wake in _WAKES.items() if what in offered)
     except LmsError:
         return by_hand  # the watermark stays where it was: the next sweep asks again

@@ -14,31 +14,31 @@ class Gate:
     """One for each kind; known to all workers."""
 
     def __init__(self, kind: str, state: SharedState) -> None:
-        self._key = f"kind:{kind}"
+        self.key = f"kind:{kind}"
         self._state = state
 
     def allows(self) -> int | None:
         """How many rows may be claimed now: None for any number, 1 for a probe, 0 for none."""
         if not self.is_closed:
             return None
-        if self._state.remaining(self._key) > 0:
+        if self._state.remaining(self.key) > 0:
             return 0
-        return 1 if self._state.claim(self._key, _PROBE) else 0
+        return 1 if self._state.claim(self.key, _PROBE) else 0
 
     @property
     def is_closed(self) -> bool:
         """Since a systemic failure, whether or not a probe is allowed by now."""
-        return bool(self._state.level(self._key))
+        return bool(self._state.level(self.key))
 
     def close(self) -> None:
         """After a systemic failure. Those that were on their way with it count once."""
-        if self._state.remaining(self._key) > 0:
+        if self._state.remaining(self.key) > 0:
             return
-        level = self._state.raise_level(self._key, _KEPT)
-        self._state.clear(f"claim:{self._key}")
-        self._state.pause(self._key, min(_LONGEST, _FIRST * 2 ** min(level - 1, 8)))
+        level = self._state.raise_level(self.key, _KEPT)
+        self._state.clear(f"claim:{self.key}")
+        self._state.pause(self.key, min(_LONGEST, _FIRST * 2 ** min(level - 1, 8)))
 
     def open(self) -> None:
         """After a success, or when a person says that it was repaired."""
         if self.is_closed:
-            self._state.clear(self._key)
+            self._state.clear(self.key)

@@ -10,7 +10,7 @@ import time
 from usher.application.engine.clock import database_now
 from usher.application.engine.models import Watermark
 
-_WHAT = "worker"
+WORKER, SWEEP = "worker", "sweep"
 #: Between two beats of one process, and when silence means that it stopped.
 _EVERY = 2.0
 LATE_WATCHING = 30
@@ -26,13 +26,19 @@ def beat(late_after: int = LATE_WATCHING) -> None:
     if _last and time.monotonic() - _last < _EVERY:
         return
     values = {"since": str(late_after), "asked_at": database_now()}
-    Watermark.objects.update_or_create(what=_WHAT, defaults=values)
+    Watermark.objects.update_or_create(what=WORKER, defaults=values)
     _last = time.monotonic()
+
+
+def swept() -> None:
+    """A sweep has ended."""
+    values = {"since": "", "asked_at": database_now()}
+    Watermark.objects.update_or_create(what=SWEEP, defaults=values)
 
 
 def seconds_ago() -> tuple[float, int] | None:
     """Since the newest beat, and after how many seconds that is late; None without any beat."""
-    row = Watermark.objects.filter(what=_WHAT).first()
+    row = Watermark.objects.filter(what=WORKER).first()
     if row is None:
         return None
     return max(0.0, (database_now() - row.asked_at).total_seconds()), int(row.since)

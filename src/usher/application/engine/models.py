@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from django.db import models, transaction
 from django.db.models import F, Q
+from django.db.models.functions import Now
 
 from usher.application.engine.clock import database_now
 from usher.application.engine.wake import wake_soon
@@ -82,10 +83,12 @@ class Reconciled(models.Model):
     A change of what is wanted raises ``generation``; the engine sets ``observed_generation`` to
     the generation it has brought the LMS to. ``next_attempt_at`` null means that nothing is to be
     done. ``lease_owner`` is new with every claim: a worker that lost its lease can't write.
+    ``wanted_at`` is when what is wanted changed last.
     """
 
     generation = models.PositiveIntegerField(default=1, editable=False)
     observed_generation = models.PositiveIntegerField(default=0, editable=False)
+    wanted_at = models.DateTimeField(db_default=Now(), editable=False)
     attempts = models.PositiveIntegerField(default=0, editable=False)
     next_attempt_at = models.DateTimeField(null=True, blank=True, default=database_now)
     lease_owner = models.CharField(max_length=36, blank=True, default="", editable=False)
@@ -142,7 +145,8 @@ class Reconciled(models.Model):
         changed = {k: v for k, v in changes.items() if getattr(self, k) != v}
         if not changed:
             return False
-        values = changed | woken(database_now())
+        now = database_now()
+        values = changed | woken(now) | {"wanted_at": now}
         for name, value in values.items():
             setattr(self, name, value)
         self.generation += 1

@@ -25,6 +25,7 @@ from usher.application.engine.options import Options
 from usher.application.engine.outages import Outages
 from usher.application.engine.stopping import Stop
 from usher.application.engine.writeback import Done, write_back
+from usher.application.metrics import engine as metrics
 from usher.application.tokens.errors import NotConnected
 from usher.application.tokens.provider import grant_codes
 from usher.client.batch import capabilities
@@ -131,6 +132,7 @@ class Pump:
             if self._flush_due():
                 self._flush()
                 exhausted.clear()  # what was written may have made other rows due
+                metrics.write_if_due()
             self._keep_leases()
 
     def _learn_batch(self) -> None:
@@ -248,6 +250,7 @@ class Pump:
 
     def _done_many(self, kind: Kind, jobs: list[Job]) -> list[Done]:
         """A request that is refused as a whole is halved until the row that spoils it is alone."""
+        metrics.request_of(kind.name, len(jobs))
         try:
             outcomes = self._proven(kind.act_many(jobs, self._means))
             return list(zip(jobs, outcomes, strict=True))
@@ -309,6 +312,7 @@ class Pump:
             for job, _ in done:
                 flying.pop(job.row.pk, None)
             self._mind_the_gate(kind, done)
+            metrics.written(kind.name, written)
             self._report(kind.name, written)
 
     def _mind_the_gate(self, kind: Kind, done: list[Done]) -> None:

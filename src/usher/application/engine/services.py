@@ -27,6 +27,7 @@ from usher.application.engine.stopping import Stop
 from usher.application.engine.summary import Failure, Summary
 from usher.application.engine.transactions import refuse_within_transaction
 from usher.application.lms_client import client
+from usher.application.metrics import engine as metrics
 from usher.application.tokens.provider import grant_codes
 from usher.client.batch import capabilities
 from usher.contract.paths import ApplicationPath
@@ -215,6 +216,7 @@ class _Tally:
 
     def end(self) -> Summary:
         """The summary, told to the log when anything was worked on."""
+        metrics.passed()
         found = self.summary()
         if self.brought or found.failed:
             log.info("reconciled: %s", found.line())
@@ -289,6 +291,8 @@ def sweep_prepare() -> None:
         unjam(each, options().lease_seconds)
     forget_due()
     pull_changes()
+    heartbeat.swept()
+    metrics.write()
 
 
 def watch(

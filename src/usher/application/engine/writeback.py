@@ -76,6 +76,8 @@ def _still_held(kind: Kind, done: Sequence[Done]) -> set[int]:
 
 def _success(kind: Kind, done: Done, now: datetime) -> tuple[list[Any], Job]:
     job, outcome = done
+    if job.row.observed_generation != job.generation:
+        job.settled_after = (now - job.row.wanted_at).total_seconds()
     again = None if outcome.next_in is None else now + timedelta(seconds=outcome.next_in)
     own = [outcome.values.get(name, getattr(job.row, name)) for name in kind.observed_fields]
     return [*own, job.generation, 0, again, "", "", "", None, now, None], job

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from django.db.models import F
+from django.db.models.functions import Now
 
 from usher.application.engine.models import lock, woken
 from usher.application.engine.rows import update_rows
@@ -59,5 +60,6 @@ def forget_tokens(user_ids: Sequence[int]) -> None:
             refresh_token="",
             expires_at=None,
             generation=F("generation") + 1,
+            wanted_at=Now(),
             **woken(),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
@@ -12,10 +13,12 @@ from django.views.decorators.http import require_POST
 
 from usher.application import conf
 from usher.application.engine.wake import wake_soon
+from usher.application.metrics.recorder import recorder
 from usher.application.provider import limits
 from usher.application.requests import body_of, is_storable
 from usher.application.webhooks.services import take
-from usher.contract import signatures
+from usher.client.payloads import moment
+from usher.contract import metrics, signatures
 
 _MAX_BODY = 64 * 1024
 
@@ -40,16 +43,27 @@ def lms_webhook(request: HttpRequest) -> JsonResponse:
         now=time.time(),
     )
     if not is_ours:
+        recorder.count(metrics.WEBHOOKS, "refused")
         limited = limits.WEBHOOKS.count_failure(request, is_wrong=True)
         return limited or _no("bad signature or too old", 401)
     limits.WEBHOOKS.note_success(request)
     message = _read(body)
     if message is None:
+        recorder.count(metrics.WEBHOOKS, "refused")
         return _no("not a message", 400)
     taken = take(event_id, message.kind, message.username, message.course_id)
     if taken:
         wake_soon()
+    _measure(message, taken=taken)
     return JsonResponse({"taken": taken})
+
+
+def _measure(message: _Message, *, taken: bool) -> None:
+    recorder.count(metrics.WEBHOOKS, "taken" if taken else "repeated")
+    if taken and message.at is not None:
+        recorder.observe(metrics.WEBHOOK_LAG, value=max(0.0, time.time() - message.at))
+    if recorder.is_due:
+        recorder.flush()
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,8 @@ class _Message:
     kind: str
     username: str
     course_id: str
+    #: When it was written, by the LMS's clock; None from a plugin that doesn't tell.
+    at: float | None
 
 
 def _read(body: bytes) -> _Message | None:
@@ -69,7 +85,15 @@ def _read(body: bytes) -> _Message | None:
         return None
     if not all(isinstance(text, str) and is_storable(text) for text in texts):
         return None
-    return _Message(*texts)
+    return _Message(kind=texts[0], username=texts[1], course_id=texts[2], at=_at(message))
+
+
+def _at(message: dict[str, Any]) -> float | None:
+    try:
+        found = moment(message.get("at"))
+        return found.timestamp() if found else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _no(reason: str, status: int) -> JsonResponse:

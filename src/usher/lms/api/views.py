@@ -19,14 +19,16 @@ from usher.lms.api.accounts import carry_out_accounts
 from usher.lms.api.enrollments import carry_out_enrollments
 from usher.lms.api.forms import AccountBatch, ChangesQuery, EnrollmentBatch
 from usher.lms.api.repetitions import RequestIdReused
+from usher.lms.events.outbox import backlog
 from usher.lms.reporting.services import report
 
 
 class Capabilities(ServiceWorkerView):
-    """What this LMS can do for an application."""
+    """What this LMS can do for an application; with ``?outbox=1`` also what it has yet to tell."""
 
     def get(self, request: Request) -> Response:
         application = application_of(request)
+        more = {"outbox": backlog(application)} if request.query_params.get("outbox") else {}
         return Response(
             {
                 "version": 1,
@@ -40,6 +42,7 @@ class Capabilities(ServiceWorkerView):
                         "oauth_client_id": application.oauth_client_id,
                     }
                 ],
+                **more,
             }
         )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import DatabaseError, transaction
+from django.db.models import Count, Min
 from django.utils import timezone
 
 from usher.contract.events import EventType
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 
 Note = tuple[EventType, int, str, str]
+_COUNTED = 100_000
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,16 @@ def _message(found: Note, application: ConnectedApplication, asked: Asked | None
         course_id=course_id,
         next_attempt_at=timezone.now() if is_sent else None,
     )
+
+
+def backlog(application: ConnectedApplication) -> dict[str, float]:
+    """How many messages this application has yet to get, ``_COUNTED`` at most, and for how many
+    seconds the oldest of them has waited."""
+    waiting = Message.objects.filter(application=application, next_attempt_at__isnull=False)
+    found = waiting[:_COUNTED].aggregate(waiting=Count("pk"), oldest=Min("created"))
+    oldest = found["oldest"]
+    seconds = (timezone.now() - oldest).total_seconds() if oldest else 0.0
+    return {"waiting": found["waiting"], "oldest_seconds": max(0.0, seconds)}
 
 
 def address(kind: str, application: Any) -> str:

@@ -153,7 +153,7 @@ def _body(message: Message) -> bytes:
         data = {"username": message.username}
         if message.course_id:
             data["course_id"] = message.course_id
-        content = {"type": message.type, "data": data}
+        content = {"type": message.type, "data": data, "at": message.created.isoformat()}
     return json.dumps(content).encode()
 
 

@@ -1,0 +1,157 @@
+"""What one scrape answers: the sums in the database, and rows as they are at this moment.
+
+Every query reads an index of the rows that are due, claimed or refused, never whole tables; counts
+end at ``MOST``. So a scrape costs the same among ten million learners as among ten.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.db import connection
+from django.db.models import Count, Min
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+from prometheus_client.registry import Collector
+
+import usher
+from usher.application.engine import heartbeat
+from usher.application.engine.clock import database_now
+from usher.application.engine.kinds import all_kinds
+from usher.application.engine.models import OutstandingMessage, Watermark
+from usher.application.metrics import conditions
+from usher.application.metrics.models import MetricValue
+from usher.application.provider.models import SignOutMessage
+from usher.contract import metrics
+from usher.contract.metrics import Metric
+
+#: Rows of one kind that are counted at most; that many means: that many or more.
+MOST = 100_000
+
+_FAMILIES: dict[str, Any] = {
+    metrics.COUNTER: CounterMetricFamily,
+    metrics.GAUGE: GaugeMetricFamily,
+    metrics.HISTOGRAM: HistogramMetricFamily,
+}
+#: Label values and value.
+_Samples = Iterable[tuple[tuple[str, ...], float]]
+
+
+class DatabaseCollector(Collector):
+    """For one scrape."""
+
+    def collect(self) -> Iterator[Any]:
+        yield _family(metrics.BUILD, [((usher.__version__,), 1.0)])
+        yield from _rows()
+        yield from _moments()
+        yield from _messages()
+        stored = _stored()
+        for metric in metrics.ALL:
+            if metric.type == metrics.HISTOGRAM:
+                yield _histogram(metric, stored.get(metric.name, {}))
+            elif metric.type == metrics.COUNTER or metric in _TOLD:
+                found = stored.get(metric.name, {})
+                yield _family(metric, [(labels, parts[""]) for labels, parts in found.items()])
+        yield from conditions.families(stored, _family)
+
+
+#: Gauges that workers write.
+_TOLD = (metrics.OUTBOX, metrics.OUTBOX_OLDEST)
+
+
+def registry() -> CollectorRegistry:
+    found = CollectorRegistry(auto_describe=False)
+    found.register(DatabaseCollector())
+    return found
+
+
+def _family(metric: Metric, samples: _Samples) -> Any:
+    # prometheus-client adds the ending of a counter's name itself.
+    made = _FAMILIES[metric.type](metric.name, metric.help, labels=metric.labels)
+    for labels, value in samples:
+        made.add_metric(labels, value)
+    return made
+
+
+def _histogram(metric: Metric, found: dict[tuple[str, ...], dict[str, float]]) -> Any:
+    made = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+    for labels, parts in found.items():
+        total, buckets = 0.0, []
+        for bound in (*(str(each) for each in metric.buckets), "+Inf"):
+            total += parts.get(bound, 0.0)
+            buckets.append((bound, total))
+        made.add_metric(labels, buckets, sum_value=parts.get("sum", 0.0))
+    return made
+
+
+def _rows() -> Iterator[Any]:
+    now = database_now()
+    due: list[tuple[tuple[str, ...], float]] = []
+    oldest: list[tuple[tuple[str, ...], float]] = []
+    leased: list[tuple[tuple[str, ...], float]] = []
+    refused: list[tuple[tuple[str, ...], float]] = []
+    for name, kind in all_kinds().items():
+        rows = kind.rows()
+        found = (
+            rows.due(now)
+            .order_by("next_attempt_at", "pk")[:MOST]
+            .aggregate(count=Count("pk"), first=Min("next_attempt_at"))
+        )
+        first = found["first"]
+        due.append(((name,), found["count"]))
+        oldest.append(((name,), max(0.0, (now - first).total_seconds()) if first else 0.0))
+        leased.append(((name,), rows.filter(lease_until__gt=now)[:MOST].count()))
+        refused += [((name, code), count) for code, count in _by_code(rows.parked())]
+    yield _family(metrics.DUE, due)
+    yield _family(metrics.OLDEST_DUE, oldest)
+    yield _family(metrics.LEASED, leased)
+    yield _family(metrics.REFUSED, refused)
+
+
+def _by_code(rows: Any) -> list[tuple[str, int]]:
+    """Error code and number of these rows. The ORM can't group a limited query."""
+    inner, parameters = rows.order_by().values("error_code")[:MOST].query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT error_code, COUNT(*) FROM ({inner}) refused GROUP BY error_code",  # noqa: S608
+            parameters,
+        )
+        found: list[tuple[str, int]] = cursor.fetchall()
+    return found
+
+
+def _moments() -> Iterator[Any]:
+    """Of workers and sweeps: one small table."""
+    seen = {mark.what: mark.asked_at.timestamp() for mark in Watermark.objects.all()[:100]}
+    for metric, what in ((metrics.WORKER_SEEN, heartbeat.WORKER), (metrics.SWEPT, heartbeat.SWEEP)):
+        at = seen.pop(what, None)
+        yield _family(metric, [] if at is None else [((), at)])
+    yield _family(metrics.ASKED, [((what,), at) for what, at in seen.items()])
+
+
+def _messages() -> Iterator[Any]:
+    now = database_now()
+    outstanding = OutstandingMessage.objects.filter(until__gt=now)[:MOST].count()
+    yield _family(metrics.OUTSTANDING, [((), outstanding)])
+    waiting = SignOutMessage.objects.order_by("pk")
+    oldest = waiting.values_list("created_at", flat=True).first()
+    yield _family(metrics.SIGN_OUTS, [((), waiting[:MOST].count())])
+    seconds = max(0.0, time.time() - oldest.timestamp()) if oldest else 0.0
+    yield _family(metrics.SIGN_OUTS_OLDEST, [((), seconds)])
+
+
+def _stored() -> dict[str, dict[tuple[str, ...], dict[str, float]]]:
+    """Name → label values → part → value, of what all processes counted together."""
+    found: dict[str, dict[tuple[str, ...], dict[str, float]]] = {}
+    rows = MetricValue.objects.order_by("name", "labels")
+    for name, labels, part, value in rows.values_list("name", "labels", "part", "value"):
+        by_labels = found.setdefault(name, {})
+        by_labels.setdefault(tuple(json.loads(labels)), {})[part] = value
+    return found

@@ -1,0 +1,87 @@
+"""Gates, circuits and pauses, which workers know and the process that is scraped may not.
+
+Each process writes until when they last; a moment that has passed says by itself that it is over.
+Where there is Redis, the process that is scraped also asks what all processes share there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from usher.application.engine.gate import Gate
+from usher.application.engine.kinds import NAMES
+from usher.application.lms_client import client
+from usher.application.metrics.recorder import recorder
+from usher.client.client import GROUPS
+from usher.client.shared import SharedState
+from usher.contract import metrics
+from usher.contract.metrics import Metric
+
+#: Seconds for which a closed gate, or an open circuit, is shown while it is being probed.
+_PROBED = 60.0
+
+#: Seconds between two looks of one process: with Redis each costs some dozens of its answers.
+_EVERY = 5.0
+
+_told: set[tuple[str, str]] = set()
+_looked = -_EVERY
+
+
+def note_if_due() -> None:
+    """Has the recorder write how this process sees the LMS, unless it did so just now."""
+    global _looked
+    if time.monotonic() - _looked < _EVERY:
+        return
+    _looked = time.monotonic()
+    now = time.time()
+    for metric, label, left in _seen(client().http.state):
+        key = (metric.name, label)
+        if left > 0:
+            _told.add(key)
+            recorder.set(metric, label, value=now + left)
+        elif key in _told:
+            _told.discard(key)
+            recorder.set(metric, label, value=0.0)
+
+
+def families(
+    stored: dict[str, dict[tuple[str, ...], dict[str, float]]], make: Callable[..., Any]
+) -> Iterator[Any]:
+    now = time.time()
+    left: dict[Metric, dict[str, float]] = {
+        metric: dict.fromkeys(labels, 0.0) for metric, labels in _ALL.items()
+    }
+    for metric, found in left.items():
+        for labels, parts in stored.get(metric.name, {}).items():
+            found[labels[0]] = max(0.0, parts[""] - now)
+    for metric, label, seconds in _seen(client().http.state):
+        left[metric][label] = max(left[metric].get(label, 0.0), seconds)
+    for metric, found in left.items():
+        is_flag = metric is not metrics.THROTTLED
+        yield make(
+            metric,
+            [((label,), float(s > 0) if is_flag else s) for label, s in found.items()],
+        )
+
+
+_ALL: dict[Metric, tuple[str, ...]] = {
+    metrics.CIRCUIT_OPEN: ("host", *GROUPS),
+    metrics.THROTTLED: GROUPS,
+    metrics.GATE_CLOSED: NAMES,
+}
+
+
+def _seen(state: SharedState) -> Iterator[tuple[Metric, str, float]]:
+    """Metric, label, and the seconds that are left, 0 for none."""
+    for group in _ALL[metrics.CIRCUIT_OPEN]:
+        yield metrics.CIRCUIT_OPEN, group, _left(state, f"circuit:{group}")
+    for group in GROUPS:
+        yield metrics.THROTTLED, group, state.remaining(f"group:{group}")
+    for kind in NAMES:
+        yield metrics.GATE_CLOSED, kind, _left(state, Gate(kind, state).key)
+
+
+def _left(state: SharedState, key: str) -> float:
+    return state.remaining(key) or (_PROBED if state.level(key) else 0.0)

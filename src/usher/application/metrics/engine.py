@@ -1,0 +1,54 @@
+"""What the engine tells the metrics. Nothing here costs a statement for a row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from usher.application.engine.kinds import Job, Outcome
+from usher.application.metrics import conditions
+from usher.application.metrics.recorder import recorder
+from usher.contract import metrics
+
+
+def written(kind: str, done: Sequence[tuple[Job, Outcome]]) -> None:
+    """These outcomes are in the database."""
+    for outcome, count in Counter(_word(outcome) for _, outcome in done).items():
+        recorder.count(metrics.OUTCOMES, kind, outcome, by=count)
+    for job, _ in done:
+        if job.settled_after is not None:
+            recorder.observe(metrics.SETTLE, kind, value=job.settled_after)
+
+
+def request_of(kind: str, rows: int) -> None:
+    """One request about several rows is sent."""
+    recorder.observe(metrics.BATCH_ROWS, kind, value=rows)
+
+
+def outbox(messages: int, oldest_seconds: float) -> None:
+    """What the LMS has yet to tell this application."""
+    recorder.set(metrics.OUTBOX, value=messages)
+    recorder.set(metrics.OUTBOX_OLDEST, value=oldest_seconds)
+
+
+def passed() -> None:
+    """A pass has ended."""
+    recorder.count(metrics.PASSES)
+    write()
+
+
+def write_if_due() -> None:
+    """During a long pass: now and then."""
+    if recorder.is_due:
+        write()
+
+
+def write() -> None:
+    conditions.note_if_due()
+    recorder.flush()
+
+
+def _word(outcome: Outcome) -> str:
+    if outcome.error is None:
+        return "changed" if outcome.changed else "unchanged"
+    return "waits" if outcome.waits else str(outcome.error.failure_class)

@@ -1,0 +1,83 @@
+"""``GET /metrics``: for Prometheus, and for nobody else."""
+
+from __future__ import annotations
+
+from hmac import compare_digest
+from ipaddress import ip_address, ip_network
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+from oauth2_provider.utils import parse_bearer_token
+from prometheus_client.exposition import choose_encoder
+
+from usher.application.audit.services import client_address
+from usher.application.metrics.collector import registry
+from usher.application.metrics.recorder import recorder
+
+#: Set by proxies: who sends such a request isn't whom its connection comes from.
+_FORWARDED = ("X-Forwarded-For", "X-Real-IP", "Forwarded")
+_OFF = (
+    "Metrics are off. Set USHER_METRICS_TOKEN, and have Prometheus send it as a bearer token, or "
+    "USHER_METRICS_NETWORKS to the networks that may read them.\n"
+)
+
+
+@never_cache
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """For who presents ``USHER_METRICS_TOKEN``, or comes from one of ``USHER_METRICS_NETWORKS``;
+    without either setting for nobody: 403. A wrong or missing token is answered 401."""
+    token, networks = _token(), networks_of_settings()
+    if not token and not networks:
+        return HttpResponse(_OFF, status=403, content_type="text/plain")
+    if not (_has_token(request, token) or _is_within(request, networks)):
+        if not token:
+            return HttpResponse("Not from your network.\n", status=403, content_type="text/plain")
+        return HttpResponse(
+            "Present the token for metrics.\n",
+            status=401,
+            content_type="text/plain",
+            headers={"WWW-Authenticate": 'Bearer realm="metrics"'},
+        )
+    recorder.flush()
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    return HttpResponse(encode(registry()), content_type=content_type)
+
+
+def _token() -> str:
+    return str(getattr(django_settings, "USHER_METRICS_TOKEN", "") or "")
+
+
+def networks_of_settings() -> list[str]:
+    """``USHER_METRICS_NETWORKS``, a list or a text with commas."""
+    found = getattr(django_settings, "USHER_METRICS_NETWORKS", ()) or ()
+    return found.replace(",", " ").split() if isinstance(found, str) else list(found)
+
+
+def _has_token(request: HttpRequest, token: str) -> bool:
+    given = parse_bearer_token(request.META.get("HTTP_AUTHORIZATION")) or ""
+    return bool(token) and compare_digest(token.encode(), given.encode("utf-8", "replace"))
+
+
+def _is_within(request: HttpRequest, networks: list[str]) -> bool:
+    """By the address that the audit log has, too. Behind a proxy that
+    ``USHER_CLIENT_ADDRESS_HEADER`` doesn't name, that is the proxy's: nobody is let in by it."""
+    if not networks:
+        return False
+    header = str(getattr(django_settings, "USHER_CLIENT_ADDRESS_HEADER", "") or "")
+    if not header and any(name in request.headers for name in _FORWARDED):
+        return False
+    text = client_address(request)
+    if text is None:
+        return False
+    address = ip_address(text)
+    address = getattr(address, "ipv4_mapped", None) or address
+    try:
+        return any(address in ip_network(each, strict=False) for each in networks)
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"USHER_METRICS_NETWORKS: {error}; write networks such as 10.0.0.0/8."
+        ) from error

@@ -1,0 +1,156 @@
+"""The metrics that Usher exports: names, labels, units, and what each tells.
+
+The exporters, the reference page, the alert rules and the dashboard all go by this list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
+
+#: Seconds.
+_REQUEST = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_LAG = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
+#: Rows.
+_ROWS = (1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 150.0, 200.0)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """buckets: upper bounds of a histogram, without infinity. A counter's name ends with
+    ``_total``."""
+
+    name: str
+    type: str
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The names of its time series."""
+        if self.type != HISTOGRAM:
+            return (self.name,)
+        return tuple(f"{self.name}_{part}" for part in ("bucket", "sum", "count"))
+
+
+BUILD = Metric("usher_build_info", GAUGE, "1; the version is a label.", ("version",))
+
+# Rows, as the database has them at the moment of the scrape
+
+DUE = Metric("usher_due_rows", GAUGE, "Rows that a worker may claim now.", ("kind",))
+OLDEST_DUE = Metric(
+    "usher_oldest_due_seconds",
+    GAUGE,
+    "Seconds since the row that has been due for longest became due; 0 when none is due.",
+    ("kind",),
+)
+LEASED = Metric("usher_leased_rows", GAUGE, "Rows that a worker has claimed.", ("kind",))
+REFUSED = Metric(
+    "usher_refused_rows",
+    GAUGE,
+    "Rows that the LMS refuses until a person acts, by the LMS's reason.",
+    ("kind", "code"),
+)
+
+# What workers did
+
+OUTCOMES = Metric(
+    "usher_outcomes_total",
+    COUNTER,
+    "Rows worked on, by outcome: changed, unchanged, waits (for another row), transient, "
+    "throttled, rejected, systemic.",
+    ("kind", "outcome"),
+)
+SETTLE = Metric(
+    "usher_settle_seconds",
+    HISTOGRAM,
+    "Seconds from a change of what is wanted until the LMS had it, retries included.",
+    ("kind",),
+    _LAG,
+)
+BATCH_ROWS = Metric(
+    "usher_batch_rows", HISTOGRAM, "Rows in one request that takes several.", ("kind",), _ROWS
+)
+PASSES = Metric("usher_passes_total", COUNTER, "Passes over what was due.")
+WORKER_SEEN = Metric(
+    "usher_worker_seen_timestamp_seconds", GAUGE, "When a worker was last seen alive."
+)
+SWEPT = Metric(
+    "usher_last_sweep_timestamp_seconds",
+    GAUGE,
+    "When the last sweep ended, which finds what no message told of.",
+)
+ASKED = Metric(
+    "usher_changes_asked_timestamp_seconds",
+    GAUGE,
+    "When the LMS was last asked what changed there (batch API only).",
+    ("what",),
+)
+OUTSTANDING = Metric(
+    "usher_outstanding_messages", GAUGE, "Messages to Celery workers that are not worked off."
+)
+
+# The LMS
+
+REQUEST = Metric(
+    "usher_lms_request_seconds",
+    HISTOGRAM,
+    "Seconds of one request to the LMS. result: 2xx, 3xx, 4xx, 429, 5xx, or why there was no "
+    "answer.",
+    ("group", "result"),
+    _REQUEST,
+)
+CIRCUIT_OPEN = Metric(
+    "usher_circuit_open",
+    GAUGE,
+    "1 while nothing is sent to a group of endpoints, or to the host, because it keeps failing.",
+    ("group",),
+)
+THROTTLED = Metric(
+    "usher_throttled_seconds",
+    GAUGE,
+    "Seconds for which a group of endpoints is left alone because the LMS said so.",
+    ("group",),
+)
+GATE_CLOSED = Metric(
+    "usher_gate_closed",
+    GAUGE,
+    "1 while a kind is stopped after a systemic failure, and only probed.",
+    ("kind",),
+)
+
+# Messages between both sides
+
+WEBHOOK_LAG = Metric(
+    "usher_webhook_lag_seconds",
+    HISTOGRAM,
+    "Seconds from a change in the LMS until its message was taken here.",
+    (),
+    _LAG,
+)
+WEBHOOKS = Metric(
+    "usher_webhooks_total",
+    COUNTER,
+    "Messages of the LMS, by result: taken, repeated, refused.",
+    ("result",),
+)
+OUTBOX = Metric(
+    "usher_lms_outbox_messages",
+    GAUGE,
+    "Messages that the LMS has yet to deliver here, as it said at the last sweep.",
+)
+OUTBOX_OLDEST = Metric(
+    "usher_lms_outbox_oldest_seconds", GAUGE, "Seconds since the oldest of them was written."
+)
+SIGN_OUTS = Metric(
+    "usher_sign_out_messages", GAUGE, "Sign-outs that the LMS has yet to be told of."
+)
+SIGN_OUTS_OLDEST = Metric(
+    "usher_sign_out_oldest_seconds", GAUGE, "Seconds since the oldest of them was written."
+)
+
+ALL: tuple[Metric, ...] = tuple(
+    each for each in list(globals().values()) if isinstance(each, Metric)
+)

@@ -1,0 +1,299 @@
+"""What ``/metrics`` tells, to whom, and that it is one sum of all processes."""
+
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.db import DatabaseError, connection, connections
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from prometheus_client.parser import text_string_to_metric_families
+
+from usher.application.engine import services
+from usher.application.engine.gate import Gate
+from usher.application.engine.services import reconcile
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import enroll
+from usher.application.lms_client import client
+from usher.application.metrics import collector, conditions
+from usher.application.metrics import recorder as recording
+from usher.application.metrics.models import MetricValue
+from usher.application.metrics.recorder import Recorder
+from usher.application.runs.models import CourseRun
+from usher.application.runs.services import ensure_run
+from usher.contract import metrics
+from usher.contract.paths import ApplicationPath
+
+TOKEN = "a-token-for-prometheus"
+DEMO = "course-v1:edX+DemoX+Demo_Course"
+
+
+@pytest.fixture(autouse=True)
+def nothing_counted(monkeypatch):
+    recording.recorder.forget()
+    monkeypatch.setattr(conditions, "_looked", -conditions._EVERY)
+
+
+@pytest.fixture
+def scrape(settings):
+    """The samples of one scrape: (name, labels as a sorted tuple) → value."""
+    settings.USHER_METRICS_TOKEN = TOKEN
+
+    def scrape():
+        answer = get(f"Bearer {TOKEN}")
+        assert answer.status_code == 200, answer.content
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(answer.content.decode())
+            for sample in family.samples
+        }
+
+    return scrape
+
+
+def get(authorization="", **meta):
+    headers = {"Authorization": authorization} if authorization else {}
+    return Client(raise_request_exception=True).get(
+        ApplicationPath.METRICS, headers=headers, **meta
+    )
+
+
+def of(samples, metric, **labels):
+    return samples.get((metric.name, tuple(sorted(labels.items()))))
+
+
+# Who may read them
+
+
+def test_nobody_may_until_somebody_says_who(db):
+    answer = get()
+    assert answer.status_code == 403
+    assert "USHER_METRICS_TOKEN" in answer.content.decode()
+    assert "usher_due_rows" not in answer.content.decode()
+
+
+@pytest.mark.parametrize("given", ["", "Bearer wrong", f"Basic {TOKEN}", "Bearer ", TOKEN])
+def test_a_wrong_token_is_refused(db, settings, given):
+    settings.USHER_METRICS_TOKEN = TOKEN
+    answer = get(given)
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    assert TOKEN not in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("address", "headers", "status"),
+    [
+        ("10.1.2.3", {}, 200),
+        ("::ffff:10.1.2.3", {}, 200),
+        ("192.0.2.9", {}, 403),
+        ("nonsense", {}, 403),
+        # A proxy in that network passes a stranger on.
+        ("10.1.2.3", {"HTTP_X_FORWARDED_FOR": "192.0.2.9"}, 403),
+        ("10.1.2.3", {"HTTP_X_FORWARDED_FOR": "10.1.2.3"}, 403),
+        ("10.1.2.3", {"HTTP_FORWARDED": "for=192.0.2.9"}, 403),
+    ],
+)
+def test_a_network_may_read_them(db, settings, address, headers, status):
+    settings.USHER_METRICS_NETWORKS = "127.0.0.0/8, 10.0.0.0/8"
+    assert get(REMOTE_ADDR=address, **headers).status_code == status
+
+
+def test_behind_a_proxy_the_address_is_the_one_that_the_proxy_tells(db, settings):
+    settings.USHER_METRICS_NETWORKS = ["10.0.0.0/8"]
+    settings.USHER_CLIENT_ADDRESS_HEADER = "X-Real-IP"
+    assert get(REMOTE_ADDR="10.0.0.1", HTTP_X_REAL_IP="192.0.2.9").status_code == 403
+    assert get(REMOTE_ADDR="10.0.0.1", HTTP_X_REAL_IP="10.2.3.4").status_code == 200
+
+
+# What they tell
+
+
+def test_every_metric_is_exported_under_its_name_and_no_other(db, scrape):
+    families = {family.name: family for family in collector.registry().collect()}
+    assert {name + "_total" * (f.type == "counter") for name, f in families.items()} == {
+        metric.name for metric in metrics.ALL
+    }
+    for metric in metrics.ALL:
+        family = families[metric.name.removesuffix("_total")]
+        assert (family.type, family.documentation) == (metric.type, metric.help)
+    assert scrape()
+
+
+def test_a_pass_is_counted_from_the_wish_to_the_lms(joined, scrape):
+    user, run = joined.learner(), ensure_run(DEMO)
+    enroll(user, run)
+    enroll(user, ensure_run("course-v1:edX+Nowhere+1"))
+    before = scrape()
+    assert of(before, metrics.DUE, kind="enrollment") == 2
+    assert of(before, metrics.OLDEST_DUE, kind="enrollment") > 0
+    wanted = Enrollment.objects.get(run=run).wanted_at
+    reconcile()
+    after = scrape()
+    took = (timezone.now() - wanted).total_seconds()
+    assert of(after, metrics.DUE, kind="enrollment") == 0
+    assert of(after, metrics.OUTCOMES, kind="enrollment", outcome="changed") == 1
+    assert of(after, metrics.OUTCOMES, kind="enrollment", outcome="rejected") == 1
+    code = Enrollment.objects.get(parked_at__isnull=False).error_code
+    assert of(after, metrics.REFUSED, kind="enrollment", code=code) == 1
+    settled = (("kind", "enrollment"),)
+    assert after[metrics.SETTLE.name + "_count", settled] == 1
+    assert 0 < after[metrics.SETTLE.name + "_sum", settled] <= took
+    asked = (("group", "enrollment"), ("result", "2xx"))
+    assert after[metrics.REQUEST.name + "_count", asked] >= 1
+    assert after[metrics.REQUEST.name + "_bucket", (*asked[:1], ("le", "+Inf"), *asked[1:])] >= 1
+    assert of(after, metrics.PASSES) == 1
+    # What is right already is no change of what is wanted.
+    Enrollment.objects.filter(run=run).wake()
+    reconcile()
+    again = scrape()
+    assert again[metrics.SETTLE.name + "_count", settled] == 1
+    assert of(again, metrics.OUTCOMES, kind="enrollment", outcome="unchanged") == 1
+
+
+def test_a_request_of_several_rows_is_measured(batched, scrape):
+    for _ in range(3):
+        enroll(batched.learner(), ensure_run(DEMO))
+    reconcile()
+    told = scrape()
+    rows = (("kind", "account"),)
+    assert told[metrics.BATCH_ROWS.name + "_sum", rows] == 3
+    assert told[metrics.BATCH_ROWS.name + "_count", rows] == 1
+    assert told[metrics.REQUEST.name + "_count", (("group", "batch"), ("result", "2xx"))] >= 2
+
+
+def test_a_kind_that_is_stopped_is_seen_and_seen_to_go_on(joined, scrape):
+    gate = Gate("account", client().http.state)
+    gate.close()
+    reconcile(["token"])
+    told = scrape()
+    assert of(told, metrics.GATE_CLOSED, kind="account") == 1
+    assert of(told, metrics.GATE_CLOSED, kind="enrollment") == 0
+    gate.open()
+    conditions._looked = -conditions._EVERY
+    reconcile(["token"])
+    assert of(scrape(), metrics.GATE_CLOSED, kind="account") == 0
+
+
+def test_a_process_that_is_not_the_worker_tells_what_the_worker_saw(joined, scrape):
+    from tests.application.conftest import forget_clients
+
+    client().http.state.pause("group:enrollment", 100.0)
+    reconcile()
+    forget_clients()  # as in the web process, which has a memory of its own
+    assert client().http.state.remaining("group:enrollment") == 0
+    told = scrape()
+    assert 90 < of(told, metrics.THROTTLED, group="enrollment") <= 100
+    assert of(told, metrics.THROTTLED, group="courses") == 0
+
+
+def test_what_the_lms_has_yet_to_tell_is_asked_by_the_sweep(batched, scrape):
+    batched.lms.shell(
+        "from usher.lms.connections.models import ConnectedApplication as A; "
+        "from usher.lms.events.models import Message as M; from django.utils import timezone as t; "
+        "a = A.objects.get(); M.objects.all().delete(); "
+        "M.objects.create(application=a, type='account.changed', username='x'); "
+        "m = M.objects.create(application=a, type='account.changed', username='y', "
+        "next_attempt_at=t.now() + t.timedelta(hours=1)); "
+        "M.objects.filter(pk=m.pk).update(created=t.now() - t.timedelta(hours=2))"
+    )
+    services.sweep_prepare()
+    told = scrape()
+    assert of(told, metrics.OUTBOX) == 1
+    assert 7190 < of(told, metrics.OUTBOX_OLDEST) < 7400
+    assert of(told, metrics.ASKED, what="enrollments") > time.time() - 60
+
+
+def test_sweeps_and_workers_are_seen(joined, scrape):
+    assert of(scrape(), metrics.SWEPT) is None
+    before = time.time()
+    services.sweep_prepare()
+    assert before - 1 < of(scrape(), metrics.SWEPT) <= time.time() + 1
+
+
+# One sum
+
+
+def test_processes_add_up(transactional_db, scrape):
+    def work(_number):
+        mine = Recorder()
+        for _ in range(10):
+            mine.count(metrics.OUTCOMES, "enrollment", "changed")
+            mine.observe(metrics.SETTLE, "enrollment", value=3.0)
+            mine.observe(metrics.SETTLE, "account", value=1e9)
+            mine.flush()
+        connections.close_all()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    told = scrape()
+    assert of(told, metrics.OUTCOMES, kind="enrollment", outcome="changed") == 40
+    kind = ("kind", "enrollment")
+    assert told[metrics.SETTLE.name + "_sum", (kind,)] == 120
+    assert told[metrics.SETTLE.name + "_bucket", (kind, ("le", "2.5"))] == 0
+    assert told[metrics.SETTLE.name + "_bucket", (kind, ("le", "5.0"))] == 40
+    assert told[metrics.SETTLE.name + "_bucket", (("kind", "account"), ("le", "+Inf"))] == 40
+    assert told[metrics.SETTLE.name + "_bucket", (("kind", "account"), ("le", "86400.0"))] == 0
+
+
+def test_a_forked_process_does_not_count_again_what_its_parent_writes(db):
+    recording.recorder.count(metrics.PASSES)
+    read, write = os.pipe()
+    if child := os.fork():
+        os.waitpid(child, 0)
+        assert os.read(read, 10) == b"0"
+        return
+    os.write(write, str(len(recording.recorder._added)).encode())
+    os._exit(0)
+
+
+def test_what_the_database_does_not_take_is_kept(db, monkeypatch):
+    mine, write = Recorder(), recording._write
+
+    def fails(*_):
+        raise DatabaseError("the disk is full")
+
+    mine.count(metrics.PASSES, by=2)
+    monkeypatch.setattr(recording, "_write", fails)
+    mine.flush()
+    mine.count(metrics.PASSES)
+    monkeypatch.setattr(recording, "_write", write)
+    mine.flush()
+    mine.flush()
+    found = MetricValue.objects.get(name=metrics.PASSES.name)
+    assert (found.value, json.loads(found.labels)) == (3, [])
+
+
+# What a scrape costs
+
+
+def test_a_scrape_reads_only_what_is_due_claimed_or_refused(db, scrape):
+    """Among many rows that are right, every query finds its own by an index."""
+    rows = [
+        CourseRun(
+            course_key=f"course-v1:edX+Many+{number}",
+            observed_generation=1,
+            next_attempt_at=None,
+            parked_at=timezone.now() if number < 3 else None,
+        )
+        for number in range(5000)
+    ]
+    CourseRun.objects.bulk_create(rows)
+    table = CourseRun._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(f"ANALYZE {table}")
+    with CaptureQueriesContext(connection) as queries:
+        told = scrape()
+    assert of(told, metrics.REFUSED, kind="run", code="") == 3
+    about = [each["sql"] for each in queries.captured_queries if table in each["sql"]]
+    assert len(about) == 3
+    for sql in about:
+        explain = "EXPLAIN" if connection.vendor == "postgresql" else "EXPLAIN QUERY PLAN"
+        with connection.cursor() as cursor:
+            cursor.execute(f"{explain} {sql}")
+            plan = "\n".join(str(row) for row in cursor.fetchall())
+        assert "Seq Scan" not in plan, plan
+        assert f"SCAN {table}'" not in plan, plan
