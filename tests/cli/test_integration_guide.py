@@ -57,7 +57,9 @@ def commands(text: str) -> list[str]:
 
 def files(text: str) -> dict[str, str]:
     """Path, with '+' where it says that the text goes to the end, → the text."""
-    found = re.findall(r"```python\n# (\S+\.py)(, at the end)?\n(.*?)```", text, re.DOTALL)
+    found = re.findall(
+        r"```(?:python|ini)\n# (\S+\.(?:py|ini))(, at the end)?\n(.*?)```", text, re.DOTALL
+    )
     return {path + ("+" if at_end else ""): code for path, at_end, code in found}
 
 
@@ -133,25 +135,33 @@ def test_a_learner_is_in_a_course(integrator: Integrator) -> None:
     assert steps == ["project", "lms", "joined", "servers", "learner", "sign-in"]
     told = integrator.run("python manage.py why testlearner@odl.local")
     assert "LMS account learner_" in told
-    assert "Enrolled in Demonstration Course" in told
+    assert "Enrolled in Demonstration Course" in " ".join(told.split())
     tables = integrator.run("git init -q . && git status --short --ignored")
     assert ".env" not in tables
 
 
 def test_the_page_s_code_enrolls(integrator: Integrator) -> None:
     integrator.usher_dev()
-    calls, link = snippets(page("4. Enroll learners"))
-    script = (
-        "from django.contrib.auth import get_user_model\n"
-        "user = get_user_model().objects.create_user('ann@example.org', 'x')\n"
-        + calls
-        + link
-        + "print('link:', link)\n"
-    )
-    told = integrator.run(f"python manage.py shell -v 0 <<'CODE'\n{script}\nCODE")
-    assert "/auth/login/mitxpro-oauth2/?auth_entry=login&next=%2Fcourses%2Fcourse-v1" in told
-    story = integrator.run("python manage.py why ann@example.org")
-    assert "Unenrolled from Demonstration Course" in story
+    learner, calls, link = snippets(page("4. Enroll learners"))
+    _, environment, shell = commands(page("3. An Open edX beside your project"))
+    script = "\n".join([learner, calls, link, "print('link:', link)"])
+    told = integrator.run(f"{environment}\n{shell} -v 0 <<'CODE'\n{script}\nCODE")
+    lms = f"http://127.0.0.1:{integrator.ports[3]}"
+    start = "/auth/login/mitxpro-oauth2/?auth_entry=login&next=%2Fcourses%2Fcourse-v1"
+    assert f"link: {lms}{start}" in told
+    story = integrator.run("python manage.py why testlearner@odl.local")
+    assert "Unenrolled from Demonstration Course" in " ".join(story.split())
+
+
+def test_without_a_sign_in_page_nothing_starts(integrator: Integrator) -> None:
+    urls = integrator.folder / "shop" / "urls.py"
+    before = urls.read_text()
+    urls.write_text(re.sub(r'LoginView.*"\)', "LoginView.as_view()", before))
+    try:
+        with pytest.raises(AssertionError, match=r"E015.*\n.*admin/login.html"):
+            integrator.run("python manage.py check")
+    finally:
+        urls.write_text(before)
 
 
 def test_the_page_s_signals_and_adapter_load(integrator: Integrator) -> None:
@@ -163,9 +173,6 @@ def test_the_page_s_signals_and_adapter_load(integrator: Integrator) -> None:
 
 def test_the_page_s_test_passes_and_other_lms_are_refused(integrator: Integrator) -> None:
     integrator.write("Test your project")
-    (integrator.folder / "pytest.ini").write_text(
-        "[pytest]\nDJANGO_SETTINGS_MODULE = shop.settings\n"
-    )
     (integrator.folder / "test_more.py").write_text(MORE)
     told = integrator.run("python -m pytest -q -p no:cacheprovider test_orders.py test_more.py")
     assert "6 passed" in told

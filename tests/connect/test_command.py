@@ -52,7 +52,7 @@ def test_without_yes_nobody_is_asked_by_a_pipe(chain: Chain, shop: PlainCheckout
     done = chain.run(argv)
     assert done.returncode == 2
     assert "give --yes to go on" in done.stderr
-    assert "name shop in USHER_APPLICATIONS" in done.stdout
+    assert "name shop in USHER_APPLICATIONS" in " ".join(done.stdout.split())
 
 
 def test_an_image_without_usher_stops_it_until_it_is_built(chain: Chain, shop: PlainCheckout):

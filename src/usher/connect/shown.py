@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from usher.connect.application.side import Addresses, Side
 from usher.connect.plan import Check, Plan, Step
+from usher.contract.terminal import wrapped
 
 _MARKS = {
     "ok": "[green]✓[/green] ok     ",
@@ -33,32 +34,32 @@ class View:
         for name, value in plan.facts.items():
             self._say(f"  [bold]{escape(name):<{width}}[/bold]  {escape(value)}")
         for warning in plan.warnings:
-            self._say(f"  [yellow]![/yellow] warning  {escape(warning)}")
+            self._say(f"  [yellow]![/yellow] warning  {_text(warning, 13)}")
         due = [step for step in plan.steps if step.id in plan.due]
         if not due:
             self._say("\nNothing to change: everything is so already.")
             return
         self._say(f"\n{len(due)} of {len(plan.steps)} changes are due:")
         for number, step in enumerate(due, start=1):
-            self._say(f"  {number:>2}. {escape(step.what)}")
-            self._say(f"      in {escape(step.where)}", style="dim")
-            self._say(f"      because {escape(step.reason)}", style="dim")
+            self._say(f"  {number:>2}. {_text(step.what, 6)}")
+            self._say(f"      in {_text(step.where, 9)}", style="dim")
+            self._say(f"      because {_text(step.reason, 14)}", style="dim")
         if dry_run:
             self._say("\nNothing was changed (--dry-run).")
 
     def done(self, text: str) -> None:
         """Something that had to be done before the plan could be made."""
         self._data.setdefault("prepared", []).append(text)
-        self._say(f"  [green]✓[/green] done     {escape(text)}")
+        self._say(f"  [green]✓[/green] done     {_text(text, 13)}")
 
     def begins(self, step: Step, number: int, total: int) -> None:
-        self._say(f"  [{number}/{total}] {step.id:<24} {escape(step.what)} ...")
+        self._say(f"  [{number}/{total}] {step.id:<24} {_text(step.what + ' ...', 33)}")
 
     def ends(self, step: Step, changed: bool, said: str) -> None:
         if changed:
             self._data["changed"].append(step.id)
         mark = "[green]✓[/green] done   " if changed else "· already"
-        self._say(f"        {mark} {step.id:<24} {escape(said)}")
+        self._say(f"        {mark} {step.id:<24} {_text(said, 43)}")
 
     def heading(self, text: str) -> None:
         self._say(f"\n{escape(text)}")
@@ -66,7 +67,7 @@ class View:
     def check(self, check: Check) -> None:
         self._data["checks"].append(vars(check))
         self.failed = self.failed or check.outcome == "failed"
-        self._say(f"  {_MARKS[check.outcome]}  {check.id:<22} {escape(check.seen)}")
+        self._say(f"  {_MARKS[check.outcome]}  {check.id:<22} {_text(check.seen, 36)}")
         if check.fix:
             self._say(f"             fix: {escape(check.fix)}")
 
@@ -106,6 +107,10 @@ class View:
 
     def _say(self, text: str, style: str | None = None) -> None:
         self._console.print(plain(text), style=style)
+
+
+def _text(text: str, indent: int) -> str:
+    return wrapped(escape(text), indent)
 
 
 def plain(text: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from usher.contract.terminal import WIDTH, wrapped
 from usher.doctor.check import Status, all_checks
 from usher.doctor.runner import Line, Report
 
@@ -31,17 +32,20 @@ def show(report: Report, console: Console) -> None:
 def _show_line(line: Line, console: Console) -> None:
     finding = line.finding
     mark, style = _MARKS[finding.status]
+    seen = wrapped(finding.seen, 17)
+    fits = "\n" not in seen and 17 + len(line.title) + 2 + len(seen) <= WIDTH
     text = Text.assemble(
         (f"{mark} {finding.status.value:<8}", style),
         (f"{line.id:<7}", "bold"),
-        f"{line.title}",
-        (f"  {finding.seen}", "dim"),
+        wrapped(line.title, 17),
+        ("  " if fits else "\n" + " " * 17) if seen else "",
+        (seen, "dim"),
     )
     console.print(text, soft_wrap=True)
     if finding.status is Status.NOTE:
-        _say(console, f"{'':17}why:   {finding.cause}")
+        _say(console, f"{'':17}why:   {wrapped(finding.cause, 24)}")
     if finding.is_trouble:
-        _say(console, f"{'':17}cause: {finding.cause}")
+        _say(console, f"{'':17}cause: {wrapped(finding.cause, 24)}")
         _say(console, f"{'':17}fix:   {finding.fix}")
         if line.page:
             _say(console, f"{'':17}page:  {line.page}")

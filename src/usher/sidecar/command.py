@@ -18,6 +18,7 @@ from usher.connect.application.checkout import Wishes
 from usher.connect.errors import ConnectError
 from usher.contract import connections
 from usher.contract.editions import EDITIONS
+from usher.contract.terminal import wrapped
 from usher.sidecar import reconcile as reconciling
 from usher.sidecar.drift import KINDS, drift
 from usher.sidecar.errors import SidecarError
@@ -164,8 +165,8 @@ class _Progress:
             click.echo(json.dumps(outcome.as_data()))
         for entry in outcome.reasons:
             mark = "·" if entry["result"] == LEFT else "✗"
-            words = f"{entry['kind']:<10} {entry['what']}: {entry['reason']}"
-            self._console.print(f"  {mark} {entry['result']:<8} {escape(words)}")
+            words = wrapped(escape(f"{entry['what']}: {entry['reason']}"), 24)
+            self._console.print(f"  {mark} {entry['result']:<8} {entry['kind']:<10} {words}")
         for kind, numbers in outcome.as_data()["kinds"].items():
             told = ", ".join(f"{number} {result}" for result, number in numbers.items() if number)
             self._console.print(f"{'✓' if outcome.ok else '✗'} {kind:<10} {told}")
@@ -216,7 +217,7 @@ class _Shown:
         )
 
     def _line(self, mark: str, kind: str, what: str, words: str) -> None:
-        self._say(f"  {mark} {kind:<10} {escape(what)}: {escape(words)}")
+        self._say(f"  {mark} {kind:<10} {wrapped(escape(f'{what}: {words}'), 15)}")
 
     def _say(self, text: str) -> None:
         self._console.print(text)

@@ -20,7 +20,7 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 def why(*arguments: str) -> str:
     out = StringIO()
     call_command("why", *arguments, stdout=out)
-    return out.getvalue()
+    return out.getvalue() if "--json" in arguments else " ".join(out.getvalue().split())
 
 
 def test_the_story_from_nothing_to_enrolled(joined: Any) -> None:

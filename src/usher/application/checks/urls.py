@@ -9,7 +9,10 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as WarningMessage
 from django.shortcuts import resolve_url
+from django.template import TemplateDoesNotExist
+from django.template.loader import get_template
 from django.urls import NoReverseMatch, Resolver404, resolve
+from django.views.generic.base import TemplateResponseMixin
 
 from usher.contract.paths import ApplicationPath
 
@@ -39,10 +42,35 @@ def messages() -> Iterator[CheckMessage]:
         yield WarningMessage(
             f"LOGIN_URL is {django_settings.LOGIN_URL!r}, where no view answers: learners who come "
             "from the LMS are sent there.",
-            hint="Set LOGIN_URL to your sign-in page, or add "
-            'path("accounts/", include("django.contrib.auth.urls")).',
+            hint="Set LOGIN_URL to your sign-in page.",
             id="usher.W004",
         )
+    elif template := _missing_template(login):
+        yield Error(
+            f"The sign-in page at {login} has no template: {template} does not exist.",
+            hint="Make the template, or use the admin's for a start: "
+            'path("accounts/login/", LoginView.as_view(template_name="admin/login.html")).',
+            id="usher.E015",
+        )
+
+
+def _missing_template(path: str) -> str:
+    """The template of Django's LoginView, or of a view like it, if it does not exist; '' when it
+    does, and for other views."""
+    try:
+        func = resolve(path).func
+    except Resolver404:
+        return ""
+    view = getattr(func, "view_class", None)
+    if view is None or not issubclass(view, TemplateResponseMixin):
+        return ""
+    template = view(**getattr(func, "view_initkwargs", {})).template_name
+    try:
+        if template:
+            get_template(template)
+    except TemplateDoesNotExist:
+        return str(template)
+    return ""
 
 
 def _leads_somewhere(path: str) -> bool:

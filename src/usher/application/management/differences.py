@@ -7,14 +7,16 @@ from dataclasses import asdict
 from typing import Any
 
 from usher.application.engine.drift import Difference
+from usher.contract.terminal import wrapped
 
 
 def line_of(difference: Difference) -> str:
-    note = f"\n    {difference.note}" if difference.note else ""
-    return (
-        f"✗ {difference.kind} {difference.what} {difference.field}: "
-        f"{difference.here or '–'} here, {difference.there or '–'} in the LMS{note}"
+    text = (
+        f"{difference.kind} {difference.what} {difference.field}: "
+        f"{difference.here or '–'} here, {difference.there or '–'} in the LMS"
     )
+    note = f"\n    {wrapped(difference.note, 4)}" if difference.note else ""
+    return f"✗ {wrapped(text, 4)}{note}"
 
 
 def rows_of(found: Iterable[Difference]) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from usher.application.engine.summary import Summary
 from usher.application.tokens.errors import NotConnected
 from usher.client.errors import LmsError
+from usher.contract.terminal import wrapped
 
 #: Failures shown by name; the rest is counted, and all of them stand in the admin.
 _SHOWN = 20
@@ -95,21 +96,18 @@ class EngineCommand(BaseCommand):
             self.stdout.write(json.dumps(summary.as_dict() | more))
         else:
             for failure in summary.failures[:_SHOWN]:
-                self.stdout.write(
-                    f"✗ failed  {failure.kind} {failure.what}: {failure.message} [{failure.code}]"
-                )
+                text = f"{failure.kind} {failure.what}: {failure.message} [{failure.code}]"
+                self.stdout.write(f"✗ failed  {wrapped(text, 10)}")
             if summary.failed > _SHOWN:
                 self.stdout.write(f"  … and {summary.failed - _SHOWN} more, see the admin")
             for group in summary.waiting:
-                self.stdout.write(
-                    f"✗ waiting {group.count} × {group.kind}: {group.message} [{group.code}] "
-                    f"next attempt in {group.due_in or 0:.0f} s"
-                )
+                text = f"{group.count} × {group.kind}: {group.message} [{group.code}] "
+                text += f"next attempt in {group.due_in or 0:.0f} s"
+                self.stdout.write(f"✗ waiting {wrapped(text, 10)}")
             for group in summary.refused[:_SHOWN]:
-                self.stdout.write(
-                    f"– refused {group.count} × {group.kind}: {group.message} [{group.code}] "
-                    "retried by reconcile --recheck"
-                )
+                text = f"{group.count} × {group.kind}: {group.message} [{group.code}] "
+                text += "retried by reconcile --recheck"
+                self.stdout.write(f"– refused {wrapped(text, 10)}")
             mark = "✗" if summary.failed or summary.waiting else "✓"
             self.stdout.write(f"{mark} {of}: {summary.line()}")
         if summary.failed or summary.waiting:

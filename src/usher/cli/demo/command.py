@@ -21,6 +21,7 @@ from usher.cli.demo.setup import APPLICATION_SUPERUSER, SetUp, Step
 from usher.cli.demo.walk import Walk
 from usher.contract.editions import EDITIONS, MITXONLINE
 from usher.contract.paths import LmsPath
+from usher.contract.terminal import wrapped
 
 
 @click.command()
@@ -144,11 +145,15 @@ def _run(pair: Pair, console: Console) -> tuple[list[Step], Walk]:
     return steps, walk
 
 
+#: The column in which the detail of a step begins.
+_DETAIL = len("  ✓ failed ") + 25 + len("   0.1 s  ")
+
+
 def show(step: Step, console: Console) -> None:
     mark, word = ("[green]✓[/green]", "ok    ") if step.ok else ("[red]✗[/red]", "failed")
     line = f"  {mark} {word} {step.id:<25} {step.seconds:5.1f} s  "
     console.print(line, end="")
-    console.print(step.detail, markup=False, soft_wrap=True)
+    console.print(wrapped(step.detail, _DETAIL), markup=False, soft_wrap=True)
 
 
 def _stay_up(pair: Pair, walk: Walk, console: Console) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
 import subprocess
 import sys
 import time
@@ -81,6 +82,7 @@ class Beside:
         require_free_port(self._lms_port, "the LMS", "--lms-port")
         self.credentials = Credentials.load_or_make(self.home)
         self.project.environment = self._environment()
+        self._keep_environment()
 
     def _environment(self) -> dict[str, str]:
         """All names of the connection: what the project's ``.env`` has for another LMS is unset."""
@@ -93,6 +95,21 @@ class Beside:
             "USHER_EDX_OAUTH_SECRET": self.credentials.lms_client_secret,
             "USHER_TEST_LEARNER_PASSWORD": self.credentials.learner_password,
         }
+
+    @property
+    def environment_file(self) -> Path:
+        return self.home / "env"
+
+    def _keep_environment(self) -> None:
+        """For a shell: ``. .usher/dev/env`` connects manage.py to this LMS. It holds secrets."""
+        lines = [
+            f"export {name}={shlex.quote(value)}\n"
+            for name, value in sorted(self.project.environment.items())
+        ]
+        new = self.environment_file.with_suffix(".new")
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.writelines(lines)
+        new.replace(self.environment_file)
 
     # -- steps
 
@@ -153,7 +170,7 @@ class Beside:
         )
         told = {"fingerprint": self._fingerprint()}
         (self.home / PREPARED).write_text(json.dumps(told))
-        return "tables migrated, OAuth2 records on both sides, two course runs, a learner"
+        return "tables migrated, OAuth2 records, two course runs, a learner"
 
     def _start(self) -> str:
         self._servers = [self._lms(), self._application(), self._worker()]

@@ -17,6 +17,7 @@ from usher.cli.demo.joining import SUPERUSER
 from usher.cli.demo.setup import Step
 from usher.cli.dev.beside import Beside
 from usher.cli.dev.project import Project
+from usher.contract.oauth import DEFAULT_BACKEND
 from usher.contract.paths import LmsPath
 
 PORT, LMS_PORT = 8000, 18000
@@ -85,6 +86,12 @@ def dev(
             beside.stop()
 
 
+def _relative(folder: Path) -> Path:
+    """As seen from here, where that is inside."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
 def _run(beside: Beside, steps: list[Step], recheck: bool, console: Console) -> None:
     for name, action in beside.steps(recheck=recheck):
         started = time.monotonic()
@@ -95,18 +102,24 @@ def _run(beside: Beside, steps: list[Step], recheck: bool, console: Console) -> 
 
 def _stay_up(beside: Beside, console: Console) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2))
+    shown = _relative(beside.home)
     learner, password = beside.learner, beside.credentials.superuser_password
     for name, value in (
         (beside.project.name, beside.url),
         ("LMS", beside.lms_url + LmsPath.DASHBOARD),
+        ("sign in", beside.lms_url + LmsPath.sign_in_start(DEFAULT_BACKEND)),
         ("learner", f"{learner.login}   {learner.password}" if learner.login else learner.without),
         ("LMS superuser", f"{SUPERUSER}   {password}   {beside.lms_url}/admin/"),
-        ("logs", f"{beside.home}/project.log, worker.log, lms.log"),
+        ("logs", f"{shown}/project.log, worker.log, lms.log"),
+        ("manage.py", f". {shown}/env   before it, in another terminal"),
     ):
         table.add_row(f"[bold]{name}[/bold]", value)
     console.print()
     console.print(table)
-    console.print("\nSign in to your project as the learner, then open the LMS. Ctrl-C stops all.")
+    console.print(
+        "\nOpen the address of `sign in`: your project asks for the learner's name and password,"
+        "\nand you arrive in the LMS signed in. Ctrl-C stops everything."
+    )
     while True:
         beside.check()
         time.sleep(0.5)

@@ -8,6 +8,7 @@ from usher.application.management.output import EngineCommand
 from usher.application.management.users import named
 from usher.application.runs.models import CourseRun
 from usher.application.states import State
+from usher.contract.terminal import wrapped
 
 _MARKS = {State.IN_SYNC: "✓", State.REFUSED: "✗"}
 
@@ -39,7 +40,7 @@ class Command(EngineCommand):
 
     def _tell(self, one: Sentence) -> None:
         mark = _MARKS.get(State(one.state), "…") if one.state else " "
-        self.stdout.write(f"{mark} {one.state:<9}{one.topic:<11} {one.text}")
-        for more in (one.cause, one.next):
-            if more:
-                self.stdout.write(f"{'':<23}{more}")
+        self.stdout.write(f"{mark} {one.topic:<11} {wrapped(one.text, 14)}")
+        for more in (f"{one.state}. " * bool(one.state) + one.cause, one.next):
+            if more.strip():
+                self.stdout.write(f"{'':<14}{wrapped(more.strip(), 14)}")
