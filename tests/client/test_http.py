@@ -26,6 +26,7 @@ from usher.client.errors import (
 )
 from usher.client.http import MAX_BODY, Http
 from usher.client.shared import LocalState, RedisState
+from usher.client.urgency import urgent
 
 
 @pytest.fixture
@@ -249,6 +250,37 @@ def test_the_budget_spreads_requests(state):
     assert waits[0] == 0
     assert 400 < waits[-1] < 501
     assert waits == sorted(waits)
+
+
+def test_a_backlog_leaves_the_next_places_of_the_budget_to_people(state):
+    # A place every hundred seconds: it doesn't matter how long asking takes.
+    waits = [state.take_soon("budget", 0.01, 100) for _ in range(40)]
+    assert [taken for taken, _ in waits] == [True, True] + [False] * 38
+    assert 90 < waits[1][1] < 101
+    assert all(90 < wait < 101 for _, wait in waits[2:]), "when to ask again"
+    assert 190 < state.take("budget", 0.01) < 201, "next, however many wait"
+
+
+def test_urgent_requests_overtake_in_the_budget_of_a_client():
+    asked = []
+
+    class State(shared.LocalState):
+        def take(self, key, per_second):
+            asked.append("at once")
+            return 0.0
+
+        def take_soon(self, key, per_second, within):
+            asked.append("in turn")
+            return len(asked) > 2, 0.0
+
+    http = Http("http://127.0.0.1:9", per_second=20.0, state=State())
+    with pytest.raises(Unreachable), urgent():
+        http.request("GET", "/", again=False)
+    assert asked == ["at once"] * 2, "a request that never connected is sent again"
+    asked.clear()
+    with pytest.raises(Unreachable):
+        http.request("GET", "/", again=False)
+    assert asked == ["in turn"] * 4
 
 
 def test_a_redis_that_is_gone_holds_nobody_up():

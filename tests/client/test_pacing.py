@@ -105,3 +105,9 @@ def test_turns_are_waited_for() -> None:
         thread.join(10)
     assert not any(thread.is_alive() for thread in threads)
     assert most == [1]
+
+
+def test_a_batch_that_somebody_waits_for_does_not_wait_itself():
+    pacing = Pacing(500)
+    with pacing.turn(), pacing.turn(at_once=True) as size:
+        assert size == pacing.size

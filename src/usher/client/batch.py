@@ -15,6 +15,7 @@ from usher.client.errors import BadAnswer, LmsError, ServerFailed, TimedOut
 from usher.client.http import Answer
 from usher.client.pacing import Pacing
 from usher.client.payloads import reading
+from usher.client.urgency import is_urgent, urgent
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 from usher.contract.paths import LmsPath
 
@@ -44,13 +45,14 @@ def capabilities(lms: LmsClient) -> frozenset[str] | None:
     if found is not None and time.monotonic() - asked < _BELIEVED:
         return found
     try:
-        answer = lms.http.request(
-            "GET", LmsPath.USHER_API, group=_GROUP, token=lms.who.service_token
-        )
-        body = answer.json_or_none() if answer.status == 200 else None
-        found = _read(body)
-        if not found:
-            lms.confirm()
+        with urgent():  # nothing else is sent before this is known
+            answer = lms.http.request(
+                "GET", LmsPath.USHER_API, group=_GROUP, token=lms.who.service_token
+            )
+            body = answer.json_or_none() if answer.status == 200 else None
+            found = _read(body)
+            if not found:
+                lms.confirm()
     except LmsError:
         return None
     with _lock:
@@ -103,7 +105,7 @@ def send(lms: LmsClient, what: str, items: Sequence[Mapping[str, Any]], **more: 
     found, pace = Results(), _pacing(lms, what)
     rest = list(items)
     while rest:
-        with pace.turn() as size:
+        with pace.turn(at_once=is_urgent()) as size:
             some, rest = rest[:size], rest[size:]
             try:
                 found.update(_timed(lms, what, some, more, pace))
@@ -149,7 +151,8 @@ def _probe(lms: LmsClient, pace: Pacing) -> None:
     """How long somebody waits who asks the LMS for little."""
     started = time.monotonic()
     try:
-        lms.http.request("GET", LmsPath.USHER_API, token=lms.who.service_token)
+        with urgent():  # else the budget would be measured, and not the LMS
+            lms.http.request("GET", LmsPath.USHER_API, token=lms.who.service_token)
     except LmsError:
         pace.failed()
     else:

@@ -11,6 +11,7 @@ import json
 import random
 import re
 import ssl
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -35,6 +36,7 @@ from usher.client.errors import (
 )
 from usher.client.outgoing import Outgoing
 from usher.client.shared import SharedState
+from usher.client.urgency import is_urgent
 
 #: Bytes. A page of a hundred runs is some 100 kB; whatever is larger than this is no answer.
 MAX_BODY = 8 * 1024 * 1024
@@ -132,6 +134,7 @@ class Http:
         self._counter = itertools.count()
         self._timeout = timeout
         self._per_second = per_second
+        self._in_turn = threading.Lock()
         self._lanes: deque[Connection] = deque()
         self._ssl: ssl.SSLContext | None = None
         if self.base_url.startswith("https:"):
@@ -199,7 +202,7 @@ class Http:
         circuit.enter()
         self._host_circuit.enter()
         if self._per_second:
-            time.sleep(self.state.take("budget", self._per_second))
+            self._wait_for_the_budget()
         try:
             answer = self._exchange(build, group)
         except LmsError as error:
@@ -221,6 +224,19 @@ class Http:
             told = wait_told(answer)
             raise self.throttled(group, _GUESSED_WAIT if told is None else max(told, _LEAST_WAIT))
         return answer
+
+    def _wait_for_the_budget(self) -> None:
+        """An urgent request takes the next free place. Others take none that is further away than
+        one turn, so that an urgent one never finds a long row of places taken."""
+        if is_urgent():
+            time.sleep(self.state.take("budget", self._per_second))
+            return
+        with self._in_turn:  # of this process one asks at a time, and the others wait for it
+            taken, wait = self.state.take_soon("budget", self._per_second, 1 / self._per_second)
+            while not taken:
+                time.sleep(wait)
+                taken, wait = self.state.take_soon("budget", self._per_second, 1 / self._per_second)
+        time.sleep(wait)
 
     def _circuit(self, group: str) -> Circuit:
         return self._circuits.setdefault(group, Circuit(self.state, group or "pages"))

@@ -40,10 +40,12 @@ class Pacing:
         self._changed = threading.Condition()
 
     @contextmanager
-    def turn(self) -> Iterator[int]:
-        """Waits until another batch may be under way; how many items it may have."""
+    def turn(self, *, at_once: bool = False) -> Iterator[int]:
+        """Waits until another batch may be under way; how many items it may have. at_once: does
+        not wait, because somebody waits for this one."""
         with self._changed:
-            self._changed.wait_for(lambda: self._under_way < self.at_once)
+            if not at_once:
+                self._changed.wait_for(lambda: self._under_way < self.at_once)
             self._under_way += 1
             size = self.size
         try:

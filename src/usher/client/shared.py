@@ -40,6 +40,11 @@ class SharedState(Protocol):
     def take(self, key: str, per_second: float) -> float:
         """Takes one from a budget; the seconds to wait before using it."""
 
+    def take_soon(self, key: str, per_second: float, within: float) -> tuple[bool, float]:
+        """As ``take``, when that is no more than ``within`` seconds away: True and the seconds to
+        wait before using it. Otherwise False and the seconds after which to ask again: the places
+        in between are left to those who take them at once."""
+
 
 class LocalState:
     """For one process."""
@@ -90,6 +95,15 @@ class LocalState:
             self._next[key] = at + 1.0 / per_second
             return at - now
 
+    def take_soon(self, key: str, per_second: float, within: float) -> tuple[bool, float]:
+        with self._lock:
+            now = time.monotonic()
+            at = max(now, self._next.get(key, 0.0))
+            if at - now > within:
+                return False, at - now - within
+            self._next[key] = at + 1.0 / per_second
+            return True, at - now
+
 
 class RedisState:
     """For all processes on one Redis. A Redis that fails, or hangs, holds nobody up: it is left
@@ -99,6 +113,9 @@ class RedisState:
     local t = redis.call('TIME')
     local now = tonumber(t[1]) + tonumber(t[2]) / 1e6
     local at = math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0'))
+    if ARGV[2] and at - now > tonumber(ARGV[2]) then
+      return '-' .. string.format('%.6f', at - now - tonumber(ARGV[2]))
+    end
     redis.call('SET', KEYS[1], string.format('%.6f', at + 1 / tonumber(ARGV[1])), 'EX', 3600)
     return string.format('%.6f', at - now)
     """
@@ -172,6 +189,14 @@ class RedisState:
     def take(self, key: str, per_second: float) -> float:
         waited = self._try(lambda: self._run_take([f"{self._prefix}next:{key}"], [per_second]))
         return self._local.take(key, per_second) if waited is None else float(waited)
+
+    def take_soon(self, key: str, per_second: float, within: float) -> tuple[bool, float]:
+        name = f"{self._prefix}next:{key}"
+        waited = self._try(lambda: self._run_take([name], [per_second, within]))
+        if waited is None:
+            return self._local.take_soon(key, per_second, within)
+        text = waited.decode() if isinstance(waited, bytes) else str(waited)
+        return not text.startswith("-"), abs(float(text))
 
     def _try(self, call: Any, otherwise: Any = None) -> Any:
         if time.monotonic() < self._aside_until:

@@ -181,10 +181,10 @@ def test_a_sweep_reads_indexes_and_no_whole_table(rows):
         if connection.vendor == "postgresql":
             cursor.execute("RESET enable_seqscan")
     assert [index for plan in plans for index in INDEXES if index in plan] == [
-        "retirement_due",
-        "retirement_due",
+        "retirement_queue",
+        "retirement_queue",
         "retirement_leased",
     ]
 
 
-INDEXES = ("retirement_due", "retirement_leased")
+INDEXES = ("retirement_queue", "retirement_leased")

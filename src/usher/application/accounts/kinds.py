@@ -18,6 +18,7 @@ from usher.application.adapter import adapter
 from usher.application.audit.services import record_many
 from usher.application.engine.evidence import sample_of
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
+from usher.application.engine.lanes import Lane, by_lane
 from usher.application.engine.models import woken
 from usher.application.engine.options import APPLICATION, options
 from usher.application.enrollments.models import Enrollment
@@ -80,8 +81,10 @@ class AccountKind(Kind):
         forget_registration_tokens(j.data.registration_token for j, _ in done if j.data)
         made = [(job, o.extra) for job, o in done if isinstance(o.extra, creation.Made)]
         store_tokens({job.row.user_id: m.tokens for job, m in made if m.tokens}, now)
-        forget_tokens([job.row.user_id for job, m in made if not m.tokens])
-        _wake_dependents([job.row.user_id for job, _ in made], now)
+        for lane, user_ids in by_lane(job.row for job, m in made if not m.tokens).items():
+            forget_tokens(user_ids, lane)
+        for lane, user_ids in by_lane(job.row for job, _ in made).items():
+            _wake_dependents(user_ids, now, lane)
         _follow_changes([job for job, _ in made])
         _retry_tokens_of_activated(done, now)
         for job, outcome in done:
@@ -157,15 +160,14 @@ def _retry_tokens_of_activated(done: Sequence[tuple[Job, Outcome]], now: datetim
         LmsToken.objects.filter(user_id__in=active, error_code=DEACTIVATED).wake(now)
 
 
-def _wake_dependents(user_ids: list[int], now: datetime) -> None:
+def _wake_dependents(user_ids: list[int], now: datetime, lane: Lane) -> None:
     """Enrollments that wait for these accounts, or failed because they were not there.
 
     Those too that a worker has in hand: it may have found no account, and not have written so yet.
     """
     failed = Q(error_code__in=("no-account", "unknown-user"))
     in_hand = Q(parked_at=None, observed_generation__lt=F("generation"))
-    if user_ids:
-        Enrollment.objects.filter(failed | in_hand, user_id__in=user_ids).wake(now)
+    Enrollment.objects.filter(failed | in_hand, user_id__in=user_ids).wake(now, lane=lane)
 
 
 def _follow_changes(made: Sequence[Job]) -> None:
@@ -232,12 +234,14 @@ class ProfileKind(Kind):
                 continue
             usable = token is not None and token.is_valid_for(60)
             if not by_batch and not usable:
-                stale.append(row.user_id)
+                stale.append(row)
                 error = LmsError("The learner's token is renewed first.", code="no-token")
                 prepared.append((Job(row, what), Outcome(error=error, waits=True)))
                 continue
             prepared.append((Job(row, what, _profile(row, account, token, usable)), None))
-        LmsToken.objects.filter(user_id__in=stale, parked_at__isnull=True).wake()
+        for lane, user_ids in by_lane(stale).items():
+            waiting = LmsToken.objects.filter(user_id__in=user_ids, parked_at__isnull=True)
+            waiting.wake(lane=lane)
         return prepared
 
     def act(self, job: Job, means: Means) -> Outcome:
@@ -275,8 +279,9 @@ class ProfileKind(Kind):
         return [_profile_outcome(job, results) for job in jobs]
 
     def settle_before(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
-        waiting = [j.row.user_id for j, o in done if o.error and o.error.code == "not-found"]
-        LmsAccount.objects.filter(user_id__in=waiting).wake(now)
+        waiting = by_lane(j.row for j, o in done if o.error and o.error.code == "not-found")
+        for lane, user_ids in waiting.items():
+            LmsAccount.objects.filter(user_id__in=user_ids).wake(now, lane=lane)
 
 
 def _profile(

@@ -14,6 +14,7 @@ from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
 from usher.application.accounts.naming import is_reserved, reserve, reserve_many
 from usher.application.adapter import adapter
 from usher.application.engine.clock import database_now
+from usher.application.engine.lanes import background, current_lane
 from usher.application.engine.models import woken
 from usher.application.engine.summary import Summary
 from usher.application.engine.transactions import refuse_within_transaction
@@ -56,7 +57,11 @@ def _make(user: Any) -> LmsAccount:
             username = reserve(user, adapter().lms_username(user))
             now = database_now()
             account = LmsAccount.objects.create(
-                user=user, username=username, reserved_at=now, next_attempt_at=now
+                user=user,
+                username=username,
+                reserved_at=now,
+                next_attempt_at=now,
+                lane=current_lane(),
             )
             LmsToken.objects.get_or_create(user=user, defaults={"next_attempt_at": None})
             wake_soon(user.pk)
@@ -84,9 +89,10 @@ def _make_many(users: list[Any]) -> int:
             easy = _make_easy(users)
     except IntegrityError:  # somebody took one of the names meanwhile
         easy = set()
-    for user in users:
-        if user.pk not in easy:
-            _make(user)
+    with background():
+        for user in users:
+            if user.pk not in easy:
+                _make(user)
     return len(users)
 
 
@@ -107,8 +113,8 @@ def _make_easy(users: list[Any]) -> set[int]:
 
 def confirmed(user: Any) -> None:
     """The learner's e-mail address has been confirmed: what waited for that is due."""
-    LmsAccount.objects.filter(user=user, error_code="unconfirmed").wake()
-    LmsProfile.objects.filter(user=user, error_code="unconfirmed").wake()
+    LmsAccount.objects.filter(user=user, error_code="unconfirmed").wake(lane=current_lane())
+    LmsProfile.objects.filter(user=user, error_code="unconfirmed").wake(lane=current_lane())
     wake_soon(user.pk)
 
 
@@ -116,8 +122,8 @@ def bring(user: Any) -> Summary:
     """Brings the learner's account and token to the LMS now, parked ones too."""
     from usher.application.engine.services import reconcile
 
-    LmsAccount.objects.filter(user=user).unsettled().wake()
-    LmsToken.objects.filter(user=user).unsettled().wake()
+    LmsAccount.objects.filter(user=user).unsettled().wake(lane=current_lane())
+    LmsToken.objects.filter(user=user).unsettled().wake(lane=current_lane())
     own = Q(user=user)
     return reconcile(["account", "token"], user=user, asked={"account": own, "token": own})
 
@@ -150,8 +156,9 @@ def adopt(user: Any, username: str, lms_user_id: int | None = None) -> LmsAccoun
             reserved_at=database_now(),
             created_in_lms_at=timezone.now(),
             lms_user_id=lms_user_id,
+            lane=current_lane(),
         )
-        LmsToken.objects.get_or_create(user=user)
+        LmsToken.objects.get_or_create(user=user, defaults={"lane": current_lane()})
         wake_soon(user.pk)
     return account
 
@@ -184,7 +191,9 @@ def follow_profile(user: Any) -> None:
     now = details(user)
     wanted = {"name": now.name, "country": now.country, "email": now.email}
     with transaction.atomic():
-        row, made = LmsProfile.objects.select_for_update().get_or_create(user=user, defaults=wanted)
+        row, made = LmsProfile.objects.select_for_update().get_or_create(
+            user=user, defaults=wanted | {"lane": current_lane()}
+        )
         if made:
             wake_soon(user.pk)
         else:
@@ -209,7 +218,8 @@ def retire(user: Any) -> Retirement | None:
     account = LmsAccount.objects.filter(user=user, created_in_lms_at__isnull=False).first()
     if account is None:
         return None
-    row, _ = Retirement.objects.update_or_create(username=account.username, defaults=woken())
+    wanted = woken() | {"lane": current_lane()}
+    row, _ = Retirement.objects.update_or_create(username=account.username, defaults=wanted)
     wake_soon()
     return row
 

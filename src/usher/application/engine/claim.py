@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.db import models, transaction
+from django.db import connection, models
 from django.db.models import Q
 
-from usher.application.engine.clock import database_now
+from usher.application.engine.clock import database_now, moment
 from usher.application.engine.kinds import Kind
+from usher.application.engine.lanes import Lane
 from usher.application.engine.models import lock
 from usher.application.engine.policy import LONGEST_DELAY
 from usher.application.engine.transactions import retried
@@ -45,27 +46,56 @@ class Scope:
         return found
 
 
-def claim(kind: Kind, scope: Scope, limit: int, lease_seconds: float) -> tuple[str, list[Any]]:
-    """A new lease and at most ``limit`` rows that it holds, longest due first."""
+def claim(
+    kind: Kind, scope: Scope, limit: int, lease_seconds: float, *, lane: Lane | None = None
+) -> tuple[str, list[Any]]:
+    """A new lease and at most ``limit`` rows that it holds, longest due first.
+
+    lane: only rows of this one; None takes the lanes one after the other.
+    """
     condition = scope.of(kind)
     if condition is None:
         return "", []
     owner = str(uuid.uuid4())
-    with transaction.atomic():
-        now = database_now()
-        due = kind.rows().filter(condition).due(now)
-        ids = list(
-            due.select_for_update(skip_locked=True)
-            .order_by("next_attempt_at", "pk")
-            .values_list("pk", flat=True)[:limit]
-        )
-        if not ids:
-            return owner, []
-        until = now + timedelta(seconds=lease_seconds)
-        # The condition again: where rows can't be locked, only one of two claims finds them due.
-        kind.rows().filter(pk__in=ids).due(now).update(lease_owner=owner, lease_until=until)
+    ids: list[int] = []
+    for each in (lane,) if lane is not None or condition else tuple(Lane):
+        own = condition if each is None else condition & Q(lane=each)
+        ids += _leased(kind, own, limit - len(ids), owner, lease_seconds)
+        if len(ids) >= limit:
+            break
+    if not ids:
+        return owner, []
     rows = kind.rows().filter(pk__in=ids, lease_owner=owner).select_related(*kind.related)
-    return owner, list(rows)
+    return owner, sorted(rows, key=lambda row: (row.lane, row.next_attempt_at, row.pk))
+
+
+def _leased(kind: Kind, condition: Q, limit: int, owner: str, seconds: float) -> list[int]:
+    """Ids of rows that are leased now. One statement, which no other can come in between."""
+    due = kind.rows().filter(condition).due(moment())
+    first = due.order_by("lane", "next_attempt_at", "pk").values("pk")[:limit]
+    chosen, values = first.query.sql_with_params()
+    quote = connection.ops.quote_name
+    # Chosen once, before anything is updated: a join could choose again for each row.
+    chosen = (
+        f"= ANY(ARRAY({chosen} FOR UPDATE SKIP LOCKED))"
+        if connection.features.has_select_for_update_skip_locked
+        else f"IN ({chosen})"
+    )
+    until, until_values = _compiled(kind.model, moment(seconds))
+    sql = (
+        f"UPDATE {quote(kind.model._meta.db_table)} "  # noqa: S608
+        f"SET lease_owner = %s, lease_until = {until} WHERE id {chosen} RETURNING id"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [owner, *until_values, *values])
+        return [pk for (pk,) in cursor.fetchall()]
+
+
+def _compiled(model: type[models.Model], expression: Any) -> tuple[str, list[Any]]:
+    query = model._default_manager.all().query
+    compiler = query.get_compiler(connection=connection)
+    sql, values = compiler.compile(expression.resolve_expression(query))
+    return sql, list(values)
 
 
 def renew(model: type[models.Model], rows: Iterable[Any], lease_seconds: float) -> None:
@@ -96,10 +126,11 @@ def unjam(kind: Kind, lease_seconds: float) -> int:
     """
     now = database_now()
     manager = kind.model._default_manager
-    far = manager.filter(
+    in_lanes = kind.rows().filter(lane__in=Lane.values)  # so that the index of lanes serves
+    far = in_lanes.filter(
         attempts__gt=0, next_attempt_at__gt=now + timedelta(seconds=2 * LONGEST_DELAY)
     ).update(next_attempt_at=now)
-    untried = kind.rows().unsettled().filter(attempts=0, error_code="")
+    untried = in_lanes.unsettled().filter(attempts=0, error_code="")
     early = untried.filter(next_attempt_at__gt=now + CLOCKS_APART).update(next_attempt_at=now)
     held = manager.filter(lease_until__gt=now + timedelta(seconds=10 * lease_seconds)).update(
         lease_owner="", lease_until=None

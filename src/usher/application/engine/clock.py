@@ -6,9 +6,11 @@ clock is wrong would otherwise give out codes that are over already, or rows tha
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import connection
+from django.db.models import DateTimeField, ExpressionWrapper, Func, Value
 from django.utils import timezone
 
 
@@ -20,3 +22,14 @@ def database_now() -> datetime:
         cursor.execute("SELECT clock_timestamp()")
         found: datetime = cursor.fetchone()[0]
     return found
+
+
+def moment(seconds: float = 0.0) -> Any:
+    """The same as an expression, so many seconds from the start of the statement that holds it: no
+    statement of its own is needed to ask for it."""
+    if connection.vendor == "sqlite":
+        return Value(database_now() + timedelta(seconds=seconds), DateTimeField())
+    now = Func(function="STATEMENT_TIMESTAMP", output_field=DateTimeField())
+    if not seconds:
+        return now
+    return ExpressionWrapper(now + Value(timedelta(seconds=seconds)), DateTimeField())

@@ -32,8 +32,9 @@ class Job:
     """One claimed row with all that is needed to act without the database.
 
     generation: the one that will have been observed when it succeeds. data: of the kind. begun: a
-    thread acts on it, so something of it may reach the LMS at any later moment. settled_after:
-    seconds from the change of what is wanted, once a success is written that brought the LMS to it.
+    thread acts on it, so something of it may reach the LMS at any later moment. is_urgent: a person
+    waits for it. settled_after: seconds from the change of what is wanted, once a success is
+    written that brought the LMS to it.
     """
 
     row: Any
@@ -42,6 +43,7 @@ class Job:
     generation: int = field(init=False)
     begun: bool = field(default=False, init=False)
     settled_after: float | None = field(default=None, init=False)
+    is_urgent: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.generation = self.row.generation

@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Any, Self
 
 from django.db import models, transaction
-from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Least, Now
 
-from usher.application.engine.clock import database_now
+from usher.application.engine.clock import database_now, moment
+from usher.application.engine.lanes import Lane, current_lane
 from usher.application.engine.wake import wake_soon
 from usher.contract.failures import FailureClass
 
@@ -20,9 +21,10 @@ _ROWS = 5000
 class ReconciledQuerySet(models.QuerySet[Any]):
     """The questions and changes that all kinds of rows share."""
 
-    def due(self, now: datetime | None = None) -> Self:
-        """Rows to work on now: their moment has come and nobody holds them."""
-        now = now or database_now()
+    def due(self, now: Any = None) -> Self:
+        """Rows to work on now: their moment has come and nobody holds them. now: a moment or an
+        expression of one; by default that of the database when it is asked."""
+        now = now or moment()
         return self.filter(
             Q(lease_until__isnull=True) | Q(lease_until__lte=now), next_attempt_at__lte=now
         )
@@ -34,9 +36,12 @@ class ReconciledQuerySet(models.QuerySet[Any]):
     def parked(self) -> Self:
         return self.filter(parked_at__isnull=False)
 
-    def wake(self, now: datetime | None = None) -> int:
-        """Makes the rows due at once, parked ones too: the retry button. Returns how many."""
-        return self._update_in_order(woken(now))
+    def wake(self, now: datetime | None = None, *, lane: Lane = Lane.BACKGROUND) -> int:
+        """Makes the rows due at once, parked ones too: the retry button. Returns how many.
+
+        A row that waits already stays in its lane when that is the better one.
+        """
+        return self._update_in_order(woken(now) | {"lane": _better_of(lane)})
 
     def look(self, now: datetime | None = None) -> int:
         """Makes rows due because the LMS may have changed; returns how many.
@@ -45,7 +50,8 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         with the LMS, and not sent again.
         """
         now = now or database_now()
-        return self.exclude(next_attempt_at__lte=now)._update_in_order({"next_attempt_at": now})
+        values = {"next_attempt_at": now, "lane": _better_of(Lane.BACKGROUND)}
+        return self.exclude(next_attempt_at__lte=now)._update_in_order(values)
 
     def _update_in_order(self, values: dict[str, Any]) -> int:
         """Locks the rows by ascending id, as everybody does: so nobody waits in a circle."""
@@ -63,6 +69,12 @@ class ReconciledQuerySet(models.QuerySet[Any]):
 def lock(rows: models.QuerySet[Any]) -> None:
     """Locks these rows for the transaction, by ascending id."""
     list(rows.select_for_update().order_by("pk").values_list("pk", flat=True))
+
+
+def _better_of(lane: Lane) -> Any:
+    """``lane``, or the one in which a row waits already when that is claimed earlier."""
+    waits = When(next_attempt_at__isnull=False, then=Least(F("lane"), Value(int(lane))))
+    return Case(waits, default=Value(int(lane)))
 
 
 def woken(now: datetime | None = None) -> dict[str, Any]:
@@ -84,6 +96,7 @@ class Reconciled(models.Model):
     the generation it has brought the LMS to. ``next_attempt_at`` null means that nothing is to be
     done. ``lease_owner`` is new with every claim: a worker that lost its lease can't write.
     ``wanted_at`` is when what is wanted changed last.
+    ``lane`` says which rows are claimed first.
     """
 
     generation = models.PositiveIntegerField(default=1, editable=False)
@@ -91,6 +104,12 @@ class Reconciled(models.Model):
     wanted_at = models.DateTimeField(db_default=Now(), editable=False)
     attempts = models.PositiveIntegerField(default=0, editable=False)
     next_attempt_at = models.DateTimeField(null=True, blank=True, default=database_now)
+    lane = models.SmallIntegerField(
+        choices=Lane.choices,
+        default=Lane.BACKGROUND,
+        db_default=Lane.BACKGROUND,
+        editable=False,
+    )
     lease_owner = models.CharField(max_length=36, blank=True, default="", editable=False)
     lease_until = models.DateTimeField(null=True, blank=True, editable=False)
     error_class = models.CharField(
@@ -107,8 +126,8 @@ class Reconciled(models.Model):
         abstract = True
         indexes = [
             models.Index(
-                fields=["next_attempt_at", "id"],
-                name="%(class)s_due",
+                fields=["lane", "next_attempt_at", "id"],
+                name="%(class)s_queue",
                 condition=Q(next_attempt_at__isnull=False),
             ),
             models.Index(
@@ -146,13 +165,17 @@ class Reconciled(models.Model):
         if not changed:
             return False
         now = database_now()
-        values = changed | woken(now) | {"wanted_at": now}
+        values = changed | woken(now) | {"wanted_at": now, "lane": self._lane_of_a_change()}
         for name, value in values.items():
             setattr(self, name, value)
         self.generation += 1
         self.save(update_fields=[*values, "generation"])
         wake_soon(getattr(self, "user_id", None))
         return True
+
+    def _lane_of_a_change(self) -> int:
+        lane = int(current_lane())
+        return lane if self.next_attempt_at is None else min(lane, self.lane)
 
 
 class Watermark(models.Model):

@@ -1,8 +1,10 @@
 """Works off due rows: one thread has the database, many threads have the network.
 
 Claimed rows become jobs; threads act on them; outcomes come back in one queue and are written in
-bulk. What a job needs from the database meanwhile (a code of our own provider) comes through the
-same queue and is answered for all who wait at once.
+bulk. Rows of the interactive lane are looked for all the time, and their jobs overtake the others.
+Among the others kinds take turns, so that a long backlog of one doesn't stop the rest. What a job
+needs from the database meanwhile (a code of our own provider) comes through the same queue and is
+answered for all who wait at once.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,8 +24,11 @@ from django.db import InterfaceError, OperationalError
 from usher.application.engine.claim import Scope, claim, release, renew
 from usher.application.engine.gate import Gate
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
+from usher.application.engine.lanes import Lane, background
 from usher.application.engine.options import Options
 from usher.application.engine.outages import Outages
+from usher.application.engine.outlook import Due, Outlook
+from usher.application.engine.pool import Pool
 from usher.application.engine.stopping import Stop
 from usher.application.engine.writeback import Done, write_back
 from usher.application.metrics import engine as metrics
@@ -30,6 +36,7 @@ from usher.application.tokens.errors import NotConnected
 from usher.application.tokens.provider import grant_codes
 from usher.client.batch import capabilities
 from usher.client.errors import LmsError, Refused
+from usher.client.urgency import urgent
 from usher.client.walk import GrantWanted
 from usher.contract.failures import FailureClass
 
@@ -39,6 +46,8 @@ _FLUSH_SECONDS = 0.25
 _CLAIM_ROWS = 200
 #: Requests of the batch road at a time: each keeps the LMS busy with hundreds of rows.
 _BATCHES = 4
+#: Seconds between two looks for interactive rows while other work goes on.
+_LOOK_SECONDS = 0.2
 #: Seconds between two questions for the batch API while the LMS can't tell.
 _ASK_SECONDS = 1.0
 #: Seconds that a job waits for the database thread.
@@ -103,25 +112,34 @@ class Pump:
         self._closed = False
         self._beginning = threading.Lock()
         self._stop_by: float | None = None
+        #: What was due at the last look and is not known to be claimed since.
+        self._due: set[Due] = set()
+        self._looked: float | None = None
 
-    def run(self, kinds: Iterable[Kind], scope: Scope) -> None:
-        """Until no row of these kinds and this scope is due."""
+    def run(self, kinds: Iterable[Kind], scope: Scope, interactive: Iterable[Kind] = ()) -> None:
+        """Until no row of these kinds and this scope is due. interactive: kinds whose interactive
+        rows are worked on meanwhile, whatever the scope."""
         kinds, self._closed, self._renewed = list(kinds), False, time.monotonic()
-        pool = ThreadPoolExecutor(self._opts.concurrency, thread_name_prefix="usher-lms")
+        more = [each for each in interactive if each.name not in {kind.name for kind in kinds}]
+        pool, self._looked = Pool(self._opts.concurrency, "usher-lms"), None
         try:
-            self._loop(pool, kinds, scope)
+            with background():  # what follows from a row is made in the lane of that row
+                self._loop(pool, kinds, scope, more)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.close()
             self._give_back()
 
-    def _loop(self, pool: ThreadPoolExecutor, kinds: list[Kind], scope: Scope) -> None:
-        exhausted: set[Kind] = set()
+    def _loop(self, pool: Pool, kinds: list[Kind], scope: Scope, more: list[Kind]) -> None:
+        outlook = Outlook(kinds, scope, more)
         while True:
             self._learn_batch()
             if not self.stop.is_set():
-                self._top_up(pool, kinds, scope, exhausted)
+                if self._look_is_due():
+                    self._due = outlook.due()
+                    self._looked = time.monotonic()
+                self._top_up(pool, kinds, scope, more)
             if not self._in_flight() and not self._waiting:
-                if self.stop.is_set() or len(exhausted) == len(kinds):
+                if self.stop.is_set() or not self._due:
                     return
                 continue
             self._collect()
@@ -131,9 +149,12 @@ class Pump:
                 return
             if self._flush_due():
                 self._flush()
-                exhausted.clear()  # what was written may have made other rows due
+                self._looked = None  # what was written may have made other rows due
                 metrics.write_if_due()
             self._keep_leases()
+
+    def _look_is_due(self) -> bool:
+        return self._looked is None or time.monotonic() - self._looked > _LOOK_SECONDS
 
     def _learn_batch(self) -> None:
         """The LMS couldn't say at the start whether it has the batch API: it is asked again."""
@@ -144,34 +165,57 @@ class Pump:
         if found is not None:
             self._means = replace(self._means, batch=found, batch_is_known=True)
 
-    def _top_up(
-        self, pool: ThreadPoolExecutor, kinds: list[Kind], scope: Scope, exhausted: set[Kind]
-    ) -> None:
-        for kind in kinds:
-            room = self._room(kind)
-            if kind in exhausted or room < min(_CLAIM_ROWS, kind.batch_size):
-                continue
-            allowed = Gate(kind.name, self.state).allows()
-            if allowed == 0 or kind in self._probing:
-                exhausted.add(kind)
-                continue
-            if allowed == 1:
-                self._probing.add(kind)
-            limit = allowed or room
-            _, rows = claim(kind, scope, limit, self._opts.lease_seconds)
-            if len(rows) < limit:
-                exhausted.add(kind)
-            if rows:
-                self._send(pool, kind, rows)
-            else:
-                self._probing.discard(kind)
+    def _top_up(self, pool: Pool, kinds: list[Kind], scope: Scope, more: list[Kind]) -> None:
+        """Claims what is due: interactive rows first, full checks when nothing else is left."""
+        for kind in (*kinds, *more):
+            if (kind, Lane.INTERACTIVE) in self._due:
+                room = self._room_for_urgent()
+                self._claim(pool, kind, scope if kind in kinds else Scope(), Lane.INTERACTIVE, room)
+        for lane in (None, Lane.BACKGROUND, Lane.RECHECK):
+            open_kinds = [kind for kind in kinds if (kind, lane) in self._due]
+            for kind in open_kinds:
+                room = self._room(kind)
+                if room < min(_CLAIM_ROWS, kind.batch_size):
+                    continue
+                share = max(_CLAIM_ROWS, room // len(open_kinds))
+                if self._claim(pool, kind, scope, lane, min(room, share)):
+                    kinds.append(kinds.pop(kinds.index(kind)))  # the others have their turn
+            if open_kinds:
+                return
+
+    def _claim(self, pool: Pool, kind: Kind, scope: Scope, lane: Lane | None, room: int) -> int:
+        """How many rows were claimed of that kind and lane."""
+        allowed = Gate(kind.name, self.state).allows()
+        if allowed == 0 or kind in self._probing:
+            self._due.discard((kind, lane))
+            return 0
+        if room <= 0:
+            return 0
+        if allowed == 1:
+            self._probing.add(kind)
+        limit = min(allowed or room, room)
+        _, rows = claim(kind, scope, limit, self._opts.lease_seconds, lane=lane)
+        if len(rows) < limit:
+            self._due.discard((kind, lane))
+        if rows:
+            self._send(pool, kind, rows, is_urgent=scope.user_id is not None)
+        else:
+            self._probing.discard(kind)
+        return len(rows)
 
     def _room(self, kind: Kind) -> int:
         """Rows of that kind that may be claimed now: enough to keep all threads at work."""
         if self._goes_many(kind):
-            return _BATCHES * kind.batch_size - len(self._flying.get(kind, ()))
-        single = sum(len(jobs) for k, jobs in self._flying.items() if not self._goes_many(k))
-        return self._opts.concurrency + 2 * _CLAIM_ROWS - single
+            return _BATCHES * kind.batch_size - self._in_background([kind])
+        single = [each for each in self._flying if not self._goes_many(each)]
+        return self._opts.concurrency + 2 * _CLAIM_ROWS - self._in_background(single)
+
+    def _room_for_urgent(self) -> int:
+        return 2 * _CLAIM_ROWS + self._in_background(self._flying) - self._in_flight()
+
+    def _in_background(self, kinds: Iterable[Kind]) -> int:
+        flying = (job for kind in kinds for job in self._flying.get(kind, {}).values())
+        return sum(not job.is_urgent for job in flying)
 
     def _in_flight(self) -> int:
         return sum(len(jobs) for jobs in self._flying.values())
@@ -179,19 +223,23 @@ class Pump:
     def _goes_many(self, kind: Kind) -> bool:
         return kind.always_many or kind.batch_capability in self._means.batch
 
-    def _send(self, pool: ThreadPoolExecutor, kind: Kind, rows: list[Any]) -> None:
+    def _send(self, pool: Pool, kind: Kind, rows: list[Any], *, is_urgent: bool) -> None:
+        """is_urgent: all of them, not only those of the interactive lane."""
         flying = self._flying.setdefault(kind, {})
         flying.update({row.pk: Job(row, "") for row in rows})
         prepared = self._prepared(kind, rows)
+        for job, _ in prepared:
+            job.is_urgent = is_urgent or job.row.lane == Lane.INTERACTIVE
         jobs = [job for job, outcome in prepared if outcome is None]
         flying.update({job.row.pk: job for job in jobs})
         self._add(kind, [(job, outcome) for job, outcome in prepared if outcome is not None])
         if self._goes_many(kind):
             for start in range(0, len(jobs), kind.batch_size):
-                pool.submit(self._act_many, kind, jobs[start : start + kind.batch_size])
+                some = jobs[start : start + kind.batch_size]
+                pool.submit(self._act_many, kind, some, urgent=_any_urgent(some))
         else:
             for job in jobs:
-                pool.submit(self._act, kind, job)
+                pool.submit(self._act, kind, job, urgent=job.is_urgent)
 
     def _prepared(self, kind: Kind, rows: list[Any]) -> list[tuple[Job, Outcome | None]]:
         """A row whose preparation fails is the only one that fails."""
@@ -218,15 +266,17 @@ class Pump:
     def _act(self, kind: Kind, job: Job) -> None:
         if not self._begin([job]):
             return
-        outcome = self._too_late() or _outcome(lambda: kind.act(job, self._means))
-        outcome = self._proven([outcome])[0]
+        with _urgency_of([job]):
+            outcome = self._too_late() or _outcome(lambda: kind.act(job, self._means))
+            outcome = self._proven([outcome])[0]
         self._events.put(_Finished(kind, [(job, outcome)]))
 
     def _act_many(self, kind: Kind, jobs: list[Job]) -> None:
         if not self._begin(jobs):
             return
         late = self._too_late()
-        done = [(job, late) for job in jobs] if late else self._done_many(kind, jobs)
+        with _urgency_of(jobs):
+            done = [(job, late) for job in jobs] if late else self._done_many(kind, jobs)
         self._events.put(_Finished(kind, done))
 
     def _too_late(self) -> Outcome | None:
@@ -302,7 +352,9 @@ class Pump:
         if not rows:
             return False
         is_old = time.monotonic() - self._oldest >= _FLUSH_SECONDS
-        return rows >= _FLUSH_ROWS or is_old or rows == self._in_flight()
+        if rows >= _FLUSH_ROWS or is_old or rows == self._in_flight():
+            return True
+        return any(_any_urgent(job for job, _ in done) for done in self._waiting.values())
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, {}
@@ -415,6 +467,14 @@ def _as_error(error: Exception) -> LmsError:
         failure.failure_class = FailureClass.SYSTEMIC
         return failure
     return JobFailed(f"{type(error).__name__}: {error}")
+
+
+def _urgency_of(jobs: Sequence[Job]) -> AbstractContextManager[None]:
+    return urgent() if _any_urgent(jobs) else nullcontext()
+
+
+def _any_urgent(jobs: Iterable[Job]) -> bool:
+    return any(job.is_urgent for job in jobs)
 
 
 def _is_refusal(outcome: Outcome) -> bool:

@@ -20,10 +20,12 @@ from usher.application.engine.clock import database_now
 from usher.application.engine.evidence import Evidence
 from usher.application.engine.gate import Gate
 from usher.application.engine.kinds import NAMES, Job, Kind, Means, Outcome, all_kinds
+from usher.application.engine.lanes import Lane
 from usher.application.engine.options import options
 from usher.application.engine.others import Asked, MadeDue, earlier, failures, held, made_good
+from usher.application.engine.outlook import Outlook
 from usher.application.engine.pump import Pump
-from usher.application.engine.stopping import Stop
+from usher.application.engine.stopping import Stop, StopAfter
 from usher.application.engine.summary import Failure, Summary
 from usher.application.engine.transactions import refuse_within_transaction
 from usher.application.lms_client import client
@@ -89,6 +91,7 @@ def reconcile(
     progress: Progress | None = None,
     stop: Stop | None = None,
     accept_missing: bool = False,
+    interactive_too: bool = False,
 ) -> Summary:
     """Works on what is due of these kinds; of one learner, one run or a range of ids if given.
 
@@ -96,6 +99,7 @@ def reconcile(
     that another worker has are waited for, as long as a lease lasts, and what fails there counts.
     A row that failed and then succeeded within this run counts as changed, not as failed.
     accept_missing: believe that the LMS lost objects, however many they are.
+    interactive_too: meanwhile also works on what people wait for, of all kinds and learners.
     Raises KeyError for an unknown kind, ImproperlyConfigured for wrong settings, InTransaction
     within a transaction.
     """
@@ -106,11 +110,12 @@ def reconcile(
     pump = Pump(means(accept_missing=accept_missing), options(), tally)
     if stop is not None:
         pump.stop = stop
+    interactive = list(all_kinds().values()) if interactive_too else []
     for_others = options().lease_seconds
     for_retries = (patience or Patience()).seconds
     while True:
         began, brought = time.monotonic(), tally.brought
-        pump.run(found, scope)
+        pump.run(found, scope, interactive)
         if pump.stop.is_set() or (asked is None and patience is None):
             return tally.end()
         if tally.brought == brought:
@@ -164,16 +169,6 @@ def _until_due(kinds: Sequence[Kind], scope: Scope) -> float | None:
         at = rows.aggregate(at=Min("next_attempt_at"))["at"]
         soonest = at if soonest is None or (at and at < soonest) else soonest
     return None if soonest is None else (soonest - database_now()).total_seconds()
-
-
-def _anything_due(kinds: Sequence[Kind], scope: Scope) -> bool:
-    """A look without a lock, at a fraction of what claims cost that find nothing."""
-    now = database_now()
-    return any(
-        each.rows().filter(condition).due(now).exists()
-        for each in kinds
-        if (condition := scope.of(each)) is not None
-    )
 
 
 class _Tally:
@@ -254,12 +249,12 @@ def recheck(kinds: Iterable[str] = NAMES, *, user: Any = None, run: Any = None) 
     for each in _kinds_of(kinds):
         each.recheck_rows()
         if (condition := scope.of(each)) is not None:
-            asked.rows += wake(each, condition)
+            asked.rows += wake(each, condition, Lane.RECHECK)
             asked[each.name] = condition
     return asked
 
 
-def wake(kind: Kind, condition: Q) -> int:
+def wake(kind: Kind, condition: Q, lane: Lane = Lane.BACKGROUND) -> int:
     """Makes rows due by ranges of ids, so that no statement touches a whole large table."""
     manager, last, woken = kind.model._default_manager, 0, 0
     while True:
@@ -270,7 +265,7 @@ def wake(kind: Kind, condition: Q) -> int:
         )
         if not ids:
             return woken
-        woken += manager.filter(condition, pk__gt=last, pk__lte=ids[-1]).wake()
+        woken += manager.filter(condition, pk__gt=last, pk__lte=ids[-1]).wake(lane=lane)
         last = ids[-1]
 
 
@@ -300,15 +295,16 @@ def watch(
 ) -> None:
     """Keeps on reconciling until ``stop`` is set: the engine of a machine without Celery."""
     names, swept = list(kinds), 0.0
-    found, part = _kinds_of(names), scope_of(**scope)
+    outlook = Outlook(_kinds_of(names), scope_of(**scope))
     while not stop.is_set():
         try:
             heartbeat.beat()
             if not swept or time.monotonic() - swept > _SWEEP_SECONDS:
                 sweep_prepare()
                 swept = time.monotonic()
-            if _anything_due(found, part):
-                reconcile(names, stop=stop, progress=lambda _: heartbeat.beat(), **scope)
+            if outlook.due():
+                until_sweep = StopAfter(stop, _SWEEP_SECONDS)
+                reconcile(names, stop=until_sweep, progress=lambda _: heartbeat.beat(), **scope)
         except (OperationalError, InterfaceError) as error:
             # A database that restarts, or is busy for long: the rows are still there afterwards.
             log.warning("the database does not answer: %s", str(error).strip())

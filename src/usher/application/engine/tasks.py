@@ -46,7 +46,7 @@ def work_share(kind: str, number: int) -> None:
     name = _name(kind, number)
     outstanding.taken(name, 2 * SHARE_SECONDS)
     try:
-        reconcile([kind], stop=StopAfter(stopping, SHARE_SECONDS))
+        reconcile([kind], stop=StopAfter(stopping, SHARE_SECONDS), interactive_too=True)
     finally:
         outstanding.end(name)
     if not stopping.is_set() and all_kinds()[kind].rows().due().exists():

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 
 from django.conf import settings as django_settings
 from django.db import transaction
 
+from usher.application.engine.lanes import Lane, current_lane
+
+#: Seconds between two messages of one process about background work.
+_EVERY = 5.0
+_last = 0.0
+
 
 def wake_soon(user_id: int | None = None) -> None:
     """After the transaction: one task for a worker, about this learner or about what is due. Does
-    nothing without a broker."""
+    nothing without a broker. Background work is announced now and then, not for each learner."""
     if not broker_url():
         return
-    transaction.on_commit(lambda: _send(user_id), robust=True)
+    if current_lane() is Lane.INTERACTIVE:
+        transaction.on_commit(lambda: _send(user_id), robust=True)
+    else:
+        transaction.on_commit(_send_now_and_then, robust=True)
+
+
+def _send_now_and_then() -> None:
+    global _last
+    if not _last or time.monotonic() - _last >= _EVERY:
+        _last = time.monotonic()
+        _send(None)
 
 
 def broker_url() -> str:

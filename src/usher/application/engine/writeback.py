@@ -10,7 +10,8 @@ from django.db import connection
 
 from usher.application.engine.clock import database_now
 from usher.application.engine.kinds import Job, Kind, Outcome
-from usher.application.engine.policy import WAITING_DELAY, retry
+from usher.application.engine.lanes import Lane
+from usher.application.engine.policy import EARLY_ATTEMPTS, WAITING_DELAY, retry
 from usher.application.engine.rows import columns
 from usher.application.engine.transactions import retried
 from usher.application.signals import announce
@@ -18,11 +19,12 @@ from usher.application.signals import announce
 Done = tuple[Job, Outcome]
 #: Written only when the row is as it was claimed: a row whose wanted side changed while it was
 #: worked on, or that was woken meanwhile, stays due, so that no wake-up is lost.
-_CONDITIONAL = ("next_attempt_at", "parked_at")
+_CONDITIONAL = ("next_attempt_at", "lane", "parked_at")
 _COMMON = (
     "observed_generation",
     "attempts",
     "next_attempt_at",
+    "lane",
     "error_class",
     "error_code",
     "error_message",
@@ -80,7 +82,8 @@ def _success(kind: Kind, done: Done, now: datetime) -> tuple[list[Any], Job]:
         job.settled_after = (now - job.row.wanted_at).total_seconds()
     again = None if outcome.next_in is None else now + timedelta(seconds=outcome.next_in)
     own = [outcome.values.get(name, getattr(job.row, name)) for name in kind.observed_fields]
-    return [*own, job.generation, 0, again, "", "", "", None, now, None], job
+    lane = Lane.BACKGROUND if again is None else job.row.lane
+    return [*own, job.generation, 0, again, lane, "", "", "", None, now, None], job
 
 
 def _failure(done: Done, now: datetime) -> tuple[list[Any], Job]:
@@ -102,6 +105,7 @@ def _failure(done: Done, now: datetime) -> tuple[list[Any], Job]:
         row.observed_generation,
         attempts,
         again,
+        job.row.lane if again and attempts < EARLY_ATTEMPTS else _later(job.row.lane),
         str(error.failure_class),
         error.code[:64],
         error.message[:500],
@@ -109,6 +113,11 @@ def _failure(done: Done, now: datetime) -> tuple[list[Any], Job]:
         row.observed_at,
         None,
     ], job
+
+
+def _later(lane: int) -> int:
+    """Whoever waited for a row that fails again and again doesn't wait any more."""
+    return max(lane, int(Lane.BACKGROUND))
 
 
 def _update(kind: Kind, own: Sequence[str], rows: Sequence[tuple[list[Any], Job]]) -> None:

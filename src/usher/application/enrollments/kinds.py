@@ -9,6 +9,7 @@ from typing import Any
 
 from usher.application.accounts.models import LmsAccount
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
+from usher.application.engine.lanes import by_lane
 from usher.application.engine.options import LMS, options
 from usher.application.enrollments.models import Enrollment
 from usher.client import batch
@@ -129,8 +130,9 @@ class EnrollmentKind(Kind):
 
     def settle_before(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         """Looks again at accounts that the LMS has lost."""
-        unknown = [j.row.user_id for j, o in done if o.error and o.error.code == "unknown-user"]
-        LmsAccount.objects.filter(user_id__in=unknown).wake(now)
+        unknown = by_lane(j.row for j, o in done if o.error and o.error.code == "unknown-user")
+        for lane, user_ids in unknown.items():
+            LmsAccount.objects.filter(user_id__in=user_ids).wake(now, lane=lane)
 
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         """Wants what the LMS has where that wins."""

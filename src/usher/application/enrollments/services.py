@@ -8,6 +8,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from usher.application.accounts.services import ensure_account
+from usher.application.engine.lanes import current_lane
 from usher.application.engine.transactions import refuse_within_transaction
 from usher.application.engine.wake import wake_soon
 from usher.application.enrollments.models import Enrollment
@@ -74,7 +75,7 @@ def _want(user: Any, run: CourseRun, **wanted: Any) -> Enrollment:
     try:
         with transaction.atomic():
             row, made = Enrollment.objects.select_for_update().get_or_create(
-                user=user, run=run, defaults=wanted
+                user=user, run=run, defaults=wanted | {"lane": current_lane()}
             )
             if made:
                 wake_soon(user.pk)
@@ -100,7 +101,7 @@ def bring(row: Enrollment) -> Enrollment:
     from usher.application.engine.services import reconcile
 
     ensure_account(row.user, reconcile_now=True)
-    Enrollment.objects.filter(pk=row.pk).unsettled().wake()
+    Enrollment.objects.filter(pk=row.pk).unsettled().wake(lane=current_lane())
     asked = {"enrollment": Q(pk=row.pk)}
     reconcile(["enrollment"], user=row.user, run=row.run, asked=asked)
     row.refresh_from_db()

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import transaction
 
 from usher.application.accounts.services import ensure_account
-from usher.application.engine.models import woken
+from usher.application.engine.lanes import current_lane
 from usher.application.engine.rows import update_rows
 from usher.application.tokens import vault
 from usher.application.tokens.errors import NoAccount
@@ -64,7 +64,7 @@ def _bring(user: Any) -> None:
     account = ensure_account(user, reconcile_now=True)
     if not account.is_ready:
         raise NoAccount(f"{account.username} has no LMS account yet: {account.error_message}")
-    LmsToken.objects.filter(user=user, lease_owner="").update(**woken())
+    LmsToken.objects.filter(user=user, lease_owner="").wake(lane=current_lane())
     reconcile(["token"], user=user)
 
 

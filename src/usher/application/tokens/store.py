@@ -8,6 +8,7 @@ from datetime import datetime
 from django.db.models import F
 from django.db.models.functions import Now
 
+from usher.application.engine.lanes import Lane
 from usher.application.engine.models import lock, woken
 from usher.application.engine.rows import update_rows
 from usher.application.tokens import vault
@@ -50,7 +51,7 @@ def store_tokens(found: Mapping[int, TokenPair], now: datetime) -> None:
     LmsToken.objects.bulk_create(missing, batch_size=500, ignore_conflicts=True)
 
 
-def forget_tokens(user_ids: Sequence[int]) -> None:
+def forget_tokens(user_ids: Sequence[int], lane: Lane = Lane.BACKGROUND) -> None:
     """Tokens of accounts that are no more: the rows are due, to get new ones. In a transaction."""
     if user_ids:
         rows = LmsToken.objects.filter(user_id__in=user_ids)
@@ -61,5 +62,6 @@ def forget_tokens(user_ids: Sequence[int]) -> None:
             expires_at=None,
             generation=F("generation") + 1,
             wanted_at=Now(),
+            lane=lane,
             **woken(),
         )

@@ -1,0 +1,58 @@
+"""What is due, by kind and lane, by one statement that locks nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connection
+from django.db.models import Q
+
+from usher.application.engine.claim import Scope
+from usher.application.engine.clock import moment
+from usher.application.engine.kinds import Kind
+from usher.application.engine.lanes import Lane
+
+#: A kind and one of its lanes; None: any lane, where rows are few anyway.
+Due = tuple[Kind, Lane | None]
+
+
+class Outlook:
+    """Of these kinds and this scope. interactive: kinds of which only the interactive lane is
+    looked at, whatever the scope."""
+
+    def __init__(
+        self, kinds: Sequence[Kind], scope: Scope, interactive: Sequence[Kind] = ()
+    ) -> None:
+        self._wanted: list[tuple[Due, Q]] = []
+        for kind in kinds:
+            condition = scope.of(kind)
+            if condition:
+                self._wanted.append(((kind, None), condition))
+            elif condition is not None:
+                self._wanted += [((kind, lane), Q(lane=lane)) for lane in Lane]
+        first = Lane.INTERACTIVE
+        self._wanted += [((kind, first), Q(lane=first)) for kind in interactive]
+        self._statement: tuple[str, list[Any]] | None = None
+
+    def due(self) -> set[Due]:
+        """The kinds and lanes in which rows are due."""
+        if not self._wanted:
+            return set()
+        if self._statement is None or connection.vendor == "sqlite":  # which has no clock
+            self._statement = self._compiled()
+        with connection.cursor() as cursor:
+            cursor.execute(*self._statement)
+            found = cursor.fetchone()
+        return {due for (due, _), is_due in zip(self._wanted, found, strict=True) if is_due}
+
+    def _compiled(self) -> tuple[str, list[Any]]:
+        asked: list[str] = []
+        values: list[Any] = []
+        now = moment()
+        for (kind, _), condition in self._wanted:
+            rows = kind.rows().filter(condition).due(now).order_by().values("pk")[:1]
+            sql, more = rows.query.sql_with_params()
+            asked.append(f"EXISTS ({sql})")
+            values += more
+        return f"SELECT {', '.join(asked)}", values

@@ -1,0 +1,277 @@
+"""What a person waits for is worked on before everything else."""
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from tests.application.conftest import make_learner
+from usher.application.accounts.creation import Made
+from usher.application.accounts.details import details
+from usher.application.accounts.models import LmsAccount, Retirement
+from usher.application.accounts.services import ensure_account, ensure_accounts, follow_profile
+from usher.application.engine import services, tasks, wake
+from usher.application.engine.claim import Scope, claim
+from usher.application.engine.kinds import Job, Outcome, kind
+from usher.application.engine.lanes import Lane, background
+from usher.application.engine.outlook import Outlook
+from usher.application.engine.policy import EARLY_ATTEMPTS
+from usher.application.engine.pool import Pool
+from usher.application.engine.writeback import write_back
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import change_mode, enroll
+from usher.application.runs.services import ensure_run
+from usher.application.tokens.models import LmsToken
+from usher.application.tokens.store import forget_tokens
+from usher.client.errors import Unreachable
+
+DEMO = "course-v1:edX+DemoX+Demo_Course"
+ENROLLMENT = "/api/enrollment/v1/enrollment"
+
+
+def lane_of(row):
+    row.refresh_from_db()
+    return Lane(row.lane)
+
+
+@pytest.fixture
+def learner(transactional_db):
+    return make_learner()
+
+
+@pytest.fixture
+def run(transactional_db):
+    return ensure_run(DEMO)
+
+
+def test_interactive_rows_are_claimed_first(transactional_db):
+    made = [Retirement.objects.create(username=f"gone{i}", lane=1 + i % 2) for i in range(6)]
+    person = Retirement.objects.create(username="person", lane=Lane.INTERACTIVE)
+    _, found = claim(kind("retirement"), Scope(), 2, 60)
+    assert [row.pk for row in found] == [person.pk, made[0].pk]
+    _, found = claim(kind("retirement"), Scope(), 9, 60, lane=Lane.RECHECK)
+    assert [row.pk for row in found] == [row.pk for row in made[1::2]]
+    _, found = claim(kind("retirement"), Scope(), 9, 60)
+    assert [row.pk for row in found] == [row.pk for row in made[2::2]]
+
+
+def test_what_is_due_is_known_by_one_statement(
+    transactional_db, django_assert_num_queries, learner
+):
+    kinds = [kind("account"), kind("token"), kind("retirement")]
+    outlook = Outlook(kinds, Scope())
+    with django_assert_num_queries(1):
+        assert outlook.due() == set()
+    ensure_account(learner)
+    Retirement.objects.create(username="gone", lane=Lane.RECHECK)
+    account, token, retirement = kinds
+    with django_assert_num_queries(1):
+        assert outlook.due() == {(account, Lane.INTERACTIVE), (retirement, Lane.RECHECK)}
+    own = Outlook(kinds, Scope(user_id=learner.pk), interactive=[token])
+    assert own.due() == {(account, None)}
+    claim(account, Scope(), 1, 60)
+    assert own.due() == set()
+
+
+def test_a_learners_own_action_is_interactive_and_an_import_is_not(learner, run):
+    row = enroll(learner, run)
+    assert lane_of(row) is Lane.INTERACTIVE
+    assert lane_of(learner.lms_account) is Lane.INTERACTIVE
+    with background():
+        other = enroll(make_learner(), run)
+    assert lane_of(other) is Lane.BACKGROUND
+    assert lane_of(other.user.lms_account) is Lane.BACKGROUND
+    enroll(other.user, run, "audit", force=True)
+    assert lane_of(other) is Lane.INTERACTIVE
+
+
+def test_accounts_made_for_everybody_are_background_work(transactional_db):
+    taken = make_learner(username="Taken_1")
+    make_learner(username="taken@1")  # wants a name that is taken: made by itself
+    ensure_accounts()
+    assert set(LmsAccount.objects.values_list("lane", flat=True)) == {Lane.BACKGROUND}
+    follow_profile(taken)
+
+
+def test_a_row_that_waits_keeps_the_better_lane(learner, run):
+    row = enroll(learner, run)
+    rows = Enrollment.objects.filter(pk=row.pk)
+    rows.wake()
+    rows.look()
+    services.recheck(["enrollment"])
+    assert lane_of(row) is Lane.INTERACTIVE
+    with background():
+        change_mode(learner, run, "verified")
+    assert lane_of(row) is Lane.INTERACTIVE
+
+
+def test_a_settled_row_comes_again_in_the_lane_of_its_cause(learner, run):
+    row = enroll(learner, run)
+    _, (claimed,) = claim(kind("enrollment"), Scope(), 1, 60)
+    done = Outcome({"observed_mode": "audit", "observed_is_active": True})
+    write_back(kind("enrollment"), [(Job(claimed, "x"), done)])
+    assert lane_of(row) is Lane.BACKGROUND
+    services.recheck(["enrollment"])
+    assert lane_of(row) is Lane.RECHECK
+    Enrollment.objects.filter(pk=row.pk).look()
+    assert lane_of(row) is Lane.RECHECK, "it was due already"
+    Enrollment.objects.filter(pk=row.pk).wake()
+    assert lane_of(row) is Lane.BACKGROUND
+
+
+def test_a_row_that_fails_for_long_is_waited_for_no_longer(learner, run):
+    row = enroll(learner, run)
+    rows = Enrollment.objects.filter(pk=row.pk)
+
+    def fail():
+        rows.update(next_attempt_at=timezone.now())
+        _, (claimed,) = claim(kind("enrollment"), Scope(), 1, 60)
+        error = Unreachable("gone", code="no-connection")
+        write_back(kind("enrollment"), [(Job(claimed, "x"), Outcome(error=error))])
+        return lane_of(row)
+
+    assert fail() is Lane.INTERACTIVE
+    rows.update(attempts=EARLY_ATTEMPTS - 1)
+    assert fail() is Lane.BACKGROUND
+
+
+def test_an_account_hands_its_lane_on(learner, run):
+    with background():
+        row = enroll(learner, run)
+    LmsAccount.objects.filter(user=learner).update(lane=Lane.INTERACTIVE)
+    _, (account,) = claim(kind("account"), Scope(), 1, 60)
+    sent = SimpleNamespace(registration_token="", details=details(learner))
+    values = {"created_in_lms_at": timezone.now(), "lms_user_id": 1}
+    made = Outcome(values, extra=Made(None), changed=True)
+    write_back(kind("account"), [(Job(account, "x", sent), made)])
+    assert lane_of(LmsToken.objects.get(user=learner)) is Lane.INTERACTIVE
+    assert lane_of(row) is Lane.INTERACTIVE
+    with transaction.atomic():
+        forget_tokens([learner.pk])
+    assert lane_of(LmsToken.objects.get(user=learner)) is Lane.BACKGROUND
+
+
+def test_a_learner_is_served_while_the_lms_answers_no_enrollment(joined, faulty, eventually):
+    """All threads but one are busy with a backlog of another kind, in one worker."""
+    arrived, let_go = threading.Event(), threading.Event()
+
+    def decide(method, path):
+        if method == "POST" and ENROLLMENT in path:
+            arrived.set()
+            assert let_go.wait(60)
+        return ""
+
+    faulty.decide = decide
+    run, backlog = ensure_run(DEMO), []
+    with background():
+        for _ in range(12):
+            user = joined.learner("backlog")
+            ensure_account(user, reconcile_now=True)
+            backlog.append(enroll(user, run))
+    stop, errors = threading.Event(), []
+
+    def work():
+        try:
+            services.reconcile(["enrollment"], stop=stop, interactive_too=True)
+        except Exception as error:  # noqa: BLE001 - the test asserts on it
+            errors.append(error)
+        finally:
+            connection.close()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        assert arrived.wait(30)
+        person = joined.learner("person")
+        ensure_account(person)
+        tokens = LmsToken.objects.filter(user=person, expires_at__isnull=False)
+        eventually(lambda: tokens.exists())
+        assert worker.is_alive()
+    finally:
+        stop.set()
+        let_go.set()
+        worker.join(60)
+    assert errors == []
+    assert joined.account(person.username)
+
+
+def test_celery_workers_look_for_people_during_a_share(transactional_db, monkeypatch):
+    asked = []
+    monkeypatch.setattr(tasks, "reconcile", lambda kinds, **given: asked.append((kinds, given)))
+    tasks.work_share("enrollment", 0)
+    assert asked[0][0] == ["enrollment"]
+    assert asked[0][1]["interactive_too"] is True
+
+
+def test_an_import_sends_no_message_for_each_learner(
+    transactional_db, settings, monkeypatch, learner, run
+):
+    settings.CELERY_BROKER_URL = "redis://127.0.0.1:9/0"
+    monkeypatch.setattr(wake, "_last", 0.0)
+    sent = []
+    monkeypatch.setattr(
+        tasks.work, "apply_async", lambda args, **options: sent.append((args, options))
+    )
+    settings.USHER_INTERACTIVE_QUEUE = "people"
+    with background():
+        for _ in range(5):
+            enroll(make_learner(), run)
+    assert [args for args, _ in sent] == [(None,)]
+    enroll(learner, run)
+    assert {(args, options.get("queue")) for args, options in sent[1:]} == {
+        ((learner.pk,), "people")
+    }
+
+
+# Threads
+
+
+def test_urgent_calls_overtake_and_find_a_thread():
+    pool, order, let_go = Pool(8, "test"), [], threading.Event()
+    begun = threading.Semaphore(0)
+
+    def background_call(number):
+        order.append(number)
+        begun.release()
+        assert let_go.wait(30)
+
+    for number in range(20):
+        pool.submit(background_call, number)
+    for _ in range(7):
+        assert begun.acquire(timeout=30)
+    done = threading.Event()
+    pool.submit(done.set, urgent=True)
+    assert done.wait(30), "one thread of eight is kept for people"
+    assert len(order) == 7
+    let_go.set()
+    for _ in range(13):
+        assert begun.acquire(timeout=30)
+    pool.close()
+
+
+def test_one_thread_works_in_the_order_of_urgency():
+    pool, order, first, let_go = Pool(1, "test"), [], threading.Event(), threading.Event()
+    ended = threading.Event()
+
+    def begin():
+        first.set()
+        assert let_go.wait(30)
+
+    pool.submit(begin)
+    assert first.wait(30)
+    pool.submit(order.append, "background")
+    pool.submit(ended.set)
+    pool.submit(order.append, "urgent", urgent=True)
+    let_go.set()
+    assert ended.wait(30)
+    assert order == ["urgent", "background"]
+    pool.close()
+
+
+def test_a_closed_pool_begins_nothing():
+    pool, called = Pool(2, "test"), []
+    pool.close()
+    pool.submit(called.append, 1)
+    assert called == []
