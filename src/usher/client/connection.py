@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import ssl
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import httpcore
 import httpx
@@ -32,6 +33,44 @@ class Connection(httpx.HTTPTransport):
             keepalive_expiry=_KEEPALIVE,
             network_backend=_Backend(self),
         )
+
+
+class Transport(Protocol):
+    """What ``Http`` needs of a connection."""
+
+    deadline: float
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response: ...
+
+    def close(self) -> None: ...
+
+
+#: Opens a connection to the LMS at an address; raises what the caller of ``Http`` is to see.
+Opener = Callable[[str, ssl.SSLContext | None], Transport]
+
+
+def over_the_network(base_url: str, ssl_context: ssl.SSLContext | None) -> Transport:
+    """The opener that is used unless ``opened_by`` names another."""
+    return Connection(ssl_context)
+
+
+_opener: Opener = over_the_network
+
+
+def open_connection(base_url: str, ssl_context: ssl.SSLContext | None) -> Transport:
+    return _opener(base_url, ssl_context)
+
+
+@contextmanager
+def opened_by(opener: Opener) -> Iterator[None]:
+    """For tests: while the block lasts, every new connection of every client in this process is
+    opened by ``opener``. It can refuse, or answer without a network."""
+    global _opener
+    before, _opener = _opener, opener
+    try:
+        yield
+    finally:
+        _opener = before
 
 
 class _Backend(httpcore.SyncBackend):

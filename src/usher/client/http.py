@@ -24,7 +24,7 @@ import httpx
 
 from usher.client.addresses import BadAddress, base, origin
 from usher.client.circuit import Circuit
-from usher.client.connection import Connection
+from usher.client.connection import Transport, open_connection
 from usher.client.errors import (
     BadAnswer,
     LmsError,
@@ -135,7 +135,7 @@ class Http:
         self._timeout = timeout
         self._per_second = per_second
         self._in_turn = threading.Lock()
-        self._lanes: deque[Connection] = deque()
+        self._lanes: deque[Transport] = deque()
         self._ssl: ssl.SSLContext | None = None
         if self.base_url.startswith("https:"):
             self._ssl = ssl.create_default_context()
@@ -283,12 +283,12 @@ class Http:
         self._lanes.append(lane)
         return Answer(response.status_code, response.headers, body)
 
-    def _take_lane(self) -> Connection:
+    def _take_lane(self) -> Transport:
         """A connection that nobody else uses meanwhile; the one used last, so the rest age out."""
         try:
             return self._lanes.pop()
         except IndexError:
-            return Connection(self._ssl)
+            return open_connection(self.base_url, self._ssl)
 
     def close(self) -> None:
         while self._lanes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ class UsherFakeLms:
     """Answers as an LMS with ``usher.lms`` does: accounts and enrollments, nothing else."""
 
     demo_run, e2e_run = joined.DEMO_RUN, joined.E2E_RUN
+    #: Of an exchange; nothing here takes long.
+    deadline = math.inf
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str]] = []

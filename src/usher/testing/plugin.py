@@ -61,10 +61,11 @@ def _usher_no_lms(pytestconfig: pytest.Config) -> Iterator[Refused | None]:
     if pytestconfig.getini(OPTION) == "allowed" or not _uses_usher():
         yield None
         return
-    from usher.testing.refusal import Refused, connecting
+    from usher.client.connection import opened_by
+    from usher.testing.refusal import Refused
 
     refused = Refused()
-    with connecting(refused.connect):
+    with opened_by(refused.open):
         yield refused
 
 
@@ -100,12 +101,13 @@ def usher_lms(
     settings: Any,
 ) -> Iterator[UsherLms]:
     """A real embedded LMS that knows this project, served by ``live_server``; empty at first."""
+    from usher.client.connection import opened_by
     from usher.testing import joined
-    from usher.testing.refusal import connecting
+    from usher.testing.refusal import only
 
     _usher_lms_process.reset()
     joined.set_up(settings, _usher_lms_process.url, live_server.url)
-    with connecting(_connect_to(_usher_lms_process.url)):
+    with opened_by(only(_usher_lms_process.url)):
         yield _usher_lms_process
     joined.forget_clients()
 
@@ -115,24 +117,12 @@ def usher_fake_lms(
     _usher_no_lms: None, transactional_db: None, settings: Any
 ) -> Iterator[UsherFakeLms]:
     """An LMS in memory that makes every account and enrollment it is asked for."""
+    from usher.client.connection import opened_by
     from usher.testing import fake, joined
-    from usher.testing.refusal import connecting
 
     lms = fake.UsherFakeLms()
     joined.set_up(settings, fake.URL, "http://testserver")
     settings.USHER_USE_BATCH_API = True
-    with connecting(lambda http: lms):
+    with opened_by(lambda base_url, ssl_context: lms):
         yield lms
     joined.forget_clients()
-
-
-def _connect_to(url: str) -> Any:
-    """Real connections to that LMS; none to another."""
-    from usher.testing.refusal import LmsTrafficRefused, real
-
-    def connect(http: Any) -> Any:
-        if http.base_url != url:
-            raise LmsTrafficRefused(http.base_url)
-        return real(http)
-
-    return connect

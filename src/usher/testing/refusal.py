@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
-Connect = Callable[[Any], Any]
+# pytest imports this wherever Usher is installed, also without httpx.
+if TYPE_CHECKING:
+    import ssl
+
+    from usher.client.connection import Opener, Transport
 
 
 class LmsTrafficRefused(AssertionError):
@@ -26,30 +28,18 @@ class Refused:
     def __init__(self) -> None:
         self.base_urls: list[str] = []
 
-    def connect(self, http: Any) -> Any:
-        self.base_urls.append(http.base_url)
-        raise LmsTrafficRefused(http.base_url)
+    def open(self, base_url: str, ssl_context: ssl.SSLContext | None) -> Transport:
+        self.base_urls.append(base_url)
+        raise LmsTrafficRefused(base_url)
 
 
-_originals: list[Connect] = []
+def only(allowed: str) -> Opener:
+    """Opens real connections to the LMS at ``allowed``, and none to another."""
+    from usher.client.connection import over_the_network
 
+    def open_connection(base_url: str, ssl_context: ssl.SSLContext | None) -> Transport:
+        if base_url != allowed:
+            raise LmsTrafficRefused(base_url)
+        return over_the_network(base_url, ssl_context)
 
-def real(http: Any) -> Any:
-    """A connection over the network."""
-    return _originals[0](http)
-
-
-@contextmanager
-def connecting(connect: Connect) -> Iterator[None]:
-    """For as long as the block lasts, connections to an LMS are those of ``connect``."""
-    from usher.client.http import Http
-
-    before = Http._take_lane
-    if not _originals:
-        _originals.append(before)
-    # A function of its own: a bound method would not be given the client.
-    Http._take_lane = lambda http: connect(http)  # type: ignore[method-assign,assignment]
-    try:
-        yield
-    finally:
-        Http._take_lane = before  # type: ignore[method-assign]
+    return open_connection

@@ -1,0 +1,153 @@
+"""Each extra alone is enough for what it promises.
+
+Everything is installed where tests run, so a fresh interpreter is told to find only what the extra
+requires: the distributions that its requirements name, and theirs in turn.
+"""
+
+import json
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+USHER = "openedx-usher"
+#: Sent as text to the application's own Python, and run there.
+SCRIPTS = (
+    "usher.connect.application.scripts",
+    "usher.doctor.facts.application_script",
+    "usher.doctor.facts.authorize_script",
+    "usher.doctor.journey_learner",
+    "usher.cli.dev.inside",
+    "usher.sidecar.agent",
+)
+TASKS = (
+    "usher.application.engine.tasks",
+    "usher.application.provider.tasks",
+    "usher.application.tasks",
+)
+
+#: Finds nothing of other distributions; then imports every module of some packages, but for some.
+PROGRAM = """
+import importlib, json, pkgutil, sys
+
+foreign, packages, skipped, django = json.load(sys.stdin)
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in foreign:
+            message = f"No module named {name!r}: no requirement names it"
+            raise ModuleNotFoundError(message, name=name)
+
+sys.meta_path.insert(0, Finder())
+for name in [n for n in sys.modules if n.partition(".")[0] in foreign]:
+    del sys.modules[name]
+if django:
+    import os
+    from django.conf import settings
+    values = {
+        "SECRET_KEY": "x", "USE_TZ": True, "ROOT_URLCONF": "usher.application.urls",
+        "INSTALLED_APPS": ["django.contrib.admin", "django.contrib.auth", "django.contrib.messages",
+            "django.contrib.contenttypes", "django.contrib.sessions"],
+        "DATABASES": {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    }
+    from usher.application import defaults
+    defaults.apply(values, env_file=None)
+    settings.configure(**{k: v for k, v in values.items() if k.isupper()})
+    import django as web
+    web.setup()
+count = 0
+for name in packages:
+    package = importlib.import_module(name)
+    count += 1
+    for found in pkgutil.walk_packages(getattr(package, "__path__", []), name + "."):
+        if not found.name.startswith(tuple(skipped)) and ".migrations" not in found.name:
+            importlib.import_module(found.name)
+            count += 1
+print(count)
+"""
+
+
+def closure(*wanted: str) -> set[str]:
+    """The distributions that these requirements bring, with all that they require."""
+    found: set[tuple[str, str]] = set()
+    todo = [Requirement(one) for one in wanted]
+    while todo:
+        one = todo.pop()
+        name = canonicalize_name(one.name)
+        for extra in ("", *one.extras):
+            if (name, extra) in found:
+                continue
+            try:
+                requires = metadata.requires(name) or []
+            except metadata.PackageNotFoundError:
+                continue  # for another platform or Python
+            found.add((name, extra))
+            for text in requires:
+                required = Requirement(text)
+                if required.marker is None or required.marker.evaluate({"extra": extra}):
+                    todo.append(required)
+    return {name for name, _ in found}
+
+
+def import_all(
+    requirements: tuple[str, ...],
+    packages: tuple[str, ...],
+    skipped: tuple[str, ...] = (),
+    *,
+    django: bool = False,
+) -> int:
+    """Imports all modules of these packages with what the requirements bring; how many."""
+    allowed = closure(*requirements)
+    tops = metadata.packages_distributions()
+    foreign = [
+        top
+        for top, owners in tops.items()
+        if top not in ("usher", "campus")
+        and not {canonicalize_name(owner) for owner in owners} & allowed
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        input=json.dumps([foreign, packages, skipped, django]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return int(done.stdout.split()[-1])
+
+
+@pytest.mark.parametrize(
+    ("extra", "packages", "skipped", "django"),
+    [
+        ("client", ("usher.client",), (), False),
+        (
+            "shell",
+            (
+                *("usher.cli.main", "usher.cli.why", "usher.connect", "usher.doctor"),
+                *("usher.journey", "usher.sidecar"),
+            ),
+            SCRIPTS,
+            False,
+        ),
+        ("application", ("usher.application",), TASKS, True),
+        ("celery", ("usher.application",), (), True),
+        ("embedded", ("usher.cli.dev", "usher.testing", "usher.embedded.home.folder"), SCRIPTS, False),
+    ],
+)
+def test_an_extra_alone_is_enough(
+    extra: str, packages: tuple[str, ...], skipped: tuple[str, ...], django: bool
+) -> None:
+    pytest_too = ("pytest",) if extra == "embedded" else ()
+    assert import_all((f"{USHER}[{extra}]", *pytest_too), packages, skipped, django=django) > 3
+
+
+def test_pytest_starts_where_only_the_lms_plugin_is_installed() -> None:
+    assert import_all((USHER, "pytest"), ("usher.testing.plugin",)) == 1
+
+
+def test_what_is_missing_would_be_noticed() -> None:
+    with pytest.raises(AssertionError, match="No module named 'idna'"):
+        import_all((USHER,), ("usher.client",))
