@@ -134,7 +134,12 @@ def import_all(
         ),
         ("application", ("usher.application",), TASKS, True),
         ("celery", ("usher.application",), (), True),
-        ("embedded", ("usher.cli.dev", "usher.testing", "usher.embedded.home.folder"), SCRIPTS, False),
+        (
+            "embedded",
+            ("usher.cli.dev", "usher.testing", "usher.embedded.home.folder"),
+            SCRIPTS,
+            False,
+        ),
     ],
 )
 def test_an_extra_alone_is_enough(
