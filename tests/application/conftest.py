@@ -40,6 +40,14 @@ def plugin_lms(live_server: Any) -> Iterator[LmsProcess]:
         yield lms
 
 
+@pytest.fixture(scope="module")
+def empty_lms(live_server: Any) -> Iterator[LmsProcess]:
+    """Another Open edX, which knows the application and its service worker, and nobody else."""
+    with lms_process(with_plugin=True, with_courses=False) as lms:
+        lms.join_with_plugin(live_server.url)
+        yield lms
+
+
 @dataclass
 class Joined:
     """Both sides, and what tests ask of them."""

@@ -133,6 +133,15 @@ MIGRATIONS = (
     _json("accounts-unrouted", 404, {"detail": "Not found."}, only=("/user/v1/accounts",)),
     _json("enrollments-unrouted", 404, {"detail": "Not found."}, only=("/enrollment",)),
     _json("certificates-unrouted", 404, {"detail": "Not found."}, only=("/certificates/",)),
+    _json("modes-unrouted", 404, {"detail": "Not found."}, only=("/course_modes/",)),
+    _json("modes-empty", 200, [], only=("/course_modes/",)),
+    _json("modes-of-nothing", 200, {"results": []}, only=("/course_modes/",)),
+    _page("modes-page", 200, "We will be back soon", only=("/course_modes/",)),
+    Impostor(
+        "modes-404-text", 404, "text/plain", b"404 page not found\n", only=("/course_modes/",)
+    ),
+    Impostor("modes-nothing", 200, only=("/course_modes/",)),
+    _json("certificates-empty", 200, [], only=("/certificates/",)),
     _json("batch-unrouted", 404, {"detail": "Not found."}, only=("/usher/",)),
     Impostor("batch-404-text", 404, "text/plain", b"404 page not found\n", only=("/usher/",)),
 )

@@ -131,11 +131,14 @@ class LmsProcess:
 
 
 @contextmanager
-def lms_process(*, with_plugin: bool = False, **settings: Any) -> Iterator[LmsProcess]:
+def lms_process(
+    *, with_plugin: bool = False, with_courses: bool = True, **settings: Any
+) -> Iterator[LmsProcess]:
     """A served LMS with the courses of P4, not yet joined, without limits.
 
     with_plugin: ``usher.lms`` is installed there. settings: for its ``lms.env.yml``.
     """
     plugins = ("usher",) if with_plugin else ()
-    with served_lms("seed_courses", plugins=plugins, **{**NO_LIMITS, **settings}) as lms:
+    seeding = ("seed_courses",) if with_courses else ()
+    with served_lms(*seeding, plugins=plugins, **{**NO_LIMITS, **settings}) as lms:
         yield LmsProcess(lms)

@@ -54,7 +54,7 @@ def served_lms(
     try:
         folders.write(folder, plan)
         with closing(WarmDjango(folder)) as django:
-            for command in (folders.PREPARE, seeding):
+            for command in filter(None, (folders.PREPARE, seeding)):
                 django.command(*command).checked()
             with running_lms(folder, port) as url:
                 yield ServedLms(folder, url, django)

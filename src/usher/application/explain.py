@@ -124,6 +124,8 @@ def _enrollment(row: Enrollment) -> str:
     title = f"{run.title} ({key})" if run.title else key
     enrolled, left = f"Enrolled in {title} as {row.mode}", f"Unenrolled from {title}"
     wanted = enrolled if row.is_active else left
+    if not row.mode:
+        return f"Somebody may have enrolled the learner in {title} in the LMS; it is looked at."
     if row.observed_is_active is None:
         seen = "; the LMS has not been told yet"
     elif not row.is_settled:

@@ -95,7 +95,8 @@ class ApplicationReport(TypedDict, total=False):
     an API gateway in front of it. learner_runs: by LMS username, every run with an enrollment of
     any state here. inactive_accounts: LMS usernames that are to be inactive. deactivated_in_lms:
     LMS usernames that are active here, and were seen inactive in the LMS. email_usernames: LMS
-    usernames made from e-mail addresses."""
+    usernames made from e-mail addresses. adopts_enrollments: those made in the LMS are recorded
+    here."""
 
     version: int
     time: str
@@ -120,4 +121,5 @@ class ApplicationReport(TypedDict, total=False):
     inactive_accounts: list[str]
     deactivated_in_lms: list[str]
     email_usernames: list[str]
+    adopts_enrollments: bool
     celery: Celery

@@ -89,6 +89,8 @@ class UsherFakeLms:
             return 200, {"results": [posts[path](item) for item in items]}
         if request.method == "GET" and path == LmsPath.USHER_API:
             return 200, {"version": 1, "capabilities": ["accounts", "enrollments"]}
+        if request.method == "GET" and path == LmsPath.ENROLLMENTS:
+            return 200, self._listed(request.url.params.get("username", "").split(","))
         if request.method == "GET" and path.startswith(LmsPath.ENROLLMENT + "/"):
             return self._enrollment(path.removeprefix(LmsPath.ENROLLMENT + "/"))
         if request.method == "GET" and path.startswith(LmsPath.ACCOUNTS):
@@ -116,6 +118,14 @@ class UsherFakeLms:
         if not mode:
             return 200, None
         return 200, {"mode": mode, "is_active": is_active, "user": username}
+
+    def _listed(self, usernames: list[str]) -> Item:
+        found = [
+            {"user": name, "course_id": run, "mode": mode, "is_active": is_active}
+            for (name, run), (mode, is_active) in self._enrollments.items()
+            if name in usernames
+        ]
+        return {"next": None, "previous": None, "results": found}
 
     def _keep_account(self, item: Item) -> Item:
         name = item["username"]

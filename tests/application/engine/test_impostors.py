@@ -187,14 +187,63 @@ def test_impostors_change_nothing(stage, group, settings):
 def test_an_lms_that_half_works_loses_nothing(stage, impostor, settings):
     """Meanwhile some of what is wanted happens, and for some of it the answer is lost."""
     people_act(stage)
+    modes = stage.known()["CourseMode"]
     with answering(stage, impostor, settings):
         reconcile()
         everything()
         everything()
+    assert stage.known()["CourseMode"] == modes
     assert by_hand(refused()) == []
     assert not CourseRun.objects.filter(missing_since__isnull=False).exists()
     settle_all()
     as_wanted(stage)
+
+
+def test_another_open_edx_without_learners_changes_nothing(stage, empty_lms, settings):
+    """It has the application's records, and none of its learners and courses: another database
+    behind the right address. Neither is anything made there."""
+    people_act(stage)
+    known = stage.known()
+    tokens = set(LmsToken.objects.values_list("user_id", "refresh_token"))
+    settings.USHER_ENROLLMENT_WINNER = "lms"
+    there = "from django.contrib.auth import get_user_model as g; print(g().objects.count())"
+    people = empty_lms.shell(there)
+    forget_clients()
+    capabilities(client())
+    stage.proxy.target = empty_lms.url
+    reconcile()
+    everything()
+    everything()
+    assert stage.known() == known
+    assert set(LmsToken.objects.values_list("user_id", "refresh_token")) == tokens
+    assert refused() == []
+    assert empty_lms.shell(there) == people
+    stage.proxy.target = stage.joined.lms.url
+    settings.USHER_ENROLLMENT_WINNER = "application"
+    settle_all()
+    as_wanted(stage)
+
+
+def test_an_lms_that_lost_its_enrollments_unenrolls_nobody(joined, settings):
+    """Where the LMS wins, too: it keeps a record of what ended, and has none at all."""
+    settings.USHER_ENROLLMENT_WINNER = "lms"
+    users = [joined.learner("kept") for _ in range(2)]
+    for user in users:
+        ensure_account(user)
+        enroll(user, ensure_run(DEMO))
+    assert reconcile(["account", "enrollment"]).failed == 0
+    names = [user.lms_account.username for user in users]
+    joined.lms.shell(
+        "from usher.embedded.student.models import CourseEnrollment as E; "
+        f"E.objects.filter(user__username__in={names!r}).delete()"
+    )
+    summary = reconcile(["enrollment"], asked=recheck(["enrollment"]))
+    assert {failure.code for failure in summary.failures} == {"too-many-missing"}
+    assert Enrollment.objects.filter(is_active=True, observed_is_active=True).count() == 2
+    reopen(["enrollment"])
+    recheck(["enrollment"])
+    reconcile(["enrollment"], accept_missing=True)
+    assert Enrollment.objects.filter(is_active=False).count() == 2
 
 
 def by_hand(found: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:

@@ -1,13 +1,20 @@
 """Grades, certificates and profiles by the public APIs of a real embedded LMS."""
 
+from uuid import uuid4
+
 import pytest
 
+from tests.application.conftest import forget_clients
+from tests.support.impostors import Impostor
 from usher.application.accounts.models import LmsProfile, Retirement
 from usher.application.accounts.services import deactivate
-from usher.application.engine.services import recheck, reconcile
+from usher.application.engine.services import recheck, reconcile, reopen
+from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
 from usher.application.records.models import Certificate, Grade
+from usher.application.runs.models import RunModes
 from usher.application.runs.services import ensure_run
+from usher.application.tokens.models import LmsToken
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 
@@ -29,15 +36,65 @@ def test_grades_are_pulled(joined, learner):
     assert grade.passed is False
 
 
-def test_certificates_are_pulled(joined, learner):
-    name = learner.lms_account.username
+def certify(joined, user):
+    name = user.lms_account.username
     joined.lms.shell(
         "from usher.embedded.certificates.models import GeneratedCertificate as G; "
         "from django.contrib.auth import get_user_model as g; "
         f"G.objects.create(user=g().objects.get(username={name!r}), course_id={DEMO!r}, "
         "status='downloadable', mode='verified', grade='0.93', name='x', "
-        "verify_uuid='0' * 32)"
+        f"verify_uuid={uuid4().hex!r})"
     )
+
+
+def test_certificates_that_vanish_together_are_not_believed(joined, learner, faulty):
+    """Something else answers for that endpoint alone, with an empty list."""
+    other = joined.learner()
+    enroll(other, ensure_run(DEMO), reconcile_now=True)
+    for user in (learner, other):
+        certify(joined, user)
+    recheck(["certificate"])
+    assert reconcile(["certificate"]).failed == 0
+    faulty.impostor = Impostor(
+        "empty", 200, "application/json", b"[]", only=("/api/certificates/",)
+    )
+    forget_clients()
+    summary = reconcile(["certificate"], asked=recheck(["certificate"]))
+    assert {failure.code for failure in summary.failures} == {"too-many-missing"}
+    assert set(Certificate.objects.values_list("status", flat=True)) == {"downloadable"}
+    faulty.impostor = None
+    # One alone may go.
+    joined.lms.shell(
+        "from usher.embedded.certificates.models import GeneratedCertificate as G; "
+        f"G.objects.filter(user__username={other.lms_account.username!r}).delete()"
+    )
+    forget_clients()
+    reopen(["certificate"])
+    assert reconcile(["certificate"], asked=recheck(["certificate"])).failed == 0
+    assert Certificate.objects.get(user=other).status == ""
+    assert Certificate.objects.get(user=learner).status == "downloadable"
+
+
+def test_people_are_called_by_their_names(joined, learner):
+    certify(joined, learner)
+    recheck(["grade", "certificate"])
+    reconcile(["grade", "certificate"])
+    run = ensure_run(DEMO)
+    rows = [
+        Enrollment.objects.get(user=learner),
+        Grade.objects.get(user=learner),
+        Certificate.objects.get(user=learner),
+        LmsToken.objects.get(user=learner),
+        RunModes.objects.get(run=run),
+    ]
+    for row, words in zip(rows, ("", "grade of ", "certificate of ", "token of ", ""), strict=True):
+        who = "modes of" if isinstance(row, RunModes) else words + str(learner)
+        assert str(row).startswith(who)
+        assert isinstance(row, LmsToken) or str(row).endswith(str(run))
+
+
+def test_certificates_are_pulled(joined, learner):
+    certify(joined, learner)
     recheck(["certificate"])
     summary = reconcile(["certificate"])
     assert summary.failed == 0, summary.failures

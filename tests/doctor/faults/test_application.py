@@ -94,6 +94,21 @@ def test_app_3_a_scope_is_missing(system: System, tmp_path: Path) -> None:
         ("ENR-1", "refused", "refused(Enrollment, 'enrollment-refused')"),
         ("ENR-3", "unenrollments refused", "refused(Enrollment, 'mode-mismatch')"),
         (
+            "OPS-6",
+            "of kind profile: Ada Lovelace: the LMS said so",
+            "from usher.application.accounts.models import LmsProfile\n"
+            "ada = LmsAccount.objects.get(username='ada').user\n"
+            "LmsProfile.objects.create(user=ada, name='Ada Lovelace')\n"
+            "refused(LmsProfile, 'a-code-of-tomorrow')",
+        ),
+        ("OPS-6", "of kind account: ada", "refused(LmsAccount, 'protected-account')"),
+        (
+            "OPS-6",
+            "of kind account: ada",
+            "refused(LmsAccount, 'username-taken', error_class='transient')",
+        ),
+        ("OPS-6", "of kind token: token of ada", "refused(LmsToken, 'sign-in-stopped')"),
+        (
             "OPS-2",
             "tried 40 times",
             "refused(LmsAccount, 'duplicate-email', attempts=40, parked_at=None,"

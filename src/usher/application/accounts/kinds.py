@@ -14,9 +14,9 @@ from usher.application.accounts import creation
 from usher.application.accounts.details import Details, details
 from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
 from usher.application.accounts.naming import NoFreeName, reserve
+from usher.application.accounts.services import known_accounts
 from usher.application.adapter import adapter
 from usher.application.audit.services import record_many
-from usher.application.engine.evidence import sample_of
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
 from usher.application.engine.lanes import Lane, by_lane
 from usher.application.engine.models import woken
@@ -46,7 +46,7 @@ class AccountKind(Kind):
 
     def prepare(self, rows: Sequence[LmsAccount], means: Means) -> list[tuple[Job, Outcome | None]]:
         if any(row.is_ready for row in rows):
-            means.evidence.offer("account", _known_accounts)
+            means.evidence.offer("account", known_accounts)
         by_batch = self.batch_capability in means.batch
         absent = [row.user_id for row in rows if not row.is_ready]
         eligible = _eligible(absent)
@@ -98,10 +98,6 @@ class AccountKind(Kind):
         for job, outcome in done:
             if outcome.values.get("observed_is_active"):
                 Retirement.objects.update_or_create(username=job.row.username, defaults=woken())
-
-
-def _known_accounts() -> tuple[int, list[str]]:
-    return sample_of(LmsAccount.objects.filter(created_in_lms_at__isnull=False), "username")
 
 
 def _eligible(user_ids: Sequence[int]) -> set[int]:
@@ -213,7 +209,7 @@ class ProfileKind(Kind):
     batch_size = BATCH_ITEMS_A_REQUEST
 
     def prepare(self, rows: Sequence[LmsProfile], means: Means) -> list[tuple[Job, Outcome | None]]:
-        means.evidence.offer("account", _known_accounts)
+        means.evidence.offer("account", known_accounts)
         ids = [row.user_id for row in rows]
         accounts = {a.user_id: a for a in LmsAccount.objects.filter(user_id__in=ids)}
         tokens = {t.user_id: t for t in LmsToken.objects.filter(user_id__in=ids)}
@@ -322,7 +318,7 @@ class RetirementKind(Kind):
     user_field = ""
 
     def prepare(self, rows: Sequence[Retirement], means: Means) -> list[tuple[Job, Outcome | None]]:
-        means.evidence.offer("account", _known_accounts)
+        means.evidence.offer("account", known_accounts)
         return [(Job(row, row.username), None) for row in rows]
 
     def act(self, job: Job, means: Means) -> Outcome:

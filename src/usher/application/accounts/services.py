@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -14,6 +15,7 @@ from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
 from usher.application.accounts.naming import is_reserved, reserve, reserve_many
 from usher.application.adapter import adapter
 from usher.application.engine.clock import database_now
+from usher.application.engine.evidence import sample_of
 from usher.application.engine.lanes import background, current_lane
 from usher.application.engine.models import woken
 from usher.application.engine.summary import Summary
@@ -29,9 +31,11 @@ __all__ = [
     "follow_profile",
     "is_username_free",
     "is_worked_on",
+    "known_accounts",
     "lms_username",
     "reactivate",
     "retire",
+    "usernames",
 ]
 
 
@@ -198,6 +202,18 @@ def follow_profile(user: Any) -> None:
             wake_soon(user.pk)
         else:
             row.want(**wanted)
+
+
+def usernames(user_ids: Collection[int]) -> tuple[dict[int, str], set[int]]:
+    """The LMS usernames of these learners, and those whose account is known to be made."""
+    rows = LmsAccount.objects.filter(user_id__in=user_ids)
+    found = list(rows.values_list("user_id", "username", "created_in_lms_at"))
+    return {pk: name for pk, name, _ in found}, {pk for pk, _, made_at in found if made_at}
+
+
+def known_accounts() -> tuple[int, list[str]]:
+    """How many accounts were seen in the LMS, and the usernames of some of them."""
+    return sample_of(LmsAccount.objects.filter(created_in_lms_at__isnull=False), "username")
 
 
 def is_worked_on(user: Any) -> bool:

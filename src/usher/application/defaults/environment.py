@@ -43,6 +43,8 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     # Your class of decisions, such as `shop.openedx.Adapter`; see "Add Usher to your own
     # application". Default: `usher.application.adapter.DefaultAdapter`.
     "USHER_ADAPTER": str,
+    # Whether enrollments that were made in the LMS are recorded here. Default: true.
+    "USHER_ADOPT_ENROLLMENTS": _flag,
     # Days for which audit events are kept. Default: 400.
     "USHER_AUDIT_DAYS": _integer,
     # Failed attempts recorded in a minute; more are counted only. Default: 30.

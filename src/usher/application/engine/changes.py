@@ -17,6 +17,7 @@ from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import wake_by_hand
 from usher.application.engine.models import Watermark
 from usher.application.engine.options import options
+from usher.application.enrollments import adoption
 from usher.application.enrollments.models import Enrollment
 from usher.application.lms_client import client
 from usher.application.metrics import engine as metrics
@@ -37,18 +38,20 @@ log = logging.getLogger(__name__)
 
 
 def pull_changes() -> int:
-    """How many rows were made due. 0 where the LMS has no batch road, or can't be asked now."""
+    """How many rows were made due. Where the LMS has no batch API, or can't be asked for what
+    changed, only enrollments that were made there are looked for."""
     lms = client()
+    found = adoption.find_some()
     if not options().use_batch_api:
-        return 0
+        return found
     offered = batch.capabilities(lms) or frozenset()
-    by_hand = wake_by_hand() if batch.ACCOUNTS in offered else 0
+    found += wake_by_hand() if batch.ACCOUNTS in offered else 0
     try:
         if offered and (waiting := batch.outbox(lms)):
             metrics.outbox(*waiting)
-        return by_hand + sum(_pull(what, wake) for what, wake in _WAKES.items() if what in offered)
+        return found + sum(_pull(what, wake) for what, wake in _WAKES.items() if what in offered)
     except LmsError:
-        return by_hand  # the watermark stays where it was: the next sweep asks again
+        return found  # the watermark stays where it was: the next sweep asks again
 
 
 def _pull(what: str, wake: Callable[[Items], int]) -> int:
@@ -93,7 +96,8 @@ def _enrollments(items: Items) -> int:
         found = seen.get((row.user.lms_account.username, row.run.course_key))
         if found and found != (row.mode if row.is_active else found[0], row.is_active):
             differing.append(row.pk)
-    return Enrollment.objects.filter(pk__in=differing).wake()
+    new = adoption.adopt(pair for pair, (_, is_active) in seen.items() if is_active)
+    return Enrollment.objects.filter(pk__in=differing).wake() + new
 
 
 def _enrollment(item: dict[str, Any]) -> tuple[tuple[str, str], tuple[str, bool]]:

@@ -126,7 +126,7 @@ def _enrollments(lms: LmsClient, user: Any, run: Any) -> Iterator[Difference]:
         for (username, key), seen in there.items():
             if seen.is_active:
                 what = f"{username} in {key}"
-                yield Difference("enrollment", what, "exists", "no", "yes", "unknown here")
+                yield Difference("enrollment", what, "exists", "no", "yes", _unknown())
 
 
 def _enrollment(row: Enrollment, what: str, seen: Any) -> Iterator[Difference]:
@@ -182,6 +182,12 @@ def _differs(
     elif row.next_attempt_at:
         note = f"{_LATER}: {row.error_message}" if row.error_message else _LATER
     return Difference(kind, what, field, here, there, note, action)
+
+
+def _unknown() -> str:
+    if options().adopt_enrollments:
+        return "made in the LMS; reconcile --kind enrollment --recheck records it here"
+    return "made in the LMS; not recorded here, as USHER_ADOPT_ENROLLMENTS says"
 
 
 def _yes(value: bool) -> str:

@@ -24,6 +24,8 @@ from usher.contract.failures import FailureClass
 
 #: Objects of one sample; what one request may ask for.
 SAMPLE = 50
+#: Objects that are asked for in a request each.
+_ONE_BY_ONE = 10
 
 
 class TooManyMissing(LmsError):
@@ -74,7 +76,7 @@ class Evidence:
     """One for each pass."""
 
     def __init__(self, *, accept_missing: bool = False) -> None:
-        self._accept = accept_missing
+        self.accepts = accept_missing
         self._samples: dict[str, _Sample] = {}
 
     def offer(self, kind: str, load: Callable[[], tuple[int, Sequence[Any]]]) -> None:
@@ -90,13 +92,26 @@ class Evidence:
         """Before something follows from an absence. missing_of: asks the LMS for these objects
         and tells how many it lacks. Raises LmsError when nothing may be concluded."""
         sample = self._samples.get(kind)
-        if self._accept or sample is None:
+        if self.accepts or sample is None:
             return
         with sample.lock:
             if sample.verdict is None:
                 sample.verdict = self._verdict(kind, sample, missing_of)
         if isinstance(sample.verdict, LmsError):
             raise sample.verdict
+
+    def require_any(self, kind: str, shows: Callable[[Any], bool], *, of: int = 1) -> None:
+        """The same for what can only be asked for one by one: the LMS shows at least one of some
+        known objects. shows: asks the LMS for one. of: fewer known objects prove nothing either
+        way, and the absence is believed."""
+        known = self.items(kind)[:_ONE_BY_ONE]
+
+        def missing_of(items: Sequence[Any]) -> int:
+            if len(known) >= of and not any(shows(each) for each in known):
+                raise TooManyMissing(_none(kind, len(known)))
+            return 0
+
+        self.require(kind, missing_of)
 
     def _verdict(
         self, kind: str, sample: _Sample, missing_of: Callable[[Sequence[Any]], int]
@@ -109,6 +124,14 @@ class Evidence:
         except TooManyMissing as error:
             return error
         return True
+
+
+def _none(kind: str, asked: int) -> str:
+    return (
+        f"The LMS shows no {kind} of {asked} that have one, so nothing was concluded or changed. "
+        "Does something else answer at that address? If the LMS really lost them, run this again "
+        "with --accept-missing."
+    )
 
 
 def sample_of(rows: Any, *fields: str) -> tuple[int, list[Any]]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from usher.application.engine.evidence import Evidence
 from usher.application.engine.models import Reconciled, ReconciledQuerySet
+from usher.application.engine.recognition import recognition
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError
 from usher.client.walk import GrantWanted
@@ -78,6 +79,18 @@ class Means:
     #: Whether ``batch`` is what the LMS said, and not what is assumed until it can be asked.
     batch_is_known: bool = True
 
+    def recognise(self) -> None:
+        """Before anything is done in the LMS: raises TooManyMissing when it is another one."""
+        if not self.evidence.accepts:
+            recognition(self.lms).check(self.lms)
+
+    def prove(self) -> None:
+        """Before a refusal is believed: raises LmsError unless the known LMS answers now."""
+        if self.evidence.accepts:
+            self.lms.confirm()
+        else:
+            recognition(self.lms).prove(self.lms)
+
 
 class Kind:
     """The base of all kinds. ``prepare`` and ``settle`` use the database, in one thread and in
@@ -133,8 +146,9 @@ class Kind:
     def settle_deleted(self, done: Sequence[tuple[Job, Outcome]]) -> None:
         """What to do about rows that were deleted while they were worked on; same transaction."""
 
-    def recheck_rows(self) -> None:
-        """Makes rows that should exist and don't, before everything is checked again."""
+    def recheck_rows(self, user: Any = None, run: Any = None) -> None:
+        """Makes rows that should exist and don't, before everything, or all of one learner or
+        run, is checked again."""
 
 
 def kind(name: str) -> Kind:

@@ -267,9 +267,13 @@ class Pump:
         if not self._begin([job]):
             return
         with _urgency_of([job]):
-            outcome = self._too_late() or _outcome(lambda: kind.act(job, self._means))
+            outcome = self._too_late() or _outcome(lambda: self._acted(kind, job))
             outcome = self._proven([outcome])[0]
         self._events.put(_Finished(kind, [(job, outcome)]))
+
+    def _acted(self, kind: Kind, job: Job) -> Outcome:
+        self._means.recognise()
+        return kind.act(job, self._means)
 
     def _act_many(self, kind: Kind, jobs: list[Job]) -> None:
         if not self._begin(jobs):
@@ -287,12 +291,12 @@ class Pump:
         return Outcome(error=StoodStill("The worker stood still for longer than its lease."))
 
     def _proven(self, outcomes: list[Outcome]) -> list[Outcome]:
-        """A refusal stops work on its row for good, so it is believed only when the LMS itself is
-        seen to answer after it."""
+        """A refusal stops work on its row for good, so it is believed only when the LMS itself,
+        with the accounts that it is known to have, is seen to answer after it."""
         if not any(_is_refusal(outcome) for outcome in outcomes):
             return outcomes
         try:
-            self._means.lms.confirm()
+            self._means.prove()
         except Exception as error:  # noqa: BLE001 - whatever happened, the rows must come back
             failure = _as_error(error)
             return [Outcome(error=failure) if _is_refusal(each) else each for each in outcomes]
@@ -302,6 +306,7 @@ class Pump:
         """A request that is refused as a whole is halved until the row that spoils it is alone."""
         metrics.request_of(kind.name, len(jobs))
         try:
+            self._means.recognise()
             outcomes = self._proven(kind.act_many(jobs, self._means))
             return list(zip(jobs, outcomes, strict=True))
         except Exception as error:  # noqa: BLE001 - whatever happened, the rows must come back

@@ -14,6 +14,7 @@ from django.db import InterfaceError, OperationalError, close_old_connections
 from django.db.models import Min, Q
 
 from usher.application import conf
+from usher.application.accounts.services import known_accounts
 from usher.application.engine import heartbeat
 from usher.application.engine.claim import Scope, unjam
 from usher.application.engine.clock import database_now
@@ -25,6 +26,7 @@ from usher.application.engine.options import options
 from usher.application.engine.others import Asked, MadeDue, earlier, failures, held, made_good
 from usher.application.engine.outlook import Outlook
 from usher.application.engine.pump import Pump
+from usher.application.engine.recognition import recognition
 from usher.application.engine.stopping import Stop, StopAfter
 from usher.application.engine.summary import Failure, Summary
 from usher.application.engine.transactions import refuse_within_transaction
@@ -63,6 +65,7 @@ class Patience:
 def means(*, accept_missing: bool = False) -> Means:
     """What jobs act with, outside of a pump: codes are written by the caller's own thread."""
     lms = client()
+    recognition(lms).load(known_accounts)
     batch: frozenset[str] | None = frozenset()
     if options().use_batch_api:
         for pause in (*_ASK_AGAIN, 0.0):
@@ -247,7 +250,7 @@ def recheck(kinds: Iterable[str] = NAMES, *, user: Any = None, run: Any = None) 
     """Makes rows due although they seem right, so that the LMS is looked at again. Which ones."""
     scope, asked = scope_of(user, run), MadeDue()
     for each in _kinds_of(kinds):
-        each.recheck_rows()
+        each.recheck_rows(user, run)
         if (condition := scope.of(each)) is not None:
             asked.rows += wake(each, condition, Lane.RECHECK)
             asked[each.name] = condition

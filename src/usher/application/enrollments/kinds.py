@@ -8,11 +8,15 @@ from datetime import datetime
 from typing import Any
 
 from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.services import usernames
+from usher.application.engine.evidence import TooManyMissing, sample_of
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
 from usher.application.engine.lanes import by_lane
 from usher.application.engine.options import LMS, options
+from usher.application.enrollments import adoption
 from usher.application.enrollments.models import Enrollment
 from usher.client import batch
+from usher.client.client import LmsClient
 from usher.client.errors import EnrollmentRefused, LmsError
 from usher.client.payloads import EnrollmentSeen, read_enrollment
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
@@ -49,14 +53,15 @@ class EnrollmentKind(Kind):
 
     def prepare(self, rows: Sequence[Enrollment], means: Means) -> list[tuple[Job, Outcome | None]]:
         ids = {row.user_id for row in rows}
-        found = LmsAccount.objects.filter(user_id__in=ids, created_in_lms_at__isnull=False)
-        names = dict(found.values_list("user_id", "username"))
+        names, ready = usernames(ids)
         lms_is_right = options().enrollment_winner == LMS
+        if lms_is_right and any(row.is_settled and row.observed_is_active for row in rows):
+            means.evidence.offer("enrollment", _known_enrollments)
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
-            name = names.get(row.user_id)
-            what = self.what(row, name or "")
-            if name is None:
+            name = names.get(row.user_id, "")
+            what = self.what(row, name)
+            if row.user_id not in ready:
                 error = LmsError("The learner's LMS account is made first.", code="no-account")
                 prepared.append((Job(row, what), Outcome(error=error, waits=True)))
                 continue
@@ -70,7 +75,7 @@ class EnrollmentKind(Kind):
                 row.is_active,
                 row.force,
                 look_first=row.is_settled or refusal is not None,
-                adopt=lms_is_right and row.is_settled,
+                adopt=row.is_settled and (lms_is_right or not row.mode),
                 refusal=refusal,
             )
             prepared.append((Job(row, what, wanted), None))
@@ -86,6 +91,9 @@ class EnrollmentKind(Kind):
         wanted: Wanted = job.data
         if wanted.look_first:
             found = means.lms.enrollment(wanted.username, wanted.course_key)
+            if wanted.adopt and found is None and job.row.observed_is_active:
+                # The LMS keeps the records of enrollments that ended: this one it knew.
+                means.evidence.require("enrollment", lambda known: _missing(means.lms, known))
             if wanted.adopt or wanted.is_seen(found):
                 seen = found or EnrollmentSeen(wanted.mode, False)
                 return _outcome(job, seen, adopt=wanted.adopt)
@@ -140,6 +148,10 @@ class EnrollmentKind(Kind):
             if isinstance(outcome.extra, EnrollmentSeen):
                 _adopt(job, outcome.extra)
 
+    def recheck_rows(self, user: Any = None, run: Any = None) -> None:
+        if user is not None or run is None:
+            adoption.find_all(user)
+
 
 def _goes_alone(job: Job) -> bool:
     """Where the LMS is only looked at: the batch API would change it at once."""
@@ -163,9 +175,30 @@ def _out(wanted: Wanted, means: Means) -> EnrollmentSeen:
 
 def _adopt(job: Job, seen: EnrollmentSeen) -> None:
     """The LMS is right, unless somebody here wanted something else meanwhile."""
-    Enrollment.objects.filter(pk=job.row.pk, generation=job.generation).update(
-        mode=seen.mode, is_active=seen.is_active
-    )
+    rows = Enrollment.objects.filter(pk=job.row.pk, generation=job.generation)
+    if seen.is_active or job.row.mode:
+        rows.update(mode=seen.mode, is_active=seen.is_active)
+    else:
+        rows.delete()  # it only stood for an enrollment that the LMS might have had
+
+
+def _known_enrollments() -> tuple[int, list[tuple[str, str]]]:
+    seen = Enrollment.objects.filter(observed_is_active=True)
+    return sample_of(seen, "user__lms_account__username", "run__course_key")
+
+
+def _missing(lms: LmsClient, known: Sequence[tuple[str, str]]) -> int:
+    """How many of these enrollments the LMS has no record of, ended ones included."""
+    names = dict.fromkeys(name for name, _ in known)
+    there = {(each.username, each.course_key) for each in lms.enrollments_of(names)}
+    missing = sum(each not in there for each in known)
+    if missing == len(known):
+        raise TooManyMissing(
+            f"The LMS has none of {missing} known enrollments, so nothing was concluded or "
+            "changed. Is another database behind its address? If the LMS really lost them, run "
+            "this again with --accept-missing."
+        )
+    return missing
 
 
 def _outcome(job: Job, seen: EnrollmentSeen, *, adopt: bool = False) -> Outcome:

@@ -30,4 +30,4 @@ class Enrollment(Reconciled):
         constraints = [models.UniqueConstraint(fields=["user", "run"], name="enrolled_once")]
 
     def __str__(self) -> str:
-        return f"learner {self.user_id} in run {self.run_id}"
+        return f"{self.user} in {self.run}"

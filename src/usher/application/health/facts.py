@@ -20,6 +20,7 @@ from usher.application import conf
 from usher.application.accounts.models import LmsAccount, UsernameReservation
 from usher.application.engine import heartbeat
 from usher.application.engine.kinds import all_kinds
+from usher.application.engine.options import options
 from usher.application.enrollments.models import Enrollment
 from usher.application.health import learners, setup
 from usher.application.health.configuration import values
@@ -70,6 +71,7 @@ def _facts() -> dict[str, Any]:
         "enrollments": _enrollments(),
         "malformed_runs": _malformed_runs(),
         "name_clashes": _name_clashes(),
+        "adopts_enrollments": options().adopt_enrollments,
         **setup.facts(),
         **learners.facts(),
     }
@@ -115,7 +117,9 @@ def _errors(model: Any) -> list[RowError]:
         )
         .order_by("-count")[:20]
     )
-    samples = {row.pk: row for row in model.objects.filter(pk__in=[g["newest"] for g in groups])}
+    related = [name for name in ("user", "run") if hasattr(model, name)]
+    newest = model.objects.filter(pk__in=[g["newest"] for g in groups]).select_related(*related)
+    samples = {row.pk: row for row in newest}
     return [_error(group, samples.get(group["newest"])) for group in groups]
 
 

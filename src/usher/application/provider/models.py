@@ -43,7 +43,7 @@ class SignedInSession(models.Model):
     started_at = models.DateTimeField(default=timezone.now)
 
     def __str__(self) -> str:
-        return f"session of user {self.user_id}"
+        return f"session of {self.user}"
 
 
 class SignOutMessage(models.Model):

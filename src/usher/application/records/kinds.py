@@ -9,8 +9,9 @@ from weakref import WeakKeyDictionary
 
 from django.db import models
 
-from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.services import usernames
 from usher.application.engine.clock import database_now
+from usher.application.engine.evidence import sample_of
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
 from usher.application.engine.options import options
 from usher.application.enrollments.models import Enrollment
@@ -31,17 +32,17 @@ class _Pulled(Kind):
 
     def prepare(self, rows: Sequence[Any], means: Means) -> list[tuple[Job, Outcome | None]]:
         ids = {row.user_id for row in rows}
-        found = LmsAccount.objects.filter(user_id__in=ids, created_in_lms_at__isnull=False)
-        names = dict(found.values_list("user_id", "username"))
+        names, ready = usernames(ids)
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
-            name = names.get(row.user_id)
-            job = Job(row, self.what(row, name or ""), name)
+            name = names.get(row.user_id, "")
+            job = Job(row, self.what(row, name), name)
             error = LmsError("The learner's LMS account is made first.", code="no-account")
-            prepared.append((job, None if name else Outcome(error=error, waits=True)))
+            is_ready = row.user_id in ready
+            prepared.append((job, None if is_ready else Outcome(error=error, waits=True)))
         return prepared
 
-    def recheck_rows(self) -> None:
+    def recheck_rows(self, user: Any = None, run: Any = None) -> None:
         track(self.model)
 
 
@@ -94,14 +95,32 @@ class CertificateKind(_Pulled):
         "issued_at",
     )
 
+    def prepare(self, rows: Sequence[Any], means: Means) -> list[tuple[Job, Outcome | None]]:
+        if any(row.status for row in rows):
+            means.evidence.offer("certificate", _certified)
+        return super().prepare(rows, means)
+
     def act(self, job: Job, means: Means) -> Outcome:
         key = job.row.run.course_key
         seen = next((c for c in _certificates(job, means.lms) if c.course_key == key), None)
         if seen is None:
             if job.row.status:
                 means.lms.confirm()
+                means.evidence.require_any(
+                    "certificate", lambda known: _has_certificate(means.lms, *known), of=2
+                )
             return _outcome(job, {"status": "", "download_url": ""})
         return _outcome(job, {name: getattr(seen, name) for name in self.observed_fields})
+
+
+def _certified() -> tuple[int, list[tuple[str, str]]]:
+    rows = Certificate.objects.exclude(status="")
+    known = rows.filter(user__lms_account__created_in_lms_at__isnull=False)
+    return sample_of(known, "user__lms_account__username", "run__course_key")
+
+
+def _has_certificate(lms: LmsClient, username: str, course_key: str) -> bool:
+    return any(each.course_key == course_key for each in lms.certificates(username))
 
 
 _answers: WeakKeyDictionary[LmsClient, Answers] = WeakKeyDictionary()

@@ -22,7 +22,7 @@ class Grade(Reconciled):
         constraints = [models.UniqueConstraint(fields=["user", "run"], name="graded_once")]
 
     def __str__(self) -> str:
-        return f"grade of learner {self.user_id} in run {self.run_id}"
+        return f"grade of {self.user} in {self.run}"
 
 
 class Certificate(Reconciled):
@@ -43,4 +43,4 @@ class Certificate(Reconciled):
         constraints = [models.UniqueConstraint(fields=["user", "run"], name="certified_once")]
 
     def __str__(self) -> str:
-        return f"certificate of learner {self.user_id} in run {self.run_id}"
+        return f"certificate of {self.user} in {self.run}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from usher.application.engine.clock import database_now
@@ -53,13 +54,20 @@ class RunKind(Kind):
         rows.update(missing_since=now)
         _wake_refused([j.row.pk for j, o in done if o.error is None and o.changed], now)
 
-    def recheck_rows(self) -> None:
+    def recheck_rows(self, user: Any = None, run: Any = None) -> None:
         """Runs come as a whole by ``runs.services.sync_runs``."""
 
 
 def _known_runs() -> tuple[int, list[str]]:
     seen = CourseRun.objects.filter(missing_since__isnull=True, observed_at__isnull=False)
     return sample_of(seen, "course_key")
+
+
+def _runs_with_modes() -> tuple[int, list[str]]:
+    shown = CourseRun.objects.filter(missing_since__isnull=True)
+    return sample_of(
+        shown.filter(Exists(CourseMode.objects.filter(run=OuterRef("pk")))), "course_key"
+    )
 
 
 def _run_outcome(job: Job, raw: dict[str, Any] | None) -> Outcome:
@@ -86,10 +94,18 @@ class ModeKind(Kind):
     related = ("run",)
 
     def prepare(self, rows: Sequence[RunModes], means: Means) -> list[tuple[Job, Outcome | None]]:
-        return [(Job(row, self.what(row)), None) for row in rows]
+        known = CourseMode.objects.filter(run_id__in=[row.run_id for row in rows])
+        have_some = set(known.values_list("run_id", flat=True))
+        if have_some:
+            means.evidence.offer("mode", _runs_with_modes)
+        return [(Job(row, self.what(row), row.run_id in have_some), None) for row in rows]
 
     def act(self, job: Job, means: Means) -> Outcome:
-        return Outcome(extra=means.lms.run_modes(job.what))
+        found = means.lms.run_modes(job.what)
+        if job.data and not found:
+            # The LMS gives every run a mode: modes that go are replaced by others.
+            means.evidence.require_any("mode", lambda key: bool(means.lms.run_modes(key)))
+        return Outcome(extra=found)
 
     def settle_before(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         lock(CourseRun.objects.filter(pk__in=[job.row.run_id for job, _ in done]))
@@ -107,7 +123,7 @@ class ModeKind(Kind):
                 follow_modes(job.row.run)
         _wake_refused([run_id for run_id, (_, o) in seen.items() if o.changed], now)
 
-    def recheck_rows(self) -> None:
+    def recheck_rows(self, user: Any = None, run: Any = None) -> None:
         runs = CourseRun.objects.filter(modes_state__isnull=True).values_list("pk", flat=True)
         now = database_now()
         RunModes.objects.bulk_create(

@@ -90,7 +90,7 @@ class RunModes(Reconciled):
         verbose_name_plural = "modes of runs"
 
     def __str__(self) -> str:
-        return f"modes of run {self.run_id}"
+        return f"modes of {self.run}"
 
 
 class CourseMode(models.Model):
@@ -110,7 +110,7 @@ class CourseMode(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.slug} of run {self.run_id}"
+        return f"{self.slug} of {self.run}"
 
     def as_values(self) -> dict[str, Any]:
         """What the LMS decides, by field name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.utils import timezone
 
@@ -61,7 +62,7 @@ class TokenKind(Kind):
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         record_many("lms-token", ((job.what, True, {}) for job, outcome in done if outcome.changed))
 
-    def recheck_rows(self) -> None:
+    def recheck_rows(self, user: Any = None, run: Any = None) -> None:
         soon = timezone.now() + timedelta(seconds=RENEW_BEFORE)
         LmsToken.objects.filter(expires_at__lt=soon, parked_at__isnull=True).wake()
 

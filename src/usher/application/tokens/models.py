@@ -27,7 +27,7 @@ class LmsToken(Reconciled):
         verbose_name = "LMS token"
 
     def __str__(self) -> str:
-        return f"token of learner {self.user_id}"
+        return f"token of {self.user}"
 
     def is_valid_for(self, seconds: float) -> bool:
         """Whether the access token can be used for that long from now."""

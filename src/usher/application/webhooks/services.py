@@ -12,6 +12,7 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount
+from usher.application.enrollments.adoption import adopt
 from usher.application.enrollments.models import Enrollment
 from usher.application.records.models import Certificate, Grade
 from usher.application.runs.services import refresh_soon, runs_of
@@ -49,7 +50,10 @@ def _account(username: str, _course_key: str) -> None:
 
 def _enrollment(username: str, course_key: str) -> None:
     for account in _accounts_of(username):
-        Enrollment.objects.filter(user_id=account.user_id, run__course_key=course_key).look()
+        rows = Enrollment.objects.filter(user_id=account.user_id, run__course_key=course_key)
+        if not rows.exists():
+            adopt([(account.username, course_key)])
+        rows.look()
 
 
 def _accounts_of(username: str) -> list[LmsAccount]:

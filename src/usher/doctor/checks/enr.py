@@ -119,7 +119,8 @@ class EnrollmentsAreKnownHere(Check):
 
     Symptom: a learner is enrolled in the LMS, and the application does not show it.
     Cause: an instructor enrolled them in the LMS.
-    Fix: enroll them here as well, or take the enrollment back in the LMS.
+    Fix: an application with Usher records them by itself, a hundred learners a minute, and at once
+    by `reconcile --recheck`. Elsewhere enroll them here as well, or unenroll them in the LMS.
     """
 
     id = "ENR-4"
@@ -129,6 +130,9 @@ class EnrollmentsAreKnownHere(Check):
         known = context.application.report.get("learner_runs")
         if not known:
             raise NotKnownError("the application reports no learner to compare")
+        adopts = context.application.report.get("adopts_enrollments")
+        if adopts is False:
+            return ok("enrollments made in the LMS stay there, as USHER_ADOPT_ENROLLMENTS says")
         extra = [
             (name, key)
             for (name, key), row in at_lms(context, set(known)).items()
@@ -141,7 +145,9 @@ class EnrollmentsAreKnownHere(Check):
             f"{len(extra)} enrollments of the newest {len(known)} learners are in the LMS only, "
             f"first: {name} in {key}",
             cause="an instructor, or somebody else, enrolled them in the LMS",
-            fix=f"enroll {name} in {key} in the application's admin, or unenroll them in the LMS",
+            fix=manage("reconcile --kind enrollment --recheck --wait 60")
+            if adopts
+            else f"enroll {name} in {key} in the application's admin, or unenroll them in the LMS",
         )
 
 

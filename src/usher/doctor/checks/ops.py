@@ -1,6 +1,8 @@
 """The sync worker, which keeps the LMS in step."""
 
-from usher.doctor.check import Check, Finding, check, failed, ok
+from usher.contract.application_report import RowError
+from usher.contract.failures import RegistrationError
+from usher.doctor.check import Check, Finding, check, failed, ok, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import LMS_LOGS, START_WORKER, manage
@@ -140,6 +142,69 @@ class RefusalsAreParked(Check):
                         fix=manage(f"reconcile --kind {kind} --recheck"),
                     )
         return ok("nothing is retried in vain")
+
+
+@check
+class RefusalsAreSeen(Check):
+    """Nothing waits for a person.
+
+    Symptom: one learner's name, grade or account stays as it is, and nobody says why.
+    Cause: the LMS refused it for good, and the row was put aside with the LMS's reason.
+    Fix: remove the cause that the reason names, then let the row be tried again.
+    """
+
+    id = "OPS-6"
+    depends_on = ("OPS-1", "OPS-3")
+
+    def probe(self, context: Context) -> Finding:
+        if "rows" not in context.application.report:
+            raise NotKnownError("the application keeps no records of what the LMS refuses")
+        found = [
+            (kind, error)
+            for kind, rows in context.application.report["rows"].items()
+            for error in rows.get("errors", [])
+            if error.get("parked", 0) and not _is_shown_elsewhere(kind, error)
+        ]
+        if not found:
+            return ok("nothing was refused that another check does not name")
+        shown = [
+            f"{error.get('parked')} of kind {kind}: {error.get('sample')}: "
+            f"{error.get('message', '')[:160]}"
+            for kind, error in found
+        ]
+        more = len(shown) - _SHOWN
+        kinds = dict.fromkeys(kind for kind, _ in found)
+        again = " ".join(f"--kind {kind}" for kind in kinds)
+        return warning(
+            "; ".join(shown[:_SHOWN]) + (f"; and {more} other reasons" if more > 0 else ""),
+            cause="the LMS refused them, and trying again would not help",
+            fix=f"remove the cause, then {manage(f'reconcile {again} --recheck --wait 60')}",
+        )
+
+
+def _is_shown_elsewhere(kind: str, error: RowError) -> bool:
+    code = error.get("error_code", "")
+    if kind == "enrollment":
+        return error.get("error_class") == "rejected" or code in _ELSEWHERE[kind]
+    return code in _ELSEWHERE.get(kind, ())
+
+
+#: Refusals that checks of their own explain.
+_ELSEWHERE = {
+    "account": (
+        RegistrationError.DUPLICATE_USERNAME,
+        RegistrationError.DUPLICATE_EMAIL,
+        RegistrationError.DUPLICATE_EMAIL_USERNAME,
+        RegistrationError.VALIDATION,
+        RegistrationError.INVALID_COUNTRY,
+        RegistrationError.RATE_LIMITED,
+        "has-sync-error",
+    ),
+    "enrollment": ("mode-mismatch", "given-up"),
+    "run": ("not-found",),
+    "token": ("invalid_grant", "invalid_client"),
+}
+_SHOWN = 3
 
 
 @check

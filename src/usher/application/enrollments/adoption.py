@@ -1,0 +1,133 @@
+"""Enrollments that somebody made in the LMS, as an instructor does: recorded here.
+
+What is found is only a reason to look. A row without a mode is made, settled and due; the engine
+asks the LMS for that enrollment and takes over what it has, or removes the row when there is none.
+From then on it is an enrollment as any other, and ``USHER_ENROLLMENT_WINNER`` says who is right
+about it. ``USHER_ADOPT_ENROLLMENTS = False`` leaves them to the LMS; ``drift`` lists them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from usher.application.accounts.models import LmsAccount
+from usher.application.engine.clock import database_now
+from usher.application.engine.models import Watermark
+from usher.application.engine.options import options
+from usher.application.enrollments.models import Enrollment
+from usher.application.lms_client import client
+from usher.application.runs.services import UnknownRun, ensure_run, runs_of
+from usher.client.client import NAMES_A_REQUEST
+from usher.client.errors import LmsError
+
+#: Username in the LMS and course key.
+Pair = tuple[str, str]
+#: The name of the watermark that says how far the list of learners was gone through.
+_LISTED = "enrollments-listed"
+_NOT_BEFORE = timedelta(seconds=45)
+
+log = logging.getLogger(__name__)
+
+
+def adopt(pairs: Iterable[Pair]) -> int:
+    """Rows for enrollments that the LMS may have and this application doesn't know; how many.
+
+    Learners without an LMS account here, and what is no course key, are left out.
+    """
+    wanted = set(pairs)
+    if not wanted or not options().adopt_enrollments:
+        return 0
+    accounts = LmsAccount.objects.filter(
+        username__in={name for name, _ in wanted}, created_in_lms_at__isnull=False
+    )
+    users = dict(accounts.values_list("username", "user_id"))
+    known = set(
+        Enrollment.objects.filter(
+            user_id__in=users.values(), run__course_key__in={key for _, key in wanted}
+        ).values_list("user_id", "run__course_key")
+    )
+    unknown = sorted(
+        (users[name], key)
+        for name, key in wanted
+        if name in users and (users[name], key) not in known
+    )
+    runs = _runs({key for _, key in unknown})
+    now = database_now()
+    rows = [
+        Enrollment(
+            user_id=user_id,
+            run_id=runs[key],
+            mode="",
+            is_active=False,
+            observed_generation=1,
+            next_attempt_at=now,
+        )
+        for user_id, key in unknown
+        if key in runs
+    ]
+    # One that the learner asked for at the same moment stays as it is.
+    Enrollment.objects.bulk_create(rows, batch_size=500, ignore_conflicts=True)
+    return len(rows)
+
+
+def _runs(keys: set[str]) -> dict[str, int]:
+    found = {key: run.pk for key, run in runs_of(keys).items()}
+    for key in sorted(keys - set(found)):
+        try:
+            found[key] = ensure_run(key).pk
+        except UnknownRun as error:
+            log.warning("An enrollment in the LMS is left out: %s", error)
+    return found
+
+
+def find_some() -> int:
+    """Asks the LMS for the enrollments of the next hundred learners; how many are new here.
+
+    Called by every sweep, so that everybody's are seen in turn where no message tells of them.
+    """
+    if not options().adopt_enrollments:
+        return 0
+    mark = Watermark.objects.filter(what=_LISTED).first()
+    now = timezone.now()
+    if mark is not None and now - mark.asked_at < _NOT_BEFORE:
+        return 0
+    after = int(mark.since) if mark and mark.since.isdigit() else 0
+    try:
+        found, last = _find_after(after)
+    except LmsError:
+        return 0  # the mark stays where it was: the next sweep asks again
+    Watermark.objects.update_or_create(what=_LISTED, defaults={"since": str(last), "asked_at": now})
+    return found
+
+
+def find_all(user: Any = None) -> int:
+    """The same for all learners, or for one. What can't be asked now is left to later sweeps."""
+    found, last = 0, 0
+    while options().adopt_enrollments:
+        try:
+            new, last = _find_after(last, user)
+        except LmsError as error:
+            log.warning("Enrollments made in the LMS were not all looked for: %s", error.message)
+            break
+        found += new
+        if not last:
+            break
+    return found
+
+
+def _find_after(last: int, user: Any = None) -> tuple[int, int]:
+    """How many are new, and the last account that was looked at: 0 after all of them."""
+    accounts = LmsAccount.objects.filter(created_in_lms_at__isnull=False, pk__gt=last)
+    if user is not None:
+        accounts = accounts.filter(user=user)
+    page = list(accounts.order_by("pk").values_list("pk", "username")[:NAMES_A_REQUEST])
+    if not page:
+        return 0, 0
+    listed = client().enrollments_of([name for _, name in page])
+    found = adopt((each.username, each.course_key) for each in listed if each.is_active)
+    return found, page[-1][0] if len(page) == NAMES_A_REQUEST else 0

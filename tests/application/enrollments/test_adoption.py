@@ -1,0 +1,155 @@
+"""Enrollments that somebody made in the LMS appear in the application."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from usher.application.accounts.services import ensure_account
+from usher.application.engine.changes import pull_changes
+from usher.application.engine.drift import drift
+from usher.application.engine.models import Watermark
+from usher.application.engine.services import recheck, reconcile
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import change_mode, enroll, unenroll
+from usher.application.runs.models import CourseRun
+from usher.application.runs.services import ensure_run
+from usher.application.webhooks.services import take
+
+DEMO = "course-v1:edX+DemoX+Demo_Course"
+E2E = "course-v1:edX+E2E-101+course"
+
+
+@pytest.fixture(params=["public", "batch"])
+def sides(request):
+    return request.getfixturevalue("joined" if request.param == "public" else "batched")
+
+
+@pytest.fixture
+def learner(sides):
+    user = sides.learner("instructed")
+    ensure_account(user)
+    assert reconcile(["account"]).failed == 0
+    return user
+
+
+def enroll_in_lms(sides, user, key=DEMO, mode="audit", is_active=True):
+    """As an instructor does."""
+    sides.lms.shell(
+        "from django.contrib.auth import get_user_model as g; "
+        "from opaque_keys.edx.keys import CourseKey as K; "
+        "from usher.embedded.student.models import CourseEnrollment as E; "
+        f"row = E.enroll(g().objects.get(username={user.lms_account.username!r}), "
+        f"K.from_string({key!r}), mode={mode!r}); "
+        f"{is_active} or row.update_enrollment(is_active=False)"
+    )
+
+
+def a_minute_later():
+    Watermark.objects.update(asked_at=timezone.now() - timedelta(minutes=1))
+    return pull_changes()
+
+
+def here(user):
+    return {
+        row.run.course_key: (row.mode, row.is_active)
+        for row in Enrollment.objects.filter(user=user).select_related("run")
+    }
+
+
+def test_the_next_sweep_records_it(sides, learner):
+    pull_changes()
+    enroll_in_lms(sides, learner, mode="verified")
+    a_minute_later()
+    assert reconcile(["enrollment"]).failed == 0
+    assert here(learner) == {DEMO: ("verified", True)}
+    row = Enrollment.objects.get()
+    assert row.is_settled
+    assert (row.observed_mode, row.observed_is_active) == ("verified", True)
+    # From now on it is an enrollment as any other.
+    assert change_mode(learner, row.run, "audit", reconcile_now=True).is_settled
+    assert sides.enrollments(learner.lms_account.username) == {DEMO: ("audit", True)}
+    assert unenroll(learner, row.run, reconcile_now=True).is_settled
+    a_minute_later()
+    reconcile(["enrollment"], asked=recheck(["enrollment"]))
+    assert here(learner) == {DEMO: ("audit", False)}
+
+
+def test_a_message_records_it(sides, learner):
+    enroll_in_lms(sides, learner)
+    assert take("instructor-1", "enrollment.changed", learner.lms_account.username.upper(), DEMO)
+    assert reconcile(["enrollment"]).failed == 0
+    assert here(learner) == {DEMO: ("audit", True)}
+
+
+def test_a_recheck_records_all_of_one_learner(sides, learner):
+    other = sides.learner()
+    ensure_account(other)
+    reconcile(["account"])
+    for user in (learner, other):
+        enroll_in_lms(sides, user)
+    enroll_in_lms(sides, learner, E2E)
+    reconcile(["enrollment"], user=learner, asked=recheck(["enrollment"], user=learner))
+    assert here(learner) == {DEMO: ("audit", True), E2E: ("audit", True)}
+    assert here(other) == {}
+    reconcile(["enrollment"], asked=recheck(["enrollment"]))
+    assert here(other) == {DEMO: ("audit", True)}
+    assert list(drift(["enrollment"])) == []
+
+
+def test_what_ended_in_the_lms_is_not_recorded(sides, learner):
+    enroll_in_lms(sides, learner, is_active=False)
+    take("ended-1", "enrollment.changed", learner.lms_account.username, DEMO)
+    take("never-1", "enrollment.changed", learner.lms_account.username, E2E)
+    assert Enrollment.objects.count() == 2
+    assert reconcile(["enrollment"]).failed == 0
+    assert here(learner) == {}
+    a_minute_later()
+    assert here(learner) == {}
+
+
+def test_what_the_learner_wants_meanwhile_goes_before(sides, learner):
+    """They enroll themselves while the row only stands for what the LMS may have."""
+    enroll_in_lms(sides, learner, mode="verified")
+    take("meanwhile-1", "enrollment.changed", learner.lms_account.username, DEMO)
+    assert enroll(learner, ensure_run(DEMO), "audit", reconcile_now=True).is_settled
+    assert here(learner) == {DEMO: ("audit", True)}
+    assert sides.enrollments(learner.lms_account.username) == {DEMO: ("audit", True)}
+
+
+@pytest.mark.parametrize("winner", ["application", "lms"])
+def test_whoever_wins_it_appears(sides, learner, settings, winner):
+    settings.USHER_ENROLLMENT_WINNER = winner
+    enroll_in_lms(sides, learner)
+    reconcile(["enrollment"], asked=recheck(["enrollment"]))
+    assert here(learner) == {DEMO: ("audit", True)}
+    enroll_in_lms(sides, learner, mode="verified")
+    reconcile(["enrollment"], asked=recheck(["enrollment"]))
+    mode = "verified" if winner == "lms" else "audit"
+    assert here(learner) == {DEMO: (mode, True)}
+    assert sides.enrollments(learner.lms_account.username) == {DEMO: (mode, True)}
+
+
+def test_a_setting_leaves_them_to_the_lms(sides, learner, settings):
+    settings.USHER_ADOPT_ENROLLMENTS = False
+    enroll_in_lms(sides, learner)
+    take("left-1", "enrollment.changed", learner.lms_account.username, DEMO)
+    a_minute_later()
+    reconcile(["enrollment"], asked=recheck(["enrollment"]))
+    assert here(learner) == {}
+    assert "USHER_ADOPT_ENROLLMENTS" in next(iter(drift(["enrollment"]))).note
+
+
+def test_nobody_else_s_and_no_nonsense_is_recorded(joined):
+    user = joined.learner()
+    ensure_account(user)  # not made yet: nothing in the LMS can be theirs
+    name = user.lms_account.username
+    for number, key in enumerate((DEMO, "not-a-key", "course-v1:a+b+" + "c" * 300)):
+        take(f"nonsense-{number}", "enrollment.changed", name, key)
+    reconcile(["account"])
+    take("nonsense-9", "enrollment.changed", name, "not-a-key")
+    take("nonsense-10", "enrollment.changed", "nobody", DEMO)
+    assert not Enrollment.objects.exists()
+    assert not CourseRun.objects.exists()
