@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount
 from usher.application.engine.clock import database_now
+from usher.application.engine.lanes import Lane
 from usher.application.engine.models import Watermark
 from usher.application.engine.options import options
 from usher.application.enrollments.models import Enrollment
@@ -66,6 +67,7 @@ def adopt(pairs: Iterable[Pair]) -> int:
             is_active=False,
             observed_generation=1,
             next_attempt_at=now,
+            lane=Lane.BACKGROUND,
         )
         for user_id, key in unknown
         if key in runs
