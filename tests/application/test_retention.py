@@ -13,9 +13,10 @@ from usher.application.defaults import beat_schedule
 from usher.application.engine import services
 from usher.application.provider.models import SeenSignOut, SignedInSession
 from usher.application.webhooks.models import ReceivedEvent
+from usher.console.models import Attempt
 
 pytestmark = pytest.mark.django_db
-TABLES = (AuditEvent, ReceivedEvent, SeenSignOut, SignedInSession)
+TABLES = (AuditEvent, ReceivedEvent, SeenSignOut, SignedInSession, Attempt)
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ def rows(settings):
         ReceivedEvent.objects.create(event_id=name, received_at=at)
         SeenSignOut.objects.create(event_id=name, received_at=at)
         SignedInSession.objects.create(user=make_learner(), session_key=name, started_at=at)
+        Attempt.objects.create(kind="account", row_id=1, at=at)
 
 
 def counts():
@@ -40,8 +42,9 @@ def test_old_rows_go_and_new_ones_stay(rows):
         "webhooks": 1,
         "sign_outs": 1,
         "sessions": 1,
+        "console": 1,
     }
-    assert counts() == [1, 1, 1, 1]
+    assert counts() == [1, 1, 1, 1, 1]
     assert not any(retention.forget_old().values())
 
 
@@ -67,7 +70,7 @@ def test_celery_does_it_by_a_schedule_of_its_own(rows):
     task = getattr(tasks, entry["task"].rpartition(".")[2])
     assert task.name == entry["task"]
     task()
-    assert counts() == [1, 1, 1, 1]
+    assert counts() == [1, 1, 1, 1, 1]
 
 
 def test_each_sweep_does_it_once_an_hour(rows, monkeypatch):
@@ -75,7 +78,7 @@ def test_each_sweep_does_it_once_an_hour(rows, monkeypatch):
     monkeypatch.setattr("usher.application.engine.changes.pull_changes", lambda: None)
     monkeypatch.setattr(retention, "_last", retention.time.monotonic())
     services.sweep_prepare()
-    assert counts() == [2, 2, 2, 2]
+    assert counts() == [2, 2, 2, 2, 2]
     monkeypatch.setattr(retention, "_last", retention.time.monotonic() - retention.EVERY)
     services.sweep_prepare()
-    assert counts() == [1, 1, 1, 1]
+    assert counts() == [1, 1, 1, 1, 1]

@@ -122,19 +122,25 @@ def _enrollments(user: Any, run: CourseRun | None) -> Iterator[Sentence]:
 def _enrollment(row: Enrollment) -> str:
     key, run = row.run.course_key, row.run
     title = f"{run.title} ({key})" if run.title else key
-    enrolled, left = f"Enrolled in {title} as {row.mode}", f"Unenrolled from {title}"
-    wanted = enrolled if row.is_active else left
     if not row.mode:
         return f"Somebody may have enrolled the learner in {title} in the LMS; it is looked at."
-    if row.observed_is_active is None:
-        seen = "; the LMS has not been told yet"
-    elif not row.is_settled:
-        has = f"enrolled as {row.observed_mode}" if row.observed_is_active else "not enrolled"
-        seen = f"; the LMS has: {has}"
-    else:
+    missing = " The LMS does not show this run." if run.missing_since else ""
+    if row.is_settled:
+        done = f"Enrolled in {title} as {row.mode}" if row.is_active else f"Unenrolled from {title}"
         seen = f", seen in the LMS {_ago(row.observed_at)}" if row.observed_at else ""
-    missing = "; the LMS does not show this run" if run.missing_since else ""
-    return f"{wanted}{seen}{missing}."
+        return f"{done}{seen}.{missing}"
+    refused = " (refused)" if row.parked_at else ""
+    if not row.is_active:
+        if row.observed_is_active is False:
+            return f"Unenrolled from {title}; the LMS is asked once more.{missing}"
+        return f"Still to be unenrolled from {title}{refused}.{missing}"
+    if row.observed_is_active:
+        if row.observed_mode == row.mode:
+            return f"Enrolled in {title} as {row.mode}; the LMS is asked once more.{missing}"
+        return (
+            f"Enrolled in {title} as {row.observed_mode}, not yet as {row.mode}{refused}.{missing}"
+        )
+    return f"Not enrolled yet in {title} as {row.mode}{refused}.{missing}"
 
 
 def _history(user: Any) -> Iterator[Sentence]:

@@ -90,6 +90,11 @@ def _sessions() -> int:
     return remove(old())
 
 
+def register(name: str, forget: Callable[[], int]) -> None:
+    """Another app's rows: forget removes what is older than it needs to be, and says how many."""
+    _TABLES[name] = forget
+
+
 _TABLES: dict[str, Callable[[], int]] = {
     "audit": _audit,
     "webhooks": _webhooks,

@@ -41,6 +41,11 @@ class Circuit:
     def held_seconds(self) -> float:
         return self._state.remaining(self._key)
 
+    @property
+    def is_open(self) -> bool:
+        """Since a failure, whether or not a probe is allowed by now."""
+        return bool(self._state.level(self._key))
+
     def enter(self) -> None:
         """Before a request. Raises HeldBack while the circuit is open."""
         left = self.held_seconds

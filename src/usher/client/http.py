@@ -34,6 +34,7 @@ from usher.client.errors import (
     TimedOut,
     Unreachable,
 )
+from usher.client.health import Health, Seen
 from usher.client.outgoing import Outgoing
 from usher.client.shared import SharedState
 from usher.client.urgency import is_urgent
@@ -129,6 +130,7 @@ class Http:
         self._around = around or nullcontext
         self.browser_url = base(browser_url or base_url)
         self.state = state
+        self._seen = Seen()
         self._host_circuit = Circuit(state, "host")
         self._circuits: dict[str, Circuit] = {}
         self._counter = itertools.count()
@@ -203,9 +205,11 @@ class Http:
         self._host_circuit.enter()
         if self._per_second:
             self._wait_for_the_budget()
+        began = time.monotonic()
         try:
             answer = self._exchange(build, group)
         except LmsError as error:
+            self._seen.failed(error.message)
             connected = not isinstance(error.__cause__, httpx.ConnectError)
             failing = circuit if connected else self._host_circuit
             failing.failed(error.message, subject=subject, connected=connected)
@@ -217,7 +221,9 @@ class Http:
                 retry_after=_header_wait(answer),
             )
             circuit.failed(failure.message, subject=subject, connected=True)
+            self._seen.failed(failure.message)
             raise failure
+        self._seen.answered(time.monotonic() - began)
         circuit.succeeded()
         self._host_circuit.succeeded()
         if answer.status == 429:
@@ -240,6 +246,23 @@ class Http:
 
     def _circuit(self, group: str) -> Circuit:
         return self._circuits.setdefault(group, Circuit(self.state, group or "pages"))
+
+    def health(self) -> Health:
+        """What this process has seen of the LMS; asks it nothing."""
+        seen, circuits = self._seen, {"host": self._host_circuit, **self._circuits}
+        throttled = {name: self.state.remaining(f"group:{name}") for name in self._circuits if name}
+        return Health(
+            answered_at=seen.answered_at,
+            failed_at=seen.failed_at,
+            failure=seen.failure,
+            milliseconds=tuple(seen.milliseconds),
+            open_circuits={
+                name or "pages": circuit.held_seconds
+                for name, circuit in circuits.items()
+                if circuit.is_open
+            },
+            throttled={name: left for name, left in throttled.items() if left > 0},
+        )
 
     def throttled(self, group: str, seconds: float) -> Throttled:
         """Pauses the group for everybody; the error to raise."""

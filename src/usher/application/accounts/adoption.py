@@ -64,17 +64,33 @@ def propose(by: str) -> Iterator[Proposal]:
         for user in users:
             if (seen := found.get(user.pk)) is None:
                 continue
-            conflict = _conflict(user, seen, given)
+            proposal = _proposal(user, seen, given)
             given.setdefault(seen.username.lower(), str(user.get_username()))
-            yield Proposal(
-                user_id=user.pk,
-                user=str(user.get_username()),
-                email=adapter().email(user),
-                lms_username=seen.username,
-                lms_email=seen.email,
-                lms_user_id=str(seen.lms_user_id or ""),
-                conflict=conflict,
-            )
+            yield proposal
+
+
+def proposals_for(user: Any) -> list[Proposal]:
+    """LMS accounts that may be this user's: those with the user's e-mail address or username.
+
+    None where Usher made, or linked, one. Changes nothing. Raises LmsError.
+    """
+    if LmsAccount.objects.filter(user=user, created_in_lms_at__isnull=False).exists():
+        return []
+    client().confirm()
+    found = [*_by_email([user]).values(), *_by_username([user]).values()]
+    return [_proposal(user, seen, {}) for seen in {one.username: one for one in found}.values()]
+
+
+def _proposal(user: Any, seen: AccountSeen, given: Mapping[str, str]) -> Proposal:
+    return Proposal(
+        user_id=user.pk,
+        user=str(user.get_username()),
+        email=adapter().email(user),
+        lms_username=seen.username,
+        lms_email=seen.email,
+        lms_user_id=str(seen.lms_user_id or ""),
+        conflict=_conflict(user, seen, given),
+    )
 
 
 def _users() -> Iterator[list[Any]]:

@@ -46,7 +46,8 @@ def _metrics() -> Iterator[CheckMessage]:
 
 
 def _apps() -> Iterator[CheckMessage]:
-    if absent := [name for name in INSTALLED_APPS if not apps.is_installed(name)]:
+    needed = (name for name in INSTALLED_APPS if name != "usher.console")
+    if absent := [name for name in needed if not apps.is_installed(name)]:
         yield Error(f"INSTALLED_APPS lacks {', '.join(absent)}.", hint=_APPLY, id="usher.E005")
 
 

@@ -4,6 +4,7 @@ INSTALLED_APPS = [
     "usher.application",
     "usher.application.provider",
     "usher.application.audit",
+    "usher.console",
     "oauth2_provider",
     "rest_framework",
     "drf_spectacular",

@@ -30,6 +30,11 @@ class Gate:
         """Since a systemic failure, whether or not a probe is allowed by now."""
         return bool(self._state.level(self.key))
 
+    @property
+    def opens_in(self) -> float:
+        """Seconds until a probe is allowed."""
+        return self._state.remaining(self.key)
+
     def close(self) -> None:
         """After a systemic failure. Those that were on their way with it count once."""
         if self._state.remaining(self.key) > 0:

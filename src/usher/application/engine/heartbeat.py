@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 
+from usher.application.engine import observers
 from usher.application.engine.clock import database_now
 from usher.application.engine.models import Watermark
 
@@ -28,6 +29,7 @@ def beat(late_after: int = LATE_WATCHING) -> None:
     values = {"since": str(late_after), "asked_at": database_now()}
     Watermark.objects.update_or_create(what=WORKER, defaults=values)
     _last = time.monotonic()
+    observers.beat()
 
 
 def swept() -> None:

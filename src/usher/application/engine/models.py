@@ -130,9 +130,10 @@ class Reconciled(models.Model):
                 name="%(class)s_queue",
                 condition=Q(next_attempt_at__isnull=False),
             ),
+            # Counts refusals by their codes, and pages through those of one, from the index alone.
             models.Index(
-                fields=["parked_at"],
-                name="%(class)s_parked",
+                fields=["error_code", "parked_at", "id"],
+                name="%(class)s_refused",
                 condition=Q(parked_at__isnull=False),
             ),
             models.Index(

@@ -15,7 +15,7 @@ from django.db.models import Min, Q
 
 from usher.application import conf
 from usher.application.accounts.services import known_accounts
-from usher.application.engine import heartbeat
+from usher.application.engine import heartbeat, observers
 from usher.application.engine.claim import Scope, unjam
 from usher.application.engine.clock import database_now
 from usher.application.engine.evidence import Evidence
@@ -216,6 +216,7 @@ class _Tally:
         """The summary, told to the log when anything was worked on."""
         metrics.passed()
         found = self.summary()
+        observers.ended()
         if self.brought or found.failed:
             log.info("reconciled: %s", found.line())
         return found

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import connection
 
+from usher.application.engine import observers
 from usher.application.engine.clock import database_now
 from usher.application.engine.kinds import Job, Kind, Outcome
 from usher.application.engine.lanes import Lane
@@ -41,7 +42,9 @@ def write_back(kind: Kind, done: Sequence[Done]) -> list[Done]:
     sent, as when it stood still between the two: so the rows are looked at once more.
     """
     in_order = sorted(done, key=lambda each: each[0].row.pk)
-    return retried(lambda: _written(kind, in_order))
+    owned = retried(lambda: _written(kind, in_order))
+    observers.written(kind.name, owned)
+    return owned
 
 
 def _written(kind: Kind, done: Sequence[Done]) -> list[Done]:

@@ -1,0 +1,91 @@
+"""Who may see and do what: staff, each thing with a permission of its own; actions are audited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import resolve_url
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
+
+from usher.application.logs import logger
+
+VIEW = "usher_console.view_console"
+IGNORE = "usher_console.ignore_refusals"
+EXPORT = "usher_console.export_refusals"
+COMPARE = "usher_console.compare_with_lms"
+LINK = "usher_console.link_accounts"
+DOCTOR = "usher_console.run_doctor"
+RETRY = "usher.retry_records"
+REPAIR = "usher.repair_records"
+
+View = Callable[..., HttpResponse]
+
+log = logger("usher.console")
+
+
+def page(*needed: str) -> Callable[[View], View]:
+    """A page: for staff who may see the console and have what else is needed; changes nothing."""
+    return lambda view: require_safe(_guarded(view, needed))
+
+
+def action(*needed: str) -> Callable[[View], View]:
+    """What staff do: by POST, for those who also may see the console."""
+    return lambda view: require_POST(_guarded(view, needed))
+
+
+def _guarded(view: View, needed: tuple[str, ...]) -> View:
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        user: Any = request.user
+        if not user.is_authenticated:
+            return redirect_to_login(request.get_full_path(), resolve_url(settings.LOGIN_URL))
+        if not (user.is_active and user.is_staff and user.has_perms((VIEW, *needed))):
+            raise PermissionDenied
+        return view(request, *args, **kwargs)
+
+    return never_cache(guarded)
+
+
+def may(request: HttpRequest) -> dict[str, bool]:
+    """What this person may do, for templates."""
+    user: Any = request.user
+    names = {
+        "retry": RETRY,
+        "repair": REPAIR,
+        "ignore": IGNORE,
+        "export": EXPORT,
+        "compare": COMPARE,
+        "link": LINK,
+        "doctor": DOCTOR,
+    }
+    return {name: user.has_perm(permission) for name, permission in names.items()}
+
+
+def audit(
+    request: HttpRequest, name: str, subject: object, *, succeeded: bool = True, **detail: Any
+) -> None:
+    """Writes to the audit log what a person did; to the process's log where there is none.
+
+    subject: the learner's username, the run's key, or what else it was done to.
+    """
+    if apps.is_installed("usher.application.audit"):
+        from usher.application.audit.services import record
+
+        record(
+            f"console-{name}",
+            subject=subject,
+            actor=request.user,
+            request=request,
+            succeeded=succeeded,
+            **detail,
+        )
+        return
+    log.info(f"console-{name}", subject=str(subject), actor=str(request.user), **detail)

@@ -1,0 +1,16 @@
+from django.apps import AppConfig
+
+
+class ConsoleConfig(AppConfig):
+    name = "usher.console"
+    label = "usher_console"
+    verbose_name = "Open edX console"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from usher.application import retention
+        from usher.application.engine import observers
+        from usher.console.recording.services import forget_old, recorder
+
+        observers.add(recorder)
+        retention.register("console", forget_old)

@@ -1,0 +1,71 @@
+"""Counts of large tables that cost the same however large they are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection
+from django.db.models import Max, QuerySet
+
+#: Rows that are counted one by one; beyond, a number is an estimate.
+EXACTLY = 10_000
+
+
+@dataclass(frozen=True)
+class Count:
+    """about: the number is an estimate, or a lower bound."""
+
+    value: int
+    about: bool = False
+
+    def __str__(self) -> str:
+        """``1,234``; ``about 2.3 million``."""
+        if not self.about:
+            return f"{self.value:,}"
+        for size, word in ((1_000_000_000, "billion"), (1_000_000, "million")):
+            if self.value >= size:
+                return f"about {self.value / size:.1f} {word}"
+        return f"about {self.value:,}"
+
+    def __bool__(self) -> bool:
+        return self.value > 0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(self.value + other.value, self.about or other.about)
+
+
+def bounded(rows: QuerySet[Any], limit: int = EXACTLY) -> Count:
+    """How many rows, counted up to ``limit``; what lies beyond the planner estimates."""
+    found = rows.order_by()[: limit + 1].count()
+    if found <= limit:
+        return Count(found)
+    return Count(max(found, _planned(rows)), about=True)
+
+
+def total(model: type[Any]) -> Count:
+    """How many rows a table has."""
+    found = model._default_manager.order_by()[: EXACTLY + 1].count()
+    if found <= EXACTLY:
+        return Count(found)
+    return Count(max(found, _estimated(model)), about=True)
+
+
+def _estimated(model: type[Any]) -> int:
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass",
+                [connection.ops.quote_name(model._meta.db_table)],
+            )
+            return int(cursor.fetchone()[0])
+    return int(model._default_manager.aggregate(last=Max("pk"))["last"] or 0)
+
+
+def _planned(rows: QuerySet[Any]) -> int:
+    """What PostgreSQL's planner expects; 0 elsewhere."""
+    if connection.vendor != "postgresql":
+        return 0
+    plan: Any = rows.order_by().values("pk").explain(format="json")
+    return int(json.loads(plan)[0]["Plan"]["Plan Rows"])

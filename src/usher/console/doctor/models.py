@@ -1,0 +1,21 @@
+"""What doctor found, kept so that one can see what changed."""
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+
+class DoctorRun(models.Model):
+    """One run of doctor's checks from the console; report: ``usher.doctor.staff.look``'s."""
+
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+    by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    report = models.JSONField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"checks at {self.at:%Y-%m-%d %H:%M}"

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+
+from usher.console import access
+from usher.console.access import action, audit, page
+from usher.console.doctor import services
+from usher.console.pages import show, tell
+
+
+@page()
+def doctor(request: HttpRequest) -> HttpResponse:
+    """``/staff/doctor/``: the last run; nothing is checked by looking."""
+    return show(request, "doctor", {"findings": services.last()})
+
+
+@action(access.DOCTOR)
+def run_now(request: HttpRequest) -> HttpResponse:
+    try:
+        run = services.run_now(request.user)
+    except services.NoDoctor as error:
+        tell(request, str(error), good=False)
+    except services.AlreadyRunning:
+        tell(request, "The checks are running already; reload in a moment.", good=False)
+    else:
+        failed = run.report["counts"].get("failed", 0)
+        audit(request, "doctor", "checks", failed=failed)
+        tell(request, f"{failed} failed." if failed else "Nothing failed.", good=not failed)
+    return redirect("usher_console:doctor")

@@ -1,0 +1,107 @@
+"""Finds learners by what somebody has of them, by indexes only, within a second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.db import DatabaseError, OperationalError, connection, transaction
+from django.db.models import QuerySet
+from django.db.models.functions import Lower
+
+from usher.application.accounts.models import LmsAccount, UsernameReservation
+from usher.application.requests import is_storable
+
+FOUND = 20
+#: Letters that a part of a name must have.
+_PART = 3
+#: For one question; PostgreSQL stops what takes longer, as where an index is lacking.
+_MILLISECONDS = 1000
+
+
+@dataclass
+class Found:
+    """users: at most ``FOUND``. is_part: they only begin with what was asked for. is_slow: a
+    question was given up because the table is large and has no index for it."""
+
+    users: list[Any] = field(default_factory=list)
+    is_part: bool = False
+    is_slow: bool = False
+
+
+def find(text: str) -> Found:
+    """By id, username, e-mail address or LMS username, whole; else by how these begin."""
+    text = text.strip()
+    if not text or not is_storable(text):
+        return Found()
+    found = Found()
+    for rows in _whole(text):
+        users = _ask(rows, found)
+        found.users += [user for user in users if user not in found.users]
+    if not found.users and len(text) >= _PART:
+        found.is_part = True
+        for rows in _begins(text):
+            users = _ask(rows, found)
+            found.users += [user for user in users if user not in found.users]
+    found.users = found.users[:FOUND]
+    return found
+
+
+def _whole(text: str) -> Iterator[QuerySet[Any]]:
+    model = get_user_model()
+    users = model._default_manager.all()
+    if (pk := key(text)) is not None:
+        yield users.filter(pk=pk)
+    for name in _fields(model):
+        yield users.filter(**{f"{name}__in": list(dict.fromkeys((text, text.lower())))})
+        yield users.alias(lowered=Lower(name)).filter(lowered=text.lower())
+    for record in (LmsAccount, UsernameReservation):
+        rows: Any = record._default_manager.alias(lowered=Lower("username"))
+        ids = rows.filter(lowered=text.lower(), user__isnull=False)[:FOUND]
+        yield users.filter(pk__in=list(ids.values_list("user_id", flat=True)))
+
+
+def _begins(text: str) -> Iterator[QuerySet[Any]]:
+    users = get_user_model()._default_manager.all()
+    for name in _fields(get_user_model()):
+        yield users.filter(**{f"{name}__startswith": text}).order_by(name)
+
+
+def _fields(model: Any) -> list[str]:
+    return list(dict.fromkeys((model.USERNAME_FIELD, model.get_email_field_name())))
+
+
+def key(text: str) -> Any:
+    """``text`` as a primary key of a user; None when it can't be one."""
+    field_ = get_user_model()._meta.pk
+    try:
+        value = field_.to_python(text)
+        field_.run_validators(value)
+    except (ValidationError, OverflowError, ValueError):
+        return None
+    return value
+
+
+def _ask(rows: QuerySet[Any], found: Found) -> list[Any]:
+    if connection.vendor != "postgresql":
+        return list(rows[:FOUND])
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('statement_timeout')")
+            before = cursor.fetchone()[0]
+            cursor.execute(f"SET LOCAL statement_timeout = {_MILLISECONDS}")
+            users = list(rows[:FOUND])
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [before])
+            return users
+    except OperationalError as error:
+        if not _is_cancelled(error):
+            raise
+        found.is_slow = True
+        return []
+
+
+def _is_cancelled(error: DatabaseError) -> bool:
+    return getattr(error.__cause__, "sqlstate", "") == "57014"

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+
+from usher.application.engine.kinds import all_kinds
+from usher.application.engine.transactions import InTransaction
+from usher.application.engine.wake import wake_soon
+from usher.client.errors import LmsError
+from usher.console import access
+from usher.console.access import action, audit, page
+from usher.console.learners import finding, services
+from usher.console.pages import show, tell
+from usher.console.refusals.services import newest_of_all
+
+_QUERY = 255
+
+
+@page()
+def find(request: HttpRequest) -> HttpResponse:
+    """``/staff/learners/?q=…``: the only one found is shown at once."""
+    text = request.GET.get("q", "")[:_QUERY]
+    found = finding.find(text)
+    if len(found.users) == 1 and not found.is_part:
+        return redirect("usher_console:learner", pk=found.users[0].pk)
+    context = {
+        "text": text.replace("\x00", ""),
+        "found": found,
+        "recent": [] if text else newest_of_all(all_kinds().values(), 10),
+    }
+    return show(request, "learners", context)
+
+
+@page()
+def learner(request: HttpRequest, pk: str) -> HttpResponse:
+    """``/staff/learners/<id>/``"""
+    return show(request, "learners/learner", {"learner": services.learner(_user(pk))})
+
+
+@action(access.COMPARE)
+def compare(request: HttpRequest, pk: str) -> HttpResponse:
+    """The page with what the LMS says now; changes nothing on either side."""
+    user = _user(pk)
+    compared = services.compare(user)
+    audit(request, "compare", user.get_username(), differences=compared.differences)
+    context = {"learner": services.learner(user), "compared": compared}
+    return show(request, "learners/learner", context)
+
+
+@action(access.REPAIR)
+def repair(request: HttpRequest, pk: str) -> HttpResponse:
+    user = _user(pk)
+    try:
+        summary = services.repair(user)
+    except InTransaction:
+        wake_soon(user.pk)
+        audit(request, "repair", user.get_username(), queued=True)
+        tell(request, "Queued: this project runs requests in a transaction, so a worker repairs.")
+        return redirect("usher_console:learner", pk=pk)
+    audit(request, "repair", user.get_username(), **_counts(summary))
+    if summary.failed:
+        said = "; ".join(f"{f.kind}: {f.message}" for f in summary.failures[:3])
+        tell(request, f"{summary.line()}. {said}", good=False)
+    elif summary.changed or summary.unchanged:
+        tell(request, f"Repaired: {summary.line()}.")
+    else:
+        tell(request, "Nothing was to be repaired.")
+    return redirect("usher_console:learner", pk=pk)
+
+
+def _counts(summary: Any) -> dict[str, Any]:
+    return {name: getattr(summary, name) for name in ("changed", "unchanged", "failed")}
+
+
+@action(access.LINK)
+def link(request: HttpRequest, pk: str) -> HttpResponse:
+    """Needs ``sure``, the box under the warning."""
+    user = _user(pk)
+    name, lms_id = request.POST.get("lms_username", ""), request.POST.get("lms_user_id", "")
+    if not request.POST.get("sure"):
+        tell(request, "Not linked: confirm that both belong to the same person.", good=False)
+        return redirect("usher_console:learner", pk=pk)
+    try:
+        problem = services.link(user, name, lms_id)
+    except LmsError as error:
+        problem = error.message
+    detail = {"lms_username": name, "problem": problem}
+    audit(request, "link", user.get_username(), succeeded=not problem, **detail)
+    if problem:
+        tell(request, f"Not linked: {problem}.", good=False)
+    else:
+        tell(request, f"Linked to the LMS account {name}.")
+    return redirect("usher_console:learner", pk=pk)
+
+
+def _user(text: str) -> Any:
+    pk = finding.key(text) if "\x00" not in text else None
+    user = get_user_model()._default_manager.filter(pk=pk).first() if pk is not None else None
+    if user is None:
+        raise Http404("no such learner")
+    return user

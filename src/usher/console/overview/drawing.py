@@ -1,0 +1,55 @@
+"""The throughput of the last hour as points of an SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from usher.console.overview.services import Minute
+
+WIDTH, HEIGHT = 600, 120
+
+
+@dataclass(frozen=True)
+class Chart:
+    """done, failed: ``points`` of a polyline; top: records a minute at the upper edge."""
+
+    done: str
+    failed: str
+    area: str
+    top: int
+    total_done: int
+    total_failed: int
+    last_done: int
+
+
+def chart(minutes: Sequence[Minute]) -> Chart:
+    top = _round_up(max((max(m.done, m.failed) for m in minutes), default=0))
+    done = _points([m.done for m in minutes], top)
+    return Chart(
+        done=done,
+        failed=_points([m.failed for m in minutes], top),
+        area=f"0,{HEIGHT} {done} {WIDTH},{HEIGHT}",
+        top=top,
+        total_done=sum(m.done for m in minutes),
+        total_failed=sum(m.failed for m in minutes),
+        last_done=minutes[-1].done if minutes else 0,
+    )
+
+
+def _points(values: Sequence[int], top: int) -> str:
+    step = WIDTH / max(1, len(values) - 1)
+    return " ".join(
+        f"{number * step:.1f},{HEIGHT - value / top * (HEIGHT - 4):.1f}"
+        for number, value in enumerate(values)
+    )
+
+
+def _round_up(value: int) -> int:
+    """To 1, 2 or 5 times a power of ten."""
+    size = 1
+    while True:
+        for factor in (1, 2, 5):
+            if value <= factor * size:
+                return factor * size
+        size *= 10

@@ -1,0 +1,33 @@
+"""What all pages of the console share: the frame, and where one came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from usher.console.access import may
+
+
+def show(
+    request: HttpRequest, name: str, context: Mapping[str, Any], status: int = 200
+) -> HttpResponse:
+    """The page of that name, which is also the entry of the navigation that is marked."""
+    frame = {
+        "section": name.split("/")[0],
+        "may": may(request),
+        "site_title": str(getattr(settings, "SITE_NAME", "") or "Open edX"),
+        "is_theme_edition": str(getattr(settings, "USHER_EDITION", "") or ""),
+        "told": list(messages.get_messages(request)),
+    }
+    return render(request, f"usher_console/{name}.html", {**frame, **context}, status=status)
+
+
+def tell(request: HttpRequest, text: str, *, good: bool = True) -> None:
+    """Shown on the next page; nothing in a project without Django's messages."""
+    level = messages.SUCCESS if good else messages.WARNING
+    messages.add_message(request, level, text, fail_silently=True)

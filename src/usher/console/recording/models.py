@@ -1,0 +1,66 @@
+"""What workers leave for the console to show: attempts that failed, work done, their health."""
+
+from django.db import models
+from django.utils import timezone
+
+#: As long as the column of the record itself.
+MESSAGE_MAX_LENGTH = 500
+
+
+class Attempt(models.Model):
+    """One attempt at a record that failed, and the success that came after failures.
+
+    kind, row_id: the record. Kept for some weeks.
+    """
+
+    kind = models.CharField(max_length=16)
+    row_id = models.BigIntegerField()
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+    succeeded = models.BooleanField(default=False)
+    error_class = models.CharField(max_length=12, blank=True, default="")
+    code = models.CharField(max_length=64, blank=True, default="")
+    message = models.CharField(max_length=MESSAGE_MAX_LENGTH, blank=True, default="")
+
+    class Meta:
+        default_permissions = ()
+        indexes = [models.Index(fields=["kind", "row_id", "-id"], name="usher_attempt_of_row")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.row_id}"
+
+
+class WorkDone(models.Model):
+    """What one process did in one minute: how many records were changed in the LMS, were right
+    already, failed and are tried again, or were refused."""
+
+    minute = models.DateTimeField()
+    worker = models.CharField(max_length=120)
+    changed = models.PositiveIntegerField(default=0)
+    unchanged = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    refused = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(fields=["minute", "worker"], name="usher_work_of_minute")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.worker} at {self.minute:%H:%M}"
+
+
+class Worker(models.Model):
+    """A process that reconciles, and what it last saw of the LMS (``recording.report``)."""
+
+    name = models.CharField(max_length=120, unique=True)
+    what = models.CharField(max_length=40)
+    started_at = models.DateTimeField(default=timezone.now)
+    seen_at = models.DateTimeField(db_index=True)
+    report = models.JSONField(default=dict)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.name

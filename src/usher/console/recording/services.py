@@ -1,0 +1,180 @@
+"""Writes down what a worker does, little by little: counts each few seconds, failures as they are.
+
+Healthy work costs an addition in memory. Records that wait for others, or for a circuit that is
+open, are no attempts and leave no row.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import F
+from django.utils import timezone
+
+from usher.application.engine.clock import database_now
+from usher.application.engine.gate import Gate
+from usher.application.engine.kinds import NAMES
+from usher.application.engine.observers import Observer
+from usher.application.engine.policy import retry
+from usher.application.lms_client import client
+from usher.application.retention import remove
+from usher.client.errors import LmsError
+from usher.console.recording.models import MESSAGE_MAX_LENGTH, Attempt, WorkDone, Worker
+from usher.contract.failures import FailureClass
+
+#: Seconds between two writes of one process.
+EVERY = 5.0
+#: For which rows are kept.
+ATTEMPTS_KEPT = timedelta(days=30)
+WORK_KEPT = timedelta(days=2)
+WORKERS_KEPT = timedelta(days=1)
+
+
+class Recorder(Observer):
+    """One for each process; its engine may run in several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._start()
+
+    def _start(self) -> None:
+        """Also in a process that was forked, as Celery's pool is."""
+        self._pid = os.getpid()
+        self.name = f"{socket.gethostname()[:80]}:{self._pid}"
+        self._counts: Counter[str] = Counter()
+        self._stopped: dict[str, dict[str, Any]] = {}
+        self._flushed = self._reported = 0.0
+
+    def written(self, kind: str, done: Sequence[tuple[Any, Any]]) -> None:
+        if os.getpid() != self._pid:
+            self._start()
+        with self._lock:
+            for _, outcome in done:
+                self._counts[_what(outcome)] += 1
+        for _, outcome in done:
+            self._note_systemic(kind, outcome)
+        rows = [one for job, outcome in done if (one := _attempt(kind, job, outcome))]
+        if rows:
+            Attempt.objects.bulk_create(rows, batch_size=500)
+
+    def _note_systemic(self, kind: str, outcome: Any) -> None:
+        error = outcome.error
+        if error is None:
+            self._stopped.pop(kind, None)
+        elif error.failure_class is FailureClass.SYSTEMIC:
+            found = {"message": error.message[:MESSAGE_MAX_LENGTH], "code": error.code[:64]}
+            self._stopped[kind] = found | {"at": time.time()}
+
+    def beat(self) -> None:
+        if os.getpid() != self._pid:
+            self._start()
+        now = time.monotonic()
+        if now - self._flushed >= EVERY:
+            self.flush()
+        if now - self._reported >= EVERY:
+            self._show()
+
+    def _show(self) -> None:
+        """Writes this worker's row; of a process that isn't one, nothing."""
+        self._reported = time.monotonic()
+        if what := role():
+            values = {"what": what, "seen_at": database_now(), "report": self.report()}
+            Worker.objects.update_or_create(name=self.name, defaults=values)
+
+    def ended(self) -> None:
+        self.flush()
+
+    def flush(self) -> None:
+        """Adds what was counted to this minute's row."""
+        with self._lock:
+            counts, self._counts = self._counts, Counter()
+        self._flushed = time.monotonic()
+        counts.pop("", None)
+        if not counts:
+            return
+        minute = database_now().replace(second=0, microsecond=0)
+        row, _ = WorkDone.objects.get_or_create(minute=minute, worker=self.name)
+        WorkDone.objects.filter(pk=row.pk).update(**{n: F(n) + v for n, v in counts.items()})
+
+    def report(self) -> dict[str, Any]:
+        """JSON: gates, circuits and pauses as this process knows them, and the LMS's answers."""
+        http = client().http
+        health = http.health()
+        return {
+            "lms": {
+                "answered_at": health.answered_at,
+                "failed_at": health.failed_at,
+                "failure": health.failure[:MESSAGE_MAX_LENGTH],
+                "milliseconds": list(health.milliseconds),
+            },
+            "circuits": health.open_circuits,
+            "throttled": health.throttled,
+            "gates": {
+                name: {"again_in": http.state.remaining(f"kind:{name}")}
+                | self._stopped.get(name, {})
+                for name in NAMES
+                if Gate(name, http.state).is_closed
+            },
+        }
+
+
+def role() -> str:
+    """What this process is, '' for one that only reconciles now and then: a command, a web
+    server."""
+    program = os.path.basename(sys.argv[0]) if sys.argv else ""  # noqa: PTH119 - a name, no path
+    if "celery" in program or (program == "__main__.py" and "celery" in sys.argv[0]):
+        return "Celery worker"
+    return "reconcile --watch" if "--watch" in sys.argv else ""
+
+
+def _what(outcome: Any) -> str:
+    """The column that counts it; '' for none."""
+    error: LmsError | None = outcome.error
+    if error is None:
+        return "changed" if outcome.changed else "unchanged"
+    if outcome.waits:
+        return ""
+    return "refused" if error.failure_class is FailureClass.REJECTED else "failed"
+
+
+def _attempt(kind: str, job: Any, outcome: Any) -> Attempt | None:
+    error, row = outcome.error, job.row
+    if error is None:
+        if not row.attempts:
+            return None
+        return Attempt(kind=kind, row_id=row.pk, succeeded=True)
+    if outcome.waits or not retry(error, row.attempts).counts:
+        return None
+    if row.parked_at is not None:
+        return None  # it was only compared with the LMS; the refusal is the one of before
+    return Attempt(
+        kind=kind,
+        row_id=row.pk,
+        error_class=str(error.failure_class),
+        code=error.code[:64],
+        message=error.message[:MESSAGE_MAX_LENGTH],
+    )
+
+
+def forget_old() -> int:
+    """Removes rows that are older than they need to be; how many."""
+    now = timezone.now()
+    return sum(
+        (
+            remove(Attempt.objects.filter(at__lt=now - ATTEMPTS_KEPT)),
+            remove(WorkDone.objects.filter(minute__lt=now - WORK_KEPT)),
+            remove(Worker.objects.filter(seen_at__lt=now - WORKERS_KEPT)),
+        )
+    )
+
+
+recorder = Recorder()

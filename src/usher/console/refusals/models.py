@@ -1,0 +1,39 @@
+"""Refusals that staff decided to leave as they are."""
+
+from django.conf import settings
+from django.db import models
+
+
+class Ignored(models.Model):
+    """Hides refused records, with a note. row_id: the record; None for all of that kind and code.
+
+    Only what was refused up to ``up_to``: a record that is refused again after somebody retried it
+    is shown again, and so is a new one of the same code.
+    """
+
+    kind = models.CharField(max_length=16)
+    code = models.CharField(max_length=64, blank=True)
+    row_id = models.BigIntegerField(null=True, blank=True)
+    up_to = models.DateTimeField()
+    note = models.CharField(max_length=500)
+    by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        default_permissions = ()
+        #: For all that staff do in the console. Retry and repair have those of the admin:
+        #: ``usher.retry_records`` and ``usher.repair_records``.
+        permissions = [
+            ("view_console", "Can see the console"),
+            ("ignore_refusals", "Can ignore refused records"),
+            ("export_refusals", "Can export refused records"),
+            ("compare_with_lms", "Can ask the LMS what it has of a learner or a course run"),
+            ("link_accounts", "Can link a learner to an LMS account that is there already"),
+            ("run_doctor", "Can run doctor's checks"),
+        ]
+        indexes = [models.Index(fields=["kind", "row_id"], name="usher_ignored_row")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.code} {self.row_id or ''}".strip()

@@ -1,0 +1,257 @@
+"""Refused records, by kind and code; those that staff ignore are hidden from counts and lists."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db.models import Count as Counted
+from django.db.models import Exists, Max, Min, OuterRef, Q, QuerySet
+
+from usher.application.engine.clock import database_now
+from usher.application.engine.kinds import Kind, all_kinds
+from usher.application.engine.wake import wake_soon
+from usher.console import words
+from usher.console.refusals.models import Ignored
+
+#: Rows of a page, and examples of a group.
+PAGE = 50
+EXAMPLES = 3
+#: Records that one request retries at most, seconds that it takes at most, rows of a statement.
+_AT_ONCE = 100_000
+_SECONDS = 20.0
+_ROWS = 5000
+#: Rows of an export at most; the rest is said to be left out.
+EXPORTED = 200_000
+
+
+@dataclass(frozen=True)
+class Group:
+    """since, newest: when the first and the last of them was refused. ignored: hidden ones."""
+
+    kind: str
+    code: str
+    count: int
+    since: datetime
+    newest: datetime
+    message: str = ""
+    examples: list[Example] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        return words.reason(self.code)
+
+    @property
+    def advice(self) -> str:
+        return words.advice(self.code)
+
+    @property
+    def kind_title(self) -> str:
+        return words.many(self.kind)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A refused record for people. user_pk, run_pk: None where it has no such. sort: its place in
+    the list."""
+
+    pk: int
+    who: str
+    where: str
+    message: str
+    parked_at: datetime
+    user_pk: Any = None
+    run_pk: int | None = None
+
+    @property
+    def sort(self) -> str:
+        return f"{self.parked_at.isoformat()}|{self.pk}"
+
+
+def groups() -> list[Group]:
+    """By kind and code, the most frequent first."""
+    found = [group for kind in all_kinds().values() for group in _groups_of(kind)]
+    return sorted(found, key=lambda group: (-group.count, group.kind, group.code))
+
+
+def _groups_of(kind: Kind) -> Iterator[Group]:
+    rows = shown(kind).order_by()
+    grouped = rows.values("error_code").annotate(
+        count=Counted("pk"), since=Min("parked_at"), newest=Max("parked_at")
+    )
+    for row in grouped.order_by("-count")[:50]:
+        examples = newest(kind, row["error_code"], EXAMPLES)
+        yield Group(
+            kind.name,
+            row["error_code"],
+            row["count"],
+            row["since"],
+            row["newest"],
+            examples[0].message if examples else "",
+            examples,
+        )
+
+
+def shown(kind: Kind) -> QuerySet[Any]:
+    """Refused records of that kind that nobody ignores."""
+    rows = kind.model._default_manager.filter(parked_at__isnull=False)
+    ignored = Ignored.objects.filter(kind=kind.name)
+    for code, up_to in ignored.filter(row_id=None).values_list("code", "up_to"):
+        rows = rows.exclude(error_code=code, parked_at__lte=up_to)
+    if ignored.filter(row_id__isnull=False).exists():
+        rows = rows.filter(~_ignored_one_by_one(kind))
+    return rows
+
+
+def _ignored_one_by_one(kind: Kind) -> Exists:
+    return Exists(
+        Ignored.objects.filter(
+            kind=kind.name, row_id=OuterRef("pk"), up_to__gte=OuterRef("parked_at")
+        )
+    )
+
+
+def newest(kind: Kind, code: str, limit: int, before: str = "") -> list[Example]:
+    """Of one group, the last refused first. before: ``Example.sort`` of the last one shown."""
+    rows = shown(kind).filter(error_code=code)
+    if place := _place(before):
+        at, pk = place
+        rows = rows.filter(Q(parked_at__lt=at) | Q(parked_at=at, pk__lt=pk))
+    return examples(kind, list(rows.order_by("-parked_at", "-pk")[:limit]))
+
+
+def _place(before: str) -> tuple[datetime, int] | None:
+    at, _, pk = before.partition("|")
+    try:
+        return datetime.fromisoformat(at), int(pk)
+    except ValueError:
+        return None
+
+
+def examples(kind: Kind, rows: Sequence[Any]) -> list[Example]:
+    """With the names of learners and runs, in two queries for all of them."""
+    users = _users(kind, rows)
+    runs = _runs(kind, rows)
+    return [
+        Example(
+            pk=row.pk,
+            who=_who(kind, row, users),
+            where=runs.get(_run_pk(kind, row), ""),
+            message=row.error_message,
+            parked_at=row.parked_at,
+            user_pk=_user_pk(kind, row),
+            run_pk=_run_pk(kind, row),
+        )
+        for row in rows
+    ]
+
+
+def _user_pk(kind: Kind, row: Any) -> Any:
+    return getattr(row, kind.user_field, None) if kind.user_field else None
+
+
+def _run_pk(kind: Kind, row: Any) -> Any:
+    if kind.run_field == "run_id":
+        return row.run_id
+    return row.pk if kind.name == "run" else None
+
+
+def _users(kind: Kind, rows: Sequence[Any]) -> dict[Any, Any]:
+    if not kind.user_field:
+        return {}
+    ids = {_user_pk(kind, row) for row in rows}
+    return dict(get_user_model()._default_manager.in_bulk([pk for pk in ids if pk is not None]))
+
+
+def _runs(kind: Kind, rows: Sequence[Any]) -> dict[Any, str]:
+    from usher.application.runs.models import CourseRun
+
+    ids = {_run_pk(kind, row) for row in rows} - {None}
+    found = CourseRun.objects.filter(pk__in=ids).values_list("pk", "course_key")
+    return dict(found)
+
+
+def _who(kind: Kind, row: Any, users: dict[Any, Any]) -> str:
+    user = users.get(_user_pk(kind, row))
+    if user is not None:
+        return str(user.get_username())
+    return str(getattr(row, "username", ""))
+
+
+def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> tuple[int, bool]:
+    """Makes refused records due: those of ``ids``, or all of that code that are not ignored.
+
+    How many, and whether some are left because they are too many for one request.
+    """
+    rows = shown(kind).filter(error_code=code)
+    if ids is not None:
+        woken = kind.model._default_manager.filter(pk__in=ids, parked_at__isnull=False).wake()
+        wake_soon()
+        return woken, False
+    until, woken = time.monotonic() + _SECONDS, 0
+    while woken < _AT_ONCE and time.monotonic() < until:
+        some = list(rows.order_by("parked_at", "pk").values_list("pk", flat=True)[:_ROWS])
+        if not some:
+            wake_soon()
+            return woken, False
+        # The condition again: what a worker has retried meanwhile is left alone.
+        woken += kind.model._default_manager.filter(pk__in=some, parked_at__isnull=False).wake()
+    wake_soon()
+    return woken, rows.exists()
+
+
+def ignore(kind: Kind, code: str, note: str, by: Any, ids: Sequence[int] | None = None) -> int:
+    """Hides records that are refused now: those of ``ids``, or all of that code. How many."""
+    now = database_now()
+    if ids is None:
+        count = shown(kind).filter(error_code=code).count()
+        Ignored.objects.filter(kind=kind.name, code=code).delete()
+        Ignored.objects.create(kind=kind.name, code=code, up_to=now, note=note, by=by)
+        return count
+    rows = kind.model._default_manager.filter(pk__in=ids, parked_at__isnull=False)
+    found = dict(rows.values_list("pk", "error_code"))
+    Ignored.objects.filter(kind=kind.name, row_id__in=found).delete()
+    Ignored.objects.bulk_create(
+        Ignored(kind=kind.name, code=code, row_id=pk, up_to=now, note=note, by=by)
+        for pk, code in found.items()
+    )
+    return len(found)
+
+
+def ignored() -> list[Ignored]:
+    """The last decisions to ignore something."""
+    return list(Ignored.objects.select_related("by").order_by("-id")[:100])
+
+
+def unignore(pk: int) -> Ignored | None:
+    """Shows again what was hidden; None when there is no such decision."""
+    row = Ignored.objects.filter(pk=pk).first()
+    if row is not None:
+        Ignored.objects.filter(pk=pk).delete()
+    return row
+
+
+def exported(kind: Kind, code: str) -> Iterator[Example]:
+    """All of a group, at most ``EXPORTED``, page by page."""
+    before, left = "", EXPORTED
+    while left > 0 and (found := newest(kind, code, min(1000, left), before)):
+        yield from found
+        before, left = found[-1].sort, left - len(found)
+
+
+def newest_of_all(kinds: Iterable[Kind], limit: int) -> list[tuple[str, str, Example]]:
+    """The last refused records of these kinds: kind for people, code, record."""
+    found = []
+    for kind in kinds:
+        # The ids first: they come from the index alone.
+        ids = list(shown(kind).order_by("-parked_at").values_list("pk", flat=True)[:limit])
+        rows = list(kind.model._default_manager.filter(pk__in=ids, parked_at__isnull=False))
+        found += [
+            (words.one(kind.name), row.error_code, example)
+            for row, example in zip(rows, examples(kind, rows), strict=True)
+        ]
+    return sorted(found, key=lambda each: each[2].parked_at, reverse=True)[:limit]

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+
+from usher.application.engine.kinds import NAMES, Kind, all_kinds
+from usher.console import access, words
+from usher.console.access import action, audit, page
+from usher.console.pages import show, tell
+from usher.console.refusals import services, table
+
+_NOTE = 500
+#: Records that one form may name: more than a page shows.
+_CHOSEN = 500
+
+
+@page()
+def groups(request: HttpRequest) -> HttpResponse:
+    """``/staff/refusals/``"""
+    found = services.groups()
+    context = {
+        "groups": found,
+        "count": sum(group.count for group in found),
+        "ignored": [(row, words.many(row.kind)) for row in services.ignored()],
+    }
+    return show(request, "refusals", context)
+
+
+@page()
+def group(request: HttpRequest) -> HttpResponse:
+    """``/staff/refusals/group/?kind=…&code=…``, newest first; ``before`` goes on from a row."""
+    kind, code = _group(request.GET)
+    found = services.newest(kind, code, services.PAGE + 1, request.GET.get("before", ""))
+    rows, more = found[: services.PAGE], found[services.PAGE :]
+    context = {
+        "kind": kind.name,
+        "kind_title": words.many(kind.name),
+        "code": code,
+        "title": words.reason(code),
+        "advice": words.advice(code),
+        "rows": rows,
+        "count": services.shown(kind).filter(error_code=code).count(),
+        "before": rows[-1].sort if more else "",
+        "is_first": not request.GET.get("before"),
+    }
+    return show(request, "refusals/group", context)
+
+
+@action(access.RETRY)
+def retry(request: HttpRequest) -> HttpResponse:
+    kind, code = _group(request.POST)
+    ids = _chosen(request)
+    if ids == []:
+        tell(request, "Nothing was chosen: mark the records to retry first.", good=False)
+        return redirect(_address(kind, code))
+    count, more = services.retry(kind, code, ids)
+    audit(request, "retry", f"{kind.name} {code}", records=count, chosen=_named(ids))
+    left = " More are left: choose Retry all once more." if more else ""
+    tell(request, f"{count:,} retried: a worker sends them to the LMS.{left}")
+    return redirect("usher_console:refusals" if ids is None else _address(kind, code))
+
+
+@action(access.IGNORE)
+def ignore(request: HttpRequest) -> HttpResponse:
+    kind, code = _group(request.POST)
+    ids, note = _chosen(request), request.POST.get("note", "").replace("\x00", "").strip()[:_NOTE]
+    if ids == [] or not note:
+        what = "Write a note that says why." if not note else "Mark the records first."
+        tell(request, f"Nothing was ignored. {what}", good=False)
+        return redirect(_address(kind, code))
+    count = services.ignore(kind, code, note, request.user, ids)
+    audit(request, "ignore", f"{kind.name} {code}", records=count, note=note, chosen=_named(ids))
+    tell(request, f"{count:,} ignored. They are shown again when they are refused again.")
+    return redirect("usher_console:refusals" if ids is None else _address(kind, code))
+
+
+@action(access.IGNORE)
+def unignore(request: HttpRequest) -> HttpResponse:
+    text = request.POST.get("ignored", "")
+    row = services.unignore(int(text)) if text.isascii() and text.isdigit() else None
+    if row is not None:
+        audit(request, "unignore", f"{row.kind} {row.code}", record=row.row_id, note=row.note)
+        tell(request, "Shown again.")
+    return redirect("usher_console:refusals")
+
+
+@action(access.EXPORT)
+def export(request: HttpRequest) -> HttpResponse:
+    """A group as CSV. By POST, as it names learners and so is audited."""
+    kind, code = _group(request.POST)
+    audit(request, "export", f"{kind.name} {code}")
+    found = table.lines(kind.name, code, services.exported(kind, code))
+    answer: Any = StreamingHttpResponse(found, content_type="text/csv; charset=utf-8")
+    answer["Content-Disposition"] = f'attachment; filename="refused-{kind.name}.csv"'
+    return answer  # type: ignore[no-any-return]
+
+
+def _group(data: Any) -> tuple[Kind, str]:
+    name, code = data.get("kind", ""), data.get("code", "")
+    if name not in NAMES or len(code) > 64 or "\x00" in code:
+        raise Http404("no such group of refusals")
+    return all_kinds()[name], code
+
+
+def _chosen(request: HttpRequest) -> list[int] | None:
+    """Ids of the records that were marked; None for all of the group."""
+    if request.POST.get("all"):
+        return None
+    texts = request.POST.getlist("row")[:_CHOSEN]
+    return [int(text) for text in texts if text.isascii() and text.isdigit() and len(text) < 19]
+
+
+def _named(ids: list[int] | None) -> str:
+    """For the audit log, which keeps 255 characters."""
+    return "all" if ids is None else ",".join(map(str, ids))
+
+
+def _address(kind: Kind, code: str) -> str:
+    query = urlencode({"kind": kind.name, "code": code})
+    return f"{reverse('usher_console:refusal-group')}?{query}"

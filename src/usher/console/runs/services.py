@@ -1,0 +1,132 @@
+"""One course run: dates and modes on both sides, enrollments by state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from usher.application.engine.kinds import all_kinds
+from usher.application.enrollments.models import Enrollment
+from usher.application.lms_client import client
+from usher.application.runs import sync
+from usher.application.runs.models import CourseRun, RunModes
+from usher.application.states import State, in_state, state, when
+from usher.client.errors import LmsError
+from usher.client.payloads import ModeSeen, RunSeen, read_run
+from usher.console.counting import Count, bounded
+from usher.console.learners.services import Side
+from usher.console.refusals.services import Example, examples
+
+PAGE = 50
+#: Of one run.
+_REFUSED = 10
+_WRONG = (State.PENDING, State.RETRYING, State.REFUSED)
+_DATES = (
+    ("Starts", "start"),
+    ("Ends", "end"),
+    ("Enrollment from", "enrollment_start"),
+    ("Enrollment until", "enrollment_end"),
+)
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """counts: enrollments by state. refused: some that are refused."""
+
+    run: CourseRun
+    state: State
+    next: str
+    modes: list[Any]
+    modes_state: RunModes | None
+    dates: list[tuple[str, datetime | None]]
+    counts: list[tuple[State, Count]]
+    refused: list[Example] = field(default_factory=list)
+
+
+def runs(words: str = "") -> QuerySet[CourseRun]:
+    """By key or title; those that need somebody first."""
+    found = CourseRun.objects.all()
+    for word in words[:100].replace("\x00", " ").split():
+        found = found.filter(Q(course_key__icontains=word) | Q(title__icontains=word))
+    return found.order_by("-id")
+
+
+def page_of(run: CourseRun) -> RunPage:
+    """Reads the database; asks the LMS nothing."""
+    rows = Enrollment.objects.filter(run=run)
+    refused = list(rows.parked().order_by("-parked_at")[:_REFUSED])
+    return RunPage(
+        run=run,
+        state=state(run),
+        next=when(run),
+        modes=list(run.modes.order_by("min_price", "id")),
+        modes_state=RunModes.objects.filter(run=run).first(),
+        dates=[(title, getattr(run, name)) for title, name in _DATES],
+        counts=_by_state(rows),
+        refused=examples(all_kinds()["enrollment"], refused),
+    )
+
+
+def _by_state(rows: QuerySet[Enrollment]) -> list[tuple[State, Count]]:
+    """What is not in sync is counted; the rest is in sync."""
+    open_ = rows.filter(Q(next_attempt_at__isnull=False) | Q(parked_at__isnull=False))
+    wrong = {one: bounded(in_state(open_, one)) for one in _WRONG}
+    every = bounded(rows)
+    rest = every.value - sum(count.value for count in wrong.values())
+    return [(State.IN_SYNC, Count(max(0, rest), every.about)), *wrong.items()]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the LMS says now. seen: None when it does not show the run; problem: why it could not
+    be asked."""
+
+    at: datetime
+    seen: RunSeen | None = None
+    sides: list[Side] = field(default_factory=list)
+    problem: str = ""
+
+    @property
+    def differences(self) -> int:
+        return sum(bool(side.differs) for side in self.sides)
+
+
+def compare(run: CourseRun) -> Compared:
+    """Asks the LMS; changes nothing."""
+    now, lms = timezone.now(), client()
+    try:
+        lms.confirm()
+        raw = sync.runs_by_key(lms, [run.course_key]).get(run.course_key)
+        if raw is None:
+            return Compared(now, sides=[Side("Course run", run.course_key, "not shown", True)])
+        seen = read_run(raw)
+        modes = lms.run_modes(run.course_key)
+    except LmsError as error:
+        return Compared(now, problem=f"{error.message} [{error.code}]")
+    return Compared(now, seen, _sides(run, seen, modes))
+
+
+def _sides(run: CourseRun, seen: RunSeen, modes: list[ModeSeen]) -> list[Side]:
+    fields = [("Title", "title"), *_DATES]
+    sides = [_side(title, getattr(run, name), getattr(seen, name)) for title, name in fields]
+    here = {mode.slug: _price(mode) for mode in run.modes.all()}
+    there = {mode.slug: _price(mode) for mode in modes}
+    for slug in dict.fromkeys((*here, *there)):
+        sides.append(_side(f"Mode {slug}", here.get(slug, "none"), there.get(slug, "none")))
+    return sides
+
+
+def _price(mode: Any) -> str:
+    return f"{mode.min_price} {mode.currency.upper()}" if mode.min_price else "free"
+
+
+def _side(what: str, here: Any, there: Any) -> Side:
+    return Side(what, _text(here), _text(there), here != there)
+
+
+def _text(value: Any) -> str:
+    return f"{value:%Y-%m-%d %H:%M} UTC" if isinstance(value, datetime) else str(value or "–")

@@ -1,0 +1,132 @@
+"""Words of the console: kinds, reasons, times."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from usher.application.states import span
+
+#: One, many.
+KINDS: dict[str, tuple[str, str]] = {
+    "account": ("account", "LMS accounts"),
+    "token": ("token", "LMS tokens"),
+    "run": ("course run", "Course runs"),
+    "mode": ("modes of a run", "Modes of runs"),
+    "enrollment": ("enrollment", "Enrollments"),
+    "profile": ("profile", "Names and e-mails"),
+    "grade": ("grade", "Grades"),
+    "certificate": ("certificate", "Certificates"),
+    "retirement": ("retirement", "Retirements"),
+}
+
+#: Code → what it means, what to do. Codes that are not here are the LMS's own.
+REASONS: dict[str, tuple[str, str]] = {
+    "duplicate-email": (
+        "The LMS has another account with this e-mail address",
+        "Open the learner and compare with the LMS: link that account if it is the same person's.",
+    ),
+    "duplicate-username": (
+        "The LMS has another account with this username",
+        "Open the learner and compare with the LMS: link that account if it is the same person's.",
+    ),
+    "duplicate-email-username": (
+        "The LMS has another account with this e-mail address and username",
+        "Open the learner and compare with the LMS: link that account if it is the same person's.",
+    ),
+    "validation-error": (
+        "The LMS does not accept the learner's data",
+        "Correct what the LMS names here, then retry.",
+    ),
+    "invalid-country": (
+        "The LMS does not know the country",
+        "Correct the learner's country, then retry.",
+    ),
+    "protected-account": (
+        "The LMS account has staff rights of its own",
+        "Link it by hand, or take the rights away in the LMS, then retry.",
+    ),
+    "enrollment-closed": (
+        "The run does not take enrollments now",
+        "Open enrollment in the LMS and retry, or enroll with force.",
+    ),
+    "mode-not-offered": (
+        "The run does not offer this mode",
+        "Add the mode to the run in the LMS, or choose another for the learner, then retry.",
+    ),
+    "mode-kept": (
+        "The LMS keeps the learner in another mode",
+        "Change the mode in the LMS's admin, or want the mode that it has.",
+    ),
+    "mode-mismatch": (
+        "The learner is enrolled in another mode",
+        "Compare the learner with the LMS, then want the mode that it has.",
+    ),
+    "not-found": (
+        "The LMS does not show it",
+        "Publish the run, or let the service worker see it; else remove it here.",
+    ),
+    "unknown-run": (
+        "The LMS does not have this course run",
+        "Publish the run in the LMS, then retry.",
+    ),
+    "unknown-user": (
+        "The LMS does not have this learner",
+        "Repair the learner: the account is made again.",
+    ),
+    "account-disabled": (
+        "The LMS account is deactivated",
+        "Activate it in the LMS if the ban is over, then retry.",
+    ),
+    "retirement-by-hand": (
+        "The LMS account has to be retired by hand",
+        "Retire it in the LMS's admin, then mark the retirement as done.",
+    ),
+    "deactivation-by-hand": (
+        "The LMS account has to be deactivated by hand",
+        "Deactivate it in the LMS's admin, then retry.",
+    ),
+    "email-needs-usher-lms": (
+        "The LMS changes an e-mail address only when its owner confirms it",
+        "Install usher.lms, or change it in the LMS's admin, then retry.",
+    ),
+}
+
+
+def one(kind: str) -> str:
+    return KINDS.get(kind, (kind, kind))[0]
+
+
+def many(kind: str) -> str:
+    return KINDS.get(kind, (kind, kind))[1]
+
+
+def reason(code: str) -> str:
+    """What a code means, for a heading."""
+    return REASONS[code][0] if code in REASONS else f"The LMS says no: {code or 'no code'}"
+
+
+def advice(code: str) -> str:
+    """What to do about it; general where the code is not known."""
+    if code in REASONS:
+        return REASONS[code][1]
+    return "Read what the LMS says, remove the cause, then retry."
+
+
+def ago(moment: datetime | None) -> str:
+    """``12 s ago``; ``never``."""
+    if moment is None:
+        return "never"
+    seconds = (timezone.now() - moment).total_seconds()
+    return "just now" if seconds < 1 else f"{span(seconds)} ago"
+
+
+def lasting(seconds: float) -> str:
+    return span(seconds)
+
+
+def learner_name(user: Any) -> str:
+    """By which a person is called in tables."""
+    return str(user.get_full_name() if hasattr(user, "get_full_name") else "") or str(user)

@@ -1,0 +1,171 @@
+"""The learner's page against a real LMS: story, comparison, repair, linking, attempts."""
+
+from html import unescape
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+from tests.application.console.conftest import DEMO
+from usher.application.accounts.models import LmsAccount, Retirement, UsernameReservation
+from usher.application.audit.models import AuditEvent
+from usher.application.engine import heartbeat
+from usher.application.engine.services import reconcile
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import enroll
+from usher.application.runs.models import CourseRun
+from usher.application.runs.services import ensure_run
+from usher.console.models import Attempt, WorkDone, Worker
+from usher.console.recording import services as recording
+
+NOWHERE = "course-v1:edX+Nowhere+1"
+
+
+@pytest.fixture
+def staff(transactional_db: None) -> Client:
+    """May do everything: tests that empty all tables empty that of permissions, too."""
+    browser = Client()
+    model = get_user_model()
+    browser.force_login(model.objects.create_superuser("support", "support@staff.example"))
+    return browser
+
+
+def post(staff: Client, user: Any, what: str, **data: Any) -> str:
+    answer = staff.post(f"/staff/learners/{user.pk}/{what}/", data, follow=True)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def test_a_refusal_is_told_with_its_attempts_and_repaired(joined: Any, staff: Client) -> None:
+    user = joined.learner()
+    row = enroll(user, ensure_run(NOWHERE), reconcile_now=True)
+    page = staff.get(f"/staff/learners/{user.pk}/")
+    story = page.context["learner"]
+    assert story.verdict == ("bad", f"Not enrolled yet in {NOWHERE} as audit (refused).")
+    (record,) = story.wrong
+    assert record.cause == row.error_message
+    assert [(one.succeeded, one.message) for one in record.tries] == [(False, row.error_message)]
+    assert "Nothing until somebody" in record.next
+    assert [(side.wanted, side.seen, side.differs) for side in record.sides] == [
+        ("enrolled as audit", "", None)
+    ]
+    assert row.error_message in unescape(page.content.decode())
+
+    # Its cause is removed: the run is there under its right key.
+    CourseRun.objects.filter(pk=row.run_id).update(course_key=DEMO)
+    said = post(staff, user, "repair")
+    assert "Repaired: 1 changed" in said
+    assert joined.enrollments(user.username) == {DEMO: ("audit", True)}
+    assert staff.get(f"/staff/learners/{user.pk}/").context["learner"].verdict[0] == "ok"
+    assert AuditEvent.objects.get(name="console-repair").subject == user.username
+
+
+def test_a_repair_makes_what_is_missing_and_sends_nothing_else(joined: Any, staff: Client) -> None:
+    user, other = joined.learner(), joined.learner()
+    enroll(user, ensure_run(DEMO))
+    enroll(other, ensure_run(DEMO))
+    assert "Repaired" in post(staff, user, "repair")
+    assert joined.enrollments(user.username) == {DEMO: ("audit", True)}
+    assert joined.account(other.username) is None
+    assert "Nothing was to be repaired." in post(staff, user, "repair")
+
+
+def test_a_repair_that_fails_says_why(faulty: Any, joined: Any, staff: Client) -> None:
+    user = joined.learner()
+    enroll(user, ensure_run(NOWHERE))
+    said = post(staff, user, "repair")
+    assert "1 failed" in said
+
+
+def test_the_comparison_shows_what_differs_and_changes_nothing(joined: Any, staff: Client) -> None:
+    user = joined.learner()
+    enroll(user, ensure_run(DEMO), reconcile_now=True)
+    Enrollment.objects.filter(user=user).update(mode="verified")
+    before = list(Enrollment.objects.values()), list(LmsAccount.objects.values())
+    answer = staff.post(f"/staff/learners/{user.pk}/compare/")
+    compared = answer.context["compared"]
+    assert compared.differences == 1
+    assert "enrolled as audit" in answer.content.decode()
+    assert (list(Enrollment.objects.values()), list(LmsAccount.objects.values())) == before
+    run = staff.post(f"/staff/runs/{Enrollment.objects.get().run_id}/compare/")
+    assert run.context["compared"].seen.course_key == DEMO
+    assert not run.context["compared"].problem
+
+
+def test_an_lms_that_is_away_is_said_to_be(faulty: Any, joined: Any, staff: Client) -> None:
+    user = joined.learner()
+    run = ensure_run(DEMO)
+    faulty.break_all("reset")
+    assert "could not be asked" in post(staff, user, "compare")
+    answer = staff.post(f"/staff/runs/{run.pk}/compare/")
+    assert "could not be asked" in answer.content.decode()
+
+
+def test_an_account_that_is_there_is_linked_after_the_warning(joined: Any, staff: Client) -> None:
+    first = joined.learner()
+    enroll(first, ensure_run(DEMO), reconcile_now=True)
+    username, email = first.username, first.email
+    first.delete()
+    # Who had it is gone here, with the reservation; the LMS has the account still.
+    UsernameReservation.objects.all().delete()
+    Retirement.objects.all().delete()
+    user = joined.learner(username=username, email=email)
+
+    answer = staff.post(f"/staff/learners/{user.pk}/compare/")
+    (candidate,) = answer.context["compared"].candidates
+    page = answer.content.decode()
+    assert "everything that this LMS account has" in page
+    assert f"Link {username}" in page
+    chosen = {"lms_username": username, "lms_user_id": candidate.lms_user_id}
+    assert "confirm that both" in post(staff, user, "link", **chosen)
+    assert not LmsAccount.objects.filter(user=user).exists()
+    wrong = post(staff, user, "link", lms_username=username, lms_user_id="99999", sure="1")
+    assert "another account of that name" in wrong
+    assert f"Linked to the LMS account {username}." in post(staff, user, "link", **chosen, sure="1")
+    assert LmsAccount.objects.get(user=user).is_ready
+    events = AuditEvent.objects.filter(name="console-link").order_by("pk")
+    assert [event.succeeded for event in events] == [False, True]
+    assert (
+        "linked it to an LMS account" in staff.get(f"/staff/learners/{user.pk}/").content.decode()
+    )
+
+
+# What workers write down
+
+
+def test_attempts_and_work_are_written_down(joined: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "role", lambda: "reconcile --watch")
+    monkeypatch.setattr(heartbeat, "_last", 0.0)
+    recording.recorder._start()
+    user = joined.learner()
+    enroll(user, ensure_run(NOWHERE))
+    reconcile(["account", "token", "enrollment"], user=user)
+    attempt = Attempt.objects.get()
+    assert (attempt.kind, attempt.succeeded) == ("enrollment", False)
+    done = WorkDone.objects.get()
+    assert done.refused == 1
+    assert done.changed >= 1
+    heartbeat.beat()
+    worker = Worker.objects.get()
+    assert worker.report["lms"]["answered_at"]
+    assert worker.report["lms"]["milliseconds"]
+    assert worker.report["gates"] == {}
+    # A refusal that is only compared with the LMS again is no second attempt.
+    Enrollment.objects.filter(user=user).look()
+    reconcile(["enrollment"], user=user)
+    assert Attempt.objects.count() == 1
+    CourseRun.objects.filter(course_key=NOWHERE).update(course_key=DEMO)
+    Enrollment.objects.filter(user=user).update(parked_at=None)
+    Enrollment.objects.filter(user=user).look()
+    reconcile(["enrollment"], user=user)
+    assert Attempt.objects.filter(succeeded=True).count() == 1
+
+
+def test_a_history_that_fails_stops_no_work(joined: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(recording.Recorder, "written", broken)
+    user = joined.learner()
+    assert enroll(user, ensure_run(DEMO), reconcile_now=True).is_settled

@@ -1,0 +1,291 @@
+"""Who sees and does what in the console, and that looking changes nothing."""
+
+from datetime import timedelta
+from html import escape
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.test import Client
+from django.utils import timezone
+
+from tests.application.console.conftest import ALL, DEMO
+from usher.application.accounts.services import ensure_account
+from usher.application.audit.models import AuditEvent
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import enroll
+from usher.application.models import LmsAccount
+from usher.application.runs.services import ensure_run
+from usher.console import access
+from usher.console.models import Attempt, DoctorRun, Ignored, WorkDone, Worker
+
+pytestmark = pytest.mark.django_db
+EVIL = "<script>alert(1)</script>\"'&{{ 7|add:7 }}"
+
+
+@pytest.fixture
+def row() -> Enrollment:
+    """A refused enrollment, with hostile texts wherever people or the LMS write."""
+    user = get_user_model().objects.create_user("ada", "ada@learners.example", name=EVIL)
+    made = enroll(user, ensure_run(DEMO))
+    made.run.title = EVIL
+    made.run.save()
+    Enrollment.objects.filter(pk=made.pk).update(
+        parked_at=timezone.now(),
+        next_attempt_at=None,
+        attempts=1,
+        error_class="rejected",
+        error_code="<b>&x=1",
+        error_message=EVIL,
+    )
+    Attempt.objects.create(kind="enrollment", row_id=made.pk, code="<b>", message=EVIL)
+    Ignored.objects.create(kind="account", code="<i>", up_to=timezone.now(), note=EVIL)
+    Worker.objects.create(
+        name=EVIL,
+        what=EVIL,
+        seen_at=timezone.now(),
+        report={
+            "lms": {"answered_at": 1.0, "failed_at": 2.0, "failure": EVIL},
+            "circuits": {EVIL: 3.0},
+            "gates": {"account": {"again_in": 9.0, "message": EVIL}},
+        },
+    )
+    check = {"id": "NET-1", "title": EVIL, "status": "failed", "seen": EVIL, "fix": EVIL}
+    DoctorRun.objects.create(report={"counts": {"failed": 1}, "checks": [check], "next": EVIL})
+    return Enrollment.objects.get(pk=made.pk)
+
+
+def pages(row: Enrollment) -> list[str]:
+    group = "/staff/refusals/group/?kind=enrollment&code=%3Cb%3E%26x%3D1"
+    return [
+        "/staff/",
+        "/staff/refusals/",
+        group,
+        "/staff/learners/",
+        "/staff/learners/?q=ad",
+        "/staff/learners/?q=%3Cscript%3E",
+        f"/staff/learners/{row.user_id}/",
+        "/staff/runs/",
+        f"/staff/runs/{row.run_id}/",
+        "/staff/doctor/",
+    ]
+
+
+def actions(row: Enrollment) -> list[tuple[str, str, dict[str, Any]]]:
+    """Address, permission, data."""
+    group = {"kind": "enrollment", "code": row.error_code, "row": [str(row.pk)], "note": "known"}
+    learner, run = f"/staff/learners/{row.user_id}", f"/staff/runs/{row.run_id}"
+    return [
+        ("/staff/refusals/retry/", access.RETRY, group),
+        ("/staff/refusals/ignore/", access.IGNORE, group),
+        ("/staff/refusals/unignore/", access.IGNORE, {"ignored": str(Ignored.objects.get().pk)}),
+        ("/staff/refusals/export/", access.EXPORT, group),
+        (f"{learner}/compare/", access.COMPARE, {}),
+        (f"{learner}/repair/", access.REPAIR, {}),
+        (f"{learner}/link/", access.LINK, {"lms_username": "ada", "sure": "1"}),
+        (f"{run}/compare/", access.COMPARE, {}),
+        ("/staff/doctor/run/", access.DOCTOR, {}),
+    ]
+
+
+def everything() -> dict[str, list[Any]]:
+    """All that the database holds of Usher."""
+    ours = ("usher", "usher_console", "usher_audit", "usher_provider")
+    return {
+        model.__name__: list(model._default_manager.order_by("pk").values())
+        for label in ours
+        for model in apps.get_app_config(label).get_models()
+    }
+
+
+def test_looking_changes_nothing(staff: Client, row: Enrollment) -> None:
+    before = everything()
+    for page in pages(row):
+        assert staff.get(page).status_code in (200, 302), page
+    for address, _, data in actions(row):
+        assert staff.get(address, data).status_code == 405, address
+    assert everything() == before
+
+
+def test_what_people_and_the_lms_write_is_text(staff: Client, row: Enrollment) -> None:
+    for page in pages(row):
+        text = staff.get(page, follow=True).content.decode()
+        assert "<script>alert" not in text, page
+        assert "<b>&x" not in text, page
+        assert "<i>" not in text, page
+    shown = staff.get(f"/staff/learners/{row.user_id}/").content.decode()
+    assert escape(EVIL, quote=True).replace("&#x27;", "&#39;") in shown.replace("&#x27;", "&#39;")
+
+
+def test_the_console_is_for_staff_with_the_permission(staff_with: Any, row: Enrollment) -> None:
+    learner = staff_with(*ALL, username="learner", is_staff=False)
+    colleague = staff_with(username="colleague")
+    for page in pages(row):
+        answer = Client().get(page)
+        assert answer.status_code == 302
+        assert answer["Location"].startswith("/accounts/login/?next=/staff/")
+        assert learner.get(page).status_code == 403
+        assert colleague.get(page).status_code == 403
+
+
+def test_each_action_asks_for_a_permission_of_its_own(staff_with: Any, row: Enrollment) -> None:
+    without = {
+        permission: staff_with(*(p for p in ALL if p != permission), username=f"no{number}")
+        for number, permission in enumerate(ALL)
+    }
+    before = everything()
+    for address, permission, data in actions(row):
+        assert Client().post(address, data).status_code == 302, address
+        assert without[permission].post(address, data).status_code == 403, address
+        assert without[access.VIEW].post(address, data).status_code == 403, address
+    assert everything() == before
+
+
+def test_buttons_are_shown_to_who_may_press_them(staff_with: Any, row: Enrollment) -> None:
+    viewer = staff_with(access.VIEW)
+    for page in pages(row):
+        assert "<button" not in viewer.get(page, follow=True).content.decode().replace(
+            "<button>Find</button>", ""
+        ), page
+
+
+def test_every_action_needs_the_csrf_token(staff: Client, row: Enrollment) -> None:
+    strict = Client(enforce_csrf_checks=True)
+    strict.cookies = staff.cookies
+    before = everything()
+    for address, _, data in actions(row):
+        assert strict.post(address, data).status_code == 403, address
+    assert everything() == before
+
+
+def test_unknown_learners_runs_and_groups_are_not_found(staff: Client) -> None:
+    for page in (
+        "/staff/learners/999/",
+        "/staff/learners/x'y/",
+        f"/staff/learners/{10**30}/",
+        "/staff/learners/1%00/",
+        "/staff/runs/999/",
+        "/staff/refusals/group/?kind=nothing&code=x",
+        "/staff/refusals/group/?kind=account&code=%00",
+        f"/staff/refusals/group/?kind=account&code={'x' * 99}",
+    ):
+        assert staff.get(page).status_code == 404, page
+    for query in ("%00", "%ED%A0%80", "x" * 999, "'", "%25", "9" * 40):
+        assert staff.get(f"/staff/learners/?q={query}").status_code == 200
+
+
+# What the overview says
+
+
+def test_nothing_runs_is_said_first(staff: Client) -> None:
+    assert "No worker has ever run." in staff.get("/staff/").content.decode()
+
+
+def test_the_overview_counts_by_state(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    from usher.application.engine import heartbeat
+
+    monkeypatch.setattr(heartbeat, "_last", 0.0)
+    heartbeat.beat()
+    LmsAccount.objects.all().delete()  # that of the staff member, who has signed in
+    now = timezone.now()
+    states: list[dict[str, Any]] = [
+        {"observed_generation": 1, "next_attempt_at": None},
+        {},
+        {"attempts": 2, "error_code": "x"},
+        {"parked_at": now, "next_attempt_at": None},
+        {"parked_at": now, "next_attempt_at": None},
+    ]
+    for number, values in enumerate(states):
+        user = get_user_model().objects.create_user(f"n{number}", f"n{number}@e.org")
+        LmsAccount.objects.create(user=user, username=f"n{number}", reserved_at=now, **values)
+    minute = now.replace(second=0, microsecond=0) - timedelta(minutes=5)
+    WorkDone.objects.create(minute=minute, worker="a:1", changed=7, failed=2)
+    WorkDone.objects.create(minute=minute, worker="a:2", unchanged=3, refused=1)
+
+    overview = staff.get("/staff/").context["overview"]
+    accounts = overview.kinds[0]
+    counts = [accounts.in_sync, accounts.waiting, accounts.retrying, accounts.refused]
+    assert [str(count) for count in counts] == ["1", "1", "1", "2"]
+    assert overview.verdict.text == "2 records are refused."
+    assert [(m.done, m.failed) for m in overview.throughput if m.done] == [(10, 3)]
+
+
+def test_what_workers_told_of_the_lms_is_shown(staff: Client) -> None:
+    now = timezone.now()
+    report = {
+        "lms": {
+            "answered_at": now.timestamp() - 60,
+            "failed_at": now.timestamp() - 3,
+            "failure": "The LMS can't be reached.",
+            "milliseconds": [10, 20, 900],
+        },
+        "circuits": {"host": 12.0},
+        "throttled": {"courses": 30.0},
+        "gates": {"enrollment": {"again_in": 20.0, "message": "token refused", "code": "x"}},
+    }
+    Worker.objects.create(name="a:1", what="Celery worker", seen_at=now, report=report)
+    old = {"circuits": {"accounts": 5.0}, "gates": {"token": {}}, "lms": {}}
+    Worker.objects.create(
+        name="a:2", what="Celery worker", seen_at=now - timedelta(hours=1), report=old
+    )
+    overview = staff.get("/staff/").context["overview"]
+    assert overview.lms.state == "failing"
+    assert overview.lms.sentence.startswith("The LMS can't be reached.")
+    assert (overview.lms.median, overview.lms.slow) == (20, 20)
+    assert [group for group, _ in overview.lms.circuits] == ["host"]
+    assert [gate.kind for gate in overview.gates] == ["Enrollments"]
+    assert [worker.is_late for worker in overview.workers] == [False, True]
+
+
+def test_the_audit_log_says_who_did_what(staff: Client, row: Enrollment) -> None:
+    data = {"kind": "enrollment", "code": row.error_code, "row": [str(row.pk)]}
+    staff.post("/staff/refusals/retry/", data)
+    event = AuditEvent.objects.get(name="console-retry")
+    assert str(event.actor) == "support"
+    assert event.detail["records"] == 1
+    assert event.detail["chosen"] == str(row.pk)
+
+
+# Doctor
+
+
+def test_doctor_shows_the_last_run_and_what_changed(staff: Client) -> None:
+    def checks(*statuses: str) -> dict[str, Any]:
+        lines = [
+            {"id": f"NET-{n}", "title": f"Title {n}", "status": status, "seen": "s", "fix": "run x"}
+            for n, status in enumerate(statuses)
+        ]
+        return {"counts": {"failed": statuses.count("failed")}, "checks": lines, "next": "n"}
+
+    assert "have not been run" in staff.get("/staff/doctor/").content.decode()
+    DoctorRun.objects.create(report=checks("ok", "ok", "failed"))
+    DoctorRun.objects.create(report=checks("failed", "ok", "ok"))
+    area = staff.get("/staff/doctor/").context["findings"].areas[0]
+    assert [(line.id, line.before) for line in area.open] == [("NET-0", "Passed")]
+    assert [(line.id, line.before) for line in area.rest] == [("NET-1", ""), ("NET-2", "Failed")]
+
+
+def test_doctor_runs_by_the_button_only(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    from usher.console.doctor import services
+
+    asked: list[int] = []
+    report = {"counts": {"failed": 0}, "checks": [], "next": ""}
+    monkeypatch.setattr(services, "examine", lambda look: asked.append(1) or report)
+    staff.get("/staff/doctor/")
+    assert not asked
+    staff.post("/staff/doctor/run/")
+    assert asked == [1]
+    assert DoctorRun.objects.get().report == report
+    assert AuditEvent.objects.filter(name="console-doctor").exists()
+
+
+def test_an_account_is_made_by_nobody_who_looks(staff: Client) -> None:
+    user = get_user_model().objects.create_user("grace", "grace@learners.example")
+    LmsAccount.objects.filter(user=user).delete()
+    assert (
+        "No LMS account is asked for." in staff.get(f"/staff/learners/{user.pk}/").content.decode()
+    )
+    assert not LmsAccount.objects.filter(user=user).exists()
+    ensure_account(user)
+    assert staff.get("/staff/learners/?q=GRACE@learners.example").status_code == 302

@@ -1,0 +1,156 @@
+"""Refusals: groups, retry, ignore, export."""
+
+import csv
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
+from django.utils import timezone
+
+from tests.application.console.conftest import DEMO
+from usher.application.engine.kinds import kind
+from usher.application.enrollments.models import Enrollment
+from usher.application.runs.services import ensure_run
+from usher.console.refusals import services, table
+
+pytestmark = pytest.mark.django_db
+
+
+def refuse(rows: Any, code: str, message: str = "No.") -> None:
+    rows.update(
+        parked_at=timezone.now(),
+        next_attempt_at=None,
+        attempts=1,
+        error_class="rejected",
+        error_code=code,
+        error_message=message,
+    )
+
+
+@pytest.fixture
+def rows() -> list[int]:
+    """Four refused enrollments: three of one code, one of another."""
+    run = ensure_run(DEMO)
+    for number in range(4):
+        user = get_user_model().objects.create_user(f"n{number}", f"n{number}@e.org")
+        Enrollment.objects.create(user=user, run=run)
+    ids = list(Enrollment.objects.order_by("pk").values_list("pk", flat=True))
+    refuse(Enrollment.objects.filter(pk__in=ids[:3]), "mode-not-offered", "The mode is not there.")
+    refuse(Enrollment.objects.filter(pk=ids[3]), "enrollment-closed")
+    return ids
+
+
+def counts() -> dict[str, int]:
+    return {group.code: group.count for group in services.groups()}
+
+
+def post(staff: Client, what: str, **data: Any) -> Any:
+    return staff.post(f"/staff/refusals/{what}/", {"kind": "enrollment", **data}, follow=True)
+
+
+def test_groups_hold_the_words_of_the_lms(staff: Client, rows: list[int]) -> None:
+    first, second = services.groups()
+    assert (first.code, first.count, second.count) == ("mode-not-offered", 3, 1)
+    page = staff.get("/staff/refusals/").content.decode()
+    assert "The run does not offer this mode" in page
+    assert "The mode is not there." in page
+    assert "n2" in page
+
+
+def test_a_selection_is_retried_and_nothing_else(staff: Client, rows: list[int]) -> None:
+    post(staff, "retry", code="mode-not-offered", row=[str(rows[0]), "x", "-1", "9" * 30])
+    due = Enrollment.objects.filter(parked_at=None, next_attempt_at__isnull=False)
+    assert list(due.values_list("pk", flat=True)) == [rows[0]]
+    assert due.get().error_code == ""
+
+
+def test_nothing_chosen_is_nothing_retried(staff: Client, rows: list[int]) -> None:
+    page = post(staff, "retry", code="mode-not-offered")
+    assert "Nothing was chosen" in page.content.decode()
+    assert not Enrollment.objects.filter(parked_at=None).exists()
+
+
+def test_a_group_is_retried(staff: Client, rows: list[int]) -> None:
+    page = post(staff, "retry", code="mode-not-offered", all="1")
+    assert "3 retried" in page.content.decode()
+    assert counts() == {"enrollment-closed": 1}
+
+
+def test_too_many_for_one_request_are_said_to_be_left(
+    rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "_ROWS", 1)
+    monkeypatch.setattr(services, "_AT_ONCE", 2)
+    assert services.retry(kind("enrollment"), "mode-not-offered") == (2, True)
+    assert services.retry(kind("enrollment"), "mode-not-offered") == (1, False)
+
+
+def test_what_is_ignored_is_hidden_until_it_is_refused_again(
+    staff: Client, rows: list[int]
+) -> None:
+    post(staff, "ignore", code="mode-not-offered", row=[str(rows[0])], note="known")
+    assert counts() == {"mode-not-offered": 2, "enrollment-closed": 1}
+    post(staff, "ignore", code="enrollment-closed", all="1", note="next term")
+    assert counts() == {"mode-not-offered": 2}
+    page = staff.get("/staff/refusals/").content.decode()
+    assert "2 ignored" in page
+    assert "next term" in page
+    # A retry of all of a group leaves alone what is ignored.
+    post(staff, "retry", code="mode-not-offered", all="1")
+    assert Enrollment.objects.get(pk=rows[0]).parked_at is not None
+
+    refuse(Enrollment.objects.all(), "mode-not-offered")
+    assert counts() == {"mode-not-offered": 4}
+
+
+def test_a_note_is_asked_for(staff: Client, rows: list[int]) -> None:
+    page = post(staff, "ignore", code="mode-not-offered", all="1", note="  ")
+    assert "Write a note" in page.content.decode()
+    assert counts()["mode-not-offered"] == 3
+
+
+def test_ignored_ones_are_shown_again_on_demand(staff: Client, rows: list[int]) -> None:
+    post(staff, "ignore", code="mode-not-offered", all="1", note="known")
+    assert "mode-not-offered" not in counts()
+    (row,) = services.ignored()
+    staff.post("/staff/refusals/unignore/", {"ignored": str(row.pk)})
+    assert counts()["mode-not-offered"] == 3
+
+
+def test_pages_of_a_group_go_on_where_the_last_ended(
+    staff: Client, rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "PAGE", 2)
+    page = staff.get("/staff/refusals/group/", {"kind": "enrollment", "code": "mode-not-offered"})
+    seen = [one.pk for one in page.context["rows"]]
+    more = {"kind": "enrollment", "code": "mode-not-offered", "before": page.context["before"]}
+    page = staff.get("/staff/refusals/group/", more)
+    seen += [one.pk for one in page.context["rows"]]
+    assert sorted(seen) == rows[:3]
+    assert page.context["before"] == ""
+    wrong = staff.get("/staff/refusals/group/", more | {"before": "x|y"})
+    assert len(wrong.context["rows"]) == 2
+
+
+def test_the_export_holds_a_group(staff: Client, rows: list[int]) -> None:
+    formula = '=HYPERLINK("http://evil.example","x")'
+    Enrollment.objects.filter(pk=rows[0]).update(error_message=formula)
+    user = Enrollment.objects.get(pk=rows[1]).user
+    get_user_model().objects.filter(pk=user.pk).update(username="@SUM(1)")
+    answer = post(staff, "export", code="mode-not-offered")
+    text = b"".join(answer.streaming_content).decode()
+    lines = list(csv.DictReader(StringIO(text)))
+    assert len(lines) == 3
+    assert {line["message"] for line in lines} == {f"'{formula}", "The mode is not there."}
+    assert {line["learner"] for line in lines} == {"n0", "'@SUM(1)", "n2"}
+    assert answer["Content-Disposition"].startswith("attachment")
+
+
+@pytest.mark.parametrize(
+    "text", ["=1", "+1", "-1", "@x", "\t=1", "\r=1", "\n=1", " =1", "\u00a0=1", "\uff1d1"]
+)
+def test_formulas_are_text(text: str) -> None:
+    assert table.cell(text).startswith("'")
+    assert table.cell("plain = text") == "plain = text"

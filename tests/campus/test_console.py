@@ -1,0 +1,92 @@
+"""The console's pages in a real browser: structure, contrast, widths; light and dark; live."""
+
+import pytest
+from django.core.cache import cache
+from django.utils import timezone
+
+from tests.campus.test_accessibility import CONTRAST, STRUCTURE, cookies_of, screen
+from usher.application.enrollments.models import Enrollment
+from usher.application.runs.models import CourseRun
+from usher.console.models import Attempt, DoctorRun, Worker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+__all__ = ["screen"]
+LONG = "course-v1:" + "AVeryLongOrganisation" * 4 + "+Number+2026"
+
+
+@pytest.fixture
+def addresses(live_server, settings, learner):
+    settings.SITE_BASE_URL = live_server.url
+    now = timezone.now()
+    run = CourseRun.objects.create(course_key=LONG, title="A" * 80, start=now)
+    row = Enrollment.objects.create(
+        user=learner,
+        run=run,
+        parked_at=now,
+        error_code="mode-not-offered",
+        error_message="x" * 200,
+        observed_mode="honor",
+        observed_is_active=True,
+    )
+    Attempt.objects.create(kind="enrollment", row_id=row.pk, code="x", message="y" * 200)
+    report = {"circuits": {"host": 5.0}, "throttled": {"courses": 9.0}, "lms": {"failed_at": 9.0}}
+    Worker.objects.create(name="h" * 100, what="Celery worker", seen_at=now, report=report)
+    checks = [
+        {"id": f"NET-{status}", "title": "t", "status": status, "seen": "s" * 90, "fix": "f" * 90}
+        for status in ("failed", "warning", "skipped", "note", "ok")
+    ]
+    DoctorRun.objects.create(report={"counts": {"failed": 1}, "checks": checks, "next": "n"})
+    return [
+        "/staff/?refresh=off",
+        "/staff/refusals/",
+        "/staff/refusals/group/?kind=enrollment&code=mode-not-offered",
+        "/staff/learners/",
+        "/staff/learners/?q=nobody",
+        f"/staff/learners/{learner.pk}/",
+        "/staff/runs/",
+        f"/staff/runs/{run.pk}/",
+        "/staff/doctor/",
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_its_pages_can_be_used_by_everybody(
+    screen, live_server, admin_client, addresses, settings, scheme
+):
+    found = {}
+    for edition, width in (("mitxonline", 320), ("mitxpro", 1280)):
+        settings.USHER_EDITION = edition
+        window = screen.new_context(color_scheme=scheme, viewport={"width": width, "height": 700})
+        window.add_cookies(cookies_of(admin_client, live_server.url))
+        page = window.new_page()
+        complaints = []
+        page.on("console", lambda message, into=complaints: into.append(message.text))
+        for address in addresses:
+            page.goto(live_server.url + address)
+            problems = page.evaluate(STRUCTURE) + page.evaluate(CONTRAST) + complaints
+            if problems:
+                found[f"{address} {width}"] = problems
+        window.close()
+    assert found == {}
+
+
+def test_the_overview_refreshes_itself_until_it_is_told_to_stop(
+    screen, live_server, admin_client, addresses
+):
+    window = screen.new_context()
+    window.add_cookies(cookies_of(admin_client, live_server.url))
+    page = window.new_page()
+    refused = []
+    page.on("console", lambda message: refused.append(message.text))
+    page.goto(live_server.url + "/staff/")
+    Enrollment.objects.all().delete()
+    cache.clear()
+    with page.expect_response(lambda response: response.url.endswith("/staff/"), timeout=60_000):
+        pass
+    page.wait_for_function(
+        "!document.querySelector('.kinds').textContent.includes('Enrollments')", timeout=60_000
+    )
+    assert refused == [], "it keeps to the page's own policy"
+    page.click("text=Stop refreshing")
+    assert page.locator("[hx-get], script").count() == 0
+    window.close()
