@@ -1,6 +1,9 @@
 """Lines that fit a terminal of 80 columns."""
 
-from usher.contract.terminal import WIDTH, wrapped
+import pytest
+
+from usher.contract.terminal import WIDTH, printable, wrapped
+from usher.doctor.check import failed, note, ok, warning
 
 
 def test_text_is_indented_behind_what_stands_before_it() -> None:
@@ -19,3 +22,36 @@ def test_addresses_stay_whole_and_own_lines_stay() -> None:
         "    then go on",
     ]
     assert wrapped("", 4) == ""
+
+
+#: Into the clipboard; a title; the cursor home; colours; backwards; a line of its own.
+STEERING = (
+    "\x1b]52;c;cm0gLXJmIH4=\x07",
+    "\x1b]0;title\x1b\\",
+    "\x1b[2J\x1b[H",
+    "\x9b31m",
+    "\u202e",
+    "\u2066",
+    "\r✓ all is well",
+    "\x00",
+    "\u2028",
+)
+
+
+@pytest.mark.parametrize("text", STEERING, ids=ascii)
+def test_nothing_that_is_quoted_steers_the_terminal(text: str) -> None:
+    """A learner may be called so, and a course as well."""
+    findings = (
+        ok(text),
+        note(text, cause=text),
+        warning(text, cause=text, fix=text),
+        failed(text, cause=text, fix=text),
+    )
+    shown = [printable(text), wrapped(text, 4)]
+    shown += [part for found in findings for part in (found.seen, found.cause, found.fix)]
+    assert all(char.isprintable() or char == "\n" for each in shown for char in each)
+    assert "�" in printable(text)
+
+
+def test_what_people_write_stays() -> None:
+    assert printable("Łukasz 李\r\nname\tand more") == "Łukasz 李\nname and more"

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from usher.connect.application.side import Addresses, Side
 from usher.connect.plan import Check, Plan, Step
-from usher.contract.terminal import wrapped
+from usher.contract.terminal import printable, wrapped
 
 _MARKS = {
     "ok": "[green]✓[/green] ok     ",
@@ -94,7 +94,7 @@ class View:
         self._data["error"] = message
         if self._as_json:
             self.flush(False)
-        Console(stderr=True, highlight=False, soft_wrap=True).print(plain(escape(message)))
+        Console(stderr=True, highlight=False, soft_wrap=True).print(printable(escape(message)))
 
     def flush(self, ok: bool) -> None:
         if self._as_json:
@@ -106,17 +106,11 @@ class View:
         self._say(f"  next: {escape(text)}")
 
     def _say(self, text: str, style: str | None = None) -> None:
-        self._console.print(plain(text), style=style)
+        self._console.print(printable(text), style=style)
 
 
 def _text(text: str, indent: int) -> str:
     return wrapped(escape(text), indent)
-
-
-def plain(text: str) -> str:
-    """Without control characters: some of what is shown is an application's answer, which could
-    steer the operator's terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
 
 
 def _titles(sides: list[Side]) -> str:

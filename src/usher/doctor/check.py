@@ -7,6 +7,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, ClassVar
 
+from usher.contract.terminal import printable
+
 if TYPE_CHECKING:
     from usher.doctor.context import Context
 
@@ -51,6 +53,11 @@ class Finding:
     cause: str = ""
     fix: str = ""
     repair: str = ""
+
+    def __post_init__(self) -> None:
+        """All of it may quote what an application, an LMS or a learner wrote."""
+        for name in ("seen", "cause", "fix"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
 
     @property
     def is_trouble(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import click
 from rich.console import Console
 
+from usher.contract.terminal import printable
 from usher.doctor.conformance import run as conformance_run
 from usher.doctor.conformance.surroundings import ConformanceError
 from usher.doctor.conformance.table import show as show_conformance
@@ -140,7 +141,7 @@ def _cant_look(error: Exception, *, as_json: bool) -> NoReturn:
     if as_json:
         click.echo(json.dumps({"error": str(error)}))
     else:
-        click.echo(f"✗ failed  {error}", err=True)
+        click.echo(f"✗ failed  {printable(str(error))}", err=True)
     sys.exit(2)
 
 
@@ -166,7 +167,7 @@ def _repair(report: Report, context: Context, *, yes: bool) -> None:
         try:
             repair.apply(context)
         except (NotKnownError, OSError) as error:
-            click.echo(f"✗ failed  {error}", err=True)
+            click.echo(f"✗ failed  {printable(str(error))}", err=True)
 
 
 def _secret(path: Path | None) -> str:

@@ -18,7 +18,7 @@ from usher.connect.application.checkout import Wishes
 from usher.connect.errors import ConnectError
 from usher.contract import connections
 from usher.contract.editions import EDITIONS
-from usher.contract.terminal import wrapped
+from usher.contract.terminal import printable, wrapped
 from usher.sidecar import reconcile as reconciling
 from usher.sidecar.drift import KINDS, drift
 from usher.sidecar.errors import SidecarError
@@ -174,7 +174,7 @@ class _Progress:
             self._console.print("✓ nothing to do")
 
     def trouble(self, reason: str, wait: float) -> None:
-        self._console.print(f"✗ {escape(reason)}; trying again in {wait:.0f} s")
+        self._console.print(f"✗ {escape(printable(reason))}; trying again in {wait:.0f} s")
 
 
 class _Shown:
@@ -254,8 +254,8 @@ def _told() -> Iterator[None]:
     try:
         yield
     except (SidecarError, ConnectError, connections.ConnectionsError) as error:
-        click.echo(f"✗ {error}", err=True)
+        click.echo(f"✗ {printable(str(error))}", err=True)
         sys.exit(NOT_ASKED)
     except LmsError as error:
-        click.echo(f"✗ The LMS could not be asked: {error.message}", err=True)
+        click.echo(f"✗ The LMS could not be asked: {printable(error.message)}", err=True)
         sys.exit(NOT_ASKED)

@@ -67,10 +67,11 @@ class Agent:
         checkout, environment = self._checkout, dict(os.environ)
         if not checkout.manage:
             raise AgentFailed(f"{checkout.title} has no manage.py here; name it with --manage")
-        if not checkout.compose and checkout.env_file:
+        if checkout.env_file:
             values = EnvFile.read(checkout.env_file).values()
-            self._secrets.add(v for k, v in values.items() if _is_secret(k))
-            environment |= values
+            self._secrets.add(v for k, v in values.items() if _is_secret(k, v))
+            if not checkout.compose:
+                environment |= values
         # Ours would be taken for the application's.
         environment.pop("DJANGO_SETTINGS_MODULE", None)
         try:
@@ -185,5 +186,7 @@ class Agent:
         return f":\n{words}" if words else ""
 
 
-def _is_secret(key: str) -> bool:
-    return any(word in key for word in ("SECRET", "TOKEN", "PASSWORD", "KEY", "DATABASE_URL"))
+def _is_secret(key: str, value: str) -> bool:
+    """By its name, or because it is an address with a password in it."""
+    named = any(word in key for word in ("SECRET", "TOKEN", "PASSWORD", "KEY", "DATABASE_URL"))
+    return named or ("://" in value and "@" in value)

@@ -70,7 +70,8 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "USHER_REQUESTS_A_SECOND": _number,
     # Seconds for which a stopping worker waits for answers of the LMS. Default: 20.
     "USHER_STOP_SECONDS": _number,
-    # Failed token requests of one address in a minute before it is slowed down. Default: 30.
+    # Failed token requests of one client from one address in a minute before more are refused.
+    # Default: 30.
     "USHER_TOKEN_FAILURES_A_MINUTE": _integer,
 }
 

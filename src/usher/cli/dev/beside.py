@@ -67,8 +67,10 @@ class Beside:
 
     def open(self) -> None:
         """The folder, locked, with its secrets. Raises DemoError when another run has it."""
-        self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (self.home.parent / ".gitignore").write_text("*\n")
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.home.chmod(0o700)  # secrets, logs, and databases with sessions
+        if not (ignored := self.home / ".gitignore").exists():
+            ignored.write_text("*\n")
         lock = (self.home / "lock").open("a+")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

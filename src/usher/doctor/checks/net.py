@@ -1,6 +1,7 @@
 """Addresses: names, ports, schemes, and who reaches whom."""
 
 import re
+import shlex
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -35,10 +36,11 @@ class NamesResolve(Check):
         if not hosts:
             raise NotKnownError("no address is known: give --lms and --application")
         if lost := [host for host in hosts if not resolves(host)]:
+            line = shlex.quote(f"127.0.0.1 {' '.join(lost)}")
             return failed(
                 f"{' and '.join(lost)} can't be resolved here",
                 cause="no name server knows it, and /etc/hosts does not have it",
-                fix=f"echo '127.0.0.1 {' '.join(lost)}' | sudo tee -a /etc/hosts",
+                fix=f"echo {line} | sudo tee -a /etc/hosts",
             )
         return ok(f"{' and '.join(hosts)} resolve")
 

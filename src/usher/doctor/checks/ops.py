@@ -1,5 +1,7 @@
 """The sync worker, which keeps the LMS in step."""
 
+import shlex
+
 from usher.contract.application_report import RowError
 from usher.contract.failures import RegistrationError
 from usher.doctor.check import Check, Finding, check, failed, ok, warning
@@ -139,7 +141,7 @@ class RefusalsAreParked(Check):
                         f"{retried} of kind {kind} with {error.get('error_code')}, tried "
                         f"{tried} times",
                         cause=f"the LMS keeps refusing them: {error.get('message', '')[:120]}",
-                        fix=manage(f"reconcile --kind {kind} --recheck"),
+                        fix=manage(f"reconcile --kind {shlex.quote(kind)} --recheck"),
                     )
         return ok("nothing is retried in vain")
 
@@ -174,7 +176,7 @@ class RefusalsAreSeen(Check):
         ]
         more = len(shown) - _SHOWN
         kinds = dict.fromkeys(kind for kind, _ in found)
-        again = " ".join(f"--kind {kind}" for kind in kinds)
+        again = " ".join(f"--kind {shlex.quote(kind)}" for kind in kinds)
         return warning(
             "; ".join(shown[:_SHOWN]) + (f"; and {more} other reasons" if more > 0 else ""),
             cause="the LMS refused them, and trying again would not help",

@@ -1,5 +1,7 @@
 """The provider record in the LMS."""
 
+import shlex
+
 from usher.contract.oauth import BACKENDS
 from usher.doctor.check import Check, Finding, check, failed, ok, skipped, warning
 from usher.doctor.context import RECORD_NEXT, Context
@@ -208,8 +210,9 @@ class LinksAreOfThisBackend(Check):
         if not left:
             return ok(f"{counts.get(context.backend, 0)} learners are linked by {context.backend}")
         name, count = max(left.items(), key=lambda item: item[1])
+        moved = f"--from {shlex.quote(str(name))} --to {shlex.quote(context.backend)}"
         return failed(
             f"{count} learners are linked by {name}, and sign-in uses {context.backend}",
             cause="the backend was changed after they had signed in",
-            fix=lms_manage(f"usher_move_links --from {name} --to {context.backend}"),
+            fix=lms_manage(f"usher_move_links {moved}"),
         )
