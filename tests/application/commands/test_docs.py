@@ -1,0 +1,139 @@
+"""Every command and snippet in README and docs is one that its program understands.
+
+Commands are parsed, not run: the guide and the pages of the client are run by tests of their own
+(``tests/cli/test_integration_guide.py``, ``tests/client/test_alone.py``).
+"""
+
+import ast
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from importlib import import_module, metadata
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+from django.core.management import get_commands, load_command_class
+
+from usher.cli.main import main
+
+ROOT = Path(__file__).parents[3]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *(page for page in sorted((ROOT / "docs").rglob("*.md")) if "reference" not in page.parts),
+]
+BLOCK = re.compile(r"^ *```([\w-]*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+#: Programs of others, whose arguments are theirs to check.
+FOREIGN = {
+    *("git", "docker", "kubectl", "tutor", "celery", "granian", "django-admin", "sh", "curl"),
+    *("openssl", ".", "$EDITOR", "cp", "cd", "promtool", "prometheus", "helm"),
+}
+#: What a block without commands is: output, pictures, and text that is only read.
+NOT_RUN = {"text", "mermaid", "promql", "nginx", "dotenv"}
+
+
+def blocks(language: str) -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        for found, text in BLOCK.findall(page.read_text()):
+            if found == language:
+                yield str(page.relative_to(ROOT)), text
+
+
+def commands() -> list[tuple[str, str]]:
+    """Page and command: lines after a ``$``, and all lines of shell scripts."""
+    found = []
+    for language in ("console", "sh"):
+        for page, text in blocks(language):
+            for line in text.replace("\\\n", " ").splitlines():
+                line = line.strip()
+                if language == "console":
+                    if not line.startswith("$ "):
+                        continue
+                    line = line[2:]
+                if line and not line.startswith("#"):
+                    found.append((page, line))
+    return found
+
+
+def test_every_block_says_what_it_is() -> None:
+    known = {"console", "sh", "python", "ini", "json", "yaml"} | NOT_RUN
+    for page in PAGES:
+        unknown = {language for language, _ in BLOCK.findall(page.read_text())} - known
+        assert not unknown, f"{page.name}: {unknown}"
+
+
+@pytest.mark.parametrize(("page", "command"), commands())
+def test_a_command_is_understood(page: str, command: str) -> None:
+    words = shlex.split(command, comments=True)
+    while words and re.match(r"[A-Z_]+=", words[0]):
+        del words[0]
+    if words[:2] == ["tutor", "local"] and words[2:3] == ["run"]:
+        words = words[4:]
+    program = Path(words[0]).name if words[0] != "." else "."
+    if program == "usher":
+        understood_by_usher(words[1:])
+    elif program in ("python", "python3", "manage.py"):
+        understood_by_python(words[1:] if program != "manage.py" else words)
+    elif program == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        for word in words[1:]:
+            assert "=" in word or word in targets, f"{page}: make {word}"
+    elif program == "pip":
+        assert words[1] == "install"
+        for extra in re.findall(r"usher[^\[]*\[([^\]]+)\]", command):
+            offered = metadata.metadata("openedx-usher").get_all("Provides-Extra")
+            assert set(extra.split(",")) <= set(offered or [])
+    elif program == "tutor" and (task := re.search(r"do (usher-\S+)", command)):
+        sources = (path.read_text() for path in (ROOT / "src/usher/tutor").rglob("*.py"))
+        assert any(task[1] in source for source in sources), command
+    else:
+        assert program in FOREIGN, f"{page}: {command}"
+
+
+def understood_by_usher(words: list[str]) -> None:
+    context = click.Context(main, info_name="usher")
+    command = main.get_command(context, words[0])
+    assert command is not None, words
+    inner = click.Context(command, info_name=words[0], parent=context)
+    rest = words[1:]
+    if isinstance(command, click.Group):
+        below = command.get_command(inner, rest[0])
+        assert below is not None, words
+        command, rest = below, rest[1:]
+    command.make_parser(inner).parse_args(args=list(rest))
+
+
+def understood_by_python(words: list[str]) -> None:
+    if Path(words[0]).name == "manage.py":
+        if words[1] == "lms":
+            lms = ROOT / "src/usher/lms/management/commands" / f"{words[2]}.py"
+            assert lms.is_file(), words
+            return
+        owner = get_commands()[words[1]]
+        command = load_command_class(owner, words[1]) if isinstance(owner, str) else owner
+        command.create_parser("manage.py", words[1]).parse_args(words[2:])
+    elif words[0] == "-m":
+        import_module(words[1].removesuffix(".lms_load")) if words[1] != "pytest" else None
+    else:
+        assert (ROOT / words[0]).is_file(), words
+
+
+@pytest.mark.parametrize(("page", "code"), list(blocks("python")), ids=lambda text: text[:30])
+def test_code_compiles_and_what_it_imports_is_there(page: str, code: str) -> None:
+    if code.lstrip().startswith(">>>"):
+        return  # a session, which tests/client runs
+    for node in ast.walk(ast.parse(code, page)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("usher"):
+            module = import_module(str(node.module))
+            absent = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+            assert not absent, f"{page}: {node.module} has no {absent}"
+
+
+def test_data_can_be_read() -> None:
+    for _, text in blocks("json"):
+        json.loads(text)
+    for _, text in blocks("yaml"):
+        list(yaml.safe_load_all(text))
