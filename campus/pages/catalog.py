@@ -8,10 +8,11 @@ from django.db.models import Case, Prefetch, Q, QuerySet, When
 from django.utils import timezone
 
 from usher.application import conf
+from usher.application.accounts.models import LmsAccount
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.modes import ModeNotAllowed, choose_mode
 from usher.application.runs.models import CourseMode, CourseRun
-from usher.application.states import State, state
+from usher.application.told import Told, of_enrollment
 
 PAGE_SIZE = 24
 MAX_QUERY = 100
@@ -19,25 +20,13 @@ MAX_QUERY = 100
 
 @dataclass(frozen=True)
 class Place:
-    """A learner's place in a run. link: opens it in the LMS, signed in. state: for people."""
+    """A learner's place in a run. link: opens it in the LMS, signed in. told: its state in the
+    learner's words."""
 
     run: CourseRun
     enrollment: Enrollment
     link: str
-
-    @property
-    def is_ready(self) -> bool:
-        return bool(self.enrollment.is_active and self.enrollment.observed_is_active)
-
-    @property
-    def is_waiting(self) -> bool:
-        return self.enrollment.is_active and not self.is_ready and not self.is_refused
-
-    @property
-    def is_refused(self) -> bool:
-        """The LMS refuses it, and the learner can't open the run; a person has to look."""
-        refused = state(self.enrollment) is State.REFUSED
-        return self.enrollment.is_active and refused and not self.is_ready
+    told: Told
 
 
 def offered(words: str = "") -> QuerySet[CourseRun]:
@@ -75,7 +64,13 @@ def place(user: Any, run: CourseRun) -> Place | None:
     if not user.is_authenticated:
         return None
     enrollment = Enrollment.objects.filter(user=user, run=run, is_active=True).first()
-    return Place(run, enrollment, link(run)) if enrollment else None
+    if enrollment is None:
+        return None
+    return Place(run, enrollment, link(run), of_enrollment(enrollment, account(user)))
+
+
+def account(user: Any) -> LmsAccount | None:
+    return LmsAccount.objects.filter(user=user).first()
 
 
 def places(user: Any) -> list[Place]:
@@ -85,7 +80,8 @@ def places(user: Any) -> list[Place]:
         .select_related("run")
         .order_by("-id")[:200]
     )
-    return [Place(row.run, row, link(row.run)) for row in rows]
+    own = account(user)
+    return [Place(row.run, row, link(row.run), of_enrollment(row, own)) for row in rows]
 
 
 def enrolled_run_ids(user: Any) -> set[int]:

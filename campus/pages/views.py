@@ -1,4 +1,4 @@
-from typing import Any, cast
+from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -9,9 +9,9 @@ from django.views.decorators.http import require_POST, require_safe
 
 from pages import catalog
 from usher.application import conf
-from usher.application.accounts.models import LmsAccount
 from usher.application.enrollments.services import ModeNotAllowed, NotEnrolled, enroll, unenroll
 from usher.application.runs.models import CourseRun
+from usher.application.told import of_account
 
 
 @require_safe
@@ -74,7 +74,7 @@ def unenroll_me(request: HttpRequest, course_key: str) -> HttpResponse:
 def dashboard(request: HttpRequest) -> HttpResponse:
     """``/dashboard/``: the learner's runs, each one click from being open in the LMS."""
     context = {
-        "account": LmsAccount.objects.filter(user_id=cast(int, request.user.pk)).first(),
+        "account": of_account(catalog.account(request.user)),
         "places": catalog.places(request.user),
         "lms_link": conf.settings().sign_in_url(),
     }

@@ -127,8 +127,10 @@ class DefaultAdapter:
     def refused(self, refusals: Sequence[Refusal]) -> None:
         """After the LMS refused something for good. By default mails ``MANAGERS``.
 
-        At most one mail in fifteen minutes: the admin lists all refused records.
+        At most one mail in fifteen minutes, and none where the console sends its digest.
         """
+        if digest_minutes() and apps.is_installed("usher.console"):
+            return
         if not django_settings.MANAGERS or not cache.add("usher-refusals-mailed", 1, _MAIL_EVERY):
             return
         subject, text = self.refusal_mail(refusals)
@@ -145,6 +147,12 @@ class DefaultAdapter:
             "admin.\n"
         )
         return f"Open edX refused {len(lines)} of our records", text
+
+
+def digest_minutes() -> int:
+    """``USHER_DIGEST_MINUTES``: minutes between two digests of refusals; 0 for none."""
+    default = 0 if django_settings.DEBUG else 60
+    return int(getattr(django_settings, "USHER_DIGEST_MINUTES", default))
 
 
 def private_username() -> str:

@@ -10,7 +10,9 @@ class ConsoleConfig(AppConfig):
     def ready(self) -> None:
         from usher.application import retention
         from usher.application.engine import observers
+        from usher.console.digest.services import Digest
         from usher.console.recording.services import forget_old, recorder
 
         observers.add(recorder)
+        observers.add(Digest())
         retention.register("console", forget_old)

@@ -96,6 +96,7 @@ def test_nobody_has_to_confirm_where_the_project_asks_nobody(settings: Any) -> N
 
 
 def test_managers_are_told_of_refusals_but_not_of_each(settings: Any) -> None:
+    settings.USHER_DIGEST_MINUTES = 0
     settings.MANAGERS = [("Staff", "staff@example.org")]
     cache.delete("usher-refusals-mailed")
     refusals = [Refusal("enrollment", "ada in R", "closed", "Enrollment is closed.", None)]

@@ -45,6 +45,7 @@ def test_an_account_and_an_enrollment_that_are_settled_say_so_once(joined: Any, 
 
 
 def test_a_refusal_is_told_with_its_reason(joined: Any, heard: Any, settings: Any) -> None:
+    settings.USHER_DIGEST_MINUTES = 0
     settings.MANAGERS = [("Staff", "staff@example.org")]
     cache.delete("usher-refusals-mailed")
     user = joined.learner()

@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from usher.application import conf
+from usher.application import conf, told
 from usher.application.accounts.models import LmsAccount
 from usher.application.adapter import adapter
 from usher.application.enrollments.models import Enrollment
@@ -46,21 +46,34 @@ class CourseRunSerializer(serializers.ModelSerializer[CourseRun]):
 
 
 class EnrollmentSerializer(serializers.ModelSerializer[Enrollment]):
-    """``state``: right (the LMS has it), waiting, retrying or parked. ``url`` opens the run."""
+    """``state``: right (the LMS has it), waiting, retrying or parked. ``label`` and ``message``
+    say so to the learner, in the words of every page. ``url`` opens the run."""
 
     course_key = serializers.CharField(source="run.course_key", read_only=True)
     title = serializers.CharField(source="run.title", read_only=True)
     state = serializers.ChoiceField(["right", "waiting", "retrying", "parked"], read_only=True)
+    label = serializers.SerializerMethodField()
+    message = serializers.SerializerMethodField()
     url = serializers.SerializerMethodField()
 
     class Meta:
         model = Enrollment
-        fields = ["course_key", "title", "mode", "state", "url"]
+        fields = ["course_key", "title", "mode", "state", "label", "message", "url"]
         read_only_fields = fields
+
+    def get_label(self, enrollment: Enrollment) -> str:
+        return _told(enrollment).label
+
+    def get_message(self, enrollment: Enrollment) -> str:
+        return _told(enrollment).text
 
     def get_url(self, enrollment: Enrollment) -> str:
         settings = conf.settings()
         return settings.sign_in_url(settings.course_path(enrollment.run.course_key))
+
+
+def _told(enrollment: Enrollment) -> told.Told:
+    return told.of_enrollment(enrollment, getattr(enrollment.user, "lms_account", None))
 
 
 class EnrollSerializer(serializers.Serializer[Any]):

@@ -128,7 +128,7 @@ class EnrollmentView(OwnSession, generics.RetrieveAPIView[Enrollment]):
 
 
 def mine(user: Any) -> QuerySet[Enrollment]:
-    return Enrollment.objects.filter(user=user, is_active=True).select_related("run")
+    return Enrollment.objects.filter(user=user, is_active=True).select_related("run", "user__lms_account")
 
 
 def is_free(run: CourseRun, mode: str) -> bool:

@@ -55,6 +55,9 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "USHER_CLIENT_ADDRESS_HEADER": str,
     # Requests to the LMS at a time, of one worker. Default: 32.
     "USHER_CONCURRENCY": _integer,
+    # Minutes between two mails about refusals to `MANAGERS`; 0 for none. Default: 60, and 0 while
+    # `DEBUG` is on.
+    "USHER_DIGEST_MINUTES": _integer,
     # Who wins when the LMS changed an enrollment: `application` or `lms`. Default: `application`.
     "USHER_ENROLLMENT_WINNER": str,
     # Who wins when the LMS's staff deactivated an account that is active here: with `lms` it stays

@@ -31,7 +31,8 @@ EXPORTED = 200_000
 
 @dataclass(frozen=True)
 class Group:
-    """since, newest: when the first and the last of them was refused. ignored: hidden ones."""
+    """since, newest: when the first and the last of them was refused. message: the LMS's words
+    about the newest."""
 
     kind: str
     code: str
@@ -74,12 +75,19 @@ class Example:
 
 def groups() -> list[Group]:
     """By kind and code, the most frequent first."""
-    found = [group for kind in all_kinds().values() for group in _groups_of(kind)]
+    return groups_since(all_kinds().values())
+
+
+def groups_since(kinds: Iterable[Kind], since: datetime | None = None) -> list[Group]:
+    """Of these kinds, only what was refused after that moment."""
+    found = [group for kind in kinds for group in _groups_of(kind, since)]
     return sorted(found, key=lambda group: (-group.count, group.kind, group.code))
 
 
-def _groups_of(kind: Kind) -> Iterator[Group]:
+def _groups_of(kind: Kind, since: datetime | None) -> Iterator[Group]:
     rows = shown(kind).order_by()
+    if since is not None:
+        rows = rows.filter(parked_at__gt=since)
     grouped = rows.values("error_code").annotate(
         count=Counted("pk"), since=Min("parked_at"), newest=Max("parked_at")
     )

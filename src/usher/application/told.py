@@ -1,0 +1,102 @@
+"""What a learner is told of an enrollment and of the account: one wording for one state, on every
+page and in the API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from usher.application.states import State, state
+
+#: After which a learner is told that it takes longer than it should.
+_LONG = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Told:
+    """state: ``ready``, ``preparing``, ``late``, ``refused`` or ``closed``; label: a word or two
+    for lists; text: sentences, '' where nothing needs to be said. Neither holds the LMS's words:
+    they are for staff."""
+
+    state: str
+    label: str
+    text: str = ""
+
+    @property
+    def is_ready(self) -> bool:
+        return self.state == "ready"
+
+    @property
+    def needs_staff(self) -> bool:
+        """Nothing happens until a person does something: name an address to write to."""
+        return self.state in ("refused", "closed")
+
+
+_READY = Told("ready", "Ready")
+_PREPARING = Told(
+    "preparing", "Being prepared", "Your place is being prepared. This takes a moment."
+)
+_LATE = Told(
+    "late",
+    "Being prepared",
+    "This takes longer than usual. We keep trying; you need not do anything.",
+)
+_REFUSED = Told(
+    "refused",
+    "Needs our help",
+    "The course could not be opened for you yet. Our staff see this and look into it.",
+)
+_LEAVING = Told("preparing", "Leaving", "You are being unenrolled.")
+_ACCOUNT_PREPARING = Told(
+    "preparing",
+    "Being prepared",
+    "Your Open edX account is being made. You can enroll now; courses open in a moment.",
+)
+_ACCOUNT_REFUSED = Told(
+    "refused",
+    "Needs our help",
+    "Your Open edX account could not be made yet. Our staff see this and look into it.",
+)
+_ACCOUNT_TAKEN = Told(
+    "refused",
+    "Needs our help",
+    "Your Open edX account could not be made yet: an account with your e-mail address is there "
+    "already. Our staff see this and sort it out with you.",
+)
+_ACCOUNT_CLOSED = Told(
+    "closed", "Closed", "Your Open edX account was deactivated, so courses can't be opened."
+)
+
+
+def of_account(account: Any) -> Told:
+    """account: a learner's ``LmsAccount``; None before there is one."""
+    if account is None:
+        return _ACCOUNT_PREPARING
+    if account.is_ready:
+        is_closed = account.observed_is_active is False
+        return _ACCOUNT_CLOSED if is_closed else _READY
+    if state(account) is State.REFUSED:
+        is_taken = account.error_code.startswith("duplicate-email")
+        return _ACCOUNT_TAKEN if is_taken else _ACCOUNT_REFUSED
+    return _LATE if _is_late(account, account.reserved_at) else _ACCOUNT_PREPARING
+
+
+def of_enrollment(row: Any, account: Any) -> Told:
+    """row: an ``Enrollment``; account: its learner's, or None."""
+    if not row.is_active:
+        return _LEAVING
+    told = of_account(account)
+    if told.needs_staff:
+        return told if told is _ACCOUNT_CLOSED else _REFUSED
+    if row.observed_is_active:
+        return _READY  # also while another mode is refused: the course opens
+    if state(row) is State.REFUSED:
+        return _REFUSED
+    return _LATE if _is_late(row, row.created_at) else _PREPARING
+
+
+def _is_late(row: Any, since: Any) -> bool:
+    return state(row) is State.RETRYING and timezone.now() - since > _LONG

@@ -1,0 +1,105 @@
+"""One mail to ``MANAGERS`` about what was refused since the last one: grouped, and seldom."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.core.mail import get_connection, mail_managers
+from django.db import IntegrityError, transaction
+from django.urls import NoReverseMatch, reverse
+
+from usher.application import conf
+from usher.application.adapter import digest_minutes
+from usher.application.engine.clock import database_now
+from usher.application.engine.kinds import all_kinds
+from usher.application.engine.models import Watermark
+from usher.application.engine.observers import Observer
+from usher.console import words
+from usher.console.refusals.services import Group, groups_since
+
+#: Seconds between two looks of one worker, and for which a mail server has an answer.
+_EVERY = 60.0
+_TIMEOUT = 10
+_MARK = "digest"
+
+
+class Digest(Observer):
+    """Sent by whichever worker finds first that one is due."""
+
+    def __init__(self) -> None:
+        self._looked = time.monotonic()
+
+    def beat(self) -> None:
+        if time.monotonic() - self._looked >= _EVERY:
+            self._looked = time.monotonic()
+            send_if_due()
+
+
+@dataclass(frozen=True)
+class Mail:
+    subject: str
+    text: str
+
+
+def send_if_due() -> bool:
+    """Whether a mail was sent. A mail that fails is not sent again: the next one is as good."""
+    minutes = digest_minutes()
+    if minutes <= 0 or not settings.MANAGERS:
+        return False
+    since = _begin(timedelta(minutes=minutes))
+    if since is None:
+        return False
+    found = groups_since(all_kinds().values(), since)
+    if not found:
+        return False
+    mail = compose(found, since)
+    connection = None
+    if "smtp" in settings.EMAIL_BACKEND:
+        connection = get_connection(timeout=_TIMEOUT)
+    mail_managers(mail.subject, mail.text, fail_silently=True, connection=connection)
+    return True
+
+
+def _begin(every: timedelta) -> datetime | None:
+    """From when on refusals are to be told now; None while none is due, or another tells them."""
+    now = database_now()
+    mark = Watermark.objects.filter(what=_MARK).first()
+    if mark is None:
+        try:
+            with transaction.atomic():
+                Watermark.objects.create(what=_MARK, since="", asked_at=now)
+        except IntegrityError:
+            return None
+        return now - every
+    if now - mark.asked_at < every:
+        return None
+    same = Watermark.objects.filter(what=_MARK, asked_at=mark.asked_at)
+    return mark.asked_at if same.update(asked_at=now) else None
+
+
+def compose(found: list[Group], since: datetime) -> Mail:
+    count = sum(group.count for group in found)
+    noun = "record" if count == 1 else "records"
+    lines = [f"Open edX refused {count:,} {noun} since {since:%Y-%m-%d %H:%M} UTC.", ""]
+    for group in found:
+        lines += [
+            f"- {group.count:,} of {words.many(group.kind)}: {group.title} [{group.code}]",
+            f"  The LMS says: {' '.join(group.message.split())[:300]}",
+            f"  {group.advice}",
+            "",
+        ]
+    lines.append("Nothing is sent again until somebody removes the cause and retries it.")
+    if url := _url():
+        lines.append(url)
+    return Mail(f"Open edX refused {count:,} {noun}", "\n".join(lines) + "\n")
+
+
+def _url() -> str:
+    """Of the page of refusals; '' where the project serves none."""
+    try:
+        return conf.settings().site_base_url + reverse("usher_console:refusals")
+    except NoReverseMatch:
+        return ""

@@ -1,0 +1,91 @@
+"""Staff get one mail about refusals, now and then."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.core import mail
+from django.utils import timezone
+
+from tests.application.console.conftest import DEMO
+from usher.application.adapter import Refusal, adapter, digest_minutes
+from usher.application.engine.kinds import kind
+from usher.application.engine.models import Watermark
+from usher.application.enrollments.models import Enrollment
+from usher.application.runs.services import ensure_run
+from usher.console.digest.services import send_if_due
+from usher.console.refusals.services import ignore
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def managers(settings: Any) -> None:
+    settings.MANAGERS = [("Staff", "staff@example.org")]
+    settings.USHER_DIGEST_MINUTES = 60
+
+
+def refuse(count: int, code: str, prefix: str) -> None:
+    for number in range(count):
+        user = get_user_model().objects.create_user(f"{prefix}{number}", f"{prefix}{number}@e.org")
+        Enrollment.objects.create(
+            user=user,
+            run=ensure_run(DEMO),
+            parked_at=timezone.now(),
+            next_attempt_at=None,
+            error_code=code,
+            error_message="No\nplace.",
+        )
+
+
+def an_hour_later() -> None:
+    Watermark.objects.filter(what="digest").update(asked_at=timezone.now() - timedelta(hours=2))
+    Enrollment.objects.update(parked_at=timezone.now() - timedelta(hours=3))
+
+
+def test_one_mail_for_all_and_no_second_within_the_hour() -> None:
+    refuse(3, "mode-not-offered", "a")
+    refuse(1, "enrollment-closed", "b")
+    assert send_if_due()
+    refuse(5, "mode-kept", "c")
+    assert not send_if_due()
+    (sent,) = mail.outbox
+    assert sent.subject.endswith("Open edX refused 4 records")
+    assert "- 3 of Enrollments: The run does not offer this mode [mode-not-offered]" in sent.body
+    assert "The LMS says: No place." in sent.body
+    assert "/staff/refusals/" in sent.body
+
+
+def test_the_next_tells_only_what_is_new() -> None:
+    refuse(3, "mode-not-offered", "a")
+    assert send_if_due()
+    an_hour_later()
+    assert not send_if_due()
+    Watermark.objects.filter(what="digest").update(asked_at=timezone.now() - timedelta(hours=2))
+    refuse(2, "mode-kept", "b")
+    refuse(1, "enrollment-closed", "c")
+    ignore(kind("enrollment"), "enrollment-closed", "known", None)
+    assert send_if_due()
+    assert "refused 2 records" in mail.outbox[-1].subject
+    assert len(mail.outbox) == 2
+
+
+@pytest.mark.parametrize("what", ["minutes", "managers"])
+def test_it_can_be_left_out(settings: Any, what: str) -> None:
+    refuse(1, "mode-kept", "a")
+    if what == "minutes":
+        settings.USHER_DIGEST_MINUTES = 0
+    else:
+        settings.MANAGERS = []
+    assert not send_if_due()
+    assert mail.outbox == []
+
+
+def test_it_is_off_in_development_and_takes_the_place_of_single_mails(settings: Any) -> None:
+    del settings.USHER_DIGEST_MINUTES
+    assert digest_minutes() == 60
+    adapter().refused([Refusal("enrollment", "ada", "closed", "Closed.", None)])
+    assert mail.outbox == []
+    settings.DEBUG = True
+    assert digest_minutes() == 0

@@ -1,0 +1,80 @@
+"""A learner reads one wording for one state."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from usher.application.accounts.models import LmsAccount
+from usher.application.enrollments.models import Enrollment
+from usher.application.told import of_account, of_enrollment
+
+NOW = timezone.now()
+OLD = NOW - timedelta(hours=1)
+
+
+def account(**values: Any) -> LmsAccount:
+    return LmsAccount(**{"username": "ada", "reserved_at": NOW, **values})
+
+
+def enrollment(**values: Any) -> Enrollment:
+    return Enrollment(**{"created_at": NOW, **values})
+
+
+MADE = account(created_in_lms_at=NOW, observed_generation=1)
+
+
+@pytest.mark.parametrize(
+    ("row", "state"),
+    [
+        (None, "preparing"),
+        (account(), "preparing"),
+        (account(attempts=3, error_code="x"), "preparing"),
+        (account(attempts=3, error_code="x", reserved_at=OLD), "late"),
+        (account(parked_at=NOW, error_code="validation-error"), "refused"),
+        (MADE, "ready"),
+        (account(created_in_lms_at=NOW, observed_is_active=False), "closed"),
+    ],
+)
+def test_accounts(row: LmsAccount | None, state: str) -> None:
+    told = of_account(row)
+    assert told.state == state
+    assert bool(told.text) is not told.is_ready
+
+
+@pytest.mark.parametrize(
+    ("row", "of", "state"),
+    [
+        (enrollment(), MADE, "preparing"),
+        (enrollment(), None, "preparing"),
+        (enrollment(attempts=1, error_code="x"), MADE, "preparing"),
+        (enrollment(attempts=9, error_code="x", created_at=OLD), MADE, "late"),
+        (enrollment(parked_at=NOW, error_code="x"), MADE, "refused"),
+        (enrollment(parked_at=NOW, error_code="x", observed_is_active=True), MADE, "ready"),
+        (enrollment(observed_is_active=True, observed_generation=1), MADE, "ready"),
+        (enrollment(), account(parked_at=NOW, error_code="duplicate-email"), "refused"),
+        (
+            enrollment(observed_is_active=True),
+            account(created_in_lms_at=NOW, observed_is_active=False),
+            "closed",
+        ),
+    ],
+)
+def test_enrollments(row: Enrollment, of: LmsAccount | None, state: str) -> None:
+    told = of_enrollment(row, of)
+    assert told.state == state
+    assert bool(told.text) is not told.is_ready
+
+
+def test_who_left_is_not_told_to_be_in() -> None:
+    assert of_enrollment(enrollment(is_active=False, observed_is_active=True), MADE).label == (
+        "Leaving"
+    )
+
+
+def test_an_address_that_is_taken_is_named() -> None:
+    row = account(parked_at=NOW, error_code="duplicate-email-username", error_message="LMS words")
+    text = of_account(row).text
+    assert "e-mail address is there already" in text
+    assert "LMS words" not in text
