@@ -128,7 +128,8 @@ class EnrollmentView(OwnSession, generics.RetrieveAPIView[Enrollment]):
 
 
 def mine(user: Any) -> QuerySet[Enrollment]:
-    return Enrollment.objects.filter(user=user, is_active=True).select_related("run", "user__lms_account")
+    rows = Enrollment.objects.filter(user=user, is_active=True)
+    return rows.select_related("run", "user__lms_account")
 
 
 def is_free(run: CourseRun, mode: str) -> bool:
