@@ -8,6 +8,7 @@ import pytest
 
 from tests.sidecar.conftest import Sides
 from tests.sidecar.test_drift import course_of, mode_of, recorded
+from tests.sidecar.test_kinds import changed_user
 from tests.sidecar.test_reconcile import ACCOUNT, TOKEN, stem, tokens
 from tests.support.checkout import free_port
 from tests.support.lms_process import LMS_CLIENT_ID, LMS_CLIENT_SECRET, lms_process
@@ -141,6 +142,17 @@ def test_the_account_of_another_person_is_not_taken(plain: Sides) -> None:
         f"from users.models import User\nUser.objects.filter(username={name!r})"
         ".update(is_active=False)\nresult = None"
     )
+
+
+def test_name_and_email_follow_the_application(plain: Sides) -> None:
+    name = stem(plain, "moved")
+    plain.people(name)
+    assert plain.json("reconcile")["ok"]
+    changed_user(plain, name)
+    done = plain.json("reconcile", "--kind", "profile")
+    assert done["kinds"]["profile"]["done"] == 1, done
+    (account,) = plain.api("GET", f"/api/user/v1/accounts?username={name}")
+    assert (account["name"], account["email"]) == ("Another Name", f"{name}@new.example")
 
 
 def test_an_application_that_does_not_answer_the_lms_is_told_and_nobody_given_up(

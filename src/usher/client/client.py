@@ -247,21 +247,32 @@ class LmsClient:
 
     def enrollments_of(self, usernames: Iterable[str]) -> Iterator[payloads.ListedEnrollment]:
         """All enrollments of at most a hundred learners, inactive ones too."""
-        path: str | None = f"{LmsPath.ENROLLMENTS}?{urlencode({'username': ','.join(usernames)})}"
+        path = f"{LmsPath.ENROLLMENTS}?{urlencode({'username': ','.join(usernames)})}"
+        for data in self._pages(path, ENROLLMENT):
+            yield from payloads.read_enrollments(data)
+
+    def _pages(self, path: str | None, group: str, subject: str = "") -> Iterator[Any]:
+        """A list and what its ``next`` leads to."""
         seen: set[str] = set()
         while path:
             if path in seen or len(seen) >= payloads.MAX_PAGES:
-                raise BadAnswer("The LMS's list of enrollments does not end.")
+                raise BadAnswer(f"The LMS's list of {group} does not end.")
             seen.add(path)
-            data = self._get(path, ENROLLMENT)
-            yield from payloads.read_enrollments(data)
-            following = data.get("next")
+            data = self._get(path, group, subject=subject)
+            yield data
+            following = data.get("next") if isinstance(data, dict) else None
             path = self.http.own_path(str(following)) if following else None
 
     def grade(self, username: str, course_key: str) -> payloads.GradeSeen | None:
         path = LmsPath.GRADES.format(course_key=in_path(course_key))
         data = self._get(path, GRADES, {"username": username}, subject=course_key)
         return payloads.read_grade(data)
+
+    def grades_of_run(self, course_key: str) -> Iterator[tuple[str, payloads.GradeSeen]]:
+        """Usernames of the run's active learners, with their grades."""
+        path = f"{LmsPath.GRADES.format(course_key=in_path(course_key))}?page_size=100"
+        for data in self._pages(path, GRADES, subject=course_key):
+            yield from payloads.read_grades(data)
 
     def certificates(self, username: str) -> list[payloads.CertificateSeen]:
         path = LmsPath.CERTIFICATES.format(username=in_path(username))

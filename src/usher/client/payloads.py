@@ -63,6 +63,7 @@ class RunSeen:
     enrollment_end: datetime | None
     invitation_only: bool
     hidden: bool
+    certificate_available: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -286,6 +287,7 @@ def read_run(data: Any) -> RunSeen:
             enrollment_end=moment(data.get("enrollment_end")),
             invitation_only=bool(data.get("invitation_only")),
             hidden=bool(data.get("hidden")),
+            certificate_available=moment(data.get("certificate_available_date")),
         )
 
     return reading("a course run", read)
@@ -319,6 +321,23 @@ def read_grade(data: Any) -> GradeSeen | None:
             if items(data)
             else None
         ),
+    )
+
+
+def read_grades(data: Any) -> list[tuple[str, GradeSeen]]:
+    return reading(
+        "grades of a run",
+        lambda: [
+            (
+                name(item["username"], 255, "a username"),
+                GradeSeen(
+                    _share(item["percent"]),
+                    bool(item["passed"]),
+                    text(item.get("letter_grade"), 32),
+                ),
+            )
+            for item in items(data["results"])
+        ],
     )
 
 

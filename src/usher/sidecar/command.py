@@ -20,7 +20,7 @@ from usher.contract import connections
 from usher.contract.editions import EDITIONS
 from usher.contract.terminal import printable, wrapped
 from usher.sidecar import reconcile as reconciling
-from usher.sidecar.drift import KINDS, drift
+from usher.sidecar.drift import KINDS, USUAL, drift
 from usher.sidecar.errors import SidecarError
 from usher.sidecar.given_up import given_up
 from usher.sidecar.opening import opened_application, with_lms
@@ -63,7 +63,13 @@ def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command("drift")
 @_application_options
-@click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only this.")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(KINDS),
+    help="Only this. Grades and certificates are compared only when named.",
+)
 @click.option(
     "--given-up",
     "only_given_up",
@@ -85,7 +91,7 @@ def drift_command(kinds: tuple[str, ...], only_given_up: bool, as_json: bool, **
                 show.given_up(learner.kind, learner.what, learner.reason)
             if not only_given_up:
                 sides = with_lms(checkout, adapter, agent, lms_url)
-                for difference in drift(sides, kinds or KINDS):
+                for difference in drift(sides, kinds or USUAL):
                     show.difference(**asdict(difference))
         show.end("nobody was given up" if only_given_up else "nothing differs in the LMS")
     if show.found:
@@ -99,7 +105,8 @@ def drift_command(kinds: tuple[str, ...], only_given_up: bool, as_json: bool, **
     "kinds",
     multiple=True,
     type=click.Choice(reconciling.KINDS),
-    help="Only this; accounts come with their tokens.",
+    help="Only this; accounts come with their tokens. Unenrollments and profiles are reconciled "
+    "only when named.",
 )
 @click.option("--user", default="", metavar="NAME", help="Only this username or e-mail.")
 @click.option("--run", default="", metavar="KEY", help="Only enrollments in this course run.")
@@ -116,20 +123,27 @@ def reconcile_command(
 ) -> None:
     """Create in the LMS what an application lacks there: accounts, tokens, enrollments.
 
-    Reads what is due from the application's tables and writes back what was achieved. Orders,
-    payments and messages are never touched. It can be stopped and run again at any time.
+    Reads what is due from the application's tables and writes back what was achieved; titles and
+    dates of course runs follow the LMS. Orders, payments and messages are never touched. It can be
+    stopped and run again at any time.
     """
-    asked = reconciling.Asked(kinds or reconciling.KINDS, user, run)
+    asked = reconciling.Asked(kinds or reconciling.USUAL, user, run)
     show = _Progress(as_json)
     with _told():
         wishes, lms_url = _wishes(given)
         if watching and not dry_run:
             watch(wishes, lms_url, asked, after=show.end, troubled=show.trouble)
+            show.stopped()
+            return
         with opened_application(wishes) as (checkout, adapter, agent):
-            show.due(adapter.title, reconciling.count_due(agent, adapter, asked))
-            if dry_run:
-                return
+            due = reconciling.count_due(agent, adapter, asked)
             sides = with_lms(checkout, adapter, agent, lms_url)
+            if dry_run:
+                due |= reconciling.count_compared(sides, asked)
+                show.due(adapter.title, due)
+                show.dry_run(due)
+                return
+            show.due(adapter.title, due)
             with show.going() as progress:
                 outcome = reconciling.reconcile(sides, asked, Outcome(progress))
         show.end(outcome)
@@ -146,7 +160,12 @@ class _Progress:
 
     def due(self, title: str, numbers: dict[str, int]) -> None:
         told = ", ".join(f"{number} {kind}s" for kind, number in numbers.items())
-        self._console.print(f"{title}: {told} due")
+        if numbers:
+            self._console.print(f"{title}: {told} due")
+
+    def dry_run(self, numbers: dict[str, int]) -> None:
+        if self._as_json:
+            click.echo(json.dumps({"due": numbers}))
 
     @contextmanager
     def going(self) -> Iterator[Callable[[Outcome], None]]:
@@ -172,6 +191,9 @@ class _Progress:
             self._console.print(f"{'✓' if outcome.ok else '✗'} {kind:<10} {told}")
         if not outcome.numbers:
             self._console.print("✓ nothing to do")
+
+    def stopped(self) -> None:
+        self._console.print("stopped; nothing is left half done")
 
     def trouble(self, reason: str, wait: float) -> None:
         self._console.print(f"✗ {escape(printable(reason))}; trying again in {wait:.0f} s")

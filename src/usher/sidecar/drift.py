@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
-from usher.client.client import LmsClient
-from usher.client.errors import NotThere
-from usher.client.payloads import AccountSeen, ListedEnrollment, RunSeen, moment, read_run
-from usher.sidecar.learners import Learner, learners, runs
+from usher.client.payloads import AccountSeen, ListedEnrollment
+from usher.sidecar import records, runs
+from usher.sidecar.learners import Learner, learners
 from usher.sidecar.opening import Opened
+from usher.sidecar.records import CERTIFICATE, GRADE
 
-KINDS = ("account", "enrollment", "run")
+KINDS = ("account", "enrollment", "run", GRADE, CERTIFICATE)
+#: Without being asked for. The LMS answers a request for every run's grades, and for every
+#: learner's certificates.
+USUAL = ("account", "enrollment", "run")
 #: Requests to the LMS at a time.
 _AT_ONCE = 8
-_DATES = ("start", "end", "enrollment_start", "enrollment_end")
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,15 @@ class Difference:
     waiting: bool = False
 
 
-def drift(sides: Opened, kinds: Collection[str] = KINDS) -> Iterator[Difference]:
+def drift(sides: Opened, kinds: Collection[str] = USUAL) -> Iterator[Difference]:
     """As it is found. Raises LmsError, SidecarError."""
     if "account" in kinds or "enrollment" in kinds:
         yield from _learners(sides, kinds)
     if "run" in kinds:
         yield from _runs(sides)
+    for kind, found in ((GRADE, records.grades), (CERTIFICATE, records.certificates)):
+        if kind in kinds:
+            yield from (Difference(kind, *each) for each in found(sides))
 
 
 def _learners(sides: Opened, kinds: Collection[str]) -> Iterator[Difference]:
@@ -121,41 +124,11 @@ def _enrollments(learner: Learner, there: list[ListedEnrollment]) -> Iterator[Di
 
 
 def _runs(sides: Opened) -> Iterator[Difference]:
-    seen = _runs_of(sides.lms)
-    for run in runs(sides.agent, sides.adapter):
-        found = seen.get(run["course"])
-        if found is None:
-            yield Difference("run", run["course"], "the LMS does not list it")
-            continue
-        if run["title"] != found.title:
-            words = f"title {run['title']!r} here, {found.title!r} in the LMS"
-            yield Difference("run", run["course"], words)
-        for name in _DATES:
-            here, there = _moment(run[name]), getattr(found, name)
-            if here != there:
-                words = f"{name} {_shown(here)} here, {_shown(there)} in the LMS"
-                yield Difference("run", run["course"], words)
-
-
-def _runs_of(lms: LmsClient) -> dict[str, RunSeen]:
-    found: dict[str, RunSeen] = {}
-    page = 1
-    while True:
-        try:
-            listed = lms.runs_page(page)
-        except NotThere:
-            return found
-        for raw in listed.results:
-            run = read_run(raw)
-            found[run.course_key] = run
-        page += 1
-        if page > listed.pages:
-            return found
-
-
-def _moment(value: Any) -> datetime | None:
-    return moment(value)
-
-
-def _shown(value: datetime | None) -> str:
-    return value.isoformat(timespec="minutes") if value else "none"
+    for page in runs.compared(sides):
+        for found in page:
+            if found.seen is None:
+                yield Difference("run", found.row["course"], "the LMS does not list it")
+            for name, there in found.changes.items():
+                here = runs.here(found.row, name)
+                words = f"{name} {runs.shown(here)} here, {runs.shown(there)} in the LMS"
+                yield Difference("run", found.row["course"], words, waiting=True)

@@ -1,4 +1,4 @@
-"""Enrolls in the LMS whom the application wants enrolled, and records it there."""
+"""Enrolls and unenrolls in the LMS as the application wants it, and records it there."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from usher.client import batch
+from usher.client.client import NAMES_A_REQUEST
 from usher.client.errors import LmsError
 from usher.contract.failures import FailureClass
 from usher.sidecar.adapters.adapter import Selection
 from usher.sidecar.opening import Opened
 from usher.sidecar.outcome import DONE, FAILED, LEFT, REFUSED, Outcome
 
-ENROLLMENT = "enrollment"
+ENROLLMENT, UNENROLLMENT = "enrollment", "unenrollment"
 SIZE = 500
 #: Requests at a time where the LMS has no batch API.
 _AT_ONCE = 8
@@ -71,7 +72,7 @@ def _enroll(sides: Opened, rows: list[dict[str, Any]], send: Send, outcome: Outc
         return
     enrolled = []
     for row in rows:
-        result = batch.result_of(results, row["pk"])
+        result = _result(results, row)
         if result["status"] == FAILED:
             outcome.add(ENROLLMENT, FAILED, _what(row), result["error"]["message"])
         elif result["error"]:
@@ -110,7 +111,7 @@ def _record(
             {
                 "pk": row["pk"],
                 "expect": _expected(sides, row),
-                "set": {table.columns["enrolled"]: True},
+                "set": _set(sides, True),
             }
             for row, _ in enrolled
         ],
@@ -130,6 +131,13 @@ def _record(
         _take_back(sides, changed, send)
 
 
+def _set(sides: Opened, enrolled: bool) -> dict[str, Any]:
+    """As the application's own code records it."""
+    more = sides.adapter.when_enrolled if enrolled else sides.adapter.when_unenrolled
+    columns = sides.adapter.enrollments.columns
+    return {columns[name]: value for name, value in {"enrolled": enrolled, **more}.items()}
+
+
 def _expected(sides: Opened, row: dict[str, Any]) -> dict[str, Any]:
     """What the enrollment was made for."""
     names = ("wanted", "enrolled", "change_status", "mode")
@@ -139,27 +147,105 @@ def _expected(sides: Opened, row: dict[str, Any]) -> dict[str, Any]:
 
 def _take_back(sides: Opened, rows: list[dict[str, Any]], send: Send) -> None:
     """Enrollments that this pass made and that nobody wants any more: refunded in between."""
-    table = sides.adapter.enrollments
-    pairs = {(row["user"], row["course"]) for row in rows}
-    columns = table.columns
-    page = sides.agent.ask(
-        "page",
-        model=table.model,
-        fields=[columns["user"], columns["course"]],
-        limit=1000,
-        filter=[
-            {
-                f"{columns['user']}__in": sorted({user for user, _ in pairs}),
-                columns["wanted"]: True,
-                f"{columns['change_status']}__isnull": True,
-            }
-        ],
-    )
-    wanted = {(row[columns["user"]], row[columns["course"]]) for row in page["rows"]}
-    gone = [row for row in rows if (row["user"], row["course"]) not in wanted]
+    gone = _unwanted(sides, rows)
     if gone:
         # Without a mode: whichever is active is ended.
         send([{**_item(sides, row), "is_active": False, "mode": ""} for row in gone])
+
+
+def _unwanted(sides: Opened, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those whose learner has no row for that run any more that wants it: of several orders,
+    one is enough."""
+    columns = sides.adapter.enrollments.columns
+    wanted = Selection(
+        filter=(
+            {
+                f"{columns['user']}__in": sorted({row["user"] for row in rows}),
+                f"{columns['course']}__in": sorted({row["course"] for row in rows}),
+                columns["wanted"]: True,
+                f"{columns['change_status']}__isnull": True,
+            },
+        )
+    )
+    still = {(row["user"], row["course"]) for page in _pages(sides, wanted) for row in page}
+    return [row for row in rows if (row["user"], row["course"]) not in still]
+
+
+def reconcile_unenrollments(
+    sides: Opened, due: Selection, outcome: Outcome, *, batched: bool
+) -> None:
+    """Ends in the LMS what the application has ended, where it could not tell the LMS then."""
+    send = _batch_sender(sides) if batched else _public_sender(sides)
+    for rows in _pages(sides, due):
+        rows = [row for row in rows if outcome.memory.is_due(UNENROLLMENT, row["pk"])]
+        if rows:
+            _unenroll(sides, rows, send, outcome)
+        outcome.told()
+
+
+def _unenroll(sides: Opened, rows: list[dict[str, Any]], send: Send, outcome: Outcome) -> None:
+    names = sorted({row["username"] for row in rows})
+    try:
+        active = {
+            (found.username, found.course_key)
+            for start in range(0, len(names), NAMES_A_REQUEST)
+            for found in sides.lms.enrollments_of(names[start : start + NAMES_A_REQUEST])
+            if found.is_active
+        }
+        told = [row for row in _unwanted(sides, rows) if (row["username"], row["course"]) in active]
+        # Without a mode: whichever is active is ended.
+        results = send([{**_item(sides, row), "is_active": False, "mode": ""} for row in told])
+    except LmsError as error:
+        if error.failure_class is FailureClass.SYSTEMIC:
+            raise
+        for row in rows:
+            outcome.add(UNENROLLMENT, FAILED, _what(row), error.message)
+        return
+    keys = {row["pk"] for row in told}
+    ended = []
+    for row in rows:
+        done: dict[str, Any] = {"status": "same", "error": None}
+        result = _result(results, row) if row["pk"] in keys else done
+        refusal = result["error"]
+        if result["status"] == FAILED:
+            outcome.add(UNENROLLMENT, FAILED, _what(row), refusal["message"])
+        elif refusal:
+            outcome.memory.refused(UNENROLLMENT, row["pk"])
+            reason = f"{refusal['message']} ({refusal['code']})"
+            outcome.add(UNENROLLMENT, REFUSED, _what(row), reason)
+        else:
+            ended.append(row)
+    if ended:
+        _record_ended(sides, ended, send, outcome)
+
+
+def _record_ended(sides: Opened, ended: list[dict[str, Any]], send: Send, outcome: Outcome) -> None:
+    """A learner who was enrolled again meanwhile is enrolled again in the LMS, too."""
+    results = sides.agent.ask(
+        "write",
+        model=sides.adapter.enrollments.model,
+        by="save_and_log",
+        rows=[
+            {"pk": row["pk"], "expect": _expected(sides, row), "set": _set(sides, False)}
+            for row in ended
+        ],
+    )
+    changed = []
+    for row, written in zip(ended, results, strict=True):
+        if written["outcome"] in ("written", "same"):
+            outcome.add(UNENROLLMENT, DONE)
+        elif written["outcome"] == "refused":
+            outcome.add(UNENROLLMENT, REFUSED, _what(row), written["message"])
+        else:
+            reason = f"the application's row is {written['outcome']}"
+            outcome.add(UNENROLLMENT, LEFT, _what(row), reason)
+            changed.append(row)
+    if changed:
+        again = Selection(filter=({"pk__in": [row["pk"] for row in changed]},))
+        rows = [row for page in _pages(sides, again) for row in page]
+        wanted = [row for row in rows if row["wanted"] and not row["change_status"]]
+        if wanted:
+            send([_item(sides, row) for row in wanted])
 
 
 def _refused(sides: Opened, row: dict[str, Any], error: dict[str, Any], outcome: Outcome) -> None:
@@ -211,6 +297,14 @@ def _public_sender(sides: Opened) -> Send:
         return item["id"], {"status": "changed", "error": None}
 
     return send
+
+
+def _result(results: dict[Any, dict[str, Any]], row: dict[str, Any]) -> dict[str, Any]:
+    """Failed where the LMS left it out: the others of its batch are recorded all the same."""
+    try:
+        return batch.result_of(results, row["pk"])
+    except LmsError as error:
+        return {"status": FAILED, "error": {"code": error.code, "message": error.message}}
 
 
 def _code(result: dict[str, Any] | None) -> str:

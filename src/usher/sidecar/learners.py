@@ -66,9 +66,12 @@ def learners(
             return
 
 
-def runs(agent: Agent, adapter: Adapter, size: int = 500) -> Iterator[dict[str, Any]]:
-    """Course runs that the application's own sync would take."""
+def runs(
+    agent: Agent, adapter: Adapter, size: int = 500, *, only: Selection | None = None
+) -> Iterator[dict[str, Any]]:
+    """Course runs that the application's own sync would take. only: instead of these."""
     after: Any = None
+    selection = only or adapter.runs_taken
     while True:
         page = agent.ask(
             "page",
@@ -76,7 +79,7 @@ def runs(agent: Agent, adapter: Adapter, size: int = 500) -> Iterator[dict[str, 
             fields=adapter.runs.paths,
             after=after,
             limit=size,
-            **adapter.runs_taken.request(),
+            **selection.request(),
         )
         yield from map(adapter.runs.named, page["rows"])
         after = page["next"]

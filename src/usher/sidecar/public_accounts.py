@@ -9,7 +9,7 @@ application must be running: the LMS asks it in both cases.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -79,6 +79,23 @@ class PublicAccounts:
         ):
             results = pool.map(lambda one: self._one(one, tokens.get(one.pk, "")), learners)
             return {one.pk: result for one, result in zip(learners, results, strict=True)}
+
+    def signed_in(
+        self, learners: Sequence[Learner], do: Callable[[Learner, TokenPair], None]
+    ) -> dict[Any, LmsError | None]:
+        """Signs each in on their behalf and does something with their tokens; what failed."""
+        _ = self._grants
+
+        def one(learner: Learner) -> LmsError | None:
+            try:
+                do(learner, self.walk(learner).tokens())
+            except LmsError as error:
+                return error
+            return None
+
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="learner") as pool:
+            errors = pool.map(one, learners)
+            return {learner.pk: error for learner, error in zip(learners, errors, strict=True)}
 
     def walk(self, learner: Learner) -> Walk:
         return Walk(self._sides.lms, learner.pk, self._record.landing, self._grants)

@@ -10,24 +10,41 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from usher.client import batch
+from usher.sidecar import details, runs
 from usher.sidecar.accounts import ACCOUNT, reconcile_accounts
 from usher.sidecar.adapters.adapter import Adapter, Selection
-from usher.sidecar.enrollments import ENROLLMENT, reconcile_enrollments
+from usher.sidecar.details import PROFILE, reconcile_profiles
+from usher.sidecar.enrollments import (
+    ENROLLMENT,
+    UNENROLLMENT,
+    reconcile_enrollments,
+    reconcile_unenrollments,
+)
 from usher.sidecar.errors import SidecarError
 from usher.sidecar.opening import Opened
 from usher.sidecar.outcome import Outcome
 from usher.sidecar.process import Agent
+from usher.sidecar.runs import RUN, reconcile_runs
 
-KINDS = (ACCOUNT, ENROLLMENT)
+KINDS = (ACCOUNT, ENROLLMENT, RUN, UNENROLLMENT, PROFILE)
+#: Without being asked for: neither ends an enrollment nor overwrites anything in the LMS.
+USUAL = (ACCOUNT, ENROLLMENT, RUN)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """user: e-mail or username, run: its key; '' for all."""
+    """user: e-mail or username, run: its key; '' for all. changed_in: only what the application
+    changed in so many seconds; None for all."""
 
-    kinds: Collection[str] = KINDS
+    kinds: Collection[str] = USUAL
     user: str = ""
     run: str = ""
+    changed_in: float | None = None
+
+    @property
+    def runs_too(self) -> bool:
+        """Who asks for one user asks for no run."""
+        return RUN in self.kinds and not self.user
 
 
 def due(adapter: Adapter, asked: Asked) -> dict[str, tuple[str, Selection]]:
@@ -37,14 +54,22 @@ def due(adapter: Adapter, asked: Asked) -> dict[str, tuple[str, Selection]]:
         users = adapter.users_due
         if asked.user:
             users = users.also([{"email": asked.user}, {"username": asked.user}])
+        if asked.changed_in is not None:
+            users = users.also(adapter.changed_users(asked.changed_in))
         found[ACCOUNT] = (adapter.users.model, users)
-    if ENROLLMENT in asked.kinds:
-        rows = adapter.enrollments_due
+    for kind, rows in (
+        (ENROLLMENT, adapter.enrollments_due),
+        (UNENROLLMENT, adapter.unenrollments_due),
+    ):
+        if kind not in asked.kinds:
+            continue
         if asked.user:
             rows = rows.also([{"user__email": asked.user}, {"user__username": asked.user}])
         if asked.run:
             rows = rows.also({adapter.enrollments.columns["course"]: asked.run})
-        found[ENROLLMENT] = (adapter.enrollments.model, rows)
+        if asked.changed_in is not None:
+            rows = rows.also(adapter.changed_enrollments(asked.changed_in))
+        found[kind] = (adapter.enrollments.model, rows)
     return found
 
 
@@ -56,6 +81,16 @@ def count_due(agent: Agent, adapter: Adapter, asked: Asked) -> dict[str, int]:
     }
 
 
+def count_compared(sides: Opened, asked: Asked) -> dict[str, int]:
+    """How many differ from the LMS, of the kinds that only a comparison shows."""
+    found = {}
+    if asked.runs_too:
+        found[RUN] = runs.count_differing(sides, asked.run)
+    if PROFILE in asked.kinds:
+        found[PROFILE] = details.count_differing(sides, asked.user)
+    return found
+
+
 def reconcile(sides: Opened, asked: Asked, outcome: Outcome) -> Outcome:
     """Accounts first: enrollments need them. Raises SidecarError, LmsError."""
     offered = batch.capabilities(sides.lms)
@@ -64,12 +99,18 @@ def reconcile(sides: Opened, asked: Asked, outcome: Outcome) -> Outcome:
             f"The LMS at {sides.lms.http.base_url} can't say now what its batch API offers; "
             "nothing was changed. Run this again."
         )
-    selections = due(sides.adapter, asked)
+    accounts, enrollments = batch.ACCOUNTS in offered, batch.ENROLLMENTS in offered
+    selections = {kind: selection for kind, (_, selection) in due(sides.adapter, asked).items()}
     if ACCOUNT in selections:
-        _, selection = selections[ACCOUNT]
-        reconcile_accounts(sides, selection, outcome, batched=batch.ACCOUNTS in offered)
+        reconcile_accounts(sides, selections[ACCOUNT], outcome, batched=accounts)
     if ENROLLMENT in selections:
-        _, selection = selections[ENROLLMENT]
-        batched = batch.ENROLLMENTS in offered
-        reconcile_enrollments(sides, selection, outcome, batched=batched)
+        reconcile_enrollments(sides, selections[ENROLLMENT], outcome, batched=enrollments)
+    if UNENROLLMENT in selections:
+        reconcile_unenrollments(sides, selections[UNENROLLMENT], outcome, batched=enrollments)
+    if asked.runs_too:
+        reconcile_runs(sides, outcome, asked.run)
+    if PROFILE in asked.kinds:
+        reconcile_profiles(
+            sides, outcome, batched=accounts, user=asked.user, changed_in=asked.changed_in
+        )
     return outcome

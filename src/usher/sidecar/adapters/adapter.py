@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 _LOOKUP = re.compile(r"__(isnull|lt|gt|startswith)$")
+#: Of both applications' tables.
+CREATED = "created_on"
 #: A condition of the agent: paths and values that all hold, or a list of which one holds.
 Condition = Mapping[str, Any] | list[Mapping[str, Any]]
 
@@ -79,6 +81,13 @@ class Adapter:
     which are to be made, of learners who have an account. enrollment_username: path to its name.
     mode_instead: the mode its own code takes when the LMS doesn't offer the wanted one.
     lock: what its own account creation holds.
+    grace: seconds for which its own code leaves what is new to the request that made it.
+    users_changed, enrollments_changed: columns that say when a row last changed; other changes are
+    found by a look at all rows.
+    unenrollments_due: rows that the application ended although the LMS was not told yet.
+    when_enrolled, when_unenrolled: what its own code also writes then, by our names.
+    profile: what its own code sends to the LMS of the details of a learner.
+    graded: runs whose grades are compared.
     landing: name of its URL to which the LMS sends authorization codes.
     registration_token: its setting for an LMS that restricts registration.
     """
@@ -96,7 +105,17 @@ class Adapter:
     runs_taken: Selection
     users_due: Selection
     enrollments_due: Selection
+    unenrollments_due: Selection
+    grace: int
+    users_changed: tuple[str, ...]
+    enrollments_changed: tuple[str, ...]
     enrollment_username: str
+    grades: Table
+    certificates: Table
+    graded: Selection
+    profile: tuple[str, ...]
+    when_enrolled: Mapping[str, Any] = field(default_factory=dict)
+    when_unenrolled: Mapping[str, Any] = field(default_factory=dict)
     enrollment_mode: str = ""
     mode_instead: str = ""
     landing: str = "openedx-private-oauth-complete"
@@ -105,9 +124,24 @@ class Adapter:
     retry_limit: int = 0
     name_function: str = ""
 
+    def changed_users(self, seconds: float) -> Condition:
+        """Those that changed, or came out of the grace period, in so many seconds."""
+        return _changed(self.users_changed, seconds, self.grace)
+
+    def changed_enrollments(self, seconds: float) -> Condition:
+        return _changed(self.enrollments_changed, seconds, self.grace)
+
     @property
     def tables(self) -> tuple[Table, ...]:
-        return (self.users, self.account, self.token, self.enrollments, self.runs)
+        return (
+            self.users,
+            self.account,
+            self.token,
+            self.enrollments,
+            self.runs,
+            self.grades,
+            self.certificates,
+        )
 
     def check_request(self) -> dict[str, Any]:
         """What ``agent.check`` is asked."""
@@ -115,9 +149,12 @@ class Adapter:
         functions = [name for name in named if name]
         locked = {self.lock.column} if self.lock else set()
         looked_at = {
-            self.users.model: self.users_due.paths | locked,
-            self.enrollments.model: self.enrollments_due.paths | {self.enrollment_username},
-            self.runs.model: self.runs_taken.paths,
+            self.users.model: self.users_due.paths | locked | {*self.users_changed},
+            self.enrollments.model: self.enrollments_due.paths
+            | self.unenrollments_due.paths
+            | {*self.enrollments_changed}
+            | {self.enrollment_username},
+            self.runs.model: self.runs_taken.paths | self.graded.paths,
         }
         return {
             "do": "check",
@@ -131,3 +168,8 @@ class Adapter:
             ],
             "functions": functions,
         }
+
+
+def _changed(columns: tuple[str, ...], seconds: float, grace: int) -> Condition:
+    new = {f"{CREATED}__gt": {"ago": grace + seconds}}
+    return [new, *({f"{column}__gt": {"ago": seconds}} for column in columns)]

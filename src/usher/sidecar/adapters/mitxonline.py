@@ -80,6 +80,7 @@ MITXONLINE = Adapter(
             "wanted": "active",
             "enrolled": "edx_enrolled",
             "attempts": "edx_enrollment_retry_count",
+            "subscribed": "edx_emails_subscription",
             "change_status": "change_status",
         },
         methods=("save_and_log",),
@@ -92,6 +93,16 @@ MITXONLINE = Adapter(
             "user__openedx_users__has_been_synced": True,
         }
     ),
+    # courses.api.deactivate_run_enrollment: ended here although the LMS could not be told.
+    unenrollments_due=Selection(
+        filter=({"active": False, "edx_enrolled": True, "change_status__isnull": False},),
+        exclude=({"run__run_tag__startswith": "fake"},),
+    ),
+    when_enrolled={"subscribed": True},
+    when_unenrolled={"subscribed": False},
+    grace=GRACE,
+    users_changed=("created_on", "updated_on", "last_login"),
+    enrollments_changed=("created_on", "updated_on"),
     enrollment_username="user__openedx_users__edx_username",
     runs=Table(
         "courses.CourseRun",
@@ -102,9 +113,39 @@ MITXONLINE = Adapter(
             "end": "end_date",
             "enrollment_start": "enrollment_start",
             "enrollment_end": "enrollment_end",
+            "self_paced": "is_self_paced",
+            "certificate_available": "certificate_available_date",
+            "expiration": "expiration_date",
         },
     ),
-    runs_taken=Selection(exclude=({"run_tag__startswith": "fake"},)),
+    # courses.tasks.sync_courseruns_data
+    runs_taken=Selection(
+        filter=(
+            {"live": True},
+            [{"expiration_date__isnull": True}, {"expiration_date__gt": {"ago": 0}}],
+        ),
+        exclude=({"run_tag__startswith": "fake"}, {"is_source_run": True}, {"run_tag": "SOURCE"}),
+    ),
+    # openedx.api.update_edx_user_profile, update_edx_user_name, update_edx_user_email
+    profile=("name", "email", "country"),
+    grades=Table(
+        "courses.CourseRunGrade",
+        {
+            "course": "course_run__courseware_id",
+            "email": "user__email",
+            "username": "user__openedx_users__edx_username",
+            "grade": "grade",
+            "passed": "passed",
+            "by_staff": "set_by_admin",
+        },
+    ),
+    certificates=Table(
+        "courses.CourseRunCertificate",
+        {"user": "user_id", "course": "course_run__courseware_id", "revoked": "is_revoked"},
+    ),
+    graded=Selection(
+        exclude=({"run_tag__startswith": "fake"}, {"is_source_run": True}, {"run_tag": "SOURCE"})
+    ),
     registration_token=Env.MITX_ONLINE_REGISTRATION_ACCESS_TOKEN,
     retry_limit=5,
     name_function="openedx.api.reconcile_edx_username",

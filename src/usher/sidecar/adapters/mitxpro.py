@@ -69,6 +69,13 @@ MITXPRO = Adapter(
     enrollments_due=ENROLLMENTS.also(
         {"edx_enrolled": False, "user__courseware_users__isnull": False}
     ),
+    # courses.api.deactivate_run_enrollment: ended here although the LMS could not be told.
+    unenrollments_due=Selection(
+        filter=({"active": False, "edx_enrolled": True, "change_status__isnull": False},)
+    ),
+    grace=GRACE,
+    users_changed=("created_on", "updated_on", "last_login"),
+    enrollments_changed=("created_on", "updated_on"),
     enrollment_username="user__username",
     runs=Table(
         "courses.CourseRun",
@@ -79,8 +86,27 @@ MITXPRO = Adapter(
             "end": "end_date",
             "enrollment_start": "enrollment_start",
             "enrollment_end": "enrollment_end",
+            "expiration": "expiration_date",
         },
     ),
+    # courseware.api.update_edx_user_name, update_edx_user_email
+    profile=("name", "email"),
+    grades=Table(
+        "courses.CourseRunGrade",
+        {
+            "course": "course_run__courseware_id",
+            "email": "user__email",
+            "username": "user__username",
+            "grade": "grade",
+            "passed": "passed",
+            "by_staff": "set_by_admin",
+        },
+    ),
+    certificates=Table(
+        "courses.CourseRunCertificate",
+        {"user": "user_id", "course": "course_run__courseware_id", "revoked": "is_revoked"},
+    ),
+    graded=Selection(filter=({"course__is_external": False},)),
     # Its sync_courseruns.
     runs_taken=Selection(
         filter=(

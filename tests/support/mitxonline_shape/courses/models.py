@@ -18,7 +18,10 @@ class CourseRun(TimestampedModel):
     enrollment_start = models.DateTimeField(null=True, blank=True)
     enrollment_end = models.DateTimeField(null=True, blank=True)
     expiration_date = models.DateTimeField(null=True, blank=True)
+    certificate_available_date = models.DateTimeField(null=True, blank=True)
     live = models.BooleanField(default=False)
+    is_self_paced = models.BooleanField(default=False)
+    is_source_run = models.BooleanField(default=False)
 
     @property
     def is_fake_course_run(self):
@@ -62,3 +65,12 @@ class CourseRunGrade(TimestampedModel, AuditableModel):
     letter_grade = models.CharField(max_length=6, blank=True, null=True)
     passed = models.BooleanField(default=False)
     set_by_admin = models.BooleanField(default=False)
+
+
+class CourseRunCertificate(TimestampedModel):
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+    course_run = models.ForeignKey(CourseRun, on_delete=models.CASCADE)
+    is_revoked = models.BooleanField(default=False)
+
+    class Meta:
+        unique_together = ("user", "course_run")

@@ -66,3 +66,12 @@ class CourseRunGrade(TimestampedModel, AuditableModel):
     letter_grade = models.CharField(max_length=6, blank=True, null=True)
     passed = models.BooleanField(default=False)
     set_by_admin = models.BooleanField(default=False)
+
+
+class CourseRunCertificate(TimestampedModel):
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+    course_run = models.ForeignKey(CourseRun, on_delete=models.CASCADE)
+    is_revoked = models.BooleanField(default=False)
+
+    class Meta:
+        unique_together = ("user", "course_run")

@@ -1,0 +1,215 @@
+"""The sidecar on a real checkout of MITx Online or MIT xPro, with an embedded LMS beside it.
+
+    MITXONLINE=~/mitxonline python scripts/sidecar_on_real.py mitxonline [--learners 50] [--plugin]
+
+``MITXONLINE`` or ``MITXPRO``: the checkout, with a migrated database of its own, which this fills.
+``MITXONLINE_MANAGE`` or ``MITXPRO_MANAGE``: how its manage.py is run there, by default with
+``.venv/bin/python``. The checkout's files are not changed. Without ``--plugin`` the LMS has no
+``usher.lms``, and all goes through its public APIs. Prints what each step took; exits with 1 when
+one did not do its work.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import httpx
+from tests.support.checkout import free_port
+from tests.support.lms_process import (
+    LMS_CLIENT_ID,
+    LMS_CLIENT_SECRET,
+    LmsProcess,
+    lms_process,
+)
+
+from usher.contract.envfile import EnvFile
+
+BASE_URL = {"mitxonline": "MITX_ONLINE_BASE_URL", "mitxpro": "MITXPRO_BASE_URL"}
+MODE = {"mitxonline": "audit", "mitxpro": "no-id-professional"}
+REPAIR = "repair_missing_courseware_records"
+
+PREPARE = """
+from oauth2_provider.models import Application
+Application.objects.filter(name="edx-oauth-app").delete()
+Application.objects.create(name="edx-oauth-app", client_id={id!r}, client_secret={secret!r},
+    client_type="confidential", authorization_grant_type="authorization-code",
+    skip_authorization=True, redirect_uris={uri!r})
+"""
+LEARNERS = """
+from datetime import timedelta
+from django.utils import timezone
+from courses.models import Course, CourseRun, CourseRunEnrollment
+from users.models import LegalAddress, User
+old = timezone.now() - timedelta(days=2)
+more = dict()
+if {edition!r} == "mitxpro":
+    from courses.models import Platform
+    more["platform"] = Platform.objects.get_or_create(name="xPRO")[0]
+course, _ = Course.objects.get_or_create(
+    readable_id={course!r}.rpartition("+")[0], defaults=dict(title="A course", live=True, **more))
+run, _ = CourseRun.objects.get_or_create(courseware_id={course!r},
+    defaults=dict(course=course, title="An old title", run_tag="real", live=True))
+for number in range({count}):
+    name = "{stem}%d" % number
+    user = User.objects.create_user(name, email=name + "@example.org", password=None)
+    User.objects.filter(pk=user.pk).update(
+        is_active=True, name="Name " + name, created_on=old, last_login=old)
+    address, _ = LegalAddress.objects.get_or_create(user=user)
+    LegalAddress.objects.filter(pk=address.pk).update(country="US")
+    row = CourseRunEnrollment.all_objects.create(user=user, run=run)
+    CourseRunEnrollment.all_objects.filter(pk=row.pk).update(created_on=old)
+"""
+COURSE = """
+from usher.embedded.course_modes.models import CourseMode
+course = CourseMode.objects.order_by("pk").first().course_id
+CourseMode.objects.get_or_create(course_id=course, mode_slug={mode!r},
+    defaults={{"mode_display_name": "A mode"}})
+print(course)
+"""
+
+
+@dataclass
+class Real:
+    """env: of all its processes."""
+
+    edition: str
+    folder: Path
+    manage: str
+    env_file: Path
+    env: Mapping[str, str]
+
+    def command(self, *arguments: str, text: str = "") -> str:
+        done = subprocess.run(
+            [*shlex.split(self.manage), *arguments],
+            cwd=self.folder,
+            env=dict(self.env),
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(
+                f"{arguments[0]} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+            )
+        return done.stdout
+
+    def usher(self, *arguments: str) -> Any:
+        """Its JSON; told with the seconds that it took."""
+        started = time.monotonic()
+        options = ["--application", str(self.folder), "--manage", self.manage, "--json"]
+        options += ["--edition", self.edition, "--env-file", str(self.env_file)]
+        done = subprocess.run(
+            [sys.executable, "-m", "usher.cli.main", arguments[0], *options, *arguments[1:]],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if done.returncode not in (0, 1):
+            raise SystemExit(f"usher {' '.join(arguments)} ended with {done.returncode}")
+        found = json.loads(done.stdout)
+        print(f"{time.monotonic() - started:7.1f} s  usher {' '.join(arguments)}", flush=True)
+        return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("edition", choices=sorted(BASE_URL))
+    parser.add_argument("--learners", type=int, default=50)
+    parser.add_argument("--plugin", action="store_true")
+    parser.add_argument("--port", type=int, default=0, help="of the application's server")
+    asked = parser.parse_args()
+    folder = os.environ.get(asked.edition.upper())
+    if not folder:
+        raise SystemExit(f"{asked.edition.upper()} names no checkout")
+    port = asked.port or free_port()
+    with lms_process(with_plugin=asked.plugin) as lms, tempfile.TemporaryDirectory() as temporary:
+        url = f"http://127.0.0.1:{port}"
+        (lms.join_with_plugin if asked.plugin else lms.join)(url)
+        real = joined(asked.edition, Path(folder).expanduser(), url, lms, Path(temporary))
+        server = subprocess.Popen(
+            [*shlex.split(real.manage), "runserver", "--noreload", f"127.0.0.1:{port}"],
+            cwd=real.folder,
+            env=dict(real.env),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_for(url, server)
+            walk(real, lms, asked.learners)
+        finally:
+            server.kill()
+            server.wait()
+
+
+def joined(edition: str, folder: Path, url: str, lms: LmsProcess, temporary: Path) -> Real:
+    """The checkout with the connection in its environment, and the LMS's record in its tables."""
+    values = {name: str(value) for name, value in lms.settings(url).items()}
+    values[BASE_URL[edition]] = values.pop("SITE_BASE_URL")
+    known = EnvFile.read(folder / ".env").values()
+    env_file = temporary / "joined.env"
+    # The environment of whoever runs this is stronger than the checkout's file.
+    both = {**known, **{k: os.environ[k] for k in known if k in os.environ}, **values}
+    env_file.touch(0o600)
+    env_file.write_text("".join(f"{k}={v}\n" for k, v in both.items() if v))
+    manage = os.environ.get(f"{edition.upper()}_MANAGE", ".venv/bin/python manage.py")
+    real = Real(edition, folder, manage, env_file, {**os.environ, **both})
+    record = {"id": LMS_CLIENT_ID, "secret": LMS_CLIENT_SECRET, "uri": lms.redirect_uri}
+    real.command("shell", text=PREPARE.format(**record))
+    return real
+
+
+def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 300
+    while True:
+        try:
+            httpx.get(url + "/api/users/me", trust_env=False, timeout=60)
+        except httpx.TransportError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit("the application's server did not start") from None
+            time.sleep(0.2)
+        else:
+            return
+
+
+def walk(real: Real, lms: LmsProcess, count: int) -> None:
+    """Learners without an account and token, each enrolled in a run with an old title."""
+    course = lms.shell(COURSE.format(mode=MODE[real.edition]))
+    stem = f"real{int(time.time())}x"
+    script = LEARNERS.format(edition=real.edition, course=course, count=count, stem=stem)
+    real.command("shell", text=script)
+    drift = real.usher("drift")
+    print(f"           {len(drift['differences'])} differences, {len(drift['given_up'])} given up")
+    print(f"           due: {real.usher('reconcile', '--dry-run')['due']}")
+    done = real.usher("reconcile")
+    print(f"           {json.dumps(done['kinds'])}")
+    for reason in done["reasons"][:5]:
+        print(f"           {reason}")
+    again = real.usher("reconcile")
+    print(f"           again: {json.dumps(again['kinds'])}")
+    there = lms.shell(
+        "from django.contrib.auth import get_user_model\n"
+        "from usher.embedded.student.models import CourseEnrollment\n"
+        f"names = list(get_user_model().objects.filter(username__startswith={stem!r}))\n"
+        "print(len(names), CourseEnrollment.objects.filter(user__in=names, is_active=True).count())"
+    )
+    print(f"           the LMS has {there} (accounts, enrollments) of {count}")
+    own = real.command(REPAIR)
+    print(f"           {REPAIR} afterwards: {own.strip().splitlines()[-1:] or 'nothing'}")
+    if there.split() != [str(count), str(count)] or again["kinds"]:
+        raise SystemExit("not everything was put right")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Learners' details and modes in the LMS where they differ from the application's.
+
+No column of the application says that these are due, so every learner is compared: 100 to a
+request. The application's own code sends a change when it is made, and never again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from usher.client import batch
+from usher.client.errors import LmsError
+from usher.client.payloads import AccountSeen, TokenPair
+from usher.contract.failures import FailureClass
+from usher.sidecar.adapters.adapter import Adapter, Selection
+from usher.sidecar.learners import Learner, learners
+from usher.sidecar.opening import Opened
+from usher.sidecar.outcome import DONE, FAILED, REFUSED, Outcome
+from usher.sidecar.public_accounts import PublicAccounts
+
+PROFILE = "profile"
+
+
+@dataclass(frozen=True)
+class Differing:
+    """changes: ``name``, ``email``, ``country`` -> the application's value."""
+
+    learner: Learner
+    changes: dict[str, str]
+
+
+def differing(
+    sides: Opened, user: str = "", changed_in: float | None = None
+) -> Iterator[list[Differing]]:
+    """Pages of learners with an account. changed_in: only users changed in so many seconds."""
+    for page in learners(sides.agent, sides.adapter, only=_selected(sides, user, changed_in)):
+        named = [learner for learner in page if learner.made and learner.username]
+        seen = sides.lms.accounts([learner.username for learner in named]) if named else {}
+        found = [
+            Differing(learner, _changes(sides.adapter, learner, seen[learner.username]))
+            for learner in named
+            if learner.username in seen
+        ]
+        yield [each for each in found if each.changes]
+
+
+def _selected(sides: Opened, user: str, changed_in: float | None) -> Selection:
+    found = sides.adapter.users_taken
+    if user:
+        found = found.also([{"email": user}, {"username": user}])
+    if changed_in is not None:
+        found = found.also(sides.adapter.changed_users(changed_in))
+    return found
+
+
+def _changes(adapter: Adapter, learner: Learner, seen: AccountSeen) -> dict[str, str]:
+    """None of an account that is inactive in the LMS: staff there may have banned it."""
+    if not seen.is_active:
+        return {}
+    found = {}
+    if "name" in adapter.profile and learner.name and learner.name != seen.name:
+        found["name"] = learner.name
+    if "email" in adapter.profile and learner.email.casefold() != seen.email.casefold():
+        found["email"] = learner.email
+    country = learner.country if len(learner.country) == 2 else ""
+    if "country" in adapter.profile and country and country != seen.country:
+        found["country"] = country
+    return found
+
+
+def count_differing(sides: Opened, user: str = "") -> int:
+    return sum(len(page) for page in differing(sides, user))
+
+
+def reconcile_profiles(
+    sides: Opened,
+    outcome: Outcome,
+    *,
+    batched: bool,
+    user: str = "",
+    changed_in: float | None = None,
+) -> None:
+    """Raises LmsError when the LMS refuses every learner alike."""
+    public = PublicAccounts(sides)
+    for page in differing(sides, user, changed_in):
+        due = [each for each in page if outcome.memory.is_due(PROFILE, each.learner.pk)]
+        if due:
+            errors = _by_batch(sides, due) if batched else _by_public_api(sides, public, due)
+            _verify(sides, due, errors, outcome)
+        outcome.told()
+
+
+def _by_batch(sides: Opened, due: list[Differing]) -> dict[Any, LmsError | str]:
+    """By primary key: why it was not done."""
+    items = [
+        {
+            "id": each.learner.pk,
+            "username": each.learner.username,
+            "email": each.learner.email,
+            "name": each.learner.name or each.learner.username,
+            "country": each.changes.get("country", ""),
+            "tokens": False,
+        }
+        for each in due
+    ]
+    results = batch.send(sides.lms, batch.ACCOUNTS, items)
+    errors: dict[Any, LmsError | str] = {}
+    for each in due:
+        try:
+            error = batch.result_of(results, each.learner.pk)["error"]
+        except LmsError as problem:
+            errors[each.learner.pk] = problem
+            continue
+        if error:
+            errors[each.learner.pk] = f"{error['message']} ({error['code']})"
+    return errors
+
+
+def _by_public_api(
+    sides: Opened, public: PublicAccounts, due: list[Differing]
+) -> dict[Any, LmsError | str]:
+    """A sign-in on the learner's behalf takes the e-mail address along, as their own code has it;
+    its token changes the rest: the LMS lets nobody else change it."""
+
+    changes = {each.learner.pk: each.changes for each in due}
+
+    def change(learner: Learner, tokens: TokenPair) -> None:
+        rest = {name: value for name, value in changes[learner.pk].items() if name != "email"}
+        if rest:
+            sides.lms.change_account(learner.username, rest, tokens.access_token)
+
+    errors: dict[Any, LmsError | str] = {}
+    for key, error in public.signed_in([each.learner for each in due], change).items():
+        if error is not None and error.failure_class is FailureClass.SYSTEMIC:
+            raise error
+        if error is not None:
+            errors[key] = error
+    return errors
+
+
+def _verify(
+    sides: Opened, due: list[Differing], errors: dict[Any, LmsError | str], outcome: Outcome
+) -> None:
+    """Done is what the LMS shows afterwards: platforms differ in what a sign-in changes."""
+    seen = sides.lms.accounts([each.learner.username for each in due])
+    for each in due:
+        learner, error = each.learner, errors.get(each.learner.pk)
+        if isinstance(error, LmsError) and error.failure_class is not FailureClass.REJECTED:
+            outcome.add(PROFILE, FAILED, learner.email, error.message)
+            continue
+        found = seen.get(learner.username)
+        left = _changes(sides.adapter, learner, found) if found else each.changes
+        if not left:
+            outcome.add(PROFILE, DONE)
+            continue
+        outcome.memory.refused(PROFILE, learner.pk)
+        told = f"the LMS kept its own {' and '.join(sorted(left))}"
+        outcome.add(PROFILE, REFUSED, learner.email, f"{told}: {error}" if error else told)

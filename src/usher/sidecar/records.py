@@ -1,0 +1,116 @@
+"""Grades and certificates: compared with the LMS, never written. Their own code makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from usher.client.errors import NotThere
+from usher.client.payloads import GradeSeen
+from usher.sidecar.adapters.adapter import Table
+from usher.sidecar.learners import learners, runs
+from usher.sidecar.opening import Opened
+
+GRADE, CERTIFICATE = "grade", "certificate"
+_AT_ONCE = 8
+#: Grades that differ by less are the same: both round.
+_NEAR = 0.005
+#: Of the LMS's certificates, those that a learner has.
+_ISSUED = "downloadable"
+
+#: what, difference
+Found = tuple[str, str]
+
+
+def grades(sides: Opened) -> Iterator[Found]:
+    """Of every run, one list of the LMS; those set by staff here are left out."""
+    for run in runs(sides.agent, sides.adapter, only=sides.adapter.graded):
+        try:
+            there = dict(sides.lms.grades_of_run(run["course"]))
+        except NotThere:
+            continue  # the comparison of runs says that the LMS does not have it
+        here = {
+            row["username"]: row for row in _rows_of(sides, sides.adapter.grades, run["course"])
+        }
+        for username, seen in there.items():
+            yield from _grade(username, run["course"], here.get(username), seen)
+
+
+def _grade(
+    username: str, course: str, row: dict[str, Any] | None, seen: GradeSeen
+) -> Iterator[Found]:
+    told = f"{seen.percent:.0%}{', passed' if seen.passed else ''} in the LMS"
+    if row is None:
+        if seen.passed:
+            yield f"{username} in {course}", f"{told}; no grade here"
+        return
+    if row["by_staff"]:
+        return
+    if abs(row["grade"] - seen.percent) > _NEAR or bool(row["passed"]) != seen.passed:
+        here = f"{row['grade']:.0%}{', passed' if row['passed'] else ''} here"
+        yield f"{row['email']} in {course}", f"{here}; {told}"
+
+
+def _rows_of(sides: Opened, table: Table, course: str) -> Iterator[dict[str, Any]]:
+    after: Any = None
+    while True:
+        page = sides.agent.ask(
+            "page",
+            model=table.model,
+            fields=table.paths,
+            filter=[{table.columns["course"]: course}],
+            after=after,
+            limit=500,
+        )
+        yield from map(table.named, page["rows"])
+        after = page["next"]
+        if after is None:
+            return
+
+
+def certificates(sides: Opened) -> Iterator[Found]:
+    """Of every learner with an enrollment that the LMS has: one request each, several at a time."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for page in learners(sides.agent, sides.adapter):
+            made = [
+                learner
+                for learner in page
+                if learner.made and any(row.enrolled for row in learner.enrollments)
+            ]
+            here = _certificates_of(sides, [learner.pk for learner in made])
+            seen = pool.map(lambda one: _seen(sides, one.username), made)
+            for learner, there in zip(made, seen, strict=True):
+                wanted = {row.course for row in learner.enrollments}
+                for course in sorted(there & wanted - here.get(learner.pk, set())):
+                    yield f"{learner.email} in {course}", "a certificate in the LMS; none here"
+
+
+def _seen(sides: Opened, username: str) -> set[str]:
+    try:
+        found = sides.lms.certificates(username)
+    except NotThere:
+        return set()
+    return {one.course_key for one in found if one.status == _ISSUED}
+
+
+def _certificates_of(sides: Opened, keys: list[Any]) -> dict[Any, set[str]]:
+    """Those revoked here count: the application has decided about them."""
+    table = sides.adapter.certificates
+    found: dict[Any, set[str]] = {}
+    after: Any = None
+    while keys:
+        page = sides.agent.ask(
+            "page",
+            model=table.model,
+            fields=table.paths,
+            filter=[{table.columns["user"] + "__in": keys}],
+            after=after,
+            limit=1000,
+        )
+        for row in map(table.named, page["rows"]):
+            found.setdefault(row["user"], set()).add(row["course"])
+        after = page["next"]
+        if after is None:
+            break
+    return found

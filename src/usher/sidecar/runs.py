@@ -1,0 +1,131 @@
+"""Course runs: title and dates are the LMS's, and follow it as by the application's own sync."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from usher.client.client import LmsClient
+from usher.client.errors import NotThere
+from usher.client.payloads import RunSeen, moment, read_run
+from usher.contract.limits import COURSE_LIST_PAGE_SIZE
+from usher.sidecar.adapters.adapter import Adapter
+from usher.sidecar.learners import runs
+from usher.sidecar.opening import Opened
+from usher.sidecar.outcome import DONE, LEFT, REFUSED, Outcome
+
+RUN = "run"
+#: What both applications' own code asks the LMS for; one wrong key would spoil a whole request.
+_KEY = re.compile(r"course-v1:[^+\s]+\+[^+\s]+\+[^+\s]+")
+_MOMENTS = ("start", "end", "enrollment_start", "enrollment_end", "certificate_available")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """row: the application's, under our names. seen: None when the LMS does not list the run.
+    changes: our name -> the LMS's value, where it is another."""
+
+    row: dict[str, Any]
+    seen: RunSeen | None
+    changes: dict[str, Any]
+
+
+def compared(sides: Opened, only: str = "") -> Iterator[list[Compared]]:
+    """The runs that the application's own sync would take, a request to the LMS at a time."""
+    page: list[dict[str, Any]] = []
+    for row in runs(sides.agent, sides.adapter, COURSE_LIST_PAGE_SIZE):
+        if only and row["course"] != only:
+            continue
+        page.append(row)
+        if len(page) == COURSE_LIST_PAGE_SIZE:
+            yield _page(sides, page)
+            page = []
+    if page:
+        yield _page(sides, page)
+
+
+def _page(sides: Opened, rows: list[dict[str, Any]]) -> list[Compared]:
+    seen = _seen(sides.lms, [row["course"] for row in rows if _KEY.fullmatch(row["course"])])
+    return [_compared(sides.adapter, row, seen.get(row["course"])) for row in rows]
+
+
+def _seen(lms: LmsClient, keys: list[str]) -> dict[str, RunSeen]:
+    if not keys:
+        return {}
+    try:
+        listed = lms.runs_page(1, keys)
+    except NotThere:
+        return {}
+    found = (read_run(raw) for raw in listed.results)
+    return {run.course_key: run for run in found}
+
+
+def _compared(adapter: Adapter, row: dict[str, Any], seen: RunSeen | None) -> Compared:
+    if seen is None:
+        return Compared(row, None, {})
+    # Without a date for certificates of its own a run has the date of its end, as their code says.
+    there: dict[str, Any] = {
+        "title": seen.title,
+        "start": seen.start,
+        "end": seen.end,
+        "enrollment_start": seen.enrollment_start,
+        "enrollment_end": seen.enrollment_end,
+        "self_paced": seen.pacing == "self",
+        "certificate_available": seen.certificate_available or seen.end,
+    }
+    known = {name: there[name] for name in there if name in adapter.runs.columns}
+    return Compared(row, seen, {n: v for n, v in known.items() if here(row, n) != v})
+
+
+def here(row: dict[str, Any], name: str) -> Any:
+    return moment(row[name]) if name in _MOMENTS else row[name]
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="minutes")
+    return "none" if value is None else repr(value)
+
+
+def reconcile_runs(sides: Opened, outcome: Outcome, only: str = "") -> None:
+    """Everything that differs is written by the model's own ``save``, with its validation."""
+    for page in compared(sides, only):
+        due = [
+            found for found in page if found.changes and outcome.memory.is_due(RUN, found.row["pk"])
+        ]
+        if due:
+            _write(sides, due, outcome)
+        outcome.told()
+
+
+def count_differing(sides: Opened, only: str = "") -> int:
+    return sum(bool(found.changes) for page in compared(sides, only) for found in page)
+
+
+def _write(sides: Opened, due: list[Compared], outcome: Outcome) -> None:
+    columns = sides.adapter.runs.columns
+    rows = []
+    for found in due:
+        wanted = {columns[name]: value for name, value in found.changes.items()}
+        if {"start", "end"} & set(found.changes):
+            # Their own code has it calculated again, and would refuse one before the end.
+            wanted[columns["expiration"]] = None
+        expected = {path: found.row[name] for name, path in columns.items() if path in wanted}
+        values = {
+            path: value.isoformat() if isinstance(value, datetime) else value
+            for path, value in wanted.items()
+        }
+        rows.append({"pk": found.row["pk"], "expect": expected, "set": values})
+    results = sides.agent.ask("write", model=sides.adapter.runs.model, rows=rows)
+    for found, result in zip(due, results, strict=True):
+        if result["outcome"] in ("written", "same"):
+            outcome.add(RUN, DONE)
+        elif result["outcome"] == "refused":
+            outcome.memory.refused(RUN, found.row["pk"])
+            outcome.add(RUN, REFUSED, found.row["course"], result["message"])
+        else:
+            reason = f"the application's row is {result['outcome']}"
+            outcome.add(RUN, LEFT, found.row["course"], reason)

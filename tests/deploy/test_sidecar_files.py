@@ -1,0 +1,83 @@
+"""The compose override and the Kubernetes manifest of the sidecar, and the command they run."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from usher.cli.main import main
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+
+
+class Compose(yaml.SafeLoader):
+    """With the tags of Compose's own merge."""
+
+
+Compose.add_constructor("!reset", lambda loader, node: "reset")
+Compose.add_constructor("!override", lambda loader, node: loader.construct_mapping(node, deep=True))
+
+
+@pytest.fixture(scope="module")
+def service():
+    whole = yaml.load((DEPLOY / "sidecar.compose.yml").read_text(), Compose)
+    (found,) = whole["services"].values()
+    return found
+
+
+@pytest.fixture(scope="module")
+def container():
+    deployment = yaml.safe_load((DEPLOY / "sidecar.kubernetes.yml").read_text())
+    spec = deployment["spec"]
+    labels = spec["template"]["metadata"]["labels"]
+    assert spec["selector"]["matchLabels"] == labels
+    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] == 60
+    (found,) = spec["template"]["spec"]["containers"]
+    return found
+
+
+def understood(words):
+    """The options, as the command reads them."""
+    name, *rest = [re.sub(r"\$\{\w+:-(.*?)\}", r"\1", word) for word in words]
+    command = main.get_command(click.Context(main), name)
+    return command.make_context(name, rest).params
+
+
+def test_the_override_watches_the_application_whose_container_it_is(service):
+    options = understood(service["command"])
+    assert options["watching"]
+    assert options["application"] == "/src"
+    assert options["manage"] == "python3 manage.py"
+    assert service["extends"] == {"file": "docker-compose.yml", "service": "web"}
+    assert service["restart"] == "unless-stopped"
+
+
+def test_the_override_takes_no_port_and_waits_for_the_last_batch(service):
+    assert service["ports"] == "reset"
+    assert service["stop_grace_period"] == "60s"
+
+
+def test_the_image_is_built_from_the_application_s_with_usher_beside_it(service):
+    build = service["build"]
+    text = (DEPLOY.parent / build["dockerfile"]).read_text()
+    for argument in build["args"]:
+        assert f"ARG {argument}" in text
+    assert service["entrypoint"] == ["/opt/usher/bin/usher"]
+    for source in re.findall(r"^COPY (.+) \S+$", text, re.M):
+        for name in source.split():
+            assert (DEPLOY.parent / name).exists()
+
+
+def test_the_manifest_runs_the_same_command(service, container):
+    assert understood(container["args"]) == understood(service["command"])
+    assert container["command"] == service["entrypoint"]
+
+
+def test_neither_holds_a_secret(container):
+    assert {"secretRef", "configMapRef"} == {key for each in container["envFrom"] for key in each}
+    for name in ("sidecar.compose.yml", "sidecar.kubernetes.yml"):
+        assert not re.search(
+            r"(?i)(secret|token|password)\s*[:=]\s*['\"]?\w{8}", (DEPLOY / name).read_text()
+        )
