@@ -40,7 +40,15 @@ MODE = {"mitxonline": "audit", "mitxpro": "no-id-professional"}
 REPAIR = "repair_missing_courseware_records"
 
 PREPARE = """
+from django.apps import apps
 from oauth2_provider.models import Application
+from users.models import User
+# Of an earlier run, whose LMS is gone.
+User.objects.filter(username__startswith="real").update(is_active=False)
+for name in ("openedx.OpenEdxUser", "openedx.OpenEdxApiAuth", "courseware.CoursewareUser",
+             "courseware.OpenEdxApiAuth"):
+    if apps.is_installed(name.split(".")[0]):
+        apps.get_model(name).objects.all().delete()
 Application.objects.filter(name="edx-oauth-app").delete()
 Application.objects.create(name="edx-oauth-app", client_id={id!r}, client_secret={secret!r},
     client_type="confidential", authorization_grant_type="authorization-code",
