@@ -62,6 +62,43 @@ def learner(lms: Lms, name: str, *, token: str = TOKEN, **rights: int) -> None:
         lms.rows(f"update auth_user set {right} = ? where username = ?", value, name)
 
 
+TOKENS_LEFT = (
+    "select count(*) from oauth2_provider_refreshtoken t join auth_user u on u.id = t.user_id "
+    "where u.username = ? and t.revoked is null"
+)
+
+
+def revoke(lms: Lms, name: str) -> None:
+    lms.rows(
+        "update oauth2_provider_refreshtoken set revoked = datetime('now') where user_id = "
+        "(select id from auth_user where username = ?)",
+        name,
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update auth_user set is_active = 0 where username = ?",
+        "update social_auth_usersocialauth set provider = 'another-oauth2' where uid = ?",
+        "delete from social_auth_usersocialauth where uid = ?",
+    ],
+    ids=["deactivated", "moved", "unlinked"],
+)
+def test_a_repetition_gives_no_tokens_of_who_is_no_learner_of_the_application_any_more(
+    lms: Lms, name: str, change: str
+) -> None:
+    asked = account(name, tokens=True)
+    assert result(post(lms, ACCOUNTS, asked, request_id=name))["tokens"]
+    lms.rows(change, name)
+    revoke(lms, name)
+
+    again = result(post(lms, ACCOUNTS, asked, request_id=name))
+
+    assert (again["status"], again["tokens"]) == ("created", None)
+    assert lms.value(TOKENS_LEFT, name) == 0
+
+
 RIGHTS = [{"is_staff": 1}, {"is_superuser": 1}, {"is_staff": 1, "is_superuser": 1}]
 
 
@@ -79,6 +116,22 @@ class TestAccountsWithRights:
         assert refused["error"]["code"] == "protected-account"
         assert refused["tokens"] is None
         assert lms.value(tokens, name) == 0
+
+    def test_nor_does_a_repetition_of_an_earlier_request_give_them(
+        self, lms: Lms, name: str, rights: dict[str, int]
+    ) -> None:
+        """They became staff afterwards; the outcome of the first request is kept for a day."""
+        asked = account(name, tokens=True)
+        assert result(post(lms, ACCOUNTS, asked, request_id=name))["tokens"]
+        for right, value in rights.items():
+            lms.rows(f"update auth_user set {right} = ? where username = ?", value, name)
+        assert result(post(lms, ACCOUNTS, asked, request_id=name))["tokens"] is None
+        revoke(lms, name)
+
+        again = result(post(lms, ACCOUNTS, asked, request_id=name))
+
+        assert again["tokens"] is None
+        assert lms.value(TOKENS_LEFT, name) == 0
 
     @pytest.mark.parametrize(
         "change",

@@ -17,11 +17,13 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from oauth2_provider.models import get_refresh_token_model
+from social_django.models import UserSocialAuth
 
 from usher.lms.api.models import BatchOutcome
 from usher.lms.api.tokens import mint_tokens
 from usher.lms.api.transactions import UncleanRefusal
 from usher.lms.connections.models import ConnectedApplication
+from usher.lms.connections.services import protected
 from usher.lms.errors import UsherLmsError
 
 Item = dict[str, Any]
@@ -96,8 +98,13 @@ def _without_tokens(outcomes: list[Item]) -> list[Item]:
 
 
 def _with_tokens(outcomes: list[Item], application: ConnectedApplication) -> list[Item]:
-    """Tokens that have been revoked or used since are minted again."""
+    """Tokens that have been revoked or used since are minted again, for who may still have them:
+    somebody may have become staff, or been unlinked, since the first request."""
     asked = {o["tokens"]["row"]: o for o in outcomes if o.get("tokens")}
+    users = _learners([outcome["lms_user_id"] for outcome in asked.values()], application)
+    for row, outcome in list(asked.items()):
+        if outcome["lms_user_id"] not in users:
+            asked.pop(row)["tokens"] = None
     rows = get_refresh_token_model().objects.filter(pk__in=asked, revoked=None)
     for row in rows.select_related("access_token"):
         if row.access_token is not None:
@@ -107,7 +114,6 @@ def _with_tokens(outcomes: list[Item], application: ConnectedApplication) -> lis
                 "expires_in": int((row.access_token.expires - timezone.now()).total_seconds()),
                 "scope": row.access_token.scope,
             }
-    users = _users([outcome["lms_user_id"] for outcome in asked.values()])
     minted = mint_tokens(
         [users[outcome["lms_user_id"]] for outcome in asked.values()], application.oauth_client_id
     )
@@ -116,10 +122,14 @@ def _with_tokens(outcomes: list[Item], application: ConnectedApplication) -> lis
     return outcomes
 
 
-def _users(ids: list[int]) -> dict[int, Any]:
-    from django.contrib.auth import get_user_model
-
-    return get_user_model().objects.in_bulk(ids)
+def _learners(ids: list[int], application: ConnectedApplication) -> dict[int, Any]:
+    """Those of these users for whom the service worker of ``application`` may act now."""
+    links = UserSocialAuth.objects.filter(
+        provider=application.backend, user_id__in=ids, user__is_active=True
+    )
+    found = {link.user_id: link.user for link in links.select_related("user")}
+    rights = protected(found)
+    return {pk: user for pk, user in found.items() if pk not in rights}
 
 
 def prune() -> None:
