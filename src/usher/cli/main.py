@@ -23,19 +23,19 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
         "usher.cli.demo.command",
         "demo",
         "campus,embedded",
-        "Run the reference application and an embedded LMS, joined.",
+        "Run the reference application and an embedded LMS.",
     ),
     "dev": (
         "usher.cli.dev.command",
         "dev",
         "embedded",
-        "Run an embedded LMS beside your Django project, joined to it.",
+        "Run an embedded LMS, connected to your Django project.",
     ),
     "why": (
         "usher.cli.why",
         "why",
         "shell",
-        "Tell one learner's whole story: account, enrollments, what happens next.",
+        "Explain one learner's state: account, enrollments, what happens next.",
     ),
     "connect": (
         "usher.connect.command",
@@ -59,7 +59,7 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
         "usher.doctor.command",
         "doctor",
         "shell",
-        "Find what is wrong before a learner does.",
+        "Check the connection and name the cause of failures.",
     ),
     "drift": (
         "usher.sidecar.command",
@@ -77,7 +77,7 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
         "usher.doctor.command",
         "conformance",
         "shell",
-        "Check an Open edX against the facts Usher relies on.",
+        "Check whether an Open edX answers as Usher expects.",
     ),
 }
 

@@ -19,7 +19,7 @@ import click
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def why(learner: str, run: str, folder: Path, as_json: bool) -> None:
-    """Tell the story of LEARNER (e-mail, username or LMS username), or of one RUN of theirs."""
+    """Explain the state of LEARNER (e-mail, username or LMS username), or of one RUN of theirs."""
     if not (folder / "manage.py").is_file():
         raise click.ClickException(
             f"{folder.resolve()} has no manage.py: name the application's folder with "

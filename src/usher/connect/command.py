@@ -31,10 +31,13 @@ from usher.contract import connections
 from usher.contract.editions import EDITIONS
 from usher.contract.oauth import BACKENDS
 
-#: Exit codes: 1 something failed, 2 refused and nothing changed, 3 a person must do the next thing.
+#: Exit codes: 1 something failed, 2 refused and nothing changed, 3 a manual step is needed.
 FAILED, REFUSED, UNFINISHED = 1, 2, 3
 
-_EACH = "Give it once for each --application, in the same order."
+_REPEATED = (
+    "With several --application options, repeat --edition, --name, --manage, --env-file and those "
+    "about one application once for each, in the same order."
+)
 
 
 def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -46,7 +49,7 @@ def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return decorate
 
 
-_of_both = _options(
+_common_options = _options(
     click.option("--tutor", default="", help="Tutor's executable [default: the one on PATH]."),
     click.option("--tutor-root", default="", help="Tutor's root; needed when there are several."),
     click.option("--mode", type=click.Choice(list(MODES)), help="How Tutor runs the platform."),
@@ -55,40 +58,51 @@ _of_both = _options(
         "targets",
         multiple=True,
         metavar="PATH_OR_URL",
-        help="A checkout of MITx Online, MIT xPro or any Django application with the OAuth "
-        "toolkit; several times for several.",
+        help="Checkout or URL of the application. May be repeated.",
     ),
-    click.option("--edition", multiple=True, type=click.Choice(sorted(EDITIONS)), help=_EACH),
-    click.option("--name", multiple=True, help=f"What the LMS calls it. {_EACH}"),
+    click.option(
+        "--edition",
+        multiple=True,
+        type=click.Choice(sorted(EDITIONS)),
+        help="Which application it is, if connect can't tell.",
+    ),
+    click.option("--name", multiple=True, help="The application's name in the LMS."),
     click.option(
         "--manage",
         multiple=True,
         metavar="COMMAND",
-        help=f"How its manage.py is run, such as 'venv/bin/python manage.py'. {_EACH}",
+        help="Command that runs its manage.py, such as 'venv/bin/python manage.py'.",
     ),
-    click.option("--env-file", multiple=True, help=f"Its .env. {_EACH}"),
+    click.option("--env-file", multiple=True, help="Path of its .env."),
     click.option("--lms-url", default="", help="The LMS's address for browsers."),
-    click.option("--lms-server-url", default="", help="The same for the application's server."),
+    click.option(
+        "--lms-server-url", default="", help="The LMS's address for the application's server."
+    ),
     click.option("--dry-run", is_flag=True, help="Show the plan and change nothing."),
-    click.option("--yes", "-y", is_flag=True, help="Don't ask."),
-    click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output."),
+    click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
 )
 
 
-@click.command()
-@_of_both
-@click.option("--backend", multiple=True, type=click.Choice(sorted(BACKENDS)), help=_EACH)
-@click.option("--url", multiple=True, help=f"Its address for browsers. {_EACH}")
-@click.option("--server-url", multiple=True, help=f"Its address for the LMS's containers. {_EACH}")
-@click.option("--superuser", is_flag=True, help="Make its superuser one of the LMS (P24).")
-@click.option("--build", is_flag=True, help="Build the LMS's image when it has no Usher.")
-@click.option("--no-recreate", is_flag=True, help="Leave the application's containers alone.")
-@click.option("--no-prove", is_flag=True, help="Don't run the application's sync and repair.")
+@click.command(epilog=_REPEATED)
+@_common_options
+@click.option(
+    "--backend",
+    multiple=True,
+    type=click.Choice(sorted(BACKENDS)),
+    help="Sign-in backend of the LMS for the application.",
+)
+@click.option("--url", multiple=True, help="The application's address for browsers.")
+@click.option("--server-url", multiple=True, help="Its address for the LMS's containers.")
+@click.option("--superuser", is_flag=True, help="Also make its superuser a superuser in the LMS.")
+@click.option("--build", is_flag=True, help="Build the LMS's image if it has no Usher.")
+@click.option("--no-recreate", is_flag=True, help="Do not re-create its containers.")
+@click.option("--no-prove", is_flag=True, help="Do not run its sync and repair commands.")
 def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
-    """Connect an application to Open edX run by Tutor: both sides, step by step.
+    """Connect an application to Open edX run by Tutor.
 
-    Looks first, shows what it would change and why, then asks. It can be interrupted and run
-    again at any time; what is right already is left alone.
+    Examines both, shows what it would change and why, then asks. You can interrupt it and run it
+    again at any time; it changes only what differs.
     """
     view = shown.View(as_json)
     with _ending(view):
@@ -133,13 +147,13 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
         view.end(found, [side for side, _ in sides], opened.addresses)
 
 
-@click.command()
-@_of_both
-@click.option("--purge", is_flag=True, help="Leave nothing that Usher made, secrets included.")
+@click.command(epilog=_REPEATED)
+@_common_options
+@click.option("--purge", is_flag=True, help="Also delete secrets and everything else Usher made.")
 def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **given: Any) -> None:
     """Remove the connection and restore the LMS's own sign-in and the application's settings.
 
-    Without --application, all applications that are connected with this Tutor root.
+    Without --application it disconnects all applications connected to this Tutor root.
     """
     view = shown.View(as_json)
     with _ending(view):

@@ -26,17 +26,21 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 @click.command()
 @click.option("--lms", "lms_url", required=True, metavar="URL", help="Address of the LMS.")
-@click.option("--token-file", required=True, type=_FILE, help="Holds the service worker's token.")
-@click.option("--client", "client_id", default="", metavar="ID", help="An OAuth client there.")
-@click.option("--client-secret-file", type=_FILE, help="Holds that client's secret.")
-@click.option("--redirect-uri", default="", help="A redirect address of that client.")
-@click.option("--learner-token-file", type=_FILE, help="Holds a learner's token, used to read.")
-@click.option("--ended-token-file", type=_FILE, help="Holds a token that has ended.")
-@click.option("--backend", default="", help="Sign-in backend; found out when not given.")
 @click.option(
-    "--write", is_flag=True, help="Also ask what changes the LMS, as a throw-away learner."
+    "--token-file", required=True, type=_FILE, help="File with the service worker's token."
 )
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option(
+    "--client", "client_id", default="", metavar="ID", help="Id of an OAuth client of the LMS."
+)
+@click.option("--client-secret-file", type=_FILE, help="File with that client's secret.")
+@click.option("--redirect-uri", default="", help="A redirect URI of that client.")
+@click.option("--learner-token-file", type=_FILE, help="File with a learner's token, used to read.")
+@click.option("--ended-token-file", type=_FILE, help="File with an expired token.")
+@click.option("--backend", default="", help="Sign-in backend. Default: detected.")
+@click.option(
+    "--write", is_flag=True, help="Also send requests that change the LMS, as a test learner."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def conformance(
     lms_url: str,
     token_file: Path,
@@ -49,10 +53,10 @@ def conformance(
     write: bool,
     as_json: bool,
 ) -> None:
-    """Check an Open edX against the facts Usher relies on.
+    """Check whether an Open edX answers as Usher expects.
 
-    Reads only, unless --write is given. Exit code 1 when an answer deviates, 2 when the LMS can't
-    be asked.
+    Reads only, unless --write is given. Exit code 1 if an answer deviates, 2 if the LMS does not
+    answer.
     """
     request = conformance_run.Request(
         lms_url=lms_url,
@@ -83,31 +87,33 @@ def conformance(
     "--application",
     default="",
     metavar="PATH_OR_URL",
-    help="Its checkout, or address; or the folder of a demo.",
+    help="Checkout or URL of the application, or the folder of a demo.",
 )
-@click.option("--env-file", type=_FILE, help="The application's .env, when it is elsewhere.")
-@click.option("--manage", default="", help="Runs its manage.py: 'docker compose exec -T web …'.")
-@click.option("--token-file", type=_FILE, help="Holds the service worker's token.")
+@click.option("--env-file", type=_FILE, help="Path of its .env, if not in the checkout.")
+@click.option("--manage", default="", help="Command that runs its manage.py.")
+@click.option("--token-file", type=_FILE, help="File with the service worker's token.")
 @click.option("--tutor-root", type=_FOLDER, help="Root of the Tutor that runs the LMS.")
 @click.option(
     "--mode",
     type=click.Choice(["local", "dev", "nightly", "k8s"]),
-    help="Tutor's mode; by the application's settings when not given.",
+    help="Tutor's mode. Default: by the application's settings.",
 )
 @click.option("--tutor", default="", metavar="PATH", help="The tutor executable.")
 @click.option("--lms-home", type=_FOLDER, help="Folder of an embedded LMS.")
-@click.option("--only", "only", multiple=True, metavar="ID", help="This check; may be repeated.")
-@click.option("--fix", "fix", is_flag=True, help="Repair what is safe to repair, after showing it.")
-@click.option("--yes", is_flag=True, help="With --fix: don't ask.")
-@click.option("--journey", is_flag=True, help="Walk a throw-away learner through the whole chain.")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option(
+    "--only", "only", multiple=True, metavar="ID", help="Run only this check. May be repeated."
+)
+@click.option("--fix", "fix", is_flag=True, help="Show safe repairs, then make them.")
+@click.option("--yes", is_flag=True, help="With --fix: do not ask.")
+@click.option("--journey", is_flag=True, help="Also sign in, enroll and sign out a test learner.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(
     list_only: bool, only: tuple[str, ...], fix: bool, yes: bool, as_json: bool, **named: Any
 ) -> None:
-    """Find what is wrong before a learner does.
+    """Check the connection between an application and Open edX.
 
-    The first failed line is the root cause. Exit code 0: nothing failed. 1: something failed. 2:
-    doctor, or a check named by --only, could not look.
+    The first failed line is the root cause. Exit code 0: nothing failed. 1: a check failed. 2:
+    doctor, or a check named by --only, could not run.
     """
     console = Console()
     if list_only:

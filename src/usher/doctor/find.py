@@ -161,7 +161,7 @@ def _is_demo(folder: Path) -> bool:
 
 
 def _demo(home: Path, wishes: Wishes) -> Places:
-    """Both sides of ``usher demo``. The LMS's settings name the application's address."""
+    """Application and LMS of ``usher demo``. The LMS's settings have the application's address."""
     settings = yaml.safe_load((home / "lms/lms.env.yml").read_text(encoding="utf-8"))
     sign_outs = settings.get("USHER_LOGOUT_URIS") or [""]
     url = sign_outs[0].removesuffix("/logout/")

@@ -216,7 +216,7 @@ def _take(step: Callable[[], None]) -> None:
 
 @contextmanager
 def _throw_away(context: Context, username: str) -> Iterator[_Walker]:
-    """A learner of the application with a session, removed on both sides whatever happens."""
+    """A learner of the application with a session; always removed from application and LMS."""
     made = _application(context, "make", username)
     with closing(Browser(context.application.url, context.lms.url)) as browser:
         walker = _Walker(context, browser, username, made)

@@ -43,7 +43,7 @@ def _provision(context: Context) -> None:
     elif context.tutor.given:
         context.tutor.command("do").output("usher-provision", seconds=600)
     else:
-        raise NotKnownError("nobody here knows the secrets of both sides: run usher connect")
+        raise NotKnownError("the secrets are not known here: run usher connect")
 
 
 def _shell(context: Context, script: str) -> None:

@@ -40,21 +40,23 @@ def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="PATH_OR_URL",
                 help="A checkout of MITx Online or MIT xPro [default: the one connected].",
             ),
-            click.option("--edition", type=click.Choice(sorted(EDITIONS)), help="Which it is."),
+            click.option(
+                "--edition", type=click.Choice(sorted(EDITIONS)), help="Which application it is."
+            ),
             click.option(
                 "--manage",
                 default="",
                 metavar="COMMAND",
-                help="How its manage.py is run, such as 'kubectl exec -i deploy/web -- "
+                help="Command that runs its manage.py, such as 'kubectl exec -i deploy/web -- "
                 "./manage.py'.",
             ),
-            click.option("--env-file", default="", help="Its .env."),
+            click.option("--env-file", default="", help="Path of its .env."),
             click.option(
                 "--lms-url",
                 default="",
                 help="The LMS's address from here [default: the application's own setting].",
             ),
-            click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
+            click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
         ]
     ):
         command = option(command)
@@ -68,19 +70,19 @@ def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "kinds",
     multiple=True,
     type=click.Choice(KINDS),
-    help="Only this. Grades and certificates are compared only when named.",
+    help="Compare only this kind. Grades and certificates are compared only if named.",
 )
 @click.option(
     "--given-up",
     "only_given_up",
     is_flag=True,
-    help="Only list whom the application itself has given up; the LMS is not asked.",
+    help="List only learners whom the application gave up; do not ask the LMS.",
 )
 def drift_command(kinds: tuple[str, ...], only_given_up: bool, as_json: bool, **given: Any) -> None:
     """Compare an application with the LMS and change nothing.
 
-    Lists the learners whom the application has given up, with its reasons, and what differs
-    between the application and the LMS. Exits with 1 when there is anything.
+    Lists the learners whom the application gave up, with its reasons, and the differences between
+    the application and the LMS. Exit code 1 if there are any.
     """
     show = _Shown(as_json)
     with _told():
@@ -105,13 +107,13 @@ def drift_command(kinds: tuple[str, ...], only_given_up: bool, as_json: bool, **
     "kinds",
     multiple=True,
     type=click.Choice(reconciling.KINDS),
-    help="Only this; accounts come with their tokens. Unenrollments and profiles are reconciled "
-    "only when named.",
+    help="Only this kind. Accounts include tokens. Unenrollments and profiles are reconciled "
+    "only if named.",
 )
-@click.option("--user", default="", metavar="NAME", help="Only this username or e-mail.")
+@click.option("--user", default="", metavar="NAME", help="Only this username or e-mail address.")
 @click.option("--run", default="", metavar="KEY", help="Only enrollments in this course run.")
 @click.option("--dry-run", is_flag=True, help="Show how much is due and change nothing.")
-@click.option("--watch", "watching", is_flag=True, help="Go on, with what becomes due later.")
+@click.option("--watch", "watching", is_flag=True, help="Continue until stopped.")
 def reconcile_command(
     kinds: tuple[str, ...],
     user: str,

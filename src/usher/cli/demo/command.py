@@ -32,9 +32,9 @@ from usher.contract.terminal import wrapped
     show_default=True,
     help="Which application to run.",
 )
-@click.option("--once", is_flag=True, help="Walk on free ports in a temporary folder, then stop.")
+@click.option("--once", is_flag=True, help="Use free ports and a temporary folder, then stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (with --once).")
-@click.option("--home", type=click.Path(path_type=Path), help="Where the data lie.")
+@click.option("--home", type=click.Path(path_type=Path), help="Folder of the data.")
 @click.option("--application-port", type=click.IntRange(1, 65535), help="Default: the edition's.")
 @click.option("--lms-port", type=click.IntRange(1, 65535), help=f"Default: {LMS_PORT}.")
 @click.option("--provision", is_flag=True, help="Restore records and settings, then stop.")
@@ -47,9 +47,10 @@ def demo(
     lms_port: int | None,
     provision: bool,
 ) -> None:
-    """Run the reference application and an embedded LMS, join them, walk one learner through.
+    """Run the reference application and an embedded LMS, connected.
 
-    --provision works beside a running demo, too.
+    A test learner signs up, is enrolled, signs in at the LMS and signs out. --provision also
+    works while the demo is running.
     """
     if provision:
         _provision(home or checkout_folder() / ".demo" / edition)
@@ -127,7 +128,7 @@ def _run(pair: Pair, console: Console) -> tuple[list[Step], Walk]:
 
     pair.lock()
     pair.check_ports()
-    console.print(f"[bold]Usher demo[/bold]  {pair.edition.title} and Open edX, joined\n")
+    console.print(f"[bold]Usher demo[/bold]  {pair.edition.title} and Open edX\n")
     pair.prepare(report)
     started = time.monotonic()
     pair.start()
@@ -161,16 +162,16 @@ def _stay_up(pair: Pair, walk: Walk, console: Console) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2))
     for name, value in (
         (pair.edition.title, pair.application_url),
-        ("its admin", f"{pair.application_url}/admin/"),
+        ("admin", f"{pair.application_url}/admin/"),
         ("LMS dashboard", pair.lms_url + LmsPath.DASHBOARD),
         ("LMS admin", f"{pair.lms_url}/admin/"),
         ("learner", f"{walk.email}   {walk.password}"),
         (
             "superusers",
-            f"{APPLICATION_SUPERUSER} there, {SUPERUSER} in the LMS   "
+            f"{APPLICATION_SUPERUSER}; in the LMS {SUPERUSER}   "
             f"{pair.credentials.superuser_password}",
         ),
-        ("mail it sent", str(pair.mail_folder)),
+        ("sent mail", str(pair.mail_folder)),
         ("data and logs", str(pair.home)),
     ):
         table.add_row(f"[bold]{name}[/bold]", value)
@@ -183,7 +184,7 @@ def _stay_up(pair: Pair, walk: Walk, console: Console) -> None:
 
 
 def _say_logs(pair: Pair, console: Console, *, kept: bool) -> None:
-    console.print("\nThe walk did not hold: the step marked ✗ says what was seen.")
+    console.print("\nThe step marked ✗ failed.")
     if kept:
         console.print(f"Logs: {pair.home}/application.log, lms.log and engine.log.")
     else:

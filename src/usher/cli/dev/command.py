@@ -27,12 +27,12 @@ PORT, LMS_PORT = 8000, 18000
 @click.argument(
     "folder", default=".", type=click.Path(path_type=Path, exists=True, file_okay=False)
 )
-@click.option("--once", is_flag=True, help="Stop when the learner is in a course (for CI).")
+@click.option("--once", is_flag=True, help="Stop when the learner is enrolled (for CI).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (with --once).")
 @click.option(
     "--recheck",
     is_flag=True,
-    help="Also make accounts that your database has from another LMS.",
+    help="Also create accounts that your database has from another LMS.",
 )
 @click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True)
 @click.option("--lms-port", type=click.IntRange(1, 65535), default=LMS_PORT, show_default=True)
@@ -50,10 +50,10 @@ def dev(
     lms_port: int,
     home: Path | None,
 ) -> None:
-    """Run an embedded LMS beside the Django project in FOLDER, joined to it.
+    """Run an embedded LMS, connected to the Django project in FOLDER.
 
-    Your project's database gets the OAuth2 record of that LMS, two course runs and a learner; no
-    file of your project is changed.
+    The OAuth2 record of that LMS, two course runs and a learner are added to your project's
+    database. No file of your project is changed.
     """
     if as_json and not once:
         raise click.UsageError("--json goes with --once: without it the LMS stays up.")
@@ -65,7 +65,7 @@ def dev(
             project = Project.at(folder)
             beside = Beside(project, home or project.folder / ".usher" / "dev", port, lms_port)
             beside.open()
-            console.print(f"[bold]usher dev[/bold]  {project.name} and Open edX, joined\n")
+            console.print(f"[bold]usher dev[/bold]  {project.name} and Open edX\n")
             _run(beside, steps, recheck, console)
             if as_json:
                 told = [asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps]

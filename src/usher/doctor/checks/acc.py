@@ -30,7 +30,7 @@ class UsernamesAreFree(Check):
 
     Symptom: a learner is not created: the username is taken.
     Cause: the name exists in the LMS (409 `duplicate-username`).
-    Fix: another name is chosen by itself; one that can't be is shown here.
+    Fix: Usher chooses another name automatically; learners for whom it can't are shown here.
     """
 
     id = "ACC-1"
@@ -53,7 +53,7 @@ class EmailsAreFree(Check):
 
     Symptom: a learner is not created: the e-mail is taken.
     Cause: an LMS account with that e-mail exists and is not linked (409 `duplicate-email`).
-    Fix: the operator decides whether it is the same person, and links it.
+    Fix: decide whether it is the same person, and link the account.
     """
 
     id = "ACC-2"
@@ -77,9 +77,9 @@ class EmailsAreFree(Check):
 class NamesAreValid(Check):
     """No learner waits because of a name that the LMS refuses.
 
-    Symptom: a learner is not created: invalid.
+    Symptom: a learner is not created: a field is invalid.
     Cause: the LMS refuses characters or length of a username or name (400, with its field).
-    Fix: most are cleaned by themselves; the rest the learner must change.
+    Fix: most names are cleaned automatically; the learner must change the others.
     """
 
     id = "ACC-3"
@@ -100,11 +100,11 @@ class NamesAreValid(Check):
 
 @check
 class IdentitiesAreUnique(Check):
-    """Nobody has another's username, now or before.
+    """No two learners have, or had, the same username.
 
-    Symptom: somebody gets another's account.
-    Cause: a username was changed, or given a second time.
-    Fix: refused by design: names are kept for ever. When it is seen all the same, stop and look.
+    Symptom: a learner gets another learner's account.
+    Cause: a username was changed, or given to a second learner.
+    Fix: Usher never reuses a username. If it happens all the same, compare both learners first.
     """
 
     id = "ACC-4"
@@ -126,7 +126,7 @@ class IdentitiesAreUnique(Check):
                 cause="the username was changed in the LMS, or a link was edited",
                 fix="in the LMS's admin, restore the username, or the uid of the user social auth",
             )
-        return ok("every linked learner has the same username on both sides")
+        return ok("every linked learner has the same username in the LMS")
 
     def _clashes(self, context: Context) -> list[str]:
         try:
@@ -141,7 +141,7 @@ class AccountsCanSignIn(Check):
 
     Symptom: sign-in says that the account is disabled.
     Cause: its password in the LMS is unusable.
-    Fix: a random one; nobody needs to know it.
+    Fix: a random password; nobody needs to know it.
     """
 
     id = "ACC-5"
@@ -202,7 +202,7 @@ class UsernamesArePrivate(Check):
 
     Symptom: others read a learner's e-mail address in forums and on leader boards.
     Cause: the LMS username was made from the e-mail address that the learner signs in with.
-    Fix: a username strategy for new learners; a username that was given stays for ever.
+    Fix: choose another username strategy for new learners; existing usernames stay.
     """
 
     id = "ACC-7"

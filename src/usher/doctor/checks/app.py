@@ -27,7 +27,7 @@ class RedirectIsRegistered(Check):
 
     Symptom: a page that says "Mismatching redirect URI".
     Cause: the LMS's address, with its port and scheme, is not among the record's redirect URIs.
-    Fix: register what the LMS sends.
+    Fix: register the redirect URI that the LMS sends.
     """
 
     id = "APP-1"
@@ -55,8 +55,8 @@ class PkceFitsBackend(Check):
     """PKCE is optional for the LMS's client.
 
     Symptom: `invalid_request: Code challenge required`.
-    Cause: the OAuth toolkit requires PKCE by default; these backends don't send it.
-    Fix: relax it for that one client.
+    Cause: django-oauth-toolkit requires PKCE by default; these backends don't send it.
+    Fix: make PKCE optional for that client.
     """
 
     id = "APP-2"
@@ -102,9 +102,9 @@ class ServerAnswersMeanwhile(Check):
     """The application answers while another request is under way.
 
     Symptom: registration times out.
-    Cause: the LMS calls back while the application waits for it; a server with a single thread
-    can't answer.
-    Fix: more threads.
+    Cause: the LMS calls the application while the application waits for the LMS; a server with
+    a single thread can't answer.
+    Fix: run the server with more threads.
     """
 
     id = "APP-4"
@@ -164,7 +164,7 @@ class ClientSecretIsCheap(Check):
     Symptom: the token endpoint takes hundreds of milliseconds.
     Cause: the client's secret is hashed like a password, slow on purpose; a random secret needs
     no such thing.
-    Fix: the keyed hasher; a stored secret is hashed anew at its next use.
+    Fix: use the keyed hasher; a stored secret is hashed again at its next use.
     """
 
     id = "APP-5"
@@ -191,11 +191,11 @@ class ClientSecretIsCheap(Check):
 
 @check
 class BackendNamesAgree(Check):
-    """Both sides mean the same sign-in backend.
+    """The application and the LMS use the same sign-in backend.
 
     Symptom: "Mismatching redirect URI", or 404 at sign-in, right after the set-up.
     Cause: the LMS has `ol-oauth2` and the application asks for `mitxpro-oauth2`, or the reverse.
-    Fix: one name on both sides.
+    Fix: use the same name in both.
     """
 
     id = "APP-6"
@@ -216,12 +216,12 @@ class BackendNamesAgree(Check):
             return self._failed(
                 f"the application asks for {backend}, the LMS has {', '.join(names)}", names[0]
             )
-        return ok(f"both sides say {backend}")
+        return ok(f"both use {backend}")
 
     def _failed(self, seen: str, right: str) -> Finding:
         return failed(
             seen,
-            cause="the two sides were set up with different backends",
+            cause="the application and the LMS were set up with different backends",
             fix=setting(
                 f"{Env.OPENEDX_OAUTH_PROVIDER}={right} and "
                 f"{Env.OPENEDX_SOCIAL_LOGIN_PATH}={social_login_path(right)}"
@@ -231,9 +231,9 @@ class BackendNamesAgree(Check):
 
 @check
 class SignInArrives(Check):
-    """Sign-in does not go round in circles.
+    """Sign-in has no redirect loop.
 
-    Symptom: sign-in goes round for ever, until the browser stops it.
+    Symptom: the browser reports too many redirects.
     Cause: the application signs people in at its API gateway, and the LMS sends them to the
     application itself, where nobody is ever signed in.
     Fix: the gateway's address as the application's base address, then `usher connect`.
@@ -248,7 +248,7 @@ class SignInArrives(Check):
         if not again:
             return ok(f"it leads to {visited[-1]}")
         return failed(
-            f"sign-in goes round between {' and '.join(again[:2])}",
+            f"redirects loop between {' and '.join(again[:2])}",
             cause="the application signs people in at its API gateway, and the LMS sends them past "
             "it"
             if self._has_gateway(context)
@@ -276,7 +276,7 @@ class AuthorizeAnswers(Check):
     Symptom: 400 at the application's authorize page, after the person has signed in.
     Cause: the application redirects to https alone and the LMS's address is http, or the request
     is refused for another reason.
-    Fix: the setting that is named.
+    Fix: change the setting that the finding names.
     """
 
     id = "APP-8"
@@ -324,7 +324,7 @@ class AuthorizeAnswers(Check):
 class ProfilesAreFinished(Check):
     """Learners have a username for the LMS.
 
-    Symptom: a learner who signs in to the LMS meets a page that says that sign-in failed.
+    Symptom: a learner who signs in to the LMS sees a page that says that sign-in failed.
     Cause: the learner has not finished the application's profile page, so `api/users/me` answers
     without a username.
     Fix: the learner finishes the profile; with Usher in the LMS a page says so and links to it.

@@ -15,11 +15,11 @@ _TOLERANCE_SECONDS = 60
 
 @check
 class ClocksAgree(Check):
-    """The clocks of both sides agree.
+    """The clocks of the application and the LMS agree.
 
-    Symptom: tokens are "not yet valid", or have ended at once.
+    Symptom: tokens are "not yet valid", or expire at once.
     Cause: the clock of one machine, or of a virtual machine that slept, is wrong.
-    Fix: set that clock; let it be kept.
+    Fix: synchronize that clock, for example with systemd-timesyncd.
     """
 
     id = "CLK-1"

@@ -11,9 +11,9 @@ _UP = ("OPS-1", "OPS-2", "OPS-3")
 class KeysAreWellFormed(Check):
     """Course keys are well-formed.
 
-    Symptom: a malformed key.
-    Cause: typed wrong.
-    Fix: the row that is named.
+    Symptom: a course run never gets its dates or modes.
+    Cause: its course key has a typing error.
+    Fix: correct the record that the finding names.
     """
 
     id = "CRS-2"
@@ -33,11 +33,11 @@ class KeysAreWellFormed(Check):
 
 @check
 class RunsAreFound(Check):
-    """The LMS has every run that the application offers.
+    """The LMS has every course run that the application offers.
 
     Symptom: a run is not found.
     Cause: there is no such run in the LMS, or the service worker can't see it.
-    Fix: publish it, or remove it here.
+    Fix: publish it, or remove it from the application.
     """
 
     id = "CRS-1"
@@ -60,11 +60,11 @@ class RunsAreFound(Check):
 
 @check
 class SyncIsNotThrottled(Check):
-    """The sync of runs gets through.
+    """The sync of course runs completes.
 
     Symptom: the sync stalls.
     Cause: the LMS throttles the course list at 40 requests a minute (429).
-    Fix: nothing: it waits as long as the LMS says, and goes on.
+    Fix: none is needed: the sync waits as long as the LMS says, then continues.
     """
 
     id = "CRS-3"

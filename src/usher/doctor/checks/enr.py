@@ -20,7 +20,7 @@ class EnrollmentsAreAccepted(Check):
 
     Symptom: an enrollment is refused.
     Cause: its mode is not offered any more, or enrollment is closed (400, with a message).
-    Fix: another mode, or force.
+    Fix: choose another mode, or set force.
     """
 
     id = "ENR-1"
@@ -55,11 +55,11 @@ def at_lms(context: Context, usernames: set[str]) -> dict[tuple[str, str], Any]:
 
 @check
 class EnrollmentsAreInStep(Check):
-    """Both sides have the same enrollments.
+    """The application and the LMS have the same enrollments.
 
-    Symptom: a learner is enrolled here and not there, or the reverse.
-    Cause: drift: somebody changed the LMS, or a change is still under way.
-    Fix: reconcile.
+    Symptom: a learner is enrolled in the application and not in the LMS, or the reverse.
+    Cause: somebody changed the LMS, or a change is still in progress.
+    Fix: run reconcile.
     """
 
     id = "ENR-2"
@@ -79,7 +79,7 @@ class EnrollmentsAreInStep(Check):
                 cause="the LMS was changed, and the application has not heard of it",
                 fix=manage("reconcile --kind enrollment --recheck --wait 60"),
             )
-        return ok(f"the newest {len(here)} enrollments are the same on both sides")
+        return ok(f"the newest {len(here)} enrollments are the same in the LMS")
 
     def _agree(self, row: EnrollmentSample, there: dict[tuple[str, str], Any]) -> bool:
         found = there.get((row["username"], row["course_key"]))
@@ -95,7 +95,7 @@ class UnenrollmentsAreAccepted(Check):
 
     Symptom: unenrolling is refused: "mode mismatch".
     Cause: the active mode in the LMS differs from the one sent.
-    Fix: the active mode is sent by itself; what is left over is shown here.
+    Fix: Usher sends the active mode; learners for whom that failed are shown here.
     """
 
     id = "ENR-3"
@@ -153,7 +153,7 @@ class EnrollmentsAreKnownHere(Check):
 
 @check
 class NobodyWasGivenUp(Check):
-    """The application goes on trying for every learner.
+    """The application has given up no learner.
 
     Symptom: a learner has paid and is in no course.
     Cause: the application gave up: the account has a sync error, or the enrollment was tried as

@@ -13,11 +13,12 @@ from usher.doctor.fixes import RESTART
 
 @check
 class EnvFileIsClear(Check):
-    """The .env says one thing to every reader.
+    """Every program reads the same values from the .env.
 
     Symptom: a setting in `.env` seems to be ignored.
-    Cause: a key twice, quotes left open or curly, spaces around `=`: readers differ on those.
-    Fix: correct the line that is named.
+    Cause: a key is there twice, quotes are curly or not closed, or spaces surround `=`: programs
+        read these differently.
+    Fix: correct the line that the finding names.
     """
 
     id = "ENV-1"
@@ -41,11 +42,11 @@ class EnvFileIsClear(Check):
 
 @check
 class EnvFileIsPrivate(Check):
-    """The .env is for its owner's eyes.
+    """Only its owner can read the .env.
 
-    Symptom: secrets are in the open.
+    Symptom: secrets are exposed.
     Cause: other users of the machine can read `.env`, or git has it.
-    Fix: `chmod 600`, and take it out of git; a secret that was published must be made anew.
+    Fix: `chmod 600`, and remove it from git; replace every secret that was published.
     """
 
     id = "ENV-2"
@@ -74,9 +75,9 @@ class EnvFileIsPrivate(Check):
 
 @check
 class EnvFileIsInUse(Check):
-    """The running application has what its .env says.
+    """The running application has the values of its .env.
 
-    Symptom: `.env` was changed and nothing happened.
+    Symptom: `.env` was changed without effect.
     Cause: containers were restarted, not re-created, or the server was not restarted.
     Fix: `docker compose up -d` re-creates containers whose settings changed.
     """

@@ -1,4 +1,4 @@
-"""Settings of the running LMS, and its own sign-in."""
+"""Settings and sign-in of the running LMS."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ class ThirdPartyAuthIsOn(Check):
 
     Symptom: the LMS's own sign-in page, with no hint of the application.
     Cause: `ENABLE_THIRD_PARTY_AUTH` is off in the running LMS.
-    Fix: the Tutor plugin, which lays the setting.
+    Fix: enable the Tutor plugin, which sets it.
     """
 
     id = "LMS-1"
@@ -41,7 +41,7 @@ class BackendIsKnown(Check):
     Symptom: KeyError, or 404 at `/auth/login/<backend>/`.
     Cause: the backend's class is not among AUTHENTICATION_BACKENDS, which production settings
     build from THIRD_PARTY_AUTH_BACKENDS in `lms.env.yml`.
-    Fix: the Tutor plugin, which lays both.
+    Fix: enable the Tutor plugin, which sets both.
     """
 
     id = "LMS-2"
@@ -67,9 +67,9 @@ class SignInLeadsToApplication(Check):
     """The LMS's sign-in page leads to the application.
 
     Symptom: the micro-frontend's sign-in page instead of the redirect.
-    Cause: `ENABLE_AUTHN_MICROFRONTEND` is on (tutor-mfe sets it), and nothing hints at the
+    Cause: `ENABLE_AUTHN_MICROFRONTEND` is on (tutor-mfe sets it), and no setting points to the
     application.
-    Fix: the Tutor plugin, which wins over tutor-mfe and hints either way.
+    Fix: enable the Tutor plugin, which overrides tutor-mfe.
     """
 
     id = "LMS-3"
@@ -95,7 +95,7 @@ class FormAsksNothing(Check):
 
     Symptom: a form asks for the country, or for the terms.
     Cause: REGISTRATION_EXTRA_FIELDS does not hide them.
-    Fix: the Tutor plugin, which hides them.
+    Fix: enable the Tutor plugin, which hides them.
     """
 
     id = "LMS-4"
@@ -119,11 +119,11 @@ def _is_asked(fields: dict[str, Any], name: str) -> bool:
 
 @check
 class EmailIsTrusted(Check):
-    """Learners needn't confirm their e-mail twice.
+    """Learners do not have to confirm their e-mail address twice.
 
-    Symptom: the LMS wants the e-mail confirmed.
+    Symptom: the LMS asks to confirm the e-mail address.
     Cause: SKIP_EMAIL_VALIDATION is off, or the provider record's skip_email_verification.
-    Fix: the Tutor plugin for one, provisioning for the other.
+    Fix: enable the Tutor plugin, which sets the first, and provision, which sets the second.
     """
 
     id = "LMS-5"
@@ -152,7 +152,7 @@ class RegistrationIsNotLimited(Check):
 
     Symptom: 403 `forbidden-request` after some sixty accounts.
     Cause: the platform limits registrations to 60 in 7 days an address.
-    Fix: the Tutor plugin, which lifts it for the application's own calls.
+    Fix: enable the Tutor plugin, which lifts the limit for the application's calls.
     """
 
     id = "LMS-6"
@@ -190,7 +190,7 @@ class LoginServiceExists(Check):
 
     Symptom: every sign-in answers 500.
     Cause: the OAuth application `login-service-client-id`, which sign-in cookies need, is missing.
-    Fix: Tutor's initialization, which makes it.
+    Fix: run Tutor's initialization, which creates it.
     """
 
     id = "LMS-7"
@@ -211,11 +211,11 @@ class LoginServiceExists(Check):
 
 @check
 class AdminOpens(Check):
-    """The LMS's admin opens.
+    """The LMS's admin works.
 
     Symptom: the LMS admin answers 500 after the change.
     Cause: the backend's import, or its provider record, breaks every page that signs in.
-    Fix: `usher disconnect` gets back to plain sign-in; then look at the LMS's log.
+    Fix: `usher disconnect` restores the LMS's own sign-in; then read the LMS's log.
     """
 
     id = "LMS-8"
@@ -237,11 +237,11 @@ class AdminOpens(Check):
 
 @check
 class LearnerHomeIsKnown(Check):
-    """Signed-in learners land on a page that doctor knows.
+    """Doctor recognizes the page after sign-in.
 
     Symptom: a tool says that sign-in failed, though it works.
     Cause: the learner dashboard is a micro-frontend, outside of the LMS (Tutor's default).
-    Fix: none is needed: whether somebody is signed in is asked of the LMS itself.
+    Fix: none is needed: doctor asks the LMS whether the learner is signed in.
     """
 
     id = "LMS-9"
@@ -261,10 +261,10 @@ class LearnerHomeIsKnown(Check):
 
 @check
 class RegistrationIsClosed(Check):
-    """Accounts are made by the application alone.
+    """Only the application creates accounts.
 
-    Symptom: somebody else has a learner's username or e-mail at the LMS.
-    Cause: people can register at the LMS directly, beside single sign-on.
+    Symptom: somebody else has a learner's username or e-mail address in the LMS.
+    Cause: people can register in the LMS directly.
     Fix: close direct registration.
     """
 

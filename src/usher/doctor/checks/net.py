@@ -1,4 +1,4 @@
-"""Addresses: names, ports, schemes, and who reaches whom."""
+"""Addresses: names, ports and schemes."""
 
 import re
 import shlex
@@ -21,11 +21,11 @@ _MAC_NAME = "host.docker.internal"
 
 @check
 class NamesResolve(Check):
-    """Both host names lead somewhere.
+    """Both host names resolve.
 
     Symptom: the application's page, or the LMS, does not open.
     Cause: the name has no public record (`*.odl.local`) and `/etc/hosts` does not have it.
-    Fix: the line to add to `/etc/hosts`, or another name.
+    Fix: add the line to `/etc/hosts`, or use another name.
     """
 
     id = "NET-1"
@@ -54,12 +54,12 @@ def _or_nothing(context: Context) -> str:
 
 @check
 class ApplicationReachesLms(Check):
-    """The application's address of the LMS is right.
+    """The application has the right address of the LMS.
 
     Symptom: the application can't call the LMS.
     Cause: the LMS is down, or `OPENEDX_API_BASE_URL` has the wrong scheme, host or port: Tutor's
     dev mode needs `:8000`, local does not.
-    Fix: start the LMS, or write the right value in `.env`.
+    Fix: start the LMS, or correct the value in `.env`.
     """
 
     id = "NET-3"
@@ -129,7 +129,7 @@ class LmsIsTheLms(Check):
     Symptom: course runs vanish, accounts count as lost.
     Cause: another server answers there: a proxy without its backend, a captive portal, another
     application, or an LMS without this application's learners.
-    Fix: correct the address or the proxy. Until then Usher concludes nothing from the answers.
+    Fix: correct the address or the proxy. Until then Usher changes nothing.
     """
 
     id = "NET-6"
@@ -193,9 +193,9 @@ class LmsReachesApplication(Check):
     """The LMS reaches the application's token endpoint.
 
     Symptom: sign-in ends at the LMS's error page.
-    Cause: the address in the provider record leads nowhere from the LMS's container: the wrong
-    gateway, or one that changed after a restart.
-    Fix: the right address; the name `host.docker.internal` instead of a number.
+    Cause: the LMS's container can't reach the address in the provider record: the gateway address
+    is wrong, or changed after a restart.
+    Fix: correct the address; use the name `host.docker.internal` instead of an IP address.
     """
 
     id = "NET-2"
@@ -228,7 +228,7 @@ class GatewayFitsPlatform(Check):
     Symptom: it works on Linux and not on macOS, or the reverse.
     Cause: macOS has no gateway address that containers reach; they use `host.docker.internal`,
     which plain Linux does not know.
-    Fix: this platform's address.
+    Fix: use this platform's address.
     """
 
     id = "NET-4"
@@ -260,7 +260,7 @@ _INSPECT = "docker network inspect tutor_local_default -f '{{(index .IPAM.Config
 class SchemesAgree(Check):
     """Redirects keep the scheme that browsers use.
 
-    Symptom: behind https a redirect goes to http, or in circles.
+    Symptom: behind https a redirect goes to http, or redirects loop.
     Cause: the proxy does not send `X-Forwarded-Proto`, or the server behind does not trust it.
     Fix: `proxy_set_header X-Forwarded-Proto $scheme;` and the setting that trusts it.
     """
@@ -281,7 +281,7 @@ class SchemesAgree(Check):
         target = page.headers.get("location", "")
         if target.startswith("http") and urlsplit(target).scheme != own:
             return self._wrong(f"{context.application.url} redirects to {target[:80]}")
-        return ok(f"both sides keep to {scheme}" if own == scheme else "both sides keep schemes")
+        return ok(f"redirects keep {scheme}" if own == scheme else "redirects keep their schemes")
 
     def _wrong(self, seen: str) -> Finding:
         return failed(

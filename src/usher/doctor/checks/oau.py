@@ -29,9 +29,9 @@ def _own_client_id(context: Context) -> str:
 class ClientIdIsKnown(Check):
     """The LMS knows the client used to obtain learners' tokens.
 
-    Symptom: all learners' tokens are dead: `invalid_grant`, or `invalid_client`.
-    Cause: the client's id changed, or its tokens were swept.
-    Fix: authorize learners again; refreshing can't help.
+    Symptom: no learner's token can be renewed: `invalid_grant`, or `invalid_client`.
+    Cause: the client's id changed, or its tokens were deleted.
+    Fix: obtain new tokens by authorization.
     """
 
     id = "OAU-2"
@@ -70,12 +70,12 @@ class ClientIdIsKnown(Check):
 
 @check
 class OwnClientIsRight(Check):
-    """The application's client at the LMS is as it must be.
+    """The application's OAuth client in the LMS is complete.
 
     Symptom: learners' tokens can't be obtained.
     Cause: `edx-oauth-app` is missing, has another redirect address, is not confidential, or asks
     for consent.
-    Fix: provisioning, which makes and corrects it.
+    Fix: provision, which creates or corrects it.
     """
 
     id = "OAU-1"
@@ -101,7 +101,7 @@ class OwnClientIsRight(Check):
     def _secret(self, context: Context, client_id: str) -> Finding:
         secret = context.application.setting(Env.OPENEDX_API_CLIENT_SECRET)
         if not secret:
-            return ok("the application's client at the LMS is as it must be")
+            return ok("the application's client in the LMS is complete")
         answer = context.web.request(
             "POST",
             context.lms.at(LmsPath.ACCESS_TOKEN),
@@ -114,7 +114,7 @@ class OwnClientIsRight(Check):
         )
         if answer.status_code == 401:
             return self._failed(f"the LMS refuses {Env.OPENEDX_API_CLIENT_SECRET}")
-        return ok("the application's client at the LMS is as it must be")
+        return ok("the application's client in the LMS is complete")
 
     def _failed(self, seen: str) -> Finding:
         return failed(

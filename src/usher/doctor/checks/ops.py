@@ -1,4 +1,4 @@
-"""The sync worker, which keeps the LMS in step."""
+"""The sync worker."""
 
 import shlex
 
@@ -18,7 +18,7 @@ _MANY_ATTEMPTS = 20
 class EngineWorks(Check):
     """The sync worker is running.
 
-    Symptom: nothing gets repaired.
+    Symptom: nothing is repaired.
     Cause: no worker runs, or the broker is down.
     Fix: start a worker, or `reconcile --watch`.
     """
@@ -87,10 +87,10 @@ class TasksAreKnown(Check):
 
 @check
 class WorkerIsAlive(Check):
-    """A sync worker was alive a moment ago.
+    """A sync worker has reported recently.
 
     Symptom: nothing happens.
-    Cause: no worker runs.
+    Cause: no worker is running.
     Fix: start one.
     """
 
@@ -118,11 +118,11 @@ def _duration(seconds: float) -> str:
 
 @check
 class RefusalsAreParked(Check):
-    """What the LMS refuses is put aside, not tried for ever.
+    """Refused records are not retried for ever.
 
     Symptom: the same thousand errors every hour.
-    Cause: rows that the LMS refuses for good are retried.
-    Fix: they are parked with a reason; a person decides and wakes them.
+    Cause: records that the LMS refuses permanently are retried.
+    Fix: none is needed: they are kept as refused, with the reason, until somebody retries them.
     """
 
     id = "OPS-2"
@@ -148,11 +148,11 @@ class RefusalsAreParked(Check):
 
 @check
 class RefusalsAreSeen(Check):
-    """Nothing waits for a person.
+    """No record is refused.
 
-    Symptom: one learner's name, grade or account stays as it is, and nobody says why.
-    Cause: the LMS refused it for good, and the row was put aside with the LMS's reason.
-    Fix: remove the cause that the reason names, then let the row be tried again.
+    Symptom: one learner's name, grade or account is not updated, without a message.
+    Cause: the LMS refuses it permanently; the record has the LMS's reason.
+    Fix: remove the cause that the reason names, then retry the record.
     """
 
     id = "OPS-6"
@@ -211,12 +211,12 @@ _SHOWN = 3
 
 @check
 class LmsIsNotOverwhelmed(Check):
-    """The application doesn't call an LMS that fails.
+    """The application does not overload a failing LMS.
 
     Symptom: the LMS is overwhelmed after an outage.
-    Cause: everybody refreshes at once. While the LMS fails, the breaker holds calls back and lets
-    a few through to see whether it is well again.
-    Fix: bring the LMS up; the rest follows by itself.
+    Cause: all requests come at once. While the LMS fails, a circuit breaker stops requests and
+    lets a few through to see whether the LMS has recovered.
+    Fix: start the LMS; requests then continue automatically.
     """
 
     id = "OPS-3"

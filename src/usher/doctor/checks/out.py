@@ -12,9 +12,9 @@ from usher.doctor.fixes import LMS_SETTINGS, PROVISION, setting
 
 @check
 class SignOutLeadsOn(Check):
-    """Signing out of one side leads on to the other.
+    """Signing out of the application signs out of the LMS, and the reverse.
 
-    Symptom: signed out here, still signed in there.
+    Symptom: signed out of the application, still signed in to the LMS.
     Cause: LOGOUT_REDIRECT_URL is not set, or the LMS does not have the application in
     IDA_LOGOUT_URI_LIST.
     Fix: set both.
@@ -60,9 +60,9 @@ class SignOutByServers(Check):
     """Signing out works without the browser's cookies.
 
     Symptom: signed out at the LMS, still signed in at the application.
-    Cause: browsers send no cookies in hidden frames of another site, so the two servers must tell
-    each other, and one has no address for it.
-    Fix: provisioning with both addresses.
+    Cause: browsers send no cookies in hidden frames of another site, so the servers must notify
+    each other, and one does not know the other's address for that.
+    Fix: provision with both addresses.
     """
 
     id = "OUT-2"

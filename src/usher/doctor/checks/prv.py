@@ -20,13 +20,13 @@ _ADDRESSES = ("AUTHORIZATION_URL", "ACCESS_TOKEN_URL", "API_ROOT")
 
 @check
 class ProviderIsEnabled(Check):
-    """The provider record is there and enabled.
+    """The provider record exists and is enabled.
 
     Symptom: sign-in answers 500; "Can't fetch setting of a disabled backend/provider." is in the
     LMS's log.
-    Cause: the record is missing, or disabled. While the LMS's settings are done and the record
-    comes next (P16), that is right so far.
-    Fix: provisioning, which makes it.
+    Cause: the record is missing or disabled. In a setup by hand that is expected until the record
+    is made.
+    Fix: provision, which creates it.
     """
 
     id = "PRV-1"
@@ -65,9 +65,9 @@ class ProviderIsOnTheSite(Check):
     """The provider record is on the LMS's own site.
 
     Symptom: as PRV-1.
-    Cause: the record is on another site. There are three to choose from, and only that of LMS_HOST,
-    with its port, works.
-    Fix: provisioning, which takes the site of SITE_ID.
+    Cause: the record belongs to another site. The LMS has three; only the one of LMS_HOST, with its
+    port, works.
+    Fix: provision, which uses the site of SITE_ID.
     """
 
     id = "PRV-2"
@@ -92,9 +92,9 @@ class ProviderIsOnTheSite(Check):
 class ProviderHasAddresses(Check):
     """The provider record has the application's addresses.
 
-    Symptom: the browser is sent to nowhere, or to `None`.
+    Symptom: the browser is sent to the address `None`, or nowhere.
     Cause: other_settings of the record are empty, or no JSON.
-    Fix: provisioning, which writes them.
+    Fix: provision, which writes them.
     """
 
     id = "PRV-3"
@@ -124,11 +124,11 @@ class ProviderHasAddresses(Check):
 
 @check
 class ProviderAsksNothing(Check):
-    """The provider record lets learners through without a question.
+    """The provider record asks learners nothing.
 
-    Symptom: the learner sees a form, or a dialog.
-    Cause: skip flags of the record are off.
-    Fix: provisioning, which sets them.
+    Symptom: the learner sees a form or a dialog during sign-in.
+    Cause: the "skip" flags of the record are off.
+    Fix: provision, which sets them.
     """
 
     id = "PRV-4"
@@ -151,12 +151,12 @@ class ProviderAsksNothing(Check):
 
 @check
 class ClientIsTheSame(Check):
-    """Both sides know the same client id and secret.
+    """The application and the LMS have the same client id and secret.
 
     Symptom: `invalid_client` in the LMS's log.
     Cause: id or secret differ, or the secret in the LMS is a copied hash, which is what the
     application's admin and its command show.
-    Fix: lay the secret on both sides again.
+    Fix: provision, which writes the same secret to both.
     """
 
     id = "PRV-5"
@@ -169,7 +169,7 @@ class ClientIsTheSame(Check):
             if probe.get("oauth_error") == "invalid_client" or probe.get("status") == 401:
                 return failed(
                     "the application refuses the LMS's client id and secret (invalid_client)",
-                    cause="they differ between both sides, or the LMS has the secret's hash",
+                    cause="they differ in the LMS, or the LMS has the secret's hash",
                     fix=CONNECT,
                     repair="provision",
                 )
@@ -183,7 +183,7 @@ class ClientIsTheSame(Check):
 class LinksAreOfThisBackend(Check):
     """Learners are linked by the sign-in backend in use.
 
-    Symptom: learners who signed in before are stopped at the LMS.
+    Symptom: learners who signed in before can't sign in to the LMS.
     Cause: the backend's name was changed, and links of accounts are kept by that name.
     Fix: move the links to the new name.
     """

@@ -1,4 +1,4 @@
-"""The service worker, as whom the application calls the LMS."""
+"""The service worker."""
 
 from datetime import datetime, timedelta
 
@@ -17,8 +17,8 @@ class TokenIsAccepted(Check):
     """The LMS accepts the service worker's token.
 
     Symptom: 401 on every call of the LMS.
-    Cause: the token is wrong, or has ended.
-    Fix: a new token.
+    Cause: the token is wrong or has expired.
+    Fix: make a new token.
     """
 
     id = "SVC-1"
@@ -43,7 +43,7 @@ class TokenIsAccepted(Check):
 class TokenIsTheWorkers(Check):
     """The token is the service worker's own.
 
-    Symptom: calls are made as somebody else.
+    Symptom: requests are made as another user.
     Cause: the token belongs to another user than OPENEDX_SERVICE_WORKER_USERNAME.
     Fix: correct either.
     """
@@ -128,11 +128,11 @@ class WorkerIsActive(Check):
 
 @check
 class TokenLasts(Check):
-    """The service worker's token lasts.
+    """The service worker's token does not expire soon.
 
     Symptom: everything stops at a certain moment.
-    Cause: the token ends.
-    Fix: provisioning renews it before; let it run, for example every week.
+    Cause: the token expires.
+    Fix: provision regularly, for example every week: it renews the token before.
     """
 
     id = "SVC-5"
@@ -156,7 +156,7 @@ class TokenLasts(Check):
 
 @check
 class WorkerIsBound(Check):
-    """The service worker acts for this application alone.
+    """The service worker acts for this application only.
 
     Symptom: one token can act as anybody, for every application of the LMS.
     Cause: the account is a superuser, or applications share it.

@@ -18,9 +18,9 @@ _ENABLE = "tutor plugins enable usher && tutor config save"
 
 @check
 class TutorIsSupported(Check):
-    """Tutor is there, of a release that Usher knows.
+    """Tutor is installed, in a supported release.
 
-    Symptom: `tutor` is not found, or does not know what it is told.
+    Symptom: `tutor` is not found, or does not know a command.
     Cause: another virtualenv is active, or the release is older or newer.
     Fix: install a supported release in Tutor's own virtualenv.
     """
@@ -88,7 +88,7 @@ class PluginIsEnabled(Check):
 
     Symptom: everything vanished after `tutor config save`.
     Cause: settings were edited into generated files, which Tutor writes anew.
-    Fix: enable the plugin, which lays the same settings for good.
+    Fix: enable the plugin, which keeps these settings.
     """
 
     id = "TUT-3"
@@ -114,10 +114,10 @@ class PluginIsEnabled(Check):
 class PluginIsInEffect(Check):
     """The running LMS uses the rendered settings.
 
-    Symptom: the plugin is enabled, its settings are not there.
+    Symptom: the plugin is enabled, but its settings have no effect.
     Cause: the environment was rendered before, the containers were not restarted, or the image
     was not built since.
-    Fix: the one of the three that is missing.
+    Fix: render, restart or build, whichever the finding names.
     """
 
     id = "TUT-4"
@@ -203,7 +203,7 @@ class LmsEnvIsYaml(Check):
 
     Symptom: the LMS does not start, with a YAML error.
     Cause: tabs, or another slip of a hand edit, in a generated file.
-    Fix: `tutor config save` writes it anew.
+    Fix: `tutor config save` writes it again.
     """
 
     id = "TUT-7"
@@ -227,7 +227,7 @@ class LmsEnvIsYaml(Check):
 
 @check
 class NothingByHand(Check):
-    """Nothing was put into the container by hand.
+    """Nothing was installed in the container by hand.
 
     Symptom: it worked yesterday; today an import error, or plain sign-in.
     Cause: a package was installed in a running container, or settings are in
