@@ -1,4 +1,4 @@
-"""The harness: starts both sides, breaks them in the middle of their work, waits for peace."""
+"""The harness: starts application and LMS, breaks them, waits until all is settled."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Battle:
         self._break_everything(people)
         self.report(f"all operations asked for after {time.monotonic() - started:.0f} s")
         self._wait_for_peace(people)
-        self.report(f"both sides at rest after {time.monotonic() - started:.0f} s")
+        self.report(f"settled after {time.monotonic() - started:.0f} s")
         self.peace.set()
         sweeper.join()
         found: dict[str, Any] = people.call("judge", lms_url=self.lms_url)["answer"]
@@ -114,7 +114,7 @@ class Battle:
         application.prepare(self.env, self.proxy_url)
         application.serve(around, "application", "campus.wsgi:application", port, self.env)
         for number in range(self.plan.workers):
-            # Both roads at once; the clock of every other worker can be moved.
+            # Public and batch API at once; the clock of every other worker can be moved.
             env = self._with_clock(number) | {"USHER_USE_BATCH_API": str(number % 2 == 0)}
             name = f"worker{number}"
             arguments = [*_WORKER, "-n", f"{name}@chaos"]

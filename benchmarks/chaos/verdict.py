@@ -118,7 +118,7 @@ def _enrollments(verdict: Verdict, dump: dict[str, Any], parked: set[tuple[str, 
     for row in all_enrollments():
         what = f"{row.user.username} in {row.run.course_key}"
         if not row.is_settled and ("enrollment", what) not in parked:
-            verdict.lost.append(f"enrollment {what}: still not brought: {row.error_message}")
+            verdict.lost.append(f"enrollment {what}: still not in the LMS: {row.error_message}")
 
 
 def _tokens(verdict: Verdict, dump: dict[str, Any], parked: set[tuple[str, str]]) -> None:

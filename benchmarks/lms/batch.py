@@ -1,4 +1,4 @@
-"""The batch road, as ``usher.lms`` answers it."""
+"""The batch API, as ``usher.lms`` answers it."""
 
 from __future__ import annotations
 

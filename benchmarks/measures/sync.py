@@ -15,7 +15,7 @@ EACH = 10
 def repair(stage: Stage, rounds: int, learners: int, reference_learners: int) -> list[Figure]:
     """Account and token of learners who have neither."""
     public = Figure("repair_public", "Repair of learners, public APIs", "ms a learner", 15)
-    batch = Figure("repair_batch", "Repair of learners, batch road", "ms a learner", 100)
+    batch = Figure("repair_batch", "Repair of learners, batch API", "ms a learner", 100)
     for number in range(rounds):
         theirs = {"names": f"r{number}x{{}}", "first": 0, "end": reference_learners}
         stage.reference.call("learners", **theirs)
@@ -30,7 +30,7 @@ def repair(stage: Stage, rounds: int, learners: int, reference_learners: int) ->
 
 def enrollments(stage: Stage, rounds: int, count: int, reference_count: int) -> list[Figure]:
     public = Figure("enroll_public", "Enrollments, public APIs", "ms an enrollment", 20)
-    batch = Figure("enroll_batch", "Enrollments, batch road", "ms an enrollment", 100)
+    batch = Figure("enroll_batch", "Enrollments, batch API", "ms an enrollment", 100)
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
     stage.reference.call("runs", keys=keys)
     stage.ours.call("runs", keys=keys)
@@ -78,7 +78,7 @@ def runs(stage: Stage, rounds: int) -> list[Figure]:
 
 
 def _done(took: dict[str, Any], count: int) -> float:
-    """Seconds for one of ``count``. Raises RuntimeError when not all were brought."""
+    """Seconds for one of ``count``. Raises RuntimeError if some were not sent."""
     answer = took["answer"]
     done = answer if isinstance(answer, int) else answer["changed"]
     if done < count or (isinstance(answer, dict) and answer["failed"]):

@@ -189,7 +189,7 @@ def test_an_application_that_demands_pkce_is_refused(shop: PlainCheckout):
     shop.env_file.write_text(shop.env_file.read_text() + "SHOP_PKCE_REQUIRED=True\n")
     side = side_of(shop)
     side.probe(None, ADDRESSES)
-    with pytest.raises(Refused, match="APP-2"):
+    with pytest.raises(Refused, match="requires PKCE"):
         side.check_backend("mitxpro-oauth2")
 
 
@@ -267,7 +267,7 @@ def test_the_new_settings_are_in_force_only_in_new_containers(shop: PlainCheckou
     side.write_env(values)
     assert not side.runs_with(values)
     shop.docker("compose", "restart")
-    assert not side.runs_with(values)  # ENV-3
+    assert not side.runs_with(values)
     side.recreate()
     assert side.runs_with(values)
     side.probe(None, ADDRESSES)

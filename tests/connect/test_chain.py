@@ -76,7 +76,7 @@ def test_there_and_back(chain: Chain, shop: PlainCheckout):
         if learner == "grace":
             shop.make_learner("grace", PASSWORD)
         arrives(chain, shop, learner)
-    arrives(chain, shop, "boss", at="/admin/")  # P24
+    arrives(chain, shop, "boss", at="/admin/")
 
     no_secret_is_shown(chain)
     connected = chain.facts()

@@ -297,4 +297,4 @@ def test_what_was_done_by_hand_is_found_and_named(root: Path, tmp_path: Path):
     found = "\n".join(leftovers.found(root, look))
     assert "private.txt lists packages by hand (P11)" in found
     assert "private.py sets things by hand (N4)" in found
-    assert "edited by hand (SKIP_EMAIL_VALIDATION; TUT-3)" in found
+    assert "edited by hand (SKIP_EMAIL_VALIDATION)" in found

@@ -31,7 +31,7 @@ from usher.application.models import (
 )
 from usher.application.states import State, in_state, state, states_of
 
-#: Rows that an action brings to the LMS while the person waits; more are left to the engine.
+#: Records that an action sends to the LMS while the person waits; a worker sends the rest.
 _AT_ONCE = 25
 #: Of a run: what the LMS says.
 _FOLLOWING = (
@@ -151,7 +151,7 @@ class LmsAccountAdmin(ReconciledAdmin):
         self.message_user(request, f"{len(queryset)} are activated in the LMS by a worker.")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """The LMS knows the learner by this name: nobody may change it (ACC-4)."""
+        """The LMS knows the learner by this name: nobody may change it."""
         fixed = ("username", "user", "reserved_at", "lms_user_id", "created_in_lms_at")
         return (*super().get_readonly_fields(request, obj), *fixed, "observed_is_active")
 

@@ -36,7 +36,7 @@ _BY_EDITION = {
 }
 _COURSE_BASE, _COURSE_SUFFIX = LmsPath.COURSE_HOME.split("{course_key}")
 
-#: Without these the connection can't work; before the two sides are connected they are absent.
+#: The connection can't work without these; they are absent until it is made.
 REQUIRED = (
     Env.OPENEDX_API_CLIENT_ID,
     Env.OPENEDX_API_CLIENT_SECRET,

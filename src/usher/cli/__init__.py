@@ -1,1 +1,1 @@
-"""The ``usher`` command: a thin layer of click commands over the rooms."""
+"""The ``usher`` command: thin click commands over the other packages."""

@@ -17,7 +17,7 @@ except ModuleNotFoundError:
 
 import usher
 
-#: command name -> (module, attribute, extra that brings its dependencies, short help)
+#: command name -> (module, attribute, extra with its dependencies, short help)
 COMMANDS: dict[str, tuple[str, str, str, str]] = {
     "demo": (
         "usher.cli.demo.command",

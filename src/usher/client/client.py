@@ -209,7 +209,7 @@ class LmsClient:
         """Brings one enrollment to ``mode`` and ``is_active``; harmless to repeat.
 
         ``mode`` '' leaves the mode as it is: to unenroll, the platform wants the active one or
-        none (ENR-3).
+        none.
         """
         body: dict[str, Any] = {
             "user": username,

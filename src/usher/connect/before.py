@@ -1,4 +1,4 @@
-"""What things were like before Usher, kept so that ``disconnect`` can bring it back.
+"""The state before Usher, kept so that ``disconnect`` can restore it.
 
 It lies in the operator's state folder and not in the checkout, where nothing but ``.env`` may
 change and where a copy with secrets could be committed. Files 0600, folders 0700.

@@ -119,7 +119,7 @@ def _guarded(name: str, probe: Callable[[], Check]) -> Check:
 
 
 def _hosts_line(url: str) -> str:
-    """NET-1: names of development have no public record."""
+    """Development host names have no public DNS record."""
     host = urlsplit(url).hostname or ""
     if not re.search("[a-z]", host) or host == "localhost":
         return "start it, if it does not run"
@@ -165,7 +165,7 @@ def _seen_inside(
 
 
 def _redirect_uri(sent: str, found: dict[str, Any]) -> Check:
-    """The application takes the very address that the LMS sends (APP-1)."""
+    """The application accepts the redirect URI that the LMS sends."""
     plain = sent.partition("?")[0]
     if found["accepts"]:
         return Check("redirect-uri", "ok", f"the application takes {plain}")
@@ -182,7 +182,7 @@ def _redirect_uri(sent: str, found: dict[str, Any]) -> Check:
 
 
 def _application_client(client: httpx.Client, wanted: Application) -> Check:
-    """The application knows the LMS's id and secret (PRV-5)."""
+    """The application knows the LMS's client id and secret."""
     token_url = wanted.authorization_url.removesuffix("authorize/") + "token/"
     data = {"client_id": wanted.client_id, "client_secret": wanted.client_secret, **NO_CODE}
     error = _oauth_error(client.post(token_url, data={**data, "redirect_uri": "http://x/"}))
@@ -207,7 +207,7 @@ def _as_worker(worker: ServiceWorker | None) -> dict[str, str]:
 
 
 def _lms_client(client: httpx.Client, wanted: Application, addresses: Addresses) -> Check:
-    """The LMS knows the application's id and secret (OAU-1)."""
+    """The LMS knows the application's client id and secret."""
     data = {"client_id": wanted.oauth_client_id, "client_secret": wanted.oauth_client_secret}
     answer = client.post(
         addresses.lms_url + LmsPath.ACCESS_TOKEN,
@@ -245,7 +245,7 @@ def _report(
 def _from_the_lms(
     client: httpx.Client, description: Description, wanted: Application, addresses: Addresses
 ) -> Check:
-    """NET-2, from inside the LMS's container."""
+    """The LMS's container reaches the application."""
     worker = description.service_worker_of(wanted.name)
     for probe in _report(client, worker, addresses).get("token_probes", []):
         if probe.get("backend_name") == wanted.backend:
@@ -258,7 +258,7 @@ def _from_the_lms(
 
 
 def _from_the_application(found: dict[str, Any], addresses: Addresses) -> Check:
-    """NET-3, from inside the application's container."""
+    """The application's container reaches the LMS."""
     status = found["lms_status"]
     if status == httpx.codes.OK:
         return Check("from-the-application", "ok", f"reaches {addresses.lms_server_url}")
@@ -268,7 +268,7 @@ def _from_the_application(found: dict[str, Any], addresses: Addresses) -> Check:
 
 
 def _settings_in_force(side: Side, description: Description, addresses: Addresses) -> Check:
-    """The application reads the file that was written (ENV-1, ENV-3)."""
+    """The running application has the values that were written."""
     wanted = side.env_values(description, addresses)
     found = side.facts["settings"]
     wrong = [key for key, value in found.items() if value is not None and value != wanted[key]]

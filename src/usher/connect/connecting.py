@@ -1,4 +1,4 @@
-"""The plan of ``usher connect``, in the order that keeps sign-in working until the end (P10)."""
+"""The plan of ``usher connect``, in an order that keeps sign-in working."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from usher.contract.envfile import EnvFile
 class Options:
     """build: asked, once there is no other way, whether images may be built now. recreate: the
     application's containers may be re-created. superuser: the first application's is to be one
-    of the LMS as well (P24)."""
+    of the LMS as well."""
 
     build: Callable[[], bool] = lambda: False
     recreate: bool = True
@@ -105,7 +105,7 @@ class Connecting:
 
 
 def _env_warnings(side: Side) -> list[str]:
-    """Lines of the ``.env`` that some reader takes otherwise than they look (ENV-1)."""
+    """Lines of the ``.env`` that programs read differently."""
     path = side.checkout.env_file
     if path is None or not path.exists():
         return []

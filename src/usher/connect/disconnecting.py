@@ -16,8 +16,8 @@ from usher.contract.provisioning import Application, Description
 class Disconnecting:
     """Some or all of the applications of one platform.
 
-    The description that Tutor rendered names what was made on both sides. Tutor drops it when the
-    plugin goes, so a copy is kept until the end: a run that was cut off can be finished.
+    The description that Tutor rendered names what was made in the application and the LMS. Tutor
+    deletes it with the plugin, so a copy is kept until the end: a killed run can be finished.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Disconnecting:
                 "provider record off, OAuth application and token gone; learners' accounts stay",
                 self._are_records_gone,
                 self._remove_records,
-                # What the command says it did: a broken LMS (P17) can't be asked any more.
+                # What the command says it did: a broken LMS can't be asked any more.
                 trust_apply=True,
             )
         ]
@@ -239,7 +239,7 @@ class Disconnecting:
                     f"recreate:{side.name}",
                     f"{side.checkout.title}, containers",
                     "re-create them: docker compose up -d",
-                    "a restarted container keeps its old environment (ENV-3)",
+                    "a restarted container keeps its old environment",
                     lambda: not side.runs_with_old(written),
                     side.recreate,
                     trust_apply=True,

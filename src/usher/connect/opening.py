@@ -1,4 +1,4 @@
-"""From what the operator said to the two sides, opened; all refusals are here, no changes."""
+"""Opens application and LMS from what the operator gave. All refusals are here, no changes."""
 
 import os
 import shlex

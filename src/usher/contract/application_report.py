@@ -47,7 +47,7 @@ class Rows(TypedDict, total=False):
 
 
 class EnrollmentSample(TypedDict, total=False):
-    """An enrollment that both sides should have alike."""
+    """An enrollment that the LMS should have in the same way."""
 
     username: str
     course_key: str

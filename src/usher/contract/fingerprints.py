@@ -1,4 +1,4 @@
-"""Fingerprints let two sides compare a secret without showing it."""
+"""Fingerprints compare a secret of the application with the LMS's without showing it."""
 
 import hashlib
 import hmac

@@ -121,7 +121,7 @@ GATE_CLOSED = Metric(
     ("kind",),
 )
 
-# Messages between both sides
+# Messages between application and LMS
 
 WEBHOOK_LAG = Metric(
     "usher_webhook_lag_seconds",

@@ -1,13 +1,13 @@
-"""Names of OAuth2 that both sides must agree on."""
+"""OAuth2 names on which the application and the LMS must agree."""
 
 from dataclasses import dataclass
 
 from usher.contract.paths import LmsPath
 
 SCOPE_USER_READ = "user:read"
-#: The record that ``configure_instance`` makes in the application, and P19's record in the LMS.
+#: Name of the OAuth application in the application and in the LMS.
 EDX_OAUTH_APP = "edx-oauth-app"
-#: P18's display name of the provider record in the LMS.
+#: Display name of the provider record in the LMS.
 PROVIDER_NAME = "mitxApplication"
 
 

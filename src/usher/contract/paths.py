@@ -1,4 +1,7 @@
-"""URL paths of both sides, without host. Source: the recorded exchanges and the platform's urls."""
+"""URL paths of application and LMS, without host.
+
+Source: the recorded exchanges and the platform's urls.
+"""
 
 from urllib.parse import quote
 

@@ -50,7 +50,7 @@ class Application:
 
     name: unique on this LMS, e.g. ``mitxonline``. backend: python-social-auth name. client_id and
     client_secret: the LMS's credentials at the application. The ``oauth_*`` fields describe the
-    application's own OAuth client at the LMS (P19). Addresses: authorization_url and logout_url
+    application's own OAuth client in the LMS. Addresses: authorization_url and logout_url
     are for browsers, the others for servers. webhook_secret signs what the LMS sends.
     service_worker: this application's own; see ``Description.service_worker_of``.
     """

@@ -108,7 +108,7 @@ class Context:
 
     @cached_property
     def stage(self) -> str:
-        """How far the set-up is, in words (P16); '' when the LMS doesn't tell."""
+        """How far the setup is, in words; '' if the LMS does not report it."""
         try:
             settings_done = bool(self.lms.feature("ENABLE_THIRD_PARTY_AUTH"))
             record_there = bool(self.lms.report.get("providers"))
@@ -122,7 +122,7 @@ class Context:
 
     @property
     def application_is_set_up(self) -> bool:
-        """Whether P20 was done: the application has a client of its own at the LMS."""
+        """Whether the application has its own OAuth client in the LMS."""
         return bool(self.application.setting(Env.OPENEDX_API_CLIENT_ID))
 
 

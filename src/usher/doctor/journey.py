@@ -224,7 +224,7 @@ def _throw_away(context: Context, username: str) -> Iterator[_Walker]:
         try:
             yield walker
         finally:
-            # The application first: while it wants the account, its engine brings it back.
+            # The application first: its worker would create the account again.
             try:
                 _application(context, "remove", username)
             finally:

@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(run=_serve)
     replay = commands.add_parser("replay", help="compare the embedded LMS with recordings")
     replay.add_argument("recordings", type=Path)
-    replay.add_argument("--verbose", action="store_true", help="show both sides of a difference")
+    replay.add_argument("--verbose", action="store_true", help="show both values of a difference")
     replay.set_defaults(run=_replay)
     return parser
 

@@ -13,7 +13,7 @@ from usher.contract import tutor_values
 from usher.tutor.description import FILENAME
 
 DESCRIPTION = f'"$(dirname "$LMS_CFG")/{FILENAME}"'
-#: P4: organization, number, run, title.
+#: Organization, number, run, title.
 COURSES = (
     ("edX", "DemoX", "Demo_Course", "Demonstration Course"),
     ("edX", "E2E-101", "course", "E2E Test Course"),

@@ -2,7 +2,7 @@
 
 ``host-gateway`` is a name that the container engine itself knows, on Linux and on macOS, so no
 gateway address is looked up or written down. Tutor has no patch inside the services it defines,
-and its override files belong to the operator, so the lines are laid into the generated compose
+and its override files belong to the operator, so the lines are added to the generated compose
 files, between marks, each time before a container starts.
 """
 

@@ -6,18 +6,18 @@ Configuration (``config.yml``; ``tutor config save`` renders it)
                                     ``root_url``, ``server_url``, ``backend``, ``usher: false`` for
                                     one that isn't built on Usher. The first is the default one
     USHER_SIGN_IN                   true; false gives plain LMS sign-in back and keeps all the rest
-    USHER_AUTHN_MICROFRONTEND       false switches the sign-in micro-frontend off (P13); true leaves
+    USHER_AUTHN_MICROFRONTEND       false switches the sign-in micro-frontend off; true leaves
                                     it as tutor-mfe has it. Sign-in works either way
     USHER_DEFAULT_APPLICATION       name of the application that /login leads to; "" is the first,
                                     ``choice`` lets the learner choose
     USHER_REDIRECT_ANONYMOUS        false; true sends every anonymous visitor to the application
     USHER_DIRECT_REGISTRATION       false; true lets people register at the LMS itself, too
     USHER_ANONYMOUS_PATHS           regular expressions of paths that stay open to them
-    USHER_SERVICE_WORKER_USERNAME, USHER_SERVICE_WORKER_EMAIL    P3's account
-    USHER_SERVICE_WORKER_TOKEN      P5's token; generated
+    USHER_SERVICE_WORKER_USERNAME, USHER_SERVICE_WORKER_EMAIL    its account
+    USHER_SERVICE_WORKER_TOKEN      its access token; generated
     USHER_SECRET                    generated; ids and secrets that an entry doesn't state are
                                     derived from it, each for its application and purpose
-    USHER_SUPERUSER_USERNAME, USHER_SUPERUSER_EMAIL    P2 and P24; "" makes none
+    USHER_SUPERUSER_USERNAME, USHER_SUPERUSER_EMAIL    becomes a superuser; "": none
     USHER_SUPERUSER_APPLICATION     name of the application that they sign in by; "" is none
     USHER_HOST_ALIASES              further names that lead from the containers to this machine
     USHER_REQUIREMENT               "" puts this very package into the image, by a wheel in its
@@ -27,7 +27,7 @@ Configuration (``config.yml``; ``tutor config save`` renders it)
 Rendered
     env/apps/openedx/config/usher.json   contract.provisioning.Description with every secret, 0600;
                                          /openedx/config/usher.json in the containers
-    env/apps/openedx/config/lms.env.yml, env/apps/openedx/settings/lms/*.py   P12, P13
+    env/apps/openedx/config/lms.env.yml, env/apps/openedx/settings/lms/*.py   sign-in settings
     env/build/openedx/usher/*.whl        the wheel; env/build/openedx/Dockerfile installs it
 
 Commands, for ``tutor local``, ``tutor dev`` and ``tutor k8s``
@@ -36,7 +36,7 @@ Commands, for ``tutor local``, ``tutor dev`` and ``tutor k8s``
     do usher-report                 ``manage.py lms usher_report``; likewise
     do usher-remove [--purge] [--dry-run]   removes what usher-provision made
     do usher-link --username U --application NAME [--unlink]   an operator's decision
-    do usher-courses --owner EMAIL  P4's two courses, where missing
+    do usher-courses --owner EMAIL  two example courses, if missing
     do usher-send-events            ``manage.py lms usher_send_events``: sends what is due, forgets
                                     old rows; the LMS does both itself, at each change
 """
@@ -104,7 +104,7 @@ def _keep_generated(root: Path, config: Config) -> None:
 
 
 def _wheel(_config: Config) -> str:
-    """The wheel's file name; Tutor is rendering the Dockerfile, so it is laid beside it now."""
+    """The wheel's file name; Tutor renders the Dockerfile now, so it is written beside it."""
     if root := _root():
         files.carry_wheel(root)
     return files.wheel.filename()

@@ -75,7 +75,7 @@ class Made:
 
 
 def bring(learner: Learner, means: Means) -> Outcome:
-    """Public road: looks at an account that should exist, makes one that doesn't."""
+    """By the public API: examines an account that should exist, creates one that doesn't."""
     if not learner.is_ready:
         return _register(learner, means)
     seen = means.lms.account(learner.username)
@@ -169,7 +169,7 @@ def _observed(
     }
 
 
-# The batch road
+# The batch API
 
 
 def item(row_id: int, username: str, wanted: Details, is_active: bool) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def item(row_id: int, username: str, wanted: Details, is_active: bool) -> dict[s
 
 
 def bring_many(learners: Sequence[Learner], means: Means) -> list[Outcome]:
-    """Batch road: accounts with the learners' tokens, in one request.
+    """By the batch API: accounts with the learners' tokens, in one request.
 
     The endpoint updates an account that is linked to this application. One that is there before
     its name was this learner's is a stranger's, so it must not even be sent.

@@ -13,7 +13,7 @@ class UsernameReservation(models.Model):
     """A name that one learner was given, for ever.
 
     The LMS knows learners by username, so a name that was ever used is never given to another:
-    the row survives the learner (ACC-4).
+    the row stays when the learner is deleted.
     """
 
     username = models.CharField(max_length=USERNAME_MAX_LENGTH)

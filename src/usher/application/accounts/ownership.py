@@ -17,7 +17,7 @@ from usher.client.errors import LmsError, SignInStopped
 from usher.client.payloads import AccountSeen, TokenPair
 from usher.client.walk import Walk
 
-#: The clocks of the two sides may differ by so much.
+#: The clocks of application and LMS may differ by so much.
 CLOCKS_APART = timedelta(minutes=2)
 
 

@@ -1,4 +1,4 @@
-"""P22: every learner without a working LMS account or token gets one."""
+"""Gives every learner without a working LMS account or token one."""
 
 from __future__ import annotations
 

@@ -21,6 +21,6 @@ def is_proof(text: str) -> bool:
 
 
 def fingerprints() -> dict[str, str]:
-    """Tells who has the same ``.env``, and nobody else, which settings differ from it (ENV-3)."""
+    """Fingerprints that tell only holders of the same ``.env`` which settings differ from it."""
     found = values()
     return configuration_fingerprints(found, found.get(Env.OPENEDX_SERVICE_WORKER_API_TOKEN, ""))

@@ -17,7 +17,7 @@ from usher.application import conf
 from usher.application.health import facts
 from usher.contract.application_report import ApplicationReport
 
-#: By name, because doctor is a room of its own that an application may leave out.
+#: By name, because doctor is a package that an application may leave out.
 _DOCTOR = "usher.doctor.staff.look"
 
 

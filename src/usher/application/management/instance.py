@@ -20,7 +20,7 @@ from usher.application.provider.clients import ensure_client
 from usher.application.runs.services import ensure_run
 from usher.contract.oauth import BACKENDS, lms_redirect_uri
 
-#: P4: the courses that everybody tries first.
+#: The courses that everybody tries first.
 COURSES = ("course-v1:edX+DemoX+Demo_Course", "course-v1:edX+E2E-101+course")
 DOMAIN = "odl.local"
 #: Addresses that Tutor gives the LMS, over its releases.

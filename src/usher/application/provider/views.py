@@ -181,7 +181,7 @@ def userinfo(request: HttpRequest) -> HttpResponse:
 @require_GET
 @never_cache
 def landing(request: HttpRequest) -> HttpResponse:
-    """Where the LMS sends a browser after authorizing the application (P19).
+    """Where the LMS sends a browser after authorizing the application.
 
     The application reads the code on the server's side and never sends browsers here; one that
     comes anyway finds the way home. Nothing in the query decides where.

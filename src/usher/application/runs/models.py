@@ -34,7 +34,7 @@ def validate_course_key(value: str) -> None:
 class CourseRun(Reconciled):
     """A run of a course. Everything but ``live`` follows the LMS.
 
-    ``missing_since``: since when the LMS doesn't show it (CRS-1). ``digest`` stands for what the
+    ``missing_since``: since when the LMS doesn't show it. ``digest`` stands for what the
     LMS last answered, so that an unchanged run costs no comparison of fields.
     """
 

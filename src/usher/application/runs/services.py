@@ -52,7 +52,7 @@ def sync_runs(
 ) -> Summary:
     """Brings runs here to what the LMS shows: those of ``keys``, or all, new ones included.
 
-    A run here that the LMS doesn't show is marked as missing and reported as failed (CRS-1); a key
+    A run here that the LMS doesn't show is marked as missing and reported as failed; a key
     that neither side knows is reported as failed and not kept. With
     ``modes`` the modes of the runs follow too, which costs a request a run. waiting: called with
     the seconds that the LMS's throttle makes us wait. accept_missing: believe that the LMS lost

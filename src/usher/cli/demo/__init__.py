@@ -1,1 +1,1 @@
-"""The demo: both sides on one machine, joined, and a learner walked through them."""
+"""The demo: application and embedded LMS, connected, and a test learner who uses both."""

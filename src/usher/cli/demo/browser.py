@@ -40,7 +40,7 @@ class _Forms(HTMLParser):
 
 
 class Browser:
-    """Keeps cookies for each host and follows redirects between both sides."""
+    """Keeps cookies for each host and follows redirects between them."""
 
     def __init__(self) -> None:
         self.client = httpx.Client(

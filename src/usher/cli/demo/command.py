@@ -1,4 +1,4 @@
-"""``usher demo``: both sides on this machine, one learner walked through, then up until Ctrl-C."""
+"""``usher demo``: application and LMS on this machine, with a test learner, until Ctrl-C."""
 
 import json
 import signal

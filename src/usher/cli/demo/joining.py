@@ -16,7 +16,7 @@ SUPERUSER_EMAIL = "edx@example.org"
 
 
 def make_lms(folder: Path, lms_url: str, application_url: str) -> None:
-    """Makes the LMS folder, or brings an older one up to date. Raises DemoError."""
+    """Makes the LMS folder, or updates an older one. Raises DemoError."""
     plan = lms_folder.Plan(
         root_url=lms_url,
         application_url=application_url,

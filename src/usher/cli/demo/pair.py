@@ -162,7 +162,7 @@ class Pair:
         self._lock = lock
 
     def prepare(self, report: Callable[[Step], None] = lambda step: None) -> None:
-        """The whole procedure between both sides; only what is missing is done again."""
+        """Prepares application and LMS; what is done already is skipped."""
         kept = {"edition": self.edition.name, **asdict(self.addresses)}
         (self.home / KEPT).write_text(json.dumps(kept))
         SetUp(self, report).run()
@@ -231,7 +231,7 @@ class Pair:
         )
 
     def initialize_lms(self) -> None:
-        """Make the LMS folder, or bring an older one up to date."""
+        """Make the LMS folder, or update an older one."""
         joining.make_lms(self.lms_home, self.lms_url, self.application_url)
 
     def _manage(

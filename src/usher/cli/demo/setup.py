@@ -1,4 +1,4 @@
-"""The manual procedure between both sides as steps a machine does (P2-P8, P12, P13, P18-P20)."""
+"""The steps that connect the application with the LMS."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ class Step:
 
 
 class SetUp:
-    """Brings both sides of a pair to where a learner can be walked through."""
+    """Prepares application and LMS for a learner."""
 
     def __init__(self, pair: "Pair", report: Callable[[Step], None]) -> None:
         self.pair = pair

@@ -1,4 +1,4 @@
-"""One learner walked through both sides by HTTP, as a browser would, each step checked."""
+"""A test learner uses application and LMS over HTTP, as a browser would; each step is checked."""
 
 import json
 import re
@@ -154,7 +154,7 @@ class Walk:
         self._expect(there.status_code == 302, "still signed in to the LMS")
         return "both sessions ended"
 
-    # -- looking at both sides
+    # -- questions to application and LMS
 
     def _application(self, path: str) -> str:
         return self.pair.application_url + path

@@ -1,4 +1,4 @@
-"""The application's ``.env``: P7, P20 and N1 of the manual procedure, agreeing with the LMS."""
+"""The values that the application's ``.env`` gets, in agreement with the LMS."""
 
 from usher.contract.environment import Env
 from usher.contract.oauth import social_login_path
@@ -6,7 +6,7 @@ from usher.contract.paths import LmsPath
 from usher.contract.provisioning import Application, ServiceWorker
 
 #: docker compose knows this word: whatever address the machine has from inside a container,
-#: on Linux and macOS alike. So no gateway has to be looked up (P6, P9).
+#: on Linux and macOS alike. So no gateway address has to be looked up.
 HOST_GATEWAY = "host-gateway"
 
 #: All that Usher ever writes into a ``.env``; what ``disconnect`` takes back.

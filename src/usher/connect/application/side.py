@@ -93,7 +93,7 @@ class Side:
         self.facts, self._asked = self._look(params), params
         if SCOPE_USER_READ not in self.facts["scopes"]:
             raise Refused(
-                f"{self.checkout.title} offers no scope {SCOPE_USER_READ!r} (APP-3); add it to "
+                f"{self.checkout.title} offers no scope {SCOPE_USER_READ!r}; add it to "
                 "OAUTH2_PROVIDER['SCOPES'], then run this again"
             )
 
@@ -133,8 +133,8 @@ class Side:
         known = BACKENDS.get(backend)
         if self.facts.get("pkce_required") and not (known and known.sends_pkce):
             raise Refused(
-                f"{self.checkout.title} requires PKCE of every client and {backend} sends none "
-                "(APP-2); set OAUTH2_PROVIDER['PKCE_REQUIRED'] to a function that says False for "
+                f"{self.checkout.title} requires PKCE of every client and {backend} sends none; "
+                "set OAUTH2_PROVIDER['PKCE_REQUIRED'] to a function that says False for "
                 "the LMS's client, then run this again"
             )
 

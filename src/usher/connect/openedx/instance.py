@@ -65,7 +65,7 @@ class Instance:
 
 
 def find_tutor(given: str) -> tuple[Path, Path]:
-    """The ``tutor`` to run and the Python it runs in. Raises Refused (TUT-1)."""
+    """The ``tutor`` to run and the Python it runs in. Raises Refused."""
     found = shutil.which(given or "tutor")
     if not found:
         where = f"{given} is not a program" if given else "there is no tutor on PATH"
@@ -87,7 +87,7 @@ def find_tutor(given: str) -> tuple[Path, Path]:
 
 
 def find_root(given: str, tutor: Path, runner: Runner) -> Path:
-    """The root to work on: ``--tutor-root``, ``TUTOR_ROOT``, or the only one there is (P27).
+    """The root to work on: ``--tutor-root``, ``TUTOR_ROOT``, or the only one there is.
 
     Raises Refused when several exist and none was named, or when there is none.
     """

@@ -1,4 +1,4 @@
-"""What the manual procedure leaves in a Tutor root and a mounted edx-platform (N4, N5, TUT-3)."""
+"""What the manual procedure leaves in a Tutor root and a mounted edx-platform."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ def found(root: Path, look: dict[str, Any]) -> Iterator[str]:
     private = root / "env/build/openedx/requirements/private.txt"
     if private.is_file() and private.read_text(errors="replace").strip():
         yield (
-            f"{private} lists packages by hand (P11); Tutor no longer reads it, the plugin puts "
+            f"{private} lists packages by hand; Tutor no longer reads it, the plugin puts "
             "the backends into the image: remove it"
         )
     for platform in _mounted_platforms(look["values"].get("MOUNTS") or []):
@@ -26,7 +26,7 @@ def found(root: Path, look: dict[str, Any]) -> Iterator[str]:
         by_file.setdefault(name, []).append(mark)
     for name, marks in by_file.items():
         yield (
-            f"{root / 'env' / name} was edited by hand ({', '.join(marks)}; TUT-3); rendering "
+            f"{root / 'env' / name} was edited by hand ({', '.join(marks)}); rendering "
             "replaces it, and the plugin sets these instead"
         )
 

@@ -30,7 +30,7 @@ class ApplicationSteps:
             f"record:{side.name}",
             f"{side.checkout.title}, OAuth2 application",
             "lay the record that the LMS signs in with",
-            "id and secret made once and the same on both sides (P8); the printed one is a hash",
+            "the LMS and the application need the same id and secret",
             self._known(lambda d: side.record_agrees(find(d, side.name), self._addresses)),
             lambda: side.lay_record(
                 find(self._tutor.certain_description(), side.name), self._addresses
@@ -61,7 +61,7 @@ class ApplicationSteps:
                     f"recreate:{side.name}",
                     f"{side.checkout.title}, containers",
                     "re-create them: docker compose up -d",
-                    "a restarted container keeps its old environment (ENV-3)",
+                    "a restarted container keeps its old environment",
                     self._known(lambda d: side.runs_with(self._env(d))),
                     self._recreate,
                     trust_apply=True,

@@ -37,7 +37,7 @@ class LmsSteps:
             "image",
             f"image {' and '.join(self._platform.images())}",
             "build the image with Usher in it",
-            "backends and plugin belong into the image (P14, N5); takes 10 minutes to an hour",
+            "backends and plugin must be in the image; takes 10 minutes to an hour",
             self._is_in_image,
             self._build,
         )
@@ -83,7 +83,7 @@ class LmsSteps:
             "provision",
             self._platform.instance.lms_url,
             "service worker, token, provider record and OAuth application",
-            "P2, P3, P5, P18 and P19, on the right site",
+            "service worker, provider record and OAuth client, on the right site",
             self._is_provisioned,
             self._provision,
             trust_apply=True,

@@ -1,4 +1,4 @@
-"""One learner: who they are on both sides, each record with its difference, attempts and future."""
+"""One learner, here and in the LMS: each record with its difference, attempts and next step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One course run: dates and modes on both sides, enrollments by state."""
+"""One course run: dates and modes here and in the LMS, enrollments by state."""
 
 from __future__ import annotations
 

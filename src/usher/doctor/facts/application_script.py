@@ -163,7 +163,7 @@ def _enrollments():
 
 
 def _settled():
-    """The newest that both sides should have alike; '' for a mode that is not kept here."""
+    """The newest enrollments, which the LMS should have; '' for a mode not kept here."""
     rows = _wanted().filter(edx_enrolled=True).order_by("-pk")[:NAMED]
     return [
         {

@@ -18,7 +18,7 @@ CONFIG = "env/apps/openedx/config"
 SETTINGS = "env/apps/openedx/settings/lms"
 #: What the plugin renders into lms.env.yml and the settings files.
 _MARK = re.compile(r"^USHER_|usher\.lms", re.MULTILINE)
-#: What the manual procedure has people write into generated files (P12, P13).
+#: What people who set this up by hand write into generated files.
 _BY_HAND = ("THIRD_PARTY_AUTH_BACKENDS", "SOCIAL_AUTH_OAUTH_SECRETS", "mitxpro-oauth2", "ol-oauth2")
 
 
@@ -102,7 +102,7 @@ class Tutor:
 
     @fact
     def rendered(self) -> bool:
-        """Whether the rendered files hold what the plugin lays there."""
+        """Whether the rendered files hold what the plugin puts there."""
         return all(_MARK.search(text) for text in self._rendered_texts())
 
     @fact

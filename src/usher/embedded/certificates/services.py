@@ -17,7 +17,7 @@ def award(
     grade: str = "",
     status: str = CertificateStatuses.downloadable,
 ) -> GeneratedCertificate:
-    """Give ``user`` the certificate of a run, or bring the one they have to these values."""
+    """Give ``user`` the certificate of a run, or update the one they have."""
     certificate, created = GeneratedCertificate.objects.update_or_create(
         user=user,
         course_id=key,

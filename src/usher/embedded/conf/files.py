@@ -9,7 +9,7 @@ import yaml
 
 #: Names the folder of the LMS to run.
 HOME_VARIABLE = "USHER_LMS_HOME"
-#: As in the platform: a YAML file laid over everything else (Tutor renders one).
+#: As in the platform: a YAML file that overrides everything else (Tutor renders one).
 OVERLAY_VARIABLE = "LMS_CFG"
 #: Tells the process that answers which process started it.
 SERVER_VARIABLE = "USHER_LMS_SERVER_PID"

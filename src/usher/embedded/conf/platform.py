@@ -79,7 +79,7 @@ COURSE_MODE_DEFAULTS: dict[str, Any] = {
     "suggested_prices": "",
 }
 
-#: Throttles of the endpoints that bring their own, by name and by who asks.
+#: Throttles of endpoints that have their own, by name and by kind of user.
 API_THROTTLE_RATES = {
     "course_list": {"user": "20/minute", "staff": "40/minute"},
     "enrollment": {"user": "40/minute", "staff": "120/minute"},

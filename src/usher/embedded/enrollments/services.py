@@ -70,7 +70,7 @@ def add_enrollment(
     force: bool = False,
     include_expired: bool = False,
 ) -> Answer:
-    """Enroll; ``force`` passes a closed period. Raises errors of this room."""
+    """Enroll; ``force`` also enrolls in a closed period. Raises this package's errors."""
     mode = mode or student.default_mode(course_id)
     _require_mode(course_id, mode, is_active, include_expired)
     try:
@@ -99,7 +99,7 @@ def update_enrollment(
     attributes: list[Answer] | None = None,
     include_expired: bool = False,
 ) -> Answer:
-    """Change mode or activity of what is there. Raises errors of this room."""
+    """Change mode or activity of an existing enrollment. Raises this package's errors."""
     if mode is not None:
         _require_mode(course_id, mode, is_active, include_expired)
     enrollment = CourseEnrollment.get_enrollment(user, course_id)

@@ -34,7 +34,7 @@ if __name__ == "__main__":
 '''
 
 
-#: The command that brings the database of a folder up to date.
+#: The command that updates the database of a folder.
 PREPARE = ("prepare_lms",)
 
 

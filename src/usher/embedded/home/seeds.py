@@ -96,7 +96,7 @@ E2E_RUN = "course-v1:edX+E2E-101+course"
 
 @transaction.atomic
 def courses() -> int:
-    """The two courses of the manual procedure (P4)."""
+    """The demonstration course and the E2E test course."""
     run(DEMO_RUN, "Demonstration Course", ("2013-02-05", None, None, None))
     run(E2E_RUN, "E2E Test Course", ("2016-01-01", "2030-01-01", "2015-01-01", "2029-12-31"))
     return 2

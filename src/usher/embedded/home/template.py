@@ -23,7 +23,7 @@ def _cache() -> Path:
 
 
 def _migrations() -> list[Path]:
-    """The migrations of our own rooms; those of libraries change with their versions."""
+    """The migrations of Usher's own apps; those of libraries change with their versions."""
     root = Path(usher.__path__[0])
     found = [*root.glob("embedded/*/migrations/*.py"), *root.glob("lms/**/migrations/*.py")]
     return sorted(found)

@@ -71,7 +71,7 @@ def _tokens() -> None:
 
 
 def _provider(application: str, **changed: Any) -> None:
-    """One record with the flags of P18; ``application`` is where servers reach it."""
+    """One provider record with its usual flags; ``application``: its address for servers."""
     OAuth2ProviderConfig.objects.all().delete()
     addresses = {
         "AUTHORIZATION_URL": APPLICATION_ROOT + ApplicationPath.AUTHORIZE,

@@ -103,7 +103,7 @@ def enroll(
     check_access: bool = False,
     can_upgrade: bool = False,
 ) -> CourseEnrollment:
-    """Enroll, or bring back, ``user``. ``can_upgrade`` passes a closed period.
+    """Enroll ``user``, or reactivate the enrollment. ``can_upgrade`` ignores a closed period.
 
     Raises CourseEnrollmentException's kinds when ``check_access``.
     """

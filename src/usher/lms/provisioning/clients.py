@@ -1,4 +1,4 @@
-"""P19 and N2: the application's OAuth client at the LMS, and the LMS's own login service."""
+"""The application's OAuth client in the LMS, and the LMS's own login service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOGIN_SERVICE = "login-service"
 
 
 def provision_client(wanted: Application, outcome: Outcome) -> tuple[Any, bool]:
-    """Make the client or bring it to what is wanted; and whether one that was there is adopted."""
+    """Create or update the client; and whether an existing one is adopted."""
     model = get_application_model()
     client, adopted = _find(wanted)
     made = client is None

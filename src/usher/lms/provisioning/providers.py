@@ -1,4 +1,4 @@
-"""P18: the provider record, which tells the LMS how to sign learners in with an application."""
+"""The provider record, which tells the LMS how to sign learners in with an application."""
 
 from __future__ import annotations
 

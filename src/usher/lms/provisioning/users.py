@@ -1,4 +1,4 @@
-"""P2, P3 and P5: the superuser, the service worker and its token."""
+"""The superuser, the service worker and its token."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from usher.lms.backends import class_path
 
 log = logging.getLogger(__name__)
 
-#: P12.
+#: Features that sign-in through the application needs.
 FEATURES = {
     "ALLOW_PUBLIC_ACCOUNT_CREATION": True,
     "ENABLE_COMBINED_LOGIN_REGISTRATION": True,
@@ -20,7 +20,7 @@ FEATURES = {
     "ENABLE_OAUTH2_PROVIDER": True,
     "SKIP_EMAIL_VALIDATION": True,
 }
-#: P13: the application has asked all of these already.
+#: Hidden, because the application has asked for all of these.
 HIDDEN_FIELDS = ("country", "honor_code", "terms_of_service")
 MIDDLEWARE = "usher.lms.middleware.AnonymousToApplication"
 

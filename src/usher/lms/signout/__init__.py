@@ -1,4 +1,4 @@
-"""Signing out on one side ends the session on the other, server to server (P28).
+"""Signing out of the application ends the LMS session, and the reverse, server to server.
 
 Frames don't send SameSite=Lax cookies, so the list of sign-out addresses is not enough.
 """

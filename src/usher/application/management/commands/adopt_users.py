@@ -20,7 +20,7 @@ class Command(EngineCommand):
             "--by",
             choices=[adoption.BY_EMAIL, adoption.BY_USERNAME],
             default=adoption.BY_EMAIL,
-            help="what identifies a person on both sides (default email)",
+            help="what identifies a person in both (default email)",
         )
         parser.add_argument("--to", metavar="FILE", help="write the list to this CSV file")
         parser.add_argument(

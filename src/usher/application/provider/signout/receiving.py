@@ -16,7 +16,7 @@ from usher.application.provider.signout import sessions
 from usher.application.requests import is_storable
 from usher.contract import signatures
 
-#: Clocks of both sides may differ by so much.
+#: The clocks of application and LMS may differ by so much.
 CLOCK_TOLERANCE = timedelta(seconds=60)
 _REMEMBER = timedelta(seconds=4 * signatures.TOLERANCE_SECONDS)
 

@@ -25,8 +25,8 @@ MAX_BODY_BYTES = 10_000
 def sign_out(request: HttpRequest) -> HttpResponse:
     """``/logout/``: ends the session here, then the one at the LMS.
 
-    GET works and needs no CSRF token, because the LMS's sign-out page calls it in a hidden frame
-    (P28); that a foreign page can sign somebody out is the price, and all it can do. With
+    GET works and needs no CSRF token, because the LMS's sign-out page calls it in a hidden frame.
+    A foreign page can thus sign somebody out, and do nothing else. With
     ``no_redirect=1`` the answer is empty; otherwise the browser goes on to ``LOGOUT_REDIRECT_URL``
     (the LMS's sign-out), or to ``next`` when it is a path of this site.
     """

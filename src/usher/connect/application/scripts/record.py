@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-"""Runs inside the application: looks at it, lays or removes the OAuth2 record of the LMS.
+"""Runs inside the application: examines it, creates or removes the OAuth2 record of the LMS.
 
 Given on standard input of ``manage.py shell`` with PARAMS (a dict) set in front of it, so that no
 secret is ever an argument. Answers one line of JSON behind a mark, as the shell prints more than
@@ -180,7 +180,7 @@ def _pkce_required(record, params):
     from oauth2_provider.settings import oauth2_settings
 
     if record is None and _has_client_policy():
-        return False  # laid with a policy of its own
+        return False  # created with a policy of its own
     validator = oauth2_settings.OAUTH2_VALIDATOR_CLASS()
     client_id = record.client_id if record else params["client_id"]
     request = SimpleNamespace(client=record)

@@ -22,7 +22,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--username", required=True, help="the same name on both sides")
+        parser.add_argument("--username", required=True, help="the learner's username")
         parser.add_argument("--application", required=True, help="its name in this LMS")
         parser.add_argument("--unlink", action="store_true", help="undo it; the account stays")
 
