@@ -46,21 +46,26 @@ def bounded(rows: QuerySet[Any], limit: int = EXACTLY) -> Count:
 
 def total(model: type[Any]) -> Count:
     """How many rows a table has."""
+    if (estimate := _estimated(model)) > EXACTLY:
+        return Count(estimate, about=True)
     found = model._default_manager.order_by()[: EXACTLY + 1].count()
     if found <= EXACTLY:
         return Count(found)
-    return Count(max(found, _estimated(model)), about=True)
+    # Rows that came since the estimate was made, or a database that makes none.
+    last = model._default_manager.aggregate(last=Max("pk"))["last"]
+    return Count(max(found, int(last or 0)), about=True)
 
 
 def _estimated(model: type[Any]) -> int:
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass",
-                [connection.ops.quote_name(model._meta.db_table)],
-            )
-            return int(cursor.fetchone()[0])
-    return int(model._default_manager.aggregate(last=Max("pk"))["last"] or 0)
+    """What PostgreSQL counted last; 0 elsewhere."""
+    if connection.vendor != "postgresql":
+        return 0
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass",
+            [connection.ops.quote_name(model._meta.db_table)],
+        )
+        return int(cursor.fetchone()[0])
 
 
 def _planned(rows: QuerySet[Any]) -> int:

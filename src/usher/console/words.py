@@ -72,6 +72,46 @@ REASONS: dict[str, tuple[str, str]] = {
         "The LMS does not have this course run",
         "Publish the run in the LMS, then retry.",
     ),
+    "mode-unavailable": (
+        "The run does not offer this mode",
+        "Add the mode to the run in the LMS, or choose another for the learner, then retry.",
+    ),
+    "course-full": (
+        "The run is full",
+        "Raise the limit of the run in the LMS, then retry.",
+    ),
+    "not-allowed": (
+        "The LMS does not allow the learner into this run",
+        "The run is open to some learners only: allow this one in the LMS, then retry.",
+    ),
+    "not-enrolled": (
+        "The LMS has no such enrollment",
+        "Compare the learner with the LMS: there is nothing to unenroll from.",
+    ),
+    "invalid": (
+        "The LMS does not understand the request",
+        "Compare the versions of usher.lms and of this application, then retry.",
+    ),
+    "enrollment-refused": (
+        "The LMS refuses the enrollment",
+        "Read what the LMS says: often the run does not take enrollments now. Then retry.",
+    ),
+    "registration-refused": (
+        "The LMS refuses to make the account",
+        "Read what the LMS says, correct the learner's data, then retry.",
+    ),
+    "sign-in-stopped": (
+        "The LMS stopped the sign-in",
+        "Read what the LMS says: the account may be linked to somebody else there.",
+    ),
+    "not-linked": (
+        "The LMS does not link the learner's sign-in to the account",
+        "Compare the learner with the LMS: the account may be somebody else's.",
+    ),
+    "activation-by-hand": (
+        "The LMS account has to be activated by hand",
+        "Activate it in the LMS's admin, then retry.",
+    ),
     "unknown-user": (
         "The LMS does not have this learner",
         "Repair the learner: the account is made again.",

@@ -13,6 +13,7 @@ from tests.application.console.conftest import DEMO
 from usher.application.engine.kinds import kind
 from usher.application.enrollments.models import Enrollment
 from usher.application.runs.services import ensure_run
+from usher.console import words
 from usher.console.refusals import services, table
 
 pytestmark = pytest.mark.django_db
@@ -154,3 +155,15 @@ def test_the_export_holds_a_group(staff: Client, rows: list[int]) -> None:
 def test_formulas_are_text(text: str) -> None:
     assert table.cell(text).startswith("'")
     assert table.cell("plain = text") == "plain = text"
+
+
+def test_every_refusal_of_the_lms_has_words() -> None:
+    from usher.contract.failures import RegistrationError
+    from usher.lms.errors import EnrollmentError
+
+    # These two are no refusals of a record: the kind stops, or waits.
+    others = {RegistrationError.INVALID_ACCESS_TOKEN, RegistrationError.RATE_LIMITED}
+    codes = {str(code) for code in (*EnrollmentError, *RegistrationError) if code not in others}
+    assert codes - words.REASONS.keys() == set()
+    assert words.reason("something-new") == "The LMS says no: something-new"
+    assert words.advice("something-new")

@@ -59,6 +59,16 @@ class LmsAccount(Reconciled):
     class Meta(Reconciled.Meta):
         verbose_name = "LMS account"
         constraints = [models.UniqueConstraint(Lower("username"), name="lms_username_unique")]
+        indexes = [
+            *Reconciled.Meta.indexes,
+            models.Index(
+                fields=["id"],
+                name="lmsaccount_deactivated",
+                condition=models.Q(
+                    is_active=True, observed_is_active=False, created_in_lms_at__isnull=False
+                ),
+            ),
+        ]
         #: For what staff do in the admin with records of any kind.
         permissions = [
             ("retry_records", "Can retry records in the background"),

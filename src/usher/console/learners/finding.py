@@ -9,8 +9,9 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError, OperationalError, connection, transaction
-from django.db.models import QuerySet
-from django.db.models.functions import Lower
+from django.db.models import Func, QuerySet
+from django.db.models.expressions import OrderBy
+from django.db.models.functions import Lower, Upper
 
 from usher.application.accounts.models import LmsAccount, UsernameReservation
 from usher.application.requests import is_storable
@@ -44,7 +45,7 @@ def find(text: str) -> Found:
     if not found.users and len(text) >= _PART:
         found.is_part = True
         for rows in _begins(text):
-            users = _ask(rows, found)
+            users = [user for user in _ask(rows, found) if _begins_with(user, text)]
             found.users += [user for user in users if user not in found.users]
     found.users = found.users[:FOUND]
     return found
@@ -56,8 +57,12 @@ def _whole(text: str) -> Iterator[QuerySet[Any]]:
     if (pk := key(text)) is not None:
         yield users.filter(pk=pk)
     for name in _fields(model):
-        yield users.filter(**{f"{name}__in": list(dict.fromkeys((text, text.lower())))})
-        yield users.alias(lowered=Lower(name)).filter(lowered=text.lower())
+        if _has_index(model, name, Lower):
+            yield users.alias(lowered=Lower(name)).filter(lowered=text.lower())
+        elif _has_index(model, name, Upper):
+            yield users.filter(**{f"{name}__iexact": text})
+        else:
+            yield users.filter(**{f"{name}__in": list(dict.fromkeys((text, text.lower())))})
     for record in (LmsAccount, UsernameReservation):
         rows: Any = record._default_manager.alias(lowered=Lower("username"))
         ids = rows.filter(lowered=text.lower(), user__isnull=False)[:FOUND]
@@ -65,13 +70,37 @@ def _whole(text: str) -> Iterator[QuerySet[Any]]:
 
 
 def _begins(text: str) -> Iterator[QuerySet[Any]]:
-    users = get_user_model()._default_manager.all()
-    for name in _fields(get_user_model()):
-        yield users.filter(**{f"{name}__startswith": text}).order_by(name)
+    model = get_user_model()
+    users = model._default_manager.all()
+    for name in _fields(model):
+        if _has_index(model, name, Lower):
+            low = text.lower()
+            rows = users.annotate(lowered=Lower(name)).order_by("lowered")
+            # What begins so comes first from there on; the caller leaves out the rest.
+            yield rows.filter(lowered__gte=low)
+        else:
+            yield users.filter(**{f"{name}__startswith": text}).order_by(name)
+
+
+def _begins_with(user: Any, text: str) -> bool:
+    values = (str(getattr(user, name) or "") for name in _fields(type(user)))
+    return any(value.lower().startswith(text.lower()) for value in values)
 
 
 def _fields(model: Any) -> list[str]:
     return list(dict.fromkeys((model.USERNAME_FIELD, model.get_email_field_name())))
+
+
+def _has_index(model: Any, name: str, function: type[Func]) -> bool:
+    """Whether an index, or a unique constraint, begins with that function of the field."""
+    for one in (*model._meta.indexes, *model._meta.constraints):
+        first = next(iter(getattr(one, "expressions", ()) or ()), None)
+        if isinstance(first, OrderBy):
+            first = first.expression
+        source = first.get_source_expressions() if isinstance(first, function) else ()
+        if source and getattr(source[0], "name", "") == name:
+            return True
+    return False
 
 
 def key(text: str) -> Any:

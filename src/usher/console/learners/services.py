@@ -145,9 +145,7 @@ def _linked(account: LmsAccount | None) -> str:
     event = _made_or_linked(account)
     since = words.ago(account.created_in_lms_at)
     if event is None:
-        return (
-            f"Usher has known the LMS account since {since}; how it came is not in the audit log."
-        )
+        return f"Linked {since}; the audit log does not tell where the LMS account came from."
     if event.name == _LINKED:
         return f"{event.actor or 'Somebody'} linked it to an LMS account of before, {since}."
     return f"Usher made the LMS account {since}."

@@ -206,7 +206,9 @@ def _counts(name: str, model: Any) -> KindCounts:
         in_sync = Count(max(0, rest), about=True)
     else:
         in_sync = Count(rows.filter(_SETTLED, parked_at__isnull=True).count())
-    oldest = min(filter(None, (_oldest(rows.due(now), lane) for lane in Lane)), default=None)
+    oldest = None
+    if open_["all"]:
+        oldest = min(filter(None, (_oldest(rows.due(now), lane) for lane in Lane)), default=None)
     return KindCounts(name, words.many(name), in_sync, waiting, retrying, refused, oldest)
 
 

@@ -80,19 +80,20 @@ def groups() -> list[Group]:
 
 def groups_since(kinds: Iterable[Kind], since: datetime | None = None) -> list[Group]:
     """Of these kinds, only what was refused after that moment."""
-    found = [group for kind in kinds for group in _groups_of(kind, since)]
+    hidden = Hidden()
+    found = [group for kind in kinds for group in _groups_of(kind, since, hidden)]
     return sorted(found, key=lambda group: (-group.count, group.kind, group.code))
 
 
-def _groups_of(kind: Kind, since: datetime | None) -> Iterator[Group]:
-    rows = shown(kind).order_by()
+def _groups_of(kind: Kind, since: datetime | None, hidden: Hidden) -> Iterator[Group]:
+    rows = shown(kind, hidden).order_by()
     if since is not None:
         rows = rows.filter(parked_at__gt=since)
     grouped = rows.values("error_code").annotate(
         count=Counted("pk"), since=Min("parked_at"), newest=Max("parked_at")
     )
     for row in grouped.order_by("-count")[:50]:
-        examples = newest(kind, row["error_code"], EXAMPLES)
+        examples = newest(kind, row["error_code"], EXAMPLES, hidden=hidden)
         yield Group(
             kind.name,
             row["error_code"],
@@ -104,13 +105,26 @@ def _groups_of(kind: Kind, since: datetime | None) -> Iterator[Group]:
         )
 
 
-def shown(kind: Kind) -> QuerySet[Any]:
+class Hidden:
+    """What staff ignore, read once for a whole page."""
+
+    def __init__(self) -> None:
+        self.rules: dict[str, list[tuple[str, datetime]]] = {}
+        for name, code, up_to in Ignored.objects.filter(row_id=None).values_list(
+            "kind", "code", "up_to"
+        ):
+            self.rules.setdefault(name, []).append((code, up_to))
+        single = Ignored.objects.filter(row_id__isnull=False)
+        self.single = set(single.order_by().values_list("kind", flat=True).distinct())
+
+
+def shown(kind: Kind, hidden: Hidden | None = None) -> QuerySet[Any]:
     """Refused records of that kind that nobody ignores."""
+    hidden = hidden or Hidden()
     rows = kind.model._default_manager.filter(parked_at__isnull=False)
-    ignored = Ignored.objects.filter(kind=kind.name)
-    for code, up_to in ignored.filter(row_id=None).values_list("code", "up_to"):
+    for code, up_to in hidden.rules.get(kind.name, ()):
         rows = rows.exclude(error_code=code, parked_at__lte=up_to)
-    if ignored.filter(row_id__isnull=False).exists():
+    if kind.name in hidden.single:
         rows = rows.filter(~_ignored_one_by_one(kind))
     return rows
 
@@ -123,9 +137,11 @@ def _ignored_one_by_one(kind: Kind) -> Exists:
     )
 
 
-def newest(kind: Kind, code: str, limit: int, before: str = "") -> list[Example]:
+def newest(
+    kind: Kind, code: str, limit: int, before: str = "", hidden: Hidden | None = None
+) -> list[Example]:
     """Of one group, the last refused first. before: ``Example.sort`` of the last one shown."""
-    rows = shown(kind).filter(error_code=code)
+    rows = shown(kind, hidden).filter(error_code=code)
     if place := _place(before):
         at, pk = place
         rows = rows.filter(Q(parked_at__lt=at) | Q(parked_at=at, pk__lt=pk))
@@ -253,10 +269,12 @@ def exported(kind: Kind, code: str) -> Iterator[Example]:
 
 def newest_of_all(kinds: Iterable[Kind], limit: int) -> list[tuple[str, str, Example]]:
     """The last refused records of these kinds: kind for people, code, record."""
-    found = []
+    found, hidden = [], Hidden()
     for kind in kinds:
         # The ids first: they come from the index alone.
-        ids = list(shown(kind).order_by("-parked_at").values_list("pk", flat=True)[:limit])
+        ids = list(shown(kind, hidden).order_by("-parked_at").values_list("pk", flat=True)[:limit])
+        if not ids:
+            continue
         rows = list(kind.model._default_manager.filter(pk__in=ids, parked_at__isnull=False))
         found += [
             (words.one(kind.name), row.error_code, example)

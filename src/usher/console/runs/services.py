@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import Count as Counted
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from usher.application.engine.kinds import all_kinds
@@ -14,17 +15,16 @@ from usher.application.enrollments.models import Enrollment
 from usher.application.lms_client import client
 from usher.application.runs import sync
 from usher.application.runs.models import CourseRun, RunModes
-from usher.application.states import State, in_state, state, when
+from usher.application.states import State, state, when
 from usher.client.errors import LmsError
 from usher.client.payloads import ModeSeen, RunSeen, read_run
-from usher.console.counting import Count, bounded
+from usher.console.counting import EXACTLY, Count, bounded
 from usher.console.learners.services import Side
 from usher.console.refusals.services import Example, examples
 
 PAGE = 50
 #: Of one run.
 _REFUSED = 10
-_WRONG = (State.PENDING, State.RETRYING, State.REFUSED)
 _DATES = (
     ("Starts", "start"),
     ("Ends", "end"),
@@ -66,18 +66,31 @@ def page_of(run: CourseRun) -> RunPage:
         modes=list(run.modes.order_by("min_price", "id")),
         modes_state=RunModes.objects.filter(run=run).first(),
         dates=[(title, getattr(run, name)) for title, name in _DATES],
-        counts=_by_state(rows),
+        counts=_by_state(run),
         refused=examples(all_kinds()["enrollment"], refused),
     )
 
 
-def _by_state(rows: QuerySet[Enrollment]) -> list[tuple[State, Count]]:
-    """What is not in sync is counted; the rest is in sync."""
-    open_ = rows.filter(Q(next_attempt_at__isnull=False) | Q(parked_at__isnull=False))
-    wrong = {one: bounded(in_state(open_, one)) for one in _WRONG}
-    every = bounded(rows)
-    rest = every.value - sum(count.value for count in wrong.values())
-    return [(State.IN_SYNC, Count(max(0, rest), every.about)), *wrong.items()]
+def _by_state(run: CourseRun) -> list[tuple[State, Count]]:
+    """What is due or refused is counted; the rest is in sync."""
+    of_run, due = Q(run=run), ~Q(observed_generation=F("generation"), error_code="")
+    # Of all that is due the first thousands are looked at: there is no index of one run's.
+    some = Enrollment.objects.filter(next_attempt_at__isnull=False)
+    found = some.order_by("lane", "next_attempt_at", "pk")[: EXACTLY + 1].aggregate(
+        all=Counted("pk"),
+        pending=Counted("pk", filter=of_run & due & Q(attempts=0)),
+        retrying=Counted("pk", filter=of_run & due & Q(attempts__gt=0)),
+    )
+    is_part = found["all"] > EXACTLY
+    refused = bounded(Enrollment.objects.filter(of_run).parked())
+    every = bounded(Enrollment.objects.filter(of_run))
+    rest = every.value - found["pending"] - found["retrying"] - refused.value
+    return [
+        (State.IN_SYNC, Count(max(0, rest), every.about or is_part)),
+        (State.PENDING, Count(found["pending"], is_part)),
+        (State.RETRYING, Count(found["retrying"], is_part)),
+        (State.REFUSED, refused),
+    ]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,70 @@
+"""Counts that cost the same however large a table is, and what a learner is found by."""
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.utils import timezone
+
+from usher.application.accounts.models import LmsAccount
+from usher.console import counting
+from usher.console.counting import Count
+from usher.console.learners.finding import find
+
+pytestmark = pytest.mark.django_db
+
+
+def people(count: int) -> None:
+    model = get_user_model()
+    model.objects.bulk_create(
+        model(username=f"Learner{n}", email=f"Learner{n}@E.example") for n in range(count)
+    )
+
+
+def test_small_numbers_are_exact_and_large_ones_are_not_claimed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    people(7)
+    rows = get_user_model().objects.all()
+    assert counting.bounded(rows) == counting.total(get_user_model()) == Count(7)
+    monkeypatch.setattr(counting, "EXACTLY", 5)
+    assert counting.total(get_user_model()).about
+    found = counting.bounded(rows, 5)
+    assert found.about
+    assert found.value >= 6
+    assert str(found).startswith("about ")
+
+
+def test_numbers_can_be_read_from_afar() -> None:
+    assert str(Count(1234)) == "1,234"
+    assert str(Count(2_345_678, about=True)) == "about 2.3 million"
+    assert str(Count(20_000, about=True)) == "about 20,000"
+    assert Count(1) + Count(2, about=True) == Count(3, about=True)
+
+
+@pytest.mark.parametrize(
+    "text", ["learner3", "LEARNER3", " Learner3 ", "learner3@e.example", "LEARNER3@E.EXAMPLE"]
+)
+def test_a_whole_name_finds_one(text: str) -> None:
+    people(40)
+    found = find(text)
+    assert [user.username for user in found.users] == ["Learner3"]
+    assert not found.is_part
+
+
+def test_an_id_and_an_lms_username_find_one() -> None:
+    people(3)
+    user = get_user_model().objects.get(username="Learner1")
+    LmsAccount.objects.create(user=user, username="Other_Name", reserved_at=timezone.now())
+    assert find(str(user.pk)).users == [user]
+    assert find("other_name").users == [user]
+
+
+def test_a_part_finds_those_that_begin_so() -> None:
+    people(40)
+    found = find("LEARNER3")
+    assert len(found.users) == 1, "a whole name before parts"
+    found = find("learn")
+    assert found.is_part
+    assert len(found.users) == 20
+    assert {u.username for u in find("learner39@").users} == {"Learner39"}
+    for nothing in ("ner3", "le", "%", "learner3_", "_earner", ""):
+        assert find(nothing).users == []
