@@ -1,6 +1,7 @@
 """The one way to the LMS, against real servers that misbehave."""
 
 import gzip
+import logging
 import os
 import secrets
 import signal
@@ -173,6 +174,14 @@ def test_a_small_body_that_expands_is_cut():
     server = _Raw(head, body)
     with pytest.raises(BadAnswer, match="more than"):
         Http(server.url, timeout=20.0, state=LocalState()).request("GET", "/", again=False)
+
+
+def test_no_session_of_an_answer_reaches_the_log(http, caplog):
+    """Whatever level the project logs at: httpcore would log the headers of answers."""
+    caplog.set_level(logging.DEBUG)
+    answer = http.request("GET", "/login")
+    assert "set-cookie" in answer.headers
+    assert "set-cookie" not in caplog.text.lower()
 
 
 def test_redirects_never_lead_away():

@@ -6,6 +6,7 @@ keeps a caller waiting for ever. Here every read and write has what is left unti
 
 from __future__ import annotations
 
+import logging
 import math
 import ssl
 import time
@@ -18,6 +19,12 @@ import httpx
 
 #: Seconds for which an idle connection is kept.
 _KEEPALIVE = 20.0
+
+# At DEBUG httpcore logs the headers of every answer: learners' sessions, and codes in addresses.
+# Who wants them gives this logger, or one below it, a level of its own.
+_log = logging.getLogger("httpcore")
+if _log.level == logging.NOTSET:
+    _log.setLevel(logging.INFO)
 
 
 class Connection(httpx.HTTPTransport):
