@@ -80,7 +80,9 @@ def sync_runs(
     _mark_missing(missing, summary)
     if modes:
         asked = recheck(["mode"])
-        summary.add(reconcile(["mode"], asked=asked, progress=progress))
+        summary.add(
+            reconcile(["mode"], asked=asked, progress=progress, accept_missing=accept_missing)
+        )
     return summary
 
 
