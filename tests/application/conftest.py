@@ -50,7 +50,7 @@ def empty_lms(live_server: Any) -> Iterator[LmsProcess]:
 
 @dataclass
 class Joined:
-    """Both sides, and what tests ask of them."""
+    """Application and LMS, and what tests ask of them."""
 
     lms: LmsProcess
     application_url: str
@@ -98,7 +98,7 @@ def make_learner(prefix: str = "learner", **fields: Any) -> Any:
 def joined(
     joined_lms: LmsProcess, live_server: Any, transactional_db: None, settings: Any
 ) -> Iterator[Joined]:
-    """Both sides know each other; the database is empty but for the LMS's OAuth2 record."""
+    """Application and LMS are connected; the database is empty but for the LMS's OAuth2 record."""
     configure(settings, joined_lms, live_server.url)
     yield Joined(joined_lms, live_server.url)
     forget_clients()
@@ -128,7 +128,7 @@ def forget_clients() -> None:
 def batched(
     plugin_lms: LmsProcess, live_server: Any, transactional_db: None, settings: Any
 ) -> Iterator[Joined]:
-    """Both sides know each other, and the batch road is open."""
+    """Application and LMS are connected, and the batch API is used."""
     configure(settings, plugin_lms, live_server.url, USHER_USE_BATCH_API=True)
     yield Joined(plugin_lms, live_server.url)
     forget_clients()
@@ -136,7 +136,7 @@ def batched(
 
 @pytest.fixture
 def faulty(joined: Joined, settings: Any) -> Iterator[FaultyProxy]:
-    """Both sides joined through a proxy that breaks what it is told to."""
+    """Application and LMS connected through a proxy that breaks what it is told to."""
     with faulty_proxy(joined.lms.url) as proxy:
         settings.OPENEDX_API_BASE_URL = proxy.url
         settings.OPENEDX_BASE_REDIRECT_URL = joined.lms.url

@@ -45,7 +45,7 @@ def test_runs_are_public(client, run):
 def test_enroll_list_leave(browser, run, learner):
     answer = enroll(browser)
     assert answer.status_code == 201
-    assert answer.json()["state"] == "waiting"
+    assert answer.json()["state"] == "pending"
     assert "/auth/login/" in answer.json()["url"]
     assert len(browser.get(ENROLLMENTS).json()["results"]) == 1
     assert browser.delete(f"{ENROLLMENTS}{KEY}/").status_code == 204

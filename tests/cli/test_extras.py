@@ -71,7 +71,7 @@ print(count)
 
 
 def closure(*wanted: str) -> set[str]:
-    """The distributions that these requirements bring, with all that they require."""
+    """The distributions that these requirements name, with all that they require."""
     found: set[tuple[str, str]] = set()
     todo = [Requirement(one) for one in wanted]
     while todo:
@@ -99,7 +99,7 @@ def import_all(
     *,
     django: bool = False,
 ) -> int:
-    """Imports all modules of these packages with what the requirements bring; how many."""
+    """Imports all modules of these packages with what the requirements name; how many."""
     allowed = closure(*requirements)
     tops = metadata.packages_distributions()
     foreign = [

@@ -14,7 +14,7 @@ from tests.lms.application import RunningApplication
 from tests.lms.conftest import DEMO, E2E, Lms, account, description
 from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, post
 from tests.lms.test_batch_transactions import PREPARE, carried_out, enrollments
-from tests.lms.test_roads import batch_enroll, plain, public_enroll
+from tests.lms.test_ways_to_an_account import batch_enroll, plain, public_enroll
 from tests.support.served import served_lms
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"left out: {missing()}")

@@ -58,7 +58,7 @@ class DefaultAdapter:
     def lms_username(self, user: Any) -> str:
         """The username to ask the LMS for. Everybody in a course can see it.
 
-        It is cleaned and made unique afterwards, reserved for ever, and never changes. By default
+        It is then cleaned, made unique and reserved, and never changes. By default
         the user's own name; where people sign in by e-mail, a private one such as
         ``learner_k3m9x2p7qa``.
         """

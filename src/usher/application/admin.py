@@ -151,7 +151,7 @@ class LmsAccountAdmin(ReconciledAdmin):
         self.message_user(request, f"{len(queryset)} are activated in the LMS by a worker.")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """The LMS knows the learner by this name: nobody may change it."""
+        """The LMS identifies the learner by this name, so it can't be changed."""
         fixed = ("username", "user", "reserved_at", "lms_user_id", "created_in_lms_at")
         return (*super().get_readonly_fields(request, obj), *fixed, "observed_is_active")
 
@@ -218,7 +218,7 @@ class UsernameReservationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """A name once given stays taken for ever."""
+        """Reserved names are never released."""
         return False
 
 
@@ -318,7 +318,7 @@ class EnrollmentAdmin(ReconciledAdmin):
         return not obj.is_active and obj.is_settled
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """A change of what is wanted is a new generation, however it is made."""
+        """Every change of the desired state is a new generation."""
         if not change:
             super().save_model(request, obj, form, change)
             wake_soon()

@@ -15,5 +15,5 @@ class UsherConfig(AppConfig):
 
         signals.connect()
         if "celery" in sys.modules:
-            # A worker that knew no tasks would discard their messages, and nobody would say so.
+            # A worker without the tasks would discard their messages without an error.
             from usher.application import tasks  # noqa: F401 - registers them

@@ -100,7 +100,7 @@ _OWN_BACKEND = re.compile(r"[a-z0-9][a-z0-9-]{0,22}-oauth2")
 
 
 class _Reader:
-    """Takes values out of Django's settings and keeps what is wrong with them."""
+    """Reads values from Django's settings and collects problems."""
 
     def __init__(self, source: Any) -> None:
         self.source = source
@@ -163,7 +163,7 @@ class _Reader:
 
 
 def read(source: Any) -> tuple[Settings, list[str]]:
-    """The settings in ``source`` (Django's), and what is malformed, each with what to write."""
+    """The settings in ``source`` (Django's), and the malformed ones, each with what to write."""
     reader = _Reader(source)
     edition = reader.choice("USHER_EDITION", "", _BY_EDITION)
     default_api, default_backend = _BY_EDITION[edition]
@@ -228,7 +228,7 @@ _changes = 0
 
 @lru_cache(maxsize=1)
 def _settings(_changes: int) -> Settings:
-    """A thread that has read what was before a change can't put that in the place of what is."""
+    """A thread that read the settings before a change can't cache the old ones."""
     found, problems = read(django_settings)
     if problems:
         raise ImproperlyConfigured("; ".join(problems))

@@ -144,7 +144,7 @@ def _enrollment(row: Enrollment) -> str:
 
 
 def _history(user: Any) -> Iterator[Sentence]:
-    """What was last done in the LMS for the learner, newest first."""
+    """The learner's last audit events, newest first."""
     if not apps.is_installed("usher.application.audit"):
         return
     from usher.application.audit.models import AuditEvent

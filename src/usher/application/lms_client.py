@@ -17,7 +17,7 @@ _REDIS_CACHE = "django.core.cache.backends.redis.RedisCache"
 
 
 def client() -> LmsClient:
-    """One client for this process, made anew when the settings change."""
+    """One client for this process, replaced when the settings change."""
     return _client(conf.settings(), redis_url(), requests_a_second())
 
 

@@ -21,7 +21,7 @@ from usher.application.logs import logger
 
 log = logger("usher.retention")
 
-#: Days; ``USHER_AUDIT_DAYS``. 0 keeps the audit log for ever.
+#: Days; ``USHER_AUDIT_DAYS``. 0 keeps the audit log permanently.
 AUDIT_DAYS = 400
 #: Seconds between two removals that sweeps of one process begin.
 EVERY = 3600.0
@@ -43,7 +43,7 @@ def forget_due() -> None:
 
 
 def forget_old() -> dict[str, int]:
-    """Remove what is older than it needs to be; how many rows of each table."""
+    """Remove rows past their retention; how many of each table."""
     found = {name: forget() for name, forget in _TABLES.items()}
     clear_expired()  # codes and tokens that this application gave; in portions, too
     if any(found.values()):
@@ -91,7 +91,7 @@ def _sessions() -> int:
 
 
 def register(name: str, forget: Callable[[], int]) -> None:
-    """Another app's rows: forget removes what is older than it needs to be, and says how many."""
+    """Another app's rows: ``forget`` removes those past their retention and returns how many."""
     _TABLES[name] = forget
 
 

@@ -22,7 +22,7 @@ from usher.contract.failures import FailureClass
 
 #: A learner's LMS account was made. Arguments: account, user.
 account_ready = Signal()
-#: The LMS has an enrollment as it is wanted. Arguments: enrollment, user, run, changed (whether
+#: An enrollment is in sync. Arguments: enrollment, user, run, changed (whether
 #: this run of the worker changed the LMS; False: it was so already).
 enrollment_settled = Signal()
 #: The LMS refuses a record for good. sender: its model. Arguments: row, kind, code, message, user
@@ -36,7 +36,7 @@ learner_deactivated = Signal()
 def announce(kind: str, model: type[Any], done: Sequence[tuple[Any, Any]]) -> None:
     """Sends the signals for outcomes that are being written, once they are committed.
 
-    done: jobs and outcomes of one kind. Costs a look where nobody listens.
+    done: jobs and outcomes of one kind. Cheap if no receiver is connected.
     """
     for wanted, pks, send in (
         (account_ready, _made(kind, done), _account_ready),

@@ -10,15 +10,20 @@ from django.utils import timezone
 
 
 class State(StrEnum):
-    """in sync: the LMS has what is wanted; pending: not yet sent; retrying: failed, and tried
-    again by itself; refused: the LMS says no, and a person must act; deactivated: of an account
-    only: active here, and deactivated by the LMS's staff."""
+    """In sync: the LMS has the desired state. Pending: not sent yet. Retrying: failed, and will be
+    retried automatically. Refused: the LMS refuses it; a person must act. Deactivated (accounts
+    only): active here, and deactivated by the LMS's staff."""
 
     IN_SYNC = "In sync"
     PENDING = "Pending"
     RETRYING = "Retrying"
     REFUSED = "Refused"
     DEACTIVATED = "Deactivated in the LMS"
+
+    @property
+    def slug(self) -> str:
+        """For machines: ``in_sync``."""
+        return self.name.lower()
 
 
 def states_of(model: type[Any]) -> list[State]:

@@ -1,4 +1,4 @@
-"""Enrollments brought to a real embedded LMS."""
+"""Enrollments made in a real embedded LMS."""
 
 import pytest
 

@@ -83,7 +83,7 @@ def system(served_otherwise: System) -> System:
 
 
 def _wait_until_quiet(system: System) -> None:
-    """The engine brings the learner to the LMS, and the LMS tells of it; then nothing moves."""
+    """Until the worker has made the learner in the LMS and the LMS has reported it."""
     deadline = monotonic() + 60
     while not (_is(system.lms, TOLD) and _is(system.application, QUIET)):
         system.pair.check()

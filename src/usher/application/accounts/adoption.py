@@ -169,8 +169,8 @@ def _user(text: str) -> Any:
 
 
 def _adopt(user: Any, seen: AccountSeen) -> None:
-    """Also where an account was asked for and not made, as when the LMS refused it because the
-    e-mail address was there already."""
+    """Also if an account was requested and not created, as when the LMS refused it because the
+    e-mail address exists already."""
     with transaction.atomic():
         account = LmsAccount.objects.select_for_update().filter(user=user).first()
         if account is None:

@@ -74,14 +74,14 @@ class Made:
     tokens: TokenPair | None
 
 
-def bring(learner: Learner, means: Means) -> Outcome:
+def create_or_check(learner: Learner, means: Means) -> Outcome:
     """By the public API: examines an account that should exist, creates one that doesn't."""
     if not learner.is_ready:
         return _register(learner, means)
     seen = means.lms.account(learner.username)
     if seen is None:
         require_known_accounts(means)
-        # The LMS lost it, as after a restored backup: due again at once, to be made anew.
+        # Missing in the LMS, as after a restored backup: due again at once, to be created again.
         return Outcome(_observed(None, None, None), changed=True, next_in=0.0)
     if learner.is_active and learner.reactivate and not seen.is_active:
         raise Refused(
@@ -184,14 +184,14 @@ def item(row_id: int, username: str, wanted: Details, is_active: bool) -> dict[s
     }
 
 
-def bring_many(learners: Sequence[Learner], means: Means) -> list[Outcome]:
+def send_batch(learners: Sequence[Learner], means: Means) -> list[Outcome]:
     """By the batch API: accounts with the learners' tokens, in one request.
 
     The endpoint updates an account that is linked to this application. One that is there before
     its name was this learner's is a stranger's, so it must not even be sent.
     """
     if any(one.is_ready for one in learners):
-        require_known_accounts(means)  # the endpoint makes accounts anew that aren't there
+        require_known_accounts(means)  # the endpoint creates accounts that are missing
     strangers = _strangers([one for one in learners if not one.is_ready], means)
     items = [
         item(one.account_id, one.username, one.details, one.is_active)

@@ -72,10 +72,10 @@ class AccountKind(Kind):
         return prepared
 
     def act(self, job: Job, means: Means) -> Outcome:
-        return creation.bring(job.data, means)
+        return creation.create_or_check(job.data, means)
 
     def act_many(self, jobs: Sequence[Job], means: Means) -> list[Outcome]:
-        return creation.bring_many([job.data for job in jobs], means)
+        return creation.send_batch([job.data for job in jobs], means)
 
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         forget_registration_tokens(j.data.registration_token for j, _ in done if j.data)
@@ -123,7 +123,7 @@ def _unconfirmed() -> Outcome:
 
 
 def _audited(done: Sequence[tuple[Job, Outcome]]) -> Iterator[tuple[str, bool, dict[str, Any]]]:
-    """What was changed in the LMS, and what it refuses for good."""
+    """Changes in the LMS, and permanent refusals."""
     for job, outcome in done:
         error = outcome.error
         if error is None and outcome.changed:
@@ -133,7 +133,7 @@ def _audited(done: Sequence[tuple[Job, Outcome]]) -> Iterator[tuple[str, bool, d
 
 
 def _nothing_to_send(row: LmsAccount) -> Outcome | None:
-    """An account that is wanted inactive and was never made needn't be."""
+    """An account that is to be inactive and was never created needs nothing."""
     return Outcome() if not row.is_active and not row.is_ready else None
 
 
@@ -159,7 +159,7 @@ def _retry_tokens_of_activated(done: Sequence[tuple[Job, Outcome]], now: datetim
 def _wake_dependents(user_ids: list[int], now: datetime, lane: Lane) -> None:
     """Enrollments that wait for these accounts, or failed because they were not there.
 
-    Those too that a worker has in hand: it may have found no account, and not have written so yet.
+    Also claimed ones: the worker may have found no account and not have written that yet.
     """
     failed = Q(error_code__in=("no-account", "unknown-user"))
     in_hand = Q(parked_at=None, observed_generation__lt=F("generation"))

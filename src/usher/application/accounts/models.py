@@ -1,4 +1,4 @@
-"""LMS accounts of learners, and the names that are taken for ever."""
+"""LMS accounts of learners, and reserved usernames."""
 
 from django.conf import settings
 from django.db import models
@@ -10,10 +10,10 @@ from usher.contract.limits import FULL_NAME_MAX_LENGTH, USERNAME_MAX_LENGTH
 
 
 class UsernameReservation(models.Model):
-    """A name that one learner was given, for ever.
+    """A username that was given to a learner.
 
-    The LMS knows learners by username, so a name that was ever used is never given to another:
-    the row stays when the learner is deleted.
+    The LMS identifies learners by username, so a name is never given to a second
+    learner: the row stays when the learner is deleted.
     """
 
     username = models.CharField(max_length=USERNAME_MAX_LENGTH)
@@ -36,8 +36,8 @@ class UsernameReservation(models.Model):
 class LmsAccount(Reconciled):
     """A learner's account in the LMS: made once, its username fixed from then on.
 
-    ``is_active`` is wanted, ``observed_is_active`` was seen. ``reserved_at`` is when this username
-    was given to this learner: an LMS account of that name made earlier can't be theirs.
+    ``is_active`` is desired, ``observed_is_active`` was last seen in the LMS. ``reserved_at``: when
+    the learner got this username. An older LMS account of that name is somebody else's.
     """
 
     user = models.OneToOneField(

@@ -1,4 +1,4 @@
-"""Usernames that the LMS takes, and that nobody had before."""
+"""Usernames that the LMS accepts, and that were never used before."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _numbered(base: str, number: int) -> str:
 
 
 def reserve(user: Any, wanted: str, suggestions: Iterable[str] = ()) -> str:
-    """Gives the learner a name nobody ever had, and keeps it from everybody else for ever.
+    """Reserves a name for the learner that was never used; it is never given to another learner.
 
     Raises NoFreeName.
     """
@@ -101,7 +101,7 @@ def reserve(user: Any, wanted: str, suggestions: Iterable[str] = ()) -> str:
 def reserve_many(wanted: Mapping[int, str]) -> dict[int, str]:
     """Learner's id → their own name, reserved, for those whose name is free and clean as it is.
 
-    The others are left out. Raises IntegrityError when somebody takes one of the names meanwhile.
+    The others are left out. Raises IntegrityError if one of the names is taken in the meantime.
     """
     clean = {pk: name for pk, name in wanted.items() if clean_username(name) == name}
     lowered = UsernameReservation.objects.annotate(lowered=Lower("username"))

@@ -42,10 +42,10 @@ def missing(user: Any = None) -> int:
 
 
 def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = None) -> Summary:
-    """Accounts and tokens that are missing, failed, parked or run out, of one learner or of all.
+    """Accounts and tokens that are missing, failed, refused or expired, of one learner or of all.
 
-    Failures that were parked are tried again: somebody asks for it. Safe to repeat and to
-    interrupt. wait: seconds to wait, in all, for what is to be tried again soon.
+    Refused ones are retried as well. Safe to repeat and to interrupt. wait: total seconds to wait
+    for retries.
     """
     from usher.application.accounts.kinds import AccountKind
 

@@ -40,9 +40,9 @@ __all__ = [
 
 
 def ensure_account(user: Any, *, reconcile_now: bool = False) -> LmsAccount:
-    """The learner's account row, made if absent, with the row of its token; both are then due.
+    """The learner's account row, created if absent, with the row of its token; both are then due.
 
-    The username is cleaned, unique for ever, and reserved at once. ``reconcile_now`` also makes
+    The username is cleaned, unique, and reserved at once. ``reconcile_now`` also makes
     the account in the LMS before returning; ``is_ready`` says whether that worked. It raises
     InTransaction within a transaction.
     """
@@ -50,7 +50,7 @@ def ensure_account(user: Any, *, reconcile_now: bool = False) -> LmsAccount:
         refuse_within_transaction()
     account = LmsAccount.objects.filter(user=user).first() or _make(user)
     if reconcile_now and not account.is_ready:
-        bring(user)
+        reconcile_account(user)
         account.refresh_from_db()
     return account
 
@@ -91,7 +91,7 @@ def _make_many(users: list[Any]) -> int:
     try:
         with transaction.atomic():
             easy = _make_easy(users)
-    except IntegrityError:  # somebody took one of the names meanwhile
+    except IntegrityError:  # one of the names was taken in the meantime
         easy = set()
     with background():
         for user in users:
@@ -122,8 +122,8 @@ def confirmed(user: Any) -> None:
     wake_soon(user.pk)
 
 
-def bring(user: Any) -> Summary:
-    """Brings the learner's account and token to the LMS now, parked ones too."""
+def reconcile_account(user: Any) -> Summary:
+    """Reconciles the learner's account and token now, refused ones too."""
     from usher.application.engine.services import reconcile
 
     LmsAccount.objects.filter(user=user).unsettled().wake(lane=current_lane())
@@ -241,7 +241,7 @@ def retire(user: Any) -> Retirement | None:
 
 
 def wake_by_hand() -> int:
-    """Makes due what was left to a person while the LMS had no batch API; call it when it has."""
+    """Retries what needed a person while the LMS had no batch API; call it when it has one."""
     left = {
         "retirement-by-hand": Retirement,
         "deactivation-by-hand": LmsAccount,

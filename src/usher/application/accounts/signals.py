@@ -1,4 +1,4 @@
-"""What happens to a learner here is wanted in the LMS, too."""
+"""Changes of users in this application are sent to the LMS."""
 
 from __future__ import annotations
 

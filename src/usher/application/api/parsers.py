@@ -9,7 +9,7 @@ from rest_framework.parsers import JSONParser
 
 
 class Json(JSONParser):
-    """JSON; what is nested too deeply to be read is the caller's mistake, not ours."""
+    """JSON; input that is nested too deeply answers 400."""
 
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
         try:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from usher.application import conf, told
@@ -9,6 +10,7 @@ from usher.application.accounts.models import LmsAccount
 from usher.application.adapter import adapter
 from usher.application.enrollments.models import Enrollment
 from usher.application.runs.models import CourseMode, CourseRun
+from usher.application.states import state, states_of
 
 
 class ModeSerializer(serializers.ModelSerializer[CourseMode]):
@@ -46,12 +48,13 @@ class CourseRunSerializer(serializers.ModelSerializer[CourseRun]):
 
 
 class EnrollmentSerializer(serializers.ModelSerializer[Enrollment]):
-    """``state``: right (the LMS has it), waiting, retrying or parked. ``label`` and ``message``
-    say so to the learner, in the words of every page. ``url`` opens the run."""
+    """``state``: in_sync, pending, retrying or refused (see ``usher.application.states``).
+    ``label`` and ``message`` tell the learner, in the words of every page. ``url`` opens the
+    run."""
 
     course_key = serializers.CharField(source="run.course_key", read_only=True)
     title = serializers.CharField(source="run.title", read_only=True)
-    state = serializers.ChoiceField(["right", "waiting", "retrying", "parked"], read_only=True)
+    state = serializers.SerializerMethodField()
     label = serializers.SerializerMethodField()
     message = serializers.SerializerMethodField()
     url = serializers.SerializerMethodField()
@@ -60,6 +63,10 @@ class EnrollmentSerializer(serializers.ModelSerializer[Enrollment]):
         model = Enrollment
         fields = ["course_key", "title", "mode", "state", "label", "message", "url"]
         read_only_fields = fields
+
+    @extend_schema_field(serializers.ChoiceField([one.slug for one in states_of(Enrollment)]))
+    def get_state(self, enrollment: Enrollment) -> str:
+        return state(enrollment).slug
 
     def get_label(self, enrollment: Enrollment) -> str:
         return _told(enrollment).label

@@ -6,7 +6,7 @@ from usher.application.audit.models import AuditEvent
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(admin.ModelAdmin):
-    """To read and search; nobody changes what happened."""
+    """Read-only, with search."""
 
     list_display = ("at", "name", "succeeded", "subject", "actor", "address")
     list_filter = ("name", "succeeded")

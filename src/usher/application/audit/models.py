@@ -3,7 +3,7 @@ from django.db import models
 
 
 class AuditEvent(models.Model):
-    """One thing that happened, for good: rows are added, never changed.
+    """One event. Rows are added, never changed.
 
     ``actor`` did it; ``subject`` is whom or what it was done to, as text, so that it outlives a
     deleted record. ``detail`` holds no secret (``usher.application.audit.text`` takes them out).

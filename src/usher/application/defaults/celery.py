@@ -6,7 +6,7 @@ from typing import Any
 
 _ENGINE = "usher.application.engine.tasks"
 _PROVIDER = "usher.application.provider.tasks"
-#: The task without which rows that a lost message left are found by nobody.
+#: The task that finds rows whose message was lost.
 SWEEP = f"{_ENGINE}.sweep"
 
 

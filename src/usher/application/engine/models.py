@@ -148,15 +148,6 @@ class Reconciled(models.Model):
         """Whether the LMS was brought to what is wanted now."""
         return self.observed_generation == self.generation
 
-    @property
-    def state(self) -> str:
-        """One word for people: right, parked, retrying or waiting."""
-        if self.parked_at:
-            return "parked"
-        if self.is_settled and not self.error_code:
-            return "right"
-        return "retrying" if self.attempts else "waiting"
-
     def want(self, **changes: Any) -> bool:
         """Changes what is wanted and saves it; True when that differs from what was wanted.
 

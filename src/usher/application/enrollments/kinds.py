@@ -24,8 +24,8 @@ from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 
 @dataclass(frozen=True)
 class Wanted:
-    """look_first: compare with the LMS, and send only what differs. adopt: it differs because the
-    LMS is right. refusal: what the LMS said the last time; nobody asked to send it again."""
+    """look_first: compare with the LMS, and send only differences. adopt: the LMS's state wins.
+    refusal: the LMS's last answer, for a row that is re-checked but not sent again."""
 
     username: str
     course_key: str
@@ -174,7 +174,7 @@ def _out(wanted: Wanted, means: Means) -> EnrollmentSeen:
 
 
 def _adopt(job: Job, seen: EnrollmentSeen) -> None:
-    """The LMS is right, unless somebody here wanted something else meanwhile."""
+    """Records the LMS's state, unless the desired state changed in the meantime."""
     rows = Enrollment.objects.filter(pk=job.row.pk, generation=job.generation)
     if seen.is_active or job.row.mode:
         rows.update(mode=seen.mode, is_active=seen.is_active)
@@ -216,7 +216,7 @@ def _item(job: Job) -> dict[str, Any]:
         "id": job.row.pk,
         "username": wanted.username,
         "course_id": wanted.course_key,
-        # As by the public API: whoever leaves does so in the mode that the LMS has.
+        # As by the public API: unenrolling leaves the mode as it is in the LMS.
         "mode": wanted.mode if wanted.is_active else "",
         "is_active": wanted.is_active,
         "force": wanted.force,
@@ -228,7 +228,7 @@ def _refused(message: str, code: str) -> EnrollmentRefused:
 
 
 def _transient_if_unknown(error: LmsError) -> LmsError:
-    """A learner the LMS has lost comes back when the account is made again: not parked."""
+    """A learner who is missing in the LMS is retried: the account is created again."""
     if isinstance(error, EnrollmentRefused) and error.code == "unknown-user":
         return LmsError(error.message, code=error.code, status=error.status)
     return error

@@ -10,7 +10,7 @@ DEFAULT_MODE = "audit"
 
 
 class Enrollment(Reconciled):
-    """``mode`` and ``is_active`` are wanted; ``observed_…`` is what the LMS was last seen to have.
+    """``mode`` and ``is_active`` are desired; ``observed_…`` was last seen in the LMS.
 
     ``force`` enrolls although the LMS says that enrollment is closed.
     """

@@ -15,7 +15,14 @@ from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.modes import ModeNotAllowed, check_mode, choose_mode
 from usher.application.runs.models import CourseRun
 
-__all__ = ["ModeNotAllowed", "NotEnrolled", "bring", "change_mode", "enroll", "unenroll"]
+__all__ = [
+    "ModeNotAllowed",
+    "NotEnrolled",
+    "change_mode",
+    "enroll",
+    "reconcile_enrollment",
+    "unenroll",
+]
 
 
 class NotEnrolled(LookupError):
@@ -45,11 +52,11 @@ def enroll(
         check_mode(user, run, mode)
     ensure_account(user)
     row = _want(user, run, mode=mode, is_active=True, force=force)
-    return bring(row) if reconcile_now else row
+    return reconcile_enrollment(row) if reconcile_now else row
 
 
 def _mode_now(user: Any, run: CourseRun) -> str:
-    """The mode of an enrollment that is there already; '' for none."""
+    """The mode of an existing enrollment; '' for none."""
     rows = Enrollment.objects.filter(user=user, run=run, is_active=True)
     return rows.values_list("mode", flat=True).first() or ""
 
@@ -59,7 +66,7 @@ def unenroll(user: Any, run: CourseRun, *, reconcile_now: bool = False) -> Enrol
     if reconcile_now:
         refuse_within_transaction()
     row = _change(user, run, is_active=False)
-    return bring(row) if reconcile_now else row
+    return reconcile_enrollment(row) if reconcile_now else row
 
 
 def change_mode(user: Any, run: CourseRun, mode: str, *, reconcile_now: bool = False) -> Enrollment:
@@ -68,7 +75,7 @@ def change_mode(user: Any, run: CourseRun, mode: str, *, reconcile_now: bool = F
         refuse_within_transaction()
     check_mode(user, run, mode)
     row = _change(user, run, mode=mode)
-    return bring(row) if reconcile_now else row
+    return reconcile_enrollment(row) if reconcile_now else row
 
 
 def _want(user: Any, run: CourseRun, **wanted: Any) -> Enrollment:
@@ -96,8 +103,8 @@ def _change(user: Any, run: CourseRun, **wanted: Any) -> Enrollment:
         return row
 
 
-def bring(row: Enrollment) -> Enrollment:
-    """Brings the LMS to this enrollment now, the account first; the row as it is then."""
+def reconcile_enrollment(row: Enrollment) -> Enrollment:
+    """Sends this enrollment to the LMS now, the account first; returns the updated row."""
     from usher.application.engine.services import reconcile
 
     ensure_account(row.user, reconcile_now=True)

@@ -1,6 +1,6 @@
 """What this application tells doctor of itself; the shape is ``contract.application_report``.
 
-Cheap on large tables: only rows that are due or parked are counted, which have indexes.
+Cheap on large tables: it counts only due and refused rows, by index.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class Recorder:
 
 
 def _write(numbers: dict[_Key, float], value: str) -> None:
-    """In the order of the keys, as all processes do: nobody waits in a circle."""
+    """In the order of the keys, as in all processes, so that there is no deadlock."""
     if not numbers:
         return
     rows = sorted(

@@ -1,4 +1,4 @@
-"""``GET /metrics``: for Prometheus, and for nobody else."""
+"""``GET /metrics`` for Prometheus."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from usher.contract.oauth import SCOPE_USER_READ
 
 
 def lms_username(user: Any) -> str:
-    """The learner's username in the LMS, fixed for ever.
+    """The learner's username in the LMS, which never changes.
 
     The LMS knows people by this name alone, so it is reserved before it is told: a name that is
     merely the user's own here may already be somebody else's in the LMS.

@@ -82,7 +82,7 @@ def _keep_policy(client: Any, pkce_required: bool, backchannel_logout_url: str) 
 
 
 def _secret_to_set(client: Any, wanted: str) -> str:
-    """The secret to store, or '' when what is stored is right."""
+    """The secret to store, or '' if the stored one is right."""
     if client.pk is None:
         return wanted or generate_client_secret()
     if wanted and not check_password(wanted, client.client_secret):

@@ -48,7 +48,7 @@ class Limit:
     def refusal(self, request: HttpRequest, who: str = "") -> JsonResponse | None:
         """The answer to give without looking at credentials; None to go on.
 
-        who: as whom the request presents itself.
+        who: the client id in the request.
         """
         network = _network(request)
         if _count("wrong", self.scope, network) < CLIENTS_OF_AN_ADDRESS * self._most:

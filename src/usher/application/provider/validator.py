@@ -61,7 +61,7 @@ class UsherValidator(OAuth2Validator):
         return request.client
 
     def _check_secret(self, provided_secret: str, stored_secret: str) -> bool:
-        """Verify; a secret hashed as passwords are is hashed anew, so it is slow only once."""
+        """Verify; a secret with a slow password hash is hashed again, so it is slow only once."""
         if not super()._check_secret(provided_secret, stored_secret):
             return False
         try:
@@ -213,7 +213,7 @@ class UsherValidator(OAuth2Validator):
     # -- OpenID Connect
 
     def validate_silent_login(self, request: Any) -> bool:
-        """``prompt=none``: the view answers for nobody signed in, before this is asked again."""
+        """``prompt=none``: the view has already answered if nobody is signed in."""
         return True
 
     def validate_silent_authorization(self, request: Any) -> bool:
@@ -247,7 +247,7 @@ def _family(code: str) -> UUID:
 
 
 def _end_tokens_of(code: str, client: Any) -> None:
-    """An unknown code that gave tokens before is being used again: whoever has them loses them."""
+    """A code that was used before: the tokens it gave are revoked."""
     _end_family(_family(code), client, "code-reused")
 
 
@@ -264,7 +264,7 @@ def _is_storable(text: str | None) -> bool:
 
 
 def _as_registered(uri: str) -> str:
-    """``uri`` without the parameters that clients add to what was registered."""
+    """``uri`` without the parameters that clients add to the registered one."""
     parts = urlsplit(uri)
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     kept = [pair for pair in pairs if pair[0] not in _ADDED_BY_CLIENT]

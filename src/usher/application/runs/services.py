@@ -25,7 +25,7 @@ PATIENCE = 1800.0
 
 
 class UnknownRun(ValueError):
-    """What was given is not a course key."""
+    """The value is not a course key."""
 
 
 def ensure_run(course_key: str) -> CourseRun:

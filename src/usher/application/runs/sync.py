@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
@@ -24,7 +23,7 @@ from usher.application.enrollments.models import Enrollment
 from usher.application.runs.models import CourseRun, RunModes
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError, NotTheLms, NotThere, Throttled
-from usher.client.payloads import RunPage, read_run
+from usher.client.payloads import RunPage, RunSeen, read_run
 
 #: Fields of ``CourseRun`` that follow the LMS, and are written when it changed them.
 FOLLOWED = (
@@ -73,7 +72,7 @@ _the_read = itemgetter(*_READ)
 
 
 def digest(raw: dict[str, Any]) -> str:
-    """Stands for what is followed of one run's answer: the same content has the same digest."""
+    """A digest of the fields of a run that are synced."""
     try:
         read: Any = (_the_read(raw), raw["media"]["image"]["large"])
     except (KeyError, TypeError):
@@ -147,7 +146,7 @@ class _Getter:
             except NotThere:
                 if number == 1:
                     raise
-                return RunPage([], number, 0)  # the list grew shorter meanwhile
+                return RunPage([], number, 0)  # the list became shorter in the meantime
             except LmsError as error:
                 throttled = isinstance(error, Throttled)
                 if not throttled:
@@ -163,7 +162,7 @@ class _Getter:
 
 
 class Writer:
-    """Compares pages with what is here and writes what changed, some hundreds of runs at a time."""
+    """Compares pages with the records and writes changes, some hundreds of runs at a time."""
 
     def __init__(self, known: dict[str, tuple[int, str]]) -> None:
         """known: course key → id and digest, of all runs here."""
@@ -195,7 +194,7 @@ class Writer:
 
     def _note(self, raw: dict[str, Any], key: str, pk: int, mark: str) -> None:
         try:
-            row = _row(asdict(read_run(raw)), pk, mark, timezone.now())
+            row = _row(read_run(raw), pk, mark, timezone.now())
         except LmsError as error:
             failure = Failure("run", key, error.failure_class, error.code, error.message)
             self.summary.fail(failure)
@@ -236,7 +235,9 @@ def _settled() -> dict[str, Any]:
     }
 
 
-def _row(values: dict[str, Any], pk: int, mark: str, now: datetime) -> CourseRun:
+def _row(seen: RunSeen, pk: int, mark: str, now: datetime) -> CourseRun:
+    values = {name: getattr(seen, name) for name in FOLLOWED}
+    values["course_key"] = seen.course_key
     run = CourseRun(
         **values, digest=mark, missing_since=None, observed_at=now, next_attempt_at=None
     )
@@ -248,7 +249,7 @@ def _row(values: dict[str, Any], pk: int, mark: str, now: datetime) -> CourseRun
 
 
 def _create(runs: list[CourseRun]) -> None:
-    """Runs that another sync made meanwhile stay as they are."""
+    """Runs that another sync created in the meantime are not changed."""
     if not runs:
         return
     in_order, now = sorted(runs, key=lambda run: run.course_key), database_now()

@@ -54,7 +54,7 @@ class TokenKind(Kind):
         return Outcome(sealed(pair), changed=True)
 
     def settle_before(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
-        """A learner whom the LMS doesn't sign in: is the account still there?"""
+        """Re-checks accounts of learners whose sign-in failed: they may be missing."""
         stopped = by_lane(j.row for j, o in done if isinstance(o.error, SignInStopped))
         for lane, user_ids in stopped.items():
             LmsAccount.objects.filter(user_id__in=user_ids).wake(now, lane=lane)
@@ -68,7 +68,7 @@ class TokenKind(Kind):
 
 
 def renew(row: LmsToken, means: Means) -> TokenPair:
-    """Refreshes, and where the refresh token is no longer good authorizes anew. Network only."""
+    """Refreshes the token, or obtains a new one by authorization. Network only."""
     try:
         refresh_token = vault.open_sealed(row.refresh_token)
     except vault.Unreadable:

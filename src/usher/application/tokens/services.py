@@ -33,7 +33,7 @@ def access_token_for(user: Any) -> str:
     row = _row(user)
     deadline = time.monotonic() + _WAIT
     while not row.is_valid_for(_VALID_FOR):
-        _bring(user)
+        _reconcile_token(user)
         row = _row(user)
         if row.is_valid_for(_VALID_FOR):
             break
@@ -57,7 +57,7 @@ def _row(user: Any) -> LmsToken:
     return row
 
 
-def _bring(user: Any) -> None:
+def _reconcile_token(user: Any) -> None:
     """Wants the token, and lets the engine make it; a row that somebody holds is left to them."""
     from usher.application.engine.services import reconcile
 
@@ -75,13 +75,13 @@ def _as_error(row: LmsToken) -> LmsError:
 
 
 def rotate_keys(*, batch: int = 500) -> tuple[int, int]:
-    """Encrypts all tokens with the newest key; how many were, and how many no key could open.
+    """Encrypts all tokens with the newest key; how many were, and how many no key could decrypt.
 
-    Those lose what can't be read and are made anew.
+    The latter are deleted, and new ones obtained.
     """
     last, total, total_lost = 0, 0, 0
     while True:
-        # Held meanwhile: a token that the engine renews between reading and writing is not undone.
+        # Locked, so that a token renewed by a worker at the same time is not overwritten.
         with transaction.atomic():
             held = LmsToken.objects.select_for_update().filter(pk__gt=last)
             rows = list(held.order_by("pk")[:batch])

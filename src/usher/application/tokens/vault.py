@@ -18,7 +18,7 @@ _PURPOSE = b"usher learner tokens v1"
 
 
 class Unreadable(Exception):
-    """No key that is configured opens this token: it must be made anew."""
+    """No configured key decrypts this token; a new one must be obtained."""
 
 
 def seal(text: str) -> str:

@@ -76,7 +76,7 @@ class _Message:
 
 
 def _read(body: bytes) -> _Message | None:
-    """None for what is no message, or names what no database could hold."""
+    """None if it is not a message, or has values that no database can store."""
     try:
         message = json.loads(body)
         kind, data = message["type"], message["data"]

@@ -88,7 +88,7 @@ def _content(body: bytes, event_id: str) -> tuple[str, datetime]:
         raise SignOutRefused(400, "username is not a text that a username could be.")
     if message.get("event_id", event_id) != event_id:
         raise SignOutRefused(400, "event_id is not the one that was signed.")
-    # Nobody signs out in the future, and the end of time can't be added to.
+    # Not in the future; the largest date can't be added to.
     return username, min(moment, timezone.now())
 
 

@@ -40,7 +40,7 @@ _workers = ThreadPoolExecutor(2, thread_name_prefix="usher-signout")
 
 
 class Alarm:
-    """Has what is left tried again at its time, by this process; one timer at a time."""
+    """Schedules the next retry in this process; one timer at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -136,7 +136,7 @@ def _tls() -> ssl.SSLContext:
 
 
 def _claim() -> SignOutMessage | None:
-    """One due message, put off first: whoever dies with it in hand leaves it for a later run."""
+    """One due message. It is postponed first, so that a later run sends it if this process dies."""
     now = timezone.now()
     due = SignOutMessage.objects.filter(next_attempt_at__lte=now).order_by("next_attempt_at", "id")
     for message in due.select_related("application__usher_policy")[:10]:

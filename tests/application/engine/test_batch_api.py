@@ -1,4 +1,4 @@
-"""The batch road of ``usher.lms``, against a real embedded LMS that has it."""
+"""The batch API of ``usher.lms``, against a real embedded LMS that has it."""
 
 from datetime import timedelta
 

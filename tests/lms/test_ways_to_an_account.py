@@ -1,5 +1,5 @@
-"""Every road to an account leaves the same rows in the LMS, table by table: the registration API,
-the batch API, and a first sign-in. The same for both roads to an enrollment."""
+"""Every way to an account leaves the same rows in the LMS, table by table: the registration API,
+the batch API, and a first sign-in. The same for both ways to an enrollment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.lms.conftest import DEMO, TOKEN, Lms, account, person
 from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, post
 
-#: Tables of the toolkit's codes and tokens, of sessions, and of our own log: what a road carries
+#: Tables of the toolkit's codes and tokens, of sessions, and of our own log: what a way carries
 #: on its way, not what it leaves in the LMS. Registration signs the learner in as well, and with
 #: the first sign-in, whichever it is, comes the anonymous id.
 PASSING = (
@@ -73,7 +73,7 @@ def plain(row: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def register(lms: Lms, name: str) -> None:
-    """As an application without the batch road does it."""
+    """As an application without the batch API does it."""
     lms.application.people["reg-" + name] = {"username": name, **person(name)}
     form = {
         "username": name,
@@ -98,16 +98,16 @@ def sign_in(lms: Lms, name: str) -> None:
     assert browser.get("/api/user/v1/me").json() == {"username": name}
 
 
-def rows_of(lms: Lms, road: Any, name: str) -> dict[str, list[dict[str, Any]]]:
+def rows_of(lms: Lms, way: Any, name: str) -> dict[str, list[dict[str, Any]]]:
     before = snapshot(lms)
-    road(lms, name)
+    way(lms, name)
     return added(before, snapshot(lms), name)
 
 
-@pytest.mark.parametrize("road", [batch, sign_in])
-def test_accounts(lms: Lms, name: str, road: Any) -> None:
+@pytest.mark.parametrize("way", [batch, sign_in])
+def test_accounts(lms: Lms, name: str, way: Any) -> None:
     public = rows_of(lms, register, name + "p")
-    other = rows_of(lms, road, name + "o")
+    other = rows_of(lms, way, name + "o")
 
     assert {"auth_user", "auth_userprofile", "auth_registration"} < set(public)
     assert {"social_auth_usersocialauth", "verify_student_ssoverification"} < set(public)
@@ -117,9 +117,9 @@ def test_accounts(lms: Lms, name: str, road: Any) -> None:
 
 
 def test_signals(lms: Lms, name: str) -> None:
-    """What others listen to is sent on every road: here, by what our own listener hears."""
-    for number, road in enumerate((register, batch, sign_in)):
-        road(lms, f"{name}{number}")
+    """What others listen to is sent in every way: here, by what our own listener hears."""
+    for number, way in enumerate((register, batch, sign_in)):
+        way(lms, f"{name}{number}")
     heard = [
         lms.rows("select type from usher_lms_message where username = ?", f"{name}{number}")
         for number in range(3)
