@@ -26,15 +26,15 @@ KINDS: dict[str, tuple[str, str]] = {
 REASONS: dict[str, tuple[str, str]] = {
     "duplicate-email": (
         "The LMS has another account with this e-mail address",
-        "Open the learner and compare with the LMS: link that account if it is the same person's.",
+        "Compare the learner with the LMS: link that account if it is the same person's.",
     ),
     "duplicate-username": (
         "The LMS has another account with this username",
-        "Open the learner and compare with the LMS: link that account if it is the same person's.",
+        "Compare the learner with the LMS: link that account if it is the same person's.",
     ),
     "duplicate-email-username": (
         "The LMS has another account with this e-mail address and username",
-        "Open the learner and compare with the LMS: link that account if it is the same person's.",
+        "Compare the learner with the LMS: link that account if it is the same person's.",
     ),
     "validation-error": (
         "The LMS does not accept the learner's data",

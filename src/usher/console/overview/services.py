@@ -353,7 +353,9 @@ def _verdict(kinds: list[KindCounts], refused: Count, lms: LmsHealth, gates: lis
     if refused:
         noun = "record is" if refused.value == 1 else "records are"
         return Verdict(
-            "warning", f"{refused} {noun} refused.", "Somebody has to look at the reasons below."
+            "warning",
+            f"{refused} {noun} refused.",
+            "Nothing is sent again until somebody removes the causes.",
         )
     if retrying := sum((kind.retrying for kind in kinds), Count(0)):
         noun = "record" if retrying.value == 1 else "records"
