@@ -47,19 +47,17 @@ REQUIRED = (
 
 @dataclass(frozen=True)
 class Settings:
-    """Addresses have no slash at their end; a text that is absent is ''.
+    """Addresses have no trailing slash; an absent text is ''.
 
     api_base_url: the LMS's address for servers. base_redirect_url: its address for browsers.
-    course_base_url and course_base_url_suffix: what stands before and after a course key.
-    timeout_seconds: for one request to the LMS. token_expires_hours: the most that a token made
-    for a registration may live; it is deleted when it was used, and minutes are enough.
+    course_base_url and course_base_url_suffix: what precedes and follows a course key.
+    timeout_seconds: for one request to the LMS.
     encryption_keys: newest first. site_base_url: this application's address for browsers.
     """
 
     site_base_url: str
     api_base_url: str
     base_redirect_url: str
-    studio_api_base_url: str
     course_base_url: str
     course_base_url_suffix: str
     logout_redirect_url: str
@@ -73,7 +71,6 @@ class Settings:
     registration_access_token: str
     webhook_secret: str
     encryption_keys: tuple[str, ...]
-    token_expires_hours: int
     timeout_seconds: float
 
     def course_path(self, course_key: str) -> str:
@@ -174,7 +171,6 @@ def read(source: Any) -> tuple[Settings, list[str]]:
         site_base_url=reader.url("SITE_BASE_URL"),
         api_base_url=api,
         base_redirect_url=browser,
-        studio_api_base_url=reader.url(Env.OPENEDX_STUDIO_API_BASE_URL),
         course_base_url=_course_base(reader, browser),
         course_base_url_suffix=reader.text(Env.OPENEDX_COURSE_BASE_URL_SUFFIX, _COURSE_SUFFIX),
         logout_redirect_url=reader.url(Env.LOGOUT_REDIRECT_URL),
@@ -189,7 +185,6 @@ def read(source: Any) -> tuple[Settings, list[str]]:
         or reader.text(Env.MITXPRO_REGISTRATION_ACCESS_TOKEN),
         webhook_secret=reader.text(Env.USHER_WEBHOOK_SECRET),
         encryption_keys=_keys(reader),
-        token_expires_hours=int(reader.number(Env.OPENEDX_TOKEN_EXPIRES_HOURS, 1000, int)),
         timeout_seconds=reader.number(Env.EDX_API_CLIENT_TIMEOUT, 60, float),
     )
     _check_agreement(reader, settings)

@@ -74,7 +74,7 @@ def outbox(lms: LmsClient) -> tuple[int, float] | None:
 
 
 def _forget(lms: LmsClient) -> None:
-    """What the LMS offers is asked anew, after a batch endpoint didn't answer as one."""
+    """Asks again for the LMS's capabilities, after a batch endpoint did not answer as one."""
     with _lock:
         _known.pop(lms, None)
 

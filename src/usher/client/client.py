@@ -390,7 +390,7 @@ def said(answer: Answer) -> tuple[str, str]:
     if not words and "field_errors" in body:
         words = json.dumps(body["field_errors"])
     if not (words or code) and body:
-        # Django REST framework: the place of each error, and what is wrong there.
+        # Django REST framework: field of each error → messages.
         words = json.dumps(body, ensure_ascii=False)
     return str(code)[:64], str(words or code or f"status {answer.status}")[:400]
 

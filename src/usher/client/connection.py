@@ -1,7 +1,7 @@
 """One connection to the LMS with one deadline for a whole exchange.
 
-httpx's timeouts hold for a single read, so a server that sends a byte of its headers now and then
-keeps a caller waiting for ever. Here every read and write has what is left until the deadline.
+httpx's timeouts apply to a single read, so a server that sends a byte now and then can keep a
+caller waiting without limit. Here every read and write has the time left until the deadline.
 """
 
 from __future__ import annotations

@@ -307,7 +307,7 @@ class Http:
         return Answer(response.status_code, response.headers, body)
 
     def _take_lane(self) -> Transport:
-        """A connection that nobody else uses meanwhile; the one used last, so the rest age out."""
+        """A connection for this thread only; the one used last, so that the others expire."""
         try:
             return self._lanes.pop()
         except IndexError:

@@ -66,7 +66,7 @@ class Pacing:
                 self.size = min(fitting, self.size * 2, self.largest)
 
     def failed(self) -> None:
-        """A batch was not answered in time, or with an error: smaller ones, and one at a time."""
+        """A batch timed out or failed: send smaller ones, one at a time."""
         with self._changed:
             self.size = max(self.size // 2, SMALLEST_SIZE)
             self._fewer()

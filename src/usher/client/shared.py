@@ -1,6 +1,6 @@
-"""What all workers know together about one LMS: pauses, probes and the budget of requests.
+"""State of one LMS that all workers share: pauses, probes and the budget of requests.
 
-In Redis where the project has one; otherwise in this process, which is right for one process.
+In Redis, if the project has one; otherwise in this process, which is enough for one process.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _ASIDE = 5.0
 
 
 class SharedState(Protocol):
-    """Keys are short names of what is limited, such as ``courses`` or ``circuit``."""
+    """Keys are short names of limits, such as ``courses`` or ``circuit``."""
 
     def pause(self, key: str, seconds: float) -> None:
-        """From now nobody does ``key`` for that long; a longer pause already there stays."""
+        """Pauses ``key`` for that long, for all workers; a longer pause stays."""
 
     def remaining(self, key: str) -> float:
         """Seconds until ``key`` may be done; 0 when it may be done now."""
@@ -106,8 +106,8 @@ class LocalState:
 
 
 class RedisState:
-    """For all processes on one Redis. A Redis that fails, or hangs, holds nobody up: it is left
-    aside for some seconds, and each process knows what it learned itself."""
+    """For all processes on one Redis. If Redis fails or hangs, it is not used for some seconds, and
+    each process uses its own state."""
 
     _TAKE = """
     local t = redis.call('TIME')

@@ -187,7 +187,7 @@ def _passes(error: LmsError) -> bool:
 
 
 def _patiently(sign_in: Callable[[], str]) -> str:
-    """Anew from the start after a passing failure: of many requests one fails easily."""
+    """Repeats it from the start after a transient failure, which is likely among many requests."""
     for _ in range(_SIGN_INS - 1):
         try:
             return sign_in()

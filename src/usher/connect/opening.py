@@ -30,7 +30,7 @@ from usher.contract.provisioning import Application
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line says, '' for what is to be found."""
+    """The options of the command line; '' for those to be detected."""
 
     tutor: str = ""
     tutor_root: str = ""

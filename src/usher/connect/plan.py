@@ -1,4 +1,4 @@
-"""A plan is a list of steps; applying it is looking at each in turn and doing what is still due."""
+"""A plan is a list of steps; applying it examines each in turn and does those still due."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,8 +12,8 @@ class Step:
     """One change.
 
     id: stable, for machines; where: the thing that changes; what and reason: for people; look:
-    whether it is so already, changing nothing; apply: makes it so, and says what was done.
-    trust_apply: looking again right after would be dear or too early; what it ran is believed.
+    whether it is done already, changing nothing; apply: does it, and returns what was done.
+    trust_apply: do not check afterwards, because a check would be too slow or too early.
     """
 
     id: str
@@ -77,10 +77,10 @@ class Progress(Protocol):
 
 
 def apply(plan: Plan, progress: Progress) -> list[str]:
-    """Does what is due, in order; the ids of the steps that changed something.
+    """Does the due steps in order; returns the ids of those that changed something.
 
-    The plan was looked at a moment ago; once something has changed, each step looks anew.
-    Raises StepFailed at the first step that fails; what was done before it stands.
+    The plan is fresh; once something has changed, each step looks again.
+    Raises StepFailed at the first step that fails; the steps before it stay done.
     """
     changed: list[str] = []
     for number, step in enumerate(plan.steps, start=1):

@@ -1,4 +1,4 @@
-"""Running other programs: input on standard input only, secrets kept out of what is reported."""
+"""Runs other programs: input through standard input only, no secrets in error messages."""
 
 import os
 import shlex

@@ -128,7 +128,7 @@ class EnvFile:
         for key, value in values.items():
             if result.get(key) != value:
                 result = result._set(key, format_value(key, value))
-        # A quote left open above would close at ours and swallow what is between.
+        # An open quote above would end at ours and include the lines between.
         if result.values() != {**self.values(), **values}:
             raise EnvFileError(f"a quote is left open: {self._first_malformed()}; close it first")
         return result

@@ -28,10 +28,6 @@ class Env:
     OPENEDX_COURSE_BASE_URL = "OPENEDX_COURSE_BASE_URL"
     #: What follows it. Default: `/course/`.
     OPENEDX_COURSE_BASE_URL_SUFFIX = "OPENEDX_COURSE_BASE_URL_SUFFIX"
-    #: Address of Studio.
-    OPENEDX_STUDIO_API_BASE_URL = "OPENEDX_STUDIO_API_BASE_URL"
-    #: Longest life of the token that a registration uses; it is deleted after use. Default: 1000.
-    OPENEDX_TOKEN_EXPIRES_HOURS = "OPENEDX_TOKEN_EXPIRES_HOURS"  # noqa: S105 - a name
     #: Seconds to wait for one request to the LMS. Default: 60.
     EDX_API_CLIENT_TIMEOUT = "EDX_API_CLIENT_TIMEOUT"
     #: Where sign-out continues: the LMS's `/logout`.

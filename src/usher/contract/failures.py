@@ -4,9 +4,10 @@ from enum import StrEnum
 
 
 class FailureClass(StrEnum):
-    """transient: try again with backoff; throttled: try again when told; rejected: the LMS refuses
-    this row, parked until a person retries it; systemic: the connection itself is wrong (token,
-    provider record), so every row would fail the same way: stop and probe."""
+    """transient: retry with backoff. throttled: retry when the LMS allows it. rejected: the LMS
+    refuses this row until its cause changes or a person retries it. systemic: the connection
+    itself is wrong (token, provider record), so every row would fail the same way: stop and probe.
+    """
 
     TRANSIENT = "transient"
     THROTTLED = "throttled"

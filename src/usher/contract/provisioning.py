@@ -16,12 +16,12 @@ _USERNAME_LENGTH = 30
 
 
 class DescriptionError(ValueError):
-    """The description can't be used; the message names the place and what is wrong there."""
+    """The description is invalid; the message names the place and the error."""
 
 
 @dataclass(frozen=True)
 class ServiceWorker:
-    """The user as whom one application calls the LMS: staff and active. ``token`` is its access
+    """The LMS account that one application acts as: staff and active. ``token`` is its access
     token, valid ``token_days`` and renewed before."""
 
     username: str

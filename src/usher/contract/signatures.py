@@ -37,7 +37,7 @@ def sign(secret: str, *, timestamp: int, event_id: str, body: bytes) -> str:
 def verify(
     secret: str, signature: str, *, timestamp: int, event_id: str, body: bytes, now: float
 ) -> bool:
-    """Whether the signature is right and the timestamp within the tolerance of ``now``."""
+    """Whether the signature is valid and the timestamp within the tolerance of ``now``."""
     if not secret or not is_event_id(event_id) or timestamp < 0:
         return False
     expected = sign(secret, timestamp=timestamp, event_id=event_id, body=body)

@@ -32,7 +32,7 @@ def test_defaults_of_each_edition():
     )
     own, _ = read()
     assert own.oauth_provider == "mitxpro-oauth2"
-    assert (own.token_expires_hours, own.timeout_seconds) == (1000, 60.0)
+    assert own.timeout_seconds == 60.0
     assert own.oauth_app_name == "edx-oauth-app"
 
 
@@ -90,8 +90,8 @@ def test_course_addresses():
         (Env.OPENEDX_OAUTH_PROVIDER, "mitx"),
         (Env.OPENEDX_SOCIAL_LOGIN_PATH, "//evil.example/"),
         (Env.OPENEDX_SOCIAL_LOGIN_PATH, "/auth/login/ol-oauth2/?auth_entry=login"),
-        (Env.OPENEDX_TOKEN_EXPIRES_HOURS, "soon"),
-        (Env.OPENEDX_TOKEN_EXPIRES_HOURS, "-1"),
+        (Env.EDX_API_CLIENT_TIMEOUT, "soon"),
+        (Env.EDX_API_CLIENT_TIMEOUT, "-1"),
         (Env.EDX_API_CLIENT_TIMEOUT, "nan"),
     ],
 )

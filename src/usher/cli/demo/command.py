@@ -137,7 +137,7 @@ def _run(pair: Pair, console: Console) -> tuple[list[Step], Walk]:
             "servers",
             True,
             time.monotonic() - started,
-            f"{pair.edition.title} {pair.application_url}, LMS {pair.lms_url}, engine",
+            f"{pair.edition.title} {pair.application_url}, LMS {pair.lms_url}, worker",
         )
     )
     walk = Walk(pair)
@@ -186,7 +186,7 @@ def _stay_up(pair: Pair, walk: Walk, console: Console) -> None:
 def _say_logs(pair: Pair, console: Console, *, kept: bool) -> None:
     console.print("\nThe step marked ✗ failed.")
     if kept:
-        console.print(f"Logs: {pair.home}/application.log, lms.log and engine.log.")
+        console.print(f"Logs: {pair.home}/application.log, lms.log and worker.log.")
     else:
         console.print("Run `usher demo --once --home FOLDER` to keep the logs.")
 

@@ -28,7 +28,7 @@ class Credentials:
 
     @classmethod
     def load_or_make(cls, folder: Path) -> "Credentials":
-        """Those of ``folder``, made at the first call. A file that is not ours is made anew."""
+        """Those of ``folder``, created at the first call. An unreadable file is replaced."""
         path = folder / FILE_NAME
         try:
             return cls(**json.loads(path.read_text()))

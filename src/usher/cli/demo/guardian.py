@@ -1,4 +1,4 @@
-"""Runs one command and ends it when whoever started this process is gone.
+"""Runs one command and stops it when the parent process ends.
 
 ``python -m usher.cli.demo.guardian COMMAND...``: standard input is a pipe from the parent. When it
 closes, by a kill -9 of the parent too, the command and its children are stopped, so that no server
@@ -24,7 +24,7 @@ def main(command: list[str]) -> int:
 
 
 def _stop_when_parent_is_gone(child: subprocess.Popen[bytes]) -> None:
-    # Not through sys.stdin: its lock, held by this thread, breaks the interpreter's own end.
+    # Not through sys.stdin: this thread would hold its lock when the interpreter exits.
     while os.read(sys.stdin.fileno(), 1024):
         pass
     _stop(child)

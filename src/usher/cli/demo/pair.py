@@ -162,13 +162,13 @@ class Pair:
         self._lock = lock
 
     def prepare(self, report: Callable[[Step], None] = lambda step: None) -> None:
-        """Prepares application and LMS; what is done already is skipped."""
+        """Prepares application and LMS; finished steps are skipped."""
         kept = {"edition": self.edition.name, **asdict(self.addresses)}
         (self.home / KEPT).write_text(json.dumps(kept))
         SetUp(self, report).run()
 
     def start(self) -> None:
-        """Start both servers and the engine. All stop again when one of them can't start."""
+        """Start both servers and the worker. If one of them can't start, all stop."""
         self._servers = [self._lms_server(), self._application_server(), self._engine()]
         try:
             for server in self._servers:
@@ -291,7 +291,7 @@ class Pair:
             command=[sys.executable, "manage.py", "reconcile", "--watch"],
             folder=self.campus_folder,
             environment=self.application_environment,
-            log=self.home / "engine.log",
+            log=self.home / "worker.log",
         )
 
 

@@ -21,7 +21,7 @@ LOG_TAIL_LINES = 15
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
+    """A port that is free now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -92,7 +92,7 @@ class ServerProcess:
                 time.sleep(0.05)
 
     def check(self) -> None:
-        """Raises DemoError when the process has ended by itself."""
+        """Raises DemoError if the process has ended."""
         if self.process is not None and self.process.poll() is not None:
             raise DemoError(
                 f"{self.name} stopped by itself with exit code {self.process.returncode}."

@@ -99,13 +99,13 @@ class Walk:
         return f"{self.username}, e-mail confirmed"
 
     def lms_account(self) -> str:
-        """The engine makes the account and its token without anybody asking."""
+        """The worker makes the account and its token."""
         account = self._wait_for(
             lambda: self._lms_list(LmsPath.ACCOUNTS, email=self.email), "an LMS account"
         )[0]
         self.lms_username = account["username"]
         self._wait_for(lambda: not self._missing(), "an LMS token")
-        return f"LMS account {self.lms_username} and its token, made by the engine"
+        return f"LMS account {self.lms_username} and its token, made by the worker"
 
     def sign_in_lms(self) -> str:
         page = self.browser.get(self.pair.lms_url + social_login_path(DEFAULT_BACKEND))
@@ -187,7 +187,7 @@ class Walk:
             time.sleep(0.1)
         raise DemoError(
             f"There was no sign of {what} within {ENGINE_SECONDS:.0f} seconds; "
-            f"see {self.pair.home}/engine.log and {self.pair.home}/lms.log."
+            f"see {self.pair.home}/worker.log and {self.pair.home}/lms.log."
         )
 
     @staticmethod

@@ -117,8 +117,8 @@ def _stay_up(beside: Beside, console: Console) -> None:
     console.print()
     console.print(table)
     console.print(
-        "\nOpen the address of `sign in`: your project asks for the learner's name and password,"
-        "\nand you arrive in the LMS signed in. Ctrl-C stops everything."
+        "\nOpen the address of `sign in`. Your project asks for the learner's name and"
+        "\npassword; then you are signed in to the LMS. Ctrl-C stops everything."
     )
     while True:
         beside.check()

@@ -61,7 +61,7 @@ class Project:
 
 
 def _last_words(text: str) -> str:
-    """Of a traceback the last line; otherwise the end of what was said."""
+    """The last line of a traceback; otherwise the end of the output."""
     said = text.strip()
     if "Traceback (most recent call last)" in said:
         return said.splitlines()[-1]

@@ -23,7 +23,7 @@ MARKS: dict[Edition, str] = {
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the operator said about one application; '' for what is to be found.
+    """The operator's options for one application; '' for those to be detected.
 
     url: for browsers; server_url: for the LMS's containers; manage: the command that runs its
     manage.py; env_file: its ``.env``.

@@ -11,9 +11,9 @@ NAMES = (".env.example", "env.example", ".env.sample", ".env.template", ".env.di
 
 
 def make_env(checkout: Checkout, *, dry_run: bool, may: Callable[[str], bool]) -> str:
-    """What was done, '' for nothing. may: asked with a question, answers whether to.
+    """What was done, '' for nothing. may: called with a question; returns the answer.
 
-    docker compose does not even look at a checkout without the ``.env`` that it names.
+    docker compose fails in a checkout without the ``.env`` that it names.
     Raises Refused.
     """
     path = checkout.env_file

@@ -1,4 +1,4 @@
-"""An application known by its address alone: its part is handed over to whoever runs it."""
+"""A remote application: writes the commands for its operator into two files."""
 
 import shlex
 from pathlib import Path
@@ -15,7 +15,7 @@ from usher.contract.paths import ApplicationPath
 from usher.contract.provisioning import Application, Description
 
 TIMEOUT = 15.0
-#: A code nobody has: its refusal tells a right client from a wrong one (RFC 6749, 5.2).
+#: A code that does not exist: the error tells a right client from a wrong one (RFC 6749, 5.2).
 NO_CODE = {"grant_type": "authorization_code", "code": "usher-connect-probe"}
 
 

@@ -26,7 +26,7 @@ KEYS = (
     Env.MITX_ONLINE_REGISTRATION_ACCESS_TOKEN,
     Env.MITXPRO_REGISTRATION_ACCESS_TOKEN,
 )
-#: Of these, what is a Django setting of the same name in every application we know.
+#: Those that are Django settings of the same name in every known application.
 SETTINGS = (
     Env.OPENEDX_API_BASE_URL,
     Env.OPENEDX_SERVICE_WORKER_USERNAME,

@@ -48,7 +48,7 @@ class Side:
         self.manage = Manage(checkout, secrets)
         self.before = Before(str(checkout.env_file or checkout.url))
         self.facts: dict[str, Any] = {}
-        #: Settings that it does not start without and that nobody has given, with example values.
+        #: Settings without a value that it needs to start, with example values.
         self.needed: dict[str, str] = {}
         self.backend = ""
         self._asked: dict[str, Any] = {}
@@ -208,7 +208,7 @@ class Side:
     def check(
         self, application: Application, addresses: Addresses, redirect_uri: str
     ) -> dict[str, Any]:
-        """``probe`` anew, and whether it takes ``redirect_uri`` and reaches the LMS."""
+        """``probe`` again, and whether it accepts ``redirect_uri`` and reaches the LMS."""
         params = self._params("check", application, addresses)
         params |= {
             "redirect_uri": redirect_uri,

@@ -1,1 +1,1 @@
-"""The LMS's side as Tutor runs it: instance, configuration, jobs, what is left over."""
+"""The LMS as Tutor runs it: instance, configuration, jobs, leftovers."""

@@ -38,7 +38,7 @@ class Platform:
         self._applied: bool | None = None
 
     def forget(self) -> None:
-        """After every change of the configuration, of plugins, or of what is rendered."""
+        """After every change of configuration, plugins or rendered files."""
         self._fresh = False
         self._forget_running()
 
@@ -127,8 +127,8 @@ class Platform:
         return self.instance.command == "k8s"
 
     def is_applied(self) -> bool:
-        """Whether the cluster was given what is rendered: the name of each ConfigMap ends in a
-        hash of what it holds. Raises ToolFailed."""
+        """Whether the cluster has the rendered configuration: the name of each ConfigMap ends in a
+        hash of its content. Raises ToolFailed."""
         if self._applied is None:
             rendered = self._kubectl("kustomize", str(self.instance.root / "env"))
             found = [each for each in yaml.safe_load_all(rendered) if each]

@@ -104,7 +104,7 @@ class LmsSteps:
         return "; ".join([", ".join(said) or "nothing differed", *done["warnings"]])
 
     def _jobs_can_run(self) -> bool:
-        """In a cluster a job whose configuration wasn't applied waits for it for ever."""
+        """In a cluster a job waits endlessly for a configuration that was not applied."""
         return self._tutor.is_rendered() and (
             not self._platform.in_cluster or self._platform.is_applied()
         )

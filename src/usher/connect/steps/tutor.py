@@ -13,7 +13,7 @@ from usher.contract.provisioning import Description
 
 
 class TutorSteps:
-    """values: what config.yml must hold; asked anew each time, as it depends on what it holds."""
+    """values: what config.yml must hold; computed each time, as it depends on its content."""
 
     def __init__(
         self, platform: Platform, values: Callable[[], dict[str, Any]], runner: Runner

@@ -29,7 +29,7 @@ class EngineWorks(Check):
     def probe(self, context: Context) -> Finding:
         engine = context.application.report.get("engine")
         if engine is None:
-            raise NotKnownError("the application has no engine")
+            raise NotKnownError("the application has no worker")
         overdue = engine.get("overdue_seconds", 0.0)
         if overdue > _PATIENCE_SECONDS:
             return failed(
@@ -228,7 +228,7 @@ class LmsIsNotOverwhelmed(Check):
             raise NotKnownError("the application does not report how its calls to the LMS fare")
         if engine.get("breaker", "closed") != "closed":
             return failed(
-                f"calls to the LMS are held back ({engine.get('breaker')})",
+                f"requests to the LMS are paused ({engine.get('breaker')})",
                 cause=engine.get("breaker_reason") or "the LMS failed many times in a row",
                 fix=f"{LMS_LOGS}; calls resume as soon as the LMS answers",
             )
