@@ -236,6 +236,21 @@ def test_what_workers_told_of_the_lms_is_shown(staff: Client) -> None:
     assert [group for group, _ in overview.lms.circuits] == ["host"]
     assert [gate.kind for gate in overview.gates] == ["Enrollments"]
     assert [worker.is_late for worker in overview.workers] == [False, True]
+    assert overview.swept_at is None
+    assert overview.messages.pulled_at is None
+
+
+def test_the_last_sweep_and_messages_are_told(staff: Client) -> None:
+    from usher.application.engine import heartbeat
+    from usher.application.models import ReceivedEvent, Watermark
+
+    heartbeat.swept()
+    at = timezone.now() - timedelta(minutes=3)
+    Watermark.objects.create(what="accounts", since="x", asked_at=at)
+    ReceivedEvent.objects.create(event_id="e", received_at=at)
+    overview = staff.get("/staff/").context["overview"]
+    assert timezone.now() - overview.swept_at < timedelta(minutes=1)
+    assert overview.messages.pulled_at == overview.messages.received_at == at
 
 
 def test_the_audit_log_says_who_did_what(staff: Client, row: Enrollment) -> None:

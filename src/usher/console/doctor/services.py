@@ -109,7 +109,7 @@ def last() -> Findings | None:
         at=run.at,
         by=str(run.by or ""),
         next=str(run.report.get("next", "")),
-        counts={_WORDS[k]: v for k, v in run.report.get("counts", {}).items() if k in _WORDS},
+        counts={_WORDS[k]: v for k, v in run.report.get("counts", {}).items() if k in _WORDS and v},
         areas=_areas(run.report["checks"], earlier),
         before_at=before.at if before else None,
     )

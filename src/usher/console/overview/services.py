@@ -167,9 +167,7 @@ def look() -> Overview:
         lms=lms,
         gates=gates,
         workers=workers,
-        swept_at=max(
-            filter(None, (_moment(r.report.get("swept_at")) for r in reports)), default=None
-        ),
+        swept_at=_asked_at(heartbeat.SWEEP),
         messages=_messages(),
     )
 
