@@ -33,7 +33,7 @@ FAMILIES = (
 
 
 class Status(StrEnum):
-    """NOTE: something to know that nobody can or need mend here. SKIPPED: not known."""
+    """NOTE: information that needs no action. SKIPPED: not known."""
 
     OK = "ok"
     NOTE = "note"
@@ -44,8 +44,8 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """seen: what was looked at and found. cause: why, of a note or of what is wrong. fix: '' unless
-    something is wrong; a command to copy, or the line to change, with the words of ``fixes``.
+    """seen: the observation. cause: why, of a note or a failure. fix: '' unless something is wrong;
+    a command to copy, or the line to change, with the words of ``fixes``.
     repair: a name in ``repairs`` when ``--fix`` can."""
 
     status: Status

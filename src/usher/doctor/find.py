@@ -28,7 +28,7 @@ _DEV_PORT = 8000
 
 
 class NotFoundError(ValueError):
-    """What was named isn't there; the message says what to name instead."""
+    """A given path or address does not exist; the message says what to give instead."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """How a fix is carried out where this LMS and this application run.
 
-Checks write fixes with the words below; ``fitted`` replaces them with what is typed for a demo, an
+Checks write fixes with the words below; ``fitted`` replaces them with the commands for a demo, an
 embedded LMS, a Tutor root or another Open edX, and for an application in containers or without.
 """
 

@@ -29,7 +29,7 @@ _SIGN_OUT_SECONDS = 10.0
 
 @dataclass
 class _Walker:
-    """notes: what is worth knowing of a journey that succeeded."""
+    """notes: remarks about a successful journey."""
 
     context: Context
     browser: Browser
@@ -152,7 +152,7 @@ class _Walker:
         return page.status_code if page is not None else 0
 
     def _ends_within(self, seconds: float) -> bool:
-        """Whether the application's session ends: then it signs nobody in to the LMS any more."""
+        """Whether the application's session ended: then it can't sign in to the LMS any more."""
         deadline = monotonic() + seconds
         while self._application_signs_in():
             if monotonic() >= deadline:

@@ -36,7 +36,7 @@ def _close_env(context: Context) -> None:
 
 
 def _provision(context: Context) -> None:
-    """By whoever knows the secrets: the demo, or Tutor's configuration."""
+    """With the secrets of the demo, or of Tutor's configuration."""
     if context.demo_home is not None:
         home = str(context.demo_home)
         Command((sys.executable, "-m", _USHER, "demo")).output("--provision", "--home", home)

@@ -59,7 +59,7 @@ class Report:
 
     @property
     def root_causes(self) -> list[Line]:
-        """What is wrong and not merely a consequence of something else that is."""
+        """Failures that are not consequences of other failures."""
         return [line for line in self.lines if line.finding.is_trouble]
 
     @property
@@ -103,7 +103,7 @@ def run(context: Context, only: Iterable[str] = ()) -> Report:
             pool.submit(gather)
         futures: dict[str, Future[Line]] = {}
         for name in order:
-            # Those it waits for were handed in before: whoever runs never waits for the queue.
+            # Checks that it depends on were submitted before: it never waits for the queue.
             waits_for = [futures[needed] for needed in checks[name].depends_on if needed in futures]
             futures[name] = pool.submit(_line, checks[name], context, waits_for)
         lines = {name: future.result() for name, future in futures.items()}

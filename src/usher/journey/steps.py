@@ -13,7 +13,7 @@ TIMEOUT = httpx.Timeout(30, connect=10)
 
 
 class BrokenError(Exception):
-    """A link of the chain is broken: what was seen, and what to do about it."""
+    """A step of the journey failed: the observation, and the fix."""
 
     def __init__(self, seen: str, fix: str = "") -> None:
         self.fix = fix
@@ -21,7 +21,7 @@ class BrokenError(Exception):
 
 
 class LoopError(BrokenError):
-    """Two pages send a browser to each other for ever."""
+    """Two pages redirect a browser to each other endlessly."""
 
 
 class UnreachableError(BrokenError):

@@ -166,7 +166,7 @@ def _opens_a_course(browser: Browser, chain: Chain, username: str, runs: list[st
 
 
 def _remove_at_lms(chain: Chain, username: str, runs: list[str]) -> str:
-    """Unenrolled and inactive: an LMS never deletes a learner. Returns what is left."""
+    """Unenroll and deactivate: an LMS can't delete a learner. Returns what could not be removed."""
     left: list[str] = []
     with httpx.Client(base_url=chain.lms_url, timeout=TIMEOUT, trust_env=False) as worker:
         worker.headers["Authorization"] = f"Bearer {chain.token}"

@@ -14,7 +14,7 @@ from usher.lms.errors import EnrollmentError, EnrollmentRefused
 #: Mode, and whether the learner is in the run.
 State = tuple[str, bool]
 
-#: As the public API words them; what is not here is said by the platform itself.
+#: In the public API's words; the platform words the others itself.
 MESSAGES = {
     EnrollmentError.UNKNOWN_RUN: "No course '{key}' found for enrollment",
     EnrollmentError.MODE_UNAVAILABLE: (
@@ -47,7 +47,7 @@ def next_step(
     mode_changes = mode is not None and present[0] != mode
     activity_changes = present[1] != is_active
     if mode_changes and activity_changes and not is_active:
-        # Whoever asks knows an older state than this.
+        # The caller knows an older state.
         message = (
             f"Enrollment mode mismatch: active mode={present[0]}, requested mode={mode}. "
             "Won't deactivate."

@@ -1,7 +1,7 @@
-"""Limits of the platform that the service worker is exempt from, and nobody else.
+"""Limits of the platform from which only the service worker is exempt.
 
-Repairing a hundred learners takes a hundred registrations from one address, and a sync of many
-runs many course list pages: both would be refused as if they were abuse.
+To repair a hundred learners takes a hundred registrations from one address, and to sync many runs
+many pages of the course list. The platform would refuse both as abuse.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ PARTIAL_TOKEN = "partial_token"  # noqa: S105 - a parameter's name
 
 
 class ApplicationSignIn:
-    """Keeps signing in with an application on its feet.
+    """Handles failures of sign-in through an application.
 
     When it fails, a page says so. The platform would lead to ``/login``, which leads to the
     application, which leads back: with one that keeps failing, a browser would go in circles.

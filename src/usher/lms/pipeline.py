@@ -105,7 +105,7 @@ def require_link(
     user: Any = None,
     **kwargs: Any,
 ) -> HttpResponse | None:
-    """Step of the pipeline: nobody goes on but the owner of the link."""
+    """Step of the pipeline: only the owner of the link continues."""
     if backend.name not in conf.backends() or _is_registration(strategy, user, uid):
         return None
     link = lookup.link_of(backend.name, uid)

@@ -83,7 +83,7 @@ def usher_courses(owner: str) -> Job:
 
 
 def courses_script(owner: str) -> str:
-    """``create_course`` leaves a course alone that is there already. Starts a week ago."""
+    """``create_course`` does not change an existing course. It started a week ago."""
     lines = [
         shlex.join(["./manage.py", "cms", "create_course", "split", owner, org, number, run, title])
         for org, number, run, title in COURSES

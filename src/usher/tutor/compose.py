@@ -27,9 +27,9 @@ class ComposeError(ValueError):
 
 
 def lay_hosts(env: Path, names: Sequence[str]) -> None:
-    """Make ``names`` lead to this machine in every service of SERVICES under ``env``.
+    """Make ``names`` resolve to this machine in every service of SERVICES under ``env``.
 
-    Changes nothing that is right already. Raises ComposeError, before changing that file.
+    Changes only what differs. Raises ComposeError, before changing that file.
     """
     for place, service in SERVICES.items():
         path = env / place

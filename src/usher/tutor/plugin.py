@@ -95,8 +95,8 @@ def _description(config: Config) -> str:
 
 
 def _keep_generated(root: Path, config: Config) -> None:
-    """``tutor plugins enable`` renders with new secrets without saving them, so that the next
-    command would make others; what is rendered is saved."""
+    """``tutor plugins enable`` renders new secrets without saving them, and the next command would
+    generate others; this saves the rendered ones."""
     path = tutor_config.config_path(str(root))
     saved = tutor_config.get_yaml_file(path)
     if missing := {name: config[name] for name in configuration.UNIQUE if name not in saved}:
@@ -131,7 +131,7 @@ def _before_containers_start(root: str, config: Config, _project_name: str) -> N
 
 @hooks.Actions.PLUGIN_UNLOADED.add(priority=hooks.priorities.HIGH - 1)
 def _leave(plugin: str, root: str, _config: Config) -> None:
-    """Before Tutor forgets this plugin's hooks; it renders everything else anew by itself."""
+    """Before Tutor removes this plugin's hooks; Tutor renders everything else again."""
     if plugin == "usher":
         files.leave(Path(root))
 

@@ -116,7 +116,7 @@ def test_app_3_a_scope_is_missing(system: System, tmp_path: Path) -> None:
         ),
         (
             "OPS-3",
-            "held back",
+            "are paused",
             "refused(LmsToken, 'circuit-open', error_class='transient', parked_at=None,"
             " next_attempt_at=later)",
         ),

@@ -235,7 +235,7 @@ class SignInArrives(Check):
 
     Symptom: the browser reports too many redirects.
     Cause: the application signs people in at its API gateway, and the LMS sends them to the
-    application itself, where nobody is ever signed in.
+    application itself, where the session does not exist.
     Fix: the gateway's address as the application's base address, then `usher connect`.
     """
 

@@ -94,7 +94,7 @@ class ApplicationReachesLms(Check):
 
 @dataclass(frozen=True)
 class SignsOfLife:
-    """answers: something does at all. is_lms: in the form of an LMS. text: what was seen."""
+    """answers: whether anything answers. is_lms: in the form of an LMS. text: the observation."""
 
     answers: bool
     is_lms: bool
@@ -184,7 +184,7 @@ class LmsIsTheLms(Check):
 _KNOWN_BY = 2
 
 
-#: Connected, and no answer in time: how a busy machine looks.
+#: Connected, but no answer in time, as on a busy machine.
 _SLOW = ("ReadTimeout",)
 
 

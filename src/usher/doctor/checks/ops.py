@@ -9,7 +9,7 @@ from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import LMS_LOGS, START_WORKER, manage
 
-#: A sweep finds what a lost wake-up left; after that long nobody can be at work.
+#: A sweep also finds rows whose message was lost; after that time no worker can be running.
 _PATIENCE_SECONDS = 300
 _MANY_ATTEMPTS = 20
 
@@ -118,7 +118,7 @@ def _duration(seconds: float) -> str:
 
 @check
 class RefusalsAreParked(Check):
-    """Refused records are not retried for ever.
+    """Refused records are not retried endlessly.
 
     Symptom: the same thousand errors every hour.
     Cause: records that the LMS refuses permanently are retried.

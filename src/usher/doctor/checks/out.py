@@ -90,7 +90,7 @@ class SignOutByServers(Check):
         }
         for url, form in answers.items():
             status = context.web.request("POST", url, data=form).status_code
-            # Junk must be refused: by whoever listens there, not by a page that is missing.
+            # An invalid message must be refused by the endpoint, not answered by a missing page.
             if status not in (400, 401, 403):
                 return self._failed(f"{url} answers {status} to a message that it must refuse")
         return ok("both servers listen for each other's sign-outs")

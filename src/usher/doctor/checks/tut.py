@@ -87,7 +87,7 @@ class PluginIsEnabled(Check):
     """The Tutor plugin is enabled.
 
     Symptom: everything vanished after `tutor config save`.
-    Cause: settings were edited into generated files, which Tutor writes anew.
+    Cause: settings were edited into generated files, which Tutor writes again.
     Fix: enable the plugin, which keeps these settings.
     """
 

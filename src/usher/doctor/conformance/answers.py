@@ -1,4 +1,4 @@
-"""An LMS's answer, and how it differs from what is expected of it."""
+"""An LMS's answer, and its differences from the expected one."""
 
 import re
 from dataclasses import dataclass

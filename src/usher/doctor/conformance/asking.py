@@ -95,7 +95,7 @@ class Conversation:
             client = self.session
             headers |= csrf_headers(self.session)
         if request["path"] == LmsPath.REGISTRATION and (worker := self.tokens.get("worker")):
-            # An LMS with a connected application takes registrations of nobody else.
+            # An LMS with a connected application accepts registrations from that application only.
             headers["X-Access-Token"] = worker
         if client is self.client:
             client.cookies.clear()

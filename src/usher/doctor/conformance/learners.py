@@ -18,7 +18,7 @@ class LearnerError(Exception):
 
 @dataclass(frozen=True)
 class ThrowAwayLearner:
-    """A learner of ours at the LMS, signed in by ``session``."""
+    """A test learner of the LMS, signed in by ``session``."""
 
     username: str
     email: str
@@ -68,9 +68,9 @@ def _brief(answer: httpx.Response) -> str:
 
 
 def remove(learner: ThrowAwayLearner, worker: httpx.Client, token: str) -> str:
-    """Unenroll and deactivate. Returns what is left over, '' for nothing.
+    """Unenroll and deactivate. Returns what could not be removed, '' for nothing.
 
-    An LMS never deletes a learner by its API: deactivated is as gone as it gets.
+    An LMS can't delete a learner by its API, only deactivate them.
     """
     runs = learner.enrolled_runs()
     if _deactivate_self(learner):

@@ -17,7 +17,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def worker_name(client: httpx.Client, token: str) -> str:
-    """Whose token it is. Raises ConformanceError when it is nobody's, or the LMS isn't one."""
+    """The owner of the token. Raises ConformanceError if it has none, or if this is not an LMS."""
     url = client.base_url
     try:
         answer = client.get(LmsPath.ME, headers=bearer(token))

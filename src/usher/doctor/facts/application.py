@@ -71,7 +71,7 @@ class Application:
             return ""
 
     def setting(self, name: str) -> str:
-        """The same, or else what the running application has by itself; '' when nobody tells."""
+        """The same, or else the running application's value; '' if neither is known."""
         if value := self.written(name):
             return value
         try:

@@ -52,7 +52,7 @@ class Tutor:
 
     @fact
     def default_root(self) -> Path:
-        """Where ``tutor`` works when nobody tells it another root."""
+        """The root that ``tutor`` uses by default."""
         _ = self._known_root
         return Path(Command((self.executable,)).output("config", "printroot").strip())
 

@@ -1,7 +1,7 @@
-"""Taking an account from whoever has used it, before an operator gives it to a learner.
+"""Removes all access of earlier users, before an operator links an account to a learner.
 
-Somebody else may have registered it, in the learner's name and with the learner's address: they
-know its password, and have sessions, tokens, and other ways to sign in.
+Somebody else may have registered it with the learner's name and address. They know its password,
+and have sessions, tokens and other ways to sign in.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from usher.lms.signout.services import end_sessions_of
 
 def take_from_everybody(user: Any) -> None:
     """A new random password; no session, token, recovery address or other link lives on."""
-    # Django ends every session whose password has changed, also those that nobody noted.
+    # Django ends every session whose password has changed, also unrecorded ones.
     user.password = random_password_hash()
     user.save(update_fields=["password"])
     end_sessions_of(user)

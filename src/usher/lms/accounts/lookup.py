@@ -20,7 +20,7 @@ from usher.lms import conf
 
 
 def link_of(backend: str, uid: str) -> Any:
-    """The link of the learner whom ``backend`` calls ``uid``, to the letter; None without one."""
+    """The link of the learner with exactly this ``uid`` at ``backend``; None without one."""
     link = UserSocialAuth.get_social_auth(backend, uid)
     return link if link is not None and link.uid == uid else None
 

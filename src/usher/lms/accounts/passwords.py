@@ -1,4 +1,4 @@
-"""Hashes of random secrets, and passwords that nobody knows.
+"""Hashes of random secrets, and random passwords.
 
 An account with an unusable password can't sign in by SSO ("Your account is disabled"), so every
 account has a usable one. It is 256 bits of randomness: nothing is gained by hashing it slowly.

@@ -215,7 +215,7 @@ def link(username: str, backend: str) -> bool:
     """An operator's decision: the learner of this name at the application owns the LMS account of
     this name. Whether the link is new. Raises UsherLmsError.
 
-    Whoever used the account until now can no longer: see ``accounts.handover``.
+    Earlier users of the account lose their access: see ``accounts.handover``.
     """
     user = lookup.user_named(username)
     if user is None:
@@ -230,7 +230,7 @@ def link(username: str, backend: str) -> bool:
         return False
     with transaction.atomic():
         take_from_everybody(user)
-        # Nor can somebody sign in whom `createsuperuser` made: the platform reads the profile.
+        # An account made by `createsuperuser` has no profile, which the platform needs at sign-in.
         profiles = conf.platform().profile_model().objects
         profiles.get_or_create(user=user, defaults={"name": username})
         UserSocialAuth.objects.create(user=user, provider=backend, uid=username)

@@ -79,7 +79,7 @@ def application_of(request: Any, client_id: str = "") -> ConnectedApplication:
 
 
 class Parser(JSONParser):
-    """JSON; also what is nested too deeply to be read is the caller's mistake."""
+    """JSON; input that is nested too deeply answers 400."""
 
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
         try:

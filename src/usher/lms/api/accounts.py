@@ -60,7 +60,7 @@ def _failed(item: Item) -> Item:
 
 
 class _Batch:
-    """What is known about all items of a transaction before the first is touched."""
+    """The facts about all items of a transaction, read before the first is changed."""
 
     def __init__(self, items: list[Item], application: ConnectedApplication, site: Site) -> None:
         self.application, self.site = application, site
@@ -107,7 +107,7 @@ class _Batch:
         }
 
     def _refuse_protected(self, user: Any, learner: Learner, item: Item) -> None:
-        """Who has rights in the LMS is nobody's to change by a service worker, nor to act for."""
+        """A service worker may neither change nor act for accounts with rights in the LMS."""
         if user.pk in self.protected and (item["tokens"] or differs(user, learner)):
             message = (
                 f"{user.username} is staff of this LMS: the service worker may not change that "

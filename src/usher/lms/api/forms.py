@@ -1,5 +1,5 @@
-"""The shapes of requests. What does not fit answers 400, with the place and what is wrong there;
-what fits but can't be done is an outcome of its item."""
+"""The shapes of requests. A malformed request answers 400, with the field and the error; a failure
+of a well-formed item is that item's outcome."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Repetitions:
         return outcomes
 
     def _found(self, row: BatchOutcome, items: list[Item]) -> list[Item]:
-        # Locking reads see what was committed since the transaction began.
+        # Locking reads see rows committed since the transaction began.
         rows = BatchOutcome.objects.select_for_update()
         found = rows.get(application=self.application, request_id=self.request_id, start=row.start)
         if found.digest == row.digest:

@@ -64,7 +64,7 @@ def _token() -> str:
 
 
 def _save_all(rows: list[Any]) -> None:
-    """In one statement where nobody listens to single saves and the ids come back."""
+    """In one statement, if no receiver needs single saves and the database returns the ids."""
     model = type(rows[0])
     heard = pre_save.has_listeners(model) or post_save.has_listeners(model)
     from django.db import connection

@@ -39,7 +39,7 @@ class ConnectedApplication(models.Model):
 
 
 class ServiceWorker(models.Model):
-    """The user as whom one application calls this LMS."""
+    """The LMS account that one application acts as."""
 
     user_id: int
     user = models.OneToOneField(

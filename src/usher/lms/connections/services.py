@@ -22,7 +22,7 @@ class UnknownApplication(UsherLmsError):
 
 @dataclass(frozen=True)
 class Caller:
-    """A service worker: for whom it calls, and what its token allows (``read``, ``write``)."""
+    """A service worker: its application, and its token's scopes (``read``, ``write``)."""
 
     application: ConnectedApplication
     scopes: frozenset[str]
@@ -79,7 +79,7 @@ def is_service_worker_token(token: str, now: datetime) -> bool:
 
 
 def check_client_id(application: ConnectedApplication, oauth_client_id: str) -> None:
-    """Callers may name their OAuth client; nobody may name another's. Raises UnknownApplication."""
+    """Callers may name only their own OAuth client. Raises UnknownApplication."""
     if oauth_client_id and oauth_client_id != application.oauth_client_id:
         raise UnknownApplication(
             f"this client_id is not that of {application.name}, whose service worker is calling; "

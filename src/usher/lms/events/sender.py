@@ -1,4 +1,4 @@
-"""Sending what is in the outbox.
+"""Sends the messages of the outbox.
 
 Any number of senders may run at once: each claims a message by moving its next attempt, and only
 the one whose update hit the row sends it. A sender that dies leaves the message due again.
@@ -49,10 +49,10 @@ class Sent:
 
 
 def send_due(limit: int | None = None) -> Sent:
-    """Send what is due, oldest first, at most ``limit`` messages.
+    """Send due messages, oldest first, at most ``limit``.
 
-    An application that does not answer at all is left alone for the rest of this round: waiting
-    for every one of its messages would hold up those of the others.
+    An application that does not answer is skipped for the rest of this round, so that it does not
+    delay the messages of other applications.
     """
     sent = Sent()
     silent: set[int] = set()

@@ -1,7 +1,7 @@
-"""Waking the sender after a commit, without holding the request up.
+"""Starts the sender after a commit, without delaying the request.
 
-One thread a process at most. It lives as long as something is waiting to be sent, and looks again
-when that is due; what is left when the process ends is sent after the next change, or by
+At most one thread in a process. It runs while messages wait, and checks again when they are due.
+Messages left when the process ends are sent after the next change, or by
 ``manage.py lms usher_send_events``.
 """
 
@@ -25,7 +25,7 @@ _threads: list[threading.Thread] = []
 
 
 def wake_sender() -> None:
-    """Have this process's sender look for what is due, and start it if there is none."""
+    """Let this process's sender check for due messages; start it if there is none."""
     with _lock:
         _wanted.set()
         if not _threads:

@@ -46,7 +46,7 @@ def stopped(request: HttpRequest) -> HttpResponse:
 @require_POST
 @csrf_protect
 def switch(request: HttpRequest) -> HttpResponse:
-    """Sign out of this LMS and sign in again, as whom the application says."""
+    """Sign out of the LMS and sign in again as the application's current user."""
     kept: dict[str, Any] = request.session.get(SESSION_KEY) or {}
     backend = kept.get("backend", "")
     if backend not in conf.backends():

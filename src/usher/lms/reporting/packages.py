@@ -1,4 +1,4 @@
-"""What is installed in this container: against itself, and against its image."""
+"""Packages of this container: their conflicts, and differences from the image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings in force in this process, and what is around them."""
+"""Settings of this process, and related facts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from usher.contract import report
 from usher.contract.oauth import BACKENDS
 from usher.lms.backends import class_path
 
-#: More of ours than the contract names.
+#: Usher's settings that the contract does not name.
 OWN = ("USHER_BACKENDS", "USHER_LOGOUT_URIS", "USHER_REGISTRATION_RATELIMIT")
 
 
@@ -66,7 +66,7 @@ def _backend(name: str, path: str) -> report.Backend:
 
 
 def private_settings() -> bool:
-    """Whether a left-over ``lms/envs/private.py`` shadows what is configured."""
+    """Whether an old ``lms/envs/private.py`` overrides the configuration."""
     try:
         folder = import_module("lms.envs").__path__
     except ImportError:

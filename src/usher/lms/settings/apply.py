@@ -26,7 +26,7 @@ MIDDLEWARE = "usher.lms.middleware.AnonymousToApplication"
 
 
 def set_defaults(settings: Any) -> None:
-    """Usher's own settings, where nobody has set them. Names and meaning: docs/lms.md."""
+    """Usher's own settings, if not set. Names and meaning: docs/lms.md."""
     defaults = {
         "USHER_PLATFORM": "usher.lms.platform",
         "USHER_BACKENDS": {},

@@ -17,9 +17,9 @@ from usher.lms.signout.tokens import TOLERANCE_SECONDS
 
 
 def end_sessions(username: str, backend: str) -> int:
-    """End every session here of the learner whom ``backend`` calls ``username``; how many.
+    """End all LMS sessions of the learner with this username at ``backend``; how many.
 
-    The application ended its own already and is not told again.
+    The application has ended its own already and is not notified.
     """
     link = lookup.link_of(backend, username)
     if link is None:

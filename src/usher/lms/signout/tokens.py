@@ -87,7 +87,7 @@ def _matching(keys: list[dict[str, Any]], key_id: Any) -> list[dict[str, Any]]:
 
 
 def _keys(jwks_url: str, *, again: bool = False) -> list[dict[str, Any]]:
-    """The application's keys, from the cache; ``again`` asks anew, but not for every bad token."""
+    """The application's keys, from the cache; ``again`` requests them, with a limit."""
     name = f"usher-jwks-{fingerprint(jwks_url)}"
     kept = cache.get(name)
     if kept is not None and not (again and time.time() - kept["at"] > KEYS_AGAIN_SECONDS):
