@@ -48,5 +48,5 @@ def _doubled(first: float, attempts: int) -> float:
 
 
 def _spread(seconds: float, low: float, high: float) -> float:
-    """Jitter: rows that failed together must not come back together (OPS-3)."""
+    """Jitter: rows that failed together must not come back together."""
     return seconds * random.uniform(low, high)  # noqa: S311 - spreads load, no secret

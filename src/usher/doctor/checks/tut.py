@@ -177,7 +177,7 @@ class PinsHold(Check):
     """No requirement has displaced a version that the platform pins.
 
     Symptom: other packages broke after ours were added.
-    Cause: a requirement brought an older version of a common package (attrs).
+    Cause: a requirement installed an older version of a common package (attrs).
     Fix: install the backends without their dependencies, as the plugin does.
     """
 
