@@ -76,5 +76,5 @@ def test_who_left_is_not_told_to_be_in() -> None:
 def test_an_address_that_is_taken_is_named() -> None:
     row = account(parked_at=NOW, error_code="duplicate-email-username", error_message="LMS words")
     text = of_account(row).text
-    assert "e-mail address is there already" in text
+    assert "e-mail address already exists" in text
     assert "LMS words" not in text

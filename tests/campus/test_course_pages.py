@@ -113,7 +113,7 @@ def test_the_dashboard_opens_runs_in_the_lms_signed_in(browser, run, learner, se
 
 def test_the_dashboard_tells_how_far_things_are(browser, run, learner):
     browser.post(RUN + "enroll/")
-    assert "account is being made" in browser.get("/dashboard/").content.decode()
+    assert "account is being created" in browser.get("/dashboard/").content.decode()
     LmsAccount.objects.update(created_in_lms_at=timezone.now())
     Enrollment.objects.update(observed_is_active=True, observed_mode="audit")
     page = browser.get("/dashboard/").content.decode()
@@ -122,7 +122,7 @@ def test_the_dashboard_tells_how_far_things_are(browser, run, learner):
     LmsAccount.objects.update(
         created_in_lms_at=None, parked_at=timezone.now(), error_code="duplicate-email"
     )
-    assert "e-mail address is there already" in browser.get("/dashboard/").content.decode()
+    assert "e-mail address already exists" in browser.get("/dashboard/").content.decode()
 
 
 def test_the_dashboard_is_for_people_signed_in(client):

@@ -70,7 +70,7 @@ def test_an_email_that_the_lms_has_already_is_reported_and_never_linked(
     expect(page.get_by_role("heading", name="Hello, Ada")).to_be_visible()
     for _ in range(100):
         page.goto(f"{pair.application_url}/dashboard/")
-        if page.get_by_text("An account with your e-mail address is there already").is_visible():
+        if page.get_by_text("an account with your e-mail address already exists").is_visible():
             break
         page.wait_for_timeout(200)
     expect(page.get_by_text("An account with your e-mail address")).to_be_visible()
@@ -99,7 +99,7 @@ def test_a_dead_lms_loses_nothing(page: Page, pair: Pair) -> None:
     try:
         person = Person()
         person.sign_up(page, pair)
-        expect(page.get_by_text("Your Open edX account is being made")).to_be_visible()
+        expect(page.get_by_text("Your Open edX account is being created")).to_be_visible()
     finally:
         lms.start()
         lms.wait_until_ready()

@@ -1,4 +1,4 @@
-"""What a learner is told of an enrollment and of the account: one wording for one state, on every
+"""What learners read about an enrollment and their account: one wording for each state, on every
 page and in the API."""
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ _LEAVING = Told("preparing", "Leaving", "You are being unenrolled.")
 _ACCOUNT_PREPARING = Told(
     "preparing",
     "Being prepared",
-    "Your Open edX account is being made. You can enroll now; courses open in a moment.",
+    "Your Open edX account is being created. You can enroll now; courses open in a moment.",
 )
 _ACCOUNT_REFUSED = Told(
     "refused",
     "Needs our help",
-    "Your Open edX account could not be made yet. Our staff see this and look into it.",
+    "Your Open edX account could not be created yet. Our staff see this and look into it.",
 )
 _ACCOUNT_TAKEN = Told(
     "refused",
     "Needs our help",
-    "Your Open edX account could not be made yet: an account with your e-mail address is there "
-    "already. Our staff see this and sort it out with you.",
+    "Your Open edX account could not be created yet: an account with your e-mail address already "
+    "exists. Our staff see this and will contact you.",
 )
 _ACCOUNT_CLOSED = Told(
     "closed", "Closed", "Your Open edX account was deactivated, so courses can't be opened."
