@@ -12,6 +12,7 @@ from benchmarks import results
 from benchmarks.mariadb import missing
 from benchmarks.measures import sync
 from benchmarks.measures.celery import celery
+from benchmarks.measures.console import console
 from benchmarks.measures.lms_on_mariadb import lms_on_mariadb
 from benchmarks.measures.memory import memory
 from benchmarks.measures.provider import provider
@@ -19,7 +20,16 @@ from benchmarks.processes import ROOT
 from benchmarks.services import surroundings
 from benchmarks.stage import Stage, stage
 
-SUBJECTS = ("provider", "repair", "enrollments", "runs", "celery", "memory", "lms_on_mariadb")
+SUBJECTS = (
+    "provider",
+    "repair",
+    "enrollments",
+    "runs",
+    "celery",
+    "memory",
+    "lms_on_mariadb",
+    "console",
+)
 
 
 @dataclass(frozen=True)
@@ -34,10 +44,11 @@ class Sizes:
     celery: int
     memory: int
     on_mariadb: int
+    console: tuple[int, int]
 
 
-WHOLE = Sizes(3, 1000, 10_000, 40, 1000, 4800, 1_000_000, 1000)
-QUICK = Sizes(1, 300, 3000, 20, 300, 3200, 100_000, 200)
+WHOLE = Sizes(3, 1000, 10_000, 40, 1000, 4800, 1_000_000, 1000, (2_000_000, 100_000))
+QUICK = Sizes(1, 300, 3000, 20, 300, 3200, 100_000, 200, (50_000, 5_000))
 
 
 def main() -> None:
@@ -72,6 +83,8 @@ def measure(subject: str, both: Stage, sizes: Sizes, rounds: int, found: results
         found.add(*provider(both, rounds, sizes.exchanges, sizes.reference))
     elif subject == "celery":
         found.add(*celery(both, rounds, sizes.celery))
+    elif subject == "console":
+        found.console = console(both, *sizes.console)
     elif subject == "lms_on_mariadb":
         if why := missing():
             print(f"left out: {why}")

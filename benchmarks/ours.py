@@ -189,7 +189,7 @@ def many_accounts(name: str, count: int) -> int:
     accounts(name + "{}", 0, 1)
     user = get_user_model().objects.get(username=f"{name}0")
     numbered = f"'{name}' || g"
-    _copy(
+    copy(
         get_user_model(),
         user.pk,
         {"username": numbered, "email": f"{numbered} || '@bench.example'"},
@@ -198,14 +198,15 @@ def many_accounts(name: str, count: int) -> int:
     others = f"(SELECT id, username FROM {get_user_model()._meta.db_table} "
     others += f"WHERE id > {user.pk}) u"
     own = {"username": "u.username", "user_id": "u.id"}
-    _copy(UsernameReservation, user.username_reservations.get().pk, own, others)
-    _copy(LmsAccount, user.lms_account.pk, own, others)
+    copy(UsernameReservation, user.username_reservations.get().pk, own, others)
+    copy(LmsAccount, user.lms_account.pk, own, others)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     return LmsAccount.objects.count()
 
 
-def _copy(model: Any, pk: int, other: dict[str, str], rows: str) -> None:
+def copy(model: Any, pk: int, other: dict[str, str], rows: str) -> None:
+    """Copies of one row, in SQL: one for each of ``rows``. other: columns that differ."""
     table = model._meta.db_table
     columns = [f.column for f in model._meta.concrete_fields if not f.primary_key]
     values = ", ".join(other.get(column, f't."{column}"') for column in columns)

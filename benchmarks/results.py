@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.drawing import Bar, draw
+from benchmarks.measures.console import TARGET_MS as CONSOLE_MS
 from benchmarks.measures.memory import TARGET_MB
 from benchmarks.measuring import Figure
 
@@ -24,6 +25,7 @@ class Results:
     swept: int = 0
     sweep_seconds: float = 0.0
     on_mariadb: dict[str, Any] | None = None
+    console: dict[str, float] | None = None
 
     def add(self, *figures: Figure) -> None:
         self.figures.extend(figures)
@@ -47,6 +49,12 @@ class Results:
             )
         for name, value in (self.on_mariadb or {}).items():
             lines.append(f"{'LMS on MariaDB: ' + name:44} {'':10} {value!s:>10}")
+        for name, milliseconds in (self.console or {}).items():
+            mark = "ok" if milliseconds <= CONSOLE_MS else "MISSED"
+            title = f"Console: {name}"
+            lines.append(
+                f"{title:44} {'':10} {milliseconds:8.0f}ms  {'':8}  ≤ {CONSOLE_MS}ms  {mark}"
+            )
         return "\n".join(lines)
 
     def write(self, path: Path) -> None:
@@ -69,6 +77,7 @@ class Results:
             "rss_mb_1m_learners": memory,
             "rss_learners": self.swept or known.get("rss_learners"),
             "lms_on_mariadb": self.on_mariadb or known.get("lms_on_mariadb"),
+            "console_ms": self.console or known.get("console_ms"),
             "machine": self.machine,
             "quick": self.is_quick,
             "rounds": rounds,

@@ -1,0 +1,90 @@
+"""Asks the console's pages among a great many learners; a contender (``benchmarks.contender``)."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.contrib.auth import get_user_model
+from django.core.cache import cache
+from django.db import connection
+from django.test import Client
+from django.utils import timezone
+
+from benchmarks.ours import copy, many_accounts, runs
+from usher.application.enrollments.models import Enrollment
+from usher.application.runs.models import CourseRun
+
+_TIMES = 5
+_CODES = ("mode-not-offered", "enrollment-closed", "mode-kept", "course-full")
+
+
+def prepare(count: int, refused: int) -> int:
+    """``count`` learners, all in one run; ``refused`` of their enrollments are refused."""
+    many_accounts("console", count)
+    runs([f"course-v1:Console+C{number}+R" for number in range(50)])
+    first = Enrollment.objects.create(
+        user=get_user_model().objects.get(username="console0"),
+        run=CourseRun.objects.get(course_key="course-v1:Console+C0+R"),
+        observed_generation=1,
+        observed_mode="audit",
+        observed_is_active=True,
+        next_attempt_at=None,
+    )
+    users = get_user_model()._meta.db_table
+    others = f"(SELECT id FROM {users} WHERE username LIKE 'console%' AND id <> {first.user_id}) u"
+    copy(Enrollment, first.pk, {"user_id": "u.id"}, others)
+    codes = ", ".join(f"'{code}'" for code in _CODES)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE usher_enrollment SET parked_at = now() - id * interval '1 second', "
+            "attempts = 1, observed_generation = 0, error_class = 'rejected', "
+            f"error_code = (ARRAY[{codes}])[1 + mod(id, {len(_CODES)})], "
+            "error_message = 'The LMS says no to ' || id "
+            "WHERE id IN (SELECT id FROM usher_enrollment ORDER BY md5(id::text) LIMIT %s)",
+            [refused],
+        )
+        cursor.execute("VACUUM ANALYZE")
+    return Enrollment.objects.parked().count()
+
+
+def pages() -> dict[str, float]:
+    """Page → median milliseconds of server time, nothing cached."""
+    django_settings.ALLOWED_HOSTS = ["*"]
+    model = get_user_model()
+    boss = model.objects.filter(username="boss").first()
+    browser = Client()
+    browser.force_login(boss or model.objects.create_superuser("boss", "boss@bench.example"))
+    row = Enrollment.objects.parked().select_related("user").first()
+    if row is None:
+        raise RuntimeError("nothing is refused: prepare() comes first")
+    last = Enrollment.objects.parked().order_by("parked_at").values_list("parked_at", "pk")[0]
+    group = f"/staff/refusals/group/?kind=enrollment&code={row.error_code}"
+    asked: dict[str, str] = {
+        "overview": "/staff/",
+        "refusals": "/staff/refusals/",
+        "a group of refusals": group,
+        "its last page": f"{group}&before={last[0].isoformat().replace('+', '%2B')}|{last[1]}",
+        "learners": "/staff/learners/",
+        "a search by e-mail": f"/staff/learners/?q={row.user.email.upper()}",
+        "a search for nobody": "/staff/learners/?q=nobody@nowhere.example",
+        "a learner": f"/staff/learners/{row.user_id}/",
+        "course runs": "/staff/runs/",
+        "a run with all learners": f"/staff/runs/{row.run_id}/",
+        "doctor": "/staff/doctor/",
+    }
+    return {name: _milliseconds(browser, address) for name, address in asked.items()}
+
+
+def _milliseconds(browser: Any, address: str) -> float:
+    found = []
+    for _ in range(_TIMES):
+        cache.clear()
+        started = time.perf_counter()
+        answer = browser.get(address)
+        found.append((time.perf_counter() - started) * 1000)
+        if answer.status_code not in (200, 302):
+            raise RuntimeError(f"{address} answered {answer.status_code} at {timezone.now()}")
+    return round(statistics.median(found), 1)

@@ -1,0 +1,17 @@
+"""How long the console's pages take among a great many learners."""
+
+from __future__ import annotations
+
+from benchmarks.contender import Contender
+from benchmarks.stage import Stage
+
+#: Milliseconds of server time for any page.
+TARGET_MS = 200
+
+
+def console(stage: Stage, learners: int, refused: int) -> dict[str, float]:
+    """Page → milliseconds, with so many learners and refusals."""
+    with Contender("benchmarks.console", stage.our_env) as contender:
+        contender.call("prepare", count=learners, refused=refused)
+        found: dict[str, float] = contender.call("pages")["answer"]
+    return found
