@@ -154,7 +154,7 @@ def _history(user: Any) -> Iterator[Sentence]:
     for event in AuditEvent.objects.filter(subject__in=names).order_by("-id")[:_EVENTS]:
         code = event.detail.get("code", "") if isinstance(event.detail, dict) else ""
         how = "" if event.succeeded else f" failed{f' [{code}]' if code else ''}"
-        yield Sentence("history", f"{_ago(event.at)}: {event.name.replace('-', ' ')}{how}.")
+        yield Sentence("history", f"{_ago(event.at)}: {event.title}{how}.")
 
 
 def _of(row: Reconciled, topic: str, text: str, about: str = "") -> Sentence:

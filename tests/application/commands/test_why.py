@@ -35,7 +35,7 @@ def test_the_story_from_nothing_to_enrolled(joined: Any) -> None:
     told = why(user.email, DEMO)
     assert f"Enrolled in {DEMO} as audit, seen in the LMS 1 s ago." in told
     assert "An LMS token that is valid for" in told
-    assert "lms account" in told
+    assert "LMS account created" in told
     assert "Pending" not in told
 
 

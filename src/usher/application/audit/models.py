@@ -1,6 +1,15 @@
 from django.conf import settings
 from django.db import models
 
+#: What people read instead of the names of events.
+_TITLES = {
+    "lms-account": "LMS account created or changed",
+    "lms-token": "LMS token obtained",
+    "lms-sign-out": "Signed out of the LMS",
+    "own-password-changed": "Password changed",
+    "token": "Token issued",
+}
+
 
 class AuditEvent(models.Model):
     """One event. Rows are added, never changed.
@@ -29,3 +38,8 @@ class AuditEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.subject}".strip()
+
+    @property
+    def title(self) -> str:
+        """The event in words: ``LMS account created or changed``."""
+        return _TITLES.get(self.name) or self.name.replace("-", " ").capitalize()
