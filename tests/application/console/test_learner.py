@@ -11,9 +11,11 @@ from tests.application.console.conftest import DEMO
 from usher.application.accounts.models import LmsAccount, Retirement, UsernameReservation
 from usher.application.audit.models import AuditEvent
 from usher.application.engine import heartbeat
+from usher.application.engine.gate import Gate
 from usher.application.engine.services import reconcile
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
+from usher.application.lms_client import client
 from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run
 from usher.console.models import Attempt, WorkDone, Worker
@@ -76,6 +78,16 @@ def test_a_repair_that_fails_says_why(faulty: Any, joined: Any, staff: Client) -
     enroll(user, ensure_run(NOWHERE))
     said = post(staff, user, "repair")
     assert "1 failed" in said
+
+
+def test_a_repair_starts_nothing_that_is_stopped_for_everybody(joined: Any, staff: Client) -> None:
+    user = joined.learner()
+    enroll(user, ensure_run(DEMO))
+    gate = Gate("account", client().http.state)
+    gate.close()
+    assert "Stopped for everybody: LMS accounts" in post(staff, user, "repair")
+    assert gate.is_closed
+    assert joined.account(user.username) is None
 
 
 def test_the_comparison_shows_what_differs_and_changes_nothing(joined: Any, staff: Client) -> None:
@@ -169,3 +181,8 @@ def test_a_history_that_fails_stops_no_work(joined: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr(recording.Recorder, "written", broken)
     user = joined.learner()
     assert enroll(user, ensure_run(DEMO), reconcile_now=True).is_settled
+
+
+def test_a_long_row_of_failures_fills_no_table() -> None:
+    kept = [number for number in range(1, 100) if recording._is_kept(number)]
+    assert kept == [1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64]

@@ -16,9 +16,10 @@ from usher.application.accounts import adoption
 from usher.application.accounts.models import LmsAccount, LmsProfile
 from usher.application.accounts.services import ensure_account
 from usher.application.adapter import adapter
+from usher.application.engine.gate import Gate
 from usher.application.engine.kinds import NAMES, all_kinds
 from usher.application.engine.lanes import Lane
-from usher.application.engine.services import Patience, reconcile, reopen
+from usher.application.engine.services import Patience, reconcile
 from usher.application.engine.stopping import StopAfter
 from usher.application.engine.summary import Summary
 from usher.application.enrollments.models import Enrollment
@@ -360,9 +361,16 @@ def repair(user: Any) -> Summary:
             (rows.unsettled() | rows.exclude(error_code="")).filter(
                 Q(next_attempt_at__isnull=False) | Q(parked_at__isnull=False) | ~Q(error_code="")
             ).wake(lane=Lane.INTERACTIVE)
-    reopen(NAMES)
     stop = StopAfter(threading.Event(), REPAIR_SECONDS)
     return reconcile(NAMES, user=user, patience=Patience(REPAIR_SECONDS / 2), stop=stop)
+
+
+def stopped(user: Any) -> list[str]:
+    """Kinds of this learner's records that are stopped for everybody. One learner's repair does
+    not start them again: what is wrong concerns all."""
+    state_of_all = client().http.state
+    kinds = dict.fromkeys(one.kind for one in learner(user).wrong)
+    return [words.many(name) for name in kinds if Gate(name, state_of_all).is_closed]
 
 
 def link(user: Any, lms_username: str, lms_user_id: str) -> str:

@@ -61,7 +61,13 @@ def repair(request: HttpRequest, pk: str) -> HttpResponse:
         tell(request, "Queued: this project runs requests in a transaction, so a worker repairs.")
         return redirect("usher_console:learner", pk=pk)
     audit(request, "repair", user.get_username(), **_counts(summary))
-    if summary.failed:
+    if stopped := services.stopped(user):
+        tell(
+            request,
+            f"Stopped for everybody: {', '.join(stopped)}. The overview says why.",
+            good=False,
+        )
+    elif summary.failed:
         said = "; ".join(f"{f.kind}: {f.message}" for f in summary.failures[:3])
         tell(request, f"{summary.line()}. {said}", good=False)
     elif summary.changed or summary.unchanged:

@@ -32,6 +32,8 @@ from usher.contract.failures import FailureClass
 
 #: Seconds between two writes of one process.
 EVERY = 5.0
+#: Attempts of one record of which each is kept.
+_FIRST = 8
 #: For which rows are kept.
 ATTEMPTS_KEPT = timedelta(days=30)
 WORK_KEPT = timedelta(days=2)
@@ -156,6 +158,8 @@ def _attempt(kind: str, job: Any, outcome: Any) -> Attempt | None:
         return None
     if row.parked_at is not None:
         return None  # it was only compared with the LMS; the refusal is the one of before
+    if not _is_kept(row.attempts + 1):
+        return None
     return Attempt(
         kind=kind,
         row_id=row.pk,
@@ -163,6 +167,12 @@ def _attempt(kind: str, job: Any, outcome: Any) -> Attempt | None:
         code=error.code[:64],
         message=error.message[:MESSAGE_MAX_LENGTH],
     )
+
+
+def _is_kept(number: int) -> bool:
+    """Of a long row of failures the first eight, then the 16th, 32nd …: a million records that
+    fail for weeks must not fill the table."""
+    return number <= _FIRST or number & (number - 1) == 0
 
 
 def forget_old() -> int:
