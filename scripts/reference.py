@@ -6,7 +6,9 @@ python scripts/reference.py --check   # exit 1 when a page is not what the code 
 
 from __future__ import annotations
 
+import argparse
 import ast
+import os
 import sys
 from pathlib import Path
 
@@ -36,6 +38,51 @@ def commands_page() -> str:
                 shown = click.Context(below, info_name=part, parent=inner, terminal_width=80)
                 parts += [f"### usher {name} {part}", "", "```text", shown.get_help(), "```", ""]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def manage_page() -> str:
+    """Every `manage.py` command of Usher with its own options."""
+    sys.path.insert(0, str(ROOT / "campus"))
+    os.environ["DJANGO_SETTINGS_MODULE"] = "campus.settings"
+    import django
+    from django.core.management import load_command_class
+    from django.core.management.base import DjangoHelpFormatter
+
+    django.setup()
+    own = DjangoHelpFormatter.show_last | {"--help", "--traceback", "--no-color"}
+    parts = [
+        GENERATED,
+        "# manage.py commands",
+        "",
+        "Commands that Usher adds to your project. `manage.py help` lists them under",
+        "`[application]`: Django names the group by the last part of the app's module,",
+        "`usher.application`.",
+        "",
+    ]
+    folder = ROOT / "src/usher/application/management/commands"
+    for name in sorted(path.stem for path in folder.glob("[!_]*.py")):
+        command = load_command_class("usher.application", name)
+        parts += [f"## {name}", "", " ".join(str(command.help).split()), ""]
+        rows = []
+        for action in command.create_parser("manage.py", name)._actions:
+            names = action.option_strings or [action.dest.upper()]
+            if set(names) & own:
+                continue
+            value = "" if action.nargs == 0 or not action.option_strings else f" {_value(action)}"
+            rows.append(f"| `{', '.join(names)}{value}` | {_sentence(str(action.help or ''))} |")
+        parts += ["| option | meaning |", "|---|---|", *rows, ""]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _value(action: argparse.Action) -> str:
+    if action.metavar:
+        return str(action.metavar)
+    return "/".join(map(str, action.choices)) if action.choices else action.dest.upper()
+
+
+def _sentence(text: str) -> str:
+    text = text.replace("|", "\\|")
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
 
 
 def settings_page() -> str:
@@ -112,7 +159,12 @@ def metrics_page() -> str:
     return "\n".join(parts) + "\n"
 
 
-PAGES = {"commands.md": commands_page, "metrics.md": metrics_page, "settings.md": settings_page}
+PAGES = {
+    "commands.md": commands_page,
+    "manage.md": manage_page,
+    "metrics.md": metrics_page,
+    "settings.md": settings_page,
+}
 
 
 def run(arguments: list[str]) -> int:

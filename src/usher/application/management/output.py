@@ -41,14 +41,14 @@ class EngineCommand(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         parser.add_argument(
-            "--dry-run", action="store_true", help="say what would be done and do nothing"
+            "--dry-run", action="store_true", help="show what would be done; change nothing"
         )
 
     def add_accept_missing(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--accept-missing",
             action="store_true",
-            help="believe that the LMS lost objects, however many are missing there",
+            help="accept that objects are missing in the LMS, however many",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -13,7 +13,7 @@ from usher.application.management.output import EngineCommand
 
 
 class Command(EngineCommand):
-    help = "List users who have an LMS account from before Usher, and link those decided on."
+    help = "List users with an existing LMS account, and link those that you decide on."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

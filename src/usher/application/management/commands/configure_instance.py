@@ -34,30 +34,38 @@ class Command(EngineCommand):
         )
         parser.add_argument("--gateway", default="", help="address of the LMS's container network")
         parser.add_argument("--tutor", action="store_true", help="the LMS is run by Tutor (local)")
-        parser.add_argument("--tutor-dev", action="store_true", help="… by Tutor (dev, nightly)")
-        parser.add_argument("--dont-enroll", action="store_true", help="no test enrollments")
         parser.add_argument(
-            "--dont-create-superuser", action="store_true", help=f"no superuser {SUPERUSER}"
+            "--tutor-dev", action="store_true", help="the LMS is run by Tutor (dev, nightly)"
         )
         parser.add_argument(
-            "--dont-create-users", action="store_true", help="no superuser and no test learner"
+            "--dont-enroll", action="store_true", help="do not enroll the test learner"
+        )
+        parser.add_argument(
+            "--dont-create-superuser",
+            action="store_true",
+            help=f"do not create the superuser {SUPERUSER}",
+        )
+        parser.add_argument(
+            "--dont-create-users",
+            action="store_true",
+            help="create neither superuser nor test learner",
         )
         parser.add_argument(
             "--edx-oauth-client",
             default="",
             metavar="ID",
-            help="the client id that the LMS has already; without it, one is made",
+            help="the client id that the LMS has; default: a new one",
         )
         parser.add_argument(
             "--edx-oauth-secret",
             default="",
             metavar="SECRET",
-            help=f"everybody on this machine can see it; {CLIENT_SECRET} is better",
+            help=f"visible in the process list; better set {CLIENT_SECRET}",
         )
         parser.add_argument(
             "--no-input",
             action="store_true",
-            help=f"passwords from {SUPERUSER_PASSWORD} and {LEARNER_PASSWORD}",
+            help=f"read passwords from {SUPERUSER_PASSWORD} and {LEARNER_PASSWORD}",
         )
 
     def act(self, **options: Any) -> None:

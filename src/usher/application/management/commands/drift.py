@@ -13,7 +13,9 @@ class Command(EngineCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--kind", action="append", choices=KINDS, help=", ".join(KINDS))
+        parser.add_argument(
+            "--kind", action="append", choices=KINDS, help=f"only this kind: {', '.join(KINDS)}"
+        )
 
     def act(self, **options: Any) -> None:
         found = 0

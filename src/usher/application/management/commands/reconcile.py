@@ -23,7 +23,11 @@ class Command(EngineCommand):
         super().add_arguments(parser)
         self.add_accept_missing(parser)
         parser.add_argument(
-            "--kind", action="append", choices=NAMES, metavar="KIND", help=", ".join(NAMES)
+            "--kind",
+            action="append",
+            choices=NAMES,
+            metavar="KIND",
+            help=f"only this kind: {', '.join(NAMES)}",
         )
         parser.add_argument("--user", help="only this learner, by username or e-mail")
         parser.add_argument("--run", metavar="KEY", help="only this course run")

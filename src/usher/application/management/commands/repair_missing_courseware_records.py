@@ -8,20 +8,20 @@ from usher.application.management.users import named
 
 
 class Command(EngineCommand):
-    help = "Give every learner without a working LMS account or token one."
+    help = "Create missing LMS accounts and tokens of existing users."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("--user", help="only this learner, by username or e-mail")
         parser.add_argument(
-            "--parallel", action="store_true", help="accepted for old scripts: it always is"
+            "--parallel", action="store_true", help="accepted for old scripts; has no effect"
         )
         parser.add_argument(
             "--wait",
             type=seconds,
             default=30.0,
             metavar="SECONDS",
-            help="how long to wait, in all, for an LMS that fails or throttles (default 30)",
+            help="total time to wait for an LMS that fails or throttles (default 30)",
         )
 
     def act(self, **options: Any) -> None:

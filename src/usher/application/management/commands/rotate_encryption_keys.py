@@ -10,7 +10,7 @@ from usher.application.tokens.services import rotate_keys
 class Command(EngineCommand):
     help = (
         "Encrypt learners' tokens with the newest of USHER_ENCRYPTION_KEYS; "
-        "the older keys can then be taken away."
+        "the older keys can then be removed."
     )
 
     def act(self, **options: Any) -> None:

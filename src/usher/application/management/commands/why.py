@@ -14,7 +14,7 @@ _MARKS = {State.IN_SYNC: "✓", State.REFUSED: "✗"}
 
 
 class Command(EngineCommand):
-    help = "Tell one learner's whole story: account, token, enrollments, and what happens next."
+    help = "Explain one learner's state: account, token, enrollments, and what happens next."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("learner", help="e-mail address, username or LMS username")
