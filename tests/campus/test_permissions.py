@@ -52,6 +52,7 @@ def act(browser, model, action):
 ACTIONS = [
     (models.LmsAccount, "retry", "usher.retry_records"),
     (models.LmsAccount, "repair", "usher.repair_records"),
+    (models.LmsAccount, "activate", "usher.activate_accounts"),
     (models.Enrollment, "retry", "usher.retry_records"),
     (models.Enrollment, "unenroll", "usher.unenroll_learners"),
     (models.Retirement, "mark_done", "usher.close_retirements"),

@@ -143,7 +143,10 @@ class LmsAccountAdmin(ReconciledAdmin):
     raw_id_fields = ("user",)
     actions = ("retry", "repair", "activate")
 
-    @admin.action(description="Activate in the LMS", permissions=["change"])
+    def has_activate_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("usher.activate_accounts"))
+
+    @admin.action(description="Activate in the LMS", permissions=["activate"])
     def activate(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """For accounts that the LMS's staff deactivated: they stay so until somebody decides."""
         for account in queryset.select_related("user"):

@@ -194,7 +194,7 @@ def test_sweeps_add_nothing_while_messages_are_outstanding(sent):
 
 def test_a_message_that_was_worked_off_or_lost_may_be_sent_again(sent, monkeypatch):
     many_accounts(5)
-    monkeypatch.setattr(tasks, "reconcile", lambda kinds, stop: None)
+    monkeypatch.setattr(tasks, "reconcile", lambda kinds, **options: None)
     tasks.sweep()
     tasks.work_share("account", 0)
     assert len(sent) == 2, "there is more to do, so it sends itself again"

@@ -73,6 +73,7 @@ class LmsAccount(Reconciled):
         permissions = [
             ("retry_records", "Can retry records in the background"),
             ("repair_records", "Can retry records now, and wait for the LMS"),
+            ("activate_accounts", "Can activate accounts that the LMS's staff deactivated"),
             ("unenroll_learners", "Can unenroll learners in the LMS"),
             ("close_retirements", "Can mark retirements as done by hand"),
             ("view_health", "Can see the health page"),

@@ -50,8 +50,10 @@ def pull_changes() -> int:
         if offered and (waiting := batch.outbox(lms)):
             metrics.outbox(*waiting)
         return found + sum(_pull(what, wake) for what, wake in _WAKES.items() if what in offered)
-    except LmsError:
-        return found  # the watermark stays where it was: the next sweep asks again
+    except LmsError as error:
+        # The watermark stays where it was: the next sweep asks again.
+        log.warning("The LMS could not be asked what changed there: %s", error.message)
+        return found
 
 
 def _pull(what: str, wake: Callable[[Items], int]) -> int:
