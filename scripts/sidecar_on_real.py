@@ -167,7 +167,7 @@ def joined(edition: str, folder: Path, url: str, lms: LmsProcess, temporary: Pat
     values[BASE_URL[edition]] = values.pop("SITE_BASE_URL")
     known = EnvFile.read(folder / ".env").values()
     env_file = temporary / "joined.env"
-    # The environment of whoever runs this is stronger than the checkout's file.
+    # The caller's environment takes precedence over the checkout's file.
     both = {**known, **{k: os.environ[k] for k in known if k in os.environ}, **values}
     env_file.touch(0o600)
     env_file.write_text("".join(f"{k}={v}\n" for k, v in both.items() if v))

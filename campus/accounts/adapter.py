@@ -19,7 +19,7 @@ from usher.contract.limits import USERNAME_MAX_LENGTH, USERNAME_MIN_LENGTH, USER
 
 class CampusAccountAdapter(DefaultAccountAdapter):
     def clean_username(self, username: str, shallow: bool = False) -> str:
-        """A name that the LMS takes as it is and that nobody ever had: it becomes an identity."""
+        """A name that the LMS accepts and that was never used: it identifies the learner."""
         if not re.fullmatch(USERNAME_PATTERN, username):
             raise ValidationError("Use letters A to Z, digits, - and _ only.", code="characters")
         if not USERNAME_MIN_LENGTH <= len(username) <= USERNAME_MAX_LENGTH:
@@ -32,7 +32,7 @@ class CampusAccountAdapter(DefaultAccountAdapter):
         return str(username)
 
     def pre_login(self, request: HttpRequest, user: Any, **kwargs: Any) -> HttpResponse | None:
-        """People whom staff made, by command or in the admin, have nothing to confirm."""
+        """Users created by staff, by command or in the admin, have nothing to confirm."""
         if not kwargs.get("signup") and user.email and not user.emailaddress_set.exists():
             EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=True)
         response: HttpResponse | None = super().pre_login(request, user, **kwargs)

@@ -16,7 +16,7 @@ _OWN = ("event", "level", "timestamp", "logger", "exception", "stack")
 
 
 def without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Redacts what is named like a secret; keeps every value in one line."""
+    """Redacts values named like secrets; keeps every value in one line."""
     own = {name: event[name] for name in _OWN if name in event}
     given = {name: value for name, value in event.items() if name not in _OWN}
     text = {"event": one_line(own.pop("event", ""), 2000)}

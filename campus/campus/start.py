@@ -8,7 +8,7 @@ log = structlog.get_logger("campus.start")
 
 
 def check_settings() -> None:
-    """Names in the log what the connection lacks. Raises ImproperlyConfigured for what is wrong."""
+    """Logs missing settings of the connection. Raises ImproperlyConfigured for wrong ones."""
     found = checks.run_checks(tags=["usher"])
     wrong = [message.msg for message in found if message.is_serious()]
     if wrong:

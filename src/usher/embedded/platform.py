@@ -172,7 +172,7 @@ def activation_moment() -> Any:
 
 
 def on_account_activated(user: Any) -> None:
-    """Nobody listens to activations here."""
+    """No receiver handles activations here."""
 
 
 def country_is_known(code: str) -> bool:

@@ -151,7 +151,7 @@ EDX_DRF_EXTENSIONS = {
     "JWT_PAYLOAD_USER_ATTRIBUTE_MAPPING": {},
     "VERIFY_LMS_USER_ID_PROPERTY_NAME": "id",
 }
-#: Nobody is told about performance.
+#: Performance is not reported.
 OPENEDX_TELEMETRY: list[str] = []
 SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001"]
 

@@ -49,7 +49,7 @@ class BulkEnrollmentSerializer(serializers.Serializer[Any]):
 
 
 def _state(user: User | None, email: str, key: CourseKey) -> dict[str, bool]:
-    """What is true of one person in one run, before or after."""
+    """The state of one person in one run, before or after."""
     allowed = CourseEnrollmentAllowed.objects.filter(email=email, course_id=key).first()
     return {
         "user": user is not None,

@@ -22,7 +22,7 @@ class SettingsFileError(RuntimeError):
 
 
 def home() -> Path:
-    """The folder of this LMS. Raises SettingsFileError when nobody said which."""
+    """The folder of this LMS. Raises SettingsFileError if none is given."""
     folder = os.environ.get(HOME_VARIABLE, "")
     if not folder:
         raise SettingsFileError(

@@ -148,7 +148,7 @@ OAUTH2_PROVIDER = {
     "REFRESH_TOKEN_EXPIRE_SECONDS": 7776000,
     "REQUEST_APPROVAL_PROMPT": "auto_even_if_expired",
     "ERROR_RESPONSE_WITH_SCOPES": True,
-    # The LMS's version of the toolkit asks nobody for PKCE.
+    # The LMS's version of django-oauth-toolkit does not require PKCE.
     "PKCE_REQUIRED": False,
     # It also keeps client secrets as they are; where one is hashed, a random secret of 128 bits
     # and more needs no slow hash.

@@ -56,7 +56,7 @@ class DeveloperErrorMixin:
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
-    """As the LMS's version of the REST framework has it: what is missing isn't named."""
+    """As in the LMS's version of the REST framework: the missing object isn't named."""
     if isinstance(error, Http404):
         error = NotFound()
     return views.exception_handler(error, context)

@@ -58,7 +58,7 @@ class CourseDetailSerializer(CourseSerializer):
     overview = serializers.SerializerMethodField()
 
     def get_overview(self, run: CourseOverview) -> None:
-        """Runs have no content here, so nobody wrote one."""
+        """Runs have no content here, so there is none."""
         return
 
     def to_representation(self, run: CourseOverview) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from opaque_keys.edx.keys import CourseKey
 
 from usher.embedded.core.models import TimeStampedModel
 
-#: A run whose start nobody set.
+#: The start of a run without one.
 DEFAULT_START_DATE = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 DEFAULT_IMAGE_URL = "/static/img.png"
 

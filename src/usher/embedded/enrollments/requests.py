@@ -25,7 +25,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked for, checked for form and for the right to ask it."""
+    """A request, checked for form and permission."""
 
     user: User
     course_id: CourseKey
@@ -47,7 +47,7 @@ def _course_id(data: Any) -> CourseKey:
 
 
 def _username(data: Any, asks: User, privileged: bool) -> str:
-    """A username, or an e-mail, or nobody: oneself. Others are hidden from those without rights."""
+    """A username, an e-mail address, or the user's own. Others need rights."""
     username = data.get("user")
     if username and username != asks.username and not privileged:
         raise Refused(404)

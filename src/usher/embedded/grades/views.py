@@ -85,7 +85,7 @@ class CourseGradesView(DeveloperErrorMixin, APIView):
         return _grade(user, "", key, grade)
 
     def _all(self, request: Any, key: CourseKey) -> Response:
-        """A page of learners; without content nobody's grade can be computed."""
+        """A page of learners; without course content no grade can be computed."""
         pages = GradesPagination()
         found = CourseEnrollment.objects.filter(course_id=key, is_active=True)
         page = pages.paginate_queryset(found.select_related("user"), request, view=self) or []

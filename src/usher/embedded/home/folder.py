@@ -126,7 +126,7 @@ def write(folder: Path, plan: Plan) -> None:
 
 
 def _copy_template(folder: Path, plan: Plan) -> None:
-    """Migrating takes seconds; copying what was migrated before takes none."""
+    """Migrating takes seconds; copying a migrated database takes none."""
     database = folder / "db.sqlite3"
     if not database.exists():
         shutil.copyfile(template.migrated_database(plan.plugins), database)

@@ -63,7 +63,7 @@ def _migrate(target: Path, plugins: tuple[str, ...]) -> None:
 
 
 def migrated_database(plugins: tuple[str, ...]) -> Path:
-    """Its path; whoever comes while another makes it waits."""
+    """Its path; waits while another process creates it."""
     target = _cache() / f"{_version(plugins)}.sqlite3"
     if target.exists():
         return target

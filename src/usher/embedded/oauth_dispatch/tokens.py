@@ -1,4 +1,4 @@
-"""Tokens that the LMS issues by itself, without a grant."""
+"""Tokens that the LMS issues without a grant."""
 
 from typing import Any
 

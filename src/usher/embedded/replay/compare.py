@@ -93,7 +93,7 @@ def _location(recorded: str, actual: str, learned: Learned) -> Iterator[str]:
         return
     before = parse_qsl(was.query, keep_blank_values=True)
     now = parse_qsl(there.query, keep_blank_values=True)
-    # The order counts too, and so does what is encoded how, where nothing is random.
+    # If nothing is random, the order and the encoding count as well.
     if [name for name, _ in before] != [name for name, _ in now]:
         yield f"Location's parameters {was.query!r}, here {there.query!r}"
         return

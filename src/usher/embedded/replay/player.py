@@ -56,7 +56,7 @@ class _Helper:
         return answer
 
     def hold(self, given: dict[str, Any]) -> None:
-        """Raises RuntimeError for what nobody can make so."""
+        """Raises RuntimeError for a state that can't be made."""
         records: dict[str, Any] = {
             name: given[name] for name in ("provider", "service_worker") if name in given
         }
@@ -146,7 +146,7 @@ class Player:
         return Outcome(recording, found)
 
     def _prepare(self, recording: Recording) -> None:
-        """Nobody knows how long the recorder waited: limits start anew, except those given."""
+        """The recorder's waiting times are unknown: limits are reset, except those given."""
         given = recording.given
         unknown = set(given) - {
             "provider",

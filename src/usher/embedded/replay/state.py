@@ -127,9 +127,9 @@ def start(application: str) -> None:
 
 @transaction.atomic
 def hold(given: dict[str, Any], application: str) -> None:
-    """Make ``given`` true, and what it doesn't name as it was at the start.
+    """Apply ``given``, and reset everything else to the initial state.
 
-    Raises KeyError for a change that nobody knows here.
+    Raises KeyError for an unknown change.
     """
     _provider(application, **_PROVIDERS[given.get("provider")])
     worker = User.objects.filter(username=SERVICE_WORKER)

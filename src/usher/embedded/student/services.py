@@ -84,7 +84,7 @@ def _check_access(user: User, course_key: CourseKey, can_upgrade: bool) -> None:
         raise EnrollmentClosedError(str(course_key))
     limit = run.max_student_enrollments_allowed
     if limit is not None:
-        # Who teaches takes nobody's place.
+        # Course staff don't count towards the limit of places.
         teachers = CourseAccessRole.objects.filter(
             course_id=course_key, role__in=["staff", "instructor", "ccx_coach"]
         )
@@ -125,7 +125,7 @@ def enroll(
 def update_enrollment(
     enrollment: CourseEnrollment, mode: str | None = None, is_active: bool | None = None
 ) -> None:
-    """Bring mode and activity to what is given (None: leave) and announce what changed."""
+    """Set mode and activity (None: unchanged) and announce the changes."""
     activity_changed = is_active is not None and enrollment.is_active != is_active
     mode_changed = mode is not None and enrollment.mode != mode
     if not activity_changed and not mode_changed:

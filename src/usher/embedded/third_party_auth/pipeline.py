@@ -97,7 +97,7 @@ def get_username(
     *args: Any,
     **kwargs: Any,
 ) -> dict[str, str]:
-    """A username that nobody has: the provider's, cleaned, with a random end where it is taken."""
+    """A free username: the provider's, cleaned, with a random suffix if it is taken."""
     if user:
         return {"username": strategy.storage.user.get_username(user)}
     wanted = details.get("username") or secrets.token_hex(16)

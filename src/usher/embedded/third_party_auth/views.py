@@ -11,7 +11,7 @@ from usher.embedded.user_authn.redirects import is_safe_redirect
 
 @login_required
 def inactive_user_view(request: SignedInRequest) -> HttpResponse:
-    """Somebody whom the provider vouches for is let in; a trusted provider makes them active."""
+    """Signs in a user whom the provider confirms; a trusted provider activates the account."""
     record = registry.of_running_pipeline(request) if registry.is_enabled() else None
     if record and record.skip_email_verification and not request.user.is_active:
         request.user.is_active = True

@@ -1,4 +1,4 @@
-"""Addresses of profile pictures; nobody uploads one here, so they are always the default."""
+"""Addresses of profile pictures, which are always the default: there is no upload here."""
 
 from django.conf import settings
 from django.contrib.auth.models import User

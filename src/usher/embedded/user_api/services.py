@@ -13,7 +13,7 @@ from usher.embedded.user_api.models import ACCOUNT_VISIBILITY_KEY, UserPreferenc
 from usher.embedded.user_api.serializers import ProfileSerializer, account_data
 from usher.embedded.user_authn.forms import validate_name
 
-#: Fields of the account API that nobody changes through it.
+#: Read-only fields of the account API.
 _READ_ONLY = frozenset(
     {
         "username",
@@ -50,7 +50,7 @@ def accounts(request: Any, usernames: list[str], view: str | None = None) -> lis
     """In full for staff and oneself (unless ``view=shared``), else what is shared.
     Without usernames: one's own account.
 
-    Raises UserNotFound when nobody is there.
+    Raises UserNotFound.
     """
     asks = request.user
     users = list(
@@ -115,7 +115,7 @@ def _check(user: User, profile: UserProfile, update: dict[str, Any]) -> ProfileS
                 f"Error thrown from validate_new_email: '{problem}'", problem
             )
         elif email_exists_or_retired(update["email"]):
-            # The same answer as for a free address: nobody learns who is here.
+            # The same answer as for a free address, so that it does not reveal accounts.
             del update["email"]
     if "name" in update and update["name"] != profile.name and "name" not in field_errors:
         try:

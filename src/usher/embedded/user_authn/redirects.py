@@ -15,7 +15,7 @@ from usher.embedded.third_party_auth import registry
 def is_safe_redirect(request: HttpRequest, target: str, client_id: str | None = None) -> bool:
     """This host, the white list, or an address registered by the OAuth client that asks.
 
-    A client that doesn't exist is an error nobody catches, as in the platform.
+    A client that doesn't exist raises an uncaught error, as in the platform.
     """
     allowed = {request.get_host(), *settings.LOGIN_REDIRECT_WHITELIST}
     target = target.translate({ord(one): None for one in "\t\r\n"})

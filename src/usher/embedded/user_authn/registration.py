@@ -48,7 +48,7 @@ _PROFILE_FIELDS = (
 
 
 def random_password() -> str:
-    """A password for somebody who signs in elsewhere: usable, and known to nobody."""
+    """A random, usable password for a user who signs in through a provider."""
     letters = string.ascii_letters + string.digits
     return "a1" + "".join(secrets.choice(letters) for _ in range(43))
 
@@ -97,7 +97,7 @@ def create_account(request: Any, data: dict[str, Any]) -> User:
             {"session_expired": [f"Registration using {provider} has timed out."]},
         )
     form = _checked(data)
-    # Asking the application takes a while: no transaction must be open meanwhile.
+    # The request to the application takes time: no transaction may be open.
     identity = _identify(request, data) if third_party and by_token else None
     with transaction.atomic():
         user, registration = _store(form)
@@ -153,7 +153,7 @@ def _token_refused(code: str, message: str) -> RegistrationRefused:
 
 
 def _identify(request: Any, data: dict[str, Any]) -> dict[str, Any]:
-    """Whom the application says the learner's access token belongs to."""
+    """The owner of the learner's access token, as the application reports it."""
     name, token = data["provider"], data.get("access_token")
     request.social_strategy = load_strategy(request)
     request.backend = load_backend(
@@ -172,7 +172,7 @@ def _identify(request: Any, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _link(request: Any, user: User, token: str, identity: dict[str, Any]) -> None:
-    """Link the account, by the pipeline of sign-in, to whom the application named."""
+    """Link the account, through the sign-in pipeline, to that user."""
     strategy, backend = request.social_strategy, request.backend
     code, message = "", ""
     linked = None
@@ -185,7 +185,7 @@ def _link(request: Any, user: User, token: str, identity: dict[str, Any]) -> Non
         message = "The provided access_token is not valid."
         code = RegistrationError.INVALID_ACCESS_TOKEN
     if not isinstance(linked, User):
-        # Nobody comes back to a pipeline that stopped half way.
+        # A pipeline that stopped half-way is not resumed.
         strategy.clean_partial_pipeline(token)
         raise _token_refused(code, message)
 
