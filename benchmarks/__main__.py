@@ -16,6 +16,8 @@ from benchmarks.measures.console import console
 from benchmarks.measures.lms_on_mariadb import lms_on_mariadb
 from benchmarks.measures.memory import memory
 from benchmarks.measures.provider import provider
+from benchmarks.measures.sidecar import Sizes as SidecarSizes
+from benchmarks.measures.sidecar import sidecar
 from benchmarks.processes import ROOT
 from benchmarks.services import surroundings
 from benchmarks.stage import Stage, stage
@@ -27,6 +29,7 @@ SUBJECTS = (
     "runs",
     "celery",
     "memory",
+    "sidecar",
     "lms_on_mariadb",
     "console",
 )
@@ -45,10 +48,24 @@ class Sizes:
     memory: int
     on_mariadb: int
     console: tuple[int, int]
+    sidecar: SidecarSizes
 
 
-WHOLE = Sizes(3, 1000, 10_000, 40, 1000, 4800, 1_000_000, 1000, (2_000_000, 100_000))
-QUICK = Sizes(1, 300, 3000, 20, 300, 3200, 100_000, 200, (50_000, 5_000))
+WHOLE = Sizes(
+    3,
+    1000,
+    10_000,
+    40,
+    1000,
+    4800,
+    1_000_000,
+    1000,
+    (2_000_000, 100_000),
+    SidecarSizes(1000, 20, 200, 1_000_000),
+)
+QUICK = Sizes(
+    1, 300, 3000, 20, 300, 3200, 100_000, 200, (50_000, 5_000), SidecarSizes(200, 8, 60, 100_000)
+)
 
 
 def main() -> None:
@@ -85,6 +102,9 @@ def measure(subject: str, both: Stage, sizes: Sizes, rounds: int, found: results
         found.add(*celery(both, rounds, sizes.celery))
     elif subject == "console":
         found.console = console(both, *sizes.console)
+    elif subject == "sidecar":
+        figures, found.sidecar = sidecar(both.surroundings, rounds, sizes.sidecar)
+        found.add(*figures)
     elif subject == "lms_on_mariadb":
         if why := missing():
             print(f"left out: {why}")

@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.drawing import Bar, draw
 from benchmarks.measures.console import TARGET_MS as CONSOLE_MS
 from benchmarks.measures.memory import TARGET_MB
+from benchmarks.measures.sidecar import Looked
 from benchmarks.measuring import Figure
 
 
@@ -26,6 +27,7 @@ class Results:
     sweep_seconds: float = 0.0
     on_mariadb: dict[str, Any] | None = None
     console: dict[str, float] | None = None
+    sidecar: Looked | None = None
 
     def add(self, *figures: Figure) -> None:
         self.figures.extend(figures)
@@ -47,6 +49,10 @@ class Results:
             lines.append(
                 f"{title:44} {'':10} {self.rss_mb:8.0f}MB  {'':8}  < {TARGET_MB}MB  {mark}"
             )
+        if self.sidecar is not None:
+            told = f"Sidecar's look at {self.sidecar.learners:,} learners"
+            took = f"{self.sidecar.seconds:.1f} s, then {self.sidecar.later_seconds:.1f} s"
+            lines.append(f"{told:44} {took}, {self.sidecar.mb:.0f} MB")
         for name, value in (self.on_mariadb or {}).items():
             lines.append(f"{'LMS on MariaDB: ' + name:44} {'':10} {value!s:>10}")
         for name, milliseconds in (self.console or {}).items():
@@ -76,6 +82,7 @@ class Results:
             "ratios": ratios,
             "rss_mb_1m_learners": memory,
             "rss_learners": self.swept or known.get("rss_learners"),
+            **self._sidecar(known),
             "lms_on_mariadb": self.on_mariadb or known.get("lms_on_mariadb"),
             "console_ms": self.console or known.get("console_ms"),
             "machine": self.machine,
@@ -83,6 +90,17 @@ class Results:
             "rounds": rounds,
         }
         path.write_text(json.dumps(whole, indent=1) + "\n")
+
+    def _sidecar(self, known: dict[str, Any]) -> dict[str, Any]:
+        """As measured, or as the file has it."""
+        if self.sidecar is None:
+            return {name: value for name, value in known.items() if name.startswith("sidecar_")}
+        return {
+            "sidecar_import_seconds": round(self.sidecar.seconds, 2),
+            "sidecar_later_look_seconds": round(self.sidecar.later_seconds, 2),
+            "sidecar_rss_mb": round(self.sidecar.mb, 1),
+            "sidecar_learners": self.sidecar.learners,
+        }
 
     def draw(self, path: Path) -> None:
         bars = [

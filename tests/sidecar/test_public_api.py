@@ -9,8 +9,9 @@ import pytest
 from tests.sidecar.conftest import Sides
 from tests.sidecar.test_drift import course_of, mode_of, recorded
 from tests.sidecar.test_kinds import changed_user
-from tests.sidecar.test_reconcile import ACCOUNT, TOKEN, stem, tokens
+from tests.sidecar.test_reconcile import ACCOUNT, TOKEN, _until, stem, tokens
 from tests.support.checkout import free_port
+from tests.support.faults import LOST_ANSWER, faulty_proxy
 from tests.support.lms_process import LMS_CLIENT_ID, LMS_CLIENT_SECRET, lms_process
 from tests.support.shapes import BASE_URL, Shape
 
@@ -88,6 +89,19 @@ def test_accounts_and_tokens_are_made_and_a_second_run_has_nothing_to_do(plain: 
     assert refreshed_by_its_own_code(plain, names[0])
     assert tokens_and_codes_left(plain) == [0, 0]
     assert plain.json("reconcile") == {"ok": True, "kinds": {}, "reasons": []}
+
+
+def test_a_registration_whose_answer_is_lost_is_taken_up(plain: Sides) -> None:
+    names = [stem(plain, f"answer{number}") for number in range(3)]
+    plain.people(*names)
+    with faulty_proxy(plain.lms.url) as proxy:
+        proxy.break_next(LOST_ANSWER, path="/registration/", times=2)
+        done = plain.json("reconcile", "--lms-url", proxy.url)
+    assert done["kinds"]["account"]["refused"] == 0, done
+    _until(lambda: not plain.json("reconcile")["kinds"])
+    for name in names:
+        ((access, _),) = tokens(plain, name)
+        assert me(plain, access) == name
 
 
 def test_a_learner_with_an_account_gets_a_token(plain: Sides) -> None:

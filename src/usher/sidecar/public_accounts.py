@@ -9,7 +9,7 @@ application must be running: the LMS asks it in both cases.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,6 +33,8 @@ from usher.sidecar.opening import Opened
 #: Learners at a time, and learners to a batch: their locks last longer than a batch takes.
 AT_ONCE = 16
 SIZE = 64
+#: Of those that failed for a moment: the LMS and the application may both be small.
+AT_ONCE_AGAIN = 4
 #: Seconds. Each is used at once.
 _TOKEN_LIFE = 300
 _CODE_LIFE = 60
@@ -73,10 +75,17 @@ class PublicAccounts:
         """Raises LmsError when the LMS refuses every learner alike."""
         new = [learner for learner in learners if not learner.made]
         _ = self._grants  # read before the threads begin
-        with (
-            self._registration_tokens(new) as tokens,
-            ThreadPoolExecutor(AT_ONCE, thread_name_prefix="learner") as pool,
-        ):
+        with self._registration_tokens(new) as tokens:
+            results = self._carried_out(learners, tokens, AT_ONCE)
+            again = [one for one in learners if results[one.pk].get("again")]
+            if again:
+                results |= self._carried_out(again, tokens, AT_ONCE_AGAIN)
+        return results
+
+    def _carried_out(
+        self, learners: Sequence[Learner], tokens: Mapping[Any, str], at_once: int
+    ) -> dict[Any, dict[str, Any]]:
+        with ThreadPoolExecutor(at_once, thread_name_prefix="learner") as pool:
             results = pool.map(lambda one: self._one(one, tokens.get(one.pk, "")), learners)
             return {one.pk: result for one, result in zip(learners, results, strict=True)}
 
@@ -295,4 +304,9 @@ def _failed(error: LmsError) -> dict[str, Any]:
     told: dict[str, Any] = {"code": error.code, "message": error.message}
     if isinstance(error, RegistrationRefused):
         told |= {"fields": error.fields, "suggestions": error.suggestions}
-    return {"status": "refused" if refused else "failed", "error": told, "tokens": None}
+    return {
+        "status": "refused" if refused else "failed",
+        "error": told,
+        "tokens": None,
+        "again": error.failure_class is FailureClass.TRANSIENT,
+    }

@@ -76,6 +76,9 @@ OAUTH2_PROVIDER = {
     "DEFAULT_SCOPES": ["user:read"],
     "PKCE_REQUIRED": False,
     "ALLOWED_REDIRECT_URI_SCHEMES": ["http", "https"],
+    "OAUTH2_VALIDATOR_CLASS": os.environ.get(
+        "SHAPE_VALIDATOR", "oauth2_provider.oauth2_validators.OAuth2Validator"
+    ),
 }
 OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}

@@ -14,7 +14,7 @@ FIELDS = {
 
 
 class Command(BaseCommand):
-    """One request a run."""
+    """By the course list, a hundred keys to a request."""
 
     def add_arguments(self, parser):
         parser.add_argument("--all", type=str)
@@ -27,18 +27,35 @@ class Command(BaseCommand):
         if options["run"]:
             runs = runs.filter(courseware_id=options["run"])
         updated = failed = 0
-        for run in runs:
+        runs = {run.courseware_id: run for run in runs}
+        keys = list(runs)
+        for start in range(0, len(keys), 100):
+            some = keys[start : start + 100]
             answer = httpx.get(
-                f"{settings.OPENEDX_API_BASE_URL}/api/courses/v1/courses/{run.courseware_id}/",
+                f"{settings.OPENEDX_API_BASE_URL}/api/courses/v1/courses/",
+                params={
+                    "course_keys": some,
+                    "page_size": 100,
+                    "username": settings.OPENEDX_SERVICE_WORKER_USERNAME,
+                },
                 headers={"Authorization": f"Bearer {settings.OPENEDX_SERVICE_WORKER_API_TOKEN}"},
                 timeout=settings.EDX_API_CLIENT_TIMEOUT,
             )
-            if answer.status_code != 200:
-                failed += 1
-                continue
-            for theirs, ours in FIELDS.items():
-                value = answer.json().get(theirs)
-                setattr(run, ours, value if theirs == "name" else value and parse_datetime(value))
-            run.save()
-            updated += 1
+            found = answer.json()["results"] if answer.status_code == 200 else []
+            failed += len(some) - len(found)
+            for course in found:
+                updated += self.update(runs[course["course_id"]], course)
         self.stdout.write(f"Sync complete: {updated} updates, {failed} failures")
+
+    def update(self, run, course):
+        """Whether it was saved: only what changed is."""
+        values = {
+            ours: course.get(theirs) if theirs == "name" else parse_datetime(course[theirs] or "")
+            for theirs, ours in FIELDS.items()
+        }
+        if all(getattr(run, name) == value for name, value in values.items()):
+            return False
+        for name, value in values.items():
+            setattr(run, name, value)
+        run.save()
+        return True

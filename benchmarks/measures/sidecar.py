@@ -1,0 +1,300 @@
+"""The sidecar against the application's own commands, on the same LMS, in turn.
+
+The application is one in the shape of MITx Online: its tables, and its ways of creating accounts
+and enrollments one after the other. Both work on learners without account and token, with
+enrollments that the LMS does not have, and course runs of which 1% changed.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tests.support.lms_process import (
+    LMS_CLIENT_ID,
+    LMS_CLIENT_SECRET,
+    LmsProcess,
+    lms_process,
+)
+from tests.support.shapes import BASE_URL, Shape
+
+from benchmarks.application import CLIENT_ID, CLIENT_SECRET, serve_lms
+from benchmarks.measuring import Figure
+from benchmarks.processes import ROOT, environment_of, free_port
+from benchmarks.services import Surroundings, control
+from usher.contract.oauth import DEFAULT_BACKEND, lms_redirect_uri
+
+#: Enrollments a learner, and course runs, as in the mixture that is compared.
+EACH = 5
+RUNS = 2000
+BENCH_RUN = "course-v1:BenchX+C{:05}+2026_T1"
+#: Their release of the toolkit takes what python-social-auth adds to a redirect URI.
+_OLDER_TOOLKIT = {
+    "SHAPE_VALIDATOR": "benchmarks.reference.validator.Validator",
+    "PYTHONPATH": str(ROOT),
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """learners: of ours; reference: of theirs, whose rate does not depend on how many."""
+
+    learners: int
+    reference: int
+    embedded: int
+    looked_at: int
+
+
+@dataclass
+class Looked:
+    """Of a look at all learners where nothing is due, and of the next one. mb: of both
+    processes together, at their most."""
+
+    learners: int
+    seconds: float
+    later_seconds: float
+    mb: float
+
+
+def sidecar(around: Surroundings, rounds: int, sizes: Sizes) -> tuple[list[Figure], Looked]:
+    postgresql = around.postgresql()
+    with _on_benchmark_lms(around, postgresql.url("sidecar")) as (shape, lms_url):
+        figures = []
+        for name, on, target in (("sidecar_public", "no", 30), ("sidecar_batch", "yes", 100)):
+            control(lms_url, "batch", on=on)
+            way = "public APIs" if on == "no" else "batch API"
+            figure = Figure(name, f"Sidecar, {way}", "ms a learner", target)
+            for number in range(rounds):
+                stem = f"{name[8:10]}{number}"
+                change = _changing(lms_url, stem)
+                _round(shape, figure, stem, change, sizes.reference, sizes.learners)
+            figures.append(figure)
+        looked = _look(shape, sizes.looked_at)
+    with _on_embedded_lms(around, postgresql.url("embedded")) as (shape, lms):
+        figure = Figure("sidecar_embedded", "Sidecar, embedded LMS", "ms a learner", 10)
+        for number in range(rounds):
+            change = _renaming(lms, number)
+            _round(shape, figure, f"em{number}", change, sizes.reference, sizes.embedded)
+        figures.append(figure)
+    return figures, looked
+
+
+@contextmanager
+def _on_benchmark_lms(around: Surroundings, database: str) -> Iterator[tuple[Shape, str]]:
+    port, lms_port = free_port(), free_port()
+    # By number: a cookie jar takes no cookie for a host without a dot.
+    url, lms_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{lms_port}"
+    serve_lms(around, lms_port, port, "--runs", RUNS, "--application-url", url)
+    shape = Shape(
+        around.folder / "bench" / "mitxonline",
+        "mitxonline",
+        **{
+            "DATABASE_URL": database,
+            BASE_URL["mitxonline"]: url,
+            "OPENEDX_API_BASE_URL": lms_url,
+            "OPENEDX_OAUTH_PROVIDER": DEFAULT_BACKEND,
+            "OPENEDX_SOCIAL_LOGIN_PATH": f"/auth/login/{DEFAULT_BACKEND}/?auth_entry=login",
+            "OPENEDX_API_CLIENT_ID": "bench-oauth-client",
+            "OPENEDX_API_CLIENT_SECRET": "bench-oauth-secret",
+            "OPENEDX_SERVICE_WORKER_USERNAME": "service-worker",
+            "OPENEDX_SERVICE_WORKER_API_TOKEN": "bench-service-token",
+            **_OLDER_TOOLKIT,
+        },
+    )
+    _record(shape, CLIENT_ID, CLIENT_SECRET, lms_redirect_uri(lms_url, DEFAULT_BACKEND))
+    keys = [BENCH_RUN.format(number) for number in range(RUNS)]
+    shape.run(f"keys = {keys!r}\n" + _RUNS)
+    with shape.served(port):
+        _usher(shape, "reconcile", "--kind", "run")
+        yield shape, lms_url
+    shape.close()
+
+
+@contextmanager
+def _on_embedded_lms(around: Surroundings, database: str) -> Iterator[tuple[Shape, LmsProcess]]:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with lms_process(with_plugin=True) as lms:
+        lms.join_with_plugin(url)
+        values = {name: str(value) for name, value in lms.settings(url).items()}
+        values[BASE_URL["mitxonline"]] = values.pop("SITE_BASE_URL")
+        folder = around.folder / "embedded" / "mitxonline"
+        shape = Shape(folder, "mitxonline", DATABASE_URL=database, **values, **_OLDER_TOOLKIT)
+        _record(shape, LMS_CLIENT_ID, LMS_CLIENT_SECRET, lms.redirect_uri)
+        keys = json.loads(lms.shell(_LMS_RUNS))
+        shape.run(f"keys = {keys!r}\n" + _RUNS)
+        with shape.served(port):
+            yield shape, lms
+        shape.close()
+
+
+def _record(shape: Shape, client_id: str, secret: str, uri: str) -> None:
+    shape.run(
+        "from oauth2_provider.models import Application\n"
+        f"Application.objects.create(name='edx-oauth-app', client_id={client_id!r},\n"
+        f"    client_secret={secret!r}, client_type='confidential', skip_authorization=True,\n"
+        f"    authorization_grant_type='authorization-code', redirect_uris={uri!r})\nresult = None"
+    )
+
+
+def _changing(lms_url: str, mark: str) -> Callable[[str], None]:
+    return lambda side: control(lms_url, "change-runs", each=100, mark=mark + side)
+
+
+def _renaming(lms: LmsProcess, number: int) -> Callable[[str], None]:
+    return lambda side: lms.shell(_RENAME.format(title=f"Title {number} {side}")) and None
+
+
+def _round(
+    shape: Shape,
+    figure: Figure,
+    stem: str,
+    change: Callable[[str], None],
+    theirs: int,
+    ours: int,
+) -> None:
+    """Milliseconds of the whole mixture for one learner, of each side."""
+    runs = shape.run("from courses.models import CourseRun\nresult = CourseRun.objects.count()")
+    shape.run(_LEARNERS.format(stem=stem + "a", count=theirs, each=min(EACH, runs)))
+    change("a")
+    took = shape.run(_OWN)
+    left = shape.run(_LEFT.format(stem=stem + "a"))
+    if any(left):
+        raise RuntimeError(f"the application's own commands left {left}")
+    whole = took["repair"] / theirs + took["enroll"] / theirs + took["sync"] / ours
+    figure.reference.append(whole * 1000)
+    shape.run(_LEARNERS.format(stem=stem + "b", count=ours, each=min(EACH, runs)))
+    change("b")
+    done = _reconciled(shape)
+    left = shape.run(_LEFT.format(stem=stem + "b"))
+    if any(left) or not done["ok"]:
+        raise RuntimeError(f"the sidecar left {left}: {str(done)[:500]}")
+    figure.ours.append(done["seconds"] / ours * 1000)
+
+
+def _usher(shape: Shape, *arguments: str) -> dict[str, Any]:
+    options = ["--application", str(shape.folder), "--manage", shape.command, "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "usher.cli.main", arguments[0], *options, *arguments[1:]],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"usher {arguments[0]}: {done.stdout[-1000:]} {done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _reconciled(shape: Shape, looks: int = 1) -> dict[str, Any]:
+    """In a process of its own, whose start is not counted, as theirs is not."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.measures.sidecar_pass", str(shape.folder), str(looks)],
+        cwd=ROOT,
+        env=environment_of({}),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _look(shape: Shape, learners: int) -> Looked:
+    """Rows are made in SQL: each learner has account and token, and an enrollment."""
+    shape.run(_MANY.format(count=learners))
+    done = _reconciled(shape, looks=2)
+    if done["numbers"]:
+        raise RuntimeError(f"there was something to do: {done}")
+    return Looked(learners, done["seconds"], done["later"], done["mb"])
+
+
+_RUNS = """
+from courses.models import Course, CourseRun
+course = Course.objects.create(readable_id="course-v1:bench", title="Bench")
+CourseRun.objects.bulk_create([CourseRun(course=course, courseware_id=key, title="?", run_tag="R",
+    live=True) for key in keys], batch_size=1000)
+result = None
+"""
+_LMS_RUNS = """
+import json
+from usher.embedded.course_modes.models import CourseMode
+from usher.embedded.course_overviews.models import CourseOverview
+keys = [str(run.id) for run in CourseOverview.objects.all()]
+for key in keys:
+    CourseMode.objects.get_or_create(course_id=key, mode_slug="audit",
+        defaults={"mode_display_name": "Audit"})
+print(json.dumps(keys))
+"""
+_RENAME = """
+from usher.embedded.course_overviews.models import CourseOverview
+print(CourseOverview.objects.filter(pk=CourseOverview.objects.first().pk).update(
+    display_name="{title}"))
+"""
+_LEARNERS = """
+from datetime import timedelta
+from django.utils import timezone
+from courses.models import CourseRun, CourseRunEnrollment
+from users.models import LegalAddress, User
+old = timezone.now() - timedelta(days=2)
+names = ["{stem}x%d" % number for number in range({count})]
+User.objects.bulk_create([User(username=name, email=name + "@bench.example", name="Bench Learner",
+    is_active=True, last_login=old, password="!") for name in names])
+User.objects.filter(username__in=names).update(created_on=old)
+users = list(User.objects.filter(username__in=names))
+LegalAddress.objects.bulk_create([LegalAddress(user=user, country="US") for user in users])
+runs = list(CourseRun.objects.order_by("pk")[:{each}])
+rows = [CourseRunEnrollment(user=user, run=run) for user in users for run in runs]
+CourseRunEnrollment.all_objects.bulk_create(rows)
+CourseRunEnrollment.all_objects.filter(user__in=users).update(created_on=old)
+result = None
+"""
+_OWN = """
+import time
+from django.core.management import call_command
+result = {}
+for name, command in (("repair", "repair_missing_courseware_records"),
+                      ("enroll", "retry_edx_enrollment"), ("sync", "sync_courserun")):
+    started = time.perf_counter()
+    options = {"all": "ALL"} if name == "sync" else {}
+    call_command(command, stdout=open("/dev/null", "w"), **options)
+    result[name] = time.perf_counter() - started
+"""
+_LEFT = """
+from courses.models import CourseRunEnrollment
+from users.models import User
+users = User.objects.filter(username__startswith="{stem}x")
+result = [users.filter(openedx_users__has_been_synced=True).count() - users.count(),
+    users.filter(openedx_api_auth__isnull=True).count(),
+    CourseRunEnrollment.objects.filter(user__in=users, edx_enrolled=False).count()]
+"""
+_MANY = """
+from django.db import connection
+with connection.cursor() as cursor:
+    cursor.execute('''
+        INSERT INTO users_user (username, email, name, is_staff, is_superuser, is_active, password,
+                                created_on, updated_on, last_login)
+        SELECT 'many' || g, 'many' || g || '@bench.example', 'Many', false, false, true, '!',
+               now() - interval '9 days', now() - interval '9 days', now() - interval '9 days'
+        FROM generate_series(1, {count}) g''')
+    for table, columns, values in (
+        ("users_legaladdress", "first_name, last_name, country", "'', '', 'US'"),
+        ("openedx_openedxuser", "platform, edx_username, has_been_synced, has_sync_error",
+         "'edx', username, true, false"),
+        ("openedx_openedxapiauth", "refresh_token", "'r'"),
+        ("courses_courserunenrollment", "run_id, active, enrollment_mode, edx_enrolled, "
+         "edx_emails_subscription, edx_enrollment_retry_count",
+         "(SELECT min(id) FROM courses_courserun), true, 'audit', true, true, 0"),
+    ):
+        cursor.execute(f'''
+            INSERT INTO {{table}} (user_id, created_on, updated_on, {{columns}})
+            SELECT id, created_on, updated_on, {{values}} FROM users_user
+            WHERE username LIKE 'many%' ''')
+    cursor.execute("ANALYZE")
+result = None
+"""

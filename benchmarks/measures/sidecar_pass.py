@@ -1,0 +1,51 @@
+"""``python -m benchmarks.measures.sidecar_pass FOLDER LOOKS``: passes of the sidecar over one
+application, and how long each took without the start of its processes, as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from usher.connect.application.checkout import Wishes
+from usher.sidecar.opening import opened_application, with_lms
+from usher.sidecar.outcome import Outcome
+from usher.sidecar.reconcile import Asked, reconcile
+from usher.sidecar.watching import Looks
+
+
+def main() -> None:
+    folder, looks_wanted = sys.argv[1], int(sys.argv[2])
+    looks, seconds = Looks(Asked()), []
+    with opened_application(Wishes(folder, manage=f"{sys.executable} manage.py")) as (
+        checkout,
+        adapter,
+        agent,
+    ):
+        sides = with_lms(checkout, adapter, agent)
+        for _ in range(looks_wanted):
+            started = time.monotonic()
+            looked = looks.next(started)
+            outcome = reconcile(sides, looked, Outcome())
+            ended = time.monotonic()
+            looks.done(looked, outcome, started, ended)
+            seconds.append(ended - started)
+        found = {
+            "ok": outcome.ok,
+            "numbers": sum(outcome.numbers.values()),
+            "reasons": outcome.reasons[:5],
+            "seconds": seconds[0],
+            "later": seconds[-1],
+            "mb": _peak_mb("self") + _peak_mb(str(agent.pid)),
+        }
+    print(json.dumps(found))
+
+
+def _peak_mb(pid: str) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+if __name__ == "__main__":
+    main()
