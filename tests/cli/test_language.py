@@ -25,7 +25,9 @@ SOURCES = [
     if "migrations" not in path.parts and path.parts[-2] != "checks"
 ]
 #: Identifiers of doctor's checks and of steps of a manual procedure.
-CODE = re.compile(r"\((?:P\d{1,2}|(?:ACC|APP|CRS|ENR|ENV|LMS|NET|OAU|OPS|OUT|PRV|SVC|TUT)-\d+)\)")
+CODE = re.compile(
+    r"\((?:[NP]\d{1,2}|(?:ACC|APP|CRS|ENR|ENV|LMS|NET|OAU|OPS|OUT|PRV|SVC|TUT)-\d+)\)"
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -1,4 +1,4 @@
-"""Signing out on one side ends the session on the other (P28)."""
+"""Signing out on one side ends the session on the other."""
 
 from __future__ import annotations
 

@@ -33,6 +33,15 @@ from usher.application.states import State, in_state, state, states_of
 
 #: Records that an action sends to the LMS while the person waits; a worker sends the rest.
 _AT_ONCE = 25
+#: Fields about the worker's bookkeeping.
+_ADVANCED = (
+    "generation",
+    "observed_generation",
+    "attempts",
+    "next_attempt_at",
+    "parked_at",
+    "error_class",
+)
 #: Of a run: what the LMS says.
 _FOLLOWING = (
     "title",
@@ -78,6 +87,8 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_per_page = 50
     show_full_result_count = False
     actions: Any = ("retry", "repair")
+    #: Names of fields, where people read something else than the model's own.
+    labels: ClassVar[dict[str, str]] = {}
     readonly_fields: ClassVar[Any] = (
         "state",
         "generation",
@@ -90,6 +101,20 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "error_code",
         "error_message",
     )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """How the worker keeps count is of use to few: it is folded away."""
+        fields = list(self.get_fields(request, obj))
+        advanced = [name for name in fields if name in _ADVANCED]
+        return [
+            (None, {"fields": [name for name in fields if name not in advanced]}),
+            ("Advanced", {"classes": ["collapse"], "fields": advanced}),
+        ]
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if label := self.labels.get(db_field.name):
+            kwargs["label"] = label
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     @admin.display(description="state")
     def state(self, row: Any) -> str:
@@ -137,11 +162,20 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 @admin.register(LmsAccount)
 class LmsAccountAdmin(ReconciledAdmin):
-    list_display = ("username", "user", "is_active", "lms_user_id", "state", "attempts")
+    list_display = ("username", "user", "active", "active_in_lms", "lms_user_id", "state")
+    labels: ClassVar[Any] = {"is_active": "Active"}
     search_fields = ("username", "user__email")
     list_select_related = ("user",)
     raw_id_fields = ("user",)
     actions = ("retry", "repair", "activate")
+
+    @admin.display(description="active", boolean=True, ordering="is_active")
+    def active(self, row: LmsAccount) -> bool:
+        return row.is_active
+
+    @admin.display(description="active in the LMS", boolean=True)
+    def active_in_lms(self, row: LmsAccount) -> bool | None:
+        return row.observed_is_active
 
     def has_activate_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("usher.activate_accounts"))
@@ -156,7 +190,7 @@ class LmsAccountAdmin(ReconciledAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """The LMS identifies the learner by this name, so it can't be changed."""
         fixed = ("username", "user", "reserved_at", "lms_user_id", "created_in_lms_at")
-        return (*super().get_readonly_fields(request, obj), *fixed, "observed_is_active")
+        return (*super().get_readonly_fields(request, obj), *fixed, "active_in_lms")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -289,11 +323,22 @@ class EnrollmentForm(forms.ModelForm):  # type: ignore[type-arg]
 class EnrollmentAdmin(ReconciledAdmin):
     form = EnrollmentForm
     actions = ("retry", "repair", "unenroll")
-    list_display = ("user", "run", "mode", "is_active", "observed_mode", "state", "attempts")
+    list_display = ("user", "run", "enrolled", "mode", "mode_in_lms", "state")
+    labels: ClassVar[Any] = {"is_active": "Enrolled", "force": "Enroll although closed"}
     list_filter = ("is_active", "mode", *ReconciledAdmin.list_filter)
     search_fields = ("user__email", "user__lms_account__username", "run__course_key")
     list_select_related = ("user", "run")
     raw_id_fields = ("user", "run")
+
+    @admin.display(description="enrolled", boolean=True, ordering="is_active")
+    def enrolled(self, row: Enrollment) -> bool:
+        return row.is_active
+
+    @admin.display(description="mode in the LMS", ordering="observed_mode")
+    def mode_in_lms(self, row: Enrollment) -> str:
+        if row.observed_is_active is None:
+            return "not known yet"
+        return row.observed_mode if row.observed_is_active else "not enrolled"
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Another learner or run is another enrollment."""

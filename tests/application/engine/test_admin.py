@@ -131,3 +131,16 @@ def test_a_mode_is_one_that_the_run_has(staff):
     add = {"user": make_learner().pk, "run": run.pk, "mode": "honor", "is_active": "on"}
     answer = staff.post(reverse("admin:usher_enrollment_add"), add).content.decode()
     assert "has these modes: audit, verified" in answer
+
+
+def test_fields_are_named_for_people_and_bookkeeping_is_folded_away(staff):
+    from tests.application.conftest import make_learner
+
+    row = enroll(make_learner(), ensure_run(DEMO))
+    listed = staff.get(reverse("admin:usher_enrollment_changelist")).content.decode()
+    assert "Mode in the LMS" in listed
+    assert "not known yet" in listed
+    shown = staff.get(reverse("admin:usher_enrollment_change", args=[row.pk])).content.decode()
+    assert ">Enrolled<" in shown
+    assert "Wanted active" not in shown
+    assert shown.index("Advanced") < shown.index("Observed generation")

@@ -1,4 +1,4 @@
-"""``/logout/`` and back-channel sign-out, both directions (P28)."""
+"""``/logout/`` and back-channel sign-out, both directions."""
 
 import json
 import threading

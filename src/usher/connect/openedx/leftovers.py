@@ -18,7 +18,7 @@ def found(root: Path, look: dict[str, Any]) -> Iterator[str]:
             file = platform / "lms/envs" / name if name.endswith(".py") else platform / name
             if file.is_file():
                 yield (
-                    f"{file} sets things by hand (N4) and shadows what the plugin sets: remove it "
+                    f"{file} sets things by hand and shadows what the plugin sets: remove it "
                     "when the plugin is enabled"
                 )
     by_file: dict[str, list[str]] = {}
