@@ -17,7 +17,7 @@ from usher.sidecar.outcome import DONE, FAILED, LEFT, REFUSED, Outcome
 ENROLLMENT, UNENROLLMENT = "enrollment", "unenrollment"
 SIZE = 500
 #: Requests at a time where the LMS has no batch API.
-_AT_ONCE = 8
+_AT_ONCE = 16
 #: Codes of the batch API, and of the client for the public API's words.
 _MODE_REFUSED = ("mode-unavailable", "mode-not-offered")
 
