@@ -61,9 +61,11 @@ class LmsAccount(Reconciled):
         constraints = [models.UniqueConstraint(Lower("username"), name="lms_username_unique")]
         indexes = [
             *Reconciled.Meta.indexes,
+            # By a column that nothing else sorts: PostgreSQL takes it even where it knows nothing
+            # of ``observed_is_active``, as when all accounts were adopted.
             models.Index(
-                fields=["id"],
-                name="lmsaccount_deactivated",
+                fields=["username"],
+                name="lmsaccount_deactivated_names",
                 condition=models.Q(
                     is_active=True, observed_is_active=False, created_in_lms_at__isnull=False
                 ),
