@@ -15,31 +15,53 @@ import pytest
 from usher.cli.demo.credentials import FILE_NAME, Credentials
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.pair import Pair
+from usher.cli.demo.trouble.cases import CASES, LEARNERS
 from usher.contract.editions import EDITIONS
 
 USHER = [sys.executable, "-m", "usher.cli.main", "demo"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*USHER, *arguments], capture_output=True, text=True, timeout=180)
+    return subprocess.run([*USHER, *arguments], capture_output=True, text=True, timeout=600)
 
 
-@pytest.mark.parametrize("edition", ["mitxonline", "mitxpro"])
-def test_the_walk_holds_and_is_told_as_one_json_object(edition: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("edition", "trouble"), [("mitxonline", ["--trouble"]), ("mitxpro", [])])
+def test_the_walk_holds_and_is_told_as_one_json_object(
+    edition: str, trouble: list[str], tmp_path: Path
+) -> None:
     # Whatever characters chance gives to secrets and ids.
     odd = {field.name: "-_" + secrets.token_urlsafe(30) for field in fields(Credentials)}
     (tmp_path / FILE_NAME).write_text(json.dumps(odd))
-    done = run("--once", "--json", "--edition", edition, "--home", str(tmp_path))
+    done = run("--once", "--json", "--edition", edition, "--home", str(tmp_path), *trouble)
     report = json.loads(done.stdout)
     assert done.returncode == 0, report
     assert report["ok"] is True
     assert report["edition"] == edition
     assert all(step["ok"] and step["seconds"] >= 0 and step["detail"] for step in report["steps"])
     walked = [step["id"] for step in report["steps"]]
-    assert walked[-8:] == [
+    broken = ["trouble-before", "trouble-break", "trouble-seen"] if trouble else []
+    expected = [
         *("sign-up", "lms-account", "sign-in-lms", "dashboard"),
         *("enroll", "sync-runs", "repair", "sign-out"),
+        *broken,
     ]
+    assert walked[-len(expected) :] == expected
+    assert len(report.get("trouble", [])) == (30 if trouble else 0)
+    if trouble:
+        assert "30 learners write to support" in done.stderr
+
+
+def test_the_thirty_things_are_documented_and_a_case_that_is_not_there_is_told() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "trouble.md").read_text()
+    assert len({case.learner for case in CASES}) == len(CASES) == 30
+    for case in CASES:
+        assert case.learner in LEARNERS
+        assert case.seen
+        assert f"| `{case.email}` | {case.says} |" in page
+        assert f"| `{case.learner}` | {case.cause} | {case.repair} |" in page
+        case.expect(case.seen)
+        with pytest.raises(DemoError, match=case.learner):
+            case.expect({})
 
 
 def test_a_taken_port_stops_it_before_anything_is_started(tmp_path: Path) -> None:

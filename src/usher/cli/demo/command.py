@@ -18,6 +18,8 @@ from usher.cli.demo.errors import DemoError
 from usher.cli.demo.joining import SUPERUSER
 from usher.cli.demo.pair import LMS_PORT, Pair, checkout_folder
 from usher.cli.demo.setup import APPLICATION_SUPERUSER, SetUp, Step
+from usher.cli.demo.trouble.cases import CASES
+from usher.cli.demo.trouble.making import Trouble, as_data
 from usher.cli.demo.walk import Walk
 from usher.contract.editions import EDITIONS, MITXONLINE
 from usher.contract.paths import LmsPath
@@ -37,6 +39,7 @@ from usher.contract.terminal import wrapped
 @click.option("--home", type=click.Path(path_type=Path), help="Folder of the data.")
 @click.option("--application-port", type=click.IntRange(1, 65535), help="Default: the edition's.")
 @click.option("--lms-port", type=click.IntRange(1, 65535), help=f"Default: {LMS_PORT}.")
+@click.option("--trouble", is_flag=True, help="Break thirty things, to practise support on.")
 @click.option("--provision", is_flag=True, help="Restore records and settings, then stop.")
 def demo(
     edition: str,
@@ -45,12 +48,14 @@ def demo(
     home: Path | None,
     application_port: int | None,
     lms_port: int | None,
+    trouble: bool,
     provision: bool,
 ) -> None:
     """Run the reference application and an embedded LMS, connected.
 
     A test learner signs up, is enrolled, signs in at the LMS and signs out. --provision also
-    works while the demo is running.
+    works while the demo is running. --trouble lists thirty learners with a question each, to
+    practise support on; the answers are in docs/trouble.md.
     """
     if provision:
         _provision(home or checkout_folder() / ".demo" / edition)
@@ -78,11 +83,14 @@ def demo(
                     lms_port=lms_port or LMS_PORT,
                 )
             stack.callback(pair.stop)
-            steps, walk = _run(pair, console)
+            steps, walk = _run(pair, console, trouble=trouble)
             ok = all(step.ok for step in steps)
             if as_json:
                 told = [asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps]
-                click.echo(json.dumps({"ok": ok, "edition": edition, "steps": told}))
+                cases = {"trouble": as_data()} if trouble and ok else {}
+                click.echo(json.dumps({"ok": ok, "edition": edition, "steps": told, **cases}))
+            if trouble and ok:
+                _say_trouble(console)
             if not once and ok:
                 _stay_up(pair, walk, console)
             elif not ok:
@@ -119,7 +127,7 @@ def _about_folder(error: OSError) -> str:
     )
 
 
-def _run(pair: Pair, console: Console) -> tuple[list[Step], Walk]:
+def _run(pair: Pair, console: Console, *, trouble: bool) -> tuple[list[Step], Walk]:
     steps: list[Step] = []
 
     def report(step: Step) -> None:
@@ -143,7 +151,20 @@ def _run(pair: Pair, console: Console) -> tuple[list[Step], Walk]:
     walk = Walk(pair)
     for step in walk.steps():
         report(step)
+    if trouble and all(step.ok for step in steps):
+        for step in Trouble(pair).steps():
+            report(step)
     return steps, walk
+
+
+def _say_trouble(console: Console) -> None:
+    """Who asks what; the answers are for later."""
+    console.print(f"\n[bold]{len(CASES)} learners write to support[/bold]\n")
+    for number, case in enumerate(CASES, 1):
+        console.print(f"  {number:>2}  {case.email:<26} “{case.says}”", soft_wrap=True)
+    console.print(
+        "\nFind out why, as staff who can't ask a developer. The answers are in docs/trouble.md."
+    )
 
 
 #: The column in which the detail of a step begins.

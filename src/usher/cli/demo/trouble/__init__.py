@@ -1,0 +1,1 @@
+"""``usher demo --trouble``: a demo in which thirty things are broken on purpose."""

@@ -1,0 +1,177 @@
+# mypy: ignore-errors
+"""Runs inside the application: given on standard input of ``manage.py shell``, behind
+``STEP = [...]``. The last line of the output is a JSON object."""
+
+import json
+import time
+import uuid
+from datetime import timedelta
+
+from allauth.account.models import EmailAddress
+from django.contrib.auth import get_user_model
+
+from usher.application.accounts.services import ensure_account, follow_profile
+from usher.application.engine.clock import database_now
+from usher.application.engine.kinds import all_kinds
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import unenroll
+from usher.application.models import LmsAccount, LmsProfile, LmsToken
+from usher.application.runs.models import CourseRun
+from usher.application.runs.services import ensure_run, sync_runs
+from usher.application.states import state
+from usher.application.tokens import vault
+
+User = get_user_model()
+SECONDS = 120.0
+
+
+def prepare(learners, runs):
+    """People, who want to be in a course, as they are before anything breaks.
+
+    learners: username → [full name, run, mode]; run '' for nobody's course.
+    """
+    sync_runs([key for key, _ in runs.values()], modes=True)
+    for username, (name, run, mode) in learners.items():
+        user = _person(username, name)
+        if username in ("lena", "yara"):
+            ensure_account(user)
+        elif run and mode:
+            _want(user, ensure_run(runs.get(run, [run])[0]), mode)
+    _wait()
+    return {}
+
+
+def _person(username, name, email=""):
+    email = email or f"{username}@learners.example"
+    user, _ = User.objects.get_or_create(username=username, defaults={"email": email, "name": name})
+    EmailAddress.objects.get_or_create(
+        user=user, email=email, defaults={"verified": username != "lena", "primary": True}
+    )
+    return user
+
+
+def _want(user, run, mode, **more):
+    """As an import or a shop of its own does it: without asking which modes the run has."""
+    ensure_account(user)
+    return Enrollment.objects.get_or_create(user=user, run=run, defaults={"mode": mode, **more})[0]
+
+
+def leave(runs):
+    unenroll(User.objects.get(username="wanda"), CourseRun.objects.get(course_key=runs["main"][0]))
+    _wait()
+    return {}
+
+
+def break_things(runs):
+    """After the LMS was broken."""
+    now = database_now()
+    other = ensure_run(runs["other"][0])
+    sync_runs([runs["gone"][0]], accept_missing=True)
+    staff_decided = User.objects.get(username="nadia")
+    staff_decided.is_active = False
+    staff_decided.save()
+    _move("elif", "elif.new@learners.example")
+    past, lost = now - timedelta(days=400), {"access_token": "made with a lost key"}
+    LmsToken.objects.filter(user__username="adele").update(expires_at=past)
+    LmsToken.objects.filter(user__username="bruno").update(**lost)
+    second = _person("xavier_work", "Xavier Dupont", "xavier@work.example")
+    _want(second, ensure_run(runs["main"][0]), "audit")
+    # A worker that was killed has the row, for as long as its lease lasts.
+    _want(
+        User.objects.get(username="clara"),
+        other,
+        "audit",
+        lease_owner=str(uuid.uuid4()),
+        lease_until=now + timedelta(minutes=9),
+    )
+    # The LMS was down yesterday; the row's next attempt is an hour and a half away.
+    _want(
+        User.objects.get(username="dmitri"),
+        other,
+        "audit",
+        attempts=14,
+        next_attempt_at=now + timedelta(minutes=100),
+        error_class="transient",
+        error_code="server-error",
+        error_message="The LMS failed with 502 at /usher/api/v1/enrollments/.",
+    )
+    _wait()
+    # Dates of last year, as an import wrote them; the digest is of what the LMS last answered.
+    CourseRun.objects.filter(course_key=runs["moved"][0]).update(
+        end=now - timedelta(days=20), digest=""
+    )
+    return {}
+
+
+def _move(username, email):
+    user = User.objects.get(username=username)
+    user.email = email
+    user.save()
+    EmailAddress.objects.filter(user=user).update(email=email, verified=True)
+    follow_profile(user)
+
+
+def _wait():
+    """Until the worker has nothing to do any more. Raises TimeoutError."""
+    deadline = time.monotonic() + SECONDS
+    quiet = 0
+    while quiet < 3:
+        now = database_now()
+        busy = any(
+            kind.rows().due(now).exists()
+            or kind.rows().filter(lease_until__gt=now).exclude(run_is_claras(kind)).exists()
+            for kind in all_kinds().values()
+        )
+        quiet = 0 if busy else quiet + 1
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"The worker had not done all within {SECONDS:.0f} s.")
+        time.sleep(0.2)
+
+
+def run_is_claras(kind):
+    from django.db.models import Q
+
+    return Q(user__username="clara") if kind.name == "enrollment" else Q(pk__in=[])
+
+
+def look(names):
+    """Username → what the application knows."""
+    return {name: _seen(User.objects.get(username=name)) for name in names}
+
+
+def _seen(user):
+    account = LmsAccount.objects.filter(user=user).first()
+    token = LmsToken.objects.filter(user=user).first()
+    profile = LmsProfile.objects.filter(user=user).first()
+    rows = Enrollment.objects.filter(user=user).select_related("run")
+    return {
+        "account": _state(account),
+        "lms username": account.username if account else "",
+        "active in the LMS": account.observed_is_active if account else None,
+        "token": _token(token),
+        "profile": _state(profile),
+        "enrollments": {row.run.course_key: _state(row) for row in rows},
+        "missing": [row.run.course_key for row in rows if row.run.missing_since],
+    }
+
+
+def _state(row):
+    return "none" if row is None else f"{state(row)} {row.error_code}".strip()
+
+
+def _token(row):
+    if row is None or not row.access_token:
+        return "none"
+    try:
+        vault.open_sealed(row.access_token)
+    except vault.Unreadable:
+        return "unreadable"
+    return "valid" if row.is_valid_for(0) else "ended"
+
+
+def run_ends(key):
+    return CourseRun.objects.get(course_key=key).end.isoformat()
+
+
+name, *arguments = STEP  # noqa: F821 - set in front of this file
+print(json.dumps(globals()[name](*arguments)))  # noqa: T201 - its answer

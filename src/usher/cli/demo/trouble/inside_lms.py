@@ -1,0 +1,117 @@
+# mypy: ignore-errors
+"""Runs inside the LMS: given on standard input of ``manage.py shell``, behind ``STEP = [...]``.
+
+What is broken is written as the LMS's staff, another program or a restored backup would write it:
+rows of the LMS's own tables. ``update`` and ``bulk_create`` send no signal, so nobody is told.
+The last line of the output is a JSON object.
+"""
+
+import json
+from datetime import timedelta
+
+from django.contrib.auth.models import User
+from django.utils import timezone
+from oauth2_provider.models import AccessToken, RefreshToken
+from social_django.models import UserSocialAuth
+
+from usher.embedded.course_modes.models import CourseMode
+from usher.embedded.course_overviews.models import CourseOverview
+from usher.embedded.home import seeds
+from usher.embedded.student.models import CourseEnrollment
+from usher.embedded.user_api.models import RetirementState, UserRetirementStatus
+
+
+def prepare(runs):
+    """Course runs, and people whom the LMS knew before the application did."""
+    now = timezone.now()
+    opened, later = now - timedelta(days=60), now + timedelta(days=120)
+    past = now - timedelta(days=9)
+    dates = {
+        "closed": (opened, later, opened, past),
+        "upcoming": (now + timedelta(days=40), later, now + timedelta(days=30), later),
+    }
+    for name, (key, title) in runs.items():
+        seeds.run(key, title, dates.get(name, (opened, later, opened, later)))
+    full = runs["full"][0]
+    CourseOverview.objects.filter(id=full).update(max_student_enrollments_allowed=1)
+    CourseMode.objects.filter(course_id=runs["upgrade"][0], mode_slug="verified").update(
+        _expiration_datetime=past
+    )
+    first = seeds.person("early_bird", "early.bird@example.org")
+    CourseEnrollment.enroll(first, CourseOverview.objects.get(id=full).id, mode="audit")
+    seeds.person("jana", "jana@learners.example", name="Jana Novakova")
+    seeds.person("kofi", "kofi.mensah.77@example.org", name="Kofi Mensah")
+    seeds.person("elif_1", "elif.new@learners.example", name="Elif Kaya")
+    seeds.person("rosa_b", "rosa.b@example.org", name="Rosa Bianchi")
+    _retired("samir_old", "samir@learners.example")
+    return {}
+
+
+def _retired(username, email):
+    user = seeds.person(username, f"retired.{username}@retired.invalid", active=False)
+    state, _ = RetirementState.objects.get_or_create(
+        state_name="COMPLETE", defaults={"state_execution_order": 100, "is_dead_end_state": True}
+    )
+    UserRetirementStatus.objects.get_or_create(
+        user=user,
+        defaults={
+            "original_username": username,
+            "original_email": email,
+            "retired_username": f"retired__{username}",
+            "retired_email": user.email,
+            "current_state": state,
+            "last_state": state,
+            "responses": "",
+        },
+    )
+
+
+def break_things(runs):
+    main, other = runs["main"][0], runs["other"][0]
+    banned = User.objects.get(username="marek")
+    banned.is_active = False
+    banned.save()
+    User.objects.filter(username="omar").delete()
+    User.objects.filter(username="petra").update(username="petra_married")
+    UserSocialAuth.objects.filter(uid="quentin").delete()
+    UserSocialAuth.objects.filter(uid="rosa").update(user=User.objects.get(username="rosa_b"))
+    _enrollments("tomas", main).update(is_active=False)
+    _enrollments("uma", main).update(mode="audit")
+    _enrollments("wanda", main).update(is_active=True)
+    viktor = User.objects.get(username="viktor")
+    CourseEnrollment.objects.bulk_create(
+        [CourseEnrollment(user=viktor, course_id=other, mode="audit", is_active=True)]
+    )
+    for model in (RefreshToken, AccessToken):
+        model.objects.filter(user__username="zeno").delete()
+    CourseOverview.objects.filter(id=runs["gone"][0]).delete()
+    return {}
+
+
+def _enrollments(username, key):
+    return CourseEnrollment.objects.filter(user__username=username, course_id=key)
+
+
+def look(names):
+    """Learner's name here → what the LMS has under it."""
+    return {name: _seen(name) for name in names}
+
+
+def _seen(name):
+    user = User.objects.filter(username=name).first()
+    link = UserSocialAuth.objects.filter(uid=name).first()
+    rows = CourseEnrollment.objects.filter(user=user) if user else ()
+    return {
+        "account": "none" if user is None else "active" if user.is_active else "inactive",
+        "linked to": link.user.username if link else "",
+        "tokens": AccessToken.objects.filter(user=user).count() if user else 0,
+        "enrollments": {str(r.course_id): r.mode if r.is_active else "left" for r in rows},
+    }
+
+
+def run_ends(key):
+    return CourseOverview.objects.get(id=key).end.isoformat()
+
+
+name, *arguments = STEP  # noqa: F821 - set in front of this file
+print(json.dumps(globals()[name](*arguments)))  # noqa: T201 - its answer

@@ -1,0 +1,102 @@
+"""Breaks a running pair, and looks at both sides whether each thing is broken as it says."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from usher.cli.demo.errors import DemoError
+from usher.cli.demo.pair import Pair
+from usher.cli.demo.setup import Step
+from usher.cli.demo.trouble.cases import CASES, LEARNERS, RUNS
+
+_FOLDER = Path(__file__).parent
+_MADE = "trouble.json"
+
+
+class Trouble:
+    """Once in a folder: a later run finds it as people have left it."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.pair = pair
+        self._made = pair.home / _MADE
+
+    def steps(self) -> Iterator[Step]:
+        """Up to the first that fails."""
+        if self._made.exists():
+            yield Step("trouble", True, 0.0, f"found as people left it in {self.pair.home}")
+            return
+        for name, action in (
+            ("trouble-before", self._before),
+            ("trouble-break", self._break),
+            ("trouble-seen", self._look),
+        ):
+            started = time.monotonic()
+            try:
+                detail, ok = action(), True
+            except DemoError as error:
+                detail, ok = str(error), False
+            yield Step(name, ok, time.monotonic() - started, detail)
+            if not ok:
+                return
+
+    def _before(self) -> str:
+        self._lms("prepare", RUNS)
+        self._application("prepare", LEARNERS, RUNS)
+        self._application("leave", RUNS)
+        return f"{len(LEARNERS)} learners in {len(RUNS)} course runs, as they should be"
+
+    def _break(self) -> str:
+        self._lms("break_things", RUNS)
+        self._application("break_things", RUNS)
+        return f"{len(CASES)} things are broken"
+
+    def _look(self) -> str:
+        """Raises DemoError when one of them is not seen."""
+        here = self._application("look", [case.learner for case in CASES])
+        names = {case.learner: here[case.learner]["lms username"] for case in CASES}
+        there = self._lms("look", [names[case.learner] or case.learner for case in CASES])
+        for case in CASES:
+            seen = {
+                **_flat("here", here[case.learner]),
+                **_flat("there", there[names[case.learner] or case.learner]),
+            }
+            case.expect(seen)
+        if self._application("run_ends", RUNS["moved"][0]) == self._lms(
+            "run_ends", RUNS["moved"][0]
+        ):
+            raise DemoError("The dates of the run that was moved are the same on both sides.")
+        self._made.write_text(json.dumps(as_data()))
+        return f"all {len(CASES)} are seen, on the side that knows"
+
+    def _application(self, step: str, *arguments: Any) -> Any:
+        script = _script("inside_application.py", step, *arguments)
+        return _answer(self.pair.manage_application("shell", "--no-imports", stdin=script))
+
+    def _lms(self, step: str, *arguments: Any) -> Any:
+        script = _script("inside_lms.py", step, *arguments)
+        return _answer(self.pair.manage_lms("shell", stdin=script))
+
+
+def as_data() -> list[dict[str, str]]:
+    return [case.as_dict() for case in CASES]
+
+
+def _script(name: str, *step: Any) -> str:
+    return f"STEP = {list(step)!r}\n{(_FOLDER / name).read_text()}"
+
+
+def _answer(output: str) -> Any:
+    return json.loads(output.strip().splitlines()[-1])
+
+
+def _flat(side: str, seen: dict[str, Any]) -> dict[str, Any]:
+    """``here account`` …, and ``here enrollment <run>`` for each."""
+    found = {f"{side} {name}": value for name, value in seen.items() if name != "enrollments"}
+    short = {key: name for name, (key, _) in RUNS.items()}
+    for key, value in seen["enrollments"].items():
+        found[f"{side} enrollment {short.get(key, key)}"] = value
+    return found
