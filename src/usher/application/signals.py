@@ -47,7 +47,7 @@ def announce(kind: str, model: type[Any], done: Sequence[tuple[Any, Any]]) -> No
     settled = _settled(kind, done)
     if settled and enrollment_settled.has_listeners(model):
         _later(_enrollment_settled, model, settled)
-    refusals = _refused(kind, done)
+    refusals = newly_refused(kind, done)
     if refusals and (refused.has_listeners(model) or _adapter_minds()):
         _later(_refusals, model, refusals)
 
@@ -91,7 +91,8 @@ def _settled(kind: str, done: Sequence[tuple[Any, Any]]) -> dict[int, bool]:
     }
 
 
-def _refused(kind: str, done: Sequence[tuple[Any, Any]]) -> list[Refusal]:
+def newly_refused(kind: str, done: Sequence[tuple[Any, Any]]) -> list[Refusal]:
+    """Of these outcomes, rows that the LMS refuses and had not refused before."""
     return [
         Refusal(kind, job.what, outcome.error.code, outcome.error.message, job.row)
         for job, outcome in done

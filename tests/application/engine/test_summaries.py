@@ -3,6 +3,7 @@
 import logging
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.core.management import call_command
@@ -14,13 +15,15 @@ from usher.application.accounts.repair import repair
 from usher.application.accounts.services import ensure_account
 from usher.application.engine import services
 from usher.application.engine.clock import database_now
+from usher.application.engine.kinds import Outcome
 from usher.application.engine.policy import EARLY_ATTEMPTS, retry
+from usher.application.engine.refusals import log_refusals
 from usher.application.engine.services import reconcile
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
 from usher.application.runs.services import ensure_run
 from usher.application.tokens.models import LmsToken
-from usher.client.errors import HeldBack, Unreachable
+from usher.client.errors import HeldBack, Refused, Unreachable
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 
@@ -113,6 +116,32 @@ def test_the_log_tells_a_pass_and_an_outage_once(joined, caplog, settings):
     reconcile(["enrollment"])
     assert len([m for m in caplog.messages if "enrollment goes on after" in m]) == 1
     assert any(m == "reconciled: 1 changed, 0 unchanged, 0 failed" for m in caplog.messages)
+
+
+def test_the_log_tells_each_new_refusal_once_and_nothing_that_the_lms_said(joined, caplog):
+    caplog.set_level(logging.INFO, logger="usher.refusals")
+    user = joined.learner()
+    row = enroll(user, ensure_run("course-v1:edX+Nowhere+9"), reconcile_now=True)
+    lines = [r.getMessage() for r in caplog.records if r.name == "usher.refusals"]
+    assert len(lines) == 1
+    assert "refused" in lines[0]
+    assert user.lms_account.username in lines[0]
+    assert row.error_code in lines[0]
+    assert row.error_message not in lines[0]
+    Enrollment.objects.filter(pk=row.pk).look()  # it is compared, and refused as before
+    reconcile(["enrollment"])
+    assert len([r for r in caplog.records if r.name == "usher.refusals"]) == 1
+
+
+def test_secrets_and_line_breaks_that_the_lms_repeats_are_not_logged(caplog):
+    caplog.set_level(logging.INFO, logger="usher.refusals")
+    job = SimpleNamespace(what="ada\nfake: line", row=SimpleNamespace(parked_at=None))
+    error = Refused("the token s3cret-t0ken is wrong", code="wrong\ncode")
+    log_refusals("token", [(job, Outcome(error=error))])
+    (line,) = [r.getMessage() for r in caplog.records if r.name == "usher.refusals"]
+    assert "s3cret" not in line
+    assert "\nfake" not in line
+    assert "wrong\ncode" not in line
 
 
 # An LMS that fails three requests in ten

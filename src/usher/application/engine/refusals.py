@@ -1,0 +1,19 @@
+"""One line in the log for each row that the LMS newly refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from usher.application.audit.text import one_line
+from usher.application.logs import logger
+from usher.application.signals import newly_refused
+
+log = logger("usher.refusals")
+
+
+def log_refusals(kind: str, written: Sequence[tuple[Any, Any]]) -> None:
+    """Kind, learner or run, and code. The LMS's own words stay in the row: they may repeat
+    whatever was sent."""
+    for one in newly_refused(kind, written):
+        log.warning("refused", kind=kind, what=one_line(one.what), code=one_line(one.code, 64))
