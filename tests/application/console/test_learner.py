@@ -100,6 +100,9 @@ def test_the_comparison_shows_what_differs_and_changes_nothing(joined: Any, staf
     assert compared.differences == 1
     assert "enrolled as audit" in answer.content.decode()
     assert (list(Enrollment.objects.values()), list(LmsAccount.objects.values())) == before
+    # What the comparison has shown, the repair mends, though the record seems to be in sync.
+    assert "Repaired: 1 changed" in post(staff, user, "repair")
+    assert joined.enrollments(user.username) == {DEMO: ("verified", True)}
     run = staff.post(f"/staff/runs/{Enrollment.objects.get().run_id}/compare/")
     assert run.context["compared"].seen.course_key == DEMO
     assert not run.context["compared"].problem

@@ -361,6 +361,9 @@ def repair(user: Any) -> Summary:
             (rows.unsettled() | rows.exclude(error_code="")).filter(
                 Q(next_attempt_at__isnull=False) | Q(parked_at__isnull=False) | ~Q(error_code="")
             ).wake(lane=Lane.INTERACTIVE)
+    for name in ("account", "enrollment"):
+        # What seems right is compared with the LMS, and sent only where it differs.
+        all_kinds()[name].rows().filter(user_id=user.pk).look()
     stop = StopAfter(threading.Event(), REPAIR_SECONDS)
     return reconcile(NAMES, user=user, patience=Patience(REPAIR_SECONDS / 2), stop=stop)
 

@@ -70,7 +70,7 @@ def repair(request: HttpRequest, pk: str) -> HttpResponse:
     elif summary.failed:
         said = "; ".join(f"{f.kind}: {f.message}" for f in summary.failures[:3])
         tell(request, f"{summary.line()}. {said}", good=False)
-    elif summary.changed or summary.unchanged:
+    elif summary.changed:
         tell(request, f"Repaired: {summary.line()}.")
     else:
         tell(request, "Nothing was to be repaired.")
