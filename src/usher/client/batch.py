@@ -121,7 +121,9 @@ def send(lms: LmsClient, what: str, items: Sequence[Mapping[str, Any]], **more: 
 
 def _pacing(lms: LmsClient, what: str) -> Pacing:
     with _lock:
-        return _paces.setdefault(lms, {}).setdefault(what, Pacing(BATCH_ITEMS_A_REQUEST))
+        return _paces.setdefault(lms, {}).setdefault(
+            what, Pacing(BATCH_ITEMS_A_REQUEST, time.monotonic)
+        )
 
 
 def _timed(

@@ -12,7 +12,6 @@ from usher.client.errors import (
     Misconfigured,
     RegistrationRefused,
     ServerFailed,
-    SignInStopped,
 )
 from usher.client.http import Answer
 from usher.client.payloads import Registered, reading
@@ -151,14 +150,17 @@ def raise_if_misconfigured(lms: LmsClient) -> None:
 
 
 def check_start(lms: LmsClient, answer: Answer) -> str:
-    """Where the start of sign-in leads; raises when it shows a wrong provider record."""
+    """Where the start of sign-in leads; raises when it shows a wrong provider record.
+
+    No learner is named there, so whatever is answered instead is about none.
+    """
     if answer.status == 404:
         raise Misconfigured(
             f"The LMS has no sign-in backend named {lms.who.backend}.", code="unknown-backend"
         )
     location = answer.location
     if answer.status != 302 or not location:
-        raise SignInStopped(f"The LMS answered the start of sign-in with {answer.status}.")
+        raise not_the_lms(answer)
     if location.startswith("None"):
         raise Misconfigured(
             "The LMS's provider record has no AUTHORIZATION_URL in its other settings.",

@@ -109,6 +109,15 @@ def test_a_wake_up_while_it_is_worked_on_is_not_lost(rows):
     assert Retirement.objects.get(pk=found[0].pk).next_attempt_at is not None
 
 
+def test_a_message_of_the_lms_while_it_is_worked_on_is_not_lost(rows):
+    """The worker may have asked the LMS before that message's cause."""
+    pk = rows[0]
+    _, found = claim(kind("retirement"), Scope(first_id=pk, end_id=pk + 1), 1, LEASE)
+    assert Retirement.objects.filter(pk=pk).look() == 1
+    write_back(kind("retirement"), [(Job(found[0], "x"), Outcome())])
+    assert Retirement.objects.filter(pk=pk).due().exists()
+
+
 def fail(error):
     _, found = claim(kind("retirement"), Scope(), 1, LEASE)
     write_back(kind("retirement"), [(Job(found[0], "x"), Outcome(error=error))])

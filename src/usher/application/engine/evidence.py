@@ -69,7 +69,7 @@ class _Sample:
     items: Sequence[Any]
     #: None until it was asked for; an error when it showed too many missing.
     verdict: LmsError | bool | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Lock = field(default_factory=lambda: threading.Lock())
 
 
 class Evidence:

@@ -47,11 +47,13 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         """Makes rows due because the LMS may have changed; returns how many.
 
         Unlike ``wake`` nothing is forgotten: attempts and errors stay. A refused row is compared
-        with the LMS, and not sent again.
+        with the LMS, and not sent again. A row that a worker has in hand is due again afterwards:
+        the worker may have asked the LMS before this change.
         """
         now = now or database_now()
         values = {"next_attempt_at": now, "lane": _better_of(Lane.BACKGROUND)}
-        return self.exclude(next_attempt_at__lte=now)._update_in_order(values)
+        waits = Q(next_attempt_at__isnull=True) | Q(next_attempt_at__gt=now)
+        return self.filter(waits | Q(lease_until__gt=now))._update_in_order(values)
 
     def _update_in_order(self, values: dict[str, Any]) -> int:
         """Locks the rows by ascending id, as everybody does: so nobody waits in a circle."""

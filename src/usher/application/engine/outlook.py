@@ -9,7 +9,7 @@ from django.db import connection
 from django.db.models import Q
 
 from usher.application.engine.claim import Scope
-from usher.application.engine.clock import moment
+from usher.application.engine.clock import database_now, moment
 from usher.application.engine.kinds import Kind
 from usher.application.engine.lanes import Lane
 
@@ -34,22 +34,30 @@ class Outlook:
         first = Lane.INTERACTIVE
         self._wanted += [((kind, first), Q(lane=first)) for kind in interactive]
         self._statement: tuple[str, list[Any]] | None = None
+        #: As the statement holds it; SQLite has no clock to ask when it is executed.
+        self._compiled_at: Any = None
 
     def due(self) -> set[Due]:
         """The kinds and lanes in which rows are due."""
         if not self._wanted:
             return set()
-        if self._statement is None or connection.vendor == "sqlite":  # which has no clock
+        if self._statement is None:
             self._statement = self._compiled()
+        sql, values = self._statement
+        if self._compiled_at is not None:
+            now = connection.ops.adapt_datetimefield_value(database_now())
+            values = [now if value == self._compiled_at else value for value in values]
         with connection.cursor() as cursor:
-            cursor.execute(*self._statement)
+            cursor.execute(sql, values)
             found = cursor.fetchone()
         return {due for (due, _), is_due in zip(self._wanted, found, strict=True) if is_due}
 
     def _compiled(self) -> tuple[str, list[Any]]:
         asked: list[str] = []
         values: list[Any] = []
-        now = moment()
+        now: Any = moment()
+        if connection.vendor == "sqlite":
+            self._compiled_at = connection.ops.adapt_datetimefield_value(now.value)
         for (kind, _), condition in self._wanted:
             rows = kind.rows().filter(condition).due(now).order_by().values("pk")[:1]
             sql, more = rows.query.sql_with_params()
