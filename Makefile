@@ -7,12 +7,14 @@ EDITION ?= mitxonline
 RECORDINGS ?= tests/recordings
 GROUP ?=
 ARGS ?=
+SEEDS ?= 1000
+SEED ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO_STAMP := $(VENV)/.installed-for-the-demo
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs wheel dist changelog replay bench chaos format lock clean
+.PHONY: help install demo test check docs wheel dist changelog replay bench chaos simulate format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -71,6 +73,9 @@ bench: $(STAMP) ## measure against what is used today (ARGS="--quick" for one sm
 
 chaos: $(STAMP) ## break everything while it works (ARGS="--operations 1000" for less)
 	@PYTHONPATH=.:campus $(BIN)/python -m benchmarks.chaos $(ARGS)
+
+simulate: $(STAMP) ## run the engine in virtual time, SEEDS=10000; SEED=17 tells one seed's story
+	@PYTHONPATH=.:src:campus $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
 
 format: $(STAMP) ## format the code
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -39,6 +39,7 @@ APPLICATION = ("--ds=campus.settings", "tests/client", "tests/application", "tes
 #: The longest first.
 GROUPS = (
     Group("connect", ("-p", "no:django", "tests/connect"), workers=2),
+    Group("simulation", ("-p", "no:django", "tests/simulation")),
     Group("doctor", ("-p", "no:django", "tests/doctor")),
     Group("application-postgresql", (*APPLICATION, "--only-database"), database=True),
     Group("application", APPLICATION),

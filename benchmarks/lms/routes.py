@@ -34,6 +34,10 @@ class Lms:
         ask: Asking | None = Callbacks(self.world, self.call_back) if self.call_back else None
         self.sign_in, self.api = SignIn(self.world, ask), PublicApi(self.world)
         self.batch_api = BatchApi(self.world, self.batch)
+        self.route()
+
+    def route(self) -> None:
+        """Paths to what answers them."""
         self.routes = {
             ("POST", LmsPath.REGISTRATION): self.sign_in.register,
             ("GET", _START): self.sign_in.start,

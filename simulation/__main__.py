@@ -1,0 +1,63 @@
+"""``make simulate``: exit code 0 only when every invariant held in every seed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from simulation.parallel import simulate_many
+from simulation.run import Outcome, Simulator, simulate
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make simulate", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1000, help="how many, from --first on")
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--seed", type=int, help="only this one, with its story")
+    parser.add_argument("--processes", type=int, help="default: one for each core")
+    asked = parser.parse_args()
+    _fix_hashes()
+    if asked.seed is not None:
+        with Simulator():
+            return _tell(simulate(asked.seed))
+    return _many(range(asked.first, asked.first + asked.seeds), asked.processes)
+
+
+def _fix_hashes() -> None:
+    """The order of a set of texts changes from process to process, unless Python is told not to."""
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        os.environ["PYTHONHASHSEED"] = "0"
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-m", "simulation", *sys.argv[1:]])
+
+
+def _tell(outcome: Outcome) -> int:
+    print(outcome.story.text())
+    print()
+    if outcome.error is None:
+        size = f"{outcome.steps} steps, {outcome.requests} requests"
+        print(f"seed {outcome.seed}: every invariant held; {size}")
+        return 0
+    print(f"seed {outcome.seed} fails: {type(outcome.error).__name__}: {outcome.error}")
+    return 1
+
+
+def _many(seeds: range, processes: int | None) -> int:
+    started, failed = time.monotonic(), []
+    for done, (seed, why, _, _) in enumerate(simulate_many(seeds, processes), 1):
+        if why:
+            failed.append(seed)
+            print(f"seed {seed} fails: {why}", flush=True)
+        if sys.stdout.isatty() and done % 10 == 0:
+            print(f"\r{done} of {len(seeds)}", end="\r", flush=True)
+    took = time.monotonic() - started
+    print(f"{len(seeds)} seeds in {took:.0f} s, {len(failed)} failed")
+    if failed:
+        print(f"its story: make simulate SEED={min(failed)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

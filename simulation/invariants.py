@@ -1,0 +1,348 @@
+"""What must hold after every step, and when everything is at rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from simulation.lms import Sim
+from simulation.network import Message, Network
+from simulation.records import Records, Row, seconds
+from simulation.scheduler import Process, Scheduler
+from simulation.story import Story, short
+
+#: Attempts of one row while much goes wrong, and requests of one seed.
+MOST_ATTEMPTS, MOST_REQUESTS = 30, 3000
+#: Refusals that the application decides by itself.
+_OWN_REFUSALS = {
+    "retirement-by-hand",
+    "deactivation-by-hand",
+    "email-needs-usher-lms",
+    "mode-kept",
+}
+
+
+class Broken(AssertionError):
+    """An invariant does not hold."""
+
+
+@dataclass
+class Invariants:
+    """foreign: enrollments that somebody changed in the LMS, of which nobody was told yet. lost:
+    names of accounts that the LMS lost by itself, which only a recheck finds for sure."""
+
+    scheduler: Scheduler
+    records: Records
+    world: Sim
+    network: Network
+    story: Story
+    #: Lease → the process that claimed with it.
+    owners: dict[str, Process] = field(default_factory=dict)
+    foreign: set[tuple[str, str]] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+    _names: dict[int, str] = field(default_factory=dict)
+
+    # After every step
+
+    def after_step(self) -> None:
+        before = self.records.look()
+        if before is None:
+            return
+        task = self.scheduler.task_that_ran
+        for kind, rows in self.records.rows.items():
+            for pk, row in rows.items():
+                old = before[kind].get(pk)
+                if old == row:
+                    continue
+                self._note_owner(row, task)
+                self._tell(kind, row, old, task)
+                self._bounded(kind, row)
+                self._refusal_is_true(kind, row, old)
+                check = getattr(self, f"_{kind}", None)
+                if check is not None:
+                    check(row, old)
+        for kind, rows in before.items():
+            for pk in rows.keys() - self.records.rows[kind].keys():
+                self.story.tell("", f"{self._subject(kind, rows[pk])} is deleted")
+        self.nothing_forgotten()
+
+    def _note_owner(self, row: Row, task: Any) -> None:
+        if row["lease_owner"] and task is not None:
+            self.owners.setdefault(row["lease_owner"], task.process)
+
+    def _bounded(self, kind: str, row: Row) -> None:
+        if row["attempts"] > MOST_ATTEMPTS:
+            raise Broken(f"{self._subject(kind, row)}: {row['attempts']} attempts")
+        if len(self.network.messages) > MOST_REQUESTS:
+            raise Broken(f"{MOST_REQUESTS} requests, and no end")
+
+    def _refusal_is_true(self, kind: str, row: Row, old: Row | None) -> None:
+        """Nobody but the LMS refuses anything, and every refusal says why."""
+        if not row["parked_at"] or (old and old["parked_at"]):
+            return
+        subject = self._subject(kind, row)
+        if not row["error_code"] or not row["error_message"]:
+            raise Broken(f"{subject} is refused without a reason")
+        if row["error_code"] in _OWN_REFUSALS:
+            return
+        if kind == "run":
+            if row["course_key"] in self.world.runs:
+                raise Broken(f"{subject} is refused as missing, and the LMS has it")
+            return
+        about = subject.removeprefix(f"{kind} ")
+        said = {("token", "")} if kind == "token" else {(kind, about)}
+        if not said & self.world.refused:
+            raise Broken(
+                f"{subject} is refused ({row['error_code']}: {row['error_message']}), and the LMS "
+                "never did that"
+            )
+
+    def _account(self, row: Row, old: Row | None) -> None:
+        was_ready = old and old["created_in_lms_at"] and old["username"] == row["username"]
+        if was_ready and not row["created_in_lms_at"] and self._lms_has(row):
+            raise Broken(f"account {row['username']} is taken for lost, and the LMS has it")
+        if row["created_in_lms_at"] and row["username"].lower() not in self.lost:
+            person = self.world.people.get(row["username"].lower(), "nobody")
+            if person != row["user_id"]:
+                raise Broken(
+                    f"account {row['username']} of learner {row['user_id']} is in the LMS that of "
+                    f"{'a stranger' if person is None else person}"
+                )
+
+    def _lms_has(self, row: Row) -> bool:
+        return self.world.people.get(row["username"].lower()) == row["user_id"]
+
+    def _token(self, row: Row, old: Row | None) -> None:
+        from usher.application.tokens import vault
+
+        if not row["access_token"] or (old and old["access_token"] == row["access_token"]):
+            return
+        owner = self.world.access.get(vault.open_sealed(row["access_token"]))
+        if (owner or "").lower() in self.lost or (owner is None and self.lost):
+            return
+        person = self.world.people.get((owner or "").lower(), "nobody")
+        if person != row["user_id"]:
+            raise Broken(f"learner {row['user_id']} has a token of {owner}, whose is {person}")
+
+    def _run(self, row: Row, old: Row | None) -> None:
+        is_new = row["missing_since"] and not (old and old["missing_since"])
+        if is_new and row["course_key"] in self.world.runs:
+            raise Broken(f"{short(row['course_key'])} is marked missing, and the LMS has it")
+
+    # What is wanted is never forgotten
+
+    def nothing_forgotten(self) -> None:
+        for kind, row, difference in self.differences():
+            is_known = row["next_attempt_at"] or row["parked_at"]
+            if not is_known and not self._somebody_works_on(kind, row):
+                raise Broken(
+                    f"{self._subject(kind, row)} is forgotten: {difference}, and nothing is due"
+                )
+
+    def differences(self) -> Iterator[tuple[str, Row, str]]:
+        """Kind, row and what is wrong, wherever the LMS is not as it is wanted."""
+        rows = self.records.rows
+        for row in rows["account"].values():
+            if row["username"].lower() in self.lost:
+                continue
+            there = self.world.account_of(row["username"]) if self._lms_has(row) else None
+            if row["is_active"] and (there is None or not row["created_in_lms_at"]):
+                yield "account", row, "there is no account"
+            elif there is not None and there.is_active and not row["is_active"]:
+                yield "account", row, "it is active in the LMS"
+        for row in rows["enrollment"].values():
+            if (difference := self._enrollment_differs(row)) is not None:
+                yield "enrollment", row, difference
+        for row in rows["profile"].values():
+            account = self.records.account_of(row["user_id"])
+            there = self.world.account_of(account["username"]) if account else None
+            if there is None or there.username.lower() in self.lost:
+                continue
+            for name in ("name", "country", "email"):
+                if row[name] and getattr(there, name) != row[name]:
+                    yield "profile", row, f"the LMS has {name} {getattr(there, name)!r}"
+                    break
+        for row in rows["retirement"].values():
+            there = self.world.account_of(row["username"])
+            if there is not None and there.is_active:
+                yield "retirement", row, "the account is active"
+
+    def _enrollment_differs(self, row: Row) -> str | None:
+        key = self.records.rows["run"][row["run_id"]]["course_key"]
+        account = self.records.account_of(row["user_id"])
+        username = account["username"] if account else ""
+        if (username, key) in self.foreign or username.lower() in self.lost:
+            return None
+        there = self.world.enrollments.get((username, key)) if account else None
+        wanted = (row["mode"], row["is_active"] == 1)
+        if there is None:
+            return "the LMS has none" if wanted[1] else None
+        mode, is_active = there[:2]
+        if is_active != wanted[1] or (is_active and mode != wanted[0]):
+            return f"the LMS has {mode}, {'active' if is_active else 'inactive'}"
+        return None
+
+    def _somebody_works_on(self, kind: str, row: Row) -> bool:
+        """A worker that stood still has sent, or is about to send, something about it, and will
+        look at the row again when it writes."""
+        return any(
+            task.process.stood_still(task.began - 60, self.scheduler.now)
+            and any((kind, row["id"]) == (each, job.row.pk) for each, job in task.about)
+            for task in self.scheduler.tasks
+            if task.about and not task.dead and not task.process.is_dead
+        )
+
+    # When a request changes the LMS
+
+    def arriving(self, message: Message) -> None:
+        """Nobody else has the rows that it is about."""
+        if message.request.method == "GET" or not message.about:
+            return
+        now = self.scheduler.now
+        for kind, job in message.about:
+            row = self.records.rows.get(kind, {}).get(job.row.pk)
+            if row is None or row["lease_owner"] in ("", job.row.lease_owner):
+                continue
+            is_held = seconds(row["lease_until"], 0.0) > now
+            if is_held and not message.process.stood_still(message.began - 60, now):
+                holder = self.owners.get(row["lease_owner"], "somebody")
+                raise Broken(
+                    f"a request of {message.process} about {self._subject(kind, row)} reaches the "
+                    f"LMS while {holder} has that row"
+                )
+
+    def answered(self, message: Message) -> None:
+        for name, account in self.world.accounts.items():
+            person = self.world.people.get(name, "nobody")
+            if person is None and (account.uid or not account.is_active):
+                raise Broken(f"the account of the stranger {account.username} was changed")
+        self.nothing_forgotten()
+
+    # A message of the LMS
+
+    def webhook(self, act: Callable[[], Any]) -> None:
+        """It makes rows due, and makes nobody forget anything."""
+        kept = ("attempts", "error_code", "error_message", "parked_at", "lease_owner")
+        self.after_step()
+        before = self.records.rows
+        act()
+        self.after_step()
+        for kind, rows in before.items():
+            for pk, old in rows.items():
+                row = self.records.rows[kind].get(pk, old)
+                for name in kept:
+                    if row[name] != old[name]:
+                        raise Broken(
+                            f"a message of the LMS made {self._subject(kind, row)} forget its "
+                            f"{name} {old[name]!r}"
+                        )
+
+    # At the end
+
+    def unsettled(self) -> list[str]:
+        """What keeps the two sides from being at rest."""
+        found = []
+        for kind, rows in self.records.rows.items():
+            for row in rows.values():
+                if row["next_attempt_at"] and not self._waits_for_refused(row):
+                    reason = f"{row['error_code']} {row['error_message']}".strip()
+                    found.append(f"{self._subject(kind, row)} is due: {reason or 'not done yet'}")
+        return found
+
+    def _waits_for_refused(self, row: Row) -> bool:
+        """Its learner's account is refused, or not wanted."""
+        if row["error_code"] not in ("no-account", "no-token"):
+            return False
+        account = self.records.account_of(row["user_id"])
+        return account is None or bool(account["parked_at"]) or not account["is_active"]
+
+    def at_rest(self) -> None:
+        """Both sides are equal, but for what the LMS refuses, which says why."""
+        for kind, row, difference in self.differences():
+            if not row["parked_at"] and not self._waits_for_refused(row):
+                raise Broken(f"in the end {self._subject(kind, row)} differs: {difference}")
+        for row in self.records.rows["token"].values():
+            account = self.records.account_of(row["user_id"])
+            is_wanted = account and account["created_in_lms_at"] and account["is_active"]
+            if is_wanted and not row["access_token"] and not row["parked_at"]:
+                raise Broken(f"in the end learner {row['user_id']} has no token")
+        for row in self.records.rows["run"].values():
+            there = self.world.runs.get(row["course_key"])
+            if there is not None and there["name"] != row["title"]:
+                raise Broken(
+                    f"in the end {short(row['course_key'])} is called {row['title']!r} here and "
+                    f"{there['name']!r} in the LMS"
+                )
+        self._modes_equal()
+
+    def _modes_equal(self) -> None:
+        from usher.application.runs.models import CourseMode
+
+        for run in self.records.rows["run"].values():
+            there = self.world.modes.get(run["course_key"])
+            if there is None:
+                continue
+            rows = CourseMode.objects.filter(run_id=run["id"])
+            here = sorted(rows.values_list("slug", "currency", "min_price"))
+            lms = sorted((m["mode_slug"], m["currency"], m["min_price"]) for m in there)
+            if here != lms:
+                raise Broken(
+                    f"in the end the modes of {short(run['course_key'])} are {here} here and {lms} "
+                    "in the LMS"
+                )
+
+    # Words
+
+    def _subject(self, kind: str, row: Row) -> str:
+        if kind == "enrollment":
+            run = self.records.rows["run"].get(row["run_id"])
+            return f"enrollment {self._name(row)} in {run['course_key'] if run else '?'}"
+        if kind == "run":
+            return f"run {row['course_key']}"
+        if kind == "mode":
+            run = self.records.rows["run"].get(row["run_id"])
+            return f"modes of {run['course_key'] if run else '?'}"
+        return f"{kind} {row.get('username') or self._name(row)}"
+
+    def _name(self, row: Row) -> str:
+        account = self.records.account_of(row["user_id"])
+        if account is not None:
+            self._names[row["user_id"]] = account["username"]
+        return self._names.get(row["user_id"], f"learner {row['user_id']}")
+
+    def _tell(self, kind: str, row: Row, old: Row | None, task: Any) -> None:
+        who = task.process if task is not None else ""
+        subject = short(self._subject(kind, row))
+        changes = [] if old else ["made"]
+        old = old or dict.fromkeys(row)
+        if row["lease_owner"] != old["lease_owner"]:
+            if row["lease_owner"]:
+                changes.append(f"claimed by {self.owners.get(row['lease_owner'], '?')}")
+            elif old["lease_owner"]:
+                changes.append("lease ended")
+        if (row["parked_at"] is None) != (old["parked_at"] is None):
+            changes.append("refused" if row["parked_at"] else "no longer refused")
+        if row["error_code"] != old["error_code"] and row["error_code"]:
+            changes.append(f"{row['error_code']} ({row['error_message'][:90]})")
+        if row["attempts"] != old["attempts"]:
+            changes.append(f"{row['attempts']} attempts")
+        if row["next_attempt_at"] != old["next_attempt_at"]:
+            at = row["next_attempt_at"]
+            changes.append(f"due at {seconds(at):.3f}" if at else "nothing due")
+        for name in (
+            "mode",
+            "is_active",
+            "created_in_lms_at",
+            "missing_since",
+            "title",
+            "username",
+        ):
+            if name in row and row[name] != old[name]:
+                changes.append(f"{name} {row[name]}")
+        if row["generation"] != old["generation"] or (
+            row["observed_generation"] != old["observed_generation"]
+        ):
+            changes.append(f"generation {row['observed_generation']} of {row['generation']}")
+        if changes:
+            self.story.tell(who, f"  {subject}: {', '.join(map(str, changes))}")

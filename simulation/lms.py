@@ -1,0 +1,344 @@
+"""A model of the LMS: the one of the benchmarks, which also refuses, changes and remembers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from benchmarks.lms.api import PublicApi
+from benchmarks.lms.api import Refused as NoEnrollment
+from benchmarks.lms.batch import BatchApi
+from benchmarks.lms.callbacks import CallbackFailed
+from benchmarks.lms.routes import Lms
+from benchmarks.lms.server import Request, Response, as_json
+from benchmarks.lms.sign_in import SignIn
+from benchmarks.lms.world import Account, World, moment, run_of
+
+from usher.contract.paths import LmsPath
+
+SITE = "http://app.example"
+CLIENT_ID = "lms-at-application"
+OAUTH_CLIENT_ID, OAUTH_CLIENT_SECRET = "application-at-lms", "secret"
+SERVICE_TOKEN = "service-token"
+#: Enrollment refused, by the code of the batch API.
+Key = tuple[str, str]
+
+
+def course_key(number: int) -> str:
+    return str(run_of(number)["course_id"])
+
+
+class Sim(World):
+    """people: username in lower case → id of the learner whose account it is, None for one that
+    somebody made at the LMS. closed: runs that take no new learners. refused: kind and subject of
+    everything that this LMS ever refused. told: changes for ``changed_since``."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            application_url=SITE,
+            client_id=CLIENT_ID,
+            oauth_client_id=OAUTH_CLIENT_ID,
+            oauth_client_secret=OAUTH_CLIENT_SECRET,
+            service_token=SERVICE_TOKEN,
+        )
+        self.people: dict[str, int | None] = {}
+        self.modes: dict[str, list[dict[str, Any]]] = {}
+        self.closed: set[str] = set()
+        self.refused: set[tuple[str, str]] = set()
+        self.changed: Counter[tuple[str, ...]] = Counter()
+
+    def add_runs(self, count: int) -> None:
+        for number in range(count):
+            run = run_of(number)
+            self.runs[run["course_id"]] = run
+            self.modes[run["course_id"]] = [_mode("audit", 0), _mode("verified", 49)]
+        self.render_pages()
+
+    def stranger(self, username: str, email: str) -> None:
+        """Somebody who came to the LMS by themselves, long ago."""
+        account = self.add_account(username, email, "Somebody else", "", "")
+        account.joined = moment(-timedelta(days=30))
+        self.people[username.lower()] = None
+
+    def lose(self, username: str) -> None:
+        """The account and what belongs to it, as by a backup that was restored."""
+        account = self.accounts.pop(username.lower())
+        self.by_email.pop(account.email.lower(), None)
+        self.by_uid.pop(account.uid, None)
+        self.people.pop(username.lower())
+        for token in [t for t, owner in self.access.items() if owner == account.username]:
+            del self.access[token]
+        for token in [t for t, owner in self.refresh.items() if owner == account.username]:
+            del self.refresh[token]
+        for key in self.by_user.pop(account.username, ()):
+            self.enrollments.pop((account.username, key), None)
+
+    def rename(self, key: str, title: str) -> None:
+        self.runs[key]["name"] = title
+        self.render_pages()
+
+    def close(self, key: str, is_closed: bool) -> None:
+        (self.closed.add if is_closed else self.closed.discard)(key)
+        end = timedelta(days=-1 if is_closed else 300)
+        self.runs[key]["enrollment_end"] = moment(end)
+        self.render_pages()
+
+    def offer(self, key: str, *modes: tuple[str, int, str]) -> None:
+        """The run's modes are these: slug, price, currency."""
+        self.modes[key] = [_mode(*mode) for mode in modes]
+
+    def account_of(self, username: str) -> Account | None:
+        return self.accounts.get(username.lower())
+
+
+def _mode(slug: str, price: int, currency: str = "usd") -> dict[str, Any]:
+    return {
+        "mode_slug": slug,
+        "mode_display_name": slug.title(),
+        "min_price": price,
+        "currency": currency,
+        "expiration_datetime": None,
+        "description": None,
+        "sku": None,
+        "bulk_sku": None,
+    }
+
+
+@dataclass
+class Asking:
+    """How the LMS asks the application, here in its database. fails: whether it is out of reach."""
+
+    world: Sim
+    fails: Any = field(default=lambda: False)
+
+    async def me(self, token: str) -> str | None:
+        from oauth2_provider.models import get_access_token_model
+
+        self._reach()
+        import hashlib
+
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        row = get_access_token_model().objects.filter(token_checksum=digest).first()
+        return self._name(row.user_id) if row is not None else None
+
+    async def exchange(self, code: str, redirect_uri: str) -> str | None:
+        from oauth2_provider.models import get_grant_model
+
+        self._reach()
+        row = get_grant_model().objects.filter(code=code).first()
+        if row is None:
+            return None
+        get_grant_model().objects.filter(pk=row.pk).delete()
+        return self._name(row.user_id)
+
+    def _name(self, user_id: int) -> str | None:
+        from usher.application.accounts.models import LmsAccount
+
+        names = LmsAccount.objects.filter(user_id=user_id).values_list("username", flat=True)
+        return names.first()
+
+    def _reach(self) -> None:
+        if self.fails():
+            raise CallbackFailed("the application does not answer")
+
+
+class Model(Lms):
+    """answer: a request to its answer, at once."""
+
+    world: Sim
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.asking = Asking(self.world)
+        self.sign_in = _SignIn(self.world, self.asking)
+        self.api = _PublicApi(self.world)
+        self.batch_api = _BatchApi(self.world, self.batch)
+        self.route()
+        self.routes["GET", LmsPath.USHER_ACCOUNTS] = self.batch_api.no_changes
+        self.routes["GET", LmsPath.USHER_COURSE_RUNS] = self.batch_api.no_changes
+        self.routes["GET", LmsPath.USHER_ENROLLMENTS] = self.batch_api.changed_enrollments
+
+    def answer(self, request: Request) -> Response:
+        answer, _ = self.handle(request)
+        if isinstance(answer, Response):
+            return answer
+        coroutine: Any = answer
+        try:
+            coroutine.send(None)
+        except StopIteration as stop:
+            found: Response = stop.value
+            return found
+        raise AssertionError("the model waits for something")
+
+
+class _SignIn(SignIn):
+    world: Sim
+
+    async def register(self, request: Request) -> Response:
+        form = request.form()
+        answer = await super().register(request)
+        if answer.status == 200:
+            self.world.people[form["username"].lower()] = _learner(form["username"])
+        elif answer.status == 409:
+            self.world.refused.add(("account", form["username"]))
+        return answer
+
+    async def complete(self, request: Request) -> Response:
+        answer = await super().complete(request)
+        location = dict(answer.headers).get("Location", "")
+        if answer.status == 403 or location in (LmsPath.LOGIN, LmsPath.REGISTER):
+            self.world.refused.add(("token", ""))
+        return answer
+
+
+#: Stands for a learner who was deleted.
+GONE = -1
+
+
+def _learner(username: str) -> int:
+    """Whose that name is in the application, or was."""
+    from usher.application.accounts.models import UsernameReservation
+
+    rows = UsernameReservation.objects.filter(username=username)
+    return rows.values_list("user_id", flat=True).first() or GONE
+
+
+class _PublicApi(PublicApi):
+    world: Sim
+
+    def enroll(self, request: Request) -> Response:
+        if request.token != self.world.service_token:
+            return super().enroll(request)
+        asked = request.json()
+        username, key = asked["user"], asked["course_details"]["course_id"]
+        if username.lower() not in self.world.accounts:
+            return super().enroll(request)
+        try:
+            wanted = asked.get("mode"), asked.get("is_active", True)
+            mode, is_active = enroll(
+                self.world, username, key, *wanted, force=asked.get("force_enrollment", False)
+            )
+        except NoEnrollment as refusal:
+            return as_json({"message": str(refusal)}, 400)
+        return as_json(self._enrollment(username, key, mode, is_active))
+
+    def modes(self, request: Request) -> Response:
+        key = request.path.split("/courses/")[1].strip("/")
+        found = [{"course_id": key, **mode} for mode in self.world.modes.get(key, ())]
+        return as_json(found)
+
+
+def enroll(
+    world: Sim, username: str, key: str, mode: str | None, is_active: bool, *, force: bool
+) -> tuple[str, bool]:
+    """As the platform does for its service worker. Raises Refused with its words."""
+    try:
+        return _enroll(world, username, key, mode, is_active, force)
+    except NoEnrollment:
+        world.refused.add(("enrollment", f"{username} in {key}"))
+        raise
+
+
+def _enroll(
+    world: Sim, username: str, key: str, mode: str | None, is_active: bool, force: bool
+) -> tuple[str, bool]:
+    found = world.enrollments.get((username, key))
+    if key not in world.runs:
+        raise NoEnrollment(f"No course '{key}' found for enrollment")
+    if found is None and not is_active:
+        raise NoEnrollment(f"{username} is not enrolled in {key}.")
+    offered = [each["mode_slug"] for each in world.modes[key]]
+    if is_active and mode and mode not in offered and not (found and found[0] == mode):
+        raise NoEnrollment(
+            f"The [{mode}] course mode is expired or otherwise unavailable for course run [{key}]."
+        )
+    if found is None and key in world.closed and not force:
+        raise NoEnrollment(f"Enrollment is closed for course run [{key}].")
+    if found and not is_active and mode and found[1] and found[0] != mode:
+        raise NoEnrollment(
+            f"Enrollment mode mismatch: active mode={found[0]}, requested mode={mode}. "
+            "Won't deactivate."
+        )
+    after = world.enroll(username, key, mode or (found[0] if found else "audit"), is_active)
+    return after[0], after[1]
+
+
+class _BatchApi(BatchApi):
+    world: Sim
+
+    def no_changes(self, request: Request) -> Response:
+        if not self._may(request):
+            return Response(404)
+        return as_json({"results": [], "next": None, "now": moment()})
+
+    def changed_enrollments(self, request: Request) -> Response:
+        """All of them, which a look for changes must bear."""
+        if not self._may(request):
+            return Response(404)
+        found = [
+            {"username": username, "course_id": key, "mode": mode, "is_active": is_active}
+            for (username, key), (mode, is_active, _) in self.world.enrollments.items()
+            if self.world.people.get(username.lower()) is not None
+        ]
+        return as_json({"results": found, "next": None, "now": moment()})
+
+    def _account(self, item: dict[str, Any]) -> dict[str, Any]:
+        username = item["username"]
+        before = self.world.by_uid.get(username)
+        found = super()._account(item)
+        if found["status"] == "refused":
+            self.world.refused.add(("account", username))
+        elif before is None:
+            self.world.people[username.lower()] = _learner(username)
+        else:
+            changes = {name: item[name] for name in ("name", "country") if item[name]}
+            changes |= {"email": item["email"]} if item["email"] else {}
+            if any(getattr(before, name) != value for name, value in changes.items()):
+                found["status"] = "updated"
+            self.world.by_email.pop(before.email.lower(), None)
+            for name, value in changes.items():
+                setattr(before, name, value)
+            self.world.by_email[before.email.lower()] = before
+        return found
+
+    def _enrollment(self, item: dict[str, Any]) -> dict[str, Any]:
+        username, key = item["username"], item["course_id"]
+        account = self.world.by_uid.get(username)
+        if account is None:
+            return _refused(item, "unknown-user", f"The user {username} does not exist.")
+        before = tuple(self.world.enrollments.get((username, key), ())[:2])
+        try:
+            after = enroll(
+                self.world,
+                username,
+                key,
+                item["mode"] or None,
+                item["is_active"],
+                force=item["force"],
+            )
+        except NoEnrollment as refusal:
+            return _refused(item, _code(str(refusal)), str(refusal))
+        status = "unchanged" if before == after else "changed"
+        mode, is_active = after
+        result = {"id": item["id"], "status": status, "error": None}
+        return result | {"mode": mode, "is_active": is_active}
+
+
+def _code(words: str) -> str:
+    for part, code in (
+        ("No course", "unknown-run"),
+        ("not enrolled", "not-enrolled"),
+        ("unavailable", "mode-unavailable"),
+        ("closed", "closed"),
+        ("mismatch", "mode-mismatch"),
+    ):
+        if part in words:
+            return code
+    raise AssertionError(words)
+
+
+def _refused(item: dict[str, Any], code: str, message: str) -> dict[str, Any]:
+    error = {"code": code, "message": message, "suggestions": []}
+    return {"id": item["id"], "status": "refused", "tokens": None, "error": error}

@@ -1,0 +1,199 @@
+"""What lies between the application and the LMS, and what it does to requests and answers.
+
+What is assumed, because no client could do without: a request that reaches the LMS at all reaches
+it within ``LATEST`` seconds, which is less than is left of a lease after its last renewal.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from benchmarks.lms.server import Request, Response
+from django.db import connection
+from tests.support.impostors import Impostor
+
+from simulation.lms import Model
+from simulation.scheduler import Process, Scheduler, Task
+from simulation.story import Story
+
+#: Seconds. A lease of 60 s is renewed every 20 s, so that 40 s are left of it at least.
+LATEST = 36.0
+
+
+class RequestInTransaction(AssertionError):
+    """The LMS was asked within a database transaction."""
+
+
+@dataclass
+class Message:
+    """One request. about: the jobs that it is sent for. answer: what the client gets."""
+
+    number: int
+    process: Process
+    request: Request
+    about: Any
+    began: float
+    sent_at: float
+    answer: Response | httpx.TransportError | None = None
+    in_flight: bool = True
+
+
+@dataclass
+class Weather:
+    """How much goes wrong: shares from 0 to 1."""
+
+    lost_request: float = 0.0
+    lost_answer: float = 0.0
+    late_request: float = 0.0
+    late_answer: float = 0.0
+    failure: float = 0.0
+    throttle: float = 0.0
+    cut: float = 0.0
+    callback: float = 0.0
+
+
+@dataclass
+class Network:
+    scheduler: Scheduler
+    lms: Model
+    story: Story
+    draw: random.Random
+    weather: Weather = field(default_factory=Weather)
+    #: Seconds that a request, or an answer, takes at most when nothing is wrong.
+    soon: float = 0.2
+    impostor: Impostor | None = None
+    is_down: bool = False
+    messages: list[Message] = field(default_factory=list)
+    #: Called when a request is about to change the LMS, and after the LMS answered it.
+    report: Callable[[Exception], None] = lambda error: None
+    arriving: Callable[[Message], None] = lambda message: None
+    answered: Callable[[Message], None] = lambda message: None
+
+    def exchange(self, request: httpx.Request) -> httpx.Response:
+        """In a thread of a process. Raises httpx.TransportError."""
+        if connection.in_atomic_block:
+            words = f"{request.method} {request.url.path} was sent within a database transaction"
+            self.report(RequestInTransaction(words))
+            raise httpx.ConnectError("not sent", request=request)
+        task = self.scheduler.task
+        if task is None:
+            raise AssertionError("only a thread of a process asks the LMS")
+        message = self._message(request, task)
+        self.story.sent(message)
+        self._send(message)
+        seconds = request.extensions["timeout"]["read"]
+        self.scheduler.wait(lambda: message.answer is not None, seconds)
+        answer = message.answer or httpx.ReadTimeout("no answer in time", request=request)
+        self.story.got(message, answer)
+        if isinstance(answer, httpx.TransportError):
+            raise answer
+        headers = (
+            [*answer.headers, ("Content-Type", answer.kind)] if answer.kind else answer.headers
+        )
+        return httpx.Response(
+            answer.status, headers=list(headers), content=answer.body, request=request
+        )
+
+    def _message(self, request: httpx.Request, task: Task) -> Message:
+        target = request.url.raw_path.decode()
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        plain = Request(request.method, target, headers, request.content)
+        now = self.scheduler.look()
+        self.messages.append(
+            Message(len(self.messages) + 1, task.process, plain, task.about, task.began or now, now)
+        )
+        return self.messages[-1]
+
+    def senders(self) -> set[Process]:
+        """Those whose requests are on the wire."""
+        return {message.process for message in self.messages[-40:] if message.in_flight}
+
+    def _send(self, message: Message) -> None:
+        draw, weather = self.draw, self.weather
+        if self.is_down:
+            self._answer_in(self.soon, message, httpx.ConnectError("connection refused"))
+            message.in_flight = False
+            return
+        if self.impostor is not None and self.impostor.answers(message.request.path):
+            message.in_flight = False
+            self._answer_in(draw.uniform(0.01, self.soon), message, _said_by(self.impostor))
+            return
+        if draw.random() < weather.lost_request:
+            message.in_flight = False
+            if draw.random() < 0.7:
+                self._answer_in(draw.uniform(0, 3), message, httpx.ReadError("connection reset"))
+            return  # otherwise the client waits until it gives up
+        is_late = draw.random() < weather.late_request
+        seconds = draw.uniform(1, LATEST) if is_late else draw.uniform(0.005, self.soon)
+        self.scheduler.after(seconds, lambda: self._arrive(message))
+
+    def _arrive(self, message: Message) -> None:
+        draw, weather = self.draw, self.weather
+        message.in_flight = False
+        if self.is_down:
+            self._answer_in(0.0, message, httpx.ReadError("connection reset"))
+            return
+        fate = draw.random()
+        if fate < weather.failure / 2:
+            self.story.lms("fails before it does anything", message)
+            self._answer_in(self.soon, message, _page(draw.choice((500, 502, 503))))
+            return
+        if fate < weather.failure / 2 + weather.throttle:
+            self.story.lms("throttles", message)
+            wait = str(draw.choice((2, 5, 30)))
+            busy = Response(429, b'{"detail": "Request was throttled."}', [("Retry-After", wait)])
+            self._answer_in(self.soon, message, busy)
+            return
+        self.arriving(message)
+        answer = self.lms.answer(message.request)
+        self.story.answered(message, answer)
+        self.answered(message)
+        fate = draw.random()
+        if fate < weather.lost_answer:
+            if draw.random() < 0.7:
+                self._answer_in(self.soon, message, httpx.ReadError("connection reset"))
+            return
+        if fate < weather.lost_answer + weather.failure / 2:
+            answer = _page(draw.choice((500, 502, 504)))
+        elif fate < weather.lost_answer + weather.failure / 2 + weather.cut and answer.body:
+            kept = answer.body[: len(answer.body) // 2]
+            answer = Response(answer.status, kept, answer.headers, answer.kind)
+        is_late = draw.random() < weather.late_answer
+        self._answer_in(
+            draw.uniform(1, 90) if is_late else draw.uniform(0.005, self.soon), message, answer
+        )
+
+    def _answer_in(
+        self, seconds: float, message: Message, answer: Response | httpx.TransportError
+    ) -> None:
+        def arrive() -> None:
+            message.answer = answer
+
+        self.scheduler.after(seconds, arrive)
+
+
+def _page(status: int) -> Response:
+    return Response(status, b"<h1>Server Error</h1>", kind="text/html; charset=utf-8")
+
+
+def _said_by(impostor: Impostor) -> Response:
+    headers = [(name, value) for name, value in impostor.headers() if name != "Content-Type"]
+    return Response(impostor.status, impostor.body, headers, impostor.content_type)
+
+
+class Connection:
+    """What ``usher.client.connection.opened_by`` opens."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.deadline = 0.0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return self._network.exchange(request)
+
+    def close(self) -> None:
+        """A connection is closed; there is none."""

@@ -1,0 +1,104 @@
+"""The rows of the engine as they stand after a step, read without Django's models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from simulation.threads import BEGIN
+
+#: Of every reconciled row.
+COMMON = (
+    "generation",
+    "observed_generation",
+    "attempts",
+    "next_attempt_at",
+    "lease_owner",
+    "lease_until",
+    "error_class",
+    "error_code",
+    "error_message",
+    "parked_at",
+)
+OWN = {
+    "account": ("user_id", "username", "is_active", "created_in_lms_at", "observed_is_active"),
+    "token": ("user_id", "access_token", "expires_at"),
+    "run": ("course_key", "title", "missing_since", "digest", "enrollment_end"),
+    "mode": ("run_id",),
+    "enrollment": ("user_id", "run_id", "mode", "is_active", "observed_mode", "force"),
+    "profile": ("user_id", "name", "country", "email"),
+    "retirement": ("username",),
+}
+Row = dict[str, Any]
+Rows = dict[str, dict[int, Row]]
+
+
+@dataclass
+class Records:
+    rows: Rows = field(default_factory=lambda: {name: {} for name in OWN})
+    #: Virtual time at which something is due at the earliest.
+    due_at: float = float("inf")
+    _writes: int = -1
+    _queries: dict[str, str] = field(default_factory=dict)
+
+    def look(self) -> Rows | None:
+        """What was there before, when anything was written since the last look."""
+        from django.db import connection
+
+        raw = connection.connection
+        if raw.total_changes == self._writes:
+            return None
+        self._writes = raw.total_changes
+        before, self.rows = self.rows, {}
+        for name, own in OWN.items():
+            columns = ("id", *COMMON, *own)
+            found = raw.execute(self._query(name)).fetchall()
+            self.rows[name] = {
+                values[0]: dict(zip(columns, values, strict=True)) for values in found
+            }
+        self.due_at = min(
+            (
+                max(seconds(row["next_attempt_at"]), seconds(row["lease_until"], 0.0))
+                for rows in self.rows.values()
+                for row in rows.values()
+                if row["next_attempt_at"]
+            ),
+            default=float("inf"),
+        )
+        return before
+
+    def due_kinds(self, now: float) -> list[str]:
+        """Those of which a row is due."""
+        return [
+            kind
+            for kind, rows in self.rows.items()
+            if any(
+                row["next_attempt_at"]
+                and seconds(row["next_attempt_at"]) <= now
+                and seconds(row["lease_until"], 0.0) <= now
+                for row in rows.values()
+            )
+        ]
+
+    def _query(self, name: str) -> str:
+        if not self._queries:
+            from usher.application.engine.kinds import all_kinds
+
+            for each, own in OWN.items():
+                table = all_kinds()[each].model._meta.db_table
+                columns = ", ".join(("id", *COMMON, *own))
+                self._queries[each] = f"SELECT {columns} FROM {table} ORDER BY id"
+        return self._queries[name]
+
+    def account_of(self, user_id: int) -> Row | None:
+        accounts = self.rows["account"].values()
+        return next((row for row in accounts if row["user_id"] == user_id), None)
+
+
+def seconds(text: Any, otherwise: float = float("inf")) -> float:
+    """A moment of the database as virtual time."""
+    if not text:
+        return otherwise
+    found = text if isinstance(text, datetime) else datetime.fromisoformat(str(text))
+    return (found.replace(tzinfo=found.tzinfo or UTC) - BEGIN).total_seconds()

@@ -1,0 +1,538 @@
+"""One seed: everything goes wrong for some minutes, then nothing does, and both sides are equal."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+from unittest import mock
+
+from simulation import application, threads
+from simulation.invariants import Broken, Invariants
+from simulation.lms import Model, Sim
+from simulation.locks import Locks
+from simulation.network import Connection, Network, Weather
+from simulation.people import RUNS, People
+from simulation.records import OWN, Records
+from simulation.scheduler import Process, Scheduler
+from simulation.story import Story
+from simulation.substitution import substituted
+
+KINDS = tuple(OWN)
+#: Seconds of virtual time: in which everything goes wrong, and after which all must be at rest.
+TROUBLE, REST = 110.0, 4 * 3600.0
+_STILL = (20.0, 70.0, 130.0)
+
+
+@dataclass
+class Outcome:
+    """error: None when every invariant held. story: lines, oldest first."""
+
+    seed: int
+    error: BaseException | None
+    story: Story
+    steps: int
+    requests: int
+
+
+def simulate(seed: int) -> Outcome:
+    """Raises nothing: what went wrong is in the outcome."""
+    one = Seed(seed)
+    error: BaseException | None = None
+    try:
+        one.run()
+    except Exception as found:  # noqa: BLE001 - whatever it is, it is the outcome
+        error = found
+    return Outcome(seed, error, one.story, one.scheduler.steps, len(one.network.messages))
+
+
+class Simulator:
+    """Within it, ``simulate`` may be called as often as one likes."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Simulator:
+        application.empty_database()
+        self._stack.enter_context(_everything_virtual())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+_seed: Seed | None = None
+
+
+def _running() -> Seed:
+    if _seed is None:
+        raise RuntimeError("no seed is being simulated")
+    return _seed
+
+
+@contextmanager
+def _everything_virtual() -> Iterator[None]:
+    from django.db.transaction import Atomic
+
+    _import_everything()
+    from usher.application import lms_client
+    from usher.application.engine import options, pump, services
+    from usher.application.engine.kinds import Kind, all_kinds
+    from usher.application.metrics import engine as metrics
+    from usher.client.connection import opened_by
+
+    real_options = options.options
+
+    def of_process() -> Any:
+        task = _running().scheduler.task
+        by_batch = task.process.use_batch_api if task else True
+        return replace(real_options(), use_batch_api=by_batch)
+
+    more = {
+        lms_client.client: lambda: _running().client(),
+        options.options: of_process,
+    }
+    enter, leave = Atomic.__enter__, Atomic.__exit__
+
+    def entered(self: Atomic) -> None:
+        if not _in_transaction():
+            _running().scheduler.breathe()
+        enter(self)
+
+    def left(self: Atomic, *error: Any) -> Any:
+        found = leave(self, *error)  # type: ignore[func-returns-value]
+        if not _in_transaction():
+            _running().locks.transaction_ended()
+            if error[0] is None:
+                _running().scheduler.breathe()
+        return found
+
+    with ExitStack() as stack:
+        stack.enter_context(substituted(more))
+        opener = opened_by(lambda *_: Connection(_running().network))
+        stack.enter_context(opener)
+        stack.enter_context(mock.patch.object(metrics, "write", lambda: None))
+        stack.enter_context(mock.patch.object(metrics, "write_if_due", lambda: None))
+        # Nothing depends on them but how often somebody who waits looks round.
+        stack.enter_context(mock.patch.object(pump, "_FLUSH_SECONDS", 2.0))
+        stack.enter_context(mock.patch.object(services, "_LOOK_SECONDS", 2.0))
+        stack.enter_context(mock.patch.object(Atomic, "__enter__", entered))
+        stack.enter_context(mock.patch.object(Atomic, "__exit__", left))
+        for kind in all_kinds().values():
+            for name, many in (("act", False), ("act_many", True)):
+                if name in vars(type(kind)) and type(kind) is not Kind:
+                    act = _noting(getattr(type(kind), name), many=many)
+                    stack.enter_context(mock.patch.object(type(kind), name, act))
+        yield
+
+
+def _import_everything() -> None:
+    """What is imported later would have the real time, and real threads."""
+    import usher.application
+    import usher.client
+
+    for package in (usher.client, usher.application):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if ".migrations." not in module.name:
+                importlib.import_module(module.name)
+
+
+def _noting(act: Callable[..., Any], *, many: bool) -> Callable[..., Any]:
+    """What a thread works on while it does."""
+
+    def noted(self: Any, jobs: Any, means: Any) -> Any:
+        task = _running().scheduler.task
+        if task is None or task.about is not None:
+            return act(self, jobs, means)
+        task.about = [(self.name, job) for job in (jobs if many else [jobs])]
+        task.began = _running().scheduler.now
+        try:
+            return act(self, jobs, means)
+        finally:
+            task.about = None
+
+    return noted
+
+
+def _in_transaction() -> bool:
+    from django.db import connection
+
+    return bool(connection.in_atomic_block)
+
+
+class Seed:
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.draw = random.Random(f"seed {number}")
+        self.scheduler = Scheduler(number)
+        self.story = Story(lambda: self.scheduler.now)
+        threads.use(self.scheduler)
+        self.world = Sim()
+        self.world.add_runs(RUNS)
+        self.has_plugin = self.draw.random() < 0.85
+        lms = Model(self.world, 0.0, batch=self.has_plugin)
+        self.network = Network(self.scheduler, lms, self.story, random.Random(f"network {number}"))
+        lms.asking.fails = lambda: self.draw.random() < self.network.weather.callback
+        self.records = Records()
+        self.invariants = Invariants(
+            self.scheduler, self.records, self.world, self.network, self.story
+        )
+        self.people = People(self)
+        self.processes: list[Process] = []
+        self.share_state = self.draw.random() < 0.5
+        self.state: Any = None
+        self.acts_left = self.draw.randint(8, 18)
+        self.calm = False
+        self.error: BaseException | None = None
+        self.events = 0
+
+    # The whole
+
+    def run(self) -> None:
+        from django.db import connection
+
+        global _seed
+        _seed = self
+        self.locks = Locks(
+            self._tables(), self._watches_locks, self.scheduler.breathe, self._report
+        )
+        self.network.report = self._report
+        self.network.arriving, self.network.answered = (
+            self.invariants.arriving,
+            self.invariants.answered,
+        )
+        application.begin_anew()
+        with connection.execute_wrapper(self.locks), self.scheduler.ending():
+            self._prepare()
+            self.scheduler.observe = self._after_step
+            self.scheduler.run(lambda: self.scheduler.now >= TROUBLE and not self.acts_left)
+            self._make_peace()
+            self.scheduler.run(self._is_at_rest)
+            if not self._is_at_rest():
+                raise Broken("nobody goes on: " + "; ".join(self.invariants.unsettled()[:5]))
+            self.invariants.lost.clear()
+            self.invariants.at_rest()
+
+    def _tables(self) -> set[str]:
+        from usher.application.engine.kinds import all_kinds
+
+        return {all_kinds()[name].model._meta.db_table for name in KINDS}
+
+    def _watches_locks(self) -> bool:
+        task = self.scheduler.task
+        return task is not None and task.process.name.startswith("worker")
+
+    def _report(self, error: Exception) -> None:
+        """The seed ends with it after this step, whoever catches it."""
+        self.error = self.error or error
+
+    def _after_step(self) -> None:
+        if self.error is not None:
+            raise self.error
+        self.invariants.after_step()
+
+    def _is_at_rest(self) -> bool:
+        if self.invariants.records.due_at < float("inf") and self.invariants.unsettled():
+            if self.scheduler.now > TROUBLE + REST:
+                raise Broken(
+                    "not at rest after hours of peace: "
+                    + "; ".join(self.invariants.unsettled()[:5])
+                )
+            return False
+        return self.swept and not any(message.in_flight for message in self.network.messages)
+
+    # Before
+
+    def _prepare(self) -> None:
+        from simulation.lms import course_key
+        from usher.application.runs.services import ensure_run
+
+        for number in range(RUNS):
+            ensure_run(course_key(number))
+        for name in self.draw.sample(("ann", "bob", "eve", "kim", "lee"), self.draw.randint(0, 2)):
+            email = self.draw.choice((f"{name}@learners.example", "somebody@else.example"))
+            self.world.stranger(name, email)
+            self.story.tell("LMS", f"a stranger has the account {name}, {email}")
+        self.network.soon = self.draw.choice((0.2, 1.0, 5.0))
+        heavy = self.draw.choice((0.3, 1.0, 1.0, 2.0))
+        self.network.weather = Weather(
+            lost_request=0.04 * heavy,
+            lost_answer=0.06 * heavy,
+            late_request=0.06 * heavy,
+            late_answer=0.02 * heavy,
+            failure=0.06 * heavy,
+            throttle=0.01 * heavy,
+            cut=0.02 * heavy,
+            callback=0.03 * heavy,
+        )
+        for number in range(1, 5):
+            self._start_worker(number)
+        for number in (1, 2):
+            web = self._process(f"web {number}")
+            self.scheduler.spawn(web, partial(self._guarded, self._visitors))
+        self.swept = False
+        beat = self._process("beat")
+        self.scheduler.spawn(beat, partial(self._guarded, self._sweeps))
+        self._plan()
+
+    def _process(self, name: str, *, by_batch: bool = True) -> Process:
+        ahead = self.draw.choice((0.0, 0.0, 0.05, -0.5, 90.0, -7200.0, 7200.0))
+        process = Process(name, ahead, by_batch)
+        process.world |= {"stop": threads.Event()}
+        self.processes.append(process)
+        return process
+
+    def _start_worker(self, number: int) -> None:
+        by_batch = number <= 2
+        worker = self._process(f"worker {number}", by_batch=by_batch)
+        worker.world["number"] = number
+        self.story.tell(worker, f"starts, {'batch' if by_batch else 'public'} API")
+        self.scheduler.spawn(worker, partial(self._guarded, self._works))
+
+    def client(self) -> Any:
+        """The LMS client of the process that asks."""
+        from usher.application import conf, lms_client
+
+        task = self.scheduler.task
+        world = task.process.world if task is not None else self.__dict__
+        if "lms" not in world:
+            build = lms_client._client.__wrapped__
+            if self.share_state and self.state is not None:
+                with mock.patch.object(lms_client, "_state", lambda *_: self.state):
+                    world["lms"] = build(conf.settings(), "", 0.0)
+            else:
+                world["lms"] = build(conf.settings(), "", 0.0)
+                self.state = world["lms"].http.state
+        return world["lms"]
+
+    # What processes do
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        """An error that ends a process ends the seed."""
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 - told by the loop
+            self._report(error)
+
+    def _works(self) -> None:
+        from usher.application.engine.services import reconcile
+
+        task = self.scheduler.task
+        assert task is not None
+        worker = task.process
+        stop = worker.world["stop"]
+        while not stop.is_set():
+            self.scheduler.wait(
+                lambda: stop.is_set() or self.records.due_at <= self.scheduler.now, 60.0
+            )
+            kinds, scope = self._share()
+            found = reconcile(kinds, stop=stop, **scope)
+            busy = found.changed + found.failed
+            self.scheduler.wait(
+                stop.is_set, self.draw.uniform(0.1, 1.0) if busy else self.draw.uniform(3, 20)
+            )
+        self.story.tell(worker, "has stopped")
+        self.scheduler.after(
+            self.draw.uniform(0.5, 5), partial(self._start_worker, worker.world["number"])
+        )
+
+    def _share(self) -> tuple[list[str], dict[str, Any]]:
+        """As a worker that watches, one that got a message about a kind, or about a learner."""
+        due = self.records.due_kinds(self.scheduler.now)
+        way = self.draw.random()
+        if way < 0.15:
+            return list(KINDS), {}
+        users = sorted(
+            row["user_id"]
+            for kind in due
+            for row in self.records.rows[kind].values()
+            if row.get("user_id") and row["next_attempt_at"]
+        )
+        if way < 0.4 and users:
+            return ["account", "token", "enrollment", "profile"], {"user": self.draw.choice(users)}
+        return due or ["account"], {}
+
+    def _visitors(self) -> None:
+        while self.acts_left:
+            self.acts_left -= 1
+            self.people.act_or_be_late()
+            self.scheduler.wait(None, self.draw.expovariate(1 / 12.0))
+
+    def _sweeps(self) -> None:
+        from usher.application.engine.services import sweep_prepare
+
+        while True:
+            self.scheduler.wait(None, 60.0)
+            calm = self.calm
+            self.story.tell("beat", "sweeps")
+            sweep_prepare()
+            if calm:
+                self._last_sweep()
+                return
+
+    def _last_sweep(self) -> None:
+        """Everything that could have been missed is looked for once, in peace."""
+        from usher.application.engine.services import recheck
+        from usher.application.runs.services import sync_runs
+
+        sync_runs()
+        recheck(["mode"])
+        if not self.has_plugin or self.invariants.lost:
+            recheck(["enrollment"])
+        if self.invariants.lost:
+            recheck(["account"])
+        self.invariants.foreign.clear()
+        self.swept = True
+
+    def notify(self, kind: str, username: str, key: str, *, certain: bool = True) -> None:
+        """The LMS tells the application, once or twice; perhaps never, where that is borne."""
+        from usher.application.webhooks.services import take
+
+        if not certain and (not self.has_plugin or self.draw.random() < 0.3):
+            return
+        self.events += 1
+        event = f"event-{self.events}"
+
+        def deliver() -> None:
+            self.story.tell("LMS", f"message {kind} {username}")
+            self.invariants.webhook(lambda: take(event, kind, username, key))
+            self.invariants.foreign.discard((username, key))
+            self.invariants.nothing_forgotten()
+
+        for _ in range(self.draw.choice((1, 1, 2))):
+            self.scheduler.after(self.draw.uniform(0.2, 10), deliver)
+
+    # What goes wrong
+
+    def _plan(self) -> None:
+        acts = (
+            self._kill,
+            self._kill,
+            self._stop,
+            self._stop,
+            self._pause,
+            self._pause,
+            self._impostor,
+            self._impostor,
+            self._restart_lms,
+            self._lose_plugin,
+            self.people.in_the_lms,
+            self.people.in_the_lms,
+            self.people.in_the_lms,
+            self.people.in_the_lms,
+            self._messages,
+        )
+        for _ in range(self.draw.randint(5, 12)):
+            self.scheduler.at(self.draw.uniform(2, TROUBLE), self.draw.choice(acts))
+
+    def _workers(self) -> list[Process]:
+        return [
+            each
+            for each in self.processes
+            if each.name.startswith("worker")
+            and not each.is_dead
+            and not each.world["stop"].is_set()
+            and each.paused_until < self.scheduler.now
+        ]
+
+    def _victim(self, workers: list[Process], again: Callable[[], None]) -> Process | None:
+        """Rather one that waits for the LMS; without one, ``again`` is called a little later."""
+        if not workers or self.calm:
+            return None
+        waiting = [each for each in workers if each in self.network.senders()]
+        if not waiting and self.draw.random() < 0.8:
+            self.scheduler.after(self.draw.uniform(0.5, 3), again)
+            return None
+        return self.draw.choice(waiting or workers)
+
+    def _kill(self) -> None:
+        # What stood still and then sends something late must live to look at it again.
+        workers = [each for each in self._workers() if each.paused_until < 0]
+        if not (victim := self._victim(workers, self._kill)):
+            return
+        self.story.tell(victim, "is killed")
+        self.scheduler.kill(victim)
+        self.scheduler.after(
+            self.draw.uniform(0.5, 20), partial(self._start_worker, victim.world["number"])
+        )
+
+    def _stop(self) -> None:
+        if victim := self._victim(self._workers(), self._stop):
+            self.story.tell(victim, "is told to stop")
+            victim.world["stop"].set()
+
+    def _pause(self) -> None:
+        if victim := self._victim(self._workers(), self._pause):
+            seconds = self.draw.choice(_STILL)
+            self.story.tell(victim, f"stands still for {seconds:.0f} s")
+            victim.paused_at = self.scheduler.now
+            victim.paused_until = self.scheduler.now + seconds
+
+    def _impostor(self) -> None:
+        from tests.support import impostors
+
+        every = [
+            each
+            for each in (
+                *impostors.PROXIES,
+                *impostors.PAGES,
+                *impostors.APPLICATIONS,
+                *impostors.MIGRATIONS,
+            )
+            if each.spoil is None and not each.drip
+        ]
+        self.network.impostor = found = self.draw.choice(every)
+        self.story.tell("LMS", f"something else answers at its address: {found.name}")
+        self.scheduler.after(self.draw.uniform(2, 40), self._no_impostor)
+
+    def _no_impostor(self) -> None:
+        self.network.impostor = None
+        self.story.tell("LMS", "answers itself again")
+
+    def _restart_lms(self) -> None:
+        self.network.is_down = True
+        self.story.tell("LMS", "restarts")
+
+        def is_back() -> None:
+            self.network.is_down = False
+            self.story.tell("LMS", "is back")
+
+        self.scheduler.after(self.draw.uniform(1, 30), is_back)
+
+    def _lose_plugin(self) -> None:
+        api = self.network.lms.batch_api
+        if self.has_plugin:
+            api.is_there = False
+            self.story.tell("LMS", "has no batch API any more")
+
+            def is_back() -> None:
+                api.is_there = True
+                self.story.tell("LMS", "has the batch API again")
+
+            self.scheduler.after(self.draw.uniform(5, 60), is_back)
+
+    def _messages(self) -> None:
+        """What the LMS says about things that did not change at all."""
+        known = sorted(self.world.enrollments) or [("nobody", "")]
+        refused = [
+            tuple(subject.split(" in "))
+            for kind, subject in sorted(self.world.refused)
+            if kind == "enrollment"
+        ]
+        username, key = self.draw.choice(known + refused)
+        self.notify("enrollment.changed", username, key)
+        self.notify("account.changed", username, "")
+
+    def _make_peace(self) -> None:
+        self.story.tell("", "from here on nothing goes wrong")
+        self.network.weather = Weather()
+        self.network.impostor, self.network.is_down = None, False
+        self.network.lms.batch_api.is_there = self.has_plugin
+        for process in self.processes:
+            process.paused_until = min(process.paused_until, self.scheduler.now)
+        self.calm = True

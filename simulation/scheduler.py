@@ -1,0 +1,211 @@
+"""Runs the threads of several processes one at a time, in an order that a seed decides.
+
+Every thread is a greenlet. It gives control back where a real thread could be interrupted to any
+effect: when it waits, and before and after each transaction. Time is virtual: it moves on only
+when nobody can go on.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from greenlet import getcurrent, greenlet
+
+#: Seconds of one step, and of one look at the clock: no two moments are equal.
+STEP, LOOK = 1e-3, 1e-6
+
+
+class Gone(BaseException):
+    """Thrown into what is left of a seed at its end; nothing may be done in answer to it."""
+
+
+class TooLong(Exception):
+    """The seed does not come to its end."""
+
+
+@dataclass(eq=False)
+class Process:
+    """One process of the application. ahead: seconds by which its clock differs from the
+    database's. paused_until: it stands still, as by SIGSTOP; paused_at: when that began. world:
+    what is its own, such as its client of the LMS."""
+
+    name: str
+    ahead: float = 0.0
+    use_batch_api: bool = True
+    is_dead: bool = False
+    paused_at: float = -1.0
+    paused_until: float = -1.0
+    world: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def stood_still(self, since: float, now: float) -> bool:
+        """Whether it did at any time from ``since`` on."""
+        return self.paused_until > since and self.paused_at < now
+
+
+class Task(greenlet):
+    """A thread of a process. about: what it works on, for the invariants."""
+
+    def __init__(self, process: Process, act: Callable[[], Any], parent: greenlet) -> None:
+        super().__init__(act, parent)
+        self.process = process
+        self.until: Callable[[], bool] | None = None
+        self.deadline: float | None = None
+        self.about: Any = None
+        self.began = 0.0
+
+    def can_go(self, now: float) -> bool:
+        if self.until is None and self.deadline is None:
+            return True
+        if self.deadline is not None and self.deadline <= now:
+            return True
+        return self.until is not None and self.until()
+
+
+class Scheduler:
+    """observe: called after each step."""
+
+    def __init__(self, seed: int, *, most_steps: int = 60_000) -> None:
+        self.draw = random.Random(f"schedule {seed}")
+        #: What the code under test draws comes from a source of its own.
+        self.code_draw = random.Random(f"code {seed}")
+        self.now = 0.0
+        self.steps = 0
+        self.observe: Callable[[], None] = lambda: None
+        self.is_over = False
+        self._most_steps = most_steps
+        #: The thread that took the last step; None when something happened outside of them.
+        self.task_that_ran: Task | None = None
+        self.tasks: list[Task] = []
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._number = 0
+        self._hub = getcurrent()
+
+    # From anywhere
+
+    def spawn(self, process: Process, act: Callable[[], Any]) -> Task:
+        task = Task(process, act, self._hub)
+        self.tasks.append(task)
+        return task
+
+    def at(self, moment: float, act: Callable[[], None]) -> None:
+        """``act`` happens then, whatever processes do; it must not wait."""
+        self._number += 1
+        heapq.heappush(self._events, (moment, self._number, act))
+
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
+        self.at(self.now + seconds, act)
+
+    def kill(self, process: Process) -> None:
+        """As by SIGKILL: its threads never go on, and clean nothing up."""
+        process.is_dead = True
+
+    @property
+    def task(self) -> Task | None:
+        """The thread that runs now; None while the scheduler itself does."""
+        found = getcurrent()
+        return found if isinstance(found, Task) else None
+
+    def look(self) -> float:
+        """The time, which no two callers see the same."""
+        self.now += LOOK
+        return self.now
+
+    # From a thread
+
+    def wait(self, until: Callable[[], bool] | None, seconds: float | None = None) -> bool:
+        """Lets others go on until ``until()`` holds, or the time is over; whether it holds."""
+        task = self.task
+        if self.is_over:
+            raise Gone
+        if task is None:
+            if until is None or not until():
+                raise AssertionError("only a thread can wait")
+            return True
+        task.until = until
+        task.deadline = None if seconds is None else self.now + max(0.0, seconds)
+        self._hub.switch()
+        if self.is_over:
+            raise Gone
+        task.until = task.deadline = None
+        return until is None or until()
+
+    def breathe(self) -> None:
+        """Anybody may go on now."""
+        if self.task is not None:
+            self.wait(None, 0.0)
+
+    # The loop
+
+    def run(self, is_done: Callable[[], bool]) -> None:
+        """Until ``is_done()`` or until nobody ever goes on. Raises what a thread raised."""
+        while not is_done():
+            self.tasks = [t for t in self.tasks if not t.dead and not t.process.is_dead]
+            ready = [t for t in self.tasks if self._runs(t) and t.can_go(self.now)]
+            while self._events and self._events[0][0] <= self.now:
+                ready = []
+                self.task_that_ran = None
+                heapq.heappop(self._events)[2]()
+                self.observe()
+            if ready:
+                self._step(self.draw.choice(ready))
+            elif not self._somebody_is_ready() and not self._advance():
+                return
+
+    def _somebody_is_ready(self) -> bool:
+        """After an event, too."""
+        return any(self._runs(task) and task.can_go(self.now) for task in self.tasks)
+
+    def _runs(self, task: Task) -> bool:
+        return not task.process.is_dead and task.process.paused_until <= self.now
+
+    def _step(self, task: Task) -> None:
+        self.steps += 1
+        if self.steps > self._most_steps:
+            raise TooLong(f"{self._most_steps} steps were not enough")
+        self.now += STEP
+        self.task_that_ran = task
+        task.switch()
+        self.observe()
+
+    def _advance(self) -> bool:
+        """To the next moment at which something happens."""
+        moments = [self._events[0][0]] if self._events else []
+        for task in self.tasks:
+            paused = task.process.paused_until
+            if task.deadline is not None:
+                moments.append(max(task.deadline, paused))
+            elif paused > self.now:
+                moments.append(paused)
+        if not moments:
+            return False
+        self.now = max(self.now, min(moments))
+        return True
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Afterwards nothing is left of the threads: their ``finally`` blocks end in Gone."""
+        self._hub = getcurrent()
+        tasks: list[Task] = []
+        spawn = self.spawn
+
+        def spawned(process: Process, act: Callable[[], Any]) -> Task:
+            tasks.append(spawn(process, act))
+            return tasks[-1]
+
+        self.spawn = spawned  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            self.is_over = True
+            for task in tasks:
+                if task and not task.dead:
+                    with suppress(Gone, Exception):
+                        task.throw(Gone)

@@ -1,0 +1,89 @@
+"""Puts the virtual things in the place of the real ones, in the modules of Usher only.
+
+What those modules imported is exchanged in their namespaces, so their code runs unchanged.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import secrets
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from simulation import threads
+
+_PACKAGES = ("usher.application", "usher.client", "benchmarks.lms")
+#: Where ``datetime.now`` is called.
+_TELL_TIME = ("usher.client.client", "benchmarks.lms.world")
+
+
+@contextmanager
+def substituted(more: Mapping[Any, Any]) -> Iterator[None]:
+    """more: further objects, such as functions → what stands for them."""
+    from django.utils import timezone
+
+    from usher.application.engine import clock
+
+    exchanges = _Exchanges()
+    places: dict[int, Any] = {
+        id(real): stand_in
+        for real, stand_in in (
+            (time, threads.Time()),
+            (threading, threads.Threading()),
+            (queue, threads.Queues()),
+            (random, threads.Random()),
+            (secrets, threads.Secrets()),
+            (uuid, threads.Uuid()),
+            (ThreadPoolExecutor, threads.Pool),
+            (wait, threads.wait_for_futures),
+            *more.items(),
+        )
+    }
+    for module in _modules():
+        for name, value in list(vars(module).items()):
+            if id(value) in places:
+                exchanges.put(module, name, places[id(value)])
+            elif value is datetime and module.__name__ in _TELL_TIME:
+                exchanges.put(module, name, threads.Moment)
+    exchanges.put(Future, "result", threads.result)
+    exchanges.put(timezone, "now", threads.process_time)
+    exchanges.put(clock, "timezone", _DatabaseClock)
+    try:
+        yield
+    finally:
+        exchanges.undo()
+
+
+class _DatabaseClock:
+    """What ``clock.database_now`` asks: the clock of the machine that has the database."""
+
+    now = staticmethod(threads.database_time)
+
+
+def _modules() -> list[Any]:
+    return [
+        module
+        for name, module in list(sys.modules.items())
+        if any(name == each or name.startswith(f"{each}.") for each in _PACKAGES)
+    ]
+
+
+class _Exchanges:
+    def __init__(self) -> None:
+        self._before: list[tuple[Any, str, Any]] = []
+
+    def put(self, owner: Any, name: str, value: Any) -> None:
+        self._before.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, value)
+
+    def undo(self) -> None:
+        for owner, name, value in reversed(self._before):
+            setattr(owner, name, value)

@@ -1,0 +1,309 @@
+"""What stands for ``threading``, ``queue``, ``time`` and their kind while the simulation runs."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
+
+from simulation.scheduler import Scheduler
+
+#: Virtual time begins here.
+BEGIN = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+_current: Scheduler | None = None
+
+
+def use(scheduler: Scheduler | None) -> None:
+    """Whose time and threads these are from now on."""
+    global _current
+    _current = scheduler
+
+
+def scheduler() -> Scheduler:
+    if _current is None:
+        raise RuntimeError("no seed is being simulated")
+    return _current
+
+
+def database_time() -> datetime:
+    return BEGIN + timedelta(seconds=scheduler().look())
+
+
+def process_time() -> datetime:
+    """By the clock of the process that asks."""
+    task = scheduler().task
+    ahead = task.process.ahead if task is not None else 0.0
+    return database_time() + timedelta(seconds=ahead)
+
+
+class Time:
+    """Module ``time``."""
+
+    @staticmethod
+    def monotonic() -> float:
+        return time.monotonic() if _current is None else 1000.0 + _current.look()
+
+    perf_counter = monotonic
+
+    @staticmethod
+    def time() -> float:
+        return process_time().timestamp()
+
+    @staticmethod
+    def sleep(seconds: float) -> None:
+        scheduler().wait(None, seconds)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+
+class Moment(datetime):
+    """Class ``datetime``."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        return process_time().astimezone(tz)
+
+
+class Lock:
+    def __init__(self) -> None:
+        self._locked = False
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        if self._locked:
+            if not blocking:
+                return False
+            seconds = None if timeout < 0 else timeout
+            if not scheduler().wait(lambda: not self._locked, seconds):
+                return False
+        self._locked = True
+        return True
+
+    def release(self) -> None:
+        self._locked = False
+
+    def locked(self) -> bool:
+        return self._locked
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class Condition:
+    def __init__(self, lock: Any = None) -> None:
+        self._lock = lock or Lock()
+        self._notified = 0
+
+    def __enter__(self) -> Any:
+        return self._lock.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.__exit__(*error)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        before = self._notified
+        return self._wait(lambda: self._notified != before, timeout)
+
+    def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+        return predicate() or self._wait(lambda: bool(predicate()), timeout)
+
+    def _wait(self, until: Callable[[], bool], timeout: float | None) -> bool:
+        self._lock.release()
+        try:
+            return scheduler().wait(until, timeout)
+        finally:
+            self._lock.acquire()
+
+    def notify(self, _n: int = 1) -> None:
+        self._notified += 1
+
+    notify_all = notify
+
+
+class Event:
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        self._is_set = True
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return scheduler().wait(self.is_set, timeout)
+
+
+class Thread:
+    def __init__(self, *, target: Callable[..., Any], args: Any = (), **_: Any) -> None:
+        self._act = lambda: target(*args)
+
+    def start(self) -> None:
+        """In the process that asks."""
+        task = scheduler().task
+        if task is None:
+            raise AssertionError("only a thread has threads")
+        scheduler().spawn(task.process, self._act)
+
+
+class Threading:
+    """Module ``threading``."""
+
+    Lock = RLock = Lock
+    Condition, Event, Thread = Condition, Event, Thread
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(threading, name)
+
+
+class Queue:
+    def __init__(self, maxsize: int = 0) -> None:
+        self._items: deque[Any] = deque()
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        self._items.append(item)
+
+    put_nowait = put
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        if not self._items and block:
+            scheduler().wait(lambda: bool(self._items), timeout)
+        return self.get_nowait()
+
+    def get_nowait(self) -> Any:
+        if not self._items:
+            raise queue.Empty
+        return self._items.popleft()
+
+    def empty(self) -> bool:
+        return not self._items
+
+    def qsize(self) -> int:
+        return len(self._items)
+
+
+class Queues:
+    """Module ``queue``."""
+
+    Queue = SimpleQueue = Queue
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(queue, name)
+
+
+class Pool:
+    """``ThreadPoolExecutor``: its threads end when there is nothing to do, and begin again."""
+
+    def __init__(self, max_workers: int = 1, **_: Any) -> None:
+        self._most = max_workers
+        self._running = 0
+        self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+
+    def submit(self, act: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._waiting.append((future, lambda: act(*args, **kwargs)))
+        if self._running < self._most:
+            self._running += 1
+            task = scheduler().task
+            if task is None:
+                raise AssertionError("only a thread has threads")
+            scheduler().spawn(task.process, self._work)
+        return future
+
+    def map(self, act: Callable[..., Any], *iterables: Iterable[Any]) -> Iterable[Any]:
+        futures = [self.submit(act, *each) for each in zip(*iterables, strict=False)]
+        return [result(future) for future in futures]
+
+    def _work(self) -> None:
+        try:
+            while self._waiting:
+                future, act = self._waiting.popleft()
+                if not future.set_running_or_notify_cancel():
+                    continue
+                try:
+                    future.set_result(act())
+                except Exception as error:  # noqa: BLE001 - as the real one does
+                    future.set_exception(error)
+        finally:
+            self._running -= 1
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        if cancel_futures:
+            while self._waiting:
+                self._waiting.popleft()[0].cancel()
+        if wait:
+            scheduler().wait(lambda: not self._running)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+
+_real_result = Future.result
+
+
+def result(self: Future[Any], timeout: float | None = None) -> Any:
+    """``Future.result``."""
+    if _current is None or _current.task is None:
+        return _real_result(self, timeout)
+    if not self.done():
+        _current.wait(self.done, timeout)
+    return _real_result(self, 0)
+
+
+def wait_for_futures(
+    futures: Iterable[Future[Any]], timeout: float | None = None, return_when: str = "ALL_COMPLETED"
+) -> Any:
+    """``concurrent.futures.wait``."""
+    every = set(futures)
+    some = any if return_when != "ALL_COMPLETED" else all
+    scheduler().wait(lambda: some(future.done() for future in every), timeout)
+    done = {future for future in every if future.done()}
+    return done, every - done
+
+
+class Random:
+    """Module ``random``, from the seed."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(scheduler().code_draw, name)
+
+
+class Secrets:
+    """Module ``secrets``, from the seed: nothing here is secret."""
+
+    def token_hex(self, size: int = 32) -> str:
+        return scheduler().code_draw.randbytes(size).hex()
+
+    token_urlsafe = token_hex
+
+    def randbelow(self, limit: int) -> int:
+        return scheduler().code_draw.randrange(limit)
+
+    def choice(self, items: Any) -> Any:
+        return scheduler().code_draw.choice(items)
+
+
+class Uuid:
+    """Module ``uuid``."""
+
+    def uuid4(self) -> uuid.UUID:
+        return uuid.UUID(int=scheduler().code_draw.getrandbits(128), version=4)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(uuid, name)

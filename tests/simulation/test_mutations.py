@@ -1,0 +1,191 @@
+"""Faults of the past, put back into the code: the simulation finds each within a thousand seeds.
+
+Each mutation is the smallest change that brings the fault back. It is tried until the first seed
+that finds it, and that seed must hold without the mutation: what is found is the fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from simulation.run import Outcome, Simulator, simulate
+
+SEEDS = range(1, 1001)
+Patch = pytest.MonkeyPatch
+
+
+@pytest.fixture(scope="module", autouse=True)
+def simulator() -> Iterator[None]:
+    with Simulator():
+        yield
+
+
+def found(mutation: Callable[[Patch], None], *words: str) -> Outcome:
+    """The first seed in which the mutation breaks an invariant, in these words."""
+    for seed in SEEDS:
+        with pytest.MonkeyPatch.context() as patch:
+            mutation(patch)
+            outcome = simulate(seed)
+        told = f"{type(outcome.error).__name__}: {outcome.error}"
+        if any(word in told for word in words) and simulate(seed).error is None:
+            print(f"seed {seed}: {told}")
+            return outcome
+    raise AssertionError(f"not found in {len(SEEDS)} seeds")
+
+
+def test_rows_whose_request_is_on_the_wire_are_given_back():
+    """A worker that is told to stop frees them; another one takes them, and is overtaken."""
+
+    def mutation(patch: Patch) -> None:
+        from usher.application.engine.pump import Pump
+
+        def every_row(self: Any) -> dict[Any, list[Any]]:
+            return {k: [job.row for job in jobs.values()] for k, jobs in self._flying.items()}
+
+        patch.setattr(Pump, "_not_begun", every_row)
+
+    found(mutation, "reaches the LMS while", "is forgotten", "in the end")
+
+
+def test_the_lms_is_asked_within_a_transaction():
+    """While it answers it asks the application, and sees nothing that is not committed."""
+
+    def mutation(patch: Patch) -> None:
+        from usher.application.accounts import services as accounts
+        from usher.application.engine import services as engine
+        from usher.application.enrollments import services as enrollments
+
+        for module in (accounts, engine, enrollments):
+            patch.setattr(module, "refuse_within_transaction", lambda: None)
+
+    found(mutation, "RequestInTransaction")
+
+
+def test_write_backs_lock_tables_in_different_orders():
+    """Enrollments first and then accounts, while another one goes the other way round.
+
+    SQLite serializes writers, so no deadlock can happen here; the order of locks that PostgreSQL
+    would take shows that one can. ``test_transactions.py`` has real ones, on PostgreSQL.
+    """
+
+    def mutation(patch: Patch) -> None:
+        from usher.application.enrollments.kinds import EnrollmentKind
+
+        before, after = EnrollmentKind.settle_before, EnrollmentKind.settle
+
+        def settle(self: Any, done: Any, now: Any) -> None:
+            after(self, done, now)
+            before(self, done, now)
+
+        patch.setattr(EnrollmentKind, "settle_before", lambda *_: None)
+        patch.setattr(EnrollmentKind, "settle", settle)
+
+    found(mutation, "LockOrderBroken")
+
+
+def test_a_message_of_the_lms_starts_everything_afresh():
+    """A refused row is sent again, and attempts are forgotten."""
+
+    def mutation(patch: Patch) -> None:
+        from usher.application.engine.models import ReconciledQuerySet
+
+        patch.setattr(ReconciledQuerySet, "look", lambda self, now=None: self.wake(now))
+
+    found(mutation, "a message of the LMS made")
+
+
+def test_another_server_at_the_address_makes_runs_missing():
+    """Whatever answers is the LMS, and what it does not show is not there."""
+
+    def mutation(patch: Patch) -> None:
+        from usher.application.engine.pump import Pump
+        from usher.application.runs import sync
+        from usher.client.errors import NotTheLms, NotThere
+
+        by_key = sync.runs_by_key
+
+        def runs_by_key(lms: Any, keys: Any) -> Any:
+            try:
+                return by_key(lms, keys)
+            except (NotThere, NotTheLms):
+                return {}
+
+        patch.setattr(sync, "runs_by_key", runs_by_key)
+        patch.setattr(sync, "require_known_runs", lambda lms, evidence: None)
+        patch.setattr(Pump, "_proven", lambda self, outcomes: outcomes)
+
+    found(mutation, "is marked missing", "is refused as missing")
+
+
+def test_another_server_at_the_address_makes_accounts_lost():
+    def mutation(patch: Patch) -> None:
+        from usher.application.accounts import creation
+        from usher.client.client import LmsClient
+        from usher.client.errors import NotTheLms
+
+        accounts = LmsClient._accounts
+
+        def believed(self: Any, usernames: Any) -> Any:
+            try:
+                return accounts(self, usernames)
+            except NotTheLms:
+                return {}
+
+        patch.setattr(LmsClient, "_accounts", believed)
+        patch.setattr(creation, "require_known_accounts", lambda means: None)
+
+    found(mutation, "is taken for lost")
+
+
+def test_another_server_at_the_address_refuses_batches():
+    def mutation(patch: Patch) -> None:
+        from usher.application.engine.pump import Pump
+        from usher.client import batch, client
+
+        def accepted(lms: Any, answer: Any) -> Any:
+            if answer.status < 300:
+                return answer.json()
+            raise client.NotThere("not found", status=answer.status)
+
+        patch.setattr(batch, "_accepted", accepted)
+        patch.setattr(Pump, "_proven", lambda self, outcomes: outcomes)
+
+    found(mutation, "and the LMS never did that")
+
+
+def test_one_mode_in_two_currencies_is_kept_once():
+    def mutation(patch: Patch) -> None:
+        from usher.application.runs import kinds
+
+        write = kinds._write_modes
+
+        def one_of_each(run: Any, seen: Any, have: Any) -> bool:
+            return write(run, list({mode.slug: mode for mode in seen}.values()), have)
+
+        patch.setattr(kinds, "_write_modes", one_of_each)
+
+    found(mutation, "in the end the modes of")
+
+
+def test_a_row_that_cannot_be_written_ends_the_worker():
+    """As one mode in two currencies did, while the database took a mode once a run."""
+
+    def mutation(patch: Patch) -> None:
+        from django.db import IntegrityError
+
+        from usher.application.engine import pump
+        from usher.application.runs import kinds
+
+        write = kinds._write_modes
+
+        def once_a_run(run: Any, seen: Any, have: Any) -> bool:
+            if len({mode.slug for mode in seen}) < len(seen):
+                raise IntegrityError("UNIQUE constraint failed: mode once a run")
+            return write(run, seen, have)
+
+        patch.setattr(kinds, "_write_modes", once_a_run)
+        patch.setattr(pump, "_written", pump.write_back)
+
+    found(mutation, "IntegrityError")
