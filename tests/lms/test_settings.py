@@ -154,3 +154,17 @@ def test_the_plugin_s_modules_are_where_it_says() -> None:
     for kind, described in UsherLmsConfig.plugin_app["settings_config"][LMS].items():
         found = import_module(f"usher.lms.{described['relative_path']}")
         assert callable(found.plugin_settings), kind
+
+
+def test_a_busy_application_has_time_to_answer() -> None:
+    settings = module()
+    production.plugin_settings(settings)
+    assert settings.SOCIAL_AUTH_REQUESTS_TIMEOUT == 20.0
+
+
+@pytest.mark.parametrize("name", ["SOCIAL_AUTH_REQUESTS_TIMEOUT", "SOCIAL_AUTH_URLOPEN_TIMEOUT"])
+def test_the_operator_s_own_time_out_stays(name: str) -> None:
+    settings = module(**{name: 3})
+    production.plugin_settings(settings)
+    assert getattr(settings, name) == 3
+    assert getattr(settings, "SOCIAL_AUTH_REQUESTS_TIMEOUT", 3) == 3

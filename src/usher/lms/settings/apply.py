@@ -23,6 +23,9 @@ FEATURES = {
 #: Hidden, because the application has asked for all of these.
 HIDDEN_FIELDS = ("country", "honor_code", "terms_of_service")
 MIDDLEWARE = "usher.lms.middleware.AnonymousToApplication"
+#: Seconds for the application's answers during sign-in. social-core's own 5 are too few for an
+#: application that has just started or is busy: the learner would see an error page.
+ANSWER_TIMEOUT = 20.0
 
 
 def set_defaults(settings: Any) -> None:
@@ -56,6 +59,7 @@ def apply(settings: Any) -> None:
     hide_fields(settings)
     add_backends(settings)
     raise_registration_limit(settings)
+    wait_for_the_application(settings)
     apply_late(settings)
 
 
@@ -71,6 +75,13 @@ def apply_late(settings: Any) -> None:
         and MIDDLEWARE not in settings.MIDDLEWARE
     ):
         settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
+
+
+def wait_for_the_application(settings: Any) -> None:
+    """A time-out that the operator set stays."""
+    names = ("SOCIAL_AUTH_REQUESTS_TIMEOUT", "SOCIAL_AUTH_URLOPEN_TIMEOUT")
+    if not any(getattr(settings, name, None) for name in names):
+        settings.SOCIAL_AUTH_REQUESTS_TIMEOUT = ANSWER_TIMEOUT
 
 
 def set_feature(settings: Any, name: str, value: Any) -> None:
