@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import results
@@ -13,9 +13,12 @@ from benchmarks.mariadb import missing
 from benchmarks.measures import sync
 from benchmarks.measures.celery import celery
 from benchmarks.measures.console import console
+from benchmarks.measures.flat import flat
+from benchmarks.measures.interactive import interactive
 from benchmarks.measures.lms_on_mariadb import lms_on_mariadb
 from benchmarks.measures.memory import memory
 from benchmarks.measures.provider import provider
+from benchmarks.measures.redis import redis_stalled
 from benchmarks.measures.sidecar import Sizes as SidecarSizes
 from benchmarks.measures.sidecar import sidecar
 from benchmarks.processes import ROOT
@@ -28,6 +31,10 @@ SUBJECTS = (
     "enrollments",
     "runs",
     "celery",
+    "redis",
+    "interactive",
+    "statements",
+    "flat",
     "memory",
     "sidecar",
     "lms_on_mariadb",
@@ -49,8 +56,13 @@ class Sizes:
     on_mariadb: int
     console: tuple[int, int]
     sidecar: SidecarSizes
+    backlog: int
+    people: int
+    flat: int
 
 
+#: Learners with which one operation is compared to what it takes with very many.
+FEW = 10_000
 WHOLE = Sizes(
     3,
     1000,
@@ -62,9 +74,24 @@ WHOLE = Sizes(
     1000,
     (2_000_000, 100_000),
     SidecarSizes(1000, 20, 200, 1_000_000),
+    100_000,
+    100,
+    1_000_000,
 )
 QUICK = Sizes(
-    1, 300, 3000, 20, 300, 3200, 100_000, 200, (50_000, 5_000), SidecarSizes(200, 8, 60, 100_000)
+    1,
+    300,
+    3000,
+    20,
+    300,
+    3200,
+    100_000,
+    200,
+    (50_000, 5_000),
+    SidecarSizes(200, 8, 60, 100_000),
+    20_000,
+    40,
+    200_000,
 )
 
 
@@ -72,11 +99,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one small round of each")
     parser.add_argument("--rounds", type=int, help="rounds of each (default: 3)")
+    parser.add_argument(
+        "--learners", type=int, help="of the subject flat (default: 1,000,000), such as 10000000"
+    )
     parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=SUBJECTS)
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results.json")
     parser.add_argument("--drawing", type=Path, default=ROOT / "docs/images/benchmarks.svg")
     asked = parser.parse_args()
     sizes = QUICK if asked.quick else WHOLE
+    if asked.learners:
+        sizes = replace(sizes, flat=asked.learners)
     found = results.Results(machine(), is_quick=asked.quick)
     with surroundings() as around, stage(around) as both:
         for subject in SUBJECTS:
@@ -105,6 +137,18 @@ def measure(subject: str, both: Stage, sizes: Sizes, rounds: int, found: results
     elif subject == "sidecar":
         figures, found.sidecar = sidecar(both.surroundings, rounds, sizes.sidecar)
         found.add(*figures)
+    elif subject == "redis":
+        found.stalled = redis_stalled(both, rounds, sizes.enrollments)
+        found.add(found.stalled)
+    elif subject == "interactive":
+        found.waits = interactive(both, sizes.backlog, sizes.people)
+        found.backlog = sizes.backlog
+    elif subject == "statements":
+        both.use_batch_api(False)
+        both.ours.call("runs", keys=["course-v1:BenchX+C00000+2026_T1"])
+        found.statements = both.ours.call("statements")["answer"]
+    elif subject == "flat":
+        found.flat = flat(both, FEW, sizes.flat, rounds)
     elif subject == "lms_on_mariadb":
         if why := missing():
             print(f"left out: {why}")

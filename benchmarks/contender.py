@@ -21,7 +21,7 @@ class Contender:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.contender", module],
             cwd=ROOT,
-            env=environment_of(environment),
+            env=environment_of({"LOG_LEVEL": "ERROR", **environment}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -13,6 +13,8 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.db import connection
+from django.db.models import F
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from oauth2_provider.models import get_grant_model
 
@@ -230,3 +232,168 @@ def peak_mb() -> float:
     """The most memory that this process had at a time."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+# People, beside a backlog
+
+
+def due_again(names: str) -> int:
+    """The enrollments of these learners, as if they had never been sent."""
+    rows = Enrollment.objects.filter(user__username__startswith=names)
+    return rows.update(
+        next_attempt_at=timezone.now(), observed_generation=0, observed_is_active=None, lane=1
+    )
+
+
+def count_unsettled(names: str) -> int:
+    return Enrollment.objects.filter(user__username__startswith=names).unsettled().count()
+
+
+def sweep() -> None:
+    """Sends messages as beat does."""
+    from campus.worker import app
+    from usher.application.engine import tasks
+
+    app.set_default()
+    tasks.sweep()
+
+
+def people(names: str, count: int, at_once: int) -> dict[str, list[float]]:
+    """Each signs up, waits for the token, enrolls and waits for the LMS; seconds of both."""
+    from campus.worker import app
+    from usher.application.accounts.services import ensure_account
+    from usher.application.enrollments.services import enroll as want
+
+    app.set_default()
+    run = CourseRun.objects.order_by("pk").first()
+
+    def one(number: int) -> tuple[float, float]:
+        try:
+            began = time.perf_counter()
+            learners(names, number, number + 1)
+            user = get_user_model().objects.get(username=names.format(number))
+            ensure_account(user)
+            _wait_for(LmsToken.objects.filter(user=user).exclude(access_token=""))
+            signed_up = time.perf_counter()
+            row = want(user, run)
+            _wait_for(Enrollment.objects.filter(pk=row.pk, observed_generation=F("generation")))
+            return signed_up - began, time.perf_counter() - signed_up
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(at_once) as pool:
+        found = list(pool.map(one, range(count)))
+    return {"sign_ups": [s for s, _ in found], "enrollments": [e for _, e in found]}
+
+
+def _wait_for(rows: Any) -> None:
+    deadline = time.monotonic() + 120
+    while not rows.exists():
+        if time.monotonic() > deadline:
+            raise RuntimeError("a person waited for two minutes")
+        time.sleep(0.02)
+
+
+# Statements
+
+
+def statements() -> dict[str, int]:
+    """Of a learner's ``enroll``, of the worker that sends it, and of a pass that finds nothing."""
+    from usher.application.accounts.services import ensure_account
+    from usher.application.enrollments.services import enroll as want
+
+    rest()
+    name = f"statements{time.time_ns()}"
+    learners(name + "{}", 0, 1)
+    user = get_user_model().objects.get(username=f"{name}0")
+    ensure_account(user, reconcile_now=True)
+    reconcile()
+    run = CourseRun.objects.order_by("pk").first()
+    found = {}
+    for what, act in (
+        ("enroll", lambda: want(user, run)),
+        ("worker", lambda: reconcile(user=user)),
+        ("empty_pass", reconcile),
+    ):
+        with CaptureQueriesContext(connection) as queries:
+            act()
+        found[what] = len(queries)
+    if not Enrollment.objects.get(user=user, run=run).is_settled:
+        raise RuntimeError("the enrollment was not sent")
+    return found
+
+
+# Operations whose cost must not grow with the number of learners
+
+_DUE = 500
+
+
+def many_learners(name: str, count: int) -> int:
+    """Learners with account, token and enrollment, all settled but ``_DUE`` enrollments."""
+    key = "course-v1:BenchX+Flat+2026_T1"
+    runs([key])
+    many_accounts(name, count)
+    run = CourseRun.objects.get(course_key=key)
+    first = LmsAccount.objects.get(username=f"{name}0")
+    row = Enrollment.objects.create(
+        user=first.user, run=run, observed_generation=1, next_attempt_at=None
+    )
+    others = f"(SELECT user_id FROM {LmsAccount._meta.db_table} WHERE id > {first.pk}) a"
+    copy(LmsToken, first.user.lms_token.pk, {"user_id": "a.user_id"}, others)
+    copy(Enrollment, row.pk, {"user_id": "a.user_id"}, others)
+    due = Enrollment.objects.order_by("-pk").values("pk")[:_DUE]
+    Enrollment.objects.filter(pk__in=list(due.values_list("pk", flat=True))).update(
+        observed_generation=0, next_attempt_at=timezone.now()
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE")
+    return LmsAccount.objects.count()
+
+
+def operation(name: str) -> list[float]:
+    """Seconds of some repetitions, after one that fills the caches."""
+    act = {"claim": _claim, "sweep": _sweep, "webhook": _webhook, "empty_pass": _empty_pass}[name]
+    if name == "empty_pass":
+        rest()
+    seconds = [act() for _ in range(12)]
+    return seconds[2:]
+
+
+def _claim() -> float:
+    from usher.application.engine.claim import Scope, claim, release
+
+    began = time.perf_counter()
+    _, rows = claim(all_kinds()["enrollment"], Scope(), 200, 60)
+    took = time.perf_counter() - began
+    if len(rows) != 200:
+        raise RuntimeError(f"{len(rows)} rows were claimed")
+    release(Enrollment, rows)
+    return took
+
+
+def _sweep() -> float:
+    from usher.application.engine.outlook import count_due
+    from usher.application.engine.services import sweep_prepare
+
+    began = time.perf_counter()
+    sweep_prepare()
+    count_due(list(all_kinds().values()), 8000)
+    return time.perf_counter() - began
+
+
+def _webhook() -> float:
+    from usher.application.webhooks.services import take
+
+    username = LmsAccount.objects.order_by("-pk").values_list("username", flat=True)[600]
+    key = CourseRun.objects.get(course_key__contains="Flat").course_key
+    began = time.perf_counter()
+    take(f"event-{time.time_ns()}", "enrollment.changed", username, key)
+    took = time.perf_counter() - began
+    Enrollment.objects.filter(user__username=username).update(next_attempt_at=None)
+    return took
+
+
+def _empty_pass() -> float:
+    began = time.perf_counter()
+    reconcile()
+    return time.perf_counter() - began

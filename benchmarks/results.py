@@ -10,14 +10,20 @@ from typing import Any
 
 from benchmarks.drawing import Bar, draw
 from benchmarks.measures.console import TARGET_MS as CONSOLE_MS
+from benchmarks.measures.flat import TARGET as FLAT_TARGET
+from benchmarks.measures.flat import Flat
+from benchmarks.measures.interactive import TARGET_SECONDS, Waits, percentile
 from benchmarks.measures.memory import TARGET_MB
 from benchmarks.measures.sidecar import Looked
 from benchmarks.measuring import Figure
 
+#: At most so many statements: in the caller, in the worker, of a pass that finds nothing.
+STATEMENTS = {"enroll": 8, "worker": 12, "empty_pass": 2}
+
 
 @dataclass
 class Results:
-    """rss_mb: of a sweep over ``swept`` accounts; None when it was not measured."""
+    """rss_mb: of a sweep over ``swept`` accounts. None and empty: not measured this time."""
 
     machine: str
     is_quick: bool
@@ -28,6 +34,11 @@ class Results:
     on_mariadb: dict[str, Any] | None = None
     console: dict[str, float] | None = None
     sidecar: Looked | None = None
+    waits: list[Waits] = field(default_factory=list)
+    backlog: int = 0
+    flat: Flat | None = None
+    statements: dict[str, int] = field(default_factory=dict)
+    stalled: Figure | None = None
 
     def add(self, *figures: Figure) -> None:
         self.figures.extend(figures)
@@ -61,12 +72,56 @@ class Results:
             lines.append(
                 f"{title:44} {'':10} {milliseconds:8.0f}ms  {'':8}  ≤ {CONSOLE_MS}ms  {mark}"
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._waits(), *self._flat(), *self._statements()])
+
+    def _waits(self) -> list[str]:
+        if not self.waits:
+            return []
+        lines = ["", f"{f'While {self.backlog:,} rows are due':44} {'median':>10} {'99%':>10}"]
+        for each in self.waits:
+            for what, seconds in (
+                ("sign-up to token", each.sign_ups),
+                ("enroll to LMS", each.enrollments),
+            ):
+                last = percentile(seconds)
+                mark = "ok" if last <= TARGET_SECONDS else "MISSED"
+                title = f"{what}, {each.api} API, {each.worker} (s)"
+                lines.append(
+                    f"{title:44} {statistics.median(seconds):10.2f} {last:10.2f}  {'':8}  "
+                    f"≤ {TARGET_SECONDS:g}s  {mark}"
+                )
+        return lines
+
+    def _flat(self) -> list[str]:
+        if self.flat is None:
+            return []
+        few, many = self.flat.sizes
+        lines = ["", f"{'Learners (ms)':44} {few:10,} {many:10,}  {'ratio':>8}  {'target':>8}"]
+        for operation, found in self.flat.milliseconds.items():
+            ratio = self.flat.ratio(operation)
+            mark = "ok" if ratio <= FLAT_TARGET else "MISSED"
+            lines.append(
+                f"{operation.replace('_', ' '):44} {found[few]:10.2f} {found[many]:10.2f}  "
+                f"{ratio:7.3g}x  ≤ {FLAT_TARGET:g}x  {mark}"
+            )
+        return lines
+
+    def _statements(self) -> list[str]:
+        if not self.statements:
+            return []
+        lines = ["", f"{'Statements':44} {'found':>10}"]
+        for name, count in self.statements.items():
+            mark = "ok" if count <= STATEMENTS[name] else "MISSED"
+            lines.append(
+                f"{name.replace('_', ' '):44} {count:10}  {'':18}  ≤ {STATEMENTS[name]}  {mark}"
+            )
+        return lines
 
     def write(self, path: Path) -> None:
         """Figures that were not measured this time keep what is in the file."""
         known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        ratios = known.get("ratios", {}) | {f.name: round(f.ratio, 2) for f in self.figures}
+        measured = {f.name: round(f.ratio, 2) for f in self.figures if f is not self.stalled}
+        ratios = known.get("ratios", {}) | measured
         rounds = known.get("rounds", {})
         for figure in self.figures:
             rounds[figure.name] = {
@@ -80,6 +135,7 @@ class Results:
             memory = round(self.rss_mb, 1)
         whole = {
             "ratios": ratios,
+            **self._new_keys(known),
             "rss_mb_1m_learners": memory,
             "rss_learners": self.swept or known.get("rss_learners"),
             **self._sidecar(known),
@@ -102,11 +158,33 @@ class Results:
             "sidecar_learners": self.sidecar.learners,
         }
 
+    def _new_keys(self, known: dict[str, Any]) -> dict[str, Any]:
+        """What isn't known is left out."""
+        names = ("interactive_p99_seconds", "flat", "flat_learners", "statements", "redis_stalled")
+        found = {name: known[name] for name in names if name in known}
+        if self.waits:
+            p99: dict[str, float] = {}
+            for each in self.waits:
+                p99[each.api] = round(max(each.p99, p99.get(each.api, 0.0)), 2)
+            found["interactive_p99_seconds"] = p99
+            found["interactive_backlog"] = self.backlog
+        elif "interactive_backlog" in known:
+            found["interactive_backlog"] = known["interactive_backlog"]
+        if self.flat is not None:
+            operations = self.flat.milliseconds
+            found["flat"] = {name: round(self.flat.ratio(name), 2) for name in operations}
+            found["flat_learners"] = list(self.flat.sizes)
+        if self.statements:
+            found["statements"] = self.statements
+        if self.stalled is not None:
+            found["redis_stalled"] = round(self.stalled.ratio, 2)
+        return found
+
     def draw(self, path: Path) -> None:
         bars = [
             Bar(figure.title, figure.ratio, figure.target)
             for figure in self.figures
-            if not figure.is_share and figure.name != "celery_4_over_1"
+            if not figure.is_share and figure.name not in ("celery_4_over_1", "redis_stalled")
         ]
         if bars:
             path.parent.mkdir(parents=True, exist_ok=True)

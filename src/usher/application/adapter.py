@@ -119,8 +119,7 @@ class DefaultAdapter:
 
         By default those that the run is known to have.
         """
-        known = list(run.modes.values_list("slug", flat=True))
-        return known or None
+        return [mode.slug for mode in run.modes.all()] or None
 
     # Refusals
 

@@ -4,6 +4,7 @@ import pytest
 
 from tests.support import faults
 from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.services import ensure_account
 from usher.application.engine.services import reconcile
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import (
@@ -13,6 +14,7 @@ from usher.application.enrollments.services import (
     enroll,
     unenroll,
 )
+from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run, sync_runs
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
@@ -273,3 +275,18 @@ def test_a_mode_that_the_run_does_not_have_is_refused_before_it_is_stored(joined
     with pytest.raises(ModeNotAllowed):
         change_mode(user, run, "verified")
     assert enroll(user, run, "verified", force=True).mode == "verified"
+
+
+def test_a_refusal_has_the_run_looked_at(joined):
+    """A run that was deleted in the LMS is known to be missing, so its return is noticed."""
+    user = joined.learner()
+    ensure_account(user, reconcile_now=True)
+    run = ensure_run("course-v1:Nobody+Knows+This")
+    CourseRun.objects.filter(pk=run.pk).update(next_attempt_at=None)
+    row = enroll(user, run)
+    reconcile(["enrollment"])
+    row.refresh_from_db()
+    assert row.parked_at
+    reconcile(["run"])
+    run.refresh_from_db()
+    assert run.missing_since

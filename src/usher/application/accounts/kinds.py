@@ -274,10 +274,10 @@ class ProfileKind(Kind):
         results = batch.send(means.lms, batch.ACCOUNTS, items, client_id=means.lms.who.client_id)
         return [_profile_outcome(job, results) for job in jobs]
 
-    def settle_before(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+    def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
         waiting = by_lane(j.row for j, o in done if o.error and o.error.code == "not-found")
         for lane, user_ids in waiting.items():
-            LmsAccount.objects.filter(user_id__in=user_ids).wake(now, lane=lane)
+            LmsAccount.objects.filter(user_id__in=user_ids).wake(lane=lane)
 
 
 def _profile(

@@ -67,7 +67,8 @@ def _make(user: Any) -> LmsAccount:
                 next_attempt_at=now,
                 lane=current_lane(),
             )
-            LmsToken.objects.get_or_create(user=user, defaults={"next_attempt_at": None})
+            token = LmsToken(user=user, next_attempt_at=None)
+            LmsToken.objects.bulk_create([token], ignore_conflicts=True)
             wake_soon(user.pk)
             return account
     except IntegrityError:

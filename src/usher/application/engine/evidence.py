@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings as django_settings
-from django.db.models import Max, Min
+from django.db.models import Max, Min, Subquery
 
 from usher.client.errors import LmsError
 from usher.contract.failures import FailureClass
@@ -26,6 +26,8 @@ from usher.contract.failures import FailureClass
 SAMPLE = 50
 #: Objects that are asked for in a request each.
 _ONE_BY_ONE = 10
+#: Rows that are read to count them, or to find some to ask for.
+_COUNTED = 10_000
 
 
 class TooManyMissing(LmsError):
@@ -135,15 +137,25 @@ def _none(kind: str, asked: int) -> str:
 
 
 def sample_of(rows: Any, *fields: str) -> tuple[int, list[Any]]:
-    """How many rows there are, counted up to ten thousand, and these fields of some of them, taken
-    from all over the table."""
-    ends = rows.aggregate(first=Min("pk"), last=Max("pk"))
+    """About how many rows there are, and these fields of some of them, taken from all over the
+    table. Reads the same few thousand rows however large the table is."""
+    table = rows.model._default_manager
+    ends = table.aggregate(first=Min("pk"), last=Max("pk"))
     if ends["first"] is None:
         return 0, []
     ids = range(ends["first"], ends["last"] + 1)
     chosen = random.sample(ids, min(len(ids), 8 * SAMPLE))
     one = len(fields) == 1
-    found = list(rows.filter(pk__in=chosen).values_list(*fields, flat=one)[:SAMPLE])
-    if len(found) < SAMPLE:  # a small table, or one with gaps
-        found += rows.order_by("-pk").values_list(*fields, flat=one)[:SAMPLE]
-    return rows.order_by()[:10_000].count(), list(dict.fromkeys(found))[:SAMPLE]
+    hits = list(rows.filter(pk__in=chosen).values_list(*fields, flat=one))
+    if len(ids) <= _COUNTED:
+        total = rows.order_by().count()
+    else:
+        total = round(len(hits) / len(chosen) * len(ids))
+    found = hits[:SAMPLE]
+    if len(found) < SAMPLE:  # a small table, or one with gaps: the oldest and the newest
+        for order in ("pk", "-pk"):
+            some = table.order_by(order).values("pk")[:_COUNTED]
+            near = rows.filter(pk__in=Subquery(some)).order_by(order)
+            found += near.values_list(*fields, flat=one)[:SAMPLE]
+    found = list(dict.fromkeys(found))
+    return max(total, len(found)), random.sample(found, min(SAMPLE, len(found)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from usher.application.engine import observers
-from usher.application.engine.clock import database_now
+from usher.application.engine.clock import database_now, moment
 from usher.application.engine.models import Watermark
 
 WORKER, SWEEP = "worker", "sweep"
@@ -26,16 +26,21 @@ def beat(late_after: int = LATE_WATCHING) -> None:
     global _last
     if _last and time.monotonic() - _last < _EVERY:
         return
-    values = {"since": str(late_after), "asked_at": database_now()}
-    Watermark.objects.update_or_create(what=WORKER, defaults=values)
+    _write(WORKER, str(late_after))
     _last = time.monotonic()
     observers.beat()
 
 
 def swept() -> None:
     """A sweep has ended."""
-    values = {"since": "", "asked_at": database_now()}
-    Watermark.objects.update_or_create(what=SWEEP, defaults=values)
+    _write(SWEEP, "")
+
+
+def _write(what: str, since: str) -> None:
+    """One statement, but for the first time."""
+    values = {"since": since, "asked_at": moment()}
+    if not Watermark.objects.filter(what=what).update(**values):
+        Watermark.objects.bulk_create([Watermark(what=what, **values)], ignore_conflicts=True)
 
 
 def seconds_ago() -> tuple[float, int] | None:

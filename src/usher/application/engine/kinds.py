@@ -78,6 +78,8 @@ class Means:
     evidence: Evidence = field(default_factory=Evidence)
     #: Whether ``batch`` is what the LMS said, and not what is assumed until it can be asked.
     batch_is_known: bool = True
+    #: Called in the database thread before rows that were claimed are prepared.
+    before_work: Callable[[], None] = lambda: None
 
     def recognise(self) -> None:
         """Before anything is done in the LMS: raises TooManyMissing when it is another one."""
@@ -135,7 +137,7 @@ class Kind:
         """Several rows in one request. Raises LmsError when the request itself failed."""
         raise NotImplementedError
 
-    def settle_before(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+    def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
         """What to write to rows of kinds that come before this one in ``NAMES``: called before
         rows of this kind are locked, and before leases are checked."""
 

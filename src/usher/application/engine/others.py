@@ -80,7 +80,9 @@ def earlier(
     for each in kinds:
         if (condition := scope.of(each)) is None:
             continue
-        failing = each.rows().filter(condition).exclude(error_code="")
+        # Only rows that the indexes of the queue and of refused rows hold.
+        is_open = Q(next_attempt_at__isnull=False) | Q(parked_at__isnull=False)
+        failing = each.rows().filter(condition).filter(is_open).exclude(error_code="")
         groups = failing.values("error_code").annotate(
             waits=Count("pk", filter=Q(next_attempt_at__isnull=False)),
             parked=Count("pk", filter=Q(next_attempt_at__isnull=True)),

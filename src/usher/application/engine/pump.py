@@ -228,6 +228,7 @@ class Pump:
         """is_urgent: all of them, not only those of the interactive lane."""
         flying = self._flying.setdefault(kind, {})
         flying.update({row.pk: Job(row, "") for row in rows})
+        self._means.before_work()
         prepared = self._prepared(kind, rows)
         for job, _ in prepared:
             job.is_urgent = is_urgent or job.row.lane == Lane.INTERACTIVE

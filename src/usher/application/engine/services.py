@@ -65,7 +65,6 @@ class Patience:
 def means(*, accept_missing: bool = False) -> Means:
     """What jobs act with, outside of a pump: codes are written by the caller's own thread."""
     lms = client()
-    recognition(lms).load(known_accounts)
     batch: frozenset[str] | None = frozenset()
     if options().use_batch_api:
         for pause in (*_ASK_AGAIN, 0.0):
@@ -80,6 +79,7 @@ def means(*, accept_missing: bool = False) -> Means:
         conf.settings().site_base_url + ApplicationPath.LANDINGS[0],
         Evidence(accept_missing=accept_missing),
         batch_is_known=batch is not None,
+        before_work=lambda: recognition(lms).load(known_accounts),
     )
 
 
@@ -168,7 +168,8 @@ def _until_due(kinds: Sequence[Kind], scope: Scope) -> float | None:
     for each in kinds:
         if (condition := scope.of(each)) is None:
             continue
-        rows = each.model._default_manager.filter(condition).exclude(error_code="")
+        waiting = each.rows().filter(condition, next_attempt_at__isnull=False)
+        rows = waiting.exclude(error_code="")
         at = rows.aggregate(at=Min("next_attempt_at"))["at"]
         soonest = at if soonest is None or (at and at < soonest) else soonest
     return None if soonest is None else (soonest - database_now()).total_seconds()
@@ -214,8 +215,8 @@ class _Tally:
 
     def end(self) -> Summary:
         """The summary, told to the log when anything was worked on."""
-        metrics.passed()
         found = self.summary()
+        metrics.passed(is_empty=not self.brought and not found.failed)
         observers.ended()
         if self.brought or found.failed:
             log.info("reconciled: %s", found.line())

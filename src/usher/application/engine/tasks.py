@@ -14,6 +14,7 @@ from celery.signals import worker_shutting_down
 
 from usher.application.engine import heartbeat, outstanding
 from usher.application.engine.kinds import all_kinds
+from usher.application.engine.outlook import count_due
 from usher.application.engine.services import reconcile, sweep_prepare
 from usher.application.engine.stopping import SharedStop, StopAfter
 
@@ -63,8 +64,8 @@ def sweep() -> None:
 
 def spread() -> None:
     """Sends each kind as many messages as its due rows are worth."""
-    for name, kind in all_kinds().items():
-        due = kind.rows().due()[: SHARES * ROWS_A_SHARE].count()
+    counted = count_due(list(all_kinds().values()), SHARES * ROWS_A_SHARE)
+    for name, due in counted.items():
         for number in range(-(-due // ROWS_A_SHARE)):
             _send(name, number)
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.db import connection
 
 from usher.application.engine import observers
-from usher.application.engine.clock import database_now
+from usher.application.engine.clock import database_now, moment
 from usher.application.engine.kinds import Job, Kind, Outcome
 from usher.application.engine.lanes import Lane
 from usher.application.engine.policy import EARLY_ATTEMPTS, WAITING_DELAY, retry
@@ -49,9 +49,8 @@ def write_back(kind: Kind, done: Sequence[Done]) -> list[Done]:
 
 def _written(kind: Kind, done: Sequence[Done]) -> list[Done]:
     """Rows are locked kind by kind in the order of ``NAMES``, and by ascending id within one."""
-    now = database_now()
-    kind.settle_before(done, now)
-    held = _still_held(kind, done)
+    kind.settle_before(done)
+    held, now = _still_held(kind, done)
     owned = [(job, outcome) for job, outcome in done if job.row.pk in held]
     _look_again(kind, [d for d in done if d[0].row.pk not in held], now)
     good = [d for d in owned if d[1].error is None]
@@ -71,12 +70,16 @@ def _look_again(kind: Kind, lost: Sequence[Done], now: datetime) -> None:
     kind.settle_deleted([d for d in lost if d[0].row.pk not in there])
 
 
-def _still_held(kind: Kind, done: Sequence[Done]) -> set[int]:
+def _still_held(kind: Kind, done: Sequence[Done]) -> tuple[set[int], datetime]:
+    """Ids of rows whose lease holds, locked; and the moment of the database."""
     owners = {job.row.lease_owner for job, _ in done}
     ids = [job.row.pk for job, _ in done]
     held = kind.model._default_manager.filter(pk__in=ids, lease_owner__in=owners)
-    found = dict(held.select_for_update().order_by("pk").values_list("pk", "lease_owner"))
-    return {job.row.pk for job, _ in done if found.get(job.row.pk) == job.row.lease_owner}
+    locked = held.select_for_update().order_by("pk").annotate(now=moment())
+    rows = list(locked.values_list("pk", "lease_owner", "now"))
+    found = {pk: owner for pk, owner, _ in rows}
+    now = rows[0][2] if rows else database_now()
+    return {job.row.pk for job, _ in done if found.get(job.row.pk) == job.row.lease_owner}, now
 
 
 def _success(kind: Kind, done: Done, now: datetime) -> tuple[list[Any], Job]:

@@ -15,6 +15,7 @@ from usher.application.engine.lanes import by_lane
 from usher.application.engine.options import LMS, options
 from usher.application.enrollments import adoption
 from usher.application.enrollments.models import Enrollment
+from usher.application.runs.models import CourseRun, RunModes
 from usher.client import batch
 from usher.client.client import LmsClient
 from usher.client.errors import EnrollmentRefused, LmsError
@@ -136,11 +137,17 @@ class EnrollmentKind(Kind):
         except LmsError as error:
             return Outcome(error=_transient_if_unknown(error))
 
-    def settle_before(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
-        """Looks again at accounts that the LMS has lost."""
+    def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
+        """Looks again at accounts that the LMS has lost, and at runs in which it refuses learners:
+        once a run is known to be missing, or its modes are known to differ, what was refused for
+        that is sent again when they are back."""
         unknown = by_lane(j.row for j, o in done if o.error and o.error.code == "unknown-user")
         for lane, user_ids in unknown.items():
-            LmsAccount.objects.filter(user_id__in=user_ids).wake(now, lane=lane)
+            LmsAccount.objects.filter(user_id__in=user_ids).wake(lane=lane)
+        refused = {j.row.run_id for j, o in done if isinstance(o.error, EnrollmentRefused)}
+        if refused:
+            CourseRun.objects.filter(pk__in=refused).look()
+            RunModes.objects.filter(run_id__in=refused).look()
 
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         """Wants what the LMS has where that wins."""

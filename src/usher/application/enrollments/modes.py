@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
+from django.db.models import prefetch_related_objects
 from django.utils import timezone
 
 from usher.application.adapter import adapter
@@ -35,23 +37,28 @@ def choose_mode(user: Any, run: CourseRun) -> str:
     ``audit`` as long as nothing is known of the run's modes. Raises ModeNotAllowed when every
     mode costs something or is over.
     """
-    allowed = adapter().allowed_modes(user, run)
-    known = run.modes.exists()
-    if allowed is None and not known:
+    known = _with_modes(run)
+    allowed = adapter().allowed_modes(user, known)
+    listed_modes = sorted(known.modes.all(), key=lambda each: each.pk)
+    if allowed is None and not listed_modes:
         return DEFAULT_MODE
-    free = free_modes(run) if known else list(allowed or ())
+    free = free_modes(known) if listed_modes else list(allowed or ())
     found = [slug for slug in free if allowed is None or slug in allowed]
     for slug in (*_PREFERRED, *found):
         if slug in found:
             return slug
-    listed = (
-        ", ".join(dict.fromkeys(run.modes.order_by("pk").values_list("slug", flat=True)))
-        or "no mode"
-    )
+    listed = ", ".join(dict.fromkeys(each.slug for each in listed_modes)) or "no mode"
     raise ModeNotAllowed(
         f"{run.course_key} has no free mode that is open: it has {listed}. "
         "Name the mode that the learner paid for: enroll(user, run, mode)."
     )
+
+
+def _with_modes(run: CourseRun) -> CourseRun:
+    """A copy whose modes are read once, by one statement, however often they are asked for."""
+    found = copy(run)
+    prefetch_related_objects([found], "modes")
+    return found
 
 
 def free_modes(run: CourseRun) -> list[str]:

@@ -47,18 +47,17 @@ def enroll(
     """
     if reconcile_now:
         refuse_within_transaction()
-    mode = mode or _mode_now(user, run) or choose_mode(user, run)
-    if not force:
+    there = Enrollment.objects.filter(user=user, run=run).first()
+    if not mode and there is not None and there.is_active:
+        mode = there.mode
+    if not mode:
+        mode = choose_mode(user, run)
+    elif not force:
         check_mode(user, run, mode)
     ensure_account(user)
-    row = _want(user, run, mode=mode, is_active=True, force=force)
+    wanted = {"mode": mode, "is_active": True, "force": force}
+    row = _make(user, run, wanted) if there is None else _change_or_make(user, run, wanted)
     return reconcile_enrollment(row) if reconcile_now else row
-
-
-def _mode_now(user: Any, run: CourseRun) -> str:
-    """The mode of an existing enrollment; '' for none."""
-    rows = Enrollment.objects.filter(user=user, run=run, is_active=True)
-    return rows.values_list("mode", flat=True).first() or ""
 
 
 def unenroll(user: Any, run: CourseRun, *, reconcile_now: bool = False) -> Enrollment:
@@ -78,19 +77,22 @@ def change_mode(user: Any, run: CourseRun, mode: str, *, reconcile_now: bool = F
     return reconcile_enrollment(row) if reconcile_now else row
 
 
-def _want(user: Any, run: CourseRun, **wanted: Any) -> Enrollment:
+def _make(user: Any, run: CourseRun, wanted: dict[str, Any]) -> Enrollment:
+    row = Enrollment(user=user, run=run, lane=current_lane(), **wanted)
     try:
         with transaction.atomic():
-            row, made = Enrollment.objects.select_for_update().get_or_create(
-                user=user, run=run, defaults=wanted | {"lane": current_lane()}
-            )
-            if made:
-                wake_soon(user.pk)
-            else:
-                row.want(**wanted)
-            return row
-    except IntegrityError:
+            row.save(force_insert=True)
+            wake_soon(user.pk)
+    except IntegrityError:  # made by another request at this moment
         return _change(user, run, **wanted)
+    return row
+
+
+def _change_or_make(user: Any, run: CourseRun, wanted: dict[str, Any]) -> Enrollment:
+    try:
+        return _change(user, run, **wanted)
+    except NotEnrolled:  # deleted at this moment
+        return _make(user, run, wanted)
 
 
 def _change(user: Any, run: CourseRun, **wanted: Any) -> Enrollment:

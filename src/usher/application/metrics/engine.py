@@ -31,10 +31,13 @@ def outbox(messages: int, oldest_seconds: float) -> None:
     recorder.set(metrics.OUTBOX_OLDEST, value=oldest_seconds)
 
 
-def passed() -> None:
-    """A pass has ended."""
+def passed(*, is_empty: bool) -> None:
+    """A pass has ended. One that found nothing to do is written with those that follow, unless the
+    state of the LMS changed."""
     recorder.count(metrics.PASSES)
-    write()
+    conditions.note_if_due()
+    if not is_empty or recorder.is_due or recorder.has_values:
+        recorder.flush()
 
 
 def write_if_due() -> None:

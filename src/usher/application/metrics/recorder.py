@@ -13,6 +13,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 from django.db import DatabaseError, connection, transaction
 
@@ -68,6 +69,11 @@ class Recorder:
         """Whether the last write was some time ago."""
         return time.monotonic() - self._written >= EVERY
 
+    @property
+    def has_values(self) -> bool:
+        """Whether the value of a gauge is to be written."""
+        return bool(self._values)
+
     def flush(self) -> None:
         """Adds what was counted to the database, in one or two statements. While the database
         doesn't take it, it stays here."""
@@ -78,15 +84,21 @@ class Recorder:
         if not added and not values:
             return
         try:
-            with transaction.atomic():
-                _write(added, "usher_metricvalue.value + excluded.value")
-                _write(values, "excluded.value")
+            _write_all(added, values)
         except DatabaseError as error:
             log.warning("metrics are kept for the next write: %s", str(error).strip())
             with self._lock:
                 for key, by in added.items():
                     self._added[key] = self._added.get(key, 0.0) + by
                 self._values = values | self._values
+
+
+def _write_all(added: dict[_Key, float], values: dict[_Key, float]) -> None:
+    """All or nothing; one statement alone is that by itself."""
+    both = bool(added and values) or connection.in_atomic_block
+    with transaction.atomic() if both else nullcontext():
+        _write(added, "usher_metricvalue.value + excluded.value")
+        _write(values, "excluded.value")
 
 
 def _write(numbers: dict[_Key, float], value: str) -> None:

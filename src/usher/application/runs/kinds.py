@@ -107,7 +107,7 @@ class ModeKind(Kind):
             means.evidence.require_any("mode", lambda key: bool(means.lms.run_modes(key)))
         return Outcome(extra=found)
 
-    def settle_before(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+    def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
         lock(CourseRun.objects.filter(pk__in=[job.row.run_id for job, _ in done]))
 
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:

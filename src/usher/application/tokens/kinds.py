@@ -53,11 +53,11 @@ class TokenKind(Kind):
         pair = renew(job.row, means)
         return Outcome(sealed(pair), changed=True)
 
-    def settle_before(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+    def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
         """Re-checks accounts of learners whose sign-in failed: they may be missing."""
         stopped = by_lane(j.row for j, o in done if isinstance(o.error, SignInStopped))
         for lane, user_ids in stopped.items():
-            LmsAccount.objects.filter(user_id__in=user_ids).wake(now, lane=lane)
+            LmsAccount.objects.filter(user_id__in=user_ids).wake(lane=lane)
 
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         record_many("lms-token", ((job.what, True, {}) for job, outcome in done if outcome.changed))

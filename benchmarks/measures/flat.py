@@ -1,0 +1,55 @@
+"""What one operation of the engine takes with few learners, and with very many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from benchmarks import application
+from benchmarks.contender import Contender
+from benchmarks.stage import Stage
+
+TARGET = 1.5
+OPERATIONS = ("claim", "sweep", "webhook", "empty_pass")
+
+
+@dataclass
+class Flat:
+    """milliseconds: operation → number of learners → median."""
+
+    sizes: tuple[int, int]
+    milliseconds: dict[str, dict[int, float]] = field(default_factory=dict)
+
+    def ratio(self, operation: str) -> float:
+        few, many = self.sizes
+        return self.milliseconds[operation][many] / self.milliseconds[operation][few]
+
+
+def flat(stage: Stage, few: int, many: int, rounds: int) -> Flat:
+    """Both databases are there at once, and are measured in turn."""
+    found = Flat((few, many), {operation: {} for operation in OPERATIONS})
+    env = {size: _database(stage, size) for size in (few, many)}
+    with (
+        Contender("benchmarks.ours", env[few]) as small,
+        Contender("benchmarks.ours", env[many]) as large,
+    ):
+        for size, contender in ((few, small), (many, large)):
+            contender.call("many_learners", name="f", count=size)
+        for operation in OPERATIONS:
+            measured: dict[int, list[float]] = {few: [], many: []}
+            for _ in range(rounds):
+                for size, contender in ((few, small), (many, large)):
+                    measured[size] += contender.call("operation", name=operation)["answer"]
+            for size, seconds in measured.items():
+                ordered = sorted(seconds)
+                found.milliseconds[operation][size] = 1000 * ordered[len(ordered) // 2]
+    return found
+
+
+def _database(stage: Stage, size: int) -> dict[str, str]:
+    """Environment of an application with a database of its own."""
+    env = stage.our_env | {
+        "DATABASE_URL": stage.postgresql.url(f"flat{size}"),
+        "USHER_USE_BATCH_API": "false",
+    }
+    application.prepare(env, stage.lms_url)
+    return env

@@ -1,0 +1,90 @@
+"""How long a person waits while a hundred thousand other rows are due and one worker works."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from benchmarks.contender import Contender
+from benchmarks.measures.sync import EACH
+from benchmarks.processes import wait_for
+from benchmarks.services import control
+from benchmarks.stage import Stage
+
+TARGET_SECONDS = 3.0
+#: People at a time; each signs up, waits for the token, enrolls and waits for the LMS.
+_AT_ONCE = 4
+_WORKERS = {
+    "watch": ("manage", ("reconcile", "--watch")),
+    "Celery": ("celery", ("-A", "campus.worker", "worker", "--concurrency", "1")),
+}
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Seconds of one API and worker. left: due rows of the backlog when the last person was
+    served; 0 would mean that the end was measured without one."""
+
+    api: str
+    worker: str
+    sign_ups: list[float]
+    enrollments: list[float]
+    left: int
+
+    @property
+    def p99(self) -> float:
+        return max(percentile(self.sign_ups), percentile(self.enrollments))
+
+
+def percentile(values: list[float], hundredths: int = 99) -> float:
+    return statistics.quantiles(values, n=100, method="inclusive")[hundredths - 1]
+
+
+def interactive(stage: Stage, backlog: int, people: int) -> list[Waits]:
+    learners = {"names": "backlog{}", "first": 0, "end": backlog // EACH}
+    keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
+    stage.ours.call("runs", keys=keys)
+    stage.ours.call("rest")
+    stage.ours.call("learners", **learners)
+    stage.ours.call("accounts", **learners)
+    control(stage.lms_url, "accounts", **learners | {"name": learners["names"]})
+    stage.ours.call("enrollments", **learners, each=EACH)
+    _, redis_url = stage.surroundings.redis()
+    found = []
+    for api in ("public", "batch"):
+        stage.use_batch_api(api == "batch")
+        for worker in _WORKERS:
+            stage.ours.call("rest")
+            stage.ours.call("due_again", names="backlog")
+            with _worker(stage, worker, api, redis_url) as ours:
+                name = f"{api}{worker.lower()}p{{}}"
+                served = ours.call("people", names=name, count=people, at_once=_AT_ONCE)["answer"]
+                left = ours.call("count_unsettled", names="backlog")["answer"]
+            found.append(Waits(api, worker, served["sign_ups"], served["enrollments"], left))
+    stage.ours.call("rest")
+    return found
+
+
+@contextmanager
+def _worker(stage: Stage, worker: str, api: str, redis_url: str) -> Iterator[Contender]:
+    """One worker, at work on the backlog; and the application beside it."""
+    env = stage.our_env | {"USHER_USE_BATCH_API": "true" if api == "batch" else "false"}
+    if worker == "Celery":
+        env |= {"REDIS_URL": redis_url}
+    module, arguments = _WORKERS[worker]
+    with Contender("benchmarks.ours", env) as ours:
+        started = stage.surroundings.module(f"{api}-{worker}", module, arguments, env)
+        try:
+            if worker == "Celery":
+                wait_for(lambda: " ready." in started.log, "the worker's start")
+                ours.call("sweep")
+            before = ours.call("count_unsettled", names="backlog")["answer"]
+            wait_for(
+                lambda: ours.call("count_unsettled", names="backlog")["answer"] < before,
+                "the work on the backlog",
+            )
+            yield ours
+        finally:
+            started.stop()

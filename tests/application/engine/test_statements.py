@@ -1,0 +1,98 @@
+"""What an action costs the database, in statements: a transaction's begin and end count too."""
+
+import threading
+
+import pytest
+
+from tests.application.conftest import make_learner
+from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.services import ensure_account
+from usher.application.engine import heartbeat, services, tasks
+from usher.application.engine.heartbeat import beat
+from usher.application.enrollments.services import change_mode, enroll, unenroll
+from usher.application.metrics.recorder import recorder
+from usher.application.runs.models import CourseMode
+from usher.application.runs.services import ensure_run
+
+DEMO = "course-v1:edX+DemoX+Demo_Course"
+CALLER, WORKER, EMPTY = 8, 12, 2
+
+
+@pytest.fixture
+def learner(transactional_db):
+    """With an account that is made."""
+    user = make_learner()
+    ensure_account(user)
+    LmsAccount.objects.filter(user=user).update(next_attempt_at=None, observed_generation=1)
+    return user
+
+
+@pytest.fixture
+def run(transactional_db):
+    found = ensure_run(DEMO)
+    for slug in ("verified", "audit"):
+        CourseMode.objects.create(run=found, slug=slug, min_price=10 * (slug == "verified"))
+    return found
+
+
+def test_what_a_learner_asks_for(learner, run, django_assert_max_num_queries):
+    with django_assert_max_num_queries(CALLER):
+        row = enroll(learner, run)
+    assert row.mode == "audit"
+    assert row.next_attempt_at
+    with django_assert_max_num_queries(CALLER):
+        assert enroll(learner, run, "verified").mode == "verified"
+    with django_assert_max_num_queries(CALLER):
+        unenroll(learner, run)
+    with django_assert_max_num_queries(CALLER):
+        assert enroll(learner, run).mode == "audit"
+    with django_assert_max_num_queries(CALLER):
+        change_mode(learner, run, "verified")
+
+
+def test_two_requests_for_one_enrollment_make_one_row(learner, run, monkeypatch):
+    first = enroll(learner, run)
+    monkeypatch.setattr(
+        "usher.application.enrollments.services.Enrollment.objects.filter",
+        lambda **_: type(first).objects.none(),
+    )
+    again = enroll(learner, run, "verified")
+    assert (again.pk, again.mode) == (first.pk, "verified")
+
+
+@pytest.fixture
+def empty(joined, monkeypatch):
+    monkeypatch.setattr(services, "sweep_prepare", lambda: None)
+    monkeypatch.setattr(heartbeat, "_last", 0.0)
+    services.reconcile()
+    recorder.forget()
+    beat()
+    monkeypatch.setattr(heartbeat, "_last", 0.0)
+
+
+def test_a_pass_that_finds_nothing(empty, django_assert_max_num_queries):
+    with django_assert_max_num_queries(EMPTY):
+        assert services.reconcile().failed == 0
+    with django_assert_max_num_queries(EMPTY):
+        tasks.work(None)
+
+
+def test_a_look_of_a_worker_that_watches(empty, django_assert_max_num_queries):
+    class Once(threading.Event):
+        def wait(self, timeout=None):
+            self.set()
+
+    with django_assert_max_num_queries(EMPTY):
+        services.watch(stop=Once())
+
+
+def test_a_worker_sends_one_enrollment(joined, django_assert_max_num_queries):
+    user, run = joined.learner(), ensure_run(DEMO)
+    ensure_account(user, reconcile_now=True)
+    services.reconcile()
+    row = enroll(user, run)
+    with django_assert_max_num_queries(WORKER):
+        tasks.work(user.pk)
+    row.refresh_from_db()
+    assert row.is_settled
+    assert joined.enrollments(user.lms_account.username) == {DEMO: ("audit", True)}
