@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from usher.contract.applications import EntryError, derive, read_entries, to_application
+from usher.contract.description import describe, lms_settings
 from usher.contract.provisioning import Description
 from usher.tutor import configuration
-from usher.tutor.applications import EntryError, derive, read_entries, to_application
-from usher.tutor.description import describe, host_aliases, lms_settings
+from usher.tutor.description import host_aliases
 
 SECRET = "0" * 64
 

@@ -17,7 +17,7 @@ from usher.connect import outputs
 from usher.connect.application.remote import NO_CODE
 from usher.connect.application.side import Addresses, Side, find
 from usher.connect.errors import ConnectError, ToolFailed
-from usher.connect.openedx.platform import Platform
+from usher.connect.openedx.lms import Lms
 from usher.connect.plan import Check
 from usher.connect.process import Output
 from usher.contract.paths import LmsPath
@@ -30,11 +30,11 @@ TIMEOUT = 15.0
 START_SECONDS = 300.0
 
 
-def run(platform: Platform, side: Side, addresses: Addresses, *, commands: bool) -> Iterator[Check]:
+def run(lms: Lms, side: Side, addresses: Addresses, *, commands: bool) -> Iterator[Check]:
     """Every check of one application; what depends on a failed one is skipped."""
-    description = platform.description()
+    description = lms.description()
     if description is None:
-        yield Check("description", "failed", "not rendered", platform.shown("config", "save"))
+        yield Check("description", "failed", "not rendered", lms.render_command())
         return
     application = find(description, side.name)
     with httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client:
@@ -68,7 +68,7 @@ def run(platform: Platform, side: Side, addresses: Addresses, *, commands: bool)
         yield from found
         reached = up and all(check.outcome == "ok" for check in found)
         reason = "" if reached else "the checks before must hold first"
-        chain = _chain(side, application, description, addresses)
+        chain = _chain(lms, side, application, description, addresses)
         walks: dict[str, Callable[[], Check]] = {"sign-in-page": lambda: _sign_in_page(chain)}
         if side.checkout.manage:
             walks["learner"] = lambda: _learner(chain, side)
@@ -89,9 +89,12 @@ def leads_to(wanted: Application, addresses: Addresses) -> bool:
     return check.outcome == "ok"
 
 
-def wait_for_lms(addresses: Addresses) -> None:
-    """Until the LMS answers after a restart. Raises ToolFailed when it takes too long."""
-    _wait_for(addresses.lms_url, lambda client: _lms_answers(client, addresses))
+def wait_for_lms(addresses: Addresses, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Until the LMS answers after a restart. meanwhile: raises when waiting is in vain.
+
+    Raises ToolFailed when it takes too long.
+    """
+    _wait_for(addresses.lms_url, lambda client: _lms_answers(client, addresses), meanwhile)
 
 
 def wait_for_application(side: Side) -> None:
@@ -99,10 +102,15 @@ def wait_for_application(side: Side) -> None:
     _wait_for(side.url, lambda client: _application_answers(client, side))
 
 
-def _wait_for(what: str, probe: Callable[[httpx.Client], Check]) -> None:
+def _wait_for(
+    what: str,
+    probe: Callable[[httpx.Client], Check],
+    meanwhile: Callable[[], None] = lambda: None,
+) -> None:
     deadline = time.monotonic() + START_SECONDS
     with httpx.Client(timeout=TIMEOUT) as client:
         while _guarded("", lambda: probe(client)).outcome != "ok":
+            meanwhile()
             if time.monotonic() > deadline:
                 raise ToolFailed(f"{what} did not answer within {START_SECONDS:.0f} seconds")
             time.sleep(0.5)
@@ -280,11 +288,12 @@ def _settings_in_force(side: Side, description: Description, addresses: Addresse
 
 
 def _chain(
-    side: Side, wanted: Application, description: Description, addresses: Addresses
+    lms: Lms, side: Side, wanted: Application, description: Description, addresses: Addresses
 ) -> walk.Chain:
     worker = description.service_worker_of(side.name)
     return walk.Chain(
         lms_url=addresses.lms_url,
+        logs=lms.logs_command,
         application_url=side.url,
         backend=wanted.backend,
         token=worker.token if worker else "",

@@ -13,17 +13,20 @@ from usher.connect.application.checkout import Wishes, recognise
 from usher.connect.application.example import make_env
 from usher.connect.before import Leaving
 from usher.connect.connecting import Connecting, Options
-from usher.connect.disconnecting import Disconnecting
+from usher.connect.disconnecting import disconnecting_of
 from usher.connect.errors import ConnectError, NeedsPerson, Refused
 from usher.connect.openedx.instance import MODES
 from usher.connect.opening import (
     Asked,
     Opened,
+    as_before,
     connection_of,
-    open_platform,
+    moved,
+    open_lms,
     open_sides,
     remember,
     reopen_sides,
+    warn_of_moves,
     with_defaults,
 )
 from usher.connect.plan import Check, Plan, apply
@@ -50,6 +53,13 @@ def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 _common_options = _options(
+    click.option(
+        "--lms",
+        type=click.Choice([connections.TUTOR, connections.EMBEDDED]),
+        help="What runs the LMS: Tutor, or an embedded LMS that is made on this machine [default: "
+        "as the application was connected before, else tutor].",
+    ),
+    click.option("--lms-home", default="", help="Folder of the embedded LMS."),
     click.option("--tutor", default="", help="Tutor's executable [default: the one on PATH]."),
     click.option("--tutor-root", default="", help="Tutor's root; needed when there are several."),
     click.option("--mode", type=click.Choice(list(MODES)), help="How Tutor runs the platform."),
@@ -99,7 +109,7 @@ _common_options = _options(
 @click.option("--no-recreate", is_flag=True, help="Do not re-create its containers.")
 @click.option("--no-prove", is_flag=True, help="Do not run its sync and repair commands.")
 def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
-    """Connect an application to Open edX run by Tutor.
+    """Connect an application to Open edX run by Tutor, or to an embedded LMS.
 
     Examines both, shows what it would change and why, then asks. You can interrupt it and run it
     again at any time; it changes only what differs.
@@ -109,18 +119,19 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
         asked = _asked(given)
         if not asked.applications:
             raise Refused("no application named; give its checkout: --application ~/mitxonline")
-        opened = open_platform(asked)
+        opened = open_lms(as_before(asked))
         for wishes in asked.applications:
             may = functools.partial(_may, yes=yes, as_json=as_json)
             if made := make_env(recognise(wishes), dry_run=dry_run, may=may):
                 view.done(made)
         sides = open_sides(asked, opened)
+        warn_of_moves(sides, opened)
         options = Options(
             build=lambda: given["build"] or (_can_ask(yes, as_json) and _offer_to_build()),
             recreate=not given["no_recreate"],
             superuser=given["superuser"],
         )
-        connecting = Connecting(opened.platform, sides, opened.addresses, options, opened.runner)
+        connecting = Connecting(opened.lms, sides, opened.addresses, options, opened.runner)
         plan = _prepared(connecting.plan(opened.facts, running=opened.running), opened)
         view.plan(plan, dry_run=dry_run)
         if dry_run:
@@ -129,21 +140,23 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
             _confirm(yes, as_json)
             for side, _ in sides:
                 remember(side, opened)
-            Leaving(opened.platform.instance.root).forget()
+            Leaving(opened.lms.place).forget()
             apply(plan, view)
+        for before in moved(sides, opened):
+            connections.forget(*before.key)
         for side, backend in sides:
             connections.remember(connection_of(side, backend, opened))
         found: list[Check] = []
         for side, _ in sides:
             view.heading(f"Checking {side.checkout.title}")
             for check in checks.run(
-                opened.platform, side, opened.addresses, commands=not given["no_prove"]
+                opened.lms, side, opened.addresses, commands=not given["no_prove"]
             ):
                 found.append(check)
                 view.check(check)
         if not view.failed and not given["no_prove"]:
             for side, _ in sides:
-                connections.verified((str(opened.platform.instance.root), side.name))
+                connections.verified((str(opened.lms.place), side.name))
         view.end(found, [side for side, _ in sides], opened.addresses)
 
 
@@ -158,15 +171,15 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **given: An
     view = shown.View(as_json)
     with _ending(view):
         asked = with_defaults(_asked(given))
-        opened = open_platform(asked)
+        opened = open_lms(asked)
         sides, names = reopen_sides(asked, opened)
-        root = str(opened.platform.instance.root)
+        root = str(opened.lms.place)
         if not names:
             if not dry_run:
                 connections.forget(root)
             view.nothing("no application is connected here")
             return
-        disconnecting = Disconnecting(opened.platform, sides, names, opened.addresses, purge=purge)
+        disconnecting = disconnecting_of(opened.lms, sides, names, opened.addresses, purge=purge)
         opened.facts["applications"] = ", ".join(names)
         plan = _prepared(disconnecting.plan(opened.facts, running=opened.running), opened)
         view.plan(plan, dry_run=dry_run)
@@ -200,6 +213,8 @@ def _asked(given: dict[str, Any]) -> Asked:
         for i, target in enumerate(targets)
     ]
     return Asked(
+        lms=given["lms"] or "",
+        lms_home=given["lms_home"],
         tutor=given["tutor"],
         tutor_root=given["tutor_root"],
         mode=given["mode"] or "",

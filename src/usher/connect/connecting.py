@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from usher.connect.application.side import Addresses, Side
-from usher.connect.openedx import configuration, leftovers
+from usher.connect.openedx import configuration
 from usher.connect.openedx.configuration import Choice
+from usher.connect.openedx.embedded import EmbeddedLms
 from usher.connect.openedx.platform import Platform
 from usher.connect.plan import Plan, Step
 from usher.connect.process import Runner
 from usher.connect.steps.application import ApplicationSteps
-from usher.connect.steps.lms import LmsSteps
+from usher.connect.steps.embedded import EmbeddedLmsSteps, EmbeddedSteps
+from usher.connect.steps.lms import LmsSteps, TutorLmsSteps
+from usher.connect.steps.place import PlaceSteps
 from usher.connect.steps.tutor import TutorSteps
 from usher.contract.envfile import EnvFile
 
@@ -28,18 +31,18 @@ class Options:
 
 
 class Connecting:
-    """One platform, one application or several."""
+    """One LMS, one application or several."""
 
     def __init__(
         self,
-        platform: Platform,
+        lms: Platform | EmbeddedLms,
         sides: list[tuple[Side, Choice]],
         addresses: Addresses,
         options: Options,
         runner: Runner,
     ) -> None:
         """sides: each application with its backend."""
-        self._platform = platform
+        self._lms = lms
         self._sides = sides
         self._addresses = addresses
         self._options = options
@@ -47,31 +50,43 @@ class Connecting:
 
     def plan(self, facts: dict[str, str], *, running: bool) -> Plan:
         """running: whether the platform runs. Nothing is changed by planning."""
-        instance = self._platform.now
-        warnings = list(leftovers.found(instance.root, instance.look))
+        warnings = list(self._lms.leftovers())
         for side, _ in self._sides:
             warnings += _env_warnings(side)
         names = [side.name for side, _ in self._sides]
-        tutor = TutorSteps(self._platform, self._values, self._runner)
-        lms = LmsSteps(tutor, self._addresses, names, build=self._options.build, running=running)
-        plan = Plan(facts, self._steps(tutor, lms, names), warnings=warnings).look()
+        place, lms, of_the_image = self._steps_of_the_lms(names, running=running)
+        plan = Plan(facts, self._steps(place, lms, of_the_image, names), warnings=warnings).look()
         plan.warnings += lms.warnings()
         return plan
 
-    def _steps(self, tutor: TutorSteps, lms: LmsSteps, names: list[str]) -> list[Step]:
+    def _steps_of_the_lms(
+        self, names: list[str], *, running: bool
+    ) -> tuple[PlaceSteps, LmsSteps, list[Step]]:
+        """The last: what comes before its records."""
+        if isinstance(self._lms, EmbeddedLms):
+            place = EmbeddedSteps(self._lms, self._values)
+            return place, EmbeddedLmsSteps(self._lms, place, names, self._addresses), []
+        tutor = TutorSteps(self._lms, self._values, self._runner)
+        lms = TutorLmsSteps(
+            tutor, self._addresses, names, build=self._options.build, running=running
+        )
+        return tutor, lms, [*([lms.apply()] if self._lms.in_cluster else []), lms.image()]
+
+    def _steps(
+        self, place: PlaceSteps, lms: LmsSteps, of_the_image: list[Step], names: list[str]
+    ) -> list[Step]:
         applications = [
-            ApplicationSteps(side, tutor, self._addresses, recreate=self._options.recreate)
+            ApplicationSteps(side, place, self._addresses, recreate=self._options.recreate)
             for side, _ in self._sides
         ]
         return [
             *([self._superuser_step()] if self._options.superuser else []),
-            *tutor.steps(" and ".join(names)),
+            *place.steps(" and ".join(names)),
             *[step for application in applications for step in application.record()],
-            *([lms.apply()] if self._platform.in_cluster else []),
-            lms.image(),
+            *of_the_image,
             lms.provision(),
             *[step for application in applications for step in application.settings()],
-            *([] if self._platform.in_cluster else [lms.restart()]),
+            *([] if self._lms.in_cluster else [lms.restart()]),
         ]
 
     def _superuser_step(self) -> Step:
@@ -87,12 +102,15 @@ class Connecting:
 
     def _values(self) -> dict[str, Any]:
         """What config.yml must hold, whatever else it holds."""
-        instance = self._platform.now
-        entries = configuration.entries(instance.config_file, instance.look)
+        entries = self._lms.entries()
+        in_containers = not isinstance(self._lms, EmbeddedLms)
         for side, backend in self._sides:
-            entries = configuration.with_entry(entries, side.entry(backend))
+            entry = side.entry(backend, lms_in_containers=in_containers)
+            entries = configuration.with_entry(entries, entry)
         entries = configuration.with_own_workers(entries)
         values: dict[str, Any] = {configuration.APPLICATIONS: entries}
+        if isinstance(self._lms, EmbeddedLms):
+            values |= self._lms.generated()
         if self._options.superuser:
             name, email = self._sides[0][0].superuser
             values |= {

@@ -3,14 +3,24 @@
 import os
 import shlex
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from usher.connect.application.checkout import Wishes, recognise
 from usher.connect.application.remote import Remote
 from usher.connect.application.side import Addresses, Side
-from usher.connect.before import Leaving, known_subjects
+from usher.connect.before import Leaving, known_subjects, state_home
 from usher.connect.errors import Refused, ToolFailed
 from usher.connect.openedx import configuration
 from usher.connect.openedx.configuration import Choice
+from usher.connect.openedx.embedded import (
+    CONTAINER_HOST,
+    PORT,
+    EmbeddedLms,
+    check_installed,
+    check_port,
+    url_of,
+)
 from usher.connect.openedx.instance import (
     Instance,
     check_cluster,
@@ -27,11 +37,19 @@ from usher.contract import connections, tutor_values
 from usher.contract.connections import Connection, ConnectionsError
 from usher.contract.provisioning import Application
 
+_OPEN_TO_ALL = (
+    "the embedded LMS listens on port {port} of every interface, as the application's containers "
+    "must reach it: close the port to others with your firewall"
+)
+
 
 @dataclass(frozen=True)
 class Asked:
-    """The options of the command line; '' for those to be detected."""
+    """What the command line says, '' for what is to be found. lms: what runs the LMS, as
+    ``usher.contract.connections`` names it; lms_home: folder of an embedded one."""
 
+    lms: str = ""
+    lms_home: str = ""
     tutor: str = ""
     tutor_root: str = ""
     mode: str = ""
@@ -44,7 +62,7 @@ class Asked:
 class Opened:
     """facts: for the top of the plan; running: whether the platform runs now."""
 
-    platform: Platform
+    lms: Platform | EmbeddedLms
     addresses: Addresses
     runner: Runner
     secrets: Secrets
@@ -53,7 +71,66 @@ class Opened:
     running: bool
 
 
-def open_platform(asked: Asked) -> Opened:
+def open_lms(asked: Asked) -> Opened:
+    """Raises Refused."""
+    return _open_embedded(asked) if asked.lms == connections.EMBEDDED else _open_tutor(asked)
+
+
+def _open_embedded(asked: Asked) -> Opened:
+    """An embedded LMS that is there already, or is to be made."""
+    if asked.tutor or asked.tutor_root or asked.mode:
+        raise Refused("--tutor, --tutor-root and --mode don't go with an embedded LMS")
+    check_installed()
+    secrets = Secrets()
+    runner = Runner(secrets)
+    home = Path(asked.lms_home).expanduser().absolute() if asked.lms_home else embedded_home()
+    checkouts = [recognise(wishes) for wishes in asked.applications]
+    of_others = [each for each in _known() if each.lms_home == str(home)]
+    in_containers = any(each.compose for each in checkouts) or any(
+        each.manage.startswith("docker ") for each in of_others
+    )
+    host = CONTAINER_HOST if in_containers else _host_beside([each.url for each in of_others])
+    there = url_of(home)
+    url = _address(asked.lms_url or there or f"http://{host}:{PORT}", "--lms-url")
+    others = {each.name for each in of_others} - {each.name for each in checkouts}
+    if there and url != there and others:
+        raise Refused(
+            f"the LMS in {home} is at {there}, where {', '.join(sorted(others))} finds it; "
+            "disconnect that one first, or leave --lms-url out"
+        )
+    lms = EmbeddedLms(home, url, runner, open_to_containers=in_containers)
+    secrets.add(lms.generated().values())
+    running = lms.server.runs
+    if not (running and url == there):
+        check_port(url)
+    lms_server_url = _address(asked.lms_server_url or url, "--lms-server-url")
+    return Opened(
+        lms=lms,
+        addresses=Addresses(url, lms_server_url, with_gateway=True),
+        runner=runner,
+        secrets=secrets,
+        facts={
+            "LMS": f"{url}, embedded",
+            "folder": str(home),
+            "state": "runs" if running else "does not run" if there else "is to be made",
+        },
+        warnings=[_OPEN_TO_ALL.format(port=lms.server.port)] if in_containers else [],
+        running=running,
+    )
+
+
+def embedded_home() -> Path:
+    """Where an embedded LMS is made without --lms-home."""
+    return state_home() / "lms"
+
+
+def _host_beside(urls: list[str]) -> str:
+    """A host name of this machine that no application has: browsers share cookies by host."""
+    taken = {urlsplit(url).hostname for url in urls}
+    return "localhost" if "127.0.0.1" in taken else "127.0.0.1"
+
+
+def _open_tutor(asked: Asked) -> Opened:
     """Finds Tutor, its root and mode. Raises Refused."""
     secrets = Secrets()
     runner = Runner(secrets)
@@ -73,7 +150,7 @@ def open_platform(asked: Asked) -> Opened:
     lms_url = _address(asked.lms_url or instance.lms_url, "the LMS's address (--lms-url)")
     lms_server_url = _address(asked.lms_server_url or lms_url, "--lms-server-url")
     return Opened(
-        platform=Platform(instance, runner),
+        lms=Platform(instance, runner),
         addresses=Addresses(lms_url, lms_server_url, with_gateway=mode != "k8s"),
         runner=runner,
         secrets=secrets,
@@ -97,14 +174,13 @@ def _address(value: str, what: str) -> str:
 
 def open_sides(asked: Asked, opened: Opened) -> list[tuple[Side, Choice]]:
     """Each application asked, and its backend. Raises Refused."""
-    instance = opened.platform.instance
-    entries = configuration.entries(instance.config_file, instance.look)
+    entries = opened.lms.entries()
     found: list[tuple[Side, Choice]] = []
     for wishes in asked.applications:
         side = _side_of(wishes, opened)
         if side.name in [known.name for known, _ in found]:
             raise Refused(f"two applications are called {side.name}; tell them apart with --name")
-        side.probe(_known(opened, side.name), opened.addresses)
+        side.probe(_as_connected(opened, side.name), opened.addresses)
         backend = configuration.choose_backend(
             entries, side.name, wishes.backend, side.default_backend
         )
@@ -124,10 +200,10 @@ def reopen_sides(asked: Asked, opened: Opened) -> tuple[list[Side], list[str]]:
     if asked.applications:
         sides = [_reopened(wish, opened) for wish in asked.applications]
         return sides, [side.name for side in sides]
-    instance = opened.platform.instance
+    place = opened.lms.place
     sides, names = [], []
     for subject in known_subjects():
-        if subject.get("root") != str(instance.root):
+        if subject.get("root") != str(place):
             continue
         wish = Wishes(**subject["wishes"])
         names.append(wish.name)
@@ -136,10 +212,9 @@ def reopen_sides(asked: Asked, opened: Opened) -> tuple[list[Side], list[str]]:
         except Refused as error:
             left = f"{wish.name} keeps its OAuth2 record and .env, undo it later: {error}"
             opened.warnings.append(left)
-    leaving = Leaving(instance.root).description()
+    leaving = Leaving(place).description()
     names += [found.name for found in leaving.applications] if leaving else []
-    entries = configuration.entries(instance.config_file, instance.look)
-    names += [str(entry["name"]) for entry in entries]
+    names += [str(entry["name"]) for entry in opened.lms.entries()]
     return sides, list(dict.fromkeys(names))
 
 
@@ -154,9 +229,9 @@ def _side_of(wishes: Wishes, opened: Opened) -> Side:
     return (Side if checkout.manage else Remote)(checkout, wishes, opened.secrets)
 
 
-def _known(opened: Opened, name: str) -> Application | None:
+def _as_connected(opened: Opened, name: str) -> Application | None:
     """What the application's record should be, if it was connected before."""
-    description = opened.platform.description() if opened.platform.now.enabled else None
+    description = opened.lms.description() if opened.lms.enabled else None
     found = description.applications if description else []
     return next((application for application in found if application.name == name), None)
 
@@ -166,12 +241,12 @@ def remember(side: Side, opened: Opened) -> None:
     wishes = {key: value for key, value in vars(side.wishes).items() if value}
     wishes["target"] = str(side.checkout.folder or side.checkout.url)
     wishes["name"] = side.name
-    side.before.keep_subject({"wishes": wishes, "root": str(opened.platform.instance.root)})
+    side.before.keep_subject({"wishes": wishes, "root": str(opened.lms.place)})
 
 
 def connection_of(side: Side, backend: Choice, opened: Opened) -> Connection:
     """What other commands take as defaults."""
-    instance, checkout = opened.platform.instance, side.checkout
+    checkout = side.checkout
     return Connection(
         name=side.name,
         title=checkout.title,
@@ -184,35 +259,67 @@ def connection_of(side: Side, backend: Choice, opened: Opened) -> Connection:
         backend=backend.name,
         lms_url=opened.addresses.lms_url,
         lms_server_url=opened.addresses.lms_server_url,
-        tutor=str(instance.tutor),
-        tutor_root=str(instance.root),
-        mode=instance.mode,
+        **opened.lms.connection(),
         connected=connections.now(),
     )
 
 
 def with_defaults(asked: Asked) -> Asked:
-    """Where nothing names a Tutor, the one that the only connection was made with."""
-    if asked.tutor or asked.tutor_root or asked.mode or os.environ.get("TUTOR_ROOT"):
+    """Where nothing names an LMS, the one that the only connection, or that of the applications
+    named, was made with."""
+    named = asked.tutor or asked.tutor_root or asked.mode or asked.lms_home
+    if named or (not asked.lms and os.environ.get("TUTOR_ROOT")):
         return asked
-    found = {(each.tutor, each.tutor_root, each.mode) for each in _known_with_tutor()}
+    known = [each for each in _known() if asked.lms in ("", each.lms)]
+    if asked.applications:
+        known = [each for each in known if _is_asked(each, asked)] or known
+    found = {(each.lms, each.lms_home, each.tutor, each.tutor_root, each.mode) for each in known}
     if len(found) != 1:
         return asked
-    tutor, root, mode = found.pop()
-    return replace(
-        asked,
-        tutor=tutor or asked.tutor,
-        tutor_root=root or asked.tutor_root,
-        mode=mode or asked.mode,
-    )
+    lms, home, tutor, root, mode = found.pop()
+    return replace(asked, lms=lms, lms_home=home, tutor=tutor, tutor_root=root, mode=mode)
 
 
-def _known_with_tutor() -> list[Connection]:
+def as_before(asked: Asked) -> Asked:
+    """For connecting again: what runs the LMS, where it isn't said, is what ran it before."""
+    if asked.lms or asked.tutor or asked.tutor_root or asked.mode:
+        return asked
+    if asked.lms_home:
+        return replace(asked, lms=connections.EMBEDDED)
+    before = [each for each in _known() if _is_asked(each, asked)]
+    homes = {each.lms_home for each in before}
+    if len(homes) == 1 and all(each.lms == connections.EMBEDDED for each in before):
+        return replace(asked, lms=connections.EMBEDDED, lms_home=homes.pop())
+    return asked
+
+
+def moved(sides: list[tuple[Side, Choice]], opened: Opened) -> list[Connection]:
+    """Connections of these applications to another LMS, which end when they are connected here."""
+    applications = {str(side.checkout.folder or side.url) for side, _ in sides}
+    place = str(opened.lms.place)
+    return [each for each in _known() if each.application in applications and each.key[0] != place]
+
+
+def warn_of_moves(sides: list[tuple[Side, Choice]], opened: Opened) -> None:
+    for each in moved(sides, opened):
+        opened.warnings.append(
+            f"{each.title or each.name} is connected to {each.lms_url} ({each.key[0]}); this moves "
+            f"it to {opened.addresses.lms_url}, which has none of the accounts and enrollments "
+            "that it has made there. To end that connection properly, run usher disconnect first"
+        )
+
+
+def _is_asked(connection: Connection, asked: Asked) -> bool:
+    checkouts = [recognise(wishes) for wishes in asked.applications]
+    named = {str(checkout.folder or checkout.url) for checkout in checkouts}
+    return bool({connection.application, connection.url} & named)
+
+
+def _known() -> list[Connection]:
     try:
-        found = connections.known()
+        return connections.known()
     except ConnectionsError as error:
         raise Refused(str(error)) from error
-    return [each for each in found if each.lms == connections.TUTOR and each.tutor_root]
 
 
 def _facts_of(side: Side, backend: Choice) -> dict[str, str]:

@@ -111,6 +111,11 @@ class EnvFile:
         last = {line.key: line.value for line in self._lines if line.key}
         return {key: value for key, value in last.items() if key and value is not None}
 
+    def over(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """What a process gets from this file besides ``environment``: an empty line doesn't hide
+        what is there."""
+        return {k: value for k, value in self.values().items() if value or k not in environment}
+
     def get(self, key: str) -> str | None:
         return self.values().get(key)
 

@@ -210,17 +210,19 @@ def _values(env_file: Path | None) -> dict[str, str]:
 
 
 def _manage(given: str, folder: Path | None, env_file: Path | None) -> Command | None:
-    """In the running container where there is a compose file, else by this Python;
-    CAMPUS_ENV_FILE is how the reference application is told its ``.env``."""
+    """In the running container where there is a compose file, which reads its ``.env`` by itself,
+    else by this Python; CAMPUS_ENV_FILE is how the reference application is told its ``.env``."""
     environment = {"CAMPUS_ENV_FILE": str(env_file.resolve())} if env_file else {}
     if given:
-        return Command(tuple(shlex.split(given)), folder, environment)
+        words = tuple(shlex.split(given))
+        in_container = words[:2] == ("docker", "compose")
+        return Command(words, folder, environment, None if in_container else env_file)
     if folder is None:
         return None
     if any((folder / name).is_file() for name in _COMPOSE_FILES):
         return Command(("docker", "compose", "exec", "-T", "web", "./manage.py"), folder)
     if (folder / "manage.py").is_file():
-        return Command((sys.executable, "manage.py"), folder, environment)
+        return Command((sys.executable, "manage.py"), folder, environment, env_file)
     return None
 
 

@@ -1,6 +1,5 @@
 """``--journey``: a throw-away learner walked through the whole chain by HTTP, then removed."""
 
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from usher.contract import throwaway
 from usher.contract.paths import ApplicationPath, LmsPath
 from usher.doctor import fixes
 from usher.doctor.check import Finding, failed, note, ok, skipped, warning
@@ -177,7 +177,7 @@ def walk(context: Context) -> Line:
 
 
 def _journey(context: Context) -> Finding:
-    username = f"doctor-{secrets.token_hex(4)}"
+    username = throwaway.new_name("doctor")
     try:
         with _throw_away(context, username) as walker:
             done = []

@@ -58,6 +58,11 @@ def next_step(report: Report) -> str:
     if report.exit_code:
         missing = next(line for line in report.unknown if line.id in report.asked)
         return f"Next: {missing.id} could not be checked: {missing.finding.seen}."
+    # A command that fails, such as the application's manage.py, is written in backquotes.
+    for line in report.unknown:
+        if (seen := line.finding.seen).startswith("`"):
+            number = sum(each.finding.seen == seen for each in report.unknown)
+            return f"Next: {number} checks could not be made: {seen}"
     return "Next: nothing to do."
 
 

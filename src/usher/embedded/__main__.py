@@ -1,6 +1,7 @@
 """``python -m usher.embedded init | serve | replay``."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ def _init(options: argparse.Namespace) -> int:
         root_url=options.root_url,
         application_url=options.application_url,
         plugins=tuple(options.plugin) if options.plugin else ("usher",),
+        settings=json.load(options.settings_file) if options.settings_file else {},
         cheap_passwords=options.cheap_passwords,
     )
     try:
@@ -52,6 +54,11 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--root-url", required=True, help="the LMS's own address, with its port")
     init.add_argument("--application-url", default="", help="where its learners come from")
     init.add_argument("--plugin", action="append", help="entry point to load (default: usher)")
+    init.add_argument(
+        "--settings-file",
+        type=argparse.FileType(),
+        help="JSON object of settings that go over the defaults; - is standard input",
+    )
     init.add_argument("--cheap-passwords", action="store_true", help="for measurements only")
     init.set_defaults(run=_init)
     serve = commands.add_parser("serve", help="serve an LMS folder")

@@ -3,15 +3,17 @@
 Every step is a request of the kind a browser sends; nothing is concluded from settings.
 """
 
-import secrets
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import unescape
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import httpx
 
+from usher.contract import throwaway
 from usher.contract.paths import LmsPath
 from usher.journey.steps import TIMEOUT, BrokenError, Browser, LoopError, UnreachableError, plain
 
@@ -28,13 +30,14 @@ _GATEWAY = (
 @dataclass(frozen=True)
 class Chain:
     """lms_url, application_url: for browsers; token: the service worker's; gateway: whether the
-    application signs people in at an API gateway."""
+    application signs people in at an API gateway; logs: the command that shows the LMS's."""
 
     lms_url: str
     application_url: str
     backend: str
     token: str
     gateway: bool = False
+    logs: str = "tutor local logs --tail=100 lms"
 
     def sign_in(self, target: str) -> str:
         """Where a browser starts to sign in at the LMS, to end at ``target``."""
@@ -90,7 +93,7 @@ def _cause_of_loop(browser: Browser, chain: Chain) -> str:
 
 def as_learner(chain: Chain, script: Script) -> Walked:
     """A throw-away learner, from the application's session to a course. Raises BrokenError."""
-    username = f"usher-test-{secrets.token_hex(4)}"
+    username = throwaway.new_name("usher-test")
     runs: list[str] = []
     said: list[str] = []
     try:
@@ -127,14 +130,22 @@ def _signs_in(browser: Browser, chain: Chain, username: str) -> str:
     me = browser.client.get(chain.lms_url + LmsPath.ME)
     where = plain(str(page.url))
     if me.status_code != httpx.codes.OK:
+        told = f": {heading}" if (heading := _heading(page)) else ""
         raise BrokenError(
-            f"a learner's sign-in ends at {where} with {page.status_code}, not signed in there",
-            "tutor local logs --tail=100 lms",
+            f"a learner's sign-in ends at {where} with {page.status_code}, not signed in there"
+            f"{told}",
+            chain.logs,
         )
     found = str(me.json().get("username"))
     if found != username:
         raise BrokenError(f"{username} is signed in to the LMS as {found}")
     return f"{username} signed in to the LMS"
+
+
+def _heading(page: httpx.Response) -> str:
+    """What a page says in its first line, as that on which the LMS plugin stops a sign-in."""
+    found = re.search(r"<h1[^>]*>(.*?)</h1>", page.text, re.DOTALL)
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", found[1])).split())[:200] if found else ""
 
 
 def _opens_a_course(browser: Browser, chain: Chain, username: str, runs: list[str]) -> str:

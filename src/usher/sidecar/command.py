@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
@@ -249,7 +251,7 @@ class _Shown:
 
 def _wishes(given: dict[str, Any]) -> tuple[Wishes, str]:
     """What was given, or else what the remembered connection says. Raises SidecarError."""
-    target = given["application"]
+    target = _as_remembered(given["application"])
     remembered = [
         found for found in connections.known() if not target or found.application == target
     ]
@@ -270,6 +272,13 @@ def _wishes(given: dict[str, Any]) -> tuple[Wishes, str]:
         ),
         given["lms_url"],
     )
+
+
+def _as_remembered(target: str) -> str:
+    """A folder in the form in which connections are kept."""
+    if not target or urlsplit(target).scheme in ("http", "https"):
+        return target.rstrip("/")
+    return str(Path(target).expanduser().resolve())
 
 
 @contextmanager

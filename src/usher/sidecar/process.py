@@ -68,10 +68,10 @@ class Agent:
         if not checkout.manage:
             raise AgentFailed(f"{checkout.title} has no manage.py here; name it with --manage")
         if checkout.env_file:
-            values = EnvFile.read(checkout.env_file).values()
-            self._secrets.add(v for k, v in values.items() if _is_secret(k, v))
+            written = EnvFile.read(checkout.env_file)
+            self._secrets.add(v for k, v in written.values().items() if _is_secret(k, v))
             if not checkout.compose:
-                environment |= values
+                environment |= written.over(environment)
         # Ours would be taken for the application's.
         environment.pop("DJANGO_SETTINGS_MODULE", None)
         try:

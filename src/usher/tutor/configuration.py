@@ -3,6 +3,8 @@
 import secrets
 from typing import Any
 
+from usher.contract import description
+
 #: Saved in config.yml the first time, then never changed: new values would cut the connection.
 UNIQUE: dict[str, str] = {
     "USHER_SECRET": secrets.token_hex(32),
@@ -10,18 +12,9 @@ UNIQUE: dict[str, str] = {
 }
 
 DEFAULTS: dict[str, Any] = {
+    **description.DEFAULTS,
     "USHER_APPLICATIONS": [{"name": "mitxonline"}],
-    "USHER_SIGN_IN": True,
     "USHER_AUTHN_MICROFRONTEND": False,
-    "USHER_DEFAULT_APPLICATION": "",
-    "USHER_REDIRECT_ANONYMOUS": False,
-    "USHER_DIRECT_REGISTRATION": False,
-    "USHER_ANONYMOUS_PATHS": [],
-    "USHER_SERVICE_WORKER_USERNAME": "mit_Application_serviceworker",
-    "USHER_SERVICE_WORKER_EMAIL": "mit_application_serviceworker@example.org",
-    "USHER_SUPERUSER_USERNAME": "",
-    "USHER_SUPERUSER_EMAIL": "",
-    "USHER_SUPERUSER_APPLICATION": "",
     "USHER_HOST_ALIASES": [],
     "USHER_REQUIREMENT": "",
     # Installed without their dependencies: the platform has them, and its pins win.

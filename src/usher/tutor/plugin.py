@@ -2,7 +2,7 @@
 
 Configuration (``config.yml``; ``tutor config save`` renders it)
     USHER_APPLICATIONS              list of the connected applications; fields of an entry are
-                                    those of usher.tutor.applications.Entry, mostly ``name``,
+                                    those of usher.contract.applications.Entry, mostly ``name``,
                                     ``root_url``, ``server_url``, ``backend``, ``usher: false`` for
                                     one that isn't built on Usher. The first is the default one
     USHER_SIGN_IN                   true; false gives plain LMS sign-in back and keeps all the rest
@@ -52,8 +52,9 @@ from tutor import config as tutor_config
 from tutor import exceptions, fmt, hooks
 from tutor.types import Config
 
+from usher.contract.applications import EntryError
+from usher.contract.description import describe, lms_settings
 from usher.tutor import commands, compose, configuration, description, files
-from usher.tutor.applications import EntryError
 
 HERE = Path(__file__).parent
 
@@ -87,7 +88,7 @@ def _for_templates(function: Callable[[Config], Any]) -> Callable[..., Any]:
 
 def _description(config: Config) -> str:
     """The description as JSON; where it will lie is closed to others before Tutor writes it."""
-    text = description.describe(config).to_json()
+    text = describe(config).to_json()
     if root := _root():
         _keep_generated(root, config)
         files.protect_secrets(root)
@@ -113,7 +114,7 @@ def _wheel(_config: Config) -> str:
 hooks.Filters.ENV_TEMPLATE_VARIABLES.add_items(
     [
         ("usher_description", _for_templates(_description)),
-        ("usher_lms_settings", _for_templates(description.lms_settings)),
+        ("usher_lms_settings", _for_templates(lms_settings)),
         ("usher_requirements", _for_templates(description.requirements)),
         ("usher_wheel", _for_templates(_wheel)),
     ]

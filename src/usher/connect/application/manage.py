@@ -84,8 +84,8 @@ class Manage:
         """Compose reads the ``.env`` itself; a process of a virtualenv is given it. There an empty
         line must not hide what the environment has."""
         checkout = self._checkout
-        written = {} if checkout.compose else self._written()
-        values = {key: value for key, value in written.items() if value or key not in os.environ}
+        path = None if checkout.compose else checkout.env_file
+        values = EnvFile.read(path).over(os.environ) if path else {}
         cwd = checkout.folder or Path.cwd()
         return Runner(self._secrets, cwd=cwd, env=values | self._missing())
 

@@ -138,8 +138,9 @@ class Side:
                 "the LMS's client, then run this again"
             )
 
-    def entry(self, backend: Choice) -> dict[str, Any]:
-        """This application in the plugin's USHER_APPLICATIONS."""
+    def entry(self, backend: Choice, *, lms_in_containers: bool = True) -> dict[str, Any]:
+        """This application in USHER_APPLICATIONS. lms_in_containers: a loopback address of this
+        machine means another one for the LMS."""
         self.backend = backend.name
         entry: dict[str, Any] = {
             "name": self.name,
@@ -154,6 +155,8 @@ class Side:
         if self.url != self.own_url and self.facts.get("gateway") and self.own_url:
             # Browsers pass the gateway; servers need not, and both addresses take the LMS's code.
             entry["gateway_url"] = entry["server_url"] = self.own_url
+        if not lms_in_containers:
+            entry.setdefault("server_url", self.url)
         if self.wishes.server_url:
             entry["server_url"] = self.wishes.server_url.rstrip("/")
         return entry

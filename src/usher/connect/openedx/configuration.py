@@ -32,7 +32,8 @@ BACKEND_NAME_LENGTH = 30
 
 
 def read(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text()) or {}
+    """An empty one where there is none yet."""
+    return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
 
 
 def checked(values: dict[str, Any]) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def write(path: Path, values: dict[str, Any]) -> None:
 def holds(path: Path, values: dict[str, Any]) -> bool:
     data = read(path)
     same = all(data.get(key) == value for key, value in values.items())
-    return same and path.stat().st_mode & 0o777 == PRIVATE_MODE
+    return same and path.exists() and path.stat().st_mode & 0o777 == PRIVATE_MODE
 
 
 def entries(path: Path, look: dict[str, Any]) -> list[dict[str, Any]]:

@@ -2,12 +2,14 @@
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from usher.connect.errors import Refused, ToolFailed
+from usher.connect.openedx import configuration, leftovers
 from usher.connect.openedx.instance import Instance, refreshed
 from usher.connect.process import Runner
 from usher.contract.provisioning import Description, DescriptionError
@@ -44,6 +46,39 @@ class Platform:
 
     def _forget_running(self) -> None:
         self._preview, self._applied = None, None
+
+    @property
+    def place(self) -> Path:
+        return self.instance.root
+
+    @property
+    def config_file(self) -> Path:
+        return self.instance.config_file
+
+    @property
+    def lms_url(self) -> str:
+        return self.instance.lms_url
+
+    @property
+    def enabled(self) -> bool:
+        return self.now.enabled
+
+    @property
+    def logs_command(self) -> str:
+        return f"tutor {self.instance.command} logs --tail=100 lms"
+
+    def entries(self) -> list[dict[str, Any]]:
+        return configuration.entries(self.config_file, self.now.look)
+
+    def leftovers(self) -> Iterable[str]:
+        return leftovers.found(self.now.root, self.now.look)
+
+    def connection(self) -> dict[str, str]:
+        found = self.instance
+        return {"tutor": str(found.tutor), "tutor_root": str(found.root), "mode": found.mode}
+
+    def render_command(self) -> str:
+        return self.shown("config", "save")
 
     @property
     def now(self) -> Instance:

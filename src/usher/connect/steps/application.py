@@ -7,7 +7,7 @@ from usher.connect.application.remote import Remote
 from usher.connect.application.side import Addresses, Side, find
 from usher.connect.errors import NeedsPerson
 from usher.connect.plan import Step
-from usher.connect.steps.tutor import TutorSteps
+from usher.connect.steps.place import PlaceSteps
 from usher.contract.environment import SECRET_KEYS
 from usher.contract.provisioning import Description
 
@@ -16,10 +16,10 @@ class ApplicationSteps:
     """recreate: its containers may be re-created."""
 
     def __init__(
-        self, side: Side, tutor: TutorSteps, addresses: Addresses, *, recreate: bool
+        self, side: Side, place: PlaceSteps, addresses: Addresses, *, recreate: bool
     ) -> None:
         self._side = side
-        self._tutor = tutor
+        self._place = place
         self._addresses = addresses
         self._recreate_now = recreate
 
@@ -33,7 +33,7 @@ class ApplicationSteps:
             "the LMS and the application need the same id and secret",
             self._known(lambda d: side.record_agrees(find(d, side.name), self._addresses)),
             lambda: side.lay_record(
-                find(self._tutor.certain_description(), side.name), self._addresses
+                find(self._place.certain_description(), side.name), self._addresses
             ),
             trust_apply=True,
         )
@@ -52,7 +52,7 @@ class ApplicationSteps:
                 "the application reads there where the LMS is and who it is for the LMS; comments "
                 "and other lines stay, mode 0600",
                 self._known(lambda d: side.env_agrees(self._env(d))),
-                lambda: side.write_env(self._env(self._tutor.certain_description())),
+                lambda: side.write_env(self._env(self._place.certain_description())),
             )
         ]
         if side.checkout.compose:
@@ -88,7 +88,7 @@ class ApplicationSteps:
             "write the settings to hand over",
             "they are for whoever runs the application, which can't be changed from here",
             self._known(lambda d: side.env_is_written(d, self._addresses)),
-            lambda: side.write_env_to_hand_over(self._tutor.certain_description(), self._addresses),
+            lambda: side.write_env_to_hand_over(self._place.certain_description(), self._addresses),
         )
 
     def _recreate(self) -> str:
@@ -109,7 +109,7 @@ class ApplicationSteps:
         """A look that needs the description, and says no before there is one."""
 
         def looked() -> bool:
-            description = self._tutor.description()
+            description = self._place.description()
             return look(description) if description else False
 
         return looked

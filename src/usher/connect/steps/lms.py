@@ -7,12 +7,93 @@ from usher.connect.application.side import Addresses
 from usher.connect.errors import NeedsPerson, ToolFailed
 from usher.connect.openedx.platform import ImageLacksUsher
 from usher.connect.plan import Step
+from usher.connect.steps.place import PlaceSteps
 from usher.connect.steps.tutor import TutorSteps
 
 
 class LmsSteps:
-    """names: the applications that learners will sign in by; build: asked whether images may be
-    built now; running: whether the platform runs."""
+    """names: the applications that learners will sign in by; running: whether the LMS runs."""
+
+    def __init__(
+        self,
+        place: PlaceSteps,
+        addresses: Addresses,
+        names: list[str],
+        *,
+        running: bool,
+    ) -> None:
+        self._place = place
+        self._lms = place.lms
+        self._addresses = addresses
+        self._names = names
+        self._running = running
+
+    # -- records
+
+    def provision(self) -> Step:
+        return Step(
+            "provision",
+            self._lms.lms_url,
+            "service worker, token, provider record and OAuth application",
+            "service worker, provider record and OAuth client, on the right site",
+            self._is_provisioned,
+            self._provision,
+            trust_apply=True,
+        )
+
+    def _is_provisioned(self) -> bool:
+        if not self._jobs_can_run():
+            return False
+        try:
+            return self._lms.preview().get("changed") == 0
+        except ToolFailed:
+            return False
+
+    def _provision(self) -> str:
+        done = self._lms.provision()
+        made = [item for item in done["items"] if item["outcome"] not in ("unchanged", "kept")]
+        said = [f"{item['what']} {item['outcome']}" for item in made]
+        return "; ".join([", ".join(said) or "nothing differed", *done["warnings"]])
+
+    def _jobs_can_run(self) -> bool:
+        return self._place.is_rendered()
+
+    def warnings(self) -> list[str]:
+        """What provisioning leaves to a person."""
+        try:
+            return list(self._lms.preview()["warnings"]) if self._jobs_can_run() else []
+        except ToolFailed:
+            return []
+
+    # -- settings in force
+
+    def restart(self) -> Step:
+        return Step(
+            "restart",
+            self._lms.lms_url,
+            "reboot the LMS",
+            "settings are read when it starts; from here on learners sign in by the application",
+            self._is_in_force,
+            self._restart,
+            trust_apply=True,
+        )
+
+    def _is_in_force(self) -> bool:
+        description = self._place.description()
+        if description is None or self._place.mark.stands:
+            return False
+        wanted = [found for found in description.applications if found.name in self._names]
+        return all(checks.leads_to(found, self._addresses) for found in wanted)
+
+    def _restart(self) -> str:
+        self._lms.restart(running=self._running)
+        checks.wait_for_lms(self._addresses)
+        self._place.mark.clear()
+        return "up"
+
+
+class TutorLmsSteps(LmsSteps):
+    """build: asked whether images may be built now."""
 
     def __init__(
         self,
@@ -23,12 +104,15 @@ class LmsSteps:
         build: Callable[[], bool],
         running: bool,
     ) -> None:
-        self._tutor = tutor
+        super().__init__(tutor, addresses, names, running=running)
         self._platform = tutor.platform
-        self._addresses = addresses
-        self._names = names
         self._may_build = build
-        self._running = running
+
+    def _jobs_can_run(self) -> bool:
+        """In a cluster a job waits endlessly for a configuration that was not applied."""
+        return self._place.is_rendered() and (
+            not self._platform.in_cluster or self._platform.is_applied()
+        )
 
     # -- image
 
@@ -58,7 +142,7 @@ class LmsSteps:
         built = self._may_build()
         if built:
             self._platform.build()
-            self._tutor.mark.set()  # containers of the old image may run
+            self._place.mark.set()  # containers of the old image may run
             if not self._platform.in_cluster:
                 return "built"
         images = self._platform.images()
@@ -76,47 +160,7 @@ class LmsSteps:
             + f"\nthen this again{or_else}",
         )
 
-    # -- records
-
-    def provision(self) -> Step:
-        return Step(
-            "provision",
-            self._platform.instance.lms_url,
-            "service worker, token, provider record and OAuth application",
-            "service worker, provider record and OAuth client, on the right site",
-            self._is_provisioned,
-            self._provision,
-            trust_apply=True,
-        )
-
-    def _is_provisioned(self) -> bool:
-        if not self._jobs_can_run():
-            return False
-        try:
-            return self._platform.preview().get("changed") == 0
-        except ToolFailed:
-            return False
-
-    def _provision(self) -> str:
-        done = self._platform.provision()
-        made = [item for item in done["items"] if item["outcome"] not in ("unchanged", "kept")]
-        said = [f"{item['what']} {item['outcome']}" for item in made]
-        return "; ".join([", ".join(said) or "nothing differed", *done["warnings"]])
-
-    def _jobs_can_run(self) -> bool:
-        """In a cluster a job waits endlessly for a configuration that was not applied."""
-        return self._tutor.is_rendered() and (
-            not self._platform.in_cluster or self._platform.is_applied()
-        )
-
-    def warnings(self) -> list[str]:
-        """What provisioning leaves to a person."""
-        try:
-            return list(self._platform.preview()["warnings"]) if self._jobs_can_run() else []
-        except ToolFailed:
-            return []
-
-    # -- settings in force
+    # -- k8s
 
     def apply(self) -> Step:
         """k8s: jobs mount what the cluster was given last, so this comes before them."""
@@ -131,29 +175,5 @@ class LmsSteps:
 
     def _apply(self) -> str:
         self._platform.restart(running=self._running)
-        self._tutor.mark.clear()
+        self._place.mark.clear()
         return "applied"
-
-    def restart(self) -> Step:
-        return Step(
-            "restart",
-            self._platform.instance.lms_url,
-            "reboot the LMS",
-            "settings are read when it starts; from here on learners sign in by the application",
-            self._is_in_force,
-            self._restart,
-            trust_apply=True,
-        )
-
-    def _is_in_force(self) -> bool:
-        description = self._tutor.description()
-        if description is None or self._tutor.mark.stands:
-            return False
-        wanted = [found for found in description.applications if found.name in self._names]
-        return all(checks.leads_to(found, self._addresses) for found in wanted)
-
-    def _restart(self) -> str:
-        self._platform.restart(running=self._running)
-        checks.wait_for_lms(self._addresses)
-        self._tutor.mark.clear()
-        return "up"

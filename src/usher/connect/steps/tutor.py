@@ -3,24 +3,19 @@
 from collections.abc import Callable
 from typing import Any
 
-from usher.connect.before import RestartMark
-from usher.connect.errors import StepFailed
 from usher.connect.openedx import configuration, package
 from usher.connect.openedx.platform import Platform
 from usher.connect.plan import Step
 from usher.connect.process import Runner
-from usher.contract.provisioning import Description
+from usher.connect.steps.place import PlaceSteps
 
 
-class TutorSteps:
-    """values: what config.yml must hold; computed each time, as it depends on its content."""
-
+class TutorSteps(PlaceSteps):
     def __init__(
         self, platform: Platform, values: Callable[[], dict[str, Any]], runner: Runner
     ) -> None:
+        super().__init__(platform, values)
         self.platform = platform
-        self.mark = RestartMark(platform.instance.root)
-        self._values = values
         self._runner = runner
 
     def steps(self, names: str) -> list[Step]:
@@ -40,8 +35,8 @@ class TutorSteps:
                 str(instance.config_file),
                 f"name {names} in {configuration.APPLICATIONS}",
                 "the plugin derives everything else from it; survives 'tutor config save'",
-                self._is_configured,
-                self._configure,
+                self.is_configured,
+                self.configure,
             ),
             Step(
                 "tutor-plugin",
@@ -64,29 +59,10 @@ class TutorSteps:
     def is_rendered(self) -> bool:
         return self.platform.now.enabled and not self.platform.now.look["stale"]
 
-    def description(self) -> Description | None:
-        """What the LMS must have; None before it is configured and rendered."""
-        return self.platform.description() if self._is_configured() and self.is_rendered() else None
-
-    def certain_description(self) -> Description:
-        """For the steps behind. Raises StepFailed."""
-        description = self.description()
-        if description is None:
-            raise StepFailed("tutor-render", "the plugin's description was not rendered")
-        return description
-
     def _install(self) -> str:
         package.install(self.platform.instance.python, self._runner)
         self.platform.forget()
         return "installed"
-
-    def _is_configured(self) -> bool:
-        return configuration.holds(self.platform.instance.config_file, self._values())
-
-    def _configure(self) -> str:
-        configuration.write(self.platform.instance.config_file, self._values())
-        self.platform.forget()
-        return "written"
 
     def _enable(self) -> str:
         # Tutor renders when a plugin is enabled.

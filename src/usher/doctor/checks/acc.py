@@ -2,6 +2,7 @@
 
 from usher.contract.failures import RegistrationError
 from usher.contract.report import Learners
+from usher.contract.throwaway import is_throwaway
 from usher.doctor.check import Check, Finding, check, failed, ok, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
@@ -176,10 +177,13 @@ class AccountsAreActive(Check):
         report = context.application.report
         seen = report.get("deactivated_in_lms", [])
         meant = set(report.get("inactive_accounts", []))
-        if banned := sorted({name for name in inactive or seen if name not in meant}):
+        found = {name for name in inactive or seen if name not in meant and not is_throwaway(name)}
+        if banned := sorted(found):
             some = banned[0] + (f" and {len(banned) - 1} more" if banned[1:] else "")
+            # An application without Usher in it does not tell which of its learners are active.
+            here = " and active here" if report.get("usher") else ""
             return warning(
-                f"deactivated in the LMS and active here: {some}",
+                f"deactivated in the LMS{here}: {some}",
                 cause="the LMS's staff deactivated these accounts",
                 fix="decide: in the LMS's admin activate the account, or in the application's "
                 "admin deactivate the learner",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from usher.contract.envfile import EnvFile, EnvFileError
 from usher.doctor.facts.memo import NotKnownError
 
 #: A busy machine takes long to start a program: Tutor alone imports for seconds.
@@ -21,11 +22,15 @@ class CommandError(NotKnownError):
 
 @dataclass(frozen=True)
 class Command:
-    """How to reach a program: ``("docker", "compose", "exec", "-T", "web", "./manage.py")``."""
+    """How to reach a program: ``("docker", "compose", "exec", "-T", "web", "./manage.py")``.
+
+    environment: shown with the command; env_file: a ``.env`` whose lines the program is given.
+    """
 
     words: tuple[str, ...]
     folder: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    env_file: Path | None = None
 
     def shown(self, arguments: str) -> str:
         """The command with these arguments as a person types it in a shell."""
@@ -41,7 +46,7 @@ class Command:
             done = subprocess.run(
                 words,
                 cwd=self.folder,
-                env={**os.environ, **self.environment},
+                env={**os.environ, **self._written(), **self.environment},
                 input=stdin,
                 capture_output=True,
                 text=True,
@@ -56,6 +61,12 @@ class Command:
             said = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no message"]
             raise CommandError(f"`{shown}` failed ({done.returncode}): {said[0][:300]}")
         return done.stdout
+
+    def _written(self) -> dict[str, str]:
+        try:
+            return EnvFile.read(self.env_file).over(os.environ) if self.env_file else {}
+        except (EnvFileError, OSError):
+            return {}  # ENV-1 tells
 
     def json(self, *more: str, stdin: str = "") -> Any:
         """The JSON that it prints after whatever else it prints. Raises CommandError."""

@@ -1,0 +1,249 @@
+"""An embedded LMS in a folder: made, rendered, provisioned, served. No Tutor, no containers.
+
+The folder holds what a Tutor root holds for a connection: ``config.yml`` with the ``USHER_*``
+values, ``lms.env.yml`` with the LMS's settings, ``usher.json`` with the description of its records.
+Both files with secrets are 0600. The package ``usher.embedded`` runs in processes of its own.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import sys
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+import usher
+from usher.connect.errors import Refused, ToolFailed
+from usher.connect.openedx import configuration
+from usher.connect.openedx.platform import last_json
+from usher.connect.openedx.serving import Server
+from usher.connect.process import Runner
+from usher.contract import connections
+from usher.contract.applications import EntryError
+from usher.contract.description import DEFAULTS, describe, lms_settings
+from usher.contract.envfile import write_private
+from usher.contract.provisioning import Description
+
+#: The usual port; that of MITx Online's own default OPENEDX_API_BASE_URL.
+PORT = 18000
+#: A name that leads to this machine here and, by MITx Online's and MIT xPro's compose files, also
+#: in their containers.
+CONTAINER_HOST = "local.openedx.io"
+_GENERATED = ("USHER_SECRET", "USHER_SERVICE_WORKER_TOKEN")
+#: As the Tutor plugin sets them beside ``lms_settings``.
+_FEATURES = {"ALLOW_PUBLIC_ACCOUNT_CREATION": True, "SKIP_EMAIL_VALIDATION": True}
+_NEEDED = ("django", "granian", "oauth2_provider", "social_django", "waffle")
+_MADE_OF = "made-of.txt"
+
+
+def check_installed() -> None:
+    """Raises Refused when this Python can't run an embedded LMS."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise Refused(
+            f"the embedded LMS needs packages that are not installed here ({', '.join(missing)}). "
+            "Install them with: pip install 'openedx-usher[embedded]'"
+        )
+
+
+class EmbeddedLms:
+    """home: its folder; url: its own address, with the port; open_to_containers: whether it
+    listens on every interface of this machine, as containers need."""
+
+    def __init__(self, home: Path, url: str, runner: Runner, *, open_to_containers: bool) -> None:
+        self.place = home
+        self.lms_url = url
+        self.in_cluster = False
+        host = "0.0.0.0" if open_to_containers else "127.0.0.1"  # noqa: S104 - asked for
+        self.server = Server(home, host, _port(url))
+        self._runner = runner
+        self._made = {key: secrets.token_hex(32) for key in _GENERATED}
+        self._preview: dict[str, Any] | ToolFailed | None = None
+
+    @property
+    def config_file(self) -> Path:
+        return self.place / "config.yml"
+
+    @property
+    def description_file(self) -> Path:
+        """Holds every id and secret."""
+        return self.place / "usher.json"
+
+    @property
+    def is_made(self) -> bool:
+        """Whether there is an LMS of this version of Usher."""
+        made = self.place / _MADE_OF
+        return made.is_file() and made.read_text() == _fingerprint()
+
+    @property
+    def enabled(self) -> bool:
+        return self.description_file.is_file()
+
+    @property
+    def logs_command(self) -> str:
+        return self._runner.shown(["tail", "-n", "100", str(self.server.log)])
+
+    def render_command(self) -> str:
+        return "usher connect --lms embedded"
+
+    def entries(self) -> list[dict[str, Any]]:
+        return configuration.entries(self.config_file, {"usher": {}, "enabled": []})
+
+    def leftovers(self) -> Iterable[str]:
+        return ()
+
+    def connection(self) -> dict[str, str]:
+        return {"lms": connections.EMBEDDED, "lms_home": str(self.place)}
+
+    def forget(self) -> None:
+        self._preview = None
+
+    # -- made and rendered
+
+    def generated(self) -> dict[str, str]:
+        """Secrets that config.yml must have, those that it has already among them."""
+        present = configuration.read(self.config_file)
+        return {key: str(present.get(key) or self._made[key]) for key in _GENERATED}
+
+    def make(self) -> None:
+        """The folder with its database and two courses; an older one is migrated."""
+        self._init()
+        self._manage("seed_courses")
+        write_private(self.place / _MADE_OF, _fingerprint().encode())
+
+    def is_rendered(self) -> bool:
+        if not (self.is_made and self.description_file.is_file()):
+            return False
+        written = yaml.safe_load((self.place / "lms.env.yml").read_text()) or {}
+        wanted = self._settings() | {"LMS_ROOT_URL": self.lms_url}
+        return self.description_file.read_text() == self._described() and all(
+            written.get(key) == value for key, value in wanted.items()
+        )
+
+    def render(self) -> None:
+        self.forget()
+        self._init()
+        write_private(self.description_file, self._described().encode())
+
+    def description(self) -> Description | None:
+        if not self.description_file.is_file():
+            return None
+        return Description.from_json(self.description_file.read_text())
+
+    def clear(self, *, purge: bool) -> None:
+        """What was rendered; with purge the whole folder."""
+        if purge:
+            shutil.rmtree(self.place, ignore_errors=True)
+        else:
+            self.description_file.unlink(missing_ok=True)
+
+    def _config(self) -> dict[str, Any]:
+        return DEFAULTS | self.generated() | configuration.read(self.config_file)
+
+    def _described(self) -> str:
+        return self._of_config(lambda config: describe(config).to_json())
+
+    def _settings(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._of_config(lms_settings)
+        # Without an application the values are those of an LMS without Usher.
+        return {"USHER_BACKENDS": {}, "USHER_LOGOUT_URIS": [], **found} | (
+            {"FEATURES": _FEATURES} if found else {}
+        )
+
+    def _of_config(self, make: Any) -> Any:
+        try:
+            return make(self._config())
+        except EntryError as error:
+            raise Refused(f"{self.config_file}: {error}") from error
+
+    def _init(self) -> None:
+        command = [sys.executable, "-m", "usher.embedded", "init", str(self.place)]
+        options = ["--root-url", self.lms_url, "--settings-file", "-"]
+        self._runner.run([*command, *options], stdin=json.dumps(self._settings()))
+        self.place.chmod(0o700)
+
+    # -- its records
+
+    def preview(self) -> dict[str, Any]:
+        if self._preview is None:
+            try:
+                self._preview = self._provision("--dry-run")
+            except ToolFailed as error:
+                self._preview = error
+        if isinstance(self._preview, ToolFailed):
+            raise self._preview
+        return self._preview
+
+    def provision(self) -> dict[str, Any]:
+        self.forget()
+        return self._provision()
+
+    def _provision(self, *options: str) -> dict[str, Any]:
+        description = self.description()
+        if description is None:
+            raise ToolFailed(f"{self.description_file} was not rendered")
+        words = ("usher_provision", *options, "--file", "-")
+        return last_json(self._manage(*words, stdin=description.to_json()))
+
+    def remove(self, description: Description, *, purge: bool) -> dict[str, Any]:
+        self.forget()
+        words = ["usher_provision", "--remove", *(["--purge"] if purge else []), "--file", "-"]
+        return last_json(self._manage(*words, stdin=description.to_json()))
+
+    def _manage(self, *words: str, stdin: str = "") -> str:
+        return self._runner.run(
+            [sys.executable, str(self.place / "manage.py"), "lms", *words], stdin=stdin
+        )
+
+    # -- served
+
+    def restart(self, *, running: bool) -> None:
+        self.server.stop()
+        self.server.start()
+
+
+def url_of(home: Path) -> str:
+    """The address of the LMS in this folder; '' where there is none."""
+    try:
+        found = yaml.safe_load((home / "lms.env.yml").read_text())
+        return str(found["LMS_ROOT_URL"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return ""
+
+
+def check_port(url: str) -> None:
+    """Raises Refused when another program listens where the LMS is to listen."""
+    port = _port(url)
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise Refused(
+                f"port {port}, where the embedded LMS is to listen, can't be used "
+                f"({os.strerror(error.errno or 0)}); stop what listens there, or give another "
+                f"address: --lms-url http://{urlsplit(url).hostname}:{port + 1}"
+            ) from error
+
+
+def _port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _fingerprint() -> str:
+    """Changes with the version of Usher and with its tables."""
+    root = Path(usher.__file__).parent
+    migrations = sorted(
+        str(path.relative_to(root))
+        for package in ("embedded", "lms")
+        for path in (root / package).rglob("migrations/0*.py")
+    )
+    return "\n".join([usher.__version__, sys.executable, *migrations])

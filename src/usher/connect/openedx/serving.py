@@ -1,0 +1,98 @@
+"""The process that serves an embedded LMS: it outlives the command that has started it.
+
+The process has the file ``server.lock`` locked for as long as it lives, so that its number in
+``server.pid`` is never taken for that of another program.
+"""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from usher.connect.errors import ToolFailed
+
+#: Seconds for the process to end by itself.
+STOP_SECONDS = 15.0
+_LAST_LINES = 12
+
+
+class Server:
+    """home: the LMS's folder; host: the interface that it listens on."""
+
+    def __init__(self, home: Path, host: str, port: int) -> None:
+        self.host, self.port = host, port
+        self._home = home
+        self._pid_file = home / "server.pid"
+        self._lock_file = home / "server.lock"
+        self.log = home / "lms.log"
+        self.command = [
+            *(sys.executable, "-m", "usher.embedded", "serve", str(home)),
+            *("--host", host, "--port", str(port)),
+        ]
+
+    @property
+    def runs(self) -> bool:
+        if not self._lock_file.exists():
+            return False
+        with self._lock_file.open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
+
+    def start(self) -> None:
+        """Raises ToolFailed when it runs already."""
+        with self._lock_file.open("a") as lock, self.log.open("ab") as log:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ToolFailed(f"the LMS in {self._home} runs already") from error
+            process = subprocess.Popen(
+                self.command,
+                cwd=self._home,
+                env={**os.environ, "USHER_LMS_HOME": str(self._home), "DJANGO_SETTINGS_MODULE": ""},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=[lock.fileno()],
+            )
+            self._pid_file.write_text(f"{process.pid}\n")
+
+    def check(self) -> None:
+        """Raises ToolFailed, with the end of its log, when the process has ended."""
+        if not self.runs:
+            lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+            told = "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])
+            raise ToolFailed(f"the embedded LMS has ended; the end of {self.log}:\n{told}")
+
+    def stop(self) -> bool:
+        """Whether there was something to stop. Raises ToolFailed when it doesn't end."""
+        if not self.runs:
+            return False
+        pid = int(self._pid_file.read_text())
+        self._signal(pid, signal.SIGTERM)
+        if not self._ends():
+            self._signal(pid, signal.SIGKILL)
+            if not self._ends():
+                raise ToolFailed(f"the LMS in {self._home} (process {pid}) does not end; stop it")
+        self._pid_file.unlink(missing_ok=True)
+        return True
+
+    def _signal(self, pid: int, number: signal.Signals) -> None:
+        """To the whole group: the process that was started and its workers."""
+        with suppress(ProcessLookupError):
+            os.killpg(pid, number)
+
+    def _ends(self) -> bool:
+        deadline = time.monotonic() + STOP_SECONDS
+        while self.runs:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        return True

@@ -1,0 +1,88 @@
+"""An embedded LMS: its folder, its configuration, the process that serves it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from usher.connect import checks
+from usher.connect.application.side import Addresses
+from usher.connect.openedx import configuration
+from usher.connect.openedx.embedded import EmbeddedLms
+from usher.connect.plan import Step
+from usher.connect.steps.lms import LmsSteps
+from usher.connect.steps.place import PlaceSteps
+
+
+class EmbeddedSteps(PlaceSteps):
+    def __init__(self, embedded: EmbeddedLms, values: Callable[[], dict[str, Any]]) -> None:
+        super().__init__(embedded, values)
+        self._embedded = embedded
+
+    def steps(self, names: str) -> list[Step]:
+        embedded = self._embedded
+        return [
+            Step(
+                "lms-folder",
+                str(embedded.place),
+                "make an embedded LMS: its database and two courses",
+                "it runs on this machine, without Tutor and containers",
+                lambda: embedded.is_made,
+                self._make,
+            ),
+            Step(
+                "lms-config",
+                str(embedded.config_file),
+                f"name {names} in {configuration.APPLICATIONS}",
+                "ids, secrets and the LMS's settings follow from it; mode 0600",
+                self.is_configured,
+                self.configure,
+            ),
+            Step(
+                "lms-render",
+                str(embedded.place),
+                f"write lms.env.yml and {embedded.description_file.name}",
+                "the LMS's settings, and the description of the records it must have; mode 0600",
+                self.is_rendered,
+                self._render,
+            ),
+        ]
+
+    def is_rendered(self) -> bool:
+        return self._embedded.is_rendered()
+
+    def _make(self) -> str:
+        self.mark.set()
+        self._embedded.make()
+        return "made"
+
+    def _render(self) -> str:
+        self.mark.set()
+        self._embedded.render()
+        return "written"
+
+
+class EmbeddedLmsSteps(LmsSteps):
+    """The LMS is started by connect and goes on when connect has ended."""
+
+    def __init__(
+        self, embedded: EmbeddedLms, place: EmbeddedSteps, names: list[str], addresses: Addresses
+    ) -> None:
+        super().__init__(place, addresses, names, running=embedded.server.runs)
+        self._embedded = embedded
+
+    def restart(self) -> Step:
+        embedded = self._embedded
+        return Step(
+            "restart",
+            embedded.lms_url,
+            f"start the embedded LMS on {embedded.server.host}:{embedded.server.port}",
+            "it goes on in the background until usher disconnect; settings are read at its start",
+            lambda: embedded.server.runs and self._is_in_force(),
+            self._restart,
+            trust_apply=True,
+        )
+
+    def _restart(self) -> str:
+        self._embedded.restart(running=True)
+        checks.wait_for_lms(self._addresses, meanwhile=self._embedded.server.check)
+        self._place.mark.clear()
+        return f"up; its log is {self._embedded.server.log}"

@@ -1,0 +1,128 @@
+"""What ``usher_provision`` reads in the LMS, and the LMS's settings, made from ``USHER_*``.
+
+The values lie in Tutor's ``config.yml``, or in that of an embedded LMS.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from usher.contract import tutor_values
+from usher.contract.applications import (
+    Entry,
+    EntryError,
+    read_entries,
+    service_worker,
+    to_application,
+)
+from usher.contract.paths import ApplicationPath
+from usher.contract.provisioning import (
+    Description,
+    DescriptionError,
+    ServiceWorker,
+    Superuser,
+)
+
+#: USHER_DEFAULT_APPLICATION's word for: /login shows a button for each application.
+LEARNERS_CHOICE = "choice"
+#: Of the values that are read here; USHER_SECRET and USHER_SERVICE_WORKER_TOKEN have none.
+DEFAULTS: dict[str, Any] = {
+    "USHER_APPLICATIONS": [],
+    "USHER_SIGN_IN": True,
+    "USHER_DEFAULT_APPLICATION": "",
+    "USHER_REDIRECT_ANONYMOUS": False,
+    "USHER_DIRECT_REGISTRATION": False,
+    "USHER_ANONYMOUS_PATHS": [],
+    "USHER_SERVICE_WORKER_USERNAME": "mit_Application_serviceworker",
+    "USHER_SERVICE_WORKER_EMAIL": "mit_application_serviceworker@example.org",
+    "USHER_SUPERUSER_USERNAME": "",
+    "USHER_SUPERUSER_EMAIL": "",
+    "USHER_SUPERUSER_APPLICATION": "",
+}
+
+
+def describe(config: Mapping[str, Any]) -> Description:
+    """Raises EntryError when ``USHER_APPLICATIONS`` can't be used."""
+    entries = entries_of(config)
+    secret = config["USHER_SECRET"]
+    shared = ServiceWorker(
+        username=config["USHER_SERVICE_WORKER_USERNAME"],
+        email=config["USHER_SERVICE_WORKER_EMAIL"],
+        token=config["USHER_SERVICE_WORKER_TOKEN"],
+    )
+    applications = [
+        # Each has its own, so that what one application loses opens nothing of another's.
+        replace(to_application(entry, secret), service_worker=service_worker(entry, secret))
+        if index or entry.service_worker_username
+        else to_application(entry, secret)
+        for index, entry in enumerate(entries)
+    ]
+    described = Description(
+        applications=applications, service_worker=shared, superuser=_superuser(config, entries)
+    )
+    try:
+        return Description.from_json(described.to_json())
+    except DescriptionError as error:
+        raise EntryError(f"USHER_APPLICATIONS and USHER_SERVICE_WORKER_*: {error}") from error
+
+
+def entries_of(config: Mapping[str, Any]) -> list[Entry]:
+    """The applications, once everything that is ours in ``config`` may be rendered."""
+    entries = read_entries(config["USHER_APPLICATIONS"])
+    ours = {key: value for key, value in config.items() if key in tutor_values.SETTINGS}
+    try:
+        tutor_values.checked({**ours, "USHER_APPLICATIONS": []})
+    except tutor_values.NotAllowed as error:
+        raise EntryError(str(error)) from None
+    return entries
+
+
+def lms_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``usher.lms.settings`` reads at the top level of lms.env.yml; nothing secret.
+
+    Empty while USHER_SIGN_IN is off: the LMS is then as it is without Usher.
+    """
+    entries = entries_of(config)
+    if not config["USHER_SIGN_IN"] or not entries:
+        return {}
+    return {
+        "USHER_BACKENDS": {entry.backend: entry.backend_base for entry in entries},
+        "USHER_DEFAULT_BACKEND": _default_backend(config["USHER_DEFAULT_APPLICATION"], entries),
+        "USHER_LOGOUT_URIS": [entry.root_url + ApplicationPath.LOGOUT for entry in entries],
+        "USHER_REDIRECT_ANONYMOUS": bool(config["USHER_REDIRECT_ANONYMOUS"]),
+        "USHER_DIRECT_REGISTRATION": bool(config["USHER_DIRECT_REGISTRATION"]),
+        "USHER_ANONYMOUS_PATHS": list(config["USHER_ANONYMOUS_PATHS"]),
+    }
+
+
+def _default_backend(name: str, entries: list[Entry]) -> str:
+    if not name:
+        return entries[0].backend
+    if name == LEARNERS_CHOICE:
+        return ""
+    other = f", or {LEARNERS_CHOICE}"
+    return _backend_of(name, entries, "USHER_DEFAULT_APPLICATION", other)
+
+
+def _superuser(config: Mapping[str, Any], entries: list[Entry]) -> Superuser | None:
+    username = config["USHER_SUPERUSER_USERNAME"]
+    if not username:
+        return None
+    name = config["USHER_SUPERUSER_APPLICATION"]
+    return Superuser(
+        username=username,
+        email=config["USHER_SUPERUSER_EMAIL"] or f"{username}@example.org",
+        backend=_backend_of(name, entries, "USHER_SUPERUSER_APPLICATION") if name else "",
+    )
+
+
+def _backend_of(name: str, entries: list[Entry], setting: str, other: str = "") -> str:
+    """Raises EntryError for a name that ``setting`` can't have; other: what else it may say."""
+    for entry in entries:
+        if entry.name == name:
+            return entry.backend
+    known = ", ".join(entry.name for entry in entries) or "nothing"
+    raise EntryError(
+        f"{setting} is {tutor_values.shown(name)}, which USHER_APPLICATIONS doesn't have: "
+        f"write one of {known}{other}"
+    )

@@ -1,0 +1,158 @@
+"""The same without Tutor: an embedded LMS that connect makes, starts and leaves running."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.connect.chain import PASSWORD, records
+from tests.connect.test_chain import CHECKS
+from tests.support.checkout import VENV_BIN, PlainCheckout, free_port
+from usher.connect.application.checkout import Wishes
+from usher.connect.errors import Refused
+from usher.connect.openedx.embedded import EmbeddedLms
+from usher.connect.openedx.serving import Server
+from usher.connect.opening import Asked, Opened, as_before, embedded_home, open_lms, with_defaults
+from usher.contract import connections
+from usher.contract.connections import Connection
+
+
+class Beside:
+    """The plain application, and an embedded LMS that is still to be made."""
+
+    def __init__(self, shop: PlainCheckout) -> None:
+        self.shop = shop
+        self.lms = f"http://localhost:{free_port()}"
+        self.home = shop.state / "usher/lms"
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(VENV_BIN / "usher"), *words],
+            capture_output=True,
+            text=True,
+            env=self.shop.environment,
+            cwd=self.shop.state.parent,
+            check=False,
+        )
+
+    def usher(self, *words: str, code: int = 0) -> dict[str, Any]:
+        done = self.run(*words, "--yes", "--json")
+        assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+        return dict(json.loads(done.stdout.splitlines()[-1]))
+
+    def connect(self, *more: str, code: int = 0) -> dict[str, Any]:
+        words = ("--application", str(self.shop.folder), "--lms-url", self.lms)
+        return self.usher("connect", *words, *more, code=code)
+
+    def remembered(self) -> list[dict[str, str]]:
+        return list(json.loads(self.run("status", "--json").stdout)["connections"])
+
+    @property
+    def lms_answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.lms}/heartbeat", trust_env=False).is_success
+        except httpx.TransportError:
+            return False
+
+    def kill(self) -> None:
+        """As when the machine was switched off."""
+        os.killpg(int((self.home / "server.pid").read_text()), signal.SIGKILL)
+
+
+@pytest.fixture
+def beside(shop: PlainCheckout) -> Iterator[Beside]:
+    made = Beside(shop)
+    yield made
+    made.run("disconnect", "--yes", "--purge")
+
+
+def test_there_and_back(beside: Beside):
+    shop = beside.shop
+    shop.make_learner("ada", PASSWORD)
+    before = shop.tree()
+
+    planned = beside.connect("--lms", "embedded", "--dry-run")
+    assert "lms-folder" in {change["id"] for change in planned["plan"]["changes"] if change["due"]}
+    assert not beside.home.exists()
+    assert shop.tree() == before
+
+    done = beside.connect("--lms", "embedded")
+    assert {check["id"]: check["outcome"] for check in done["checks"]} == dict.fromkeys(
+        CHECKS, "ok"
+    )
+    walked = next(check["seen"] for check in done["checks"] if check["id"] == "learner")
+    assert walked.endswith("opened it, and was removed")
+    assert {name for name, data in shop.tree().items() if before.get(name) != data} == {".env"}
+    open_to_others = [p for p in beside.home.iterdir() if p.suffix in {".json", ".yml"}]
+    assert {path.stat().st_mode & 0o77 for path in open_to_others} == {0}
+
+    (known,) = beside.remembered()
+    assert (known["lms"], known["lms_home"]) == ("embedded", str(beside.home))
+    assert known["verified"] >= known["connected"] > ""
+    assert "embedded" in beside.run("status").stdout
+
+    # Without being told again what runs the LMS, and after it was killed.
+    assert beside.connect("--no-prove")["changed"] == []
+    beside.kill()
+    assert beside.connect("--no-prove")["changed"] == ["restart"]
+    assert beside.lms_answers
+
+    report = json.loads(beside.run("doctor", "--json").stdout)
+    failed = [line["id"] for line in report["checks"] if line["status"] == "failed"]
+    assert failed == []
+
+    undone = beside.usher("disconnect")
+    assert undone["ok"]
+    assert not beside.lms_answers
+    assert (beside.remembered(), records(shop)) == ([], [])
+    assert shop.env_file.read_bytes() == before[".env"]
+    assert not (beside.home / "usher.json").exists()
+
+
+def test_what_is_refused_before_anything_is_made(shop: PlainCheckout, tmp_path: Path):
+    asked = Asked(lms="embedded", applications=[Wishes(str(shop.folder))])
+    with pytest.raises(Refused, match="don't go with an embedded LMS"):
+        open_lms(replace(asked, tutor_root=str(tmp_path)))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        url = f"http://localhost:{taken.getsockname()[1]}"
+        with pytest.raises(Refused, match="can't be used"):
+            open_lms(replace(asked, lms_url=url))
+    assert not embedded_home().exists()
+
+
+def test_it_listens_on_every_interface_only_for_containers(shop: PlainCheckout):
+    url = f"http://localhost:{free_port()}"
+    in_containers = Wishes(str(shop.folder))
+    opened = open_lms(Asked(lms="embedded", lms_url=url, applications=[in_containers]))
+    assert "every interface" in opened.warnings[0]
+    assert "0.0.0.0" in server_of(opened).command
+    by_hand = replace(in_containers, manage="python manage.py")
+    opened = open_lms(Asked(lms="embedded", lms_url=url, applications=[by_hand]))
+    assert opened.warnings == []
+    assert "127.0.0.1" in server_of(opened).command
+
+
+def test_connecting_again_needs_not_be_told_what_runs_the_lms(shop: PlainCheckout):
+    asked = Asked(applications=[Wishes(str(shop.folder))])
+    assert as_before(asked) == asked
+    place = {"lms": "embedded", "lms_home": "/lms"}
+    connections.remember(Connection("shop", str(shop.folder), "http://localhost:1", **place))
+    assert (as_before(asked).lms, as_before(asked).lms_home) == ("embedded", "/lms")
+    assert with_defaults(asked).lms_home == "/lms"
+    tutor = replace(asked, lms="tutor")
+    assert as_before(tutor) == tutor
+
+
+def server_of(opened: Opened) -> Server:
+    assert isinstance(opened.lms, EmbeddedLms)
+    return opened.lms.server
