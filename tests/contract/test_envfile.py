@@ -195,3 +195,9 @@ def test_text_that_is_not_utf8_is_named_by_line(tmp_path: Path):
     (tmp_path / ".env").write_bytes(b"A=1\nB=\xff\n")
     with pytest.raises(EnvFileError, match="line 2: not UTF-8"):
         EnvFile.read(tmp_path / ".env")
+
+
+def test_an_empty_line_does_not_hide_what_the_environment_has():
+    written = EnvFile("SECRET_KEY=\nDEBUG=False\nLOCALE=\n")
+    environment = {"SECRET_KEY": "from-the-environment", "DEBUG": "True"}
+    assert written.over(environment) == {"DEBUG": "False", "LOCALE": ""}
