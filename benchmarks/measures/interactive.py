@@ -18,7 +18,10 @@ TARGET_SECONDS = 3.0
 _AT_ONCE = 4
 _WORKERS = {
     "watch": ("manage", ("reconcile", "--watch")),
-    "Celery": ("celery", ("-A", "campus.worker", "worker", "--concurrency", "1")),
+    "Celery": (
+        "celery",
+        ("-A", "campus.worker", "worker", "--concurrency", "1", "--loglevel", "INFO"),
+    ),
 }
 
 
