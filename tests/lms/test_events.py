@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -92,7 +93,9 @@ def test_messages_are_signed(lms: Lms, name: str) -> None:
             now=time.time(),
         )
     assert len(ids) == len(mine)
+    assert abs(datetime.fromisoformat(mine[-1].json["at"]).timestamp() - time.time()) < 600
     assert mine[-1].json == {
+        "at": mine[-1].json["at"],
         "type": "enrollment.changed",
         "data": {"username": name, "course_id": DEMO},
     }

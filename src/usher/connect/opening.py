@@ -45,8 +45,11 @@ _OPEN_TO_ALL = (
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line says, '' for what is to be found. lms: what runs the LMS, as
-    ``usher.contract.connections`` names it; lms_home: folder of an embedded one."""
+    """The options of the command line; '' for those to be detected.
+
+    lms: what runs the LMS, as ``usher.contract.connections`` names it; lms_home: folder of an
+    embedded one.
+    """
 
     lms: str = ""
     lms_home: str = ""

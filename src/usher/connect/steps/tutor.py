@@ -11,6 +11,8 @@ from usher.connect.steps.place import PlaceSteps
 
 
 class TutorSteps(PlaceSteps):
+    """values: what config.yml must hold; computed each time, as it depends on its content."""
+
     def __init__(
         self, platform: Platform, values: Callable[[], dict[str, Any]], runner: Runner
     ) -> None:
