@@ -15,11 +15,11 @@ OLD = NOW - timedelta(hours=1)
 
 
 def account(**values: Any) -> LmsAccount:
-    return LmsAccount(**{"username": "ada", "reserved_at": NOW, **values})
+    return LmsAccount(**{"username": "ada", "reserved_at": NOW, "next_attempt_at": NOW, **values})
 
 
 def enrollment(**values: Any) -> Enrollment:
-    return Enrollment(**{"created_at": NOW, **values})
+    return Enrollment(**{"created_at": NOW, "next_attempt_at": NOW, **values})
 
 
 MADE = account(created_in_lms_at=NOW, observed_generation=1)

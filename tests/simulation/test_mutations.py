@@ -77,7 +77,7 @@ def test_write_backs_lock_tables_in_different_orders():
 
         def settle(self: Any, done: Any, now: Any) -> None:
             after(self, done, now)
-            before(self, done, now)
+            before(self, done)
 
         patch.setattr(EnrollmentKind, "settle_before", lambda *_: None)
         patch.setattr(EnrollmentKind, "settle", settle)
