@@ -8,6 +8,7 @@ import pytest
 from cryptography.fernet import Fernet
 from django.db import connection
 from django.utils import timezone
+from oauth2_provider.models import get_grant_model
 
 from tests.support import faults
 from usher.application.accounts.services import ensure_account
@@ -127,6 +128,16 @@ def test_codes_are_given_to_the_lms_alone(joined):
     for uri in ("http://evil.example/auth/complete/mitxpro-oauth2/", good + "&x=1", "", "//x"):
         with pytest.raises(NotConnected):
             grant_codes([GrantWanted(user.pk, application.client_id, uri, "user:read")])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_learner_who_is_deleted_meanwhile_takes_nobodys_code_along(joined):
+    user, application = joined.learner(), lms_application()
+    landing = application.redirect_uris.split()[0]
+    gone = GrantWanted(user.pk + 1000, application.client_id, landing, "user:read")
+    here = GrantWanted(user.pk, application.client_id, landing, "user:read")
+    codes = grant_codes([gone, here])
+    assert list(get_grant_model().objects.values_list("user_id", "code")) == [(user.pk, codes[1])]
 
 
 def test_keys_are_rotated_and_lost_keys_are_survived(learner, settings):

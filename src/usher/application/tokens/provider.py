@@ -13,6 +13,8 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
+from django.contrib.auth import get_user_model
+from django.db import IntegrityError, transaction
 from oauth2_provider.models import (
     get_access_token_model,
     get_application_model,
@@ -56,7 +58,7 @@ def registration_tokens(user_ids: Iterable[int]) -> dict[int, str]:
         )
         set_token_value(row, tokens[user_id])
         rows.append(row)
-    model.objects.bulk_create(rows, batch_size=500)
+    _create(rows)
     return tokens
 
 
@@ -91,8 +93,25 @@ def grant_codes(wanted: list[GrantWanted]) -> list[str]:
                 code_challenge_method=item.code_challenge_method,
             )
         )
-    get_grant_model().objects.bulk_create(rows, batch_size=500)
+    _create(rows)
     return codes
+
+
+def _create(rows: list[Any]) -> None:
+    """Without rows of learners who were deleted at this moment: the LMS finds their code or token
+    unknown."""
+    if not rows:
+        return
+    objects = type(rows[0]).objects
+    try:
+        with transaction.atomic():
+            objects.bulk_create(rows, batch_size=500)
+    except IntegrityError:
+        users = get_user_model().objects.filter(pk__in={row.user_id for row in rows})
+        there = set(users.values_list("pk", flat=True))
+        for row in rows:
+            row.pk = None
+        objects.bulk_create([row for row in rows if row.user_id in there], batch_size=500)
 
 
 def _check(application: Any, wanted: GrantWanted) -> None:
