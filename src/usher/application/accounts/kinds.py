@@ -85,7 +85,7 @@ class AccountKind(Kind):
             forget_tokens(user_ids, lane)
         for lane, user_ids in by_lane(job.row for job, _ in made).items():
             _wake_dependents(user_ids, now, lane)
-        _follow_changes([job for job, _ in made])
+        _follow_changes([job for job, o in done if o.error is None and job.data], now)
         _retry_tokens_of_activated(done, now)
         for job, outcome in done:
             if isinstance(outcome.error, creation.NameTaken):
@@ -166,16 +166,25 @@ def _wake_dependents(user_ids: list[int], now: datetime, lane: Lane) -> None:
     Enrollment.objects.filter(failed | in_hand, user_id__in=user_ids).wake(now, lane=lane)
 
 
-def _follow_changes(made: Sequence[Job]) -> None:
-    """A learner whose name or e-mail changed while the account was made."""
+def _follow_changes(sent: Sequence[Job], now: datetime) -> None:
+    """Learners whose name or e-mail changed while their account was made or checked: the older
+    ones may have reached the LMS last, so the profile is sent again although it seems right."""
     from usher.application.accounts.services import follow_profile
 
-    sent = {job.row.user_id: job.data.details for job in made}
-    if not sent:
+    before = {job.row.user_id: job.data.details for job in sent}
+    if not before:
         return
-    for user in get_user_model()._default_manager.filter(pk__in=sent):
-        if details(user) != sent[user.pk]:
-            follow_profile(user)
+    changed = [
+        user
+        for user in get_user_model()._default_manager.filter(pk__in=before)
+        if details(user) != before[user.pk]
+    ]
+    for user in changed:
+        follow_profile(user)
+    if changed:
+        profiles = LmsProfile.objects.filter(user__in=changed)
+        profiles.wake(now)
+        profiles.update(observed_name="", observed_country="")
 
 
 def _rename(row: LmsAccount, error: creation.NameTaken, now: datetime) -> None:
@@ -257,7 +266,8 @@ class ProfileKind(Kind):
         seen = means.lms.account(data.username)
         if seen is None:
             creation.require_known_accounts(means)
-            raise NotThere(f"The LMS has no account named {data.username}.")
+            # Not refused: it comes back when the account is made again.
+            raise LmsError(f"The LMS has no account named {data.username}.", code="not-found")
         if data.wanted.email and seen.email.lower() != data.wanted.email.lower():
             raise Refused(
                 "The LMS changes an e-mail only when its owner confirms it there: "

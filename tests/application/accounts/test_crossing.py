@@ -1,0 +1,49 @@
+"""Orders of events that the simulation found: what one row sends crosses what another one does."""
+
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+from django.utils import timezone
+
+from tests.application.conftest import make_learner
+from usher.application.accounts.details import Details
+from usher.application.accounts.models import LmsProfile
+from usher.application.accounts.services import ensure_account, follow_profile
+from usher.application.engine.kinds import Job, Outcome, kind
+from usher.application.engine.policy import retry
+from usher.client.errors import LmsError
+
+
+@pytest.fixture
+def learner(transactional_db):
+    user = make_learner()
+    account = ensure_account(user)
+    type(account).objects.filter(pk=account.pk).update(created_in_lms_at=timezone.now())
+    return user
+
+
+def test_an_account_sent_with_older_details_makes_the_profile_due_again(learner):
+    follow_profile(learner)
+    rows = LmsProfile.objects.filter(user=learner)
+    rows.update(observed_name=learner.name, next_attempt_at=None, observed_generation=1)
+    row = type(learner.lms_account).objects.get(user=learner)
+    older = SimpleNamespace(details=Details(learner.email, "Older", ""), registration_token="")
+    now = timezone.now() + timedelta(seconds=1)
+    kind("account").settle([(Job(row, row.username, older), Outcome(changed=True))], now)
+    assert rows.due(now).exists()
+    assert rows.get().observed_name == "", "the public API sends what differs from this"
+
+
+def test_a_profile_of_an_account_that_is_lost_is_tried_again(learner):
+    """The account is made again; a refusal would stay."""
+    lms = SimpleNamespace(
+        account=lambda name: None, accounts=lambda names: {}, change_account=lambda *_: None
+    )
+    means = SimpleNamespace(lms=lms, evidence=SimpleNamespace(require=lambda *_: None))
+    same = Details(learner.email, learner.name, "")
+    data = SimpleNamespace(username="x", token="", wanted=same, seen=same, is_active=True)
+    with pytest.raises(LmsError) as raised:
+        kind("profile").act(Job(LmsProfile(user=learner), "x", data), means)
+    assert raised.value.code == "not-found"
+    assert retry(raised.value, 0).delay is not None
