@@ -228,7 +228,7 @@ class Seed:
         return task is not None and task.process.name.startswith("worker")
 
     def _report(self, error: Exception) -> None:
-        """The seed ends with it after this step, whoever catches it."""
+        """The seed fails with this error after the step, also when some code catches it."""
         self.error = self.error or error
 
     def _after_step(self) -> None:

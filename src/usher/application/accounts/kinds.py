@@ -14,12 +14,12 @@ from usher.application.accounts import creation
 from usher.application.accounts.details import Details, details
 from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
 from usher.application.accounts.naming import NoFreeName, reserve
-from usher.application.accounts.services import known_accounts
+from usher.application.accounts.services import follow_profile, known_accounts
 from usher.application.adapter import adapter
 from usher.application.audit.services import record_many
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
-from usher.application.engine.lanes import Lane, by_lane
-from usher.application.engine.models import woken
+from usher.application.engine.lanes import by_lane
+from usher.application.engine.models import due_now
 from usher.application.engine.options import APPLICATION, options
 from usher.application.enrollments.models import Enrollment
 from usher.application.tokens import vault
@@ -83,8 +83,7 @@ class AccountKind(Kind):
         store_tokens({job.row.user_id: m.tokens for job, m in made if m.tokens}, now)
         for lane, user_ids in by_lane(job.row for job, m in made if not m.tokens).items():
             forget_tokens(user_ids, lane)
-        for lane, user_ids in by_lane(job.row for job, _ in made).items():
-            _wake_dependents(user_ids, now, lane)
+        _wake_enrollments([job.row for job, _ in made], now)
         _follow_changes([job for job, o in done if o.error is None and job.data], now)
         _retry_tokens_of_activated(done, now)
         for job, outcome in done:
@@ -97,7 +96,7 @@ class AccountKind(Kind):
         may have reached the LMS last."""
         for job, outcome in done:
             if outcome.values.get("observed_is_active"):
-                Retirement.objects.update_or_create(username=job.row.username, defaults=woken())
+                Retirement.objects.update_or_create(username=job.row.username, defaults=due_now())
 
 
 def _eligible(user_ids: Sequence[int]) -> set[int]:
@@ -156,21 +155,19 @@ def _retry_tokens_of_activated(done: Sequence[tuple[Job, Outcome]], now: datetim
         LmsToken.objects.filter(user_id__in=active, error_code=DEACTIVATED).wake(now)
 
 
-def _wake_dependents(user_ids: list[int], now: datetime, lane: Lane) -> None:
+def _wake_enrollments(accounts: Sequence[LmsAccount], now: datetime) -> None:
     """Enrollments that wait for these accounts, or failed because they were not there.
 
     Also claimed ones: the worker may have found no account and not have written that yet.
     """
     failed = Q(error_code__in=("no-account", "unknown-user"))
     in_hand = Q(parked_at=None, observed_generation__lt=F("generation"))
-    Enrollment.objects.filter(failed | in_hand, user_id__in=user_ids).wake(now, lane=lane)
+    Enrollment.objects.filter(failed | in_hand).wake_after(accounts, now)
 
 
 def _follow_changes(sent: Sequence[Job], now: datetime) -> None:
     """Learners whose name or e-mail changed while their account was made or checked: the older
     ones may have reached the LMS last, so the profile is sent again although it seems right."""
-    from usher.application.accounts.services import follow_profile
-
     before = {job.row.user_id: job.data.details for job in sent}
     if not before:
         return
@@ -197,7 +194,7 @@ def _rename(row: LmsAccount, error: creation.NameTaken, now: datetime) -> None:
     except NoFreeName as problem:
         rows.update(parked_at=now, next_attempt_at=None, error_message=str(problem)[:500])
         return
-    again = woken(now) | {"username": name, "reserved_at": now, "renamings": row.renamings + 1}
+    again = due_now(now) | {"username": name, "reserved_at": now, "renamings": row.renamings + 1}
     rows.update(**again)
 
 
@@ -244,9 +241,7 @@ class ProfileKind(Kind):
                 prepared.append((Job(row, what), Outcome(error=error, waits=True)))
                 continue
             prepared.append((Job(row, what, _profile(row, account, token, usable)), None))
-        for lane, user_ids in by_lane(stale).items():
-            waiting = LmsToken.objects.filter(user_id__in=user_ids, parked_at__isnull=True)
-            waiting.wake(lane=lane)
+        LmsToken.objects.filter(parked_at__isnull=True).wake_after(stale)
         return prepared
 
     def act(self, job: Job, means: Means) -> Outcome:
@@ -285,9 +280,9 @@ class ProfileKind(Kind):
         return [_profile_outcome(job, results) for job in jobs]
 
     def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
-        waiting = by_lane(j.row for j, o in done if o.error and o.error.code == "not-found")
-        for lane, user_ids in waiting.items():
-            LmsAccount.objects.filter(user_id__in=user_ids).wake(lane=lane)
+        LmsAccount.objects.all().wake_after(
+            j.row for j, o in done if o.error and o.error.code == "not-found"
+        )
 
 
 def _profile(

@@ -33,6 +33,9 @@ class UsernameReservation(models.Model):
         return self.username
 
 
+_DEACTIVATED = Q(is_active=True, observed_is_active=False, created_in_lms_at__isnull=False)
+
+
 class LmsAccount(Reconciled):
     """A learner's account in the LMS: made once, its username fixed from then on.
 
@@ -52,9 +55,7 @@ class LmsAccount(Reconciled):
     created_in_lms_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     #: Accounts for which ``is_deactivated_in_lms`` holds.
-    DEACTIVATED_IN_LMS = Q(
-        is_active=True, observed_is_active=False, created_in_lms_at__isnull=False
-    )
+    DEACTIVATED_IN_LMS = _DEACTIVATED
 
     class Meta(Reconciled.Meta):
         verbose_name = "LMS account"
@@ -66,9 +67,7 @@ class LmsAccount(Reconciled):
             models.Index(
                 fields=["username"],
                 name="lmsaccount_deactivated_names",
-                condition=models.Q(
-                    is_active=True, observed_is_active=False, created_in_lms_at__isnull=False
-                ),
+                condition=_DEACTIVATED,
             ),
         ]
         #: For what staff do in the admin with records of any kind.

@@ -17,7 +17,7 @@ from usher.application.adapter import adapter
 from usher.application.engine.clock import database_now
 from usher.application.engine.evidence import sample_of
 from usher.application.engine.lanes import background, current_lane
-from usher.application.engine.models import woken
+from usher.application.engine.models import due_now
 from usher.application.engine.summary import Summary
 from usher.application.engine.transactions import refuse_within_transaction
 from usher.application.engine.wake import wake_soon
@@ -235,7 +235,7 @@ def retire(user: Any) -> Retirement | None:
     account = LmsAccount.objects.filter(user=user, created_in_lms_at__isnull=False).first()
     if account is None:
         return None
-    wanted = woken() | {"lane": current_lane()}
+    wanted = due_now() | {"lane": current_lane()}
     row, _ = Retirement.objects.update_or_create(username=account.username, defaults=wanted)
     wake_soon()
     return row

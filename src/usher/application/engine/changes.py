@@ -62,13 +62,13 @@ def _pull(what: str, wake: Callable[[Items], int]) -> int:
     if mark is not None and now - mark.asked_at < NOT_BEFORE:
         return 0
     since: datetime | None = moment(mark.since) if mark else now - FIRST_LOOK
-    woken, cursor, following = 0, "", ""
+    count, cursor, following = 0, "", ""
     for _ in range(MAX_PAGES):
         asked_from = cursor
         items, cursor, then = batch.changed_since(client(), what, since, cursor)
         # The first page's moment: what changes while the others are read comes the next time.
         following = following or then
-        woken += reading("changes", partial(wake, items))
+        count += reading("changes", partial(wake, items))
         if not cursor:
             break
         if cursor == asked_from:
@@ -76,7 +76,7 @@ def _pull(what: str, wake: Callable[[Items], int]) -> int:
     else:
         raise BadAnswer(f"The LMS's list of changes has more than {MAX_PAGES} pages.")
     Watermark.objects.update_or_create(what=what, defaults={"since": following, "asked_at": now})
-    return woken
+    return count
 
 
 def _accounts(items: Items) -> int:

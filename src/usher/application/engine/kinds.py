@@ -34,8 +34,8 @@ class Job:
 
     generation: the one that will have been observed when it succeeds. data: of the kind. begun: a
     thread acts on it, so something of it may reach the LMS at any later moment. is_urgent: a person
-    waits for it. settled_after: seconds from the change of what is wanted, once a success is
-    written that brought the LMS to it.
+    waits for it. settled_after: seconds from the last change of what is wanted until the LMS
+    had it; None before that.
     """
 
     row: Any
@@ -55,7 +55,7 @@ class Outcome:
     """What came of a job.
 
     values: the kind's ``observed_fields`` → values to write, when there is no error.
-    next_in: seconds after which the row is due again though it is right; None: when woken.
+    next_in: seconds after which the row is due again though it is in sync; None: not by itself.
     waits: not tried, because another row comes first; ``error`` says which. extra: of the kind.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Least, Now
 
 from usher.application.engine.clock import database_now, moment
-from usher.application.engine.lanes import Lane, current_lane
+from usher.application.engine.lanes import Lane, by_lane, current_lane
 from usher.application.engine.wake import wake_soon
 from usher.contract.failures import FailureClass
 
@@ -41,7 +42,12 @@ class ReconciledQuerySet(models.QuerySet[Any]):
 
         A row that waits already stays in its lane when that is the better one.
         """
-        return self._update_in_order(woken(now) | {"lane": _better_of(lane)})
+        return self._update_in_order(due_now(now) | {"lane": _better_of(lane)})
+
+    def wake_after(self, rows: Iterable[Any], now: datetime | None = None) -> None:
+        """Wakes the rows of these rows' learners, each in the lane of the row it follows from."""
+        for lane, user_ids in by_lane(rows).items():
+            self.filter(user_id__in=user_ids).wake(now, lane=lane)
 
     def look(self, now: datetime | None = None) -> int:
         """Makes rows due because the LMS may have changed; returns how many.
@@ -79,7 +85,7 @@ def _better_of(lane: Lane) -> Any:
     return Case(waits, default=Value(int(lane)))
 
 
-def woken(now: datetime | None = None) -> dict[str, Any]:
+def due_now(now: datetime | None = None) -> dict[str, Any]:
     """The values of a row that starts afresh: due now, no attempts, not parked."""
     return {
         "next_attempt_at": now or database_now(),
@@ -95,7 +101,7 @@ class Reconciled(models.Model):
     """What is wanted and what the LMS was last seen to have, in one row.
 
     A change of what is wanted raises ``generation``; the engine sets ``observed_generation`` to
-    the generation it has brought the LMS to. ``next_attempt_at`` null means that nothing is to be
+    the generation that the LMS has. ``next_attempt_at`` null means that nothing is to be
     done. ``lease_owner`` is new with every claim: a worker that lost its lease can't write.
     ``wanted_at`` is when what is wanted changed last.
     ``lane`` says which rows are claimed first.
@@ -147,7 +153,7 @@ class Reconciled(models.Model):
 
     @property
     def is_settled(self) -> bool:
-        """Whether the LMS was brought to what is wanted now."""
+        """Whether the LMS has what is wanted now."""
         return self.observed_generation == self.generation
 
     def want(self, **changes: Any) -> bool:
@@ -159,7 +165,7 @@ class Reconciled(models.Model):
         if not changed:
             return False
         now = database_now()
-        values = changed | woken(now) | {"wanted_at": now, "lane": self._lane_of_a_change()}
+        values = changed | due_now(now) | {"wanted_at": now, "lane": self._lane_after_change()}
         for name, value in values.items():
             setattr(self, name, value)
         self.generation += 1
@@ -167,7 +173,7 @@ class Reconciled(models.Model):
         wake_soon(getattr(self, "user_id", None))
         return True
 
-    def _lane_of_a_change(self) -> int:
+    def _lane_after_change(self) -> int:
         lane = int(current_lane())
         return lane if self.next_attempt_at is None else min(lane, self.lane)
 

@@ -58,7 +58,7 @@ def failures(asked: Asked) -> Iterator[tuple[Key, Failure]]:
 
 def made_good(failing: Iterable[Key]) -> Iterator[Key]:
     """Those of these rows that are right by now."""
-    soon = database_now() + timedelta(seconds=1)  # not those that are woken at this moment
+    soon = database_now() + timedelta(seconds=1)  # not those that became due at this moment
     ids: dict[str, list[int]] = {}
     for name, pk in failing:
         ids.setdefault(name, []).append(pk)

@@ -36,7 +36,7 @@ from usher.application.tokens.provider import grant_codes
 from usher.client.batch import capabilities
 from usher.contract.paths import ApplicationPath
 
-#: Rows woken by one statement.
+#: Rows made due by one statement.
 _WAKE_ROWS = 5000
 #: Between two sweeps of ``watch``, and after the database did not answer.
 _SWEEP_SECONDS = 60.0
@@ -117,11 +117,11 @@ def reconcile(
     for_others = options().lease_seconds
     for_retries = (patience or Patience()).seconds
     while True:
-        began, brought = time.monotonic(), tally.brought
+        began, reached = time.monotonic(), tally.reached
         pump.run(found, scope, interactive)
         if pump.stop.is_set() or (asked is None and patience is None):
             return tally.end()
-        if tally.brought == brought:
+        if tally.reached == reached:
             for_retries -= time.monotonic() - began
         if asked and for_others > 0 and held(asked, pump.state):
             wait = _LOOK_SECONDS
@@ -201,7 +201,7 @@ class _Tally:
             self._progress(self.summary())
 
     @property
-    def brought(self) -> int:
+    def reached(self) -> int:
         """How often a row was seen to be as wanted."""
         return self._counts.changed + self._counts.unchanged
 
@@ -216,15 +216,15 @@ class _Tally:
     def end(self) -> Summary:
         """The summary, told to the log when anything was worked on."""
         found = self.summary()
-        metrics.passed(is_empty=not self.brought and not found.failed)
+        metrics.passed(is_empty=not self.reached and not found.failed)
         observers.ended()
-        if self.brought or found.failed:
+        if self.reached or found.failed:
             log.info("reconciled: %s", found.line())
         return found
 
     def summary(self) -> Summary:
         found = Summary(self._counts.changed, self._counts.unchanged)
-        seen = self.brought + len(self.failing) + self._more
+        seen = self.reached + len(self.failing) + self._more
         found.by_others = max(0, self.expected - seen)
         for failure in self.failing.values():
             found.fail(failure)
@@ -261,7 +261,7 @@ def recheck(kinds: Iterable[str] = NAMES, *, user: Any = None, run: Any = None) 
 
 def wake(kind: Kind, condition: Q, lane: Lane = Lane.BACKGROUND) -> int:
     """Makes rows due by ranges of ids, so that no statement touches a whole large table."""
-    manager, last, woken = kind.model._default_manager, 0, 0
+    manager, last, count = kind.model._default_manager, 0, 0
     while True:
         ids = list(
             manager.filter(condition, pk__gt=last)
@@ -269,8 +269,8 @@ def wake(kind: Kind, condition: Q, lane: Lane = Lane.BACKGROUND) -> int:
             .values_list("pk", flat=True)[:_WAKE_ROWS]
         )
         if not ids:
-            return woken
-        woken += manager.filter(condition, pk__gt=last, pk__lte=ids[-1]).wake(lane=lane)
+            return count
+        count += manager.filter(condition, pk__gt=last, pk__lte=ids[-1]).wake(lane=lane)
         last = ids[-1]
 
 

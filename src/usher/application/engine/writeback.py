@@ -19,7 +19,7 @@ from usher.application.signals import announce
 
 Done = tuple[Job, Outcome]
 #: Written only when the row is as it was claimed: a row whose wanted side changed while it was
-#: worked on, or that was woken meanwhile, stays due, so that no wake-up is lost.
+#: worked on, or that became due meanwhile, stays due, so that nothing is lost.
 _CONDITIONAL = ("next_attempt_at", "lane", "parked_at")
 _COMMON = (
     "observed_generation",
@@ -122,7 +122,7 @@ def _failure(done: Done, now: datetime) -> tuple[list[Any], Job]:
 
 
 def _later(lane: int) -> int:
-    """Whoever waited for a row that fails again and again doesn't wait any more."""
+    """The lane of a row that fails again and again: nobody sits in front of it any more."""
     return max(lane, int(Lane.BACKGROUND))
 
 

@@ -11,7 +11,6 @@ from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import usernames
 from usher.application.engine.evidence import TooManyMissing, sample_of
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
-from usher.application.engine.lanes import by_lane
 from usher.application.engine.options import LMS, options
 from usher.application.enrollments import adoption
 from usher.application.enrollments.models import Enrollment
@@ -141,9 +140,9 @@ class EnrollmentKind(Kind):
         """Looks again at accounts that the LMS has lost, and at runs in which it refuses learners:
         once a run is known to be missing, or its modes are known to differ, what was refused for
         that is sent again when they are back."""
-        unknown = by_lane(j.row for j, o in done if o.error and o.error.code == "unknown-user")
-        for lane, user_ids in unknown.items():
-            LmsAccount.objects.filter(user_id__in=user_ids).wake(lane=lane)
+        LmsAccount.objects.all().wake_after(
+            j.row for j, o in done if o.error and o.error.code == "unknown-user"
+        )
         refused = {j.row.run_id for j, o in done if isinstance(o.error, EnrollmentRefused)}
         if refused:
             CourseRun.objects.filter(pk__in=refused).look()

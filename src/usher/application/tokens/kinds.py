@@ -11,7 +11,6 @@ from django.utils import timezone
 from usher.application.accounts.models import LmsAccount
 from usher.application.audit.services import record_many
 from usher.application.engine.kinds import Job, Kind, Means, Outcome
-from usher.application.engine.lanes import by_lane
 from usher.application.tokens import vault
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.store import sealed
@@ -55,9 +54,9 @@ class TokenKind(Kind):
 
     def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
         """Re-checks accounts of learners whose sign-in failed: they may be missing."""
-        stopped = by_lane(j.row for j, o in done if isinstance(o.error, SignInStopped))
-        for lane, user_ids in stopped.items():
-            LmsAccount.objects.filter(user_id__in=user_ids).wake(lane=lane)
+        LmsAccount.objects.all().wake_after(
+            j.row for j, o in done if isinstance(o.error, SignInStopped)
+        )
 
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         record_many("lms-token", ((job.what, True, {}) for job, outcome in done if outcome.changed))

@@ -9,7 +9,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from usher.application.engine.lanes import Lane
-from usher.application.engine.models import lock, woken
+from usher.application.engine.models import due_now, lock
 from usher.application.engine.rows import update_rows
 from usher.application.tokens import vault
 from usher.application.tokens.models import LmsToken
@@ -38,7 +38,7 @@ def store_tokens(found: Mapping[int, TokenPair], now: datetime) -> None:
             setattr(row, name, value)
         row.observed_at = now
     columns = ["access_token", "refresh_token", "scope", "expires_at", "observed_at"]
-    settled = woken(now) | {"next_attempt_at": None}
+    settled = due_now(now) | {"next_attempt_at": None}
     update_rows(LmsToken, columns, rows)
     LmsToken.objects.filter(user_id__in=known).update(
         observed_generation=F("generation"), **settled
@@ -63,5 +63,5 @@ def forget_tokens(user_ids: Sequence[int], lane: Lane = Lane.BACKGROUND) -> None
             generation=F("generation") + 1,
             wanted_at=Now(),
             lane=lane,
-            **woken(),
+            **due_now(),
         )

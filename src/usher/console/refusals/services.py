@@ -213,19 +213,19 @@ def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> tuple[int,
     """
     rows = shown(kind).filter(error_code=code)
     if ids is not None:
-        woken = kind.model._default_manager.filter(pk__in=ids, parked_at__isnull=False).wake()
+        count = kind.model._default_manager.filter(pk__in=ids, parked_at__isnull=False).wake()
         wake_soon()
-        return woken, False
-    until, woken = time.monotonic() + _SECONDS, 0
-    while woken < _AT_ONCE and time.monotonic() < until:
+        return count, False
+    until, count = time.monotonic() + _SECONDS, 0
+    while count < _AT_ONCE and time.monotonic() < until:
         some = list(rows.order_by("parked_at", "pk").values_list("pk", flat=True)[:_ROWS])
         if not some:
             wake_soon()
-            return woken, False
+            return count, False
         # The condition again: what a worker has retried meanwhile is left alone.
-        woken += kind.model._default_manager.filter(pk__in=some, parked_at__isnull=False).wake()
+        count += kind.model._default_manager.filter(pk__in=some, parked_at__isnull=False).wake()
     wake_soon()
-    return woken, rows.exists()
+    return count, rows.exists()
 
 
 def ignore(kind: Kind, code: str, note: str, by: Any, ids: Sequence[int] | None = None) -> int:
