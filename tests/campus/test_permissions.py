@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 from oauth2_provider.models import AccessToken, RefreshToken
 
+from tests.support.staff import staff_browser
 from usher.application import models
 from usher.application.accounts.services import ensure_account
 from usher.application.enrollments.services import enroll
@@ -19,19 +20,6 @@ from usher.contract.fingerprints import configuration_fingerprints, proof_of
 
 pytestmark = pytest.mark.django_db
 DEMO = "course-v1:edX+DemoX+Demo_Course"
-
-
-def staff_with(*names):
-    """A staff member with these permissions, ``app.codename`` each."""
-    user = get_user_model().objects.create_user("support", "support@example.org", is_staff=True)
-    for name in names:
-        app, codename = name.split(".")
-        user.user_permissions.add(
-            Permission.objects.get(content_type__app_label=app, codename=codename)
-        )
-    browser = Client()
-    browser.force_login(user)
-    return browser
 
 
 @pytest.fixture
@@ -65,7 +53,7 @@ def test_an_action_asks_for_a_permission_of_its_own(learner, model, action, perm
     name = model._meta.model_name
     own = [f"usher.view_{name}", *(f"usher.{word}_{name}" for word in more)]
     others = [p for _, _, p in ACTIONS if p != permission]
-    browser = staff_with(*own, *dict.fromkeys(others))
+    browser = staff_browser(*own, *dict.fromkeys(others))
     before = list(model.objects.values())
 
     page = act(browser, model, action)
@@ -76,7 +64,7 @@ def test_an_action_asks_for_a_permission_of_its_own(learner, model, action, perm
 
 
 def test_with_it_the_action_is_there(learner):
-    browser = staff_with("usher.view_retirement", "usher.close_retirements")
+    browser = staff_browser("usher.view_retirement", "usher.close_retirements")
     assert "1 marked as done" in act(browser, models.Retirement, "mark_done").content.decode()
     assert models.Retirement.objects.get().parked_at is None
 
@@ -112,7 +100,7 @@ def tokens(learner):
 @pytest.mark.parametrize("model", [AccessToken, RefreshToken])
 def test_tokens_are_revoked_by_who_may_and_changed_by_nobody(tokens, model):
     name = model._meta.model_name
-    browser = staff_with(f"oauth2_provider.view_{name}", f"oauth2_provider.change_{name}")
+    browser = staff_browser(f"oauth2_provider.view_{name}", f"oauth2_provider.change_{name}")
     act(browser, model, "revoke_tokens")
     assert AccessToken.objects.exists()
     url = reverse(f"admin:oauth2_provider_{name}_change", args=[model.objects.get().pk])
@@ -143,7 +131,7 @@ def looks(monkeypatch):
 
 def test_the_health_page_needs_its_permission(looks):
     assert Client().get("/staff/health/").status_code == 302
-    browser = staff_with("usher.view_lmsaccount")
+    browser = staff_browser("usher.view_lmsaccount")
     assert browser.get("/staff/health/").status_code == 403
     assert not looks
     user = get_user_model().objects.get(username="support")
@@ -152,7 +140,7 @@ def test_the_health_page_needs_its_permission(looks):
 
 
 def test_it_does_not_look_again_at_each_load(looks):
-    browser = staff_with("usher.view_health")
+    browser = staff_browser("usher.view_health")
     for _ in range(5):
         assert browser.get("/staff/health/?format=json").json()["at"]
     assert len(looks) == 1

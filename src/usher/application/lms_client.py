@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from django.conf import settings as django_settings
 
 from usher.application import conf
-from usher.application.metrics.requests import measured
+from usher.application.metrics.recorder import measured
 from usher.client.client import Credentials, LmsClient
 from usher.client.http import Http
 from usher.client.shared import LocalState, RedisState, SharedState

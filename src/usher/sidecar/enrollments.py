@@ -26,14 +26,16 @@ Send = Callable[[list[dict[str, Any]]], dict[Any, dict[str, Any]]]
 
 
 def reconcile_enrollments(
-    sides: Opened, due: Selection, outcome: Outcome, *, batched: bool
+    sides: Opened, due: Selection, outcome: Outcome, *, batched: bool, ends: bool = False
 ) -> None:
-    """Everything in ``due``. Raises LmsError when the LMS refuses every learner alike."""
+    """Everything in ``due``. ends: what the application has ended, where it could not tell the LMS
+    then, and not what it wants. Raises LmsError when the LMS refuses every learner alike."""
     send = _batch_sender(sides) if batched else _public_sender(sides)
+    kind, act = (UNENROLLMENT, _unenroll) if ends else (ENROLLMENT, _enroll)
     for rows in _pages(sides, due):
-        rows = [row for row in rows if outcome.memory.is_due(ENROLLMENT, row["pk"])]
+        rows = [row for row in rows if outcome.memory.is_due(kind, row["pk"])]
         if rows:
-            _enroll(sides, rows, send, outcome)
+            act(sides, rows, send, outcome)
         outcome.told()
 
 
@@ -169,18 +171,6 @@ def _unwanted(sides: Opened, rows: list[dict[str, Any]]) -> list[dict[str, Any]]
     )
     still = {(row["user"], row["course"]) for page in _pages(sides, wanted) for row in page}
     return [row for row in rows if (row["user"], row["course"]) not in still]
-
-
-def reconcile_unenrollments(
-    sides: Opened, due: Selection, outcome: Outcome, *, batched: bool
-) -> None:
-    """Ends in the LMS what the application has ended, where it could not tell the LMS then."""
-    send = _batch_sender(sides) if batched else _public_sender(sides)
-    for rows in _pages(sides, due):
-        rows = [row for row in rows if outcome.memory.is_due(UNENROLLMENT, row["pk"])]
-        if rows:
-            _unenroll(sides, rows, send, outcome)
-        outcome.told()
 
 
 def _unenroll(sides: Opened, rows: list[dict[str, Any]], send: Send, outcome: Outcome) -> None:

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import cached_property
 from threading import Lock
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from usher.client.errors import LmsError, Misconfigured, RegistrationRefused, SignInStopped
+from usher.client.errors import LmsError, Misconfigured, RegistrationRefused
+from usher.client.ownership import is_younger, own_tokens
 from usher.client.payloads import TokenPair, moment
 from usher.client.registration import register
 from usher.client.walk import GrantWanted, Walk
@@ -39,8 +39,6 @@ AT_ONCE_AGAIN = 4
 _TOKEN_LIFE = 300
 _CODE_LIFE = 60
 _BYTES = 32
-#: The clocks of application and LMS may differ by so much.
-_CLOCKS_APART = timedelta(minutes=2)
 _APPLICATION = "oauth2_provider.Application"
 _TOKEN = "oauth2_provider.AccessToken"  # noqa: S105 - a model
 _GRANT = "oauth2_provider.Grant"
@@ -191,18 +189,11 @@ class PublicAccounts:
         it. An older one is not even tried: the platform links accounts of one e-mail address."""
         lms = self._sides.lms
         seen, since = lms.account(learner.username), moment(learner.since)
-        if seen is None or seen.date_joined is None or since is None:
+        if seen is None or since is None or not is_younger(seen, since):
             return None
-        same = seen.email.casefold() == learner.email.casefold()
-        if not same or seen.date_joined < since - _CLOCKS_APART:
+        if seen.email.casefold() != learner.email.casefold():
             return None
-        try:
-            tokens = walk.tokens()
-        except SignInStopped as error:
-            if error.code == "account-disabled":
-                raise
-            return None
-        return tokens if lms.me(tokens.access_token) == learner.username else None
+        return own_tokens(lms, walk, learner.username)
 
 
 class Grants:

@@ -14,12 +14,7 @@ from usher.sidecar import details, runs
 from usher.sidecar.accounts import ACCOUNT, reconcile_accounts
 from usher.sidecar.adapters.adapter import Adapter, Selection
 from usher.sidecar.details import PROFILE, reconcile_profiles
-from usher.sidecar.enrollments import (
-    ENROLLMENT,
-    UNENROLLMENT,
-    reconcile_enrollments,
-    reconcile_unenrollments,
-)
+from usher.sidecar.enrollments import ENROLLMENT, UNENROLLMENT, reconcile_enrollments
 from usher.sidecar.errors import SidecarError
 from usher.sidecar.opening import Opened
 from usher.sidecar.outcome import Outcome
@@ -103,10 +98,9 @@ def reconcile(sides: Opened, asked: Asked, outcome: Outcome) -> Outcome:
     selections = {kind: selection for kind, (_, selection) in due(sides.adapter, asked).items()}
     if ACCOUNT in selections:
         reconcile_accounts(sides, selections[ACCOUNT], outcome, batched=accounts)
-    if ENROLLMENT in selections:
-        reconcile_enrollments(sides, selections[ENROLLMENT], outcome, batched=enrollments)
-    if UNENROLLMENT in selections:
-        reconcile_unenrollments(sides, selections[UNENROLLMENT], outcome, batched=enrollments)
+    for kind, ends in ((ENROLLMENT, False), (UNENROLLMENT, True)):
+        if kind in selections:
+            reconcile_enrollments(sides, selections[kind], outcome, batched=enrollments, ends=ends)
     if asked.runs_too:
         reconcile_runs(sides, outcome, asked.run)
     if PROFILE in asked.kinds:

@@ -1,12 +1,10 @@
 from collections.abc import Callable
-from typing import Any
 
 import pytest
-from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission
 from django.core.cache import cache
 from django.test import Client
 
+from tests.support.staff import staff_browser
 from usher.console import access
 
 ALL = (
@@ -29,23 +27,7 @@ def nothing_kept() -> None:
 
 @pytest.fixture
 def staff_with(db: None) -> Callable[..., Client]:
-    """A browser of a staff member with these permissions, ``app.codename`` each."""
-
-    def make(*names: str, username: str = "support", is_staff: bool = True, **more: Any) -> Client:
-        model = get_user_model()
-        user = model.objects.create_user(
-            username, f"{username}@staff.example", is_staff=is_staff, **more
-        )
-        for name in names:
-            app, codename = name.split(".")
-            user.user_permissions.add(
-                Permission.objects.get(content_type__app_label=app, codename=codename)
-            )
-        browser = Client()
-        browser.force_login(user)
-        return browser
-
-    return make
+    return staff_browser
 
 
 @pytest.fixture

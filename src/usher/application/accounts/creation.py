@@ -13,7 +13,6 @@ from typing import Any
 from django.utils import timezone
 
 from usher.application.accounts.details import Details
-from usher.application.accounts.ownership import is_younger, tokens_if_ours
 from usher.application.engine.kinds import Means, Outcome
 from usher.client import batch
 from usher.client.errors import (
@@ -24,6 +23,7 @@ from usher.client.errors import (
     Refused,
     RegistrationRefused,
 )
+from usher.client.ownership import is_younger, tokens_if_ours
 from usher.client.payloads import TokenPair, read_tokens, user_id
 from usher.client.registration import register
 from usher.client.walk import Walk

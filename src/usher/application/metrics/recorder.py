@@ -12,12 +12,14 @@ import os
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 
 from django.db import DatabaseError, connection, transaction
 
 from usher.application.metrics.models import MetricValue
+from usher.client.http import Exchange
+from usher.contract import metrics
 from usher.contract.metrics import Metric
 
 #: Seconds between two writes of a process that is busy.
@@ -125,3 +127,14 @@ def labels_text(labels: Iterable[str]) -> str:
 
 recorder = Recorder()
 os.register_at_fork(after_in_child=recorder.forget)
+
+
+@contextmanager
+def measured(exchange: Exchange) -> Iterator[None]:
+    """Around one request to the LMS."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds = time.monotonic() - started
+        recorder.observe(metrics.REQUEST, exchange.group, exchange.result, value=seconds)

@@ -211,20 +211,23 @@ def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> tuple[int,
 
     How many, and whether some are left because they are too many for one request.
     """
-    rows = shown(kind).filter(error_code=code)
+    # Of those chosen, what a worker has retried meanwhile is left alone.
+    refused = kind.model._default_manager.filter(parked_at__isnull=False)
     if ids is not None:
-        count = kind.model._default_manager.filter(pk__in=ids, parked_at__isnull=False).wake()
-        wake_soon()
-        return count, False
+        count, are_left = refused.filter(pk__in=ids).wake(), False
+    else:
+        count, are_left = _retry_all(shown(kind).filter(error_code=code), refused)
+    wake_soon()
+    return count, are_left
+
+
+def _retry_all(rows: Any, refused: Any) -> tuple[int, bool]:
     until, count = time.monotonic() + _SECONDS, 0
     while count < _AT_ONCE and time.monotonic() < until:
         some = list(rows.order_by("parked_at", "pk").values_list("pk", flat=True)[:_ROWS])
         if not some:
-            wake_soon()
             return count, False
-        # The condition again: what a worker has retried meanwhile is left alone.
-        count += kind.model._default_manager.filter(pk__in=some, parked_at__isnull=False).wake()
-    wake_soon()
+        count += refused.filter(pk__in=some).wake()
     return count, rows.exists()
 
 

@@ -38,8 +38,12 @@ def tokens_if_ours(
     lms: LmsClient, walk: Walk, username: str, reserved_at: datetime
 ) -> TokenPair | None:
     """Tokens of the account when it is this learner's; None when it is somebody else's."""
-    if not made_for_us(lms, username, reserved_at):
-        return None
+    return own_tokens(lms, walk, username) if made_for_us(lms, username, reserved_at) else None
+
+
+def own_tokens(lms: LmsClient, walk: Walk, username: str) -> TokenPair | None:
+    """The second proof, for an account that passed the first: tokens when signing in leads into it,
+    else None."""
     try:
         tokens = walk.tokens()
     except SignInStopped as error:

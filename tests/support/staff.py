@@ -1,0 +1,24 @@
+"""Staff members with chosen permissions."""
+
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.test import Client
+
+
+def staff_browser(
+    *names: str, username: str = "support", is_staff: bool = True, **more: Any
+) -> Client:
+    """A browser of a staff member with these permissions, ``app.codename`` each."""
+    user = get_user_model().objects.create_user(
+        username, f"{username}@staff.example", is_staff=is_staff, **more
+    )
+    for name in names:
+        app, codename = name.split(".")
+        user.user_permissions.add(
+            Permission.objects.get(content_type__app_label=app, codename=codename)
+        )
+    browser = Client()
+    browser.force_login(user)
+    return browser
