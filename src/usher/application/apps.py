@@ -12,8 +12,13 @@ class UsherConfig(AppConfig):
     def ready(self) -> None:
         from usher.application.accounts import signals
         from usher.application.checks import register  # noqa: F401 - registers the checks
+        from usher.application.engine import observers
+        from usher.application.engine.refusals import RefusalLog
+        from usher.application.metrics.engine import Counting
 
         signals.connect()
+        observers.add(Counting())
+        observers.add(RefusalLog())
         if "celery" in sys.modules:
             # A worker without the tasks would discard their messages without an error.
             from usher.application import tasks  # noqa: F401 - registers them

@@ -17,7 +17,7 @@ from usher.application.engine import services
 from usher.application.engine.clock import database_now
 from usher.application.engine.kinds import Outcome
 from usher.application.engine.policy import EARLY_ATTEMPTS, retry
-from usher.application.engine.refusals import log_refusals
+from usher.application.engine.refusals import RefusalLog
 from usher.application.engine.services import reconcile
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
@@ -137,7 +137,7 @@ def test_secrets_and_line_breaks_that_the_lms_repeats_are_not_logged(caplog):
     caplog.set_level(logging.INFO, logger="usher.refusals")
     job = SimpleNamespace(what="ada\nfake: line", row=SimpleNamespace(parked_at=None))
     error = Refused("the token s3cret-t0ken is wrong", code="wrong\ncode")
-    log_refusals("token", [(job, Outcome(error=error))])
+    RefusalLog().written("token", [(job, Outcome(error=error))])
     (line,) = [r.getMessage() for r in caplog.records if r.name == "usher.refusals"]
     assert "s3cret" not in line
     assert "\nfake" not in line

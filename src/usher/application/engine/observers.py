@@ -1,4 +1,4 @@
-"""Other apps that want to know what the engine does, such as the console.
+"""Who is told what the engine did: metrics, the log of refusals, other apps as the console.
 
 An observer is called in the process and thread that did the work, after the transaction that wrote
 it. One that raises harms nothing and is logged. Without observers a call costs a look at a list.

@@ -29,7 +29,6 @@ from usher.application.engine.options import Options
 from usher.application.engine.outages import Outages
 from usher.application.engine.outlook import Due, Outlook
 from usher.application.engine.pool import Pool
-from usher.application.engine.refusals import log_refusals
 from usher.application.engine.stopping import Stop
 from usher.application.engine.writeback import Done, write_back
 from usher.application.metrics import engine as metrics
@@ -371,8 +370,6 @@ class Pump:
             for job, _ in done:
                 flying.pop(job.row.pk, None)
             self._mind_the_gate(kind, done)
-            metrics.written(kind.name, written)
-            log_refusals(kind.name, written)
             self._report(kind.name, written)
 
     def _mind_the_gate(self, kind: Kind, done: list[Done]) -> None:

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from usher.application.audit.text import one_line
+from usher.application.engine.observers import Observer
 from usher.application.logs import logger
 from usher.application.signals import newly_refused
 
 log = logger("usher.refusals")
 
 
-def log_refusals(kind: str, written: Sequence[tuple[Any, Any]]) -> None:
+class RefusalLog(Observer):
     """Kind, learner or run, and code. The LMS's own words stay in the row: they may repeat
     whatever was sent."""
-    for one in newly_refused(kind, written):
-        log.warning("refused", kind=kind, what=one_line(one.what), code=one_line(one.code, 64))
+
+    def written(self, kind: str, done: Sequence[tuple[Any, Any]]) -> None:
+        for one in newly_refused(kind, done):
+            log.warning("refused", kind=kind, what=one_line(one.what), code=one_line(one.code, 64))

@@ -6,18 +6,21 @@ from collections import Counter
 from collections.abc import Sequence
 
 from usher.application.engine.kinds import Job, Outcome
+from usher.application.engine.observers import Observer
 from usher.application.metrics import conditions
 from usher.application.metrics.recorder import recorder
 from usher.contract import metrics
 
 
-def written(kind: str, done: Sequence[tuple[Job, Outcome]]) -> None:
-    """These outcomes are in the database."""
-    for outcome, count in Counter(_word(outcome) for _, outcome in done).items():
-        recorder.count(metrics.OUTCOMES, kind, outcome, by=count)
-    for job, _ in done:
-        if job.settled_after is not None:
-            recorder.observe(metrics.SETTLE, kind, value=job.settled_after)
+class Counting(Observer):
+    """Counts outcomes that are in the database."""
+
+    def written(self, kind: str, done: Sequence[tuple[Job, Outcome]]) -> None:
+        for outcome, count in Counter(_word(outcome) for _, outcome in done).items():
+            recorder.count(metrics.OUTCOMES, kind, outcome, by=count)
+        for job, _ in done:
+            if job.settled_after is not None:
+                recorder.observe(metrics.SETTLE, kind, value=job.settled_after)
 
 
 def request_of(kind: str, rows: int) -> None:
