@@ -41,22 +41,12 @@ def reconcile_enrollments(
 
 def _pages(sides: Opened, due: Selection) -> Iterator[list[dict[str, Any]]]:
     table, username = sides.adapter.enrollments, sides.adapter.enrollment_username
-    after: Any = None
-    while True:
-        page = sides.agent.ask(
-            "page",
-            model=table.model,
-            fields=[*table.paths, username],
-            after=after,
-            limit=SIZE,
-            **due.request(),
-        )
+    for page in sides.agent.pages(
+        model=table.model, fields=[*table.paths, username], limit=SIZE, **due.request()
+    ):
         found = [{**table.named(row), "username": row[username]} for row in page["rows"]]
         if found:
             yield [row for row in found if row["username"]]
-        after = page["next"]
-        if after is None:
-            return
 
 
 def _enroll(sides: Opened, rows: list[dict[str, Any]], send: Send, outcome: Outcome) -> None:
@@ -118,19 +108,27 @@ def _record(
             for row, _ in enrolled
         ],
     )
-    changed = []
-    for (row, result), written in zip(enrolled, results, strict=True):
-        if written["outcome"] in ("written", "same"):
-            outcome.add(ENROLLMENT, DONE)
-        elif written["outcome"] == "refused":
-            outcome.add(ENROLLMENT, REFUSED, _what(row), written["message"])
-        else:
-            reason = f"the application's row is {written['outcome']}"
-            outcome.add(ENROLLMENT, LEFT, _what(row), reason)
-            if written["outcome"] in ("changed", "gone") and result["status"] == "changed":
-                changed.append(row)
+    changed = [
+        row
+        for (row, result), written in zip(enrolled, results, strict=True)
+        if _is_left(ENROLLMENT, row, written, outcome)
+        and written["outcome"] in ("changed", "gone")
+        and result["status"] == "changed"
+    ]
     if changed:
         _take_back(sides, changed, send)
+
+
+def _is_left(kind: str, row: dict[str, Any], written: dict[str, Any], outcome: Outcome) -> bool:
+    """Counts what became of the application's row; whether it was left, as one that changed."""
+    if written["outcome"] in ("written", "same"):
+        outcome.add(kind, DONE)
+    elif written["outcome"] == "refused":
+        outcome.add(kind, REFUSED, _what(row), written["message"])
+    else:
+        outcome.add(kind, LEFT, _what(row), f"the application's row is {written['outcome']}")
+        return True
+    return False
 
 
 def _set(sides: Opened, enrolled: bool) -> dict[str, Any]:
@@ -220,16 +218,11 @@ def _record_ended(sides: Opened, ended: list[dict[str, Any]], send: Send, outcom
             for row in ended
         ],
     )
-    changed = []
-    for row, written in zip(ended, results, strict=True):
-        if written["outcome"] in ("written", "same"):
-            outcome.add(UNENROLLMENT, DONE)
-        elif written["outcome"] == "refused":
-            outcome.add(UNENROLLMENT, REFUSED, _what(row), written["message"])
-        else:
-            reason = f"the application's row is {written['outcome']}"
-            outcome.add(UNENROLLMENT, LEFT, _what(row), reason)
-            changed.append(row)
+    changed = [
+        row
+        for row, written in zip(ended, results, strict=True)
+        if _is_left(UNENROLLMENT, row, written, outcome)
+    ]
     if changed:
         again = Selection(filter=({"pk__in": [row["pk"] for row in changed]},))
         rows = [row for page in _pages(sides, again) for row in page]

@@ -59,12 +59,5 @@ def _enrollments(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
 def _rows(
     agent: Agent, model: str, fields: list[str], selection: Selection
 ) -> Iterator[dict[str, Any]]:
-    after: Any = None
-    while True:
-        page = agent.ask(
-            "page", model=model, fields=fields, after=after, limit=500, **selection.request()
-        )
+    for page in agent.pages(model=model, fields=fields, limit=500, **selection.request()):
         yield from page["rows"]
-        after = page["next"]
-        if after is None:
-            return

@@ -47,44 +47,27 @@ def learners(
     agent: Agent, adapter: Adapter, *, size: int = 100, only: Selection | None = None
 ) -> Iterator[list[Learner]]:
     """Those whom the application's own code would take. only: instead of all of these."""
-    after: Any = None
-    selection = only or adapter.users_taken
-    while True:
-        page = agent.ask(
-            "page",
-            model=adapter.users.model,
-            fields=adapter.users.paths,
-            after=after,
-            limit=size,
-            **selection.request(),
-            **{"with": _related(adapter)},
-        )
-        if page["rows"]:
-            yield _read(adapter, page)
-        after = page["next"]
-        if after is None:
-            return
+    pages = agent.pages(
+        model=adapter.users.model,
+        fields=adapter.users.paths,
+        limit=size,
+        **(only or adapter.users_taken).request(),
+        **{"with": _related(adapter)},
+    )
+    return (_read(adapter, page) for page in pages if page["rows"])
 
 
 def runs(
     agent: Agent, adapter: Adapter, size: int = 500, *, only: Selection | None = None
 ) -> Iterator[dict[str, Any]]:
     """Course runs that the application's own sync would take. only: instead of these."""
-    after: Any = None
-    selection = only or adapter.runs_taken
-    while True:
-        page = agent.ask(
-            "page",
-            model=adapter.runs.model,
-            fields=adapter.runs.paths,
-            after=after,
-            limit=size,
-            **selection.request(),
-        )
+    for page in agent.pages(
+        model=adapter.runs.model,
+        fields=adapter.runs.paths,
+        limit=size,
+        **(only or adapter.runs_taken).request(),
+    ):
         yield from map(adapter.runs.named, page["rows"])
-        after = page["next"]
-        if after is None:
-            return
 
 
 def _related(adapter: Adapter) -> dict[str, Any]:

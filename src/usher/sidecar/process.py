@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
@@ -119,6 +120,16 @@ class Agent:
             line = json.dumps({"id": self._number, "do": do, **request}) + "\n"
             self._write(line.encode())
             return self._answer(self._number, self._silence)
+
+    def pages(self, **request: Any) -> Iterator[dict[str, Any]]:
+        """The agent's answers to ``page``, until the last one. Raises as ``ask``."""
+        after: Any = None
+        while True:
+            page = self.ask("page", after=after, **request)
+            yield page
+            after = page["next"]
+            if after is None:
+                return
 
     def _write(self, data: bytes) -> None:
         assert self._process.stdin  # noqa: S101 - a pipe was asked for

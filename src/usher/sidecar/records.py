@@ -53,20 +53,13 @@ def _grade(
 
 
 def _rows_of(sides: Opened, table: Table, course: str) -> Iterator[dict[str, Any]]:
-    after: Any = None
-    while True:
-        page = sides.agent.ask(
-            "page",
-            model=table.model,
-            fields=table.paths,
-            filter=[{table.columns["course"]: course}],
-            after=after,
-            limit=500,
-        )
+    for page in sides.agent.pages(
+        model=table.model,
+        fields=table.paths,
+        filter=[{table.columns["course"]: course}],
+        limit=500,
+    ):
         yield from map(table.named, page["rows"])
-        after = page["next"]
-        if after is None:
-            return
 
 
 def certificates(sides: Opened) -> Iterator[Found]:
@@ -98,19 +91,14 @@ def _certificates_of(sides: Opened, keys: list[Any]) -> dict[Any, set[str]]:
     """Those revoked here count: the application has decided about them."""
     table = sides.adapter.certificates
     found: dict[Any, set[str]] = {}
-    after: Any = None
-    while keys:
-        page = sides.agent.ask(
-            "page",
-            model=table.model,
-            fields=table.paths,
-            filter=[{table.columns["user"] + "__in": keys}],
-            after=after,
-            limit=1000,
-        )
+    if not keys:
+        return found
+    for page in sides.agent.pages(
+        model=table.model,
+        fields=table.paths,
+        filter=[{table.columns["user"] + "__in": keys}],
+        limit=1000,
+    ):
         for row in map(table.named, page["rows"]):
             found.setdefault(row["user"], set()).add(row["course"])
-        after = page["next"]
-        if after is None:
-            break
     return found
