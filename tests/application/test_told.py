@@ -14,6 +14,12 @@ NOW = timezone.now()
 OLD = NOW - timedelta(hours=1)
 
 
+@pytest.fixture(autouse=True)
+def now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows below were made at collection, which may be long ago."""
+    monkeypatch.setattr(timezone, "now", lambda: NOW)
+
+
 def account(**values: Any) -> LmsAccount:
     return LmsAccount(**{"username": "ada", "reserved_at": NOW, "next_attempt_at": NOW, **values})
 

@@ -15,13 +15,15 @@ import httpx
 import pytest
 
 from tests.lms.application import Application, RunningApplication
-from tests.support.served import served_lms
+from tests.support.served import NO_LIMITS, served_lms
 from tests.support.warm import Done, WarmDjango
 
 WORKER = "mit_Application_serviceworker"
 TOKEN = "token-of-the-service-worker-" + "1" * 30
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"
+#: These stay: the plugin lifts them for the service worker.
+REGISTRATION_LIMITS = ("REGISTRATION_RATELIMIT", "REGISTRATION_VALIDATION_RATELIMIT")
 
 
 @dataclass
@@ -101,6 +103,7 @@ def connected_lms(**settings: Any) -> Iterator[Lms]:
         everything = {
             "USHER_BACKENDS": {"mitxpro-oauth2": "mitxpro-oauth2", "xpro-oauth2": "ol-oauth2"},
             "USHER_LOGOUT_URIS": [f"{application.url}/logout/"],
+            **{name: rate for name, rate in NO_LIMITS.items() if name not in REGISTRATION_LIMITS},
             **settings,
         }
         with served_lms("seed_courses", **everything) as served:
