@@ -19,10 +19,12 @@ STAMP := $(VENV)/.installed
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-# What the demo needs; the rest, for tests and checks, comes with the first target that uses it.
-$(DEMO_STAMP): pyproject.toml requirements.lock
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Usher needs Python 3.11 or newer; set PYTHON=python3.12, for example."; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+
+# What the demo needs; the rest, for tests and checks, comes with the first target that uses it.
+$(DEMO_STAMP): pyproject.toml requirements.lock | $(BIN)/python
 	@echo "Installing what the demo needs into $(VENV) ..."
 	@$(PIP) --constraint requirements.lock --editable '.[campus,embedded]'
 	@touch $(DEMO_STAMP)
@@ -34,8 +36,8 @@ $(STAMP): $(DEMO_STAMP)
 
 install: $(STAMP) ## create .venv and install everything that development needs
 
-demo: $(DEMO_STAMP) ## run application and LMS, walk a learner through (EDITION=mitxpro for xPro)
-	@$(BIN)/usher demo --edition $(EDITION)
+demo: $(DEMO_STAMP) ## run application and LMS, walk a learner through (EDITION=mitxpro, ARGS="--lms-port 8001")
+	@$(BIN)/usher demo --edition $(EDITION) $(ARGS)
 
 test: $(STAMP) ## run every test, browser included (GROUP="application shell" for some)
 	@sh scripts/browser.sh >/dev/null
@@ -56,8 +58,8 @@ docs: $(STAMP) ## build the documentation into build/docs
 	@$(BIN)/python scripts/reference.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict && echo "Open build/docs/index.html"
 
-wheel: $(STAMP) ## build the wheel into dist/
-	@$(BIN)/python -m build --wheel --outdir dist . >/dev/null 2>&1 && ls dist/*.whl
+wheel: | $(BIN)/python ## build the wheel into dist/
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist . && ls dist/*.whl
 
 dist: $(STAMP) ## build the wheel and the source distribution into dist/
 	@$(BIN)/python -m build --outdir dist . >/dev/null 2>&1 && ls dist

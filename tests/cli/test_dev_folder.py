@@ -3,6 +3,9 @@
 import stat
 from pathlib import Path
 
+import pytest
+
+from usher.cli.demo.errors import DemoError
 from usher.cli.dev.beside import Beside
 from usher.cli.dev.project import Project
 from usher.embedded.home.process import free_port
@@ -28,3 +31,38 @@ def test_it_is_closed_to_others_and_touches_nothing_of_the_project(tmp_path: Pat
     }
     assert len(modes) >= 3
     assert set(modes.values()) == {0o600}, modes
+
+
+def test_a_user_model_without_migrations_is_named_before_anything_is_made(tmp_path: Path) -> None:
+    """``migrate`` would make the admin's tables and then fail, now and at every later attempt."""
+    (tmp_path / "people").mkdir()
+    (tmp_path / "people" / "__init__.py").touch()
+    (tmp_path / "people" / "models.py").write_text(
+        "from django.contrib.auth.models import AbstractUser\nclass User(AbstractUser):\n    pass\n"
+    )
+    (tmp_path / "settings.py").write_text(
+        "SECRET_KEY = 'x' * 50\nROOT_URLCONF = 'urls'\nAUTH_USER_MODEL = 'people.User'\n"
+        "INSTALLED_APPS = ['people', 'django.contrib.auth', 'django.contrib.contenttypes',\n"
+        "    'django.contrib.sessions']\n"
+        "DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': 'db.sqlite3'}}\n"
+        "LOGIN_URL = '/login/'\nDEBUG = True\n"
+        "from usher.application import defaults\ndefaults.apply(globals())\n"
+    )
+    (tmp_path / "urls.py").write_text(
+        "from django.urls import include, path\n"
+        "urlpatterns = [path('', include('usher.application.urls'))]\n"
+    )
+    (tmp_path / "manage.py").write_text(
+        "import os, sys\nos.environ['DJANGO_SETTINGS_MODULE'] = 'settings'\n"
+        "from django.core.management import execute_from_command_line\n"
+        "execute_from_command_line(sys.argv)\n"
+    )
+    beside = Beside(Project.at(tmp_path), tmp_path / "lms", free_port(), free_port())
+    try:
+        beside.open()
+        _, look = next(beside.steps(recheck=False))
+        with pytest.raises(DemoError, match=r"Run: python manage.py makemigrations people"):
+            look()
+    finally:
+        beside.stop()
+    assert not (tmp_path / "db.sqlite3").exists()

@@ -91,7 +91,7 @@ def _token(user: Any) -> Iterator[Sentence]:
     if row is None:
         return
     if row.is_valid_for(0):
-        text = f"An LMS token that is valid for {_left(row.expires_at)}."
+        text = f"LMS token, valid for {_left(row.expires_at)}."
     elif row.expires_at:
         text = f"The LMS token ended {_ago(row.expires_at)}; it is renewed when it is needed."
     elif row.next_attempt_at is None and not row.error_code:
@@ -152,7 +152,7 @@ def _history(user: Any) -> Iterator[Sentence]:
     names = {user.get_username()}
     names.update(user.username_reservations.values_list("username", flat=True))
     for event in AuditEvent.objects.filter(subject__in=names).order_by("-id")[:_EVENTS]:
-        code = event.detail.get("code", "") if isinstance(event.detail, dict) else ""
+        code = event.detail.get("error_code", "") if isinstance(event.detail, dict) else ""
         how = "" if event.succeeded else f" failed{f' [{code}]' if code else ''}"
         yield Sentence("history", f"{_ago(event.at)}: {event.title}{how}.")
 

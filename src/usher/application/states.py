@@ -62,7 +62,7 @@ def when(row: Any) -> str:
     """What happens next with a record, and when, for people."""
     now = timezone.now()
     if row.parked_at:
-        return "Nothing until somebody removes the cause and retries it."
+        return "Not sent again until somebody removes the cause and retries it."
     if row.lease_until and row.lease_until > now:
         return "A worker has it now."
     if row.next_attempt_at is None:

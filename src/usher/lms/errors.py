@@ -28,7 +28,7 @@ class AccountRefused(UsherLmsError):
         self.code = code
         self.fields = dict(fields)
         self.suggestions = suggestions or []
-        super().__init__("; ".join(self.fields.values()))
+        super().__init__(" ".join(self.fields.values()))
 
 
 class EnrollmentError(StrEnum):

@@ -16,7 +16,7 @@ class LmsTrafficRefused(AssertionError):
 
     def __init__(self, base_url: str) -> None:
         super().__init__(
-            f"This test would send a request to the LMS at {base_url}. Take the fixture usher_lms "
+            f"This test would send a request to the LMS at {base_url}. Use the fixture usher_lms "
             "(a real embedded LMS) or usher_fake_lms (one in memory). To reach that LMS on "
             "purpose, set usher_lms_traffic = allowed in pytest's configuration."
         )

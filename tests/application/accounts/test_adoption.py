@@ -10,6 +10,8 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from usher.application.accounts.services import ensure_account
+from usher.application.engine.services import reconcile
+from usher.application.explain import explain
 from usher.application.models import LmsAccount
 
 
@@ -88,11 +90,33 @@ def test_a_user_whom_the_lms_refused_is_adopted(joined: Any, listed: Any) -> Non
     in_lms(joined, name, user.email)
     account = ensure_account(user, reconcile_now=True)
     assert account.error_code == "duplicate-email"
+    history = [one.text for one in explain(user) if one.topic == "history"]
+    assert any("failed [duplicate-email]" in text for text in history), history
     _, file = listed()
     decide(file, **{user.username: "link"})
     run("--decisions", str(file))
     account.refresh_from_db()
     assert (account.username, account.is_ready, account.error_code) == (name, True, "")
+
+
+def test_once_the_lms_links_too_the_same_command_has_them_checked(
+    batched: Any, tmp_path: Path
+) -> None:
+    user = batched.learner()
+    name = f"old_{secrets.token_hex(4)}"
+    in_lms(batched, name, user.email)
+    run("--to", str(file := tmp_path / "users.csv"))
+    decide(file, **{user.username: "link"})
+    out, _ = run("--decisions", str(file))
+    assert f"adopt_users --decisions {file}" in out
+    assert not LmsAccount.objects.due(), "nothing is sent that the LMS can only refuse"
+    batched.lms.manage("usher_link", "--username", name, "--application", "tested")
+    out, _ = run("--decisions", str(file))
+    assert "linked before, checked now" in out
+    assert "usher_link" not in out
+    reconcile(["account", "token"], user=user)
+    account = LmsAccount.objects.get()
+    assert (account.is_settled, account.error_code, user.lms_token.is_settled) == (True, "", True)
 
 
 def test_what_changed_since_fails_and_the_rest_is_done(joined: Any, listed: Any) -> None:

@@ -34,7 +34,7 @@ def test_the_story_from_nothing_to_enrolled(joined: Any) -> None:
     enroll(user, run, reconcile_now=True)
     told = why(user.email, DEMO)
     assert f"Enrolled in {DEMO} as audit, seen in the LMS 1 s ago." in told
-    assert "An LMS token that is valid for" in told
+    assert "LMS token, valid for" in told
     assert "LMS account created" in told
     assert "Pending" not in told
 
@@ -46,7 +46,7 @@ def test_a_refusal_is_told_with_the_lms_words(joined: Any) -> None:
     line = next(one for one in told if one["topic"] == "enrollment")
     assert line["state"] == "Refused"
     assert line["cause"].startswith(f"{row.error_message} [{row.error_code}]")
-    assert "Nothing until somebody" in line["next"]
+    assert "Not sent again until somebody" in line["next"]
 
 
 def test_an_account_deactivated_in_the_lms_is_named(joined: Any) -> None:

@@ -48,7 +48,7 @@ def test_a_refusal_is_told_with_its_attempts_and_repaired(joined: Any, staff: Cl
     (record,) = story.wrong
     assert record.cause == row.error_message
     assert [(one.succeeded, one.message) for one in record.tries] == [(False, row.error_message)]
-    assert "Nothing until somebody" in record.next
+    assert "Not sent again until somebody" in record.next
     assert [(side.wanted, side.seen, side.differs) for side in record.sides] == [
         ("enrolled as audit", "", None)
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -15,6 +16,7 @@ from usher.application.accounts.naming import clean_username, is_reserved, reser
 from usher.application.accounts.services import adopt
 from usher.application.adapter import adapter
 from usher.application.engine.clock import database_now
+from usher.application.engine.wake import wake_soon
 from usher.application.lms_client import client
 from usher.application.tokens.models import LmsToken
 from usher.client.payloads import AccountSeen
@@ -22,6 +24,8 @@ from usher.client.payloads import AccountSeen
 BY_EMAIL, BY_USERNAME = "email", "username"
 LINK, SKIP = "link", "skip"
 _AT_A_TIME = 100
+#: Until ``usher_link`` ran in the LMS, it refuses the learner: the first attempt waits for that.
+_TIME_TO_LINK = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,13 @@ COLUMNS = tuple(field.name for field in fields(Proposal))
 
 @dataclass(frozen=True)
 class Decided:
-    """What became of a decision. problem: '' when it was done."""
+    """What became of a decision. problem: '' when it was done; is_again: it was done before, and
+    the LMS account and token are checked now."""
 
     user: str
     lms_username: str
     problem: str = ""
+    is_again: bool = False
 
 
 def propose(by: str) -> Iterator[Proposal]:
@@ -136,7 +142,8 @@ def _conflict(user: Any, seen: AccountSeen, given: Mapping[str, str]) -> str:
 def decide(rows: Iterable[Mapping[str, str]]) -> Iterator[Decided]:
     """Does what the rows say: those with the decision ``link`` are linked, no others.
 
-    Each account is asked for again: it must still be the one that the operator saw.
+    Each account is asked for again: it must still be the one that the operator saw. What was
+    linked before is due now, refusals included: so the same call follows ``usher_link``.
     """
     for row in rows:
         if (row.get("decision") or "").strip().lower() == LINK:
@@ -157,10 +164,10 @@ def _link(row: Mapping[str, str]) -> Decided:
     if str(seen.lms_user_id or "") != (row.get("lms_user_id") or ""):
         return Decided(known, name, "the LMS has another account of that name now")
     try:
-        _adopt(user, seen)
+        is_new = _adopt(user, seen)
     except ValueError as error:
         return Decided(known, name, str(error))
-    return Decided(known, name)
+    return Decided(known, name, is_again=not is_new)
 
 
 def _user(text: str) -> Any:
@@ -168,14 +175,19 @@ def _user(text: str) -> Any:
     return users.filter(pk=text).first() if text.isascii() and text.isdigit() else None
 
 
-def _adopt(user: Any, seen: AccountSeen) -> None:
-    """Also if an account was requested and not created, as when the LMS refused it because the
-    e-mail address exists already."""
+def _adopt(user: Any, seen: AccountSeen) -> bool:
+    """Whether it was not linked yet. Also links if an account was requested and not created, as
+    when the LMS refused it because the e-mail address exists already."""
     with transaction.atomic():
         account = LmsAccount.objects.select_for_update().filter(user=user).first()
         if account is None:
             adopt(user, seen.username, seen.lms_user_id)
-            return
+            _make_due(user, database_now() + _TIME_TO_LINK)
+            return True
+        if account.is_ready and account.username == seen.username:
+            _make_due(user, database_now())
+            wake_soon(user.pk)
+            return False
         if account.is_ready:
             raise ValueError(f"the learner has the LMS account {account.username} already")
         if is_reserved(seen.username, by_other_than=user):
@@ -188,6 +200,11 @@ def _adopt(user: Any, seen: AccountSeen) -> None:
             created_in_lms_at=timezone.now(),
             lms_user_id=seen.lms_user_id,
         )
-        LmsAccount.objects.filter(pk=account.pk).wake()
         LmsToken.objects.get_or_create(user=user)
-        LmsToken.objects.filter(user=user).wake()
+        _make_due(user, database_now() + _TIME_TO_LINK)
+        return True
+
+
+def _make_due(user: Any, moment: datetime) -> None:
+    LmsAccount.objects.filter(user=user).wake(moment)
+    LmsToken.objects.filter(user=user).wake(moment)

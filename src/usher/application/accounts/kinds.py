@@ -128,7 +128,7 @@ def _audited(done: Sequence[tuple[Job, Outcome]]) -> Iterator[tuple[str, bool, d
         if error is None and outcome.changed:
             yield job.row.username, True, {"active": job.row.is_active}
         elif error is not None and error.failure_class == FailureClass.REJECTED:
-            yield job.row.username, False, {"code": error.code}
+            yield job.row.username, False, {"error_code": error.code}
 
 
 def _nothing_to_send(row: LmsAccount) -> Outcome | None:

@@ -136,7 +136,10 @@ def _run(pair: Pair, console: Console, *, trouble: bool) -> tuple[list[Step], Wa
 
     pair.lock()
     pair.check_ports()
-    console.print(f"[bold]Usher demo[/bold]  {pair.edition.title} and Open edX\n")
+    console.print(
+        f"[bold]Usher demo[/bold]  the reference application ({pair.edition.title} edition) and "
+        "an embedded LMS\n"
+    )
     pair.prepare(report)
     started = time.monotonic()
     pair.start()
@@ -189,7 +192,7 @@ def _stay_up(pair: Pair, walk: Walk, console: Console) -> None:
         ("learner", f"{walk.email}   {walk.password}"),
         (
             "superusers",
-            f"{APPLICATION_SUPERUSER}; in the LMS {SUPERUSER}   "
+            f"{APPLICATION_SUPERUSER} (application), {SUPERUSER} (LMS)   "
             f"{pair.credentials.superuser_password}",
         ),
         ("sent mail", str(pair.mail_folder)),

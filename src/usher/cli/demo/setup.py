@@ -48,7 +48,7 @@ class SetUp:
             folder.chmod(0o700)  # databases with sessions, and mail with codes
         pair.credentials = Credentials.load_or_make(pair.home)
         if self._is_prepared():
-            self.report(Step("prepared", True, 0.0, f"found as it was in {pair.home}"))
+            self.report(Step("prepared", True, 0.0, f"data of the earlier run in {pair.home}"))
             return
         self._step("application-settings", self._write_environment)
         with ThreadPoolExecutor(2) as sides:
@@ -83,7 +83,7 @@ class SetUp:
 
     def _initialize_lms(self) -> str:
         self.pair.initialize_lms()
-        return f"an Open edX of its own at {self.pair.lms_url}"
+        return f"embedded LMS at {self.pair.lms_url}"
 
     def _seed_courses(self) -> str:
         self.pair.manage_lms("seed_courses")
@@ -128,7 +128,7 @@ class SetUp:
         )
         return "superuser, test learner and the OAuth2 record that the LMS uses"
 
-    # -- found as it was
+    # -- data of an earlier run
 
     @property
     def _prepared_file(self) -> Path:

@@ -132,8 +132,8 @@ class Beside:
         found = self.project.ask("look", wanted)
         if found["problem"]:
             raise DemoError(
-                f"{found['problem']}\nDo what is named above, then run `usher dev` again; the "
-                "guide is docs/integrate.md."
+                f"{found['problem']}\nThen run `usher dev` again. The guide is docs/integrate.md "
+                "in Usher's repository."
             )
         if found["unread"]:
             raise DemoError(
@@ -146,7 +146,7 @@ class Beside:
 
     def _make_lms(self) -> str:
         if self._is_prepared():
-            return f"found as it was in {self.lms_home}"
+            return f"embedded LMS of the earlier run in {self.lms_home}"
         joining.make_lms(self.lms_home, self.lms_url, self.url)
         described = joining.describe(self.project.name, self.url, self.credentials)
         try:
@@ -154,7 +154,7 @@ class Beside:
             manage(self.lms_home, "usher_provision", "--file", "-", text=described.to_json())
         except FolderError as error:
             raise DemoError(str(error)) from error
-        return "an Open edX of its own, with two courses"
+        return "embedded LMS with two courses"
 
     def _join(self, recheck: bool) -> str:
         is_new = not (self.home / PREPARED).exists()
@@ -294,7 +294,7 @@ class Beside:
             self._lock.close()
             self._lock = None
 
-    # -- found as it was
+    # -- data of an earlier run
 
     def _is_prepared(self) -> bool:
         try:

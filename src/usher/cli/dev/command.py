@@ -65,7 +65,7 @@ def dev(
             project = Project.at(folder)
             beside = Beside(project, home or project.folder / ".usher" / "dev", port, lms_port)
             beside.open()
-            console.print(f"[bold]usher dev[/bold]  {project.name} and Open edX\n")
+            console.print(f"[bold]usher dev[/bold]  {project.name} and an embedded LMS\n")
             _run(beside, steps, recheck, console)
             if as_json:
                 told = [asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps]
@@ -111,14 +111,15 @@ def _stay_up(beside: Beside, console: Console) -> None:
         ("learner", f"{learner.login}   {learner.password}" if learner.login else learner.without),
         ("LMS superuser", f"{SUPERUSER}   {password}   {beside.lms_url}/admin/"),
         ("logs", f"{shown}/project.log, worker.log, lms.log"),
-        ("manage.py", f". {shown}/env   before it, in another terminal"),
+        ("manage.py", f". {shown}/env && python manage.py shell"),
     ):
         table.add_row(f"[bold]{name}[/bold]", value)
     console.print()
     console.print(table)
     console.print(
         "\nOpen the address of `sign in`. Your project asks for the learner's name and"
-        "\npassword; then you are signed in to the LMS. Ctrl-C stops everything."
+        "\npassword; then you are signed in to the LMS. Run manage.py in another terminal,"
+        "\nwith the environment shown. Ctrl-C stops everything."
     )
     while True:
         beside.check()

@@ -16,6 +16,7 @@ from django.conf import settings
 from django.contrib import auth
 from django.core.management import call_command
 from django.core.management.base import CommandError, SystemCheckError
+from django.db.migrations.loader import MigrationLoader
 
 LEARNER = "testlearner"
 PASSWORD = "USHER_TEST_LEARNER_PASSWORD"  # noqa: S105 - a name
@@ -30,8 +31,20 @@ def _look(wanted):
         call_command("check", stdout=io.StringIO(), stderr=io.StringIO())
     except SystemCheckError as error:
         problem = str(error)
+    problem = problem or _without_migrations()
     unread = [key for key, value in wanted.items() if str(getattr(settings, key, "")) != value]
     return {"problem": problem, "unread": unread, "celery": _celery()}
+
+
+def _without_migrations():
+    """Without them ``migrate`` makes other apps' tables first, and stops in the middle."""
+    label = auth.get_user_model()._meta.app_label
+    if label not in MigrationLoader(None, ignore_no_migrations=True).unmigrated_apps:
+        return ""
+    return (
+        f"The app {label}, which has your user model, has no migrations. "
+        f"Run: python manage.py makemigrations {label}"
+    )
 
 
 def _celery():

@@ -55,9 +55,14 @@ class Command(EngineCommand):
             writer.writerows(asdict(one) for one in found)
         conflicts = sum(bool(one.conflict) for one in found)
         self.note(
-            f"{len(found)} users have an LMS account, {conflicts} of them with a conflict. Nothing "
-            "was changed. Write 'link' into the column decision where both are the same person, "
-            "then: manage.py adopt_users --decisions FILE"
+            f"LMS accounts found for users without one from Usher: {len(found)}, {conflicts} with "
+            "a conflict. Nothing was changed."
+            + (
+                " Write 'link' into the column decision where both are the same person, then run: "
+                f"manage.py adopt_users --decisions {options['to'] or 'FILE'}"
+                if found
+                else ""
+            )
         )
 
     def _decide(self, options: Any) -> None:
@@ -75,24 +80,26 @@ class Command(EngineCommand):
         if options["json"]:
             self.stdout.write(json.dumps({"linked": [asdict(one) for one in done]}))
         else:
-            self._tell(done, options["application"])
+            self._tell(done, options["application"], options["decisions"])
         if failed:
             sys.exit(1)
 
-    def _tell(self, done: list[adoption.Decided], application: str) -> None:
+    def _tell(self, done: list[adoption.Decided], application: str, file: str) -> None:
         for one in done:
             mark = "✗" if one.problem else "✓"
-            told = one.problem or "linked here"
+            told = one.problem or ("linked before, checked now" if one.is_again else "linked here")
             self.stdout.write(f"{mark} {one.user}  {one.lms_username}: {told}")
         linked = [one for one in done if not one.problem]
         self.stdout.write(f"{len(linked)} linked, {len(done) - len(linked)} failed.")
-        if linked:
-            self.stdout.write("Now let them sign in to these accounts; in the LMS run:")
-            for one in linked:
+        if new := [one for one in linked if not one.is_again]:
+            self.stdout.write("To let them sign in to these accounts, run in the LMS:")
+            for one in new:
                 self.stdout.write(
                     f"  ./manage.py lms usher_link --username {one.lms_username} "
                     f"--application {application}"
                 )
+            self.stdout.write("Then run this again, to have accounts and tokens checked:")
+            self.stdout.write(f"  python manage.py adopt_users --decisions {file}")
 
 
 def _opened(name: str, mode: str) -> Any:

@@ -30,6 +30,6 @@ class Command(EngineCommand):
             self.stdout.write(json.dumps({"differences": rows_of(shown), "count": found}))
         else:
             plural = "difference" if found == 1 else "differences"
-            self.stdout.write(f"✗ {found} {plural}" if found else "✓ the LMS agrees")
+            self.stdout.write(f"✗ {found} {plural}" if found else "✓ no differences")
         if found:
             raise SystemExit(1)
