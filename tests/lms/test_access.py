@@ -244,6 +244,15 @@ class TestLearnersOfAnotherApplication:
             listed = api.get(ENROLLMENTS, params={"changed_since": since + "+00:00"}).json()
         assert theirs not in [row["username"] for row in listed["results"]]
 
+    def test_nor_does_how_they_sign_in(self, two: Lms, theirs: str) -> None:
+        with two.api() as api:
+            seen = api.get(API + "links/", params={"username": theirs}).json()
+            named = {"username": theirs, "client_id": OTHER_CLIENT}
+            assert api.get(API + "links/", params=named).status_code == 400
+        assert seen["application"] == "campus"
+        assert seen["leads_to"] is None
+        assert seen["account"]["linked_from"] == []
+
     def test_capabilities_name_the_caller_alone(self, two: Lms) -> None:
         for token, name in ((TOKEN, "campus"), (OTHER_TOKEN, "xpro")):
             with two.api(token) as api:

@@ -314,7 +314,13 @@ class TestAccess:
         with lms.api() as api:
             answer = api.get("/usher/api/v1/").json()
 
-        assert answer["capabilities"] == ["accounts", "enrollments", "course-runs", "tokens"]
+        assert answer["capabilities"] == [
+            "accounts",
+            "enrollments",
+            "course-runs",
+            "tokens",
+            "links",
+        ]
         assert answer["max_items"] == 500
         assert answer["applications"] == [
             {

@@ -177,6 +177,34 @@ def test_an_operator_links_an_account(lms: Lms, name: str) -> None:
     assert last(lms.sign_in(name)).status_code == 403
 
 
+def test_a_link_into_another_account_is_seen_and_moved(lms: Lms, name: str) -> None:
+    other = name + "b"
+    for one in (name, other):
+        last(lms.sign_in(one))
+    lms.rows(
+        "update social_auth_usersocialauth set user_id = (select id from auth_user where "
+        "username = ?) where uid = ?",
+        other,
+        name,
+    )
+
+    def seen(of: str) -> tuple[str | None, list[str]]:
+        with lms.api() as api:
+            told = api.get("/usher/api/v1/links/", params={"username": of}).json()
+        return told["leads_to"] and told["leads_to"]["username"], told["account"]["linked_from"]
+
+    assert seen(name) == (other, [])
+    assert seen(other) == (other, [name, other])
+    arguments = ("usher_link", "--username", name, "--application", "campus")
+    assert "--move" in lms.run(*arguments).stderr
+    assert '"linked"' in lms.run(*arguments, "--move").stdout
+    assert '"unchanged"' in lms.run(*arguments, "--move").stdout
+    assert seen(name) == (name, [name])
+    assert seen(other) == (other, [other])
+    for one in (name, other):
+        assert last(lms.sign_in(one)).json() == {"username": one}
+
+
 def test_a_linked_account_that_never_had_a_profile(lms: Lms, name: str) -> None:
     """As createsuperuser makes it; the platform's sign-in can't do without one."""
     unlinked(lms, name)

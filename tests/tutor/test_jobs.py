@@ -83,6 +83,10 @@ def test_initialization_hands_the_description_over_as_a_file(
             "lms usher_link --username ada --application mitxonline",
         ),
         (
+            ("usher-link", "--username", "ada", "--application", "mitxonline", "--move"),
+            "lms usher_link --username ada --application mitxonline --move",
+        ),
+        (
             ("usher-courses", "--owner", "edx@example.org"),
             "cms create_course split edx@example.org edX DemoX Demo_Course Demonstration Course",
         ),

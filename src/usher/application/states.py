@@ -64,7 +64,8 @@ def when(row: Any) -> str:
     if row.parked_at:
         return "Not sent again until somebody removes the cause and retries it."
     if row.lease_until and row.lease_until > now:
-        return "A worker has it now."
+        left = (row.lease_until - now).total_seconds()
+        return f"A worker has it now; if that one was killed, another takes it in {span(left)}."
     if row.next_attempt_at is None:
         if state(row) is State.DEACTIVATED:
             return "It stays so until somebody activates the account, in the LMS or here."

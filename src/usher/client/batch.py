@@ -14,7 +14,7 @@ from usher.client.client import LmsClient, not_the_lms, refusal
 from usher.client.errors import BadAnswer, LmsError, ServerFailed, TimedOut
 from usher.client.http import Answer
 from usher.client.pacing import Pacing
-from usher.client.payloads import reading
+from usher.client.payloads import LinksSeen, read_links, reading
 from usher.client.urgency import is_urgent, urgent
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 from usher.contract.paths import LmsPath
@@ -71,6 +71,22 @@ def outbox(lms: LmsClient) -> tuple[int, float] | None:
     if found is None:
         return None
     return reading("an outbox", lambda: (int(found["waiting"]), float(found["oldest_seconds"])))
+
+
+def links_of(lms: LmsClient, username: str) -> LinksSeen | None:
+    """By which account the application's learner of that name signs in to the LMS; None where the
+    LMS doesn't tell: it has no ``usher.lms``, or an older one. Raises LmsError."""
+    answer = lms.http.request(
+        "GET",
+        LmsPath.USHER_LINKS,
+        group=_GROUP,
+        params={"username": username, "client_id": lms.who.client_id},
+        token=lms.who.service_token,
+    )
+    body = answer.json_or_none() if answer.status == 200 else None
+    if body is None:
+        return None
+    return read_links(body)
 
 
 def _forget(lms: LmsClient) -> None:

@@ -33,6 +33,33 @@ class AccountSeen:
 
 
 @dataclass(frozen=True)
+class LinksSeen:
+    """How the LMS signs one learner in. application: its name in the LMS. leads_to: username and
+    LMS id of the account that the learner signs in to, None for none. exists: whether the LMS has
+    an account of the learner's name; linked_from: the learners who sign in to that one."""
+
+    application: str
+    leads_to: tuple[str, int] | None
+    exists: bool
+    linked_from: tuple[str, ...]
+
+
+def read_links(data: Any) -> LinksSeen:
+    def read() -> LinksSeen:
+        leads_to, account = data["leads_to"], data["account"]
+        return LinksSeen(
+            application=str(data["application"]),
+            leads_to=(str(leads_to["username"]), int(leads_to["lms_user_id"]))
+            if leads_to
+            else None,
+            exists=account is not None,
+            linked_from=tuple(str(uid) for uid in account["linked_from"]) if account else (),
+        )
+
+    return reading("links of a learner", read)
+
+
+@dataclass(frozen=True)
 class EnrollmentSeen:
     mode: str
     is_active: bool

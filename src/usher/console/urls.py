@@ -25,6 +25,7 @@ urlpatterns = [
     path("runs/", runs.find, name="runs"),
     path("runs/<int:pk>/", runs.run, name="run"),
     path("runs/<int:pk>/compare/", runs.compare, name="run-compare"),
+    path("runs/<int:pk>/synchronise/", runs.synchronise, name="run-synchronise"),
     path("doctor/", doctor.doctor, name="doctor"),
     path("doctor/run/", doctor.run_now, name="doctor-run"),
 ]

@@ -148,8 +148,13 @@ def reason(code: str) -> str:
     return REASONS[code][0] if code in REASONS else f"The LMS says no: {code or 'no code'}"
 
 
-def advice(code: str) -> str:
+def advice(code: str, kind: str = "") -> str:
     """What to do about it; general where the code is not known."""
+    if kind == "profile" and code == "duplicate-email":
+        return (
+            "Find out whose account that is, in the LMS's admin. If it is the same person's, give "
+            "it another address there, then retry."
+        )
     if code in REASONS:
         return REASONS[code][1]
     return "Read what the LMS says, remove the cause, then retry."

@@ -43,6 +43,7 @@ class LmsPath:
     USHER_ACCOUNTS = "/usher/api/v1/accounts/"
     USHER_ENROLLMENTS = "/usher/api/v1/enrollments/"
     USHER_COURSE_RUNS = "/usher/api/v1/course-runs/"
+    USHER_LINKS = "/usher/api/v1/links/"
     USHER_REPORT = "/usher/api/v1/report/"
     USHER_BACKCHANNEL_LOGOUT = "/usher/backchannel-logout/{backend}/"
 

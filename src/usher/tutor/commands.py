@@ -65,9 +65,13 @@ def usher_remove(purge: bool, dry_run: bool) -> Job:
     help="Its name in USHER_APPLICATIONS",
 )
 @click.option("--unlink", is_flag=True, help="Undo it; the account stays")
-def usher_link(username: str, application: str, unlink: bool) -> Job:
+@click.option(
+    "--move", is_flag=True, help="Also if the learner signs in to another account: that ends"
+)
+def usher_link(username: str, application: str, unlink: bool, move: bool) -> Job:
     words = ["./manage.py", "lms", "usher_link", "--username", username]
     words += ["--application", application, *(["--unlink"] if unlink else [])]
+    words += ["--move"] if move else []
     yield "lms", shlex.join(words)
 
 

@@ -10,7 +10,7 @@ from django.test import Client
 from tests.application.console.conftest import DEMO
 from usher.application.accounts.models import LmsAccount, Retirement, UsernameReservation
 from usher.application.audit.models import AuditEvent
-from usher.application.engine import heartbeat
+from usher.application.engine import heartbeat, observers
 from usher.application.engine.gate import Gate
 from usher.application.engine.services import reconcile
 from usher.application.enrollments.models import Enrollment
@@ -166,6 +166,8 @@ def test_attempts_and_work_are_written_down(joined: Any, monkeypatch: pytest.Mon
     assert worker.report["lms"]["answered_at"]
     assert worker.report["lms"]["milliseconds"]
     assert worker.report["gates"] == {}
+    observers.stopped()
+    assert not Worker.objects.exists()
     # A refusal that is only compared with the LMS again is no second attempt.
     Enrollment.objects.filter(user=user).look()
     reconcile(["enrollment"], user=user)

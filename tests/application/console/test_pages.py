@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.contrib.auth import get_user_model
+from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 
@@ -15,10 +16,12 @@ from usher.application.accounts.services import ensure_account
 from usher.application.audit.models import AuditEvent
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
+from usher.application.metrics.models import MetricValue
 from usher.application.models import LmsAccount
 from usher.application.runs.services import ensure_run
 from usher.console import access
 from usher.console.models import Attempt, DoctorRun, Ignored, WorkDone, Worker
+from usher.contract import metrics
 
 pytestmark = pytest.mark.django_db
 EVIL = "<script>alert(1)</script>\"'&{{ 7|add:7 }}"
@@ -227,15 +230,18 @@ def test_what_workers_told_of_the_lms_is_shown(staff: Client) -> None:
     Worker.objects.create(name="a:1", what="Celery worker", seen_at=now, report=report)
     old = {"circuits": {"accounts": 5.0}, "gates": {"token": {}}, "lms": {}}
     Worker.objects.create(
-        name="a:2", what="Celery worker", seen_at=now - timedelta(hours=1), report=old
+        name="a:2", what="Celery worker", seen_at=now - timedelta(minutes=5), report=old
     )
+    for name, ago in (("a:3", timedelta(minutes=30)), ("a:4", timedelta(hours=3))):
+        Worker.objects.create(name=name, what="Celery worker", seen_at=now - ago, report=old)
     overview = staff.get("/staff/").context["overview"]
     assert overview.lms.state == "failing"
     assert overview.lms.sentence.startswith("The LMS can't be reached.")
     assert (overview.lms.median, overview.lms.slow) == (20, 20)
     assert [group for group, _ in overview.lms.circuits] == ["host"]
     assert [gate.kind for gate in overview.gates] == ["Enrollments"]
-    assert [worker.is_late for worker in overview.workers] == [False, True]
+    states = [(worker.name, worker.state) for worker in overview.workers]
+    assert states == [("a:1", "alive"), ("a:2", "late"), ("a:3", "gone")]
     assert overview.swept_at is None
     assert overview.messages.pulled_at is None
 
@@ -248,7 +254,14 @@ def test_the_last_sweep_and_messages_are_told(staff: Client) -> None:
     at = timezone.now() - timedelta(minutes=3)
     Watermark.objects.create(what="accounts", since="x", asked_at=at)
     ReceivedEvent.objects.create(event_id="e", received_at=at)
-    overview = staff.get("/staff/").context["overview"]
+    assert "not known" in staff.get("/staff/").content.decode()
+    cache.clear()
+    for metric, value in ((metrics.OUTBOX, 3), (metrics.OUTBOX_OLDEST, 300)):
+        MetricValue.objects.create(name=metric.name, labels="[]", part="", value=value)
+    page = staff.get("/staff/")
+    assert "3 messages not delivered" in page.content.decode()
+    overview = page.context["overview"]
+    assert (overview.messages.outbox, overview.messages.outbox_for) == (3, "5 min")
     assert timezone.now() - overview.swept_at < timedelta(minutes=1)
     assert overview.messages.pulled_at == overview.messages.received_at == at
 

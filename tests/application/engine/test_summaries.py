@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from django.core.management import call_command
 
+from campus.logs import without_secrets
 from tests.application.engine.test_others import an_engine_that_watches
 from tests.support import faults
 from usher.application.accounts.models import LmsAccount
@@ -128,6 +129,8 @@ def test_the_log_tells_each_new_refusal_once_and_nothing_that_the_lms_said(joine
     assert user.lms_account.username in lines[0]
     assert row.error_code in lines[0]
     assert row.error_message not in lines[0]
+    told = [r.msg for r in caplog.records if r.name == "usher.refusals"]
+    assert without_secrets(None, "warning", dict(told[0]))["reason"] == row.error_code
     Enrollment.objects.filter(pk=row.pk).look()  # it is compared, and refused as before
     reconcile(["enrollment"])
     assert len([r for r in caplog.records if r.name == "usher.refusals"]) == 1

@@ -25,6 +25,9 @@ class Observer:
     def ended(self) -> None:
         """A run of the engine is over."""
 
+    def stopped(self) -> None:
+        """A worker ends as it was told to, and is not to be missed."""
+
 
 _observers: list[Observer] = []
 
@@ -46,6 +49,10 @@ def beat() -> None:
 
 def ended() -> None:
     _each(lambda one: one.ended())
+
+
+def stopped() -> None:
+    _each(lambda one: one.stopped())
 
 
 def _each(call: Callable[[Observer], None]) -> None:

@@ -14,9 +14,12 @@ log = logger("usher.refusals")
 
 
 class RefusalLog(Observer):
-    """Kind, learner or run, and code. The LMS's own words stay in the row: they may repeat
+    """Kind, learner or run, and the error code as ``reason``: a value named ``code`` is taken for
+    an authorization code, and redacted. The LMS's own words stay in the row: they may repeat
     whatever was sent."""
 
     def written(self, kind: str, done: Sequence[tuple[Any, Any]]) -> None:
         for one in newly_refused(kind, done):
-            log.warning("refused", kind=kind, what=one_line(one.what), code=one_line(one.code, 64))
+            log.warning(
+                "refused", kind=kind, what=one_line(one.what), reason=one_line(one.code, 64)
+            )

@@ -316,3 +316,4 @@ def watch(
             stop.wait(_DATABASE_PAUSE)
         close_old_connections()
         stop.wait(every)
+    observers.stopped()

@@ -2,55 +2,30 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from django.apps import apps
 from django.db.models import Q
-from django.utils import timezone
 
-from usher.application.accounts import adoption
 from usher.application.accounts.models import LmsAccount, LmsProfile
-from usher.application.accounts.services import ensure_account
 from usher.application.adapter import adapter
-from usher.application.engine.gate import Gate
-from usher.application.engine.kinds import NAMES, all_kinds
-from usher.application.engine.lanes import Lane
-from usher.application.engine.services import Patience, reconcile
-from usher.application.engine.stopping import StopAfter
-from usher.application.engine.summary import Summary
 from usher.application.enrollments.models import Enrollment
 from usher.application.explain import Sentence, explain
-from usher.application.lms_client import client
 from usher.application.records.models import Certificate, Grade
 from usher.application.states import State, state, when
 from usher.application.tokens.models import LmsToken
-from usher.client.errors import LmsError
-from usher.client.payloads import AccountSeen, ListedEnrollment
 from usher.console import words
 from usher.console.recording.models import Attempt
+from usher.console.sides import Side
 
 #: Attempts of one record, events of the audit log.
 _ATTEMPTS = 10
 _EVENTS = 15
-_ENROLLMENTS = 200
+ENROLLMENTS = 200
 _LINKED = "console-link"
-#: Seconds that a person waits for a repair.
-REPAIR_SECONDS = 20.0
-
-
-@dataclass(frozen=True)
-class Side:
-    """One thing as it is wanted here and as the LMS was last seen to have it. differs: None where
-    the LMS was never asked."""
-
-    what: str
-    wanted: str
-    seen: str
-    differs: bool | None
 
 
 @dataclass(frozen=True)
@@ -63,7 +38,8 @@ class Try:
 
 @dataclass(frozen=True)
 class Record:
-    """A record of the learner. text: a sentence; cause: the LMS's words; next: what happens."""
+    """A record of the learner. text: a sentence; cause: the LMS's words; next: what happens.
+    differs: a comparison with the LMS just found a difference. is_missing: its course run is."""
 
     kind: str
     title: str
@@ -78,6 +54,8 @@ class Record:
     tries: list[Try] = field(default_factory=list)
     attempts: int = 0
     run_pk: int | None = None
+    differs: bool = False
+    is_missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,6 +85,8 @@ class Learner:
         """State and sentence."""
         if self.account is None:
             return "waiting", self.notes[0] if self.notes else "No LMS account is asked for."
+        if self.notes:
+            return "warning", self.notes[0]
         refused = [one for one in self.records if one.state is State.REFUSED]
         if refused:
             return "bad", refused[0].text if len(refused) == 1 else (
@@ -116,11 +96,14 @@ class Learner:
             return "bad", "The account is deactivated in the LMS: no sign-in is possible."
         if self.wrong:
             return "waiting", self.wrong[0].text
+        if missing := [one for one in self.records if one.is_missing]:
+            return "warning", f"The LMS does not show {missing[0].title} any more."
         return "ok", "Everything of this learner is in sync."
 
 
-def learner(user: Any) -> Learner:
-    """Reads the database; asks the LMS nothing."""
+def learner(user: Any, differing: Collection[tuple[str, int]] = ()) -> Learner:
+    """Reads the database; asks the LMS nothing. differing: records of which it was seen that the
+    LMS has something else."""
     account = LmsAccount.objects.filter(user=user).first()
     story = explain(user)
     return Learner(
@@ -133,7 +116,7 @@ def learner(user: Any) -> Learner:
         account=account,
         linked=_linked(account),
         notes=[one.text for one in story if one.topic == "identity"][1:],
-        records=_with_tries(list(_records(user, account, story))),
+        records=_with_tries(list(_records(user, account, story)), differing),
         events=_events(user),
     )
 
@@ -203,8 +186,8 @@ def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> It
             ],
         )
     rows = Enrollment.objects.filter(user=user).select_related("run").order_by("-id")
-    for row in rows[:_ENROLLMENTS]:
-        wanted = _wanted(row)
+    for row in rows[:ENROLLMENTS]:
+        wanted = wanted_of(row)
         seen = _seen(row)
         yield _record(
             "enrollment",
@@ -212,6 +195,7 @@ def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> It
             said.get(("enrollment", row.run.course_key)),
             title=str(row.run),
             run_pk=row.run_id,
+            is_missing=row.is_active and row.run.missing_since is not None,
             sides=[Side("Enrollment", wanted, seen, _differs(wanted, seen))],
         )
     pulled: tuple[tuple[str, Any], ...] = (("grade", Grade), ("certificate", Certificate))
@@ -223,7 +207,7 @@ def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> It
                 )
 
 
-def _wanted(row: Enrollment) -> str:
+def wanted_of(row: Enrollment) -> str:
     if not row.mode:
         return "as the LMS has it"
     return f"enrolled as {row.mode}" if row.is_active else "not enrolled"
@@ -250,7 +234,7 @@ def _record(kind: str, row: Any, said: Sentence | None, **more: Any) -> Record:
         text=said.text if said else _plain(row),
         cause=row.error_message,
         code=row.error_code,
-        advice=words.advice(row.error_code) if is_known and row.parked_at else "",
+        advice=words.advice(row.error_code, kind) if is_known and row.parked_at else "",
         next=when(row),
         attempts=row.attempts,
         **more,
@@ -261,7 +245,7 @@ def _plain(row: Any) -> str:
     return "The LMS has it as it is wanted." if state(row) is State.IN_SYNC else "Not yet in sync."
 
 
-def _with_tries(records: list[Record]) -> list[Record]:
+def _with_tries(records: list[Record], differing: Collection[tuple[str, int]]) -> list[Record]:
     """The newest attempts at each record that has a story, in one query."""
     asked = Q()
     for one in records:
@@ -273,7 +257,14 @@ def _with_tries(records: list[Record]) -> list[Record]:
         tries = found.setdefault((row.kind, row.row_id), [])
         if len(tries) < _ATTEMPTS:
             tries.append(Try(row.at, row.succeeded, row.code, row.message))
-    return [Record(**(vars(one) | {"tries": found.get((one.kind, one.pk), [])})) for one in records]
+    return [
+        replace(
+            one,
+            tries=found.get((one.kind, one.pk), []),
+            differs=(one.kind, one.pk) in differing,
+        )
+        for one in records
+    ]
 
 
 def _events(user: Any) -> list[Any]:
@@ -285,108 +276,3 @@ def _events(user: Any) -> list[Any]:
     names.update(user.username_reservations.values_list("username", flat=True))
     events = AuditEvent.objects.filter(subject__in=names).select_related("actor")
     return list(events.order_by("-id")[:_EVENTS])
-
-
-# What the LMS says now
-
-
-@dataclass(frozen=True)
-class Compared:
-    """What the LMS has at this moment. account: None when it has none. problem: why it could not
-    be asked. candidates: accounts there that may be this learner's."""
-
-    at: datetime
-    account: AccountSeen | None = None
-    sides: list[Side] = field(default_factory=list)
-    candidates: list[adoption.Proposal] = field(default_factory=list)
-    problem: str = ""
-
-    @property
-    def differences(self) -> int:
-        return sum(bool(side.differs) for side in self.sides)
-
-
-def compare(user: Any) -> Compared:
-    """Asks the LMS; changes nothing."""
-    now, row = timezone.now(), LmsAccount.objects.filter(user=user).first()
-    try:
-        if row is None or not row.is_ready:
-            return Compared(now, candidates=adoption.proposals_for(user))
-        lms = client()
-        account = lms.account(row.username)
-        if account is None:
-            return Compared(now, sides=[Side("LMS account", row.username, "none", True)])
-        seen = list(lms.enrollments_of([row.username]))
-    except LmsError as error:
-        return Compared(now, problem=f"{error.message} [{error.code}]")
-    return Compared(now, account, list(_compared(user, row, account, seen)))
-
-
-def _compared(
-    user: Any, row: LmsAccount, account: AccountSeen, seen: list[ListedEnrollment]
-) -> Iterator[Side]:
-    active = "active" if account.is_active else "deactivated"
-    wanted = "active" if row.is_active else "deactivated"
-    yield Side("Account", wanted, active, wanted != active)
-    email, name = adapter().email(user), adapter().full_name(user)
-    yield Side("E-mail", email, account.email, email.lower() != account.email.lower())
-    if name:
-        yield Side("Name", name, account.name, name != account.name)
-    there = {one.course_key: one for one in seen}
-    rows = Enrollment.objects.filter(user=user).select_related("run").order_by("-id")
-    for here in rows[:_ENROLLMENTS]:
-        found = there.pop(here.run.course_key, None)
-        is_in = found is not None and found.is_active
-        wants = _wanted(here)
-        has = f"enrolled as {found.mode}" if found and is_in else "not enrolled"
-        yield Side(here.run.course_key, wants, has, wants != has)
-    for key, one in there.items():
-        if one.is_active:
-            yield Side(key, "no record here", f"enrolled as {one.mode}", True)
-
-
-# Repairs
-
-
-def repair(user: Any) -> Summary:
-    """Retries what is not in sync, refusals too, and waits some seconds for the LMS.
-
-    Raises InTransaction within a transaction.
-    """
-    if adapter().is_eligible(user):
-        ensure_account(user)
-    for kind in all_kinds().values():
-        if kind.user_field == "user_id":
-            rows = kind.rows().filter(user_id=user.pk)
-            (rows.unsettled() | rows.exclude(error_code="")).filter(
-                Q(next_attempt_at__isnull=False) | Q(parked_at__isnull=False) | ~Q(error_code="")
-            ).wake(lane=Lane.INTERACTIVE)
-    for name in ("account", "enrollment"):
-        # What seems right is compared with the LMS, and sent only where it differs.
-        all_kinds()[name].rows().filter(user_id=user.pk).look()
-    stop = StopAfter(threading.Event(), REPAIR_SECONDS)
-    return reconcile(NAMES, user=user, patience=Patience(REPAIR_SECONDS / 2), stop=stop)
-
-
-def stopped(user: Any) -> list[str]:
-    """Kinds of this learner's records that are stopped for everybody. One learner's repair does
-    not start them again: what is wrong concerns all."""
-    state_of_all = client().http.state
-    kinds = dict.fromkeys(one.kind for one in learner(user).wrong)
-    return [words.many(name) for name in kinds if Gate(name, state_of_all).is_closed]
-
-
-def link(user: Any, lms_username: str, lms_user_id: str) -> str:
-    """Links the learner to an LMS account that is there already: '' or why it was not done.
-
-    The account is asked for again: it must still be the one that was shown. Raises LmsError.
-    """
-    row = {
-        "user_id": str(user.pk),
-        "user": str(user.get_username()),
-        "lms_username": lms_username,
-        "lms_user_id": lms_user_id,
-        "decision": adoption.LINK,
-    }
-    decided = next(iter(adoption.decide([row])))
-    return decided.problem

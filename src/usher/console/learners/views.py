@@ -12,7 +12,7 @@ from usher.application.engine.wake import wake_soon
 from usher.client.errors import LmsError
 from usher.console import access
 from usher.console.access import action, audit, page
-from usher.console.learners import finding, services
+from usher.console.learners import comparing, finding, repairing, services
 from usher.console.pages import show, tell
 from usher.console.refusals.services import newest_of_all
 
@@ -37,16 +37,27 @@ def find(request: HttpRequest) -> HttpResponse:
 @page()
 def learner(request: HttpRequest, pk: str) -> HttpResponse:
     """``/staff/learners/<id>/``"""
-    return show(request, "learners/learner", {"learner": services.learner(_user(pk))})
+    return _page(request, _user(pk))
 
 
 @action(access.COMPARE)
 def compare(request: HttpRequest, pk: str) -> HttpResponse:
     """The page with what the LMS says now; changes nothing on either side."""
     user = _user(pk)
-    compared = services.compare(user)
+    compared = comparing.compare(user)
     audit(request, "compare", user.get_username(), differences=compared.differences)
-    context = {"learner": services.learner(user), "compared": compared}
+    return _page(request, user, compared)
+
+
+def _page(
+    request: HttpRequest, user: Any, compared: comparing.Compared | None = None
+) -> HttpResponse:
+    found = services.learner(user, compared.differing if compared else ())
+    context = {
+        "learner": found,
+        "compared": compared,
+        "headline": comparing.headline(found, compared),
+    }
     return show(request, "learners/learner", context)
 
 
@@ -54,14 +65,14 @@ def compare(request: HttpRequest, pk: str) -> HttpResponse:
 def repair(request: HttpRequest, pk: str) -> HttpResponse:
     user = _user(pk)
     try:
-        summary = services.repair(user)
+        summary = repairing.repair(user)
     except InTransaction:
         wake_soon(user.pk)
         audit(request, "repair", user.get_username(), queued=True)
         tell(request, "Queued: this project runs requests in a transaction, so a worker repairs.")
         return redirect("usher_console:learner", pk=pk)
     audit(request, "repair", user.get_username(), **_counts(summary))
-    if stopped := services.stopped(user):
+    if stopped := repairing.stopped(user):
         tell(
             request,
             f"Stopped for everybody: {', '.join(stopped)}. The overview says why.",
@@ -90,7 +101,7 @@ def link(request: HttpRequest, pk: str) -> HttpResponse:
         tell(request, "Not linked: confirm that both belong to the same person.", good=False)
         return redirect("usher_console:learner", pk=pk)
     try:
-        problem = services.link(user, name, lms_id)
+        problem = repairing.link(user, name, lms_id)
     except LmsError as error:
         problem = error.message
     detail = {"lms_username": name, "problem": problem}

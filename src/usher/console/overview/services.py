@@ -19,11 +19,13 @@ from usher.application.engine.clock import database_now
 from usher.application.engine.kinds import all_kinds
 from usher.application.engine.lanes import Lane
 from usher.application.engine.models import Watermark
+from usher.application.metrics.models import MetricValue
 from usher.application.states import State, in_state, span
 from usher.application.webhooks.models import ReceivedEvent
 from usher.console import words
 from usher.console.counting import EXACTLY, Count, bounded, total
 from usher.console.recording.models import WorkDone, Worker
+from usher.contract import metrics
 
 #: Seconds for which one look is shown to all who look.
 KEPT = 3
@@ -35,6 +37,9 @@ _DEACTIVATED = 1000
 MINUTES = 60
 #: Seconds after which what a worker said of the LMS says nothing about now.
 _FRESH = 180
+#: Seconds of silence after which a worker is taken for gone, and for which it is still listed.
+_GONE = 600
+_GONE_SHOWN = 3600
 #: The order of the index of what is due.
 _QUEUE = ("lane", "next_attempt_at", "pk")
 _SETTLED = Q(observed_generation=F("generation"), error_code="")
@@ -64,10 +69,12 @@ class KindCounts:
 
 @dataclass(frozen=True)
 class WorkerSeen:
+    """state: ``alive``, ``late``, or ``gone`` after ten minutes of silence."""
+
     name: str
     what: str
     seen_at: datetime
-    is_late: bool
+    state: str
 
 
 @dataclass(frozen=True)
@@ -101,12 +108,17 @@ class Minute:
 @dataclass(frozen=True)
 class Messages:
     """received_at: the last message of the LMS; pulled_at: when it was last asked what changed.
-    sign_outs: that the LMS is to be told; oldest: since when."""
+    sign_outs: that the LMS is to be told; oldest: since when. outbox: messages that the LMS had
+    yet to deliver at ``outbox_at``, None where it doesn't tell; outbox_for: how long the oldest
+    had waited then."""
 
     received_at: datetime | None
     pulled_at: datetime | None
     sign_outs: int
     oldest: datetime | None
+    outbox: int | None = None
+    outbox_for: str = ""
+    outbox_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -256,15 +268,18 @@ def throughput() -> list[Minute]:
 
 
 def _workers(reports: list[Worker]) -> list[WorkerSeen]:
-    return [
-        WorkerSeen(
-            row.name,
-            row.what,
-            row.seen_at,
-            _age(row.seen_at) > (heartbeat.LATE_WATCHING if "watch" in row.what else _FRESH),
-        )
-        for row in reports[:12]
-    ]
+    """Those that are gone are left out after an hour, unless there is no other."""
+    found = [WorkerSeen(r.name, r.what, r.seen_at, _worker_state(r)) for r in reports]
+    recent = [one for one in found if one.state != "gone" or _age(one.seen_at) < _GONE_SHOWN]
+    return (recent or found[:1])[:12]
+
+
+def _worker_state(row: Worker) -> str:
+    age = _age(row.seen_at)
+    if age > _GONE:
+        return "gone"
+    late = heartbeat.LATE_WATCHING if "watch" in row.what else _FRESH
+    return "late" if age > late else "alive"
 
 
 def _lms(reports: list[Worker]) -> LmsHealth:
@@ -333,7 +348,22 @@ def _messages() -> Messages:
         pulled_at=_asked_at("accounts", "enrollments", "course-runs"),
         sign_outs=waiting["count"],
         oldest=waiting["oldest"],
+        **_outbox(),
     )
+
+
+def _outbox() -> dict[str, Any]:
+    """As the LMS said when it was last asked."""
+    names = (metrics.OUTBOX.name, metrics.OUTBOX_OLDEST.name)
+    rows = {row.name: row for row in MetricValue.objects.filter(name__in=names, labels="[]")}
+    if (row := rows.get(metrics.OUTBOX.name)) is None:
+        return {}
+    oldest = rows[metrics.OUTBOX_OLDEST.name].value if len(rows) == 2 else 0.0
+    return {
+        "outbox": int(row.value),
+        "outbox_for": span(oldest) if row.value else "",
+        "outbox_at": row.updated_at,
+    }
 
 
 def _asked_at(*what: str) -> datetime | None:

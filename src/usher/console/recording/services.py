@@ -97,6 +97,10 @@ class Recorder(Observer):
     def ended(self) -> None:
         self.flush()
 
+    def stopped(self) -> None:
+        self.flush()
+        Worker.objects.filter(name=self.name).delete()
+
     def flush(self) -> None:
         """Adds what was counted to this minute's row."""
         with self._lock:

@@ -15,12 +15,13 @@ from usher.application.enrollments.models import Enrollment
 from usher.application.lms_client import client
 from usher.application.runs import sync
 from usher.application.runs.models import CourseRun, RunModes
+from usher.application.runs.services import sync_runs
 from usher.application.states import State, state, when
 from usher.client.errors import LmsError
 from usher.client.payloads import ModeSeen, RunSeen, read_run
 from usher.console.counting import EXACTLY, Count, bounded
-from usher.console.learners.services import Side
 from usher.console.refusals.services import Example, examples
+from usher.console.sides import Side, side_of, sides_of
 
 PAGE = 50
 #: Of one run.
@@ -124,12 +125,11 @@ def compare(run: CourseRun) -> Compared:
 
 
 def _sides(run: CourseRun, seen: RunSeen, modes: list[ModeSeen]) -> list[Side]:
-    fields = [("Title", "title"), *_DATES]
-    sides = [_side(title, getattr(run, name), getattr(seen, name)) for title, name in fields]
+    sides = sides_of(run, seen, [("Title", "title"), *_DATES])
     here = {mode.slug: _price(mode) for mode in run.modes.all()}
     there = {mode.slug: _price(mode) for mode in modes}
     for slug in dict.fromkeys((*here, *there)):
-        sides.append(_side(f"Mode {slug}", here.get(slug, "none"), there.get(slug, "none")))
+        sides.append(side_of(f"Mode {slug}", here.get(slug, "none"), there.get(slug, "none")))
     return sides
 
 
@@ -137,9 +137,11 @@ def _price(mode: Any) -> str:
     return f"{mode.min_price} {mode.currency.upper()}" if mode.min_price else "free"
 
 
-def _side(what: str, here: Any, there: Any) -> Side:
-    return Side(what, _text(here), _text(there), here != there)
-
-
-def _text(value: Any) -> str:
-    return f"{value:%Y-%m-%d %H:%M} UTC" if isinstance(value, datetime) else str(value or "–")
+def synchronise(run: CourseRun) -> str:
+    """Dates, title and modes follow what the LMS says now: '' or why they don't. Raises
+    InTransaction."""
+    try:
+        summary = sync_runs([run.course_key], modes=True)
+    except LmsError as error:
+        return error.message
+    return "; ".join(f"{one.kind}: {one.message}" for one in summary.failures[:3])

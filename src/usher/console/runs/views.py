@@ -2,13 +2,16 @@ from __future__ import annotations
 
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404
+from django.shortcuts import get_object_or_404, redirect
 
+from usher.application.engine.transactions import InTransaction
+from usher.application.engine.wake import wake_soon
 from usher.application.runs.models import CourseRun
+from usher.application.runs.services import refresh_soon
 from usher.application.states import state
 from usher.console import access
 from usher.console.access import action, audit, page
-from usher.console.pages import show
+from usher.console.pages import show, tell
 from usher.console.runs import services
 
 
@@ -27,6 +30,26 @@ def run(request: HttpRequest, pk: int) -> HttpResponse:
     """``/staff/runs/<id>/``"""
     found = get_object_or_404(CourseRun, pk=pk)
     return show(request, "runs/run", {"found": services.page_of(found)})
+
+
+@action(access.REPAIR)
+def synchronise(request: HttpRequest, pk: int) -> HttpResponse:
+    """What the LMS says of the run is written here."""
+    found = get_object_or_404(CourseRun, pk=pk)
+    try:
+        problem = services.synchronise(found)
+    except InTransaction:
+        refresh_soon(found.course_key)
+        wake_soon()
+        audit(request, "synchronise", found.course_key, queued=True)
+        tell(request, "Queued: this project runs requests in a transaction, so a worker does it.")
+        return redirect("usher_console:run", pk=pk)
+    audit(request, "synchronise", found.course_key, succeeded=not problem, problem=problem)
+    if problem:
+        tell(request, f"Not synchronised: {problem}", good=False)
+    else:
+        tell(request, "Synchronised: what the LMS says of the run is written here.")
+    return redirect("usher_console:run", pk=pk)
 
 
 @action(access.COMPARE)

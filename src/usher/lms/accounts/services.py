@@ -20,7 +20,7 @@ from social_django.models import UserSocialAuth
 from usher.contract.failures import RegistrationError
 from usher.lms import conf
 from usher.lms.accounts import lookup
-from usher.lms.accounts.handover import take_from_everybody
+from usher.lms.accounts.handover import take_from_everybody, take_from_learner
 from usher.lms.accounts.passwords import random_password_hash
 from usher.lms.errors import AccountRefused, UsherLmsError
 from usher.lms.events import outbox
@@ -211,24 +211,27 @@ def _update_profile(user: Any, learner: Learner) -> bool:
     return bool(changes)
 
 
-def link(username: str, backend: str) -> bool:
+def link(username: str, backend: str, *, move: bool = False) -> bool:
     """An operator's decision: the learner of this name at the application owns the LMS account of
     this name. Whether the link is new. Raises UsherLmsError.
 
-    Earlier users of the account lose their access: see ``accounts.handover``.
+    Earlier users of the account lose their access: see ``accounts.handover``. move: the learner
+    signs in to another account now, which was wrong: that ends.
     """
     user = lookup.user_named(username)
     if user is None:
         raise UsherLmsError(f"there is no LMS user {username!r}")
     present = lookup.link_of(backend, username)
-    if present is not None and present.user_id != user.pk:
+    if present is not None and present.user_id == user.pk:
+        return False
+    if present is not None and not move:
         raise UsherLmsError(
             f"{username!r} of {backend} is linked to LMS user {present.user.username!r}; "
-            "unlink that one first"
+            "if that is wrong, give --move"
         )
-    if present is not None:
-        return False
     with transaction.atomic():
+        if present is not None:
+            take_from_learner(present)
         take_from_everybody(user)
         # An account made by `createsuperuser` has no profile, which the platform needs at sign-in.
         profiles = conf.platform().profile_model().objects

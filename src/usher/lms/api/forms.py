@@ -100,3 +100,8 @@ class ChangesQuery(serializers.Serializer):
         required=False, min_value=1, max_value=BATCH_ITEMS_A_REQUEST, default=BATCH_ITEMS_A_REQUEST
     )
     client_id = text(required=False)
+
+
+class LinksQuery(serializers.Serializer):
+    username = text()
+    client_id = text(required=False)

@@ -17,7 +17,8 @@ from usher.lms.api import changes
 from usher.lms.api.access import ServiceWorkerView, application_of
 from usher.lms.api.accounts import carry_out_accounts
 from usher.lms.api.enrollments import carry_out_enrollments
-from usher.lms.api.forms import AccountBatch, ChangesQuery, EnrollmentBatch
+from usher.lms.api.forms import AccountBatch, ChangesQuery, EnrollmentBatch, LinksQuery
+from usher.lms.api.links import describe_links
 from usher.lms.api.repetitions import RequestIdReused
 from usher.lms.events.outbox import backlog
 from usher.lms.reporting.services import report
@@ -33,7 +34,7 @@ class Capabilities(ServiceWorkerView):
             {
                 "version": 1,
                 "release": conf.platform().release(),
-                "capabilities": ["accounts", "enrollments", "course-runs", "tokens"],
+                "capabilities": ["accounts", "enrollments", "course-runs", "tokens", "links"],
                 "max_items": BATCH_ITEMS_A_REQUEST,
                 "applications": [
                     {
@@ -81,6 +82,15 @@ class Enrollments(ServiceWorkerView):
 class CourseRuns(ServiceWorkerView):
     def get(self, request: Request) -> Response:
         return _page(_query(request), changes.course_runs)
+
+
+class Links(ServiceWorkerView):
+    """By which account one learner signs in."""
+
+    def get(self, request: Request) -> Response:
+        query = _valid(LinksQuery(data=request.query_params.dict()))
+        application = application_of(request, query.get("client_id", ""))
+        return Response(describe_links(query["username"], application))
 
 
 class Report(ServiceWorkerView):

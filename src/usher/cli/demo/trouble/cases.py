@@ -61,6 +61,7 @@ class Case:
     """learner: username here; says: their question to support; cause and repair: the answer.
 
     seen: what each side must have for the case to be there: ``here account`` → value …
+    address: the learner's e-mail address, where it isn't made of the username.
     """
 
     learner: str
@@ -68,10 +69,11 @@ class Case:
     cause: str
     repair: str
     seen: Mapping[str, Any] = field(default_factory=dict)
+    address: str = ""
 
     @property
     def email(self) -> str:
-        return f"{self.learner}@learners.example"
+        return self.address or f"{self.learner}@learners.example"
 
     def expect(self, seen: Mapping[str, Any]) -> None:
         """Raises DemoError when a side doesn't have what makes the case."""
@@ -304,6 +306,7 @@ CASES: tuple[Case, ...] = (
         "Another LMS account has the new address; the LMS refuses the change.",
         "Find out whose account elif_1 is; when it is hers, free the address there and retry.",
         {"here profile": "Refused duplicate-email"},
+        "elif.new@learners.example",
     ),
     Case(
         "gita",

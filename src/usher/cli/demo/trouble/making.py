@@ -12,9 +12,9 @@ from usher.cli.demo.errors import DemoError
 from usher.cli.demo.pair import Pair
 from usher.cli.demo.setup import Step
 from usher.cli.demo.trouble.cases import CASES, LEARNERS, RUNS
+from usher.cli.demo.walk import TROUBLE
 
 _FOLDER = Path(__file__).parent
-_MADE = "trouble.json"
 
 
 class Trouble:
@@ -22,7 +22,7 @@ class Trouble:
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
-        self._made = pair.home / _MADE
+        self._made = pair.home / TROUBLE
 
     def steps(self) -> Iterator[Step]:
         """Up to the first that fails."""

@@ -25,6 +25,11 @@ class Command(BaseCommand):
         parser.add_argument("--username", required=True, help="the learner's username")
         parser.add_argument("--application", required=True, help="its name in this LMS")
         parser.add_argument("--unlink", action="store_true", help="undo it; the account stays")
+        parser.add_argument(
+            "--move",
+            action="store_true",
+            help="also when the learner signs in to another account now: that access ends",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         application = ConnectedApplication.objects.filter(name=options["application"]).first()
@@ -35,8 +40,10 @@ class Command(BaseCommand):
             )
         username, backend = options["username"], application.backend
         try:
-            change = services.unlink if options["unlink"] else services.link
-            changed = change(username, backend)
+            if options["unlink"]:
+                changed = services.unlink(username, backend)
+            else:
+                changed = services.link(username, backend, move=options["move"])
         except UsherLmsError as error:
             raise CommandError(str(error)) from error
         done = "unlinked" if options["unlink"] else "linked"

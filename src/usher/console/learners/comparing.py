@@ -1,0 +1,261 @@
+"""What the LMS has of one learner at this moment, compared with what is wanted here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from usher.application.accounts import adoption
+from usher.application.accounts.models import LmsAccount
+from usher.application.adapter import adapter
+from usher.application.enrollments.models import Enrollment
+from usher.application.lms_client import client
+from usher.application.runs import sync
+from usher.application.runs.models import CourseRun
+from usher.application.states import State
+from usher.application.tokens.models import LmsToken
+from usher.client import batch
+from usher.client.client import LmsClient
+from usher.client.errors import LmsError
+from usher.client.payloads import AccountSeen, LinksSeen, ListedEnrollment, read_run
+from usher.console import words
+from usher.console.learners import tokens
+from usher.console.learners.services import ENROLLMENTS, Learner, Record, wanted_of
+from usher.console.sides import Side, sides_of
+
+#: What makes the LMS equal to what is wanted here.
+REPAIR = "Repair now sends it to the LMS."
+SIGN_IN = "Sign-in"
+#: Course runs whose dates are compared: one request of the LMS.
+_RUNS = 20
+_DATES = (("Start", "start"), ("End", "end"), ("Enrollment end", "enrollment_end"))
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the LMS has at this moment. problem: why it could not be asked. candidates: accounts
+    there that may be this learner's. alarm: a sentence about what can't wait, '' for nothing.
+    command: what makes the sign-in right in the LMS, to copy."""
+
+    at: datetime
+    sides: list[Side] = field(default_factory=list)
+    candidates: list[adoption.Proposal] = field(default_factory=list)
+    problem: str = ""
+    alarm: str = ""
+    command: str = ""
+
+    @property
+    def differences(self) -> int:
+        return sum(bool(side.differs) for side in self.sides)
+
+    @property
+    def differing(self) -> set[tuple[str, int]]:
+        """Kind and key of the records of which something differs."""
+        return {side.record for side in self.sides if side.differs and side.record}
+
+
+def compare(user: Any) -> Compared:
+    """Asks the LMS; changes nothing."""
+    now, row = timezone.now(), LmsAccount.objects.filter(user=user).first()
+    try:
+        if row is None or not row.is_ready:
+            return Compared(now, candidates=adoption.proposals_for(user))
+        lms = client()
+        account = lms.account(row.username)
+        links = batch.links_of(lms, row.username)
+        seen = list(lms.enrollments_of([row.username])) if account else []
+        sides = [] if account is None else list(_account(user, row, account))
+        if account is None:
+            sides = [_no_account(row, links)]
+        sides.append(sign_in(row, links))
+        if account is not None and account.is_active:
+            sides += _token(row, user)
+        if account is not None:
+            sides += _enrollments(user, seen)
+            sides += _runs(lms, user)
+    except LmsError as error:
+        return Compared(now, problem=f"{error.message} [{error.code}]")
+    return Compared(now, sides, alarm=_alarm(row, links), command=_command(row, links))
+
+
+def headline(learner: Learner, compared: Compared | None) -> tuple[str, str, str]:
+    """State, the one sentence that matters most, and what follows from it."""
+    state, text = learner.verdict
+    detail = _detail(learner.wrong[0]) if learner.wrong else ""
+    if compared is None or compared.problem:
+        return state, text, detail
+    differing = [side for side in compared.sides if side.differs]
+    if compared.alarm:
+        return "bad", compared.alarm, next((s.advice for s in differing if s.what == SIGN_IN), "")
+    if state == "ok" and differing:
+        one = differing[0]
+        if len(differing) == 1:
+            text = f"{one.what} now: {one.seen}. Wanted: {one.wanted}."
+            return "warning", text, one.advice
+        what = ", ".join(side.what for side in differing)
+        return "warning", f"{len(differing)} things differ in the LMS: {what}.", one.advice
+    return state, text, detail
+
+
+def _detail(record: Record) -> str:
+    """What the LMS said, and what happens next."""
+    who = "Why"
+    if record.state is State.REFUSED:
+        who = "The LMS says"
+    elif record.attempts:
+        who = "Last answer"
+    said = f"{who}: {record.cause}" if record.cause else ""
+    if said and said[-1] not in ".!?":
+        said += "."
+    return " ".join(filter(None, (said, record.advice or record.next)))
+
+
+def _no_account(row: LmsAccount, links: LinksSeen | None) -> Side:
+    renamed = links is not None and links.leads_to is not None
+    advice = (
+        "Usernames must never change: see Sign-in."
+        if renamed
+        else "Repair now makes account and enrollments again. What the learner did in the LMS "
+        "comes back from its backup only."
+    )
+    return Side("LMS account", row.username, "none", True, advice, ("account", row.pk))
+
+
+def _account(user: Any, row: LmsAccount, account: AccountSeen) -> Iterator[Side]:
+    active = "active" if account.is_active else "deactivated"
+    wanted = "active" if row.is_active else "deactivated"
+    advice = REPAIR if wanted != active else ""
+    if row.is_active and not account.is_active:
+        advice = (
+            "Staff of the LMS deactivated it: ask them why. Then activate it there, or by "
+            "Reactivate in the admin here."
+        )
+    yield Side("Account", wanted, active, wanted != active, advice, ("account", row.pk))
+    email, name = adapter().email(user), adapter().full_name(user)
+    for what, here, there in (("E-mail", email, account.email), ("Name", name, account.name)):
+        if here:
+            differs = here.lower() != there.lower() if what == "E-mail" else here != there
+            yield Side(what, here, there, differs, REPAIR if differs else "")
+
+
+def _enrollments(user: Any, seen: list[ListedEnrollment]) -> Iterator[Side]:
+    there = {one.course_key: one for one in seen}
+    rows = Enrollment.objects.filter(user=user).select_related("run").order_by("-id")
+    for here in rows[:ENROLLMENTS]:
+        found = there.pop(here.run.course_key, None)
+        is_in = found is not None and found.is_active
+        wants = wanted_of(here)
+        has = f"enrolled as {found.mode}" if found and is_in else "not enrolled"
+        differs = bool(here.mode) and wants != has
+        advice = _how_to_enroll(here) if differs else ""
+        yield Side(here.run.course_key, wants, has, differs, advice, ("enrollment", here.pk))
+    known = set(CourseRun.objects.filter(course_key__in=there).values_list("course_key", flat=True))
+    for key, one in there.items():
+        if one.is_active:
+            advice = (
+                "Nothing here asks for it, and Repair now leaves it alone. Unenroll the learner "
+                "in the LMS, or enroll them here."
+                if key in known
+                else "This course run is not known here."
+            )
+            yield Side(key, "no record here", f"enrolled as {one.mode}", True, advice)
+
+
+def _how_to_enroll(row: Enrollment) -> str:
+    if row.run.missing_since:
+        return "The LMS does not show this course run: restore it there, or end it here."
+    return words.advice(row.error_code) if row.parked_at else REPAIR
+
+
+def _runs(lms: LmsClient, user: Any) -> Iterator[Side]:
+    """Dates of the learner's runs that differ; not of runs that were never synchronised."""
+    rows = Enrollment.objects.filter(user=user, is_active=True, run__observed_at__isnull=False)
+    rows = rows.select_related("run")
+    found = {row.run.course_key: row.run for row in rows.order_by("-id")[:_RUNS]}
+    there = sync.runs_by_key(lms, list(found)) if found else {}
+    for key, raw in there.items():
+        for side in sides_of(found[key], read_run(raw), _DATES):
+            if side.differs:
+                advice = "Synchronise now on the page of the course run writes it here."
+                yield replace(side, what=f"{side.what}: {key}", advice=advice)
+
+
+# By which account the learner signs in
+
+
+def sign_in(row: LmsAccount, links: LinksSeen | None) -> Side:
+    """Into which account the LMS signs the learner in."""
+    wanted, record = f"into {row.username}", ("account", row.pk)
+    if links is None:
+        advice = "Only an LMS with usher.lms tells it."
+        return Side(SIGN_IN, wanted, "", None, advice, record)
+    if links.leads_to is None and not links.exists:
+        return Side(SIGN_IN, wanted, "not linked", True, "It is linked with the account.", record)
+    if links.leads_to is None:
+        advice = (
+            "The link between the learner and the LMS account is missing there, so that the LMS "
+            "lets nobody in. Its staff restore it by the command below."
+        )
+        return Side(SIGN_IN, wanted, "not linked", True, advice, record)
+    name, lms_id = links.leads_to
+    if name == row.username:
+        return Side(SIGN_IN, wanted, f"into {name}", False, "", record)
+    advice = "This is another learner's account. See the command below."
+    if _is_renamed(row, links):
+        advice = (
+            f"It is the same account (id {lms_id}) under another name: staff of the LMS changed "
+            f"its username. Usernames must never change: change it back to {row.username} in the "
+            "LMS's admin, before any repair."
+        )
+    elif not links.exists:
+        advice = (
+            f"The LMS has no account {row.username}. Either this one was renamed, or it is "
+            "another learner's: find out which, in the LMS's admin."
+        )
+    return Side(SIGN_IN, wanted, f"into {name}", True, advice, record)
+
+
+def _is_renamed(row: LmsAccount, links: LinksSeen) -> bool:
+    return bool(
+        not links.exists
+        and links.leads_to
+        and row.lms_user_id
+        and links.leads_to[1] == row.lms_user_id
+    )
+
+
+def _alarm(row: LmsAccount, links: LinksSeen | None) -> str:
+    if links is None:
+        return ""
+    if links.leads_to and links.leads_to[0] != row.username:
+        if _is_renamed(row, links):
+            return f"The LMS account was renamed to {links.leads_to[0]}."
+        return f"Signing in leads into another account of the LMS: {links.leads_to[0]}."
+    if others := [name for name in links.linked_from if name != row.username]:
+        return f"Somebody else signs in to this learner's LMS account: {', '.join(others)}."
+    return ""
+
+
+def _command(row: LmsAccount, links: LinksSeen | None) -> str:
+    """For the LMS's staff: it decides whose an account is, which no application may."""
+    if links is None or not links.exists:
+        return ""
+    if links.leads_to and links.leads_to[0] == row.username:
+        return ""
+    move = " --move" if links.leads_to else ""
+    return (
+        f"./manage.py lms usher_link{move} --username {row.username} "
+        f"--application {links.application}"
+    )
+
+
+def _token(row: LmsAccount, user: Any) -> Iterator[Side]:
+    token = LmsToken.objects.filter(user=user).first()
+    if token is not None:
+        found = tokens.look(token, row.username)
+        record = ("token", token.pk)
+        yield Side("Token", f"of {row.username}", found.seen, found.is_wrong, found.advice, record)

@@ -1,0 +1,93 @@
+"""What staff do for one learner: repair what can be repaired, link an LMS account."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+
+from usher.application.accounts import adoption
+from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.services import ensure_account
+from usher.application.adapter import adapter
+from usher.application.engine.gate import Gate
+from usher.application.engine.kinds import NAMES, all_kinds
+from usher.application.engine.lanes import Lane
+from usher.application.engine.services import Patience, reconcile
+from usher.application.engine.stopping import StopAfter
+from usher.application.engine.summary import Summary
+from usher.application.lms_client import client
+from usher.application.tokens.models import LmsToken
+from usher.application.tokens.store import forget_tokens
+from usher.client.errors import LmsError
+from usher.console import words
+from usher.console.learners import tokens
+from usher.console.learners.services import learner
+
+#: Seconds that a person waits for a repair.
+REPAIR_SECONDS = 20.0
+
+
+def repair(user: Any) -> Summary:
+    """Retries what is not in sync, refusals too, renews a token that is no good, and waits some
+    seconds for the LMS.
+
+    Raises InTransaction within a transaction.
+    """
+    if adapter().is_eligible(user):
+        ensure_account(user)
+    for kind in all_kinds().values():
+        if kind.user_field == "user_id":
+            rows = kind.rows().filter(user_id=user.pk)
+            (rows.unsettled() | rows.exclude(error_code="")).filter(
+                Q(next_attempt_at__isnull=False) | Q(parked_at__isnull=False) | ~Q(error_code="")
+            ).wake(lane=Lane.INTERACTIVE)
+    for name in ("account", "enrollment"):
+        # What seems right is compared with the LMS, and sent only where it differs.
+        all_kinds()[name].rows().filter(user_id=user.pk).look()
+    _renew_token(user)
+    stop = StopAfter(threading.Event(), REPAIR_SECONDS)
+    return reconcile(NAMES, user=user, patience=Patience(REPAIR_SECONDS / 2), stop=stop)
+
+
+def _renew_token(user: Any) -> None:
+    """Makes a token due that the LMS refuses, that is another's, unreadable or at its end."""
+    account = LmsAccount.objects.filter(user=user).first()
+    token = LmsToken.objects.filter(user=user).first()
+    if account is None or token is None or not account.is_ready or not account.observed_is_active:
+        return
+    try:
+        found = tokens.look(token, account.username)
+    except LmsError:
+        return  # it is not known to be wrong; the repair says what is wrong with the LMS
+    if found.is_useless:
+        with transaction.atomic():
+            forget_tokens([user.pk], Lane.INTERACTIVE)
+    elif found.is_wrong:
+        LmsToken.objects.filter(pk=token.pk).wake(lane=Lane.INTERACTIVE)
+
+
+def stopped(user: Any) -> list[str]:
+    """Kinds of this learner's records that are stopped for everybody. One learner's repair does
+    not start them again: what is wrong concerns all."""
+    state_of_all = client().http.state
+    kinds = dict.fromkeys(one.kind for one in learner(user).wrong)
+    return [words.many(name) for name in kinds if Gate(name, state_of_all).is_closed]
+
+
+def link(user: Any, lms_username: str, lms_user_id: str) -> str:
+    """Links the learner to an LMS account that is there already: '' or why it was not done.
+
+    The account is asked for again: it must still be the one that was shown. Raises LmsError.
+    """
+    row = {
+        "user_id": str(user.pk),
+        "user": str(user.get_username()),
+        "lms_username": lms_username,
+        "lms_user_id": lms_user_id,
+        "decision": adoption.LINK,
+    }
+    decided = next(iter(adoption.decide([row])))
+    return decided.problem

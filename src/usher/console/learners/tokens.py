@@ -1,0 +1,52 @@
+"""Whether the LMS takes a learner's token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from usher.application.lms_client import client
+from usher.application.tokens import vault
+from usher.application.tokens.models import LmsToken
+from usher.client.errors import AccessRefused
+from usher.console import words
+
+_AGAIN = "Repair now obtains a new one."
+
+
+@dataclass(frozen=True)
+class TokenSeen:
+    """seen: in words. is_wrong: None where there is nothing to look at. is_useless: nothing is
+    lost when it is deleted."""
+
+    seen: str
+    is_wrong: bool | None
+    advice: str = ""
+    is_useless: bool = False
+
+
+def look(token: LmsToken, username: str) -> TokenSeen:
+    """Asks the LMS whose it is. Raises LmsError when the LMS doesn't answer."""
+    if not token.access_token:
+        return TokenSeen("none yet", None, "It is obtained when it is needed.")
+    try:
+        access_token = vault.open_sealed(token.access_token)
+    except vault.Unreadable:
+        advice = (
+            "It was encrypted with a key that USHER_ENCRYPTION_KEYS does not have: put the key "
+            f"back behind the newest one. If it is lost: {_AGAIN}"
+        )
+        return TokenSeen("no key here decrypts it", True, advice, True)
+    if not token.is_valid_for(0):
+        advice = f"It is renewed when it is needed. {_AGAIN}"
+        return TokenSeen(f"ended {words.ago(token.expires_at)}", True, advice)
+    try:
+        owner = client().me(access_token)
+    except AccessRefused as error:
+        if error.status != 401:
+            raise
+        advice = f"It was revoked in the LMS, though it should be valid still. {_AGAIN}"
+        return TokenSeen("the LMS refuses it", True, advice, True)
+    if owner != username:
+        advice = "Correct the sign-in first, then Repair now obtains one of the right account."
+        return TokenSeen(f"of {owner}", True, advice, True)
+    return TokenSeen(f"of {owner}", False)

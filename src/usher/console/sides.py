@@ -1,0 +1,34 @@
+"""One thing as it is wanted here, beside what the LMS has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Side:
+    """One thing as it is wanted here and as the LMS was last seen to have it. differs: None where
+    it is not known. advice: what to do about a difference. record: kind and key of the record."""
+
+    what: str
+    wanted: str
+    seen: str
+    differs: bool | None
+    advice: str = ""
+    record: tuple[str, int] | None = None
+
+
+def sides_of(here: Any, there: Any, fields: Iterable[tuple[str, str]]) -> list[Side]:
+    """fields: title, and the attribute that both have."""
+    return [side_of(title, getattr(here, name), getattr(there, name)) for title, name in fields]
+
+
+def side_of(what: str, here: Any, there: Any) -> Side:
+    return Side(what, _text(here), _text(there), here != there)
+
+
+def _text(value: Any) -> str:
+    return f"{value:%Y-%m-%d %H:%M} UTC" if isinstance(value, datetime) else str(value or "–")

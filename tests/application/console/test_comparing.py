@@ -1,0 +1,177 @@
+"""Comparing one learner with the LMS: sign-in and token, and what a repair makes of them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from html import unescape
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
+from django.utils import timezone
+
+from tests.application.console.conftest import DEMO
+from usher.application.audit.models import AuditEvent
+from usher.application.enrollments.services import enroll
+from usher.application.lms_client import client
+from usher.application.runs.models import CourseRun
+from usher.application.runs.services import ensure_run, sync_runs
+from usher.application.tokens.models import LmsToken
+from usher.application.tokens.services import access_token_for
+
+REVOKE = (
+    "from oauth2_provider.models import AccessToken as A, RefreshToken as R; "
+    "[m.objects.filter(user__username={name!r}).delete() for m in (R, A)]; print(1)"
+)
+UNLINK = (
+    "from social_django.models import UserSocialAuth as S; "
+    "S.objects.filter(uid={name!r}).delete(); print(1)"
+)
+LINK_ELSEWHERE = (
+    "from social_django.models import UserSocialAuth as S; "
+    "from django.contrib.auth import get_user_model as g; "
+    "S.objects.filter(uid={name!r}).update(user=g().objects.get(username={other!r})); print(1)"
+)
+RENAME = (
+    "from django.contrib.auth import get_user_model as g; "
+    "g().objects.filter(username={name!r}).update(username={other!r}); print(1)"
+)
+
+
+@pytest.fixture
+def staff(transactional_db: None) -> Client:
+    browser = Client()
+    model = get_user_model()
+    browser.force_login(model.objects.create_superuser("support", "support@staff.example"))
+    return browser
+
+
+class Page:
+    """What the learner's page says after a comparison."""
+
+    def __init__(self, staff: Client, user: Any) -> None:
+        answer = staff.post(f"/staff/learners/{user.pk}/compare/")
+        self.text = unescape(answer.content.decode())
+        self.headline = answer.context["headline"]
+        compared = answer.context["compared"]
+        self.problem = compared.problem
+        self.sides = {side.what: side for side in compared.sides}
+        self.command = compared.command
+        self.differing = [side.what for side in compared.sides if side.differs]
+
+
+def repair(staff: Client, user: Any) -> None:
+    assert staff.post(f"/staff/learners/{user.pk}/repair/", follow=True).status_code == 200
+
+
+def enrolled(joined: Any) -> Any:
+    user = joined.learner()
+    enroll(user, ensure_run(DEMO), reconcile_now=True)
+    access_token_for(user)
+    return user
+
+
+def test_a_link_that_is_gone_and_one_that_leads_elsewhere(batched: Any, staff: Client) -> None:
+    user, other = enrolled(batched), enrolled(batched)
+    fine = Page(staff, user)
+    assert (fine.problem, fine.differing, fine.headline[0]) == ("", [], "ok")
+    assert fine.sides["Sign-in"].differs is False
+
+    batched.lms.shell(UNLINK.format(name=user.username))
+    gone = Page(staff, user)
+    assert gone.differing == ["Sign-in"]
+    assert gone.headline[0] == "warning"
+    assert "in sync" not in gone.headline[1]
+    command = f"./manage.py lms usher_link --username {user.username} --application "
+    assert gone.command.startswith(command)
+    assert gone.command in gone.text
+    assert "Differs in the LMS" in gone.text
+
+    batched.lms.shell(LINK_ELSEWHERE.format(name=other.username, other=user.username))
+    elsewhere = Page(staff, other)
+    assert elsewhere.headline[:2] == (
+        "bad",
+        f"Signing in leads into another account of the LMS: {user.username}.",
+    )
+    assert " --move " in elsewhere.command
+    taken = Page(staff, user)
+    assert taken.headline[:2] == (
+        "bad",
+        f"Somebody else signs in to this learner's LMS account: {other.username}.",
+    )
+
+
+def test_an_account_that_was_renamed_is_no_other_account(batched: Any, staff: Client) -> None:
+    user = enrolled(batched)
+    batched.lms.shell(RENAME.format(name=user.username, other=f"{user.username}_new"))
+    page = Page(staff, user)
+    assert page.headline[:2] == (
+        "bad",
+        f"The LMS account was renamed to {user.username}_new.",
+    )
+    assert "change it back" in page.sides["Sign-in"].advice
+    assert page.command == ""
+
+
+def test_tokens_that_are_no_good_are_seen_and_renewed(joined: Any, staff: Client) -> None:
+    """Without usher.lms too; only how the learner signs in isn't known then."""
+    user = enrolled(joined)
+    fine = Page(staff, user)
+    assert (fine.problem, fine.differing) == ("", [])
+    assert fine.sides["Sign-in"].differs is None
+    assert fine.sides["Token"].seen == f"of {user.username}"
+
+    row = LmsToken.objects.filter(user=user)
+    for broken, seen in (
+        (lambda: joined.lms.shell(REVOKE.format(name=user.username)), "the LMS refuses it"),
+        (lambda: row.update(access_token="of a lost key"), "no key here decrypts it"),
+        (lambda: row.update(expires_at="2020-01-01T00:00:00Z"), "ended "),
+    ):
+        broken()
+        page = Page(staff, user)
+        assert page.differing == ["Token"]
+        assert page.sides["Token"].seen.startswith(seen)
+        assert page.headline[0] == "warning"
+        repair(staff, user)
+        assert Page(staff, user).differing == []
+        assert client().me(access_token_for(user)) == user.username
+
+
+def test_a_token_of_another_account_is_seen(joined: Any, staff: Client) -> None:
+    user, other = enrolled(joined), enrolled(joined)
+    theirs = LmsToken.objects.get(user=other)
+    LmsToken.objects.filter(user=user).update(access_token=theirs.access_token)
+    page = Page(staff, user)
+    assert page.sides["Token"].seen == f"of {other.username}"
+    repair(staff, user)
+    assert Page(staff, user).sides["Token"].seen == f"of {user.username}"
+
+
+def test_dates_of_a_run_are_compared_and_synchronised(joined: Any, staff: Client) -> None:
+    user = enrolled(joined)
+    run = ensure_run(DEMO)
+    sync_runs([DEMO])
+    old = timezone.now() - timedelta(days=20)
+    CourseRun.objects.filter(pk=run.pk).update(end=old, digest="")
+    page = Page(staff, user)
+    assert page.differing == [f"End: {DEMO}"]
+    assert "Synchronise now" in page.headline[2]
+    answer = staff.post(f"/staff/runs/{run.pk}/synchronise/", follow=True)
+    assert "Synchronised" in answer.content.decode()
+    assert Page(staff, user).differing == []
+    assert AuditEvent.objects.get(name="console-synchronise").subject == DEMO
+
+
+def test_a_run_that_is_gone_and_a_user_who_is_deactivated_are_not_in_sync(
+    joined: Any, staff: Client
+) -> None:
+    user = enrolled(joined)
+    CourseRun.objects.filter(course_key=DEMO).update(missing_since=timezone.now())
+    page = staff.get(f"/staff/learners/{user.pk}/")
+    assert page.context["headline"][0] == "warning"
+    assert "does not show" in page.context["headline"][1]
+    user.is_active = False
+    user.save()
+    page = staff.get(f"/staff/learners/{user.pk}/")
+    assert page.context["headline"][1] == "The user is deactivated in this application."
