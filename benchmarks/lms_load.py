@@ -1,18 +1,20 @@
 """Measures the batch API of a real LMS, and what a learner's page takes beside it.
 
-    python -m benchmarks.lms_load --lms URL --token-file F --run COURSE_KEY --accounts 2000 \\
-        --enrollments 5000 [--at-once 1] [--batch 25] [--page /heartbeat] [--cleanup COMMAND]
+    python -m benchmarks.lms_load --lms URL --token-file F --accounts 2000 --enrollments 5000 \\
+        [--run COURSE_KEY] [--mode MODE] [--at-once 1] [--batch 25] [--page /heartbeat]
 
 The token is that of a service worker (`usher_provision` writes it down). Accounts are made with
-tokens, then enrolled in the runs given by ``--run`` (once for each, several are filled in turn).
-Afterwards the enrollments are ended and the accounts set inactive; an LMS deletes accounts only on
-its own machine, so the command that does is printed.
+tokens, then enrolled in the runs given by ``--run`` (once for each, several are filled in turn),
+or in as many of the LMS's own runs as it takes. Afterwards the enrollments are ended and the
+accounts set inactive; an LMS deletes accounts only on its own machine, so the command that does is
+printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import secrets
 import statistics
 import threading
@@ -26,9 +28,11 @@ from typing import Any
 
 import httpx
 
-ACCOUNTS, ENROLLMENTS = "/usher/api/v1/accounts/", "/usher/api/v1/enrollments/"
+_API = "/usher/api/v1/"
+ACCOUNTS, ENROLLMENTS, RUNS = f"{_API}accounts/", f"{_API}enrollments/", f"{_API}course-runs/"
 #: Seconds between two looks at the page.
 _PAGE_EVERY = 0.1
+_ATTEMPTS = 10
 PREFIX = "usher-load-"
 
 
@@ -41,9 +45,17 @@ class Load:
     at_once: int
     page: str
     refused: list[Any] = field(default_factory=list)
+    #: Requests that the LMS answered with an error, such as 500 after a deadlock.
+    failed: int = 0
 
     def send(self, path: str, items: list[dict[str, Any]]) -> None:
-        answer = self.client.post(path, json={"items": items, "request_id": secrets.token_hex(16)})
+        """One request, repeated when the LMS fails at it, as the application does."""
+        body = {"items": items, "request_id": secrets.token_hex(16)}
+        for _ in range(_ATTEMPTS):
+            answer = self.client.post(path, json=body)
+            if answer.status_code < 500:
+                break
+            self.failed += 1
         answer.raise_for_status()
         results = answer.json()["results"]
         self.refused += [each for each in results if each["status"] == "refused"]
@@ -106,18 +118,25 @@ def accounts(number: int, prefix: str) -> list[dict[str, Any]]:
 def enrollments(
     number: int, learners: list[dict[str, Any]], runs: list[str], mode: str
 ) -> list[dict[str, Any]]:
-    """Run by run, each learner once."""
+    """Run by run, each learner once. mode: '' for the run's default."""
     pairs = ((run, learner["username"]) for run in runs for learner in learners)
     return [
         {
             "id": f"{run} {username}",
             "username": username,
             "course_id": run,
-            "mode": mode,
+            **({"mode": mode} if mode else {}),
             "force": True,
         }
         for run, username in pairs
     ][:number]
+
+
+def runs_of(client: httpx.Client, number: int) -> list[str]:
+    """The first ``number`` course runs of the LMS, as its batch API lists them."""
+    answer = client.get(RUNS, params={"limit": number})
+    answer.raise_for_status()
+    return [run["course_id"] for run in answer.json()["results"]]
 
 
 def deadlocks(ask: Callable[[], int] | None) -> int | None:
@@ -147,8 +166,8 @@ def main() -> None:
     parser.add_argument("--lms", required=True, help="the LMS's address")
     parser.add_argument("--host", default="", help="the Host header, where it differs")
     parser.add_argument("--token-file", required=True, type=Path)
-    parser.add_argument("--run", required=True, action="append", help="a course key")
-    parser.add_argument("--mode", default="audit")
+    parser.add_argument("--run", action="append", help="a course key (default: the LMS's runs)")
+    parser.add_argument("--mode", default="", help="default: each run's default mode")
     parser.add_argument("--accounts", type=int, default=2000)
     parser.add_argument("--enrollments", type=int, default=5000)
     parser.add_argument("--batch", type=int, default=25, help="items a request")
@@ -166,10 +185,11 @@ def main() -> None:
 def measure(load: Load, asked: Any) -> dict[str, Any]:
     prefix = PREFIX + secrets.token_hex(3) + "-"
     learners = accounts(asked.accounts, prefix)
-    wanted = enrollments(asked.enrollments, learners, asked.run, asked.mode)
+    runs = asked.run or runs_of(load.client, -(-asked.enrollments // asked.accounts))
+    wanted = enrollments(asked.enrollments, learners, runs, asked.mode)
     ask = counting_deadlocks(asked.deadlocks)
     before = deadlocks(ask)
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"load_average": _load_average()}
     try:
         found["accounts"] = load.measured(ACCOUNTS, learners)
         found["accounts_again"] = load.measured(ACCOUNTS, learners)
@@ -177,7 +197,7 @@ def measure(load: Load, asked: Any) -> dict[str, Any]:
         found["enrollments_again"] = load.measured(ENROLLMENTS, wanted)
     finally:
         clean_up(load, learners, wanted)
-    found["refused"] = len(load.refused)
+    found["failed_requests"], found["refused"] = load.failed, len(load.refused)
     found["why"] = sorted({str(each["error"]) for each in load.refused})[:5]
     if before is not None:
         found["deadlocks"] = (deadlocks(ask) or 0) - before
@@ -186,6 +206,11 @@ def measure(load: Load, asked: Any) -> dict[str, Any]:
         f"g().objects.filter(username__startswith='{prefix}').delete()\""
     )
     return found
+
+
+def _load_average() -> float | None:
+    """Of this machine, in the last minute: what else it does slows everything here."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def clean_up(load: Load, learners: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:

@@ -1,21 +1,23 @@
 """The batch API of the embedded LMS on MariaDB, with the platform's locks and costs: it stands for
-a real LMS where there is none. One by one through the platform's public API, it is measured in
-turn."""
+a real LMS where there is none. The batch API of before, whose transactions were as long as its
+requests, and the platform's public API, one enrollment after the other, are measured in turn."""
 
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from benchmarks.earlier import batch_api_in_long_transactions
 from benchmarks.lms_load import ACCOUNTS, ENROLLMENTS, PREFIX, Load, accounts, enrollments
 from benchmarks.mariadb import MariaDb, mariadb
 from usher.embedded.home import folder as folders
@@ -48,27 +50,51 @@ DESCRIPTION = {
 
 def lms_on_mariadb(rounds: int, items: int) -> dict[str, Any]:
     """Medians of accounts with tokens and enrollments a second, two requests at once; how many
-    times that is over one enrollment after the other; and deadlocks that InnoDB counted."""
-    with mariadb("lms") as server, _served(server) as url:
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        with httpx.Client(base_url=url, headers=headers, timeout=120, trust_env=False) as client:
-            load = Load(client, batch=25, at_once=2, page="/login")
-            found = [_round(load, number, items) for number in range(rounds)]
-        middle = sorted(found, key=lambda each: each["enrollments_a_second"])[len(found) // 2]
-        return {**middle, "deadlocks": server.deadlocks(), "refused": len(load.refused)}
+    times that is over the batch API of before (the smaller of the two ratios; None when the
+    history is not here) and over one enrollment after the other; requests that failed at the
+    caller, and deadlocks that InnoDB counted."""
+    with ExitStack() as stack:
+        server = stack.enter_context(mariadb("lms", "lms_before"))
+        base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="usher-bench-")))
+        now = stack.enter_context(_served(server, "lms", base))
+        source = batch_api_in_long_transactions(base / "source")
+        before = None
+        if source is not None:
+            before = stack.enter_context(_served(server, "lms_before", base, source))
+        found = [_round(now, before, number, items) for number in range(rounds)]
+        middle = {name: statistics.median(each[name] for each in found) for name in found[0]}
+        ratios = [middle.pop(f"{what}_over_before", None) for what in ("accounts", "enrollments")]
+        return {
+            **middle,
+            "over_before": min(ratio for ratio in ratios if ratio) if all(ratios) else None,
+            "failed": now.failed,
+            "failed_before": before.failed if before is not None else None,
+            "deadlocks": server.deadlocks(),
+            "refused": len(now.refused),
+        }
 
 
-def _round(load: Load, number: int, items: int) -> dict[str, Any]:
+def _round(now: Load, before: Load | None, number: int, items: int) -> dict[str, Any]:
     learners = accounts(items, f"{PREFIX}{number}-")
     wanted = enrollments(items, learners, RUNS[:1], "audit")
     single = enrollments(2 * items, learners, RUNS, "audit")[items : items + max(items // 20, 10)]
-    by_batch = load.measured(ACCOUNTS, learners)
-    enrolled = load.measured(ENROLLMENTS, wanted)
-    one_by_one = _one_by_one(load.client, single)
+    made, enrolled = now.measured(ACCOUNTS, learners), now.measured(ENROLLMENTS, wanted)
+    ratios: dict[str, float | None] = {
+        "accounts_over_before": None,
+        "enrollments_over_before": None,
+    }
+    if before is not None:
+        for name, path, here, some in (
+            ("accounts", ACCOUNTS, made, learners),
+            ("enrollments", ENROLLMENTS, enrolled, wanted),
+        ):
+            earlier = before.measured(path, some)
+            ratios[f"{name}_over_before"] = round(here["a_second"] / earlier["a_second"], 2)
     return {
-        "accounts_a_second": by_batch["a_second"],
+        "accounts_a_second": made["a_second"],
         "enrollments_a_second": enrolled["a_second"],
-        "over_one_by_one": round(enrolled["a_second"] / one_by_one, 1),
+        **ratios,
+        "over_one_by_one": round(enrolled["a_second"] / _one_by_one(now.client, single), 1),
         "page_p95": enrolled.get("page_p95"),
     }
 
@@ -86,33 +112,45 @@ def _one_by_one(client: httpx.Client, items: list[dict[str, Any]]) -> float:
 
 
 @contextmanager
-def _served(server: MariaDb) -> Iterator[str]:
+def _served(
+    server: MariaDb, database: str, base: Path, source: Path | None = None
+) -> Iterator[Load]:
+    """source: where the code is; None for today's."""
     port = free_port()
     plan = folders.Plan(
         root_url=f"http://127.0.0.1:{port}",
         settings={
             "USHER_BACKENDS": {"mitxpro-oauth2": "mitxpro-oauth2"},
-            "DATABASE_URL": server.url("lms"),
+            "DATABASE_URL": server.url(database),
             "PLATFORM_COSTS": True,
             "ATOMIC_REQUESTS": True,
             "API_THROTTLE_RATES": {"enrollment": {"user": None, "staff": None}},
         },
         cheap_passwords=True,
     )
-    with tempfile.TemporaryDirectory(prefix="usher-bench-") as base:
-        folder = Path(base) / "lms"
-        folders.write(folder, plan)
-        for command in (folders.PREPARE, ("seed_courses",)):
-            _manage(folder, *command)
-        _manage(folder, "usher_provision", "--file", "-", text=json.dumps(DESCRIPTION))
-        with running_lms(folder, port) as url:
-            yield url
+    variables = {"PYTHONPATH": str(source)} if source is not None else {}
+    folder = base / database
+    folders.write(folder, plan)
+    for command in (folders.PREPARE, ("seed_courses",)):
+        _manage(folder, variables, *command)
+    _manage(folder, variables, "usher_provision", "--file", "-", text=json.dumps(DESCRIPTION))
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with (
+        running_lms(folder, port, variables) as url,
+        httpx.Client(base_url=url, headers=headers, timeout=120, trust_env=False) as client,
+    ):
+        yield Load(client, batch=25, at_once=2, page="/login")
 
 
-def _manage(folder: Path, *arguments: str, text: str = "") -> None:
-    command = [sys.executable, "manage.py", *arguments]
+def _manage(folder: Path, variables: dict[str, str], *arguments: str, text: str = "") -> None:
     done = subprocess.run(
-        command, cwd=folder, input=text, capture_output=True, text=True, timeout=600
+        [sys.executable, "manage.py", *arguments],
+        cwd=folder,
+        env={**folders.environment(folder), **variables},
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)}: {done.stderr[-2000:]}")

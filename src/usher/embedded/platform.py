@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from usher.contract.failures import RegistrationError
-from usher.lms.enrollments import State, Step, next_step, refusals
+from usher.lms.enrollments import State, Step, next_step, once, refusals
 from usher.lms.errors import AccountRefused, EnrollmentError
 
 #: The pipeline step before which an unknown learner's account must exist.
@@ -229,24 +229,41 @@ def set_enrollment(
     present: State | None,
     checked: dict[Any, Any],
 ) -> State:
+    """Writes what ``usher.lms.platform`` writes: the mode at once, where the public API enrolls in
+    the default mode first."""
     from usher.embedded.enrollments import errors, services
+    from usher.embedded.student import services as student
+    from usher.embedded.student.models import CourseEnrollment
 
     names = {
         errors.CourseModeNotFoundError: EnrollmentError.MODE_UNAVAILABLE,
         errors.CourseNotFoundError: EnrollmentError.UNKNOWN_RUN,
-        errors.CourseEnrollmentClosedError: EnrollmentError.CLOSED,
-        errors.CourseEnrollmentFullError: EnrollmentError.FULL,
-        errors.CourseEnrollmentError: EnrollmentError.INVALID,
+        student.NonExistentCourseError: EnrollmentError.UNKNOWN_RUN,
+        student.EnrollmentClosedError: EnrollmentError.CLOSED,
+        student.CourseFullError: EnrollmentError.FULL,
+        student.CourseEnrollmentException: EnrollmentError.INVALID,
     }
     with refusals(names, key, mode):
-        found = services.get_enrollment(user.username, key)
-        present = (found["mode"], found["is_active"]) if found else None
+        found: Any = None
+        if present is not None:
+            found = CourseEnrollment.get_enrollment(user, key)
+            present = (found.mode, found.is_active) if found else None
         step = next_step(present, mode, is_active, username=user.username, key=key)
         if present and step is Step.NOTHING:
             return present
-        wanted: dict[str, Any] = {"mode": mode, "is_active": is_active, "include_expired": force}
+        if step is Step.ADD and mode is None:
+            mode = once(checked, ("default", key), lambda: student.default_mode(key))
+        if mode is not None:
+            once(
+                checked,
+                ("mode", key, mode, is_active, force),
+                lambda: services.require_mode(key, mode, is_active, include_expired=force),
+            )
         if step is Step.ADD:
-            after = services.add_enrollment(user, key, force=force, **wanted)
-        else:
-            after = services.update_enrollment(user, key, **wanted)
-    return after["mode"], after["is_active"]
+            try:
+                found = student.enroll(user, key, mode=mode, check_access=True, can_upgrade=force)
+            except student.AlreadyEnrolledError:
+                # By another request, since this batch looked.
+                found = CourseEnrollment.get_enrollment(user, key)
+        found.update_enrollment(mode=mode, is_active=is_active)
+    return found.mode, found.is_active

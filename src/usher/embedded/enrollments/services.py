@@ -44,10 +44,11 @@ def get_enrollments(username: str) -> list[Answer]:
     return [dict(one) for one in answers if one["course_details"] is not None]
 
 
-def _require_mode(
+def require_mode(
     course_id: CourseKey, mode: str, is_active: bool | None, include_expired: bool
 ) -> None:
-    """Leaving is possible in an expired mode too."""
+    """Leaving is possible in an expired mode too. Raises CourseNotFoundError or
+    CourseModeNotFoundError."""
     if not include_expired and is_active is not None:
         include_expired = not is_active
     details = course_details(course_id, include_expired)
@@ -72,7 +73,7 @@ def add_enrollment(
 ) -> Answer:
     """Enroll; ``force`` also enrolls in a closed period. Raises this package's errors."""
     mode = mode or student.default_mode(course_id)
-    _require_mode(course_id, mode, is_active, include_expired)
+    require_mode(course_id, mode, is_active, include_expired)
     try:
         enrollment = student.enroll(user, course_id, check_access=True, can_upgrade=force)
     except student.NonExistentCourseError as error:
@@ -101,7 +102,7 @@ def update_enrollment(
 ) -> Answer:
     """Change mode or activity of an existing enrollment. Raises this package's errors."""
     if mode is not None:
-        _require_mode(course_id, mode, is_active, include_expired)
+        require_mode(course_id, mode, is_active, include_expired)
     enrollment = CourseEnrollment.get_enrollment(user, course_id)
     if enrollment is None:
         raise errors.EnrollmentNotFoundError(

@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,8 +50,11 @@ def _wait(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
 
 
 @contextmanager
-def running_lms(folder: Path, port: int = 0) -> Iterator[str]:
-    """Serve ``folder``; yields the address. Its messages go to ``server.log`` there.
+def running_lms(
+    folder: Path, port: int = 0, variables: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Serve ``folder``; yields the address. Its messages go to ``server.log`` there. variables:
+    added to the environment of the process.
 
     Raises FolderError when it does not come up.
     """
@@ -61,7 +64,11 @@ def running_lms(folder: Path, port: int = 0) -> Iterator[str]:
     command = [sys.executable, "-m", "usher.embedded", "serve", str(folder), "--port", str(port)]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, env=environment(folder), stdout=output, stderr=output, start_new_session=True
+            command,
+            env={**environment(folder), **(variables or {})},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         _wait(process, address, log)

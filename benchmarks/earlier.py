@@ -1,0 +1,44 @@
+"""Earlier code of this repository, taken from its history, to be measured in turn with today's."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from pathlib import Path
+
+from benchmarks.processes import ROOT
+
+#: The last commit whose batch API worked in one transaction a request.
+LONG_TRANSACTIONS = "34c8888c4e"
+#: The embedded LMS with MariaDB and ``PLATFORM_COSTS``, as it was first measured.
+EMBEDDED = "dbb3800b6d"
+
+
+def batch_api_in_long_transactions(folder: Path) -> Path | None:
+    """Writes the batch API of ``LONG_TRANSACTIONS`` with the embedded LMS of ``EMBEDDED``, which it
+    ran on a few hours later, into ``folder``; the folder to have in PYTHONPATH. None where the
+    history lacks them, as in an archive or a shallow clone."""
+    platform = "src/usher/embedded/platform.py"
+    if not all(_is_here(commit) for commit in (LONG_TRANSACTIONS, EMBEDDED)):
+        return None
+    _extract(EMBEDDED, folder, "src/usher", f":!{platform}", ":!src/usher/lms")
+    _extract(LONG_TRANSACTIONS, folder, "src/usher/lms", platform)
+    return folder / "src"
+
+
+def _is_here(commit: str) -> bool:
+    return not _git("cat-file", "-e", f"{commit}^{{commit}}").returncode
+
+
+def _extract(commit: str, folder: Path, *paths: str) -> None:
+    archive = _git("archive", "--format=tar", commit, "--", *paths)
+    archive.check_returncode()
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(folder, filter="data")
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        ["git", *arguments], cwd=ROOT, capture_output=True, timeout=60, check=False
+    )
