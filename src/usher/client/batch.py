@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,7 +14,8 @@ from usher.client.client import LmsClient, not_the_lms, refusal
 from usher.client.errors import BadAnswer, LmsError, ServerFailed, TimedOut
 from usher.client.http import Answer
 from usher.client.pacing import Pacing
-from usher.client.payloads import LinksSeen, read_links, reading
+from usher.client.payloads import LinksSeen, moment, name, number, read_links, reading, text
+from usher.client.payloads import items as list_of
 from usher.client.urgency import is_urgent, urgent
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 from usher.contract.paths import LmsPath
@@ -28,6 +29,12 @@ _PATHS = {
 #: Seconds for which the LMS is believed to have, or not to have, the batch API.
 _BELIEVED = 300.0
 _GROUP = "batch"
+#: What the LMS may say of an item.
+STATUSES = ("created", "updated", "exists", "changed", "unchanged", "refused")
+_CHANGES_A_PAGE = 5000
+_LONGEST_CURSOR = 500
+#: How far the LMS's clock may be ahead of this machine's.
+_AHEAD = timedelta(days=1)
 
 _lock = threading.Lock()
 _paces: WeakKeyDictionary[LmsClient, dict[str, Pacing]] = WeakKeyDictionary()
@@ -70,7 +77,13 @@ def outbox(lms: LmsClient) -> tuple[int, float] | None:
     found = body.get("outbox") if isinstance(body, dict) else None
     if found is None:
         return None
-    return reading("an outbox", lambda: (int(found["waiting"]), float(found["oldest_seconds"])))
+    return reading(
+        "an outbox",
+        lambda: (
+            number(found["waiting"], "a number of messages"),
+            float(number(found["oldest_seconds"], "an age in seconds")),
+        ),
+    )
 
 
 def links_of(lms: LmsClient, username: str) -> LinksSeen | None:
@@ -202,13 +215,37 @@ def _accepted(lms: LmsClient, answer: Answer) -> Any:
 
 
 def result_of(results: Mapping[Any, dict[str, Any]], item_id: Any) -> dict[str, Any]:
-    """Raises BadAnswer for an item that was left out, or what kept it from being sent."""
+    """A dictionary with one of ``STATUSES`` and an ``error``: None or, of a refusal, a dictionary
+    of the texts ``code`` and ``message``, the list of texts ``suggestions`` and the dictionary of
+    texts ``fields``.
+
+    Raises BadAnswer for an item that was left out or whose result has another shape, and LmsError
+    for one that failed or was not sent.
+    """
     found = results.get(item_id)
     if found is None and isinstance(results, Results) and results.error is not None:
         raise results.error
     if not isinstance(found, dict) or "status" not in found:
         raise BadAnswer("The LMS left an item of a batch without a result.")
-    return found
+    status, error = found["status"], reading("a refusal", lambda: _reason(found.get("error")))
+    if status == "failed" and error:
+        raise LmsError(error["message"], code=error["code"])
+    if status not in STATUSES or bool(error) != (status == "refused"):
+        raise BadAnswer("The LMS's batch API answered an item in a way that is not known.")
+    return {**found, "error": error}
+
+
+def _reason(error: Any) -> dict[str, Any] | None:
+    """Raises for anything but a reason, or none."""
+    if error is None:
+        return None
+    suggestions, fields = error.get("suggestions") or [], error.get("fields") or {}
+    return {
+        "code": text(error.get("code"), 64) or "refused",
+        "message": text(error.get("message"), 400) or "refused without a reason",
+        "suggestions": [each for each in list_of(suggestions) if isinstance(each, str)],
+        "fields": {text(field, 64): text(words, 400) for field, words in fields.items()},
+    }
 
 
 def changed_since(
@@ -225,7 +262,15 @@ def changed_since(
         "GET", _PATHS[what], group=_GROUP, params=params, token=lms.who.service_token
     )
     body = _accepted(lms, answer)
-    return reading(
-        "changes",
-        lambda: (list(body["results"]), str(body["next"] or ""), str(body["now"])),
-    )
+    return reading("changes", lambda: _changes(body))
+
+
+def _changes(body: Any) -> tuple[list[Any], str, str]:
+    found, now = list_of(body["results"]), moment(body["now"])
+    if len(found) > _CHANGES_A_PAGE or now is None:
+        raise ValueError("more changes than were asked for, or no moment")
+    if now > datetime.now(UTC) + _AHEAD:
+        # Asked from then on, the LMS would tell of no change for as long.
+        raise ValueError("a moment that is far from now")
+    cursor = body["next"] or ""
+    return found, cursor and name(cursor, _LONGEST_CURSOR, "a cursor"), now.isoformat()

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from usher.client import payloads
 from usher.client.errors import (
@@ -254,6 +254,7 @@ class LmsClient:
     def _pages(self, path: str | None, group: str, subject: str = "") -> Iterator[Any]:
         """A list and what its ``next`` leads to."""
         seen: set[str] = set()
+        asked = urlsplit(path).path if path else ""
         while path:
             if path in seen or len(seen) >= payloads.MAX_PAGES:
                 raise BadAnswer(f"The LMS's list of {group} does not end.")
@@ -261,7 +262,20 @@ class LmsClient:
             data = self._get(path, group, subject=subject)
             yield data
             following = data.get("next") if isinstance(data, dict) else None
-            path = self.http.own_path(str(following)) if following else None
+            path = self._next_page(asked, following) if following else None
+
+    def _next_page(self, asked: str, following: Any) -> str:
+        """The path of the next page. An LMS behind a proxy may name another scheme or host than
+        it is reached by; only the query is taken from it. Raises BadAnswer for another list: half
+        of a list must not pass for a whole one."""
+        try:
+            url = urlsplit(following if isinstance(following, str) else "")
+        except ValueError as error:
+            raise BadAnswer("The LMS's next page has no address that can be read.") from error
+        query = quote(url.query, safe="%&=+/:?@!$'()*,;-._~")
+        if unquote(url.path) != unquote(asked) or not query:
+            raise BadAnswer("The LMS's list goes on at another address than its own.")
+        return f"{asked}?{query}"
 
     def grade(self, username: str, course_key: str) -> payloads.GradeSeen | None:
         path = LmsPath.GRADES.format(course_key=in_path(course_key))

@@ -25,6 +25,11 @@ from collections.abc import Mapping
 from usher.contract.failures import FailureClass
 
 
+def storable(text: str) -> str:
+    """``text`` with a question mark in place of NUL characters and halves of surrogate pairs."""
+    return text.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")
+
+
 class LmsError(Exception):
     """``code`` is the LMS's own where it has one; ``retry_after``: seconds, None when not told."""
 
@@ -39,6 +44,8 @@ class LmsError(Exception):
         status: int | None = None,
         retry_after: float | None = None,
     ) -> None:
+        # The LMS's words are kept in a database and in logs, which not every character can be.
+        message, code = storable(message), storable(code)
         super().__init__(message)
         self.message = message
         self.code = code or self.default_code

@@ -22,7 +22,8 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import httpx
 
-from usher.client.addresses import BadAddress, base, origin
+from usher.client.addresses import base, origin
+from usher.client.body import Body
 from usher.client.circuit import Circuit
 from usher.client.connection import Transport, open_connection
 from usher.client.errors import (
@@ -35,7 +36,7 @@ from usher.client.errors import (
     Unreachable,
 )
 from usher.client.health import Health, Seen
-from usher.client.outgoing import Outgoing
+from usher.client.outgoing import Outgoing, is_header
 from usher.client.shared import SharedState
 from usher.client.urgency import is_urgent
 
@@ -44,7 +45,8 @@ MAX_BODY = 8 * 1024 * 1024
 _GUESSED_WAIT = 60.0
 _LEAST_WAIT = 1.0  # who says "at once" has still had enough
 _LONGEST_WAIT = 3600.0
-_IN_BODY = re.compile(rb"available in (\d+) second")
+_SECONDS = re.compile(r"[0-9]{1,9}")
+_IN_BODY = re.compile(rb"available in (\d{1,9}) second")
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ class Answer:
                 status=self.status,
             )
         try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError) as error:
+            return read_json(self.body)
+        except ValueError as error:
             raise BadAnswer(
                 f"The LMS answered {self.status} with something that is not JSON.",
                 status=self.status,
@@ -73,8 +75,8 @@ class Answer:
 
     def json_or_none(self) -> Any:
         try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
+            return read_json(self.body)
+        except ValueError:
             return None
 
     @property
@@ -82,11 +84,14 @@ class Answer:
         return str(self.headers.get("location", ""))
 
     def cookies(self) -> dict[str, str]:
-        """Name → value of what this answer set; '' where it deleted one."""
+        """Name → value of what this answer set; '' where it deleted one. What can't be sent back
+        is left out."""
         found: dict[str, str] = {}
         for line in self.headers.get_list("set-cookie"):
             name, _, value = line.split(";", 1)[0].partition("=")
-            found[name.strip()] = value.strip().strip('"')
+            name, value = name.strip(), value.strip().strip('"')
+            if is_header(name) and is_header(value):
+                found[name] = value
         return found
 
 
@@ -297,7 +302,7 @@ class Http:
             raise TimedOut(
                 f"The LMS did not answer {build.path} within {self._timeout:g} s."
             ) from error
-        except (httpx.TransportError, httpx.StreamError, httpx.DecodingError) as error:
+        except (httpx.TransportError, httpx.StreamError) as error:
             lane.close()
             raise _unreachable(error, build.path, self.base_url) from error
         except LmsError:
@@ -319,30 +324,42 @@ class Http:
 
     def own_path(self, location: str) -> str | None:
         """``location`` as a path when it stays at this LMS, by either address; None otherwise."""
-        target = urljoin(self.browser_url + "/", location)
-        url = urlsplit(target)
         try:
+            target = urljoin(self.browser_url + "/", location)
+            url = urlsplit(target)
             # A fragment never reaches a server, so one in a redirect does no harm.
             there = origin(target.partition("#")[0])
-        except BadAddress:
+        except ValueError:  # BadAddress is one
             return None
-        if there not in (origin(self.base_url), origin(self.browser_url)):
+        path = url.path or "/"
+        if there not in (origin(self.base_url), origin(self.browser_url)) or path[:2] == "//":
             return None
-        return (url.path or "/") + (f"?{url.query}" if url.query else "")
+        return path + (f"?{url.query}" if url.query else "")
+
+
+def read_json(body: bytes) -> Any:
+    """Raises ValueError for what isn't JSON, and for numbers that JSON doesn't have (``NaN``)."""
+    try:
+        return json.loads(body, parse_constant=_no_number)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _read(response: httpx.Response, deadline: float) -> bytes:
     """The whole body; raises BadAnswer when it is too large, TimedOut when it only drips."""
+    if response.is_stream_consumed:  # made without a network: see ``opened_by``
+        return response.content
     try:
-        parts, size = [], 0
-        for part in response.iter_bytes():
-            parts.append(part)
-            size += len(part)
-            if size > MAX_BODY:
-                raise BadAnswer(f"The LMS sent more than {MAX_BODY} bytes.")
+        body = Body(response.headers.get("content-encoding", ""), MAX_BODY)
+        for part in response.iter_raw():
+            body.add(part)
             if time.monotonic() > deadline:
                 raise TimedOut("The LMS did not finish its answer in time.")
-        return b"".join(parts)
+        return body.whole()
     finally:
         response.close()
 
@@ -350,8 +367,9 @@ def _read(response: httpx.Response, deadline: float) -> bytes:
 def _unreachable(error: Exception, path: str, base_url: str) -> LmsError:
     if isinstance(error, httpx.ConnectError):
         return Unreachable(f"Nothing answers at {base_url}: {error}.", code="no-connection")
-    if isinstance(error, httpx.DecodingError):
-        return BadAnswer(f"The LMS's answer at {path} can't be decoded.")
+    if isinstance(error, httpx.LocalProtocolError):
+        # Its words repeat the header, which may hold a secret.
+        return Unreachable(f"The request for {path} can't be sent.", code="unsendable")
     return Unreachable(f"The LMS broke off the connection at {path}: {error}.", code="broken-off")
 
 
@@ -367,7 +385,7 @@ def _worth_again(error: LmsError, repeatable: bool) -> bool:
 
 def _header_wait(answer: Answer) -> float | None:
     value = answer.headers.get("retry-after", "")
-    return float(value) if value.isdigit() else None
+    return min(float(value), _LONGEST_WAIT) if _SECONDS.fullmatch(value) else None
 
 
 def wait_told(answer: Answer) -> float | None:

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import httpx
 
+from usher.client.errors import Misconfigured
+
 #: Seconds.
 CONNECT_TIMEOUT = 10.0
+_TOKEN = re.compile(r"[\x21-\x7e]*")
+
+
+def is_token(value: str) -> bool:
+    """Whether a header can hold it as a token: ASCII without spaces and control characters."""
+    return _TOKEN.fullmatch(value) is not None
+
+
+def is_header(value: str) -> bool:
+    """Whether a header can hold it."""
+    return value.isascii() and value.isprintable()
 
 
 class Outgoing:
@@ -42,10 +56,23 @@ class Outgoing:
             self._content = urlencode(form).encode()
             self._headers["Content-Type"] = "application/x-www-form-urlencoded"
         if token:
+            if not is_token(token):
+                raise Misconfigured(
+                    "A token for the LMS holds a space, a line break or a character that is not "
+                    "ASCII, so it can't be sent. Check OPENEDX_SERVICE_WORKER_API_TOKEN.",
+                    code="unsendable-token",
+                )
             self._headers["Authorization"] = f"Bearer {token}"
         if cookies:
             self._headers["Cookie"] = "; ".join(f"{k}={v}" for k, v in cookies.items() if v)
-        self._headers.update(headers or {})
+        for name, value in (headers or {}).items():
+            if not is_header(value):
+                raise Misconfigured(
+                    f"The header {name} holds a line break or a character that is not ASCII, so "
+                    "it can't be sent. Check the secrets of the LMS in the settings.",
+                    code="unsendable-header",
+                )
+            self._headers[name] = value
 
     def request(self, timeout: float) -> httpx.Request:
         times = {"connect": min(timeout, CONNECT_TIMEOUT), "read": timeout}

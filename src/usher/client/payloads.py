@@ -13,10 +13,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from usher.client.errors import BadAnswer, Refused
+from usher.client.outgoing import is_token
 
 T = TypeVar("T")
 #: Pages of one list: a hundred times those of the largest LMS.
 MAX_PAGES = 10_000
+_EARLIEST = datetime(1, 1, 3, tzinfo=UTC)
+_LATEST = datetime(9999, 12, 29, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,8 @@ class BadValue(Refused):
     default_code = "bad-value"
 
     def __init__(self, what: str, value: Any) -> None:
-        super().__init__(f"The LMS answered {what} that can't be kept: {ascii(value)[:80]}.")
+        shown = ascii(value) if isinstance(value, str | int | float) else type(value).__name__
+        super().__init__(f"The LMS answered {what} that can't be kept: {shown[:80]}.")
 
 
 def reading(what: str, read: Callable[[], T]) -> T:
@@ -173,20 +177,21 @@ def reading(what: str, read: Callable[[], T]) -> T:
 
 
 def moment(value: Any) -> datetime | None:
-    """An ISO moment of the LMS, with its time zone."""
+    """An ISO moment of the LMS, with its time zone. Those at the ends of the calendar, which stand
+    for "always" and "never", are moved by a day or two: they have to be shown in any time zone."""
     if not value:
         return None
-    found = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+    if not isinstance(value, str):
+        raise BadValue("a moment", value)
+    found = datetime.fromisoformat(value.replace("Z", "+00:00"))
     found = found if found.tzinfo else found.replace(tzinfo=UTC)
-    try:
-        found.astimezone(UTC)
-    except OverflowError as error:
-        raise BadValue("a moment", value) from error
-    return found
+    return min(max(found, _EARLIEST), _LATEST)
 
 
 def text(value: Any, limit: int, what: str = "a text") -> str:
-    """``value`` as a text of at most so many characters; the rest is cut off."""
+    """``value``, or a number, as a text of at most so many characters; the rest is cut off."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | None):
+        raise BadValue(what, value)
     found = str(value if value is not None else "")
     if "\0" in found or not _is_unicode(found):
         raise BadValue(what, found)
@@ -208,6 +213,13 @@ def number(value: Any, what: str, highest: int = 2**31 - 1) -> int:
     return found
 
 
+def flag(value: Any, what: str) -> bool:
+    """Of JSON's own two values, and nothing that Python would take for one of them."""
+    if not isinstance(value, bool):
+        raise BadValue(what, value)
+    return value
+
+
 def user_id(value: Any) -> int | None:
     """The LMS's id of a user, where it tells one."""
     try:
@@ -226,7 +238,7 @@ def _share(value: Any) -> float:
 
 def _secret(value: Any) -> str:
     """Never shown, not even when it is wrong."""
-    if not isinstance(value, str) or len(value) > 4096 or "\0" in value or not _is_unicode(value):
+    if not isinstance(value, str) or len(value) > 4096 or not is_token(value):
         raise BadValue("a token", "(not shown)")
     return value
 
@@ -255,7 +267,7 @@ def read_account(data: Any) -> AccountSeen:
             name=text(data.get("name"), 255),
             country=text(data.get("country"), 2),
             lms_user_id=user_id(data.get("id")),
-            is_active=bool(data.get("is_active", True)),
+            is_active=flag(data.get("is_active", True), "whether an account is active"),
             date_joined=moment(data.get("date_joined")),
         ),
     )
@@ -264,8 +276,12 @@ def read_account(data: Any) -> AccountSeen:
 def read_enrollment(data: Any) -> EnrollmentSeen:
     return reading(
         "an enrollment",
-        lambda: EnrollmentSeen(name(data["mode"], 100, "a mode"), bool(data["is_active"])),
+        lambda: EnrollmentSeen(name(data["mode"], 100, "a mode"), _enrolled(data)),
     )
+
+
+def _enrolled(data: Any) -> bool:
+    return flag(data["is_active"], "whether a learner is enrolled")
 
 
 def read_enrollments(data: Any) -> list[ListedEnrollment]:
@@ -276,7 +292,7 @@ def read_enrollments(data: Any) -> list[ListedEnrollment]:
                 name(item["user"], 255, "a username"),
                 name(item["course_id"], 255, "a course key"),
                 name(item["mode"], 100, "a mode"),
-                bool(item["is_active"]),
+                _enrolled(item),
             )
             for item in items(data["results"])
         ],
@@ -342,7 +358,7 @@ def read_grade(data: Any) -> GradeSeen | None:
         lambda: (
             GradeSeen(
                 _share(data[0]["percent"]),
-                bool(data[0]["passed"]),
+                flag(data[0]["passed"], "whether a learner passed"),
                 text(data[0].get("letter_grade"), 32),
             )
             if items(data)
@@ -359,7 +375,7 @@ def read_grades(data: Any) -> list[tuple[str, GradeSeen]]:
                 name(item["username"], 255, "a username"),
                 GradeSeen(
                     _share(item["percent"]),
-                    bool(item["passed"]),
+                    flag(item["passed"], "whether a learner passed"),
                     text(item.get("letter_grade"), 32),
                 ),
             )
@@ -376,7 +392,11 @@ def read_certificates(data: Any) -> list[CertificateSeen]:
                 course_key=name(item["course_id"], 255, "a course key"),
                 status=text(item.get("status"), 32),
                 certificate_type=text(item.get("certificate_type") or item.get("type"), 64),
-                is_passing=None if item.get("is_passing") is None else bool(item["is_passing"]),
+                is_passing=(
+                    None
+                    if item.get("is_passing") is None
+                    else flag(item["is_passing"], "whether a learner passed")
+                ),
                 grade=text(item.get("grade"), 16),
                 download_url=text(item.get("download_url"), 1000),
                 issued_at=moment(item.get("created_date") or item.get("created")),

@@ -24,7 +24,7 @@ from usher.client.errors import (
     RegistrationRefused,
 )
 from usher.client.ownership import is_younger, tokens_if_ours
-from usher.client.payloads import TokenPair, read_tokens, user_id
+from usher.client.payloads import TokenPair, flag, read_tokens, user_id
 from usher.client.registration import register
 from usher.client.walk import Walk
 from usher.contract.failures import FailureClass, RegistrationError
@@ -248,13 +248,10 @@ def _read_result(learner: Learner, result: dict[str, Any]) -> Outcome:
     if status == "refused":
         error = refused(result)
         if error.code in _TAKEN and not learner.is_ready:
-            found = (result.get("error") or {}).get("suggestions") or []
-            raise NameTaken(learner.username, [str(name) for name in found]) from error
+            raise NameTaken(learner.username, result["error"]["suggestions"]) from error
         raise error
-    if status not in ("created", "exists", "updated"):
-        raise BadAnswer(f"The LMS answered an account with the status {status!r}.")
     is_new = status == "created" or not learner.is_ready
-    is_active = bool(result.get("is_active", learner.is_active))
+    is_active = flag(result.get("is_active", learner.is_active), "whether an account is active")
     values = _observed(user_id(result.get("lms_user_id")), timezone.now(), is_active)
     extra = Made(_tokens_of(result)) if is_new else None
     return Outcome(values, changed=is_new or status == "updated", extra=extra)
@@ -266,9 +263,5 @@ def _tokens_of(result: dict[str, Any]) -> TokenPair | None:
 
 
 def refused(result: dict[str, Any]) -> Refused:
-    """The LMS's own reason for one item."""
-    error = result.get("error") or {}
-    return Refused(
-        str(error.get("message") or "refused without a reason")[:400],
-        code=str(error.get("code") or "refused")[:64],
-    )
+    """The LMS's own reason for one item, as ``batch.result_of`` gives it."""
+    return Refused(result["error"]["message"], code=result["error"]["code"])

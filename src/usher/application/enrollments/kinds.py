@@ -17,7 +17,7 @@ from usher.application.enrollments.models import Enrollment
 from usher.application.runs.models import CourseRun, RunModes
 from usher.client import batch
 from usher.client.client import LmsClient
-from usher.client.errors import EnrollmentRefused, LmsError
+from usher.client.errors import BadAnswer, EnrollmentRefused, LmsError
 from usher.client.payloads import EnrollmentSeen, read_enrollment
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 
@@ -108,10 +108,7 @@ class EnrollmentKind(Kind):
             is_active=True,
             force=wanted.force,
         )
-        if (seen.mode, seen.is_active) != (wanted.mode, True):
-            raise EnrollmentRefused(
-                f"The LMS keeps the mode {seen.mode} instead of {wanted.mode}.", code="mode-kept"
-            )
+        _require_as_wanted(wanted, seen)
         return _outcome(job, seen)
 
     def act_many(self, jobs: Sequence[Job], means: Means) -> list[Outcome]:
@@ -127,9 +124,10 @@ class EnrollmentKind(Kind):
             if result["status"] == "refused":
                 if not job.data.is_active:
                     return self.act(job, means)  # it asks what the learner would be out of
-                error = result.get("error") or {}
-                raise _refused(str(error.get("message", "")), str(error.get("code", "")))
+                error = result["error"]
+                raise EnrollmentRefused(error["message"], code=error["code"])
             seen = read_enrollment(result)
+            _require_as_wanted(job.data, seen)
             found = _outcome(job, seen)
             found.changed = result["status"] == "changed"
             return found
@@ -157,6 +155,16 @@ class EnrollmentKind(Kind):
     def recheck_rows(self, user: Any = None, run: Any = None) -> None:
         if user is not None or run is None:
             adoption.find_all(user)
+
+
+def _require_as_wanted(wanted: Wanted, seen: EnrollmentSeen) -> None:
+    """Raises LmsError where the LMS answered with something else than was sent."""
+    if seen.is_active != wanted.is_active:
+        raise BadAnswer("The LMS's answer shows the enrollment as it was before the change.")
+    if not wanted.is_seen(seen):
+        raise EnrollmentRefused(
+            f"The LMS keeps the mode {seen.mode} instead of {wanted.mode}.", code="mode-kept"
+        )
 
 
 def _goes_alone(job: Job) -> bool:
@@ -227,10 +235,6 @@ def _item(job: Job) -> dict[str, Any]:
         "is_active": wanted.is_active,
         "force": wanted.force,
     }
-
-
-def _refused(message: str, code: str) -> EnrollmentRefused:
-    return EnrollmentRefused(message or "refused without a reason", code=code[:64])
 
 
 def _transient_if_unknown(error: LmsError) -> LmsError:

@@ -69,6 +69,8 @@ _READ = (
     "hidden",
 )
 _the_read = itemgetter(*_READ)
+#: Of values nested too deeply, which ``read_run`` refuses.
+_UNREADABLE = "unreadable"
 
 
 def digest(raw: dict[str, Any]) -> str:
@@ -76,8 +78,11 @@ def digest(raw: dict[str, Any]) -> str:
     try:
         read: Any = (_the_read(raw), raw["media"]["image"]["large"])
     except (KeyError, TypeError):
-        read = sorted(raw.items(), key=repr)
-    return hashlib.blake2b(repr(read).encode(), digest_size=16).hexdigest()
+        read = (*(raw.get(name) for name in _READ), raw.get("media"))
+    try:
+        return hashlib.blake2b(repr(read).encode(), digest_size=16).hexdigest()
+    except RecursionError:
+        return _UNREADABLE
 
 
 def pages(lms: LmsClient, waiting: Waiting, patience: float) -> Iterator[RunPage]:

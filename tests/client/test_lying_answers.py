@@ -1,0 +1,262 @@
+"""Answers that only something hostile or broken gives: each becomes an error of ours, and none of
+them shows a secret."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx
+import pytest
+
+from tests.client.test_http import _Raw
+from usher.client import batch
+from usher.client.client import Credentials, LmsClient
+from usher.client.connection import opened_by
+from usher.client.errors import (
+    AccessRefused,
+    BadAnswer,
+    LmsError,
+    Misconfigured,
+    ServerFailed,
+    Throttled,
+)
+from usher.client.http import Http
+from usher.client.payloads import moment, read_account, read_run
+from usher.client.shared import LocalState
+
+SECRET = "sw-secret-token"
+Answering = Callable[[httpx.Request], httpx.Response]
+
+
+class _Opened(httpx.MockTransport):
+    """A connection to something that answers by a function."""
+
+    deadline = 0.0
+
+
+@contextmanager
+def lms(answering: Answering, token: str = SECRET) -> Iterator[LmsClient]:
+    who = Credentials("worker", token, "id", "secret", "mitxpro-oauth2")
+    with opened_by(lambda *_: _Opened(answering)):
+        yield LmsClient(Http("http://lms.example", state=LocalState()), who)
+
+
+def says(body: Any, status: int = 200, **headers: str) -> Answering:
+    found = body if isinstance(body, bytes) else json.dumps(body).encode()
+    sent = {"Content-Type": "application/json"} | headers
+    return lambda request: httpx.Response(status, headers=sent, content=found, request=request)
+
+
+@pytest.mark.parametrize(
+    "value", ["²", "1e400", "-5", "nan", "٣", "9" * 400, "12, 13", "Wed, 21 Oct 2099 07:28:00 GMT"]
+)
+@pytest.mark.parametrize(("status", "error"), [(429, Throttled), (503, ServerFailed)])
+def test_a_retry_after_of_nonsense_is_a_guess(
+    status: int, error: type[LmsError], value: str
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, headers=[(b"Retry-After", value.encode())], content=b"{}")
+
+    with lms(answer) as client, pytest.raises(error) as caught:
+        client.run_modes("course-v1:a+b+c")
+    assert (caught.value.retry_after or 0) <= 60
+
+
+def test_nobody_is_sent_away_for_longer_than_an_hour() -> None:
+    answer = says({}, 503, **{"Retry-After": "604800"})
+    with lms(answer) as client, pytest.raises(ServerFailed) as caught:
+        client.run_modes("course-v1:a+b+c")
+    assert caught.value.retry_after == 3600
+
+
+@pytest.mark.parametrize("location", ["http://[", "//[x", "http://lms.example//evil.example/"])
+def test_a_redirect_that_is_no_address_leads_nowhere(location: str) -> None:
+    with lms(says({})) as client:
+        assert client.http.own_path(location) is None
+
+
+def test_a_session_that_can_t_be_sent_back_is_left_out() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        cookies = (b"sessionid=\xc3\xbc", b"good=1; Path=/", b"other=a\x01b")
+        return httpx.Response(200, headers=[(b"Set-Cookie", each) for each in cookies])
+
+    with lms(answer) as client:
+        assert client.http.request("GET", "/").cookies() == {"good": "1"}
+
+
+@pytest.mark.parametrize("token", [f"{SECRET}\n", f"{SECRET}\r\nX: y", f"{SECRET} ", f"{SECRET}ü"])
+def test_a_token_that_no_header_holds_is_named_and_not_shown(token: str) -> None:
+    with lms(says({}), token) as client, pytest.raises(Misconfigured) as caught:
+        client.run_modes("course-v1:a+b+c")
+    assert SECRET not in str(caught.value)
+    assert "OPENEDX_SERVICE_WORKER_API_TOKEN" in str(caught.value)
+
+
+def test_the_library_s_words_about_a_header_are_not_repeated() -> None:
+    """They hold the header, and so a session."""
+    server = _Raw(b"")
+    http = Http(server.url, state=LocalState())
+    with pytest.raises(LmsError) as caught:
+        http.request("GET", "/", cookies={"sessionid": f"{SECRET}\n"}, again=False)
+    assert SECRET not in str(caught.value)
+
+
+def packed(body: bytes, *layers: Callable[[bytes], bytes]) -> bytes:
+    for layer in layers:
+        body = layer(body)
+    return body
+
+
+BIG = b" " * 40_000_000
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip, gzip", packed(BIG, gzip.compress, gzip.compress)),
+        ("gzip", packed(BIG, gzip.compress)),
+        ("deflate", packed(BIG, zlib.compress)),
+        ("br", b"\x00"),
+        ("gzip", gzip.compress(b'{"results": []}')[:-9]),
+        ("gzip", b"no gzip"),
+    ],
+)
+def test_compression_expands_no_further_than_the_limit(encoding: str, body: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n"
+    server = _Raw(head % (encoding.encode(), len(body)), body)
+    with pytest.raises(BadAnswer):
+        Http(server.url, timeout=60.0, state=LocalState()).request("GET", "/", again=False)
+
+
+def test_one_layer_of_compression_is_read() -> None:
+    body = gzip.compress(b'{"a": 1}')
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+    answer = Http(_Raw(head, body).url, state=LocalState()).request("GET", "/")
+    assert answer.json() == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "following",
+    [
+        "http://lms.example/api/other/?page=2",
+        "http://evil.example/",
+        "http://[",
+        "/api/enrollment/v1/enrollments",
+        ["a list"],
+        7,
+    ],
+)
+def test_half_a_list_is_never_a_whole_one(following: Any) -> None:
+    with lms(says({"results": [], "next": following})) as client, pytest.raises(BadAnswer):
+        list(client.enrollments_of(["ada"]))
+
+
+def test_of_the_next_page_only_the_query_counts() -> None:
+    """An LMS behind a proxy may not know its own scheme and host."""
+    asked: list[httpx.URL] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url)
+        path = request.url.path
+        following = f"https://inner:8000{path}?cursor=abc%3D&username=ada"
+        row = {"user": "ada", "course_id": "course-v1:a+b+c", "mode": "audit", "is_active": True}
+        page = {"results": [row], "next": following if len(asked) == 1 else None}
+        return httpx.Response(200, json=page)
+
+    with lms(answer) as client:
+        assert len(list(client.enrollments_of(["ada"]))) == 2
+    assert {url.host for url in asked} == {"lms.example"}
+    assert asked[1].params["cursor"] == "abc="
+
+
+def test_what_no_database_keeps_is_in_no_message() -> None:
+    answer = says(b'{"detail": "nul \\u0000 and half \\ud800", "error_code": "a\\u0000"}', 403)
+    with lms(answer) as client, pytest.raises(AccessRefused) as caught:
+        client.run_modes("course-v1:a+b+c")
+    for text in (caught.value.message, caught.value.code, str(caught.value)):
+        text.encode()
+        assert "\0" not in text
+
+
+@pytest.mark.parametrize("body", [b'{"results": NaN}', b"[Infinity]", b"-Infinity"])
+def test_numbers_that_json_lacks(body: bytes) -> None:
+    with lms(says(body)) as client, pytest.raises(BadAnswer):
+        client.run_modes("course-v1:a+b+c")
+
+
+@pytest.mark.parametrize("value", ["false", 0, 1, None, [], "no"])
+def test_only_true_and_false_say_whether_somebody_is_active(value: Any) -> None:
+    with pytest.raises(LmsError):
+        read_account({"username": "ada", "is_active": value})
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, [["x"]], True])
+def test_a_title_is_a_text(value: Any) -> None:
+    with pytest.raises(LmsError):
+        read_run({"course_id": "course-v1:a+b+c", "name": value})
+
+
+@pytest.mark.parametrize("value", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999-23:59"])
+def test_moments_at_the_ends_of_the_calendar_can_be_shown_everywhere(value: str) -> None:
+    found = moment(value)
+    assert found is not None
+    for place in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):
+        found.astimezone(ZoneInfo(place))
+
+
+RESULTS: dict[str, Any] = {
+    "another status": {"status": "done"},
+    "a status that is no text": {"status": ["refused"]},
+    "refused without a reason": {"status": "refused"},
+    "a reason that is a text": {"status": "refused", "error": "no"},
+    "a reason that is a list": {"status": "refused", "error": ["no"]},
+    "a code that is an object": {"status": "refused", "error": {"code": {}}},
+    "suggestions that are a number": {"status": "refused", "error": {"suggestions": 5}},
+    "fields that are a list": {"status": "refused", "error": {"fields": ["x"]}},
+    "a reason and a success": {"status": "created", "error": {"code": "x"}},
+}
+
+
+@pytest.mark.parametrize("what", RESULTS)
+def test_a_result_of_a_batch_in_another_shape_fails_alone(what: str) -> None:
+    good = {"id": 2, "status": "created", "error": None}
+    with lms(says({"results": [{"id": 1} | RESULTS[what], good]})) as client:
+        results = batch.send(client, batch.ACCOUNTS, [{"id": 1}, {"id": 2}])
+    with pytest.raises(LmsError):
+        batch.result_of(results, 1)
+    assert batch.result_of(results, 2)["status"] == "created"
+
+
+NOW = "2026-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"results": {}, "next": None, "now": NOW},
+        {"results": [], "next": None, "now": "soon"},
+        {"results": [], "next": None, "now": None},
+        {"results": [], "next": None, "now": 20260101},
+        {"results": [], "next": None, "now": "9999-12-31T00:00:00Z"},
+        {"results": [], "next": "c" * 100_000, "now": NOW},
+        {"results": [{}] * 50_000, "next": None, "now": NOW},
+    ],
+)
+def test_changes_of_another_shape_are_not_taken(body: Any) -> None:
+    """What is asked for from then on follows from this answer."""
+    with lms(says(body)) as client, pytest.raises(LmsError):
+        batch.changed_since(client, batch.ACCOUNTS, None)
+
+
+@pytest.mark.parametrize(
+    "outbox", [{"waiting": 10**400, "oldest_seconds": 1}, {"waiting": 1, "oldest_seconds": -5}, []]
+)
+def test_an_outbox_that_no_metric_holds(outbox: Any) -> None:
+    with lms(says({"capabilities": [], "outbox": outbox})) as client, pytest.raises(LmsError):
+        batch.outbox(client)
