@@ -17,6 +17,7 @@ from usher.application.metrics.recorder import recorder
 from usher.application.provider import limits
 from usher.application.requests import body_of, is_storable
 from usher.application.webhooks.services import take
+from usher.client.errors import LmsError
 from usher.client.payloads import moment
 from usher.contract import metrics, signatures
 
@@ -92,7 +93,7 @@ def _at(message: dict[str, Any]) -> float | None:
     try:
         found = moment(message.get("at"))
         return found.timestamp() if found else None
-    except (ValueError, OverflowError):
+    except (ValueError, LmsError):
         return None
 
 
