@@ -120,8 +120,18 @@ def test_a_secret_key_is_made_anew_each_time():
     ],
 )
 def test_what_only_a_person_can_do_is_named(said: str, advice: str):
-    assert advice in boot.advice(said)
-    assert bool(boot.advice(said)) == bool(advice)
+    assert advice in boot.advice(said, compose=True)
+    assert bool(boot.advice(said, compose=True)) == bool(advice)
+
+
+def test_advice_fits_how_the_application_runs():
+    stats = "FileNotFoundError: No such file or directory: '/src/webpack-stats/default.json'"
+    assert "(/src/webpack-stats/default.json is missing)" in boot.advice(stats, compose=True)
+    assert "docker" not in boot.advice(stats, compose=False)
+    assert "docker" not in boot.advice("no such table: users_user", compose=False)
+    told = "docker compose run --rm -T web ./manage.py shell ended with 125:\n unknown flag: --rm"
+    assert "docker compose is not installed" in boot.advice(told, compose=True)
+    assert "--manage" in boot.advice(told, compose=True)
 
 
 def test_an_application_that_was_never_migrated_names_the_command(shop: PlainCheckout):

@@ -17,10 +17,20 @@ from tests.connect.chain import PASSWORD, records
 from tests.connect.test_chain import CHECKS
 from tests.support.checkout import VENV_BIN, PlainCheckout, free_port
 from usher.connect.application.checkout import Wishes
+from usher.connect.before import Before
 from usher.connect.errors import Refused
 from usher.connect.openedx.embedded import EmbeddedLms
 from usher.connect.openedx.serving import Server
-from usher.connect.opening import Asked, Opened, as_before, embedded_home, open_lms, with_defaults
+from usher.connect.opening import (
+    Asked,
+    Opened,
+    all_before,
+    as_before,
+    embedded_home,
+    open_lms,
+    with_defaults,
+    with_options_of_before,
+)
 from usher.contract import connections
 from usher.contract.connections import Connection
 
@@ -90,6 +100,9 @@ def test_there_and_back(beside: Beside):
     )
     walked = next(check["seen"] for check in done["checks"] if check["id"] == "learner")
     assert walked.endswith("opened it, and was removed")
+    assert any("provider record" in said for said in done["manual"]["done"])
+    assert any("ids and secrets" in said for said in done["manual"]["unnecessary"])
+    assert done["manual"]["left"] == []
     assert {name for name, data in shop.tree().items() if before.get(name) != data} == {".env"}
     open_to_others = [p for p in beside.home.iterdir() if p.suffix in {".json", ".yml"}]
     assert {path.stat().st_mode & 0o77 for path in open_to_others} == {0}
@@ -151,6 +164,43 @@ def test_connecting_again_needs_not_be_told_what_runs_the_lms(shop: PlainCheckou
     assert with_defaults(asked).lms_home == "/lms"
     tutor = replace(asked, lms="tutor")
     assert as_before(tutor) == tutor
+
+
+def test_connecting_again_takes_the_options_of_before(shop: PlainCheckout, tmp_path: Path):
+    folder = str(shop.folder.resolve())
+    before = {"target": folder, "name": "shop", "manage": "python manage.py", "url": "http://a:1"}
+    Before(str(shop.env_file)).keep_subject({"wishes": before, "root": "/lms"})
+    again = with_options_of_before(Wishes(str(shop.folder), url="http://a:2"))
+    assert again == Wishes(folder, name="shop", manage="python manage.py", url="http://a:2")
+    other = Wishes(str(tmp_path))
+    assert with_options_of_before(other) == other
+    assert all_before() == []
+    for home in ("/lms", "/other"):
+        place = {"lms": "embedded", "lms_home": home}
+        connections.remember(Connection("shop", folder, "http://localhost:1", **place))
+        if home == "/lms":
+            assert all_before() == [Wishes(folder, name="shop")]
+    with pytest.raises(Refused, match="several LMSs"):
+        all_before()
+
+
+def test_an_application_without_containers_is_left_to_be_started(beside: Beside):
+    """Its ``.env`` was not written when it could have been started."""
+    shop = beside.shop
+    shop.down()
+    manage = f"{VENV_BIN / 'python'} manage.py"
+    done = beside.run(
+        *("connect", "--application", str(shop.folder), "--manage", manage, "--lms", "embedded"),
+        *("--lms-url", beside.lms, "--yes"),
+    )
+    assert done.returncode == 3, done.stdout + done.stderr
+    planned, applied = done.stdout.split("[1/", 1)
+    assert f"OPENEDX_API_BASE_URL={beside.lms}" in planned
+    assert "OPENEDX_API_CLIENT_SECRET=(secret)" in planned
+    assert "OPENEDX_API_BASE_URL" not in applied  # once is enough
+    assert "settings written" in applied
+    assert f"nothing answers at {shop.url}" in done.stderr
+    assert "Then run usher connect again" in done.stderr
 
 
 def server_of(opened: Opened) -> Server:

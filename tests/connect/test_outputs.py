@@ -64,6 +64,12 @@ def test_a_sync(stdout: str, outcome: str, says: str):
             "warning",
             "crashes by itself: FieldError",
         ),
+        (
+            "ended with 1:\n  Traceback (most recent call last):\n"
+            "  ValueError: chunk_size must be provided when using QuerySet.iterator()",
+            "warning",
+            "crashes by itself: ValueError: chunk_size",
+        ),
         ("manage.py: error: unrecognized arguments: --all ALL", "warning", "--all ALL"),
         ("ended with 1:\n  requests.exceptions.ConnectionError: refused", "failed", "refused"),
         ("ended with 1:\n  CommandError: 2 users failed", "failed", "2 users failed"),

@@ -105,6 +105,20 @@ def test_what_stops_a_step_is_told_with_its_name(error, kind):
 
 def test_the_plan_as_data():
     assert World({"a": 1}).plan(["a", "b"]).as_data()["changes"] == [
-        {"id": "a", "where": "here", "what": "set a", "reason": "why not", "due": False},
-        {"id": "b", "where": "here", "what": "set b", "reason": "why not", "due": True},
+        {
+            "id": "a",
+            "where": "here",
+            "what": "set a",
+            "details": [],
+            "reason": "why not",
+            "due": False,
+        },
+        {
+            "id": "b",
+            "where": "here",
+            "what": "set b",
+            "details": [],
+            "reason": "why not",
+            "due": True,
+        },
     ]

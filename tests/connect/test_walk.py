@@ -200,6 +200,30 @@ def test_what_stays_at_the_lms_is_said(both: tuple[Served, Served]):
     assert not walked.said.endswith("was removed")
 
 
+def fails(text: str) -> Callable[[BaseHTTPRequestHandler], str]:
+    """A page that answers 500 with this text."""
+
+    def page(request: BaseHTTPRequestHandler) -> str:
+        request.send_response = lambda *_: BaseHTTPRequestHandler.send_response(request, 500)  # type: ignore[method-assign]
+        return text
+
+    return page
+
+
+def test_a_sign_in_page_that_fails_by_itself_is_named_with_what_it_says(
+    both: tuple[Served, Served],
+):
+    said = "<h1>ProgrammingError at /signin/</h1> relation &quot;durable_cache&quot; does not exist"
+    both[1].pages["/signin/"] = fails(said)
+    with pytest.raises(BrokenError, match="answers 500: ProgrammingError at /signin/") as raised:
+        as_somebody_unknown(chain(*both))
+    assert "make its table durable_cache: manage.py migrate" in raised.value.fix
+    both[1].pages["/signin/"] = fails("<h1>KeyError at /signin/</h1>")
+    with pytest.raises(BrokenError, match="KeyError") as raised:
+        as_somebody_unknown(chain(*both))
+    assert "read the log of the server at 127.0.0.1" in raised.value.fix
+
+
 # -- an application in the shape of MITx Online
 
 
@@ -223,6 +247,8 @@ def test_the_gateway_is_used_where_people_sign_in(shape: Shape):
     # Browsers pass the gateway; the LMS's server asks the application itself.
     assert entry["root_url"] == "http://mitxonline.odl.local:9090"
     assert entry["server_url"] == entry["gateway_url"] == "http://mitxonline.odl.local:8013"
+    # Its own /logout/ goes on to the gateway's page at its own address, where no gateway is.
+    assert entry["logout_url"] == "http://mitxonline.odl.local:9090/logout/oidc"
     told = side_of(shape, url="http://mitxonline.odl.local:8013")
     assert told.url == "http://mitxonline.odl.local:8013"  # a person knows better
 

@@ -53,5 +53,10 @@ def test_nothing_that_is_quoted_steers_the_terminal(text: str) -> None:
     assert "�" in printable(text)
 
 
+def test_colours_of_programs_are_taken_out() -> None:
+    assert printable("\x1b[2m12:00\x1b[0m [\x1b[32m\x1b[1minfo\x1b[0m] up") == "12:00 [info] up"
+    assert printable("\x1b[\x1b[0m2J") == "�[2J"
+
+
 def test_what_people_write_stays() -> None:
     assert printable("Łukasz 李\r\nname\tand more") == "Łukasz 李\nname and more"

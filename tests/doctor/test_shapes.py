@@ -1,10 +1,13 @@
 """MITx Online's and MIT xPro's own tables: what doctor tells of them, and of what it can't know."""
 
+import ast
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import usher
 from tests.support.shapes import Shape
 from usher.doctor.check import Finding, Status
 from usher.doctor.checks.enr import NobodyWasGivenUp
@@ -13,6 +16,7 @@ from usher.doctor.find import Wishes, places
 from usher.doctor.runner import run
 
 pytestmark = pytest.mark.xdist_group("doctor-shapes")
+SOURCE = Path(usher.__file__).parent
 LEARNER = """
 from datetime import timedelta
 from django.contrib.auth import get_user_model
@@ -64,5 +68,42 @@ def test_app_9_and_enr_5_by_its_own_tables(mitxonline: Shape) -> None:
 
 def test_what_its_tables_can_t_tell_is_skipped(tmp_path: Path, mitxonline: Shape) -> None:
     found = findings(mitxonline)
-    for name in ("OPS-1", "OPS-3", "OPS-5", "ACC-7", "CRS-1"):
+    unknown = ("OPS-1", "OPS-3", "OPS-5", "ACC-1", "ACC-2", "ACC-3", "ACC-7", "CRS-1", "ENR-1")
+    for name in unknown:
         assert found[name].status is Status.SKIPPED, name
+
+
+def test_keys_that_were_typed_wrong(mitxonline: Shape) -> None:
+    keys = ("course-v1:MITx+1.00x+2T2026", "MITx/1.00x/2T2026", "course-v1:MITx+1.00x", "1.00x 2T")
+    mitxonline.run(
+        "from courses.models import Course, CourseRun\n"
+        "course = Course.objects.create(title='x', readable_id='x')\n"
+        f"for number, key in enumerate({keys!r}):\n"
+        "    CourseRun.objects.create(course=course, title='x', run_tag=str(number),"
+        " courseware_id=key)\n"
+        "result = 1"
+    )
+    with look(mitxonline) as context:
+        assert sorted(context.application.report["malformed_runs"]) == sorted(keys[2:])
+
+
+#: Programs that run in the application's own Python, where Usher's packages are not installed.
+SENT = [
+    *(SOURCE / "doctor/facts").glob("*_script.py"),
+    *(SOURCE / "connect/application/scripts").glob("[a-z]*.py"),
+    SOURCE / "doctor/journey_learner.py",
+    SOURCE / "journey/learner.py",
+    SOURCE / "sidecar/agent.py",
+]
+
+
+@pytest.mark.parametrize("script", SENT, ids=lambda path: path.stem)
+def test_what_is_sent_into_an_application_needs_what_every_application_has(script: Path) -> None:
+    names = set()
+    for node in ast.walk(ast.parse(script.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    everywhere = {*sys.stdlib_module_names, "django", "oauth2_provider"}
+    assert names - everywhere <= {"usher"}  # usher: where the application has it

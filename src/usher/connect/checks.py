@@ -6,6 +6,7 @@ repair.
 
 import functools
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -121,7 +122,8 @@ def _guarded(name: str, probe: Callable[[], Check]) -> Check:
         return probe()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         where = getattr(getattr(error, "_request", None), "url", "")
-        return Check(name, "failed", f"{where} {error}".strip(), _hosts_line(str(where)))
+        fix = "start it, if it does not run" + _hosts_line(str(where))
+        return Check(name, "failed", f"{where} {error}".strip(), fix)
     except ConnectError as error:
         return Check(name, "failed", str(error))
 
@@ -129,9 +131,18 @@ def _guarded(name: str, probe: Callable[[], Check]) -> Check:
 def _hosts_line(url: str) -> str:
     """Development host names have no public DNS record."""
     host = urlsplit(url).hostname or ""
-    if not re.search("[a-z]", host) or host == "localhost":
-        return "start it, if it does not run"
-    return f"start it; does the name resolve here? If not, add to /etc/hosts: 127.0.0.1 {host}"
+    if not re.search("[a-z]", host) or resolves(host):
+        return ""
+    return f"; {host} does not resolve here: add to /etc/hosts: 127.0.0.1 {host}"
+
+
+def resolves(host: str) -> bool:
+    """Whether this machine knows an address of this name."""
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return True
 
 
 def _lms_answers(client: httpx.Client, addresses: Addresses) -> Check:
@@ -142,6 +153,13 @@ def _lms_answers(client: httpx.Client, addresses: Addresses) -> Check:
 
 
 def _application_answers(client: httpx.Client, side: Side) -> Check:
+    for url in dict.fromkeys([side.own_url or side.url, side.url]):
+        try:
+            client.get(url + "/")
+        except httpx.ConnectError as error:
+            what = "its API gateway" if url != side.own_url and side.gateway_url else "it"
+            seen = f"nothing answers at {url} ({error})"
+            return Check("application-answers", "failed", seen, f"start {what}{_hosts_line(url)}")
     answer = client.get(side.url + "/")
     good = not answer.is_server_error
     seen = f"{side.url} answers {answer.status_code}"

@@ -4,13 +4,15 @@ import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import click
 
-from usher.connect import checks, shown
+from usher.connect import checks, manual, shown
 from usher.connect.application.checkout import Wishes, recognise
 from usher.connect.application.example import make_env
+from usher.connect.application.side import Side
 from usher.connect.before import Leaving
 from usher.connect.connecting import Connecting, Options
 from usher.connect.disconnecting import disconnecting_of
@@ -19,6 +21,7 @@ from usher.connect.openedx.instance import MODES
 from usher.connect.opening import (
     Asked,
     Opened,
+    all_before,
     as_before,
     connection_of,
     moved,
@@ -28,6 +31,7 @@ from usher.connect.opening import (
     reopen_sides,
     warn_of_moves,
     with_defaults,
+    with_options_of_before,
 )
 from usher.connect.plan import Check, Plan, apply
 from usher.contract import connections
@@ -117,12 +121,14 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
     view = shown.View(as_json)
     with _ending(view):
         asked = _asked(given)
-        if not asked.applications:
+        wishes = [with_options_of_before(each) for each in asked.applications or all_before()]
+        if not wishes:
             raise Refused("no application named; give its checkout: --application ~/mitxonline")
+        asked = replace(asked, applications=wishes)
         opened = open_lms(as_before(asked))
-        for wishes in asked.applications:
+        for each in asked.applications:
             may = functools.partial(_may, yes=yes, as_json=as_json)
-            if made := make_env(recognise(wishes), dry_run=dry_run, may=may):
+            if made := make_env(recognise(each), dry_run=dry_run, may=may):
                 view.done(made)
         sides = open_sides(asked, opened)
         warn_of_moves(sides, opened)
@@ -157,7 +163,12 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
         if not view.failed and not given["no_prove"]:
             for side, _ in sides:
                 connections.verified((str(opened.lms.place), side.name))
-        view.end(found, [side for side, _ in sides], opened.addresses)
+        only = [side for side, _ in sides]
+        view.end(
+            only, opened.addresses, manual.of(opened.lms, only, opened.addresses, view.changed)
+        )
+        if remains := _to_be_started(only, found):
+            raise NeedsPerson("start", remains)
 
 
 @click.command(epilog=_REPEATED)
@@ -171,6 +182,8 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **given: An
     view = shown.View(as_json)
     with _ending(view):
         asked = with_defaults(_asked(given))
+        wishes = [with_options_of_before(each) for each in asked.applications]
+        asked = replace(asked, applications=wishes)
         opened = open_lms(asked)
         sides, names = reopen_sides(asked, opened)
         root = str(opened.lms.place)
@@ -192,6 +205,19 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **given: An
         for name in names:
             connections.forget(root, name)
         view.undone(names, last=disconnecting.last)
+
+
+def _to_be_started(sides: list[Side], found: list[Check]) -> str:
+    """Connect starts containers; an application without them is started by its developer, who
+    can do so only once its ``.env`` is written."""
+    failed = [check for check in found if check.outcome == "failed"]
+    by_hand = [side.checkout.title for side in sides if not side.checkout.compose]
+    if not by_hand or any(check.id != "application-answers" for check in failed):
+        return ""
+    todo = [f"{check.seen}: {check.fix}" for check in failed]
+    return "; ".join(todo) and (
+        "; ".join(todo) + ". Then run usher connect again: it proves the connection"
+    )
 
 
 def _prepared(plan: Plan, opened: Opened) -> Plan:

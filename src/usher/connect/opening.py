@@ -296,6 +296,38 @@ def as_before(asked: Asked) -> Asked:
     return asked
 
 
+def all_before() -> list[Wishes]:
+    """The applications that were connected from here, for ``usher connect`` without any named:
+    those of the only LMS. Raises Refused where there are several."""
+    known = _known()
+    places = sorted({each.key[0] for each in known})
+    if len(places) > 1:
+        raise Refused(
+            f"applications are connected to several LMSs ({', '.join(places)}); name those to "
+            "connect: --application DIRECTORY"
+        )
+    return [Wishes(target=each.application, name=each.name) for each in known]
+
+
+def with_options_of_before(wishes: Wishes) -> Wishes:
+    """Options that belong to one application and are not given again are as they were given
+    before, so that connecting again takes no more than the application's name."""
+    target = _place_of(wishes.target)
+    for subject in known_subjects():
+        before = subject["wishes"]
+        same_name = wishes.name in ("", before.get("name", ""))
+        if same_name and before.get("target") == target:
+            given = {key: value for key, value in vars(wishes).items() if value}
+            return Wishes(**{**before, **given})
+    return wishes
+
+
+def _place_of(target: str) -> str:
+    if urlsplit(target).scheme in ("http", "https"):
+        return target.rstrip("/")
+    return str(Path(target).expanduser().resolve())
+
+
 def moved(sides: list[tuple[Side, Choice]], opened: Opened) -> list[Connection]:
     """Connections of these applications to another LMS, which end when they are connected here."""
     applications = {str(side.checkout.folder or side.url) for side, _ in sides}

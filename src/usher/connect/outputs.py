@@ -17,7 +17,7 @@ _TALLY = re.compile(r"(\d+) (?:repaired|updated), (\d+) failures(?:, (\d+) uncha
 _FAILURE = re.compile(r"Failed to repair \((.*)\)")
 #: The last line of a traceback: a fault in the program, not in what it talked to.
 _CRASH = re.compile(
-    r"^\s*(?:\w+\.)*((?:Attribute|Type|Name|Import|ModuleNotFound|Key|Index|Field|UnboundLocal|"
+    r"^\s*(?:\w+\.)*((?:Attribute|Type|Value|Name|Lookup|Import|ModuleNotFound|Key|Index|Field|UnboundLocal|"
     r"NotImplemented|Assertion|Recursion)Error)\b:?(.*)",
     re.MULTILINE,
 )

@@ -13,7 +13,8 @@ class Step:
 
     id: stable, for machines; where: the thing that changes; what and reason: for people; look:
     whether it is done already, changing nothing; apply: does it, and returns what was done.
-    trust_apply: do not check afterwards, because a check would be too slow or too early.
+    trust_apply: do not check afterwards, because a check would be too slow or too early; details:
+    asked when the plan is shown, each a line of its own.
     """
 
     id: str
@@ -23,6 +24,7 @@ class Step:
     look: Callable[[], bool]
     apply: Callable[[], str]
     trust_apply: bool = False
+    details: Callable[[], list[str]] = list
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Plan:
                     "id": step.id,
                     "where": step.where,
                     "what": step.what,
+                    "details": step.details(),
                     "reason": step.reason,
                     "due": step.id in self.due,
                 }

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from usher.connect.errors import ToolFailed, ToolMissing
+from usher.contract.terminal import COLOURS
 
 _LAST_LINES = 12
+_CRASH = "Traceback (most recent call last)"
 #: Seconds. Starting containers for the first time builds assets and a database.
 USUAL_TIMEOUT = 600.0
 
@@ -132,8 +134,11 @@ class Runner:
 
 
 def _last_words(text: str) -> str:
-    """The end of what a program said, without the frames of Python's tracebacks."""
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    """The end of what a program said, without colours and the frames of Python's tracebacks; of
+    a program that crashed only that."""
+    lines = [line.rstrip() for line in COLOURS.sub("", text).splitlines() if line.strip()]
+    begin = next((i for i, line in enumerate(lines) if line.startswith(_CRASH)), 0)
+    lines = lines[begin:]
     frames = ("  File ", "    ")
     lines = [line for line in lines if not line.startswith(frames)] or lines
     return "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from usher.connect.application.side import Addresses, Side
+from usher.connect.manual import Manual
 from usher.connect.plan import Check, Plan, Step
 from usher.contract.terminal import printable, wrapped
 
@@ -42,6 +43,8 @@ class View:
         self._say(f"\n{len(due)} of {len(plan.steps)} changes are due:")
         for number, step in enumerate(due, start=1):
             self._say(f"  {number:>2}. {_text(step.what, 6)}")
+            for detail in step.details():
+                self._say(f"        {_text(detail, 10)}")
             self._say(f"      in {_text(step.where, 9)}", style="dim")
             self._say(f"      because {_text(step.reason, 14)}", style="dim")
         if dry_run:
@@ -71,15 +74,27 @@ class View:
         if check.fix:
             self._say(f"             fix: {escape(check.fix)}")
 
-    def end(self, checks: list[Check], sides: list[Side], addresses: Addresses) -> None:
+    @property
+    def changed(self) -> list[str]:
+        """Ids of the steps that changed something."""
+        return list(self._data["changed"])
+
+    def end(self, sides: list[Side], addresses: Addresses, manual: Manual) -> None:
+        self._data["manual"] = vars(manual)
         if self.failed:
             self._say("\nConnected as planned, but not everything works yet: see ✗ above.")
             return
+        self._manual("Done, and not to be done by hand:", manual.done)
+        self._manual("Not needed:", manual.unnecessary)
+        self._manual("Left to you:", manual.left)
         self._say(f"\nConnected: {addresses.lms_url} signs in through " + _titles(sides) + ".")
-        for side in sides:
-            if not side.checkout.compose and side.checkout.env_file:
-                self._remains(f"restart {side.checkout.title}, so that it reads its .env again")
         self._remains("sign in once in a private window, then look with: usher doctor --journey")
+
+    def _manual(self, heading: str, lines: list[str]) -> None:
+        if lines:
+            self._say(f"\n{heading}")
+        for line in lines:
+            self._say(f"  - {_text(line, 4)}")
 
     def undone(self, names: list[str], *, last: bool) -> None:
         self._say(f"\nDisconnected: {', '.join(names)}.")

@@ -36,7 +36,8 @@ class Entry:
     """One entry of ``USHER_APPLICATIONS``; only ``name`` has to be given for a known edition.
 
     root_url: for browsers. server_url: for the LMS's containers. gateway_url: a second browser
-    address (MITx Online's API gateway). backend: the name in URLs and records; backend_base: the
+    address (MITx Online's API gateway). logout_url: ends a browser's session, by
+    default ``/logout/``. backend: the name in URLs and records; backend_base: the
     backend it behaves as, for a second application with the same one. usher: whether the
     application is built on Usher, so that it takes webhooks and back-channel messages. on_host:
     whether the name of server_url means the machine that runs the containers. Ids, secrets and
@@ -48,6 +49,7 @@ class Entry:
     root_url: str = ""
     server_url: str = ""
     gateway_url: str = ""
+    logout_url: str = ""
     backend: str = oauth.DEFAULT_BACKEND
     backend_base: str = ""
     provider_name: str = oauth.PROVIDER_NAME
@@ -63,6 +65,10 @@ class Entry:
     service_worker_username: str = ""
     service_worker_email: str = ""
     service_worker_token: str = ""
+
+    @property
+    def signs_out_at(self) -> str:
+        return self.logout_url or self.root_url + ApplicationPath.LOGOUT
 
     @property
     def host_alias(self) -> str:
@@ -108,7 +114,7 @@ def to_application(entry: Entry, secret: str) -> Application:
         authorization_url=entry.root_url + ApplicationPath.AUTHORIZE,
         access_token_url=entry.server_url + ApplicationPath.TOKEN,
         api_root=entry.server_url + "/",
-        logout_url=entry.root_url + ApplicationPath.LOGOUT,
+        logout_url=entry.signs_out_at,
         oauth_name=entry.oauth_name,
         oauth_client_id=own(entry.oauth_client_id, "oauth_client_id"),
         oauth_client_secret=own(entry.oauth_client_secret, "oauth_client_secret"),

@@ -15,7 +15,6 @@ from usher.contract.applications import (
     service_worker,
     to_application,
 )
-from usher.contract.paths import ApplicationPath
 from usher.contract.provisioning import (
     Description,
     DescriptionError,
@@ -88,7 +87,7 @@ def lms_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "USHER_BACKENDS": {entry.backend: entry.backend_base for entry in entries},
         "USHER_DEFAULT_BACKEND": _default_backend(config["USHER_DEFAULT_APPLICATION"], entries),
-        "USHER_LOGOUT_URIS": [entry.root_url + ApplicationPath.LOGOUT for entry in entries],
+        "USHER_LOGOUT_URIS": [entry.signs_out_at for entry in entries],
         "USHER_REDIRECT_ANONYMOUS": bool(config["USHER_REDIRECT_ANONYMOUS"]),
         "USHER_DIRECT_REGISTRATION": bool(config["USHER_DIRECT_REGISTRATION"]),
         "USHER_ANONYMOUS_PATHS": list(config["USHER_ANONYMOUS_PATHS"]),

@@ -67,6 +67,8 @@ class ApplicationPath:
     USERS_ME = "/api/users/me"
     LANDINGS = ("/login/_private/complete", "/_/auth/complete")
     LOGOUT = "/logout/"
+    #: Where an API gateway (APISIX with openid-connect, as MITx Online has it) ends its session.
+    GATEWAY_LOGOUT = "/logout/oidc"
     WEBHOOKS = "/usher/webhooks/lms/"
     BACKCHANNEL_LOGOUT = "/usher/backchannel-logout/"
     HEALTH_LIVE = "/health/live"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 
 WIDTH = 80
+#: What programs write around words to colour them.
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def printable(text: str) -> str:
     """``text`` without control characters, but for line breaks: some of what is shown comes from
     learners, an application or an LMS, and could steer the operator's terminal."""
-    lines = text.replace("\r\n", "\n").replace("\t", " ")
+    lines = COLOURS.sub("", text).replace("\r\n", "\n").replace("\t", " ")
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in lines)
 
 

@@ -144,6 +144,7 @@ FIELDS: dict[str, Callable[[Any, str], Any]] = {
     "root_url": _or_empty(address),
     "server_url": _or_empty(address),
     "gateway_url": _or_empty(address),
+    "logout_url": _or_empty(address),
     "backend": backend,
     "backend_base": _or_empty(backend),
     "provider_name": label,

@@ -152,6 +152,8 @@ def look_at(places: Places) -> Context:
     """A context of what ``places`` names; what they don't is read from the ``.env``."""
     web = Web()
     tutor = Tutor(places.tutor_root, places.tutor_mode, places.tutor_executable)
+    if places.lms_manage:
+        tutor.without = "the LMS is an embedded one, without Tutor"
     application = Application(web, places.application_url, places.env_file, places.manage)
     if not application.url:
         application.url = _application_url(application)

@@ -48,7 +48,13 @@ def _session_of(user):
     auth.login(request, user, backend=_backend())
     request.session.set_expiry(600)
     request.session.save()  # sessions kept in the cookie itself get their key here
-    return {"cookie": settings.SESSION_COOKIE_NAME, "session": request.session.session_key}
+    return {
+        "cookie": settings.SESSION_COOKIE_NAME,
+        "session": request.session.session_key,
+        # A browser has this one from its sign-in as well; pages need not set it again.
+        "csrf_cookie": settings.CSRF_COOKIE_NAME,
+        "csrf": request.META.get("CSRF_COOKIE", ""),
+    }
 
 
 def _backend():

@@ -20,6 +20,10 @@ from usher.journey.steps import TIMEOUT, BrokenError, Browser, LoopError, Unreac
 #: Runs ``learner.py`` in the application with these parameters.
 Script = Callable[[dict[str, Any]], dict[str, Any]]
 MODE = "audit"
+#: On the error page of an application under development.
+_NO_TABLE = re.compile(
+    r"relation \"(\S+?)\" does not exist|no such table: (\S+?)[\s<]|Table '(\S+?)' doesn't exist"
+)
 _GATEWAY = (
     "the application signs people in at its API gateway only, and the LMS does not send them "
     "there; connect again with --url and the gateway's address, such as "
@@ -73,7 +77,11 @@ def as_somebody_unknown(chain: Chain) -> str:
         browser.close()
     where = plain(str(page.url))
     if page.status_code >= httpx.codes.BAD_REQUEST:
-        raise BrokenError(f"sign-in ends at {where}, which answers {page.status_code}")
+        told = f": {heading}" if (heading := _heading(page)) else ""
+        raise BrokenError(
+            f"sign-in ends at {where}, which answers {page.status_code}{told}",
+            _cause_of_error(page, where),
+        )
     if urlsplit(where).netloc == chain.hosts[0]:
         raise BrokenError(
             f"somebody unknown ends at {where}, a page of the LMS, instead of the application's "
@@ -81,6 +89,13 @@ def as_somebody_unknown(chain: Chain) -> str:
             "is the provider record enabled? usher doctor says",
         )
     return f"people sign in at {where}"
+
+
+def _cause_of_error(page: httpx.Response, where: str) -> str:
+    if found := _NO_TABLE.search(unescape(page.text)):
+        table = next(filter(None, found.groups()))
+        return f"make its table {table}: manage.py migrate; if it is a cache's, createcachetable"
+    return f"the page fails by itself: read the log of the server at {urlsplit(where).netloc}"
 
 
 def _cause_of_loop(browser: Browser, chain: Chain) -> str:
@@ -145,7 +160,11 @@ def _signs_in(browser: Browser, chain: Chain, username: str) -> str:
 def _heading(page: httpx.Response) -> str:
     """What a page says in its first line, as that on which the LMS plugin stops a sign-in."""
     found = re.search(r"<h1[^>]*>(.*?)</h1>", page.text, re.DOTALL)
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", found[1])).split())[:200] if found else ""
+    return _words(found[1]) if found else ""
+
+
+def _words(html: str) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())[:200]
 
 
 def _opens_a_course(browser: Browser, chain: Chain, username: str, runs: list[str]) -> str:

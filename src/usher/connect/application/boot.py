@@ -37,9 +37,12 @@ _MISSING = (
 )
 _EMPTY = re.compile(rf"Expected value in ({_NAME})= to be an? (\w+)")
 _OF_KIND = {"int": "1", "boolean": "False", "float": "1", "list": "[]"}
-_WEBPACK = re.compile(r"(\S*webpack-stats\S*?\.json)")
+_WEBPACK = re.compile(r"([^\s'\"]*webpack-stats[^\s'\"]*?\.json)")
 _NO_TABLE = re.compile(
     r"relation \"(\S+)\" does not exist|no such table: (\S+)|Table '(\S+)' doesn't exist"
+)
+_NO_COMPOSE = re.compile(
+    r"unknown flag: --rm|unknown shorthand flag|'compose' is not a docker command|docker: not found"
 )
 _NO_ENV_FILE = re.compile(r"env file (\S+) not found")
 
@@ -81,20 +84,29 @@ def _example(name: str, kind: str) -> str:
     return EXAMPLES.get(name) or _OF_KIND.get(kind, PLACEHOLDER)
 
 
-def advice(said: str) -> str:
-    """What a person must do before this application starts; '' when its words aren't known."""
+def advice(said: str, *, compose: bool) -> str:
+    """What a person must do before this application starts; '' when its words aren't known.
+    compose: whether docker compose runs it."""
+    again = "then run this again"
     if found := _WEBPACK.search(said):
-        return (
-            f"its assets are not built yet ({found[1]} is missing). Start the service that builds "
-            "them: docker compose up -d watch; wait until the file is there, then run this again"
+        build = (
+            "Start the service that builds them: docker compose up -d watch; wait until the file "
+            "is there"
+            if compose
+            else "Build them as its service watch in its compose file does"
         )
+        return f"its assets are not built yet ({found[1]} is missing). {build}, {again}"
     if found := _NO_TABLE.search(said):
         table = next(filter(None, found.groups()))
+        migrate = "docker compose run --rm web " * compose + "./manage.py migrate"
+        return f"its database has no table {table}. Migrate it: {migrate}, {again}"
+    if compose and _NO_COMPOSE.search(said):
         return (
-            f"its database has no table {table}. Migrate it: manage.py migrate "
-            "(docker compose run --rm web ./manage.py migrate), then run this again"
+            "docker compose is not installed here. Install it; or, for an application that runs "
+            "without containers, name the command that runs its manage.py, for example "
+            "--manage '/path/to/venv/bin/python manage.py'"
         )
     if found := _NO_ENV_FILE.search(said):
-        return f"{found[1]} is missing; make it, then run this again"
+        return f"{found[1]} is missing; make it, {again}"
     names = [name for name in _ONLY_A_PERSON_KNOWS if name in _names(said)]
-    return f"it needs {names[0]}; set it in its .env, then run this again" if names else ""
+    return f"it needs {names[0]}; set it in its .env, {again}" if names else ""

@@ -1,5 +1,7 @@
 """The values that the application's ``.env`` gets, in agreement with the LMS."""
 
+from dataclasses import dataclass
+
 from usher.contract.environment import Env
 from usher.contract.oauth import social_login_path
 from usher.contract.paths import LmsPath
@@ -37,9 +39,35 @@ SETTINGS = (
 )
 
 
+#: Stands in a plan for an id or secret that isn't made yet.
+MADE = "(made by Usher)"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who the application is for the LMS. webhook_secret: '' for an application without Usher."""
+
+    backend: str
+    client_id: str
+    client_secret: str
+    worker: str
+    worker_token: str
+    webhook_secret: str
+
+
+def identity_of(application: Application, worker: ServiceWorker) -> Identity:
+    return Identity(
+        backend=application.backend,
+        client_id=application.oauth_client_id,
+        client_secret=application.oauth_client_secret,
+        worker=worker.username,
+        worker_token=worker.token,
+        webhook_secret=application.webhook_secret,
+    )
+
+
 def wanted(
-    application: Application,
-    worker: ServiceWorker,
+    identity: Identity,
     *,
     lms_url: str,
     lms_server_url: str,
@@ -53,18 +81,18 @@ def wanted(
         Env.OPENEDX_API_BASE_URL: lms_server_url,
         Env.OPENEDX_BASE_REDIRECT_URL: lms_url,
         Env.OPENEDX_COURSE_BASE_URL: f"{lms_url}/courses/",
-        Env.OPENEDX_SERVICE_WORKER_USERNAME: worker.username,
-        Env.OPENEDX_SERVICE_WORKER_API_TOKEN: worker.token,
-        Env.OPENEDX_API_CLIENT_ID: application.oauth_client_id,
-        Env.OPENEDX_API_CLIENT_SECRET: application.oauth_client_secret,
-        Env.OPENEDX_OAUTH_PROVIDER: application.backend,
-        Env.OPENEDX_SOCIAL_LOGIN_PATH: social_login_path(application.backend),
+        Env.OPENEDX_SERVICE_WORKER_USERNAME: identity.worker,
+        Env.OPENEDX_SERVICE_WORKER_API_TOKEN: identity.worker_token,
+        Env.OPENEDX_API_CLIENT_ID: identity.client_id,
+        Env.OPENEDX_API_CLIENT_SECRET: identity.client_secret,
+        Env.OPENEDX_OAUTH_PROVIDER: identity.backend,
+        Env.OPENEDX_SOCIAL_LOGIN_PATH: social_login_path(identity.backend),
         Env.LOGOUT_REDIRECT_URL: lms_url + LmsPath.LOGOUT,
     }
     if with_gateway:
         values[Env.OPENEDX_IP] = HOST_GATEWAY
     if registration_token_key:
-        values[registration_token_key] = worker.token
-    if application.webhook_secret:
-        values[Env.USHER_WEBHOOK_SECRET] = application.webhook_secret
+        values[registration_token_key] = identity.worker_token
+    if identity.webhook_secret:
+        values[Env.USHER_WEBHOOK_SECRET] = identity.webhook_secret
     return values

@@ -8,7 +8,14 @@ from urllib.parse import urlsplit
 from usher.connect.application import boot
 from usher.connect.application.checkout import WEB_SERVICE, Checkout, Wishes
 from usher.connect.application.manage import Manage
-from usher.connect.application.settings import KEYS, SETTINGS, wanted
+from usher.connect.application.settings import (
+    KEYS,
+    MADE,
+    SETTINGS,
+    Identity,
+    identity_of,
+    wanted,
+)
 from usher.connect.before import Before
 from usher.connect.errors import Refused, ToolFailed
 from usher.connect.openedx.configuration import Choice
@@ -22,7 +29,7 @@ from usher.contract.oauth import (
     SCOPE_USER_READ,
     lms_redirect_uri,
 )
-from usher.contract.paths import LmsPath
+from usher.contract.paths import ApplicationPath, LmsPath
 from usher.contract.provisioning import Application, Description
 
 SCRIPT = "record.py"
@@ -102,7 +109,7 @@ class Side:
         try:
             return self._script(params)
         except ToolFailed as error:
-            todo = boot.advice(str(error))
+            todo = boot.advice(str(error), compose=self.checkout.compose)
             how = f"{todo}\nIt said: {error}" if todo else str(error)
             raise Refused(f"{self.checkout.title} can't be reached: {how}") from error
 
@@ -155,6 +162,9 @@ class Side:
         if self.url != self.own_url and self.facts.get("gateway") and self.own_url:
             # Browsers pass the gateway; servers need not, and both addresses take the LMS's code.
             entry["gateway_url"] = entry["server_url"] = self.own_url
+        if self.url == self.gateway_url:
+            # Its own /logout/ goes on to this path of its own address, which may not be the gateway
+            entry["logout_url"] = self.url + ApplicationPath.GATEWAY_LOGOUT
         if not lms_in_containers:
             entry.setdefault("server_url", self.url)
         if self.wishes.server_url:
@@ -264,32 +274,35 @@ class Side:
 
     def env_values(self, description: Description, addresses: Addresses) -> dict[str, str]:
         application = find(description, self.name)
-        worker, edition = description.service_worker_of(self.name), self.checkout.edition
+        worker = description.service_worker_of(self.name)
         if worker is None:
             raise Refused(
                 "the plugin's description names no service worker for it; upgrade openedx-usher"
             )
-        values = wanted(
-            application,
-            worker,
+        values = self._wanted(identity_of(application, worker), addresses)
+        self._secrets.add(values[key] for key in values if key in SECRET_KEYS)
+        return values
+
+    def planned_env(self, addresses: Addresses) -> dict[str, str]:
+        """``env_values`` before the description is there: what follows from it is ``MADE``."""
+        made = Identity(self.backend, MADE, MADE, MADE, MADE, MADE * bool(self.facts["usher"]))
+        return self._wanted(made, addresses)
+
+    def _wanted(self, identity: Identity, addresses: Addresses) -> dict[str, str]:
+        edition = self.checkout.edition
+        return wanted(
+            identity,
             lms_url=addresses.lms_url,
             lms_server_url=addresses.lms_server_url,
             with_gateway=addresses.with_gateway,
             registration_token_key=edition.registration_token_key if edition else "",
         )
-        self._secrets.add(values[key] for key in values if key in SECRET_KEYS)
-        return values
 
-    def plain_env(self, addresses: Addresses) -> dict[str, str]:
-        """What of ``env_values`` is known before the description is, and no secret."""
-        found = {
-            Env.OPENEDX_API_BASE_URL: addresses.lms_server_url,
-            Env.OPENEDX_BASE_REDIRECT_URL: addresses.lms_url,
-            Env.LOGOUT_REDIRECT_URL: addresses.lms_url + LmsPath.LOGOUT,
-        }
-        if self.backend:
-            found[Env.OPENEDX_OAUTH_PROVIDER] = self.backend
-        return found
+    def differing(self, values: dict[str, str]) -> list[str]:
+        """The keys of those that the ``.env`` doesn't have."""
+        path = self.checkout.env_file
+        present = envfile.EnvFile.read(path).values() if path else {}
+        return [key for key, value in values.items() if present.get(key) != value]
 
     def env_agrees(self, values: dict[str, str]) -> bool:
         path = self.checkout.env_file
@@ -341,10 +354,9 @@ class Side:
         if path is None:
             raise Refused(f"{self.checkout.title} has no .env here; name it with --env-file")
         self.before.keep_env(path)
-        present = envfile.EnvFile.read(path).values()
-        changed = [key for key, value in values.items() if present.get(key) != value]
+        changed = self.differing(values)
         envfile.update(path, values)
-        return f"set {', '.join(changed)}" if changed else "closed to others"
+        return f"{_settings(len(changed))} written" if changed else "closed to others"
 
     def restore_env(self, written: dict[str, str]) -> str:
         """The keys as they were before; without that knowledge, those that still say ours go."""
@@ -361,7 +373,9 @@ class Side:
             path.unlink()
             return "removed, there was none"
         envfile.write(path, restored)
-        return "as it was before"
+        now_there, then = restored.values(), before.values()
+        kept = [key for key, value in now_there.items() if then.get(key) != value]
+        return "as it was before" + (f", but for {', '.join(kept)}" if kept else "")
 
     def env_restored(self, written: dict[str, str]) -> bool:
         path, before = self.checkout.env_file, self.before.env()
@@ -372,6 +386,10 @@ class Side:
             return not any(now.get(key) == value for key, value in written.items())
         empty = self.before.had_no_env and not path.read_text().strip()
         return not empty and all(now.get(key) == before.get(key) for key in KEYS)
+
+
+def _settings(count: int) -> str:
+    return "1 setting" if count == 1 else f"{count} settings"
 
 
 def find(description: Description, name: str) -> Application:

@@ -29,8 +29,8 @@ class ApplicationSteps:
         step = Step(
             f"record:{side.name}",
             f"{side.checkout.title}, OAuth2 application",
-            "lay the record that the LMS signs in with",
-            "the LMS and the application need the same id and secret",
+            "make the OAuth2 application that the LMS signs in with",
+            "both need the same id and secret, and the LMS its redirect URI here",
             self._known(lambda d: side.record_agrees(find(d, side.name), self._addresses)),
             lambda: side.lay_record(
                 find(self._place.certain_description(), side.name), self._addresses
@@ -48,11 +48,12 @@ class ApplicationSteps:
             Step(
                 f"env:{side.name}",
                 str(side.checkout.env_file),
-                self._settings_named(),
+                "write its settings",
                 "the application reads there where the LMS is and who it is for the LMS; comments "
                 "and other lines stay, mode 0600",
                 self._known(lambda d: side.env_agrees(self._env(d))),
                 lambda: side.write_env(self._env(self._place.certain_description())),
+                details=self._settings_named,
             )
         ]
         if side.checkout.compose:
@@ -69,17 +70,20 @@ class ApplicationSteps:
             )
         return steps
 
-    def _settings_named(self) -> str:
-        """With the values, secrets aside; ids and secrets are made with the description."""
+    def _settings_named(self) -> list[str]:
+        """Every line that is going to change, secrets aside."""
         side = self._side
-        plain = side.plain_env(self._addresses)
-        needed = {k: "(random)" if k in SECRET_KEYS else v for k, v in side.needed.items()}
-        said = [f"{key}={value}" for key, value in {**plain, **needed}.items()]
-        words = f"set {', '.join(said)}, and the ids and secrets of OPENEDX_*"
-        if needed:
-            words += f". {side.checkout.title} does not start without {', '.join(needed)}: these "
-            words += "are examples, give better ones when you have them"
-        return words
+        description = self._place.description()
+        if description:
+            values = self._env(description)
+        else:
+            values = side.planned_env(self._addresses) | side.needed
+        example = "   (an example: it does not start without one; give a better one)"
+        return [
+            f"{key}={'(secret)' if key in SECRET_KEYS else values[key]}"
+            + (example if key in side.needed else "")
+            for key in side.differing(values)
+        ]
 
     def _hand_over(self, side: Remote) -> Step:
         return Step(

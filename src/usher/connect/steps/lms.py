@@ -34,8 +34,9 @@ class LmsSteps:
         return Step(
             "provision",
             self._lms.lms_url,
-            "service worker, token, provider record and OAuth application",
-            "service worker, provider record and OAuth client, on the right site",
+            "make service worker, its token, provider record and OAuth client",
+            "the LMS finds the application by its provider record, and the application reaches the "
+            "LMS as its OAuth client and by the service worker's token",
             self._is_provisioned,
             self._provision,
             trust_apply=True,

@@ -14,7 +14,7 @@ _UP = ("OPS-1", "OPS-2", "OPS-3")
 
 def _refused(context: Context, *codes: str) -> tuple[int, str]:
     """How many learners the LMS refuses for that reason, and what it says about one."""
-    rows = context.application.errors("account", *codes)
+    rows = context.application.refusals("account", *codes)
     message = next((f"{row.get('sample', '')}: {row.get('message', '')}" for row in rows), "")
     return sum(row.get("count", 0) for row in rows), message[:160]
 

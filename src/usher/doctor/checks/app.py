@@ -243,8 +243,15 @@ class SignInArrives(Check):
     depends_on = ("PRV-1", "PRV-2", "PRV-3", "NET-5", "APP-6")
 
     def probe(self, context: Context) -> Finding:
-        visited = context.web.follow(context.lms.at(context.sign_in_start))
+        visited, status = context.web.follow(context.lms.at(context.sign_in_start))
         again = [page for page, times in Counter(visited).items() if times >= _ROUNDS]
+        if not again and status >= 500:
+            return failed(
+                f"it leads to {visited[-1]}, which answers {status}",
+                cause="the page where people sign in fails by itself",
+                fix="read the log of the server at that address; after an update, migrate its "
+                "database",
+            )
         if not again:
             return ok(f"it leads to {visited[-1]}")
         return failed(

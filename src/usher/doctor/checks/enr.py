@@ -29,7 +29,7 @@ class EnrollmentsAreAccepted(Check):
     def probe(self, context: Context) -> Finding:
         refused = [
             row
-            for row in context.application.rows("enrollment").get("errors", [])
+            for row in context.application.refusals("enrollment")
             if row.get("error_class") == "rejected"
             and row.get("error_code") not in (_MISMATCH, _GIVEN_UP)
         ]
@@ -102,7 +102,7 @@ class UnenrollmentsAreAccepted(Check):
     depends_on = _UP
 
     def probe(self, context: Context) -> Finding:
-        rows = context.application.errors("enrollment", _MISMATCH)
+        rows = context.application.refusals("enrollment", _MISMATCH)
         if rows:
             return warning(
                 f"{sum(row.get('count', 0) for row in rows)} unenrollments refused: "

@@ -178,7 +178,7 @@ class RegistrationIsNotLimited(Check):
 
 def _forbidden(context: Context) -> int:
     try:
-        rows = context.application.errors("account", "forbidden-request")
+        rows = context.application.refusals("account", "forbidden-request")
     except NotKnownError:
         return 0
     return sum(row.get("count", 0) for row in rows)

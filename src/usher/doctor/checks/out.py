@@ -7,7 +7,7 @@ from usher.contract.paths import ApplicationPath, LmsPath
 from usher.doctor.check import Check, Finding, check, failed, note, ok, skipped
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
-from usher.doctor.fixes import LMS_SETTINGS, PROVISION, setting
+from usher.doctor.fixes import CONNECT, LMS_SETTINGS, PROVISION, setting
 
 
 @check
@@ -36,6 +36,9 @@ class SignOutLeadsOn(Check):
             )
         addresses = context.lms.setting("IDA_LOGOUT_URI_LIST") or []
         own = context.application.url + ApplicationPath.LOGOUT
+        at_gateway = context.application.url + ApplicationPath.GATEWAY_LOGOUT
+        if at_gateway in addresses:
+            return self._at_gateway(at_gateway, context)
         if own not in addresses:
             return failed(
                 f"{own} is not in IDA_LOGOUT_URI_LIST",
@@ -53,6 +56,19 @@ class SignOutLeadsOn(Check):
         if status >= 500:
             raise NotKnownError(f"{own} answers {status}")
         return ok("each side's sign-out leads to the other's")
+
+    def _at_gateway(self, address: str, context: Context) -> Finding:
+        """The gateway sends on to where people sign in; the application itself has no such page."""
+        status = context.application.get(ApplicationPath.GATEWAY_LOGOUT).status_code
+        if status in (301, 404):
+            return failed(
+                f"{address} answers {status}: no API gateway ends a session there",
+                cause="signing out of the LMS leaves the gateway's session, and so the "
+                "application's",
+                fix="start the application's API gateway at that address; if sign-in does not "
+                f"use one any more, {CONNECT}",
+            )
+        return ok("each side's sign-out leads to the other's, by the API gateway")
 
 
 @check

@@ -208,7 +208,9 @@ class LinksAreOfThisBackend(Check):
             if name not in in_use and (name in BACKENDS or name not in enabled)
         }
         if not left:
-            return ok(f"{counts.get(context.backend, 0)} learners are linked by {context.backend}")
+            linked = counts.get(context.backend, 0)
+            learners = "1 learner is" if linked == 1 else f"{linked} learners are"
+            return ok(f"{learners} linked by {context.backend}")
         name, count = max(left.items(), key=lambda item: item[1])
         moved = f"--from {shlex.quote(str(name))} --to {shlex.quote(context.backend)}"
         return failed(

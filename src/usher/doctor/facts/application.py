@@ -19,6 +19,13 @@ from usher.doctor.facts.memo import NotKnownError, fact
 from usher.doctor.facts.web import Web
 
 _SCRIPT = "application_script.py"
+#: What the report calls its records, and people.
+_KINDS = {
+    "account": "accounts",
+    "token": "tokens",
+    "enrollment": "enrollments",
+    "run": "course runs",
+}
 _AUTHORIZE = "authorize_script.py"
 
 
@@ -119,11 +126,19 @@ class Application:
     def rows(self, kind: str) -> Rows:
         rows = self.report.get("rows", {})
         if kind not in rows:
-            raise NotKnownError(f"the application keeps no records of the kind {kind}")
+            raise NotKnownError(f"the application does not report its {_KINDS.get(kind, kind)}")
         return rows[kind]
 
+    def refusals(self, kind: str, *codes: str) -> list[RowError]:
+        """``errors`` for the codes of the LMS's answers, which only an application built on Usher
+        keeps. Raises NotKnownError."""
+        if not self.report.get("usher"):
+            raise NotKnownError(f"the application does not record why {_KINDS[kind]} are refused")
+        return self.errors(kind, *codes)
+
     def errors(self, kind: str, *codes: str) -> list[RowError]:
-        return [row for row in self.rows(kind).get("errors", []) if row["error_code"] in codes]
+        found = self.rows(kind).get("errors", [])
+        return [row for row in found if not codes or row["error_code"] in codes]
 
     @fact
     def tracked_by_git(self) -> bool:

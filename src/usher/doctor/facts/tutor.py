@@ -24,16 +24,18 @@ _BY_HAND = ("THIRD_PARTY_AUTH_BACKENDS", "SOCIAL_AUTH_OAUTH_SECRETS", "mitxpro-o
 
 @dataclass
 class Tutor:
-    """root: the one asked about. mode: local, dev, nightly or k8s. executable: as on the path."""
+    """root: the one asked about. mode: local, dev, nightly or k8s. executable: as on the path.
+    without: why there is none."""
 
     root: Path | None
     mode: str = "local"
     executable: str = "tutor"
+    without: str = "no Tutor here: give --tutor-root when there is one"
 
     @property
     def _known_root(self) -> Path:
         if self.root is None:
-            raise NotKnownError("no Tutor here: give --tutor-root when there is one")
+            raise NotKnownError(self.without)
         return self.root
 
     @property

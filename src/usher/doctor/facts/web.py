@@ -63,9 +63,9 @@ class Web:
             self._client.cookies.clear()
         return answer
 
-    def follow(self, url: str) -> list[str]:
-        """The pages that a browser which is not signed in is led through, their queries left out.
-        Raises NoAnswerError."""
+    def follow(self, url: str) -> tuple[list[str], int]:
+        """The pages that a browser which is not signed in is led through, their queries left out,
+        and the status of the last. Raises NoAnswerError."""
         visited: list[str] = []
         with httpx.Client(timeout=_TIMEOUT, follow_redirects=False) as browser:
             while len(visited) < _LONGEST_WAY:
@@ -79,7 +79,7 @@ class Web:
                 if answer.next_request is None:
                     break
                 url = str(answer.next_request.url)
-        return visited
+        return visited, answer.status_code
 
     def close(self) -> None:
         self._client.close()

@@ -1,0 +1,70 @@
+"""What becomes of the steps that people otherwise take by hand: done, unnecessary, or left."""
+
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from usher.connect.application.side import Addresses, Side
+from usher.connect.checks import resolves
+from usher.connect.openedx.embedded import EmbeddedLms
+from usher.connect.openedx.platform import Platform
+from usher.contract.oauth import EDX_OAUTH_APP
+
+
+@dataclass
+class Manual:
+    """Each a sentence for a person. done: by connect, now or before; unnecessary: with the reason;
+    left: to the person."""
+
+    done: list[str] = field(default_factory=list)
+    unnecessary: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+
+def of(
+    lms: Platform | EmbeddedLms, sides: list[Side], addresses: Addresses, changed: list[str]
+) -> Manual:
+    """changed: ids of the steps that changed something in this run."""
+    found = Manual(unnecessary=_unnecessary(lms))
+    for side in sides:
+        title = side.checkout.title
+        found.done += [
+            f"{title}: OAuth2 application {EDX_OAUTH_APP} with the LMS's redirect URI",
+            f"{title}: its settings in {side.checkout.env_file or 'the file to hand over'}",
+            f"LMS: provider record, OAuth client and service worker for {title}",
+        ]
+        found.left += _left(side, changed)
+    found.done.append("LMS: settings for third-party sign-in, registration and sign-out")
+    if isinstance(lms, Platform):
+        found.done.append("LMS: sign-in backends in its image")
+    hosts = dict.fromkeys(
+        urlsplit(url).hostname or "" for url in (addresses.lms_url, *(side.url for side in sides))
+    )
+    found.left += [
+        f"add to /etc/hosts: 127.0.0.1 {host} (the name does not resolve here)"
+        for host in hosts
+        if not resolves(host)
+    ]
+    return found
+
+
+def _unnecessary(lms: Platform | EmbeddedLms) -> list[str]:
+    found = [
+        "copying ids and secrets from one admin to the other: both were given the same",
+        "signing in once as the service worker and changing its token's expiry: it has a token",
+        "looking up the address of docker's gateway: OPENEDX_IP is host-gateway",
+    ]
+    if isinstance(lms, Platform):
+        found.append("lms/envs/private.py, and pip install in the container: a plugin does both")
+    return found
+
+
+def _left(side: Side, changed: list[str]) -> list[str]:
+    checkout, found = side.checkout, []
+    if f"env:{side.name}" in changed and not checkout.compose:
+        found.append(f"restart {checkout.title}, so that it reads its .env again")
+    if side.needed:
+        found.append(
+            f"give {', '.join(side.needed)} in {checkout.env_file} values of your own; examples "
+            "stand there now"
+        )
+    return found
