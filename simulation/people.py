@@ -179,7 +179,7 @@ class People:
         rows = LmsToken.objects.filter(user__username=name, expires_at__isnull=False)
         self._tell(f"the token of {name} runs out")
         rows.update(expires_at=timezone.now())
-        rows.wake()
+        rows.make_due()
 
     def _asks_for_token(self) -> None:
         from usher.application.tokens.errors import NoAccount
@@ -231,8 +231,8 @@ class People:
         from usher.application.enrollments.models import Enrollment
 
         self._tell("staff retry what was refused")
-        Enrollment.objects.parked().wake()
-        LmsAccount.objects.parked().wake()
+        Enrollment.objects.parked().make_due()
+        LmsAccount.objects.parked().make_due()
 
     def _rechecks(self) -> None:
         from usher.application.engine.services import recheck

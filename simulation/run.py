@@ -81,7 +81,7 @@ def _everything_virtual() -> Iterator[None]:
 
     _import_everything()
     from usher.application import lms_client
-    from usher.application.engine import options, pump, services
+    from usher.application.engine import options, runner, services
     from usher.application.engine.kinds import Kind, all_kinds
     from usher.application.metrics import engine as metrics
     from usher.client.connection import opened_by
@@ -119,7 +119,7 @@ def _everything_virtual() -> Iterator[None]:
         stack.enter_context(mock.patch.object(metrics, "write", lambda: None))
         stack.enter_context(mock.patch.object(metrics, "write_if_due", lambda: None))
         # Nothing depends on them but how often somebody who waits looks round.
-        stack.enter_context(mock.patch.object(pump, "_FLUSH_SECONDS", 2.0))
+        stack.enter_context(mock.patch.object(runner, "_FLUSH_SECONDS", 2.0))
         stack.enter_context(mock.patch.object(services, "_LOOK_SECONDS", 2.0))
         stack.enter_context(mock.patch.object(Atomic, "__enter__", entered))
         stack.enter_context(mock.patch.object(Atomic, "__exit__", left))
@@ -145,14 +145,14 @@ def _import_everything() -> None:
 def _noting(act: Callable[..., Any], *, many: bool) -> Callable[..., Any]:
     """What a thread works on while it does."""
 
-    def noted(self: Any, jobs: Any, means: Any) -> Any:
+    def noted(self: Any, jobs: Any, context: Any) -> Any:
         task = _running().scheduler.task
         if task is None or task.about is not None:
-            return act(self, jobs, means)
+            return act(self, jobs, context)
         task.about = [(self.name, job) for job in (jobs if many else [jobs])]
         task.began = _running().scheduler.now
         try:
-            return act(self, jobs, means)
+            return act(self, jobs, context)
         finally:
             task.about = None
 

@@ -142,7 +142,7 @@ def _token_runs_out() -> Callable[[], None]:
     def act() -> None:
         rows = LmsToken.objects.filter(user__username=username, expires_at__isnull=False)
         rows.update(expires_at=timezone.now())
-        rows.wake()
+        rows.make_due()
 
     return act
 

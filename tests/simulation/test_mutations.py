@@ -39,12 +39,12 @@ def test_rows_whose_request_is_on_the_wire_are_given_back():
     """A worker that is told to stop frees them; another one takes them, and is overtaken."""
 
     def mutation(patch: Patch) -> None:
-        from usher.application.engine.pump import Pump
+        from usher.application.engine.runner import Runner
 
         def every_row(self: Any) -> dict[Any, list[Any]]:
             return {k: [job.row for job in jobs.values()] for k, jobs in self._flying.items()}
 
-        patch.setattr(Pump, "_not_begun", every_row)
+        patch.setattr(Runner, "_not_begun", every_row)
 
     found(mutation, "reaches the LMS while", "is forgotten", "in the end")
 
@@ -91,7 +91,7 @@ def test_a_message_of_the_lms_starts_everything_afresh():
     def mutation(patch: Patch) -> None:
         from usher.application.engine.models import ReconciledQuerySet
 
-        patch.setattr(ReconciledQuerySet, "look", lambda self, now=None: self.wake(now))
+        patch.setattr(ReconciledQuerySet, "recheck", lambda self, now=None: self.make_due(now))
 
     found(mutation, "a message of the LMS made")
 
@@ -100,7 +100,7 @@ def test_another_server_at_the_address_makes_runs_missing():
     """Whatever answers is the LMS, and what it does not show is not there."""
 
     def mutation(patch: Patch) -> None:
-        from usher.application.engine.pump import Pump
+        from usher.application.engine.runner import Runner
         from usher.application.runs import sync
         from usher.client.errors import NotTheLms, NotThere
 
@@ -114,7 +114,7 @@ def test_another_server_at_the_address_makes_runs_missing():
 
         patch.setattr(sync, "runs_by_key", runs_by_key)
         patch.setattr(sync, "require_known_runs", lambda lms, evidence: None)
-        patch.setattr(Pump, "_proven", lambda self, outcomes: outcomes)
+        patch.setattr(Runner, "_proven", lambda self, outcomes: outcomes)
 
     found(mutation, "is marked missing", "is refused as missing")
 
@@ -134,14 +134,14 @@ def test_another_server_at_the_address_makes_accounts_lost():
                 return {}
 
         patch.setattr(LmsClient, "_accounts", believed)
-        patch.setattr(creation, "require_known_accounts", lambda means: None)
+        patch.setattr(creation, "require_known_accounts", lambda context: None)
 
     found(mutation, "is taken for lost")
 
 
 def test_another_server_at_the_address_refuses_batches():
     def mutation(patch: Patch) -> None:
-        from usher.application.engine.pump import Pump
+        from usher.application.engine.runner import Runner
         from usher.client import batch, client
 
         def accepted(lms: Any, answer: Any) -> Any:
@@ -150,7 +150,7 @@ def test_another_server_at_the_address_refuses_batches():
             raise client.NotThere("not found", status=answer.status)
 
         patch.setattr(batch, "_accepted", accepted)
-        patch.setattr(Pump, "_proven", lambda self, outcomes: outcomes)
+        patch.setattr(Runner, "_proven", lambda self, outcomes: outcomes)
 
     found(mutation, "and the LMS never did that")
 
@@ -175,7 +175,7 @@ def test_a_row_that_cannot_be_written_ends_the_worker():
     def mutation(patch: Patch) -> None:
         from django.db import IntegrityError
 
-        from usher.application.engine import pump
+        from usher.application.engine import runner
         from usher.application.runs import kinds
 
         write = kinds._write_modes
@@ -186,6 +186,6 @@ def test_a_row_that_cannot_be_written_ends_the_worker():
             return write(run, seen, have)
 
         patch.setattr(kinds, "_write_modes", once_a_run)
-        patch.setattr(pump, "_written", pump.write_back)
+        patch.setattr(runner, "_written", runner.write_back)
 
     found(mutation, "IntegrityError")

@@ -11,9 +11,9 @@ from django.http import HttpRequest
 
 from usher.application.accounts.services import reactivate
 from usher.application.engine.kinds import NAMES, all_kinds
+from usher.application.engine.notify import notify_workers
 from usher.application.engine.summary import Summary
 from usher.application.engine.transactions import InTransaction
-from usher.application.engine.wake import wake_soon
 from usher.application.enrollments.models import DEFAULT_MODE
 from usher.application.enrollments.services import unenroll
 from usher.application.models import (
@@ -130,8 +130,8 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.action(description="Retry in background", permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        count = queryset.model._default_manager.filter(pk__in=queryset.values("pk")).wake()
-        wake_soon()
+        count = queryset.model._default_manager.filter(pk__in=queryset.values("pk")).make_due()
+        notify_workers()
         self.message_user(request, f"{count} are due now; a worker sends them to the LMS.")
 
     @admin.action(description=f"Retry now and wait (at most {_AT_ONCE})", permissions=["repair"])
@@ -140,14 +140,14 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
         name = next(n for n in NAMES if all_kinds()[n].model is queryset.model)
         ids = list(queryset.values_list("pk", flat=True)[:_AT_ONCE])
-        queryset.model._default_manager.filter(pk__in=ids).wake()
+        queryset.model._default_manager.filter(pk__in=ids).make_due()
         reopen([name])
         total = Summary()
         try:
             for pk in ids:
                 total.add(reconcile([name], ids=(pk, pk + 1), asked={name: Q(pk=pk)}))
         except InTransaction:
-            wake_soon()
+            notify_workers()
             self.message_user(
                 request,
                 "This project runs each request in a transaction (ATOMIC_REQUESTS), in which the "
@@ -369,7 +369,7 @@ class EnrollmentAdmin(ReconciledAdmin):
         """Every change of the desired state is a new generation."""
         if not change:
             super().save_model(request, obj, form, change)
-            wake_soon()
+            notify_workers()
             return
         wanted = {name: getattr(obj, name) for name in ("mode", "is_active", "force")}
         Enrollment.objects.get(pk=obj.pk).want(**wanted)

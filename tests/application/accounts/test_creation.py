@@ -130,7 +130,7 @@ def test_an_account_whose_answer_was_lost_is_recognized(joined, faulty):
     faulty.break_next(faults.LOST_ANSWER, path=REGISTRATION)
     assert reconcile(["account"], user=user).failed == 1
     assert joined.account(account.username) is not None
-    LmsAccount.objects.filter(user=user).wake()
+    LmsAccount.objects.filter(user=user).make_due()
     assert reconcile(["account"], user=user).failed == 0
     account.refresh_from_db()
     assert account.is_ready
@@ -147,8 +147,8 @@ def test_no_fault_during_creation_loses_the_learner(joined, faulty, fault):
     faulty.mend()
     client().http.state.clear("group:registration")
     reopen(["account", "token"])
-    LmsAccount.objects.filter(user=user).unsettled().wake()
-    LmsToken.objects.filter(user=user).unsettled().wake()
+    LmsAccount.objects.filter(user=user).unsettled().make_due()
+    LmsToken.objects.filter(user=user).unsettled().make_due()
     reconcile(["account", "token"], user=user)
     account.refresh_from_db()
     assert account.is_ready, account.error_message
@@ -231,7 +231,7 @@ def test_an_account_that_the_lms_lost_is_made_again(joined):
         "from django.contrib.auth import get_user_model as g; "
         f"g().objects.get(username={account.username!r}).delete()"
     )
-    LmsAccount.objects.filter(user=user).wake()
+    LmsAccount.objects.filter(user=user).make_due()
     reconcile(["account", "token"], user=user)
     account.refresh_from_db()
     assert account.is_ready

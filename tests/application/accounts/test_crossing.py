@@ -40,10 +40,10 @@ def test_a_profile_of_an_account_that_is_lost_is_tried_again(learner):
     lms = SimpleNamespace(
         account=lambda name: None, accounts=lambda names: {}, change_account=lambda *_: None
     )
-    means = SimpleNamespace(lms=lms, evidence=SimpleNamespace(require=lambda *_: None))
+    context = SimpleNamespace(lms=lms, evidence=SimpleNamespace(require=lambda *_: None))
     same = Details(learner.email, learner.name, "")
     data = SimpleNamespace(username="x", token="", wanted=same, seen=same, is_active=True)
     with pytest.raises(LmsError) as raised:
-        kind("profile").act(Job(LmsProfile(user=learner), "x", data), means)
+        kind("profile").act(Job(LmsProfile(user=learner), "x", data), context)
     assert raised.value.code == "not-found"
     assert retry(raised.value, 0).delay is not None

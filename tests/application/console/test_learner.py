@@ -169,12 +169,12 @@ def test_attempts_and_work_are_written_down(joined: Any, monkeypatch: pytest.Mon
     observers.stopped()
     assert not Worker.objects.exists()
     # A refusal that is only compared with the LMS again is no second attempt.
-    Enrollment.objects.filter(user=user).look()
+    Enrollment.objects.filter(user=user).recheck()
     reconcile(["enrollment"], user=user)
     assert Attempt.objects.count() == 1
     CourseRun.objects.filter(course_key=NOWHERE).update(course_key=DEMO)
     Enrollment.objects.filter(user=user).update(parked_at=None)
-    Enrollment.objects.filter(user=user).look()
+    Enrollment.objects.filter(user=user).recheck()
     reconcile(["enrollment"], user=user)
     assert Attempt.objects.filter(succeeded=True).count() == 1
 

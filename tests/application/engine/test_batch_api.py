@@ -12,7 +12,7 @@ from usher.application.accounts.models import LmsAccount, LmsProfile
 from usher.application.accounts.services import deactivate, ensure_account, is_worked_on
 from usher.application.engine.claim import Scope, claim
 from usher.application.engine.kinds import kind
-from usher.application.engine.services import means, reconcile
+from usher.application.engine.services import lms_context, reconcile
 from usher.application.engine.writeback import write_back
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll, unenroll
@@ -175,8 +175,8 @@ def test_a_learner_who_is_deleted_while_the_account_is_made(batched):
     _, rows = claim(accounts, Scope(user_id=user.pk), 1, lease_seconds=60)
     with transaction.atomic():
         assert is_worked_on(user)
-    jobs = [job for job, _ in accounts.prepare(rows, means())]
-    outcomes = accounts.act_many(jobs, means())
+    jobs = [job for job, _ in accounts.prepare(rows, lms_context())]
+    outcomes = accounts.act_many(jobs, lms_context())
     user.delete()
     assert write_back(accounts, list(zip(jobs, outcomes, strict=True))) == []
     assert batched.account(name)["is_active"] is True
@@ -190,7 +190,7 @@ def test_an_enrollment_in_hand_while_its_account_is_made_is_not_forgotten(batche
     ensure_account(user)
     enrollment = enroll(user, ensure_run(DEMO))
     _, rows = claim(enrollments, Scope(user_id=user.pk), 1, lease_seconds=60)
-    found = enrollments.prepare(rows, means())
+    found = enrollments.prepare(rows, lms_context())
     reconcile(["account"])
     write_back(enrollments, [(job, outcome) for job, outcome in found if outcome])
     assert not LmsAccount.objects.filter(user=user, created_in_lms_at=None).exists()

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from tests.application.conftest import make_learner
 from usher.application.accounts.models import Retirement
-from usher.application.engine.claim import Scope, claim, release, renew, unjam
+from usher.application.engine.claim import Scope, claim, release, renew, reset_implausible_times
 from usher.application.engine.kinds import Job, Outcome, kind
 from usher.application.engine.writeback import write_back
 from usher.application.enrollments.models import Enrollment
@@ -104,7 +104,7 @@ def test_a_change_while_it_is_worked_on_stays_due(transactional_db):
 
 def test_a_wake_up_while_it_is_worked_on_is_not_lost(rows):
     _, found = claim(kind("retirement"), Scope(), 1, LEASE)
-    Retirement.objects.filter(pk=found[0].pk).wake()
+    Retirement.objects.filter(pk=found[0].pk).make_due()
     write_back(kind("retirement"), [(Job(found[0], "x"), Outcome())])
     assert Retirement.objects.get(pk=found[0].pk).next_attempt_at is not None
 
@@ -113,7 +113,7 @@ def test_a_message_of_the_lms_while_it_is_worked_on_is_not_lost(rows):
     """The worker may have asked the LMS before that message's cause."""
     pk = rows[0]
     _, found = claim(kind("retirement"), Scope(first_id=pk, end_id=pk + 1), 1, LEASE)
-    assert Retirement.objects.filter(pk=pk).look() == 1
+    assert Retirement.objects.filter(pk=pk).recheck() == 1
     write_back(kind("retirement"), [(Job(found[0], "x"), Outcome())])
     assert Retirement.objects.filter(pk=pk).due().exists()
 
@@ -140,7 +140,7 @@ def test_what_a_failure_does(rows):
     row = fail(Refused("never", code="because"))
     assert row.parked_at is not None
     assert row.next_attempt_at is None
-    assert Retirement.objects.filter(pk=row.pk).wake() == 1
+    assert Retirement.objects.filter(pk=row.pk).make_due() == 1
     row.refresh_from_db()
     assert row.parked_at is None
     assert row.attempts == 0
@@ -160,7 +160,7 @@ def test_rows_that_a_jumping_clock_put_out_of_reach_are_freed(rows):
     far = timezone.now() + timedelta(days=30)
     Retirement.objects.filter(pk=rows[0]).update(attempts=3, next_attempt_at=far)
     Retirement.objects.filter(pk=rows[1]).update(lease_owner="dead", lease_until=far)
-    assert unjam(kind("retirement"), LEASE) == 2
+    assert reset_implausible_times(kind("retirement"), LEASE) == 2
     assert len(claim(kind("retirement"), Scope(), 100, LEASE)[1]) == len(rows)
 
 
@@ -169,14 +169,14 @@ def test_rows_of_a_clock_that_was_ahead_are_due_at_the_next_sweep(rows):
     Retirement.objects.filter(pk__in=rows[:3]).update(next_attempt_at=ahead)
     renewal = Retirement.objects.filter(pk=rows[3])
     renewal.update(next_attempt_at=ahead, observed_generation=1)
-    assert unjam(kind("retirement"), 60) == 3
+    assert reset_implausible_times(kind("retirement"), 60) == 3
     assert Retirement.objects.due().filter(pk__in=rows[:3]).count() == 3
     assert not Retirement.objects.due().filter(pk=rows[3]).exists()
 
 
 def test_a_sweep_reads_indexes_and_no_whole_table(rows):
     with CaptureQueriesContext(connection) as queries:
-        unjam(kind("retirement"), LEASE)
+        reset_implausible_times(kind("retirement"), LEASE)
     updates = [q["sql"] for q in queries if q["sql"].startswith("UPDATE")]
     assert len(updates) == 3
     with connection.cursor() as cursor:

@@ -12,7 +12,7 @@ from usher.application.accounts.creation import Made
 from usher.application.accounts.details import details
 from usher.application.accounts.models import LmsAccount, Retirement
 from usher.application.accounts.services import ensure_account, ensure_accounts, follow_profile
-from usher.application.engine import services, tasks, wake
+from usher.application.engine import notify, services, tasks
 from usher.application.engine.claim import Scope, claim
 from usher.application.engine.kinds import Job, Outcome, kind
 from usher.application.engine.lanes import Lane, background
@@ -98,8 +98,8 @@ def test_accounts_made_for_everybody_are_background_work(transactional_db):
 def test_a_row_that_waits_keeps_the_better_lane(learner, run):
     row = enroll(learner, run)
     rows = Enrollment.objects.filter(pk=row.pk)
-    rows.wake()
-    rows.look()
+    rows.make_due()
+    rows.recheck()
     services.recheck(["enrollment"])
     assert lane_of(row) is Lane.INTERACTIVE
     with background():
@@ -115,9 +115,9 @@ def test_a_settled_row_comes_again_in_the_lane_of_its_cause(learner, run):
     assert lane_of(row) is Lane.BACKGROUND
     services.recheck(["enrollment"])
     assert lane_of(row) is Lane.RECHECK
-    Enrollment.objects.filter(pk=row.pk).look()
+    Enrollment.objects.filter(pk=row.pk).recheck()
     assert lane_of(row) is Lane.RECHECK, "it was due already"
-    Enrollment.objects.filter(pk=row.pk).wake()
+    Enrollment.objects.filter(pk=row.pk).make_due()
     assert lane_of(row) is Lane.BACKGROUND
 
 
@@ -209,7 +209,7 @@ def test_an_import_sends_no_message_for_each_learner(
     transactional_db, settings, monkeypatch, learner, run
 ):
     settings.CELERY_BROKER_URL = "redis://127.0.0.1:9/0"
-    monkeypatch.setattr(wake, "_last", 0.0)
+    monkeypatch.setattr(notify, "_last", 0.0)
     sent = []
     monkeypatch.setattr(
         tasks.work, "apply_async", lambda args, **options: sent.append((args, options))

@@ -131,7 +131,7 @@ def test_an_interrupted_run_gives_back_nothing_that_was_sent(joined, held, monke
         assert held.arrived.wait(30)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("usher.application.engine.pump.Pump._flush_due", interrupted)
+    monkeypatch.setattr("usher.application.engine.runner.Runner._flush_due", interrupted)
     with pytest.raises(KeyboardInterrupt):
         services.reconcile(["enrollment"])
     row.refresh_from_db()

@@ -9,7 +9,7 @@ import pytest
 from django.core.management import call_command
 
 from campus.logs import without_secrets
-from tests.application.engine.test_others import an_engine_that_watches
+from tests.application.engine.test_made_due import an_engine_that_watches
 from tests.support import faults
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.repair import repair
@@ -106,13 +106,13 @@ def test_the_log_tells_a_pass_and_an_outage_once(joined, caplog, settings):
     ensure_account(user, reconcile_now=True)
     caplog.clear()
     for _ in range(3):
-        Enrollment.objects.all().wake()
+        Enrollment.objects.all().make_due()
         services.reopen(["enrollment"])
         reconcile(["enrollment"])
     stopped = [m for m in caplog.messages if "enrollment stopped" in m]
     assert len(stopped) == 1
     settings.OPENEDX_SERVICE_WORKER_API_TOKEN = right
-    Enrollment.objects.all().wake()
+    Enrollment.objects.all().make_due()
     services.reopen(["enrollment"])
     reconcile(["enrollment"])
     assert len([m for m in caplog.messages if "enrollment goes on after" in m]) == 1
@@ -131,7 +131,7 @@ def test_the_log_tells_each_new_refusal_once_and_nothing_that_the_lms_said(joine
     assert row.error_message not in lines[0]
     told = [r.msg for r in caplog.records if r.name == "usher.refusals"]
     assert without_secrets(None, "warning", dict(told[0]))["reason"] == row.error_code
-    Enrollment.objects.filter(pk=row.pk).look()  # it is compared, and refused as before
+    Enrollment.objects.filter(pk=row.pk).recheck()  # it is compared, and refused as before
     reconcile(["enrollment"])
     assert len([r for r in caplog.records if r.name == "usher.refusals"]) == 1
 
@@ -164,7 +164,7 @@ def test_one_attempt_outlasts_several_failed_sign_ins(joined, faulty):
     user = joined.learner()
     ensure_account(user, reconcile_now=True)
     LmsToken.objects.update(access_token="", refresh_token="", expires_at=None, generation=2)
-    LmsToken.objects.all().wake()
+    LmsToken.objects.all().make_due()
     faulty.break_next(faults.RESET, path="/auth/complete", times=4)
     assert reconcile(["token"], user=user).changed == 1
     assert LmsToken.objects.get().attempts == 0

@@ -16,7 +16,7 @@ from usher.application.accounts.services import (
     follow_profile,
     retire,
 )
-from usher.application.engine import clock, wake
+from usher.application.engine import clock, notify
 from usher.application.engine.claim import Scope, claim
 from usher.application.engine.evidence import Evidence
 from usher.application.engine.kinds import Job, Outcome, kind
@@ -106,8 +106,8 @@ def test_accounts_and_enrollments_are_written_side_by_side(transactional_db):
         enroll(user, run)
     unknown = LmsError("The LMS does not know the learner.", code="unknown-user")
     for _ in range(15):
-        LmsAccount.objects.all().wake()
-        Enrollment.objects.all().wake()
+        LmsAccount.objects.all().make_due()
+        Enrollment.objects.all().make_due()
         accounts = claim(kind("account"), Scope(), 100, LEASE)[1]
         enrollments = claim(kind("enrollment"), Scope(), 100, LEASE)[1]
         assert len(accounts) == len(enrollments) == 30
@@ -197,7 +197,7 @@ def test_a_web_process_whose_clock_is_ahead_gets_a_token(joined, monkeypatch):
 def test_whatever_is_wanted_wakes_a_worker(transactional_db, settings, monkeypatch):
     settings.CELERY_BROKER_URL = "redis://localhost:9/0"
     sent = []
-    monkeypatch.setattr(wake, "_send", sent.append)
+    monkeypatch.setattr(notify, "_send", sent.append)
     user, run = make_learner(), ensure_run(DEMO)
     account = ensure_account(user)
     LmsAccount.objects.update(created_in_lms_at=clock.database_now())

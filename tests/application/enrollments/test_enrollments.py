@@ -118,7 +118,7 @@ def test_a_learner_whom_the_lms_lost_is_made_again_and_enrolled(joined, run):
         "from django.contrib.auth import get_user_model as g; "
         f"g().objects.get(username={name!r}).delete()"
     )
-    Enrollment.objects.filter(user=user).wake()
+    Enrollment.objects.filter(user=user).make_due()
     reconcile(user=user)
     reconcile(user=user)
     assert joined.enrollments(name) == {DEMO: ("audit", True)}
@@ -130,7 +130,7 @@ def test_what_the_lms_changed_is_put_right(joined, run):
     enroll(user, run, "verified", reconcile_now=True)
     name = user.lms_account.username
     _change_in_lms(joined, name, "audit", True)
-    Enrollment.objects.filter(user=user).wake()
+    Enrollment.objects.filter(user=user).make_due()
     assert reconcile(["enrollment"], user=user).failed == 0
     assert joined.enrollments(name) == {DEMO: ("verified", True)}
 
@@ -143,12 +143,12 @@ def test_a_settled_enrollment_is_compared_and_not_sent_again(joined, run, faulty
     user = joined.learner()
     enroll(user, run, reconcile_now=True)
     sent = len(_posts(faulty))
-    Enrollment.objects.look()
+    Enrollment.objects.recheck()
     summary = reconcile(["enrollment"], user=user)
     assert (summary.changed, summary.unchanged) == (0, 1)
     assert len(_posts(faulty)) == sent
     _change_in_lms(joined, user.lms_account.username, "audit", False)
-    Enrollment.objects.look()
+    Enrollment.objects.recheck()
     reconcile(["enrollment"], user=user)
     assert len(_posts(faulty)) == sent + 1
     assert joined.enrollments(user.lms_account.username) == {DEMO: ("audit", True)}
@@ -169,7 +169,7 @@ def test_a_refused_enrollment_is_compared_and_not_sent_again(joined, faulty):
     row = enroll(user, ensure_run(closed), reconcile_now=True)
     assert row.parked_at
     sent, words = len(_posts(faulty)), row.error_message
-    Enrollment.objects.filter(pk=row.pk).look()
+    Enrollment.objects.filter(pk=row.pk).recheck()
     reconcile(["enrollment"], user=user)
     row.refresh_from_db()
     assert (bool(row.parked_at), row.error_message, row.next_attempt_at) == (True, words, None)
@@ -181,7 +181,7 @@ def test_a_refused_enrollment_is_compared_and_not_sent_again(joined, faulty):
         f"E.objects.create(user=g().objects.get(username={name!r}), course_id={closed!r}, "
         "mode='audit', is_active=True)"
     )
-    Enrollment.objects.filter(pk=row.pk).look()
+    Enrollment.objects.filter(pk=row.pk).recheck()
     reconcile(["enrollment"], user=user)
     row.refresh_from_db()
     assert (row.is_settled, row.parked_at, row.observed_is_active) == (True, None, True)
@@ -213,7 +213,7 @@ def test_what_the_lms_changed_holds_where_the_lms_wins(joined, run, settings):
     enroll(user, run, reconcile_now=True)
     name = user.lms_account.username
     _change_in_lms(joined, name, "verified", True)
-    Enrollment.objects.filter(user=user).wake()
+    Enrollment.objects.filter(user=user).make_due()
     assert reconcile(["enrollment"], user=user).changed == 1
     assert joined.enrollments(name) == {DEMO: ("verified", True)}
     assert Enrollment.objects.get(user=user).mode == "verified"
@@ -238,7 +238,7 @@ def test_no_fault_loses_an_enrollment(joined, run, faulty, fault):
     assert row.parked_at is None
     assert row.next_attempt_at is not None
     faulty.mend()
-    Enrollment.objects.filter(user=user).wake()
+    Enrollment.objects.filter(user=user).make_due()
     from usher.application.lms_client import client
 
     client().http.state.clear("group:enrollment")
@@ -257,7 +257,7 @@ def test_a_service_worker_who_is_not_staff_stops_the_kind(joined, run):
         summary = reconcile(["enrollment"], user=user)
         assert summary.failures[0].failure_class == "systemic"
         assert "staff" in summary.failures[0].message
-        Enrollment.objects.filter(user=user).wake()
+        Enrollment.objects.filter(user=user).make_due()
         assert reconcile(["enrollment"], user=user).changed == 0  # held back, not tried
     finally:
         joined.lms.shell(worker.format(True))

@@ -147,7 +147,7 @@ def test_a_pass_is_counted_from_the_wish_to_the_lms(joined, scrape):
     assert after[metrics.REQUEST.name + "_bucket", (*asked[:1], ("le", "+Inf"), *asked[1:])] >= 1
     assert of(after, metrics.PASSES) == 1
     # What is right already is no change of what is wanted.
-    Enrollment.objects.filter(run=run).wake()
+    Enrollment.objects.filter(run=run).make_due()
     reconcile()
     again = scrape()
     assert again[metrics.SETTLE.name + "_count", settled] == 1

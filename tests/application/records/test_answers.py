@@ -26,7 +26,7 @@ def ask(answers: Answers, lms: Any, *, owner: str, claimed: float, woken: float)
         lms,
         lease_owner=owner,
         claimed_at=NOON + timedelta(seconds=claimed),
-        woken_at=NOON + timedelta(seconds=woken),
+        due_since=NOON + timedelta(seconds=woken),
     )
 
 

@@ -91,7 +91,7 @@ def test_the_upgrade_deadline_is_the_end_of_the_verified_mode(joined):
         assert run.upgrade_deadline == datetime(2029, 6, 1, tzinfo=UTC)
     finally:
         joined.lms.shell(change.format("None"))
-    RunModes.objects.filter(run=run).wake()
+    RunModes.objects.filter(run=run).make_due()
     sync_runs([E2E], modes=True)
     run.refresh_from_db()
     assert run.upgrade_deadline is None

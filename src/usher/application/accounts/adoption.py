@@ -16,7 +16,7 @@ from usher.application.accounts.naming import clean_username, is_reserved, reser
 from usher.application.accounts.services import adopt
 from usher.application.adapter import adapter
 from usher.application.engine.clock import database_now
-from usher.application.engine.wake import wake_soon
+from usher.application.engine.notify import notify_workers
 from usher.application.lms_client import client
 from usher.application.tokens.models import LmsToken
 from usher.client.payloads import AccountSeen
@@ -186,7 +186,7 @@ def _adopt(user: Any, seen: AccountSeen) -> bool:
             return True
         if account.is_ready and account.username == seen.username:
             _make_due(user, database_now())
-            wake_soon(user.pk)
+            notify_workers(user.pk)
             return False
         if account.is_ready:
             raise ValueError(f"the learner has the LMS account {account.username} already")
@@ -206,5 +206,5 @@ def _adopt(user: Any, seen: AccountSeen) -> bool:
 
 
 def _make_due(user: Any, moment: datetime) -> None:
-    LmsAccount.objects.filter(user=user).wake(moment)
-    LmsToken.objects.filter(user=user).wake(moment)
+    LmsAccount.objects.filter(user=user).make_due(moment)
+    LmsToken.objects.filter(user=user).make_due(moment)

@@ -13,7 +13,7 @@ from typing import Any
 from django.utils import timezone
 
 from usher.application.accounts.details import Details
-from usher.application.engine.kinds import Means, Outcome
+from usher.application.engine.kinds import LmsContext, Outcome
 from usher.client import batch
 from usher.client.errors import (
     AccessRefused,
@@ -74,13 +74,13 @@ class Made:
     tokens: TokenPair | None
 
 
-def create_or_check(learner: Learner, means: Means) -> Outcome:
+def create_or_check(learner: Learner, context: LmsContext) -> Outcome:
     """By the public API: examines an account that should exist, creates one that doesn't."""
     if not learner.is_ready:
-        return _register(learner, means)
-    seen = means.lms.account(learner.username)
+        return _register(learner, context)
+    seen = context.lms.account(learner.username)
     if seen is None:
-        require_known_accounts(means)
+        require_known_accounts(context)
         # Missing in the LMS, as after a restored backup: due again at once, to be created again.
         return Outcome(_observed(None, None, None), changed=True, next_in=0.0)
     if learner.is_active and learner.reactivate and not seen.is_active:
@@ -91,17 +91,17 @@ def create_or_check(learner: Learner, means: Means) -> Outcome:
         )
     if seen.is_active == learner.is_active or learner.is_active:
         return Outcome(_observed(seen.lms_user_id, timezone.now(), seen.is_active))
-    return _deactivate(learner, means)
+    return _deactivate(learner, context)
 
 
-def require_known_accounts(means: Means) -> None:
+def require_known_accounts(context: LmsContext) -> None:
     """Before anything follows from an absent account. Raises LmsError when too many are."""
-    means.evidence.require("account", lambda names: len(names) - len(means.lms.accounts(names)))
+    context.evidence.require("account", lambda names: len(names) - len(context.lms.accounts(names)))
 
 
-def _deactivate(learner: Learner, means: Means) -> Outcome:
+def _deactivate(learner: Learner, context: LmsContext) -> Outcome:
     try:
-        means.lms.deactivate_account(learner.username)
+        context.lms.deactivate_account(learner.username)
     except (AccessRefused, NotThere) as error:
         raise Refused(
             f"The LMS does not let the service worker deactivate {learner.username}: "
@@ -111,14 +111,14 @@ def _deactivate(learner: Learner, means: Means) -> Outcome:
     return Outcome(_observed(learner.lms_user_id, timezone.now(), False), changed=True)
 
 
-def _register(learner: Learner, means: Means) -> Outcome:
-    walk = Walk(means.lms, learner.user_id, means.redirect_uri, means.grant)
+def _register(learner: Learner, context: LmsContext) -> Outcome:
+    walk = Walk(context.lms, learner.user_id, context.redirect_uri, context.grant)
     try:
-        made = _sent(learner, means)
+        made = _sent(learner, context)
     except RegistrationRefused as error:
         if error.code not in _TAKEN:
             raise
-        tokens = tokens_if_ours(means.lms, walk, learner.username, learner.reserved_at)
+        tokens = tokens_if_ours(context.lms, walk, learner.username, learner.reserved_at)
         if tokens is None:
             raise NameTaken(learner.username, error.suggestions) from error
         return Outcome(_observed(None, timezone.now(), True), changed=True, extra=Made(tokens))
@@ -128,13 +128,13 @@ def _register(learner: Learner, means: Means) -> Outcome:
     return Outcome(values, changed=True, extra=Made(_tokens_now(walk, made.cookies)))
 
 
-def _sent(learner: Learner, means: Means) -> Any:
+def _sent(learner: Learner, context: LmsContext) -> Any:
     """Registers; once more without what the LMS refuses and doesn't need."""
     sent = learner.details
     for _ in range(2):
         try:
             return register(
-                means.lms,
+                context.lms,
                 username=learner.username,
                 email=sent.email,
                 name=sent.name,
@@ -184,35 +184,35 @@ def item(row_id: int, username: str, wanted: Details, is_active: bool) -> dict[s
     }
 
 
-def send_batch(learners: Sequence[Learner], means: Means) -> list[Outcome]:
+def send_batch(learners: Sequence[Learner], context: LmsContext) -> list[Outcome]:
     """By the batch API: accounts with the learners' tokens, in one request.
 
     The endpoint updates an account that is linked to this application. One that is there before
     its name was this learner's is a stranger's, so it must not even be sent.
     """
     if any(one.is_ready for one in learners):
-        require_known_accounts(means)  # the endpoint creates accounts that are missing
-    strangers = _strangers([one for one in learners if not one.is_ready], means)
+        require_known_accounts(context)  # the endpoint creates accounts that are missing
+    strangers = _strangers([one for one in learners if not one.is_ready], context)
     items = [
         item(one.account_id, one.username, one.details, one.is_active)
         | {"tokens": not one.is_ready, "reactivate": one.reactivate}
         for one in learners
         if one.username not in strangers
     ]
-    client_id = means.lms.who.client_id
-    results = batch.send(means.lms, batch.ACCOUNTS, items, client_id=client_id) if items else {}
+    client_id = context.lms.who.client_id
+    results = batch.send(context.lms, batch.ACCOUNTS, items, client_id=client_id) if items else {}
     return [
         Outcome(error=NameTaken(one.username, []))
         if one.username in strangers
-        else _result(one, results, means)
+        else _result(one, results, context)
         for one in learners
     ]
 
 
-def _strangers(learners: Sequence[Learner], means: Means) -> set[str]:
+def _strangers(learners: Sequence[Learner], context: LmsContext) -> set[str]:
     """Names of these that the LMS gave to somebody before they were reserved here."""
     reserved = {one.username: one.reserved_at for one in learners}
-    found = means.lms.accounts(list(reserved)) if reserved else {}
+    found = context.lms.accounts(list(reserved)) if reserved else {}
     return {
         name
         for name, seen in found.items()
@@ -220,22 +220,22 @@ def _strangers(learners: Sequence[Learner], means: Means) -> set[str]:
     }
 
 
-def _result(learner: Learner, results: dict[Any, dict[str, Any]], means: Means) -> Outcome:
+def _result(learner: Learner, results: dict[Any, dict[str, Any]], context: LmsContext) -> Outcome:
     try:
         return _read_result(learner, batch.result_of(results, learner.account_id))
     except Refused as error:
         if error.code == RegistrationError.PROTECTED_ACCOUNT and not learner.is_ready:
-            return _staff_account(learner, means, error)
+            return _staff_account(learner, context, error)
         return Outcome(error=error)
     except LmsError as error:
         return Outcome(error=error)
 
 
-def _staff_account(learner: Learner, means: Means, error: Refused) -> Outcome:
+def _staff_account(learner: Learner, context: LmsContext, error: Refused) -> Outcome:
     """The LMS gives tokens of its staff to no service worker: only to who signs in as them."""
-    walk = Walk(means.lms, learner.user_id, means.redirect_uri, means.grant)
+    walk = Walk(context.lms, learner.user_id, context.redirect_uri, context.grant)
     try:
-        tokens = tokens_if_ours(means.lms, walk, learner.username, learner.reserved_at)
+        tokens = tokens_if_ours(context.lms, walk, learner.username, learner.reserved_at)
     except LmsError as problem:
         return Outcome(error=problem)
     if tokens is None:

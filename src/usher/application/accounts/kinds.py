@@ -17,7 +17,7 @@ from usher.application.accounts.naming import NoFreeName, reserve
 from usher.application.accounts.services import follow_profile, known_accounts
 from usher.application.adapter import adapter
 from usher.application.audit.services import record_many
-from usher.application.engine.kinds import Job, Kind, Means, Outcome
+from usher.application.engine.kinds import Job, Kind, LmsContext, Outcome
 from usher.application.engine.lanes import by_lane
 from usher.application.engine.models import due_now
 from usher.application.engine.options import APPLICATION, options
@@ -44,10 +44,12 @@ class AccountKind(Kind):
     batch_size = BATCH_ITEMS_A_REQUEST
     related = ("user",)
 
-    def prepare(self, rows: Sequence[LmsAccount], means: Means) -> list[tuple[Job, Outcome | None]]:
+    def prepare(
+        self, rows: Sequence[LmsAccount], context: LmsContext
+    ) -> list[tuple[Job, Outcome | None]]:
         if any(row.is_ready for row in rows):
-            means.evidence.offer("account", known_accounts)
-        by_batch = self.batch_capability in means.batch
+            context.evidence.offer("account", known_accounts)
+        by_batch = self.batch_capability in context.batch
         absent = [row.user_id for row in rows if not row.is_ready]
         eligible = _eligible(absent)
         tokens = registration_tokens(eligible) if eligible and not by_batch else {}
@@ -71,11 +73,11 @@ class AccountKind(Kind):
             prepared.append((Job(row, row.username, learner), outcome))
         return prepared
 
-    def act(self, job: Job, means: Means) -> Outcome:
-        return creation.create_or_check(job.data, means)
+    def act(self, job: Job, context: LmsContext) -> Outcome:
+        return creation.create_or_check(job.data, context)
 
-    def act_many(self, jobs: Sequence[Job], means: Means) -> list[Outcome]:
-        return creation.send_batch([job.data for job in jobs], means)
+    def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
+        return creation.send_batch([job.data for job in jobs], context)
 
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         forget_registration_tokens(j.data.registration_token for j, _ in done if j.data)
@@ -152,7 +154,7 @@ def _retry_tokens_of_activated(done: Sequence[tuple[Job, Outcome]], now: datetim
         if outcome.values.get("observed_is_active") and job.row.observed_is_active is False
     ]
     if active:
-        LmsToken.objects.filter(user_id__in=active, error_code=DEACTIVATED).wake(now)
+        LmsToken.objects.filter(user_id__in=active, error_code=DEACTIVATED).make_due(now)
 
 
 def _wake_enrollments(accounts: Sequence[LmsAccount], now: datetime) -> None:
@@ -162,7 +164,7 @@ def _wake_enrollments(accounts: Sequence[LmsAccount], now: datetime) -> None:
     """
     failed = Q(error_code__in=("no-account", "unknown-user"))
     in_hand = Q(parked_at=None, observed_generation__lt=F("generation"))
-    Enrollment.objects.filter(failed | in_hand).wake_after(accounts, now)
+    Enrollment.objects.filter(failed | in_hand).make_due_after(accounts, now)
 
 
 def _follow_changes(sent: Sequence[Job], now: datetime) -> None:
@@ -180,7 +182,7 @@ def _follow_changes(sent: Sequence[Job], now: datetime) -> None:
         follow_profile(user)
     if changed:
         profiles = LmsProfile.objects.filter(user__in=changed)
-        profiles.wake(now)
+        profiles.make_due(now)
         profiles.update(observed_name="", observed_country="")
 
 
@@ -214,12 +216,14 @@ class ProfileKind(Kind):
     batch_capability = batch.ACCOUNTS
     batch_size = BATCH_ITEMS_A_REQUEST
 
-    def prepare(self, rows: Sequence[LmsProfile], means: Means) -> list[tuple[Job, Outcome | None]]:
-        means.evidence.offer("account", known_accounts)
+    def prepare(
+        self, rows: Sequence[LmsProfile], context: LmsContext
+    ) -> list[tuple[Job, Outcome | None]]:
+        context.evidence.offer("account", known_accounts)
         ids = [row.user_id for row in rows]
         accounts = {a.user_id: a for a in LmsAccount.objects.filter(user_id__in=ids)}
         tokens = {t.user_id: t for t in LmsToken.objects.filter(user_id__in=ids)}
-        by_batch = self.batch_capability in means.batch
+        by_batch = self.batch_capability in context.batch
         changed = [row.user_id for row in rows if row.email != row.observed_email]
         confirmed = _confirmed(changed)
         prepared: list[tuple[Job, Outcome | None]] = []
@@ -241,10 +245,10 @@ class ProfileKind(Kind):
                 prepared.append((Job(row, what), Outcome(error=error, waits=True)))
                 continue
             prepared.append((Job(row, what, _profile(row, account, token, usable)), None))
-        LmsToken.objects.filter(parked_at__isnull=True).wake_after(stale)
+        LmsToken.objects.filter(parked_at__isnull=True).make_due_after(stale)
         return prepared
 
-    def act(self, job: Job, means: Means) -> Outcome:
+    def act(self, job: Job, context: LmsContext) -> Outcome:
         """By the learner's own token; the platform changes an e-mail only after confirmation."""
         data: _Profile = job.data
         changes = {
@@ -254,13 +258,13 @@ class ProfileKind(Kind):
         }
         if changes:
             try:
-                means.lms.change_account(data.username, changes, data.token)
+                context.lms.change_account(data.username, changes, data.token)
             except AccessRefused as error:
                 # It is this learner's token that is refused, not the service worker's.
                 raise LmsError("The LMS refuses the learner's token.", code=error.code) from error
-        seen = means.lms.account(data.username)
+        seen = context.lms.account(data.username)
         if seen is None:
-            creation.require_known_accounts(means)
+            creation.require_known_accounts(context)
             # Not refused: it comes back when the account is made again.
             raise LmsError(f"The LMS has no account named {data.username}.", code="not-found")
         if data.wanted.email and seen.email.lower() != data.wanted.email.lower():
@@ -271,16 +275,18 @@ class ProfileKind(Kind):
             )
         return Outcome(_observed(data.wanted), changed=bool(changes))
 
-    def act_many(self, jobs: Sequence[Job], means: Means) -> list[Outcome]:
+    def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
         items = [
             creation.item(job.row.pk, job.data.username, job.data.wanted, job.data.is_active)
             for job in jobs
         ]
-        results = batch.send(means.lms, batch.ACCOUNTS, items, client_id=means.lms.who.client_id)
+        results = batch.send(
+            context.lms, batch.ACCOUNTS, items, client_id=context.lms.who.client_id
+        )
         return [_profile_outcome(job, results) for job in jobs]
 
     def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
-        LmsAccount.objects.all().wake_after(
+        LmsAccount.objects.all().make_due_after(
             j.row for j, o in done if o.error and o.error.code == "not-found"
         )
 
@@ -322,18 +328,20 @@ class RetirementKind(Kind):
     batch_size = BATCH_ITEMS_A_REQUEST
     user_field = ""
 
-    def prepare(self, rows: Sequence[Retirement], means: Means) -> list[tuple[Job, Outcome | None]]:
-        means.evidence.offer("account", known_accounts)
+    def prepare(
+        self, rows: Sequence[Retirement], context: LmsContext
+    ) -> list[tuple[Job, Outcome | None]]:
+        context.evidence.offer("account", known_accounts)
         return [(Job(row, row.username), None) for row in rows]
 
-    def act(self, job: Job, means: Means) -> Outcome:
-        seen = means.lms.account(job.what)
+    def act(self, job: Job, context: LmsContext) -> Outcome:
+        seen = context.lms.account(job.what)
         if seen is None:
-            creation.require_known_accounts(means)
+            creation.require_known_accounts(context)
         if seen is None or not seen.is_active:
             return Outcome()
         try:
-            means.lms.deactivate_account(job.what)
+            context.lms.deactivate_account(job.what)
         except (AccessRefused, NotThere) as error:
             raise Refused(
                 f"The LMS does not let the service worker deactivate {job.what}: install "
@@ -342,21 +350,21 @@ class RetirementKind(Kind):
             ) from error
         return Outcome(changed=True)
 
-    def act_many(self, jobs: Sequence[Job], means: Means) -> list[Outcome]:
+    def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
         outcomes = []
         for job in jobs:
-            seen = means.lms.account(job.what)
+            seen = context.lms.account(job.what)
             if seen is None:
-                creation.require_known_accounts(means)
+                creation.require_known_accounts(context)
             if seen is None or not seen.is_active:
                 outcomes.append(Outcome())
                 continue
             gone = replace(_GONE, email=seen.email, name=seen.name, country=seen.country)
             results = batch.send(
-                means.lms,
+                context.lms,
                 batch.ACCOUNTS,
                 [creation.item(job.row.pk, job.what, gone, False)],
-                client_id=means.lms.who.client_id,
+                client_id=context.lms.who.client_id,
             )
             result = batch.result_of(results, job.row.pk)
             is_refused = result["status"] == "refused"

@@ -13,14 +13,14 @@ from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account, ensure_accounts
 from usher.application.adapter import adapter
 from usher.application.engine.clock import database_now
-from usher.application.engine.others import MadeDue
+from usher.application.engine.made_due import MadeDue
 from usher.application.engine.services import (
     Patience,
     Progress,
     add_earlier,
+    make_due,
     reconcile,
     reopen,
-    wake,
 )
 from usher.application.engine.summary import Summary
 from usher.application.tokens.kinds import RENEW_BEFORE, TokenKind
@@ -55,7 +55,7 @@ def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = N
     else:
         ensure_account(user)
     no_account = own & Q(created_in_lms_at__isnull=True, is_active=True)
-    made_due = wake(AccountKind(), no_account)
+    made_due = make_due(AccountKind(), no_account)
     _ensure_tokens(own)
     soon = timezone.now() + timedelta(seconds=RENEW_BEFORE)
     # A token whose account isn't there yet comes with the account.
@@ -64,7 +64,7 @@ def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = N
         & Q(user__lms_account__created_in_lms_at__isnull=False, user__lms_account__is_active=True)
         & (Q(expires_at__isnull=True) | Q(expires_at__lt=soon))
     )
-    made_due += wake(TokenKind(), no_token)
+    made_due += make_due(TokenKind(), no_token)
     reopen(_KINDS)
     asked = MadeDue(account=no_account, token=no_token)
     asked.rows = made_due

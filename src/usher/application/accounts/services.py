@@ -18,9 +18,9 @@ from usher.application.engine.clock import database_now
 from usher.application.engine.evidence import sample_of
 from usher.application.engine.lanes import background, current_lane
 from usher.application.engine.models import due_now
+from usher.application.engine.notify import notify_workers
 from usher.application.engine.summary import Summary
 from usher.application.engine.transactions import refuse_within_transaction
-from usher.application.engine.wake import wake_soon
 from usher.application.tokens.models import LmsToken
 
 __all__ = [
@@ -69,7 +69,7 @@ def _make(user: Any) -> LmsAccount:
             )
             token = LmsToken(user=user, next_attempt_at=None)
             LmsToken.objects.bulk_create([token], ignore_conflicts=True)
-            wake_soon(user.pk)
+            notify_workers(user.pk)
             return account
     except IntegrityError:
         return LmsAccount.objects.get(user=user)
@@ -118,17 +118,17 @@ def _make_easy(users: list[Any]) -> set[int]:
 
 def confirmed(user: Any) -> None:
     """The learner's e-mail address has been confirmed: what waited for that is due."""
-    LmsAccount.objects.filter(user=user, error_code="unconfirmed").wake(lane=current_lane())
-    LmsProfile.objects.filter(user=user, error_code="unconfirmed").wake(lane=current_lane())
-    wake_soon(user.pk)
+    LmsAccount.objects.filter(user=user, error_code="unconfirmed").make_due(lane=current_lane())
+    LmsProfile.objects.filter(user=user, error_code="unconfirmed").make_due(lane=current_lane())
+    notify_workers(user.pk)
 
 
 def reconcile_account(user: Any) -> Summary:
     """Reconciles the learner's account and token now, refused ones too."""
     from usher.application.engine.services import reconcile
 
-    LmsAccount.objects.filter(user=user).unsettled().wake(lane=current_lane())
-    LmsToken.objects.filter(user=user).unsettled().wake(lane=current_lane())
+    LmsAccount.objects.filter(user=user).unsettled().make_due(lane=current_lane())
+    LmsToken.objects.filter(user=user).unsettled().make_due(lane=current_lane())
     own = Q(user=user)
     return reconcile(["account", "token"], user=user, asked={"account": own, "token": own})
 
@@ -164,7 +164,7 @@ def adopt(user: Any, username: str, lms_user_id: int | None = None) -> LmsAccoun
             lane=current_lane(),
         )
         LmsToken.objects.get_or_create(user=user, defaults={"lane": current_lane()})
-        wake_soon(user.pk)
+        notify_workers(user.pk)
     return account
 
 
@@ -200,7 +200,7 @@ def follow_profile(user: Any) -> None:
             user=user, defaults=wanted | {"lane": current_lane()}
         )
         if made:
-            wake_soon(user.pk)
+            notify_workers(user.pk)
         else:
             row.want(**wanted)
 
@@ -237,11 +237,11 @@ def retire(user: Any) -> Retirement | None:
         return None
     wanted = due_now() | {"lane": current_lane()}
     row, _ = Retirement.objects.update_or_create(username=account.username, defaults=wanted)
-    wake_soon()
+    notify_workers()
     return row
 
 
-def wake_by_hand() -> int:
+def make_due_by_hand() -> int:
     """Retries what needed a person while the LMS had no batch API; call it when it has one."""
     left = {
         "retirement-by-hand": Retirement,
@@ -249,6 +249,6 @@ def wake_by_hand() -> int:
         "activation-by-hand": LmsAccount,
     }
     return sum(
-        model._default_manager.filter(parked_at__isnull=False, error_code=code).wake()
+        model._default_manager.filter(parked_at__isnull=False, error_code=code).make_due()
         for code, model in left.items()
     )

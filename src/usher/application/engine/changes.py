@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount
-from usher.application.accounts.services import wake_by_hand
+from usher.application.accounts.services import make_due_by_hand
 from usher.application.engine.models import Watermark
 from usher.application.engine.options import options
 from usher.application.enrollments import adoption
@@ -45,18 +45,20 @@ def pull_changes() -> int:
     if not options().use_batch_api:
         return found
     offered = batch.capabilities(lms) or frozenset()
-    found += wake_by_hand() if batch.ACCOUNTS in offered else 0
+    found += make_due_by_hand() if batch.ACCOUNTS in offered else 0
     try:
         if offered and (waiting := batch.outbox(lms)):
             metrics.outbox(*waiting)
-        return found + sum(_pull(what, wake) for what, wake in _WAKES.items() if what in offered)
+        return found + sum(
+            _pull(what, make_due) for what, make_due in _MAKE_DUE.items() if what in offered
+        )
     except LmsError as error:
         # The watermark stays where it was: the next sweep asks again.
         log.warning("The LMS could not be asked what changed there: %s", error.message)
         return found
 
 
-def _pull(what: str, wake: Callable[[Items], int]) -> int:
+def _pull(what: str, make_due: Callable[[Items], int]) -> int:
     now = timezone.now()
     mark = Watermark.objects.filter(what=what).first()
     if mark is not None and now - mark.asked_at < NOT_BEFORE:
@@ -68,7 +70,7 @@ def _pull(what: str, wake: Callable[[Items], int]) -> int:
         items, cursor, then = batch.changed_since(client(), what, since, cursor)
         # The first page's moment: what changes while the others are read comes the next time.
         following = following or then
-        count += reading("changes", partial(wake, items))
+        count += reading("changes", partial(make_due, items))
         if not cursor:
             break
         if cursor == asked_from:
@@ -83,7 +85,7 @@ def _accounts(items: Items) -> int:
     seen = dict(_each(items, lambda item: (_text(item["username"]), bool(item["is_active"]))))
     rows = LmsAccount.objects.filter(username__in=seen, created_in_lms_at__isnull=False)
     differing = [row.pk for row in rows if row.is_active != seen[row.username]]
-    return LmsAccount.objects.filter(pk__in=differing, parked_at__isnull=True).wake()
+    return LmsAccount.objects.filter(pk__in=differing, parked_at__isnull=True).make_due()
 
 
 def _enrollments(items: Items) -> int:
@@ -99,7 +101,7 @@ def _enrollments(items: Items) -> int:
         if found and found != (row.mode if row.is_active else found[0], row.is_active):
             differing.append(row.pk)
     new = adoption.adopt(pair for pair, (_, is_active) in seen.items() if is_active)
-    return Enrollment.objects.filter(pk__in=differing).wake() + new
+    return Enrollment.objects.filter(pk__in=differing).make_due() + new
 
 
 def _enrollment(item: dict[str, Any]) -> tuple[tuple[str, str], tuple[str, bool]]:
@@ -117,8 +119,8 @@ def _runs(items: Items) -> int:
                 ensure_run(key)
             except UnknownRun as error:
                 log.warning("A run that changed in the LMS is left out: %s", error)
-    RunModes.objects.filter(run__course_key__in=known).wake()
-    return CourseRun.objects.filter(course_key__in=known).wake()
+    RunModes.objects.filter(run__course_key__in=known).make_due()
+    return CourseRun.objects.filter(course_key__in=known).make_due()
 
 
 def _each(items: Items, read: Callable[[dict[str, Any]], T]) -> list[T]:
@@ -140,7 +142,7 @@ def _text(value: Any) -> str:
     return value
 
 
-_WAKES: dict[str, Callable[[Items], int]] = {
+_MAKE_DUE: dict[str, Callable[[Items], int]] = {
     batch.ACCOUNTS: _accounts,
     batch.ENROLLMENTS: _enrollments,
     batch.COURSE_RUNS: _runs,

@@ -99,30 +99,30 @@ def _compiled(model: type[models.Model], expression: Any) -> tuple[str, list[Any
 
 
 def renew(model: type[models.Model], rows: Iterable[Any], lease_seconds: float) -> None:
-    """Says that these rows are still worked on; rows that others took are left alone."""
+    """Extends the leases of these rows. Skips rows that another worker has claimed since."""
     rows, until = list(rows), database_now() + timedelta(seconds=lease_seconds)
-    retried(lambda: _held(model, rows).update(lease_until=until))
+    retried(lambda: _still_leased(model, rows).update(lease_until=until))
 
 
 def release(model: type[models.Model], rows: Iterable[Any]) -> None:
-    """Gives rows back untried, so that nobody waits for the lease to end."""
+    """Ends the leases of rows that were not tried, so that another worker can claim them."""
     rows = list(rows)
-    retried(lambda: _held(model, rows).update(lease_owner="", lease_until=None))
+    retried(lambda: _still_leased(model, rows).update(lease_owner="", lease_until=None))
 
 
-def _held(model: type[models.Model], rows: Iterable[Any]) -> models.QuerySet[Any]:
-    """In a transaction, which then has these rows locked."""
-    held = {row.pk: row.lease_owner for row in rows}
-    found = model._default_manager.filter(pk__in=held, lease_owner__in=set(held.values()))
+def _still_leased(model: type[models.Model], rows: Iterable[Any]) -> models.QuerySet[Any]:
+    """Those whose lease is still this worker's; locked for the transaction."""
+    owners = {row.pk: row.lease_owner for row in rows}
+    found = model._default_manager.filter(pk__in=owners, lease_owner__in=set(owners.values()))
     lock(found)
     return found
 
 
-def unjam(kind: Kind, lease_seconds: float) -> int:
-    """Frees rows that a clock which jumped put out of reach; returns how many.
+def reset_implausible_times(kind: Kind, lease_seconds: float) -> int:
+    """Resets timestamps that a clock jump moved into the future; returns how many rows.
 
-    No retry lies further ahead than the longest delay, no lease further than its length, and what
-    was never tried is due now.
+    A retry is at most the longest delay away, and a lease at most its length; rows that were
+    never tried are due now.
     """
     now = database_now()
     manager = kind.model._default_manager
@@ -132,7 +132,7 @@ def unjam(kind: Kind, lease_seconds: float) -> int:
     ).update(next_attempt_at=now)
     untried = in_lanes.unsettled().filter(attempts=0, error_code="")
     early = untried.filter(next_attempt_at__gt=now + CLOCKS_APART).update(next_attempt_at=now)
-    held = manager.filter(lease_until__gt=now + timedelta(seconds=10 * lease_seconds)).update(
+    leased = manager.filter(lease_until__gt=now + timedelta(seconds=10 * lease_seconds)).update(
         lease_owner="", lease_until=None
     )
-    return far + early + held
+    return far + early + leased

@@ -14,7 +14,7 @@ from usher.client.client import LmsClient
 from usher.client.errors import LmsError
 from usher.client.walk import GrantWanted
 
-#: In the order in which they are worked on: what others wait for comes first.
+#: In the order in which they are worked on: first those that later kinds depend on.
 NAMES = (
     "account",
     "token",
@@ -30,12 +30,12 @@ NAMES = (
 
 @dataclass
 class Job:
-    """One claimed row with all that is needed to act without the database.
+    """One claimed row, with everything needed to act without the database.
 
     generation: the one that will have been observed when it succeeds. data: of the kind. begun: a
     thread acts on it, so something of it may reach the LMS at any later moment. is_urgent: a person
-    waits for it. settled_after: seconds from the last change of what is wanted until the LMS
-    had it; None before that.
+    waits for it. settled_after: seconds from the last change of the desired state until the LMS
+    matched; None before that.
     """
 
     row: Any
@@ -52,7 +52,7 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What came of a job.
+    """The result of a job.
 
     values: the kind's ``observed_fields`` → values to write, when there is no error.
     next_in: seconds after which the row is due again though it is in sync; None: not by itself.
@@ -68,8 +68,8 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Means:
-    """What a job acts with. grant: asks the database thread for a code of this application."""
+class LmsContext:
+    """The LMS as a job reaches it. grant: asks the database thread for an OAuth code."""
 
     lms: LmsClient
     grant: Callable[[GrantWanted], str]
@@ -104,7 +104,7 @@ class Kind:
     observed_fields: ClassVar[tuple[str, ...]] = ()
     #: The capability of ``usher.lms`` that this kind can use, '' for none.
     batch_capability: ClassVar[str] = ""
-    #: Rows to a request of the batch road; also for kinds whose public API takes several.
+    #: Rows in a request of the batch API; also for kinds whose public API takes several.
     batch_size: ClassVar[int] = 200
     #: Whether the public API itself takes several rows a request.
     always_many: ClassVar[bool] = False
@@ -125,15 +125,15 @@ class Kind:
         run = row.run.course_key if self.run_field == "run_id" else ""
         return " in ".join(filter(None, (who, run)))
 
-    def prepare(self, rows: Sequence[Any], means: Means) -> list[tuple[Job, Outcome | None]]:
+    def prepare(self, rows: Sequence[Any], context: LmsContext) -> list[tuple[Job, Outcome | None]]:
         """A job for each row; with an outcome where there is nothing to send."""
         raise NotImplementedError
 
-    def act(self, job: Job, means: Means) -> Outcome:
-        """Brings the LMS to the row. Raises LmsError; what it raises becomes the outcome."""
+    def act(self, job: Job, context: LmsContext) -> Outcome:
+        """Changes the LMS until it matches the row. Raises LmsError, which becomes the outcome."""
         raise NotImplementedError
 
-    def act_many(self, jobs: Sequence[Job], means: Means) -> list[Outcome]:
+    def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
         """Several rows in one request. Raises LmsError when the request itself failed."""
         raise NotImplementedError
 

@@ -12,7 +12,7 @@ from django.db.models.functions import Least, Now
 
 from usher.application.engine.clock import database_now, moment
 from usher.application.engine.lanes import Lane, by_lane, current_lane
-from usher.application.engine.wake import wake_soon
+from usher.application.engine.notify import notify_workers
 from usher.contract.failures import FailureClass
 
 #: Changed by one statement.
@@ -37,24 +37,24 @@ class ReconciledQuerySet(models.QuerySet[Any]):
     def parked(self) -> Self:
         return self.filter(parked_at__isnull=False)
 
-    def wake(self, now: datetime | None = None, *, lane: Lane = Lane.BACKGROUND) -> int:
-        """Makes the rows due at once, parked ones too: the retry button. Returns how many.
+    def make_due(self, now: datetime | None = None, *, lane: Lane = Lane.BACKGROUND) -> int:
+        """Makes the rows due at once, refused ones too: the retry button. Returns how many.
 
         A row that waits already stays in its lane when that is the better one.
         """
         return self._update_in_order(due_now(now) | {"lane": _better_of(lane)})
 
-    def wake_after(self, rows: Iterable[Any], now: datetime | None = None) -> None:
-        """Wakes the rows of these rows' learners, each in the lane of the row it follows from."""
+    def make_due_after(self, rows: Iterable[Any], now: datetime | None = None) -> None:
+        """Makes due the rows of the same learners, each in the lane of the row it follows from."""
         for lane, user_ids in by_lane(rows).items():
-            self.filter(user_id__in=user_ids).wake(now, lane=lane)
+            self.filter(user_id__in=user_ids).make_due(now, lane=lane)
 
-    def look(self, now: datetime | None = None) -> int:
+    def recheck(self, now: datetime | None = None) -> int:
         """Makes rows due because the LMS may have changed; returns how many.
 
-        Unlike ``wake`` nothing is forgotten: attempts and errors stay. A refused row is compared
-        with the LMS, and not sent again. A row that a worker has in hand is due again afterwards:
-        the worker may have asked the LMS before this change.
+        Unlike ``make_due``, attempts and errors stay. A refused row is compared with the LMS, and
+        not sent again. A row that a worker has claimed is due again afterwards: the worker may
+        have asked the LMS before this change.
         """
         now = now or database_now()
         values = {"next_attempt_at": now, "lane": _better_of(Lane.BACKGROUND)}
@@ -170,7 +170,7 @@ class Reconciled(models.Model):
             setattr(self, name, value)
         self.generation += 1
         self.save(update_fields=[*values, "generation"])
-        wake_soon(getattr(self, "user_id", None))
+        notify_workers(getattr(self, "user_id", None))
         return True
 
     def _lane_after_change(self) -> int:

@@ -1,4 +1,4 @@
-"""``reconcile``: brings the LMS to what is wanted, for everything due or for a part of it."""
+"""``reconcile``: changes the LMS until it matches, for all due rows or some of them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,24 @@ from django.db.models import Min, Q
 from usher.application import conf
 from usher.application.accounts.services import known_accounts
 from usher.application.engine import heartbeat, observers
-from usher.application.engine.claim import Scope, unjam
+from usher.application.engine.claim import Scope, reset_implausible_times
 from usher.application.engine.clock import database_now
 from usher.application.engine.evidence import Evidence
 from usher.application.engine.gate import Gate
-from usher.application.engine.kinds import NAMES, Job, Kind, Means, Outcome, all_kinds
+from usher.application.engine.kinds import NAMES, Job, Kind, LmsContext, Outcome, all_kinds
 from usher.application.engine.lanes import Lane
+from usher.application.engine.made_due import (
+    Asked,
+    MadeDue,
+    earlier,
+    failures,
+    is_claimed_elsewhere,
+    succeeded_later,
+)
 from usher.application.engine.options import options
-from usher.application.engine.others import Asked, MadeDue, earlier, failures, held, made_good
 from usher.application.engine.outlook import Outlook
-from usher.application.engine.pump import Pump
 from usher.application.engine.recognition import recognition
+from usher.application.engine.runner import Runner
 from usher.application.engine.stopping import Stop, StopAfter
 from usher.application.engine.summary import Failure, Summary
 from usher.application.engine.transactions import refuse_within_transaction
@@ -37,7 +44,7 @@ from usher.client.batch import capabilities
 from usher.contract.paths import ApplicationPath
 
 #: Rows made due by one statement.
-_WAKE_ROWS = 5000
+_ROWS_A_STATEMENT = 5000
 #: Between two sweeps of ``watch``, and after the database did not answer.
 _SWEEP_SECONDS = 60.0
 _DATABASE_PAUSE = 2.0
@@ -62,8 +69,8 @@ class Patience:
     seconds: float = 0.0
 
 
-def means(*, accept_missing: bool = False) -> Means:
-    """What jobs act with, outside of a pump: codes are written by the caller's own thread."""
+def lms_context(*, accept_missing: bool = False) -> LmsContext:
+    """What jobs use outside of a runner: codes are written by the caller's thread."""
     lms = client()
     batch: frozenset[str] | None = frozenset()
     if options().use_batch_api:
@@ -72,7 +79,7 @@ def means(*, accept_missing: bool = False) -> Means:
             if batch is not None or not pause:
                 break
             time.sleep(pause)
-    return Means(
+    return LmsContext(
         lms,
         lambda wanted: grant_codes([wanted])[0],
         batch or frozenset(),
@@ -110,24 +117,24 @@ def reconcile(
     found = _kinds_of(kinds)
     scope = scope_of(user, run, ids)
     tally = _Tally(progress)
-    pump = Pump(means(accept_missing=accept_missing), options(), tally)
+    runner = Runner(lms_context(accept_missing=accept_missing), options(), tally)
     if stop is not None:
-        pump.stop = stop
+        runner.stop = stop
     interactive = list(all_kinds().values()) if interactive_too else []
-    for_others = options().lease_seconds
+    for_other_workers = options().lease_seconds
     for_retries = (patience or Patience()).seconds
     while True:
         began, reached = time.monotonic(), tally.reached
-        pump.run(found, scope, interactive)
-        if pump.stop.is_set() or (asked is None and patience is None):
+        runner.run(found, scope, interactive)
+        if runner.stop.is_set() or (asked is None and patience is None):
             return tally.end()
         if tally.reached == reached:
             for_retries -= time.monotonic() - began
-        if asked and for_others > 0 and held(asked, pump.state):
+        if asked and for_other_workers > 0 and is_claimed_elsewhere(asked, runner.state):
             wait = _LOOK_SECONDS
-            for_others -= wait
+            for_other_workers -= wait
         else:
-            tally.others_had(asked or {})
+            tally.add_from_other_workers(asked or {})
             tally.expected = getattr(asked, "rows", 0)
             if not tally.failing or for_retries <= 0:
                 return tally.end()
@@ -137,7 +144,7 @@ def reconcile(
             if due_in is None or (wait := max(due_in, _LOOK_SECONDS)) > for_retries:
                 return tally.end()
             for_retries -= wait
-        pump.stop.wait(wait)
+        runner.stop.wait(wait)
         close_old_connections()
 
 
@@ -205,11 +212,11 @@ class _Tally:
         """How often a row was seen to be as wanted."""
         return self._counts.changed + self._counts.unchanged
 
-    def others_had(self, asked: Asked) -> None:
+    def add_from_other_workers(self, asked: Asked) -> None:
         """What other workers left of these rows, and made good of those that failed here."""
-        room = _FAILING - len(self.failing)
-        self.failing = dict(islice(failures(asked), room)) | self.failing
-        for key in list(made_good(self.failing)):
+        free = _FAILING - len(self.failing)
+        self.failing = dict(islice(failures(asked), free)) | self.failing
+        for key in list(succeeded_later(self.failing)):
             del self.failing[key]
             self._counts.changed += 1
 
@@ -254,23 +261,23 @@ def recheck(kinds: Iterable[str] = NAMES, *, user: Any = None, run: Any = None) 
     for each in _kinds_of(kinds):
         each.recheck_rows(user, run)
         if (condition := scope.of(each)) is not None:
-            asked.rows += wake(each, condition, Lane.RECHECK)
+            asked.rows += make_due(each, condition, Lane.RECHECK)
             asked[each.name] = condition
     return asked
 
 
-def wake(kind: Kind, condition: Q, lane: Lane = Lane.BACKGROUND) -> int:
+def make_due(kind: Kind, condition: Q, lane: Lane = Lane.BACKGROUND) -> int:
     """Makes rows due by ranges of ids, so that no statement touches a whole large table."""
     manager, last, count = kind.model._default_manager, 0, 0
     while True:
         ids = list(
             manager.filter(condition, pk__gt=last)
             .order_by("pk")
-            .values_list("pk", flat=True)[:_WAKE_ROWS]
+            .values_list("pk", flat=True)[:_ROWS_A_STATEMENT]
         )
         if not ids:
             return count
-        count += manager.filter(condition, pk__gt=last, pk__lte=ids[-1]).wake(lane=lane)
+        count += manager.filter(condition, pk__gt=last, pk__lte=ids[-1]).make_due(lane=lane)
         last = ids[-1]
 
 
@@ -282,13 +289,13 @@ def reopen(kinds: Iterable[str] = NAMES) -> None:
 
 
 def sweep_prepare() -> None:
-    """Before every sweep: frees rows that clocks put out of reach, and makes due what the LMS
-    changed without our hearing of it."""
+    """Before every sweep: resets timestamps that a clock jump moved into the future, and makes due
+    what the LMS changed without sending a message."""
     from usher.application.engine.changes import pull_changes
     from usher.application.retention import forget_due
 
     for each in all_kinds().values():
-        unjam(each, options().lease_seconds)
+        reset_implausible_times(each, options().lease_seconds)
     forget_due()
     pull_changes()
     heartbeat.swept()

@@ -50,9 +50,9 @@ def write_back(kind: Kind, done: Sequence[Done]) -> list[Done]:
 def _written(kind: Kind, done: Sequence[Done]) -> list[Done]:
     """Rows are locked kind by kind in the order of ``NAMES``, and by ascending id within one."""
     kind.settle_before(done)
-    held, now = _still_held(kind, done)
-    owned = [(job, outcome) for job, outcome in done if job.row.pk in held]
-    _look_again(kind, [d for d in done if d[0].row.pk not in held], now)
+    leased, now = _still_leased(kind, done)
+    owned = [(job, outcome) for job, outcome in done if job.row.pk in leased]
+    _look_again(kind, [d for d in done if d[0].row.pk not in leased], now)
     good = [d for d in owned if d[1].error is None]
     _update(kind, kind.observed_fields, [_success(kind, d, now) for d in good])
     _update(kind, (), [_failure(d, now) for d in owned if d[1].error is not None])
@@ -65,12 +65,12 @@ def _look_again(kind: Kind, lost: Sequence[Done], now: datetime) -> None:
     if not lost:
         return
     rows = kind.model._default_manager.filter(pk__in=[job.row.pk for job, _ in lost])
-    rows.wake(now)
+    rows.make_due(now)
     there = set(rows.values_list("pk", flat=True))
     kind.settle_deleted([d for d in lost if d[0].row.pk not in there])
 
 
-def _still_held(kind: Kind, done: Sequence[Done]) -> tuple[set[int], datetime]:
+def _still_leased(kind: Kind, done: Sequence[Done]) -> tuple[set[int], datetime]:
     """Ids of rows whose lease holds, locked; and the moment of the database."""
     owners = {job.row.lease_owner for job, _ in done}
     ids = [job.row.pk for job, _ in done]

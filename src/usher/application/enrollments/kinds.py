@@ -10,7 +10,7 @@ from typing import Any
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import usernames
 from usher.application.engine.evidence import TooManyMissing, sample_of
-from usher.application.engine.kinds import Job, Kind, Means, Outcome
+from usher.application.engine.kinds import Job, Kind, LmsContext, Outcome
 from usher.application.engine.options import LMS, options
 from usher.application.enrollments import adoption
 from usher.application.enrollments.models import Enrollment
@@ -51,12 +51,14 @@ class EnrollmentKind(Kind):
     run_field = "run_id"
     related = ("run",)
 
-    def prepare(self, rows: Sequence[Enrollment], means: Means) -> list[tuple[Job, Outcome | None]]:
+    def prepare(
+        self, rows: Sequence[Enrollment], context: LmsContext
+    ) -> list[tuple[Job, Outcome | None]]:
         ids = {row.user_id for row in rows}
         names, ready = usernames(ids)
         lms_is_right = options().enrollment_winner == LMS
         if lms_is_right and any(row.is_settled and row.observed_is_active for row in rows):
-            means.evidence.offer("enrollment", _known_enrollments)
+            context.evidence.offer("enrollment", _known_enrollments)
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
             name = names.get(row.user_id, "")
@@ -81,27 +83,27 @@ class EnrollmentKind(Kind):
             prepared.append((Job(row, what, wanted), None))
         return prepared
 
-    def act(self, job: Job, means: Means) -> Outcome:
+    def act(self, job: Job, context: LmsContext) -> Outcome:
         try:
-            return self._act(job, means)
+            return self._act(job, context)
         except EnrollmentRefused as error:
             raise _transient_if_unknown(error) from error
 
-    def _act(self, job: Job, means: Means) -> Outcome:
+    def _act(self, job: Job, context: LmsContext) -> Outcome:
         wanted: Wanted = job.data
         if wanted.look_first:
-            found = means.lms.enrollment(wanted.username, wanted.course_key)
+            found = context.lms.enrollment(wanted.username, wanted.course_key)
             if wanted.adopt and found is None and job.row.observed_is_active:
                 # The LMS keeps the records of enrollments that ended: this one it knew.
-                means.evidence.require("enrollment", lambda known: _missing(means.lms, known))
+                context.evidence.require("enrollment", lambda known: _missing(context.lms, known))
             if wanted.adopt or wanted.is_seen(found):
                 seen = found or EnrollmentSeen(wanted.mode, False)
                 return _outcome(job, seen, adopt=wanted.adopt)
             if wanted.refusal:
                 raise wanted.refusal
         if not wanted.is_active:
-            return _outcome(job, _out(wanted, means))
-        seen = means.lms.enroll(
+            return _outcome(job, _out(wanted, context))
+        seen = context.lms.enroll(
             wanted.username,
             wanted.course_key,
             mode=wanted.mode,
@@ -111,19 +113,21 @@ class EnrollmentKind(Kind):
         _require_as_wanted(wanted, seen)
         return _outcome(job, seen)
 
-    def act_many(self, jobs: Sequence[Job], means: Means) -> list[Outcome]:
+    def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
         items = [_item(job) for job in jobs if not _goes_alone(job)]
-        results = batch.send(means.lms, batch.ENROLLMENTS, items) if items else {}
-        return [self._one_of_many(job, results, means) for job in jobs]
+        results = batch.send(context.lms, batch.ENROLLMENTS, items) if items else {}
+        return [self._one_of_many(job, results, context) for job in jobs]
 
-    def _one_of_many(self, job: Job, results: dict[Any, dict[str, Any]], means: Means) -> Outcome:
+    def _one_of_many(
+        self, job: Job, results: dict[Any, dict[str, Any]], context: LmsContext
+    ) -> Outcome:
         try:
             if _goes_alone(job):
-                return self.act(job, means)
+                return self.act(job, context)
             result = batch.result_of(results, job.row.pk)
             if result["status"] == "refused":
                 if not job.data.is_active:
-                    return self.act(job, means)  # it asks what the learner would be out of
+                    return self.act(job, context)  # it asks what the learner would be out of
                 error = result["error"]
                 raise EnrollmentRefused(error["message"], code=error["code"])
             seen = read_enrollment(result)
@@ -138,13 +142,13 @@ class EnrollmentKind(Kind):
         """Looks again at accounts that the LMS has lost, and at runs in which it refuses learners:
         once a run is known to be missing, or its modes are known to differ, what was refused for
         that is sent again when they are back."""
-        LmsAccount.objects.all().wake_after(
+        LmsAccount.objects.all().make_due_after(
             j.row for j, o in done if o.error and o.error.code == "unknown-user"
         )
         refused = {j.row.run_id for j, o in done if isinstance(o.error, EnrollmentRefused)}
         if refused:
-            CourseRun.objects.filter(pk__in=refused).look()
-            RunModes.objects.filter(run_id__in=refused).look()
+            CourseRun.objects.filter(pk__in=refused).recheck()
+            RunModes.objects.filter(run_id__in=refused).recheck()
 
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         """Wants what the LMS has where that wins."""
@@ -172,19 +176,21 @@ def _goes_alone(job: Job) -> bool:
     return bool(job.data.adopt or job.data.refusal)
 
 
-def _out(wanted: Wanted, means: Means) -> EnrollmentSeen:
+def _out(wanted: Wanted, context: LmsContext) -> EnrollmentSeen:
     """Out of the run. A learner who isn't in, or was never, is out already."""
     try:
-        return means.lms.enroll(wanted.username, wanted.course_key, mode="", is_active=False)
+        return context.lms.enroll(wanted.username, wanted.course_key, mode="", is_active=False)
     except EnrollmentRefused as error:
         if error.code == "unknown-user":
             raise
-        seen = means.lms.enrollment(wanted.username, wanted.course_key)
+        seen = context.lms.enrollment(wanted.username, wanted.course_key)
         if seen is None or not seen.is_active:
             return EnrollmentSeen(seen.mode if seen else wanted.mode, False)
         if error.code != "mode-mismatch":
             raise
-        return means.lms.enroll(wanted.username, wanted.course_key, mode=seen.mode, is_active=False)
+        return context.lms.enroll(
+            wanted.username, wanted.course_key, mode=seen.mode, is_active=False
+        )
 
 
 def _adopt(job: Job, seen: EnrollmentSeen) -> None:

@@ -9,8 +9,8 @@ from django.db.models import Q
 
 from usher.application.accounts.services import ensure_account
 from usher.application.engine.lanes import current_lane
+from usher.application.engine.notify import notify_workers
 from usher.application.engine.transactions import refuse_within_transaction
-from usher.application.engine.wake import wake_soon
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.modes import ModeNotAllowed, check_mode, choose_mode
 from usher.application.runs.models import CourseRun
@@ -82,7 +82,7 @@ def _make(user: Any, run: CourseRun, wanted: dict[str, Any]) -> Enrollment:
     try:
         with transaction.atomic():
             row.save(force_insert=True)
-            wake_soon(user.pk)
+            notify_workers(user.pk)
     except IntegrityError:  # made by another request at this moment
         return _change(user, run, **wanted)
     return row
@@ -110,7 +110,7 @@ def reconcile_enrollment(row: Enrollment) -> Enrollment:
     from usher.application.engine.services import reconcile
 
     ensure_account(row.user, reconcile_now=True)
-    Enrollment.objects.filter(pk=row.pk).unsettled().wake(lane=current_lane())
+    Enrollment.objects.filter(pk=row.pk).unsettled().make_due(lane=current_lane())
     asked = {"enrollment": Q(pk=row.pk)}
     reconcile(["enrollment"], user=row.user, run=row.run, asked=asked)
     row.refresh_from_db()

@@ -13,7 +13,7 @@ from typing import Any
 
 #: Answers kept in a process.
 _MOST = 5000
-#: How far the clocks of processes that wake rows may be apart.
+#: How far the clocks of processes that make rows due may be apart.
 _MARGIN = timedelta(seconds=1)
 
 
@@ -38,17 +38,17 @@ class Answers:
         *,
         lease_owner: str,
         claimed_at: datetime,
-        woken_at: datetime,
+        due_since: datetime,
     ) -> Any:
         """What ``ask`` answers, or answered for another row of this learner.
 
-        An answer is good for a row that was woken before the answer was asked for: then whatever
-        woke the row had happened already. It was asked for after its own row was claimed. Raises
+        An answer is used for a row that became due before the request was sent: the request then
+        followed the change that made the row due. It was sent after its own row was claimed. Raises
         what ``ask`` raises, which is not kept.
         """
         with self._lock:
             found = self._kept.get(learner)
-            if found and _is_good(found, lease_owner, woken_at):
+            if found and _is_good(found, lease_owner, due_since):
                 mine = None
             else:
                 mine = found = _Answer(lease_owner, claimed_at, Future())
@@ -70,5 +70,5 @@ class Answers:
             mine.future.set_exception(error)
 
 
-def _is_good(answer: _Answer, lease_owner: str, woken_at: datetime) -> bool:
-    return answer.lease_owner == lease_owner or woken_at + _MARGIN <= answer.claimed_at
+def _is_good(answer: _Answer, lease_owner: str, due_since: datetime) -> bool:
+    return answer.lease_owner == lease_owner or due_since + _MARGIN <= answer.claimed_at

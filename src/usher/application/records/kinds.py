@@ -12,7 +12,7 @@ from django.db import models
 from usher.application.accounts.services import usernames
 from usher.application.engine.clock import database_now
 from usher.application.engine.evidence import sample_of
-from usher.application.engine.kinds import Job, Kind, Means, Outcome
+from usher.application.engine.kinds import Job, Kind, LmsContext, Outcome
 from usher.application.engine.options import options
 from usher.application.enrollments.models import Enrollment
 from usher.application.records.answers import Answers
@@ -30,7 +30,7 @@ class _Pulled(Kind):
     run_field = "run_id"
     related = ("run",)
 
-    def prepare(self, rows: Sequence[Any], means: Means) -> list[tuple[Job, Outcome | None]]:
+    def prepare(self, rows: Sequence[Any], context: LmsContext) -> list[tuple[Job, Outcome | None]]:
         ids = {row.user_id for row in rows}
         names, ready = usernames(ids)
         prepared: list[tuple[Job, Outcome | None]] = []
@@ -74,8 +74,8 @@ class GradeKind(_Pulled):
     model = Grade
     observed_fields = ("percent", "passed", "letter")
 
-    def act(self, job: Job, means: Means) -> Outcome:
-        seen = means.lms.grade(job.data, job.row.run.course_key)
+    def act(self, job: Job, context: LmsContext) -> Outcome:
+        seen = context.lms.grade(job.data, job.row.run.course_key)
         if seen is None:
             return Outcome()
         return _outcome(
@@ -95,19 +95,19 @@ class CertificateKind(_Pulled):
         "issued_at",
     )
 
-    def prepare(self, rows: Sequence[Any], means: Means) -> list[tuple[Job, Outcome | None]]:
+    def prepare(self, rows: Sequence[Any], context: LmsContext) -> list[tuple[Job, Outcome | None]]:
         if any(row.status for row in rows):
-            means.evidence.offer("certificate", _certified)
-        return super().prepare(rows, means)
+            context.evidence.offer("certificate", _certified)
+        return super().prepare(rows, context)
 
-    def act(self, job: Job, means: Means) -> Outcome:
+    def act(self, job: Job, context: LmsContext) -> Outcome:
         key = job.row.run.course_key
-        seen = next((c for c in _certificates(job, means.lms) if c.course_key == key), None)
+        seen = next((c for c in _certificates(job, context.lms) if c.course_key == key), None)
         if seen is None:
             if job.row.status:
-                means.lms.confirm()
-                means.evidence.require_any(
-                    "certificate", lambda known: _has_certificate(means.lms, *known), of=2
+                context.lms.confirm()
+                context.evidence.require_any(
+                    "certificate", lambda known: _has_certificate(context.lms, *known), of=2
                 )
             return _outcome(job, {"status": "", "download_url": ""})
         return _outcome(job, {name: getattr(seen, name) for name in self.observed_fields})
@@ -134,7 +134,7 @@ def _certificates(job: Job, lms: LmsClient) -> Sequence[CertificateSeen]:
         lambda: lms.certificates(job.data),
         lease_owner=row.lease_owner,
         claimed_at=row.lease_until - timedelta(seconds=options().lease_seconds),
-        woken_at=row.next_attempt_at,
+        due_since=row.next_attempt_at,
     )
 
 

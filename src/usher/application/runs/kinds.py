@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from usher.application.engine.clock import database_now
 from usher.application.engine.evidence import sample_of
-from usher.application.engine.kinds import Job, Kind, Means, Outcome
+from usher.application.engine.kinds import Job, Kind, LmsContext, Outcome
 from usher.application.engine.models import lock
 from usher.application.enrollments.models import Enrollment
 from usher.application.runs import sync
@@ -38,14 +38,16 @@ class RunKind(Kind):
     def what(self, row: CourseRun, learner: str = "") -> str:
         return row.course_key
 
-    def prepare(self, rows: Sequence[CourseRun], means: Means) -> list[tuple[Job, Outcome | None]]:
-        means.evidence.offer("run", _known_runs)
+    def prepare(
+        self, rows: Sequence[CourseRun], context: LmsContext
+    ) -> list[tuple[Job, Outcome | None]]:
+        context.evidence.offer("run", _known_runs)
         return [(Job(row, self.what(row)), None) for row in rows]
 
-    def act_many(self, jobs: Sequence[Job], means: Means) -> list[Outcome]:
-        found = sync.runs_by_key(means.lms, [job.what for job in jobs])
+    def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
+        found = sync.runs_by_key(context.lms, [job.what for job in jobs])
         if len(found) < len(jobs):
-            sync.require_known_runs(means.lms, means.evidence)
+            sync.require_known_runs(context.lms, context.evidence)
         return [_run_outcome(job, found.get(job.what)) for job in jobs]
 
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
@@ -93,18 +95,20 @@ class ModeKind(Kind):
     run_field = "run_id"
     related = ("run",)
 
-    def prepare(self, rows: Sequence[RunModes], means: Means) -> list[tuple[Job, Outcome | None]]:
+    def prepare(
+        self, rows: Sequence[RunModes], context: LmsContext
+    ) -> list[tuple[Job, Outcome | None]]:
         known = CourseMode.objects.filter(run_id__in=[row.run_id for row in rows])
         have_some = set(known.values_list("run_id", flat=True))
         if have_some:
-            means.evidence.offer("mode", _runs_with_modes)
+            context.evidence.offer("mode", _runs_with_modes)
         return [(Job(row, self.what(row), row.run_id in have_some), None) for row in rows]
 
-    def act(self, job: Job, means: Means) -> Outcome:
-        found = means.lms.run_modes(job.what)
+    def act(self, job: Job, context: LmsContext) -> Outcome:
+        found = context.lms.run_modes(job.what)
         if job.data and not found:
             # The LMS gives every run a mode: modes that go are replaced by others.
-            means.evidence.require_any("mode", lambda key: bool(means.lms.run_modes(key)))
+            context.evidence.require_any("mode", lambda key: bool(context.lms.run_modes(key)))
         return Outcome(extra=found)
 
     def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
@@ -158,7 +162,7 @@ def _write_modes(run: CourseRun, seen: list[ModeSeen], have: dict[_ModeKey, Cour
 def _wake_refused(run_ids: list[int], now: datetime) -> None:
     """Enrollments that the LMS refused for the state that these runs had, such as closed."""
     if run_ids:
-        Enrollment.objects.parked().filter(run_id__in=run_ids).wake(now)
+        Enrollment.objects.parked().filter(run_id__in=run_ids).make_due(now)
 
 
 def offered(run: CourseRun, slug: str) -> bool:

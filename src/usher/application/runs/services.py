@@ -10,8 +10,8 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from usher.application.engine.evidence import limit
+from usher.application.engine.notify import notify_workers
 from usher.application.engine.summary import Failure, Summary
-from usher.application.engine.wake import wake_soon
 from usher.application.lms_client import client
 from usher.application.runs import sync
 from usher.application.runs.models import CourseRun, RunModes, validate_course_key
@@ -37,7 +37,7 @@ def ensure_run(course_key: str) -> CourseRun:
     run, made = CourseRun.objects.get_or_create(course_key=course_key)
     if made:
         RunModes.objects.get_or_create(run=run)
-        wake_soon()
+        notify_workers()
     return run
 
 
@@ -167,7 +167,7 @@ def refresh_soon(course_key: str) -> None:
     """Something says that the run changed in the LMS."""
     with suppress(UnknownRun):
         run = ensure_run(course_key)
-        CourseRun.objects.filter(pk=run.pk).look()
+        CourseRun.objects.filter(pk=run.pk).recheck()
 
 
 def runs_of(keys: Iterable[str]) -> dict[str, Any]:

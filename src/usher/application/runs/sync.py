@@ -225,7 +225,7 @@ def _write(fresh: list[CourseRun], changed: list[CourseRun]) -> None:
     _create(fresh)
     if changed:
         # What the LMS refused may have been so because of the run as it was.
-        Enrollment.objects.parked().filter(run_id__in=ids).wake()
+        Enrollment.objects.parked().filter(run_id__in=ids).make_due()
 
 
 def _settled() -> dict[str, Any]:

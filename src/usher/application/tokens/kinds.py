@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount
 from usher.application.audit.services import record_many
-from usher.application.engine.kinds import Job, Kind, Means, Outcome
+from usher.application.engine.kinds import Job, Kind, LmsContext, Outcome
 from usher.application.tokens import vault
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.store import sealed
@@ -29,7 +29,9 @@ class TokenKind(Kind):
     model = LmsToken
     observed_fields = ("access_token", "refresh_token", "scope", "expires_at")
 
-    def prepare(self, rows: Sequence[LmsToken], means: Means) -> list[tuple[Job, Outcome | None]]:
+    def prepare(
+        self, rows: Sequence[LmsToken], context: LmsContext
+    ) -> list[tuple[Job, Outcome | None]]:
         ids = [row.user_id for row in rows]
         accounts = {a.user_id: a for a in LmsAccount.objects.filter(user_id__in=ids)}
         prepared: list[tuple[Job, Outcome | None]] = []
@@ -48,13 +50,13 @@ class TokenKind(Kind):
             prepared.append((job, outcome))
         return prepared
 
-    def act(self, job: Job, means: Means) -> Outcome:
-        pair = renew(job.row, means)
+    def act(self, job: Job, context: LmsContext) -> Outcome:
+        pair = renew(job.row, context)
         return Outcome(sealed(pair), changed=True)
 
     def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
         """Re-checks accounts of learners whose sign-in failed: they may be missing."""
-        LmsAccount.objects.all().wake_after(
+        LmsAccount.objects.all().make_due_after(
             j.row for j, o in done if isinstance(o.error, SignInStopped)
         )
 
@@ -63,10 +65,10 @@ class TokenKind(Kind):
 
     def recheck_rows(self, user: Any = None, run: Any = None) -> None:
         soon = timezone.now() + timedelta(seconds=RENEW_BEFORE)
-        LmsToken.objects.filter(expires_at__lt=soon, parked_at__isnull=True).wake()
+        LmsToken.objects.filter(expires_at__lt=soon, parked_at__isnull=True).make_due()
 
 
-def renew(row: LmsToken, means: Means) -> TokenPair:
+def renew(row: LmsToken, context: LmsContext) -> TokenPair:
     """Refreshes the token, or obtains a new one by authorization. Network only."""
     try:
         refresh_token = vault.open_sealed(row.refresh_token)
@@ -74,7 +76,7 @@ def renew(row: LmsToken, means: Means) -> TokenPair:
         refresh_token = ""
     if refresh_token:
         try:
-            return means.lms.refresh(refresh_token)
+            return context.lms.refresh(refresh_token)
         except InvalidGrant:
             pass
-    return Walk(means.lms, row.user_id, means.redirect_uri, means.grant).tokens()
+    return Walk(context.lms, row.user_id, context.redirect_uri, context.grant).tokens()

@@ -64,7 +64,7 @@ def _reconcile_token(user: Any) -> None:
     account = ensure_account(user, reconcile_now=True)
     if not account.is_ready:
         raise NoAccount(f"{account.username} has no LMS account yet: {account.error_message}")
-    LmsToken.objects.filter(user=user, lease_owner="").wake(lane=current_lane())
+    LmsToken.objects.filter(user=user, lease_owner="").make_due(lane=current_lane())
     reconcile(["token"], user=user)
 
 
@@ -104,5 +104,5 @@ def _reseal(rows: list[LmsToken]) -> tuple[int, int]:
             row.access_token, row.refresh_token, row.expires_at = "", "", None
             lost.append(row.pk)
     update_rows(LmsToken, ["access_token", "refresh_token", "expires_at"], rows)
-    LmsToken.objects.filter(pk__in=lost).wake()
+    LmsToken.objects.filter(pk__in=lost).make_due()
     return done, len(lost)

@@ -45,7 +45,7 @@ def old() -> QuerySet[ReceivedEvent]:
 def _account(username: str, _course_key: str) -> None:
     # An account that was refused before it was created can't have changed in the LMS.
     made = Q(parked_at__isnull=True) | Q(created_in_lms_at__isnull=False)
-    LmsAccount.objects.filter(made, pk__in=[a.pk for a in _accounts_of(username)]).look()
+    LmsAccount.objects.filter(made, pk__in=[a.pk for a in _accounts_of(username)]).recheck()
 
 
 def _enrollment(username: str, course_key: str) -> None:
@@ -53,7 +53,7 @@ def _enrollment(username: str, course_key: str) -> None:
         rows = Enrollment.objects.filter(user_id=account.user_id, run__course_key=course_key)
         if not rows.exists():
             adopt([(account.username, course_key)])
-        rows.look()
+        rows.recheck()
 
 
 def _accounts_of(username: str) -> list[LmsAccount]:
@@ -67,7 +67,7 @@ def _pulled(model: Any) -> Callable[[str, str], None]:
         run = runs_of([course_key]).get(course_key)
         for account in _accounts_of(username) if run else ():
             model.objects.get_or_create(user_id=account.user_id, run=run)
-            model.objects.filter(user_id=account.user_id, run=run).look()
+            model.objects.filter(user_id=account.user_id, run=run).recheck()
 
     return act
 

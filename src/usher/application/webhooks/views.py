@@ -12,7 +12,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from usher.application import conf
-from usher.application.engine.wake import wake_soon
+from usher.application.engine.notify import notify_workers
 from usher.application.metrics.recorder import recorder
 from usher.application.provider import limits
 from usher.application.requests import body_of, is_storable
@@ -54,7 +54,7 @@ def lms_webhook(request: HttpRequest) -> JsonResponse:
         return _no("not a message", 400)
     taken = take(event_id, message.kind, message.username, message.course_id)
     if taken:
-        wake_soon()
+        notify_workers()
     _measure(message, taken=taken)
     return JsonResponse({"taken": taken})
 

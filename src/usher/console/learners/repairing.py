@@ -43,10 +43,10 @@ def repair(user: Any) -> Summary:
             rows = kind.rows().filter(user_id=user.pk)
             (rows.unsettled() | rows.exclude(error_code="")).filter(
                 Q(next_attempt_at__isnull=False) | Q(parked_at__isnull=False) | ~Q(error_code="")
-            ).wake(lane=Lane.INTERACTIVE)
+            ).make_due(lane=Lane.INTERACTIVE)
     for name in ("account", "enrollment"):
         # What seems right is compared with the LMS, and sent only where it differs.
-        all_kinds()[name].rows().filter(user_id=user.pk).look()
+        all_kinds()[name].rows().filter(user_id=user.pk).recheck()
     _renew_token(user)
     stop = StopAfter(threading.Event(), REPAIR_SECONDS)
     return reconcile(NAMES, user=user, patience=Patience(REPAIR_SECONDS / 2), stop=stop)
@@ -66,7 +66,7 @@ def _renew_token(user: Any) -> None:
         with transaction.atomic():
             forget_tokens([user.pk], Lane.INTERACTIVE)
     elif found.is_wrong:
-        LmsToken.objects.filter(pk=token.pk).wake(lane=Lane.INTERACTIVE)
+        LmsToken.objects.filter(pk=token.pk).make_due(lane=Lane.INTERACTIVE)
 
 
 def stopped(user: Any) -> list[str]:

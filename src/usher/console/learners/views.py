@@ -7,8 +7,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from usher.application.engine.kinds import all_kinds
+from usher.application.engine.notify import notify_workers
 from usher.application.engine.transactions import InTransaction
-from usher.application.engine.wake import wake_soon
 from usher.client.errors import LmsError
 from usher.console import access
 from usher.console.access import action, audit, page
@@ -67,7 +67,7 @@ def repair(request: HttpRequest, pk: str) -> HttpResponse:
     try:
         summary = repairing.repair(user)
     except InTransaction:
-        wake_soon(user.pk)
+        notify_workers(user.pk)
         audit(request, "repair", user.get_username(), queued=True)
         tell(request, "Queued: this project runs requests in a transaction, so a worker repairs.")
         return redirect("usher_console:learner", pk=pk)

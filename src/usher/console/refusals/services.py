@@ -14,7 +14,7 @@ from django.db.models import Exists, Max, Min, OuterRef, Q, QuerySet
 
 from usher.application.engine.clock import database_now
 from usher.application.engine.kinds import Kind, all_kinds
-from usher.application.engine.wake import wake_soon
+from usher.application.engine.notify import notify_workers
 from usher.console import words
 from usher.console.refusals.models import Ignored
 
@@ -214,10 +214,10 @@ def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> tuple[int,
     # Of those chosen, what a worker has retried meanwhile is left alone.
     refused = kind.model._default_manager.filter(parked_at__isnull=False)
     if ids is not None:
-        count, are_left = refused.filter(pk__in=ids).wake(), False
+        count, are_left = refused.filter(pk__in=ids).make_due(), False
     else:
         count, are_left = _retry_all(shown(kind).filter(error_code=code), refused)
-    wake_soon()
+    notify_workers()
     return count, are_left
 
 
@@ -227,7 +227,7 @@ def _retry_all(rows: Any, refused: Any) -> tuple[int, bool]:
         some = list(rows.order_by("parked_at", "pk").values_list("pk", flat=True)[:_ROWS])
         if not some:
             return count, False
-        count += refused.filter(pk__in=some).wake()
+        count += refused.filter(pk__in=some).make_due()
     return count, rows.exists()
 
 

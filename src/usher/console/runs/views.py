@@ -4,8 +4,8 @@ from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 
+from usher.application.engine.notify import notify_workers
 from usher.application.engine.transactions import InTransaction
-from usher.application.engine.wake import wake_soon
 from usher.application.runs.models import CourseRun
 from usher.application.runs.services import refresh_soon
 from usher.application.states import state
@@ -40,7 +40,7 @@ def synchronise(request: HttpRequest, pk: int) -> HttpResponse:
         problem = services.synchronise(found)
     except InTransaction:
         refresh_soon(found.course_key)
-        wake_soon()
+        notify_workers()
         audit(request, "synchronise", found.course_key, queued=True)
         tell(request, "Queued: this project runs requests in a transaction, so a worker does it.")
         return redirect("usher_console:run", pk=pk)

@@ -23,7 +23,7 @@ from django.db import InterfaceError, OperationalError
 
 from usher.application.engine.claim import Scope, claim, release, renew
 from usher.application.engine.gate import Gate
-from usher.application.engine.kinds import Job, Kind, Means, Outcome
+from usher.application.engine.kinds import Job, Kind, LmsContext, Outcome
 from usher.application.engine.lanes import Lane, background
 from usher.application.engine.options import Options
 from usher.application.engine.outages import Outages
@@ -90,20 +90,20 @@ class _Finished:
     done: list[Done]
 
 
-class Pump:
+class Runner:
     """One run. ``stop`` may be set by another thread or process: rows that no thread has begun with
     are given back, the others are waited for. A row that has begun is never given back: its request
     may reach the LMS later than what the next worker sends. If its outcome does not come in time,
     its lease ends by itself."""
 
-    def __init__(self, means: Means, opts: Options, report: Report) -> None:
+    def __init__(self, context: LmsContext, opts: Options, report: Report) -> None:
         self.stop: Stop = threading.Event()
         self._opts = opts
         self._report = report
         self._events: queue.Queue[_Asked | _Finished] = queue.Queue()
-        self._means = replace(means, grant=self._ask)
+        self._means = replace(context, grant=self._ask)
         self._asked_for_batch = time.monotonic()
-        self.state = means.lms.http.state
+        self.state = context.lms.http.state
         self._flying: dict[Kind, dict[int, Job]] = {}
         self._waiting: dict[Kind, list[Done]] = {}
         self._oldest = 0.0

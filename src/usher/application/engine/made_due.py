@@ -1,4 +1,4 @@
-"""What other workers do meanwhile to rows that a command has made due and answers for."""
+"""Rows that a command made due and reports on, including those that another worker claims."""
 
 from __future__ import annotations
 
@@ -33,9 +33,12 @@ Key = tuple[str, int]
 _IDS = 1000
 
 
-def held(asked: Asked, state: SharedState) -> bool:
-    """Whether another worker has any of these rows now, or is about to: what is still due after
-    all that is due was worked on is being claimed, unless its kind has been stopped."""
+def is_claimed_elsewhere(asked: Asked, state: SharedState) -> bool:
+    """Whether another worker has claimed any of these rows, or is about to.
+
+    Rows that are still due after this worker found none to claim are being claimed by another
+    one, unless their kind has been stopped.
+    """
     now = database_now()
     leased, due = Q(lease_until__gt=now), Q(next_attempt_at__lte=now)
     return any(
@@ -45,7 +48,7 @@ def held(asked: Asked, state: SharedState) -> bool:
 
 
 def failures(asked: Asked) -> Iterator[tuple[Key, Failure]]:
-    """What is wrong now with rows that were made due, and so had no error then."""
+    """Current errors of rows that were made due. They had none then: making due clears errors."""
     for name in asked:
         each = kind(name)
         failing = _rows(name, asked).exclude(error_code="").select_related(*each.related)
@@ -56,8 +59,8 @@ def failures(asked: Asked) -> Iterator[tuple[Key, Failure]]:
             )
 
 
-def made_good(failing: Iterable[Key]) -> Iterator[Key]:
-    """Those of these rows that are right by now."""
+def succeeded_later(failing: Iterable[Key]) -> Iterator[Key]:
+    """Those of these rows that have succeeded since."""
     soon = database_now() + timedelta(seconds=1)  # not those that became due at this moment
     ids: dict[str, list[int]] = {}
     for name, pk in failing:
@@ -73,8 +76,8 @@ def made_good(failing: Iterable[Key]) -> Iterator[Key]:
 def earlier(
     kinds: Iterable[Kind], scope: Scope, summary: Summary
 ) -> tuple[list[Group], list[Group]]:
-    """What failed before a run and was not tried in it: rows that wait for their next attempt, and
-    rows that the LMS has refused."""
+    """Failures from before a run that were not tried in it: rows that wait for their next attempt,
+    and refused rows."""
     now, waiting, refused = database_now(), [], []
     told = Counter((failure.kind, failure.code) for failure in summary.failures)
     for each in kinds:

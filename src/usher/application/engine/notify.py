@@ -16,7 +16,7 @@ _EVERY = 5.0
 _last = 0.0
 
 
-def wake_soon(user_id: int | None = None) -> None:
+def notify_workers(user_id: int | None = None) -> None:
     """After the transaction: one task for a worker, about this learner or about what is due. Does
     nothing without a broker. Background work is announced now and then, not for each learner."""
     if not broker_url():
