@@ -103,6 +103,7 @@ def test_a_token_is_good_once(lms: Lms, name: str) -> None:
         {"iat": -3600},
         {"iat": +3600},
         {"iat": "yesterday"},
+        {"iat": "1700000000"},
         {"exp": -3600},
         {"jti": None},
         {"jti": "x" * 65},
@@ -144,6 +145,51 @@ def test_tokens_that_somebody_else_signed(lms: Lms, name: str) -> None:
     for _ in range(20):
         send(lms, forged)
     assert lms.application.keys_asked <= asked + 2
+
+
+def test_a_sign_out_is_not_lost_while_the_application_has_no_keys(lms: Lms, name: str) -> None:
+    """It sends the message again after 503, and drops it after 400."""
+    browser = lms.sign_in(name)
+    column = "update usher_lms_connectedapplication set jwks_url = ? where jwks_url = ?"
+    right, wrong = f"{lms.application.url}/jwks.json", f"{lms.application.url}/nothing/"
+    lms.rows(column, wrong, right)
+    try:
+        assert send(lms, lms.application.logout_token(name)).status_code == 503
+    finally:
+        lms.rows(column, right, wrong)
+    assert signed_in(browser)
+    assert send(lms, lms.application.logout_token(name)).status_code == 200
+    assert not signed_in(browser)
+
+
+def test_keys_that_can_t_be_had_are_not_asked_for_at_every_try(lms: Lms) -> None:
+    """Anybody can send a token: an application that is down, or whose answer has no end, must not
+    keep a worker of the LMS waiting each time."""
+    script = (
+        "import socket, threading\n"
+        "from usher.lms.signout import tokens\n"
+        "listener = socket.create_server(('127.0.0.1', 0))\n"
+        "asked = []\n"
+        "def serve():\n"
+        "    while True:\n"
+        "        peer = listener.accept()[0]\n"
+        "        asked.append(peer)\n"
+        "        peer.recv(9999)\n"
+        "        peer.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 99999999\\r\\n\\r\\n')\n"
+        "        try:\n"
+        "            peer.sendall(b'x' * 9999999)\n"
+        "        except OSError:\n"
+        "            pass\n"
+        "threading.Thread(target=serve, daemon=True).start()\n"
+        "for _ in range(3):\n"
+        "    try:\n"
+        "        tokens._keys('http://127.0.0.1:%d/' % listener.getsockname()[1])\n"
+        "    except tokens.TokenRefused as error:\n"
+        "        print(type(error).__name__)\n"
+        "print(len(asked))\n"
+    )
+    told = lms.run("shell", "-c", f"exec({script!r}, {{}})")
+    assert told.stdout.split()[-4:] == [*["KeysUnavailable"] * 3, "1"], told.stderr
 
 
 def test_only_connected_applications_are_listened_to(lms: Lms, name: str) -> None:

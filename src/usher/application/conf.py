@@ -7,7 +7,7 @@ malformed is named, all at once, by Django's system checks.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
@@ -65,11 +65,11 @@ class Settings:
     oauth_provider: str
     oauth_app_name: str
     api_client_id: str
-    api_client_secret: str
+    api_client_secret: str = field(repr=False)
     service_worker_username: str
-    service_worker_api_token: str
-    registration_access_token: str
-    webhook_secret: str
+    service_worker_api_token: str = field(repr=False)
+    registration_access_token: str = field(repr=False)
+    webhook_secret: str = field(repr=False)
     encryption_keys: tuple[str, ...]
     timeout_seconds: float
 

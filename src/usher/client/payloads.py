@@ -8,7 +8,7 @@ are cut to their column's length; those that name something are refused when the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -153,7 +153,7 @@ class Registered:
 
     username: str
     lms_user_id: int | None
-    cookies: dict[str, str]
+    cookies: dict[str, str] = field(repr=False)
 
 
 class BadValue(Refused):

@@ -22,7 +22,7 @@ USUAL_TIMEOUT = 600.0
 class Secrets:
     """Texts that must never be shown; what passes through ``hide`` has them blanked."""
 
-    _known: set[str] = field(default_factory=set)
+    _known: set[str] = field(default_factory=set, repr=False)
 
     def add(self, values: Iterable[str | None]) -> None:
         self._known.update(value for value in values if value and len(value) >= 8)
@@ -51,7 +51,7 @@ class Runner:
 
     secrets: Secrets
     cwd: Path | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def run(
         self,

@@ -58,13 +58,13 @@ class Entry:
     usher: bool = True
     on_host: bool | None = None
     client_id: str = ""
-    client_secret: str = ""
+    client_secret: str = field(default="", repr=False)
     oauth_client_id: str = ""
-    oauth_client_secret: str = ""
-    webhook_secret: str = ""
+    oauth_client_secret: str = field(default="", repr=False)
+    webhook_secret: str = field(default="", repr=False)
     service_worker_username: str = ""
     service_worker_email: str = ""
-    service_worker_token: str = ""
+    service_worker_token: str = field(default="", repr=False)
 
     @property
     def signs_out_at(self) -> str:

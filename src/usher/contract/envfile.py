@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
@@ -53,9 +53,9 @@ class _Line:
 
     number: int
     blank: str
-    text: str
+    text: str = field(repr=False)
     key: str | None
-    value: str | None
+    value: str | None = field(repr=False)
     error: bool
 
     @classmethod

@@ -26,7 +26,7 @@ class ServiceWorker:
 
     username: str
     email: str
-    token: str
+    token: str = field(repr=False)
     token_days: int = 365
 
 
@@ -40,7 +40,7 @@ class Superuser:
 
     username: str
     email: str
-    password: str = ""
+    password: str = field(default="", repr=False)
     backend: str = ""
 
 
@@ -59,20 +59,20 @@ class Application:
     backend: str
     provider_name: str
     client_id: str
-    client_secret: str
+    client_secret: str = field(repr=False)
     authorization_url: str
     access_token_url: str
     api_root: str
     logout_url: str
     oauth_name: str
     oauth_client_id: str
-    oauth_client_secret: str
+    oauth_client_secret: str = field(repr=False)
     oauth_redirect_uris: list[str]
     discovery_url: str = ""
     issuer: str = ""
     jwks_url: str = ""
     webhook_url: str = ""
-    webhook_secret: str = ""
+    webhook_secret: str = field(default="", repr=False)
     backchannel_logout_url: str = ""
     service_worker: ServiceWorker | None = None
 

@@ -143,7 +143,7 @@ class Places:
     tutor_root: Path | None = None
     tutor_mode: str = "local"
     tutor_executable: str = "tutor"
-    token: str = ""
+    token: str = field(default="", repr=False)
     platform: str = ""
     demo_home: Path | None = None
 

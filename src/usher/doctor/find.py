@@ -7,7 +7,7 @@ application in this folder.
 import shlex
 import shutil
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,7 +44,7 @@ class Wishes:
     lms_home: Path | None = None
     tutor_root: Path | None = None
     tutor_mode: str = ""
-    token: str = ""
+    token: str = field(default="", repr=False)
     tutor: str = ""
     url: str = ""
 

@@ -6,7 +6,7 @@ Every step is a request of the kind a browser sends; nothing is concluded from s
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import unescape
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -39,7 +39,7 @@ class Chain:
     lms_url: str
     application_url: str
     backend: str
-    token: str
+    token: str = field(repr=False)
     gateway: bool = False
     logs: str = "tutor local logs --tail=100 lms"
 

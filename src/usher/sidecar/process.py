@@ -13,11 +13,12 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from importlib import resources
-from typing import Any
+from typing import IO, Any
 
 from usher.connect.application.checkout import Checkout
 from usher.connect.process import Secrets
 from usher.contract.envfile import EnvFile
+from usher.contract.terminal import printable
 from usher.sidecar.errors import AgentFailed, RequestFailed
 
 VERSION = 1
@@ -32,6 +33,10 @@ START = 300.0
 #: Seconds without an answer or a sign of life.
 SILENCE = 60.0
 _LAST_LINES = 15
+#: Of a line that the application prints, so much is kept; bytes.
+_LONGEST_NOISE = 1000
+#: Bytes of one answer of the agent: a thousand rows have far less.
+_LONGEST_ANSWER = 64 * 1024 * 1024
 
 
 class Agent:
@@ -68,6 +73,7 @@ class Agent:
         checkout, environment = self._checkout, dict(os.environ)
         if not checkout.manage:
             raise AgentFailed(f"{checkout.title} has no manage.py here; name it with --manage")
+        self._secrets.add(v for k, v in environment.items() if _is_secret(k, v))
         if checkout.env_file:
             written = EnvFile.read(checkout.env_file)
             self._secrets.add(v for k, v in written.values().items() if _is_secret(k, v))
@@ -160,24 +166,35 @@ class Agent:
             if "error" in message:
                 error = message["error"]
                 raise RequestFailed(error["code"], self._secrets.hide(error["message"]))
+            if "ok" not in message:
+                self._process.kill()
+                raise AgentFailed("the agent's answer holds neither a result nor an error")
             return message["ok"]
 
     def _listen(self) -> None:
         """Lines with the mark are the agent's; the others are what the application prints."""
         assert self._process.stdout  # noqa: S101
         mark = self._mark.encode() + b" "
-        for line in self._process.stdout:
+        for line in _lines_of(self._process.stdout, mark):
             if line.startswith(mark):
-                self._lines.put(json.loads(line[len(mark) :]))
-            elif line.strip():
-                self._noise.append(line.decode(errors="replace").rstrip())
+                message = _message(line[len(mark) :])
+                if message is None:
+                    self._noise.append("the agent wrote an answer that can't be read")
+                    self._process.kill()
+                    break
+                self._lines.put(message)
+            else:
+                self._note(line)
         self._lines.put(None)
 
     def _gather_noise(self) -> None:
         assert self._process.stderr  # noqa: S101
-        for line in self._process.stderr:
-            if line.strip():
-                self._noise.append(line.decode(errors="replace").rstrip())
+        for line in _lines_of(self._process.stderr):
+            self._note(line)
+
+    def _note(self, line: bytes) -> None:
+        if line.strip():
+            self._noise.append(printable(line[:_LONGEST_NOISE].decode(errors="replace").rstrip()))
 
     def _ended(self) -> AgentFailed:
         try:
@@ -195,6 +212,31 @@ class Agent:
         lines = [line for line in self._noise if not line.startswith(("  File ", "    "))]
         words = "\n".join(f"  {self._secrets.hide(line)}" for line in lines or self._noise)
         return f":\n{words}" if words else ""
+
+
+def _lines_of(stream: IO[bytes], mark: bytes | None = None) -> Iterator[bytes]:
+    """The lines of what a process prints, however much that is. The rest of a line that is too
+    long is left out; those that begin with ``mark`` may be as long as an answer."""
+    is_rest = False
+    while line := stream.readline(_LONGEST_NOISE):
+        is_whole = line.endswith(b"\n")
+        if not is_rest and not is_whole and mark is not None and line.startswith(mark):
+            line += stream.readline(_LONGEST_ANSWER)
+            is_whole = line.endswith(b"\n")
+        if not is_rest:
+            yield line
+        is_rest = not is_whole
+
+
+def _message(text: bytes) -> dict[str, Any] | None:
+    """None for what is no answer of the agent."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    error = found.get("error") if isinstance(found, dict) else ""
+    is_known = error is None or (isinstance(error, dict) and {"code", "message"} <= set(error))
+    return found if is_known else None
 
 
 def _is_secret(key: str, value: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -203,7 +203,7 @@ def _rename(row: LmsAccount, error: creation.NameTaken, now: datetime) -> None:
 @dataclass(frozen=True)
 class _Profile:
     username: str
-    token: str
+    token: str = field(repr=False)
     wanted: Details
     seen: Details
     is_active: bool

@@ -3,7 +3,7 @@
 import json
 import os
 import secrets
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 FILE_NAME = "credentials.json"
@@ -14,13 +14,13 @@ class Credentials:
     """lms_*: the LMS's client at the application; oauth_*: the application's client at the LMS."""
 
     lms_client_id: str
-    lms_client_secret: str
+    lms_client_secret: str = field(repr=False)
     oauth_client_id: str
-    oauth_client_secret: str
-    service_worker_token: str
-    webhook_secret: str
-    superuser_password: str
-    learner_password: str
+    oauth_client_secret: str = field(repr=False)
+    service_worker_token: str = field(repr=False)
+    webhook_secret: str = field(repr=False)
+    superuser_password: str = field(repr=False)
+    learner_password: str = field(repr=False)
 
     @classmethod
     def empty(cls) -> "Credentials":

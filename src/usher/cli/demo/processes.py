@@ -55,7 +55,7 @@ class ServerProcess:
     name: str
     command: Sequence[str]
     folder: Path
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     log: Path
     ready_url: str = ""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)

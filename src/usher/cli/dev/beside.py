@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,7 +41,7 @@ class Learner:
     """login: what to type at the project's sign-in page; '' when none could be made."""
 
     login: str
-    password: str
+    password: str = field(repr=False)
     without: str = ""
 
 

@@ -22,7 +22,7 @@ class Project:
     """folder: holds ``manage.py``; environment: what its processes get beside their own."""
 
     folder: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def at(cls, folder: Path) -> Project:

@@ -1,7 +1,7 @@
 """An LMS's answer, and its differences from the expected one."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import unescape
 from typing import Any
 
@@ -18,8 +18,8 @@ class Answer:
     """status, headers (any case) and body: JSON, ``{"html": true, "title": …}``, or text."""
 
     status: int
-    headers: httpx.Headers
-    body: Any
+    headers: httpx.Headers = field(repr=False)
+    body: Any = field(repr=False)
 
     @classmethod
     def of(cls, response: httpx.Response) -> "Answer":

@@ -32,8 +32,8 @@ class Conversation:
     why_missing: what to give so that a value becomes known. session: the learner's own cookies."""
 
     client: httpx.Client
-    values: dict[str, str] = field(default_factory=dict)
-    tokens: dict[str, str] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict, repr=False)
+    tokens: dict[str, str] = field(default_factory=dict, repr=False)
     modes: frozenset[str] = frozenset()
     session: httpx.Client | None = None
     why_missing: dict[str, str] = field(default_factory=dict)

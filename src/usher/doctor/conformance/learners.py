@@ -1,7 +1,7 @@
 """Throw-away learners: registered by the public form, and deactivated when all was asked."""
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 
@@ -22,7 +22,7 @@ class ThrowAwayLearner:
 
     username: str
     email: str
-    password: str
+    password: str = field(repr=False)
     session: httpx.Client
 
     def enrolled_runs(self) -> list[str]:

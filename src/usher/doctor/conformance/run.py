@@ -47,11 +47,11 @@ class Request:
     """What the operator gave. Secrets come from files, never from arguments."""
 
     lms_url: str
-    token: str
-    learner_token: str = ""
-    ended_token: str = ""
+    token: str = field(repr=False)
+    learner_token: str = field(default="", repr=False)
+    ended_token: str = field(default="", repr=False)
     client_id: str = ""
-    client_secret: str = ""
+    client_secret: str = field(default="", repr=False)
     redirect_uri: str = ""
     backend: str = ""
     write: bool = False

@@ -29,7 +29,7 @@ class Command:
 
     words: tuple[str, ...]
     folder: Path | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     env_file: Path | None = None
 
     def shown(self, arguments: str) -> str:

@@ -1,7 +1,7 @@
 """The LMS: what it answers, and what it reports of itself."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -18,7 +18,7 @@ class Lms:
 
     web: Web
     url: str
-    token: str = ""
+    token: str = field(default="", repr=False)
     ask: Callable[[], LmsReport] | None = None
 
     @fact

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from typing import Any
@@ -25,10 +26,16 @@ TOLERANCE_SECONDS = 300
 KEYS_SECONDS, KEYS_AGAIN_SECONDS = 3600, 30
 KEYS_TIMEOUT = (3, 5)
 LONGEST_TOKEN = 16_384
+#: Bytes.
+LONGEST_KEYS = 256 * 1024
 
 
 class TokenRefused(UsherLmsError):
     """The message names the clause that does not hold; nothing of the token is repeated."""
+
+
+class KeysUnavailable(TokenRefused):
+    """The application's keys can't be fetched now: the same token may be accepted later."""
 
 
 def verified_learner(token: str, application: ConnectedApplication) -> str:
@@ -70,9 +77,13 @@ def _decoded(
     matching = _matching(_keys(application.jwks_url, again=again), header.get("kid"))
     if not matching:
         raise LookupError
+    try:
+        key = jwt.PyJWK.from_dict(matching[0]).key
+    except (TypeError, ValueError, AttributeError) as error:
+        raise LookupError from error
     return jwt.decode(
         token,
-        jwt.PyJWK.from_dict(matching[0]).key,
+        key,
         algorithms=["RS256"],
         audience=application.client_id,
         issuer=application.issuer,
@@ -92,16 +103,32 @@ def _keys(jwks_url: str, *, again: bool = False) -> list[dict[str, Any]]:
     kept = cache.get(name)
     if kept is not None and not (again and time.time() - kept["at"] > KEYS_AGAIN_SECONDS):
         return kept["keys"]
+    failed = f"{name}-failed"
+    if cache.get(failed):
+        # Anybody can send a token: that must not keep requests waiting for the application.
+        raise KeysUnavailable("the application's keys can't be fetched")
     try:
-        answer = requests.get(jwks_url, timeout=KEYS_TIMEOUT, allow_redirects=False)
-        answer.raise_for_status()
-        keys = answer.json()["keys"]
-    except (requests.RequestException, ValueError, KeyError, TypeError) as error:
+        keys = _fetched(jwks_url)
+    except (requests.RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
         log.warning("Keys of %s can't be fetched: %s", jwks_url, type(error).__name__)
-        raise TokenRefused("the application's keys can't be fetched") from error
-    keys = [key for key in keys if isinstance(key, dict)] if isinstance(keys, list) else []
+        cache.set(failed, True, KEYS_AGAIN_SECONDS)
+        raise KeysUnavailable("the application's keys can't be fetched") from error
     cache.set(name, {"at": time.time(), "keys": keys}, KEYS_SECONDS)
     return keys
+
+
+def _fetched(jwks_url: str) -> list[dict[str, Any]]:
+    """Raises RequestException, and ValueError for what is no set of keys."""
+    until = time.monotonic() + sum(KEYS_TIMEOUT)
+    with requests.get(jwks_url, timeout=KEYS_TIMEOUT, allow_redirects=False, stream=True) as answer:
+        answer.raise_for_status()
+        body = b""
+        for part in answer.iter_content(16_384):
+            body += part
+            if len(body) > LONGEST_KEYS or time.monotonic() > until:
+                raise ValueError("too long, or too slow")
+    keys = json.loads(body)["keys"]
+    return [key for key in keys if isinstance(key, dict)] if isinstance(keys, list) else []
 
 
 def _check_claims(claims: dict[str, Any]) -> None:
@@ -112,7 +139,8 @@ def _check_claims(claims: dict[str, Any]) -> None:
         raise TokenRefused("it carries a nonce, as only ID tokens may")
     if not isinstance(claims["jti"], str) or not 0 < len(claims["jti"]) <= 64:
         raise TokenRefused("its jti is not a text of at most 64 characters")
-    if abs(time.time() - claims["iat"]) > TOLERANCE_SECONDS:
+    issued = claims["iat"]
+    if not isinstance(issued, int | float) or abs(time.time() - issued) > TOLERANCE_SECONDS:
         raise TokenRefused("it is too old, or from the future: compare the clocks")
 
 

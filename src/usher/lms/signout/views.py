@@ -11,7 +11,7 @@ from django.views.decorators.http import require_POST
 
 from usher.lms.connections.models import ConnectedApplication
 from usher.lms.signout.services import end_sessions
-from usher.lms.signout.tokens import TokenRefused, verified_learner
+from usher.lms.signout.tokens import KeysUnavailable, TokenRefused, verified_learner
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 @never_cache
 @require_POST
 def backchannel_logout(request: HttpRequest, backend: str) -> HttpResponse:
-    """Form field ``logout_token``; 200 when the sessions ended, 400 with a reason when not."""
+    """Form field ``logout_token``; 200 when the sessions ended, 400 with a reason when not, and 503
+    when the same token may be accepted later."""
     application = ConnectedApplication.objects.filter(backend=backend).first()
     if application is None:
         raise Http404("no application is connected by this backend")
@@ -29,7 +30,7 @@ def backchannel_logout(request: HttpRequest, backend: str) -> HttpResponse:
     except TokenRefused as refusal:
         log.warning("A sign-out by %s was refused: %s", application.name, refusal)
         body = {"error": "invalid_request", "error_description": str(refusal)}
-        return JsonResponse(body, status=400)
+        return JsonResponse(body, status=503 if isinstance(refusal, KeysUnavailable) else 400)
     ended = end_sessions(username, backend)
     log.info("A sign-out by %s ended %d sessions.", application.name, ended)
     return HttpResponse(status=200)

@@ -1,0 +1,68 @@
+"""What holds a secret doesn't show it: tracebacks, debuggers and error reports print values."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from usher.client.http import Answer
+from usher.client.payloads import Registered
+from usher.connect.process import Runner, Secrets
+from usher.contract.provisioning import ServiceWorker
+
+SOURCE = Path(__file__).resolve().parents[2] / "src" / "usher"
+#: Names of fields that hold secrets, environments of processes, or whole answers.
+SECRET = re.compile(r"token|secret|secrets|password|cookies|environment|env|body|headers")
+SUFFIX = re.compile(rf"(\w*_)?({SECRET.pattern})")
+#: Not secrets: names of columns, whether there is one, what to expect of an answer, and a class of
+#: its own that hides its values.
+HARMLESS = {
+    ("Adapter", "token"),
+    ("Adapter", "registration_token"),
+    ("Learner", "token"),
+    ("Expectation", "headers"),
+    ("Expectation", "body"),
+    ("Opened", "secrets"),
+    ("Runner", "secrets"),
+}
+
+
+def shown() -> set[tuple[str, str]]:
+    """Class and field of every dataclass whose repr shows a field that is named as a secret."""
+    found = set()
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ClassDef) or "dataclass" not in "".join(
+                map(ast.unparse, node.decorator_list)
+            ):
+                continue
+            if any(getattr(each, "name", "") == "__repr__" for each in node.body):
+                continue
+            for each in node.body:
+                if not isinstance(each, ast.AnnAssign) or not isinstance(each.target, ast.Name):
+                    continue
+                is_hidden = each.value is not None and "repr=False" in ast.unparse(each.value)
+                if SUFFIX.fullmatch(each.target.id) and not is_hidden:
+                    found.add((node.name, each.target.id))
+    return found
+
+
+def test_no_field_that_is_named_as_a_secret_is_in_a_repr() -> None:
+    assert shown() - HARMLESS == set()
+
+
+def test_values_that_hold_a_secret_don_t_show_it() -> None:
+    secret = "a-secret-of-some-length"
+    secrets = Secrets()
+    secrets.add([secret])
+    worker = ServiceWorker(username="w", email="w@x.example", token=secret)
+    answer = Answer(200, headers={"set-cookie": secret}, body=secret.encode())  # type: ignore[arg-type]
+    for value in (
+        secrets,
+        Runner(secrets, env={"KEY": secret}),
+        worker,
+        answer,
+        Registered("ada", 1, {"sessionid": secret}),
+    ):
+        assert secret not in repr(value)
