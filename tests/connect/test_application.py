@@ -1,5 +1,6 @@
 """The application's side: a checkout as people have it, its record and its .env."""
 
+import json
 import re
 import sqlite3
 import stat
@@ -365,3 +366,24 @@ def test_a_hand_in_the_env_that_is_not_in_the_container_yet_is_noticed(shop: Pla
     assert not side.runs_with({})
     side.recreate()
     assert side.runs_with({})
+
+
+def test_every_call_of_docker_compose_has_the_options_of_manage(shop: PlainCheckout):
+    """Without them a compose file that needs them can't even be read."""
+    options = shop.folder.parent / "compose.env"
+    options.write_text("")
+    manage = f"docker compose --env-file {options} run --rm -T web ./manage.py"
+    side = side_of(shop, manage=manage)
+    assert not side.runs_with({})  # nothing runs yet
+    side.recreate()
+    assert side.runs_with({})
+    (log,) = shop.state.glob("*/calls.log")
+    calls = [json.loads(line) for line in log.read_text().splitlines()]
+    mine = [call[1:3] for call in calls if {"up", "ps", "config", "exec"} & set(call)]
+    assert mine
+    assert all(each == ["--env-file", str(options)] for each in mine)
+    options.unlink()
+    with pytest.raises(ToolFailed, match="couldn't find env file"):
+        side.runs_with({})  # an error is no absence
+    other = f"docker compose --env-file {options} exec -T app python campus/manage.py"
+    assert side_of(shop, manage=other).manage.service == "app"

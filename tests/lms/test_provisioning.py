@@ -314,6 +314,34 @@ def test_a_backend_that_is_not_loaded_is_warned_of(lms: Lms, plan: dict[str, Any
     assert any("not-there is not loaded" in warning for warning in answer["warnings"])
 
 
+def test_another_backend_takes_the_learners_links_along(lms: Lms, plan: dict[str, Any]) -> None:
+    """Links are kept by the backend's name: without them every learner would be stopped."""
+    links = "select count(*) from social_auth_usersocialauth where provider = ?"
+    lms.rows(
+        "insert into social_auth_usersocialauth (user_id, provider, uid, extra_data, created,"
+        " modified) select id, 'mitxpro-oauth2', 'linked', '{}', '2026-01-01', '2026-01-01'"
+        " from auth_user where username != ? order by id limit 1",
+        WORKER,
+    )
+    there = lms.rows(links, "mitxpro-oauth2")[0][0]
+    plan["applications"][0]["backend"] = "ol-oauth2"
+    item = f"links {there} learners' links from mitxpro-oauth2 to ol-oauth2"
+
+    assert outcomes(lms.provision(plan, "--dry-run"))[item] == "moved"
+    assert lms.rows(links, "mitxpro-oauth2") == [(there,)]
+
+    answer = outcomes(lms.provision(plan))
+    assert answer[item] == "moved"
+    assert answer["provider record mitxpro-oauth2"] == "changed"  # switched off
+    assert lms.rows(links, "mitxpro-oauth2") == [(0,)]
+
+    plan["applications"][0]["backend"] = "mitxpro-oauth2"
+    assert "moved" in outcomes(lms.provision(plan)).values()
+    assert lms.rows(links, "mitxpro-oauth2") == [(there,)]
+    lms.rows("delete from social_auth_usersocialauth where uid = 'linked'")
+    lms.rows("delete from third_party_auth_oauth2providerconfig where backend_name = 'ol-oauth2'")
+
+
 def test_remove_and_purge(lms: Lms, plan: dict[str, Any]) -> None:
     removed = lms.provision(plan, "--remove")
 

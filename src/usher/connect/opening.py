@@ -4,6 +4,7 @@ import os
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from usher.connect.application.checkout import Wishes, recognise
@@ -188,10 +189,22 @@ def open_sides(asked: Asked, opened: Opened) -> list[tuple[Side, Choice]]:
             entries, side.name, wishes.backend, side.default_backend
         )
         side.check_backend(backend.base)
+        opened.warnings += _change_of_backend(entries, side, backend)
         entries = configuration.with_entry(entries, side.entry(backend))
         found.append((side, backend))
         opened.facts |= _facts_of(side, backend)
     return found
+
+
+def _change_of_backend(entries: list[dict[str, Any]], side: Side, backend: Choice) -> list[str]:
+    before = next((each.get("backend") for each in entries if each.get("name") == side.name), None)
+    if before in (None, backend.name):
+        return []
+    return [
+        f"{side.checkout.title} signs in by {before} until now. Learners' accounts in the LMS are "
+        f"linked by that name; provisioning moves all links to {backend.name} in one transaction, "
+        f"and back again if you connect with --backend {before}"
+    ]
 
 
 def reopen_sides(asked: Asked, opened: Opened) -> tuple[list[Side], list[str]]:

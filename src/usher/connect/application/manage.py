@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from usher.connect.application.checkout import Checkout
+from usher.connect.application.checkout import WEB_SERVICE, Checkout
 from usher.connect.errors import ToolFailed
 from usher.connect.process import Output, Runner, Secrets
 from usher.contract.envfile import EnvFile
@@ -46,8 +46,24 @@ class Manage:
         return self._runner().shown([*self._checkout.manage, *arguments])
 
     def compose(self, *arguments: str) -> str:
-        """``docker compose …`` in the application's folder. Raises ToolFailed."""
-        return self._runner().run(["docker", "compose", *arguments])
+        """``docker compose …`` in the application's folder, with the options that its manage.py
+        is run with, such as the files of its configuration. Raises ToolFailed."""
+        return self._runner().run([*self._compose_command(), *arguments])
+
+    def _compose_command(self) -> list[str]:
+        manage = self._checkout.manage
+        ends = [manage.index(word) for word in ("run", "exec") if word in manage]
+        return list(manage[: min(ends)]) if ends else ["docker", "compose"]
+
+    @property
+    def service(self) -> str:
+        """The compose service that its manage.py runs in."""
+        manage = self._checkout.manage
+        if not self._checkout.compose:
+            return WEB_SERVICE
+        program = next((i for i, word in enumerate(manage) if word.endswith("manage.py")), 0)
+        before = [word for word in manage[:program] if not word.startswith("python")]
+        return before[-1] if before else WEB_SERVICE
 
     def _answer(self, output: str) -> dict[str, Any]:
         for line in reversed(output.splitlines()):

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from usher.connect.application import boot
-from usher.connect.application.checkout import WEB_SERVICE, Checkout, Wishes
+from usher.connect.application.checkout import Checkout, Wishes
 from usher.connect.application.manage import Manage
 from usher.connect.application.settings import (
     KEYS,
@@ -336,17 +336,18 @@ class Side:
         """What a container made now would be given; {} where docker compose doesn't tell."""
         try:
             told = json.loads(self.manage.compose("config", "--format", "json"))
-            given = told["services"][WEB_SERVICE].get("environment") or {}
+            given = told["services"][self.manage.service].get("environment") or {}
         except (ToolFailed, ValueError, KeyError, TypeError, AttributeError):
             return {}
         # A key without a value is passed on from docker's own environment; $ is written as $$.
         return {k: str(value).replace("$$", "$") for k, value in given.items() if value is not None}
 
     def _container_env(self) -> dict[str, str] | None:
-        try:
-            shown = self.manage.compose("exec", "-T", WEB_SERVICE, "env")
-        except ToolFailed:
+        """None when no container of it runs. Raises ToolFailed when that can't be told."""
+        service = self.manage.service
+        if not self.manage.compose("ps", "--quiet", service).strip():
             return None
+        shown = self.manage.compose("exec", "-T", service, "env")
         return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
 
     def write_env(self, values: dict[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
@@ -11,6 +12,7 @@ from django.db import transaction
 from usher.contract.fingerprints import fingerprint
 from usher.contract.provisioning import Application, Description, ServiceWorker
 from usher.lms import conf
+from usher.lms.accounts.moving import move_links
 from usher.lms.connections.models import ConnectedApplication
 from usher.lms.errors import ProvisioningError
 from usher.lms.provisioning import clients, providers, users
@@ -75,7 +77,7 @@ def _provision_application(
     _check_names_are_free(wanted)
     providers.provision_provider(wanted, site, outcome)
     client, adopted = clients.provision_client(wanted, outcome)
-    application = _record_connection(wanted, client, outcome, adopted=adopted)
+    application = _record_connection(wanted, client, site, outcome, adopted=adopted)
     if worker is not None:
         users.provision_service_worker(worker, application, client, outcome)
     _warn(wanted, site, outcome)
@@ -91,10 +93,12 @@ def _check_names_are_free(wanted: Application) -> None:
 
 
 def _record_connection(
-    wanted: Application, client: Any, outcome: Outcome, *, adopted: bool
+    wanted: Application, client: Any, site: Site, outcome: Outcome, *, adopted: bool
 ) -> ConnectedApplication:
     known = ConnectedApplication.objects.filter(name=wanted.name).first()
     made = known is None
+    if known is not None and known.backend != wanted.backend:
+        _change_backend(known.backend, wanted, site, outcome)
     if known is None:
         known = ConnectedApplication(name=wanted.name, oauth_client_adopted=adopted)
     changes = assign(
@@ -118,6 +122,21 @@ def _record_connection(
         known.save()
     outcome.note("application", wanted.name, changes, made=made)
     return known
+
+
+def _change_backend(old: str, wanted: Application, site: Site, outcome: Outcome) -> None:
+    """Links of learners' accounts are kept by the backend's name: without them every learner who
+    signed in before would be stopped. Provisioning with the old name moves them back."""
+    providers.remove_provider(replace(wanted, backend=old), site, outcome, purge=False)
+    done = move_links(old, wanted.backend)
+    if done.moved:
+        told = f"{done.moved} learners' links from {old} to {wanted.backend}"
+        outcome.items.append(Item("links", told, "moved"))
+    if done.kept:
+        outcome.warnings.append(
+            f"{done.kept} links of {old} were left: their learners are linked by {wanted.backend} "
+            "already"
+        )
 
 
 def _warn(wanted: Application, site: Site, outcome: Outcome) -> None:
