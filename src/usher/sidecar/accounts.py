@@ -190,7 +190,8 @@ def _renamed(sides: Opened, learner: Learner, name: str) -> bool:
 def _refused(sides: Opened, learner: Learner, error: dict[str, Any], outcome: Outcome) -> None:
     """Kept where the application keeps it, in its form, so that its own tasks stop, too."""
     columns = sides.adapter.account.columns
-    outcome.add(ACCOUNT, REFUSED, learner.email, f"{error['message']} ({error['code']})")
+    reason = f"{error['message']} ({error['code']})"
+    outcome.add(ACCOUNT, REFUSED, learner.email, reason, error["code"])
     outcome.memory.refused(ACCOUNT, learner.pk)
     if "given_up" not in columns or error["code"] == RegistrationError.PROTECTED_ACCOUNT:
         return

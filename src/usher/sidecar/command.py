@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -22,13 +22,17 @@ from usher.contract import connections
 from usher.contract.editions import EDITIONS
 from usher.contract.terminal import printable, wrapped
 from usher.sidecar import reconcile as reconciling
+from usher.sidecar.console.server import HOST as LOOPBACK
+from usher.sidecar.console.server import serving
 from usher.sidecar.drift import KINDS, USUAL, drift
 from usher.sidecar.errors import SidecarError
 from usher.sidecar.given_up import given_up
 from usher.sidecar.opening import opened_application, with_lms
 from usher.sidecar.outcome import DONE, LEFT, REFUSED, Outcome
+from usher.sidecar.watched import Watched
 from usher.sidecar.watching import watch
 
+T = TypeVar("T")
 #: Exit codes: 1 something differs or was refused, 2 it could not be looked at.
 DIFFERS, NOT_ASKED = 1, 2
 
@@ -116,12 +120,34 @@ def drift_command(kinds: tuple[str, ...], only_given_up: bool, as_json: bool, **
 @click.option("--run", default="", metavar="KEY", help="Only enrollments in this course run.")
 @click.option("--dry-run", is_flag=True, help="Show how much is due and change nothing.")
 @click.option("--watch", "watching", is_flag=True, help="Continue until stopped.")
+@click.option(
+    "--console",
+    "with_console",
+    is_flag=True,
+    help="With --watch: serve pages about it on this machine, by a link that is good once.",
+)
+@click.option(
+    "--console-port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Port of the pages [default: a free one].",
+)
+@click.option(
+    "--metrics",
+    "metrics_at",
+    default="",
+    metavar="[HOST:]PORT",
+    help="With --watch: answer Prometheus there [default host: 127.0.0.1].",
+)
 def reconcile_command(
     kinds: tuple[str, ...],
     user: str,
     run: str,
     dry_run: bool,
     watching: bool,
+    with_console: bool,
+    console_port: int,
+    metrics_at: str,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -132,11 +158,22 @@ def reconcile_command(
     stopped and run again at any time.
     """
     asked = reconciling.Asked(kinds or reconciling.USUAL, user, run)
+    if (with_console or metrics_at) and (dry_run or not watching):
+        raise click.UsageError("--console and --metrics go with --watch.")
     show = _Progress(as_json)
     with _told():
         wishes, lms_url = _wishes(given)
         if watching and not dry_run:
-            watch(wishes, lms_url, asked, after=show.end, troubled=show.trouble)
+            port = console_port if with_console else None
+            with _served(port, metrics_at, show) as watched:
+                watch(
+                    wishes,
+                    lms_url,
+                    asked,
+                    after=show.end,
+                    troubled=show.trouble,
+                    watched=watched,
+                )
             show.stopped()
             return
         with opened_application(wishes) as (checkout, adapter, agent):
@@ -153,6 +190,41 @@ def reconcile_command(
         show.end(outcome)
     if not outcome.ok:
         sys.exit(DIFFERS)
+
+
+@contextmanager
+def _served(console_port: int | None, metrics_at: str, show: _Progress) -> Iterator[Watched]:
+    """Pages and metrics, where they are asked for. console_port: None for no pages."""
+    with ExitStack() as stack:
+        counting = None
+        if metrics_at:
+            from usher.sidecar import metrics
+
+            host, _, port = metrics_at.rpartition(":")
+            if not port.isascii() or not port.isdigit() or int(port) > 65535:
+                raise click.UsageError(f"--metrics: {metrics_at!r} is no [HOST:]PORT.")
+            counting, host = metrics.Metrics(), host.strip("[]") or LOOPBACK
+            given = stack.enter_context(
+                _listening(metrics_at, metrics.serving(counting, host, int(port)))
+            )
+            show.serves(f"metrics at http://{host}:{given}/metrics")
+        watched = Watched(counting)
+        if console_port is not None:
+            pages = serving(watched, console_port, show.link)
+            stack.enter_context(_listening(f"port {console_port}", pages))
+        yield watched
+
+
+@contextmanager
+def _listening(where: str, server: AbstractContextManager[T]) -> Iterator[T]:
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(server)
+        except OSError as error:
+            raise SidecarError(
+                f"{where} can't be listened on: {error.strerror or error}"
+            ) from error
+        yield found
 
 
 class _Progress:
@@ -195,6 +267,15 @@ class _Progress:
             self._console.print(f"{'✓' if outcome.ok else '✗'} {kind:<10} {told}")
         if not outcome.numbers:
             self._console.print("✓ nothing to do")
+
+    def link(self, address: str) -> None:
+        """To standard error alone: it lets in who reads it."""
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f"console  {address}  (good once; then the browser is let in until this ends)"
+        )
+
+    def serves(self, what: str) -> None:
+        self._console.print(what)
 
     def stopped(self) -> None:
         self._console.print("stopped; nothing is left half done")

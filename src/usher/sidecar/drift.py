@@ -47,14 +47,15 @@ def _learners(sides: Opened, kinds: Collection[str]) -> Iterator[Difference]:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         asked: list[Future[list[Difference]]] = []
         for page in learners(sides.agent, sides.adapter):
-            asked.append(pool.submit(_page, sides, page, kinds))
+            asked.append(pool.submit(differences_of, sides, page, kinds))
             if len(asked) >= 2 * _AT_ONCE:
                 yield from asked.pop(0).result()
         for future in asked:
             yield from future.result()
 
 
-def _page(sides: Opened, page: list[Learner], kinds: Collection[str]) -> list[Difference]:
+def differences_of(sides: Opened, page: list[Learner], kinds: Collection[str]) -> list[Difference]:
+    """Of these learners. Raises LmsError."""
     names = [learner.username for learner in page if learner.username]
     seen = sides.lms.accounts(names) if names else {}
     found: list[Difference] = []

@@ -200,7 +200,7 @@ def _unenroll(sides: Opened, rows: list[dict[str, Any]], send: Send, outcome: Ou
         elif refusal:
             outcome.memory.refused(UNENROLLMENT, row["pk"])
             reason = f"{refusal['message']} ({refusal['code']})"
-            outcome.add(UNENROLLMENT, REFUSED, _what(row), reason)
+            outcome.add(UNENROLLMENT, REFUSED, _what(row), reason, refusal["code"])
         else:
             ended.append(row)
     if ended:
@@ -233,7 +233,8 @@ def _record_ended(sides: Opened, ended: list[dict[str, Any]], send: Send, outcom
 
 def _refused(sides: Opened, row: dict[str, Any], error: dict[str, Any], outcome: Outcome) -> None:
     """Counted as the application counts its own attempts, so that it gives up as it would."""
-    outcome.add(ENROLLMENT, REFUSED, _what(row), f"{error['message']} ({error['code']})")
+    reason = f"{error['message']} ({error['code']})"
+    outcome.add(ENROLLMENT, REFUSED, _what(row), reason, error["code"])
     outcome.memory.refused(ENROLLMENT, row["pk"])
     column = sides.adapter.enrollments.columns.get("attempts")
     if column:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from usher.client.client import Credentials, LmsClient
-from usher.client.http import Http
+from usher.client.http import Exchange, Http
 from usher.client.shared import LocalState
 from usher.connect.application.checkout import Checkout, Wishes, recognise
 from usher.contract.environment import Env
@@ -27,6 +27,7 @@ _SETTINGS = (
     Env.OPENEDX_SERVICE_WORKER_API_TOKEN,
     Env.EDX_API_CLIENT_TIMEOUT,
 )
+Around = Callable[[Exchange], AbstractContextManager[Any]]
 #: Accounts that must be found before the LMS is believed about any that is not.
 _SAMPLE = 50
 
@@ -57,19 +58,31 @@ def opened_application(wishes: Wishes) -> Iterator[tuple[Checkout, Adapter, Agen
         yield checkout, adapter, agent
 
 
-def with_lms(checkout: Checkout, adapter: Adapter, agent: Agent, lms_url: str = "") -> Opened:
+def with_lms(
+    checkout: Checkout,
+    adapter: Adapter,
+    agent: Agent,
+    lms_url: str = "",
+    around: Around | None = None,
+) -> Opened:
     """The application with its LMS, which has been asked who it is.
 
-    lms_url: '' for the application's own setting. Raises SidecarError, LmsError.
+    lms_url: '' for the application's own setting. around: entered for each request to the LMS.
+    Raises SidecarError, LmsError.
     """
     names = [*_SETTINGS, *filter(None, [adapter.registration_token])]
     found = agent.ask("settings", names=names)
-    lms = _client(found, lms_url, checkout, found.get(adapter.registration_token) or "")
+    token = found.get(adapter.registration_token) or ""
+    lms = _client(found, lms_url, checkout, token, around)
     return Opened(checkout, adapter, agent, lms, _trusted(lms, adapter, agent))
 
 
 def _client(
-    found: Mapping[str, Any], lms_url: str, checkout: Checkout, registration_token: str
+    found: Mapping[str, Any],
+    lms_url: str,
+    checkout: Checkout,
+    registration_token: str,
+    around: Around | None,
 ) -> LmsClient:
     token = found[Env.OPENEDX_SERVICE_WORKER_API_TOKEN]
     base_url = lms_url or found[Env.OPENEDX_API_BASE_URL]
@@ -84,6 +97,7 @@ def _client(
         browser_url=found[Env.OPENEDX_BASE_REDIRECT_URL] or base_url,
         timeout=float(found[Env.EDX_API_CLIENT_TIMEOUT] or 60),
         state=LocalState(),
+        around=around,
     )
     return LmsClient(
         http,

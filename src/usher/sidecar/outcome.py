@@ -42,10 +42,12 @@ class Outcome:
     numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
     reasons: list[dict[str, str]] = field(default_factory=list)
 
-    def add(self, kind: str, result: str, what: str = "", reason: str = "") -> None:
+    def add(self, kind: str, result: str, what: str = "", reason: str = "", code: str = "") -> None:
+        """code: of the refusal, where it has one."""
         self.numbers[kind, result] += 1
         if reason:
-            self.reasons.append({"kind": kind, "what": what, "result": result, "reason": reason})
+            told = {"kind": kind, "what": what, "result": result, "reason": reason, "code": code}
+            self.reasons.append(told)
 
     def told(self) -> None:
         self.progress(self)

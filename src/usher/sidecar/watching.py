@@ -18,6 +18,7 @@ from usher.sidecar.opening import opened_application, with_lms
 from usher.sidecar.outcome import DONE, Memory, Outcome
 from usher.sidecar.reconcile import Asked, reconcile
 from usher.sidecar.runs import RUN
+from usher.sidecar.watched import Watched
 
 #: Seconds between two looks at the application's tables.
 EVERY = 3.0
@@ -114,15 +115,19 @@ def watch(
     *,
     after: Callable[[Outcome], None],
     troubled: Callable[[str, float], None],
+    watched: Watched | None = None,
 ) -> None:
     """Until SIGTERM or SIGINT. after: told of each pass that did something; troubled: why, and the
-    seconds until the next try. The application and the LMS may be restarted meanwhile."""
+    seconds until the next try; watched: told of everything. The application and the LMS may be
+    restarted meanwhile."""
+    seen = watched or Watched()
     looks, stopping, wait = Looks(asked), Stopping(), EVERY
     with stopping.listening():
         while True:
             try:
                 with opened_application(wishes) as (checkout, adapter, agent):
-                    sides = with_lms(checkout, adapter, agent, lms_url)
+                    sides = with_lms(checkout, adapter, agent, lms_url, seen.around)
+                    seen.opens(sides)
                     while True:
                         started = time.monotonic()
                         looked = looks.next(started)
@@ -131,12 +136,15 @@ def watch(
                             try:
                                 reconcile(sides, looked, outcome)
                             finally:
+                                seen.passed(outcome)
                                 if outcome.numbers:
                                     after(outcome)
+                        seen.looks_again()
                         wait = EVERY
                         time.sleep(looks.done(looked, outcome, started, time.monotonic()))
             except (SidecarError, LmsError) as error:
                 stopping.stop_if_asked()
+                seen.troubled(str(error), wait)
                 troubled(str(error), wait)
                 time.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)

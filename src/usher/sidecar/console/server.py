@@ -1,0 +1,181 @@
+"""Serves the pages on loopback, to whoever followed the link that the terminal printed.
+
+The link is good once. It leaves a cookie, which is good for as long as the sidecar runs. Requests
+are answered only under a name of this machine, so that no page elsewhere can reach them by a name
+of its own that leads here.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.cookies import CookieError, SimpleCookie
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from usher.sidecar.console import pages
+from usher.sidecar.watched import Watched
+
+HOST = "127.0.0.1"
+_NAMES = {HOST, "localhost"}
+#: Seconds between two links that are printed because somebody came without one.
+_LINK_EVERY = 10.0
+_QUERY = 255
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Access:
+    """Links and sessions. say: prints a link for the operator."""
+
+    def __init__(self, address: str, say: Callable[[str], None]) -> None:
+        self.cookie = f"usher-console-{urlsplit(address).port}"
+        self._address, self._say = address, say
+        self._lock = threading.Lock()
+        self._key = ""
+        self._said = 0.0
+        self._session = secrets.token_urlsafe(32)
+
+    def say_link(self) -> None:
+        """Prints a new link, which replaces one that was not used."""
+        with self._lock:
+            self._key, self._said = secrets.token_urlsafe(32), time.monotonic()
+            link = f"{self._address}/open?key={self._key}"
+        self._say(link)
+
+    def say_another(self) -> None:
+        """For somebody who came without one: not more often than each ten seconds."""
+        with self._lock:
+            is_due = time.monotonic() - self._said > _LINK_EVERY
+        if is_due:
+            self.say_link()
+
+    def session_for(self, key: str) -> str:
+        """The session's cookie for the key of a link that was not used yet; else ''."""
+        with self._lock:
+            is_right = bool(self._key) and hmac.compare_digest(self._key.encode(), key.encode())
+            if not is_right:
+                return ""
+            self._key = ""
+            return self._session
+
+    def is_in(self, cookies: str) -> bool:
+        try:
+            found = SimpleCookie(cookies).get(self.cookie)
+        except CookieError:
+            return False
+        given = found.value if found is not None else ""
+        return hmac.compare_digest(given.encode(), self._session.encode())
+
+
+@contextmanager
+def serving(watched: Watched, port: int, say: Callable[[str], None]) -> Iterator[str]:
+    """Serves until the block ends; gives the address. port: 0 for a free one. Raises OSError."""
+    with ThreadingHTTPServer((HOST, port), _Handler) as server:
+        server.daemon_threads = True
+        address = f"http://{HOST}:{server.server_address[1]}"
+        access = Access(address, say)
+        server.RequestHandlerClass = type(
+            "_Handler", (_Handler,), {"access": access, "watched": watched}
+        )
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        access.say_link()
+        try:
+            yield address
+        finally:
+            server.shutdown()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    access: Access
+    watched: Watched
+    server_version, sys_version = "usher", ""
+    timeout = 30
+
+    def do_GET(self) -> None:
+        if not self._is_addressed():
+            self._answer(421, pages.message("Open the console by the address that it printed."))
+            return
+        address = urlsplit(self.path)
+        query = {name: each[0] for name, each in parse_qs(address.query).items()}
+        if address.path == "/console.css":
+            self._answer(200, _style(), "text/css; charset=utf-8")
+        elif address.path == "/open":
+            self._open(query.get("key", ""))
+        elif not self.access.is_in(self.headers.get("Cookie", "")):
+            self._refuse()
+        else:
+            self._show(address.path, query)
+
+    def _is_addressed(self) -> bool:
+        """By a name of this machine; a forwarded port may be another."""
+        host = self.headers.get("Host", "")
+        try:
+            return urlsplit(f"http://{host}").hostname in _NAMES and "@" not in host
+        except ValueError:
+            return False
+
+    def _open(self, key: str) -> None:
+        session = self.access.session_for(key)
+        if not session:
+            self._refuse()
+            return
+        cookie = f"{self.access.cookie}={session}; HttpOnly; SameSite=Lax; Path=/"
+        self._answer(303, "", headers={"Location": "/", "Set-Cookie": cookie})
+
+    def _refuse(self) -> None:
+        self.access.say_another()
+        self._answer(
+            403,
+            pages.message("This link was used, or is not one. A new one is in the terminal."),
+        )
+
+    def _show(self, path: str, query: dict[str, str]) -> None:
+        views: dict[str, Callable[[], str]] = {
+            "/": lambda: pages.overview(self.watched),
+            "/refusals/": lambda: pages.refusals(self.watched),
+            "/learners/": lambda: pages.learners(self.watched, query.get("q", "")[:_QUERY]),
+        }
+        view = views.get(path)
+        if view is None:
+            self._answer(404, pages.message("There is no such page."))
+            return
+        self._answer(200, view())
+
+    def _answer(
+        self,
+        status: int,
+        body: str,
+        kind: str = "text/html; charset=utf-8",
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        data = body.encode()
+        self.send_response(status)
+        for name, value in {**_HEADERS, **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing: addresses may hold a key or a learner's name."""
+
+
+def _style() -> str:
+    """The sheet of the application's console, which these pages look like."""
+    folder = resources.files("usher.console")
+    return folder.joinpath("static/usher_console/console.css").read_text()

@@ -1,0 +1,87 @@
+"""Metrics of a sidecar that watches: the application's own names, for what there is of them here.
+
+Labels are kinds, outcomes and groups of endpoints: nothing about learners.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter as Counted
+from collections.abc import Iterator
+from contextlib import contextmanager
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+import usher
+from usher.client.errors import LmsError
+from usher.client.http import Exchange
+from usher.contract import metrics
+from usher.contract.metrics import Metric
+from usher.sidecar.outcome import DONE, FAILED, LEFT, REFUSED, Outcome
+from usher.sidecar.watched import Refused
+
+_WORDS = {DONE: "changed", REFUSED: "rejected", FAILED: "transient", LEFT: "waits"}
+
+
+class Metrics:
+    """What this process counted; a restart begins at 0, as Prometheus expects of a process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._gauge(metrics.BUILD).labels(usher.__version__).set(1)
+        self._outcomes = self._counter(metrics.OUTCOMES)
+        self._passes = self._counter(metrics.PASSES)
+        self._seen = self._gauge(metrics.WORKER_SEEN)
+        self._refused = self._gauge(metrics.REFUSED)
+        self._requests = Histogram(
+            metrics.REQUEST.name,
+            metrics.REQUEST.help,
+            metrics.REQUEST.labels,
+            registry=self.registry,
+            buckets=metrics.REQUEST.buckets,
+        )
+        self._seen.set_to_current_time()
+
+    def _counter(self, metric: Metric) -> Counter:
+        return Counter(metric.name, metric.help, metric.labels, registry=self.registry)
+
+    def _gauge(self, metric: Metric) -> Gauge:
+        return Gauge(metric.name, metric.help, metric.labels, registry=self.registry)
+
+    def passed(self, outcome: Outcome, refused: list[Refused]) -> None:
+        self._passes.inc()
+        self._seen.set_to_current_time()
+        for (kind, result), number in outcome.numbers.items():
+            self._outcomes.labels(kind, _WORDS[result]).inc(number)
+        self._refused.clear()
+        counted = Counted((one.kind, one.code) for one in refused if one.result == REFUSED)
+        for (kind, code), number in counted.items():
+            self._refused.labels(kind, code).set(number)
+
+    @contextmanager
+    def exchange(self, exchange: Exchange) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        except LmsError as error:
+            exchange.error = exchange.error or error.code
+            raise
+        finally:
+            taken = time.monotonic() - began
+            self._requests.labels(exchange.group, exchange.result).observe(taken)
+
+
+@contextmanager
+def serving(found: Metrics, host: str, port: int) -> Iterator[int]:
+    """Answers at ``/metrics`` until the block ends; gives the port. Raises OSError."""
+    server: WSGIServer
+    thread: threading.Thread
+    server, thread = start_http_server(port, addr=host, registry=found.registry)
+    try:
+        yield int(server.server_port)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

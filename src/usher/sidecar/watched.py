@@ -1,0 +1,102 @@
+"""What a sidecar that watches has seen, for its pages and metrics. Kept in memory alone."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from usher.client.http import Exchange
+from usher.sidecar.opening import Opened
+from usher.sidecar.outcome import FAILED, REFUSED, REST, Outcome
+
+#: For which a refusal is shown after it was last met: it is met again after ``REST``.
+_SHOWN = timedelta(seconds=2 * REST)
+#: Passes without trouble that are older make the sidecar late.
+LATE = timedelta(minutes=5)
+_MOST = 10_000
+
+
+@dataclass
+class Refused:
+    """result: ``refused`` or ``failed``; first, last: when it was met."""
+
+    kind: str
+    what: str
+    result: str
+    reason: str
+    code: str
+    first: datetime
+    last: datetime
+
+
+class Counting(Protocol):
+    """Metrics, where there are any."""
+
+    def passed(self, outcome: Outcome, refused: list[Refused]) -> None: ...
+    def exchange(self, exchange: Exchange) -> AbstractContextManager[None]: ...
+
+
+class Watched:
+    """Safe to use from several threads. opened: the application and its LMS, None while they
+    can't be reached; trouble: why, and until when it is waited."""
+
+    def __init__(self, counting: Counting | None = None) -> None:
+        self._lock = threading.Lock()
+        self._counting = counting
+        self._refused: dict[tuple[str, str], Refused] = {}
+        self.started = now()
+        self.opened: Opened | None = None
+        self.looked: datetime | None = None
+        self.trouble: tuple[str, datetime] | None = None
+        self.numbers: Counter[tuple[str, str]] = Counter()
+
+    def around(self, exchange: Exchange) -> AbstractContextManager[None]:
+        """Entered for the time of each request to the LMS."""
+        return self._counting.exchange(exchange) if self._counting else nullcontext()
+
+    def opens(self, sides: Opened) -> None:
+        self.opened = sides
+
+    def passed(self, outcome: Outcome) -> None:
+        """A pass has ended, or failed half way."""
+        at = now()
+        with self._lock:
+            self.numbers.update(outcome.numbers)
+            for entry in outcome.reasons:
+                if entry["result"] in (REFUSED, FAILED):
+                    self._meet(entry, at)
+            kept = (one for one in self._refused.values() if at - one.last < _SHOWN)
+            self._refused = {(one.kind, one.what): one for one in kept}
+        if self._counting:
+            self._counting.passed(outcome, self.refused())
+
+    def looks_again(self) -> None:
+        """A pass was made without trouble."""
+        self.looked, self.trouble = now(), None
+
+    def _meet(self, entry: dict[str, str], at: datetime) -> None:
+        key = (entry["kind"], entry["what"])
+        if (found := self._refused.get(key)) is not None:
+            found.result, found.reason, found.last = entry["result"], entry["reason"], at
+        elif len(self._refused) < _MOST:
+            self._refused[key] = Refused(**entry, first=at, last=at)
+
+    def troubled(self, reason: str, wait: float) -> None:
+        self.opened, self.trouble = None, (reason, now() + timedelta(seconds=wait))
+
+    def refused(self) -> list[Refused]:
+        """What was refused or failed lately, newest first."""
+        with self._lock:
+            return sorted(self._refused.values(), key=lambda one: one.last, reverse=True)
+
+    @property
+    def is_late(self) -> bool:
+        return now() - (self.looked or self.started) > LATE
+
+
+def now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,197 @@
+"""The pages and metrics of a sidecar that watches: who gets in, and what they show."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import httpx
+import pytest
+
+from tests.sidecar.conftest import Sides
+from tests.sidecar.test_reconcile import _command, _until, stem
+from usher.client.http import Exchange
+from usher.sidecar import metrics
+from usher.sidecar.console import server
+from usher.sidecar.outcome import DONE, REFUSED, Outcome
+from usher.sidecar.watched import Watched
+
+NOWHERE = "course-v1:Nowhere+1+1"
+
+
+@pytest.fixture
+def links() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+@pytest.fixture
+def address(watched: Watched, links: list[str]) -> Iterator[str]:
+    with server.serving(watched, 0, links.append) as found:
+        yield found
+
+
+def refusing(what: str = "ada@x.example in course-v1:a+b+c") -> Outcome:
+    found = Outcome()
+    found.add("enrollment", REFUSED, what, "<b>closed</b> & full (course-full)", "course-full")
+    found.add("account", DONE)
+    return found
+
+
+def test_a_link_lets_one_browser_in_and_is_good_once(address: str, links: list[str]) -> None:
+    with httpx.Client(base_url=address, trust_env=False) as browser:
+        assert browser.get("/").status_code == 403
+        assert browser.get("/open?key=").status_code == 403
+        (link,) = links
+        opened = browser.get(link.removeprefix(address))
+        assert (opened.status_code, opened.headers["location"]) == (303, "/")
+        cookie = opened.headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=Lax" in cookie
+        page = browser.get("/")
+        assert page.status_code == 200
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        assert browser.get("/nowhere/").status_code == 404
+    with httpx.Client(base_url=address, trust_env=False) as other:
+        assert other.get(link.removeprefix(address)).status_code == 403
+        other.cookies.set(cookie.split("=")[0], "guessed")
+        assert other.get("/").status_code == 403
+
+
+def test_who_comes_without_a_link_gets_a_new_one_in_the_terminal(
+    address: str, links: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with httpx.Client(base_url=address, trust_env=False) as browser:
+        browser.get("/")
+        assert len(links) == 1  # it was printed just now
+        monkeypatch.setattr(server, "_LINK_EVERY", 0.0)
+        browser.get("/")
+        first, second = links
+        assert browser.get(first.removeprefix(address)).status_code == 403
+        latest = links[-1]
+        assert second != first
+        assert browser.get(latest.removeprefix(address)).status_code == 303
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "x@127.0.0.1", "", "["],
+)
+def test_another_name_that_leads_here_gets_nothing(
+    address: str, links: list[str], host: str
+) -> None:
+    name, port = address.removeprefix("http://").split(":")
+    connection = http.client.HTTPConnection(name, int(port), timeout=20)
+    path = links[0].removeprefix(address)
+    connection.putrequest("GET", path, skip_host=True)
+    connection.putheader("Host", host.format(port=port))
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert answer.status == 421
+    assert answer.getheader("Set-Cookie") is None
+    connection.close()
+    # The link was not used up; by another port, as a forwarded one is, it works.
+    found = httpx.get(links[0], headers={"Host": "localhost:9"}, trust_env=False)
+    assert found.status_code == 303
+
+
+def test_nothing_but_loopback_is_listened_on(address: str) -> None:
+    assert address.startswith("http://127.0.0.1:")
+
+
+def test_the_pages_show_refusals_and_escape_what_others_wrote(
+    address: str, links: list[str], watched: Watched
+) -> None:
+    with httpx.Client(base_url=address, trust_env=False) as browser:
+        browser.get(links[0].removeprefix(address))
+        assert "The first pass is under way." in browser.get("/").text
+        watched.passed(Outcome())
+        watched.looks_again()
+        assert "is in the LMS" in browser.get("/").text
+        for _ in range(2):
+            watched.passed(refusing())
+        assert "1 record is refused." in browser.get("/").text
+        page = browser.get("/refusals/").text
+        assert "&lt;b&gt;closed&lt;/b&gt; &amp; full" in page
+        assert "<b>closed" not in page
+        watched.troubled("The LMS fails <i>.", 3.0)
+        assert "The LMS fails &lt;i&gt;. Tried again in" in browser.get("/").text
+        assert "can&#x27;t be asked now" in browser.get("/learners/?q=%3Ci%3E%00").text
+        assert browser.get("/console.css").headers["content-type"].startswith("text/css")
+
+
+def test_metrics_count_what_happened() -> None:
+    found = metrics.Metrics()
+    watched = Watched(found)
+    watched.passed(refusing())
+    with watched.around(Exchange("GET", "accounts")) as _:
+        pass
+    with metrics.serving(found, "127.0.0.1", 0) as port:
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+    assert 'usher_outcomes_total{kind="account",outcome="changed"} 1.0' in text
+    assert 'usher_outcomes_total{kind="enrollment",outcome="rejected"} 1.0' in text
+    assert 'usher_refused_rows{code="course-full",kind="enrollment"} 1.0' in text
+    assert "usher_passes_total 1.0" in text
+    assert 'usher_lms_request_seconds_count{group="accounts"' in text
+    assert "ada@x.example" not in text
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--console",), ("--metrics", "9"), ("--watch", "--dry-run", "--console")]
+)
+def test_both_go_with_watch(sides: Sides, wrong: tuple[str, ...]) -> None:
+    done = sides.usher("reconcile", *wrong)
+    assert done.exit_code == 2
+    assert "go with --watch" in done.output
+
+
+def test_a_port_that_is_no_port(sides: Sides) -> None:
+    done = sides.usher("reconcile", "--watch", "--metrics", "localhost:http")
+    assert done.exit_code == 2
+    assert "[HOST:]PORT" in done.output
+
+
+def test_the_operator_finds_a_refused_learner(sides: Sides) -> None:
+    name = stem(sides, "page")
+    sides.people(name)
+    sides.json("reconcile", "--kind", "account")
+    sides.enroll(name, NOWHERE)
+    with ExitStack() as stack:
+        watcher = subprocess.Popen(
+            _command(sides, "--watch", "--console", "--metrics", "0"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        stack.callback(watcher.kill)
+        assert watcher.stdout
+        said = ""
+        while "/open?key=" not in said:
+            line = watcher.stdout.readline()
+            assert line, said
+            said += line
+        link = re.search(r"http://127\.0\.0\.1:\d+/open\?key=\S+", said)
+        scraped = re.search(r"http://127\.0\.0\.1:\d+/metrics", said)
+        assert link
+        assert scraped
+        browser = stack.enter_context(httpx.Client(follow_redirects=True, trust_env=False))
+        page = browser.get(link[0])
+        address = f"http://{page.url.netloc.decode()}"
+        _until(lambda: "refused" in browser.get(f"{address}/").text)
+        shown = browser.get(f"{address}/learners/", params={"q": f"{name}@example.org"}).text
+        assert "unknown-run" in shown
+        assert NOWHERE in shown
+        assert "recorded as made" in shown
+        assert "not enrolled in the LMS yet" in shown
+        assert 'outcome="rejected"' in httpx.get(scraped[0], trust_env=False).text
+        watcher.send_signal(signal.SIGTERM)
+        out, _ = watcher.communicate(timeout=120)
+        assert watcher.returncode == 0, out
