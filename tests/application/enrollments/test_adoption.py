@@ -8,6 +8,7 @@ import pytest
 from django.utils import timezone
 
 from usher.application.accounts.services import ensure_account
+from usher.application.audit.models import AuditEvent
 from usher.application.engine.changes import pull_changes
 from usher.application.engine.drift import drift
 from usher.application.engine.models import Watermark
@@ -65,6 +66,8 @@ def test_the_next_sweep_records_it(sides, learner):
     a_minute_later()
     assert reconcile(["enrollment"]).failed == 0
     assert here(learner) == {DEMO: ("verified", True)}
+    event = AuditEvent.objects.get(name="enrollment-from-lms")
+    assert (event.subject, event.detail["run"]) == (learner.lms_account.username, DEMO)
     row = Enrollment.objects.get()
     assert row.is_settled
     assert (row.observed_mode, row.observed_is_active) == ("verified", True)

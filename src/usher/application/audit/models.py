@@ -5,6 +5,7 @@ from django.db import models
 _TITLES = {
     "lms-account": "LMS account created or changed",
     "lms-token": "LMS token obtained",
+    "enrollment-from-lms": "Enrollment made in the LMS recorded here",
     "lms-sign-out": "Signed out of the LMS",
     "own-password-changed": "Password changed",
     "token": "Token issued",

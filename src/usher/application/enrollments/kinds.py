@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import usernames
+from usher.application.audit.services import record_many
 from usher.application.engine.evidence import TooManyMissing, sample_of
 from usher.application.engine.kinds import Job, Kind, LmsContext, Outcome
 from usher.application.engine.options import LMS, options
@@ -155,6 +156,7 @@ class EnrollmentKind(Kind):
         for job, outcome in done:
             if isinstance(outcome.extra, EnrollmentSeen):
                 _adopt(job, outcome.extra)
+        record_many("enrollment-from-lms", _made_there(done))
 
     def recheck_rows(self, user: Any = None, run: Any = None) -> None:
         if user is not None or run is None:
@@ -200,6 +202,16 @@ def _adopt(job: Job, seen: EnrollmentSeen) -> None:
         rows.update(mode=seen.mode, is_active=seen.is_active)
     else:
         rows.delete()  # it only stood for an enrollment that the LMS might have had
+
+
+def _made_there(
+    done: Sequence[tuple[Job, Outcome]],
+) -> Iterator[tuple[str, bool, dict[str, Any]]]:
+    """Enrollments that somebody made in the LMS, and that were not known here."""
+    for job, outcome in done:
+        seen = outcome.extra
+        if isinstance(seen, EnrollmentSeen) and seen.is_active and not job.row.mode:
+            yield job.data.username, True, {"run": job.data.course_key, "mode": seen.mode}
 
 
 def _known_enrollments() -> tuple[int, list[tuple[str, str]]]:

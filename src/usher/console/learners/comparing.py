@@ -132,7 +132,7 @@ def _account(user: Any, row: LmsAccount, account: AccountSeen) -> Iterator[Side]
     if row.is_active and not account.is_active:
         advice = (
             "Staff of the LMS deactivated it: ask them why. Then activate it there, or by "
-            "Reactivate in the admin here."
+            "the action Activate in the LMS in the admin here."
         )
     yield Side("Account", wanted, active, wanted != active, advice, ("account", row.pk))
     email, name = adapter().email(user), adapter().full_name(user)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 from django.db import transaction
@@ -12,6 +13,7 @@ from usher.application.accounts import adoption
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
 from usher.application.adapter import adapter
+from usher.application.engine.clock import database_now
 from usher.application.engine.gate import Gate
 from usher.application.engine.kinds import NAMES, all_kinds
 from usher.application.engine.lanes import Lane
@@ -28,28 +30,54 @@ from usher.console.learners.services import learner
 
 #: Seconds that a person waits for a repair.
 REPAIR_SECONDS = 20.0
+#: For which a worker is waited for that took the records first.
+_WORKER_SECONDS = 5.0
 
 
 def repair(user: Any) -> Summary:
     """Retries what is not in sync, refusals too, renews a token that is no good, and waits some
-    seconds for the LMS.
+    seconds for the LMS. ``by_others``: records that a worker took first; it has done with them,
+    unless it takes longer than a few seconds.
 
     Raises InTransaction within a transaction.
     """
     if adapter().is_eligible(user):
         ensure_account(user)
-    for kind in all_kinds().values():
-        if kind.user_field == "user_id":
-            rows = kind.rows().filter(user_id=user.pk)
-            (rows.unsettled() | rows.exclude(error_code="")).filter(
-                Q(next_attempt_at__isnull=False) | Q(parked_at__isnull=False) | ~Q(error_code="")
-            ).make_due(lane=Lane.INTERACTIVE)
+    _renew_token(user)
+    for kind in _kinds():
+        rows = kind.rows().filter(user_id=user.pk)
+        (rows.unsettled() | rows.exclude(error_code="")).filter(
+            Q(next_attempt_at__isnull=False) | Q(parked_at__isnull=False) | ~Q(error_code="")
+        ).make_due(lane=Lane.INTERACTIVE)
+    due = 0
     for name in ("account", "enrollment"):
         # What seems right is compared with the LMS, and sent only where it differs.
-        all_kinds()[name].rows().filter(user_id=user.pk).recheck()
-    _renew_token(user)
+        due += all_kinds()[name].rows().filter(user_id=user.pk).recheck()
+    due = max(due, _due(user))
     stop = StopAfter(threading.Event(), REPAIR_SECONDS)
-    return reconcile(NAMES, user=user, patience=Patience(REPAIR_SECONDS / 2), stop=stop)
+    summary = reconcile(NAMES, user=user, patience=Patience(REPAIR_SECONDS / 2), stop=stop)
+    done = summary.changed + summary.unchanged + summary.failed
+    if done < due:
+        summary.by_others = due - done
+        deadline = time.monotonic() + _WORKER_SECONDS
+        while time.monotonic() < deadline and _claimed(user):
+            time.sleep(0.1)
+    return summary
+
+
+def _kinds() -> list[Any]:
+    return [kind for kind in all_kinds().values() if kind.user_field == "user_id"]
+
+
+def _due(user: Any) -> int:
+    now = database_now()
+    return sum(kind.rows().filter(user_id=user.pk).due(now).count() for kind in _kinds())
+
+
+def _claimed(user: Any) -> bool:
+    now = database_now()
+    rows = (kind.rows().filter(user_id=user.pk, lease_until__gt=now) for kind in _kinds())
+    return any(each.exists() for each in rows)
 
 
 def _renew_token(user: Any) -> None:

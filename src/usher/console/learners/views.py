@@ -81,6 +81,12 @@ def repair(request: HttpRequest, pk: str) -> HttpResponse:
     elif summary.failed:
         said = "; ".join(f"{f.kind}: {f.message}" for f in summary.failures[:3])
         tell(request, f"{summary.line()}. {said}", good=False)
+    elif summary.by_others:
+        tell(
+            request,
+            f"A worker took {summary.by_others} of the records first, and has repaired them unless "
+            "this page says otherwise. Compare with the LMS to be sure.",
+        )
     elif summary.changed:
         tell(request, f"Repaired: {summary.line()}.")
     else:

@@ -99,36 +99,39 @@ CASES: tuple[Case, ...] = (
         "amira",
         "I signed up for Poetry of the Baltic and can't open it.",
         "Enrollment in that run ended nine days ago in the LMS, which refuses her.",
-        "Give the run a later end of enrollment in the LMS's admin, then retry her "
-        "enrollment; or tell her that it is over.",
+        "Give the run a later end of enrollment in the LMS, then Repair now; or tell her that it "
+        "is over.",
         {"here enrollment closed": "Refused enrollment-closed"},
     ),
     Case(
         "boris",
         "Economics of Small Towns doesn't show up in my courses.",
         "Enrollment in that run begins in thirty days, says the LMS.",
-        "Retry when it has begun, or give it an earlier start of enrollment in the LMS's admin.",
+        "Repair now once it has begun, or after the run got an earlier start of enrollment in "
+        "the LMS.",
         {"here enrollment upcoming": "Refused enrollment-closed"},
     ),
     Case(
         "chen",
         "I signed up for the pottery class on its first day, and I am not in it.",
         "The run takes one learner, and has one.",
-        "Raise the limit in the LMS, then retry.",
+        "Raise the limit in the LMS, then Repair now.",
         {"here enrollment full": "Refused course-full"},
     ),
     Case(
         "dalia",
         "Everybody from my class is in Biology but me.",
         "An import enrolled her in the mode honor, which the run does not have.",
-        "Change the mode to audit in the admin.",
+        "Change the mode to audit in the admin; saving it sends it.",
         {"here enrollment main": "Refused mode-unavailable"},
     ),
     Case(
         "emil",
         "I bought the certificate for Statistics and the course is missing.",
         "The upgrade deadline of the verified mode has passed in the LMS.",
-        "Move the deadline in the LMS and retry, or change the mode to audit and refund.",
+        "Move the deadline in the LMS, then Repair now; or change the mode to audit in the admin "
+        "and "
+        "refund.",
         {"here enrollment upgrade": "Refused mode-unavailable"},
     ),
     Case(
@@ -141,8 +144,10 @@ CASES: tuple[Case, ...] = (
     Case(
         "hana",
         "Geology was in my dashboard last week.",
-        "The run was deleted from the LMS; her enrollment was fine before.",
-        "Restore the run in the LMS, or end the run here.",
+        "The run was deleted from the LMS, as her page says at its top; her enrollment was fine "
+        "before.",
+        "Restore the run in the LMS; it is seen again within the hour, or with Synchronise now on "
+        "the run's page.",
         {"here enrollment gone": "In sync", "here missing": ["course-v1:Trouble+Geology+2026"]},
     ),
     Case(
@@ -150,7 +155,9 @@ CASES: tuple[Case, ...] = (
         "I can't get into any course.",
         "She had registered at the LMS itself before, with the same e-mail address: no "
         "account is made or linked by itself.",
-        "Have her prove that the account jana is hers, then link it (the console, or adopt_users).",
+        "Have her prove that the account jana is hers. Compare with the LMS offers it: link it, "
+        "then "
+        "give staff of the LMS the usher_link command that the next comparison shows.",
         {
             "here account": "Refused duplicate-email",
             "here enrollment main": "Pending no-account",
@@ -168,50 +175,56 @@ CASES: tuple[Case, ...] = (
         "lena",
         "I signed up yesterday and can't start.",
         "Her e-mail address is not confirmed, so that no LMS account is made.",
-        "Have the confirmation sent again.",
+        "Have her sign in here: the confirmation is sent again. Her account is made within ten "
+        "minutes "
+        "after it, or by Repair now.",
         {"here account": "Pending unconfirmed", "there account": "none"},
     ),
     Case(
         "marek",
         "The course site says that my account is disabled.",
         "Staff of the LMS deactivated the account.",
-        "Ask them why. Then activate it there, or with Reactivate in the admin here.",
+        "Ask them why. Then activate it there, or by the action Activate in the LMS in the admin "
+        "here.",
         {"here account": "Deactivated in the LMS", "there account": "inactive"},
     ),
     Case(
         "nadia",
         "I can't sign in anywhere.",
         "Her user was deactivated in the application, and the LMS account with it.",
-        "Activate the user here when that was a mistake.",
+        "Activate the user in the admin here when that was a mistake; the LMS account follows.",
         {"here account": "In sync", "there account": "inactive", "here active in the LMS": False},
     ),
     Case(
         "omar",
         "My course and all my answers are gone.",
         "His account was deleted in the LMS's database; nobody told the application.",
-        "Compare with the LMS, then repair: account and enrollment are made anew. Answers "
-        "come from a backup only.",
+        "Compare with the LMS shows that it has no such account. Repair now makes account and "
+        "enrollment again; his answers come from the LMS's backup only.",
         {"here account": "In sync", "there account": "none"},
     ),
     Case(
         "petra",
         "I see nothing of my courses since I married.",
         "Staff of the LMS changed her username there; usernames must never change.",
-        "Change it back to petra in the LMS's admin.",
+        "Compare with the LMS says so. Change it back to petra in the LMS's admin.",
         {"here account": "In sync", "there account": "none", "there linked to": "petra_married"},
     ),
     Case(
         "quentin",
         "The course site does not let me in: it says that an account exists.",
         "The link between his LMS account and the application was deleted in the LMS.",
-        "Link the account again (usher_link in the LMS, or the console).",
+        "Compare with the LMS says so, and shows the usher_link command for staff of the LMS. Then "
+        "Repair now renews his token.",
         {"here account": "In sync", "there account": "active", "there linked to": ""},
     ),
     Case(
         "rosa",
         "After signing in I see somebody else's courses.",
         "Her sign-in is linked to the LMS account rosa_b, which is another Rosa Bianchi's.",
-        "Urgent: correct the link in the LMS's admin (user social auths).",
+        "Urgent. Compare with the LMS says so, and shows the usher_link --move command for staff "
+        "of "
+        "the LMS. Then Repair now renews her token.",
         {"here account": "In sync", "there linked to": "rosa_b"},
     ),
     Case(
@@ -219,14 +232,14 @@ CASES: tuple[Case, ...] = (
         "I deleted my old account and now I can't get a new one.",
         "His e-mail address belongs to a retired LMS account; the LMS keeps retired addresses "
         "for ever.",
-        "He needs another e-mail address.",
+        "He needs another e-mail address; then Repair now.",
         {"here account": "Refused duplicate-email", "there account": "none"},
     ),
     Case(
         "tomas",
         "I was thrown out of Biology.",
         "Somebody unenrolled him in the LMS; here he is enrolled.",
-        "Compare with the LMS, then repair, when he should be in it.",
+        "Compare with the LMS shows it. Repair now, when he should be in it.",
         {"here enrollment main": "In sync", "there enrollment main": "left"},
     ),
     Case(
@@ -239,8 +252,12 @@ CASES: tuple[Case, ...] = (
     Case(
         "viktor",
         "Why do I get mail from Physics? I never wanted it.",
-        "He is enrolled in Physics in the LMS only; the application knows nothing of it.",
-        "Unenroll him in the LMS.",
+        "Somebody enrolled him in Physics in the LMS. The application has recorded it since, as "
+        "What "
+        "happened on his page says.",
+        "Ask who enrolled him. Then unenroll him by the action Unenroll in the LMS in the admin "
+        "here, or in the "
+        "LMS.",
         {"there enrollment other": "audit"},
     ),
     Case(
@@ -268,35 +285,37 @@ CASES: tuple[Case, ...] = (
         "zeno",
         "My progress page here is empty.",
         "His tokens were revoked in the LMS; the application believes that its own is valid.",
-        "Renew the token: delete it in the admin, and repair.",
+        "Compare with the LMS says that it refuses the token. Repair now obtains a new one.",
         {"here token": "valid", "there tokens": 0},
     ),
     Case(
         "adele",
         "Sometimes my progress shows, sometimes not.",
         "The LMS's clock was wrong when her token was made: by its date it ended a year ago.",
-        "Nothing: it is renewed when it is needed; repair does so at once.",
+        "Compare with the LMS says so. It is renewed when it is needed, and by Repair now at once.",
         {"here token": "ended"},
     ),
     Case(
         "bruno",
         "My progress page shows an error.",
         "His token was encrypted with a key that is no longer configured.",
-        "Put the old key back behind the new one in USHER_ENCRYPTION_KEYS, or delete the "
-        "token and repair.",
+        "Compare with the LMS says that no key decrypts it. Put the old key back behind the new "
+        "one "
+        "in USHER_ENCRYPTION_KEYS; if it is lost, Repair now obtains a new token.",
         {"here token": "unreadable"},
     ),
     Case(
         "clara",
         "I enrolled in Physics some minutes ago and it is not there.",
-        "A worker that was killed still holds the record; its lease ends within nine minutes.",
-        "Wait: the next worker takes it.",
+        "A worker that was killed still has the record, for at most nine minutes after it was "
+        "broken.",
+        "Wait: her page says when another worker takes it.",
         {"here enrollment other": "Pending"},
     ),
     Case(
         "dmitri",
         "I enrolled in Physics yesterday and it is still not there.",
-        "The LMS was down; after fourteen attempts the next one is an hour and a half away.",
+        "The LMS was down; after fourteen attempts the next one is up to 100 minutes away.",
         "Repair now.",
         {"here enrollment other": "Retrying server-error"},
     ),
@@ -304,7 +323,9 @@ CASES: tuple[Case, ...] = (
         "elif",
         "I changed my e-mail address, and the course still writes to the old one.",
         "Another LMS account has the new address; the LMS refuses the change.",
-        "Find out whose account elif_1 is; when it is hers, free the address there and retry.",
+        "Find out whose account elif_1 is. When it is hers, give it another address in the LMS, "
+        "then "
+        "Repair now.",
         {"here profile": "Refused duplicate-email"},
         "elif.new@learners.example",
     ),
@@ -312,7 +333,9 @@ CASES: tuple[Case, ...] = (
         "gita",
         "History of Railways says that it has ended. My friend is still in it.",
         "The dates of the run here are of last year; the LMS has it open.",
-        "Synchronise the run: manage.py sync_courserun, or the next hourly synchronisation.",
+        "Compare with the LMS shows the other end. Synchronise now on the run's page, or the next "
+        "hourly "
+        "synchronisation.",
         {"here enrollment moved": "In sync"},
     ),
 )
