@@ -70,7 +70,8 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "unknown-run": (
         "The LMS does not have this course run",
-        "Publish the run in the LMS, then retry.",
+        "Is its key mistyped? Then enroll the learner in the right run, and delete this enrollment "
+        "in the admin. If the key is right, publish the run in the LMS, then retry.",
     ),
     "mode-unavailable": (
         "The run does not offer this mode",

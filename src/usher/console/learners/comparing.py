@@ -79,6 +79,7 @@ def compare(user: Any) -> Compared:
             sides += _runs(lms, user)
     except LmsError as error:
         return Compared(now, problem=f"{error.message} [{error.code}]")
+    sides.sort(key=lambda side: not side.differs)  # what differs first
     return Compared(now, sides, alarm=_alarm(row, links), command=_command(row, links))
 
 
