@@ -1,6 +1,7 @@
-"""What people read first is in the field's own terms: see the glossary."""
+"""Documentation, comments and messages use the field's terms: see the glossary."""
 
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,22 @@ INSTEAD = {
     r"roads?": "public API, batch API",
     r"rooms?": "package",
     r"brings?|brought": "send, create, update, restore",
-    r"lays|laid": "set, write",
+    r"lays|laid|lay in": "set, write",
     r"whoever": "the person, the user",
     r"unjam|woken": "retry, make due",
     r"parked": "refused",
     r"both sides|either side|this side|that side": "the application and the LMS",
     r"P[1-9][0-9]?": "the step itself",
 }
+#: The rest are also identifiers, such as ``parked_at``, or have another meaning in code.
+IN_CODE = {
+    word: instead
+    for word, instead in INSTEAD.items()
+    if word not in ("parked", "both sides|either side|this side|that side", "P[1-9][0-9]?")
+}
+#: Of the engine, before they were ``make_due``, ``recheck``, ``Runner`` and ``LmsContext``.
+NAMES = r"\.wake\(|\bwake_soon\b|\bunjam\b|\bPump\b|\bMeans\b(?=[:(,)])"
+_PARTS_OF_F_STRINGS = (tokenize.FSTRING_MIDDLE,) if hasattr(tokenize, "FSTRING_MIDDLE") else ()
 SOURCES = [
     path
     for path in sorted((ROOT / "src/usher").rglob("*.py"))
@@ -36,6 +46,37 @@ def test_words_of_our_own_are_not_in_the_documentation(page: Path) -> None:
     for word, instead in INSTEAD.items():
         found = re.search(rf"^.*\b(?:{word})\b.*$", text, re.MULTILINE)
         assert found is None, f"{page.name}: write {instead}: {found[0] if found else ''}"
+
+
+def prose_of(path: Path) -> list[tuple[int, str]]:
+    """Comments, docstrings and messages of a file, with their lines."""
+    with tokenize.open(path) as file:
+        tokens = list(tokenize.generate_tokens(file.readline))
+    texts = (tokenize.COMMENT, tokenize.STRING, *_PARTS_OF_F_STRINGS)
+    return [(token.start[0], token.string) for token in tokens if token.type in texts]
+
+
+@pytest.mark.parametrize("folder", sorted({path.relative_to(ROOT).parts[2] for path in SOURCES}))
+def test_words_of_our_own_are_not_in_the_code(folder: str) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: write {instead}: {text}"
+        for path in SOURCES
+        if path.relative_to(ROOT).parts[2] == folder
+        for line, text in prose_of(path)
+        for word, instead in IN_CODE.items()
+        if re.search(rf"\b(?:{word})\b", text, re.IGNORECASE)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_names_of_our_own_are_not_in_the_code() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in SOURCES
+        if "application" in path.parts
+        for name in re.findall(NAMES, path.read_text())
+    ]
+    assert not found
 
 
 def test_codes_stand_only_where_they_are_defined() -> None:

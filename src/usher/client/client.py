@@ -206,7 +206,7 @@ class LmsClient:
     def enroll(
         self, username: str, course_key: str, *, mode: str, is_active: bool, force: bool = False
     ) -> payloads.EnrollmentSeen:
-        """Brings one enrollment to ``mode`` and ``is_active``; harmless to repeat.
+        """Sets one enrollment's mode and activity; safe to repeat.
 
         ``mode`` '' leaves the mode as it is: to unenroll, the platform wants the active one or
         none.

@@ -1,4 +1,4 @@
-"""Tells our own half-done account from somebody else's.
+"""Tells an unfinished account of this application from somebody else's.
 
 The LMS may have made the account while the answer was lost, or the worker died before it wrote.
 The next attempt is then refused as a duplicate. Taking such an account for ours by its name or

@@ -100,8 +100,8 @@ class Runner:
         return Output(done.stdout, done.stderr)
 
     def watch(self, argv: Sequence[str | Path]) -> None:
-        """Runs a program that takes long, with its words on standard error as they come, for as
-        long as whoever watches lets it. Raises ToolFailed, ToolMissing."""
+        """Runs a program that takes long, without a time limit; its output goes to standard error
+        as it comes. Raises ToolFailed, ToolMissing."""
         command = [str(part) for part in argv]
         try:
             process = subprocess.Popen(

@@ -1,6 +1,6 @@
 """What may be written into Tutor's configuration, and so into everything that Tutor renders.
 
-Tutor renders each value of ``config.yml`` as a Jinja template that is not sandboxed: whoever
+Tutor renders each value of ``config.yml`` as a Jinja template that is not sandboxed: a person who
 chooses a value can run commands on the operator's machine. From there values go on into YAML,
 Python settings, a Dockerfile, compose files and scripts. Some come from an application's own
 answers. So each has a grammar of what it is made of; nothing in these can end a quotation, a line
@@ -198,7 +198,7 @@ SETTINGS: dict[str, Callable[[Any, str], Any]] = {
 
 def checked(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the plugin as they may be written; addresses are tidied. None stands for a
-    setting that is taken away. Raises NotAllowed, also for a name that is no setting of ours."""
+    setting that is removed. Raises NotAllowed, also for a name that Usher has no setting for."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         if key not in SETTINGS:

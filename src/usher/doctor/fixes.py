@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PROVISION = "<provision>"
 #: The same, and what the application's ``.env`` must hold.
 CONNECT = "<connect>"
-#: Brings the plugin's settings into the running LMS.
+#: Restarts the running LMS with the plugin's settings.
 LMS_SETTINGS = "<lms settings>"
 LMS_LOGS = "<lms logs>"
 LMS_START = "<lms start>"

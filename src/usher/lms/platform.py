@@ -378,7 +378,7 @@ def set_enrollment(
     present: State | None,
     checked: dict[Any, Any],
 ) -> State:
-    """Bring one enrollment to ``mode`` and ``is_active``; what it has afterwards.
+    """Set one enrollment's mode and activity; return what it has afterwards.
 
     Does what ``POST /api/enrollment/v1/enrollment`` does for a staff user, with its rules, rows
     and signals, without describing the course in between as that view does, and without its two

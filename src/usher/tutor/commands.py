@@ -33,7 +33,7 @@ def _as(check: Callable[[str, str], str]) -> Callable[..., str]:
     return callback
 
 
-@click.command(help="Lay in the LMS what the applications need: records, service worker, token")
+@click.command(help="Create in the LMS what the applications need: records, service worker, token")
 @click.option("--dry-run", is_flag=True, help="Only say what would change")
 def usher_provision(dry_run: bool) -> Job:
     yield "lms", provision("--dry-run" if dry_run else "")

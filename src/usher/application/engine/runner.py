@@ -1,10 +1,10 @@
 """Works off due rows: one thread has the database, many threads have the network.
 
 Claimed rows become jobs; threads act on them; outcomes come back in one queue and are written in
-bulk. Rows of the interactive lane are looked for all the time, and their jobs overtake the others.
-Among the others kinds take turns, so that a long backlog of one doesn't stop the rest. What a job
-needs from the database meanwhile (a code of our own provider) comes through the same queue and is
-answered for all who wait at once.
+bulk. Rows of the interactive lane are claimed at any time, and their jobs come first. Otherwise
+kinds take turns, so that a long backlog of one kind doesn't stop the rest. A job that needs the
+database (for an OAuth code of this application) asks through the same queue; the database thread
+answers all waiting jobs at once.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from usher.contract.failures import FailureClass
 _FLUSH_ROWS = 200
 _FLUSH_SECONDS = 0.25
 _CLAIM_ROWS = 200
-#: Requests of the batch road at a time: each keeps the LMS busy with hundreds of rows.
+#: Concurrent requests to the batch API: each keeps the LMS busy with hundreds of rows.
 _BATCHES = 4
 #: Seconds between two looks for interactive rows while other work goes on.
 _LOOK_SECONDS = 0.2
@@ -61,7 +61,7 @@ Report = Callable[[str, Sequence[Done]], None]
 
 
 class JobFailed(LmsError):
-    """A mistake of ours in a job: the row is tried again later, the others go on."""
+    """A bug in a job: its row is tried again later; other rows are not affected."""
 
     default_code = "internal-error"
 
@@ -169,31 +169,31 @@ class Runner:
         """Claims what is due: interactive rows first, full checks when nothing else is left."""
         for kind in (*kinds, *more):
             if (kind, Lane.INTERACTIVE) in self._due:
-                room = self._room_for_urgent()
-                self._claim(pool, kind, scope if kind in kinds else Scope(), Lane.INTERACTIVE, room)
+                free = self._room_for_urgent()
+                self._claim(pool, kind, scope if kind in kinds else Scope(), Lane.INTERACTIVE, free)
         for lane in (None, Lane.BACKGROUND, Lane.RECHECK):
             open_kinds = [kind for kind in kinds if (kind, lane) in self._due]
             for kind in open_kinds:
-                room = self._room(kind)
-                if room < min(_CLAIM_ROWS, kind.batch_size):
+                free = self._room(kind)
+                if free < min(_CLAIM_ROWS, kind.batch_size):
                     continue
-                share = max(_CLAIM_ROWS, room // len(open_kinds))
-                if self._claim(pool, kind, scope, lane, min(room, share)):
+                share = max(_CLAIM_ROWS, free // len(open_kinds))
+                if self._claim(pool, kind, scope, lane, min(free, share)):
                     kinds.append(kinds.pop(kinds.index(kind)))  # the others have their turn
             if open_kinds:
                 return
 
-    def _claim(self, pool: Pool, kind: Kind, scope: Scope, lane: Lane | None, room: int) -> int:
+    def _claim(self, pool: Pool, kind: Kind, scope: Scope, lane: Lane | None, free: int) -> int:
         """How many rows were claimed of that kind and lane."""
         allowed = Gate(kind.name, self.state).allows()
         if allowed == 0 or kind in self._probing:
             self._due.discard((kind, lane))
             return 0
-        if room <= 0:
+        if free <= 0:
             return 0
         if allowed == 1:
             self._probing.add(kind)
-        limit = min(allowed or room, room)
+        limit = min(allowed or free, free)
         _, rows = claim(kind, scope, limit, self._opts.lease_seconds, lane=lane)
         if len(rows) < limit:
             self._due.discard((kind, lane))

@@ -56,8 +56,9 @@ def access_token(request: HttpRequest, any_of: set[str]) -> Any:
 def lms_token(request: HttpRequest, any_of: set[str]) -> Any:
     """As ``access_token``, for what only an LMS may ask.
 
-    An LMS signs in, and registers, whoever a token is about. A token that a learner gave to
-    another client must not do: its owner could present it there as the learner. Raises BearerError.
+    An LMS signs in, and registers, the learner that a token belongs to. So a token issued to
+    another client is refused: that client could sign in to the LMS as the learner. Raises
+    BearerError.
     """
     token = access_token(request, any_of)
     if not is_lms(token.application):

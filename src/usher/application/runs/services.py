@@ -50,7 +50,7 @@ def sync_runs(
     patience: float = PATIENCE,
     accept_missing: bool = False,
 ) -> Summary:
-    """Brings runs here to what the LMS shows: those of ``keys``, or all, new ones included.
+    """Updates course runs from the LMS: those of ``keys``, or all, new ones included.
 
     A run here that the LMS doesn't show is marked as missing and reported as failed; a key
     that neither side knows is reported as failed and not kept. With

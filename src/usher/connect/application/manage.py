@@ -78,8 +78,8 @@ class Manage:
         )
 
     def _argv(self, *arguments: str) -> list[str]:
-        """``docker compose run`` passes on what ``-e`` names, from our own environment: a value in
-        an argument could be read by every user of this machine."""
+        """``docker compose run -e NAME`` passes on a variable of this process: every user of this
+        machine could read a value in an argument."""
         manage = list(self._checkout.manage)
         names = list(self._missing()) if self._checkout.compose and "run" in manage else []
         if names:

@@ -90,7 +90,7 @@ class ApplicationSteps:
             f"settings:{side.name}",
             str(side.hand_over_env),
             "write the settings to hand over",
-            "they are for whoever runs the application, which can't be changed from here",
+            "its operator runs them: the application can't be changed from here",
             self._known(lambda d: side.env_is_written(d, self._addresses)),
             lambda: side.write_env_to_hand_over(self._place.certain_description(), self._addresses),
         )

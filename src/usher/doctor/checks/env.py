@@ -60,14 +60,14 @@ class EnvFileIsPrivate(Check):
         if mode & 0o077:
             return failed(
                 f"{path} has mode {mode:04o}",
-                cause="others than its owner can read the secrets in it",
+                cause="other users of this machine can read the secrets in it",
                 fix=f"chmod 600 {shown}",
                 repair="close-env",
             )
         if context.application.tracked_by_git:
             return failed(
                 f"{path} is tracked by git",
-                cause="whoever has the repository has the secrets in it",
+                cause="everybody who can read the repository can read the secrets in it",
                 fix=f"git rm --cached {shown} && echo .env >> .gitignore, then make new secrets",
             )
         return ok(f"{path} has mode {mode:04o} and is not in git")

@@ -164,7 +164,7 @@ def refuse_invalid(learner: Learner) -> None:
 
 
 def update_account(user: Any, learner: Learner) -> bool:
-    """Bring a linked account's address, name, country and activity to ``learner``; whether
+    """Update a linked account's address, name, country and activity from ``learner``; whether
     anything differed. The username stays: it is the identity."""
     address_differs = bool(learner.email) and user.email.casefold() != learner.email.casefold()
     if address_differs:

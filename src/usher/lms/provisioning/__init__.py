@@ -1,1 +1,1 @@
-"""Brings the records of this LMS to what one description says, and takes them away again."""
+"""Creates and updates the records of this LMS from a description, and removes them again."""

@@ -20,7 +20,7 @@ from usher.lms.provisioning.outcome import Item, Outcome, assign
 
 
 def provision(description: Description, *, dry_run: bool = False) -> Outcome:
-    """Bring this LMS to ``description``, changing only what differs.
+    """Update this LMS from ``description``, changing only what differs.
 
     Raises ProvisioningError; then, and with ``dry_run``, nothing has been changed.
     """
