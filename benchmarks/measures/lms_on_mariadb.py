@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from benchmarks.earlier import batch_api_in_long_transactions
-from benchmarks.lms_load import ACCOUNTS, ENROLLMENTS, PREFIX, Load, accounts, enrollments
+from benchmarks.lms_load import ACCOUNTS, ENROLLMENTS, PAGE, PREFIX, Load, accounts, enrollments
 from benchmarks.mariadb import MariaDb, mariadb
 from usher.embedded.home import folder as folders
 from usher.embedded.home.process import free_port, running_lms
@@ -139,7 +139,7 @@ def _served(
         running_lms(folder, port, variables) as url,
         httpx.Client(base_url=url, headers=headers, timeout=120, trust_env=False) as client,
     ):
-        yield Load(client, batch=25, at_once=2, page="/login")
+        yield Load(client, batch=25, at_once=2, page=PAGE)
 
 
 def _manage(folder: Path, variables: dict[str, str], *arguments: str, text: str = "") -> None:
