@@ -51,12 +51,19 @@ def read_links(data: Any) -> LinksSeen:
     def read() -> LinksSeen:
         leads_to, account = data["leads_to"], data["account"]
         return LinksSeen(
-            application=str(data["application"]),
-            leads_to=(str(leads_to["username"]), int(leads_to["lms_user_id"]))
+            application=text(data["application"], 255),
+            leads_to=(
+                name(leads_to["username"], 255, "a username"),
+                number(leads_to["lms_user_id"], "a user id", 2**63 - 1),
+            )
             if leads_to
             else None,
             exists=account is not None,
-            linked_from=tuple(str(uid) for uid in account["linked_from"]) if account else (),
+            linked_from=(
+                tuple(name(uid, 255, "a username") for uid in items(account["linked_from"]))
+                if account
+                else ()
+            ),
         )
 
     return reading("links of a learner", read)
@@ -205,6 +212,12 @@ def name(value: Any, limit: int, what: str) -> str:
     return text(value, limit, what)
 
 
+def link(value: Any, limit: int) -> str:
+    """An address that a page may link to; '' for one of another scheme, such as ``javascript:``."""
+    found = text(value, limit, "an address")
+    return found if found.lower().startswith(("http://", "https://", "/")) else ""
+
+
 def number(value: Any, what: str, highest: int = 2**31 - 1) -> int:
     """A whole number from 0."""
     found = -1 if isinstance(value, bool) else int(value)
@@ -322,7 +335,7 @@ def read_run(data: Any) -> RunSeen:
             org=text(data.get("org"), 255),
             number=text(data.get("number"), 255),
             short_description=text(data.get("short_description"), 100_000),
-            image_url=text(image.get("large") or image.get("raw"), 1000),
+            image_url=link(image.get("large") or image.get("raw"), 1000),
             pacing=text(data.get("pacing"), 16),
             start=moment(data.get("start")),
             end=moment(data.get("end")),
@@ -398,7 +411,7 @@ def read_certificates(data: Any) -> list[CertificateSeen]:
                     else flag(item["is_passing"], "whether a learner passed")
                 ),
                 grade=text(item.get("grade"), 16),
-                download_url=text(item.get("download_url"), 1000),
+                download_url=link(item.get("download_url"), 1000),
                 issued_at=moment(item.get("created_date") or item.get("created")),
             )
             for item in items(data)

@@ -10,6 +10,7 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db.models import F
 from django.utils import timezone
 
@@ -20,10 +21,10 @@ from usher.application.engine.rows import update_rows
 from usher.application.engine.summary import Failure, Summary
 from usher.application.engine.transactions import retried
 from usher.application.enrollments.models import Enrollment
-from usher.application.runs.models import CourseRun, RunModes
+from usher.application.runs.models import CourseRun, RunModes, validate_course_key
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError, NotTheLms, NotThere, Throttled
-from usher.client.payloads import RunPage, RunSeen, read_run
+from usher.client.payloads import BadValue, RunPage, RunSeen, read_run
 
 #: Fields of ``CourseRun`` that follow the LMS, and are written when it changed them.
 FOLLOWED = (
@@ -199,7 +200,10 @@ class Writer:
 
     def _note(self, raw: dict[str, Any], key: str, pk: int, mark: str) -> None:
         try:
-            row = _row(read_run(raw), pk, mark, timezone.now())
+            seen = read_run(raw)
+            if not pk:
+                _refuse_bad_key(seen.course_key)
+            row = _row(seen, pk, mark, timezone.now())
         except LmsError as error:
             failure = Failure("run", key, error.failure_class, error.code, error.message)
             self.summary.fail(failure)
@@ -213,6 +217,14 @@ class Writer:
         if not fresh and not changed:
             return
         retried(lambda: _write(fresh, changed))
+
+
+def _refuse_bad_key(key: str) -> None:
+    """Raises BadValue for what no page of a run could have in its address."""
+    try:
+        validate_course_key(key)
+    except ValidationError as error:
+        raise BadValue("a course key", key) from error
 
 
 def _write(fresh: list[CourseRun], changed: list[CourseRun]) -> None:

@@ -1,10 +1,11 @@
 """Secrets of one pair, made once and kept in a file that only its owner can read."""
 
 import json
-import os
 import secrets
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+
+from usher.contract.envfile import write_private
 
 FILE_NAME = "credentials.json"
 
@@ -38,7 +39,4 @@ class Credentials:
             return made
 
     def _write(self, path: Path) -> None:
-        beside = path.with_suffix(".new")
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(asdict(self), file, indent=1)
-        beside.replace(path)
+        write_private(path, json.dumps(asdict(self), indent=1).encode())

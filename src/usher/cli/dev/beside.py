@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import json
 import os
-import secrets
 import shlex
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from usher.cli.demo.credentials import Credentials
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.processes import ServerProcess, require_free_port
 from usher.cli.dev.project import Project
+from usher.contract.envfile import write_private
 from usher.contract.environment import ALL_KEYS, Env
 from usher.contract.oauth import DEFAULT_BACKEND, social_login_path
 from usher.contract.paths import LmsPath
@@ -108,10 +108,7 @@ class Beside:
             f"export {name}={shlex.quote(value)}\n"
             for name, value in sorted(self.project.environment.items())
         ]
-        new = self.environment_file.with_suffix(".new")
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.writelines(lines)
-        new.replace(self.environment_file)
+        write_private(self.environment_file, "".join(lines).encode())
 
     # -- steps
 
@@ -326,8 +323,5 @@ def _kept_key(path: Path) -> str:
             serialization.NoEncryption(),
         )
         text = pem.decode().strip().replace("\n", "\\n")
-        beside = path.with_suffix(f".{secrets.token_hex(4)}")
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-            file.write(text)
-        beside.replace(path)
+        write_private(path, text.encode())
         return text

@@ -12,6 +12,7 @@ from usher.connect.process import Output, Runner, Secrets
 from usher.contract.envfile import EnvFile
 
 ANSWER_MARK = "usher-answer: "
+_LONGEST_ERROR = 5000
 #: Seconds. A repair goes through all learners.
 COMMAND_TIMEOUT = 3600.0
 
@@ -69,10 +70,16 @@ class Manage:
         for line in reversed(output.splitlines()):
             _, mark, answer = line.partition(ANSWER_MARK)
             if mark:
-                data = json.loads(answer)
+                try:
+                    data = json.loads(answer)
+                except (ValueError, RecursionError):
+                    data = None
+                if not isinstance(data, dict):
+                    raise ToolFailed(f"{self._checkout.title} gave an answer that can't be read")
                 if "error" in data:
-                    raise ToolFailed(f"{self._checkout.title}: {self._secrets.hide(data['error'])}")
-                return dict(data)
+                    words = self._secrets.hide(str(data["error"]))[:_LONGEST_ERROR]
+                    raise ToolFailed(f"{self._checkout.title}: {words}")
+                return data
         raise ToolFailed(
             f"{self.shown('shell')} gave no answer; is this the manage.py of a Django application?"
         )

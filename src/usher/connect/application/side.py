@@ -35,6 +35,15 @@ from usher.contract.provisioning import Application, Description
 SCRIPT = "record.py"
 #: MITx Online's setting for the port of its API gateway.
 GATEWAY_PORT = "APISIX_PORT"
+#: What the script says of every application, besides what may be missing.
+_FACTS: dict[str, type] = {
+    "django": str,
+    "toolkit": str,
+    "usher": bool,
+    "site": str,
+    "scopes": list,
+    "settings": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -107,11 +116,18 @@ class Side:
     def _look(self, params: dict[str, Any]) -> dict[str, Any]:
         """What the application says of itself. Raises Refused."""
         try:
-            return self._script(params)
+            return self._as_known(self._script(params))
         except ToolFailed as error:
             todo = boot.advice(str(error), compose=self.checkout.compose)
             how = f"{todo}\nIt said: {error}" if todo else str(error)
             raise Refused(f"{self.checkout.title} can't be reached: {how}") from error
+
+    def _as_known(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Raises ToolFailed for an answer of another shape: something else answers."""
+        wrong = [key for key, kind in _FACTS.items() if not isinstance(facts.get(key), kind)]
+        if wrong:
+            raise ToolFailed(f"{self.checkout.title} doesn't say its {', '.join(wrong)}")
+        return facts
 
     def _script(self, params: dict[str, Any]) -> dict[str, Any]:
         """Starts the application, with placeholders for what it lacks: before connect has written

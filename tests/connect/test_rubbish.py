@@ -1,0 +1,48 @@
+"""An application that answers rubbish: refused with words, and without a traceback."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from usher.connect.application.checkout import Checkout, Wishes
+from usher.connect.application.side import Addresses, Side
+from usher.connect.errors import Refused
+from usher.connect.process import Secrets
+
+MARK = "usher-answer: "
+ANSWERS = [
+    "",
+    f"{MARK}no json",
+    f"{MARK}[]",
+    f"{MARK}7",
+    MARK + "[" * 100_000,
+    MARK + '{"error": ["a list"]}',
+    MARK + '{"error": "' + "x" * 1_000_000 + '"}',
+    MARK + "{}",
+    MARK + '{"scopes": "user:read", "usher": 1, "django": null, "settings": []}',
+    MARK + '{"scopes": null}',
+]
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=range(len(ANSWERS)))
+def test_it_is_refused_with_words(answer: str, tmp_path: Path) -> None:
+    script = tmp_path / "manage.py"
+    script.write_text(f"import sys; sys.stdin.read(); print({answer!r})")
+    checkout = Checkout(
+        name="shop",
+        title="Shop",
+        edition=None,
+        folder=tmp_path,
+        env_file=None,
+        manage=(sys.executable, str(script)),
+        compose=False,
+        url="",
+    )
+    side = Side(checkout, Wishes(str(tmp_path)), Secrets())
+    lms = Addresses("http://lms.example", "http://lms.example", with_gateway=False)
+    with pytest.raises(Refused, match="Shop") as caught:
+        side.probe(None, lms)
+    assert len(str(caught.value)) < 20_000
