@@ -1,6 +1,6 @@
 """The values that the application's ``.env`` gets, in agreement with the LMS."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from usher.contract.environment import Env
 from usher.contract.oauth import social_login_path
@@ -49,10 +49,10 @@ class Identity:
 
     backend: str
     client_id: str
-    client_secret: str
+    client_secret: str = field(repr=False)
     worker: str
-    worker_token: str
-    webhook_secret: str
+    worker_token: str = field(repr=False)
+    webhook_secret: str = field(repr=False)
 
 
 def identity_of(application: Application, worker: ServiceWorker) -> Identity:
