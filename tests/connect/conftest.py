@@ -29,3 +29,13 @@ def shop(
             monkeypatch.setenv(key, value)
     yield checkout
     checkout.down()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without a real checkout there is nothing to test, and so nothing to skip."""
+    if os.environ.get("MITXONLINE") or os.environ.get("MITXPRO"):
+        return
+    real = [item for item in items if item.path.name == "test_real_applications.py"]
+    if real:
+        config.hook.pytest_deselected(items=real)
+        items[:] = [item for item in items if item not in real]

@@ -172,6 +172,10 @@ def test_connecting_again_takes_the_options_of_before(shop: PlainCheckout, tmp_p
     Before(str(shop.env_file)).keep_subject({"wishes": before, "root": "/lms"})
     again = with_options_of_before(Wishes(str(shop.folder), url="http://a:2"))
     assert again == Wishes(folder, name="shop", manage="python manage.py", url="http://a:2")
+    # Interrupted before anything was connected, it goes on with the same LMS.
+    Before(str(shop.env_file)).keep_subject({"wishes": before, "root": "/lms", "lms": "embedded"})
+    begun = as_before(Asked(applications=[again]))
+    assert (begun.lms, begun.lms_home) == ("embedded", "/lms")
     other = Wishes(str(tmp_path))
     assert with_options_of_before(other) == other
     assert all_before() == []

@@ -10,8 +10,10 @@ import pytest
 
 from tests.connect.test_application import ADDRESSES
 from tests.support.shapes import Shape
+from usher.connect import checks
 from usher.connect.application.checkout import Wishes, recognise
-from usher.connect.application.side import Side
+from usher.connect.application.side import Addresses, Side
+from usher.connect.errors import ToolFailed
 from usher.connect.openedx.configuration import Choice
 from usher.connect.process import Secrets
 from usher.journey.steps import BrokenError, LoopError
@@ -222,6 +224,17 @@ def test_a_sign_in_page_that_fails_by_itself_is_named_with_what_it_says(
     with pytest.raises(BrokenError, match="KeyError") as raised:
         as_somebody_unknown(chain(*both))
     assert "read the log of the server at 127.0.0.1" in raised.value.fix
+
+
+def test_an_lms_without_one_of_its_stores_is_up(
+    serve: Callable[[Pages], Served], monkeypatch: pytest.MonkeyPatch
+):
+    lms = serve({"/heartbeat": 503, "/api/user/v1/me": 401})
+    checks.wait_for_lms(Addresses(lms.url, lms.url, with_gateway=False))
+    lms.pages["/api/user/v1/me"] = 503  # a proxy without its LMS
+    monkeypatch.setattr(checks, "START_SECONDS", 0.0)
+    with pytest.raises(ToolFailed, match=r"did not come up within 0 seconds: .* answers 503"):
+        checks.wait_for_lms(Addresses(lms.url, lms.url, with_gateway=False))
 
 
 # -- an application in the shape of MITx Online

@@ -257,7 +257,8 @@ def remember(side: Side, opened: Opened) -> None:
     wishes = {key: value for key, value in vars(side.wishes).items() if value}
     wishes["target"] = str(side.checkout.folder or side.checkout.url)
     wishes["name"] = side.name
-    side.before.keep_subject({"wishes": wishes, "root": str(opened.lms.place)})
+    place = {"root": str(opened.lms.place), "lms": opened.lms.connection().get("lms", "")}
+    side.before.keep_subject({"wishes": wishes, **place})
 
 
 def connection_of(side: Side, backend: Choice, opened: Opened) -> Connection:
@@ -303,6 +304,13 @@ def as_before(asked: Asked) -> Asked:
     if asked.lms_home:
         return replace(asked, lms=connections.EMBEDDED)
     before = [each for each in _known() if _is_asked(each, asked)]
+    if not before:  # an interrupted run has kept no more than what it was asked
+        begun = [each for wishes in asked.applications for each in _subjects_of(wishes)]
+        before = [
+            Connection("", "", "", lms=str(each["lms"]), lms_home=str(each["root"]))
+            for each in begun
+            if each.get("lms")
+        ]
     homes = {each.lms_home for each in before}
     if len(homes) == 1 and all(each.lms == connections.EMBEDDED for each in before):
         return replace(asked, lms=connections.EMBEDDED, lms_home=homes.pop())
@@ -325,14 +333,22 @@ def all_before() -> list[Wishes]:
 def with_options_of_before(wishes: Wishes) -> Wishes:
     """Options that belong to one application and are not given again are as they were given
     before, so that connecting again takes no more than the application's name."""
+    found = _subjects_of(wishes)
+    if not found:
+        return wishes
+    given = {key: value for key, value in vars(wishes).items() if value}
+    return Wishes(**{**found[0]["wishes"], **given, "target": _place_of(wishes.target)})
+
+
+def _subjects_of(wishes: Wishes) -> list[dict[str, Any]]:
+    """What is kept of this application."""
     target = _place_of(wishes.target)
-    for subject in known_subjects():
-        before = subject["wishes"]
-        same_name = wishes.name in ("", before.get("name", ""))
-        if same_name and before.get("target") == target:
-            given = {key: value for key, value in vars(wishes).items() if value}
-            return Wishes(**{**before, **given})
-    return wishes
+    return [
+        each
+        for each in known_subjects()
+        if each["wishes"].get("target") == target
+        and wishes.name in ("", each["wishes"].get("name", ""))
+    ]
 
 
 def _place_of(target: str) -> str:

@@ -1,0 +1,163 @@
+"""Real checkouts of MITx Online and MIT xPro, from nothing to a proven connection and back.
+
+Collected where ``MITXONLINE`` or ``MITXPRO`` names a checkout whose database is migrated and whose
+assets are built; ``MITXONLINE_MANAGE`` or ``MITXPRO_MANAGE`` is how its manage.py is run there,
+without containers. Its own settings, such as ``DATABASE_URL``, come from the environment or from
+its ``.env``. Nothing but the ``.env`` is changed, and that is restored.
+"""
+
+import http.client
+import json
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.support.checkout import VENV_BIN, free_port
+from usher.connect.application.settings import KEYS
+from usher.contract.envfile import EnvFile
+
+START_SECONDS = 300.0
+NAMES = [name for name in ("mitxonline", "mitxpro") if os.environ.get(name.upper())]
+
+
+class Real:
+    def __init__(self, name: str, state: Path) -> None:
+        self.folder = Path(os.environ[name.upper()])
+        self.manage = os.environ.get(f"{name.upper()}_MANAGE", ".venv/bin/python manage.py")
+        self.lms = f"http://127.0.0.1:{free_port()}"
+        self.state = state
+        self.environment = {**os.environ, "USHER_STATE_HOME": str(state)}
+
+    def usher(self, *words: str, code: int = 0) -> dict[str, Any]:
+        done = subprocess.run(
+            [str(VENV_BIN / "usher"), *words, "--json"],
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            check=False,
+        )
+        assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+        return dict(json.loads(done.stdout))
+
+    def connect(self, *more: str, code: int = 0) -> dict[str, Any]:
+        words = ("--application", str(self.folder), "--lms", "embedded", "--lms-url", self.lms)
+        return self.usher("connect", *words, "--manage", self.manage, *more, "--yes", code=code)
+
+    @contextmanager
+    def served(self) -> Iterator[None]:
+        """Its own development server, and a small gateway where it signs people in at one."""
+        (known,) = self.usher("status")["connections"]
+        browser, server = known["url"], known["url"]
+        entry = EnvFile.read(self.folder / ".env").values()
+        for key in ("MITX_ONLINE_BASE_URL", "MITXPRO_BASE_URL"):
+            server = entry.get(key) or os.environ.get(key) or server
+        env = EnvFile.read(self.folder / ".env").over(os.environ)
+        address = f"127.0.0.1:{urlsplit(server).port}"
+        command = [*shlex.split(self.manage), "runserver", "--noreload", address]
+        process = subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env={**os.environ, **env},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            with ExitStack() as stack:
+                if browser != server:
+                    stack.enter_context(gateway(urlsplit(browser).port or 80, address))
+                deadline = time.monotonic() + START_SECONDS
+                while not answers(f"http://{address}/"):
+                    assert time.monotonic() < deadline, f"nothing answers at {address}"
+                    time.sleep(0.5)
+                yield
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False, timeout=60).status_code < 500
+    except httpx.TransportError:
+        return False
+
+
+@contextmanager
+def gateway(port: int, behind: str) -> Iterator[None]:
+    """Passes everything on, and has its own pages to sign in and out, as APISIX with Keycloak."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            path = self.path.partition("?")[0].rstrip("/")
+            if path in ("/login", "/signin", "/logout/oidc"):
+                self.say(200, [], b"<form>sign in here</form>")
+                return
+            client = http.client.HTTPConnection(behind, timeout=120)
+            headers = {k: v for k, v in self.headers.items() if k.lower() != "connection"}
+            client.request(self.command, self.path, body, headers)
+            answer = client.getresponse()
+            self.say(answer.status, answer.getheaders(), answer.read())
+
+        def say(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+            self.send_response(status)
+            for key, value in headers:
+                if key.lower() not in ("transfer-encoding", "connection", "content-length"):
+                    self.send_header(key, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = do_HEAD = answer
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(params=NAMES)
+def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Real]:
+    made = Real(request.param, tmp_path / "state")
+    yield made
+    words = ["disconnect", "--yes", "--purge"]
+    subprocess.run([str(VENV_BIN / "usher"), *words], env=made.environment, check=False)
+
+
+def test_there_proven_examined_and_back(real: Real):
+    env = real.folder / ".env"
+    before = EnvFile.read(env).values()
+    # It can't be started before its settings are there.
+    assert "start" in real.connect(code=3)["error"]
+    with real.served():
+        done = real.connect()
+        outcomes = {check["id"]: check["outcome"] for check in done["checks"]}
+        assert done["changed"] == []
+        assert "failed" not in outcomes.values()
+        assert (outcomes["sign-in-page"], outcomes["learner"]) == ("ok", "ok")
+        report = real.usher("doctor", "--journey")
+        assert report["healthy"]
+        unasked = [c for c in report["checks"] if "manage.py" in c["seen"]]
+        assert unasked == []  # it was asked from within
+        assert real.usher("disconnect", "--yes")["ok"]
+    after = EnvFile.read(env).values()
+    assert {key: after.get(key) for key in KEYS} == {key: before.get(key) for key in KEYS}

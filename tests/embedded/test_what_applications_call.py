@@ -1,0 +1,41 @@
+"""The list in docs/endpoints.md is true: what it says is there is there, and only that."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.embedded import EmbeddedLms
+
+PAGE = Path(__file__).parents[2] / "docs/endpoints.md"
+ROW = re.compile(r"^\| ([A-Z, ]+) \| (`.+?`) \| .+ \| (\w+) \|$", re.MULTILINE)
+FOR = {
+    "COURSE": "course-v1%3AedX%2BDemoX%2BDemo_Course",
+    "USERNAME": "mit_Application_serviceworker",
+    "MODE": "audit",
+    "BACKEND": "mitxpro-oauth2",
+}
+CALLS = [
+    (method, path, state)
+    for methods, paths, state in ROW.findall(PAGE.read_text())
+    for method in methods.split(", ")
+    for path in re.findall(r"`(.+?)`", paths)
+]
+
+
+def test_the_list_is_read():
+    assert len(CALLS) > 25
+    assert {state for *_, state in CALLS} == {"recorded", "source", "missing"}
+
+
+@pytest.mark.parametrize(("method", "path", "state"), CALLS, ids=lambda each: each)
+def test_an_endpoint(lms: EmbeddedLms, method: str, path: str, state: str):
+    for word, value in FOR.items():
+        path = path.replace(word, value)
+    with lms.api("no-such-token") as api:
+        # Nobody is changed: without a token, and with an empty body.
+        status = api.request(method, path, headers={"Content-Type": "application/json"}).status_code
+    if state == "missing":
+        assert status == 404
+    else:
+        assert status not in (404, 405)
