@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -101,6 +102,15 @@ def test_another_name_that_leads_here_gets_nothing(
     # The link was not used up; by another port, as a forwarded one is, it works.
     found = httpx.get(links[0], headers={"Host": "localhost:9"}, trust_env=False)
     assert found.status_code == 303
+
+
+def test_an_address_that_can_t_be_read_is_answered(address: str) -> None:
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
+    connection.putrequest("GET", "http://[", skip_host=True)
+    connection.putheader("Host", urlsplit(address).netloc)
+    connection.endheaders()
+    assert connection.getresponse().status == 400
+    connection.close()
 
 
 def test_nothing_but_loopback_is_listened_on(address: str) -> None:

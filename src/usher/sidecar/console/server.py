@@ -1,4 +1,4 @@
-"""Serves the pages on loopback, to whoever followed the link that the terminal printed.
+"""Serves the pages on loopback, to the person who followed the link in the terminal.
 
 The link is good once. It leaves a cookie, which is good for as long as the sidecar runs. Requests
 are answered only under a name of this machine, so that no page elsewhere can reach them by a name
@@ -109,8 +109,12 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._is_addressed():
             self._answer(421, pages.message("Open the console by the address that it printed."))
             return
-        address = urlsplit(self.path)
-        query = {name: each[0] for name, each in parse_qs(address.query).items()}
+        try:
+            address = urlsplit(self.path)
+            query = {name: each[0] for name, each in parse_qs(address.query).items()}
+        except ValueError:
+            self._answer(400, pages.message("The address can't be read."))
+            return
         if address.path == "/console.css":
             self._answer(200, _style(), "text/css; charset=utf-8")
         elif address.path == "/open":
@@ -162,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
         kind: str = "text/html; charset=utf-8",
         headers: dict[str, str] | None = None,
     ) -> None:
-        data = body.encode()
+        data = body.encode(errors="replace")
         self.send_response(status)
         for name, value in {**_HEADERS, **(headers or {})}.items():
             self.send_header(name, value)
