@@ -188,9 +188,15 @@ def on_account_created(user: Any, registration: Any, site: Any) -> None:
 
 
 def record_identity_verification(user: Any, provider: Any) -> None:
-    from usher.embedded.third_party_auth.pipeline import verify_identity
+    from usher.embedded.verify_student.models import SSOVerification
 
-    verify_identity(user, provider)
+    SSOVerification.objects.create(
+        user=user,
+        status="approved",
+        identity_provider_type=provider.full_class_name,
+        identity_provider_slug=provider.slug,
+        name=user.profile.name,
+    )
 
 
 def forget_recovery(user: Any) -> None:

@@ -324,18 +324,18 @@ def on_account_created(user: Any, registration: Any, site: Any) -> None:
 
 
 def record_identity_verification(user: Any, provider: Any) -> None:
-    """What the last part of the sign-in pipeline does when ``enable_sso_id_verification`` is on."""
+    """What the last part of the sign-in pipeline does when ``enable_sso_id_verification`` is on,
+    for an account that was made just now: it has none yet, so the platform need not look."""
     from lms.djangoapps.verify_student.models import SSOVerification
 
-    verification, created = SSOVerification.objects.get_or_create(
+    verification = SSOVerification.objects.create(
         user=user,
         status="approved",
         identity_provider_type=provider.full_class_name,
         identity_provider_slug=provider.slug,
-        defaults={"name": user.profile.name},
+        name=user.profile.name,
     )
-    if created:
-        verification.send_approval_signal(provider.slug)
+    verification.send_approval_signal(provider.slug)
 
 
 def forget_recovery(user: Any) -> None:
