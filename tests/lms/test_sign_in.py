@@ -269,8 +269,19 @@ def test_what_the_lms_does_not_accept_is_said(lms: Lms, name: str) -> None:
     assert lms.rows(USER, name) == []
 
 
-def test_an_application_that_does_not_say_who(lms: Lms) -> None:
+def test_somebody_whose_registration_is_unfinished_is_led_back(lms: Lms) -> None:
+    """As MITx Online answers before a person has completed the profile."""
     lms.application.who = {"username": None, "email": "x@x.example"}
+    with lms.browser() as browser:
+        page = browser.get("/auth/login/mitxpro-oauth2/?auth_entry=login")
+
+    assert (page.status_code, page.url.path) == (403, "/usher/stopped/")
+    assert "Complete your profile first" in page.text
+    assert f'href="{lms.application.url}/"' in page.text
+
+
+def test_an_application_that_does_not_say_who(lms: Lms) -> None:
+    lms.application.who = {"username": None, "email": ""}
     with lms.browser() as browser:
         page = browser.get("/auth/login/mitxpro-oauth2/?auth_entry=login")
 

@@ -83,7 +83,9 @@ def create_learner(
         # Found by an earlier step, or signed in here as somebody who isn't linked.
         return _stop_as_somebody_else(request, backend, learner)
     if not learner.username or uid != learner.username:
-        return stop(request, Reason.INCOMPLETE, backend.name, learner)
+        unfinished = learner.email and not learner.username
+        reason = Reason.INCOMPLETE if unfinished else Reason.FAILED
+        return stop(request, reason, backend.name, learner)
     try:
         user = create_account(learner, backend.name, Site.objects.get_current(request))
     except AccountRefused as refusal:

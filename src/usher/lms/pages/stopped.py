@@ -17,8 +17,8 @@ SESSION_KEY = "usher_stopped"
 
 class Reason(StrEnum):
     """taken: name or address is another account's; other_account: signed in here as somebody
-    else; invalid: the LMS does not take these values; incomplete: the application did not say who
-    it is; failed: the application did not answer as it must."""
+    else; invalid: the LMS does not take these values; incomplete: the application has given
+    this person no username yet; failed: the application did not answer as it must."""
 
     TAKEN = "taken"
     OTHER_ACCOUNT = "other_account"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -15,8 +15,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect, ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_POST
 
+from usher.contract.editions import EDITIONS
 from usher.contract.paths import LmsPath
 from usher.lms import conf
+from usher.lms.connections.models import ConnectedApplication
 from usher.lms.pages.stopped import SESSION_KEY, Reason
 
 
@@ -31,6 +33,7 @@ def stopped(request: HttpRequest) -> HttpResponse:
         **kept,
         "platform": getattr(settings, "PLATFORM_NAME", "") or "this learning platform",
         "application": _application_name(kept["backend"]),
+        "application_url": _application_url(kept["backend"]),
         "support_email": getattr(settings, "CONTACT_EMAIL", ""),
         "retry": LmsPath.sign_in_start(kept["backend"]) + "?auth_entry=login",
         "switch": reverse("usher:switch"),
@@ -38,8 +41,7 @@ def stopped(request: HttpRequest) -> HttpResponse:
     }
     # Without the request: the LMS's context processors are for its own theme.
     page = render_to_string("usher_lms/stopped.html", context)
-    failed = kept["reason"] in (Reason.FAILED, Reason.INCOMPLETE)
-    return HttpResponse(page, status=502 if failed else 403)
+    return HttpResponse(page, status=502 if kept["reason"] == Reason.FAILED else 403)
 
 
 @never_cache
@@ -61,6 +63,17 @@ def switch(request: HttpRequest) -> HttpResponse:
 
 
 def _application_name(backend: str) -> str:
+    """As people know it; the record's name is often the procedure's own."""
+    known = ConnectedApplication.objects.filter(backend=backend).first()
+    if known and known.name in EDITIONS:
+        return EDITIONS[known.name].title
     model = conf.platform().provider_model()
     record = model.objects.filter(backend_name=backend).order_by("-change_date", "-pk").first()
     return record.name if record and record.name else backend
+
+
+def _application_url(backend: str) -> str:
+    """Where the application itself begins; '' when it isn't known."""
+    known = ConnectedApplication.objects.filter(backend=backend).first()
+    parts = urlsplit(known.logout_url if known else "")
+    return f"{parts.scheme}://{parts.netloc}/" if parts.scheme in ("http", "https") else ""
