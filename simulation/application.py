@@ -77,10 +77,19 @@ def begin_anew() -> None:
     from django.db import connection
 
     from usher.application import retention
-    from usher.application.engine import heartbeat
+    from usher.application.engine import heartbeat, runner
+    from usher.application.engine.outages import Outages
+    from usher.application.metrics import conditions
+    from usher.application.metrics.recorder import recorder as metrics
+    from usher.console.recording.services import recorder
 
     image = empty_database()
     connection.ensure_connection()
     connection.connection.deserialize(image)
     cache.clear()
     heartbeat._last, retention._last = 0.0, float("inf")
+    runner._outages = Outages()
+    recorder._start()
+    metrics.forget()
+    conditions._told.clear()
+    conditions._looked = -conditions._EVERY

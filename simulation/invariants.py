@@ -165,7 +165,8 @@ class Invariants:
                     break
         for row in rows["retirement"].values():
             there = self.world.account_of(row["username"])
-            if there is not None and there.is_active:
+            is_strange = self.world.people.get(row["username"].lower()) is None
+            if there is not None and there.is_active and not is_strange:
                 yield "retirement", row, "the account is active"
 
     def _enrollment_differs(self, row: Row) -> str | None:
@@ -267,6 +268,7 @@ class Invariants:
             is_wanted = account and account["created_in_lms_at"] and account["is_active"]
             if is_wanted and not row["access_token"] and not row["parked_at"]:
                 raise Broken(f"in the end learner {row['user_id']} has no token")
+        self._gone_are_inactive()
         for row in self.records.rows["run"].values():
             there = self.world.runs.get(row["course_key"])
             if there is not None and there["name"] != row["title"]:
@@ -275,6 +277,20 @@ class Invariants:
                     f"{there['name']!r} in the LMS"
                 )
         self._modes_equal()
+
+    def _gone_are_inactive(self) -> None:
+        """Nobody who was deleted here keeps an account that works, unless a person is told."""
+        here = {row["user_id"] for row in self.records.rows["account"].values()}
+        told = {
+            row["username"].lower()
+            for row in self.records.rows["retirement"].values()
+            if row["parked_at"]
+        }
+        for name, person in self.world.people.items():
+            if person is None or person in here or name in told or name in self.lost:
+                continue
+            if self.world.accounts[name].is_active:
+                raise Broken(f"in the end {name} is gone here and has an active account in the LMS")
 
     def _modes_equal(self) -> None:
         from usher.application.runs.models import CourseMode

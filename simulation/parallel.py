@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 
 from simulation.run import Simulator, simulate
 
@@ -20,11 +23,45 @@ def in_short(seed: int) -> Short:
 
 
 def simulate_many(seeds: Sequence[int], processes: int | None = None) -> Iterator[Short]:
-    """The outcomes, in no order."""
-    processes = processes or os.cpu_count() or 1
+    """The outcomes, in no order. Each seed has a process of its own, a copy of one that has run
+    no seed, so that nothing of one seed is left for the next."""
+    most = processes or os.cpu_count() or 1
+    running: dict[Connection, tuple[int, BaseProcess]] = {}
     with Simulator():
-        if processes == 1:
-            yield from map(in_short, seeds)
-            return
-        with multiprocessing.get_context("fork").Pool(processes) as pool:
-            yield from pool.imap_unordered(in_short, seeds, chunksize=5)
+        gc.collect()
+        gc.freeze()  # so that the copies share the memory of what is imported
+        for seed in seeds:
+            if len(running) == most:
+                yield from _ended(running)
+            pipe, process = _begin(seed)
+            running[pipe] = seed, process
+        while running:
+            yield from _ended(running)
+
+
+def _begin(seed: int) -> tuple[Connection, BaseProcess]:
+    forking = multiprocessing.get_context("fork")
+    here, there = forking.Pipe(duplex=False)
+    process = forking.Process(target=_tell, args=(seed, there), daemon=True)
+    process.start()
+    there.close()
+    return here, process
+
+
+def _tell(seed: int, pipe: Connection) -> None:
+    pipe.send(in_short(seed))
+
+
+def _ended(running: dict[Connection, tuple[int, BaseProcess]]) -> Iterator[Short]:
+    """Outcomes of those that have ended; waits for the first."""
+    for pipe in wait(list(running)):
+        assert isinstance(pipe, Connection)
+        seed, process = running.pop(pipe)
+        try:
+            outcome: Short = pipe.recv()
+        except EOFError:
+            process.join()
+            outcome = seed, f"its process ended by itself: exit code {process.exitcode}", 0, 0
+        process.join()
+        pipe.close()
+        yield outcome

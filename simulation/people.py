@@ -41,8 +41,7 @@ class People:
             self._asks_for_token: 5,
             self._changes_name: 6,
             self._is_deleted: 4,
-            # Left out: see "What is left out" in docs/simulation.md.
-            self._is_deactivated: 0,
+            self._is_deactivated: 4,
             self._retries: 6,
             self._rechecks: 3,
             self._syncs_runs: 4,

@@ -28,7 +28,7 @@ OWN = {
     "mode": ("run_id",),
     "enrollment": ("user_id", "run_id", "mode", "is_active", "observed_mode", "force"),
     "profile": ("user_id", "name", "country", "email"),
-    "retirement": ("username",),
+    "retirement": ("username", "reserved_at"),
 }
 Row = dict[str, Any]
 Rows = dict[str, dict[int, Row]]

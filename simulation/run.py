@@ -368,12 +368,19 @@ class Seed:
 
         while True:
             self.scheduler.wait(None, 60.0)
-            calm = self.calm
+            calm = self.calm and self._knows_batch_api()
             self.story.tell("beat", "sweeps")
             sweep_prepare()
             if calm:
                 self._last_sweep()
                 return
+
+    def _knows_batch_api(self) -> bool:
+        """Changes of which no message came are found by the batch API; that the LMS has none is
+        believed for some minutes."""
+        from usher.client.batch import capabilities
+
+        return not self.has_plugin or bool(capabilities(self.client()))
 
     def _last_sweep(self) -> None:
         """Everything that could have been missed is looked for once, in peace."""

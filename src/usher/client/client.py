@@ -166,7 +166,8 @@ class LmsClient:
             raise BadAnswer("The LMS answered a change of one account with another account.")
 
     def deactivate_account(self, username: str) -> None:
-        """Only where the service worker was given the right to; AccessRefused elsewhere."""
+        """Only where the service worker was given the right to; AccessRefused elsewhere. The LMS
+        shows afterwards that the account is inactive."""
         answer = self.http.request(
             "POST",
             _DEACTIVATE.format(username=in_path(username)),
@@ -180,6 +181,9 @@ class LmsClient:
                 "The LMS has no such endpoint, or hides it.", code="no-endpoint", status=404
             )
         _accepted(answer)
+        seen = self.account(username)
+        if seen is not None and seen.is_active:
+            raise BadAnswer(f"The LMS still shows {username} as active after deactivating it.")
 
     # Runs
 

@@ -1,10 +1,13 @@
 """Enrollments made in a real embedded LMS."""
 
 import pytest
+from django.utils import timezone
 
+from tests.application.conftest import make_learner
 from tests.support import faults
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
+from usher.application.engine.kinds import Job, Outcome, kind
 from usher.application.engine.services import reconcile
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import (
@@ -16,6 +19,7 @@ from usher.application.enrollments.services import (
 )
 from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run, sync_runs
+from usher.client.errors import LmsError
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 ENROLLMENT = "/api/enrollment/v1/enrollment"
@@ -290,3 +294,18 @@ def test_a_refusal_has_the_run_looked_at(joined):
     reconcile(["run"])
     run.refresh_from_db()
     assert run.missing_since
+
+
+def test_an_enrollment_of_an_unknown_learner_leaves_a_refused_account_refused(transactional_db):
+    """It is tried again and again, and would have the account sent again each time."""
+    learner = make_learner()
+    ensure_account(learner)
+    error = LmsError("The user does not exist.", code="unknown-user")
+    row = enroll(learner, ensure_run(DEMO))
+    accounts = LmsAccount.objects.all()
+    accounts.update(parked_at=timezone.now(), next_attempt_at=None, error_code="protected-account")
+    kind("enrollment").settle_before([(Job(row, ""), Outcome(error=error))])
+    assert accounts.get().error_code == "protected-account"
+    accounts.update(parked_at=None, error_code="")
+    kind("enrollment").settle_before([(Job(row, ""), Outcome(error=error))])
+    assert accounts.get().next_attempt_at is not None

@@ -1,13 +1,19 @@
 """Course runs follow a real embedded LMS."""
 
+import threading
 from datetime import UTC, datetime
 
 import pytest
 
 from tests.support import faults
+from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.services import ensure_account
+from usher.application.engine import tasks
 from usher.application.runs import sync
 from usher.application.runs.models import CourseMode, CourseRun, RunModes
 from usher.application.runs.services import UnknownRun, ensure_run, sync_runs
+from usher.client.client import LmsClient
+from usher.client.errors import LmsError
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"
@@ -134,3 +140,44 @@ def test_a_list_that_hangs_is_given_up_sooner(faulty, settings, monkeypatch):
     summary = sync_runs()
     assert [failure.code for failure in summary.failures] == ["timed-out"]
     assert len(faulty.seen) == 2
+
+
+def test_a_long_sync_by_celery_lets_nobody_wait(joined, monkeypatch):
+    """A worker that is alone does what people wait for while the LMS gives its course list."""
+    user = joined.learner()
+    ensure_account(user)
+    served = threading.Event()
+
+    def reconcile(*arguments, **options):
+        found = real_reconcile(*arguments, **options)
+        if LmsAccount.objects.get().is_ready:
+            served.set()
+        return found
+
+    def slow(lms, *arguments, **options):
+        assert served.wait(30), "the learner waits for the whole list"
+        return runs_page(lms, *arguments, **options)
+
+    real_reconcile, runs_page = tasks.reconcile, LmsClient.runs_page
+    monkeypatch.setattr(tasks, "reconcile", reconcile)
+    monkeypatch.setattr(LmsClient, "runs_page", slow)
+    tasks.sync_all_runs()
+    assert CourseRun.objects.filter(course_key=DEMO, observed_at__isnull=False).exists()
+
+
+def test_a_sync_by_celery_ends_when_the_worker_is_told_to_stop(joined, monkeypatch):
+    told, gave_up = threading.Event(), threading.Event()
+
+    def slow(lms, *arguments, **options):
+        tasks.stopping.set()
+        if not told.wait(30):
+            gave_up.set()
+        raise LmsError("not answered before the worker stopped")
+
+    monkeypatch.setattr(LmsClient, "runs_page", slow)
+    try:
+        tasks.sync_all_runs()
+        assert not gave_up.is_set()
+    finally:
+        told.set()
+        tasks.stopping.clear()

@@ -29,7 +29,8 @@ from usher.client.registration import register
 from usher.client.walk import Walk
 from usher.contract.failures import FailureClass, RegistrationError
 
-_TAKEN = (
+#: Refusals of a name or an e-mail address that an account of somebody else has.
+TAKEN = (
     RegistrationError.DUPLICATE_USERNAME,
     RegistrationError.DUPLICATE_EMAIL_USERNAME,
     "tpa-token-already-associated",
@@ -77,7 +78,7 @@ class Made:
 def create_or_check(learner: Learner, context: LmsContext) -> Outcome:
     """By the public API: examines an account that should exist, creates one that doesn't."""
     if not learner.is_ready:
-        return _register(learner, context)
+        return _register(learner, context) if learner.is_active else _withdraw(learner, context)
     seen = context.lms.account(learner.username)
     if seen is None:
         require_known_accounts(context)
@@ -111,12 +112,25 @@ def _deactivate(learner: Learner, context: LmsContext) -> Outcome:
     return Outcome(_observed(learner.lms_user_id, timezone.now(), False), changed=True)
 
 
+def _withdraw(learner: Learner, context: LmsContext) -> Outcome:
+    """A learner deactivated before their account was known to be made: a registration whose answer
+    was lost may have made it. Nothing is observed of it, so that the account and its tokens are
+    made as new when the learner is activated."""
+    seen = context.lms.account(learner.username)
+    if seen is None:
+        require_known_accounts(context)
+        return Outcome()
+    if not seen.is_active or not is_younger(seen, learner.reserved_at):
+        return Outcome()
+    return Outcome(changed=_deactivate(learner, context).changed)
+
+
 def _register(learner: Learner, context: LmsContext) -> Outcome:
     walk = Walk(context.lms, learner.user_id, context.redirect_uri, context.grant)
     try:
         made = _sent(learner, context)
     except RegistrationRefused as error:
-        if error.code not in _TAKEN:
+        if error.code not in TAKEN:
             raise
         tokens = tokens_if_ours(context.lms, walk, learner.username, learner.reserved_at)
         if tokens is None:
@@ -188,43 +202,46 @@ def send_batch(learners: Sequence[Learner], context: LmsContext) -> list[Outcome
     """By the batch API: accounts with the learners' tokens, in one request.
 
     The endpoint updates an account that is linked to this application. One that is there before
-    its name was this learner's is a stranger's, so it must not even be sent.
+    its name was this learner's is a stranger's, so it must not even be sent. Neither is one that
+    is to be inactive and isn't there: the endpoint creates accounts that are missing.
     """
     if any(one.is_ready for one in learners):
-        require_known_accounts(context)  # the endpoint creates accounts that are missing
-    strangers = _strangers([one for one in learners if not one.is_ready], context)
+        require_known_accounts(context)
+    outcomes = _not_sent([one for one in learners if not one.is_ready], context)
     items = [
         item(one.account_id, one.username, one.details, one.is_active)
-        | {"tokens": not one.is_ready, "reactivate": one.reactivate}
+        | {"tokens": one.is_active and not one.is_ready, "reactivate": one.reactivate}
         for one in learners
-        if one.username not in strangers
+        if one.account_id not in outcomes
     ]
     client_id = context.lms.who.client_id
     results = batch.send(context.lms, batch.ACCOUNTS, items, client_id=client_id) if items else {}
-    return [
-        Outcome(error=NameTaken(one.username, []))
-        if one.username in strangers
-        else _result(one, results, context)
-        for one in learners
-    ]
+    return [outcomes.get(one.account_id) or _result(one, results, context) for one in learners]
 
 
-def _strangers(learners: Sequence[Learner], context: LmsContext) -> set[str]:
-    """Names of these that the LMS gave to somebody before they were reserved here."""
-    reserved = {one.username: one.reserved_at for one in learners}
-    found = context.lms.accounts(list(reserved)) if reserved else {}
-    return {
-        name
-        for name, seen in found.items()
-        if name in reserved and not is_younger(seen, reserved[name])
-    }
+def _not_sent(learners: Sequence[Learner], context: LmsContext) -> dict[int, Outcome]:
+    """Account's id → outcome, of those of these that are not sent; none is known to be made."""
+    seen = context.lms.accounts([one.username for one in learners]) if learners else {}
+    found: dict[int, Outcome] = {}
+    for one in learners:
+        account = seen.get(one.username)
+        is_strange = account is not None and not is_younger(account, one.reserved_at)
+        if not one.is_active:
+            if account is None:
+                require_known_accounts(context)
+            if account is None or is_strange or not account.is_active:
+                found[one.account_id] = Outcome()
+        elif is_strange:
+            found[one.account_id] = Outcome(error=NameTaken(one.username, []))
+    return found
 
 
 def _result(learner: Learner, results: dict[Any, dict[str, Any]], context: LmsContext) -> Outcome:
     try:
         return _read_result(learner, batch.result_of(results, learner.account_id))
     except Refused as error:
-        if error.code == RegistrationError.PROTECTED_ACCOUNT and not learner.is_ready:
+        is_wanted = learner.is_active and not learner.is_ready
+        if error.code == RegistrationError.PROTECTED_ACCOUNT and is_wanted:
             return _staff_account(learner, context, error)
         return Outcome(error=error)
     except LmsError as error:
@@ -247,9 +264,13 @@ def _read_result(learner: Learner, result: dict[str, Any]) -> Outcome:
     status = result["status"]
     if status == "refused":
         error = refused(result)
-        if error.code in _TAKEN and not learner.is_ready:
+        if error.code in TAKEN and not learner.is_ready and not learner.is_active:
+            return Outcome()  # the account is linked to nobody here: not the learner's
+        if error.code in TAKEN and not learner.is_ready:
             raise NameTaken(learner.username, result["error"]["suggestions"]) from error
         raise error
+    if not learner.is_ready and not learner.is_active:
+        return Outcome(changed=status == "updated")  # as ``_withdraw`` does
     is_new = status == "created" or not learner.is_ready
     is_active = flag(result.get("is_active", learner.is_active), "whether an account is active")
     values = _observed(user_id(result.get("lms_user_id")), timezone.now(), is_active)

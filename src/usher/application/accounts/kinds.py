@@ -29,11 +29,15 @@ from usher.application.tokens.provider import forget_registration_tokens, regist
 from usher.application.tokens.store import forget_tokens, store_tokens
 from usher.client import batch
 from usher.client.errors import AccessRefused, LmsError, NotThere, Refused
+from usher.client.ownership import is_younger
+from usher.client.payloads import AccountSeen
 from usher.contract.failures import FailureClass
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 
 #: A learner is renamed so many times before a person must look.
 MAX_RENAMINGS = 10
+#: Seconds after which a registration that a worker began reaches the LMS no more.
+_LATEST_REGISTRATION = 600.0
 
 
 class AccountKind(Kind):
@@ -47,10 +51,10 @@ class AccountKind(Kind):
     def prepare(
         self, rows: Sequence[LmsAccount], context: LmsContext
     ) -> list[tuple[Job, Outcome | None]]:
-        if any(row.is_ready for row in rows):
+        if any(row.is_ready or not row.is_active for row in rows):
             context.evidence.offer("account", known_accounts)
         by_batch = self.batch_capability in context.batch
-        absent = [row.user_id for row in rows if not row.is_ready]
+        absent = [row.user_id for row in rows if row.is_active and not row.is_ready]
         eligible = _eligible(absent)
         tokens = registration_tokens(eligible) if eligible and not by_batch else {}
         prepared: list[tuple[Job, Outcome | None]] = []
@@ -67,9 +71,8 @@ class AccountKind(Kind):
                 registration_token=tokens.get(row.user_id, ""),
                 reactivate=is_to_be_activated(row),
             )
-            outcome = _nothing_to_send(row)
-            if outcome is None and not row.is_ready and row.user_id not in eligible:
-                outcome = _unconfirmed()
+            is_refused = row.is_active and not row.is_ready and row.user_id not in eligible
+            outcome = _unconfirmed() if is_refused else None
             prepared.append((Job(row, row.username, learner), outcome))
         return prepared
 
@@ -94,11 +97,17 @@ class AccountKind(Kind):
         record_many("lms-account", _audited(done))
 
     def settle_deleted(self, done: Sequence[tuple[Job, Outcome]]) -> None:
-        """A learner deleted while a worker made the account, or said that it is active: that
-        may have reached the LMS last."""
+        """A learner deleted while a worker sent something about the account, which may have
+        reached the LMS last, whatever the LMS answered."""
         for job, outcome in done:
-            if outcome.values.get("observed_is_active"):
-                Retirement.objects.update_or_create(username=job.row.username, defaults=due_now())
+            if job.begun or outcome.values.get("observed_is_active"):
+                row = job.row
+                unproven = {} if row.is_ready else {"reserved_at": row.reserved_at}
+                Retirement.objects.update_or_create(
+                    username=row.username,
+                    defaults=due_now(),
+                    create_defaults=due_now() | unproven,
+                )
 
 
 def _eligible(user_ids: Sequence[int]) -> set[int]:
@@ -131,11 +140,6 @@ def _audited(done: Sequence[tuple[Job, Outcome]]) -> Iterator[tuple[str, bool, d
             yield job.row.username, True, {"active": job.row.is_active}
         elif error is not None and error.failure_class == FailureClass.REJECTED:
             yield job.row.username, False, {"error_code": error.code}
-
-
-def _nothing_to_send(row: LmsAccount) -> Outcome | None:
-    """An account that is to be inactive and was never created needs nothing."""
-    return Outcome() if not row.is_active and not row.is_ready else None
 
 
 def is_to_be_activated(row: LmsAccount) -> bool:
@@ -286,7 +290,7 @@ class ProfileKind(Kind):
         return [_profile_outcome(job, results) for job in jobs]
 
     def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
-        LmsAccount.objects.all().make_due_after(
+        LmsAccount.objects.filter(parked_at=None).make_due_after(
             j.row for j, o in done if o.error and o.error.code == "not-found"
         )
 
@@ -335,11 +339,8 @@ class RetirementKind(Kind):
         return [(Job(row, row.username), None) for row in rows]
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
-        seen = context.lms.account(job.what)
-        if seen is None:
-            creation.require_known_accounts(context)
-        if seen is None or not seen.is_active:
-            return Outcome()
+        if _active(job.row, context) is None:
+            return _nothing_there(job.row)
         try:
             context.lms.deactivate_account(job.what)
         except (AccessRefused, NotThere) as error:
@@ -353,11 +354,9 @@ class RetirementKind(Kind):
     def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
         outcomes = []
         for job in jobs:
-            seen = context.lms.account(job.what)
+            seen = _active(job.row, context)
             if seen is None:
-                creation.require_known_accounts(context)
-            if seen is None or not seen.is_active:
-                outcomes.append(Outcome())
+                outcomes.append(_nothing_there(job.row))
                 continue
             gone = replace(_GONE, email=seen.email, name=seen.name, country=seen.country)
             results = batch.send(
@@ -369,8 +368,27 @@ class RetirementKind(Kind):
             result = batch.result_of(results, job.row.pk)
             is_refused = result["status"] == "refused"
             error = creation.refused(result) if is_refused else None
+            if error and job.row.reserved_at and error.code in creation.TAKEN:
+                error = None  # the account is linked to nobody here: not the learner's
             outcomes.append(Outcome(changed=not is_refused, error=error))
         return outcomes
 
 
 _GONE = Details("", "", "")
+
+
+def _active(row: Retirement, context: LmsContext) -> AccountSeen | None:
+    """The account, when it is active and the learner's."""
+    seen = context.lms.account(row.username)
+    if seen is None:
+        creation.require_known_accounts(context)
+    if seen is None or not seen.is_active:
+        return None
+    is_older = row.reserved_at is not None and not is_younger(seen, row.reserved_at)
+    return None if is_older else seen
+
+
+def _nothing_there(row: Retirement) -> Outcome:
+    """A registration whose sender was killed may still reach the LMS: there is a second look."""
+    may_come = row.reserved_at is not None and not row.is_settled
+    return Outcome(next_in=_LATEST_REGISTRATION if may_come else None)

@@ -117,9 +117,14 @@ class LmsProfile(Reconciled):
 
 
 class Retirement(Reconciled):
-    """A learner who is gone here, whose LMS account must not be used any more."""
+    """A learner who is gone here, whose LMS account must not be used any more.
+
+    ``reserved_at``: for an account that was not known to be made; when the learner got the
+    username. An LMS account of that name that is older is somebody else's.
+    """
 
     username = models.CharField(max_length=USERNAME_MAX_LENGTH, unique=True)
+    reserved_at = models.DateTimeField(null=True, blank=True, editable=False)
     asked_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:

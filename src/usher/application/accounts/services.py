@@ -231,11 +231,20 @@ def is_worked_on(user: Any) -> bool:
 
 
 def retire(user: Any) -> Retirement | None:
-    """Before a learner is deleted: wants the LMS account out of use; its name stays taken."""
-    account = LmsAccount.objects.filter(user=user, created_in_lms_at__isnull=False).first()
+    """Before a learner is deleted: wants the LMS account out of use; its name stays taken.
+
+    Also when the account isn't known to be made, because the answer may have been lost. What a
+    worker has sent about it can reach the LMS until the worker's lease ends.
+    """
+    account = LmsAccount.objects.filter(user=user).first()
     if account is None:
         return None
     wanted = due_now() | {"lane": current_lane()}
+    if not account.is_ready:
+        wanted["reserved_at"] = account.reserved_at
+        wanted["next_attempt_at"] = max(
+            wanted["next_attempt_at"], account.lease_until or wanted["next_attempt_at"]
+        )
     row, _ = Retirement.objects.update_or_create(username=account.username, defaults=wanted)
     notify_workers()
     return row

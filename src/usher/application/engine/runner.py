@@ -268,9 +268,14 @@ class Runner:
         if not self._begin([job]):
             return
         with _urgency_of([job]):
-            outcome = self._too_late() or _outcome(lambda: self._acted(kind, job))
-            outcome = self._proven([outcome])[0]
+            outcome = self._once(kind, job)
+            if self._needs_second_answer(job, outcome):
+                outcome = self._once(kind, job)
         self._events.put(_Finished(kind, [(job, outcome)]))
+
+    def _once(self, kind: Kind, job: Job) -> Outcome:
+        outcome = self._too_late() or _outcome(lambda: self._acted(kind, job))
+        return self._proven([outcome])[0]
 
     def _acted(self, kind: Kind, job: Job) -> Outcome:
         self._means.recognise()
@@ -279,10 +284,22 @@ class Runner:
     def _act_many(self, kind: Kind, jobs: list[Job]) -> None:
         if not self._begin(jobs):
             return
-        late = self._too_late()
         with _urgency_of(jobs):
-            done = [(job, late) for job in jobs] if late else self._done_many(kind, jobs)
-        self._events.put(_Finished(kind, done))
+            done = dict(zip(map(id, jobs), self._many_once(kind, jobs), strict=True))
+            again = [job for job in jobs if self._needs_second_answer(*done[id(job)])]
+            if again:
+                done |= zip(map(id, again), self._many_once(kind, again), strict=True)
+        self._events.put(_Finished(kind, list(done.values())))
+
+    def _many_once(self, kind: Kind, jobs: list[Job]) -> list[Done]:
+        late = self._too_late()
+        return [(job, late) for job in jobs] if late else self._done_many(kind, jobs)
+
+    def _needs_second_answer(self, job: Job, outcome: Outcome) -> bool:
+        """Something else may have refused, and may have left before the LMS was recognised. So a
+        row is refused when the LMS, after it was recognised, says so again. A row that was
+        refused before was only compared with the LMS."""
+        return _is_refusal(outcome) and job.row.parked_at is None
 
     def _too_late(self) -> Outcome | None:
         """After this process stood still for longer than its leases: others have the rows by now,
@@ -292,8 +309,8 @@ class Runner:
         return Outcome(error=StoodStill("The worker stood still for longer than its lease."))
 
     def _proven(self, outcomes: list[Outcome]) -> list[Outcome]:
-        """A refusal stops work on its row for good, so it is believed only when the LMS itself,
-        with the accounts that it is known to have, is seen to answer after it."""
+        """A refusal stops work on its row for good, so it counts only when the LMS itself, with the
+        accounts that it is known to have, is seen to answer after it."""
         if not any(_is_refusal(outcome) for outcome in outcomes):
             return outcomes
         try:

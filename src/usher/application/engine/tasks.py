@@ -7,14 +7,16 @@ limited time, so that a worker soon takes the next one; what is left is sent aga
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from celery import shared_task
 from celery.signals import worker_shutting_down
 
 from usher.application.engine import heartbeat, outstanding
+from usher.application.engine.claim import Scope
 from usher.application.engine.kinds import all_kinds
-from usher.application.engine.outlook import count_due
+from usher.application.engine.outlook import Outlook, count_due
 from usher.application.engine.services import reconcile, sweep_prepare
 from usher.application.engine.stopping import SharedStop, StopAfter
 
@@ -81,7 +83,21 @@ def _name(kind: str, number: int) -> str:
 
 @shared_task(acks_late=True, ignore_result=True)
 def sync_all_runs() -> None:
-    """By beat: runs and what changed in them."""
+    """By beat: runs and what changed in them. The course list of a large or slow LMS takes
+    minutes: meanwhile this worker does what people wait for."""
     from usher.application.runs.services import sync_runs
 
-    sync_runs()
+    outlook = Outlook([], Scope(), list(all_kinds().values()))
+
+    def meanwhile() -> None:
+        if stopping.is_set():
+            raise _Stopping
+        if outlook.due():
+            reconcile([], stop=StopAfter(stopping, SHARE_SECONDS), interactive_too=True)
+
+    with suppress(_Stopping):
+        sync_runs(meanwhile=meanwhile)
+
+
+class _Stopping(Exception):
+    """The worker is told to stop; the next sync begins afresh."""

@@ -142,8 +142,8 @@ class EnrollmentKind(Kind):
     def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
         """Looks again at accounts that the LMS has lost, and at runs in which it refuses learners:
         once a run is known to be missing, or its modes are known to differ, what was refused for
-        that is sent again when they are back."""
-        LmsAccount.objects.all().make_due_after(
+        that is sent again when they are back. Accounts that are refused themselves stay so."""
+        LmsAccount.objects.filter(parked_at=None).make_due_after(
             j.row for j, o in done if o.error and o.error.code == "unknown-user"
         )
         refused = {j.row.run_id for j, o in done if isinstance(o.error, EnrollmentRefused)}

@@ -49,6 +49,7 @@ def sync_runs(
     progress: Callable[[Summary], None] | None = None,
     patience: float = PATIENCE,
     accept_missing: bool = False,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Summary:
     """Updates course runs from the LMS: those of ``keys``, or all, new ones included.
 
@@ -56,14 +57,15 @@ def sync_runs(
     that neither side knows is reported as failed and not kept. With
     ``modes`` the modes of the runs follow too, which costs a request a run. waiting: called with
     the seconds that the LMS's throttle makes us wait. accept_missing: believe that the LMS lost
-    runs, however many they are. Raises UnknownRun for a malformed key.
+    runs, however many they are. meanwhile: called about once a second while pages of the course
+    list are read; what it raises ends the sync. Raises UnknownRun for a malformed key.
     """
     from usher.application.engine.services import recheck, reconcile
 
     if keys is not None:
         return _sync_some(list(keys), modes, progress, accept_missing)
     lms = client()
-    fetched = sync.pages(lms, waiting, patience)
+    fetched = sync.pages(lms, waiting, patience, meanwhile)
     writer = sync.Writer(sync.known_runs())
     summary = writer.summary
     try:

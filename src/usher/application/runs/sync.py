@@ -50,6 +50,7 @@ _ROWS = 500
 #: takes a minute for each.
 _TRIES = 5
 _FAILING_SECONDS = 90.0
+_MEANWHILE_SECONDS = 1.0
 
 #: Told how long the LMS lets us wait, in seconds.
 Waiting = Callable[[float], None]
@@ -86,27 +87,40 @@ def digest(raw: dict[str, Any]) -> str:
         return _UNREADABLE
 
 
-def pages(lms: LmsClient, waiting: Waiting, patience: float) -> Iterator[RunPage]:
+def pages(
+    lms: LmsClient, waiting: Waiting, patience: float, meanwhile: Callable[[], None] | None = None
+) -> Iterator[RunPage]:
     """All pages of the course list, as they come; the first is asked for at once, by the call.
 
     A throttled page is asked for again when the LMS said so, within ``patience`` seconds in all.
+    meanwhile: called about once a second by the thread that iterates, while it waits for pages.
     Iterating raises LmsError when a page can't be had: half a list must not pass for a whole one.
     """
     getter = _Getter(lms, waiting, patience)
     pool = ThreadPoolExecutor(_PAGES_AT_A_TIME, thread_name_prefix="usher-pages")
-    return _pages(pool, getter, pool.submit(getter.page, 1))
+    return _pages(pool, getter, pool.submit(getter.page, 1), meanwhile)
 
 
-def _pages(pool: ThreadPoolExecutor, getter: _Getter, first: Future[RunPage]) -> Iterator[RunPage]:
-    todo: set[Future[RunPage]] = set()
+def _pages(
+    pool: ThreadPoolExecutor,
+    getter: _Getter,
+    first: Future[RunPage],
+    meanwhile: Callable[[], None] | None,
+) -> Iterator[RunPage]:
+    todo, is_first = {first}, True
+    called, every = time.monotonic(), _MEANWHILE_SECONDS if meanwhile else None
     try:
-        page = first.result()
-        todo = {pool.submit(getter.page, number) for number in range(2, page.pages + 1)}
-        yield page
         while todo:
-            done, todo = wait(todo, return_when=FIRST_COMPLETED)
+            done, todo = wait(todo, every, return_when=FIRST_COMPLETED)
             for future in done:
-                yield future.result()
+                page = future.result()
+                if is_first:
+                    more = range(2, page.pages + 1)
+                    todo, is_first = {pool.submit(getter.page, number) for number in more}, False
+                yield page
+            if meanwhile and time.monotonic() - called >= _MEANWHILE_SECONDS:
+                meanwhile()
+                called = time.monotonic()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

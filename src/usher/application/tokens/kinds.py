@@ -55,8 +55,9 @@ class TokenKind(Kind):
         return Outcome(sealed(pair), changed=True)
 
     def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
-        """Re-checks accounts of learners whose sign-in failed: they may be missing."""
-        LmsAccount.objects.all().make_due_after(
+        """Re-checks accounts of learners whose sign-in failed: they may be missing. Those that are
+        refused themselves stay so."""
+        LmsAccount.objects.filter(parked_at=None).make_due_after(
             j.row for j, o in done if isinstance(o.error, SignInStopped)
         )
 

@@ -1,0 +1,97 @@
+"""A registration reached the LMS and its answer was lost; then the learner is deactivated, or
+deleted. The LMS account must not stay in use."""
+
+from datetime import timedelta
+
+import pytest
+
+from usher.application.accounts.models import LmsAccount, Retirement
+from usher.application.accounts.services import ensure_account
+from usher.application.engine.services import reconcile
+from usher.application.tokens.models import LmsToken
+
+
+@pytest.fixture(params=["joined", "batched"])
+def both(request):
+    """By the public API, and by the batch API."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def unseen(both):
+    """The account of a learner, of which the application does not know that it was made."""
+    account = ensure_account(both.learner())
+    assert reconcile(["account"]).failed == 0
+    LmsAccount.objects.update(
+        created_in_lms_at=None, lms_user_id=None, observed_is_active=None, observed_generation=0
+    )
+    account.refresh_from_db()
+    return account
+
+
+def is_out_of_use(both, row, by_hand):
+    """By the public API only a person can do it, who is told."""
+    if row.error_code == by_hand:
+        return row.parked_at is not None
+    return both.account(row.username)["is_active"] is False
+
+
+def test_a_deactivated_learner_has_no_active_account(both, unseen):
+    unseen.user.is_active = False
+    unseen.user.save()
+    reconcile(["account"])
+    unseen.refresh_from_db()
+    assert is_out_of_use(both, unseen, "deactivation-by-hand")
+    assert not unseen.is_ready, "it is made as new when the learner is activated"
+
+
+def test_a_deleted_learner_has_no_active_account(both, unseen):
+    unseen.user.delete()
+    reconcile(["retirement"])
+    assert is_out_of_use(both, Retirement.objects.get(), "retirement-by-hand")
+
+
+@pytest.mark.parametrize("gone", ["deactivated", "deleted"])
+def test_an_older_account_of_that_name_is_left_alone(both, unseen, gone):
+    """It is somebody else's."""
+    later = unseen.reserved_at + timedelta(hours=1)
+    LmsAccount.objects.update(reserved_at=later)
+    if gone == "deleted":
+        unseen.user.delete()
+    else:
+        unseen.user.is_active = False
+        unseen.user.save()
+    assert reconcile(["account", "retirement"]).failed == 0
+    assert both.account(unseen.username)["is_active"] is True
+
+
+def test_a_learner_who_is_activated_again_has_an_account(batched):
+    account = ensure_account(batched.learner())
+    reconcile(["account"])
+    LmsAccount.objects.update(created_in_lms_at=None, observed_generation=0)
+    user = account.user
+    for is_active in (False, True):
+        user.is_active = is_active
+        user.save()
+        assert reconcile(["account", "token"]).failed == 0
+    account.refresh_from_db()
+    assert account.is_ready
+    assert LmsToken.objects.get().access_token
+    assert batched.account(account.username)["is_active"] is True
+
+
+def test_what_was_on_its_way_when_the_learner_was_deleted_is_looked_for_later(batched):
+    account = ensure_account(batched.learner())
+    until = account.reserved_at + timedelta(seconds=50)
+    LmsAccount.objects.update(lease_owner="a worker", lease_until=until)
+    account.user.delete()
+    row = Retirement.objects.get()
+    assert row.next_attempt_at == until, "what the worker sent may arrive until then"
+    Retirement.objects.update(next_attempt_at=account.reserved_at)
+    assert reconcile(["retirement"]).failed == 0
+    row.refresh_from_db()
+    assert row.next_attempt_at is not None, "a registration of a killed worker may come still"
+    Retirement.objects.update(next_attempt_at=account.reserved_at)
+    assert reconcile(["retirement"]).failed == 0
+    row.refresh_from_db()
+    assert row.next_attempt_at is None

@@ -1,0 +1,16 @@
+"""A seed is the same whatever ran before it in the process."""
+
+from simulation.run import Simulator, simulate
+
+
+def test_nothing_is_left_of_an_earlier_seed():
+    with Simulator():
+        from usher.application.engine import runner
+        from usher.console.recording.services import recorder
+
+        simulate(1)
+        first = simulate(67).story.text()
+        # What a seed leaves that ends during an outage.
+        runner._outages._since["account"] = 1000.0
+        recorder._counts["failed"] += 1
+        assert simulate(67).story.text() == first
