@@ -25,9 +25,17 @@ def lms_server() -> Iterator[LmsProcess]:
         yield lms
 
 
+def _load_pages() -> None:
+    """Now, and not while the LMS waits for its first answer: on a busy machine that takes long."""
+    from django.urls import get_resolver
+
+    assert get_resolver().url_patterns
+
+
 @pytest.fixture(scope="session")
 def joined_lms(lms_server: LmsProcess, live_server: Any) -> LmsProcess:
     """The LMS, knowing the application that the tests serve."""
+    _load_pages()
     lms_server.join(live_server.url)
     return lms_server
 
@@ -35,6 +43,7 @@ def joined_lms(lms_server: LmsProcess, live_server: Any) -> LmsProcess:
 @pytest.fixture(scope="session")
 def plugin_lms(live_server: Any) -> Iterator[LmsProcess]:
     """An LMS with ``usher.lms``, knowing the application that the tests serve."""
+    _load_pages()
     with lms_process(with_plugin=True) as lms:
         lms.join_with_plugin(live_server.url)
         yield lms
@@ -149,7 +158,7 @@ def eventually() -> Callable[[Callable[[], bool]], None]:
     """Polls with a deadline."""
     import time
 
-    def wait(is_so: Callable[[], bool], seconds: float = 20.0) -> None:
+    def wait(is_so: Callable[[], bool], seconds: float = 90.0) -> None:
         deadline = time.monotonic() + seconds
         while not is_so():
             assert time.monotonic() < deadline, "it did not come to be"

@@ -9,7 +9,7 @@ from django.contrib.auth import get_user_model
 from usher.application.accounts.models import LmsAccount, LmsProfile, UsernameReservation
 from usher.application.audit.models import AuditEvent
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 FORM = {
     "name": "Ada Lovelace",

@@ -11,7 +11,7 @@ from usher.application.accounts.models import LmsAccount
 from usher.application.enrollments.models import Enrollment
 from usher.application.runs.models import CourseRun
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 RUN = f"/courses/{KEY}/"
 

@@ -8,7 +8,7 @@ from usher.application.enrollments.services import enroll
 from usher.application.models import Enrollment
 from usher.application.runs.services import ensure_run
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 KEY = "course-v1:edX+DemoX+Demo_Course"
 
 

@@ -18,7 +18,7 @@ from usher.application.provider.clients import ensure_client
 from usher.application.runs.services import ensure_run
 from usher.contract.fingerprints import configuration_fingerprints, proof_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 

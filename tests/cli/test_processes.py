@@ -21,7 +21,7 @@ http.server.ThreadingHTTPServer(address, http.server.SimpleHTTPRequestHandler).s
 """
 
 
-def eventually(look: Callable[[], bool], seconds: float = 10) -> bool:
+def eventually(look: Callable[[], bool], seconds: float = 90) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if look():

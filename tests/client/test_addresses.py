@@ -129,7 +129,7 @@ def untrusted(tmp_path):
 
 @pytest.mark.parametrize("scheme", ["https", "HTTPS", "Https"])
 def test_certificates_are_checked_however_the_scheme_is_written(untrusted, scheme):
-    lms = Http(f"{scheme}://localhost:{untrusted}", timeout=5.0, state=LocalState())
+    lms = Http(f"{scheme}://localhost:{untrusted}", timeout=60, state=LocalState())
     with pytest.raises(Unreachable, match=r"(?i)certificate"):
         lms.request("GET", "/", again=False)
 

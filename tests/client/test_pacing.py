@@ -102,7 +102,7 @@ def test_turns_are_waited_for() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(90)
     assert not any(thread.is_alive() for thread in threads)
     assert most == [1]
 

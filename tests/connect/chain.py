@@ -30,7 +30,7 @@ from tests.support.tutor import (
 PASSWORD = "pass-word-of-the-test"
 #: Tutor makes LMS_HOST the domain of cookies; with a port in it, as here, that would be none.
 PORT_PLUGIN = "name: port\nversion: '1'\npatches:\n  lms-env: |\n    SESSION_COOKIE_DOMAIN: ''\n"
-DEADLINE = 120.0
+DEADLINE = 600.0
 
 
 class Chain:
@@ -227,7 +227,7 @@ class Chain:
 
     @contextmanager
     def browser(self) -> Iterator[httpx.Client]:
-        with httpx.Client(follow_redirects=True, timeout=30, trust_env=False) as client:
+        with httpx.Client(follow_redirects=True, timeout=120, trust_env=False) as client:
             yield client
 
     def sign_in(

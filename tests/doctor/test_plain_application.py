@@ -67,5 +67,5 @@ def test_env_3_containers_restarted_not_re_created(checkout: PlainCheckout) -> N
         report = run(context, ["ENV-1", "ENV-2", "ENV-3"])
     assert [line.id for line in report.root_causes] == ["ENV-3"]
     assert "OPENEDX_OAUTH_PROVIDER" in report.root_causes[0].finding.seen
-    subprocess.run(report.root_causes[0].finding.fix, shell=True, check=True, timeout=120)
+    subprocess.run(report.root_causes[0].finding.fix, shell=True, check=True, timeout=600)
     assert causes(checkout, "ENV-1", "ENV-2", "ENV-3") == []

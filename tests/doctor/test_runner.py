@@ -152,7 +152,7 @@ def test_where_nothing_is_known_nothing_fails(nothing_known: Context) -> None:
 
 @pytest.mark.usefixtures("own_checks")
 def test_checks_run_side_by_side(nothing_known: Context) -> None:
-    together = threading.Barrier(5, timeout=5)
+    together = threading.Barrier(5, timeout=60)
     for number in range(5):
 
         class Meets(Check):

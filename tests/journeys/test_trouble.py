@@ -41,7 +41,7 @@ def lms_accounts(pair: Pair, email: str) -> list[dict[str, object]]:
     return list(answer.json()) if answer.status_code == 200 else []
 
 
-def wait_for_lms_account(pair: Pair, email: str, seconds: float = 60) -> str:
+def wait_for_lms_account(pair: Pair, email: str, seconds: float = 180) -> str:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := lms_accounts(pair, email):

@@ -46,7 +46,7 @@ class Lms:
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Ask or change the database."""
-        with closing(sqlite3.connect(self.folder / "db.sqlite3", timeout=20)) as database:
+        with closing(sqlite3.connect(self.folder / "db.sqlite3", timeout=60)) as database:
             found = database.execute(sql, values).fetchall()
             database.commit()
             return found
@@ -82,7 +82,7 @@ def account(username: str, **more: Any) -> dict[str, Any]:
     return {"id": username, "username": username, **person(username), **more}
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 15) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 90) -> Any:
     """What ``condition`` answers once it is true."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

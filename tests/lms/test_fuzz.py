@@ -53,7 +53,9 @@ BODIES = st.one_of(VALUES, st.fixed_dictionaries({"items": st.lists(ITEMS, max_s
 
 def post(lms: Lms, path: str, content: bytes) -> httpx.Response:
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-    return httpx.post(lms.url + path, content=content, headers=headers, trust_env=False, timeout=30)
+    return httpx.post(
+        lms.url + path, content=content, headers=headers, trust_env=False, timeout=120
+    )
 
 
 @pytest.mark.parametrize("path", [ACCOUNTS, ENROLLMENTS])

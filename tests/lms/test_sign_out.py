@@ -17,7 +17,7 @@ from usher.contract import signatures
 
 def send(lms: Lms, token: str, backend: str = "mitxpro-oauth2") -> httpx.Response:
     url = f"{lms.url}/usher/backchannel-logout/{backend}/"
-    return httpx.post(url, data={"logout_token": token}, timeout=30, trust_env=False)
+    return httpx.post(url, data={"logout_token": token}, timeout=120, trust_env=False)
 
 
 def signed_in(browser: httpx.Client) -> bool:

@@ -16,7 +16,7 @@ SUPPORT = Path(__file__).parent
 DOCKER = SUPPORT / "serving_docker"
 PYTHON_BIN = Path(sys.executable).parent
 VENV_BIN = Path(os.environ.get("VIRTUAL_ENV") or SUPPORT.parents[1] / ".venv") / "bin"
-DEADLINE = 30.0
+DEADLINE = 180.0
 
 MAKE_LEARNER = """
 import json, sys

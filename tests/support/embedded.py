@@ -33,11 +33,11 @@ class EmbeddedLms:
         return self.django.run(script).strip()
 
     def browser(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        return httpx.Client(base_url=self.url, timeout=120, trust_env=False)
 
     def api(self, token: str = "service-worker-token") -> httpx.Client:
         headers = {"Authorization": f"Bearer {token}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=120, trust_env=False)
 
     def register(self, name: str, /, **changed: str) -> httpx.Response:
         """As an application does it, with the learner's access token."""

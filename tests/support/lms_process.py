@@ -122,7 +122,7 @@ class LmsProcess:
             "OPENEDX_SERVICE_WORKER_USERNAME": SERVICE_WORKER,
             "OPENEDX_SERVICE_WORKER_API_TOKEN": SERVICE_TOKEN,
             "USHER_WEBHOOK_SECRET": WEBHOOK_SECRET,
-            "EDX_API_CLIENT_TIMEOUT": 20,
+            "EDX_API_CLIENT_TIMEOUT": 60,
         }
 
     @property

@@ -25,7 +25,7 @@ class Receiver:
     requests: list[Received] = field(default_factory=list)
     arrived: threading.Condition = field(default_factory=threading.Condition)
 
-    def wait_for(self, count: int, seconds: float = 10) -> list[Received]:
+    def wait_for(self, count: int, seconds: float = 90) -> list[Received]:
         """What was sent, once there are so many requests. Raises TimeoutError."""
         with self.arrived:
             if not self.arrived.wait_for(lambda: len(self.requests) >= count, seconds):
@@ -45,7 +45,7 @@ def receiver() -> Iterator[Receiver]:
                 state.requests.append(Received(self.command, self.path, dict(self.headers), body))
                 state.arrived.notify_all()
             if state.delay is not None:
-                state.delay.wait(30)
+                state.delay.wait(90)
             self.send_response(state.status)
             self.send_header("Content-Length", "0")
             self.end_headers()

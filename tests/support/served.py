@@ -48,7 +48,7 @@ def served_lms(
         root_url=f"http://127.0.0.1:{port}",
         plugins=plugins,
         features=features or {},
-        settings=settings,
+        settings={"SOCIAL_AUTH_REQUESTS_TIMEOUT": 90, **settings},
         cheap_passwords=True,
     )
     try:

@@ -122,7 +122,7 @@ class Shape:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 90
+        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 300
         try:
             while True:
                 try:

@@ -95,7 +95,7 @@ class WarmDjango:
         """The next script starts a new process, with the settings of then."""
         if self._process is not None:
             _pipe(self._process.stdin).close()
-            self._process.wait(10)
+            self._process.wait(60)
             _pipe(self._process.stdout).close()
             self._process = None
 

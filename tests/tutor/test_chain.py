@@ -100,7 +100,7 @@ def test_from_nothing_to_a_signed_in_learner_and_back(chain: Chain) -> None:
 
 
 def a_learner_signs_in_to_the_lms(chain: Chain) -> None:
-    with httpx.Client(follow_redirects=True, trust_env=False, timeout=30) as browser:
+    with httpx.Client(follow_redirects=True, trust_env=False, timeout=120) as browser:
         form = browser.get(f"{chain.shop.url}/signin/").text
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', form)
         assert token

@@ -14,7 +14,7 @@ from usher.application.adapter import DefaultAdapter, Refusal, adapter
 from usher.application.provider.claims import profile
 from usher.contract.limits import USERNAME_MAX_LENGTH
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 
 class ByNumber(DefaultAdapter):

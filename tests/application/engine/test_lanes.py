@@ -160,7 +160,7 @@ def test_a_learner_is_served_while_the_lms_answers_no_enrollment(joined, faulty,
     def decide(method, path):
         if method == "POST" and ENROLLMENT in path:
             arrived.set()
-            assert let_go.wait(60)
+            assert let_go.wait(300)
         return ""
 
     faulty.decide = decide
@@ -183,7 +183,7 @@ def test_a_learner_is_served_while_the_lms_answers_no_enrollment(joined, faulty,
     worker = threading.Thread(target=work)
     worker.start()
     try:
-        assert arrived.wait(30)
+        assert arrived.wait(90)
         person = joined.learner("person")
         ensure_account(person)
         tokens = LmsToken.objects.filter(user=person, expires_at__isnull=False)
@@ -192,7 +192,7 @@ def test_a_learner_is_served_while_the_lms_answers_no_enrollment(joined, faulty,
     finally:
         stop.set()
         let_go.set()
-        worker.join(60)
+        worker.join(300)
     assert errors == []
     assert joined.account(person.username)
 
@@ -235,19 +235,19 @@ def test_urgent_calls_overtake_and_find_a_thread():
     def background_call(number):
         order.append(number)
         begun.release()
-        assert let_go.wait(30)
+        assert let_go.wait(90)
 
     for number in range(20):
         pool.submit(background_call, number)
     for _ in range(7):
-        assert begun.acquire(timeout=30)
+        assert begun.acquire(timeout=90)
     done = threading.Event()
     pool.submit(done.set, urgent=True)
-    assert done.wait(30), "one thread of eight is kept for people"
+    assert done.wait(90), "one thread of eight is kept for people"
     assert len(order) == 7
     let_go.set()
     for _ in range(13):
-        assert begun.acquire(timeout=30)
+        assert begun.acquire(timeout=90)
     pool.close()
 
 
@@ -257,15 +257,15 @@ def test_one_thread_works_in_the_order_of_urgency():
 
     def begin():
         first.set()
-        assert let_go.wait(30)
+        assert let_go.wait(90)
 
     pool.submit(begin)
-    assert first.wait(30)
+    assert first.wait(90)
     pool.submit(order.append, "background")
     pool.submit(ended.set)
     pool.submit(order.append, "urgent", urgent=True)
     let_go.set()
-    assert ended.wait(30)
+    assert ended.wait(90)
     assert order == ["urgent", "background"]
     pool.close()
 

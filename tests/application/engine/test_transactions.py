@@ -114,7 +114,7 @@ def test_accounts_and_enrollments_are_written_side_by_side(transactional_db):
         both = threading.Barrier(2)
 
         def write(name, jobs, outcome, both=both):
-            both.wait(30)
+            both.wait(90)
             write_back(kind(name), [(job, outcome()) for job in jobs])
 
         makes = [job for job, _ in kind("account").prepare(accounts[::-1], BATCH)]
@@ -143,7 +143,7 @@ def test_a_deadlock_is_repeated(transactional_db):
             tried.append(order)
             LmsAccount.objects.filter(pk=order[0]).update(renamings=1)
             if len(tried) <= 2 and connection.vendor == "postgresql":
-                both.wait(30)
+                both.wait(90)
             LmsAccount.objects.filter(pk=order[1]).update(renamings=2)
 
         retried(act)
@@ -166,7 +166,7 @@ def test_two_syncs_of_the_same_new_runs(transactional_db):
     def take(pages):
         writer = sync.Writer(sync.known_runs())
         writer.take(pages)
-        both.wait(30)
+        both.wait(90)
         writer.flush()
 
     assert at_once(lambda: take(found), lambda: take(found[::-1])) == []

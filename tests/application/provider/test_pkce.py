@@ -5,7 +5,7 @@ import pytest
 from tests.application.provider.conftest import answer_of, pkce_pair
 from usher.application.provider.models import ClientPolicy
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from oauth2_provider.models import AccessToken
 
 from usher.contract.paths import ApplicationPath
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 
 def get(path, token="", **extra):

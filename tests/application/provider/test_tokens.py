@@ -108,7 +108,7 @@ def at_once(live_server):
         def send(form):
             start.wait()
             url = f"{live_server.url}/oauth2/{form.pop('endpoint', 'token')}/"
-            return httpx.post(url, data=credentials | form, timeout=30, trust_env=False)
+            return httpx.post(url, data=credentials | form, timeout=120, trust_env=False)
 
         with ThreadPoolExecutor(len(forms)) as pool:
             return list(pool.map(send, forms))

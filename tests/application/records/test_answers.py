@@ -67,7 +67,7 @@ def test_who_asks_meanwhile_waits_for_the_same_answer() -> None:
 
     def slow() -> str:
         started.set()
-        assert go.wait(10)
+        assert go.wait(90)
         return "first"
 
     def look(asking: Any) -> None:
@@ -75,10 +75,10 @@ def test_who_asks_meanwhile_waits_for_the_same_answer() -> None:
 
     threads = [threading.Thread(target=look, args=(slow,))]
     threads[0].start()
-    assert started.wait(10)
+    assert started.wait(90)
     threads.append(threading.Thread(target=look, args=(lambda: "second",)))
     threads[1].start()
     go.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(90)
     assert found == ["first", "first"]

@@ -84,7 +84,7 @@ def system(served_otherwise: System) -> System:
 
 def _wait_until_quiet(system: System) -> None:
     """Until the worker has made the learner in the LMS and the LMS has reported it."""
-    deadline = monotonic() + 60
+    deadline = monotonic() + 180
     while not (_is(system.lms, TOLD) and _is(system.application, QUIET)):
         system.pair.check()
         assert monotonic() < deadline, "the engine did not settle the learner"

@@ -113,7 +113,7 @@ class System:
 
 def _beat(database: Path) -> None:
     """The engine has been at work all the time: its last beat is not that of the copy."""
-    with sqlite3.connect(database, timeout=30) as connection:
+    with sqlite3.connect(database, timeout=120) as connection:
         connection.execute(
             "UPDATE usher_watermark SET asked_at = ? WHERE what = 'worker'",
             [datetime.now(UTC).replace(tzinfo=None).isoformat(" ")],
@@ -127,7 +127,7 @@ def _kept(path: Path) -> Path:
 
 def _copy(source: Path, target: Path) -> None:
     # With SQLite's own backup: whoever has the target open sees all of it or nothing.
-    with sqlite3.connect(source, timeout=30) as one, sqlite3.connect(target, timeout=30) as other:
+    with sqlite3.connect(source, timeout=120) as one, sqlite3.connect(target, timeout=120) as other:
         one.backup(other)
     one.close()
     other.close()

@@ -12,7 +12,7 @@ from tests.doctor.faults.system import System
 
 def usher(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "usher.cli.main", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 def secrets_of(system: System) -> list[str]:
@@ -20,12 +20,16 @@ def secrets_of(system: System) -> list[str]:
     return [value for name, value in kept.items() if "id" not in name.split("_")]
 
 
-def test_a_demo_is_examined_by_its_folder_alone(system: System) -> None:
+def test_a_demo_is_examined_by_its_folder_alone_and_left_as_it_was(system: System) -> None:
+    count = "from django.contrib.auth import get_user_model as g; print(g().objects.count())"
+    active = count.replace("objects.count", "objects.filter(is_active=True).count")
+    before = system.application.run(count), system.lms.run(active)
     done = usher("doctor", "--application", str(system.pair.home), "--journey")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "✓ ok      JOURNEY" in done.stdout
     assert "Next: nothing to do." in done.stdout
     assert "0 warning, 0 failed" in done.stdout
+    assert (system.application.run(count), system.lms.run(active)) == before
 
 
 def test_json_for_machines_and_no_secret_in_it(system: System) -> None:
@@ -34,14 +38,6 @@ def test_json_for_machines_and_no_secret_in_it(system: System) -> None:
     assert report["healthy"] is True
     assert {check["status"] for check in report["checks"]} == {"ok", "skipped"}
     assert not [secret for secret in secrets_of(system) if secret in done.stdout + done.stderr]
-
-
-def test_the_journey_leaves_nothing_behind(system: System) -> None:
-    count = "from django.contrib.auth import get_user_model as g; print(g().objects.count())"
-    active = count.replace("objects.count", "objects.filter(is_active=True).count")
-    before = system.application.run(count), system.lms.run(active)
-    assert usher("doctor", "--application", str(system.pair.home), "--journey").returncode == 0
-    assert (system.application.run(count), system.lms.run(active)) == before
 
 
 def test_fix_shows_and_repairs_what_is_safe(system: System) -> None:
@@ -181,10 +177,10 @@ def test_the_staff_page(system: System) -> None:
     )
     url = f"{system.pair.application_url}/staff/health/"
     assert httpx.get(url, trust_env=False).status_code == 302
-    told = httpx.get(f"{url}?format=json", cookies=made, trust_env=False, timeout=30)
+    told = httpx.get(f"{url}?format=json", cookies=made, trust_env=False, timeout=120)
     assert told.status_code == 200
     assert told.json()["healthy"] is True
     assert len([check for check in told.json()["checks"] if check["status"] == "ok"]) > 45
-    page = httpx.get(url, cookies=made, trust_env=False, timeout=30)
+    page = httpx.get(url, cookies=made, trust_env=False, timeout=120)
     assert "✓ Nothing failed." in page.text
     assert not [secret for secret in secrets_of(system) if secret in page.text]

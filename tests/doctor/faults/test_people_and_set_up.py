@@ -31,7 +31,7 @@ def only(system: System, expected: str, **other: object) -> Finding:
 
 def carry_out(finding: Finding) -> None:
     """The advice to the letter, in a shell."""
-    done = subprocess.run(finding.fix, shell=True, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(finding.fix, shell=True, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{finding.fix}\n{done.stdout}{done.stderr}"
 
 

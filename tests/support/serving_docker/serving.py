@@ -61,7 +61,7 @@ def end(running):
     if not alive(running):
         return
     os.killpg(running["pid"], signal.SIGTERM)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while alive(running):
         if time.monotonic() > deadline:
             os.killpg(running["pid"], signal.SIGKILL)

@@ -15,7 +15,7 @@ import httpx
 
 from usher.cli.demo.errors import DemoError
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 STOP_SECONDS = 10.0
 LOG_TAIL_LINES = 15
 

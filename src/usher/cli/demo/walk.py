@@ -17,7 +17,7 @@ from usher.contract.oauth import DEFAULT_BACKEND, social_login_path
 from usher.contract.paths import LmsPath, in_path
 
 DEMO_RUN = "course-v1:edX+DemoX+Demo_Course"
-ENGINE_SECONDS = 30.0
+ENGINE_SECONDS = 90.0
 #: There once `--trouble` has broken runs on purpose.
 TROUBLE = "trouble.json"
 #: allauth's code stands alone on its line: AB12-CD34, or letters only.

@@ -14,7 +14,7 @@ from pathlib import Path
 from usher.contract.paths import LmsPath
 from usher.embedded.home.folder import FolderError, environment
 
-_START_SECONDS = 60.0
+_START_SECONDS = 180.0
 
 
 def free_port() -> int:
