@@ -114,7 +114,6 @@ GROUPS = {
     "proxies": PROXIES,
     "pages": PAGES,
     "applications": APPLICATIONS,
-    "transfer": TRANSFER,
 }
 #: The LMS's own answers, spoiled on the way: what was asked was done.
 SPOILED = (

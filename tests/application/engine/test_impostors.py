@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from tests.application.conftest import forget_clients
 from tests.support.faults import faulty_proxy
-from tests.support.impostors import GROUPS, MIGRATIONS, SPOILED, Impostor
+from tests.support.impostors import GROUPS, MIGRATIONS, SPOILED, TRANSFER, Impostor
 from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
 from usher.application.accounts.services import ensure_account
 from usher.application.engine.changes import pull_changes
@@ -37,7 +37,15 @@ from usher.client.errors import LmsError
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"
 KINDS = tuple(all_kinds())
+#: Seconds that the LMS has, also on a busy machine.
+TIMEOUT = 60
 pytestmark = pytest.mark.any_database
+#: What is asked of the public API, whether the rest goes by the batch API or not.
+ALWAYS_PUBLIC = {"/courses/", "/course_modes/", "/certificates/"}
+COURSES = tuple(each for each in MIGRATIONS if set(each.only) <= ALWAYS_PUBLIC)
+BATCH_API = tuple(each for each in MIGRATIONS if each.only == ("/usher/",))
+BOTH_APIS = (SPOILED[0], *(each for each in MIGRATIONS if each not in COURSES + BATCH_API))
+HALF_WORKING = {"public": (*BOTH_APIS, *SPOILED[1:]), "batch": (*BOTH_APIS, *BATCH_API)}
 _SEEN = {
     LmsAccount: ("username", "renamings", "lms_user_id", "created_in_lms_at", "observed_is_active"),
     CourseRun: ("course_key", "title", "missing_since", "digest"),
@@ -82,7 +90,7 @@ def stage(request, transactional_db, settings, monkeypatch):
     with faulty_proxy(joined.lms.url) as proxy:
         settings.OPENEDX_API_BASE_URL = proxy.url
         settings.OPENEDX_BASE_REDIRECT_URL = joined.lms.url
-        settings.EDX_API_CLIENT_TIMEOUT = 5
+        settings.EDX_API_CLIENT_TIMEOUT = TIMEOUT
         settings.USHER_MISSING_COUNT = 0
         monkeypatch.setattr(sync, "_TRIES", 1)
         forget_clients()
@@ -106,10 +114,10 @@ def answering(stage: Stage, impostor: Impostor, settings: Any):
     forget_clients()
     capabilities(client())  # known from before
     stage.proxy.impostor = impostor
-    settings.EDX_API_CLIENT_TIMEOUT = 0.5 if impostor.drip else 5
+    settings.EDX_API_CLIENT_TIMEOUT = 0.5 if impostor.drip else TIMEOUT
     yield
     stage.proxy.impostor = None
-    settings.EDX_API_CLIENT_TIMEOUT = 5
+    settings.EDX_API_CLIENT_TIMEOUT = TIMEOUT
     hurry()
 
 
@@ -167,10 +175,19 @@ def refused() -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_impostors_change_nothing(stage, group, settings):
+    change_nothing(stage, GROUPS[group], settings)
+
+
+@pytest.mark.parametrize("stage", ["public"], indirect=True)
+def test_answers_that_never_end_change_nothing(stage, settings):
+    change_nothing(stage, TRANSFER, settings)
+
+
+def change_nothing(stage: Stage, impostors: tuple[Impostor, ...], settings: Any) -> None:
     people_act(stage)
     known, made = stage.known(), stage.made()
     tokens = set(LmsToken.objects.values_list("user_id", "refresh_token"))
-    for impostor in GROUPS[group]:
+    for impostor in impostors:
         with answering(stage, impostor, settings):
             reconcile()  # with what was learned of the LMS before
             everything()
@@ -183,7 +200,15 @@ def test_impostors_change_nothing(stage, group, settings):
     as_wanted(stage)
 
 
-@pytest.mark.parametrize("impostor", (*SPOILED, *MIGRATIONS), ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    ("stage", "impostor"),
+    [
+        pytest.param(api, impostor, id=f"{api}-{impostor.name}")
+        for api, impostors in HALF_WORKING.items()
+        for impostor in impostors
+    ],
+    indirect=["stage"],
+)
 def test_an_lms_that_half_works_loses_nothing(stage, impostor, settings):
     """Meanwhile some of what is wanted happens, and for some of it the answer is lost."""
     people_act(stage)
@@ -195,6 +220,22 @@ def test_an_lms_that_half_works_loses_nothing(stage, impostor, settings):
     assert stage.known()["CourseMode"] == modes
     assert by_hand(refused()) == []
     assert not CourseRun.objects.filter(missing_since__isnull=False).exists()
+    settle_all()
+    as_wanted(stage)
+
+
+@pytest.mark.parametrize("stage", ["public"], indirect=True)
+def test_courses_modes_and_certificates_that_can_t_be_read_stay(stage, settings):
+    people_act(stage)
+    modes = stage.known()["CourseMode"]
+    for impostor in COURSES:
+        with answering(stage, impostor, settings):
+            reconcile()
+            everything()
+            everything()
+        assert stage.known()["CourseMode"] == modes, impostor.name
+        assert by_hand(refused()) == [], impostor.name
+        assert not CourseRun.objects.filter(missing_since__isnull=False).exists(), impostor.name
     settle_all()
     as_wanted(stage)
 
