@@ -1,5 +1,6 @@
 """Jobs, from real Tutor down to the container engine."""
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from tests.support.docker import ContainerEngine
 from tests.support.docker.kubernetes import api_server
 from tests.support.tutor import TutorRoot
+from tests.support.tutor.environments import tutor_executable
 
 MODES = ("local", "dev", "k8s")
 MANAGE = """#!/bin/sh
@@ -128,3 +130,15 @@ def test_the_stand_in_refuses_what_it_does_not_know(
     assert done.returncode != 0
     done = root.run("local", "dc", "pause", check=False)
     assert "stand-in docker: no answer for: compose pause" in done.stderr
+
+
+@pytest.mark.parametrize("recent", [21, 22])
+def test_tutor_s_smoke_tests_include_ours(recent: int) -> None:
+    script = (
+        "import usher.tutor.plugin; from tutor import hooks; "
+        "print([path for service, suite, path in hooks.Filters.TESTS.iterate() "
+        "if (service, suite) == ('lms', 'smoke')])"
+    )
+    python = tutor_executable(recent).parent / "python"
+    told = subprocess.run([python, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert "usher/tutor/smoke/test_usher.py" in told

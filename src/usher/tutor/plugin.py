@@ -36,6 +36,7 @@ Commands, for ``tutor local``, ``tutor dev`` and ``tutor k8s``
     do usher-report                 ``manage.py lms usher_report``; likewise
     do usher-remove [--purge] [--dry-run]   removes what usher-provision made
     do usher-link --username U --application NAME [--unlink]   an operator's decision
+    do tests smoke                  Tutor's smoke tests, and those of ``usher.tutor.smoke``
     do usher-courses --owner EMAIL  two example courses, if missing
     do usher-send-events            ``manage.py lms usher_send_events``: sends what is due, forgets
                                     old rows; the LMS does both itself, at each change
@@ -65,6 +66,8 @@ hooks.Filters.CLI_DO_COMMANDS.add_items(commands.COMMANDS)
 hooks.Filters.CLI_DO_INIT_TASKS.add_item(
     ("lms", (HERE / "templates/usher/jobs/init.sh").read_text())
 )
+if tests := getattr(hooks.Filters, "TESTS", None):  # Tutor 21.0.8 or newer
+    tests.add_item(("lms", "smoke", str(HERE / "smoke" / "test_usher.py")))
 for patch in sorted((HERE / "patches").iterdir()):
     # Low priority comes last: ours must win over tutor-mfe, whatever the order of plugins.
     hooks.Filters.ENV_PATCHES.add_item(

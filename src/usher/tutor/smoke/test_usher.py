@@ -1,0 +1,75 @@
+"""Smoke tests of a platform with the plugin: ``tutor local do tests smoke`` (Tutor 21.0.8).
+
+Tutor runs them with pytest where ``tutor`` runs, and passes the LMS's address in LMS_HOST,
+ENABLE_HTTPS and, in dev mode, LMS_PORT. They change nothing and need no account.
+"""
+
+import os
+import unittest
+import urllib.error
+import urllib.request
+from http.client import HTTPMessage
+from typing import Any
+from urllib.parse import parse_qs, urljoin, urlsplit
+
+from usher.contract.paths import LmsPath
+
+_SECONDS = 30
+_REDIRECTS = 5
+
+
+def lms_url() -> str:
+    """Without a slash at the end."""
+    scheme = "https" if os.environ.get("ENABLE_HTTPS") == "true" else "http"
+    port = os.environ.get("LMS_PORT", "")
+    return f"{scheme}://{os.environ['LMS_HOST']}{':' + port if port else ''}"
+
+
+class _Shown(urllib.request.HTTPRedirectHandler):
+    """Redirects are answers."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def get(url: str, cookies: dict[str, str] | None = None) -> tuple[int, HTTPMessage]:
+    """Status and headers. Cookies of the answer are added to ``cookies``."""
+    cookies = {} if cookies is None else cookies
+    request = urllib.request.Request(  # noqa: S310 - the LMS's address
+        url, headers={"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
+    )
+    try:
+        answer = urllib.request.build_opener(_Shown()).open(request, timeout=_SECONDS)
+        found = answer.status, answer.headers
+    except urllib.error.HTTPError as error:
+        found = error.code, error.headers
+    for cookie in found[1].get_all("Set-Cookie") or ():
+        name, _, value = cookie.partition(";")[0].partition("=")
+        cookies[name] = value
+    return found
+
+
+def test_sign_in_leads_to_the_application() -> None:
+    url, cookies = lms_url() + "/login", dict[str, str]()
+    for _ in range(_REDIRECTS):
+        status, headers = get(url, cookies)
+        if status == 200 and url == lms_url() + "/login":
+            raise unittest.SkipTest(f"{url} is the LMS's own page: it leads to no application")
+        assert status in (301, 302, 303), f"{url} answers {status} instead of a redirect"
+        url = urljoin(url, headers["Location"])
+        asked = parse_qs(urlsplit(url).query)
+        if "client_id" in asked and "redirect_uri" in asked:
+            break
+    else:
+        raise AssertionError(f"after {_REDIRECTS} redirects from /login the address is {url}")
+    assert asked["redirect_uri"][0].startswith(f"{lms_url()}/auth/complete/"), (
+        f"the application would send learners back to {asked['redirect_uri'][0]}; run usher doctor"
+    )
+
+
+def test_the_batch_api_is_there_for_the_service_worker_only() -> None:
+    status, _ = get(lms_url() + LmsPath.USHER_API)
+    assert status == 401, (
+        f"{LmsPath.USHER_API} answers {status} without a token, not 401: usher.lms is not "
+        "installed in the LMS's image, or a proxy answers. Run usher doctor."
+    )

@@ -1,0 +1,35 @@
+"""The Tutor plugin's smoke tests, as Tutor runs them: by pytest, with the LMS's address."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.lms.conftest import Lms
+from usher.tutor import smoke
+
+FILE = Path(smoke.__file__).parent / "test_usher.py"
+
+
+def smoke_tests(url: str, folder: Path) -> tuple[int, str]:
+    at = urlsplit(url)
+    environment = {"LMS_HOST": at.hostname or "", "LMS_PORT": str(at.port), "ENABLE_HTTPS": "false"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--tb=short", "-v", "-p", "no:django", FILE],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout
+
+
+def test_a_connected_lms_passes(lms: Lms, tmp_path: Path) -> None:
+    code, told = smoke_tests(lms.url, tmp_path)
+    assert (code, "2 passed" in told) == (0, True), told
+
+
+def test_what_is_not_a_connected_lms_fails(lms: Lms, tmp_path: Path) -> None:
+    code, told = smoke_tests(lms.application.url, tmp_path)
+    assert (code, "answers 404 without a token" in told) == (1, True), told
