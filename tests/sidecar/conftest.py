@@ -1,9 +1,11 @@
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from click.testing import CliRunner, Result
@@ -12,6 +14,7 @@ from tests.support.lms_process import LmsProcess, lms_process
 from tests.support.shapes import BASE_URL, Shape
 from usher.cli.main import main
 from usher.connect.application.checkout import Checkout, Wishes, recognise
+from usher.sidecar import opening
 from usher.sidecar.process import Agent
 
 NAMES = ("mitxonline", "mitxpro")
@@ -55,10 +58,28 @@ class Sides:
 
     shape: Shape
     lms: LmsProcess
+    _agent: Agent | None = None
+    _environment: str = ""
 
     def usher(self, *arguments: str) -> Result:
         given = ("--application", str(self.shape.folder), "--manage", self.shape.command)
-        return CliRunner().invoke(main, [arguments[0], *given, *arguments[1:]])
+        with patch.object(opening, "Agent", self._kept):
+            return CliRunner().invoke(main, [arguments[0], *given, *arguments[1:]])
+
+    @contextmanager
+    def _kept(self, checkout: Checkout) -> Iterator[Agent]:
+        """One agent for many commands, as for many passes of ``--watch``: starting it takes longer
+        than most of them. It has the application's settings of when it started."""
+        environment = self.shape.env_file.read_text()
+        if self._agent is None or environment != self._environment:
+            self.close()
+            self._agent, self._environment = Agent(checkout), environment
+        yield self._agent
+
+    def close(self) -> None:
+        if self._agent is not None:
+            self._agent.close()
+            self._agent = None
 
     def json(self, *arguments: str) -> Any:
         done = self.usher(*arguments, "--json")
@@ -151,8 +172,10 @@ result = row.pk
 
 
 @pytest.fixture(scope="module")
-def sides(shape: Shape, plugin_lms: LmsProcess) -> Sides:
+def sides(shape: Shape, plugin_lms: LmsProcess) -> Iterator[Sides]:
     values = plugin_lms.settings("http://127.0.0.1:1")
     values[BASE_URL[shape.name]] = values.pop("SITE_BASE_URL")
     shape.set(**{name: str(value) for name, value in values.items()})
-    return Sides(shape, plugin_lms)
+    both = Sides(shape, plugin_lms)
+    yield both
+    both.close()

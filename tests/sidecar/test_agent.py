@@ -1,12 +1,14 @@
 """The agent inside the applications: what it reads and writes, and how it ends."""
 
 import ast
+import json
 import os
 import subprocess
 import sys
 import time
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,6 +117,59 @@ def test_a_write_leaves_an_audit_row_and_loses_against_an_earlier_change(
         "result = [(a.data_before['edx_enrolled'], a.data_after['edx_enrolled']) for a in rows]"
     )
     assert audit == [[False, True]]
+
+
+def test_a_batch_writes_the_audit_rows_that_the_application_writes(
+    agent: Agent, shape: Shape
+) -> None:
+    """Rows of a batch are written together, one alone by the application's own code."""
+    model, audit = "courses.CourseRunEnrollment", adapter_of(shape.name).audit.request()
+    users = shape.run(MAKE_USERS.format(count=27, stem="audited"))
+    course = "course-v1:a+b+audited"
+    keys = [shape.run(_ENROLL.format(user=user, run=course, active=True)) for user in users]
+    batch, unforetold, alone = keys[:12], keys[12:24], keys[24:]
+
+    def write(keys: list[int], audit: dict[str, Any]) -> list[dict[str, str]]:
+        expect, values = {"edx_enrolled": False}, {"edx_enrolled": True}
+        rows = [{"pk": pk, "expect": expect, "set": values} for pk in keys]
+        return agent.ask("write", model=model, by="save_and_log", audit=audit, rows=rows)
+
+    shape.run(
+        "from courses.models import CourseRunEnrollment\n"
+        f"CourseRunEnrollment.objects.filter(pk={batch[5]}).update(edx_enrolled=True)\n"
+        "result = None"
+    )
+    outcomes = [row["outcome"] for row in write(batch, audit)]
+    assert outcomes == ["written"] * 5 + ["changed"] + ["written"] * 6
+    # Not as the application's own code writes them: that writes them all.
+    swapped = {**audit, "before": audit["after"], "after": audit["before"]}
+    assert write(unforetold, swapped) == [{"outcome": "written"}] * 12
+    for pk in alone:
+        assert write([pk], audit) == [{"outcome": "written"}]
+
+    written = shape.run(_AUDIT.format(users=users))
+    told = {json.dumps({**row, "moments": len(row["moments"])}) for row in written.values()}
+    assert len(written) == 26
+    assert len(told) == 1, told
+    for row in written.values():
+        before, after, updated, logged = row["moments"]
+        assert before < after == updated <= logged
+
+
+_AUDIT = """
+from courses.models import CourseRunEnrollmentAudit as Audit
+result = {{}}
+for row in Audit.objects.filter(enrollment__user__in={users}).select_related("enrollment__user"):
+    before, after, enrollment = row.data_before, row.data_after, row.enrollment
+    assert (before.pop("id"), after.pop("id")) == (enrollment.pk, enrollment.pk)
+    assert before.pop("user") == after.pop("user") == enrollment.user_id
+    assert before.pop("email") == after.pop("email") == enrollment.user.email
+    result[row.pk] = dict(
+        moments=[before.pop("updated_on"), after.pop("updated_on"),
+                 enrollment.updated_on.isoformat(), row.created_on.isoformat()],
+        before=before, after=after, acting_user=row.acting_user_id,
+        enrolled=enrollment.edx_enrolled, stack=bool(row.call_stack))
+"""
 
 
 def test_of_two_who_make_the_same_row_one_makes_it(agent: Agent, shape: Shape) -> None:

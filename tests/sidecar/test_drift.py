@@ -126,7 +126,7 @@ def test_differences_are_exit_code_1_and_lines(found: Any, sides: Sides) -> None
     assert f"{sides.shape.name[:5]}waiting@example.org: no account in the LMS yet" in " ".join(
         done.output.split()
     )
-    assert "would still repair itself" in done.output
+    assert "usher reconcile repairs the" in done.output
 
 
 def test_whom_the_application_gave_up_is_listed_with_its_reason(found: Any, sides: Sides) -> None:
@@ -165,5 +165,5 @@ def test_whom_the_application_gave_up_is_listed_with_its_reason(found: Any, side
 def test_somebody_else_at_the_address_of_the_lms_is_not_believed(sides: Sides) -> None:
     done = sides.usher("drift", "--lms-url", "http://127.0.0.1:9")
     assert done.exit_code == 2
-    assert "The LMS could not be asked" in done.output
+    assert "The LMS at http://127.0.0.1:9 could not be asked" in done.output
     assert "does not exist" not in done.output

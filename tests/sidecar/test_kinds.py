@@ -126,6 +126,64 @@ def test_name_and_email_follow_the_application_when_asked_for(sides: Sides) -> N
     assert sides.json("reconcile", "--kind", "profile")["kinds"] == {}
 
 
+def test_both_directions_by_name(sides: Sides) -> None:
+    """What the LMS lost is made again, what was paid for is given, what only it has is taken."""
+    lost, paid, more, only_there, refunded = names = [
+        stem(sides, name) for name in ("lostone", "paid", "more", "only", "refund")
+    ]
+    course, mode = course_of(sides), mode_of(sides)
+    sides.people(*names)
+    for name in (lost, paid, more, refunded):
+        sides.enroll(name, course, **_mode(sides))
+    asked = ("--run", course)
+    sides.json("reconcile")
+    sides.lms.shell(
+        "from usher.embedded.course_modes.models import CourseMode\n"
+        "from usher.embedded.student.models import CourseEnrollment\n"
+        f"CourseMode.objects.get_or_create(course_id={course!r}, mode_slug='verified',\n"
+        "    defaults={'mode_display_name': 'Verified'})\n"
+        f"CourseEnrollment.objects.filter(user__username={lost!r}).delete()"
+    )
+    online = sides.shape.name == "mitxonline"
+    if online:
+        set_mode(sides, paid, "verified")
+    sides.enrolled_in_lms(more, course, "verified")
+    sides.enrolled_in_lms(only_there, course, "verified")
+    ended(sides, refunded)
+
+    due = sides.json(
+        "reconcile", "--dry-run", "--kind", "missing", "--kind", "mode", "--kind", "adopt", *asked
+    )["due"]
+    assert due == {"missing": 1, "mode": 1, "adopt": 1}
+    for kind in ("missing", "mode", "adopt"):
+        done = sides.json("reconcile", "--kind", kind, *asked)
+        assert done["kinds"] == {kind: {"done": due[kind], "refused": 0, "failed": 0, "left": 0}}, (
+            done
+        )
+        assert sides.json("reconcile", "--kind", kind, *asked)["kinds"] == {}
+
+    assert sides.enrollments_in_lms(lost) == {(course, mode, True)}
+    assert sides.enrollments_in_lms(paid) == {(course, "verified" if online else mode, True)}
+    # MIT xPro has one mode for all, and everybody pays for it.
+    assert sides.enrollments_in_lms(more) == {(course, "verified" if online else mode, True)}
+    adopted = sides.rows(
+        "courses.CourseRunEnrollment", "active", "edx_enrolled", user__username=only_there
+    )
+    assert adopted == [(True, True)]
+    audit = {"enrollment__user__username": only_there}
+    assert len(sides.rows("courses.CourseRunEnrollmentAudit", "pk", **audit)) == 1
+    refund = sides.rows("courses.CourseRunEnrollment", "active", user__username=refunded)
+    assert refund == [(False,)]
+
+
+def set_mode(sides: Sides, name: str, mode: str) -> None:
+    sides.shape.run(
+        "from courses.models import CourseRunEnrollment\n"
+        f"CourseRunEnrollment.objects.filter(user__username={name!r})"
+        f".update(enrollment_mode={mode!r})\nresult = None"
+    )
+
+
 def changed_user(sides: Sides, name: str) -> None:
     sides.shape.run(
         f"from users.models import User\nUser.objects.filter(username={name!r})"

@@ -12,23 +12,35 @@ from tests.sidecar.test_kinds import changed_user
 from tests.sidecar.test_reconcile import ACCOUNT, TOKEN, _until, stem, tokens
 from tests.support.checkout import free_port
 from tests.support.faults import LOST_ANSWER, faulty_proxy
-from tests.support.lms_process import LMS_CLIENT_ID, LMS_CLIENT_SECRET, lms_process
+from tests.support.lms_process import (
+    LMS_CLIENT_ID,
+    LMS_CLIENT_SECRET,
+    LmsProcess,
+    lms_process,
+)
 from tests.support.shapes import BASE_URL, Shape
 
 
 @pytest.fixture(scope="module")
-def plain(shape: Shape) -> Iterator[Sides]:
-    """Both served and joined by hand, as an application and a stock LMS are."""
+def stock_lms() -> Iterator[tuple[LmsProcess, int]]:
+    """Joined by hand to whichever application is served on that port."""
     port = free_port()
-    url = f"http://127.0.0.1:{port}"
     with lms_process() as lms:
-        lms.join(url)
-        values = lms.settings(url)
-        values[BASE_URL[shape.name]] = values.pop("SITE_BASE_URL")
-        shape.set(**{name: str(value) for name, value in values.items()})
-        shape.run(_RECORD.format(id=LMS_CLIENT_ID, secret=LMS_CLIENT_SECRET, uri=lms.redirect_uri))
-        with shape.served(port):
-            yield Sides(shape, lms)
+        lms.join(f"http://127.0.0.1:{port}")
+        yield lms, port
+
+
+@pytest.fixture(scope="module")
+def plain(shape: Shape, stock_lms: tuple[LmsProcess, int]) -> Iterator[Sides]:
+    lms, port = stock_lms
+    values = lms.settings(f"http://127.0.0.1:{port}")
+    values[BASE_URL[shape.name]] = values.pop("SITE_BASE_URL")
+    shape.set(**{name: str(value) for name, value in values.items()})
+    shape.run(_RECORD.format(id=LMS_CLIENT_ID, secret=LMS_CLIENT_SECRET, uri=lms.redirect_uri))
+    with shape.served(port):
+        sides = Sides(shape, lms)
+        yield sides
+        sides.close()
 
 
 _RECORD = """

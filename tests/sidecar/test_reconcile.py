@@ -83,7 +83,7 @@ def test_a_dry_run_counts_and_changes_nothing(sides: Sides) -> None:
     sides.people(name)
     done = sides.usher("reconcile", "--dry-run")
     assert done.exit_code == 0
-    assert "1 accounts" in done.output
+    assert "1 account, 0 enrollments" in done.output
     assert tokens(sides, name) == []
     sides.json("reconcile")
 

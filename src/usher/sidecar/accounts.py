@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ from usher.sidecar.adapters.adapter import Selection
 from usher.sidecar.learners import Learner, learners
 from usher.sidecar.opening import Opened
 from usher.sidecar.outcome import DONE, FAILED, LEFT, REFUSED, Outcome
+from usher.sidecar.overlapping import overlapped
 from usher.sidecar.public_accounts import SIZE as PUBLIC_SIZE
 from usher.sidecar.public_accounts import PublicAccounts
 
@@ -31,15 +33,25 @@ Send = Callable[[Sequence[Learner]], dict[Any, dict[str, Any]]]
 
 def reconcile_accounts(sides: Opened, due: Selection, outcome: Outcome, *, batched: bool) -> None:
     """Everybody in ``due``. Raises LmsError when the LMS refuses every learner alike."""
-    send = _batch_sender(sides) if batched else PublicAccounts(sides)
-    size = SIZE if batched else PUBLIC_SIZE
-    for page in learners(sides.agent, sides.adapter, size=size, only=due):
+    if batched:
+        _reconcile(sides, due, outcome, _batch_sender(sides), SIZE)
+    else:
+        with PublicAccounts(sides) as send:
+            _reconcile(sides, due, outcome, send, PUBLIC_SIZE)
+
+
+def _reconcile(sides: Opened, due: Selection, outcome: Outcome, send: Send, size: int) -> None:
+    def work(page: list[Learner]) -> None:
         page = [learner for learner in page if outcome.memory.is_due(ACCOUNT, learner.pk)]
         with _locked(sides, page, outcome) as mine:
             named = _named(sides, mine, outcome)
             if named:
                 _make(sides, named, send, outcome)
-        outcome.told()
+
+    pages = learners(sides.agent, sides.adapter, size=size, only=due, with_enrollments=False)
+    with overlapped(work, pages) as results:
+        for _ in results:
+            outcome.told()
 
 
 def _batch_sender(sides: Opened) -> Send:
@@ -61,6 +73,7 @@ def _locked(sides: Opened, page: list[Learner], outcome: Outcome) -> Iterator[li
     if lock is None:
         yield page
         return
+    holder = secrets.token_hex(8)
     answers = sides.agent.ask(
         "lock",
         function=lock.function,
@@ -68,6 +81,7 @@ def _locked(sides: Opened, page: list[Learner], outcome: Outcome) -> Iterator[li
         name=lock.name,
         column=lock.column,
         expire=lock.expire,
+        holder=holder,
         keys=[learner.pk for learner in page],
     )
     try:
@@ -76,7 +90,7 @@ def _locked(sides: Opened, page: list[Learner], outcome: Outcome) -> Iterator[li
                 outcome.add(ACCOUNT, LEFT, learner.email, "the application makes it right now")
         yield [learner for learner, got in zip(page, answers, strict=True) if got]
     finally:
-        sides.agent.ask("unlock")
+        sides.agent.ask("unlock", holder=holder)
 
 
 def _named(sides: Opened, page: list[Learner], outcome: Outcome) -> list[Learner]:
@@ -88,6 +102,10 @@ def _named(sides: Opened, page: list[Learner], outcome: Outcome) -> list[Learner
     nameless = [learner for learner in page if not learner.username]
     if nameless and sides.adapter.name_function:
         keys = [learner.pk for learner in nameless]
+        # Its own code makes them one after the other.
+        user = sides.adapter.account.columns["user"]
+        rows = [{"find": {user: key}, "set": {}} for key in keys]
+        sides.agent.ask("write", model=sides.adapter.account.model, rows=rows)
         errors = sides.agent.ask(
             "call",
             function=sides.adapter.name_function,
@@ -109,7 +127,9 @@ def _again(sides: Opened, page: list[Learner]) -> list[Learner]:
     only = Selection(filter=({"pk__in": keys},))
     found = [
         learner
-        for rows in learners(sides.agent, sides.adapter, size=len(keys), only=only)
+        for rows in learners(
+            sides.agent, sides.adapter, size=len(keys), only=only, with_enrollments=False
+        )
         for learner in rows
     ]
     return [learner for learner in found if not (learner.made and learner.token)]

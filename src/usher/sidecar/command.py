@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
@@ -14,6 +16,7 @@ from urllib.parse import urlsplit
 import click
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from usher.client.errors import LmsError
 from usher.connect.application.checkout import Wishes
@@ -22,19 +25,26 @@ from usher.contract import connections
 from usher.contract.editions import EDITIONS
 from usher.contract.terminal import printable, wrapped
 from usher.sidecar import reconcile as reconciling
+from usher.sidecar.comparing import ADOPT, MISSING
 from usher.sidecar.console.server import HOST as LOOPBACK
 from usher.sidecar.console.server import serving
 from usher.sidecar.drift import KINDS, USUAL, drift
 from usher.sidecar.errors import SidecarError
 from usher.sidecar.given_up import given_up
-from usher.sidecar.opening import opened_application, with_lms
-from usher.sidecar.outcome import DONE, LEFT, REFUSED, Outcome
+from usher.sidecar.opening import CONCURRENCY, Opened, opened_application, with_lms
+from usher.sidecar.outcome import FAILED, LEFT, REFUSED, Outcome
 from usher.sidecar.watched import Watched
-from usher.sidecar.watching import watch
+from usher.sidecar.watching import Stopping, watch
 
 T = TypeVar("T")
 #: Exit codes: 1 something differs or was refused, 2 it could not be looked at.
 DIFFERS, NOT_ASKED = 1, 2
+#: As shells have it for Ctrl-C.
+INTERRUPTED = 130
+#: Differences and refusals of one kind that are shown without ``--all``.
+_SHOWN = 10
+#: Seconds between two lines about progress where there is no terminal.
+_LINE_EVERY = 30.0
 
 
 def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,13 +94,16 @@ def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
     is_flag=True,
     help="List only learners whom the application gave up; do not ask the LMS.",
 )
-def drift_command(kinds: tuple[str, ...], only_given_up: bool, as_json: bool, **given: Any) -> None:
+@click.option("--all", "show_all", is_flag=True, help=f"Show all, not {_SHOWN} of a kind.")
+def drift_command(
+    kinds: tuple[str, ...], only_given_up: bool, show_all: bool, as_json: bool, **given: Any
+) -> None:
     """Compare an application with the LMS and change nothing.
 
     Lists the learners whom the application gave up, with its reasons, and the differences between
     the application and the LMS. Exit code 1 if there are any.
     """
-    show = _Shown(as_json)
+    show = _Shown(as_json, show_all)
     with _told():
         wishes, lms_url = _wishes(given)
         with opened_application(wishes) as (checkout, adapter, agent):
@@ -113,11 +126,18 @@ def drift_command(kinds: tuple[str, ...], only_given_up: bool, as_json: bool, **
     "kinds",
     multiple=True,
     type=click.Choice(reconciling.KINDS),
-    help="Only this kind. Accounts include tokens. Unenrollments and profiles are reconciled "
-    "only if named.",
+    help="Only this kind. Accounts include tokens. Accounts, enrollments and runs are "
+    "reconciled by default, every other kind only if named.",
 )
 @click.option("--user", default="", metavar="NAME", help="Only this username or e-mail address.")
 @click.option("--run", default="", metavar="KEY", help="Only enrollments in this course run.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 256),
+    default=CONCURRENCY,
+    show_default=True,
+    help="Requests at a time to an LMS without the batch API.",
+)
 @click.option("--dry-run", is_flag=True, help="Show how much is due and change nothing.")
 @click.option("--watch", "watching", is_flag=True, help="Continue until stopped.")
 @click.option(
@@ -143,6 +163,7 @@ def reconcile_command(
     kinds: tuple[str, ...],
     user: str,
     run: str,
+    concurrency: int,
     dry_run: bool,
     watching: bool,
     with_console: bool,
@@ -170,6 +191,8 @@ def reconcile_command(
                     wishes,
                     lms_url,
                     asked,
+                    concurrency=concurrency,
+                    began=show.watching,
                     after=show.end,
                     troubled=show.trouble,
                     watched=watched,
@@ -178,16 +201,25 @@ def reconcile_command(
             return
         with opened_application(wishes) as (checkout, adapter, agent):
             due = reconciling.count_due(agent, adapter, asked)
-            sides = with_lms(checkout, adapter, agent, lms_url)
+            sides = with_lms(checkout, adapter, agent, lms_url, concurrency)
             if dry_run:
                 due |= reconciling.count_compared(sides, asked)
                 show.due(adapter.title, due)
                 show.dry_run(due)
                 return
             show.due(adapter.title, due)
-            with show.going() as progress:
-                outcome = reconciling.reconcile(sides, asked, Outcome(progress))
-        show.end(outcome)
+            outcome, stopping = Outcome(), Stopping()
+            try:
+                with stopping.listening(), show.going(due) as progress:
+                    _reconcile(sides, asked, outcome, stopping, progress)
+            except (SidecarError, LmsError):
+                if outcome.numbers:
+                    show.end(outcome)
+                raise
+            show.end(outcome)
+    if stopping.asked:
+        show.stopped()
+        sys.exit(INTERRUPTED)
     if not outcome.ok:
         sys.exit(DIFFERS)
 
@@ -227,6 +259,23 @@ def _listening(where: str, server: AbstractContextManager[T]) -> Iterator[T]:
         yield found
 
 
+def _reconcile(
+    sides: Opened,
+    asked: reconciling.Asked,
+    outcome: Outcome,
+    stopping: Stopping,
+    progress: Callable[[Outcome], None],
+) -> None:
+    with stopping.batches() as stop_if_asked:
+
+        def after_batch(so_far: Outcome) -> None:
+            progress(so_far)
+            stop_if_asked(so_far)
+
+        outcome.progress = after_batch
+        reconciling.reconcile(sides, asked, outcome)
+
+
 class _Progress:
     """Lines for people; with ``as_json`` one object for each thing that is told."""
 
@@ -235,36 +284,82 @@ class _Progress:
         self._console = Console(highlight=False, soft_wrap=True, stderr=as_json)
 
     def due(self, title: str, numbers: dict[str, int]) -> None:
-        told = ", ".join(f"{number} {kind}s" for kind, number in numbers.items())
         if numbers:
+            told = ", ".join(counted(number, kind) for kind, number in numbers.items())
             self._console.print(f"{title}: {told} due")
 
     def dry_run(self, numbers: dict[str, int]) -> None:
         if self._as_json:
             click.echo(json.dumps({"due": numbers}))
 
+    def watching(self, title: str, lms_url: str) -> None:
+        self._console.print(f"{title}: watching; the LMS is {printable(lms_url)}")
+
     @contextmanager
-    def going(self) -> Iterator[Callable[[Outcome], None]]:
+    def going(self, due: dict[str, int]) -> Iterator[Callable[[Outcome], None]]:
+        """due: how many of each kind there are, where that is known."""
         if not self._console.is_terminal:
-            yield lambda outcome: None
+            yield self._lines(due)
             return
-        with self._console.status("working") as status:
+        columns = (
+            TextColumn("{task.description:<12}"),
+            BarColumn(24),
+            TextColumn("{task.fields[told]}"),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=self._console, transient=True) as bar:
+            tasks = {
+                kind: bar.add_task(kind, total=number or None, told=told_of(0, number))
+                for kind, number in due.items()
+                if number
+            }
 
             def told(outcome: Outcome) -> None:
-                status.update(f"{outcome.total(DONE)} done, {outcome.total(REFUSED)} refused")
+                for kind, numbers in outcome.as_data()["kinds"].items():
+                    done = sum(numbers.values())
+                    if kind not in tasks:
+                        tasks[kind] = bar.add_task(kind, total=None, told="")
+                    words = told_of(done, due.get(kind, 0), numbers[REFUSED], numbers[FAILED])
+                    bar.update(tasks[kind], completed=done, told=words)
 
             yield told
+
+    def _lines(self, due: dict[str, int]) -> Callable[[Outcome], None]:
+        """For a log: a line now and then."""
+        last = time.monotonic()
+
+        def told(outcome: Outcome) -> None:
+            nonlocal last
+            if time.monotonic() - last < _LINE_EVERY:
+                return
+            last = time.monotonic()
+            for kind, numbers in outcome.as_data()["kinds"].items():
+                words = told_of(
+                    sum(numbers.values()), due.get(kind, 0), numbers[REFUSED], numbers[FAILED]
+                )
+                self._console.print(f"  {kind:<12} {words}")
+
+        return told
 
     def end(self, outcome: Outcome) -> None:
         if self._as_json:
             click.echo(json.dumps(outcome.as_data()))
+        shown: Counter[tuple[str, str]] = Counter()
         for entry in outcome.reasons:
-            mark = "·" if entry["result"] == LEFT else "✗"
-            words = wrapped(escape(f"{entry['what']}: {entry['reason']}"), 24)
-            self._console.print(f"  {mark} {entry['result']:<8} {entry['kind']:<10} {words}")
+            which = entry["result"], entry["kind"]
+            shown[which] += 1
+            if shown[which] <= _SHOWN:
+                mark = "·" if entry["result"] == LEFT else "✗"
+                words = wrapped(escape(f"{entry['what']}: {entry['reason']}"), 26)
+                self._console.print(f"  {mark} {entry['result']:<8} {entry['kind']:<12} {words}")
+        for (result, kind), number in shown.items():
+            if number > _SHOWN:
+                more = f"and {number - _SHOWN} more {result}; --json lists all"
+                self._console.print(f"    {'':<8} {kind:<12} {more}")
         for kind, numbers in outcome.as_data()["kinds"].items():
             told = ", ".join(f"{number} {result}" for result, number in numbers.items() if number)
-            self._console.print(f"{'✓' if outcome.ok else '✗'} {kind:<10} {told}")
+            mark = "✗" if numbers[REFUSED] or numbers[FAILED] else "✓"
+            self._console.print(f"{mark} {kind:<12} {told}")
         if not outcome.numbers:
             self._console.print("✓ nothing to do")
 
@@ -278,16 +373,30 @@ class _Progress:
         self._console.print(what)
 
     def stopped(self) -> None:
-        self._console.print("stopped; nothing is left half done")
+        self._console.print("stopped; the next run goes on from here")
 
     def trouble(self, reason: str, wait: float) -> None:
         self._console.print(f"✗ {escape(printable(reason))}; trying again in {wait:.0f} s")
 
 
+def counted(number: int, kind: str) -> str:
+    """``1 account``, ``2 accounts``."""
+    if kind in (MISSING, ADOPT):
+        return f"{number} to {kind}" if kind == ADOPT else f"{number} {kind}"
+    return f"{number} {kind}" + ("" if number == 1 else "s")
+
+
+def told_of(done: int, total: int, refused: int = 0, failed: int = 0) -> str:
+    told = f"{done} of {max(total, done)}" if total else f"{done}"
+    told += f", {refused} refused" if refused else ""
+    return told + (f", {failed} failed" if failed else "")
+
+
 class _Shown:
-    def __init__(self, as_json: bool) -> None:
-        self._as_json = as_json
+    def __init__(self, as_json: bool, show_all: bool) -> None:
+        self._as_json, self._show_all = as_json, show_all
         self._console = Console(highlight=False, soft_wrap=True, stderr=as_json)
+        self._found: Counter[tuple[str, str]] = Counter()
         self._data: dict[str, Any] = {"application": "", "given_up": [], "differences": []}
 
     @property
@@ -299,16 +408,19 @@ class _Shown:
 
     def given_up(self, kind: str, what: str, reason: str) -> None:
         if not self._data["given_up"]:
-            self._say(f"\nGiven up by {self._data['application']} itself:")
+            self._say(f"Given up by {self._data['application']} itself:")
         self._data["given_up"].append({"kind": kind, "what": what, "reason": reason})
-        self._line("[red]✗[/red]", kind, what, reason)
+        self._line("given_up", "[red]✗[/red]", kind, what, reason)
 
     def difference(self, kind: str, what: str, difference: str, waiting: bool) -> None:
         if not self._data["differences"]:
-            self._say("\nDifferent in the LMS:")
+            self._hidden("given_up")
+            self._say(("\n" if self._data["given_up"] else "") + "Different in the LMS:")
         entry = {"kind": kind, "what": what, "difference": difference, "waiting": waiting}
         self._data["differences"].append(entry)
-        self._line("[yellow]·[/yellow]" if waiting else "[red]✗[/red]", kind, what, difference)
+        section = "waiting" if waiting else "different"
+        mark = "[yellow]·[/yellow]" if waiting else "[red]✗[/red]"
+        self._line(section, mark, kind, what, difference)
 
     def end(self, agreed: str) -> None:
         if self._as_json:
@@ -318,13 +430,25 @@ class _Shown:
         if not self.found:
             self._say(f"✓ {self._data['application']}: {agreed}")
             return
+        self._hidden("given_up", "waiting", "different")
+        given_up = len(self._data["given_up"])
         self._say(
-            f"\n{len(self._data['given_up'])} given up, {len(differences)} differences, of which "
-            f"{waiting} (·) the application would still repair itself"
+            f"\n{given_up} given up, {counted(len(differences), 'difference')}; "
+            f"usher reconcile repairs the {waiting} marked ·"
         )
 
-    def _line(self, mark: str, kind: str, what: str, words: str) -> None:
-        self._say(f"  {mark} {kind:<10} {wrapped(escape(f'{what}: {words}'), 15)}")
+    def _line(self, section: str, mark: str, kind: str, what: str, words: str) -> None:
+        self._found[section, kind] += 1
+        if self._show_all or self._found[section, kind] <= _SHOWN:
+            self._say(f"  {mark} {kind:<11} {wrapped(escape(f'{what}: {words}'), 16)}")
+
+    def _hidden(self, *sections: str) -> None:
+        """How many of the same kind were not shown."""
+        for (section, kind), number in list(self._found.items()):
+            if section in sections and number > _SHOWN and not self._show_all:
+                mark = "·" if section == "waiting" else "✗"
+                self._say(f"  {mark} {kind:<11} and {number - _SHOWN} more; --all shows them")
+                del self._found[section, kind]
 
     def _say(self, text: str) -> None:
         self._console.print(text)

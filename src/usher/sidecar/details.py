@@ -83,13 +83,13 @@ def reconcile_profiles(
     changed_in: float | None = None,
 ) -> None:
     """Raises LmsError when the LMS refuses every learner alike."""
-    public = PublicAccounts(sides)
-    for page in differing(sides, user, changed_in):
-        due = [each for each in page if outcome.memory.is_due(PROFILE, each.learner.pk)]
-        if due:
-            errors = _by_batch(sides, due) if batched else _by_public_api(sides, public, due)
-            _verify(sides, due, errors, outcome)
-        outcome.told()
+    with PublicAccounts(sides) as public:
+        for page in differing(sides, user, changed_in):
+            due = [each for each in page if outcome.memory.is_due(PROFILE, each.learner.pk)]
+            if due:
+                errors = _by_batch(sides, due) if batched else _by_public_api(sides, public, due)
+                _verify(sides, due, errors, outcome)
+            outcome.told()
 
 
 def _by_batch(sides: Opened, due: list[Differing]) -> dict[Any, LmsError | str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from usher.client.payloads import AccountSeen, ListedEnrollment
 from usher.sidecar import records, runs
+from usher.sidecar.adapters.adapter import Adapter
+from usher.sidecar.comparing import both_sides, is_other_mode
 from usher.sidecar.learners import Learner, learners
 from usher.sidecar.opening import Opened
+from usher.sidecar.overlapping import overlapped
 from usher.sidecar.records import CERTIFICATE, GRADE
 
 KINDS = ("account", "enrollment", "run", GRADE, CERTIFICATE)
@@ -44,14 +46,10 @@ def drift(sides: Opened, kinds: Collection[str] = USUAL) -> Iterator[Difference]
 
 def _learners(sides: Opened, kinds: Collection[str]) -> Iterator[Difference]:
     """Pages are read one after another; the LMS is asked about several at a time."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        asked: list[Future[list[Difference]]] = []
-        for page in learners(sides.agent, sides.adapter):
-            asked.append(pool.submit(differences_of, sides, page, kinds))
-            if len(asked) >= 2 * _AT_ONCE:
-                yield from asked.pop(0).result()
-        for future in asked:
-            yield from future.result()
+    pages = learners(sides.agent, sides.adapter)
+    with overlapped(lambda page: differences_of(sides, page, kinds), pages, _AT_ONCE) as results:
+        for found in results:
+            yield from found
 
 
 def differences_of(sides: Opened, page: list[Learner], kinds: Collection[str]) -> list[Difference]:
@@ -68,7 +66,7 @@ def differences_of(sides: Opened, page: list[Learner], kinds: Collection[str]) -
         for enrollment in sides.lms.enrollments_of(known) if known else ():
             there.setdefault(enrollment.username, []).append(enrollment)
         for learner in page:
-            found += _enrollments(learner, there.get(learner.username, []))
+            found += _enrollments(sides.adapter, learner, there.get(learner.username, []))
     return found
 
 
@@ -94,34 +92,32 @@ def _account(learner: Learner, seen: AccountSeen | None) -> Iterator[Difference]
         yield differs("no token of the LMS", waiting=True)
 
 
-def _enrollments(learner: Learner, there: list[ListedEnrollment]) -> Iterator[Difference]:
-    """Several rows here may stand for one enrollment there: of several orders, one is enough."""
-    seen = {enrollment.course_key: enrollment for enrollment in there}
-    wanted = {row.course: row for row in learner.enrollments if row.wanted}
-    ended = {row.course: row for row in learner.enrollments if row.course not in wanted}
-    for course, row in wanted.items():
-        found = seen.get(course)
-        what = f"{learner.email} in {course}"
+def _enrollments(
+    adapter: Adapter, learner: Learner, there: list[ListedEnrollment]
+) -> Iterator[Difference]:
+    for both in both_sides(learner, there):
+        row, found = both.row, both.found
+        what = f"{learner.email} in {both.course}"
+        if row is None:
+            if found is not None and found.is_active:
+                why = "no record here"
+                if both.ended:
+                    why = f"{both.ended.change_status or 'inactive'} here"
+                yield Difference("enrollment", what, f"enrolled in the LMS; {why}")
+            continue
         if found is None or not found.is_active:
+            there_now = "not enrolled" if found is None else "unenrolled"
             if row.enrolled:
-                yield Difference("enrollment", what, "not enrolled in the LMS; recorded here")
+                yield Difference("enrollment", what, f"{there_now} in the LMS; recorded here")
             else:
                 yield Difference("enrollment", what, "not enrolled in the LMS yet", waiting=True)
             continue
         if not row.enrolled:
             words = "enrolled in the LMS; not recorded here"
             yield Difference("enrollment", what, words, waiting=True)
-        if row.mode and found.mode != row.mode:
+        if is_other_mode(adapter, both):
             words = f"mode {row.mode} here, {found.mode} in the LMS"
             yield Difference("enrollment", what, words)
-    for course, found in seen.items():
-        if not found.is_active or course in wanted:
-            continue
-        why = "no record here"
-        if course in ended:
-            why = f"{ended[course].change_status or 'inactive'} here"
-        words = f"enrolled in the LMS; {why}"
-        yield Difference("enrollment", f"{learner.email} in {course}", words)
 
 
 def _runs(sides: Opened) -> Iterator[Difference]:

@@ -13,11 +13,10 @@ from usher.contract.failures import FailureClass
 from usher.sidecar.adapters.adapter import Selection
 from usher.sidecar.opening import Opened
 from usher.sidecar.outcome import DONE, FAILED, LEFT, REFUSED, Outcome
+from usher.sidecar.overlapping import overlapped
 
 ENROLLMENT, UNENROLLMENT = "enrollment", "unenrollment"
-SIZE = 500
-#: Requests at a time where the LMS has no batch API.
-_AT_ONCE = 16
+SIZE = 300
 #: Codes of the batch API, and of the client for the public API's words.
 _MODE_REFUSED = ("mode-unavailable", "mode-not-offered")
 
@@ -30,16 +29,23 @@ def reconcile_enrollments(
 ) -> None:
     """Everything in ``due``. ends: what the application has ended, where it could not tell the LMS
     then, and not what it wants. Raises LmsError when the LMS refuses every learner alike."""
-    send = _batch_sender(sides) if batched else _public_sender(sides)
-    kind, act = (UNENROLLMENT, _unenroll) if ends else (ENROLLMENT, _enroll)
-    for rows in _pages(sides, due):
-        rows = [row for row in rows if outcome.memory.is_due(kind, row["pk"])]
-        if rows:
-            act(sides, rows, send, outcome)
-        outcome.told()
+    kind = UNENROLLMENT if ends else ENROLLMENT
+    with ThreadPoolExecutor(sides.concurrency, thread_name_prefix="enrollment") as pool:
+        send = sender(sides, pool, batched=batched)
+
+        def work(rows: list[dict[str, Any]]) -> None:
+            rows = [row for row in rows if outcome.memory.is_due(kind, row["pk"])]
+            if rows and ends:
+                _unenroll(sides, rows, send, outcome)
+            elif rows:
+                enroll(sides, rows, send, outcome)
+
+        with overlapped(work, pages_of(sides, due)) as results:
+            for _ in results:
+                outcome.told()
 
 
-def _pages(sides: Opened, due: Selection) -> Iterator[list[dict[str, Any]]]:
+def pages_of(sides: Opened, due: Selection) -> Iterator[list[dict[str, Any]]]:
     table, username = sides.adapter.enrollments, sides.adapter.enrollment_username
     for page in sides.agent.pages(
         model=table.model, fields=[*table.paths, username], limit=SIZE, **due.request()
@@ -49,30 +55,38 @@ def _pages(sides: Opened, due: Selection) -> Iterator[list[dict[str, Any]]]:
             yield [row for row in found if row["username"]]
 
 
-def _enroll(sides: Opened, rows: list[dict[str, Any]], send: Send, outcome: Outcome) -> None:
+def enroll(
+    sides: Opened,
+    rows: list[dict[str, Any]],
+    send: Send,
+    outcome: Outcome,
+    kind: str = ENROLLMENT,
+) -> None:
+    """rows: of the application, under our names. Another kind than ENROLLMENT: they are enrolled
+    by the application's record, which stays as it is."""
     try:
         results = send([_item(sides, row) for row in rows])
         instead = sides.adapter.mode_instead
         refused = [row for row in rows if _code(results.get(row["pk"])) in _MODE_REFUSED]
-        if instead and refused:
+        if kind == ENROLLMENT and instead and refused:
             results |= send([{**_item(sides, row), "mode": instead} for row in refused])
     except LmsError as error:
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
         for row in rows:
-            outcome.add(ENROLLMENT, FAILED, _what(row), error.message)
+            outcome.add(kind, FAILED, _what(row), error.message)
         return
     enrolled = []
     for row in rows:
         result = _result(results, row)
         if result["status"] == FAILED:
-            outcome.add(ENROLLMENT, FAILED, _what(row), result["error"]["message"])
+            outcome.add(kind, FAILED, _what(row), result["error"]["message"])
         elif result["error"]:
-            _refused(sides, row, result["error"], outcome)
+            _refused(sides, row, result["error"], outcome, kind)
         else:
             enrolled.append((row, result))
     if enrolled:
-        _record(sides, enrolled, send, outcome)
+        _record(sides, enrolled, send, outcome, kind)
 
 
 def _item(sides: Opened, row: dict[str, Any]) -> dict[str, Any]:
@@ -92,6 +106,7 @@ def _record(
     enrolled: list[tuple[dict[str, Any], dict[str, Any]]],
     send: Send,
     outcome: Outcome,
+    kind: str,
 ) -> None:
     """A row that changed meanwhile keeps its change; a refund also takes the enrollment back."""
     table = sides.adapter.enrollments
@@ -99,11 +114,12 @@ def _record(
         "write",
         model=table.model,
         by="save_and_log",
+        audit=sides.adapter.audit.request(),
         rows=[
             {
                 "pk": row["pk"],
                 "expect": _expected(sides, row),
-                "set": _set(sides, True),
+                "set": _set(sides, True) if kind == ENROLLMENT else {},
             }
             for row, _ in enrolled
         ],
@@ -111,7 +127,7 @@ def _record(
     changed = [
         row
         for (row, result), written in zip(enrolled, results, strict=True)
-        if _is_left(ENROLLMENT, row, written, outcome)
+        if not count_written(kind, _what(row), written, outcome)
         and written["outcome"] in ("changed", "gone")
         and result["status"] == "changed"
     ]
@@ -119,16 +135,16 @@ def _record(
         _take_back(sides, changed, send)
 
 
-def _is_left(kind: str, row: dict[str, Any], written: dict[str, Any], outcome: Outcome) -> bool:
-    """Counts what became of the application's row; whether it was left, as one that changed."""
+def count_written(kind: str, what: str, written: dict[str, Any], outcome: Outcome) -> bool:
+    """Counts what became of the application's row; False when it was left, as one that changed."""
     if written["outcome"] in ("written", "same"):
         outcome.add(kind, DONE)
     elif written["outcome"] == "refused":
-        outcome.add(kind, REFUSED, _what(row), written["message"])
+        outcome.add(kind, REFUSED, what, written["message"])
     else:
-        outcome.add(kind, LEFT, _what(row), f"the application's row is {written['outcome']}")
-        return True
-    return False
+        outcome.add(kind, LEFT, what, f"the application's row is {written['outcome']}")
+        return False
+    return True
 
 
 def _set(sides: Opened, enrolled: bool) -> dict[str, Any]:
@@ -167,7 +183,7 @@ def _unwanted(sides: Opened, rows: list[dict[str, Any]]) -> list[dict[str, Any]]
             },
         )
     )
-    still = {(row["user"], row["course"]) for page in _pages(sides, wanted) for row in page}
+    still = {(row["user"], row["course"]) for page in pages_of(sides, wanted) for row in page}
     return [row for row in rows if (row["user"], row["course"]) not in still]
 
 
@@ -213,6 +229,7 @@ def _record_ended(sides: Opened, ended: list[dict[str, Any]], send: Send, outcom
         "write",
         model=sides.adapter.enrollments.model,
         by="save_and_log",
+        audit=sides.adapter.audit.request(),
         rows=[
             {"pk": row["pk"], "expect": _expected(sides, row), "set": _set(sides, False)}
             for row in ended
@@ -221,21 +238,25 @@ def _record_ended(sides: Opened, ended: list[dict[str, Any]], send: Send, outcom
     changed = [
         row
         for row, written in zip(ended, results, strict=True)
-        if _is_left(UNENROLLMENT, row, written, outcome)
+        if not count_written(UNENROLLMENT, _what(row), written, outcome)
     ]
     if changed:
         again = Selection(filter=({"pk__in": [row["pk"] for row in changed]},))
-        rows = [row for page in _pages(sides, again) for row in page]
+        rows = [row for page in pages_of(sides, again) for row in page]
         wanted = [row for row in rows if row["wanted"] and not row["change_status"]]
         if wanted:
             send([_item(sides, row) for row in wanted])
 
 
-def _refused(sides: Opened, row: dict[str, Any], error: dict[str, Any], outcome: Outcome) -> None:
+def _refused(
+    sides: Opened, row: dict[str, Any], error: dict[str, Any], outcome: Outcome, kind: str
+) -> None:
     """Counted as the application counts its own attempts, so that it gives up as it would."""
     reason = f"{error['message']} ({error['code']})"
-    outcome.add(ENROLLMENT, REFUSED, _what(row), reason, error["code"])
-    outcome.memory.refused(ENROLLMENT, row["pk"])
+    outcome.add(kind, REFUSED, _what(row), reason, error["code"])
+    outcome.memory.refused(kind, row["pk"])
+    if kind != ENROLLMENT:
+        return
     column = sides.adapter.enrollments.columns.get("attempts")
     if column:
         attempts = row["attempts"]
@@ -252,16 +273,17 @@ def _refused(sides: Opened, row: dict[str, Any], error: dict[str, Any], outcome:
         )
 
 
-def _batch_sender(sides: Opened) -> Send:
-    return lambda items: batch.send(sides.lms, batch.ENROLLMENTS, items)
+def sender(sides: Opened, pool: ThreadPoolExecutor, *, batched: bool) -> Send:
+    if batched:
+        return lambda items: batch.send(sides.lms, batch.ENROLLMENTS, items)
+    return _public_sender(sides, pool)
 
 
-def _public_sender(sides: Opened) -> Send:
+def _public_sender(sides: Opened, pool: ThreadPoolExecutor) -> Send:
     """One request each, several at a time, with results in the batch API's form."""
 
     def send(items: list[dict[str, Any]]) -> dict[Any, dict[str, Any]]:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return dict(pool.map(one, items))
+        return dict(pool.map(one, items))
 
     def one(item: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         try:

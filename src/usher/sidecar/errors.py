@@ -4,6 +4,7 @@ SidecarError
 ├── AgentFailed       the agent didn't start, ended, or didn't answer in time
 ├── RequestFailed     it answered that this request can't be done
 ├── NotAsKnown        the application's tables aren't what the adapter knows
+├── NotAnswering      the LMS didn't say who it is
 └── NotTrusted        the LMS's answers can't be believed; nothing is concluded from them
 """
 
@@ -33,6 +34,10 @@ class NotAsKnown(SidecarError):
             "Nothing was read or changed. Upgrade openedx-usher, or report the release you run."
         )
         self.missing = missing
+
+
+class NotAnswering(SidecarError):
+    pass
 
 
 class NotTrusted(SidecarError):

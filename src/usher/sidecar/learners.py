@@ -44,7 +44,12 @@ class Learner:
 
 
 def learners(
-    agent: Agent, adapter: Adapter, *, size: int = 100, only: Selection | None = None
+    agent: Agent,
+    adapter: Adapter,
+    *,
+    size: int = 100,
+    only: Selection | None = None,
+    with_enrollments: bool = True,
 ) -> Iterator[list[Learner]]:
     """Those whom the application's own code would take. only: instead of all of these."""
     pages = agent.pages(
@@ -52,7 +57,7 @@ def learners(
         fields=adapter.users.paths,
         limit=size,
         **(only or adapter.users_taken).request(),
-        **{"with": _related(adapter)},
+        **{"with": _related(adapter, with_enrollments)},
     )
     return (_read(adapter, page) for page in pages if page["rows"])
 
@@ -70,25 +75,27 @@ def runs(
         yield from map(adapter.runs.named, page["rows"])
 
 
-def _related(adapter: Adapter) -> dict[str, Any]:
+def _related(adapter: Adapter, with_enrollments: bool) -> dict[str, Any]:
     def of(table: Table, **more: Any) -> dict[str, Any]:
         by = table.columns["user"]
         fields = [path for path in table.paths if path != by]
         return {"model": table.model, "by": by, "fields": fields, **more}
 
-    enrollments = of(adapter.enrollments, exclude=list(adapter.enrollments_taken.exclude))
-    return {
+    found = {
         "account": of(adapter.account),
         "token": of(Table(adapter.token.model, {"user": adapter.token.columns["user"]})),
-        "enrollments": enrollments,
     }
+    if with_enrollments:
+        excluded = list(adapter.enrollments_taken.exclude)
+        found["enrollments"] = of(adapter.enrollments, exclude=excluded)
+    return found
 
 
 def _read(adapter: Adapter, page: dict[str, Any]) -> list[Learner]:
     accounts = {row["user"]: row for row in map(adapter.account.named, page["related"]["account"])}
     tokens = {row[adapter.token.columns["user"]] for row in page["related"]["token"]}
     enrollments = defaultdict(list)
-    for row in map(adapter.enrollments.named, page["related"]["enrollments"]):
+    for row in map(adapter.enrollments.named, page["related"].get("enrollments", ())):
         enrollments[row["user"]].append(row)
     found = []
     for user in map(adapter.users.named, page["rows"]):

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from usher.client.client import Credentials, LmsClient
+from usher.client.errors import LmsError
 from usher.client.http import Exchange, Http
 from usher.client.shared import LocalState
 from usher.connect.application.checkout import Checkout, Wishes, recognise
 from usher.contract.environment import Env
 from usher.sidecar.adapters.adapter import Adapter
 from usher.sidecar.adapters.known import adapter_of, check
-from usher.sidecar.errors import NotTrusted, SidecarError
+from usher.sidecar.errors import NotAnswering, NotTrusted, SidecarError
 from usher.sidecar.process import Agent
 
 _SETTINGS = (
@@ -30,17 +31,21 @@ _SETTINGS = (
 Around = Callable[[Exchange], AbstractContextManager[Any]]
 #: Accounts that must be found before the LMS is believed about any that is not.
 _SAMPLE = 50
+#: As the engine's own default (``USHER_CONCURRENCY``).
+CONCURRENCY = 32
 
 
 @dataclass(frozen=True)
 class Opened:
-    """worker: the service worker's username, as the LMS says it."""
+    """worker: the service worker's username, as the LMS says it. concurrency: requests to the
+    LMS's public APIs at a time."""
 
     checkout: Checkout
     adapter: Adapter
     agent: Agent
     lms: LmsClient
     worker: str
+    concurrency: int = CONCURRENCY
 
 
 @contextmanager
@@ -63,18 +68,25 @@ def with_lms(
     adapter: Adapter,
     agent: Agent,
     lms_url: str = "",
+    concurrency: int = CONCURRENCY,
     around: Around | None = None,
 ) -> Opened:
     """The application with its LMS, which has been asked who it is.
 
     lms_url: '' for the application's own setting. around: entered for each request to the LMS.
-    Raises SidecarError, LmsError.
+    Raises SidecarError.
     """
     names = [*_SETTINGS, *filter(None, [adapter.registration_token])]
     found = agent.ask("settings", names=names)
     token = found.get(adapter.registration_token) or ""
     lms = _client(found, lms_url, checkout, token, around)
-    return Opened(checkout, adapter, agent, lms, _trusted(lms, adapter, agent))
+    try:
+        worker = _trusted(lms, adapter, agent)
+    except LmsError as error:
+        raise NotAnswering(
+            f"The LMS at {lms.http.base_url} could not be asked: {error.message}"
+        ) from error
+    return Opened(checkout, adapter, agent, lms, worker, concurrency)
 
 
 def _client(

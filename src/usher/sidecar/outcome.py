@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 DONE, REFUSED, FAILED, LEFT = "done", "refused", "failed", "left"
@@ -41,13 +42,15 @@ class Outcome:
     memory: Memory = field(default_factory=Memory)
     numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
     reasons: list[dict[str, str]] = field(default_factory=list)
+    _adding: Lock = field(default_factory=Lock)
 
     def add(self, kind: str, result: str, what: str = "", reason: str = "", code: str = "") -> None:
-        """code: of the refusal, where it has one."""
-        self.numbers[kind, result] += 1
-        if reason:
-            told = {"kind": kind, "what": what, "result": result, "reason": reason, "code": code}
-            self.reasons.append(told)
+        """code: of the refusal, where it has one. Pages under way at the same time may add."""
+        told = {"kind": kind, "what": what, "result": result, "reason": reason, "code": code}
+        with self._adding:
+            self.numbers[kind, result] += 1
+            if reason:
+                self.reasons.append(told)
 
     def told(self) -> None:
         self.progress(self)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from threading import Lock
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -30,10 +29,10 @@ from usher.sidecar.errors import SidecarError
 from usher.sidecar.learners import Learner
 from usher.sidecar.opening import Opened
 
-#: Learners at a time, and learners to a batch: their locks last longer than a batch takes.
-AT_ONCE = 16
+#: Learners to a batch: their locks last longer than a batch takes.
 SIZE = 64
-#: Of those that failed for a moment: the LMS and the application may both be small.
+#: Learners at a time, of those that failed for a moment: the LMS and the application may both be
+#: small.
 AT_ONCE_AGAIN = 4
 #: Seconds. Each is used at once.
 _TOKEN_LIFE = 300
@@ -56,42 +55,51 @@ class OwnRecord:
 
 
 class PublicAccounts:
-    """Call it with learners for their results, by primary key, in the batch API's form."""
+    """Use as a context manager. Call it with learners for their results, by primary key, in the
+    batch API's form; several pages may be under way at a time."""
 
     def __init__(self, sides: Opened) -> None:
         self._sides = sides
+        self._reading = Lock()
+        self._read: Grants | None = None
+        self._pool = ThreadPoolExecutor(sides.concurrency, thread_name_prefix="learner")
+        self._again = ThreadPoolExecutor(AT_ONCE_AGAIN, thread_name_prefix="again")
 
-    @cached_property
-    def _record(self) -> OwnRecord:
-        return own_record(self._sides)
+    def __enter__(self) -> PublicAccounts:
+        return self
 
-    @cached_property
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        self._again.shutdown(cancel_futures=True)
+
+    @property
     def _grants(self) -> Grants:
-        return Grants(self._sides, self._record)
+        """Read when first needed: an application without the record may have nobody due."""
+        with self._reading:
+            if self._read is None:
+                self._read = Grants(self._sides, own_record(self._sides))
+            return self._read
 
     def __call__(self, learners: Sequence[Learner]) -> dict[Any, dict[str, Any]]:
         """Raises LmsError when the LMS refuses every learner alike."""
         new = [learner for learner in learners if not learner.made]
-        _ = self._grants  # read before the threads begin
         with self._registration_tokens(new) as tokens:
-            results = self._carried_out(learners, tokens, AT_ONCE)
+            results = self._carried_out(learners, tokens, self._pool)
             again = [one for one in learners if results[one.pk].get("again")]
             if again:
-                results |= self._carried_out(again, tokens, AT_ONCE_AGAIN)
+                results |= self._carried_out(again, tokens, self._again)
         return results
 
     def _carried_out(
-        self, learners: Sequence[Learner], tokens: Mapping[Any, str], at_once: int
+        self, learners: Sequence[Learner], tokens: Mapping[Any, str], pool: ThreadPoolExecutor
     ) -> dict[Any, dict[str, Any]]:
-        with ThreadPoolExecutor(at_once, thread_name_prefix="learner") as pool:
-            results = pool.map(lambda one: self._one(one, tokens.get(one.pk, "")), learners)
-            return {one.pk: result for one, result in zip(learners, results, strict=True)}
+        results = pool.map(lambda one: self._one(one, tokens.get(one.pk, "")), learners)
+        return {one.pk: result for one, result in zip(learners, results, strict=True)}
 
     def signed_in(
         self, learners: Sequence[Learner], do: Callable[[Learner, TokenPair], None]
     ) -> dict[Any, LmsError | None]:
         """Signs each in on their behalf and does something with their tokens; what failed."""
-        _ = self._grants
 
         def one(learner: Learner) -> LmsError | None:
             try:
@@ -100,12 +108,12 @@ class PublicAccounts:
                 return error
             return None
 
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="learner") as pool:
-            errors = pool.map(one, learners)
-            return {learner.pk: error for learner, error in zip(learners, errors, strict=True)}
+        errors = self._pool.map(one, learners)
+        return {learner.pk: error for learner, error in zip(learners, errors, strict=True)}
 
     def walk(self, learner: Learner) -> Walk:
-        return Walk(self._sides.lms, learner.pk, self._record.landing, self._grants)
+        grants = self._grants
+        return Walk(self._sides.lms, learner.pk, grants.record.landing, grants)
 
     @contextmanager
     def _registration_tokens(self, learners: Sequence[Learner]) -> Iterator[dict[Any, str]]:
@@ -114,10 +122,11 @@ class PublicAccounts:
         if not tokens:
             yield tokens
             return
+        record = self._grants.record
         rows = [
             {
                 "user_id": pk,
-                "application_id": self._record.pk,
+                "application_id": record.pk,
                 "token": token,
                 "scope": SCOPE_USER_READ,
                 "expires": {"in": _TOKEN_LIFE},
@@ -200,7 +209,7 @@ class Grants:
     """Codes of the application for the LMS. Threads that ask at the same time share a write."""
 
     def __init__(self, sides: Opened, record: OwnRecord) -> None:
-        self._sides, self._record = sides, record
+        self._sides, self.record = sides, record
         self._waiting: list[tuple[GrantWanted, Future[str]]] = []
         self._adding, self._writing = Lock(), Lock()
 
@@ -222,7 +231,7 @@ class Grants:
         rows = [
             {
                 "user_id": wanted.user_id,
-                "application_id": self._record.pk,
+                "application_id": self.record.pk,
                 "code": code,
                 "expires": {"in": _CODE_LIFE},
                 "redirect_uri": wanted.redirect_uri,
@@ -243,13 +252,13 @@ class Grants:
 
     def _check(self, wanted: GrantWanted) -> None:
         title = self._sides.adapter.title
-        if wanted.client_id != self._record.client_id:
+        if wanted.client_id != self.record.client_id:
             raise Misconfigured(
                 f"The LMS signs in with the client id {wanted.client_id[:100]}, but {title} knows "
-                f"it as {self._record.client_id}: correct its provider record.",
+                f"it as {self.record.client_id}: correct its provider record.",
                 code="another-client",
             )
-        if _without_state(wanted.redirect_uri) not in self._record.redirect_uris:
+        if _without_state(wanted.redirect_uri) not in self.record.redirect_uris:
             raise Misconfigured(
                 f"{_without_state(wanted.redirect_uri)[:200]} is not a redirect URI of the LMS's "
                 f"OAuth application in {title}: add it there.",

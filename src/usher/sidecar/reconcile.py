@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from usher.client import batch
-from usher.sidecar import details, runs
+from usher.sidecar import comparing, details, runs
 from usher.sidecar.accounts import ACCOUNT, reconcile_accounts
 from usher.sidecar.adapters.adapter import Adapter, Selection
 from usher.sidecar.details import PROFILE, reconcile_profiles
@@ -21,7 +21,7 @@ from usher.sidecar.outcome import Outcome
 from usher.sidecar.process import Agent
 from usher.sidecar.runs import RUN, reconcile_runs
 
-KINDS = (ACCOUNT, ENROLLMENT, RUN, UNENROLLMENT, PROFILE)
+KINDS = (ACCOUNT, ENROLLMENT, RUN, UNENROLLMENT, PROFILE, *comparing.KINDS)
 #: Without being asked for: neither ends an enrollment nor overwrites anything in the LMS.
 USUAL = (ACCOUNT, ENROLLMENT, RUN)
 
@@ -42,8 +42,11 @@ class Asked:
         return RUN in self.kinds and not self.user
 
 
-def due(adapter: Adapter, asked: Asked) -> dict[str, tuple[str, Selection]]:
-    """Kind -> table, and which of its rows are due."""
+def due(
+    adapter: Adapter, asked: Asked, *, waiting: bool = False
+) -> dict[str, tuple[str, Selection]]:
+    """Kind -> table, and which of its rows are due. waiting: of enrollments those that are not
+    due before their learners have accounts."""
     found: dict[str, tuple[str, Selection]] = {}
     if ACCOUNT in asked.kinds:
         users = adapter.users_due
@@ -53,7 +56,7 @@ def due(adapter: Adapter, asked: Asked) -> dict[str, tuple[str, Selection]]:
             users = users.also(adapter.changed_users(asked.changed_in))
         found[ACCOUNT] = (adapter.users.model, users)
     for kind, rows in (
-        (ENROLLMENT, adapter.enrollments_due),
+        (ENROLLMENT, adapter.enrollments_waiting if waiting else adapter.enrollments_due),
         (UNENROLLMENT, adapter.unenrollments_due),
     ):
         if kind not in asked.kinds:
@@ -69,11 +72,15 @@ def due(adapter: Adapter, asked: Asked) -> dict[str, tuple[str, Selection]]:
 
 
 def count_due(agent: Agent, adapter: Adapter, asked: Asked) -> dict[str, int]:
-    """How many are due now. Enrollments of learners without an account become due with it."""
-    return {
+    """How many are due, with the enrollments that become due with the accounts."""
+    found = {
         kind: agent.ask("count", model=model, **selection.request())
         for kind, (model, selection) in due(adapter, asked).items()
     }
+    if ACCOUNT in asked.kinds and ENROLLMENT in asked.kinds:
+        model, waiting = due(adapter, asked, waiting=True)[ENROLLMENT]
+        found[ENROLLMENT] += agent.ask("count", model=model, **waiting.request())
+    return found
 
 
 def count_compared(sides: Opened, asked: Asked) -> dict[str, int]:
@@ -83,6 +90,9 @@ def count_compared(sides: Opened, asked: Asked) -> dict[str, int]:
         found[RUN] = runs.count_differing(sides, asked.run)
     if PROFILE in asked.kinds:
         found[PROFILE] = details.count_differing(sides, asked.user)
+    for kind in comparing.KINDS:
+        if kind in asked.kinds:
+            found[kind] = comparing.count_differing(sides, kind, asked.user, asked.run)
     return found
 
 
@@ -107,4 +117,10 @@ def reconcile(sides: Opened, asked: Asked, outcome: Outcome) -> Outcome:
         reconcile_profiles(
             sides, outcome, batched=accounts, user=asked.user, changed_in=asked.changed_in
         )
+    for kind in comparing.KINDS:
+        # What changed in the LMS no column of the application says.
+        if kind in asked.kinds and asked.changed_in is None:
+            comparing.reconcile_compared(
+                sides, kind, outcome, batched=enrollments, user=asked.user, run=asked.run
+            )
     return outcome

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from usher.client.client import LmsClient
@@ -16,8 +17,11 @@ from usher.sidecar.adapters.adapter import Adapter
 from usher.sidecar.learners import runs
 from usher.sidecar.opening import Opened
 from usher.sidecar.outcome import DONE, LEFT, REFUSED, Outcome
+from usher.sidecar.overlapping import overlapped
 
 RUN = "run"
+#: Requests to the LMS at a time.
+_AT_ONCE = 8
 #: What both applications' own code asks the LMS for; one wrong key would spoil a whole request.
 _KEY = re.compile(r"course-v1:[^+\s]+\+[^+\s]+\+[^+\s]+")
 _MOMENTS = ("start", "end", "enrollment_start", "enrollment_end", "certificate_available")
@@ -35,16 +39,11 @@ class Compared:
 
 def compared(sides: Opened, only: str = "") -> Iterator[list[Compared]]:
     """The runs that the application's own sync would take, a request to the LMS at a time."""
-    page: list[dict[str, Any]] = []
-    for row in runs(sides.agent, sides.adapter, COURSE_LIST_PAGE_SIZE):
-        if only and row["course"] != only:
-            continue
-        page.append(row)
-        if len(page) == COURSE_LIST_PAGE_SIZE:
-            yield _page(sides, page)
-            page = []
-    if page:
-        yield _page(sides, page)
+    rows = runs(sides.agent, sides.adapter)
+    taken = (row for row in rows if not only or row["course"] == only)
+    pages = iter(lambda: list(islice(taken, COURSE_LIST_PAGE_SIZE)), [])
+    with overlapped(lambda page: _page(sides, page), pages, _AT_ONCE) as results:
+        yield from results
 
 
 def _page(sides: Opened, rows: list[dict[str, Any]]) -> list[Compared]:

@@ -14,7 +14,7 @@ from usher.client.errors import LmsError
 from usher.connect.application.checkout import Wishes
 from usher.sidecar.accounts import ACCOUNT
 from usher.sidecar.errors import SidecarError
-from usher.sidecar.opening import opened_application, with_lms
+from usher.sidecar.opening import CONCURRENCY, opened_application, with_lms
 from usher.sidecar.outcome import DONE, Memory, Outcome
 from usher.sidecar.reconcile import Asked, reconcile
 from usher.sidecar.runs import RUN
@@ -56,10 +56,11 @@ class Stopping:
                 signal.signal(each, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._asked.is_set() or not self._busy:
+        again = self._asked.is_set()
+        self._asked.set()
+        if again or not self._busy:
             # The second one is meant: what is under way is found again by the next start.
             raise Stopped
-        self._asked.set()
 
     @contextmanager
     def batches(self) -> Iterator[Callable[[Outcome], None]]:
@@ -70,6 +71,10 @@ class Stopping:
         finally:
             self._busy = False
         self.stop_if_asked()
+
+    @property
+    def asked(self) -> bool:
+        return self._asked.is_set()
 
     def stop_if_asked(self) -> None:
         if self._asked.is_set():
@@ -113,11 +118,14 @@ def watch(
     lms_url: str,
     asked: Asked,
     *,
+    concurrency: int = CONCURRENCY,
+    began: Callable[[str, str], None],
     after: Callable[[Outcome], None],
     troubled: Callable[[str, float], None],
     watched: Watched | None = None,
 ) -> None:
-    """Until SIGTERM or SIGINT. after: told of each pass that did something; troubled: why, and the
+    """Until SIGTERM or SIGINT. began: told the application's title and the LMS's address, each
+    time both are reached; after: told of each pass that did something; troubled: why, and the
     seconds until the next try; watched: told of everything. The application and the LMS may be
     restarted meanwhile."""
     seen = watched or Watched()
@@ -126,7 +134,8 @@ def watch(
         while True:
             try:
                 with opened_application(wishes) as (checkout, adapter, agent):
-                    sides = with_lms(checkout, adapter, agent, lms_url, seen.around)
+                    sides = with_lms(checkout, adapter, agent, lms_url, concurrency, seen.around)
+                    began(adapter.title, sides.lms.http.base_url)
                     seen.opens(sides)
                     while True:
                         started = time.monotonic()

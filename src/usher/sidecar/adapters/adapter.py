@@ -35,6 +35,27 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Audit:
+    """The audit rows that ``save_and_log`` writes. row, before, after: columns: the row that was
+    saved, and its ``to_dict`` then and now. related: relations that ``to_dict`` looks at."""
+
+    model: str
+    row: str
+    before: str
+    after: str
+    related: tuple[str, ...]
+
+    def request(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "row": self.row,
+            "before": self.before,
+            "after": self.after,
+            "with": self.related,
+        }
+
+
+@dataclass(frozen=True)
 class Selection:
     """Which rows of a table are meant: every ``filter`` holds, no ``exclude`` does."""
 
@@ -46,6 +67,18 @@ class Selection:
 
     def request(self) -> dict[str, Any]:
         return {"filter": list(self.filter), "exclude": list(self.exclude)}
+
+    def by(self, relation: str) -> Selection:
+        """Rows of another table whose ``relation`` fulfils the ``filter``."""
+
+        def path(alternative: Mapping[str, Any]) -> Mapping[str, Any]:
+            return {f"{relation}__{name}": value for name, value in alternative.items()}
+
+        conditions = tuple(
+            [path(each) for each in one] if isinstance(one, list) else path(one)
+            for one in self.filter
+        )
+        return Selection(conditions)
 
     @property
     def paths(self) -> set[str]:
@@ -73,12 +106,15 @@ class Adapter:
     """One application.
 
     users_taken: whom its own code would take. account, token: one row a user, found by ``user``.
+    audit: of enrollments.
     account_name: ``users`` or ``account``, the table whose ``username`` is the one in the LMS.
     enrollment_mode: '' when the table has a mode.
     retry_limit: attempts after which the application gives up; 0 when it never does.
     name_function: the application's own, which names a user's LMS account; '' when it has none.
     users_due: of those taken, who lacks an account or a token. enrollments_due: of those taken,
     which are to be made, of learners who have an account. enrollment_username: path to its name.
+    enrollment_run: column of the run's primary key.
+    enrollments_waiting: those that become due when their learners have accounts.
     mode_instead: the mode its own code takes when the LMS doesn't offer the wanted one.
     lock: what its own account creation holds.
     grace: seconds for which its own code leaves what is new to the request that made it.
@@ -101,10 +137,12 @@ class Adapter:
     token: Table
     enrollments: Table
     enrollments_taken: Selection
+    audit: Audit
     runs: Table
     runs_taken: Selection
     users_due: Selection
     enrollments_due: Selection
+    enrollments_waiting: Selection
     unenrollments_due: Selection
     grace: int
     users_changed: tuple[str, ...]
@@ -118,6 +156,7 @@ class Adapter:
     when_unenrolled: Mapping[str, Any] = field(default_factory=dict)
     enrollment_mode: str = ""
     mode_instead: str = ""
+    enrollment_run: str = "run_id"
     landing: str = "openedx-private-oauth-complete"
     registration_token: str = ""
     lock: Lock | None = None
@@ -151,11 +190,13 @@ class Adapter:
         looked_at = {
             self.users.model: self.users_due.paths | locked | {*self.users_changed},
             self.enrollments.model: self.enrollments_due.paths
+            | self.enrollments_waiting.paths
             | self.unenrollments_due.paths
             | {*self.enrollments_changed}
-            | {self.enrollment_username},
+            | {self.enrollment_username, self.enrollment_run, *self.audit.related},
             self.runs.model: self.runs_taken.paths | self.graded.paths,
         }
+        audit = [self.audit.row, self.audit.before, self.audit.after]
         return {
             "do": "check",
             "tables": [
@@ -165,7 +206,8 @@ class Adapter:
                     "methods": list(table.methods),
                 }
                 for table in self.tables
-            ],
+            ]
+            + [{"model": self.audit.model, "fields": audit, "methods": []}],
             "functions": functions,
         }
 

@@ -1,7 +1,7 @@
 """MITx Online: which of its columns mean what. Read from its release of August 2026."""
 
 from usher.contract.environment import Env
-from usher.sidecar.adapters.adapter import Adapter, Lock, Selection, Table
+from usher.sidecar.adapters.adapter import Adapter, Audit, Lock, Selection, Table
 
 #: Its own code leaves users and enrollments of the last five minutes to the request that made them.
 GRACE = 300
@@ -22,6 +22,7 @@ ENROLLMENTS = Selection(
     ),
     exclude=({"run__run_tag__startswith": "fake"},),
 )
+MISSING = ENROLLMENTS.also({"edx_enrolled": False, "edx_enrollment_retry_count__lt": 5})
 
 MITXONLINE = Adapter(
     name="mitxonline",
@@ -83,15 +84,23 @@ MITXONLINE = Adapter(
             "subscribed": "edx_emails_subscription",
             "change_status": "change_status",
         },
-        methods=("save_and_log",),
+        methods=("save_and_log", "to_dict"),
     ),
     enrollments_taken=ENROLLMENTS,
-    enrollments_due=ENROLLMENTS.also(
-        {
-            "edx_enrolled": False,
-            "edx_enrollment_retry_count__lt": 5,
-            "user__openedx_users__has_been_synced": True,
-        }
+    audit=Audit(
+        "courses.CourseRunEnrollmentAudit",
+        row="enrollment_id",
+        before="data_before",
+        after="data_after",
+        related=("user", "run"),
+    ),
+    enrollments_due=MISSING.also({"user__openedx_users__has_been_synced": True}),
+    enrollments_waiting=MISSING.also(*USERS.by("user").filter).also(
+        [
+            {"user__openedx_users__isnull": True},
+            {"user__openedx_users__has_been_synced": False},
+        ],
+        exclude=({"user__openedx_users__has_sync_error": True},),
     ),
     # courses.api.deactivate_run_enrollment: ended here although the LMS could not be told.
     unenrollments_due=Selection(

@@ -1,7 +1,7 @@
 """MIT xPro: which of its columns mean what. Read from its release of August 2026."""
 
 from usher.contract.environment import Env
-from usher.sidecar.adapters.adapter import Adapter, Selection, Table
+from usher.sidecar.adapters.adapter import Adapter, Audit, Selection, Table
 
 #: Its own code leaves users and enrollments of the last five minutes to the request that made them.
 GRACE = 300
@@ -20,6 +20,7 @@ ENROLLMENTS = Selection(
         },
     )
 )
+MISSING = ENROLLMENTS.also({"edx_enrolled": False})
 
 MITXPRO = Adapter(
     name="mitxpro",
@@ -63,11 +64,19 @@ MITXPRO = Adapter(
             "enrolled": "edx_enrolled",
             "change_status": "change_status",
         },
-        methods=("save_and_log",),
+        methods=("save_and_log", "to_dict"),
     ),
     enrollments_taken=ENROLLMENTS,
-    enrollments_due=ENROLLMENTS.also(
-        {"edx_enrolled": False, "user__courseware_users__isnull": False}
+    audit=Audit(
+        "courses.CourseRunEnrollmentAudit",
+        row="enrollment_id",
+        before="data_before",
+        after="data_after",
+        related=("user", "run"),
+    ),
+    enrollments_due=MISSING.also({"user__courseware_users__isnull": False}),
+    enrollments_waiting=MISSING.also(*USERS.by("user").filter).also(
+        {"user__courseware_users__isnull": True}
     ),
     # courses.api.deactivate_run_enrollment: ended here although the LMS could not be told.
     unenrollments_due=Selection(

@@ -53,6 +53,14 @@ class CourseRunEnrollment(TimestampedModel, AuditableModel):
     def get_audit_class(cls):
         return CourseRunEnrollmentAudit
 
+    def to_dict(self):
+        return {
+            **super().to_dict(),
+            "updated_on": self.updated_on.isoformat(),
+            "email": self.user.email,
+            "text_id": self.run.courseware_id,
+        }
+
 
 class CourseRunEnrollmentAudit(AuditModel):
     enrollment = models.ForeignKey(CourseRunEnrollment, on_delete=models.PROTECT)

@@ -1,5 +1,7 @@
 """What the tables share: moments of change, and audit rows."""
 
+import traceback
+
 from django.conf import settings
 from django.db import models, transaction
 from django.forms.models import model_to_dict
@@ -50,6 +52,7 @@ class AuditableModel(models.Model):
         type(self).get_audit_class().objects.create(
             acting_user=acting_user,
             enrollment=self,
+            call_stack="".join(traceback.format_stack(limit=4)[:2])[:750],
             data_before=before.to_dict() if before else None,
             data_after=self.to_dict(),
         )

@@ -1,0 +1,184 @@
+"""Enrollments that no column of the application says are due: found by comparing both sides.
+
+None of this is done unless it is asked for by name. Which side is followed:
+
+======== ============================================================ =======================
+kind     difference                                                   who follows
+======== ============================================================ =======================
+missing  recorded here as enrolled; the LMS has no such enrollment    the LMS
+mode     another mode in the LMS, except a paid one where it is free  the LMS
+         here
+adopt    the LMS has an enrollment; no row here, whatever its status  the application
+======== ============================================================ =======================
+
+An enrollment that is inactive in the LMS, and one that was refunded, deferred or ended here, are
+decisions of somebody: they are listed by ``drift`` and never reversed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from usher.client.payloads import ListedEnrollment
+from usher.sidecar.adapters.adapter import Adapter, Selection
+from usher.sidecar.enrollments import count_written, enroll, pages_of, sender
+from usher.sidecar.learners import Learner, Wanted, learners
+from usher.sidecar.opening import Opened
+from usher.sidecar.outcome import Outcome
+from usher.sidecar.overlapping import overlapped
+
+MISSING, MODE, ADOPT = "missing", "mode", "adopt"
+KINDS = (MISSING, MODE, ADOPT)
+#: Modes that nobody pays for.
+_FREE = ("audit", "honor")
+#: Requests to the LMS at a time.
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Both:
+    """A learner's enrollment in a run on both sides. row: the application's that wants it. ended:
+    one that does not. found: the LMS's."""
+
+    learner: Learner
+    course: str
+    row: Wanted | None
+    ended: Wanted | None
+    found: ListedEnrollment | None
+
+
+def both_sides(learner: Learner, there: list[ListedEnrollment]) -> Iterator[Both]:
+    """Several rows here may stand for one enrollment there: of several orders, one is enough."""
+    seen = {enrollment.course_key: enrollment for enrollment in there}
+    wanted = {row.course: row for row in learner.enrollments if row.wanted}
+    ended = {row.course: row for row in learner.enrollments if row.course not in wanted}
+    for course in {**wanted, **seen}:
+        yield Both(learner, course, wanted.get(course), ended.get(course), seen.get(course))
+
+
+def is_other_mode(adapter: Adapter, both: Both) -> bool:
+    """Whether the LMS has it in a mode that the application's own code would not leave."""
+    if both.row is None or both.found is None or not both.found.is_active or not both.row.mode:
+        return False
+    return both.found.mode not in (both.row.mode, adapter.mode_instead)
+
+
+def _is_missing(adapter: Adapter, both: Both) -> bool:
+    return both.row is not None and both.row.enrolled and both.found is None
+
+
+def _is_mode(adapter: Adapter, both: Both) -> bool:
+    """A learner who has more than was paid for keeps it."""
+    if both.row is None or both.found is None or not is_other_mode(adapter, both):
+        return False
+    return both.row.mode not in _FREE or both.found.mode in _FREE
+
+
+def _is_adopted(adapter: Adapter, both: Both) -> bool:
+    return both.row is None and both.ended is None and both.found is not None
+
+
+_DIFFERS: dict[str, Callable[[Adapter, Both], bool]] = {
+    MISSING: _is_missing,
+    MODE: _is_mode,
+    ADOPT: _is_adopted,
+}
+
+
+def differing(sides: Opened, kind: str, user: str = "", run: str = "") -> Iterator[list[Both]]:
+    """Pages. user, run: only of these; '' for all."""
+    only = sides.adapter.users_taken
+    if user:
+        only = only.also([{"email": user}, {"username": user}])
+
+    def compared(page: list[Learner]) -> list[Both]:
+        made = {learner.username: learner for learner in page if learner.made and learner.username}
+        there: dict[str, list[ListedEnrollment]] = {name: [] for name in made}
+        for enrollment in sides.lms.enrollments_of(list(made)) if made else ():
+            if enrollment.username in there:
+                there[enrollment.username].append(enrollment)
+        return [
+            both
+            for name, learner in made.items()
+            for both in both_sides(learner, there[name])
+            if run in ("", both.course) and _DIFFERS[kind](sides.adapter, both)
+        ]
+
+    pages = learners(sides.agent, sides.adapter, only=only)
+    with overlapped(compared, pages, _AT_ONCE) as results:
+        for found in results:
+            active = [both for both in found if kind != ADOPT or _is_active(both)]
+            yield _in_known_runs(sides, active) if kind == ADOPT else active
+
+
+def _is_active(both: Both) -> bool:
+    return both.found is not None and both.found.is_active
+
+
+def _in_known_runs(sides: Opened, found: list[Both]) -> list[Both]:
+    known = _runs(sides, found)
+    return [both for both in found if both.course in known]
+
+
+def _runs(sides: Opened, found: list[Both]) -> dict[str, Any]:
+    """Key -> primary key, of the runs that the application has."""
+    table = sides.adapter.runs
+    keys = sorted({both.course for both in found})
+    if not keys:
+        return {}
+    course = table.columns["course"]
+    pages = sides.agent.pages(
+        model=table.model, fields=[course], filter=[{f"{course}__in": keys}], limit=500
+    )
+    return {row[course]: row["pk"] for page in pages for row in page["rows"]}
+
+
+def count_differing(sides: Opened, kind: str, user: str = "", run: str = "") -> int:
+    return sum(len(page) for page in differing(sides, kind, user, run))
+
+
+def reconcile_compared(
+    sides: Opened, kind: str, outcome: Outcome, *, batched: bool, user: str = "", run: str = ""
+) -> None:
+    """Raises LmsError when the LMS refuses every learner alike."""
+    with ThreadPoolExecutor(sides.concurrency, thread_name_prefix="enrollment") as pool:
+        send = sender(sides, pool, batched=batched)
+        for page in differing(sides, kind, user, run):
+            if kind == ADOPT:
+                _adopt(sides, page, outcome)
+            else:
+                keys = [both.row.pk for both in page if both.row]
+                only = Selection(filter=({"pk__in": keys},))
+                for rows in pages_of(sides, only) if keys else ():
+                    due = [row for row in rows if outcome.memory.is_due(kind, row["pk"])]
+                    if due:
+                        enroll(sides, due, send, outcome, kind)
+            outcome.told()
+
+
+def _adopt(sides: Opened, page: list[Both], outcome: Outcome) -> None:
+    """As the application's own sync creates them, but in the LMS's mode and with an audit row."""
+    columns, known = sides.adapter.enrollments.columns, _runs(sides, page)
+    due = [both for both in page if outcome.memory.is_due(ADOPT, (both.learner.pk, both.course))]
+    if not due:
+        return
+    rows = []
+    for both in due:
+        values: dict[str, Any] = {columns["wanted"]: True, columns["enrolled"]: True}
+        if "mode" in columns and both.found:
+            values[columns["mode"]] = both.found.mode
+        find = {
+            columns["user"]: both.learner.pk,
+            sides.adapter.enrollment_run: known[both.course],
+        }
+        rows.append({"find": find, "set": values})
+    results = sides.agent.ask(
+        "write", model=sides.adapter.enrollments.model, by="save_and_log", rows=rows
+    )
+    for both, result in zip(due, results, strict=True):
+        if result["outcome"] == "refused":
+            outcome.memory.refused(ADOPT, (both.learner.pk, both.course))
+        count_written(ADOPT, f"{both.learner.email} in {both.course}", result, outcome)
