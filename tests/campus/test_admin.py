@@ -11,7 +11,7 @@ from usher.application.accounts.models import (
 )
 from usher.application.enrollments.models import Enrollment
 
-pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture

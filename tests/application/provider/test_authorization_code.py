@@ -10,7 +10,7 @@ from oauth2_provider.models import AccessToken, Grant, RefreshToken
 
 from tests.application.provider.conftest import CALLBACK, answer_of, live_tokens
 
-pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
+pytestmark = pytest.mark.django_db
 
 
 def test_a_signed_in_learner_goes_straight_back_with_a_code(lms):
