@@ -38,6 +38,7 @@ from usher.client.errors import (
 from usher.client.health import Health, Seen
 from usher.client.outgoing import Outgoing, is_header
 from usher.client.shared import SharedState
+from usher.client.tracing import span
 from usher.client.urgency import is_urgent
 
 #: Bytes. A page of a hundred runs is some 100 kB; whatever is larger than this is no answer.
@@ -282,13 +283,19 @@ class Http:
 
     def _exchange(self, build: Outgoing, group: str) -> Answer:
         exchange = Exchange(build.method, group or "pages")
-        with self._around(exchange):
+        name = f"LMS {exchange.method} {exchange.group}"
+        with self._around(exchange), span(name, is_request=True) as told:
+            told.tell(http__request__method=exchange.method, usher__endpoints=exchange.group)
             try:
                 answer = self._send(build)
             except LmsError as error:
                 exchange.error = error.code
+                told.fail(error.code)
                 raise
             exchange.status = answer.status
+            told.tell(http__response__status_code=answer.status)
+            if answer.status >= 400:
+                told.fail(str(answer.status))
             return answer
 
     def _send(self, build: Outgoing) -> Answer:

@@ -36,6 +36,7 @@ from usher.application.tokens.errors import NotConnected
 from usher.application.tokens.provider import grant_codes
 from usher.client.batch import capabilities
 from usher.client.errors import LmsError, Refused
+from usher.client.tracing import Span, span
 from usher.client.urgency import urgent
 from usher.client.walk import GrantWanted
 from usher.contract.failures import FailureClass
@@ -101,7 +102,7 @@ class Runner:
         self._opts = opts
         self._report = report
         self._events: queue.Queue[_Asked | _Finished] = queue.Queue()
-        self._means = replace(context, grant=self._ask)
+        self._context = replace(context, grant=self._ask)
         self._asked_for_batch = time.monotonic()
         self.state = context.lms.http.state
         self._flying: dict[Kind, dict[int, Job]] = {}
@@ -158,12 +159,12 @@ class Runner:
 
     def _learn_batch(self) -> None:
         """The LMS couldn't say at the start whether it has the batch API: it is asked again."""
-        if self._means.batch_is_known or time.monotonic() - self._asked_for_batch < _ASK_SECONDS:
+        if self._context.batch_is_known or time.monotonic() - self._asked_for_batch < _ASK_SECONDS:
             return
         self._asked_for_batch = time.monotonic()
-        found = capabilities(self._means.lms)
+        found = capabilities(self._context.lms)
         if found is not None:
-            self._means = replace(self._means, batch=found, batch_is_known=True)
+            self._context = replace(self._context, batch=found, batch_is_known=True)
 
     def _top_up(self, pool: Pool, kinds: list[Kind], scope: Scope, more: list[Kind]) -> None:
         """Claims what is due: interactive rows first, full checks when nothing else is left."""
@@ -221,13 +222,13 @@ class Runner:
         return sum(len(jobs) for jobs in self._flying.values())
 
     def _goes_many(self, kind: Kind) -> bool:
-        return kind.always_many or kind.batch_capability in self._means.batch
+        return kind.always_many or kind.batch_capability in self._context.batch
 
     def _send(self, pool: Pool, kind: Kind, rows: list[Any], *, is_urgent: bool) -> None:
         """is_urgent: all of them, not only those of the interactive lane."""
         flying = self._flying.setdefault(kind, {})
         flying.update({row.pk: Job(row, "") for row in rows})
-        self._means.before_work()
+        self._context.before_work()
         prepared = self._prepared(kind, rows)
         for job, _ in prepared:
             job.is_urgent = is_urgent or job.row.lane == Lane.INTERACTIVE
@@ -245,7 +246,7 @@ class Runner:
     def _prepared(self, kind: Kind, rows: list[Any]) -> list[tuple[Job, Outcome | None]]:
         """A row whose preparation fails is the only one that fails."""
         try:
-            return kind.prepare(rows, self._means)
+            return kind.prepare(rows, self._context)
         except (OperationalError, InterfaceError):
             raise  # the database doesn't answer: that is about no row
         except Exception as error:  # noqa: BLE001 - one row must not stop the others
@@ -267,10 +268,11 @@ class Runner:
     def _act(self, kind: Kind, job: Job) -> None:
         if not self._begin([job]):
             return
-        with _urgency_of([job]):
+        with _urgency_of([job]), _traced(kind, [job]) as told:
             outcome = self._once(kind, job)
             if self._needs_second_answer(job, outcome):
                 outcome = self._once(kind, job)
+            _tell(told, [outcome])
         self._events.put(_Finished(kind, [(job, outcome)]))
 
     def _once(self, kind: Kind, job: Job) -> Outcome:
@@ -278,17 +280,18 @@ class Runner:
         return self._proven([outcome])[0]
 
     def _acted(self, kind: Kind, job: Job) -> Outcome:
-        self._means.recognise()
-        return kind.act(job, self._means)
+        self._context.recognise()
+        return kind.act(job, self._context)
 
     def _act_many(self, kind: Kind, jobs: list[Job]) -> None:
         if not self._begin(jobs):
             return
-        with _urgency_of(jobs):
+        with _urgency_of(jobs), _traced(kind, jobs) as told:
             done = dict(zip(map(id, jobs), self._many_once(kind, jobs), strict=True))
             again = [job for job in jobs if self._needs_second_answer(*done[id(job)])]
             if again:
                 done |= zip(map(id, again), self._many_once(kind, again), strict=True)
+            _tell(told, [outcome for _, outcome in done.values()])
         self._events.put(_Finished(kind, list(done.values())))
 
     def _many_once(self, kind: Kind, jobs: list[Job]) -> list[Done]:
@@ -314,7 +317,7 @@ class Runner:
         if not any(_is_refusal(outcome) for outcome in outcomes):
             return outcomes
         try:
-            self._means.prove()
+            self._context.prove()
         except Exception as error:  # noqa: BLE001 - whatever happened, the rows must come back
             failure = _as_error(error)
             return [Outcome(error=failure) if _is_refusal(each) else each for each in outcomes]
@@ -324,8 +327,8 @@ class Runner:
         """A request that is refused as a whole is halved until the row that spoils it is alone."""
         metrics.request_of(kind.name, len(jobs))
         try:
-            self._means.recognise()
-            outcomes = self._proven(kind.act_many(jobs, self._means))
+            self._context.recognise()
+            outcomes = self._proven(kind.act_many(jobs, self._context))
             return list(zip(jobs, outcomes, strict=True))
         except Exception as error:  # noqa: BLE001 - whatever happened, the rows must come back
             failure = self._proven([Outcome(error=_as_error(error))])[0].error or _as_error(error)
@@ -489,6 +492,19 @@ def _as_error(error: Exception) -> LmsError:
         failure.failure_class = FailureClass.SYSTEMIC
         return failure
     return JobFailed(f"{type(error).__name__}: {error}")
+
+
+def _traced(kind: Kind, jobs: Sequence[Job]) -> AbstractContextManager[Span]:
+    return span(f"reconcile {kind.name}", usher__kind=kind.name, usher__rows=len(jobs))
+
+
+def _tell(told: Span, outcomes: Sequence[Outcome]) -> None:
+    """How many rows were changed and, by the first of them, why some were not."""
+    failed = [outcome.error for outcome in outcomes if outcome.error is not None]
+    changed = sum(outcome.error is None and outcome.changed for outcome in outcomes)
+    told.tell(usher__changed=changed, usher__failed=len(failed))
+    if failed:
+        told.fail(failed[0].code)
 
 
 def _urgency_of(jobs: Sequence[Job]) -> AbstractContextManager[None]:
