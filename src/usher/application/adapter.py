@@ -40,7 +40,8 @@ class Refusal:
     """What the LMS refuses for good, until a person changes something and asks again.
 
     kind: ``account``, ``enrollment`` …; what: the learner, the run or both, for people;
-    code and message: the LMS's reason; row: the record, as it was when it was refused.
+    code and message: the LMS's reason; row: the record, as it was when it was refused;
+    request_id: of the request to the LMS, as its ``X-Request-ID`` said, '' for none.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Refusal:
     code: str
     message: str
     row: Any
+    request_id: str = ""
 
 
 class DefaultAdapter:

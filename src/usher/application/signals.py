@@ -94,7 +94,14 @@ def _settled(kind: str, done: Sequence[tuple[Any, Any]]) -> dict[int, bool]:
 def newly_refused(kind: str, done: Sequence[tuple[Any, Any]]) -> list[Refusal]:
     """Of these outcomes, rows that the LMS refuses and had not refused before."""
     return [
-        Refusal(kind, job.what, outcome.error.code, outcome.error.message, job.row)
+        Refusal(
+            kind,
+            job.what,
+            outcome.error.code,
+            outcome.error.message,
+            job.row,
+            outcome.error.request_id,
+        )
         for job, outcome in done
         if outcome.error is not None
         and not outcome.waits

@@ -196,11 +196,15 @@ def _send_once(lms: LmsClient, what: str, body: Mapping[str, Any]) -> dict[Any, 
         _PATHS[what],
         group=_GROUP,
         json_body=body,
+        headers={"X-Request-ID": body["request_id"]},
         token=lms.who.service_token,
         again=True,
     )
     answered = _accepted(lms, answer)
-    return reading("a batch", lambda: {result["id"]: result for result in answered["results"]})
+    told = {"request_id": body["request_id"]}
+    return reading(
+        "a batch", lambda: {result["id"]: result | told for result in answered["results"]}
+    )
 
 
 def _accepted(lms: LmsClient, answer: Answer) -> Any:

@@ -367,6 +367,12 @@ def refusal(answer: Answer) -> LmsError:
 
     Only what has the LMS's own form is taken for its word about one learner or run.
     """
+    error = _refusal(answer)
+    error.request_id = answer.request_id
+    return error
+
+
+def _refusal(answer: Answer) -> LmsError:
     code, message = said(answer)
     if answer.status in (401, 403):
         return AccessRefused(
@@ -418,7 +424,10 @@ def _enrolled(answer: Answer) -> Any:
         if not _in_the_form_of_the_lms(answer):
             raise not_the_lms(answer)
         _, message = said(answer)
-        raise EnrollmentRefused(message, code=_enrollment_code(message), status=answer.status)
+        code = _enrollment_code(message)
+        error = EnrollmentRefused(message, code=code, status=answer.status)
+        error.request_id = answer.request_id
+        raise error
     if answer.status == 404:
         # The platform hides from a caller that isn't staff whether the learner exists.
         raise _not_staff()

@@ -31,10 +31,12 @@ def storable(text: str) -> str:
 
 
 class LmsError(Exception):
-    """``code`` is the LMS's own where it has one; ``retry_after``: seconds, None when not told."""
+    """``code`` is the LMS's own where it has one; ``retry_after``: seconds, None when not told.
+    ``request_id``: of the request that was refused, '' where there was none."""
 
     failure_class = FailureClass.TRANSIENT
     default_code = "lms-error"
+    request_id = ""
 
     def __init__(
         self,

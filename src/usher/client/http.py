@@ -10,13 +10,14 @@ import itertools
 import json
 import random
 import re
+import secrets
 import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -52,11 +53,13 @@ _IN_BODY = re.compile(rb"available in (\d{1,9}) second")
 
 @dataclass(frozen=True)
 class Answer:
-    """status, headers with names in lower case, the whole body, and the cookies it set."""
+    """status, headers with names in lower case, the whole body, and the cookies it set.
+    request_id: what the request said in ``X-Request-ID``."""
 
     status: int
     headers: httpx.Headers = field(repr=False)
     body: bytes = field(repr=False)
+    request_id: str = ""
 
     def json(self) -> Any:
         """Raises NotTheLms for a page, and BadAnswer for what isn't whole JSON."""
@@ -182,12 +185,15 @@ class Http:
         if params:
             path += ("&" if "?" in path else "?") + urlencode(params, doseq=True)
         build = Outgoing(method, self._url(path), self._headers)
-        build.add(json_body, form, headers, cookies, token)
+        request_id = secrets.token_hex(8)
+        build.add(json_body, form, {"X-Request-ID": request_id, **(headers or {})}, cookies, token)
         repeatable = method == "GET" if again is None else again
         for attempt in (0, 1):
             try:
-                return self._once(build, group, subject or f"request {next(self._counter)}")
+                answer = self._once(build, group, subject or f"request {next(self._counter)}")
+                return replace(answer, request_id=request_id)
             except LmsError as error:
+                error.request_id = request_id
                 if attempt or not _worth_again(error, repeatable):
                     raise
                 time.sleep(random.uniform(0.02, 0.1))  # noqa: S311 - spreads load, no secret

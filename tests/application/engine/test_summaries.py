@@ -1,6 +1,7 @@
 """What a run tells: the command's last lines, and the log."""
 
 import logging
+import re
 import time
 from datetime import timedelta
 from types import SimpleNamespace
@@ -131,6 +132,7 @@ def test_the_log_tells_each_new_refusal_once_and_nothing_that_the_lms_said(joine
     assert row.error_message not in lines[0]
     told = [r.msg for r in caplog.records if r.name == "usher.refusals"]
     assert without_secrets(None, "warning", dict(told[0]))["reason"] == row.error_code
+    assert re.fullmatch("[0-9a-f]{16,}", told[0]["request_id"])
     Enrollment.objects.filter(pk=row.pk).recheck()  # it is compared, and refused as before
     reconcile(["enrollment"])
     assert len([r for r in caplog.records if r.name == "usher.refusals"]) == 1

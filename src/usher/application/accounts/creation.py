@@ -285,4 +285,6 @@ def _tokens_of(result: dict[str, Any]) -> TokenPair | None:
 
 def refused(result: dict[str, Any]) -> Refused:
     """The LMS's own reason for one item, as ``batch.result_of`` gives it."""
-    return Refused(result["error"]["message"], code=result["error"]["code"])
+    error = Refused(result["error"]["message"], code=result["error"]["code"])
+    error.request_id = result.get("request_id", "")
+    return error

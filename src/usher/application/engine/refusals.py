@@ -21,5 +21,9 @@ class RefusalLog(Observer):
     def written(self, kind: str, done: Sequence[tuple[Any, Any]]) -> None:
         for one in newly_refused(kind, done):
             log.warning(
-                "refused", kind=kind, what=one_line(one.what), reason=one_line(one.code, 64)
+                "refused",
+                kind=kind,
+                what=one_line(one.what),
+                reason=one_line(one.code, 64),
+                request_id=one.request_id,
             )

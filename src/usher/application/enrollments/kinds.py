@@ -130,7 +130,9 @@ class EnrollmentKind(Kind):
                 if not job.data.is_active:
                     return self.act(job, context)  # it asks what the learner would be out of
                 error = result["error"]
-                raise EnrollmentRefused(error["message"], code=error["code"])
+                refused = EnrollmentRefused(error["message"], code=error["code"])
+                refused.request_id = result.get("request_id", "")
+                raise refused
             seen = read_enrollment(result)
             _require_as_wanted(job.data, seen)
             found = _outcome(job, seen)
