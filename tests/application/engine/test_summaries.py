@@ -8,6 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 from django.core.management import call_command
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from campus.logs import without_secrets
 from tests.application.engine.test_made_due import an_engine_that_watches
@@ -25,6 +28,7 @@ from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
 from usher.application.runs.services import ensure_run
 from usher.application.tokens.models import LmsToken
+from usher.client import tracing
 from usher.client.errors import HeldBack, Refused, Unreachable
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
@@ -55,6 +59,25 @@ def test_a_repair_beside_an_engine_says_what_was_repaired_in_seconds(joined):
             assert time.monotonic() - began < 20
             ready = LmsAccount.objects.filter(user__in=users, created_in_lms_at__isnull=False)
             assert ready.count() == len(users)
+
+
+def test_a_step_is_a_span_with_its_requests_within(joined, monkeypatch):
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(tracing, "_TRACER", provider.get_tracer("usher"))
+    learner = joined.learner()
+    enroll(learner, ensure_run("course-v1:No+Such+Run"))
+    reconcile(["account", "enrollment"])
+    spans = exporter.get_finished_spans()
+    made, refused = (
+        next(one for one in spans if one.name == f"reconcile {kind}")
+        for kind in ("account", "enrollment")
+    )
+    assert made.attributes["usher.changed"] == 1
+    assert (refused.attributes["usher.failed"], refused.status.is_ok) == (1, False)
+    inside = [one for one in spans if one.parent and one.parent.span_id == made.context.span_id]
+    assert any(one.name == "LMS POST registration" for one in inside)
+    assert all(learner.username not in one.to_json() for one in spans)
 
 
 def test_rows_that_wait_are_told_with_their_reason_and_the_command_fails(joined, capsys):
