@@ -99,7 +99,8 @@ class Recorder(Observer):
 
     def stopped(self) -> None:
         self.flush()
-        Worker.objects.filter(name=self.name).delete()
+        if role():
+            Worker.objects.filter(name=self.name).delete()
 
     def flush(self) -> None:
         """Adds what was counted to this minute's row."""
