@@ -46,7 +46,7 @@ def row() -> Enrollment:
     Ignored.objects.create(kind="account", code="<i>", up_to=timezone.now(), note=EVIL)
     Worker.objects.create(
         name=EVIL,
-        what=EVIL,
+        what=EVIL[:40],
         seen_at=timezone.now(),
         report={
             "lms": {"answered_at": 1.0, "failed_at": 2.0, "failure": EVIL},
