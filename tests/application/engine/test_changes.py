@@ -19,13 +19,25 @@ ROOT = Path(__file__).resolve().parents[3]
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
+@pytest.fixture(params=[0, 1])
+def connected_for_days(request, batched):
+    """The LMS lists what changed before it was connected, and may look up in its log what changed
+    since. This one is no connected LMS by its settings, so that it notes nothing in the log."""
+    batched.lms.shell(
+        "from datetime import timedelta; from django.utils.timezone import now; "
+        "from usher.lms.connections.models import ConnectedApplication; "
+        f"long_ago = now() - timedelta(days={request.param}); "
+        "ConnectedApplication.objects.update(created=long_ago)"
+    )
+
+
 def again():
     """As the sweep does a minute later."""
     Watermark.objects.update(asked_at="2020-01-01T00:00:00Z")
     return pull_changes()
 
 
-def test_an_enrollment_that_was_changed_there_becomes_due(batched, settings):
+def test_an_enrollment_that_was_changed_there_becomes_due(batched, connected_for_days, settings):
     settings.USHER_WEBHOOK_SECRET = "messages are refused from here on"
     user = batched.learner()
     ensure_account(user)

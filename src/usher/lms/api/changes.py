@@ -1,7 +1,7 @@
 """What changed since a moment, page by page.
 
-The log of messages answers for the time it reaches back to; before that, and for a first look,
-everything is listed. An item may come twice and then says the same: it is read when it is listed.
+The log of messages answers for the time it reaches back to; before that, for a first look, and
+where the plugin is switched off but for this API, everything is listed. An item may come twice and then says the same: it is read when it is listed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 from social_django.models import UserSocialAuth
@@ -18,6 +19,7 @@ from usher.lms import conf
 from usher.lms.connections.models import ConnectedApplication
 from usher.lms.events.models import Message
 from usher.lms.events.sender import KEEP
+from usher.lms.settings.apply import is_on
 
 #: How far ``now`` lies back: a transaction that was open may still commit an earlier change.
 OVERLAP = timedelta(seconds=60)
@@ -98,6 +100,8 @@ RUN_FIELDS = (
 
 
 def _log_reaches(application: ConnectedApplication, since: datetime | None) -> bool:
+    if not is_on(settings):
+        return False  # nothing is listened to, so nothing was noted
     return since is not None and since >= max(application.created, timezone.now() - KEEP)
 
 
