@@ -402,19 +402,29 @@ def save(model, changes, request):
 
 
 def is_plain(model):
-    """Whether saving a row writes it and does nothing else."""
+    """Whether saving a row writes it and does nothing afterwards."""
     from django.db.models import Model
-    from django.db.models.signals import post_save, pre_save
+    from django.db.models.signals import post_save
 
     own = model.save is Model.save and model.save_base is Model.save_base
-    return own and not pre_save.has_listeners(model) and not post_save.has_listeners(model)
+    return own and not post_save.has_listeners(model)
+
+
+def announce(row):
+    """As ``save`` does before it writes. Whether the row stayed as it was: both applications have
+    a listener for all models that sets the language of pages."""
+    from django.db import router
+    from django.db.models.signals import pre_save
+
+    before, model = columns_of(row), type(row)
+    alias = router.db_for_write(model, instance=row)
+    pre_save.send(sender=model, instance=row, raw=False, using=alias, update_fields=None)
+    return columns_of(row) == before
 
 
 def save_many(model, changes):
     """The new ones by one statement, and those that get the same values by one."""
-    new = [change.apply() for change in changes if change.new]
-    if new:
-        model._base_manager.bulk_create(new)
+    create(model, [change.apply() for change in changes if change.new])
     alike = {}
     for change in changes:
         if not change.new:
@@ -422,11 +432,21 @@ def save_many(model, changes):
             alike.setdefault(name, []).append(change)
     for those in alike.values():
         values = {**those[0].values, **moments_of_change(model)}
+        keys = []
         for change in those:
             change.values = values
-            change.apply()
-        keys = [change.row.pk for change in those]
+            if announce(change.apply()):
+                keys.append(change.row.pk)
+            else:
+                change.row.save()
         model._base_manager.filter(pk__in=keys).update(**values)
+
+
+def create(model, rows):
+    for row in rows:
+        announce(row)
+    if rows:
+        model._base_manager.bulk_create(rows)
 
 
 def moments_of_change(model):
@@ -512,7 +532,7 @@ def save_many_logged(model, changes, audit, logged):
         )
         for change in changes
     ]
-    table._base_manager.bulk_create(rows)
+    create(table, rows)
 
 
 class Writing:

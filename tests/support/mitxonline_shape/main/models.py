@@ -4,6 +4,8 @@ import traceback
 
 from django.conf import settings
 from django.db import models, transaction
+from django.db.models.signals import pre_save
+from django.dispatch import receiver
 from django.forms.models import model_to_dict
 
 
@@ -46,3 +48,10 @@ class AuditableModel(models.Model):
             data_before=before.to_dict() if before else None,
             data_after=self.to_dict(),
         )
+
+
+@receiver(pre_save)
+def set_language_of_pages(sender, instance, **kwargs):
+    """A listener for all models, as the pages of both applications bring along."""
+    if hasattr(instance, "locale_id") and instance.locale_id is None:
+        instance.locale_id = 1
