@@ -1,7 +1,8 @@
 """What changed since a moment, page by page.
 
 The log of messages answers for the time it reaches back to; before that, for a first look, and
-where the plugin is switched off but for this API, everything is listed. An item may come twice and then says the same: it is read when it is listed.
+where the plugin is switched off but for this API, everything is listed. An item may come twice and
+then says the same: it is read when it is listed.
 """
 
 from __future__ import annotations
