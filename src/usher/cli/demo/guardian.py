@@ -20,7 +20,10 @@ def main(command: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _stop(child))
     threading.Thread(target=_stop_when_parent_is_gone, args=(child,), daemon=True).start()
-    return child.wait()
+    code = child.wait()
+    # Workers that a server left behind would go on writing to its folder.
+    _signal_group(child, signal.SIGKILL)
+    return code
 
 
 def _stop_when_parent_is_gone(child: subprocess.Popen[bytes]) -> None:
