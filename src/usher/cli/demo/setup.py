@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import usher
 from usher.cli.demo import joining
 from usher.cli.demo.credentials import Credentials
+from usher.cli.demo.errors import DemoError
 from usher.contract import envfile
 from usher.contract.provisioning import Description
 
@@ -39,6 +41,7 @@ class SetUp:
     def __init__(self, pair: "Pair", report: Callable[[Step], None]) -> None:
         self.pair = pair
         self.report = report
+        self._stopping = threading.Event()
 
     def run(self) -> None:
         """Raises DemoError at the first step that fails. Both sides are set up side by side."""
@@ -51,10 +54,29 @@ class SetUp:
             self.report(Step("prepared", True, 0.0, f"data of the earlier run in {pair.home}"))
             return
         self._step("application-settings", self._write_environment)
-        with ThreadPoolExecutor(2) as sides:
-            for future in [sides.submit(self._set_up_lms), sides.submit(self._set_up_application)]:
-                future.result()
+        self._side_by_side(self._set_up_lms, self._set_up_application)
         self._prepared_file.write_text(json.dumps({"fingerprint": self._fingerprint()}))
+
+    def _side_by_side(self, *sides: Callable[[], None]) -> None:
+        """An interrupt ends each side after its step. One that comes while a thread starts, of
+        which the pool doesn't know then, ends it before its first: nobody would wait for it."""
+        begin = threading.Event()
+
+        def when_all_are_known(side: Callable[[], None]) -> None:
+            begin.wait()
+            side()
+
+        with ThreadPoolExecutor(len(sides)) as pool:
+            try:
+                futures = [pool.submit(when_all_are_known, side) for side in sides]
+                begin.set()
+                for future in futures:
+                    future.result()
+            except BaseException:
+                self._stopping.set()
+                raise
+            finally:
+                begin.set()
 
     def restore(self) -> None:
         """Settings and records as after the first run, for somebody changed them; data stay.
@@ -75,6 +97,8 @@ class SetUp:
         self._step("application-oauth-record", self._configure_instance)
 
     def _step(self, name: str, action: Callable[[], str]) -> None:
+        if self._stopping.is_set():
+            raise DemoError("The demo is stopping.")
         started = time.monotonic()
         detail = action()
         self.report(Step(name, True, time.monotonic() - started, detail))
