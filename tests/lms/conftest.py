@@ -22,8 +22,12 @@ WORKER = "mit_Application_serviceworker"
 TOKEN = "token-of-the-service-worker-" + "1" * 30
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"
-#: These stay: the plugin lifts them for the service worker.
-REGISTRATION_LIMITS = ("REGISTRATION_RATELIMIT", "REGISTRATION_VALIDATION_RATELIMIT")
+#: Lifted. Those of APIs and of registration stay: the plugin lifts them for the service worker.
+PAGES_LIMITS = (
+    "LOGIN_AND_REGISTER_FORM_RATELIMIT",
+    "LOGISTRATION_RATELIMIT_RATE",
+    "RATELIMIT_RATE",
+)
 
 
 @dataclass
@@ -103,7 +107,7 @@ def connected_lms(**settings: Any) -> Iterator[Lms]:
         everything = {
             "USHER_BACKENDS": {"mitxpro-oauth2": "mitxpro-oauth2", "xpro-oauth2": "ol-oauth2"},
             "USHER_LOGOUT_URIS": [f"{application.url}/logout/"],
-            **{name: rate for name, rate in NO_LIMITS.items() if name not in REGISTRATION_LIMITS},
+            **{name: NO_LIMITS[name] for name in PAGES_LIMITS},
             **settings,
         }
         with served_lms("seed_courses", **everything) as served:
