@@ -45,9 +45,6 @@ class Body:
 
     def whole(self) -> bytes:
         """Raises BadAnswer when the end of compressed data is missing."""
-        if self._expander is not None and not self._expander.eof and self._has_any():
+        if self._expander is not None and not self._expander.eof and any(self._parts):
             raise BadAnswer("The LMS's answer ends in the middle of its compressed data.")
         return b"".join(self._parts)
-
-    def _has_any(self) -> bool:
-        return any(self._parts)

@@ -22,7 +22,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "retirement": ("retirement", "Retirements"),
 }
 
-#: Code → what it context, what to do. Codes that are not here are the LMS's own.
+#: Code → what it means, what to do. Codes that are not here are the LMS's own.
 REASONS: dict[str, tuple[str, str]] = {
     "duplicate-email": (
         "The LMS has another account with this e-mail address",
@@ -145,7 +145,7 @@ def many(kind: str) -> str:
 
 
 def reason(code: str) -> str:
-    """What a code context, for a heading."""
+    """What a code means, for a heading."""
     return REASONS[code][0] if code in REASONS else f"The LMS says no: {code or 'no code'}"
 
 

@@ -40,9 +40,10 @@ class ApplicationSignIn:
     application, which leads back: with one that keeps failing, a browser would go in circles.
 
     And an answer of the application always begins a pipeline of its own. The platform leaves the
-    token of the last one in the session, which would be resumed instead: with the learner of then,
-    the person who is signed in at the application now. A pipeline is resumed by the session that
-    began it and no other: a token in the address, as in a link that somebody sent, is refused.
+    token of the last one in the session, which would be resumed instead: as the earlier
+    learner, although another one is signed in at the application now. A pipeline is resumed by the
+    session that began it and no other: a token in the address, as in a link that somebody sent, is
+    refused.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:

@@ -20,34 +20,34 @@ class Lms:
         return self.asked
 
 
-def ask(answers: Answers, lms: Any, *, owner: str, claimed: float, woken: float) -> Any:
+def ask(answers: Answers, lms: Any, *, owner: str, claimed: float, due: float) -> Any:
     return answers.of(
         "ada",
         lms,
         lease_owner=owner,
         claimed_at=NOON + timedelta(seconds=claimed),
-        due_since=NOON + timedelta(seconds=woken),
+        due_since=NOON + timedelta(seconds=due),
     )
 
 
 def test_rows_of_one_claim_share_an_answer() -> None:
     answers, lms = Answers(), Lms()
-    found = [ask(answers, lms, owner="a", claimed=1, woken=1) for _ in range(5)]
+    found = [ask(answers, lms, owner="a", claimed=1, due=1) for _ in range(5)]
     assert found == [1] * 5
 
 
 def test_so_do_rows_that_were_woken_before_the_first_was_claimed() -> None:
     answers, lms = Answers(), Lms()
-    assert ask(answers, lms, owner="a", claimed=10, woken=0) == 1
-    assert ask(answers, lms, owner="b", claimed=60, woken=5) == 1
+    assert ask(answers, lms, owner="a", claimed=10, due=0) == 1
+    assert ask(answers, lms, owner="b", claimed=60, due=5) == 1
 
 
 def test_what_happened_since_is_asked_for() -> None:
     answers, lms = Answers(), Lms()
-    ask(answers, lms, owner="a", claimed=10, woken=0)
-    assert ask(answers, lms, owner="b", claimed=60, woken=50) == 2
+    ask(answers, lms, owner="a", claimed=10, due=0)
+    assert ask(answers, lms, owner="b", claimed=60, due=50) == 2
     # The clocks of two servers differ a little.
-    assert ask(answers, lms, owner="c", claimed=61, woken=59.9) == 3
+    assert ask(answers, lms, owner="c", claimed=61, due=59.9) == 3
 
 
 def test_a_failure_is_not_kept() -> None:
@@ -57,8 +57,8 @@ def test_a_failure_is_not_kept() -> None:
         raise ValueError("down")
 
     with pytest.raises(ValueError, match="down"):
-        ask(answers, fail, owner="a", claimed=1, woken=0)
-    assert ask(answers, lms, owner="a", claimed=1, woken=0) == 1
+        ask(answers, fail, owner="a", claimed=1, due=0)
+    assert ask(answers, lms, owner="a", claimed=1, due=0) == 1
 
 
 def test_who_asks_meanwhile_waits_for_the_same_answer() -> None:
@@ -71,7 +71,7 @@ def test_who_asks_meanwhile_waits_for_the_same_answer() -> None:
         return "first"
 
     def look(asking: Any) -> None:
-        found.append(ask(answers, asking, owner="a", claimed=1, woken=0))
+        found.append(ask(answers, asking, owner="a", claimed=1, due=0))
 
     threads = [threading.Thread(target=look, args=(slow,))]
     threads[0].start()

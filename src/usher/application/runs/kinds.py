@@ -54,7 +54,7 @@ class RunKind(Kind):
         gone = [j.row.pk for j, o in done if isinstance(o.error, NotThere)]
         rows = CourseRun.objects.filter(pk__in=gone, missing_since__isnull=True)
         rows.update(missing_since=now)
-        _wake_refused([j.row.pk for j, o in done if o.error is None and o.changed], now)
+        _retry_refused([j.row.pk for j, o in done if o.error is None and o.changed], now)
 
     def recheck_rows(self, user: Any = None, run: Any = None) -> None:
         """Runs come as a whole by ``runs.services.sync_runs``."""
@@ -125,7 +125,7 @@ class ModeKind(Kind):
             outcome.changed = _write_modes(job.row.run, outcome.extra, have[run_id])
             if outcome.changed:
                 follow_modes(job.row.run)
-        _wake_refused([run_id for run_id, (_, o) in seen.items() if o.changed], now)
+        _retry_refused([run_id for run_id, (_, o) in seen.items() if o.changed], now)
 
     def recheck_rows(self, user: Any = None, run: Any = None) -> None:
         runs = CourseRun.objects.filter(modes_state__isnull=True).values_list("pk", flat=True)
@@ -159,7 +159,7 @@ def _write_modes(run: CourseRun, seen: list[ModeSeen], have: dict[_ModeKey, Cour
     return changed
 
 
-def _wake_refused(run_ids: list[int], now: datetime) -> None:
+def _retry_refused(run_ids: list[int], now: datetime) -> None:
     """Enrollments that the LMS refused for the state that these runs had, such as closed."""
     if run_ids:
         Enrollment.objects.parked().filter(run_id__in=run_ids).make_due(now)

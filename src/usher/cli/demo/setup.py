@@ -58,8 +58,10 @@ class SetUp:
         self._prepared_file.write_text(json.dumps({"fingerprint": self._fingerprint()}))
 
     def _side_by_side(self, *sides: Callable[[], None]) -> None:
-        """An interrupt ends each side after its step. One that comes while a thread starts, of
-        which the pool doesn't know then, ends it before its first: nobody would wait for it."""
+        """Runs each side in a thread. After an interrupt no side begins another step.
+
+        No side begins before the pool knows all threads: after an interrupt while one starts, the
+        pool would not wait for it."""
         begin = threading.Event()
 
         def when_all_are_known(side: Callable[[], None]) -> None:

@@ -16,10 +16,10 @@ from django.utils import timezone
 NAMED = 25
 #: Their own limit, after which an enrollment is not tried again.
 RETRIES = 5
-#: Their own tasks leave younger learners and enrollments alone.
 COURSE_KEY = re.compile(
     r"course-v1:[\w\-~.:]+\+[\w\-~.:]+\+[\w\-~.:]+|[\w\-~.:]+/[\w\-~.:]+/[\w\-~.:]+"
 )
+#: Their own tasks leave younger learners and enrollments alone.
 YOUNG = timedelta(minutes=5)
 NAMES = (
     "OPENEDX_API_BASE_URL",

@@ -130,8 +130,7 @@ CASES: tuple[Case, ...] = (
         "I bought the certificate for Statistics and the course is missing.",
         "The upgrade deadline of the verified mode has passed in the LMS.",
         "Move the deadline in the LMS, then Repair now; or change the mode to audit in the admin "
-        "and "
-        "refund.",
+        "and refund.",
         {"here enrollment upgrade": "Refused mode-unavailable"},
     ),
     Case(
@@ -156,8 +155,7 @@ CASES: tuple[Case, ...] = (
         "She had registered at the LMS itself before, with the same e-mail address: no "
         "account is made or linked by itself.",
         "Have her prove that the account jana is hers. Compare with the LMS offers it: link it, "
-        "then "
-        "give staff of the LMS the usher_link command that the next comparison shows.",
+        "then give staff of the LMS the usher_link command that the next comparison shows.",
         {
             "here account": "Refused duplicate-email",
             "here enrollment main": "Pending no-account",
@@ -176,8 +174,7 @@ CASES: tuple[Case, ...] = (
         "I signed up yesterday and can't start.",
         "Her e-mail address is not confirmed, so that no LMS account is made.",
         "Have her sign in here: the confirmation is sent again. Her account is made within ten "
-        "minutes "
-        "after it, or by Repair now.",
+        "minutes after it, or by Repair now.",
         {"here account": "Pending unconfirmed", "there account": "none"},
     ),
     Case(
@@ -223,8 +220,7 @@ CASES: tuple[Case, ...] = (
         "After signing in I see somebody else's courses.",
         "Her sign-in is linked to the LMS account rosa_b, which is another Rosa Bianchi's.",
         "Urgent. Compare with the LMS says so, and shows the usher_link --move command for staff "
-        "of "
-        "the LMS. Then Repair now renews her token.",
+        "of the LMS. Then Repair now renews her token.",
         {"here account": "In sync", "there linked to": "rosa_b"},
     ),
     Case(
@@ -253,11 +249,9 @@ CASES: tuple[Case, ...] = (
         "viktor",
         "Why do I get mail from Physics? I never wanted it.",
         "Somebody enrolled him in Physics in the LMS. The application has recorded it since, as "
-        "What "
-        "happened on his page says.",
+        "What happened on his page says.",
         "Ask who enrolled him. Then unenroll him by the action Unenroll in the LMS in the admin "
-        "here, or in the "
-        "LMS.",
+        "here, or in the LMS.",
         {"there enrollment other": "audit"},
     ),
     Case(
@@ -300,8 +294,7 @@ CASES: tuple[Case, ...] = (
         "My progress page shows an error.",
         "His token was encrypted with a key that is no longer configured.",
         "Compare with the LMS says that no key decrypts it. Put the old key back behind the new "
-        "one "
-        "in USHER_ENCRYPTION_KEYS; if it is lost, Repair now obtains a new token.",
+        "one in USHER_ENCRYPTION_KEYS; if it is lost, Repair now obtains a new token.",
         {"here token": "unreadable"},
     ),
     Case(
@@ -324,8 +317,7 @@ CASES: tuple[Case, ...] = (
         "I changed my e-mail address, and the course still writes to the old one.",
         "Another LMS account has the new address; the LMS refuses the change.",
         "Find out whose account elif_1 is. When it is hers, give it another address in the LMS, "
-        "then "
-        "Repair now.",
+        "then Repair now.",
         {"here profile": "Refused duplicate-email"},
         "elif.new@learners.example",
     ),
@@ -333,9 +325,8 @@ CASES: tuple[Case, ...] = (
         "gita",
         "History of Railways says that it has ended. My friend is still in it.",
         "The dates of the run here are of last year; the LMS has it open.",
-        "Compare with the LMS shows the other end. Synchronise now on the run's page, or the next "
-        "hourly "
-        "synchronisation.",
+        "Compare with the LMS shows the other end. Synchronise now on the run's page, or the "
+        "next hourly synchronisation.",
         {"here enrollment moved": "In sync"},
     ),
 )
