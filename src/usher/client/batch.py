@@ -11,7 +11,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from usher.client.client import LmsClient, not_the_lms, refusal
-from usher.client.errors import BadAnswer, LmsError, ServerFailed, TimedOut
+from usher.client.errors import BadAnswer, LmsError, Refused, ServerFailed, TimedOut
 from usher.client.http import Answer
 from usher.client.pacing import Pacing
 from usher.client.payloads import LinksSeen, moment, name, number, read_links, reading, text
@@ -53,11 +53,7 @@ def capabilities(lms: LmsClient) -> frozenset[str] | None:
         return found
     try:
         with urgent():  # nothing else is sent before this is known
-            answer = lms.http.request(
-                "GET", LmsPath.USHER_API, group=_GROUP, token=lms.who.service_token
-            )
-            body = answer.json_or_none() if answer.status == 200 else None
-            found = _read(body)
+            found = _read(_told(lms, LmsPath.USHER_API))
             if not found:
                 lms.confirm()
     except LmsError:
@@ -70,10 +66,7 @@ def capabilities(lms: LmsClient) -> frozenset[str] | None:
 def outbox(lms: LmsClient) -> tuple[int, float] | None:
     """How many messages the LMS has yet to send to this application, and for how many seconds the
     oldest has waited; None where it doesn't tell. Raises LmsError."""
-    answer = lms.http.request(
-        "GET", LmsPath.USHER_API, group=_GROUP, params={"outbox": 1}, token=lms.who.service_token
-    )
-    body = answer.json_or_none() if answer.status == 200 else None
+    body = _told(lms, LmsPath.USHER_API, {"outbox": 1})
     found = body.get("outbox") if isinstance(body, dict) else None
     if found is None:
         return None
@@ -89,17 +82,15 @@ def outbox(lms: LmsClient) -> tuple[int, float] | None:
 def links_of(lms: LmsClient, username: str) -> LinksSeen | None:
     """By which account the application's learner of that name signs in to the LMS; None where the
     LMS doesn't tell: it has no ``usher.lms``, or an older one. Raises LmsError."""
-    answer = lms.http.request(
-        "GET",
-        LmsPath.USHER_LINKS,
-        group=_GROUP,
-        params={"username": username, "client_id": lms.who.client_id},
-        token=lms.who.service_token,
-    )
-    body = answer.json_or_none() if answer.status == 200 else None
-    if body is None:
-        return None
-    return read_links(body)
+    asked = {"username": username, "client_id": lms.who.client_id}
+    body = _told(lms, LmsPath.USHER_LINKS, asked)
+    return None if body is None else read_links(body)
+
+
+def _told(lms: LmsClient, path: str, params: Mapping[str, Any] | None = None) -> Any:
+    """The JSON of a good answer; None for any other."""
+    answer = lms.http.request("GET", path, group=_GROUP, params=params, token=lms.who.service_token)
+    return answer.json_or_none() if answer.status == 200 else None
 
 
 def _forget(lms: LmsClient) -> None:
@@ -196,9 +187,9 @@ def _send_once(lms: LmsClient, what: str, body: Mapping[str, Any]) -> dict[Any, 
         _PATHS[what],
         group=_GROUP,
         json_body=body,
-        headers={"X-Request-ID": body["request_id"]},
         token=lms.who.service_token,
         again=True,
+        request_id=body["request_id"],
     )
     answered = _accepted(lms, answer)
     told = {"request_id": body["request_id"]}
@@ -237,6 +228,12 @@ def result_of(results: Mapping[Any, dict[str, Any]], item_id: Any) -> dict[str, 
     if status not in STATUSES or bool(error) != (status == "refused"):
         raise BadAnswer("The LMS's batch API answered an item in a way that is not known.")
     return {**found, "error": error}
+
+
+def refused(result: Mapping[str, Any], kind: type[Refused] = Refused) -> Refused:
+    """The LMS's own reason for a refused item, as ``result_of`` gives it."""
+    error = kind(result["error"]["message"], code=result["error"]["code"])
+    return error.of_request(result.get("request_id", ""))
 
 
 def _reason(error: Any) -> dict[str, Any] | None:

@@ -367,9 +367,7 @@ def refusal(answer: Answer) -> LmsError:
 
     Only what has the LMS's own form is taken for its word about one learner or run.
     """
-    error = _refusal(answer)
-    error.request_id = answer.request_id
-    return error
+    return _refusal(answer).of_request(answer.request_id)
 
 
 def _refusal(answer: Answer) -> LmsError:
@@ -425,9 +423,8 @@ def _enrolled(answer: Answer) -> Any:
             raise not_the_lms(answer)
         _, message = said(answer)
         code = _enrollment_code(message)
-        error = EnrollmentRefused(message, code=code, status=answer.status)
-        error.request_id = answer.request_id
-        raise error
+        refused = EnrollmentRefused(message, code=code, status=answer.status)
+        raise refused.of_request(answer.request_id)
     if answer.status == 404:
         # The platform hides from a caller that isn't staff whether the learner exists.
         raise _not_staff()

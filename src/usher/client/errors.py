@@ -21,6 +21,7 @@ LmsError
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Self
 
 from usher.contract.failures import FailureClass
 
@@ -53,6 +54,11 @@ class LmsError(Exception):
         self.code = code or self.default_code
         self.status = status
         self.retry_after = retry_after
+
+    def of_request(self, request_id: str) -> Self:
+        """This error, as the answer to that request."""
+        self.request_id = request_id
+        return self
 
 
 class Unreachable(LmsError):

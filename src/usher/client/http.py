@@ -174,18 +174,20 @@ class Http:
         token: str = "",
         again: bool | None = None,
         subject: str = "",
+        request_id: str = "",
     ) -> Answer:
         """The LMS's answer, of any status but 429 and 5xx, which raise.
 
         path: begins with one slash. group: what the LMS throttles together; while it is paused
         Throttled is raised at once. again: whether sending it twice does no harm (default: GET).
         subject: the run or learner that the endpoint may fail for while it serves the others.
+        request_id: by which the LMS knows the request, '' for a new one.
         Raises Unreachable, TimedOut, HeldBack, BadAnswer, ServerFailed, Throttled.
         """
         if params:
             path += ("&" if "?" in path else "?") + urlencode(params, doseq=True)
         build = Outgoing(method, self._url(path), self._headers)
-        request_id = secrets.token_hex(8)
+        request_id = request_id or secrets.token_hex(8)
         build.add(json_body, form, {"X-Request-ID": request_id, **(headers or {})}, cookies, token)
         repeatable = method == "GET" if again is None else again
         for attempt in (0, 1):
@@ -193,7 +195,7 @@ class Http:
                 answer = self._once(build, group, subject or f"request {next(self._counter)}")
                 return replace(answer, request_id=request_id)
             except LmsError as error:
-                error.request_id = request_id
+                error.of_request(request_id)
                 if attempt or not _worth_again(error, repeatable):
                     raise
                 time.sleep(random.uniform(0.02, 0.1))  # noqa: S311 - spreads load, no secret

@@ -86,9 +86,7 @@ def _read(lms: LmsClient, answer: Answer) -> Registered:
             status=answer.status,
         )
     if answer.status in (400, 409) and isinstance(body, dict):
-        refused = _refused(body, code, answer.status)
-        refused.request_id = answer.request_id
-        raise refused
+        raise _refused(body, code, answer.status).of_request(answer.request_id)
     if answer.status in (401, 403):
         raise AccessRefused(
             f"The LMS does not let the application register learners: {message}. "

@@ -24,7 +24,7 @@ from usher.client.errors import (
     RegistrationRefused,
 )
 from usher.client.ownership import is_younger, tokens_if_ours
-from usher.client.payloads import TokenPair, flag, read_tokens, user_id
+from usher.client.payloads import AccountSeen, TokenPair, flag, read_tokens, user_id
 from usher.client.registration import register
 from usher.client.walk import Walk
 from usher.contract.failures import FailureClass, RegistrationError
@@ -116,13 +116,23 @@ def _withdraw(learner: Learner, context: LmsContext) -> Outcome:
     """A learner deactivated before their account was known to be made: a registration whose answer
     was lost may have made it. Nothing is observed of it, so that the account and its tokens are
     made as new when the learner is activated."""
-    seen = context.lms.account(learner.username)
-    if seen is None:
-        require_known_accounts(context)
-        return Outcome()
-    if not seen.is_active or not is_younger(seen, learner.reserved_at):
+    if active_account(learner.username, learner.reserved_at, context) is None:
         return Outcome()
     return Outcome(changed=_deactivate(learner, context).changed)
+
+
+def active_account(
+    username: str, reserved_at: datetime | None, context: LmsContext
+) -> AccountSeen | None:
+    """The account, when it is active and the learner's: not older than the reservation of its
+    name. reserved_at: None when it is known to be the learner's."""
+    seen = context.lms.account(username)
+    if seen is None:
+        require_known_accounts(context)
+    if seen is None or not seen.is_active:
+        return None
+    is_older = reserved_at is not None and not is_younger(seen, reserved_at)
+    return None if is_older else seen
 
 
 def _register(learner: Learner, context: LmsContext) -> Outcome:
@@ -263,7 +273,7 @@ def _staff_account(learner: Learner, context: LmsContext, error: Refused) -> Out
 def _read_result(learner: Learner, result: dict[str, Any]) -> Outcome:
     status = result["status"]
     if status == "refused":
-        error = refused(result)
+        error = batch.refused(result)
         if error.code in TAKEN and not learner.is_ready and not learner.is_active:
             return Outcome()  # the account is linked to nobody here: not the learner's
         if error.code in TAKEN and not learner.is_ready:
@@ -281,10 +291,3 @@ def _read_result(learner: Learner, result: dict[str, Any]) -> Outcome:
 def _tokens_of(result: dict[str, Any]) -> TokenPair | None:
     data = result.get("tokens")
     return read_tokens(data, timezone.now() - timedelta(seconds=5)) if data else None
-
-
-def refused(result: dict[str, Any]) -> Refused:
-    """The LMS's own reason for one item, as ``batch.result_of`` gives it."""
-    error = Refused(result["error"]["message"], code=result["error"]["code"])
-    error.request_id = result.get("request_id", "")
-    return error

@@ -29,8 +29,6 @@ from usher.application.tokens.provider import forget_registration_tokens, regist
 from usher.application.tokens.store import forget_tokens, store_tokens
 from usher.client import batch
 from usher.client.errors import AccessRefused, LmsError, NotThere, Refused
-from usher.client.ownership import is_younger
-from usher.client.payloads import AccountSeen
 from usher.contract.failures import FailureClass
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 
@@ -321,7 +319,7 @@ def _profile_outcome(job: Job, results: dict[Any, dict[str, Any]]) -> Outcome:
     except LmsError as error:
         return Outcome(error=error)
     if result["status"] == "refused":
-        return Outcome(error=creation.refused(result))
+        return Outcome(error=batch.refused(result))
     return Outcome(_observed(job.data.wanted), changed=result["status"] == "updated")
 
 
@@ -339,7 +337,7 @@ class RetirementKind(Kind):
         return [(Job(row, row.username), None) for row in rows]
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
-        if _active(job.row, context) is None:
+        if creation.active_account(job.what, job.row.reserved_at, context) is None:
             return _nothing_there(job.row)
         try:
             context.lms.deactivate_account(job.what)
@@ -354,7 +352,7 @@ class RetirementKind(Kind):
     def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
         outcomes = []
         for job in jobs:
-            seen = _active(job.row, context)
+            seen = creation.active_account(job.what, job.row.reserved_at, context)
             if seen is None:
                 outcomes.append(_nothing_there(job.row))
                 continue
@@ -367,7 +365,7 @@ class RetirementKind(Kind):
             )
             result = batch.result_of(results, job.row.pk)
             is_refused = result["status"] == "refused"
-            error = creation.refused(result) if is_refused else None
+            error = batch.refused(result) if is_refused else None
             if error and job.row.reserved_at and error.code in creation.TAKEN:
                 error = None  # the account is linked to nobody here: not the learner's
             outcomes.append(Outcome(changed=not is_refused, error=error))
@@ -375,17 +373,6 @@ class RetirementKind(Kind):
 
 
 _GONE = Details("", "", "")
-
-
-def _active(row: Retirement, context: LmsContext) -> AccountSeen | None:
-    """The account, when it is active and the learner's."""
-    seen = context.lms.account(row.username)
-    if seen is None:
-        creation.require_known_accounts(context)
-    if seen is None or not seen.is_active:
-        return None
-    is_older = row.reserved_at is not None and not is_younger(seen, row.reserved_at)
-    return None if is_older else seen
 
 
 def _nothing_there(row: Retirement) -> Outcome:

@@ -129,10 +129,7 @@ class EnrollmentKind(Kind):
             if result["status"] == "refused":
                 if not job.data.is_active:
                     return self.act(job, context)  # it asks what the learner would be out of
-                error = result["error"]
-                refused = EnrollmentRefused(error["message"], code=error["code"])
-                refused.request_id = result.get("request_id", "")
-                raise refused
+                raise batch.refused(result, EnrollmentRefused)
             seen = read_enrollment(result)
             _require_as_wanted(job.data, seen)
             found = _outcome(job, seen)
