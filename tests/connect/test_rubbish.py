@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from usher.connect.application.checkout import Checkout, Wishes
+from tests.support.checkout import checkout_of
+from usher.connect.application.checkout import Wishes
 from usher.connect.application.side import Addresses, Side
 from usher.connect.errors import Refused
 from usher.connect.process import Secrets
@@ -31,16 +31,7 @@ ANSWERS = [
 def test_it_is_refused_with_words(answer: str, tmp_path: Path) -> None:
     script = tmp_path / "manage.py"
     script.write_text(f"import sys; sys.stdin.read(); print({answer!r})")
-    checkout = Checkout(
-        name="shop",
-        title="Shop",
-        edition=None,
-        folder=tmp_path,
-        env_file=None,
-        manage=(sys.executable, str(script)),
-        compose=False,
-        url="",
-    )
+    checkout = checkout_of(script)
     side = Side(checkout, Wishes(str(tmp_path)), Secrets())
     lms = Addresses("http://lms.example", "http://lms.example", with_gateway=False)
     with pytest.raises(Refused, match="Shop") as caught:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from usher.connect.application.checkout import Checkout
+from tests.support.checkout import checkout_of
 from usher.sidecar.errors import AgentFailed
 from usher.sidecar.process import Agent
 
@@ -37,16 +36,7 @@ def test_it_is_said_at_once(what: str, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("SHOP_API_TOKEN", "a-secret-of-the-environment")
     script = tmp_path / "manage.py"
     script.write_text(START + RUBBISH[what])
-    checkout = Checkout(
-        name="shop",
-        title="Shop",
-        edition=None,
-        folder=tmp_path,
-        env_file=None,
-        manage=(sys.executable, str(script)),
-        compose=False,
-        url="",
-    )
+    checkout = checkout_of(script)
     with pytest.raises(AgentFailed) as caught:
         Agent(checkout, start_timeout=120)
     words = str(caught.value)

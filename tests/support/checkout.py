@@ -12,6 +12,8 @@ from pathlib import Path
 
 import httpx
 
+from usher.connect.application.checkout import Checkout
+
 SUPPORT = Path(__file__).parent
 DOCKER = SUPPORT / "serving_docker"
 PYTHON_BIN = Path(sys.executable).parent
@@ -120,3 +122,17 @@ def run(
     )
     assert done.returncode == 0, f"{argv}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def checkout_of(script: Path) -> Checkout:
+    """A checkout that is nothing but a ``manage.py``, which this Python runs."""
+    return Checkout(
+        name="shop",
+        title="Shop",
+        edition=None,
+        folder=script.parent,
+        env_file=None,
+        manage=(sys.executable, str(script)),
+        compose=False,
+        url="",
+    )

@@ -20,9 +20,9 @@ from usher.journey.steps import TIMEOUT, BrokenError, Browser, LoopError, Unreac
 #: Runs ``learner.py`` in the application with these parameters.
 Script = Callable[[dict[str, Any]], dict[str, Any]]
 MODE = "audit"
-#: On the error page of an application under development.
+#: As the three databases say it, in a log or on the error page of a server under development.
 _NO_TABLE = re.compile(
-    r"relation \"(\S+?)\" does not exist|no such table: (\S+?)[\s<]|Table '(\S+?)' doesn't exist"
+    r"relation \"(\S+?)\" does not exist|no such table: ([^\s<]+)|Table '(\S+?)' doesn't exist"
 )
 _GATEWAY = (
     "the application signs people in at its API gateway only, and the LMS does not send them "
@@ -91,9 +91,14 @@ def as_somebody_unknown(chain: Chain) -> str:
     return f"people sign in at {where}"
 
 
+def missing_table(said: str) -> str:
+    """The table that a Django application misses by its own words; '' for none."""
+    found = _NO_TABLE.search(said)
+    return next(filter(None, found.groups())) if found else ""
+
+
 def _cause_of_error(page: httpx.Response, where: str) -> str:
-    if found := _NO_TABLE.search(unescape(page.text)):
-        table = next(filter(None, found.groups()))
+    if table := missing_table(unescape(page.text)):
         return f"make its table {table}: manage.py migrate; if it is a cache's, createcachetable"
     return f"the page fails by itself: read the log of the server at {urlsplit(where).netloc}"
 
@@ -160,11 +165,7 @@ def _signs_in(browser: Browser, chain: Chain, username: str) -> str:
 def _heading(page: httpx.Response) -> str:
     """What a page says in its first line, as that on which the LMS plugin stops a sign-in."""
     found = re.search(r"<h1[^>]*>(.*?)</h1>", page.text, re.DOTALL)
-    return _words(found[1]) if found else ""
-
-
-def _words(html: str) -> str:
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())[:200]
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", found[1])).split())[:200] if found else ""
 
 
 def _opens_a_course(browser: Browser, chain: Chain, username: str, runs: list[str]) -> str:

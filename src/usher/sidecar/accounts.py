@@ -16,7 +16,7 @@ from usher.contract.failures import FailureClass, RegistrationError
 from usher.sidecar.adapters.adapter import Selection
 from usher.sidecar.learners import Learner, learners
 from usher.sidecar.opening import Opened
-from usher.sidecar.outcome import DONE, FAILED, LEFT, REFUSED, Outcome
+from usher.sidecar.outcome import FAILED, LEFT, REFUSED, Outcome
 from usher.sidecar.overlapping import overlapped
 from usher.sidecar.public_accounts import SIZE as PUBLIC_SIZE
 from usher.sidecar.public_accounts import PublicAccounts
@@ -272,7 +272,7 @@ def _record(sides: Opened, made: list[tuple[Learner, dict[str, Any]]], outcome: 
             reason = f"the account was made; no token yet: {result['token_error']}"
             outcome.add(ACCOUNT, FAILED, learner.email, reason)
         else:
-            _count(ACCOUNT, learner.email, written, outcome)
+            outcome.add_written(ACCOUNT, learner.email, written)
 
 
 def _account_row(sides: Opened, learner: Learner) -> dict[str, Any]:
@@ -284,12 +284,3 @@ def _account_row(sides: Opened, learner: Learner) -> dict[str, Any]:
     if "username" in columns:
         row["expect"] = {columns["made"]: False}
     return row
-
-
-def _count(kind: str, what: str, result: dict[str, str], outcome: Outcome) -> None:
-    if result["outcome"] in ("written", "same"):
-        outcome.add(kind, DONE)
-    elif result["outcome"] == "refused":
-        outcome.add(kind, REFUSED, what, result["message"])
-    else:
-        outcome.add(kind, LEFT, what, f"the application's row is {result['outcome']}")

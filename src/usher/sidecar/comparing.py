@@ -24,7 +24,7 @@ from typing import Any
 
 from usher.client.payloads import ListedEnrollment
 from usher.sidecar.adapters.adapter import Adapter, Selection
-from usher.sidecar.enrollments import count_written, enroll, pages_of, sender
+from usher.sidecar.enrollments import enroll, pages_of, sender
 from usher.sidecar.learners import Learner, Wanted, learners
 from usher.sidecar.opening import Opened
 from usher.sidecar.outcome import Outcome
@@ -181,4 +181,4 @@ def _adopt(sides: Opened, page: list[Both], outcome: Outcome) -> None:
     for both, result in zip(due, results, strict=True):
         if result["outcome"] == "refused":
             outcome.memory.refused(ADOPT, (both.learner.pk, both.course))
-        count_written(ADOPT, f"{both.learner.email} in {both.course}", result, outcome)
+        outcome.add_written(ADOPT, f"{both.learner.email} in {both.course}", result)

@@ -12,7 +12,7 @@ from usher.client.errors import LmsError
 from usher.contract.failures import FailureClass
 from usher.sidecar.adapters.adapter import Selection
 from usher.sidecar.opening import Opened
-from usher.sidecar.outcome import DONE, FAILED, LEFT, REFUSED, Outcome
+from usher.sidecar.outcome import FAILED, REFUSED, Outcome
 from usher.sidecar.overlapping import overlapped
 
 ENROLLMENT, UNENROLLMENT = "enrollment", "unenrollment"
@@ -127,24 +127,12 @@ def _record(
     changed = [
         row
         for (row, result), written in zip(enrolled, results, strict=True)
-        if not count_written(kind, _what(row), written, outcome)
+        if not outcome.add_written(kind, _what(row), written)
         and written["outcome"] in ("changed", "gone")
         and result["status"] == "changed"
     ]
     if changed:
         _take_back(sides, changed, send)
-
-
-def count_written(kind: str, what: str, written: dict[str, Any], outcome: Outcome) -> bool:
-    """Counts what became of the application's row; False when it was left, as one that changed."""
-    if written["outcome"] in ("written", "same"):
-        outcome.add(kind, DONE)
-    elif written["outcome"] == "refused":
-        outcome.add(kind, REFUSED, what, written["message"])
-    else:
-        outcome.add(kind, LEFT, what, f"the application's row is {written['outcome']}")
-        return False
-    return True
 
 
 def _set(sides: Opened, enrolled: bool) -> dict[str, Any]:
@@ -238,7 +226,7 @@ def _record_ended(sides: Opened, ended: list[dict[str, Any]], send: Send, outcom
     changed = [
         row
         for row, written in zip(ended, results, strict=True)
-        if not count_written(UNENROLLMENT, _what(row), written, outcome)
+        if not outcome.add_written(UNENROLLMENT, _what(row), written)
     ]
     if changed:
         again = Selection(filter=({"pk__in": [row["pk"] for row in changed]},))

@@ -15,7 +15,6 @@ from wsgiref.simple_server import WSGIServer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 import usher
-from usher.client.errors import LmsError
 from usher.client.http import Exchange
 from usher.contract import metrics
 from usher.contract.metrics import Metric
@@ -65,9 +64,6 @@ class Metrics:
         began = time.monotonic()
         try:
             yield
-        except LmsError as error:
-            exchange.error = exchange.error or error.code
-            raise
         finally:
             taken = time.monotonic() - began
             self._requests.labels(exchange.group, exchange.result).observe(taken)

@@ -52,6 +52,18 @@ class Outcome:
             if reason:
                 self.reasons.append(told)
 
+    def add_written(self, kind: str, what: str, written: dict[str, Any]) -> bool:
+        """Counts what became of the application's row, as its agent answered; False when the row
+        was left, as one that changed meanwhile."""
+        if written["outcome"] in ("written", "same"):
+            self.add(kind, DONE)
+        elif written["outcome"] == "refused":
+            self.add(kind, REFUSED, what, written["message"])
+        else:
+            self.add(kind, LEFT, what, f"the application's row is {written['outcome']}")
+            return False
+        return True
+
     def told(self) -> None:
         self.progress(self)
 

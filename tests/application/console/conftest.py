@@ -1,6 +1,7 @@
 from collections.abc import Callable
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.test import Client
 
@@ -33,3 +34,12 @@ def staff_with(db: None) -> Callable[..., Client]:
 @pytest.fixture
 def staff(staff_with: Callable[..., Client]) -> Client:
     return staff_with(*ALL)
+
+
+@pytest.fixture
+def superuser(transactional_db: None) -> Client:
+    """May do everything: tests that empty all tables empty that of permissions, too."""
+    browser = Client()
+    model = get_user_model()
+    browser.force_login(model.objects.create_superuser("support", "support@staff.example"))
+    return browser

@@ -7,7 +7,6 @@ from html import unescape
 from typing import Any
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.test import Client
 from django.utils import timezone
 
@@ -40,11 +39,8 @@ RENAME = (
 
 
 @pytest.fixture
-def staff(transactional_db: None) -> Client:
-    browser = Client()
-    model = get_user_model()
-    browser.force_login(model.objects.create_superuser("support", "support@staff.example"))
-    return browser
+def staff(superuser: Client) -> Client:
+    return superuser
 
 
 class Page:

@@ -4,7 +4,6 @@ from html import unescape
 from typing import Any
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.test import Client
 
 from tests.application.console.conftest import DEMO
@@ -25,12 +24,8 @@ NOWHERE = "course-v1:edX+Nowhere+1"
 
 
 @pytest.fixture
-def staff(transactional_db: None) -> Client:
-    """May do everything: tests that empty all tables empty that of permissions, too."""
-    browser = Client()
-    model = get_user_model()
-    browser.force_login(model.objects.create_superuser("support", "support@staff.example"))
-    return browser
+def staff(superuser: Client) -> Client:
+    return superuser
 
 
 def post(staff: Client, user: Any, what: str, **data: Any) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from usher.connect.application.settings import KEYS
+from usher.journey.walk import missing_table
 
 #: What stands in for a setting of Usher's while the application is looked at.
 PLACEHOLDER = "usher-placeholder"
@@ -38,9 +39,6 @@ _MISSING = (
 _EMPTY = re.compile(rf"Expected value in ({_NAME})= to be an? (\w+)")
 _OF_KIND = {"int": "1", "boolean": "False", "float": "1", "list": "[]"}
 _WEBPACK = re.compile(r"([^\s'\"]*webpack-stats[^\s'\"]*?\.json)")
-_NO_TABLE = re.compile(
-    r"relation \"(\S+)\" does not exist|no such table: (\S+)|Table '(\S+)' doesn't exist"
-)
 _NO_COMPOSE = re.compile(
     r"unknown flag: --rm|unknown shorthand flag|'compose' is not a docker command|docker: not found"
 )
@@ -96,8 +94,7 @@ def advice(said: str, *, compose: bool) -> str:
             else "Build them as its service watch in its compose file does"
         )
         return f"its assets are not built yet ({found[1]} is missing). {build}, {again}"
-    if found := _NO_TABLE.search(said):
-        table = next(filter(None, found.groups()))
+    if table := missing_table(said):
         migrate = "docker compose run --rm web " * compose + "./manage.py migrate"
         return f"its database has no table {table}. Migrate it: {migrate}, {again}"
     if compose and _NO_COMPOSE.search(said):

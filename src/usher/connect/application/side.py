@@ -324,9 +324,8 @@ class Side:
         path = self.checkout.env_file
         if path is None or not path.exists():
             return False
-        present = envfile.EnvFile.read(path).values()
         private = path.stat().st_mode & 0o777 == envfile.PRIVATE_MODE
-        return private and all(present.get(key) == value for key, value in values.items())
+        return private and not self.differing(values)
 
     def runs_with(self, values: dict[str, str]) -> bool:
         """Whether the running container has these values, and everything else that its compose

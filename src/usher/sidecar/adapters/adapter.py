@@ -55,6 +55,16 @@ class Audit:
         }
 
 
+#: Both applications keep it alike.
+ENROLLMENT_AUDIT = Audit(
+    "courses.CourseRunEnrollmentAudit",
+    row="enrollment_id",
+    before="data_before",
+    after="data_after",
+    related=("user", "run"),
+)
+
+
 @dataclass(frozen=True)
 class Selection:
     """Which rows of a table are meant: every ``filter`` holds, no ``exclude`` does."""

@@ -1,7 +1,7 @@
 """MITx Online: which of its columns mean what. Read from its release of August 2026."""
 
 from usher.contract.environment import Env
-from usher.sidecar.adapters.adapter import Adapter, Audit, Lock, Selection, Table
+from usher.sidecar.adapters.adapter import ENROLLMENT_AUDIT, Adapter, Lock, Selection, Table
 
 #: Its own code leaves users and enrollments of the last five minutes to the request that made them.
 GRACE = 300
@@ -87,13 +87,7 @@ MITXONLINE = Adapter(
         methods=("save_and_log", "to_dict"),
     ),
     enrollments_taken=ENROLLMENTS,
-    audit=Audit(
-        "courses.CourseRunEnrollmentAudit",
-        row="enrollment_id",
-        before="data_before",
-        after="data_after",
-        related=("user", "run"),
-    ),
+    audit=ENROLLMENT_AUDIT,
     enrollments_due=MISSING.also({"user__openedx_users__has_been_synced": True}),
     enrollments_waiting=MISSING.also(*USERS.by("user").filter).also(
         [

@@ -1,7 +1,7 @@
 """MIT xPro: which of its columns mean what. Read from its release of August 2026."""
 
 from usher.contract.environment import Env
-from usher.sidecar.adapters.adapter import Adapter, Audit, Selection, Table
+from usher.sidecar.adapters.adapter import ENROLLMENT_AUDIT, Adapter, Selection, Table
 
 #: Its own code leaves users and enrollments of the last five minutes to the request that made them.
 GRACE = 300
@@ -67,13 +67,7 @@ MITXPRO = Adapter(
         methods=("save_and_log", "to_dict"),
     ),
     enrollments_taken=ENROLLMENTS,
-    audit=Audit(
-        "courses.CourseRunEnrollmentAudit",
-        row="enrollment_id",
-        before="data_before",
-        after="data_after",
-        related=("user", "run"),
-    ),
+    audit=ENROLLMENT_AUDIT,
     enrollments_due=MISSING.also({"user__courseware_users__isnull": False}),
     enrollments_waiting=MISSING.also(*USERS.by("user").filter).also(
         {"user__courseware_users__isnull": True}

@@ -63,9 +63,7 @@ def _lms(watched: Watched) -> str:
     health = sides.lms.http.health()
     times = sorted(health.milliseconds)
     latency = f"{times[len(times) // 2]:.0f} ms" if times else "not known"
-    failure = (
-        f"{escape(health.failure)}" if (health.failed_at or 0) > (health.answered_at or 0) else ""
-    )
+    failure = escape(health.failure) if (health.failed_at or 0) > (health.answered_at or 0) else ""
     answer = _moment(health.answered_at)
     rows = (
         ("Application", escape(sides.adapter.title)),
@@ -167,11 +165,16 @@ def _named(text: str) -> list[Mapping[str, Any]]:
 
 
 def _is_about(difference: Difference, learner: Learner) -> bool:
-    return difference.what.split(" in ")[0] == learner.email
+    return _who(difference.what) == learner.email
+
+
+def _who(what: str) -> str:
+    """Of ``ada@example.org in course-v1:…`` the learner."""
+    return what.partition(" in ")[0]
 
 
 def _learner(watched: Watched, one: Learner, differences: list[Difference]) -> str:
-    refused = [each for each in watched.refused() if each.what.split(" in ")[0] == one.email]
+    refused = [each for each in watched.refused() if _who(each.what) == one.email]
     said = [f"{each.kind}: {each.reason}" for each in refused]
     if one.given_up:
         said.append(f"Given up by the application: {one.reason or 'no reason was kept'}")
