@@ -56,12 +56,14 @@ def migrate(env: Mapping[str, str], manage: str) -> None:
 
 
 def python(env: Mapping[str, str], script: str) -> str:
-    """Runs ``script`` with Django set up; what it printed."""
+    """Runs ``script`` with Django set up; what it printed. Its log is shown only if it fails."""
     whole = "import django; django.setup()\n" + script
     command = [sys.executable, "-c", whole]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment_of(env), check=True, stdout=subprocess.PIPE, text=True
+        command, cwd=ROOT, env=environment_of(env), capture_output=True, text=True
     )
+    if done.returncode:
+        raise RuntimeError(f"The application's script failed:\n{done.stderr}")
     return done.stdout
 
 

@@ -1,4 +1,4 @@
-"""Bars on a logarithmic scale as SVG, readable on light and dark pages."""
+"""Bars as SVG, readable on light and dark pages."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ _STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #1f2937; }
   .title { font-size: 15px; font-weight: 600; }
   .small { font-size: 11px; fill: #6b7280; }
-  .bar { fill: #2563eb; } .grid { stroke: #d1d5db; } .target { stroke: #b45309; stroke-width: 2; }
+  .bar { fill: #2563eb; } .median { fill: #1e3a8a; }
+  .grid { stroke: #d1d5db; } .target { stroke: #b45309; stroke-width: 2; }
   @media (prefers-color-scheme: dark) {
     text { fill: #e5e7eb; } .small { fill: #9ca3af; }
-    .bar { fill: #60a5fa; } .grid { stroke: #374151; } .target { stroke: #fbbf24; }
+    .bar { fill: #60a5fa; } .median { fill: #dbeafe; }
+    .grid { stroke: #374151; } .target { stroke: #fbbf24; }
   }
 """
 
@@ -29,23 +31,64 @@ class Bar:
     target: float
 
 
+@dataclass(frozen=True)
+class Wait:
+    """Seconds: half of the people waited for at most ``median``, 99% for at most ``p99``."""
+
+    title: str
+    median: float
+    p99: float
+
+
 def draw(title: str, bars: Sequence[Bar]) -> str:
     top = 10 ** math.ceil(math.log10(max(bar.ratio for bar in bars) * 1.05))
-    height = _TOP + _ROW * len(bars) + 40
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
-        f'width="{_WIDTH}" height="{height}">',
-        f"<title>{escape(title)}</title>",
         f"<desc>{escape('; '.join(f'{b.title}: {b.ratio:.0f} times' for b in bars))}</desc>",
-        f"<style>{_STYLE}</style>",
-        f'<text class="title" x="12" y="24">{escape(title)}</text>',
-        *_grid(top, height),
+        *_grid(top, _height(bars)),
     ]
     for number, bar in enumerate(bars):
         lines += _bar(bar, _TOP + number * _ROW, top)
-    note = "logarithmic scale; the line across a bar is its target"
-    lines.append(f'<text class="small" x="{_LEFT}" y="{height - 4}">{note}</text>')
-    return "\n".join([*lines, "</svg>"]) + "\n"
+    return _page(title, bars, lines, "logarithmic scale; the line across a bar is its target")
+
+
+def draw_waits(title: str, waits: Sequence[Wait], target: float) -> str:
+    """Bars up to ``p99``, with a mark at the median, and one line at the target."""
+    scale = (_WIDTH - _LEFT - _RIGHT) / max(target, *(wait.p99 for wait in waits))
+    told = (f"{w.title}: median {w.median:.2f} s, 99% {w.p99:.2f} s" for w in waits)
+    lines = [f"<desc>{escape('; '.join(told))}</desc>"]
+    for number, wait in enumerate(waits):
+        y, end = _TOP + number * _ROW, wait.p99 * scale
+        lines += [
+            f'<text x="{_LEFT - 10}" y="{y + 16}" text-anchor="end">{escape(wait.title)}</text>',
+            f'<rect class="bar" x="{_LEFT}" y="{y}" width="{end:.1f}" height="22" rx="3"/>',
+            f'<rect class="median" x="{_LEFT + wait.median * scale - 1.5:.1f}" y="{y}" '
+            'width="3" height="22"/>',
+            f'<text x="{_LEFT + end + 7:.1f}" y="{y + 16}">{wait.p99:.2f} s</text>',
+        ]
+    x = _LEFT + target * scale
+    lines.append(
+        f'<line class="target" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 10}" '
+        f'y2="{_TOP + _ROW * len(waits)}"/>'
+    )
+    note = f"99th percentile; the mark in a bar is the median, the line is the target, {target:g} s"
+    return _page(title, waits, lines, note)
+
+
+def _height(rows: Sequence[object]) -> int:
+    return _TOP + _ROW * len(rows) + 40
+
+
+def _page(title: str, rows: Sequence[object], lines: Sequence[str], note: str) -> str:
+    height = _height(rows)
+    head = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
+        f'width="{_WIDTH}" height="{height}">',
+        f"<title>{escape(title)}</title>",
+        f"<style>{_STYLE}</style>",
+        f'<text class="title" x="12" y="24">{escape(title)}</text>',
+    ]
+    foot = f'<text class="small" x="{_LEFT}" y="{height - 4}">{escape(note)}</text>'
+    return "\n".join([*head, *lines, foot, "</svg>"]) + "\n"
 
 
 def _x(value: float, top: float) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.drawing import Bar, draw
+from benchmarks.drawing import Bar, Wait, draw, draw_waits
 from benchmarks.measures.console import TARGET_MS as CONSOLE_MS
 from benchmarks.measures.flat import TARGET as FLAT_TARGET
 from benchmarks.measures.flat import Flat
@@ -160,7 +160,14 @@ class Results:
 
     def _new_keys(self, known: dict[str, Any]) -> dict[str, Any]:
         """What isn't known is left out."""
-        names = ("interactive_p99_seconds", "flat", "flat_learners", "statements", "redis_stalled")
+        names = (
+            "interactive_p99_seconds",
+            "interactive_backlog",
+            "flat",
+            "flat_learners",
+            "statements",
+            "redis_stalled",
+        )
         found = {name: known[name] for name in names if name in known}
         if self.waits:
             p99: dict[str, float] = {}
@@ -168,8 +175,6 @@ class Results:
                 p99[each.api] = round(max(each.p99, p99.get(each.api, 0.0)), 2)
             found["interactive_p99_seconds"] = p99
             found["interactive_backlog"] = self.backlog
-        elif "interactive_backlog" in known:
-            found["interactive_backlog"] = known["interactive_backlog"]
         if self.flat is not None:
             operations = self.flat.milliseconds
             found["flat"] = {name: round(self.flat.ratio(name), 2) for name in operations}
@@ -186,6 +191,18 @@ class Results:
             for figure in self.figures
             if not figure.is_share and figure.name not in ("celery_4_over_1", "redis_stalled")
         ]
+        path.parent.mkdir(parents=True, exist_ok=True)
         if bars:
-            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(draw("How many times faster than what is used today", bars))
+        if self.waits:
+            waits = [
+                Wait(
+                    f"{what}, {each.api} API, {each.worker}",
+                    statistics.median(took),
+                    percentile(took),
+                )
+                for each in self.waits
+                for what, took in (("sign-up", each.sign_ups), ("enroll", each.enrollments))
+            ]
+            title = f"What a person waits for while {self.backlog:,} rows are due"
+            path.with_name("interactive.svg").write_text(draw_waits(title, waits, TARGET_SECONDS))

@@ -15,7 +15,7 @@ _CONCURRENCY, _LMS_SECONDS = 16, 0.2
 
 
 def celery(stage: Stage, rounds: int, count: int) -> list[Figure]:
-    figure = Figure("celery_4_over_1", "Four Celery workers over one", "enrollments a second", 3.2)
+    figure = Figure("celery_4_over_1", "Four Celery workers over one", "enrollments a second", 3.5)
     figure.more_is_better = True
     _, redis_url = stage.surroundings.redis()
     stage.use_batch_api(False)

@@ -35,8 +35,8 @@ class Side:
 
 
 def provider(stage: Stage, rounds: int, ours: int, reference: int) -> list[Figure]:
-    exchange = Figure("token_exchange", "Token exchanges", "a second", 20, more_is_better=True)
-    cpu = Figure("sign_in_cpu", "Processor time of a sign-in", "ms", 5)
+    exchange = Figure("token_exchange", "Token exchanges", "a second", 45, more_is_better=True)
+    cpu = Figure("sign_in_cpu", "Processor time of a sign-in", "ms", 10)
     for contender in (stage.ours, stage.reference):
         contender.call("learners", names="provider{}", first=0, end=max(ours, reference))
     own, theirs = _sides(stage, ours, reference)

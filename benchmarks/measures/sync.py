@@ -14,8 +14,8 @@ EACH = 10
 
 def repair(stage: Stage, rounds: int, learners: int, reference_learners: int) -> list[Figure]:
     """Account and token of learners who have neither."""
-    public = Figure("repair_public", "Repair of learners, public APIs", "ms a learner", 15)
-    batch = Figure("repair_batch", "Repair of learners, batch API", "ms a learner", 100)
+    public = Figure("repair_public", "Repair of learners, public APIs", "ms a learner", 40)
+    batch = Figure("repair_batch", "Repair of learners, batch API", "ms a learner", 150)
     for number in range(rounds):
         theirs = {"names": f"r{number}x{{}}", "first": 0, "end": reference_learners}
         stage.reference.call("learners", **theirs)
@@ -29,8 +29,8 @@ def repair(stage: Stage, rounds: int, learners: int, reference_learners: int) ->
 
 
 def enrollments(stage: Stage, rounds: int, count: int, reference_count: int) -> list[Figure]:
-    public = Figure("enroll_public", "Enrollments, public APIs", "ms an enrollment", 20)
-    batch = Figure("enroll_batch", "Enrollments, batch API", "ms an enrollment", 100)
+    public = Figure("enroll_public", "Enrollments, public APIs", "ms an enrollment", 50)
+    batch = Figure("enroll_batch", "Enrollments, batch API", "ms an enrollment", 150)
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
     stage.reference.call("runs", keys=keys)
     stage.ours.call("runs", keys=keys)
@@ -54,7 +54,7 @@ def enrollments(stage: Stage, rounds: int, count: int, reference_count: int) -> 
 
 def runs(stage: Stage, rounds: int) -> list[Figure]:
     """Ten thousand runs, of which one in a hundred changed since the last time."""
-    whole = Figure("runs_sync", "Course runs, 1% changed", f"s for {RUNS:,} runs", 8)
+    whole = Figure("runs_sync", "Course runs, 1% changed", f"s for {RUNS:,} runs", 40)
     raw = Figure(
         "runs_sync_over_raw_fetch", "… over fetching the pages alone", "s", 1.3, is_share=True
     )
