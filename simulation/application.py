@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simulation import lms
+from usher.cli.demo.database import migrated_database
 
 ROOT = Path(__file__).resolve().parent.parent
 LMS_URL = "http://lms.example"
@@ -52,10 +53,10 @@ def empty_database() -> bytes:
     settings.LOGGING_CONFIG = None
     django.setup()
     logging.disable(logging.CRITICAL)
-    from django.core.management import call_command
     from django.db import connection
 
-    call_command("migrate", verbosity=0, skip_checks=True)
+    connection.ensure_connection()
+    connection.connection.deserialize(migrated_database(ROOT / "campus").read_bytes())
     # As PostgreSQL does it: the order of locks is watched, see ``simulation.locks``.
     features: Any = connection.features
     features.has_select_for_update = True

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from usher.cli.demo.database import copy_migrated
+
+CAMPUS = Path(__file__).resolve().parents[1] / "campus"
+
 # Reads every certificate of the machine, for each of a thousand clients.
 ssl.create_default_context = functools.cache(ssl.create_default_context)
 
@@ -63,5 +67,14 @@ def django_db_modify_db_settings(
 
     for number, database in enumerate(settings.DATABASES.values()):
         if database["ENGINE"].endswith("sqlite3"):
-            folder: Path = tmp_path_factory.mktemp("database")
-            database.setdefault("TEST", {})["NAME"] = str(folder / f"test{number}.sqlite3")
+            target = tmp_path_factory.mktemp("database") / f"test{number}.sqlite3"
+            copy_migrated(CAMPUS, target)
+            database.setdefault("TEST", {})["NAME"] = str(target)
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb() -> bool:
+    """Where the database is a copy of a migrated one."""
+    from django.conf import settings
+
+    return all(one["ENGINE"].endswith("sqlite3") for one in settings.DATABASES.values())

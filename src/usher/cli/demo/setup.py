@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import usher
 from usher.cli.demo import joining
 from usher.cli.demo.credentials import Credentials
+from usher.cli.demo.database import copy_migrated
 from usher.cli.demo.errors import DemoError
 from usher.contract import envfile
 from usher.contract.provisioning import Description
@@ -135,7 +137,13 @@ class SetUp:
         return f"{len(values)} settings in the .env of {pair.edition.title}"
 
     def _migrate_application(self) -> str:
-        self.pair.manage_application("migrate", "--verbosity", "0")
+        pair = self.pair
+        database = pair.application_home / "campus.sqlite3"
+        elsewhere = "DATABASE_URL" in {**os.environ, **pair.application_environment}
+        if elsewhere or database.exists():
+            pair.manage_application("migrate", "--verbosity", "0")
+        else:
+            copy_migrated(pair.campus_folder, database)
         return f"{self.pair.edition.title} at {self.pair.application_url}"
 
     def _configure_instance(self) -> str:

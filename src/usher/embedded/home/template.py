@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import django
@@ -15,11 +16,21 @@ import usher
 from usher.embedded.conf.files import HOME_VARIABLE, SECRETS_FILE, SETTINGS_FILE
 
 
-def _cache() -> Path:
+def kept_once(name: str, version: str, make: Callable[[Path], None]) -> Path:
+    """A file of the user's cache, which ``make`` writes to the path it is given if there is none.
+
+    Waits while another process makes it."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "usher" / "lms-template"
+    folder = Path(base) / "usher" / name
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    target = folder / f"{version}.sqlite3"
+    if target.exists():
+        return target
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            make(target)
+    return target
 
 
 def _migrations() -> list[Path]:
@@ -63,12 +74,5 @@ def _migrate(target: Path, plugins: tuple[str, ...]) -> None:
 
 
 def migrated_database(plugins: tuple[str, ...]) -> Path:
-    """Its path; waits while another process creates it."""
-    target = _cache() / f"{_version(plugins)}.sqlite3"
-    if target.exists():
-        return target
-    with (_cache() / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists():
-            _migrate(target, plugins)
-    return target
+    """Its path."""
+    return kept_once("lms-template", _version(plugins), lambda target: _migrate(target, plugins))

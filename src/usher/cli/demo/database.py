@@ -1,0 +1,69 @@
+"""The reference application's migrated, empty SQLite database, made once and copied."""
+
+import hashlib
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+
+import usher
+from usher.cli.demo.errors import DemoError
+from usher.embedded.home.template import kept_once
+
+#: The packages whose apps have tables in it.
+_PACKAGES = ("django", "django-allauth", "django-oauth-toolkit")
+#: No setting of the caller's environment reaches the database.
+_OWN_ENVIRONMENT = {"DATABASE_URL": "", "REDIS_URL": "", "CELERY_BROKER_URL": ""}
+
+
+def migrated_database(campus: Path) -> Path:
+    """Its path. ``campus`` is the application's folder. Raises DemoError."""
+    return kept_once("campus-template", _version(campus), lambda target: _migrate(campus, target))
+
+
+def copy_migrated(campus: Path, target: Path) -> None:
+    """A database of its own at ``target``, readable by its owner only. Raises DemoError."""
+    shutil.copyfile(migrated_database(campus), target)
+    target.chmod(0o600)
+
+
+def _version(campus: Path) -> str:
+    """Changes with every migration and with the list of apps."""
+    digest = hashlib.sha256()
+    for name in _PACKAGES:
+        digest.update(f"{name} {version(name)}\n".encode())
+    roots = (campus, Path(usher.__path__[0]))
+    migrations = (path for root in roots for path in root.rglob("migrations/0*.py"))
+    for path in (campus / "campus" / "settings.py", *sorted(migrations)):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _migrate(campus: Path, target: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=target.parent) as home:
+        environment = {
+            **os.environ,
+            **_OWN_ENVIRONMENT,
+            "CAMPUS_HOME": home,
+            "CAMPUS_ENV_FILE": str(Path(home) / ".env"),
+        }
+        done = subprocess.run(
+            [sys.executable, "manage.py", "migrate", "--verbosity", "0", "--skip-checks"],
+            cwd=campus,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise DemoError(f"Migrating a new database failed:\n{done.stderr.strip()[-2000:]}")
+        database = Path(home) / "campus.sqlite3"
+        with closing(sqlite3.connect(database)) as connection:
+            # One file, which can also be read into memory; the application turns WAL on again.
+            connection.execute("PRAGMA journal_mode = DELETE")
+        database.rename(target)
