@@ -10,6 +10,7 @@ from tests.support.embedded import EmbeddedLms, embedded_lms
 @pytest.fixture(scope="session")
 def lms() -> Iterator[EmbeddedLms]:
     with embedded_lms(
+        features={"ENABLE_BULK_USER_RETIREMENT": True, "ENABLE_LTI_PROVIDER": True},
         IDA_LOGOUT_URI_LIST=["http://app.example:8013/logout/"],
         LOGIN_REDIRECT_WHITELIST=["app.example:8013"],
     ) as running:

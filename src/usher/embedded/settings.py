@@ -66,6 +66,7 @@ INSTALLED_APPS = [
     "usher.embedded.grades.apps.GradesConfig",
     "usher.embedded.certificates.apps.CertificatesConfig",
     "usher.embedded.bulk_email.apps.BulkEmailConfig",
+    "usher.embedded.lti_provider.apps.LtiProviderConfig",
     "usher.embedded.home.apps.HomeConfig",
     *(["usher.embedded.costs.apps.CostsConfig"] if _TOKENS.get("PLATFORM_COSTS") else []),
     *plugins.installed_apps(EMBEDDED_PLUGINS),

@@ -10,11 +10,15 @@ from usher.embedded.certificates.views import CertificatesListView, CertificateV
 from usher.embedded.conf.plugins import url_patterns
 from usher.embedded.course_api.views import CourseDetailView, CourseListView
 from usher.embedded.course_modes.views import CourseModesView, CourseModeView
+from usher.embedded.course_outline.views import CourseOutlineView
 from usher.embedded.enrollments import views as enrollments
 from usher.embedded.grades.views import CourseGradesView
+from usher.embedded.lti_provider.views import LtiUserFixView
 from usher.embedded.mobile_api.views import MyUserInfoView, UserDetailView
 from usher.embedded.pages import views as pages
+from usher.embedded.studio.views import router as studio
 from usher.embedded.third_party_auth.views import inactive_user_view
+from usher.embedded.user_api.retirement import BulkUsersRetirementView
 
 _COURSE_ID = settings.COURSE_ID_PATTERN
 _USERNAME = settings.USERNAME_PATTERN
@@ -41,6 +45,21 @@ _grades = [
 _certificates = [
     re_path(rf"^certificates/{_USERNAME}/courses/{_COURSE_ID}/$", CertificateView.as_view()),
     re_path(rf"^certificates/{_USERNAME}/$", CertificatesListView.as_view()),
+]
+
+#: A real Studio has an address of its own.
+_OF_STUDIO = [path("api/v1/", include(studio.urls))]
+
+_BEHIND_FEATURES = [
+    pattern
+    for feature, pattern in (
+        (
+            "ENABLE_BULK_USER_RETIREMENT",
+            path("v1/accounts/bulk_retire_users", BulkUsersRetirementView.as_view()),
+        ),
+        ("ENABLE_LTI_PROVIDER", path("api/lti-user-fix/", LtiUserFixView.as_view())),
+    )
+    if settings.FEATURES.get(feature)
 ]
 
 urlpatterns = [
@@ -76,6 +95,9 @@ urlpatterns = [
         name="user-detail",
     ),
     path("api/certificates/v0/", include(_certificates)),
+    re_path(rf"^api/ol-course-outline/v0/{_COURSE_ID}/$", CourseOutlineView.as_view()),
+    *_OF_STUDIO,
+    *_BEHIND_FEATURES,
 ]
 
 handler400 = "usher.embedded.pages.errors.bad_request"

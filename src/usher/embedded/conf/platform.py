@@ -17,6 +17,8 @@ FEATURES: dict[str, Any] = {
     "SHOW_REGISTRATION_LINKS": True,
     "SKIP_EMAIL_VALIDATION": False,
     "COURSES_ARE_BROWSABLE": True,
+    "ENABLE_BULK_USER_RETIREMENT": False,
+    "ENABLE_LTI_PROVIDER": False,
 }
 
 PLATFORM_NAME = "édX"
@@ -84,6 +86,27 @@ API_THROTTLE_RATES = {
     "course_list": {"user": "20/minute", "staff": "40/minute"},
     "enrollment": {"user": "40/minute", "staff": "120/minute"},
 }
+
+#: Whose account may retire others, besides superusers and staff with the permission.
+RETIREMENT_SERVICE_WORKER_USERNAME = "RETIREMENT_SERVICE_USER"
+RETIREMENT_STATES = [
+    "PENDING",
+    "LOCKING_ACCOUNT",
+    "LOCKING_COMPLETE",
+    "RETIRING_FORUMS",
+    "FORUMS_COMPLETE",
+    "RETIRING_EMAIL_LISTS",
+    "EMAIL_LISTS_COMPLETE",
+    "RETIRING_ENROLLMENTS",
+    "ENROLLMENTS_COMPLETE",
+    "RETIRING_NOTES",
+    "NOTES_COMPLETE",
+    "RETIRING_LMS",
+    "LMS_COMPLETE",
+    "ERRORED",
+    "ABORTED",
+    "COMPLETE",
+]
 
 PROFILE_IMAGE_SIZES_MAP = {"full": 500, "large": 120, "medium": 50, "small": 30}
 

@@ -14,6 +14,7 @@ from opaque_keys.edx.keys import CourseKey
 from usher.embedded.course_modes.models import CourseMode
 from usher.embedded.course_overviews.models import CourseOverview
 from usher.embedded.student.models import Registration, UserProfile
+from usher.embedded.user_api.retirement import populate_states
 
 Dates = dict[str, datetime | None]
 LOGIN_SERVICE_USER = "login_service_user"
@@ -47,7 +48,8 @@ def registered(user: User) -> None:
 
 @transaction.atomic
 def prepare() -> None:
-    """The site that SITE_ID names, and the client that sign-in cookies are issued for."""
+    """The site that SITE_ID names, the client that sign-in cookies are issued for, and the states
+    of an account that is retired (which a new Open edX does not have)."""
     Site.objects.update_or_create(
         id=settings.SITE_ID, defaults={"domain": settings.LMS_BASE, "name": settings.LMS_BASE[:50]}
     )
@@ -67,6 +69,7 @@ def prepare() -> None:
             "redirect_uris": "",
         },
     )
+    populate_states()
 
 
 def _day(text: str | None) -> datetime | None:

@@ -48,6 +48,13 @@ class RetirementState(models.Model):
         return f"{self.state_name} (step {self.state_execution_order})"
 
 
+class UserRetirementRequest(TimeStampedModel):
+    user = models.OneToOneField(User, on_delete=models.CASCADE)
+
+    def __str__(self) -> str:
+        return f"{self.user_id}: {self.created}"
+
+
 class UserRetirementStatus(TimeStampedModel):
     user = models.OneToOneField(User, on_delete=models.CASCADE)
     original_username = models.CharField(max_length=150, db_index=True)

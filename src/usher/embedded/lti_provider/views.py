@@ -1,0 +1,53 @@
+"""``POST /api/lti-user-fix/``: MIT's plugin ``ol-openedx-lti-utilities``.
+
+An account that was made for somebody who came by LTI takes the e-mail address that the learner's
+own account needs. It gives it up here, and is retired.
+"""
+
+import logging
+from typing import Any
+
+from django.db import transaction
+from django.http import Http404, HttpResponseBadRequest
+from edx_rest_framework_extensions.permissions import JWT_RESTRICTED_APPLICATION_OR_USER_ACCESS
+from rest_framework.response import Response
+from rest_framework.views import APIView
+from social_django.models import UserSocialAuth
+
+from usher.embedded.core.authentication import API_AUTHENTICATION
+from usher.embedded.lti_provider.models import LtiUser
+from usher.embedded.user_api.retirement import RetirementStateError, request_retirement
+
+log = logging.getLogger(__name__)
+PLACEHOLDER_DOMAIN = "lti_example.com"
+
+
+class LtiUserFixView(APIView):
+    authentication_classes = API_AUTHENTICATION
+    permission_classes = (JWT_RESTRICTED_APPLICATION_OR_USER_ACCESS,)
+    http_method_names = ("post",)
+
+    def post(self, request: Any) -> Any:
+        """200 without a body; 400 as text; 404 for an address that no LTI account has."""
+        email = request.data.get("email")
+        if not email:
+            return HttpResponseBadRequest("email is required")
+        with transaction.atomic():
+            found = LtiUser.objects.select_related("edx_user").filter(edx_user__email=email).first()
+            if found is None:
+                raise Http404
+            user = found.edx_user
+            if found.lti_user_id != user.username:
+                return HttpResponseBadRequest(
+                    "User with the given email does not appear to be an LTI-created user."
+                )
+            user.email = f"{user.email.split('@')[0]}@{PLACEHOLDER_DOMAIN}"
+            user.save()
+            UserSocialAuth.objects.filter(user=user).delete()
+            found.delete()
+        try:
+            request_retirement(user)
+        except RetirementStateError:
+            # As in the plugin: the address is free already.
+            log.warning("LTI account %s was not retired", user.pk, exc_info=True)
+        return Response(status=200)

@@ -1,0 +1,65 @@
+"""Makes course runs, empty ones and copies of others. Runs have no content here."""
+
+from typing import Any
+
+from django.contrib.auth.models import User
+from opaque_keys.edx.keys import CourseKey
+
+from usher.embedded.course_overviews.models import DEFAULT_START_DATE, CourseOverview
+from usher.embedded.student.models import CourseAccessRole
+
+#: Of the source's columns, those that a copy has not.
+_OWN_OF_A_RUN = frozenset(
+    {
+        "id",
+        "_location",
+        "org",
+        "display_org_with_default",
+        "display_number_with_default",
+        "created",
+        "modified",
+        "advertised_start",
+        "enrollment_start",
+        "enrollment_end",
+    }
+)
+
+
+class DuplicateCourseError(Exception):
+    """The LMS has that run already; Studio answers 500."""
+
+
+def key_of(org: str, number: str, run: str) -> CourseKey:
+    return CourseKey.from_string(f"course-v1:{org}+{number}+{run}")
+
+
+def create(user: User, key: CourseKey, values: dict[str, Any]) -> CourseOverview:
+    """A run whose author teaches it. Raises DuplicateCourseError."""
+    if CourseOverview.objects.filter(id__iexact=str(key)).exists():
+        raise DuplicateCourseError(str(key))
+    run = CourseOverview(id=key, **{"start": DEFAULT_START_DATE, **values})
+    run.save(force_insert=True)
+    for role in ("instructor", "staff"):
+        add_to_team(run, user, role)
+    return run
+
+
+def rerun(user: User, source: CourseOverview, key: CourseKey) -> CourseOverview:
+    """A copy; its course modes and dates of enrollment are not copied, as in the platform."""
+    columns = [field.attname for field in CourseOverview._meta.concrete_fields]
+    values = {name: getattr(source, name) for name in columns if name not in _OWN_OF_A_RUN}
+    return create(user, key, values)
+
+
+def set_team(run: CourseOverview, team: list[dict[str, Any]], *, replace: bool) -> None:
+    """team: ``user`` and ``role`` of each member."""
+    if replace:
+        CourseAccessRole.objects.filter(course_id=run.id).delete()
+    for member in team:
+        add_to_team(run, member["user"], member["role"])
+
+
+def add_to_team(run: CourseOverview, user: Any, role: str) -> None:
+    """user: an account, or its name."""
+    found = user if isinstance(user, User) else User.objects.get(username=user)
+    CourseAccessRole.objects.get_or_create(course_id=run.id, org=run.id.org, user=found, role=role)

@@ -1,0 +1,123 @@
+"""How the platform forgets people: a request, carried out later by a pipeline of the operator's.
+
+``user_api/accounts/utils.py`` and ``bulk_user_retirement/views.py`` of the platform.
+"""
+
+import hashlib
+import logging
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import transaction
+from oauth2_provider.models import get_access_token_model, get_refresh_token_model
+from rest_framework import permissions
+from rest_framework.response import Response
+from rest_framework.views import APIView
+from social_django.models import UserSocialAuth
+
+from usher.embedded.student.models import Registration
+from usher.embedded.user_api.models import (
+    RetirementState,
+    UserRetirementRequest,
+    UserRetirementStatus,
+)
+
+log = logging.getLogger(__name__)
+
+
+class RetirementStateError(Exception):
+    """The account can't be retired: it is being retired already, or the LMS has no states."""
+
+
+class CanRetireUser(permissions.BasePermission):
+    """The service account that the setting names, superusers, and staff with the permission."""
+
+    def has_permission(self, request: Any, view: Any) -> bool:
+        user = request.user
+        named: bool = user.username == settings.RETIREMENT_SERVICE_WORKER_USERNAME
+        return (
+            named
+            or user.is_superuser
+            or (user.is_staff and user.has_perm("user_api.add_userretirementrequest"))
+        )
+
+
+class BulkUsersRetirementView(APIView):
+    """``POST /v1/accounts/bulk_retire_users``; there is one behind a feature flag only."""
+
+    permission_classes = (permissions.IsAuthenticated, CanRetireUser)
+
+    def post(self, request: Any) -> Response:
+        """200 whatever became of each: the answer names them in two lists."""
+        words = request.data.get("usernames") or ""
+        usernames = [word.strip() for word in words.split(",")] if words else []
+        failed = []
+        for username in usernames:
+            try:
+                with transaction.atomic():
+                    request_retirement(User.objects.get(username=username))
+            except (User.DoesNotExist, RetirementStateError):
+                log.warning("%s can't be retired", username, exc_info=True)
+                failed.append(username)
+        return Response(
+            {
+                "successful_user_retirements": sorted(set(usernames) - set(failed)),
+                "failed_user_retirements": failed,
+            }
+        )
+
+
+def populate_states() -> None:
+    """As the platform's command ``populate_retirement_states`` does in an LMS without any."""
+    for index, name in enumerate(settings.RETIREMENT_STATES):
+        ended = name in ("ERRORED", "ABORTED", "COMPLETE")
+        RetirementState.objects.get_or_create(
+            state_name=name,
+            defaults={
+                "state_execution_order": 10 * index + 1,
+                "is_dead_end_state": ended,
+                "required": ended or name == "PENDING",
+            },
+        )
+
+
+@transaction.atomic
+def request_retirement(user: User) -> None:
+    """No way in is left, and the account is in the queue. Raises RetirementStateError."""
+    pending = RetirementState.objects.first()
+    if pending is None:
+        raise RetirementStateError(
+            "Default state does not exist! Populate retirement states to retire users."
+        )
+    if UserRetirementStatus.objects.filter(user=user).exists():
+        raise RetirementStateError(f"User {user} already has a retirement status row!")
+    UserRetirementRequest.objects.create(user=user)
+    UserRetirementStatus.objects.create(
+        user=user,
+        original_username=user.username,
+        original_email=user.email,
+        original_name=user.profile.name,
+        retired_username=f"retired__user_{_digest(user.username)}",
+        retired_email=f"retired__user_{_digest(user.email)}@retired.invalid",
+        current_state=pending,
+        last_state=pending,
+        responses=f"Created in state {pending} by create_retirement",
+    )
+    close_account(user)
+
+
+def close_account(user: User) -> None:
+    """Links, tokens and the password go; the e-mail address is free again."""
+    UserSocialAuth.objects.filter(user=user).delete()
+    Registration.objects.filter(user=user).delete()
+    get_refresh_token_model().objects.filter(user=user).delete()
+    get_access_token_model().objects.filter(user=user).delete()
+    user.email = f"retired__user_{_digest(user.email)}@retired.invalid"
+    user.set_unusable_password()
+    user.save()
+
+
+def _digest(text: str) -> str:
+    """Without regard to case, as the platform's ``user_util``."""
+    return hashlib.sha256(f"{settings.SECRET_KEY}:{text.lower()}".encode()).hexdigest()[:40]
