@@ -1,7 +1,7 @@
 """Faults of the past, put back into the code: the simulation finds each within a thousand seeds.
 
-Each mutation is the smallest change that brings the fault back. It is tried until the first seed
-that finds it, and that seed must hold without the mutation: what is found is the fault.
+Each mutation is the smallest change that brings the fault back. It is tried until a seed finds it,
+and that seed must hold without the mutation: what is found is the fault.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ def simulator() -> Iterator[None]:
         yield
 
 
-def found(mutation: Callable[[Patch], None], *words: str) -> Outcome:
-    """The first seed in which the mutation breaks an invariant, in these words."""
-    for seed in SEEDS:
+def found(mutation: Callable[[Patch], None], *words: str, first: int) -> Outcome:
+    """The outcome of a seed in which the mutation breaks an invariant, in these words.
+
+    first: the seed that found it last time. A change of the engine gives every seed another story;
+    then all are tried in order, and the printed seed is the new ``first``."""
+    for seed in (first, *SEEDS):
         with pytest.MonkeyPatch.context() as patch:
             mutation(patch)
             outcome = simulate(seed)
@@ -46,7 +49,7 @@ def test_rows_whose_request_is_on_the_wire_are_given_back():
 
         patch.setattr(Runner, "_not_begun", every_row)
 
-    found(mutation, "reaches the LMS while", "is forgotten", "in the end")
+    found(mutation, "reaches the LMS while", "is forgotten", "in the end", first=10)
 
 
 def test_the_lms_is_asked_within_a_transaction():
@@ -60,7 +63,7 @@ def test_the_lms_is_asked_within_a_transaction():
         for module in (accounts, engine, enrollments):
             patch.setattr(module, "refuse_within_transaction", lambda: None)
 
-    found(mutation, "RequestInTransaction")
+    found(mutation, "RequestInTransaction", first=3)
 
 
 def test_write_backs_lock_tables_in_different_orders():
@@ -82,7 +85,7 @@ def test_write_backs_lock_tables_in_different_orders():
         patch.setattr(EnrollmentKind, "settle_before", lambda *_: None)
         patch.setattr(EnrollmentKind, "settle", settle)
 
-    found(mutation, "LockOrderBroken")
+    found(mutation, "LockOrderBroken", first=7)
 
 
 def test_a_message_of_the_lms_starts_everything_afresh():
@@ -93,7 +96,7 @@ def test_a_message_of_the_lms_starts_everything_afresh():
 
         patch.setattr(ReconciledQuerySet, "recheck", lambda self, now=None: self.make_due(now))
 
-    found(mutation, "a message of the LMS made")
+    found(mutation, "a message of the LMS made", first=7)
 
 
 def test_another_server_at_the_address_makes_runs_missing():
@@ -116,7 +119,7 @@ def test_another_server_at_the_address_makes_runs_missing():
         patch.setattr(sync, "require_known_runs", lambda lms, evidence: None)
         patch.setattr(Runner, "_proven", lambda self, outcomes: outcomes)
 
-    found(mutation, "is marked missing", "is refused as missing")
+    found(mutation, "is marked missing", "is refused as missing", first=34)
 
 
 def test_another_server_at_the_address_makes_accounts_lost():
@@ -136,7 +139,7 @@ def test_another_server_at_the_address_makes_accounts_lost():
         patch.setattr(LmsClient, "_accounts", believed)
         patch.setattr(creation, "require_known_accounts", lambda context: None)
 
-    found(mutation, "is taken for lost")
+    found(mutation, "is taken for lost", first=34)
 
 
 def test_another_server_at_the_address_refuses_batches():
@@ -152,7 +155,7 @@ def test_another_server_at_the_address_refuses_batches():
         patch.setattr(batch, "_accepted", accepted)
         patch.setattr(Runner, "_proven", lambda self, outcomes: outcomes)
 
-    found(mutation, "and the LMS never did that")
+    found(mutation, "and the LMS never did that", first=2)
 
 
 def test_one_mode_in_two_currencies_is_kept_once():
@@ -166,7 +169,7 @@ def test_one_mode_in_two_currencies_is_kept_once():
 
         patch.setattr(kinds, "_write_modes", one_of_each)
 
-    found(mutation, "in the end the modes of")
+    found(mutation, "in the end the modes of", first=2)
 
 
 def test_a_row_that_cannot_be_written_ends_the_worker():
@@ -188,4 +191,4 @@ def test_a_row_that_cannot_be_written_ends_the_worker():
         patch.setattr(kinds, "_write_modes", once_a_run)
         patch.setattr(runner, "_written", runner.write_back)
 
-    found(mutation, "IntegrityError")
+    found(mutation, "IntegrityError", first=2)
