@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -138,6 +139,20 @@ def test_a_learner_is_in_a_course(integrator: Integrator) -> None:
     assert "Enrolled in Demonstration Course" in " ".join(told.split())
     tables = integrator.run("git init -q . && git status --short --ignored")
     assert ".env" not in tables
+
+
+def test_records_that_somebody_changed_are_restored(integrator: Integrator) -> None:
+    integrator.usher_dev()
+    lms = integrator.folder / ".usher" / "dev" / "lms" / "db.sqlite3"
+    secrets = "SELECT DISTINCT secret FROM third_party_auth_oauth2providerconfig"
+    with sqlite3.connect(lms) as database:
+        before = set(database.execute(secrets))
+        database.execute("UPDATE third_party_auth_oauth2providerconfig SET secret = 'another'")
+    integrator.run("usher dev --provision")
+    with sqlite3.connect(lms) as database:
+        assert before <= set(database.execute(secrets))
+    story = integrator.run("usher why testlearner@odl.local")
+    assert "LMS account learner_" in story
 
 
 def test_the_page_s_code_enrolls(integrator: Integrator) -> None:

@@ -1,12 +1,18 @@
 """What doctor gives the programs that it asks."""
 
+import fcntl
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
 from usher.contract.throwaway import is_throwaway, new_name
-from usher.doctor.find import Wishes, places
+from usher.doctor.check import Status
+from usher.doctor.checks.env import EnvFileIsClear
+from usher.doctor.context import look_at
+from usher.doctor.find import NotFoundError, Wishes, places
+from usher.doctor.fixes import CONNECT, LMS_LOGS, PROVISION, RESTART, fitted
 
 TELLS = "import json, os; print(json.dumps([os.environ['TOLD'], os.environ['KEPT']]))"
 
@@ -38,3 +44,74 @@ def test_accounts_of_test_learners_are_told_from_others():
     assert is_throwaway(new_name("usher-test"))
     assert is_throwaway("doctor-547c5879")
     assert not any(map(is_throwaway, ("doctor-who", "usher-test-", "xdoctor-547c5879")))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project beside which ``usher dev`` was run."""
+    monkeypatch.setenv("USHER_CONFIG_HOME", str(tmp_path / "config"))
+    folder = tmp_path / "shop"
+    home = folder / ".usher" / "dev"
+    (home / "lms").mkdir(parents=True)
+    for path in (folder / "manage.py", home / "lms" / "manage.py", home / "lock"):
+        path.touch()
+    (home / "env").write_text(
+        "export OPENEDX_BASE_REDIRECT_URL='http://127.0.0.1:18000'\n"
+        "export LOGOUT_REDIRECT_URL=''\nexport SITE_BASE_URL=http://localhost:8000\n"
+    )
+    (home / "prepared.json").write_text(json.dumps({"project": str(folder)}))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize("named", ["", ".", ".usher/dev"])
+def test_what_usher_dev_made_is_found(project: Path, named: str):
+    found = places(Wishes(application=named))
+    assert found.dev_home == project / ".usher" / "dev"
+    assert found.application_url == "http://localhost:8000"
+    assert found.lms_url == "http://127.0.0.1:18000"
+    assert found.manage and found.manage.folder == project
+    assert found.lms_manage and found.lms_manage.folder == project / ".usher" / "dev" / "lms"
+
+
+def test_usher_dev_in_another_folder_knows_its_project(project: Path, tmp_path: Path):
+    elsewhere = (project / ".usher" / "dev").rename(tmp_path / "home")
+    found = places(Wishes(application=str(elsewhere)))
+    assert found.manage and found.manage.folder == project
+    with look_at(found) as context:
+        assert fitted(PROVISION, context) == f"usher dev {project} --home {elsewhere} --provision"
+
+
+def test_a_project_with_an_env_file_is_that_one_s_unless_usher_dev_is_running(project: Path):
+    (project / ".env").touch()
+    assert places(Wishes()).env_file == project / ".env"
+    with (project / ".usher" / "dev" / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert places(Wishes()).dev_home
+        assert places(Wishes(application=".")).dev_home
+
+
+def test_another_lms_is_not_that_of_usher_dev(project: Path):
+    found = places(Wishes(application=".", lms_url="http://lms.example.org"))
+    assert (found.dev_home, found.lms_url) == (None, "http://lms.example.org")
+
+
+def test_fixes_of_usher_dev(project: Path):
+    with look_at(places(Wishes())) as context:
+        assert fitted(CONNECT, context) == f"usher dev {project} --provision"
+        assert fitted(LMS_LOGS, context) == f"tail -n 100 {project}/.usher/dev/lms.log"
+        assert fitted(RESTART, context) == "stop `usher dev` with Ctrl-C and start it again"
+
+
+def test_quotes_in_what_usher_dev_wrote_are_no_problem(project: Path):
+    with look_at(places(Wishes())) as context:
+        assert EnvFileIsClear().probe(context).status is Status.OK
+    (project / ".env").write_text("OPENEDX_API_BASE_URL='http://lms.example.org'\n")
+    with look_at(places(Wishes())) as context:
+        assert EnvFileIsClear().probe(context).status is Status.WARNING
+
+
+def test_a_project_without_an_lms_is_told_both_ways_to_one(project: Path):
+    (project / ".usher" / "dev" / "prepared.json").unlink()
+    with pytest.raises(NotFoundError, match=r"usher dev.*usher connect"):
+        places(Wishes())

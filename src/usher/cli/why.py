@@ -1,10 +1,12 @@
 """``usher why``: the application's ``manage.py why``, from any folder."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import click
+
+from usher.doctor.facts.commands import CommandError
+from usher.doctor.find import NotFoundError, Wishes, places
 
 
 @click.command()
@@ -12,19 +14,22 @@ import click
 @click.argument("run", default="")
 @click.option(
     "--application",
-    "folder",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    default=".",
-    help="Folder of the application's manage.py. Default: this one.",
+    default="",
+    metavar="PATH",
+    help="Checkout of the application, or the folder of a demo. Default: what is in this folder.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def why(learner: str, run: str, folder: Path, as_json: bool) -> None:
+def why(learner: str, run: str, application: str, as_json: bool) -> None:
     """Explain the state of LEARNER (e-mail, username or LMS username), or of one RUN of theirs."""
-    if not (folder / "manage.py").is_file():
-        raise click.ClickException(
-            f"{folder.resolve()} has no manage.py: name the application's folder with "
-            "--application FOLDER, or run `manage.py why` where the application runs."
-        )
+    named = application or ("." if Path("manage.py").is_file() else "")
     arguments = [*(["--json"] if as_json else []), "--", learner, *([run] if run else [])]
-    command = [sys.executable, "manage.py", "why", *arguments]
-    sys.exit(subprocess.run(command, cwd=folder, check=False).returncode)
+    try:
+        manage = places(Wishes(application=named)).manage
+        if manage is None:
+            raise click.ClickException(
+                f"{application or Path.cwd()} has no manage.py: name the application's folder with "
+                "--application FOLDER, or run `manage.py why` where the application runs."
+            )
+        sys.exit(manage.run("why", *arguments))
+    except (NotFoundError, CommandError) as error:
+        raise click.ClickException(str(error)) from error

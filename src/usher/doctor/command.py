@@ -87,7 +87,7 @@ def conformance(
     "--application",
     default="",
     metavar="PATH_OR_URL",
-    help="Checkout or URL of the application, or the folder of a demo.",
+    help="Checkout or URL of the application, or the folder of a demo or of usher dev.",
 )
 @click.option("--env-file", type=_FILE, help="Path of its .env, if not in the checkout.")
 @click.option("--manage", default="", help="Command that runs its manage.py.")

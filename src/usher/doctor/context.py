@@ -38,12 +38,15 @@ class Context:
     web: Web = field(default_factory=Web)
     lms_manage: Command | None = None
     demo_home: Path | None = None
+    dev_home: Path | None = None
 
     @property
     def deployment(self) -> Deployment:
         """What runs the LMS."""
         if self.demo_home is not None:
             return Deployment.DEMO
+        if self.dev_home is not None:
+            return Deployment.DEV
         if self.tutor.given:
             return Deployment.TUTOR
         return Deployment.EMBEDDED if self.lms_manage is not None else Deployment.OTHER
@@ -132,7 +135,7 @@ class Places:
 
     lms_url: for browsers and this machine; application: a folder with a ``.env``, or an address;
     manage: the application's ``manage.py``; lms_manage: that of an embedded LMS; demo_home: the
-    folder of ``usher demo``.
+    folder of ``usher demo``; dev_home: that of ``usher dev``.
     """
 
     lms_url: str = ""
@@ -146,6 +149,7 @@ class Places:
     token: str = field(default="", repr=False)
     platform: str = ""
     demo_home: Path | None = None
+    dev_home: Path | None = None
 
 
 def look_at(places: Places) -> Context:
@@ -167,7 +171,16 @@ def look_at(places: Places) -> Context:
         ask=_report_of(places.lms_manage, tutor),
     )
     machine = Machine(places.platform) if places.platform else Machine()
-    return Context(lms, application, tutor, machine, web, places.lms_manage, places.demo_home)
+    return Context(
+        lms,
+        application,
+        tutor,
+        machine,
+        web,
+        places.lms_manage,
+        demo_home=places.demo_home,
+        dev_home=places.dev_home,
+    )
 
 
 def _report_of(manage: Command | None, tutor: Tutor) -> Callable[[], LmsReport] | None:

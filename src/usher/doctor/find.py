@@ -1,9 +1,11 @@
 """From what the operator names to places: a checkout, an address, a demo, a Tutor root.
 
-What isn't named is looked for: a demo of this checkout, the Tutor root that ``tutor`` uses, and the
-application in this folder.
+What isn't named is looked for: a demo of this checkout, what ``usher dev`` made for the project in
+this folder, the Tutor root that ``tutor`` uses, and the application in this folder.
 """
 
+import fcntl
+import json
 import shlex
 import shutil
 import sys
@@ -59,6 +61,8 @@ def places(wishes: Wishes) -> Places:
     folder, url = _application(wishes.application)
     if folder and _is_demo(folder):
         return _demo(folder, wishes)
+    if folder and (home := _dev_home(folder, wishes)):
+        return _dev(home, wishes)
     env_file = wishes.env_file or (folder / ".env" if folder else None)
     values = _values(env_file)
     return Places(
@@ -83,6 +87,8 @@ def _looked_for(wishes: Wishes) -> Wishes:
     if demos:
         newest = max(demos, key=lambda folder: (folder / "lock").stat().st_mtime)
         return replace(wishes, application=str(newest))
+    if _is_dev(here / _DEV) and _is_running(here / _DEV):
+        return replace(wishes, application=str(here / _DEV))
     if connection := _remembered(here):
         return _with(wishes, connection)
     application = str(here) if (here / ".env").is_file() and (here / "manage.py").is_file() else ""
@@ -93,13 +99,24 @@ def _looked_for(wishes: Wishes) -> Wishes:
         except CommandError:
             found = Path()
         root = found if (found / "config.yml").is_file() else None
+    if not application and _is_dev(here / _DEV):
+        return replace(wishes, application=str(here / _DEV))
     if not (application or root):
-        raise NotFoundError(
-            "No connection was made from here, and there is no demo, application or Tutor root in "
-            "this folder. Run usher connect, or name what to look at with --application, "
-            "--tutor-root or --lms."
-        )
+        raise NotFoundError(_nothing_in(here))
     return replace(wishes, application=application, tutor_root=root)
+
+
+def _nothing_in(here: Path) -> str:
+    if (here / "manage.py").is_file():
+        return (
+            "This project is not connected to an LMS: it has no .env, and no LMS of `usher dev`. "
+            "Run `usher dev` for an embedded LMS, or `usher connect --application .` for yours."
+        )
+    return (
+        "No connection was made from here, and there is no demo, application or Tutor root in "
+        "this folder. Run usher connect, or name what to look at with --application, "
+        "--tutor-root or --lms."
+    )
 
 
 # -- connections that usher connect has made
@@ -179,6 +196,56 @@ def _demo(home: Path, wishes: Wishes) -> Places:
         lms_manage=_embedded(home / "lms"),
         token=wishes.token,
         demo_home=home,
+    )
+
+
+# -- usher dev
+
+_DEV = Path(".usher") / "dev"
+
+
+def _is_dev(home: Path) -> bool:
+    return all((home / part).is_file() for part in ("env", "prepared.json", "lms/manage.py"))
+
+
+def _is_running(home: Path) -> bool:
+    """Whether ``usher dev`` holds the lock of its folder."""
+    with (home / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def _dev_home(folder: Path, wishes: Wishes) -> Path | None:
+    """``folder`` itself, or that in a project which has no ``.env`` and names no other LMS."""
+    if _is_dev(folder):
+        return folder
+    named = wishes.env_file or wishes.lms_url or wishes.lms_home or wishes.tutor_root
+    if named or not _is_dev(folder / _DEV):
+        return None
+    return None if (folder / ".env").is_file() and not _is_running(folder / _DEV) else folder / _DEV
+
+
+def _dev(home: Path, wishes: Wishes) -> Places:
+    """A project and the LMS that ``usher dev`` made for it. Raises NotFoundError."""
+    try:
+        project = Path(json.loads((home / "prepared.json").read_text())["project"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise NotFoundError(
+            f"{home} is of an older `usher dev`: run `usher dev` once more."
+        ) from None
+    env_file = home / "env"
+    values = _values(env_file)
+    return Places(
+        lms_url=wishes.lms_url or values.get(Env.OPENEDX_BASE_REDIRECT_URL, ""),
+        application_url=wishes.url or _own_address(project, values),
+        env_file=env_file,
+        manage=Command((sys.executable, "manage.py"), project, env_file=env_file),
+        lms_manage=_embedded(home / "lms"),
+        token=wishes.token,
+        dev_home=home,
     )
 
 

@@ -1,7 +1,8 @@
 """How a fix is carried out where this LMS and this application run.
 
-Checks write fixes with the words below; ``fitted`` replaces them with the commands for a demo, an
-embedded LMS, a Tutor root or another Open edX, and for an application in containers or without.
+Checks write fixes with the words below; ``fitted`` replaces them with the commands for a demo,
+``usher dev``, an embedded LMS, a Tutor root or another Open edX, and for an application in
+containers or without.
 """
 
 import re
@@ -30,6 +31,7 @@ START_WORKER = "<start worker>"
 RECONCILE = "<reconcile>"
 
 _COMMANDS = re.compile(r"<(manage|lms manage) ([^<>]*)>")
+_DEV_RESTART = "stop `usher dev` with Ctrl-C and start it again"
 _COMPOSE = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 
 
@@ -37,6 +39,7 @@ class Deployment(StrEnum):
     """What runs the LMS. OTHER: an Open edX of which only the address is known."""
 
     DEMO = "demo"
+    DEV = "dev"
     EMBEDDED = "embedded"
     TUTOR = "tutor"
     OTHER = "other"
@@ -83,6 +86,17 @@ def _demo(more: str) -> Callable[["Context"], str]:
     return lambda context: f"usher demo --home {shlex.quote(str(context.demo_home))}{more}"
 
 
+def _dev(more: str) -> Callable[["Context"], str]:
+    def text(context: "Context") -> str:
+        command = context.application.manage
+        folder = str(command.folder if command and command.folder else ".")
+        home = str(context.dev_home)
+        elsewhere = "" if home == f"{folder}/.usher/dev" else f" --home {shlex.quote(home)}"
+        return f"usher dev {shlex.quote(folder)}{elsewhere}{more}"
+
+    return text
+
+
 def _as(text: str) -> Callable[["Context"], str]:
     return lambda _context: text
 
@@ -107,6 +121,8 @@ def _folder(context: "Context") -> Path | None:
 
 
 def _env_file(context: "Context") -> str:
+    if context.deployment is Deployment.DEV:  # which writes its own anew at each start
+        return "the project's .env or settings"
     file = context.application.env_file
     return shlex.quote(str(file)) if file is not None else "the application's .env"
 
@@ -119,6 +135,8 @@ def _in_containers(context: "Context") -> bool:
 def _restart(context: "Context") -> str:
     if context.deployment is Deployment.DEMO:
         return "stop the demo with Ctrl-C and start it again"
+    if context.deployment is Deployment.DEV:
+        return _DEV_RESTART
     if _in_containers(context):
         return f"(cd {shlex.quote(str(_folder(context)))} && docker compose up -d)"
     return "restart the application's processes (docker compose up -d where it runs in containers)"
@@ -127,6 +145,8 @@ def _restart(context: "Context") -> str:
 def _start_worker(context: "Context") -> str:
     if context.deployment is Deployment.DEMO:
         return f"stop the demo with Ctrl-C and start it again, or: {_watch(context)}"
+    if context.deployment is Deployment.DEV:
+        return f"{_DEV_RESTART}, or: {_watch(context)}"
     return f"{_watch(context)} (with Celery: a worker and beat, see docs/production.md)"
 
 
@@ -150,6 +170,13 @@ _WORDS: dict[Deployment, _Words] = {
         LMS_SETTINGS: lambda context: f"{_demo(' --provision')(context)}, then {RESTART}",
         LMS_LOGS: lambda context: f"tail -n 100 {shlex.quote(str(context.demo_home))}/lms.log",
         LMS_START: _as("stop the demo with Ctrl-C and start it again"),
+    },
+    Deployment.DEV: {
+        PROVISION: _dev(" --provision"),
+        CONNECT: _dev(" --provision"),
+        LMS_SETTINGS: lambda context: f"{_dev(' --provision')(context)}, then {RESTART}",
+        LMS_LOGS: lambda context: f"tail -n 100 {shlex.quote(str(context.dev_home))}/lms.log",
+        LMS_START: _as(_DEV_RESTART),
     },
     Deployment.EMBEDDED: {
         PROVISION: _connect(" --lms embedded"),

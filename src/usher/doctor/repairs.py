@@ -36,10 +36,15 @@ def _close_env(context: Context) -> None:
 
 
 def _provision(context: Context) -> None:
-    """With the secrets of the demo, or of Tutor's configuration."""
+    """With the secrets of the demo, of ``usher dev``, or of Tutor's configuration."""
     if context.demo_home is not None:
         home = str(context.demo_home)
         Command((sys.executable, "-m", _USHER, "demo")).output("--provision", "--home", home)
+    elif context.dev_home is not None:
+        folder = str(context.application.manage.folder) if context.application.manage else "."
+        Command((sys.executable, "-m", _USHER, "dev")).output(
+            folder, "--provision", "--home", str(context.dev_home)
+        )
     elif context.tutor.given:
         context.tutor.command("do").output("usher-provision", seconds=600)
     else:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 import usher
 from usher.cli.demo import joining
@@ -60,6 +61,26 @@ class Beside:
         self.learner = Learner("", "")
         self._username = ""
         self._celery = ""
+
+    @classmethod
+    def found(cls, folder: Path, home: Path) -> Beside:
+        """What an earlier run made in ``home``, which may be running. Raises DemoError."""
+        try:
+            told = json.loads((home / PREPARED).read_text())
+            ports = [urlsplit(str(told[name])).port or 0 for name in ("url", "lms_url")]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DemoError(
+                f"{home} has no LMS of `usher dev` yet. Run `usher dev` once; it makes it."
+            ) from error
+        return cls(Project.at(folder), home, *ports)
+
+    def restore(self) -> Iterator[tuple[str, Callable[[], str]]]:
+        """Steps that put settings and records of both right again; data and learners stay."""
+        self.credentials = Credentials.load_or_make(self.home)
+        self.project.environment = self._environment()
+        self._keep_environment()
+        yield "lms", self._provision
+        yield "joined", lambda: self._join(recheck=False)
 
     @property
     def lms_home(self) -> Path:
@@ -144,6 +165,9 @@ class Beside:
     def _make_lms(self) -> str:
         if self._is_prepared():
             return f"embedded LMS of the earlier run in {self.lms_home}"
+        return self._provision()
+
+    def _provision(self) -> str:
         joining.make_lms(self.lms_home, self.lms_url, self.url)
         described = joining.describe(self.project.name, self.url, self.credentials)
         try:
@@ -167,7 +191,12 @@ class Beside:
         self.learner = Learner(
             found["login"], self.credentials.learner_password, found["without_learner"]
         )
-        told = {"fingerprint": self._fingerprint()}
+        told = {
+            "fingerprint": self._fingerprint(),
+            "project": str(self.project.folder),
+            "url": self.url,
+            "lms_url": self.lms_url,
+        }
         (self.home / PREPARED).write_text(json.dumps(told))
         return "tables migrated, OAuth2 records, two course runs, a learner"
 

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -34,6 +35,11 @@ PORT, LMS_PORT = 8000, 18000
     is_flag=True,
     help="Also create accounts that your database has from another LMS.",
 )
+@click.option(
+    "--provision",
+    is_flag=True,
+    help="Restore the records and settings of the LMS and your project, then stop.",
+)
 @click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True)
 @click.option("--lms-port", type=click.IntRange(1, 65535), default=LMS_PORT, show_default=True)
 @click.option(
@@ -46,6 +52,7 @@ def dev(
     once: bool,
     as_json: bool,
     recheck: bool,
+    provision: bool,
     port: int,
     lms_port: int,
     home: Path | None,
@@ -53,8 +60,11 @@ def dev(
     """Run an embedded LMS, connected to the Django project in FOLDER.
 
     The OAuth2 record of that LMS, two course runs and a learner are added to your project's
-    database. No file of your project is changed.
+    database. No file of your project is changed. --provision also works while it is running.
     """
+    if provision:
+        _provision(folder, home or folder / ".usher" / "dev")
+        return
     if as_json and not once:
         raise click.UsageError("--json goes with --once: without it the LMS stays up.")
     console = Console(stderr=as_json, highlight=False)
@@ -66,7 +76,7 @@ def dev(
             beside = Beside(project, home or project.folder / ".usher" / "dev", port, lms_port)
             beside.open()
             console.print(f"[bold]usher dev[/bold]  {project.name} and an embedded LMS\n")
-            _run(beside, steps, recheck, console)
+            _take(beside.steps(recheck=recheck), steps, console)
             if as_json:
                 told = [asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps]
                 click.echo(json.dumps({"ok": True, "steps": told}))
@@ -86,14 +96,26 @@ def dev(
             beside.stop()
 
 
+def _provision(folder: Path, home: Path) -> None:
+    """What ``usher doctor`` advises when somebody changed records or settings."""
+    console = Console(highlight=False)
+    try:
+        _take(Beside.found(folder, home).restore(), [], console)
+    except (DemoError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    console.print("Restored. Restart `usher dev` if the LMS's settings had been changed.")
+
+
 def _relative(folder: Path) -> Path:
     """As seen from here, where that is inside."""
     here = Path.cwd()
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
-def _run(beside: Beside, steps: list[Step], recheck: bool, console: Console) -> None:
-    for name, action in beside.steps(recheck=recheck):
+def _take(
+    actions: Iterable[tuple[str, Callable[[], str]]], steps: list[Step], console: Console
+) -> None:
+    for name, action in actions:
         started = time.monotonic()
         detail = action()
         steps.append(Step(name, True, time.monotonic() - started, detail))
@@ -112,6 +134,7 @@ def _stay_up(beside: Beside, console: Console) -> None:
         ("LMS superuser", f"{SUPERUSER}   {password}   {beside.lms_url}/admin/"),
         ("logs", f"{shown}/project.log, worker.log, lms.log"),
         ("manage.py", f". {shown}/env && python manage.py shell"),
+        ("doctor", "usher doctor"),
     ):
         table.add_row(f"[bold]{name}[/bold]", value)
     console.print()

@@ -46,7 +46,7 @@ class Command:
             done = subprocess.run(
                 words,
                 cwd=self.folder,
-                env={**os.environ, **self._written(), **self.environment},
+                env=self._whole_environment(),
                 input=stdin,
                 capture_output=True,
                 text=True,
@@ -61,6 +61,19 @@ class Command:
             said = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no message"]
             raise CommandError(f"`{shown}` failed ({done.returncode}): {said[0][:300]}")
         return done.stdout
+
+    def run(self, *more: str) -> int:
+        """Runs it in this terminal; its exit code. Raises CommandError."""
+        words = [*self.words, *more]
+        try:
+            return subprocess.run(
+                words, cwd=self.folder, env=self._whole_environment(), check=False
+            ).returncode
+        except OSError as error:
+            raise CommandError(f"`{' '.join(words)}` can't be run: {error.strerror}") from error
+
+    def _whole_environment(self) -> dict[str, str]:
+        return {**os.environ, **self._written(), **self.environment}
 
     def _written(self) -> dict[str, str]:
         try:
