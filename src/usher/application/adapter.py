@@ -10,8 +10,9 @@ call the LMS. ``usher.application.adapter.adapter()`` is the one instance in use
 
 from __future__ import annotations
 
+import logging
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -26,6 +27,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.functions import Lower
 from django.utils.module_loading import import_string
 
+_log = logging.getLogger("usher.adapter")
 DEFAULT = "usher.application.adapter.DefaultAdapter"
 #: No 0, 1, l or o: people read these names aloud.
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -87,32 +89,55 @@ class DefaultAdapter:
 
     def is_confirmed(self, user: Any) -> bool:
         """Whether the e-mail address is known to be the learner's own."""
-        return self.confirmed(user._meta.default_manager.filter(pk=user.pk)).exists()
+        one = user._meta.default_manager.filter(pk=user.pk)
+        return (_confirmed(one) if self._decides_one("confirmed") else self.confirmed(one)).exists()
 
     def confirmed(self, users: QuerySet[Any]) -> QuerySet[Any]:
-        """Those of ``users`` whose e-mail address is known to be their own.
+        """Those of ``users``, a thousand at most, whose e-mail address is known to be their own.
 
         By allauth's records, where allauth is installed and asks for confirmation. People whom it
-        has no record of were made by staff or by a command, which vouch for them.
+        has no record of were made by staff or by a command, which vouch for them. Where a project
+        decides ``is_confirmed`` only, that is asked for each.
         """
-        if not _allauth_confirms():
-            return users
-        from allauth.account.models import EmailAddress
-
-        email = users.model.get_email_field_name()
-        records = EmailAddress.objects.filter(user_id=OuterRef("pk"))
-        own = records.annotate(lowered=Lower("email")).filter(
-            verified=True, lowered=Lower(OuterRef(email))
-        )
-        return users.filter(Exists(own) | ~Exists(records))
+        if self._decides_one("confirmed"):
+            return self._each("confirmed", users)
+        return _confirmed(users)
 
     def is_eligible(self, user: Any) -> bool:
         """Whether the learner may have an LMS account: active and confirmed by default."""
+        if self._decides_many("eligible"):
+            return self.eligible(user._meta.default_manager.filter(pk=user.pk)).exists()
         return bool(user.is_active) and self.is_confirmed(user)
 
     def eligible(self, users: QuerySet[Any]) -> QuerySet[Any]:
-        """Those of ``users`` for whom ``is_eligible`` holds, in one query."""
+        """Those of ``users``, a thousand at most, who may have an LMS account.
+
+        In one query; where a project decides ``is_eligible`` only, that is asked for each.
+        """
+        if self._decides_one("eligible"):
+            return self._each("eligible", users)
         return self.confirmed(users.filter(is_active=True))
+
+    def _decides_one(self, name: str) -> bool:
+        """Whether the project decides ``is_<name>`` for one learner, and not ``name`` for many."""
+        return self._is_own(f"is_{name}") and not self._is_own(name)
+
+    def _decides_many(self, name: str) -> bool:
+        return self._is_own(name) and not self._is_own(f"is_{name}")
+
+    def _is_own(self, method: str) -> bool:
+        return getattr(type(self), method) is not getattr(DefaultAdapter, method)
+
+    def _each(self, name: str, users: QuerySet[Any]) -> QuerySet[Any]:
+        """An error concerns one learner, who has to wait: the others go on."""
+        found = []
+        for user in users:
+            try:
+                if getattr(self, f"is_{name}")(user):
+                    found.append(user.pk)
+            except Exception:  # noqa: BLE001 - a project's own code
+                _log.exception("USHER_ADAPTER failed: is_%s of user %s", name, user.pk)
+        return users.filter(pk__in=found)
 
     # Enrollments
 
@@ -150,6 +175,22 @@ class DefaultAdapter:
         return f"Open edX refused {len(lines)} of our records", text
 
 
+def eligible_among(users: QuerySet[Any], *, slice_of: int = 1000) -> Iterator[list[Any]]:
+    """Those of ``users``, however many they are, who may have an LMS account: by their keys, in
+    lists of at most ``slice_of``. Memory stays flat."""
+    last: Any = None
+    ordered = users.order_by("pk")
+    while True:
+        later = ordered if last is None else ordered.filter(pk__gt=last)
+        keys = list(later.values_list("pk", flat=True)[:slice_of])
+        if not keys:
+            return
+        last = keys[-1]
+        everybody = users.model._default_manager
+        if found := list(adapter().eligible(everybody.filter(pk__in=keys)).order_by("pk")):
+            yield found
+
+
 def digest_minutes() -> int:
     """``USHER_DIGEST_MINUTES``: minutes between two digests of refusals; 0 for none."""
     default = 0 if django_settings.DEBUG else 60
@@ -159,6 +200,19 @@ def digest_minutes() -> int:
 def private_username() -> str:
     """A name that tells nothing about its owner: ``learner_`` and ten random characters."""
     return "learner_" + "".join(secrets.choice(_ALPHABET) for _ in range(_PRIVATE_LENGTH))
+
+
+def _confirmed(users: QuerySet[Any]) -> QuerySet[Any]:
+    if not _allauth_confirms():
+        return users
+    from allauth.account.models import EmailAddress
+
+    email = users.model.get_email_field_name()
+    records = EmailAddress.objects.filter(user_id=OuterRef("pk"))
+    own = records.annotate(lowered=Lower("email")).filter(
+        verified=True, lowered=Lower(OuterRef(email))
+    )
+    return users.filter(Exists(own) | ~Exists(records))
 
 
 def _allauth_confirms() -> bool:

@@ -51,8 +51,36 @@ def explain(user: Any, run: CourseRun | None = None) -> list[Sentence]:
 
 
 def _identity(user: Any) -> Iterator[Sentence]:
-    known = dict.fromkeys((str(user.get_username()), adapter().email(user)))
+    known = dict.fromkeys((str(user.get_username()), asked("email", user)))
     yield Sentence("identity", ", ".join(filter(None, known)) + ".")
+    try:
+        yield from _eligibility(user)
+    except Exception as error:  # noqa: BLE001 - a project's own code
+        yield Sentence(
+            "identity",
+            f"USHER_ADAPTER failed for this learner: {type(error).__name__}: {error}.",
+            next="The learner has to wait until a developer corrects that class.",
+        )
+
+
+def asked(method: str, user: Any) -> str:
+    """What the project's adapter says, or why it couldn't: a page about a learner is needed most
+    when something is wrong with them."""
+    try:
+        return str(getattr(adapter(), method)(user))
+    except Exception as error:  # noqa: BLE001 - a project's own code
+        return f"({method} of USHER_ADAPTER failed: {type(error).__name__}: {error})"
+
+
+def confirmed_address(user: Any) -> bool:
+    """Whether the address is known to be the learner's own; no where the adapter fails."""
+    try:
+        return bool(adapter().is_confirmed(user))
+    except Exception:  # noqa: BLE001 - a project's own code
+        return False
+
+
+def _eligibility(user: Any) -> Iterator[Sentence]:
     if not user.is_active:
         yield Sentence("identity", "The user is deactivated in this application.")
     elif not adapter().is_confirmed(user):

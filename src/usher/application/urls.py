@@ -1,35 +1,9 @@
-"""All paths of Usher in the application; mount at the root: the LMS knows them by name."""
+"""``path("", include("usher.application.urls"))``: at the root, as the LMS knows the paths."""
 
-from django.urls import URLPattern, URLResolver, include, path, re_path
-from oauth2_provider.views import OAuthServerMetadataView
+from django.urls import include, path
 
-from usher.application.health import staff
-from usher.application.health import views as health
-from usher.application.metrics.views import metrics
-from usher.application.provider import views as provider
-from usher.application.provider.signout import views as signout
-from usher.contract.paths import ApplicationPath
+from usher.application.installed import require
 
+require("usher.application", by="usher.application.urls")
 
-def _route(absolute: str) -> str:
-    return absolute.removeprefix("/")
-
-
-urlpatterns: list[URLPattern | URLResolver] = [
-    path("oauth2/", include("usher.application.provider.urls")),
-    re_path(
-        r"^\.well-known/oauth-authorization-server(?:/oauth2)?$",
-        OAuthServerMetadataView.as_view(),
-        name="usher-oauth-metadata",
-    ),
-    re_path(rf"^{_route(ApplicationPath.USERS_ME)}/?$", provider.users_me, name="usher-users-me"),
-    *(re_path(rf"^{_route(landing)}/?$", provider.landing) for landing in ApplicationPath.LANDINGS),
-    path(_route(ApplicationPath.LOGOUT), signout.sign_out, name="usher-sign-out"),
-    path(_route(ApplicationPath.BACKCHANNEL_LOGOUT), signout.lms_signed_out),
-    path("api/", include("usher.application.api.urls")),
-    path("", include("usher.application.webhooks.urls")),
-    path(_route(ApplicationPath.HEALTH_LIVE), health.live),
-    path(_route(ApplicationPath.HEALTH_READY), health.ready),
-    path(_route(ApplicationPath.METRICS), metrics, name="usher-metrics"),
-    path("staff/health/", staff.health, name="usher-staff-health"),
-]
+urlpatterns = [path("", include("usher.application.routes"))]

@@ -29,7 +29,7 @@ BLOCK = re.compile(r"^ *```([\w-]*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 #: Programs of others, whose arguments are theirs to check.
 FOREIGN = {
     *("git", "docker", "kubectl", "tutor", "celery", "granian", "django-admin", "sh", "curl"),
-    *("openssl", ".", "$EDITOR", "cp", "cd", "promtool", "prometheus", "helm"),
+    *("openssl", ".", "$EDITOR", "cp", "cd", "promtool", "prometheus", "helm", "echo", "chmod"),
 }
 #: What a block without commands is: output, pictures, and text that is only read.
 NOT_RUN = {"text", "mermaid", "promql", "nginx", "dotenv"}

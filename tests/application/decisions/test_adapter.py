@@ -9,8 +9,10 @@ from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
 
 from usher.application.accounts.details import details
+from usher.application.accounts.repair import missing
 from usher.application.accounts.services import ensure_account, ensure_accounts
 from usher.application.adapter import DefaultAdapter, Refusal, adapter
+from usher.application.explain import explain
 from usher.application.provider.claims import profile
 from usher.contract.limits import USERNAME_MAX_LENGTH
 
@@ -59,6 +61,63 @@ def test_a_project_decides_names(settings: Any) -> None:
     user = learner("ada", name="Ada Lovelace")
     assert ensure_account(user).username == f"pupil-{user.pk}"
     assert profile(user)["name"] == details(user).name == f"Pupil {user.pk}"
+
+
+class AcceptedTerms(DefaultAdapter):
+    """As the guide's example: a decision about one learner, on top of Usher's own."""
+
+    def is_eligible(self, user: Any) -> bool:
+        if user.name == "Bug":
+            raise AttributeError("no such field")
+        return super().is_eligible(user) and user.name == "Accepted"
+
+
+class Verified(DefaultAdapter):
+    def is_confirmed(self, user: Any) -> bool:
+        return super().is_confirmed(user) and user.name == "Verified"
+
+
+class InOneQuery(DefaultAdapter):
+    def eligible(self, users: Any) -> Any:
+        return super().eligible(users).filter(name="Accepted")
+
+
+def test_a_decision_about_one_learner_counts_wherever_many_are_decided(settings: Any) -> None:
+    settings.USHER_ADAPTER = f"{__name__}.AcceptedTerms"
+    yes, no, bug = (learner(n, name=n.title()) for n in ("accepted", "refused", "bug"))
+    inactive = learner("inactive", name="Accepted", is_active=False)
+    users = get_user_model().objects.all()
+    assert list(adapter().eligible(users)) == [yes]
+    assert missing() == 1
+    assert ensure_accounts(batch=1) == 1
+    assert not any(hasattr(user, "lms_account") for user in (no, bug, inactive))
+    story = " ".join(one.text for one in explain(bug))
+    assert "USHER_ADAPTER failed for this learner: AttributeError: no such field." in story
+
+
+def test_so_does_one_about_an_address(settings: Any) -> None:
+    settings.USHER_ADAPTER = f"{__name__}.Verified"
+    yes, no = (learner(n, name=n.title()) for n in ("verified", "unknown"))
+    assert list(adapter().confirmed(get_user_model().objects.all())) == [yes]
+    assert list(adapter().eligible(get_user_model().objects.all())) == [yes]
+    assert not adapter().is_eligible(no)
+
+
+def test_a_decision_about_many_counts_for_one(settings: Any) -> None:
+    settings.USHER_ADAPTER = f"{__name__}.InOneQuery"
+    yes, no = (learner(n, name=n.title()) for n in ("accepted", "refused"))
+    assert (adapter().is_eligible(yes), adapter().is_eligible(no)) == (True, False)
+    assert list(adapter().eligible(get_user_model().objects.all())) == [yes]
+
+
+class Broken(DefaultAdapter):
+    def email(self, user: Any) -> str:
+        raise KeyError("address")
+
+
+def test_a_learner_is_explained_though_the_adapter_fails(settings: Any) -> None:
+    settings.USHER_ADAPTER = f"{__name__}.Broken"
+    assert "email of USHER_ADAPTER failed: KeyError: 'address'" in explain(learner("ada"))[0].text
 
 
 @pytest.mark.parametrize("path", ["no.such.Adapter", "usher.application.adapter.Refusal"])

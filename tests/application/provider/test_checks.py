@@ -1,12 +1,15 @@
 """``manage.py check`` names each thing that can be forgotten, with its fix."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
 
 from usher.application import checks
 from usher.application.checks import deploy, settings, urls, work
+from usher.application.installed import require
 
 CONNECTED = {
     "OPENEDX_API_CLIENT_ID": "id",
@@ -77,6 +80,37 @@ def test_sqlite_that_would_be_locked(project: Any) -> None:
     plain = {"ENGINE": "django.db.backends.sqlite3", "NAME": "x", "OPTIONS": {}}
     project.DATABASES = {"default": plain}
     assert "sqlite_options" in found(work)["usher.W006"]
+
+
+def test_lines_of_the_env_file_that_nobody_reads_as_they_look(project: Any, tmp_path: Path) -> None:
+    project.USHER_ENV_FILE = str(tmp_path / ".env")
+    (tmp_path / ".env").write_text("A=1\nUSHER_X=“y”\nOPENEDX_IP\n")
+    (told,) = (one for one in settings.messages() if one.id == "usher.W010" and "line 2" in one.msg)
+    assert "USHER_X is in typographic quotes" in told.msg
+    (tmp_path / ".env").write_text("A='1'\n")
+    assert "usher.W010" not in found(settings)
+
+
+def test_urls_without_the_settings_name_the_settings(project: Any) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"lacks no\.such\.app.*apply"):
+        require("no.such.app", by="usher.application.urls")
+
+
+def test_somebody_is_told_of_refusals(project: Any) -> None:
+    project.USHER_DIGEST_MINUTES, project.MANAGERS = 60, []
+    assert "MANAGERS" in found(deploy)["usher.W028"]
+    project.MANAGERS = [("Staff", "staff@shop.example")]
+    assert "usher.W028" not in found(deploy)
+
+
+def test_before_there_is_an_lms_its_address_is_not_complained_of(project: Any) -> None:
+    assert "usher.W025" not in found(deploy)
+    project.OPENEDX_API_CLIENT_ID = project.OPENEDX_API_CLIENT_SECRET = ""
+    project.SITE_BASE_URL = "https://shop.example"
+    told = [one for one in deploy.messages() if one.id in ("usher.W024", "usher.W025")]
+    assert [one.msg for one in told] == [
+        "OPENEDX_API_CLIENT_ID, OPENEDX_API_CLIENT_SECRET not set."
+    ]
 
 
 def test_production_is_checked_apart(project: Any) -> None:

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account, ensure_accounts
-from usher.application.adapter import adapter
+from usher.application.adapter import eligible_among
 from usher.application.engine.clock import database_now
 from usher.application.engine.made_due import MadeDue
 from usher.application.engine.services import (
@@ -34,11 +34,10 @@ def missing(user: Any = None) -> int:
     rows = get_user_model()._default_manager.all()
     if user is not None:
         rows = rows.filter(pk=user.pk)
-    rows = adapter().eligible(rows)
     no_account = Q(lms_account__isnull=True) | Q(lms_account__created_in_lms_at__isnull=True)
     no_token = Q(lms_token__isnull=True) | Q(lms_token__expires_at__isnull=True)
     old = Q(lms_token__expires_at__lt=timezone.now() + timedelta(seconds=RENEW_BEFORE))
-    return rows.filter(no_account | no_token | old).count()
+    return sum(map(len, eligible_among(rows.filter(no_account | no_token | old))))
 
 
 def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = None) -> Summary:

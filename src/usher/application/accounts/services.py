@@ -13,7 +13,7 @@ from django.utils import timezone
 from usher.application.accounts.details import details
 from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
 from usher.application.accounts.naming import is_reserved, reserve, reserve_many
-from usher.application.adapter import adapter
+from usher.application.adapter import adapter, eligible_among
 from usher.application.engine.clock import database_now
 from usher.application.engine.evidence import sample_of
 from usher.application.engine.lanes import background, current_lane
@@ -77,14 +77,8 @@ def _make(user: Any) -> LmsAccount:
 
 def ensure_accounts(*, batch: int = 1000) -> int:
     """Rows for all eligible learners that have none; how many were made. Memory stays flat."""
-    made, last = 0, 0
-    users = adapter().eligible(get_user_model()._default_manager.filter(lms_account__isnull=True))
-    while True:
-        found = list(users.filter(pk__gt=last).order_by("pk")[:batch])
-        if not found:
-            return made
-        made += _make_many(found)
-        last = found[-1].pk
+    users = get_user_model()._default_manager.filter(lms_account__isnull=True)
+    return sum(_make_many(found) for found in eligible_among(users, slice_of=batch))
 
 
 def _make_many(users: list[Any]) -> int:

@@ -10,6 +10,7 @@ from django.core.checks import CheckMessage
 from django.core.checks import Warning as WarningMessage
 
 from usher.application import conf
+from usher.application.adapter import digest_minutes
 from usher.application.defaults.database import SQLITE
 from usher.application.engine.notify import broker_url
 
@@ -18,7 +19,8 @@ def messages() -> Iterator[CheckMessage]:
     found, _ = conf.read(django_settings)
     for name, address in (
         ("SITE_BASE_URL", found.site_base_url),
-        ("OPENEDX_BASE_REDIRECT_URL", found.base_redirect_url),
+        # Before there is an LMS, its address is only a default.
+        ("OPENEDX_BASE_REDIRECT_URL", "" if conf.missing() else found.base_redirect_url),
     ):
         if address.startswith("http://"):
             yield WarningMessage(
@@ -26,8 +28,10 @@ def messages() -> Iterator[CheckMessage]:
                 hint="Use an https address.",
                 id="usher.W024",
             )
-    for name in conf.missing():
-        yield WarningMessage(f"{name} is not set.", hint="Run `usher connect`.", id="usher.W025")
+    if missing := conf.missing():
+        yield WarningMessage(
+            f"{', '.join(missing)} not set.", hint="Run `usher connect`.", id="usher.W025"
+        )
     if not found.encryption_keys:
         yield WarningMessage(
             "USHER_ENCRYPTION_KEYS is not set: learners' tokens are encrypted with a key that "
@@ -42,6 +46,14 @@ def messages() -> Iterator[CheckMessage]:
             "comparison.",
             hint="Run `usher connect`.",
             id="usher.W021",
+        )
+    if not django_settings.MANAGERS and digest_minutes():
+        yield WarningMessage(
+            "MANAGERS is empty: nobody gets a mail when the LMS refuses a learner or an "
+            "enrollment.",
+            hint="Set MANAGERS to the addresses of your support staff, or USHER_DIGEST_MINUTES "
+            "to 0.",
+            id="usher.W028",
         )
     yield from _addresses()
     yield from _processes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from usher.application import conf
 from usher.application.adapter import adapter
 from usher.application.defaults import INSTALLED_APPS, KEYED_HASHER, MIDDLEWARE
 from usher.application.metrics.views import networks_of_settings
+from usher.contract.envfile import EnvFile, EnvFileError
 
 _APPLY = "Call defaults.apply(globals()) at the end of settings.py."
 
@@ -41,7 +43,7 @@ def _metrics() -> Iterator[CheckMessage]:
             yield Error(
                 f"USHER_METRICS_NETWORKS: {error}.",
                 hint="Write networks such as 10.0.0.0/8, with commas between them.",
-                id="usher.E015",
+                id="usher.E016",
             )
 
 
@@ -69,6 +71,7 @@ def _sessions() -> Iterator[CheckMessage]:
 
 
 def _connection() -> Iterator[CheckMessage]:
+    yield from _env_file()
     _found, problems = conf.read(django_settings)
     for problem in problems:
         yield Error(problem, id="usher.E001")
@@ -78,6 +81,21 @@ def _connection() -> Iterator[CheckMessage]:
             hint="Run `usher dev` or `usher connect`, or write them in the .env file.",
             id="usher.W001",
         )
+
+
+def _env_file() -> Iterator[CheckMessage]:
+    """Lines of the ``.env`` that was read from which nobody gets the value that they show."""
+    path = getattr(django_settings, "USHER_ENV_FILE", "")
+    if not path:
+        return
+    try:
+        problems = EnvFile.read(Path(path)).problems()
+    except (EnvFileError, OSError) as error:
+        yield WarningMessage(f"{path} can't be read: {error}.", id="usher.W010")
+        return
+    for problem in problems:
+        if problem.serious:
+            yield WarningMessage(f"{path}, {problem}.", hint="Correct that line.", id="usher.W010")
 
 
 def _site() -> Iterator[CheckMessage]:
@@ -192,7 +210,7 @@ def _provider() -> Iterator[CheckMessage]:
     if absent := {"user:read", "openid"} - set(_option("SCOPES")):
         yield Error(
             f"OAUTH2_PROVIDER['SCOPES'] lacks {', '.join(sorted(absent))}, which the LMS asks for.",
-            hint=_APPLY,
+            hint="Add them: OAUTH2_PROVIDER['SCOPES'] = defaults.SCOPES | {...}",
             id="usher.E010",
         )
 
@@ -203,6 +221,7 @@ def _adapter() -> Iterator[CheckMessage]:
     except ImproperlyConfigured as error:
         yield Error(
             str(error),
-            hint="Inherit from usher.application.adapter.DefaultAdapter.",
+            hint="Name a class that inherits from usher.application.adapter.DefaultAdapter, such "
+            "as shop.openedx.Adapter for class Adapter in shop/openedx.py.",
             id="usher.E011",
         )

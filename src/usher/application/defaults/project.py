@@ -39,7 +39,10 @@ def apply(
     oidc_rsa_private_key: PEM, where ``OIDC_RSA_PRIVATE_KEY`` is in neither.
     Raises ImproperlyConfigured when the file can't be read or a value has the wrong type.
     """
-    values = environment.read(_path(settings, env_file))
+    path = _path(settings, env_file)
+    values = environment.read(path)
+    # `manage.py check` names the lines of it that can't be understood.
+    _default(settings, "USHER_ENV_FILE", str(path) if path and path.is_file() else "")
     _default(settings, "SITE_BASE_URL", values.get("SITE_BASE_URL") or site_base_url)
     for name, value in environment.settings(values).items():
         _default(settings, name, value)

@@ -19,6 +19,11 @@ def named(name: str) -> Any:
     found = list(learners.filter(asked)[:2])
     found = found or list(learners.filter(lms_account__username__iexact=name)[:2])
     if len(found) != 1:
-        many = "Several learners are" if found else "No learner is"
-        raise CommandError(f"{many} called {name!r}.")
+        if found:
+            names = " and ".join(repr(str(one.get_username())) for one in found)
+            raise CommandError(f"Several learners are called {name!r}, such as {names}: name one.")
+        raise CommandError(
+            f"No learner is called {name!r}. Give the whole e-mail address, username or LMS "
+            "username; in the console, Learners also finds the beginning of one."
+        )
     return found[0]

@@ -11,9 +11,8 @@ from django.apps import apps
 from django.db.models import Q
 
 from usher.application.accounts.models import LmsAccount, LmsProfile
-from usher.application.adapter import adapter
 from usher.application.enrollments.models import Enrollment
-from usher.application.explain import Sentence, explain
+from usher.application.explain import Sentence, asked, confirmed_address, explain
 from usher.application.records.models import Certificate, Grade
 from usher.application.states import State, state, when
 from usher.application.tokens.models import LmsToken
@@ -109,10 +108,10 @@ def learner(user: Any, differing: Collection[tuple[str, int]] = ()) -> Learner:
     return Learner(
         user=user,
         username=str(user.get_username()),
-        name=adapter().full_name(user),
-        email=adapter().email(user),
+        name=asked("full_name", user),
+        email=asked("email", user),
         is_active=bool(user.is_active),
-        is_confirmed=adapter().is_confirmed(user),
+        is_confirmed=confirmed_address(user),
         account=account,
         linked=_linked(account),
         notes=[one.text for one in story if one.topic == "identity"][1:],

@@ -1,0 +1,13 @@
+"""Whether a project's settings have Usher's apps."""
+
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
+
+
+def require(app: str, *, by: str) -> None:
+    """Raises ImproperlyConfigured, before the import of a model fails far from the cause."""
+    if not apps.is_installed(app):
+        raise ImproperlyConfigured(
+            f"The URLconf includes {by}, but INSTALLED_APPS lacks {app}. Call "
+            "defaults.apply(globals()) at the end of settings.py, after all that you set yourself."
+        )
