@@ -9,15 +9,19 @@ import time
 from pathlib import Path
 
 from usher.connect.application.checkout import Wishes
+from usher.sidecar.accounts import ACCOUNT
+from usher.sidecar.enrollments import ENROLLMENT
 from usher.sidecar.opening import opened_application, with_lms
 from usher.sidecar.outcome import Outcome
 from usher.sidecar.reconcile import Asked, reconcile
+from usher.sidecar.runs import RUN
 from usher.sidecar.watching import Looks
 
 
 def main() -> None:
     folder, looks_wanted = sys.argv[1], int(sys.argv[2])
-    looks, seconds = Looks(Asked()), []
+    # The application's own sync leaves the modes of course runs alone.
+    looks, seconds = Looks(Asked(kinds=(ACCOUNT, ENROLLMENT, RUN))), []
     with opened_application(Wishes(folder, manage=f"{sys.executable} manage.py")) as (
         checkout,
         adapter,

@@ -40,6 +40,50 @@ def test_titles_and_dates_of_runs_follow_the_lms(sides: Sides) -> None:
     assert sides.json("reconcile", "--kind", "run")["kinds"] == {}
 
 
+@only("mitxonline")
+def test_modes_of_runs_are_added_as_the_lms_has_them(sides: Sides) -> None:
+    name, course = stem(sides, "offered"), course_of(sides)
+    sides.people(name)
+    sides.enroll(name, course, **_mode(sides))
+    sides.json("reconcile")
+    sides.lms.shell(_OFFER.format(course=course))
+    sides.shape.run(
+        "from courses.models import CourseRun, EnrollmentMode\n"
+        f"run = CourseRun.objects.get(courseware_id={course!r})\n"
+        "own = EnrollmentMode.objects.create(mode_slug='own', mode_display_name='Own')\n"
+        "run.enrollment_modes.set([own])\nresult = None"
+    )
+    changed_run(sides, course, upgrade_deadline="2030-01-01T00:00:00Z")
+
+    found = sides.json("drift", "--kind", "run-mode")["differences"]
+    words = {each["difference"].split(",")[0] for each in found if each["what"] == course}
+    assert "offered as executive in the LMS" in words
+    assert sides.json("reconcile", "--dry-run", "--kind", "run-mode") == {"due": {"run-mode": 1}}
+    assert sides.json("reconcile", "--kind", "run-mode")["kinds"]["run-mode"]["done"] == 1
+
+    modes = sides.rows(
+        "courses.CourseRun",
+        "enrollment_modes__mode_slug",
+        "enrollment_modes__requires_payment",
+        courseware_id=course,
+    )
+    assert {("own", False), ("audit", False), ("verified", True), ("executive", False)} == set(
+        modes
+    )
+    ((deadline,),) = sides.rows("courses.CourseRun", "upgrade_deadline", courseware_id=course)
+    assert deadline.startswith("2031-02-03")
+    assert sides.json("reconcile")["kinds"] == {}
+
+
+_OFFER = """
+from datetime import datetime, timezone
+from usher.embedded.course_modes.models import CourseMode
+for slug, ends in (("verified", datetime(2031, 2, 3, tzinfo=timezone.utc)), ("executive", None)):
+    CourseMode.objects.update_or_create(course_id="{course}", mode_slug=slug,
+        defaults=dict(mode_display_name=slug.title(), expiration_datetime=ends))
+"""
+
+
 @only("mitxpro")
 def test_dates_that_the_application_refuses_are_told(sides: Sides) -> None:
     name, course = stem(sides, "clean"), course_of(sides)

@@ -9,7 +9,7 @@ import pytest
 from tests.sidecar.conftest import Sides
 from tests.sidecar.test_drift import course_of, mode_of, recorded
 from tests.sidecar.test_kinds import changed_user
-from tests.sidecar.test_reconcile import ACCOUNT, TOKEN, _until, stem, tokens
+from tests.sidecar.test_reconcile import ACCOUNT, TOKEN, _until, only, stem, tokens
 from tests.support.checkout import free_port
 from tests.support.faults import LOST_ANSWER, faulty_proxy
 from tests.support.lms_process import (
@@ -80,6 +80,26 @@ def test_enrollments_are_made_by_the_public_api(plain: Sides) -> None:
         "CourseRunEnrollment.objects.filter(edx_enrolled=False).update(active=False)\n"
         "result = None"
     )
+
+
+@only("mitxonline")
+def test_modes_of_runs_are_asked_for_one_by_one(plain: Sides) -> None:
+    course = course_of(plain)
+    plain.shape.run(
+        "from courses.models import Course, CourseRun\n"
+        f"course, _ = Course.objects.get_or_create(readable_id={course!r}, title='A course')\n"
+        "CourseRun.objects.get_or_create(course=course, title='A run', run_tag='R1', live=True,\n"
+        f"    courseware_id={course!r})\nresult = None"
+    )
+    done = plain.json("reconcile", "--kind", "run-mode", "--run", course)
+    assert done["kinds"]["run-mode"]["done"] == 1, done
+    there = plain.lms.shell(
+        "from usher.embedded.course_modes.models import CourseMode\n"
+        f"print(*sorted(CourseMode.objects.filter(course_id={course!r})"
+        ".values_list('mode_slug', flat=True)))"
+    )
+    here = plain.rows("courses.CourseRun", "enrollment_modes__mode_slug", courseware_id=course)
+    assert sorted(slug for (slug,) in here) == there.split()
 
 
 def test_accounts_and_tokens_are_made_and_a_second_run_has_nothing_to_do(plain: Sides) -> None:

@@ -8,10 +8,10 @@ from tests.sidecar.conftest import Sides, checkout_of
 from tests.sidecar.test_reconcile import ACCOUNT, _command, _until, stem, tokens
 from tests.support.faults import UNAVAILABLE, faulty_proxy
 from usher.sidecar.adapters.known import adapter_of
-from usher.sidecar.outcome import DONE, Outcome
+from usher.sidecar.outcome import DONE, Memory, Outcome
 from usher.sidecar.process import Agent
 from usher.sidecar.reconcile import Asked, count_due
-from usher.sidecar.watching import ALL_EVERY, EVERY, Looks
+from usher.sidecar.watching import ALL_EVERY, EVERY, RUN_MODES_EVERY, Looks
 
 
 def outcome(**done: int) -> Outcome:
@@ -21,45 +21,77 @@ def outcome(**done: int) -> Outcome:
     return found
 
 
+KINDS = {"account", "enrollment", "run", "run-mode"}
+
+
 def test_the_first_look_is_at_everything_and_the_next_ones_at_what_changed() -> None:
     looks = Looks(Asked())
     first = looks.next(1000.0)
-    assert first.changed_in is None
-    assert set(first.kinds) == {"account", "enrollment", "run"}
+    assert {kind for kind in KINDS if first.changed(kind) is None} == KINDS
     assert looks.done(first, outcome(), 1000.0, 1000.5) == EVERY
 
     second = looks.next(1003.5)
-    assert second.changed_in is not None and second.changed_in > 3.5
-    assert set(second.kinds) == {"account", "enrollment"}
+    for kind in KINDS:
+        assert second.takes(kind)
+        seconds = second.changed(kind)
+        assert seconds is not None and seconds > 3.5
 
 
 def test_everything_is_looked_at_now_and_then() -> None:
     looks = Looks(Asked())
     looks.done(looks.next(1000.0), outcome(), 1000.0, 1000.5)
     again = looks.next(1000.0 + ALL_EVERY)
-    assert again.changed_in is None
-    assert "run" in again.kinds
+    assert set(again.whole) == {"account", "enrollment", "run"}
+    looks.done(again, outcome(), 1000.0 + ALL_EVERY, 1001.0 + ALL_EVERY)
+    assert "run-mode" in looks.next(1000.0 + RUN_MODES_EVERY).whole
 
 
 def test_a_look_that_takes_long_comes_less_often() -> None:
     looks = Looks(Asked())
     rest = looks.done(looks.next(1000.0), outcome(), 1000.0, 1030.0)
     assert rest == 120.0
-    assert looks.next(1000.0 + ALL_EVERY).changed_in is not None
+    assert looks.next(1000.0 + ALL_EVERY).changed("account") is not None
 
 
 def test_a_learner_s_older_enrollments_are_found_when_the_account_is_made() -> None:
     looks = Looks(Asked())
     looks.done(looks.next(1000.0), outcome(), 1000.0, 1000.5)
     looks.done(looks.next(1004.0), outcome(account=1), 1004.0, 1004.5)
-    assert looks.next(1007.0).changed_in is None
+    assert looks.next(1007.0).changed("enrollment") is None
 
 
 def test_after_an_outage_the_look_goes_back_to_before_it() -> None:
     looks = Looks(Asked())
     looks.done(looks.next(1000.0), outcome(), 1000.0, 1000.5)
-    recent = looks.next(1200.0).changed_in
+    recent = looks.next(1200.0).changed("account")
     assert recent is not None and recent > 200.0
+
+
+def test_in_the_middle_of_a_long_look_what_changed_is_looked_at() -> None:
+    looks = Looks(Asked())
+    long = looks.next(1000.0)
+    assert looks.short(1000.0 + EVERY / 2) is None
+    short = looks.short(1000.0 + EVERY)
+    assert short is not None
+    for kind in KINDS:
+        assert short.changed(kind) is not None
+    looks.short_done(outcome(account=1), 1000.5 + EVERY)
+    assert looks.short(1001.0 + EVERY) is None
+    later = looks.short(1100.0)
+    assert later is not None
+    seconds = later.changed("account")
+    assert seconds is not None and seconds > 100.0 - EVERY
+    looks.done(long, outcome(), 1000.0, 1130.0)
+    # Of those who got an account meanwhile the enrollments, however old, are due.
+    assert looks.next(1140.0).changed("enrollment") is None
+
+
+def test_of_two_looks_one_works_on_a_row() -> None:
+    memory = Memory()
+    with memory.taken("account", [1, 2]) as first, memory.taken("account", [2, 3]) as second:
+        assert (first, second) == ({1, 2}, {3})
+    with memory.taken("account", [2]) as again:
+        assert again == {2}
 
 
 def test_a_look_at_what_changed_sees_new_and_changed_rows_alone(sides: Sides) -> None:

@@ -75,7 +75,7 @@ class LmsClient:
         """The username that a token belongs to. AccessRefused when it is no good."""
         answer = self.http.request("GET", LmsPath.ME, group=ACCOUNTS, token=token)
         body = _accepted(answer)
-        return payloads.reading("who am I", lambda: str(body["username"]))
+        return payloads.reading("the owner of a token", lambda: str(body["username"]))
 
     def account(self, username: str) -> payloads.AccountSeen | None:
         """As the service worker sees it; None when the LMS has no account of that name."""

@@ -42,11 +42,13 @@ def reconcile_accounts(sides: Opened, due: Selection, outcome: Outcome, *, batch
 
 def _reconcile(sides: Opened, due: Selection, outcome: Outcome, send: Send, size: int) -> None:
     def work(page: list[Learner]) -> None:
-        page = [learner for learner in page if outcome.memory.is_due(ACCOUNT, learner.pk)]
-        with _locked(sides, page, outcome) as mine:
-            named = _named(sides, mine, outcome)
-            if named:
-                _make(sides, named, send, outcome)
+        due = [learner for learner in page if outcome.memory.is_due(ACCOUNT, learner.pk)]
+        with outcome.memory.taken(ACCOUNT, [learner.pk for learner in due]) as free:
+            page = [learner for learner in due if learner.pk in free]
+            with _locked(sides, page, outcome) as mine:
+                named = _named(sides, mine, outcome)
+                if named:
+                    _make(sides, named, send, outcome)
 
     pages = learners(sides.agent, sides.adapter, size=size, only=due, with_enrollments=False)
     with overlapped(work, pages) as results:
@@ -142,19 +144,19 @@ def _make(sides: Opened, page: list[Learner], send: Send, outcome: Outcome) -> N
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
         for learner in page:
-            outcome.add(ACCOUNT, FAILED, learner.email, error.message)
+            outcome.add_error(ACCOUNT, learner.email, error)
         return
     made = []
     for learner in page:
         try:
             result = batch.result_of(results, learner.pk)
         except LmsError as error:
-            outcome.add(ACCOUNT, FAILED, learner.email, error.message)
+            outcome.add_error(ACCOUNT, learner.email, error)
             continue
         if result["status"] == FAILED:
-            outcome.add(ACCOUNT, FAILED, learner.email, result["error"]["message"])
+            outcome.add_answered(ACCOUNT, FAILED, learner.email, result)
         elif result["error"]:
-            _refused(sides, learner, result["error"], outcome)
+            _refused(sides, learner, result, outcome)
         else:
             made.append((learner, result))
     if made:
@@ -207,11 +209,10 @@ def _renamed(sides: Opened, learner: Learner, name: str) -> bool:
     return bool(result["outcome"] == "written")
 
 
-def _refused(sides: Opened, learner: Learner, error: dict[str, Any], outcome: Outcome) -> None:
+def _refused(sides: Opened, learner: Learner, result: dict[str, Any], outcome: Outcome) -> None:
     """Kept where the application keeps it, in its form, so that its own tasks stop, too."""
-    columns = sides.adapter.account.columns
-    reason = f"{error['message']} ({error['code']})"
-    outcome.add(ACCOUNT, REFUSED, learner.email, reason, error["code"])
+    columns, error = sides.adapter.account.columns, result["error"]
+    outcome.add_answered(ACCOUNT, REFUSED, learner.email, result)
     outcome.memory.refused(ACCOUNT, learner.pk)
     if "given_up" not in columns or error["code"] == RegistrationError.PROTECTED_ACCOUNT:
         return

@@ -29,7 +29,7 @@ from usher.sidecar.comparing import ADOPT, MISSING
 from usher.sidecar.console.server import HOST as LOOPBACK
 from usher.sidecar.console.server import serving
 from usher.sidecar.drift import KINDS, USUAL, drift
-from usher.sidecar.errors import SidecarError
+from usher.sidecar.errors import SidecarError, explained
 from usher.sidecar.given_up import given_up
 from usher.sidecar.opening import CONCURRENCY, Opened, opened_application, with_lms
 from usher.sidecar.outcome import FAILED, LEFT, REFUSED, Outcome
@@ -153,6 +153,14 @@ def drift_command(
     help="Port of the pages [default: a free one].",
 )
 @click.option(
+    "--console-host",
+    default=LOOPBACK,
+    metavar="ADDRESS",
+    show_default=True,
+    help="Address that the pages listen on: 0.0.0.0 in a container whose port is published on "
+    "127.0.0.1 of its host.",
+)
+@click.option(
     "--metrics",
     "metrics_at",
     default="",
@@ -168,6 +176,7 @@ def reconcile_command(
     watching: bool,
     with_console: bool,
     console_port: int,
+    console_host: str,
     metrics_at: str,
     as_json: bool,
     **given: Any,
@@ -185,8 +194,8 @@ def reconcile_command(
     with _told():
         wishes, lms_url = _wishes(given)
         if watching and not dry_run:
-            port = console_port if with_console else None
-            with _served(port, metrics_at, show) as watched:
+            console_at = (console_host, console_port) if with_console else None
+            with _served(console_at, metrics_at, show) as watched:
                 watch(
                     wishes,
                     lms_url,
@@ -225,8 +234,11 @@ def reconcile_command(
 
 
 @contextmanager
-def _served(console_port: int | None, metrics_at: str, show: _Progress) -> Iterator[Watched]:
-    """Pages and metrics, where they are asked for. console_port: None for no pages."""
+def _served(
+    console_at: tuple[str, int] | None, metrics_at: str, show: _Progress
+) -> Iterator[Watched]:
+    """Pages and metrics, where they are asked for. console_at: address and port; None for no
+    pages."""
     with ExitStack() as stack:
         counting = None
         if metrics_at:
@@ -241,9 +253,10 @@ def _served(console_port: int | None, metrics_at: str, show: _Progress) -> Itera
             )
             show.serves(f"metrics at http://{host}:{given}/metrics")
         watched = Watched(counting)
-        if console_port is not None:
-            pages = serving(watched, console_port, show.link)
-            stack.enter_context(_listening(f"port {console_port}", pages))
+        if console_at is not None:
+            host, at = console_at
+            pages = serving(watched, at, show.link, host)
+            stack.enter_context(_listening(f"{host}:{at}", pages))
         yield watched
 
 
@@ -350,7 +363,8 @@ class _Progress:
             shown[which] += 1
             if shown[which] <= _SHOWN:
                 mark = "·" if entry["result"] == LEFT else "✗"
-                words = wrapped(escape(f"{entry['what']}: {entry['reason']}"), 26)
+                request = f" [request {entry['request_id']}]" if entry["request_id"] else ""
+                words = wrapped(escape(f"{entry['what']}: {entry['reason']}{request}"), 26)
                 self._console.print(f"  {mark} {entry['result']:<8} {entry['kind']:<12} {words}")
         for (result, kind), number in shown.items():
             if number > _SHOWN:
@@ -495,5 +509,5 @@ def _told() -> Iterator[None]:
         click.echo(f"✗ {printable(str(error))}", err=True)
         sys.exit(NOT_ASKED)
     except LmsError as error:
-        click.echo(f"✗ The LMS could not be asked: {printable(error.message)}", err=True)
+        click.echo(f"✗ The LMS could not be asked: {printable(explained(error))}", err=True)
         sys.exit(NOT_ASKED)

@@ -24,7 +24,7 @@ from typing import Any
 
 from usher.client.payloads import ListedEnrollment
 from usher.sidecar.adapters.adapter import Adapter, Selection
-from usher.sidecar.enrollments import enroll, pages_of, sender
+from usher.sidecar.enrollments import due_rows, enroll, pages_of, sender
 from usher.sidecar.learners import Learner, Wanted, learners
 from usher.sidecar.opening import Opened
 from usher.sidecar.outcome import Outcome
@@ -88,11 +88,35 @@ _DIFFERS: dict[str, Callable[[Adapter, Both], bool]] = {
 }
 
 
-def differing(sides: Opened, kind: str, user: str = "", run: str = "") -> Iterator[list[Both]]:
-    """Pages. user, run: only of these; '' for all."""
+def differing(
+    sides: Opened, kind: str, user: str = "", run: str = "", changed_in: float | None = None
+) -> Iterator[list[Both]]:
+    """Pages. user, run: only of these; '' for all. changed_in: only of learners of whose
+    enrollments the application changed one in so many seconds."""
+    if changed_in is not None:
+        for keys in _with_changes(sides, changed_in):
+            yield from _differing(sides, kind, user, run, keys)
+    else:
+        yield from _differing(sides, kind, user, run)
+
+
+def _with_changes(sides: Opened, seconds: float) -> Iterator[list[Any]]:
+    """Primary keys of learners."""
+    table, user = sides.adapter.enrollments, sides.adapter.enrollments.columns["user"]
+    changed = Selection(filter=(sides.adapter.changed_enrollments(seconds),))
+    for page in sides.agent.pages(model=table.model, fields=[user], limit=500, **changed.request()):
+        if page["rows"]:
+            yield sorted({row[user] for row in page["rows"]})
+
+
+def _differing(
+    sides: Opened, kind: str, user: str, run: str, keys: list[Any] | None = None
+) -> Iterator[list[Both]]:
     only = sides.adapter.users_taken
     if user:
         only = only.also([{"email": user}, {"username": user}])
+    if keys is not None:
+        only = only.also({"pk__in": keys})
 
     def compared(page: list[Learner]) -> list[Both]:
         made = {learner.username: learner for learner in page if learner.made and learner.username}
@@ -141,21 +165,28 @@ def count_differing(sides: Opened, kind: str, user: str = "", run: str = "") -> 
 
 
 def reconcile_compared(
-    sides: Opened, kind: str, outcome: Outcome, *, batched: bool, user: str = "", run: str = ""
+    sides: Opened,
+    kind: str,
+    outcome: Outcome,
+    *,
+    batched: bool,
+    user: str = "",
+    run: str = "",
+    changed_in: float | None = None,
 ) -> None:
     """Raises LmsError when the LMS refuses every learner alike."""
     with ThreadPoolExecutor(sides.concurrency, thread_name_prefix="enrollment") as pool:
         send = sender(sides, pool, batched=batched)
-        for page in differing(sides, kind, user, run):
+        for page in differing(sides, kind, user, run, changed_in):
             if kind == ADOPT:
                 _adopt(sides, page, outcome)
             else:
                 keys = [both.row.pk for both in page if both.row]
                 only = Selection(filter=({"pk__in": keys},))
                 for rows in pages_of(sides, only) if keys else ():
-                    due = [row for row in rows if outcome.memory.is_due(kind, row["pk"])]
-                    if due:
-                        enroll(sides, due, send, outcome, kind)
+                    with due_rows(kind, rows, outcome) as due:
+                        if due:
+                            enroll(sides, due, send, outcome, kind)
             outcome.told()
 
 

@@ -17,7 +17,7 @@ from usher.contract.failures import FailureClass
 from usher.sidecar.adapters.adapter import Adapter, Selection
 from usher.sidecar.learners import Learner, learners
 from usher.sidecar.opening import Opened
-from usher.sidecar.outcome import DONE, FAILED, REFUSED, Outcome
+from usher.sidecar.outcome import DONE, REFUSED, Outcome
 from usher.sidecar.public_accounts import PublicAccounts
 
 PROFILE = "profile"
@@ -51,7 +51,7 @@ def _selected(sides: Opened, user: str, changed_in: float | None) -> Selection:
     if user:
         found = found.also([{"email": user}, {"username": user}])
     if changed_in is not None:
-        found = found.also(sides.adapter.changed_users(changed_in))
+        found = found.also(sides.adapter.changed_profiles(changed_in))
     return found
 
 
@@ -92,7 +92,7 @@ def reconcile_profiles(
             outcome.told()
 
 
-def _by_batch(sides: Opened, due: list[Differing]) -> dict[Any, LmsError | str]:
+def _by_batch(sides: Opened, due: list[Differing]) -> dict[Any, LmsError]:
     """By primary key: why it was not done."""
     items = [
         {
@@ -106,21 +106,21 @@ def _by_batch(sides: Opened, due: list[Differing]) -> dict[Any, LmsError | str]:
         for each in due
     ]
     results = batch.send(sides.lms, batch.ACCOUNTS, items)
-    errors: dict[Any, LmsError | str] = {}
+    errors: dict[Any, LmsError] = {}
     for each in due:
         try:
-            error = batch.result_of(results, each.learner.pk)["error"]
+            result = batch.result_of(results, each.learner.pk)
         except LmsError as problem:
             errors[each.learner.pk] = problem
             continue
-        if error:
-            errors[each.learner.pk] = f"{error['message']} ({error['code']})"
+        if result["error"]:
+            errors[each.learner.pk] = batch.refused(result)
     return errors
 
 
 def _by_public_api(
     sides: Opened, public: PublicAccounts, due: list[Differing]
-) -> dict[Any, LmsError | str]:
+) -> dict[Any, LmsError]:
     """A sign-in on the learner's behalf takes the e-mail address along, as their own code has it;
     its token changes the rest: the LMS lets nobody else change it."""
 
@@ -131,7 +131,7 @@ def _by_public_api(
         if rest:
             sides.lms.change_account(learner.username, rest, tokens.access_token)
 
-    errors: dict[Any, LmsError | str] = {}
+    errors: dict[Any, LmsError] = {}
     for key, error in public.signed_in([each.learner for each in due], change).items():
         if error is not None and error.failure_class is FailureClass.SYSTEMIC:
             raise error
@@ -141,14 +141,14 @@ def _by_public_api(
 
 
 def _verify(
-    sides: Opened, due: list[Differing], errors: dict[Any, LmsError | str], outcome: Outcome
+    sides: Opened, due: list[Differing], errors: dict[Any, LmsError], outcome: Outcome
 ) -> None:
     """Done is what the LMS shows afterwards: platforms differ in what a sign-in changes."""
     seen = sides.lms.accounts([each.learner.username for each in due])
     for each in due:
         learner, error = each.learner, errors.get(each.learner.pk)
-        if isinstance(error, LmsError) and error.failure_class is not FailureClass.REJECTED:
-            outcome.add(PROFILE, FAILED, learner.email, error.message)
+        if error is not None and error.failure_class is not FailureClass.REJECTED:
+            outcome.add_error(PROFILE, learner.email, error)
             continue
         found = seen.get(learner.username)
         left = _changes(sides.adapter, learner, found) if found else each.changes
@@ -156,5 +156,7 @@ def _verify(
             outcome.add(PROFILE, DONE)
             continue
         outcome.memory.refused(PROFILE, learner.pk)
-        told = f"the LMS kept its own {' and '.join(sorted(left))}"
-        outcome.add(PROFILE, REFUSED, learner.email, f"{told}: {error}" if error else told)
+        told, code, request_id = f"the LMS kept its own {' and '.join(sorted(left))}", "", ""
+        if error is not None:
+            told, code, request_id = f"{told}: {error} ({error.code})", error.code, error.request_id
+        outcome.add(PROFILE, REFUSED, learner.email, told, code, request_id)

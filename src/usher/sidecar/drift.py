@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from usher.client.payloads import AccountSeen, ListedEnrollment
+from usher.client import batch
+from usher.client.errors import NotThere
+from usher.client.payloads import AccountSeen, ListedEnrollment, moment
 from usher.sidecar import records, runs
 from usher.sidecar.adapters.adapter import Adapter
 from usher.sidecar.comparing import both_sides, is_other_mode
@@ -13,11 +15,12 @@ from usher.sidecar.learners import Learner, learners
 from usher.sidecar.opening import Opened
 from usher.sidecar.overlapping import overlapped
 from usher.sidecar.records import CERTIFICATE, GRADE
+from usher.sidecar.run_modes import RUN_MODE, offered
 
-KINDS = ("account", "enrollment", "run", GRADE, CERTIFICATE)
+KINDS = ("account", "enrollment", "run", RUN_MODE, GRADE, CERTIFICATE)
 #: Without being asked for. The LMS answers a request for every run's grades, and for every
 #: learner's certificates.
-USUAL = ("account", "enrollment", "run")
+USUAL = ("account", "enrollment", "run", RUN_MODE)
 #: Requests to the LMS at a time.
 _AT_ONCE = 8
 
@@ -39,6 +42,8 @@ def drift(sides: Opened, kinds: Collection[str] = USUAL) -> Iterator[Difference]
         yield from _learners(sides, kinds)
     if "run" in kinds:
         yield from _runs(sides)
+    if RUN_MODE in kinds:
+        yield from _run_modes(sides)
     for kind, found in ((GRADE, records.grades), (CERTIFICATE, records.certificates)):
         if kind in kinds:
             yield from (Difference(kind, *each) for each in found(sides))
@@ -118,6 +123,23 @@ def _enrollments(
         if is_other_mode(adapter, both):
             words = f"mode {row.mode} here, {found.mode} in the LMS"
             yield Difference("enrollment", what, words)
+
+
+def _run_modes(sides: Opened) -> Iterator[Difference]:
+    batched = batch.COURSE_RUNS in (batch.capabilities(sides.lms) or ())
+    for page in offered(sides, batched=batched):
+        for found in page:
+            course = found.row["course"]
+            if found.error is not None and not isinstance(found.error, NotThere):
+                raise found.error
+            for mode in found.lacks:
+                words = f"offered as {mode.slug} in the LMS, not here"
+                yield Difference(RUN_MODE, course, words, waiting=True)
+            if found.deadline:
+                here = runs.shown(moment(found.row["deadline"]))
+                there = runs.shown(found.deadline)
+                words = f"upgrade deadline {here} here, {there} in the LMS"
+                yield Difference(RUN_MODE, course, words, waiting=True)
 
 
 def _runs(sides: Opened) -> Iterator[Difference]:

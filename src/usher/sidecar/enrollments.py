@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 from usher.client import batch
@@ -34,15 +35,25 @@ def reconcile_enrollments(
         send = sender(sides, pool, batched=batched)
 
         def work(rows: list[dict[str, Any]]) -> None:
-            rows = [row for row in rows if outcome.memory.is_due(kind, row["pk"])]
-            if rows and ends:
-                _unenroll(sides, rows, send, outcome)
-            elif rows:
-                enroll(sides, rows, send, outcome)
+            with due_rows(kind, rows, outcome) as due:
+                if due and ends:
+                    _unenroll(sides, due, send, outcome)
+                elif due:
+                    enroll(sides, due, send, outcome)
 
         with overlapped(work, pages_of(sides, due)) as results:
             for _ in results:
                 outcome.told()
+
+
+@contextmanager
+def due_rows(
+    kind: str, rows: list[dict[str, Any]], outcome: Outcome
+) -> Iterator[list[dict[str, Any]]]:
+    """Those that were not refused lately and are not under way, taken until the block ends."""
+    due = [row for row in rows if outcome.memory.is_due(kind, row["pk"])]
+    with outcome.memory.taken(ENROLLMENT, [row["pk"] for row in due]) as free:
+        yield [row for row in due if row["pk"] in free]
 
 
 def pages_of(sides: Opened, due: Selection) -> Iterator[list[dict[str, Any]]]:
@@ -74,15 +85,15 @@ def enroll(
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
         for row in rows:
-            outcome.add(kind, FAILED, _what(row), error.message)
+            outcome.add_error(kind, _what(row), error)
         return
     enrolled = []
     for row in rows:
         result = _result(results, row)
         if result["status"] == FAILED:
-            outcome.add(kind, FAILED, _what(row), result["error"]["message"])
+            outcome.add_answered(kind, FAILED, _what(row), result)
         elif result["error"]:
-            _refused(sides, row, result["error"], outcome, kind)
+            _refused(sides, row, result, outcome, kind)
         else:
             enrolled.append((row, result))
     if enrolled:
@@ -191,20 +202,18 @@ def _unenroll(sides: Opened, rows: list[dict[str, Any]], send: Send, outcome: Ou
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
         for row in rows:
-            outcome.add(UNENROLLMENT, FAILED, _what(row), error.message)
+            outcome.add_error(UNENROLLMENT, _what(row), error)
         return
     keys = {row["pk"] for row in told}
     ended = []
     for row in rows:
         done: dict[str, Any] = {"status": "same", "error": None}
         result = _result(results, row) if row["pk"] in keys else done
-        refusal = result["error"]
         if result["status"] == FAILED:
-            outcome.add(UNENROLLMENT, FAILED, _what(row), refusal["message"])
-        elif refusal:
+            outcome.add_answered(UNENROLLMENT, FAILED, _what(row), result)
+        elif result["error"]:
             outcome.memory.refused(UNENROLLMENT, row["pk"])
-            reason = f"{refusal['message']} ({refusal['code']})"
-            outcome.add(UNENROLLMENT, REFUSED, _what(row), reason, refusal["code"])
+            outcome.add_answered(UNENROLLMENT, REFUSED, _what(row), result)
         else:
             ended.append(row)
     if ended:
@@ -237,11 +246,10 @@ def _record_ended(sides: Opened, ended: list[dict[str, Any]], send: Send, outcom
 
 
 def _refused(
-    sides: Opened, row: dict[str, Any], error: dict[str, Any], outcome: Outcome, kind: str
+    sides: Opened, row: dict[str, Any], result: dict[str, Any], outcome: Outcome, kind: str
 ) -> None:
     """Counted as the application counts its own attempts, so that it gives up as it would."""
-    reason = f"{error['message']} ({error['code']})"
-    outcome.add(kind, REFUSED, _what(row), reason, error["code"])
+    outcome.add_answered(kind, REFUSED, _what(row), result)
     outcome.memory.refused(kind, row["pk"])
     if kind != ENROLLMENT:
         return
@@ -286,8 +294,7 @@ def _public_sender(sides: Opened, pool: ThreadPoolExecutor) -> Send:
             if error.failure_class is FailureClass.SYSTEMIC:
                 raise
             refused = error.failure_class is FailureClass.REJECTED
-            told = {"code": error.code, "message": error.message}
-            return item["id"], {"status": "refused" if refused else FAILED, "error": told}
+            return item["id"], _in_batch_form(error, "refused" if refused else FAILED)
         return item["id"], {"status": "changed", "error": None}
 
     return send
@@ -298,7 +305,12 @@ def _result(results: dict[Any, dict[str, Any]], row: dict[str, Any]) -> dict[str
     try:
         return batch.result_of(results, row["pk"])
     except LmsError as error:
-        return {"status": FAILED, "error": {"code": error.code, "message": error.message}}
+        return _in_batch_form(error, FAILED)
+
+
+def _in_batch_form(error: LmsError, status: str) -> dict[str, Any]:
+    told = {"code": error.code, "message": error.message}
+    return {"status": status, "error": told, "request_id": error.request_id}
 
 
 def _code(result: dict[str, Any] | None) -> str:

@@ -10,6 +10,18 @@ SidecarError
 
 from __future__ import annotations
 
+from usher.client.errors import (
+    AccessRefused,
+    BadAnswer,
+    HeldBack,
+    LmsError,
+    NotTheLms,
+    ServerFailed,
+    Throttled,
+    TimedOut,
+    Unreachable,
+)
+
 
 class SidecarError(Exception):
     pass
@@ -37,8 +49,46 @@ class NotAsKnown(SidecarError):
 
 
 class NotAnswering(SidecarError):
-    pass
+    """What the LMS, or whatever answers in its place, did, and what to do about it."""
+
+    def __init__(self, lms_url: str, error: LmsError) -> None:
+        super().__init__(f"The LMS at {lms_url} could not be asked: {explained(error)}")
 
 
 class NotTrusted(SidecarError):
     pass
+
+
+_RENEW = (
+    "The service worker's token (OPENEDX_SERVICE_WORKER_API_TOKEN) has expired, was revoked or is "
+    "another LMS's: usher connect renews it."
+)
+_STAFF = "Make the service worker staff in the LMS: usher connect does."
+_ADDRESS = "Check OPENEDX_API_BASE_URL, or name the LMS's address from here with --lms-url."
+_RUNNING = "Is it running, and is that its address from here? --lms-url names another."
+_RELEASE = (
+    "Something else may answer at that address, or this release of Open edX differs: usher doctor "
+    "tells which."
+)
+_LATER = "Run this again later; a lower --concurrency asks less of it."
+
+
+def explained(error: LmsError) -> str:
+    """An error that every learner would meet, and what to do about it."""
+    return f"{error.message.rstrip('. ')}. {_advice(error)}".rstrip()
+
+
+def _advice(error: LmsError) -> str:
+    if isinstance(error, AccessRefused):
+        if error.code == "service-worker-not-staff":
+            return ""
+        return _STAFF if error.status == 403 else _RENEW
+    if isinstance(error, NotTheLms):
+        return "" if "OPENEDX_API_BASE_URL" in error.message else _ADDRESS
+    if isinstance(error, BadAnswer):
+        return _RELEASE
+    if isinstance(error, Throttled | HeldBack | TimedOut):
+        return _LATER
+    if isinstance(error, Unreachable | ServerFailed):
+        return _RUNNING
+    return ""

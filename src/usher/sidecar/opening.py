@@ -83,9 +83,7 @@ def with_lms(
     try:
         worker = _trusted(lms, adapter, agent)
     except LmsError as error:
-        raise NotAnswering(
-            f"The LMS at {lms.http.base_url} could not be asked: {error.message}"
-        ) from error
+        raise NotAnswering(lms.http.base_url, error) from error
     return Opened(checkout, adapter, agent, lms, worker, concurrency)
 
 

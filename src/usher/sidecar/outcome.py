@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
+
+from usher.client.errors import LmsError
 
 DONE, REFUSED, FAILED, LEFT = "done", "refused", "failed", "left"
 
@@ -18,16 +21,30 @@ REST = 3600.0
 
 class Memory:
     """What was refused lately, for as long as this process lives: the application of some has no
-    place to keep it."""
+    place to keep it. And what is under way: a short look may come in the middle of a long one."""
 
     def __init__(self) -> None:
         self._until: dict[tuple[str, Any], float] = {}
+        self._taken: set[tuple[str, Any]] = set()
+        self._taking = Lock()
 
     def refused(self, kind: str, key: Any) -> None:
         self._until[kind, key] = time.monotonic() + REST
 
     def is_due(self, kind: str, key: Any) -> bool:
         return self._until.get((kind, key), 0.0) <= time.monotonic()
+
+    @contextmanager
+    def taken(self, table: str, keys: Iterable[Any]) -> Iterator[set[Any]]:
+        """Those of the rows that nobody else here works on, taken until the block ends."""
+        with self._taking:
+            mine = {key for key in keys if (table, key) not in self._taken}
+            self._taken |= {(table, key) for key in mine}
+        try:
+            yield mine
+        finally:
+            with self._taking:
+                self._taken -= {(table, key) for key in mine}
 
 
 @dataclass
@@ -44,13 +61,41 @@ class Outcome:
     reasons: list[dict[str, str]] = field(default_factory=list)
     _adding: Lock = field(default_factory=Lock)
 
-    def add(self, kind: str, result: str, what: str = "", reason: str = "", code: str = "") -> None:
-        """code: of the refusal, where it has one. Pages under way at the same time may add."""
-        told = {"kind": kind, "what": what, "result": result, "reason": reason, "code": code}
+    def add(
+        self,
+        kind: str,
+        result: str,
+        what: str = "",
+        reason: str = "",
+        code: str = "",
+        request_id: str = "",
+    ) -> None:
+        """code: of the refusal, where it has one. request_id: of the request that the LMS refused,
+        '' for none. Pages under way at the same time may add."""
+        told = {
+            "kind": kind,
+            "what": what,
+            "result": result,
+            "reason": reason,
+            "code": code,
+            "request_id": request_id,
+        }
         with self._adding:
             self.numbers[kind, result] += 1
             if reason:
                 self.reasons.append(told)
+
+    def add_error(self, kind: str, what: str, error: LmsError) -> None:
+        """A passing failure: it is due again."""
+        self.add(kind, FAILED, what, error.message, error.code, error.request_id)
+
+    def add_answered(self, kind: str, result: str, what: str, answered: Mapping[str, Any]) -> None:
+        """What the LMS said of one item, in the batch API's form."""
+        error = answered["error"]
+        reason = error["message"]
+        if result == REFUSED:
+            reason += f" ({error['code']})"
+        self.add(kind, result, what, reason, error["code"], answered.get("request_id", ""))
 
     def add_written(self, kind: str, what: str, written: dict[str, Any]) -> bool:
         """Counts what became of the application's row, as its agent answered; False when the row

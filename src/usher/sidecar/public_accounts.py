@@ -308,5 +308,6 @@ def _failed(error: LmsError) -> dict[str, Any]:
         "status": "refused" if refused else "failed",
         "error": told,
         "tokens": None,
+        "request_id": error.request_id,
         "again": error.failure_class is FailureClass.TRANSIENT,
     }

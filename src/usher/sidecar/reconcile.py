@@ -19,27 +19,31 @@ from usher.sidecar.errors import SidecarError
 from usher.sidecar.opening import Opened
 from usher.sidecar.outcome import Outcome
 from usher.sidecar.process import Agent
+from usher.sidecar.run_modes import RUN_MODE, count_lacking, reconcile_run_modes
 from usher.sidecar.runs import RUN, reconcile_runs
 
-KINDS = (ACCOUNT, ENROLLMENT, RUN, UNENROLLMENT, PROFILE, *comparing.KINDS)
-#: Without being asked for: neither ends an enrollment nor overwrites anything in the LMS.
-USUAL = (ACCOUNT, ENROLLMENT, RUN)
+KINDS = (ACCOUNT, ENROLLMENT, RUN, RUN_MODE, UNENROLLMENT, PROFILE, *comparing.KINDS)
+#: Without being asked for: none ends an enrollment or overwrites anything in the LMS.
+USUAL = (ACCOUNT, ENROLLMENT, RUN, RUN_MODE)
 
 
 @dataclass(frozen=True)
 class Asked:
     """user: e-mail or username, run: its key; '' for all. changed_in: only what the application
-    changed in so many seconds; None for all."""
+    changed in so many seconds; None for all. whole: kinds of which all is looked at even so."""
 
     kinds: Collection[str] = USUAL
     user: str = ""
     run: str = ""
     changed_in: float | None = None
+    whole: Collection[str] = ()
 
-    @property
-    def runs_too(self) -> bool:
+    def takes(self, kind: str) -> bool:
         """Who asks for one user asks for no run."""
-        return RUN in self.kinds and not self.user
+        return kind in self.kinds and not (kind in (RUN, RUN_MODE) and self.user)
+
+    def changed(self, kind: str) -> float | None:
+        return None if kind in self.whole else self.changed_in
 
 
 def due(
@@ -52,8 +56,8 @@ def due(
         users = adapter.users_due
         if asked.user:
             users = users.also([{"email": asked.user}, {"username": asked.user}])
-        if asked.changed_in is not None:
-            users = users.also(adapter.changed_users(asked.changed_in))
+        if (seconds := asked.changed(ACCOUNT)) is not None:
+            users = users.also(adapter.changed_users(seconds))
         found[ACCOUNT] = (adapter.users.model, users)
     for kind, rows in (
         (ENROLLMENT, adapter.enrollments_waiting if waiting else adapter.enrollments_due),
@@ -65,8 +69,8 @@ def due(
             rows = rows.also([{"user__email": asked.user}, {"user__username": asked.user}])
         if asked.run:
             rows = rows.also({adapter.enrollments.columns["course"]: asked.run})
-        if asked.changed_in is not None:
-            rows = rows.also(adapter.changed_enrollments(asked.changed_in))
+        if (seconds := asked.changed(kind)) is not None:
+            rows = rows.also(adapter.changed_enrollments(seconds))
         found[kind] = (adapter.enrollments.model, rows)
     return found
 
@@ -86,41 +90,64 @@ def count_due(agent: Agent, adapter: Adapter, asked: Asked) -> dict[str, int]:
 def count_compared(sides: Opened, asked: Asked) -> dict[str, int]:
     """How many differ from the LMS, of the kinds that only a comparison shows."""
     found = {}
-    if asked.runs_too:
+    if asked.takes(RUN):
         found[RUN] = runs.count_differing(sides, asked.run)
-    if PROFILE in asked.kinds:
+    if asked.takes(RUN_MODE) and sides.adapter.run_modes:
+        batched = batch.COURSE_RUNS in _offered(sides)
+        found[RUN_MODE] = count_lacking(sides, batched=batched, only=asked.run)
+    if asked.takes(PROFILE):
         found[PROFILE] = details.count_differing(sides, asked.user)
     for kind in comparing.KINDS:
-        if kind in asked.kinds:
+        if asked.takes(kind):
             found[kind] = comparing.count_differing(sides, kind, asked.user, asked.run)
+    return found
+
+
+def _offered(sides: Opened) -> frozenset[str]:
+    """What the LMS does in batches. Raises SidecarError."""
+    found = batch.capabilities(sides.lms)
+    if found is None:
+        raise SidecarError(
+            f"The LMS at {sides.lms.http.base_url} can't say now what its batch API offers; "
+            "nothing was changed. Run this again."
+        )
     return found
 
 
 def reconcile(sides: Opened, asked: Asked, outcome: Outcome) -> Outcome:
     """Accounts first: enrollments need them. Raises SidecarError, LmsError."""
-    offered = batch.capabilities(sides.lms)
-    if offered is None:
-        raise SidecarError(
-            f"The LMS at {sides.lms.http.base_url} can't say now what its batch API offers; "
-            "nothing was changed. Run this again."
-        )
-    accounts, enrollments = batch.ACCOUNTS in offered, batch.ENROLLMENTS in offered
+    known = _offered(sides)
+    accounts, enrollments = batch.ACCOUNTS in known, batch.ENROLLMENTS in known
     selections = {kind: selection for kind, (_, selection) in due(sides.adapter, asked).items()}
     if ACCOUNT in selections:
         reconcile_accounts(sides, selections[ACCOUNT], outcome, batched=accounts)
     for kind, ends in ((ENROLLMENT, False), (UNENROLLMENT, True)):
         if kind in selections:
             reconcile_enrollments(sides, selections[kind], outcome, batched=enrollments, ends=ends)
-    if asked.runs_too:
-        reconcile_runs(sides, outcome, asked.run)
-    if PROFILE in asked.kinds:
+    if asked.takes(RUN):
+        reconcile_runs(sides, outcome, asked.run, asked.changed(RUN))
+    if asked.takes(RUN_MODE):
+        reconcile_run_modes(
+            sides,
+            outcome,
+            batched=batch.COURSE_RUNS in known,
+            only=asked.run,
+            changed_in=asked.changed(RUN_MODE),
+        )
+    if asked.takes(PROFILE):
         reconcile_profiles(
-            sides, outcome, batched=accounts, user=asked.user, changed_in=asked.changed_in
+            sides, outcome, batched=accounts, user=asked.user, changed_in=asked.changed(PROFILE)
         )
     for kind in comparing.KINDS:
-        # What changed in the LMS no column of the application says.
-        if kind in asked.kinds and asked.changed_in is None:
+        # What only the LMS has no column of the application says.
+        if asked.takes(kind) and not (kind == comparing.ADOPT and asked.changed(kind) is not None):
             comparing.reconcile_compared(
-                sides, kind, outcome, batched=enrollments, user=asked.user, run=asked.run
+                sides,
+                kind,
+                outcome,
+                batched=enrollments,
+                user=asked.user,
+                run=asked.run,
+                changed_in=asked.changed(kind),
             )
     return outcome

@@ -37,17 +37,35 @@ class Compared:
     changes: dict[str, Any]
 
 
-def compared(sides: Opened, only: str = "") -> Iterator[list[Compared]]:
-    """The runs that the application's own sync would take, a request to the LMS at a time."""
-    rows = runs(sides.agent, sides.adapter)
-    taken = (row for row in rows if not only or row["course"] == only)
-    pages = iter(lambda: list(islice(taken, COURSE_LIST_PAGE_SIZE)), [])
+def is_key(text: str) -> bool:
+    return bool(_KEY.fullmatch(text))
+
+
+def selected(
+    sides: Opened, only: str = "", changed_in: float | None = None
+) -> Iterator[dict[str, Any]]:
+    """The runs that the application's own sync would take. only: the key of one, '' for all.
+    changed_in: only those that the application changed in so many seconds."""
+    found = sides.adapter.runs_taken
+    if only:
+        found = found.also({sides.adapter.runs.columns["course"]: only})
+    if changed_in is not None:
+        found = found.also(sides.adapter.changed_runs(changed_in))
+    return runs(sides.agent, sides.adapter, only=found)
+
+
+def compared(
+    sides: Opened, only: str = "", changed_in: float | None = None
+) -> Iterator[list[Compared]]:
+    """Runs as ``selected``, a request to the LMS at a time."""
+    rows = selected(sides, only, changed_in)
+    pages = iter(lambda: list(islice(rows, COURSE_LIST_PAGE_SIZE)), [])
     with overlapped(lambda page: _page(sides, page), pages, _AT_ONCE) as results:
         yield from results
 
 
 def _page(sides: Opened, rows: list[dict[str, Any]]) -> list[Compared]:
-    seen = _seen(sides.lms, [row["course"] for row in rows if _KEY.fullmatch(row["course"])])
+    seen = _seen(sides.lms, [row["course"] for row in rows if is_key(row["course"])])
     return [_compared(sides.adapter, row, seen.get(row["course"])) for row in rows]
 
 
@@ -89,9 +107,11 @@ def shown(value: Any) -> str:
     return "none" if value is None else repr(value)
 
 
-def reconcile_runs(sides: Opened, outcome: Outcome, only: str = "") -> None:
+def reconcile_runs(
+    sides: Opened, outcome: Outcome, only: str = "", changed_in: float | None = None
+) -> None:
     """Everything that differs is written by the model's own ``save``, with its validation."""
-    for page in compared(sides, only):
+    for page in compared(sides, only, changed_in):
         due = [
             found for found in page if found.changes and outcome.memory.is_due(RUN, found.row["pk"])
         ]

@@ -22,13 +22,15 @@ _MOST = 10_000
 
 @dataclass
 class Refused:
-    """result: ``refused`` or ``failed``; first, last: when it was met."""
+    """result: ``refused`` or ``failed``; request_id: of the request to the LMS, '' for none;
+    first, last: when it was met."""
 
     kind: str
     what: str
     result: str
     reason: str
     code: str
+    request_id: str
     first: datetime
     last: datetime
 
@@ -82,6 +84,7 @@ class Watched:
         key = (entry["kind"], entry["what"])
         if (found := self._refused.get(key)) is not None:
             found.result, found.reason, found.last = entry["result"], entry["reason"], at
+            found.request_id = entry["request_id"]
         elif len(self._refused) < _MOST:
             self._refused[key] = Refused(**entry, first=at, last=at)
 

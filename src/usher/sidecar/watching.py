@@ -13,10 +13,11 @@ from types import FrameType
 from usher.client.errors import LmsError
 from usher.connect.application.checkout import Wishes
 from usher.sidecar.accounts import ACCOUNT
-from usher.sidecar.errors import SidecarError
-from usher.sidecar.opening import CONCURRENCY, opened_application, with_lms
+from usher.sidecar.errors import SidecarError, explained
+from usher.sidecar.opening import CONCURRENCY, Opened, opened_application, with_lms
 from usher.sidecar.outcome import DONE, Memory, Outcome
 from usher.sidecar.reconcile import Asked, reconcile
+from usher.sidecar.run_modes import RUN_MODE
 from usher.sidecar.runs import RUN
 from usher.sidecar.watched import Watched
 
@@ -25,9 +26,11 @@ EVERY = 3.0
 _LONGEST_WAIT = 60.0
 #: Of five seconds of the application's database at most one is the sidecar's.
 _REST_TO_WORK = 4.0
-#: Seconds between two looks at all rows, and at the LMS's course runs.
+#: Seconds between two looks at all rows, at the LMS's course runs and at their modes, for which an
+#: LMS without the batch API is asked once a run.
 ALL_EVERY = 300.0
 RUNS_EVERY = 300.0
+RUN_MODES_EVERY = 3600.0
 #: Seconds by which the time looked back on overlaps with the last look: transactions take a while.
 _OVERLAP = 60.0
 
@@ -84,31 +87,54 @@ class Stopping:
 @dataclass
 class Looks:
     """What each pass looks at. All rows at first and now and then; in between those that the
-    application changed since the last look: among a million learners that is a fraction of it."""
+    application changed since the last look: among a million learners that is a fraction of it.
+
+    Course runs have moments of their own for that: what the LMS changed is found by no other look.
+    """
 
     asked: Asked
     memory: Memory = field(default_factory=Memory)
     _looked: float = 0.0
+    _short_began: float = 0.0
+    _short_due: float = 0.0
+    _made_accounts: bool = False
     _all_due: float = 0.0
-    _runs_due: float = 0.0
+    _runs_due: dict[str, float] = field(default_factory=lambda: {RUN: 0.0, RUN_MODE: 0.0})
 
     def next(self, now: float) -> Asked:
         """now: a moment of ``time.monotonic``, here as below."""
-        kinds = [kind for kind in self.asked.kinds if kind != RUN or now >= self._runs_due]
-        recent = None if now >= self._all_due else now - self._looked + _OVERLAP
-        return replace(self.asked, kinds=kinds, changed_in=recent)
+        recent = now - self._looked + _OVERLAP
+        due = {kind: self._runs_due.get(kind, self._all_due) for kind in self.asked.kinds}
+        whole = {kind for kind, moment in due.items() if now >= moment}
+        self._short_began = self._looked
+        self._short_due = now + EVERY
+        return replace(self.asked, changed_in=recent, whole=whole)
+
+    def short(self, now: float) -> Asked | None:
+        """What a look in the middle of a long one looks at; None when none is due yet."""
+        if now < self._short_due:
+            return None
+        recent, self._short_began = now - self._short_began + _OVERLAP, now
+        return replace(self.asked, changed_in=recent)
+
+    def short_done(self, outcome: Outcome, now: float) -> None:
+        self._made_accounts |= bool(outcome.numbers[ACCOUNT, DONE])
+        self._short_due = now + max(EVERY, _REST_TO_WORK * (now - self._short_began))
 
     def done(self, looked: Asked, outcome: Outcome, started: float, ended: float) -> float:
         """Seconds until the next look."""
         took = ended - started
         self._looked = started
-        if looked.changed_in is None:
+        for kind, seconds in ((RUN, RUNS_EVERY), (RUN_MODE, RUN_MODES_EVERY)):
+            if kind in looked.whole:
+                self._runs_due[kind] = started + seconds
+        if set(looked.whole) - set(self._runs_due):
             self._all_due = started + max(ALL_EVERY, 20 * took)
         elif outcome.numbers[ACCOUNT, DONE]:
+            self._made_accounts = True
+        if self._made_accounts:
             # Their enrollments, however old, are due now.
-            self._all_due = ended
-        if RUN in looked.kinds:
-            self._runs_due = started + RUNS_EVERY
+            self._all_due, self._made_accounts = ended, False
         # Among a million learners a look takes seconds of the application's database.
         return max(EVERY, _REST_TO_WORK * took)
 
@@ -130,6 +156,32 @@ def watch(
     restarted meanwhile."""
     seen = watched or Watched()
     looks, stopping, wait = Looks(asked), Stopping(), EVERY
+
+    def look(sides: Opened, looked: Asked, between: Callable[[Outcome], None]) -> Outcome:
+        outcome = Outcome(between, memory=looks.memory)
+        try:
+            return reconcile(sides, looked, outcome)
+        finally:
+            seen.passed(outcome)
+            if outcome.numbers:
+                after(outcome)
+
+    def one_pass(sides: Opened) -> float:
+        """Seconds until the next one."""
+        started = time.monotonic()
+        looked = looks.next(started)
+        with stopping.batches() as stop_if_asked:
+
+            def between(so_far: Outcome) -> None:
+                stop_if_asked(so_far)
+                if looked.whole and (short := looks.short(time.monotonic())):
+                    found = look(sides, short, stop_if_asked)
+                    looks.short_done(found, time.monotonic())
+
+            outcome = look(sides, looked, between)
+        seen.looks_again()
+        return looks.done(looked, outcome, started, time.monotonic())
+
     with stopping.listening():
         while True:
             try:
@@ -138,22 +190,13 @@ def watch(
                     began(adapter.title, sides.lms.http.base_url)
                     seen.opens(sides)
                     while True:
-                        started = time.monotonic()
-                        looked = looks.next(started)
-                        with stopping.batches() as between:
-                            outcome = Outcome(between, memory=looks.memory)
-                            try:
-                                reconcile(sides, looked, outcome)
-                            finally:
-                                seen.passed(outcome)
-                                if outcome.numbers:
-                                    after(outcome)
-                        seen.looks_again()
+                        rest = one_pass(sides)
                         wait = EVERY
-                        time.sleep(looks.done(looked, outcome, started, time.monotonic()))
+                        time.sleep(rest)
             except (SidecarError, LmsError) as error:
                 stopping.stop_if_asked()
-                seen.troubled(str(error), wait)
-                troubled(str(error), wait)
+                reason = explained(error) if isinstance(error, LmsError) else str(error)
+                seen.troubled(reason, wait)
+                troubled(reason, wait)
                 time.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)

@@ -66,6 +66,16 @@ ENROLLMENT_AUDIT = Audit(
 
 
 @dataclass(frozen=True)
+class RunModes:
+    """modes: the modes that there are. offered: a row for each mode of a run. paid: the mode that
+    is paid for, whose end is the run's ``deadline``."""
+
+    modes: Table
+    offered: Table
+    paid: str
+
+
+@dataclass(frozen=True)
 class Selection:
     """Which rows of a table are meant: every ``filter`` holds, no ``exclude`` does."""
 
@@ -128,12 +138,13 @@ class Adapter:
     mode_instead: the mode its own code takes when the LMS doesn't offer the wanted one.
     lock: what its own account creation holds.
     grace: seconds for which its own code leaves what is new to the request that made it.
-    users_changed, enrollments_changed: columns that say when a row last changed; other changes are
-    found by a look at all rows.
+    users_changed, enrollments_changed, runs_changed: columns that say when a row last changed;
+    other changes are found by a look at all rows. profile_changed: further ones, of details.
     unenrollments_due: rows that the application ended although the LMS was not told yet.
     when_enrolled, when_unenrolled: what its own code also writes then, by our names.
     profile: what its own code sends to the LMS of the details of a learner.
     graded: runs whose grades are compared.
+    run_modes: the modes in which a run is offered; None when the application keeps none.
     landing: name of its URL to which the LMS sends authorization codes.
     registration_token: its setting for an LMS that restricts registration.
     """
@@ -157,6 +168,8 @@ class Adapter:
     grace: int
     users_changed: tuple[str, ...]
     enrollments_changed: tuple[str, ...]
+    profile_changed: tuple[str, ...]
+    runs_changed: tuple[str, ...]
     enrollment_username: str
     grades: Table
     certificates: Table
@@ -170,6 +183,7 @@ class Adapter:
     landing: str = "openedx-private-oauth-complete"
     registration_token: str = ""
     lock: Lock | None = None
+    run_modes: RunModes | None = None
     retry_limit: int = 0
     name_function: str = ""
 
@@ -179,6 +193,12 @@ class Adapter:
 
     def changed_enrollments(self, seconds: float) -> Condition:
         return _changed(self.enrollments_changed, seconds, self.grace)
+
+    def changed_profiles(self, seconds: float) -> Condition:
+        return _changed((*self.users_changed, *self.profile_changed), seconds, self.grace)
+
+    def changed_runs(self, seconds: float) -> Condition:
+        return _changed(self.runs_changed, seconds)
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -190,6 +210,7 @@ class Adapter:
             self.runs,
             self.grades,
             self.certificates,
+            *((self.run_modes.modes, self.run_modes.offered) if self.run_modes else ()),
         )
 
     def check_request(self) -> dict[str, Any]:
@@ -198,13 +219,15 @@ class Adapter:
         functions = [name for name in named if name]
         locked = {self.lock.column} if self.lock else set()
         looked_at = {
-            self.users.model: self.users_due.paths | locked | {*self.users_changed},
+            self.users.model: self.users_due.paths
+            | locked
+            | {*self.users_changed, *self.profile_changed},
             self.enrollments.model: self.enrollments_due.paths
             | self.enrollments_waiting.paths
             | self.unenrollments_due.paths
             | {*self.enrollments_changed}
             | {self.enrollment_username, self.enrollment_run, *self.audit.related},
-            self.runs.model: self.runs_taken.paths | self.graded.paths,
+            self.runs.model: self.runs_taken.paths | self.graded.paths | {*self.runs_changed},
         }
         audit = [self.audit.row, self.audit.before, self.audit.after]
         return {
@@ -222,6 +245,6 @@ class Adapter:
         }
 
 
-def _changed(columns: tuple[str, ...], seconds: float, grace: int) -> Condition:
+def _changed(columns: tuple[str, ...], seconds: float, grace: int = 0) -> Condition:
     new = {f"{CREATED}__gt": {"ago": grace + seconds}}
     return [new, *({f"{column}__gt": {"ago": seconds}} for column in columns)]

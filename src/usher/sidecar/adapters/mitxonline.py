@@ -1,7 +1,14 @@
 """MITx Online: which of its columns mean what. Read from its release of August 2026."""
 
 from usher.contract.environment import Env
-from usher.sidecar.adapters.adapter import ENROLLMENT_AUDIT, Adapter, Lock, Selection, Table
+from usher.sidecar.adapters.adapter import (
+    ENROLLMENT_AUDIT,
+    Adapter,
+    Lock,
+    RunModes,
+    Selection,
+    Table,
+)
 
 #: Its own code leaves users and enrollments of the last five minutes to the request that made them.
 GRACE = 300
@@ -106,6 +113,8 @@ MITXONLINE = Adapter(
     grace=GRACE,
     users_changed=("created_on", "updated_on", "last_login"),
     enrollments_changed=("created_on", "updated_on"),
+    profile_changed=("legal_address__updated_on",),
+    runs_changed=("created_on", "updated_on"),
     enrollment_username="user__openedx_users__edx_username",
     runs=Table(
         "courses.CourseRun",
@@ -118,6 +127,7 @@ MITXONLINE = Adapter(
             "enrollment_end": "enrollment_end",
             "self_paced": "is_self_paced",
             "certificate_available": "certificate_available_date",
+            "deadline": "upgrade_deadline",
             "expiration": "expiration_date",
         },
     ),
@@ -128,6 +138,22 @@ MITXONLINE = Adapter(
             [{"expiration_date__isnull": True}, {"expiration_date__gt": {"ago": 0}}],
         ),
         exclude=({"run_tag__startswith": "fake"}, {"is_source_run": True}, {"run_tag": "SOURCE"}),
+    ),
+    # courses.api.pull_course_modes, sync_course_mode
+    run_modes=RunModes(
+        modes=Table(
+            "courses.EnrollmentMode",
+            {"slug": "mode_slug", "name": "mode_display_name", "paid": "requires_payment"},
+        ),
+        offered=Table(
+            "courses.CourseRun_enrollment_modes",
+            {
+                "run": "courserun_id",
+                "mode": "enrollmentmode_id",
+                "slug": "enrollmentmode__mode_slug",
+            },
+        ),
+        paid="verified",
     ),
     # openedx.api.update_edx_user_profile, update_edx_user_name, update_edx_user_email
     profile=("name", "email", "country"),

@@ -1,4 +1,5 @@
-"""Serves the pages on loopback, to the person who followed the link in the terminal.
+"""Serves the pages to the person who followed the link in the terminal: on loopback, unless told
+otherwise, as in a container whose port is published on the loopback of its host.
 
 The link is good once. It leaves a cookie, which is good for as long as the sidecar runs. Requests
 are answered only under a name of this machine, so that no page elsewhere can reach them by a name
@@ -82,9 +83,12 @@ class Access:
 
 
 @contextmanager
-def serving(watched: Watched, port: int, say: Callable[[str], None]) -> Iterator[str]:
-    """Serves until the block ends; gives the address. port: 0 for a free one. Raises OSError."""
-    with ThreadingHTTPServer((HOST, port), _Handler) as server:
+def serving(
+    watched: Watched, port: int, say: Callable[[str], None], host: str = HOST
+) -> Iterator[str]:
+    """Serves until the block ends; gives the address, which is on loopback wherever it listens.
+    port: 0 for a free one. host: address to listen on. Raises OSError."""
+    with ThreadingHTTPServer((host, port), _Handler) as server:
         server.daemon_threads = True
         address = f"http://{HOST}:{server.server_address[1]}"
         access = Access(address, say)

@@ -8,6 +8,12 @@ class Course(TimestampedModel):
     readable_id = models.CharField(max_length=255, unique=True)
 
 
+class EnrollmentMode(models.Model):
+    mode_slug = models.CharField(max_length=255, blank=True, default="audit", unique=True)
+    mode_display_name = models.CharField(max_length=255, blank=True, default="audit")
+    requires_payment = models.BooleanField(default=False, blank=True)
+
+
 class CourseRun(TimestampedModel):
     course = models.ForeignKey(Course, on_delete=models.CASCADE, related_name="courseruns")
     title = models.CharField(max_length=255)
@@ -19,6 +25,8 @@ class CourseRun(TimestampedModel):
     enrollment_end = models.DateTimeField(null=True, blank=True)
     expiration_date = models.DateTimeField(null=True, blank=True)
     certificate_available_date = models.DateTimeField(null=True, blank=True)
+    upgrade_deadline = models.DateTimeField(null=True, blank=True, db_index=True)
+    enrollment_modes = models.ManyToManyField(EnrollmentMode, blank=True, related_name="+")
     live = models.BooleanField(default=False)
     is_self_paced = models.BooleanField(default=False)
     is_source_run = models.BooleanField(default=False)

@@ -1,0 +1,79 @@
+"""Errors that every learner would meet: each says what happened and what to do."""
+
+import httpx
+import pytest
+
+from usher.client.client import refusal
+from usher.client.errors import (
+    BadAnswer,
+    HeldBack,
+    LmsError,
+    NotTheLms,
+    ServerFailed,
+    Throttled,
+    TimedOut,
+    Unreachable,
+)
+from usher.client.http import Answer
+from usher.client.payloads import reading
+from usher.sidecar.errors import explained
+from usher.sidecar.outcome import FAILED, REFUSED, Outcome
+
+
+def answered(status: int, body: bytes = b"", kind: str = "application/json") -> LmsError:
+    return refusal(Answer(status, httpx.Headers({"content-type": kind}), body))
+
+
+def unreadable() -> LmsError:
+    body: dict[str, str] = {}
+    with pytest.raises(BadAnswer) as caught:
+        reading("the owner of a token", lambda: body["username"])
+    return caught.value
+
+
+def page() -> LmsError:
+    with pytest.raises(NotTheLms) as caught:
+        Answer(200, httpx.Headers({"content-type": "text/html"}), b"<html>").json()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("error", "next_step"),
+    [
+        (answered(401, b'{"detail": "Token has expired."}'), "usher connect renews it"),
+        (answered(403, b'{"detail": "Not allowed."}'), "Make the service worker staff"),
+        (answered(404, b"<html>", "text/html"), "Check OPENEDX_API_BASE_URL"),
+        (NotTheLms("What answers has no accounts: it is not the LMS."), "--lms-url"),
+        (page(), "Check OPENEDX_API_BASE_URL"),
+        (unreadable(), "usher doctor"),
+        (ServerFailed("The LMS failed with 502 at /api/x.", status=502), "--lms-url"),
+        (Unreachable("No connection to the LMS."), "--lms-url"),
+        (TimedOut("The LMS did not answer within 60 s."), "--concurrency"),
+        (HeldBack("Not sent."), "--concurrency"),
+        (Throttled("Rate limited.", retry_after=1.0), "--concurrency"),
+    ],
+)
+def test_it_says_what_happened_and_what_to_do(error: LmsError, next_step: str) -> None:
+    words = explained(error)
+    assert words.startswith(error.message.rstrip(". "))
+    assert next_step in words
+    assert words.endswith(".")
+    assert words.count("OPENEDX_API_BASE_URL") <= 1
+
+
+def test_a_refusal_names_its_request() -> None:
+    outcome = Outcome()
+    answer = {
+        "status": "refused",
+        "error": {"code": "mode-unavailable", "message": "No such mode"},
+        "request_id": "abc",
+    }
+    outcome.add_answered("enrollment", REFUSED, "ada in a run", answer)
+    outcome.add_error("account", "bob", BadAnswer("Half.", code="half").of_request("def"))
+    refused, failed = outcome.reasons
+    assert (refused["reason"], refused["code"], refused["request_id"]) == (
+        "No such mode (mode-unavailable)",
+        "mode-unavailable",
+        "abc",
+    )
+    assert (failed["result"], failed["code"], failed["request_id"]) == (FAILED, "half", "def")
