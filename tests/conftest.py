@@ -14,6 +14,7 @@ CAMPUS = Path(__file__).resolve().parents[1] / "campus"
 ssl.create_default_context = functools.cache(ssl.create_default_context)
 
 DATABASE_FIXTURES = {"db", "transactional_db", "live_server"}
+LMS_FIXTURES = {"lms_server", "plugin_lms"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,6 +24,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     text = "any_database: about what is sent and answered; once is enough, whatever the database"
+    config.addinivalue_line("markers", text)
+    text = "each_database: asks an LMS, and what it stores or locks differs by database"
     config.addinivalue_line("markers", text)
     if config.getoption("ds", None):
         from django.conf import settings
@@ -42,10 +45,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _minds_database(item: pytest.Item) -> bool:
+    """Tests that ask an LMS are mostly about what is sent and answered: one that is about the
+    database says so."""
     names = set(getattr(item, "fixturenames", ()))
-    if "screen" in names or item.get_closest_marker("any_database"):
+    if not (DATABASE_FIXTURES & names or item.get_closest_marker("django_db")):
         return False
-    return bool(DATABASE_FIXTURES & names) or item.get_closest_marker("django_db") is not None
+    if item.get_closest_marker("each_database"):
+        return True
+    return not (names & (LMS_FIXTURES | {"screen"}) or item.get_closest_marker("any_database"))
 
 
 @pytest.fixture(scope="session")

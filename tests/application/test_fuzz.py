@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 from django.core.cache import cache
+from django.db import connection
 from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -257,12 +258,16 @@ def encoded(fields):
     return urlencode({k: v.encode("utf-8", "surrogatepass") for k, v in fields.items()})
 
 
+#: What PostgreSQL refuses or cuts and SQLite takes: the others need not be sent once more there.
+FOR_DATABASES = ("\x00", "a\x00b", "\ud800", "\U0001f600" * 50, "x" * 5000, "9" * 400, "-1")
+
+
 @pytest.mark.parametrize("path", OAUTH)
 @pytest.mark.parametrize("name", NAMES[:25])
 def test_each_parameter_of_a_good_request(browsers, path, name):
     """Clients have no session: for two of the endpoints it makes no difference who asks."""
     one = who_gets_further(browsers, path)
-    for value in ODD:
+    for value in ODD if connection.vendor == "sqlite" else FOR_DATABASES:
         text = encoded({**GOOD, name: value})
         if path == OAUTH[0]:
             send(browsers, "GET", path, query=text)

@@ -14,6 +14,8 @@ from usher.application.engine.services import reconcile
 from usher.application.explain import explain
 from usher.application.models import LmsAccount
 
+pytestmark = pytest.mark.each_database
+
 
 def run(*arguments: str) -> tuple[str, str]:
     out, err = StringIO(), StringIO()

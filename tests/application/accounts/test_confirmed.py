@@ -68,6 +68,7 @@ def test_a_repair_of_all_leaves_them_out():
     assert set(LmsAccount.objects.values_list("user_id", flat=True)) == {other.pk}
 
 
+@pytest.mark.each_database
 def test_a_changed_address_is_sent_once_it_is_confirmed(batched):
     user = make_learner()
     account = ensure_account(user, reconcile_now=True)

@@ -29,6 +29,7 @@ def make_in_lms(joined, username, email, *, linked=False, joined_ago=0):
     )
 
 
+@pytest.mark.each_database
 def test_a_learner_gets_an_account_and_a_token(joined):
     user = joined.learner(name="Zoë Ωmega")
     account = ensure_account(user, reconcile_now=True)
@@ -201,6 +202,7 @@ def test_the_registration_limit_is_waited_for_not_counted_as_attempt(joined, fau
     assert account.next_attempt_at > timezone.now() + timedelta(seconds=100)
 
 
+@pytest.mark.each_database
 def test_a_deleted_learners_name_is_never_given_again(joined):
     first = joined.learner("gone")
     name = ensure_account(first, reconcile_now=True).username
@@ -216,6 +218,7 @@ def test_a_deleted_learners_name_is_never_given_again(joined):
     assert joined.account(name)["email"] == there["email"]
 
 
+@pytest.mark.each_database
 def test_two_learners_who_want_the_same_name(joined):
     one = make_learner(username="The.Same")
     two = make_learner(username="the same")

@@ -168,6 +168,7 @@ def test_both_forms_of_all(joined):
         run("sync_courserun")
 
 
+@pytest.mark.each_database
 def test_repair_gives_everybody_an_account_and_a_token(joined):
     users = [joined.learner() for _ in range(4)]
     code, out, _ = run("repair_missing_courseware_records", "--dry-run", "--json")
@@ -207,6 +208,7 @@ def test_unknown_learners_and_runs_are_named(joined):
         run("reconcile", "--kind", "nonsense")
 
 
+@pytest.mark.each_database
 def test_reconcile_and_drift(joined):
     user = joined.learner()
     ensure_account(user)
@@ -245,6 +247,7 @@ def test_an_lms_that_is_down_is_a_failure_not_a_traceback(joined, settings):
         run("drift")
 
 
+@pytest.mark.each_database
 def test_rotate_encryption_keys(joined):
     ensure_account(joined.learner(), reconcile_now=True)
     code, out, _ = run("rotate_encryption_keys")

@@ -20,6 +20,8 @@ from usher.application.runs.services import ensure_run
 from usher.console.models import Attempt, WorkDone, Worker
 from usher.console.recording import services as recording
 
+pytestmark = pytest.mark.each_database
+
 NOWHERE = "course-v1:edX+Nowhere+1"
 
 

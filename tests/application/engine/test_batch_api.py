@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import pytest
 from django.db import transaction
 from django.utils import timezone
 
@@ -21,6 +22,8 @@ from usher.application.runs.services import ensure_run
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.services import access_token_for
 from usher.client.batch import capabilities
+
+pytestmark = pytest.mark.each_database
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 

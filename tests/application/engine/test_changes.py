@@ -15,6 +15,8 @@ from usher.application.enrollments.services import enroll
 from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run
 
+pytestmark = pytest.mark.each_database
+
 ROOT = Path(__file__).resolve().parents[3]
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 

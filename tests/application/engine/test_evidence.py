@@ -51,6 +51,7 @@ def test_the_sample_is_asked_for_once_a_pass() -> None:
     Evidence(accept_missing=True).require("account", missing_of)
 
 
+@pytest.mark.each_database
 def test_an_lms_that_lost_all_accounts_is_not_believed(joined) -> None:
     """As after a restored backup of another day; with --accept-missing they are made anew."""
     learners = [make_learner(f"lost{number}") for number in range(22)]
@@ -109,6 +110,7 @@ def test_a_run_that_was_on_no_page_is_asked_for_by_its_key(joined, monkeypatch) 
     assert not CourseRun.objects.filter(missing_since__isnull=False).exists()
 
 
+@pytest.mark.each_database
 def test_a_mode_in_two_currencies_is_kept_twice(joined, monkeypatch) -> None:
     from usher.client.client import LmsClient
 
@@ -127,6 +129,7 @@ def test_a_mode_in_two_currencies_is_kept_twice(joined, monkeypatch) -> None:
     assert sorted(found) == ["eur", "usd"]
 
 
+@pytest.mark.each_database
 def test_what_the_database_does_not_take_fails_alone(joined, monkeypatch) -> None:
     """The other rows of the pass are served."""
     from usher.application.runs import kinds

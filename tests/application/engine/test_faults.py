@@ -42,6 +42,7 @@ def unsettled():
     return sum(all_kinds()[name].model.objects.unsettled().count() for name in KINDS)
 
 
+@pytest.mark.each_database
 def test_three_failures_in_ten(joined, faulty):
     dice = random.Random(7)
     runs = [ensure_run(DEMO), ensure_run(E2E)]
@@ -90,6 +91,7 @@ def test_patience_is_not_spent_several_times_on_an_lms_that_hangs(joined, faulty
     assert len(faulty.seen) == 1
 
 
+@pytest.mark.each_database
 def test_two_engines_at_once(joined):
     users = [joined.learner("both") for _ in range(12)]
     for user in users:

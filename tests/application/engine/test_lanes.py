@@ -27,6 +27,8 @@ from usher.application.tokens.models import LmsToken
 from usher.application.tokens.store import forget_tokens
 from usher.client.errors import Unreachable
 
+pytestmark = pytest.mark.each_database
+
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 ENROLLMENT = "/api/enrollment/v1/enrollment"
 

@@ -14,6 +14,8 @@ from usher.application.metrics.recorder import recorder
 from usher.application.runs.models import CourseMode
 from usher.application.runs.services import ensure_run
 
+pytestmark = pytest.mark.each_database
+
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 CALLER, WORKER, EMPTY = 8, 12, 2
 

@@ -23,6 +23,8 @@ from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import change_mode, enroll
 from usher.application.runs.services import ensure_run
 
+pytestmark = pytest.mark.each_database
+
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 ENROLLMENT = "/api/enrollment/v1/enrollment"
 

@@ -33,6 +33,8 @@ from usher.application.tokens.services import access_token_for
 from usher.client.batch import ACCOUNTS
 from usher.client.errors import LmsError
 
+pytestmark = pytest.mark.each_database
+
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 LEASE = 60.0
 #: What preparing accounts needs where the LMS has the batch API.

@@ -19,6 +19,8 @@ from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run
 from usher.application.webhooks.services import take
 
+pytestmark = pytest.mark.each_database
+
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"
 

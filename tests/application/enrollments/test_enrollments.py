@@ -30,6 +30,7 @@ def run(joined):
     return ensure_run(DEMO)
 
 
+@pytest.mark.each_database
 def test_enroll_change_mode_unenroll_and_come_back(joined, run):
     user = joined.learner()
     row = enroll(user, run, reconcile_now=True)
@@ -100,6 +101,7 @@ def test_unenrolling_needs_an_enrollment(joined, run):
         unenroll(joined.learner(), run)
 
 
+@pytest.mark.each_database
 def test_an_enrollment_waits_for_its_account(joined, run):
     user = joined.learner()
     row = enroll(user, run)
@@ -114,6 +116,7 @@ def test_an_enrollment_waits_for_its_account(joined, run):
     assert row.error_code == ""
 
 
+@pytest.mark.each_database
 def test_a_learner_whom_the_lms_lost_is_made_again_and_enrolled(joined, run):
     user = joined.learner()
     enroll(user, run, reconcile_now=True)

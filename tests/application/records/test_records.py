@@ -16,6 +16,8 @@ from usher.application.runs.models import RunModes
 from usher.application.runs.services import ensure_run
 from usher.application.tokens.models import LmsToken
 
+pytestmark = pytest.mark.each_database
+
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 

@@ -32,6 +32,7 @@ def many(loaded, joined):
     return joined
 
 
+@pytest.mark.each_database
 def test_all_runs_come_with_titles_and_dates(joined):
     summary = sync_runs(modes=True)
     assert summary.failed == 0, summary.failures
@@ -44,6 +45,7 @@ def test_all_runs_come_with_titles_and_dates(joined):
     assert {m.slug: m.min_price for m in run.modes.all()} == {"audit": 0, "verified": 49}
 
 
+@pytest.mark.each_database
 def test_only_what_changed_is_written(many):
     first = sync_runs()
     assert first.failed == 0, first.failures
@@ -61,6 +63,7 @@ def test_only_what_changed_is_written(many):
     many.lms.shell("from django.core.management import call_command as c; c('seed_courses')")
 
 
+@pytest.mark.each_database
 def test_a_run_that_the_lms_does_not_show_is_reported_and_comes_back(joined):
     ensure_run("course-v1:Nobody+Knows+This")
     summary = sync_runs()

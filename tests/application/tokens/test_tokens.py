@@ -21,6 +21,8 @@ from usher.application.tokens.services import access_token_for, rotate_keys
 from usher.client.errors import LmsError
 from usher.client.walk import GrantWanted
 
+pytestmark = pytest.mark.each_database
+
 TOKEN = "/oauth2/access_token"
 
 
