@@ -20,8 +20,6 @@ from oauth2_provider.models import get_grant_model
 
 from usher.application.accounts.models import LmsAccount, UsernameReservation
 from usher.application.accounts.repair import repair as repair_learners
-from usher.application.engine.kinds import all_kinds
-from usher.application.engine.services import recheck, reconcile
 from usher.application.enrollments.models import Enrollment
 from usher.application.lms_client import client
 from usher.application.runs import services as runs_services
@@ -31,6 +29,8 @@ from usher.application.tokens.models import LmsToken
 from usher.application.tokens.provider import lms_application
 from usher.contract.limits import COURSE_LIST_PAGE_SIZE
 from usher.contract.paths import LmsPath
+from usher.engine.registry import all_kinds
+from usher.engine.services import recheck, reconcile
 
 
 def learners(names: str, first: int, end: int) -> int:
@@ -167,7 +167,7 @@ def rest() -> None:
 def work_off(redis_url: str, messages: int) -> int:
     """Wakes the workers and waits until every enrollment is settled; how many were not."""
     from campus.worker import app
-    from usher.application.engine.tasks import work
+    from usher.engine.tasks import work
 
     app.conf.broker_url = redis_url
     unsettled = Enrollment.objects.unsettled()
@@ -252,7 +252,7 @@ def count_unsettled(names: str) -> int:
 def sweep() -> None:
     """Sends messages as beat does."""
     from campus.worker import app
-    from usher.application.engine import tasks
+    from usher.engine import tasks
 
     app.set_default()
     tasks.sweep()
@@ -360,7 +360,7 @@ def operation(name: str) -> list[float]:
 
 
 def _claim() -> float:
-    from usher.application.engine.claim import Scope, claim, release
+    from usher.engine.claim import Scope, claim, release
 
     began = time.perf_counter()
     _, rows = claim(all_kinds()["enrollment"], Scope(), 200, 60)
@@ -372,8 +372,8 @@ def _claim() -> float:
 
 
 def _sweep() -> float:
-    from usher.application.engine.outlook import count_due
-    from usher.application.engine.services import sweep_prepare
+    from usher.engine.outlook import count_due
+    from usher.engine.services import sweep_prepare
 
     began = time.perf_counter()
     sweep_prepare()

@@ -78,11 +78,11 @@ def begin_anew() -> None:
     from django.db import connection
 
     from usher.application import retention
-    from usher.application.engine import heartbeat, runner
-    from usher.application.engine.outages import Outages
     from usher.application.metrics import conditions
     from usher.application.metrics.recorder import recorder as metrics
     from usher.console.recording.services import recorder
+    from usher.engine import heartbeat, runner
+    from usher.engine.outages import Outages
 
     image = empty_database()
     connection.ensure_connection()

@@ -123,7 +123,7 @@ class People:
         """As a view with ATOMIC_REQUESTS does."""
         from django.db import transaction
 
-        from usher.application.engine.transactions import InTransaction
+        from usher.engine.transactions import InTransaction
 
         try:
             with transaction.atomic():
@@ -234,7 +234,7 @@ class People:
         LmsAccount.objects.parked().make_due()
 
     def _rechecks(self) -> None:
-        from usher.application.engine.services import recheck
+        from usher.engine.services import recheck
 
         kind = self.draw.choice(("account", "enrollment", "profile", "mode"))
         self._tell(f"staff recheck every {kind}")

@@ -83,7 +83,7 @@ class Records:
 
     def _query(self, name: str) -> str:
         if not self._queries:
-            from usher.application.engine.kinds import all_kinds
+            from usher.engine.registry import all_kinds
 
             for each, own in OWN.items():
                 table = all_kinds()[each].model._meta.db_table

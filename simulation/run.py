@@ -81,10 +81,12 @@ def _everything_virtual() -> Iterator[None]:
 
     _import_everything()
     from usher.application import lms_client
-    from usher.application.engine import options, runner, services
-    from usher.application.engine.kinds import Kind, all_kinds
+    from usher.application.lms import options
     from usher.application.metrics import engine as metrics
     from usher.client.connection import opened_by
+    from usher.engine import runner, services
+    from usher.engine.kinds import Kind
+    from usher.engine.registry import all_kinds
 
     real_options = options.options
 
@@ -135,8 +137,9 @@ def _import_everything() -> None:
     """What is imported later would have the real time, and real threads."""
     import usher.application
     import usher.client
+    import usher.engine
 
-    for package in (usher.client, usher.application):
+    for package in (usher.client, usher.engine, usher.application):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if ".migrations." not in module.name:
                 importlib.import_module(module.name)
@@ -219,7 +222,7 @@ class Seed:
             self.invariants.at_rest()
 
     def _tables(self) -> set[str]:
-        from usher.application.engine.kinds import all_kinds
+        from usher.engine.registry import all_kinds
 
         return {all_kinds()[name].model._meta.db_table for name in KINDS}
 
@@ -320,7 +323,7 @@ class Seed:
             self._report(error)
 
     def _works(self) -> None:
-        from usher.application.engine.services import reconcile
+        from usher.engine.services import reconcile
 
         task = self.scheduler.task
         assert task is not None
@@ -364,7 +367,7 @@ class Seed:
             self.scheduler.wait(None, self.draw.expovariate(1 / 12.0))
 
     def _sweeps(self) -> None:
-        from usher.application.engine.services import sweep_prepare
+        from usher.engine.services import sweep_prepare
 
         while True:
             self.scheduler.wait(None, 60.0)
@@ -384,8 +387,8 @@ class Seed:
 
     def _last_sweep(self) -> None:
         """Everything that could have been missed is looked for once, in peace."""
-        from usher.application.engine.services import recheck
         from usher.application.runs.services import sync_runs
+        from usher.engine.services import recheck
 
         sync_runs()
         recheck(["mode"])

@@ -20,7 +20,7 @@ from typing import Any
 
 from simulation import threads
 
-_PACKAGES = ("usher.application", "usher.client", "benchmarks.lms")
+_PACKAGES = ("usher.application", "usher.engine", "usher.client", "benchmarks.lms")
 #: Where ``datetime.now`` is called.
 _TELL_TIME = ("usher.client.client", "benchmarks.lms.world")
 
@@ -30,7 +30,7 @@ def substituted(more: Mapping[Any, Any]) -> Iterator[None]:
     """more: further objects, such as functions → what stands for them."""
     from django.utils import timezone
 
-    from usher.application.engine import clock
+    from usher.engine import clock
 
     exchanges = _Exchanges()
     places: dict[int, Any] = {

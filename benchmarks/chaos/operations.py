@@ -18,12 +18,12 @@ from django.utils import timezone
 from benchmarks.chaos.journal import Journal
 from benchmarks.services import control
 from usher.application.accounts.services import ensure_account
-from usher.application.engine.kinds import all_kinds
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import change_mode, enroll, unenroll
 from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run, refresh_soon
 from usher.application.tokens.models import LmsToken
+from usher.engine.registry import all_kinds
 
 MODES = ("audit", "verified")
 #: Kinds that the operations touch.
@@ -221,7 +221,7 @@ def sweep_twice() -> None:
     """Two sweeps at once; without a broker the next two do."""
     from kombu.exceptions import OperationalError
 
-    from usher.application.engine.tasks import sweep
+    from usher.engine.tasks import sweep
 
     with suppress(OperationalError):
         for _ in range(2):

@@ -9,10 +9,10 @@ from typing import Any
 from benchmarks.chaos.operations import KINDS, all_enrollments, journal
 from benchmarks.services import control
 from usher.application.accounts.models import LmsAccount
-from usher.application.engine.kinds import all_kinds
 from usher.application.runs.models import CourseRun
 from usher.application.tokens import vault
 from usher.application.tokens.models import LmsToken
+from usher.engine.registry import all_kinds
 
 
 @dataclass

@@ -14,7 +14,7 @@ from benchmarks.chaos import clock
 def main() -> None:
     clock.inject()
     hurry = float(os.environ.get("CHAOS_HURRY", "1"))
-    from usher.application.engine import gate, policy
+    from usher.engine import gate, policy
 
     policy.FIRST_DELAY /= hurry
     policy.SYSTEMIC_DELAY /= hurry

@@ -221,7 +221,7 @@ LOGGING_CONFIG = "campus.logs.configure"
 USHER_EDITION = EDITION_NAME
 for _name in (value for key, value in vars(Env).items() if key.isupper()):
     globals()[_name] = env.text(_name)
-# How hard the engine works on the LMS: ``usher.application.engine.options``.
+# How hard the engine works on the LMS: ``usher.engine.options``.
 USHER_CONCURRENCY = int(env.text("USHER_CONCURRENCY", "32"))
 USHER_LEASE_SECONDS = float(env.text("USHER_LEASE_SECONDS", "60"))
 USHER_REQUESTS_A_SECOND = float(env.text("USHER_REQUESTS_A_SECOND", "0"))

@@ -10,10 +10,10 @@ from usher.application import retention, tasks
 from usher.application.audit.models import AuditEvent
 from usher.application.audit.services import record
 from usher.application.defaults import beat_schedule
-from usher.application.engine import services
 from usher.application.provider.models import SeenSignOut, SignedInSession
 from usher.application.webhooks.models import ReceivedEvent
 from usher.console.models import Attempt
+from usher.engine import services
 
 pytestmark = pytest.mark.django_db
 TABLES = (AuditEvent, ReceivedEvent, SeenSignOut, SignedInSession, Attempt)
@@ -75,7 +75,7 @@ def test_celery_does_it_by_a_schedule_of_its_own(rows):
 
 def test_each_sweep_does_it_once_an_hour(rows, monkeypatch):
     """That is what ``reconcile --watch`` does in between."""
-    monkeypatch.setattr("usher.application.engine.changes.pull_changes", lambda: None)
+    monkeypatch.setattr("usher.application.lms.changes.pull_changes", lambda: None)
     monkeypatch.setattr(retention, "_last", retention.time.monotonic())
     services.sweep_prepare()
     assert counts() == [2, 2, 2, 2, 2]

@@ -24,8 +24,9 @@ SCRIPTS = (
     "usher.sidecar.agent",
 )
 TASKS = (
-    "usher.application.engine.tasks",
+    "usher.engine.tasks",
     "usher.application.provider.tasks",
+    "usher.application.runs.tasks",
     "usher.application.tasks",
 )
 
@@ -132,8 +133,8 @@ def import_all(
             SCRIPTS,
             False,
         ),
-        ("application", ("usher.application",), TASKS, True),
-        ("celery", ("usher.application",), (), True),
+        ("application", ("usher.engine", "usher.application"), TASKS, True),
+        ("celery", ("usher.engine", "usher.application"), (), True),
         (
             "embedded",
             ("usher.cli.dev", "usher.testing", "usher.embedded.home.folder"),

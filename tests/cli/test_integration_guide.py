@@ -288,5 +288,5 @@ def test_with_celery_by_the_book(tmp_path: Path) -> None:
         integrator.run("python manage.py check", **broker)
         assert integrator.usher_dev(**broker)[-2:] == ["learner", "sign-in"]
         log = (integrator.folder / ".usher" / "dev" / "worker.log").read_text()
-        assert "usher.application.engine.tasks.work" in log
+        assert "usher.engine.tasks.work" in log
         assert "unregistered" not in log

@@ -42,7 +42,7 @@ def test_rows_whose_request_is_on_the_wire_are_given_back():
     """A worker that is told to stop frees them; another one takes them, and is overtaken."""
 
     def mutation(patch: Patch) -> None:
-        from usher.application.engine.runner import Runner
+        from usher.engine.runner import Runner
 
         def every_row(self: Any) -> dict[Any, list[Any]]:
             return {k: [job.row for job in jobs.values()] for k, jobs in self._flying.items()}
@@ -57,8 +57,8 @@ def test_the_lms_is_asked_within_a_transaction():
 
     def mutation(patch: Patch) -> None:
         from usher.application.accounts import services as accounts
-        from usher.application.engine import services as engine
         from usher.application.enrollments import services as enrollments
+        from usher.engine import services as engine
 
         for module in (accounts, engine, enrollments):
             patch.setattr(module, "refuse_within_transaction", lambda: None)
@@ -92,7 +92,7 @@ def test_a_message_of_the_lms_starts_everything_afresh():
     """A refused row is sent again, and attempts are forgotten."""
 
     def mutation(patch: Patch) -> None:
-        from usher.application.engine.models import ReconciledQuerySet
+        from usher.engine.models import ReconciledQuerySet
 
         patch.setattr(ReconciledQuerySet, "recheck", lambda self, now=None: self.make_due(now))
 
@@ -103,9 +103,9 @@ def test_another_server_at_the_address_makes_runs_missing():
     """Whatever answers is the LMS, and what it does not show is not there."""
 
     def mutation(patch: Patch) -> None:
-        from usher.application.engine.runner import Runner
         from usher.application.runs import sync
         from usher.client.errors import NotTheLms, NotThere
+        from usher.engine.runner import Runner
 
         by_key = sync.runs_by_key
 
@@ -144,8 +144,8 @@ def test_another_server_at_the_address_makes_accounts_lost():
 
 def test_another_server_at_the_address_refuses_batches():
     def mutation(patch: Patch) -> None:
-        from usher.application.engine.runner import Runner
         from usher.client import batch, client
+        from usher.engine.runner import Runner
 
         def accepted(lms: Any, answer: Any) -> Any:
             if answer.status < 300:
@@ -178,8 +178,8 @@ def test_a_row_that_cannot_be_written_ends_the_worker():
     def mutation(patch: Patch) -> None:
         from django.db import IntegrityError
 
-        from usher.application.engine import runner
         from usher.application.runs import kinds
+        from usher.engine import runner
 
         write = kinds._write_modes
 

@@ -5,8 +5,8 @@ from simulation.run import Simulator, simulate
 
 def test_nothing_is_left_of_an_earlier_seed():
     with Simulator():
-        from usher.application.engine import runner
         from usher.console.recording.services import recorder
+        from usher.engine import runner
 
         simulate(1)
         first = simulate(67).story.text()

@@ -10,10 +10,6 @@ from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest
 
 from usher.application.accounts.services import reactivate
-from usher.application.engine.kinds import NAMES, all_kinds
-from usher.application.engine.notify import notify_workers
-from usher.application.engine.summary import Summary
-from usher.application.engine.transactions import InTransaction
 from usher.application.enrollments.models import DEFAULT_MODE
 from usher.application.enrollments.services import unenroll
 from usher.application.models import (
@@ -30,6 +26,10 @@ from usher.application.models import (
     UsernameReservation,
 )
 from usher.application.states import State, in_state, state, states_of
+from usher.engine.notify import notify_workers
+from usher.engine.registry import all_kinds
+from usher.engine.summary import Summary
+from usher.engine.transactions import InTransaction
 
 #: Records that an action sends to the LMS while the person waits; a worker sends the rest.
 _AT_ONCE = 25
@@ -136,9 +136,9 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.action(description=f"Retry now and wait (at most {_AT_ONCE})", permissions=["repair"])
     def repair(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        from usher.application.engine.services import reconcile, reopen
+        from usher.engine.services import reconcile, reopen
 
-        name = next(n for n in NAMES if all_kinds()[n].model is queryset.model)
+        name = next(n for n, kind in all_kinds().items() if kind.model is queryset.model)
         ids = list(queryset.values_list("pk", flat=True)[:_AT_ONCE])
         queryset.model._default_manager.filter(pk__in=ids).make_due()
         reopen([name])

@@ -12,11 +12,15 @@ class UsherConfig(AppConfig):
     def ready(self) -> None:
         from usher.application.accounts import signals
         from usher.application.checks import register  # noqa: F401 - registers the checks
-        from usher.application.engine import observers
-        from usher.application.engine.refusals import RefusalLog
+        from usher.application.lms.refusals import RefusalLog
         from usher.application.metrics.engine import Counting
+        from usher.application.reconcilers import register as register_kinds
+        from usher.application.signals import Announcing
+        from usher.engine import observers
 
         signals.connect()
+        register_kinds()
+        observers.add(Announcing())
         observers.add(Counting())
         observers.add(RefusalLog())
         if "celery" in sys.modules:

@@ -11,11 +11,11 @@ from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount, LmsProfile
 from usher.application.adapter import adapter
-from usher.application.engine.models import Reconciled
 from usher.application.enrollments.models import Enrollment
 from usher.application.runs.models import CourseRun
 from usher.application.states import span, state, when
 from usher.application.tokens.models import LmsToken
+from usher.engine.models import Reconciled
 
 _EVENTS = 5
 

@@ -6,7 +6,6 @@ from usher.application.accounts.models import (
     Retirement,
     UsernameReservation,
 )
-from usher.application.engine.models import OutstandingMessage, Watermark
 from usher.application.enrollments.models import Enrollment
 from usher.application.metrics.models import MetricValue
 from usher.application.records.models import Certificate, Grade
@@ -24,10 +23,8 @@ __all__ = [
     "LmsProfile",
     "LmsToken",
     "MetricValue",
-    "OutstandingMessage",
     "ReceivedEvent",
     "Retirement",
     "RunModes",
     "UsernameReservation",
-    "Watermark",
 ]

@@ -19,6 +19,7 @@ from django.dispatch import Signal
 
 from usher.application.adapter import DefaultAdapter, Refusal, adapter
 from usher.contract.failures import FailureClass
+from usher.engine.observers import Observer
 
 #: A learner's LMS account was made. Arguments: account, user.
 account_ready = Signal()
@@ -31,6 +32,13 @@ refused = Signal()
 #: An LMS account was seen inactive. Arguments: account, user, wanted (True: this application
 #: asked for it; False: somebody did so in the LMS).
 learner_deactivated = Signal()
+
+
+class Announcing(Observer):
+    """Sends the signals for what the engine writes."""
+
+    def writing(self, kind: Any, done: Sequence[tuple[Any, Any]]) -> None:
+        announce(kind.name, kind.model, done)
 
 
 def announce(kind: str, model: type[Any], done: Sequence[tuple[Any, Any]]) -> None:

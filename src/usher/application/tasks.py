@@ -1,7 +1,14 @@
 """Celery finds tasks in this module with plain ``app.autodiscover_tasks()``."""
 
-from usher.application.engine.tasks import sweep, sync_all_runs, work, work_share
+from __future__ import annotations
+
+from typing import Any
+
+from celery import shared_task
+
 from usher.application.provider.tasks import deliver_sign_outs, forget_old
+from usher.application.runs.tasks import sync_all_runs
+from usher.engine.tasks import sweep, work, work_share
 
 __all__ = [
     "deliver_sign_outs",
@@ -11,3 +18,21 @@ __all__ = [
     "work",
     "work_share",
 ]
+
+#: Where tasks were before: messages that were sent before an upgrade, and beat schedules that a
+#: project wrote by hand, still have these names.
+_FORMER = "usher.application.engine.tasks"
+
+
+def _also_named_as_before(task: Any, name: str) -> None:
+    @shared_task(
+        name=f"{_FORMER}.{name}", acks_late=True, reject_on_worker_lost=True, ignore_result=True
+    )
+    def former(*arguments: Any, **named: Any) -> None:
+        task(*arguments, **named)
+
+
+_also_named_as_before(work, "work")
+_also_named_as_before(work_share, "work_share")
+_also_named_as_before(sweep, "sweep")
+_also_named_as_before(sync_all_runs, "sync_all_runs")

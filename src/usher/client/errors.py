@@ -23,21 +23,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Self
 
-from usher.contract.failures import FailureClass
-
-
-def storable(text: str) -> str:
-    """``text`` with a question mark in place of NUL characters and halves of surrogate pairs."""
-    return text.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")
+from usher.contract.failures import FailureClass, storable
 
 
 class LmsError(Exception):
     """``code`` is the LMS's own where it has one; ``retry_after``: seconds, None when not told.
-    ``request_id``: of the request that was refused, '' where there was none."""
+    ``request_id``: of the request that was refused, '' where there was none. ``was_sent``: whether
+    the LMS was asked at all."""
 
     failure_class = FailureClass.TRANSIENT
     default_code = "lms-error"
     request_id = ""
+    was_sent = True
 
     def __init__(
         self,
@@ -73,6 +70,7 @@ class HeldBack(LmsError):
     """``retry_after`` is always there: when the circuit is tried again."""
 
     default_code = "circuit-open"
+    was_sent = False
 
 
 class BadAnswer(LmsError):

@@ -9,9 +9,9 @@ class ConsoleConfig(AppConfig):
 
     def ready(self) -> None:
         from usher.application import retention
-        from usher.application.engine import observers
         from usher.console.digest.services import Digest
         from usher.console.recording.services import forget_old, recorder
+        from usher.engine import observers
 
         observers.add(recorder)
         observers.add(Digest())

@@ -3,6 +3,11 @@
 from enum import StrEnum
 
 
+def storable(text: str) -> str:
+    """``text`` with a question mark in place of NUL characters and halves of surrogate pairs."""
+    return text.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")
+
+
 class FailureClass(StrEnum):
     """transient: retry with backoff. throttled: retry when the LMS allows it. rejected: the LMS
     refuses this row until its cause changes or a person retries it. systemic: the connection

@@ -10,9 +10,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from usher.application.accounts.services import ensure_account
-from usher.application.engine.services import reconcile
 from usher.application.explain import explain
 from usher.application.models import LmsAccount
+from usher.engine.services import reconcile
 
 pytestmark = pytest.mark.each_database
 

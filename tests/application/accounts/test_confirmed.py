@@ -11,10 +11,10 @@ from usher.application.accounts.models import LmsAccount, LmsProfile
 from usher.application.accounts.repair import missing
 from usher.application.accounts.services import ensure_account, ensure_accounts, follow_profile
 from usher.application.adapter import DefaultAdapter
-from usher.application.engine.services import reconcile
 from usher.application.enrollments.services import enroll
 from usher.application.runs.services import ensure_run
 from usher.application.tokens.provider import registration_tokens
+from usher.engine.services import reconcile
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 

@@ -10,10 +10,10 @@ from tests.application.conftest import make_learner
 from tests.support import faults
 from usher.application.accounts.models import LmsAccount, UsernameReservation
 from usher.application.accounts.services import adopt, ensure_account, is_username_free
-from usher.application.engine.services import reconcile, reopen
 from usher.application.lms_client import client
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.services import access_token_for
+from usher.engine.services import reconcile, reopen
 
 REGISTRATION = "/user_api/v1/account/registration/"
 

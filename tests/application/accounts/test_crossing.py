@@ -10,9 +10,10 @@ from tests.application.conftest import make_learner
 from usher.application.accounts.details import Details
 from usher.application.accounts.models import LmsProfile
 from usher.application.accounts.services import ensure_account, follow_profile
-from usher.application.engine.kinds import Job, Outcome, kind
-from usher.application.engine.policy import retry
 from usher.client.errors import LmsError
+from usher.engine.kinds import Job, Outcome
+from usher.engine.policy import retry
+from usher.engine.registry import kind
 
 
 @pytest.fixture

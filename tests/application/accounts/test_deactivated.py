@@ -8,12 +8,12 @@ from django.core.management import call_command
 
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account, reactivate
-from usher.application.engine.drift import drift
-from usher.application.engine.services import recheck, reconcile
 from usher.application.explain import explain
 from usher.application.health import learners
+from usher.application.lms.drift import drift
 from usher.application.states import State, in_state, state
 from usher.application.tokens.models import LmsToken
+from usher.engine.services import recheck, reconcile
 
 
 @pytest.fixture(params=["joined", "batched"])

@@ -7,8 +7,8 @@ import pytest
 
 from usher.application.accounts.models import LmsAccount, Retirement
 from usher.application.accounts.services import ensure_account
-from usher.application.engine.services import reconcile
 from usher.application.tokens.models import LmsToken
+from usher.engine.services import reconcile
 
 
 @pytest.fixture(params=["joined", "batched"])

@@ -10,12 +10,12 @@ from django.utils import timezone
 
 from tests.application.console.conftest import DEMO
 from usher.application.adapter import Refusal, adapter, digest_minutes
-from usher.application.engine.kinds import kind
-from usher.application.engine.models import Watermark
 from usher.application.enrollments.models import Enrollment
 from usher.application.runs.services import ensure_run
 from usher.console.digest.services import send_if_due
 from usher.console.refusals.services import ignore
+from usher.engine.models import Watermark
+from usher.engine.registry import kind
 
 pytestmark = pytest.mark.django_db
 

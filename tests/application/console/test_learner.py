@@ -9,9 +9,6 @@ from django.test import Client
 from tests.application.console.conftest import DEMO
 from usher.application.accounts.models import LmsAccount, Retirement, UsernameReservation
 from usher.application.audit.models import AuditEvent
-from usher.application.engine import heartbeat, observers
-from usher.application.engine.gate import Gate
-from usher.application.engine.services import reconcile
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
 from usher.application.lms_client import client
@@ -19,6 +16,9 @@ from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run
 from usher.console.models import Attempt, WorkDone, Worker
 from usher.console.recording import services as recording
+from usher.engine import heartbeat, observers
+from usher.engine.gate import Gate
+from usher.engine.services import reconcile
 
 pytestmark = pytest.mark.each_database
 

@@ -186,7 +186,7 @@ def test_nothing_runs_is_said_first(staff: Client) -> None:
 
 
 def test_the_overview_counts_by_state(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    from usher.application.engine import heartbeat
+    from usher.engine import heartbeat
 
     monkeypatch.setattr(heartbeat, "_last", 0.0)
     heartbeat.beat()
@@ -247,8 +247,9 @@ def test_what_workers_told_of_the_lms_is_shown(staff: Client) -> None:
 
 
 def test_the_last_sweep_and_messages_are_told(staff: Client) -> None:
-    from usher.application.engine import heartbeat
-    from usher.application.models import ReceivedEvent, Watermark
+    from usher.application.models import ReceivedEvent
+    from usher.engine import heartbeat
+    from usher.engine.models import Watermark
 
     heartbeat.swept()
     at = timezone.now() - timedelta(minutes=3)

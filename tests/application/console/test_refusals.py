@@ -10,11 +10,11 @@ from django.test import Client
 from django.utils import timezone
 
 from tests.application.console.conftest import DEMO
-from usher.application.engine.kinds import kind
 from usher.application.enrollments.models import Enrollment
 from usher.application.runs.services import ensure_run
 from usher.console import words
 from usher.console.refusals import services, table
+from usher.engine.registry import kind
 
 pytestmark = pytest.mark.django_db
 

@@ -9,9 +9,9 @@ from django.core.cache import cache
 
 from usher.application import signals
 from usher.application.accounts.services import deactivate
-from usher.application.engine.services import reconcile
 from usher.application.enrollments.services import enroll
 from usher.application.runs.services import ensure_run
+from usher.engine.services import reconcile
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 

@@ -11,17 +11,18 @@ from usher.application.accounts import kinds as account_kinds
 from usher.application.accounts.details import Details
 from usher.application.accounts.models import LmsAccount, LmsProfile
 from usher.application.accounts.services import deactivate, ensure_account, is_worked_on
-from usher.application.engine.claim import Scope, claim
-from usher.application.engine.kinds import kind
-from usher.application.engine.services import lms_context, reconcile
-from usher.application.engine.writeback import write_back
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll, unenroll
 from usher.application.lms_client import client
+from usher.application.reconcilers import lms_context
 from usher.application.runs.services import ensure_run
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.services import access_token_for
 from usher.client.batch import capabilities
+from usher.engine.claim import Scope, claim
+from usher.engine.registry import kind
+from usher.engine.services import reconcile
+from usher.engine.writeback import write_back
 
 pytestmark = pytest.mark.each_database
 

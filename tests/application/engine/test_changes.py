@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from usher.application.accounts.services import ensure_account
-from usher.application.engine import changes
-from usher.application.engine.changes import pull_changes
-from usher.application.engine.models import Watermark
-from usher.application.engine.services import reconcile
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
+from usher.application.lms import changes
+from usher.application.lms.changes import pull_changes
 from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run
+from usher.engine.models import Watermark
+from usher.engine.services import reconcile
 
 pytestmark = pytest.mark.each_database
 

@@ -10,9 +10,6 @@ from django.utils import timezone
 
 from tests.application.conftest import make_learner
 from usher.application.accounts.models import Retirement
-from usher.application.engine.claim import Scope, claim, release, renew, reset_implausible_times
-from usher.application.engine.kinds import Job, Outcome, kind
-from usher.application.engine.writeback import write_back
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll, unenroll
 from usher.application.runs.services import ensure_run
@@ -23,6 +20,10 @@ from usher.client.errors import (
     Throttled,
     Unreachable,
 )
+from usher.engine.claim import Scope, claim, release, renew, reset_implausible_times
+from usher.engine.kinds import Job, Outcome
+from usher.engine.registry import kind
+from usher.engine.writeback import write_back
 
 LEASE = 60.0
 

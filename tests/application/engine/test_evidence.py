@@ -9,11 +9,11 @@ import pytest
 from tests.application.conftest import make_learner
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
-from usher.application.engine.evidence import Evidence, Limit, TooManyMissing
-from usher.application.engine.services import recheck, reconcile, reopen
+from usher.application.lms.evidence import Evidence, Limit, TooManyMissing
 from usher.application.runs.models import CourseMode, CourseRun, RunModes
 from usher.application.runs.services import ensure_run, sync_runs
 from usher.client.payloads import ModeSeen
+from usher.engine.services import recheck, reconcile, reopen
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 
@@ -123,7 +123,7 @@ def test_a_mode_in_two_currencies_is_kept_twice(joined, monkeypatch) -> None:
     monkeypatch.setattr(LmsClient, "run_modes", lambda self, key: seen)
 
     for _ in range(2):
-        summary = reconcile(["mode"], asked=recheck(["mode"], run=run))
+        summary = reconcile(["mode"], asked=recheck(["mode"], about=run))
         assert summary.failed == 0
     found = CourseMode.objects.filter(run=run, slug="verified").values_list("currency", flat=True)
     assert sorted(found) == ["eur", "usd"]

@@ -11,14 +11,14 @@ from django.utils import timezone
 from tests.support import faults
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
-from usher.application.engine import services
-from usher.application.engine.kinds import all_kinds
-from usher.application.engine.services import Patience, reconcile, reopen, watch
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import change_mode, enroll, unenroll
 from usher.application.lms_client import client
 from usher.application.runs.services import ensure_run
 from usher.application.tokens.models import LmsToken
+from usher.engine import services
+from usher.engine.registry import all_kinds
+from usher.engine.services import Patience, reconcile, reopen, watch
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"

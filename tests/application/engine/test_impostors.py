@@ -18,13 +18,10 @@ from tests.support.faults import faulty_proxy
 from tests.support.impostors import GROUPS, MIGRATIONS, SPOILED, TRANSFER, Impostor
 from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
 from usher.application.accounts.services import ensure_account
-from usher.application.engine.changes import pull_changes
-from usher.application.engine.drift import drift
-from usher.application.engine.kinds import all_kinds
-from usher.application.engine.models import Watermark
-from usher.application.engine.services import recheck, reconcile, reopen, sweep_prepare
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import change_mode, enroll
+from usher.application.lms.changes import pull_changes
+from usher.application.lms.drift import drift
 from usher.application.lms_client import client
 from usher.application.records.models import Certificate, Grade
 from usher.application.runs import sync
@@ -33,6 +30,9 @@ from usher.application.runs.services import ensure_run, sync_runs
 from usher.application.tokens.models import LmsToken
 from usher.client.batch import capabilities
 from usher.client.errors import LmsError
+from usher.engine.models import Watermark
+from usher.engine.registry import all_kinds
+from usher.engine.services import recheck, reconcile, reopen, sweep_prepare
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"

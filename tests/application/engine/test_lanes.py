@@ -12,20 +12,21 @@ from usher.application.accounts.creation import Made
 from usher.application.accounts.details import details
 from usher.application.accounts.models import LmsAccount, Retirement
 from usher.application.accounts.services import ensure_account, ensure_accounts, follow_profile
-from usher.application.engine import notify, services, tasks
-from usher.application.engine.claim import Scope, claim
-from usher.application.engine.kinds import Job, Outcome, kind
-from usher.application.engine.lanes import Lane, background
-from usher.application.engine.outlook import Outlook
-from usher.application.engine.policy import EARLY_ATTEMPTS
-from usher.application.engine.pool import Pool
-from usher.application.engine.writeback import write_back
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import change_mode, enroll
 from usher.application.runs.services import ensure_run
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.store import forget_tokens
 from usher.client.errors import Unreachable
+from usher.engine import notify, services, tasks
+from usher.engine.claim import Scope, claim
+from usher.engine.kinds import Job, Outcome
+from usher.engine.lanes import Lane, background
+from usher.engine.outlook import Outlook
+from usher.engine.policy import EARLY_ATTEMPTS
+from usher.engine.pool import Pool
+from usher.engine.registry import kind
+from usher.engine.writeback import write_back
 
 pytestmark = pytest.mark.each_database
 

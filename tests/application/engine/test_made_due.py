@@ -11,13 +11,14 @@ from django.db.models import Q
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.repair import repair
 from usher.application.accounts.services import ensure_account
-from usher.application.engine.claim import Scope, claim
-from usher.application.engine.kinds import Job, Outcome, kind
-from usher.application.engine.services import reconcile, watch
-from usher.application.engine.writeback import write_back
 from usher.application.runs.models import CourseRun
 from usher.application.runs.services import sync_runs
 from usher.client.errors import Refused
+from usher.engine.claim import Scope, claim
+from usher.engine.kinds import Job, Outcome
+from usher.engine.registry import kind
+from usher.engine.services import reconcile, watch
+from usher.engine.writeback import write_back
 
 LEASE = 60.0
 

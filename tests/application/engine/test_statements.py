@@ -7,12 +7,12 @@ import pytest
 from tests.application.conftest import make_learner
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
-from usher.application.engine import heartbeat, services, tasks
-from usher.application.engine.heartbeat import beat
 from usher.application.enrollments.services import change_mode, enroll, unenroll
 from usher.application.metrics.recorder import recorder
 from usher.application.runs.models import CourseMode
 from usher.application.runs.services import ensure_run
+from usher.engine import heartbeat, services, tasks
+from usher.engine.heartbeat import beat
 
 pytestmark = pytest.mark.each_database
 

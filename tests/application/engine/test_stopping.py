@@ -14,14 +14,14 @@ from django.utils import timezone
 
 from tests.application.conftest import make_learner
 from usher.application.accounts.services import ensure_account
-from usher.application.engine import services, tasks
-from usher.application.engine.claim import Scope, claim
-from usher.application.engine.kinds import kind
-from usher.application.engine.models import OutstandingMessage
-from usher.application.engine.stopping import SharedStop, StopAfter
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import change_mode, enroll
 from usher.application.runs.services import ensure_run
+from usher.engine import services, tasks
+from usher.engine.claim import Scope, claim
+from usher.engine.models import OutstandingMessage
+from usher.engine.registry import kind
+from usher.engine.stopping import SharedStop, StopAfter
 
 pytestmark = pytest.mark.each_database
 
@@ -131,7 +131,7 @@ def test_an_interrupted_run_gives_back_nothing_that_was_sent(joined, held, monke
         assert held.arrived.wait(90)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("usher.application.engine.runner.Runner._flush_due", interrupted)
+    monkeypatch.setattr("usher.engine.runner.Runner._flush_due", interrupted)
     with pytest.raises(KeyboardInterrupt):
         services.reconcile(["enrollment"])
     row.refresh_from_db()
@@ -142,7 +142,7 @@ def test_an_interrupted_run_gives_back_nothing_that_was_sent(joined, held, monke
 def test_a_stop_is_seen_by_forked_processes():
     script = (
         "import os, time\n"
-        "from usher.application.engine.stopping import SharedStop\n"
+        "from usher.engine.stopping import SharedStop\n"
         "stop = SharedStop()\n"
         "child = os.fork()\n"
         "if not child:\n"
@@ -236,7 +236,7 @@ def test_reconcile_told_to_stop_ends_with_exit_code_130(tmp_path):
         "import os, signal, threading\n"
         "import django; django.setup()\n"
         "from django.core.management import CommandError, call_command\n"
-        "from usher.application.engine import services\n"
+        "from usher.engine import services\n"
         "def reconcile(*_, stop, **__):\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    assert stop.wait(90)\n"

@@ -18,18 +18,18 @@ from tests.support import faults
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.repair import repair
 from usher.application.accounts.services import ensure_account
-from usher.application.engine import services
-from usher.application.engine.clock import database_now
-from usher.application.engine.kinds import Outcome
-from usher.application.engine.policy import EARLY_ATTEMPTS, retry
-from usher.application.engine.refusals import RefusalLog
-from usher.application.engine.services import reconcile
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
+from usher.application.lms.refusals import RefusalLog
 from usher.application.runs.services import ensure_run
 from usher.application.tokens.models import LmsToken
 from usher.client import tracing
 from usher.client.errors import HeldBack, Refused, Unreachable
+from usher.engine import services
+from usher.engine.clock import database_now
+from usher.engine.kinds import Outcome
+from usher.engine.policy import EARLY_ATTEMPTS, retry
+from usher.engine.services import reconcile
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 

@@ -16,15 +16,9 @@ from usher.application.accounts.services import (
     follow_profile,
     retire,
 )
-from usher.application.engine import clock, notify
-from usher.application.engine.claim import Scope, claim
-from usher.application.engine.evidence import Evidence
-from usher.application.engine.kinds import Job, Outcome, kind
-from usher.application.engine.services import reconcile
-from usher.application.engine.transactions import InTransaction, retried
-from usher.application.engine.writeback import write_back
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import change_mode, enroll, unenroll
+from usher.application.lms.evidence import Evidence
 from usher.application.runs import sync
 from usher.application.runs.models import CourseRun, RunModes
 from usher.application.runs.services import ensure_run
@@ -32,6 +26,13 @@ from usher.application.tokens.models import LmsToken
 from usher.application.tokens.services import access_token_for
 from usher.client.batch import ACCOUNTS
 from usher.client.errors import LmsError
+from usher.engine import clock, notify
+from usher.engine.claim import Scope, claim
+from usher.engine.kinds import Job, Outcome
+from usher.engine.registry import kind
+from usher.engine.services import reconcile
+from usher.engine.transactions import InTransaction, retried
+from usher.engine.writeback import write_back
 
 pytestmark = pytest.mark.each_database
 

@@ -9,15 +9,15 @@ from django.utils import timezone
 
 from usher.application.accounts.services import ensure_account
 from usher.application.audit.models import AuditEvent
-from usher.application.engine.changes import pull_changes
-from usher.application.engine.drift import drift
-from usher.application.engine.models import Watermark
-from usher.application.engine.services import recheck, reconcile
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import change_mode, enroll, unenroll
+from usher.application.lms.changes import pull_changes
+from usher.application.lms.drift import drift
 from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run
 from usher.application.webhooks.services import take
+from usher.engine.models import Watermark
+from usher.engine.services import recheck, reconcile
 
 pytestmark = pytest.mark.each_database
 

@@ -7,8 +7,6 @@ from tests.application.conftest import make_learner
 from tests.support import faults
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
-from usher.application.engine.kinds import Job, Outcome, kind
-from usher.application.engine.services import reconcile
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import (
     ModeNotAllowed,
@@ -20,6 +18,9 @@ from usher.application.enrollments.services import (
 from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run, sync_runs
 from usher.client.errors import LmsError
+from usher.engine.kinds import Job, Outcome
+from usher.engine.registry import kind
+from usher.engine.services import reconcile
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 ENROLLMENT = "/api/enrollment/v1/enrollment"

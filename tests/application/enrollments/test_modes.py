@@ -6,11 +6,11 @@ import pytest
 from django.utils import timezone
 
 from tests.application.conftest import make_learner
-from usher.application.engine.services import reconcile
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import ModeNotAllowed, change_mode, enroll, unenroll
 from usher.application.runs.models import CourseMode
 from usher.application.runs.services import ensure_run, sync_runs
+from usher.engine.services import reconcile
 
 KEY = "course-v1:edX+Modes+1"
 #: A run with one mode, made in the LMS.

@@ -12,9 +12,6 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
-from usher.application.engine import services
-from usher.application.engine.gate import Gate
-from usher.application.engine.services import reconcile
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
 from usher.application.lms_client import client
@@ -26,6 +23,9 @@ from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run
 from usher.contract import metrics
 from usher.contract.paths import ApplicationPath
+from usher.engine import services
+from usher.engine.gate import Gate
+from usher.engine.services import reconcile
 
 TOKEN = "a-token-for-prometheus"
 DEMO = "course-v1:edX+DemoX+Demo_Course"

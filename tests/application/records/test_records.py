@@ -8,13 +8,13 @@ from tests.application.conftest import forget_clients
 from tests.support.impostors import Impostor
 from usher.application.accounts.models import LmsProfile, Retirement
 from usher.application.accounts.services import deactivate
-from usher.application.engine.services import recheck, reconcile, reopen
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
 from usher.application.records.models import Certificate, Grade
 from usher.application.runs.models import RunModes
 from usher.application.runs.services import ensure_run
 from usher.application.tokens.models import LmsToken
+from usher.engine.services import recheck, reconcile, reopen
 
 pytestmark = pytest.mark.each_database
 

@@ -8,8 +8,7 @@ import pytest
 from tests.support import faults
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
-from usher.application.engine import tasks
-from usher.application.runs import sync
+from usher.application.runs import sync, tasks
 from usher.application.runs.models import CourseMode, CourseRun, RunModes
 from usher.application.runs.services import UnknownRun, ensure_run, sync_runs
 from usher.client.client import LmsClient

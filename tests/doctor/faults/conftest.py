@@ -14,7 +14,7 @@ from usher.contract.editions import MITXONLINE
 LEARNER = """
 from django.contrib.auth import get_user_model
 from usher.application.accounts.services import ensure_account
-from usher.application.engine.services import reconcile
+from usher.engine.services import reconcile
 from usher.application.enrollments.services import enroll
 from usher.application.runs.models import CourseRun
 from usher.application.runs.services import sync_runs

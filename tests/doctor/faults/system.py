@@ -115,7 +115,7 @@ def _beat(database: Path) -> None:
     """The engine has been at work all the time: its last beat is not that of the copy."""
     with sqlite3.connect(database, timeout=120) as connection:
         connection.execute(
-            "UPDATE usher_watermark SET asked_at = ? WHERE what = 'worker'",
+            "UPDATE usher_engine_watermark SET asked_at = ? WHERE what = 'worker'",
             [datetime.now(UTC).replace(tzinfo=None).isoformat(" ")],
         )
     connection.close()

@@ -161,7 +161,7 @@ def test_acc_2_as_it_really_happens(system: System) -> None:
     system.application.run(
         "from django.contrib.auth import get_user_model\n"
         "from usher.application.accounts.services import ensure_account\n"
-        "from usher.application.engine.services import reconcile\n"
+        "from usher.engine.services import reconcile\n"
         "user = get_user_model().objects.create_user('robert', email='bob@learners.example')\n"
         "type(user).objects.filter(pk=user.pk).update(name='Bob')\n"
         "user.refresh_from_db()\n"

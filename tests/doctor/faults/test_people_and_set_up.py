@@ -103,7 +103,7 @@ def test_enr_4_enrolled_in_the_lms_alone(system: System) -> None:
     # Not found by the next sweep, before doctor looks.
     system.application.run(
         "from datetime import timedelta\nfrom django.utils import timezone\n"
-        "from usher.application.engine.models import Watermark\n"
+        "from usher.engine.models import Watermark\n"
         "Watermark.objects.update_or_create(what='enrollments-listed', defaults={"
         "'since': '0', 'asked_at': timezone.now() + timedelta(hours=1)})"
     )
@@ -129,7 +129,7 @@ def test_ops_5_no_worker_is_alive(system: System) -> None:
     with system.stopped("engine"):
         system.application.run(
             "from datetime import timedelta\nfrom django.utils import timezone\n"
-            "from usher.application.engine.models import Watermark\n"
+            "from usher.engine.models import Watermark\n"
             "Watermark.objects.filter(what='worker').update("
             "asked_at=timezone.now() - timedelta(seconds=40))"
         )
@@ -163,7 +163,7 @@ def test_svc_6_the_service_worker_is_a_superuser(system: System) -> None:
 
 @pytest.mark.parametrize(
     ("missing", "schedule", "seen"),
-    [(["usher.application.engine.tasks.work"], True, "do not know"), ([], False, "beat has no")],
+    [(["usher.engine.tasks.work"], True, "do not know"), ([], False, "beat has no")],
 )
 def test_ops_4_celery_knows_no_tasks(
     system: System, missing: list[str], schedule: bool, seen: str

@@ -15,11 +15,11 @@ from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.naming import clean_username, is_reserved, reserve
 from usher.application.accounts.services import adopt
 from usher.application.adapter import adapter
-from usher.application.engine.clock import database_now
-from usher.application.engine.notify import notify_workers
 from usher.application.lms_client import client
 from usher.application.tokens.models import LmsToken
 from usher.client.payloads import AccountSeen
+from usher.engine.clock import database_now
+from usher.engine.notify import notify_workers
 
 BY_EMAIL, BY_USERNAME = "email", "username"
 LINK, SKIP = "link", "skip"

@@ -13,7 +13,7 @@ from typing import Any
 from django.utils import timezone
 
 from usher.application.accounts.details import Details
-from usher.application.engine.kinds import LmsContext, Outcome
+from usher.application.lms.context import LmsContext
 from usher.client import batch
 from usher.client.errors import (
     AccessRefused,
@@ -28,6 +28,7 @@ from usher.client.payloads import AccountSeen, TokenPair, flag, read_tokens, use
 from usher.client.registration import register
 from usher.client.walk import Walk
 from usher.contract.failures import FailureClass, RegistrationError
+from usher.engine.kinds import Outcome
 
 #: Refusals of a name or an e-mail address that an account of somebody else has.
 TAKEN = (

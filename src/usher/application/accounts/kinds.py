@@ -17,11 +17,10 @@ from usher.application.accounts.naming import NoFreeName, reserve
 from usher.application.accounts.services import follow_profile, known_accounts
 from usher.application.adapter import adapter
 from usher.application.audit.services import record_many
-from usher.application.engine.kinds import Job, Kind, LmsContext, Outcome
-from usher.application.engine.lanes import by_lane
-from usher.application.engine.models import due_now
-from usher.application.engine.options import APPLICATION, options
 from usher.application.enrollments.models import Enrollment
+from usher.application.lms.context import LmsContext
+from usher.application.lms.kind import LmsKind
+from usher.application.lms.options import APPLICATION, options
 from usher.application.tokens import vault
 from usher.application.tokens.kinds import DEACTIVATED
 from usher.application.tokens.models import LmsToken
@@ -31,6 +30,9 @@ from usher.client import batch
 from usher.client.errors import AccessRefused, LmsError, NotThere, Refused
 from usher.contract.failures import FailureClass
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
+from usher.engine.kinds import Job, Outcome
+from usher.engine.lanes import by_lane
+from usher.engine.models import due_now
 
 #: A learner is renamed so many times before a person must look.
 MAX_RENAMINGS = 10
@@ -38,7 +40,7 @@ MAX_RENAMINGS = 10
 _LATEST_REGISTRATION = 600.0
 
 
-class AccountKind(Kind):
+class AccountKind(LmsKind):
     name = "account"
     model = LmsAccount
     observed_fields = ("created_in_lms_at", "lms_user_id", "observed_is_active")
@@ -211,7 +213,7 @@ class _Profile:
     is_active: bool
 
 
-class ProfileKind(Kind):
+class ProfileKind(LmsKind):
     name = "profile"
     model = LmsProfile
     observed_fields = ("observed_name", "observed_country", "observed_email")
@@ -323,7 +325,7 @@ def _profile_outcome(job: Job, results: dict[Any, dict[str, Any]]) -> Outcome:
     return Outcome(_observed(job.data.wanted), changed=result["status"] == "updated")
 
 
-class RetirementKind(Kind):
+class RetirementKind(LmsKind):
     name = "retirement"
     model = Retirement
     batch_capability = batch.ACCOUNTS

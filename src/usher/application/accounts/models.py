@@ -5,8 +5,8 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 
-from usher.application.engine.models import Reconciled
 from usher.contract.limits import FULL_NAME_MAX_LENGTH, USERNAME_MAX_LENGTH
+from usher.engine.models import Reconciled
 
 
 class UsernameReservation(models.Model):

@@ -12,9 +12,11 @@ from django.utils import timezone
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account, ensure_accounts
 from usher.application.adapter import eligible_among
-from usher.application.engine.clock import database_now
-from usher.application.engine.made_due import MadeDue
-from usher.application.engine.services import (
+from usher.application.tokens.kinds import RENEW_BEFORE, TokenKind
+from usher.application.tokens.models import LmsToken
+from usher.engine.clock import database_now
+from usher.engine.made_due import MadeDue
+from usher.engine.services import (
     Patience,
     Progress,
     add_earlier,
@@ -22,9 +24,7 @@ from usher.application.engine.services import (
     reconcile,
     reopen,
 )
-from usher.application.engine.summary import Summary
-from usher.application.tokens.kinds import RENEW_BEFORE, TokenKind
-from usher.application.tokens.models import LmsToken
+from usher.engine.summary import Summary
 
 _KINDS = ("account", "token")
 

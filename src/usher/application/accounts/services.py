@@ -14,14 +14,14 @@ from usher.application.accounts.details import details
 from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
 from usher.application.accounts.naming import is_reserved, reserve, reserve_many
 from usher.application.adapter import adapter, eligible_among
-from usher.application.engine.clock import database_now
-from usher.application.engine.evidence import sample_of
-from usher.application.engine.lanes import background, current_lane
-from usher.application.engine.models import due_now
-from usher.application.engine.notify import notify_workers
-from usher.application.engine.summary import Summary
-from usher.application.engine.transactions import refuse_within_transaction
+from usher.application.lms.evidence import sample_of
 from usher.application.tokens.models import LmsToken
+from usher.engine.clock import database_now
+from usher.engine.lanes import background, current_lane
+from usher.engine.models import due_now
+from usher.engine.notify import notify_workers
+from usher.engine.summary import Summary
+from usher.engine.transactions import refuse_within_transaction
 
 __all__ = [
     "adopt",
@@ -119,7 +119,7 @@ def confirmed(user: Any) -> None:
 
 def reconcile_account(user: Any) -> Summary:
     """Reconciles the learner's account and token now, refused ones too."""
-    from usher.application.engine.services import reconcile
+    from usher.engine.services import reconcile
 
     LmsAccount.objects.filter(user=user).unsettled().make_due(lane=current_lane())
     LmsToken.objects.filter(user=user).unsettled().make_due(lane=current_lane())

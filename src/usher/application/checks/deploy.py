@@ -12,7 +12,7 @@ from django.core.checks import Warning as WarningMessage
 from usher.application import conf
 from usher.application.adapter import digest_minutes
 from usher.application.defaults.database import SQLITE
-from usher.application.engine.notify import broker_url
+from usher.engine.notify import broker_url
 
 
 def messages() -> Iterator[CheckMessage]:

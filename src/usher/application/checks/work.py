@@ -10,7 +10,7 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as WarningMessage
 
-from usher.application.defaults.celery import SWEEP
+from usher.application.defaults.celery import FORMER_SWEEP, SWEEP
 from usher.application.defaults.database import SQLITE
 
 _APP_MODULE = (
@@ -52,7 +52,7 @@ def _celery() -> Iterator[CheckMessage]:
 
 def _schedule(app: Any) -> Iterator[CheckMessage]:
     planned = {entry.get("task") for entry in (app.conf.beat_schedule or {}).values()}
-    if SWEEP not in planned:
+    if not planned & {SWEEP, FORMER_SWEEP}:
         yield WarningMessage(
             f"Celery's beat schedule lacks {SWEEP}: what a lost message left is found by nobody.",
             hint="CELERY_BEAT_SCHEDULE = defaults.beat_schedule() | {...}",

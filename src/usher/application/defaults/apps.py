@@ -1,6 +1,7 @@
 """The Django apps that Usher is made of, those that it stands on, and its middleware."""
 
 INSTALLED_APPS = [
+    "usher.engine",
     "usher.application",
     "usher.application.provider",
     "usher.application.audit",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-_ENGINE = "usher.application.engine.tasks"
+_ENGINE = "usher.engine.tasks"
+_RUNS = "usher.application.runs.tasks"
 _PROVIDER = "usher.application.provider.tasks"
 #: The task that finds rows whose message was lost.
 SWEEP = f"{_ENGINE}.sweep"
+#: Its name in versions whose engine was a part of ``usher.application``: still a task.
+FORMER_SWEEP = "usher.application.engine.tasks.sweep"
 
 
 def beat_schedule(
@@ -17,7 +20,7 @@ def beat_schedule(
     return {
         "usher: sweep": {"task": SWEEP, "schedule": sweep_seconds},
         "usher: course runs": {
-            "task": f"{_ENGINE}.sync_all_runs",
+            "task": f"{_RUNS}.sync_all_runs",
             "schedule": sync_runs_seconds,
         },
         "usher: sign-outs": {"task": f"{_PROVIDER}.deliver_sign_outs", "schedule": 60.0},

@@ -16,15 +16,15 @@ from typing import Any
 from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount
-from usher.application.engine.clock import database_now
-from usher.application.engine.lanes import Lane
-from usher.application.engine.models import Watermark
-from usher.application.engine.options import options
 from usher.application.enrollments.models import Enrollment
+from usher.application.lms.options import options
 from usher.application.lms_client import client
 from usher.application.runs.services import UnknownRun, ensure_run, runs_of
 from usher.client.client import NAMES_A_REQUEST
 from usher.client.errors import LmsError
+from usher.engine.clock import database_now
+from usher.engine.lanes import Lane
+from usher.engine.models import Watermark
 
 #: Username in the LMS and course key.
 Pair = tuple[str, str]

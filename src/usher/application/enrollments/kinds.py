@@ -10,17 +10,19 @@ from typing import Any
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import usernames
 from usher.application.audit.services import record_many
-from usher.application.engine.evidence import TooManyMissing, sample_of
-from usher.application.engine.kinds import Job, Kind, LmsContext, Outcome
-from usher.application.engine.options import LMS, options
 from usher.application.enrollments import adoption
 from usher.application.enrollments.models import Enrollment
+from usher.application.lms.context import LmsContext
+from usher.application.lms.evidence import TooManyMissing, sample_of
+from usher.application.lms.kind import LmsKind
+from usher.application.lms.options import LMS, options
 from usher.application.runs.models import CourseRun, RunModes
 from usher.client import batch
 from usher.client.client import LmsClient
 from usher.client.errors import BadAnswer, EnrollmentRefused, LmsError
 from usher.client.payloads import EnrollmentSeen, read_enrollment
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
+from usher.engine.kinds import Job, Outcome
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Wanted:
         return seen.is_active and seen.mode == self.mode
 
 
-class EnrollmentKind(Kind):
+class EnrollmentKind(LmsKind):
     name = "enrollment"
     model = Enrollment
     observed_fields = ("observed_mode", "observed_is_active")
@@ -157,8 +159,8 @@ class EnrollmentKind(Kind):
                 _adopt(job, outcome.extra)
         record_many("enrollment-from-lms", _made_there(done))
 
-    def recheck_rows(self, user: Any = None, run: Any = None) -> None:
-        if user is not None or run is None:
+    def recheck_rows(self, user: Any = None, about: Any = None) -> None:
+        if user is not None or about is None:
             adoption.find_all(user)
 
 

@@ -8,12 +8,12 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from usher.application.accounts.services import ensure_account
-from usher.application.engine.lanes import current_lane
-from usher.application.engine.notify import notify_workers
-from usher.application.engine.transactions import refuse_within_transaction
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.modes import ModeNotAllowed, check_mode, choose_mode
 from usher.application.runs.models import CourseRun
+from usher.engine.lanes import current_lane
+from usher.engine.notify import notify_workers
+from usher.engine.transactions import refuse_within_transaction
 
 __all__ = [
     "ModeNotAllowed",
@@ -107,11 +107,11 @@ def _change(user: Any, run: CourseRun, **wanted: Any) -> Enrollment:
 
 def reconcile_enrollment(row: Enrollment) -> Enrollment:
     """Sends this enrollment to the LMS now, the account first; returns the updated row."""
-    from usher.application.engine.services import reconcile
+    from usher.engine.services import reconcile
 
     ensure_account(row.user, reconcile_now=True)
     Enrollment.objects.filter(pk=row.pk).unsettled().make_due(lane=current_lane())
     asked = {"enrollment": Q(pk=row.pk)}
-    reconcile(["enrollment"], user=row.user, run=row.run, asked=asked)
+    reconcile(["enrollment"], user=row.user, about=row.run, asked=asked)
     row.refresh_from_db()
     return row

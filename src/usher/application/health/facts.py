@@ -18,12 +18,10 @@ from oauth2_provider.settings import oauth2_settings
 import usher
 from usher.application import conf
 from usher.application.accounts.models import LmsAccount, UsernameReservation
-from usher.application.engine import heartbeat
-from usher.application.engine.kinds import all_kinds
-from usher.application.engine.options import options
 from usher.application.enrollments.models import Enrollment
 from usher.application.health import learners, setup
 from usher.application.health.configuration import values
+from usher.application.lms.options import options
 from usher.application.runs.models import CourseRun, validate_course_key
 from usher.contract.application_report import (
     VERSION,
@@ -36,6 +34,8 @@ from usher.contract.application_report import (
 )
 from usher.contract.environment import SECRET_KEYS
 from usher.contract.fingerprints import fingerprint
+from usher.engine import heartbeat
+from usher.engine.registry import all_kinds
 
 #: How many of the newest learners and enrollments are looked at one by one.
 _LEARNERS = 10_000

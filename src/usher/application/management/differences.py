@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from usher.application.engine.drift import Difference
+from usher.application.lms.drift import Difference
 from usher.contract.terminal import wrapped
 
 

@@ -15,10 +15,10 @@ from django.db import DatabaseError, InterfaceError, OperationalError, Programmi
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from usher.application.engine.summary import Summary
 from usher.application.tokens.errors import NotConnected
 from usher.client.errors import LmsError
 from usher.contract.terminal import wrapped
+from usher.engine.summary import Summary
 
 #: Failures shown by name; the rest is counted, and all of them stand in the admin.
 _SHOWN = 20

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 
-from usher.application.engine.drift import drift
+from usher.application.lms.drift import drift
 from usher.application.management.output import EngineCommand
 from usher.application.runs.models import validate_course_key
 from usher.application.runs.services import sync_runs

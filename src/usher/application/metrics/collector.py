@@ -22,15 +22,15 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 import usher
-from usher.application.engine import heartbeat
-from usher.application.engine.clock import database_now
-from usher.application.engine.kinds import all_kinds
-from usher.application.engine.models import OutstandingMessage, Watermark
 from usher.application.metrics import conditions
 from usher.application.metrics.models import MetricValue
 from usher.application.provider.models import SignOutMessage
 from usher.contract import metrics
 from usher.contract.metrics import Metric
+from usher.engine import heartbeat
+from usher.engine.clock import database_now
+from usher.engine.models import OutstandingMessage, Watermark
+from usher.engine.registry import all_kinds
 
 #: Rows of one kind that are counted at most; that many means: that many or more.
 MOST = 100_000

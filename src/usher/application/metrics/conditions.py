@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from usher.application.engine.gate import Gate
-from usher.application.engine.kinds import NAMES
 from usher.application.lms_client import client
 from usher.application.metrics.recorder import recorder
 from usher.client.client import GROUPS
 from usher.client.shared import SharedState
 from usher.contract import metrics
 from usher.contract.metrics import Metric
+from usher.engine.gate import Gate
+from usher.engine.registry import names
 
 #: Seconds for which a closed gate, or an open circuit, is shown while it is being probed.
 _PROBED = 60.0
@@ -51,7 +51,7 @@ def families(
 ) -> Iterator[Any]:
     now = time.time()
     left: dict[Metric, dict[str, float]] = {
-        metric: dict.fromkeys(labels, 0.0) for metric, labels in _ALL.items()
+        metric: dict.fromkeys(labels, 0.0) for metric, labels in _all().items()
     }
     for metric, found in left.items():
         for labels, parts in stored.get(metric.name, {}).items():
@@ -66,20 +66,24 @@ def families(
         )
 
 
-_ALL: dict[Metric, tuple[str, ...]] = {
-    metrics.CIRCUIT_OPEN: ("host", *GROUPS),
-    metrics.THROTTLED: GROUPS,
-    metrics.GATE_CLOSED: NAMES,
-}
+_CIRCUITS = ("host", *GROUPS)
+
+
+def _all() -> dict[Metric, tuple[str, ...]]:
+    return {
+        metrics.CIRCUIT_OPEN: _CIRCUITS,
+        metrics.THROTTLED: GROUPS,
+        metrics.GATE_CLOSED: names(),
+    }
 
 
 def _seen(state: SharedState) -> Iterator[tuple[Metric, str, float]]:
     """Metric, label, and the seconds that are left, 0 for none."""
-    for group in _ALL[metrics.CIRCUIT_OPEN]:
+    for group in _CIRCUITS:
         yield metrics.CIRCUIT_OPEN, group, _left(state, f"circuit:{group}")
     for group in GROUPS:
         yield metrics.THROTTLED, group, state.remaining(f"group:{group}")
-    for kind in NAMES:
+    for kind in names():
         yield metrics.GATE_CLOSED, kind, _left(state, Gate(kind, state).key)
 
 

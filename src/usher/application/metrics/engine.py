@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from usher.application.engine.kinds import Job, Outcome
-from usher.application.engine.observers import Observer
 from usher.application.metrics import conditions
 from usher.application.metrics.recorder import recorder
 from usher.contract import metrics
+from usher.engine.kinds import Job, Outcome
+from usher.engine.observers import Observer
 
 
 class Counting(Observer):
@@ -22,10 +22,17 @@ class Counting(Observer):
             if job.settled_after is not None:
                 recorder.observe(metrics.SETTLE, kind, value=job.settled_after)
 
+    def requesting(self, kind: str, rows: int) -> None:
+        recorder.observe(metrics.BATCH_ROWS, kind, value=rows)
 
-def request_of(kind: str, rows: int) -> None:
-    """One request about several rows is sent."""
-    recorder.observe(metrics.BATCH_ROWS, kind, value=rows)
+    def passing(self) -> None:
+        write_if_due()
+
+    def swept(self) -> None:
+        write()
+
+    def ended(self, *, is_empty: bool) -> None:
+        passed(is_empty=is_empty)
 
 
 def outbox(messages: int, oldest_seconds: float) -> None:

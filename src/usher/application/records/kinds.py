@@ -10,21 +10,23 @@ from weakref import WeakKeyDictionary
 from django.db import models
 
 from usher.application.accounts.services import usernames
-from usher.application.engine.clock import database_now
-from usher.application.engine.evidence import sample_of
-from usher.application.engine.kinds import Job, Kind, LmsContext, Outcome
-from usher.application.engine.options import options
 from usher.application.enrollments.models import Enrollment
+from usher.application.lms.context import LmsContext
+from usher.application.lms.evidence import sample_of
+from usher.application.lms.kind import LmsKind
 from usher.application.records.answers import Answers
 from usher.application.records.models import Certificate, Grade
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError
 from usher.client.payloads import CertificateSeen
+from usher.engine.clock import database_now
+from usher.engine.kinds import Job, Outcome
+from usher.engine.options import options
 
 _ROWS = 1000
 
 
-class _Pulled(Kind):
+class _Pulled(LmsKind):
     """A row for each learner and run; without an LMS account there is nothing to pull."""
 
     run_field = "run_id"
@@ -42,7 +44,7 @@ class _Pulled(Kind):
             prepared.append((job, None if is_ready else Outcome(error=error, waits=True)))
         return prepared
 
-    def recheck_rows(self, user: Any = None, run: Any = None) -> None:
+    def recheck_rows(self, user: Any = None, about: Any = None) -> None:
         track(self.model)
 
 

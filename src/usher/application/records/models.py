@@ -3,8 +3,8 @@
 from django.conf import settings
 from django.db import models
 
-from usher.application.engine.models import Reconciled
 from usher.application.runs.models import CourseRun
+from usher.engine.models import Reconciled
 
 
 class Grade(Reconciled):

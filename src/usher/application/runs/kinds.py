@@ -9,15 +9,17 @@ from typing import Any
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from usher.application.engine.clock import database_now
-from usher.application.engine.evidence import sample_of
-from usher.application.engine.kinds import Job, Kind, LmsContext, Outcome
-from usher.application.engine.models import lock
 from usher.application.enrollments.models import Enrollment
+from usher.application.lms.context import LmsContext
+from usher.application.lms.evidence import sample_of
+from usher.application.lms.kind import LmsKind
 from usher.application.runs import sync
 from usher.application.runs.models import CourseMode, CourseRun, RunModes
 from usher.client.errors import LmsError, NotThere
 from usher.client.payloads import ModeSeen, read_run
+from usher.engine.clock import database_now
+from usher.engine.kinds import Job, Outcome
+from usher.engine.models import lock
 
 #: The platform takes one mode in several currencies.
 _ModeKey = tuple[str, str]
@@ -25,7 +27,7 @@ _ModeKey = tuple[str, str]
 _PAID = ("verified", "no-id-professional", "professional", "credit")
 
 
-class RunKind(Kind):
+class RunKind(LmsKind):
     name = "run"
     model = CourseRun
     observed_fields = (*sync.FOLLOWED, "digest", "missing_since")
@@ -56,7 +58,7 @@ class RunKind(Kind):
         rows.update(missing_since=now)
         _retry_refused([j.row.pk for j, o in done if o.error is None and o.changed], now)
 
-    def recheck_rows(self, user: Any = None, run: Any = None) -> None:
+    def recheck_rows(self, user: Any = None, about: Any = None) -> None:
         """Runs come as a whole by ``runs.services.sync_runs``."""
 
 
@@ -88,7 +90,7 @@ def _run_outcome(job: Job, raw: dict[str, Any] | None) -> Outcome:
     return Outcome(values | {"digest": mark, "missing_since": None}, changed=True)
 
 
-class ModeKind(Kind):
+class ModeKind(LmsKind):
     name = "mode"
     model = RunModes
     user_field = ""
@@ -127,7 +129,7 @@ class ModeKind(Kind):
                 follow_modes(job.row.run)
         _retry_refused([run_id for run_id, (_, o) in seen.items() if o.changed], now)
 
-    def recheck_rows(self, user: Any = None, run: Any = None) -> None:
+    def recheck_rows(self, user: Any = None, about: Any = None) -> None:
         runs = CourseRun.objects.filter(modes_state__isnull=True).values_list("pk", flat=True)
         now = database_now()
         RunModes.objects.bulk_create(

@@ -12,7 +12,7 @@ from django.utils import timezone
 from opaque_keys import InvalidKeyError
 from opaque_keys.edx.keys import CourseKey
 
-from usher.application.engine.models import Reconciled
+from usher.engine.models import Reconciled
 
 #: As long as the platform's own column.
 COURSE_KEY_MAX_LENGTH = 255

@@ -9,14 +9,14 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
-from usher.application.engine.evidence import limit
-from usher.application.engine.notify import notify_workers
-from usher.application.engine.summary import Failure, Summary
+from usher.application.lms.evidence import limit
 from usher.application.lms_client import client
 from usher.application.runs import sync
 from usher.application.runs.models import CourseRun, RunModes, validate_course_key
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError, NotTheLms
+from usher.engine.notify import notify_workers
+from usher.engine.summary import Failure, Summary
 
 __all__ = ["UnknownRun", "ensure_run", "sync_runs"]
 
@@ -60,7 +60,7 @@ def sync_runs(
     runs, however many they are. meanwhile: called about once a second while pages of the course
     list are read; what it raises ends the sync. Raises UnknownRun for a malformed key.
     """
-    from usher.application.engine.services import recheck, reconcile
+    from usher.engine.services import recheck, reconcile
 
     if keys is not None:
         return _sync_some(list(keys), modes, progress, accept_missing)
@@ -115,18 +115,18 @@ def _sync_some(
     progress: Callable[[Summary], None] | None,
     accept_missing: bool,
 ) -> Summary:
-    from usher.application.engine.services import Patience, recheck, reconcile
+    from usher.engine.services import Patience, recheck, reconcile
 
     summary, kinds = Summary(), ["run", "mode"] if modes else ["run"]
     for key in keys:
         is_new = not CourseRun.objects.filter(course_key=key).exists()
         run = ensure_run(key)
-        asked = recheck(kinds, run=run)
+        asked = recheck(kinds, about=run)
         patience = Patience(90)
         summary.add(
             reconcile(
                 kinds,
-                run=run,
+                about=run,
                 asked=asked,
                 patience=patience,
                 progress=progress,

@@ -14,17 +14,17 @@ from django.core.exceptions import ValidationError
 from django.db.models import F
 from django.utils import timezone
 
-from usher.application.engine.clock import database_now
-from usher.application.engine.evidence import SAMPLE, Evidence
-from usher.application.engine.models import lock
-from usher.application.engine.rows import update_rows
-from usher.application.engine.summary import Failure, Summary
-from usher.application.engine.transactions import retried
 from usher.application.enrollments.models import Enrollment
+from usher.application.lms.evidence import SAMPLE, Evidence
 from usher.application.runs.models import CourseRun, RunModes, validate_course_key
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError, NotTheLms, NotThere, Throttled
 from usher.client.payloads import BadValue, RunPage, RunSeen, read_run
+from usher.engine.clock import database_now
+from usher.engine.models import lock
+from usher.engine.rows import update_rows
+from usher.engine.summary import Failure, Summary
+from usher.engine.transactions import retried
 
 #: Fields of ``CourseRun`` that follow the LMS, and are written when it changed them.
 FOLLOWED = (

@@ -10,13 +10,15 @@ from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount
 from usher.application.audit.services import record_many
-from usher.application.engine.kinds import Job, Kind, LmsContext, Outcome
+from usher.application.lms.context import LmsContext
+from usher.application.lms.kind import LmsKind
 from usher.application.tokens import vault
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.store import sealed
 from usher.client.errors import InvalidGrant, LmsError, SignInStopped
 from usher.client.payloads import TokenPair
 from usher.client.walk import Walk
+from usher.engine.kinds import Job, Outcome
 
 #: Seconds: an access token that ends sooner is renewed when its row is looked at.
 RENEW_BEFORE = 3600
@@ -24,7 +26,7 @@ RENEW_BEFORE = 3600
 DEACTIVATED = "deactivated-in-lms"
 
 
-class TokenKind(Kind):
+class TokenKind(LmsKind):
     name = "token"
     model = LmsToken
     observed_fields = ("access_token", "refresh_token", "scope", "expires_at")
@@ -64,7 +66,7 @@ class TokenKind(Kind):
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         record_many("lms-token", ((job.what, True, {}) for job, outcome in done if outcome.changed))
 
-    def recheck_rows(self, user: Any = None, run: Any = None) -> None:
+    def recheck_rows(self, user: Any = None, about: Any = None) -> None:
         soon = timezone.now() + timedelta(seconds=RENEW_BEFORE)
         LmsToken.objects.filter(expires_at__lt=soon, parked_at__isnull=True).make_due()
 

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from usher.application.engine.models import Reconciled
+from usher.engine.models import Reconciled
 
 
 class LmsToken(Reconciled):

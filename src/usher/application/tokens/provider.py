@@ -24,10 +24,10 @@ from oauth2_provider.models import (
 from oauth2_provider.settings import oauth2_settings
 
 from usher.application import conf
-from usher.application.engine.clock import database_now
 from usher.application.tokens.errors import NotConnected
 from usher.client.walk import GrantWanted
 from usher.contract.oauth import SCOPE_USER_READ
+from usher.engine.clock import database_now
 
 #: Seconds. A registration asks once, at once.
 _ACCESS_TOKEN_LIFE = 300

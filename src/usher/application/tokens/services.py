@@ -8,13 +8,13 @@ from typing import Any
 from django.db import transaction
 
 from usher.application.accounts.services import ensure_account
-from usher.application.engine.lanes import current_lane
-from usher.application.engine.rows import update_rows
 from usher.application.tokens import vault
 from usher.application.tokens.errors import NoAccount
 from usher.application.tokens.models import LmsToken
 from usher.client.errors import LmsError
 from usher.contract.failures import FailureClass
+from usher.engine.lanes import current_lane
+from usher.engine.rows import update_rows
 
 __all__ = ["access_token_for", "rotate_keys"]
 
@@ -59,7 +59,7 @@ def _row(user: Any) -> LmsToken:
 
 def _reconcile_token(user: Any) -> None:
     """Wants the token, and lets the engine make it; a row that somebody holds is left to them."""
-    from usher.application.engine.services import reconcile
+    from usher.engine.services import reconcile
 
     account = ensure_account(user, reconcile_now=True)
     if not account.is_ready:

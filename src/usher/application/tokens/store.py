@@ -8,12 +8,12 @@ from datetime import datetime
 from django.db.models import F
 from django.db.models.functions import Now
 
-from usher.application.engine.lanes import Lane
-from usher.application.engine.models import due_now, lock
-from usher.application.engine.rows import update_rows
 from usher.application.tokens import vault
 from usher.application.tokens.models import LmsToken
 from usher.client.payloads import TokenPair
+from usher.engine.lanes import Lane
+from usher.engine.models import due_now, lock
+from usher.engine.rows import update_rows
 
 
 def sealed(pair: TokenPair) -> dict[str, object]:

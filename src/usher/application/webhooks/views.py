@@ -12,7 +12,6 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from usher.application import conf
-from usher.application.engine.notify import notify_workers
 from usher.application.metrics.recorder import recorder
 from usher.application.provider import limits
 from usher.application.requests import body_of, is_storable
@@ -20,6 +19,7 @@ from usher.application.webhooks.services import take
 from usher.client.errors import LmsError
 from usher.client.payloads import moment
 from usher.contract import metrics, signatures
+from usher.engine.notify import notify_workers
 
 _MAX_BODY = 64 * 1024
 

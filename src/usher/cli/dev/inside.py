@@ -49,7 +49,7 @@ def _without_migrations():
 
 def _celery():
     """The package to give to ``celery -A``; "" where the project has no broker."""
-    from usher.application.engine.notify import broker_url
+    from usher.engine.notify import broker_url
 
     return os.environ["DJANGO_SETTINGS_MODULE"].split(".")[0] if broker_url() else ""
 

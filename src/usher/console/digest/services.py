@@ -13,12 +13,12 @@ from django.urls import NoReverseMatch, reverse
 
 from usher.application import conf
 from usher.application.adapter import digest_minutes
-from usher.application.engine.clock import database_now
-from usher.application.engine.kinds import all_kinds
-from usher.application.engine.models import Watermark
-from usher.application.engine.observers import Observer
 from usher.console import words
 from usher.console.refusals.services import Group, groups_since
+from usher.engine.clock import database_now
+from usher.engine.models import Watermark
+from usher.engine.observers import Observer
+from usher.engine.registry import all_kinds
 
 #: Seconds between two looks of one worker, and for which a mail server has an answer.
 _EVERY = 60.0

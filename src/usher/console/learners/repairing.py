@@ -13,13 +13,6 @@ from usher.application.accounts import adoption
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
 from usher.application.adapter import adapter
-from usher.application.engine.clock import database_now
-from usher.application.engine.gate import Gate
-from usher.application.engine.kinds import NAMES, all_kinds
-from usher.application.engine.lanes import Lane
-from usher.application.engine.services import Patience, reconcile
-from usher.application.engine.stopping import StopAfter
-from usher.application.engine.summary import Summary
 from usher.application.lms_client import client
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.store import forget_tokens
@@ -27,6 +20,13 @@ from usher.client.errors import LmsError
 from usher.console import words
 from usher.console.learners import tokens
 from usher.console.learners.services import learner
+from usher.engine.clock import database_now
+from usher.engine.gate import Gate
+from usher.engine.lanes import Lane
+from usher.engine.registry import all_kinds
+from usher.engine.services import Patience, reconcile
+from usher.engine.stopping import StopAfter
+from usher.engine.summary import Summary
 
 #: Seconds that a person waits for a repair.
 REPAIR_SECONDS = 20.0
@@ -55,7 +55,7 @@ def repair(user: Any) -> Summary:
         due += all_kinds()[name].rows().filter(user_id=user.pk).recheck()
     due = max(due, _due(user))
     stop = StopAfter(threading.Event(), REPAIR_SECONDS)
-    summary = reconcile(NAMES, user=user, patience=Patience(REPAIR_SECONDS / 2), stop=stop)
+    summary = reconcile(user=user, patience=Patience(REPAIR_SECONDS / 2), stop=stop)
     done = summary.changed + summary.unchanged + summary.failed
     if done < due:
         summary.by_others = due - done

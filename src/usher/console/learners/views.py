@@ -6,15 +6,15 @@ from django.contrib.auth import get_user_model
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
-from usher.application.engine.kinds import all_kinds
-from usher.application.engine.notify import notify_workers
-from usher.application.engine.transactions import InTransaction
 from usher.client.errors import LmsError
 from usher.console import access
 from usher.console.access import action, audit, page
 from usher.console.learners import comparing, finding, repairing, services
 from usher.console.pages import show, tell
 from usher.console.refusals.services import newest_of_all
+from usher.engine.notify import notify_workers
+from usher.engine.registry import all_kinds
+from usher.engine.transactions import InTransaction
 
 _QUERY = 255
 

@@ -14,11 +14,6 @@ from django.db.models import F, Min, Q, Sum
 from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount
-from usher.application.engine import heartbeat
-from usher.application.engine.clock import database_now
-from usher.application.engine.kinds import all_kinds
-from usher.application.engine.lanes import Lane
-from usher.application.engine.models import Watermark
 from usher.application.metrics.models import MetricValue
 from usher.application.states import State, in_state, span
 from usher.application.webhooks.models import ReceivedEvent
@@ -26,6 +21,11 @@ from usher.console import words
 from usher.console.counting import EXACTLY, Count, bounded, total
 from usher.console.recording.models import WorkDone, Worker
 from usher.contract import metrics
+from usher.engine import heartbeat
+from usher.engine.clock import database_now
+from usher.engine.lanes import Lane
+from usher.engine.models import Watermark
+from usher.engine.registry import all_kinds
 
 #: Seconds for which one look is shown to all who look.
 KEPT = 3

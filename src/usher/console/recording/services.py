@@ -19,16 +19,16 @@ from typing import Any
 from django.db import connection
 from django.utils import timezone
 
-from usher.application.engine.clock import database_now
-from usher.application.engine.gate import Gate
-from usher.application.engine.kinds import NAMES
-from usher.application.engine.observers import Observer
-from usher.application.engine.policy import retry
 from usher.application.lms_client import client
 from usher.application.retention import remove
 from usher.client.errors import LmsError
 from usher.console.recording.models import MESSAGE_MAX_LENGTH, Attempt, WorkDone, Worker
 from usher.contract.failures import FailureClass
+from usher.engine.clock import database_now
+from usher.engine.gate import Gate
+from usher.engine.observers import Observer
+from usher.engine.policy import retry
+from usher.engine.registry import names
 
 #: Seconds between two writes of one process.
 EVERY = 5.0
@@ -94,7 +94,7 @@ class Recorder(Observer):
             values = {"what": what, "seen_at": database_now(), "report": self.report()}
             Worker.objects.update_or_create(name=self.name, defaults=values)
 
-    def ended(self) -> None:
+    def ended(self, *, is_empty: bool) -> None:
         self.flush()
 
     def stopped(self) -> None:
@@ -128,7 +128,7 @@ class Recorder(Observer):
             "gates": {
                 name: {"again_in": http.state.remaining(f"kind:{name}")}
                 | self._stopped.get(name, {})
-                for name in NAMES
+                for name in names()
                 if Gate(name, http.state).is_closed
             },
         }

@@ -12,11 +12,13 @@ from django.contrib.auth import get_user_model
 from django.db.models import Count as Counted
 from django.db.models import Exists, Max, Min, OuterRef, Q, QuerySet
 
-from usher.application.engine.clock import database_now
-from usher.application.engine.kinds import Kind, all_kinds
-from usher.application.engine.notify import notify_workers
+from usher.application.runs.models import CourseRun
 from usher.console import words
 from usher.console.refusals.models import Ignored
+from usher.engine.clock import database_now
+from usher.engine.kinds import Kind
+from usher.engine.notify import notify_workers
+from usher.engine.registry import all_kinds
 
 #: Rows of a page, and examples of a group.
 PAGE = 50
@@ -179,9 +181,8 @@ def _user_pk(kind: Kind, row: Any) -> Any:
 
 
 def _run_pk(kind: Kind, row: Any) -> Any:
-    if kind.run_field == "run_id":
-        return row.run_id
-    return row.pk if kind.name == "run" else None
+    column = kind.column_of(CourseRun)
+    return getattr(row, column) if column else None
 
 
 def _users(kind: Kind, rows: Sequence[Any]) -> dict[Any, Any]:

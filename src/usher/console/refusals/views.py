@@ -7,11 +7,12 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from usher.application.engine.kinds import NAMES, Kind, all_kinds
 from usher.console import access, words
 from usher.console.access import action, audit, page
 from usher.console.pages import show, tell
 from usher.console.refusals import services, table
+from usher.engine.kinds import Kind
+from usher.engine.registry import all_kinds, names
 
 _NOTE = 500
 #: Records that one form may name: more than a page shows.
@@ -101,7 +102,7 @@ def export(request: HttpRequest) -> HttpResponse:
 
 def _group(data: Any) -> tuple[Kind, str]:
     name, code = data.get("kind", ""), data.get("code", "")
-    if name not in NAMES or len(code) > 64 or "\x00" in code:
+    if name not in names() or len(code) > 64 or "\x00" in code:
         raise Http404("no such group of refusals")
     return all_kinds()[name], code
 

@@ -10,7 +10,6 @@ from django.db.models import Count as Counted
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from usher.application.engine.kinds import all_kinds
 from usher.application.enrollments.models import Enrollment
 from usher.application.lms_client import client
 from usher.application.runs import sync
@@ -22,6 +21,7 @@ from usher.client.payloads import ModeSeen, RunSeen, read_run
 from usher.console.counting import EXACTLY, Count, bounded
 from usher.console.refusals.services import Example, examples
 from usher.console.sides import Side, side_of, sides_of
+from usher.engine.registry import all_kinds
 
 PAGE = 50
 #: Of one run.

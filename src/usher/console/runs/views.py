@@ -4,8 +4,6 @@ from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 
-from usher.application.engine.notify import notify_workers
-from usher.application.engine.transactions import InTransaction
 from usher.application.runs.models import CourseRun
 from usher.application.runs.services import refresh_soon
 from usher.application.states import state
@@ -13,6 +11,8 @@ from usher.console import access
 from usher.console.access import action, audit, page
 from usher.console.pages import show, tell
 from usher.console.runs import services
+from usher.engine.notify import notify_workers
+from usher.engine.transactions import InTransaction
 
 
 @page()

@@ -79,7 +79,7 @@ class TasksAreKnown(Check):
         if not celery.get("is_scheduled"):
             return failed(
                 "beat has no entry for the sweep of what is due",
-                cause="CELERY_BEAT_SCHEDULE lacks usher.application.engine.tasks.sweep",
+                cause="CELERY_BEAT_SCHEDULE lacks usher.engine.tasks.sweep",
                 fix="add the schedule of docs/integrate.md to CELERY_BEAT_SCHEDULE and run beat",
             )
         return ok(f"{celery.get('workers', 0)} workers know the tasks, and beat has a schedule")

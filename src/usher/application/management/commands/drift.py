@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from usher.application.engine.drift import KINDS, drift
+from usher.application.lms.drift import KINDS, drift
 from usher.application.management.differences import line_of, rows_of
 from usher.application.management.output import EngineCommand
 

@@ -6,14 +6,14 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from usher.application.engine import services
-from usher.application.engine.drift import KINDS as COMPARED
-from usher.application.engine.drift import drift
-from usher.application.engine.kinds import NAMES, all_kinds
+from usher.application.lms.drift import KINDS as COMPARED
+from usher.application.lms.drift import drift
 from usher.application.management.differences import line_of, rows_of
 from usher.application.management.output import EngineCommand, seconds
 from usher.application.management.users import named
 from usher.application.runs.models import CourseRun
+from usher.engine import services
+from usher.engine.registry import all_kinds, names
 
 
 class Command(EngineCommand):
@@ -25,9 +25,9 @@ class Command(EngineCommand):
         parser.add_argument(
             "--kind",
             action="append",
-            choices=NAMES,
+            choices=names(),
             metavar="KIND",
-            help=f"only this kind: {', '.join(NAMES)}",
+            help=f"only this kind: {', '.join(names())}",
         )
         parser.add_argument("--user", help="only this learner, by username or e-mail")
         parser.add_argument("--run", metavar="KEY", help="only this course run")
@@ -42,8 +42,8 @@ class Command(EngineCommand):
         )
 
     def act(self, **options: Any) -> None:
-        kinds = options["kind"] or list(NAMES)
-        scope = {"user": _user(options["user"]), "run": _run(options["run"])}
+        kinds = options["kind"] or list(names())
+        scope = {"user": _user(options["user"]), "about": _run(options["run"])}
         if options["dry_run"]:
             self._tell_what_it_would_do(kinds, scope, options)
             return
@@ -80,7 +80,7 @@ class Command(EngineCommand):
             return
         checked = {name: _count(name, scope, only_due=False) for name in kinds}
         compared = [name for name in kinds if name in COMPARED]
-        found = list(drift(compared, **scope))
+        found = list(drift(compared, user=scope["user"], run=scope["about"]))
         would = [one for one in found if one.action]
         if options["json"]:
             count = len(would)

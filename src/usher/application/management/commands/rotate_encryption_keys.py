@@ -1,10 +1,10 @@
 from typing import Any
 
 from usher.application.audit.services import record_many
-from usher.application.engine.summary import Summary
 from usher.application.management.output import EngineCommand
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.services import rotate_keys
+from usher.engine.summary import Summary
 
 
 class Command(EngineCommand):

@@ -11,8 +11,6 @@ from allauth.account.models import EmailAddress
 from django.contrib.auth import get_user_model
 
 from usher.application.accounts.services import ensure_account, follow_profile
-from usher.application.engine.clock import database_now
-from usher.application.engine.kinds import all_kinds
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import unenroll
 from usher.application.models import LmsAccount, LmsProfile, LmsToken
@@ -20,6 +18,8 @@ from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run, sync_runs
 from usher.application.states import state
 from usher.application.tokens import vault
+from usher.engine.clock import database_now
+from usher.engine.registry import all_kinds
 
 User = get_user_model()
 SECONDS = 120.0

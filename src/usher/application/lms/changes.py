@@ -1,0 +1,149 @@
+"""Asks an LMS that has ``usher.lms`` what changed there, so that a lost message loses nothing.
+
+Only where both sides differ is a row made due; what is right then is the row's own business.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+from django.utils import timezone
+
+from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.services import make_due_by_hand
+from usher.application.enrollments import adoption
+from usher.application.enrollments.models import Enrollment
+from usher.application.lms.options import options
+from usher.application.lms_client import client
+from usher.application.metrics import engine as metrics
+from usher.application.runs.models import CourseRun, RunModes
+from usher.application.runs.services import UnknownRun, ensure_run
+from usher.client import batch
+from usher.client.errors import BadAnswer, LmsError
+from usher.client.payloads import MAX_PAGES, moment, reading
+from usher.engine.models import Watermark
+
+#: How far back the first look goes, and how often is looked at most.
+FIRST_LOOK = timedelta(minutes=10)
+NOT_BEFORE = timedelta(seconds=45)
+
+Items = Sequence[dict[str, Any]]
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+def pull_changes() -> int:
+    """How many rows were made due. Where the LMS has no batch API, or can't be asked for what
+    changed, only enrollments that were made there are looked for."""
+    lms = client()
+    found = adoption.find_some()
+    if not options().use_batch_api:
+        return found
+    offered = batch.capabilities(lms) or frozenset()
+    found += make_due_by_hand() if batch.ACCOUNTS in offered else 0
+    try:
+        if offered and (waiting := batch.outbox(lms)):
+            metrics.outbox(*waiting)
+        return found + sum(
+            _pull(what, make_due) for what, make_due in _MAKE_DUE.items() if what in offered
+        )
+    except LmsError as error:
+        # The watermark stays where it was: the next sweep asks again.
+        log.warning("The LMS could not be asked what changed there: %s", error.message)
+        return found
+
+
+def _pull(what: str, make_due: Callable[[Items], int]) -> int:
+    now = timezone.now()
+    mark = Watermark.objects.filter(what=what).first()
+    if mark is not None and now - mark.asked_at < NOT_BEFORE:
+        return 0
+    since: datetime | None = moment(mark.since) if mark else now - FIRST_LOOK
+    count, cursor, following = 0, "", ""
+    for _ in range(MAX_PAGES):
+        asked_from = cursor
+        items, cursor, then = batch.changed_since(client(), what, since, cursor)
+        # The first page's moment: what changes while the others are read comes the next time.
+        following = following or then
+        count += reading("changes", partial(make_due, items))
+        if not cursor:
+            break
+        if cursor == asked_from:
+            raise BadAnswer("The LMS's list of changes does not end: it repeats a cursor.")
+    else:
+        raise BadAnswer(f"The LMS's list of changes has more than {MAX_PAGES} pages.")
+    Watermark.objects.update_or_create(what=what, defaults={"since": following, "asked_at": now})
+    return count
+
+
+def _accounts(items: Items) -> int:
+    seen = dict(_each(items, lambda item: (_text(item["username"]), bool(item["is_active"]))))
+    rows = LmsAccount.objects.filter(username__in=seen, created_in_lms_at__isnull=False)
+    differing = [row.pk for row in rows if row.is_active != seen[row.username]]
+    return LmsAccount.objects.filter(pk__in=differing, parked_at__isnull=True).make_due()
+
+
+def _enrollments(items: Items) -> int:
+    seen = dict(_each(items, _enrollment))
+    rows = Enrollment.objects.filter(
+        user__lms_account__username__in={name for name, _ in seen},
+        run__course_key__in={key for _, key in seen},
+        parked_at__isnull=True,
+    ).select_related("run", "user__lms_account")
+    differing = []
+    for row in rows:
+        found = seen.get((row.user.lms_account.username, row.run.course_key))
+        if found and found != (row.mode if row.is_active else found[0], row.is_active):
+            differing.append(row.pk)
+    new = adoption.adopt(pair for pair, (_, is_active) in seen.items() if is_active)
+    return Enrollment.objects.filter(pk__in=differing).make_due() + new
+
+
+def _enrollment(item: dict[str, Any]) -> tuple[tuple[str, str], tuple[str, bool]]:
+    key = _text(item["username"]), _text(item["course_id"])
+    return key, (_text(item["mode"]), bool(item["is_active"]))
+
+
+def _runs(items: Items) -> int:
+    """Runs here are looked at again by the course list, which is what they follow."""
+    keys = _each(items, lambda item: _text(item["course_id"]))
+    known = set(CourseRun.objects.filter(course_key__in=keys).values_list("course_key", flat=True))
+    for key in keys:
+        if key not in known:
+            try:
+                ensure_run(key)
+            except UnknownRun as error:
+                log.warning("A run that changed in the LMS is left out: %s", error)
+    RunModes.objects.filter(run__course_key__in=known).make_due()
+    return CourseRun.objects.filter(course_key__in=known).make_due()
+
+
+def _each(items: Items, read: Callable[[dict[str, Any]], T]) -> list[T]:
+    """Every item by itself: one that can't be read doesn't stop the others."""
+    found = []
+    for item in items:
+        try:
+            found.append(reading("a change", partial(read, item)))
+        except LmsError as error:
+            log.warning("A change in the LMS is left out: %s", error.message)
+    return found
+
+
+def _text(value: Any) -> str:
+    """Raises ValueError for what no database takes: NUL, and halves of surrogate pairs."""
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError("not a text that can be stored")
+    value.encode()  # UnicodeEncodeError is a ValueError
+    return value
+
+
+_MAKE_DUE: dict[str, Callable[[Items], int]] = {
+    batch.ACCOUNTS: _accounts,
+    batch.ENROLLMENTS: _enrollments,
+    batch.COURSE_RUNS: _runs,
+}

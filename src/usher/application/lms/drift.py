@@ -1,0 +1,208 @@
+"""Compares the application with the LMS and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from usher.application.accounts.kinds import is_to_be_activated
+from usher.application.accounts.models import LmsAccount
+from usher.application.adapter import adapter
+from usher.application.enrollments.models import Enrollment
+from usher.application.lms.options import LMS, options
+from usher.application.lms_client import client
+from usher.application.runs import sync
+from usher.application.runs.models import CourseRun
+from usher.client import batch
+from usher.client.client import LmsClient
+from usher.client.payloads import read_run
+from usher.engine.options import options as engine_options
+
+#: The kinds that can be compared.
+KINDS = ("account", "enrollment", "run")
+#: Learners to a request, which is what the platform allows.
+_LEARNERS = 100
+_LATER = "waits for the worker"
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that the application and the LMS do not agree on.
+
+    kind; what: the learner or run; field; here and there: what the application and the LMS have.
+    note: why it is so, when that is known. action: what ``reconcile --recheck`` would do about it,
+    '' for nothing.
+    """
+
+    kind: str
+    what: str
+    field: str
+    here: str
+    there: str
+    note: str = ""
+    action: str = ""
+
+
+def drift(
+    kinds: Iterable[str] = KINDS, *, user: Any = None, run: Any = None
+) -> Iterator[Difference]:
+    """What differs, as it is found; of one learner or one run where given. Raises LmsError when
+    the LMS can't be asked."""
+    lms = client()
+    if "account" in kinds and run is None:
+        yield from _accounts(lms, user)
+    if "enrollment" in kinds:
+        yield from _enrollments(lms, user, run)
+    if "run" in kinds and user is None:
+        yield from _runs(lms, run)
+
+
+def _accounts(lms: LmsClient, user: Any) -> Iterator[Difference]:
+    email_action = "change it in the LMS" if _changes_emails(lms) else ""
+    accounts = LmsAccount.objects.select_related("user")
+    if user is not None:
+        accounts = accounts.filter(user=user)
+    for rows in _slices(accounts, 200):
+        for row, seen in _concurrently(rows, lambda row: lms.account(row.username)):
+            if seen is None:
+                if row.is_active:
+                    action = "make it" if not row.is_ready else "make it again"
+                    yield _differs("account", row, row.username, "exists", "yes", "no", action)
+                continue
+            if not row.is_ready:
+                action = "take it where it is the learner's own; otherwise choose another name"
+                yield _differs("account", row, row.username, "made by us", "no", "yes", action)
+            elif row.is_active != seen.is_active:
+                yield _activity(row, _yes(row.is_active), _yes(seen.is_active))
+            email = adapter().email(row.user)
+            if seen.email.lower() != email.lower():
+                yield _differs(
+                    "account", row, row.username, "email", email, seen.email, email_action
+                )
+
+
+def _changes_emails(lms: LmsClient) -> bool:
+    """Whether the LMS has the batch API: the public one changes no e-mail address."""
+    offered = batch.capabilities(lms) if options().use_batch_api else None
+    return batch.ACCOUNTS in (offered or ())
+
+
+def _activity(row: LmsAccount, here: str, there: str) -> Difference:
+    if not row.is_active:
+        return _differs("account", row, row.username, "active", here, there, "deactivate it")
+    if is_to_be_activated(row):
+        return _differs("account", row, row.username, "active", here, there, "activate it")
+    note = "deactivated in the LMS; it stays so until somebody activates it, there or here"
+    return Difference("account", row.username, "active", here, there, note)
+
+
+def _enrollments(lms: LmsClient, user: Any, run: Any) -> Iterator[Difference]:
+    ready = LmsAccount.objects.filter(created_in_lms_at__isnull=False)
+    if user is not None:
+        ready = ready.filter(user=user)
+    for accounts in _slices(ready, _LEARNERS * 8):
+        groups = [accounts[i : i + _LEARNERS] for i in range(0, len(accounts), _LEARNERS)]
+        there: dict[tuple[str, str], Any] = {}
+        for _, found in _concurrently(
+            groups, lambda group: list(lms.enrollments_of([a.username for a in group]))
+        ):
+            there |= {
+                (e.username, e.course_key): e
+                for e in found
+                if run is None or e.course_key == run.course_key
+            }
+        names = {account.user_id: account.username for account in accounts}
+        rows = Enrollment.objects.filter(user_id__in=names).select_related("run")
+        if run is not None:
+            rows = rows.filter(run=run)
+        for row in rows.iterator(chunk_size=500):
+            what = f"{names[row.user_id]} in {row.run.course_key}"
+            seen = there.pop((names[row.user_id], row.run.course_key), None)
+            yield from _enrollment(row, what, seen)
+        for (username, key), seen in there.items():
+            if seen.is_active:
+                what = f"{username} in {key}"
+                yield Difference("enrollment", what, "exists", "no", "yes", _unknown())
+
+
+def _enrollment(row: Enrollment, what: str, seen: Any) -> Iterator[Difference]:
+    is_active = bool(seen and seen.is_active)
+    action = "enroll" if row.is_active else "unenroll"
+    if row.is_settled and options().enrollment_winner == LMS:
+        action = "record here what the LMS has"
+    if row.is_active != is_active:
+        yield _differs(
+            "enrollment", row, what, "active", _yes(row.is_active), _yes(is_active), action
+        )
+    elif is_active and row.mode != seen.mode:
+        if action == "enroll":
+            action = f"change the mode to {row.mode}"
+        yield _differs("enrollment", row, what, "mode", row.mode, seen.mode, action)
+
+
+def _runs(lms: LmsClient, run: Any) -> Iterator[Difference]:
+    known = sync.known_runs()
+    if run is not None:
+        known = {key: value for key, value in known.items() if key == run.course_key}
+    unseen = set(known)
+    for page in sync.pages(lms, lambda seconds: None, patience=1800.0):
+        for raw in page.results:
+            key = str(raw.get("course_id"))
+            unseen.discard(key)
+            pk, mark = known.get(key, (0, ""))
+            if not pk:
+                if run is None:
+                    yield Difference("run", key, "exists", "no", "yes", _LATER, "add it here")
+            elif mark != sync.digest(raw):
+                yield from _run(pk, raw)
+    for key in sorted(unseen):
+        yield Difference("run", key, "exists", "yes", "no", action="mark it as missing")
+
+
+def _run(pk: int, raw: dict[str, Any]) -> Iterator[Difference]:
+    row, seen = CourseRun.objects.get(pk=pk), read_run(raw)
+    for name in sync.FOLLOWED:
+        here, there = getattr(row, name), getattr(seen, name)
+        if here != there:
+            yield _differs(
+                "run", row, row.course_key, name, str(here), str(there), "take the LMS's value"
+            )
+
+
+def _differs(
+    kind: str, row: Any, what: str, field: str, here: str, there: str, action: str
+) -> Difference:
+    note = ""
+    if row.parked_at:
+        note = f"refused: {row.error_message}"
+    elif row.next_attempt_at:
+        note = f"{_LATER}: {row.error_message}" if row.error_message else _LATER
+    return Difference(kind, what, field, here, there, note, action)
+
+
+def _unknown() -> str:
+    if options().adopt_enrollments:
+        return "made in the LMS; reconcile --kind enrollment --recheck records it here"
+    return "made in the LMS; not recorded here, as USHER_ADOPT_ENROLLMENTS says"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _slices(rows: Any, size: int) -> Iterator[list[Any]]:
+    """By ranges of ids: memory doesn't grow with the table."""
+    last = 0
+    while found := list(rows.filter(pk__gt=last).order_by("pk")[:size]):
+        yield found
+        last = found[-1].pk
+
+
+def _concurrently(items: list[T], ask: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+    with ThreadPoolExecutor(engine_options().concurrency) as pool:
+        yield from zip(items, pool.map(ask, items), strict=True)

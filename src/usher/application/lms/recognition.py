@@ -1,0 +1,101 @@
+"""Whether the LMS that answers is the one in which learners' accounts were made.
+
+An LMS with another database, as after a restored backup or a changed address, answers in the right
+form and may even know the service worker. It doesn't know the learners. So before a worker does
+anything there, and before a refusal ends the attempts for a record, the LMS must show accounts that
+it is known to have; ``evidence.Limit`` says how many of them it may lack.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from usher.application.lms.evidence import TooManyMissing, limit
+from usher.client.client import LmsClient
+from usher.client.errors import BadAnswer, LmsError, Refused
+
+#: Seconds for which an answer holds: that the LMS is the known one, or can't tell; that it isn't.
+_HOLDS, _HOLDS_AGAINST = 60.0, 5.0
+#: Seconds that a thread waits while another one asks.
+_WAIT = 5.0
+
+_lock = threading.Lock()
+_of_clients: WeakKeyDictionary[LmsClient, Recognition] = WeakKeyDictionary()
+
+
+class Recognition:
+    """Of one LMS, shared by the threads of a process."""
+
+    def __init__(self) -> None:
+        self._loaded_at = float("-inf")
+        self._total = 0
+        self._names: Sequence[Any] = ()
+        self._checking, self._proving = threading.Lock(), threading.Lock()
+        self._checked: tuple[float, LmsError | None] = (float("-inf"), None)
+        self._proved: tuple[float, LmsError | None] = (float("-inf"), None)
+
+    def load(self, sample: Callable[[], tuple[int, Sequence[Any]]]) -> None:
+        """In the database thread. sample: how many accounts are known, usernames of some."""
+        now = time.monotonic()
+        if not self._names or now - self._loaded_at > _HOLDS:
+            self._loaded_at, (self._total, self._names) = now, sample()
+
+    def check(self, lms: LmsClient) -> None:
+        """Before something is done in the LMS; asks once a minute. Raises TooManyMissing.
+
+        Where the LMS can't tell now nothing is raised: its other endpoints may well work.
+        """
+        if not self._names:
+            return
+        if not self._is_fresh() and self._checking.acquire(timeout=_WAIT):
+            try:
+                if not self._is_fresh():
+                    error = self._answer(lms)
+                    self._checked = time.monotonic(), error
+            finally:
+                self._checking.release()
+        if isinstance(self._checked[1], TooManyMissing):
+            raise self._checked[1]
+
+    def prove(self, lms: LmsClient) -> None:
+        """Before a refusal is believed: raises LmsError unless the LMS is recognised now.
+
+        Threads that wait for the same question share an answer that was asked for after they came.
+        """
+        came = time.monotonic()
+        with self._proving:
+            asked, error = self._proved
+            if asked <= came:
+                asked = time.monotonic()
+                error = self._answer(lms)
+                self._proved = asked, error
+        if error is not None:
+            raise error
+
+    def _is_fresh(self) -> bool:
+        at, error = self._checked
+        is_another = isinstance(error, TooManyMissing)
+        return time.monotonic() - at < (_HOLDS_AGAINST if is_another else _HOLDS)
+
+    def _answer(self, lms: LmsClient) -> LmsError | None:
+        names = list(self._names)
+        try:
+            if names:
+                missing = len(names) - len(lms.accounts(names))  # it asks for the control, too
+                limit().refuse("account", missing, len(names), self._total)
+            else:
+                lms.confirm()
+        except Refused as error:
+            return BadAnswer(f"The LMS refuses to show accounts: {error.message}")
+        except LmsError as error:
+            return error
+        return None
+
+
+def recognition(lms: LmsClient) -> Recognition:
+    with _lock:
+        return _of_clients.setdefault(lms, Recognition())

@@ -1,0 +1,78 @@
+"""What this application gives the engine: its kinds of objects, and the LMS."""
+
+from __future__ import annotations
+
+import time
+
+from usher.application import conf, retention
+from usher.application.accounts.kinds import AccountKind, ProfileKind, RetirementKind
+from usher.application.accounts.services import known_accounts
+from usher.application.enrollments.kinds import EnrollmentKind
+from usher.application.lms import changes
+from usher.application.lms.context import LmsContext
+from usher.application.lms.evidence import Evidence
+from usher.application.lms.options import options
+from usher.application.lms_client import client
+from usher.application.records.kinds import CertificateKind, GradeKind
+from usher.application.runs.kinds import ModeKind, RunKind
+from usher.application.tokens.kinds import TokenKind
+from usher.application.tokens.provider import grant_codes
+from usher.client.batch import capabilities
+from usher.client.shared import SharedState
+from usher.contract.paths import ApplicationPath
+from usher.engine import registry
+from usher.engine.other_system import OtherSystem
+
+#: In the order in which they are worked on: first those that later kinds depend on.
+KINDS = (
+    AccountKind,
+    TokenKind,
+    RunKind,
+    ModeKind,
+    EnrollmentKind,
+    ProfileKind,
+    GradeKind,
+    CertificateKind,
+    RetirementKind,
+)
+#: Seconds before the LMS is asked again for its batch API, when it couldn't tell.
+_ASK_AGAIN = (0.2, 0.5)
+
+
+class Lms(OtherSystem):
+    """The one that the settings name."""
+
+    def context(self, *, accept_missing: bool = False) -> LmsContext:
+        return lms_context(accept_missing=accept_missing)
+
+    def state(self) -> SharedState:
+        return client().http.state
+
+    def before_sweep(self) -> None:
+        retention.forget_due()
+        changes.pull_changes()
+
+
+def lms_context(*, accept_missing: bool = False) -> LmsContext:
+    """The LMS for one run of the engine, or for jobs without one."""
+    lms = client()
+    batch: frozenset[str] | None = frozenset()
+    if options().use_batch_api:
+        for pause in (*_ASK_AGAIN, 0.0):
+            batch = capabilities(lms)
+            if batch is not None or not pause:
+                break
+            time.sleep(pause)
+    return LmsContext(
+        lms,
+        grant_codes,
+        batch or frozenset(),
+        conf.settings().site_base_url + ApplicationPath.LANDINGS[0],
+        Evidence(accept_missing=accept_missing),
+        batch_is_known=batch is not None,
+        known_accounts=known_accounts,
+    )
+
+
+def register() -> None:
+    registry.register([kind() for kind in KINDS], Lms())

@@ -1,0 +1,35 @@
+"""The periodic sync of course runs."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from celery import shared_task
+
+from usher.application.runs.services import sync_runs
+from usher.engine.claim import Scope
+from usher.engine.outlook import Outlook
+from usher.engine.registry import all_kinds
+from usher.engine.services import reconcile
+from usher.engine.stopping import StopAfter
+from usher.engine.tasks import SHARE_SECONDS, stopping
+
+
+@shared_task(acks_late=True, ignore_result=True)
+def sync_all_runs() -> None:
+    """By beat: runs and what changed in them. The course list of a large or slow LMS takes
+    minutes: meanwhile this worker does what people wait for."""
+    outlook = Outlook([], Scope(), list(all_kinds().values()))
+
+    def meanwhile() -> None:
+        if stopping.is_set():
+            raise _Stopping
+        if outlook.due():
+            reconcile([], stop=StopAfter(stopping, SHARE_SECONDS), interactive_too=True)
+
+    with suppress(_Stopping):
+        sync_runs(meanwhile=meanwhile)
+
+
+class _Stopping(Exception):
+    """The worker is told to stop; the next sync begins afresh."""

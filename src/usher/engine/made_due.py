@@ -1,0 +1,108 @@
+"""Rows that a command made due and reports on, including those that another worker claims."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
+from itertools import islice
+
+from django.db.models import Count, Max, Min, Q
+
+from usher.engine.claim import Scope
+from usher.engine.clock import database_now
+from usher.engine.gate import Gate, State
+from usher.engine.kinds import Kind
+from usher.engine.models import ReconciledQuerySet
+from usher.engine.registry import kind
+from usher.engine.summary import Failure, Group, Summary
+
+#: A kind's name → which of its rows.
+Asked = Mapping[str, Q]
+
+
+class MadeDue(dict[str, Q]):
+    """``Asked``, with the number of rows that were made due."""
+
+    rows: int = 0
+
+
+#: A kind's name and the row's id.
+Key = tuple[str, int]
+
+_IDS = 1000
+
+
+def is_claimed_elsewhere(asked: Asked, state: State) -> bool:
+    """Whether another worker has claimed any of these rows, or is about to.
+
+    Rows that are still due after this worker found none to claim are being claimed by another
+    one, unless their kind has been stopped.
+    """
+    now = database_now()
+    leased, due = Q(lease_until__gt=now), Q(next_attempt_at__lte=now)
+    return any(
+        _rows(name, asked).filter(leased if Gate(name, state).is_closed else leased | due).exists()
+        for name in asked
+    )
+
+
+def failures(asked: Asked) -> Iterator[tuple[Key, Failure]]:
+    """Current errors of rows that were made due. They had none then: making due clears errors."""
+    for name in asked:
+        each = kind(name)
+        failing = _rows(name, asked).exclude(error_code="").select_related(*each.related)
+        for row in failing.iterator():
+            yield (
+                (name, row.pk),
+                Failure(name, each.what(row), row.error_class, row.error_code, row.error_message),
+            )
+
+
+def succeeded_later(failing: Iterable[Key]) -> Iterator[Key]:
+    """Those of these rows that have succeeded since."""
+    soon = database_now() + timedelta(seconds=1)  # not those that became due at this moment
+    ids: dict[str, list[int]] = {}
+    for name, pk in failing:
+        ids.setdefault(name, []).append(pk)
+    for name, all_of_kind in ids.items():
+        left = iter(all_of_kind)
+        while some := list(islice(left, _IDS)):
+            fine = kind(name).rows().filter(pk__in=some, error_code="")
+            right = fine.exclude(next_attempt_at__lte=soon).values_list("pk", flat=True)
+            yield from ((name, pk) for pk in right)
+
+
+def earlier(
+    kinds: Iterable[Kind], scope: Scope, summary: Summary
+) -> tuple[list[Group], list[Group]]:
+    """Failures from before a run that were not tried in it: rows that wait for their next attempt,
+    and refused rows."""
+    now, waiting, refused = database_now(), [], []
+    told = Counter((failure.kind, failure.code) for failure in summary.failures)
+    for each in kinds:
+        if (condition := scope.of(each)) is None:
+            continue
+        # Only rows that the indexes of the queue and of refused rows hold.
+        is_open = Q(next_attempt_at__isnull=False) | Q(parked_at__isnull=False)
+        failing = each.rows().filter(condition).filter(is_open).exclude(error_code="")
+        groups = failing.values("error_code").annotate(
+            waits=Count("pk", filter=Q(next_attempt_at__isnull=False)),
+            parked=Count("pk", filter=Q(next_attempt_at__isnull=True)),
+            message=Max("error_message"),
+            first=Min("next_attempt_at"),
+        )
+        for group in groups.order_by("error_code"):
+            code, message = group["error_code"], group["message"]
+            known = told[each.name, code]
+            if (count := group["waits"] - known) > 0:
+                due_in = max(0.0, (group["first"] - now).total_seconds())
+                waiting.append(Group(each.name, count, code, message, due_in))
+            known = max(0, known - group["waits"])
+            if (count := group["parked"] - known) > 0:
+                refused.append(Group(each.name, count, code, message, None))
+    return waiting, refused
+
+
+def _rows(name: str, asked: Asked) -> ReconciledQuerySet:
+    return kind(name).rows().filter(asked[name])

@@ -1,0 +1,83 @@
+"""What is due, by kind and lane, by one statement that locks nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connection
+from django.db.models import Q
+
+from usher.engine.claim import Scope
+from usher.engine.clock import database_now, moment
+from usher.engine.kinds import Kind
+from usher.engine.lanes import Lane
+
+#: A kind and one of its lanes; None: any lane, where rows are few anyway.
+Due = tuple[Kind, Lane | None]
+
+
+class Outlook:
+    """Of these kinds and this scope. interactive: kinds of which only the interactive lane is
+    looked at, whatever the scope."""
+
+    def __init__(
+        self, kinds: Sequence[Kind], scope: Scope, interactive: Sequence[Kind] = ()
+    ) -> None:
+        self._wanted: list[tuple[Due, Q]] = []
+        for kind in kinds:
+            condition = scope.of(kind)
+            if condition:
+                self._wanted.append(((kind, None), condition))
+            elif condition is not None:
+                self._wanted += [((kind, lane), Q(lane=lane)) for lane in Lane]
+        first = Lane.INTERACTIVE
+        self._wanted += [((kind, first), Q(lane=first)) for kind in interactive]
+        self._statement: tuple[str, list[Any]] | None = None
+        #: As the statement holds it; SQLite has no clock to ask when it is executed.
+        self._compiled_at: Any = None
+
+    def due(self) -> set[Due]:
+        """The kinds and lanes in which rows are due."""
+        if not self._wanted:
+            return set()
+        if self._statement is None:
+            self._statement = self._compiled()
+        sql, values = self._statement
+        if self._compiled_at is not None:
+            now = connection.ops.adapt_datetimefield_value(database_now())
+            values = [now if value == self._compiled_at else value for value in values]
+        with connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            found = cursor.fetchone()
+        return {due for (due, _), is_due in zip(self._wanted, found, strict=True) if is_due}
+
+    def _compiled(self) -> tuple[str, list[Any]]:
+        asked: list[str] = []
+        values: list[Any] = []
+        now: Any = moment()
+        if connection.vendor == "sqlite":
+            self._compiled_at = connection.ops.adapt_datetimefield_value(now.value)
+        for (kind, _), condition in self._wanted:
+            rows = kind.rows().filter(condition).due(now).order_by().values("pk")[:1]
+            sql, more = rows.query.sql_with_params()
+            asked.append(f"EXISTS ({sql})")
+            values += more
+        return f"SELECT {', '.join(asked)}", values
+
+
+def count_due(kinds: Sequence[Kind], most: int) -> dict[str, int]:
+    """Kind's name → how many of its rows are due, counted up to ``most``. One statement."""
+    asked: list[str] = []
+    values: list[Any] = []
+    now = moment()
+    for kind in kinds:
+        # The lanes are named so that the index of the queue finds the rows.
+        rows = kind.rows().filter(lane__in=Lane.values).due(now).order_by().values("pk")[:most]
+        sql, more = rows.query.sql_with_params()
+        asked.append(f"(SELECT COUNT(*) FROM ({sql}) AS due)")  # noqa: S608
+        values += more
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {', '.join(asked)}", values)
+        found = cursor.fetchone()
+    return {kind.name: count for kind, count in zip(kinds, found, strict=True)}

@@ -1,0 +1,74 @@
+"""Threads for requests to the other system: what a person waits for comes first."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+#: One thread in so many is kept free of background work.
+_KEPT_SHARE = 8
+
+_Call = tuple[Callable[..., None], tuple[Any, ...]]
+
+
+class Pool:
+    """At most ``size`` threads, started when there is work. Urgent calls are begun before others,
+    which never have all threads: an urgent call finds one though nobody else is answered.
+
+    The threads don't keep the process from ending: what is on the wire then is lost, as when the
+    process is killed, and its rows keep their lease.
+    """
+
+    def __init__(self, size: int, name: str) -> None:
+        self._size, self._name = max(1, size), name
+        self._most_background = max(1, self._size - self._size // _KEPT_SHARE)
+        self._urgent: deque[_Call] = deque()
+        self._background: deque[_Call] = deque()
+        self._changed = threading.Condition()
+        self._threads = self._idle = self._in_background = 0
+        self._is_closed = False
+
+    def submit(self, call: Callable[..., None], *args: Any, urgent: bool = False) -> None:
+        """Calls ``call(*args)``, which must not raise, in one of the threads."""
+        with self._changed:
+            (self._urgent if urgent else self._background).append((call, args))
+            self._changed.notify()
+            waiting = len(self._urgent) + len(self._background)
+            if waiting > self._idle and self._threads < self._size:
+                self._threads += 1
+                name = f"{self._name}-{self._threads}"
+                threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def close(self) -> None:
+        """Forgets what was not begun; what was is not waited for."""
+        with self._changed:
+            self._is_closed = True
+            self._urgent.clear()
+            self._background.clear()
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        while (taken := self._next()) is not None:
+            (call, args), is_background = taken
+            try:
+                call(*args)
+            finally:
+                if is_background:
+                    with self._changed:
+                        self._in_background -= 1
+                        self._changed.notify()
+
+    def _next(self) -> tuple[_Call, bool] | None:
+        with self._changed:
+            while not self._is_closed:
+                if self._urgent:
+                    return self._urgent.popleft(), False
+                if self._background and self._in_background < self._most_background:
+                    self._in_background += 1
+                    return self._background.popleft(), True
+                self._idle += 1
+                self._changed.wait()
+                self._idle -= 1
+        return None

@@ -1,0 +1,496 @@
+"""Works off due rows: one thread has the database, many threads have the network.
+
+Claimed rows become jobs; threads act on them; outcomes come back in one queue and are written in
+bulk. Rows of the interactive lane are claimed at any time, and their jobs come first. Otherwise
+kinds take turns, so that a long backlog of one kind doesn't stop the rest. A job that needs the
+database (for an OAuth code of this application) asks through the same queue; the database thread
+answers all waiting jobs at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import InterfaceError, OperationalError
+
+from usher.contract.failures import FailureClass
+from usher.engine import observers
+from usher.engine.claim import Scope, claim, release, renew
+from usher.engine.errors import JobFailed, KnownError, StoodStill, Unwritable, known
+from usher.engine.gate import Gate
+from usher.engine.kinds import Job, Kind, Outcome
+from usher.engine.lanes import Lane, background
+from usher.engine.options import Options
+from usher.engine.other_system import Context, Span
+from usher.engine.outages import Outages
+from usher.engine.outlook import Due, Outlook
+from usher.engine.pool import Pool
+from usher.engine.stopping import Stop
+from usher.engine.writeback import Done, write_back
+
+#: Outcomes are written when there are so many, or when the oldest is so many seconds old.
+_FLUSH_ROWS = 200
+_FLUSH_SECONDS = 0.25
+_CLAIM_ROWS = 200
+#: Concurrent requests of batches: each keeps the other system busy with hundreds of rows.
+_BATCHES = 4
+#: Seconds between two looks for interactive rows while other work goes on.
+_LOOK_SECONDS = 0.2
+#: Seconds between two questions for what goes in batches, while the other system can't tell.
+_ASK_SECONDS = 1.0
+#: Seconds that a job waits for the database thread.
+_ANSWER_WITHIN = 120.0
+
+log = logging.getLogger("usher.engine")
+_outages = Outages()
+
+#: Called with the kind's name and what was written.
+Report = Callable[[str, Sequence[Done]], None]
+
+
+@dataclass
+class _Asked:
+    question: Any
+    answer: Future[Any] = field(default_factory=Future)
+
+
+@dataclass
+class _Finished:
+    kind: Kind
+    done: list[Done]
+
+
+class Runner:
+    """One run. ``stop`` may be set by another thread or process: rows that no thread has begun with
+    are given back, the others are waited for. A row that has begun is never given back: its request
+    may arrive later than what the next worker sends. If its outcome does not come in time, its
+    lease ends by itself."""
+
+    def __init__(self, context: Context, opts: Options, report: Report) -> None:
+        self.stop: Stop = threading.Event()
+        self._opts = opts
+        self._report = report
+        self._events: queue.Queue[_Asked | _Finished] = queue.Queue()
+        self._context = context.asking(self._ask)
+        self._asked_for_batch = time.monotonic()
+        self.state = context.state
+        self._flying: dict[Kind, dict[int, Job]] = {}
+        self._waiting: dict[Kind, list[Done]] = {}
+        self._oldest = 0.0
+        self._renewed = time.monotonic()
+        self._probing: set[Kind] = set()
+        self._closed = False
+        self._beginning = threading.Lock()
+        self._stop_by: float | None = None
+        #: What was due at the last look and is not known to be claimed since.
+        self._due: set[Due] = set()
+        self._looked: float | None = None
+
+    def run(self, kinds: Iterable[Kind], scope: Scope, interactive: Iterable[Kind] = ()) -> None:
+        """Until no row of these kinds and this scope is due. interactive: kinds whose interactive
+        rows are worked on meanwhile, whatever the scope."""
+        kinds, self._closed, self._renewed = list(kinds), False, time.monotonic()
+        more = [each for each in interactive if each.name not in {kind.name for kind in kinds}]
+        pool, self._looked = Pool(self._opts.concurrency, "usher-lms"), None
+        try:
+            with background():  # what follows from a row is made in the lane of that row
+                self._loop(pool, kinds, scope, more)
+        finally:
+            pool.close()
+            self._give_back()
+
+    def _loop(self, pool: Pool, kinds: list[Kind], scope: Scope, more: list[Kind]) -> None:
+        outlook = Outlook(kinds, scope, more)
+        while True:
+            self._learn_batch()
+            if not self.stop.is_set():
+                if self._look_is_due():
+                    self._due = outlook.due()
+                    self._looked = time.monotonic()
+                self._top_up(pool, kinds, scope, more)
+            if not self._in_flight() and not self._waiting:
+                if self.stop.is_set() or not self._due:
+                    return
+                continue
+            self._collect()
+            if self._waited_enough():
+                self._flush()
+                self._leave()
+                return
+            if self._flush_due():
+                self._flush()
+                self._looked = None  # what was written may have made other rows due
+                observers.passing()
+            self._keep_leases()
+
+    def _look_is_due(self) -> bool:
+        return self._looked is None or time.monotonic() - self._looked > _LOOK_SECONDS
+
+    def _learn_batch(self) -> None:
+        """The other system may not have said at the start what it can do in batches."""
+        if time.monotonic() - self._asked_for_batch < _ASK_SECONDS:
+            return
+        self._asked_for_batch = time.monotonic()
+        self._context = self._context.learned() or self._context
+
+    def _top_up(self, pool: Pool, kinds: list[Kind], scope: Scope, more: list[Kind]) -> None:
+        """Claims what is due: interactive rows first, full checks when nothing else is left."""
+        for kind in (*kinds, *more):
+            if (kind, Lane.INTERACTIVE) in self._due:
+                free = self._room_for_urgent()
+                self._claim(pool, kind, scope if kind in kinds else Scope(), Lane.INTERACTIVE, free)
+        for lane in (None, Lane.BACKGROUND, Lane.RECHECK):
+            open_kinds = [kind for kind in kinds if (kind, lane) in self._due]
+            for kind in open_kinds:
+                free = self._room(kind)
+                if free < min(_CLAIM_ROWS, kind.batch_size):
+                    continue
+                share = max(_CLAIM_ROWS, free // len(open_kinds))
+                if self._claim(pool, kind, scope, lane, min(free, share)):
+                    kinds.append(kinds.pop(kinds.index(kind)))  # the others have their turn
+            if open_kinds:
+                return
+
+    def _claim(self, pool: Pool, kind: Kind, scope: Scope, lane: Lane | None, free: int) -> int:
+        """How many rows were claimed of that kind and lane."""
+        allowed = Gate(kind.name, self.state).allows()
+        if allowed == 0 or kind in self._probing:
+            self._due.discard((kind, lane))
+            return 0
+        if free <= 0:
+            return 0
+        if allowed == 1:
+            self._probing.add(kind)
+        limit = min(allowed or free, free)
+        _, rows = claim(kind, scope, limit, self._opts.lease_seconds, lane=lane)
+        if len(rows) < limit:
+            self._due.discard((kind, lane))
+        if rows:
+            self._send(pool, kind, rows, is_urgent=scope.user_id is not None)
+        else:
+            self._probing.discard(kind)
+        return len(rows)
+
+    def _room(self, kind: Kind) -> int:
+        """Rows of that kind that may be claimed now: enough to keep all threads at work."""
+        if self._goes_many(kind):
+            return _BATCHES * kind.batch_size - self._in_background([kind])
+        single = [each for each in self._flying if not self._goes_many(each)]
+        return self._opts.concurrency + 2 * _CLAIM_ROWS - self._in_background(single)
+
+    def _room_for_urgent(self) -> int:
+        return 2 * _CLAIM_ROWS + self._in_background(self._flying) - self._in_flight()
+
+    def _in_background(self, kinds: Iterable[Kind]) -> int:
+        flying = (job for kind in kinds for job in self._flying.get(kind, {}).values())
+        return sum(not job.is_urgent for job in flying)
+
+    def _in_flight(self) -> int:
+        return sum(len(jobs) for jobs in self._flying.values())
+
+    def _goes_many(self, kind: Kind) -> bool:
+        return kind.always_many or kind.batch_capability in self._context.batch
+
+    def _send(self, pool: Pool, kind: Kind, rows: list[Any], *, is_urgent: bool) -> None:
+        """is_urgent: all of them, not only those of the interactive lane."""
+        flying = self._flying.setdefault(kind, {})
+        flying.update({row.pk: Job(row, "") for row in rows})
+        self._context.before_work()
+        prepared = self._prepared(kind, rows)
+        for job, _ in prepared:
+            job.is_urgent = is_urgent or job.row.lane == Lane.INTERACTIVE
+        jobs = [job for job, outcome in prepared if outcome is None]
+        flying.update({job.row.pk: job for job in jobs})
+        self._add(kind, [(job, outcome) for job, outcome in prepared if outcome is not None])
+        if self._goes_many(kind):
+            for start in range(0, len(jobs), kind.batch_size):
+                some = jobs[start : start + kind.batch_size]
+                pool.submit(self._act_many, kind, some, urgent=_any_urgent(some))
+        else:
+            for job in jobs:
+                pool.submit(self._act, kind, job, urgent=job.is_urgent)
+
+    def _prepared(self, kind: Kind, rows: list[Any]) -> list[tuple[Job, Outcome | None]]:
+        """A row whose preparation fails is the only one that fails."""
+        try:
+            return kind.prepare(rows, self._context)
+        except (OperationalError, InterfaceError):
+            raise  # the database doesn't answer: that is about no row
+        except Exception as error:  # noqa: BLE001 - one row must not stop the others
+            if len(rows) > 1 and not isinstance(error, KnownError):
+                return [each for row in rows for each in self._prepared(kind, [row])]
+            failure = known(error)
+            return [(Job(row, kind.what(row)), Outcome(error=failure)) for row in rows]
+
+    # In the network threads
+
+    def _begin(self, jobs: Sequence[Job]) -> bool:
+        with self._beginning:
+            if self._closed or self.stop.is_set():
+                return False
+            for job in jobs:
+                job.begun = True
+            return True
+
+    def _act(self, kind: Kind, job: Job) -> None:
+        if not self._begin([job]):
+            return
+        with self._context.working_on(kind.name, 1, is_urgent=job.is_urgent) as told:
+            outcome = self._once(kind, job)
+            if self._needs_second_answer(job, outcome):
+                outcome = self._once(kind, job)
+            _tell(told, [outcome])
+        self._events.put(_Finished(kind, [(job, outcome)]))
+
+    def _once(self, kind: Kind, job: Job) -> Outcome:
+        outcome = self._too_late() or _outcome(lambda: self._acted(kind, job))
+        return self._proven([outcome])[0]
+
+    def _acted(self, kind: Kind, job: Job) -> Outcome:
+        self._context.recognise()
+        return kind.act(job, self._context)
+
+    def _act_many(self, kind: Kind, jobs: list[Job]) -> None:
+        if not self._begin(jobs):
+            return
+        is_urgent = _any_urgent(jobs)
+        with self._context.working_on(kind.name, len(jobs), is_urgent=is_urgent) as told:
+            done = dict(zip(map(id, jobs), self._many_once(kind, jobs), strict=True))
+            again = [job for job in jobs if self._needs_second_answer(*done[id(job)])]
+            if again:
+                done |= zip(map(id, again), self._many_once(kind, again), strict=True)
+            _tell(told, [outcome for _, outcome in done.values()])
+        self._events.put(_Finished(kind, list(done.values())))
+
+    def _many_once(self, kind: Kind, jobs: list[Job]) -> list[Done]:
+        late = self._too_late()
+        return [(job, late) for job in jobs] if late else self._done_many(kind, jobs)
+
+    def _needs_second_answer(self, job: Job, outcome: Outcome) -> bool:
+        """Something else may have refused, and may have left before the right system was
+        recognised. So a row is refused when that system, after it was recognised, says so again.
+        A row that was refused before was only compared."""
+        return _is_refusal(outcome) and job.row.parked_at is None
+
+    def _too_late(self) -> Outcome | None:
+        """After this process stood still for longer than its leases: others have the rows by now,
+        and what it was about to send may be no longer wanted."""
+        if time.monotonic() - self._renewed < self._opts.lease_seconds:
+            return None
+        return Outcome(error=StoodStill("The worker stood still for longer than its lease."))
+
+    def _proven(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """A refusal stops work on its row for good, so it counts only when the right system is
+        seen to answer after it."""
+        if not any(_is_refusal(outcome) for outcome in outcomes):
+            return outcomes
+        try:
+            self._context.prove()
+        except Exception as error:  # noqa: BLE001 - whatever happened, the rows must come back
+            failure = known(error)
+            return [Outcome(error=failure) if _is_refusal(each) else each for each in outcomes]
+        return outcomes
+
+    def _done_many(self, kind: Kind, jobs: list[Job]) -> list[Done]:
+        """A request that is refused as a whole is halved until the row that spoils it is alone."""
+        observers.requesting(kind.name, len(jobs))
+        try:
+            self._context.recognise()
+            outcomes = self._proven(kind.act_many(jobs, self._context))
+            return list(zip(jobs, outcomes, strict=True))
+        except Exception as error:  # noqa: BLE001 - whatever happened, the rows must come back
+            failure = self._proven([Outcome(error=known(error))])[0].error or known(error)
+            if failure.failure_class is not FailureClass.REJECTED or len(jobs) == 1:
+                return [(job, Outcome(error=failure)) for job in jobs]
+        half = len(jobs) // 2
+        return self._done_many(kind, jobs[:half]) + self._done_many(kind, jobs[half:])
+
+    def _ask(self, question: Any) -> Any:
+        if self._closed:
+            raise JobFailed("The engine is stopping.")
+        asked = _Asked(question)
+        self._events.put(asked)
+        return asked.answer.result(timeout=_ANSWER_WITHIN)
+
+    # In the database thread
+
+    def _collect(self) -> None:
+        """Waits for the first event, then takes all that are there."""
+        asked: list[_Asked] = []
+        try:
+            event: _Asked | _Finished | None = self._events.get(timeout=_FLUSH_SECONDS)
+        except queue.Empty:
+            event = None
+        while event is not None:
+            if isinstance(event, _Asked):
+                asked.append(event)
+            else:
+                self._add(event.kind, event.done)
+            try:
+                event = self._events.get_nowait()
+            except queue.Empty:
+                event = None
+        if asked:
+            self._answer(asked)
+        if self.stop.is_set():
+            self._drop_unsent()
+
+    def _answer(self, asked: list[_Asked]) -> None:
+        """All at once; one that can't be answered doesn't take the others with it."""
+        try:
+            answers = self._context.answers([each.question for each in asked])
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:  # noqa: BLE001 - the job that asked fails with it
+            if len(asked) == 1:
+                asked[0].answer.set_exception(error)
+                return
+            for each in asked:
+                self._answer([each])
+            return
+        for each, answer in zip(asked, answers, strict=True):
+            each.answer.set_result(answer)
+
+    def _add(self, kind: Kind, done: list[Done]) -> None:
+        if done:
+            if not self._waiting:
+                self._oldest = time.monotonic()
+            self._waiting.setdefault(kind, []).extend(done)
+
+    def _flush_due(self) -> bool:
+        rows = sum(len(done) for done in self._waiting.values())
+        if not rows:
+            return False
+        is_old = time.monotonic() - self._oldest >= _FLUSH_SECONDS
+        if rows >= _FLUSH_ROWS or is_old or rows == self._in_flight():
+            return True
+        return any(_any_urgent(job for job, _ in done) for done in self._waiting.values())
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for kind, done in waiting.items():
+            written = _written(kind, done)
+            flying = self._flying[kind]
+            for job, _ in done:
+                flying.pop(job.row.pk, None)
+            self._mind_the_gate(kind, done)
+            self._report(kind.name, written)
+
+    def _mind_the_gate(self, kind: Kind, done: list[Done]) -> None:
+        _outages.note(kind.name, (outcome for _, outcome in done))
+        gate = Gate(kind.name, self.state)
+        if any(_is_systemic(outcome) for _, outcome in done):
+            gate.close()
+        elif any(outcome.error is None for _, outcome in done):
+            gate.open()
+        self._probing.discard(kind)
+
+    def _keep_leases(self) -> None:
+        if time.monotonic() - self._renewed < self._opts.lease_seconds / 3:
+            return
+        self._renewed = time.monotonic()
+        for kind, jobs in self._flying.items():
+            if jobs:
+                renew(kind.model, [job.row for job in jobs.values()], self._opts.lease_seconds)
+
+    def _drop_unsent(self) -> None:
+        """After a stop: what the threads haven't begun never comes back by itself."""
+        done = {(kind, job.row.pk) for kind, waiting in self._waiting.items() for job, _ in waiting}
+        for kind, rows in self._not_begun().items():
+            left = [row for row in rows if (kind, row.pk) not in done]
+            if left:
+                release(kind.model, left)
+            for row in left:
+                self._flying[kind].pop(row.pk, None)
+
+    def _not_begun(self) -> dict[Kind, list[Any]]:
+        with self._beginning:
+            return {
+                kind: [job.row for job in jobs.values() if not job.begun]
+                for kind, jobs in self._flying.items()
+            }
+
+    def _waited_enough(self) -> bool:
+        """For what was on the wire when the run was told to stop."""
+        if not self.stop.is_set():
+            return False
+        if self._stop_by is None:
+            self._stop_by = time.monotonic() + self._opts.stop_seconds
+        return time.monotonic() > self._stop_by
+
+    def _leave(self) -> None:
+        """No answer came in time: the rows stay leased for one whole lease more."""
+        self._renewed = 0.0
+        self._keep_leases()
+        log.warning("stopped without an answer for %s rows", self._in_flight())
+
+    def _give_back(self) -> None:
+        """Whatever ended the run: nobody waits for an answer, and rows not begun with are free."""
+        with self._beginning:
+            self._closed = True
+        while not self._events.empty():
+            event = self._events.get_nowait()
+            if isinstance(event, _Asked):
+                event.answer.set_exception(JobFailed("The engine is stopping."))
+        for kind, rows in self._not_begun().items():
+            if rows:
+                release(kind.model, rows)
+
+
+def _written(kind: Kind, done: list[Done]) -> list[Done]:
+    """Writes the outcomes; one that the database can't hold is refused, and it alone."""
+    try:
+        return write_back(kind, done)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        if len(done) == 1:
+            job, outcome = done[0]
+            if isinstance(outcome.error, Unwritable):
+                raise
+            log.exception("What was answered for %s %s can't be kept.", kind.name, job.what)
+            return write_back(kind, [(job, Outcome(error=Unwritable(_about(error))))])
+    half = len(done) // 2
+    return _written(kind, done[:half]) + _written(kind, done[half:])
+
+
+def _about(error: Exception) -> str:
+    return (
+        f"What was answered can't be kept here ({type(error).__name__}). "
+        "The log of the worker says more."
+    )
+
+
+def _outcome(act: Callable[[], Outcome]) -> Outcome:
+    try:
+        return act()
+    except Exception as error:  # noqa: BLE001 - whatever happened, the row must come back
+        return Outcome(error=known(error))
+
+
+def _tell(told: Span, outcomes: Sequence[Outcome]) -> None:
+    """How many rows were changed and, by the first of them, why some were not."""
+    failed = [outcome.error for outcome in outcomes if outcome.error is not None]
+    changed = sum(outcome.error is None and outcome.changed for outcome in outcomes)
+    told.tell(usher__changed=changed, usher__failed=len(failed))
+    if failed:
+        told.fail(failed[0].code)
+
+
+def _any_urgent(jobs: Iterable[Job]) -> bool:
+    return any(job.is_urgent for job in jobs)
+
+
+def _is_refusal(outcome: Outcome) -> bool:
+    return outcome.error is not None and outcome.error.failure_class is FailureClass.REJECTED
+
+
+def _is_systemic(outcome: Outcome) -> bool:
+    return outcome.error is not None and outcome.error.failure_class is FailureClass.SYSTEMIC

@@ -1,0 +1,59 @@
+"""Transactions of the engine: repeated after a deadlock, and never around a request."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.db import OperationalError, connection, transaction
+
+T = TypeVar("T")
+
+_TRIES = 6
+#: PostgreSQL's codes: serialization failure, deadlock, lock not available.
+_PASSING = {"40001", "40P01", "55P03"}
+_SQLITE_BUSY = "database is locked"
+
+
+class InTransaction(RuntimeError):
+    """The other system was to be reached within a database transaction."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Nothing can be reconciled within a database transaction: while the other system "
+            "answers, it asks this application, and sees nothing that isn't committed. Call this "
+            "by transaction.on_commit(), leave out reconcile_now so that a worker does it, or "
+            "decorate the view with transaction.non_atomic_requests (ATOMIC_REQUESTS)."
+        )
+
+
+def refuse_within_transaction() -> None:
+    """Raises InTransaction, except within the transaction that Django's TestCase holds."""
+    blocks = connection.atomic_blocks
+    if blocks and not getattr(blocks[-1], "_from_testcase", False):
+        raise InTransaction
+
+
+def retried(act: Callable[[], T]) -> T:
+    """``act`` in a transaction; again when the database ended it in favour of another one.
+
+    Within a caller's transaction only once: a deadlock takes all of that transaction with it.
+    """
+    tries = 1 if connection.in_atomic_block else _TRIES
+    for attempt in range(1, tries):
+        try:
+            with transaction.atomic():
+                return act()
+        except OperationalError as error:
+            if not _is_passing(error):
+                raise
+            time.sleep(random.uniform(0.0, 0.02 * 2**attempt))  # noqa: S311 - no secret
+    with transaction.atomic():
+        return act()
+
+
+def _is_passing(error: OperationalError) -> bool:
+    code = getattr(error.__cause__, "sqlstate", None)
+    return code in _PASSING or _SQLITE_BUSY in str(error)

@@ -1,0 +1,58 @@
+"""The engine is a package of its own: it works without what it reconciles."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from celery import current_app
+from scripts.circles import _circle
+
+from usher.engine import registry
+
+#: Every module of the engine, in a project that has nothing else of Usher's.
+ALONE = """
+import importlib, pkgutil, sys
+from django.conf import settings
+settings.configure(
+    INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "usher.engine"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    DEFAULT_AUTO_FIELD="django.db.models.BigAutoField", USE_TZ=True,
+)
+import django
+django.setup()
+import usher.engine
+for found in pkgutil.walk_packages(usher.engine.__path__, "usher.engine."):
+    importlib.import_module(found.name)
+from django.core.management import call_command
+call_command("makemigrations", "--check", "--dry-run", "usher_engine", verbosity=0)
+call_command("migrate", verbosity=0)
+others = {name.split(".")[1] for name in sys.modules if name.startswith("usher.")}
+print(sorted(others))
+"""
+
+
+def test_the_engine_needs_nothing_but_the_contract():
+    found = subprocess.run(
+        [sys.executable, "-c", ALONE], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert found.stdout.strip() == "['contract', 'engine']"
+
+
+@pytest.mark.parametrize("name", ["work", "work_share", "sweep", "sync_all_runs"])
+def test_messages_sent_before_an_upgrade_are_still_understood(name):
+    import usher.application.tasks  # noqa: F401 - registers them
+
+    assert f"usher.application.engine.tasks.{name}" in current_app.tasks
+
+
+def test_kinds_are_registered_in_the_order_in_which_they_are_worked_on():
+    names = registry.names()
+    assert names.index("account") < names.index("token") < names.index("enrollment")
+    assert [kind.name for kind in registry.all_kinds().values()] == list(names)
+
+
+def test_a_circle_of_files_is_found():
+    assert _circle({"a": ["b", "c"], "b": ["c"], "c": []}) == []
+    assert _circle({"a": ["b"], "b": ["c"], "c": ["b"]}) == ["b", "c", "b"]
