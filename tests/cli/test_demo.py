@@ -124,6 +124,8 @@ def test_it_stays_up_refuses_a_twin_stops_on_interrupt_and_finds_its_data_again(
     assert "A run is already up" in twin.stderr
     assert interrupt(first) == 0
     assert "Both servers are down" in first.said  # type: ignore[attr-defined]
+    restored = run("--provision", "--home", str(tmp_path))
+    assert restored.returncode == 0, restored.stderr
     second = up(ports)
     assert interrupt(second) == 0
     assert "data of the earlier run" in second.said  # type: ignore[attr-defined]

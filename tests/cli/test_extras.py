@@ -1,18 +1,22 @@
-"""Each extra alone is enough for what it promises.
+"""The wheel is whole, and each extra alone is enough for what it promises.
 
-Everything is installed where tests run, so a fresh interpreter is told to find only what the extra
-requires: the distributions that its requirements name, and theirs in turn.
+Everything is installed where tests run, so a fresh interpreter gets the wheel in place of this
+checkout and is told to find only what the extra requires: the distributions that its requirements
+name, and theirs in turn.
 """
 
 import json
 import subprocess
 import sys
+import zipfile
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+ROOT = Path(__file__).parents[2]
 USHER = "openedx-usher"
 #: Sent as text to the application's own Python, and run there.
 SCRIPTS = (
@@ -34,7 +38,8 @@ TASKS = (
 PROGRAM = """
 import importlib, json, pkgutil, sys
 
-foreign, packages, skipped, django = json.load(sys.stdin)
+wheel, foreign, packages, skipped, django = json.load(sys.stdin)
+sys.path.insert(0, wheel)
 
 class Finder:
     def find_spec(self, name, path=None, target=None):
@@ -67,8 +72,21 @@ for name in packages:
         if not found.name.startswith(tuple(skipped)) and ".migrations" not in found.name:
             importlib.import_module(found.name)
             count += 1
+assert sys.modules["usher"].__path__[0].startswith(wheel), sys.modules["usher"].__path__
 print(count)
 """
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``make wheel`` builds, unpacked."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--no-deps", "--wheel-dir", folder, ROOT], check=True)
+    (built,) = folder.glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        archive.extractall(folder / "unpacked")
+    return folder / "unpacked"
 
 
 def closure(*wanted: str) -> set[str]:
@@ -94,6 +112,7 @@ def closure(*wanted: str) -> set[str]:
 
 
 def import_all(
+    wheel: Path,
     requirements: tuple[str, ...],
     packages: tuple[str, ...],
     skipped: tuple[str, ...] = (),
@@ -111,7 +130,7 @@ def import_all(
     ]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
-        input=json.dumps([foreign, packages, skipped, django]),
+        input=json.dumps([str(wheel), foreign, packages, skipped, django]),
         capture_output=True,
         text=True,
         check=False,
@@ -144,16 +163,39 @@ def import_all(
     ],
 )
 def test_an_extra_alone_is_enough(
-    extra: str, packages: tuple[str, ...], skipped: tuple[str, ...], django: bool
+    wheel: Path, extra: str, packages: tuple[str, ...], skipped: tuple[str, ...], django: bool
 ) -> None:
     pytest_too = ("pytest",) if extra == "embedded" else ()
-    assert import_all((f"{USHER}[{extra}]", *pytest_too), packages, skipped, django=django) > 3
+    assert (
+        import_all(wheel, (f"{USHER}[{extra}]", *pytest_too), packages, skipped, django=django) > 3
+    )
 
 
-def test_pytest_starts_where_only_the_lms_plugin_is_installed() -> None:
-    assert import_all((USHER, "pytest"), ("usher.testing.plugin",)) == 1
+def test_pytest_starts_where_only_the_lms_plugin_is_installed(wheel: Path) -> None:
+    assert import_all(wheel, (USHER, "pytest"), ("usher.testing.plugin",)) == 1
 
 
-def test_what_is_missing_would_be_noticed() -> None:
+def test_what_is_missing_would_be_noticed(wheel: Path) -> None:
     with pytest.raises(AssertionError, match="No module named 'idna'"):
-        import_all((USHER,), ("usher.client",))
+        import_all(wheel, (USHER,), ("usher.client",))
+
+
+def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
+    """Templates, migrations, scripts that are sent as text, ``py.typed``."""
+
+    def files(folder: Path) -> set[str]:
+        found = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)
+        return {str(path.relative_to(folder)) for path in found if path.is_file()}
+
+    assert files(wheel / "usher") == files(ROOT / "src" / "usher")
+
+
+def test_the_wheel_names_what_its_packages_are_found_by(wheel: Path) -> None:
+    (information,) = wheel.glob("*.dist-info")
+    found = metadata.PathDistribution(information).entry_points
+    assert {(point.group, point.name) for point in found} == {
+        ("console_scripts", "usher"),
+        ("lms.djangoapp", "usher"),
+        ("pytest11", "usher"),
+        ("tutor.plugin.v1", "usher"),
+    }

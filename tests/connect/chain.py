@@ -6,7 +6,6 @@ import re
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,9 +15,10 @@ from typing import Any
 import httpx
 import yaml
 
-from tests.support.checkout import VENV_BIN, PlainCheckout, free_port, run
+from tests.support.checkout import VENV_BIN, PlainCheckout, free_port
 from tests.support.docker import ContainerEngine
 from tests.support.docker.kubernetes import api_server
+from tests.support.served import make_lms
 from tests.support.tutor import (
     AS_NIGHTLY,
     RELEASES,
@@ -26,6 +26,7 @@ from tests.support.tutor import (
     tutor_executable,
     tutor_without_usher,
 )
+from usher.embedded.home.folder import Plan
 
 PASSWORD = "pass-word-of-the-test"
 #: Tutor makes LMS_HOST the domain of cookies; with a port in it, as here, that would be none.
@@ -54,9 +55,8 @@ class Chain:
         port = free_port()
         self.lms = f"http://localhost:{port}"
         self.lms_home = home / "lms"
-        embedded = [sys.executable, "-m", "usher.embedded", "init", self.lms_home]
-        run([*embedded, "--root-url", self.lms, "--cheap-passwords"], home, os.environ)
-        run([self.lms_home / "manage.py", "seed_courses"], home, os.environ)
+        plan = Plan(root_url=self.lms, cheap_passwords=True)
+        make_lms(self.lms_home, plan, ["seed_courses"]).close()
         self.set_image(usher=usher_in_image)
         self.engine = ContainerEngine.make(home / "engine", self.lms_home)
         self.state = home / "state"

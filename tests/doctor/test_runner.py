@@ -1,8 +1,11 @@
 """Checks run side by side, a failed one stops those that come after it, and all are documented."""
 
+import re
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -195,3 +198,16 @@ def test_a_fact_is_gathered_once_and_its_error_is_remembered() -> None:
         thread.join()
     assert facts.asked == 1
     assert len(errors) == 8
+
+
+def test_the_check_of_the_page(own_checks: None) -> None:
+    page = (Path(__file__).parents[2] / "docs/doctor/README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    scope: dict[str, Any] = {"__name__": "shop.doctor"}
+    exec(code, scope)
+    assert registry._REGISTERED["SHOP-1"].title() == "The catalogue is fresh"
+    for status, outcome in ((200, "ok"), (500, "failed")):
+        answer = SimpleNamespace(status_code=status)
+        application = SimpleNamespace(get=lambda path, answer=answer: answer)
+        found = scope["CatalogueIsFresh"]().probe(SimpleNamespace(application=application))
+        assert found.status == outcome

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.docker import ContainerEngine
+from tests.support.served import make_lms
 from tests.support.tutor import TutorRoot
 from tests.support.tutor.environments import tutor_executable
 from usher.doctor.context import Places, look_at
 from usher.doctor.facts.tutor import Tutor
 from usher.doctor.runner import Report, run
+from usher.embedded.home.folder import Plan
 
 pytestmark = pytest.mark.xdist_group("doctor-tutor")
 RELEASE = 22
@@ -33,10 +33,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def lms_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lms") / "lms"
-    words = [sys.executable, "-m", "usher.embedded", "init", str(folder)]
-    subprocess.run(
-        [*words, "--root-url", "http://local.openedx.io"], check=True, capture_output=True
-    )
+    make_lms(folder, Plan(root_url="http://local.openedx.io")).close()
     return folder
 
 

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,15 @@ class ServedLms:
     django: WarmDjango
 
 
+def make_lms(folder: Path, plan: folders.Plan, *commands: Sequence[str]) -> WarmDjango:
+    """The LMS of that plan, with these commands run in it. To be closed."""
+    folders.write(folder, plan)
+    django = WarmDjango(folder)
+    for command in (folders.PREPARE, *commands):
+        django.command(*command).checked()
+    return django
+
+
 @contextmanager
 def served_lms(
     *seeding: str,
@@ -52,11 +61,10 @@ def served_lms(
         cheap_passwords=True,
     )
     try:
-        folders.write(folder, plan)
-        with closing(WarmDjango(folder)) as django:
-            for command in filter(None, (folders.PREPARE, seeding)):
-                django.command(*command).checked()
-            with running_lms(folder, port) as url:
-                yield ServedLms(folder, url, django)
+        with (
+            closing(make_lms(folder, plan, *([seeding] if seeding else []))) as django,
+            running_lms(folder, port) as url,
+        ):
+            yield ServedLms(folder, url, django)
     finally:
         shutil.rmtree(base, ignore_errors=True)

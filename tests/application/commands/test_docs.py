@@ -1,7 +1,6 @@
 """Every command and snippet in README and docs is one that its program understands.
 
-Commands are parsed, not run: the guide and the pages of the client are run by tests of their own
-(``tests/cli/test_integration_guide.py``, ``tests/client/test_alone.py``).
+Commands are parsed, not run: ``tests/cli/test_docs_run.py`` names the test that runs each.
 """
 
 import ast
@@ -17,15 +16,9 @@ import pytest
 import yaml
 from django.core.management import get_commands, load_command_class
 
+from tests.support.pages import ROOT, all_blocks, commands
 from usher.cli.main import main
 
-ROOT = Path(__file__).parents[3]
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    *(page for page in sorted((ROOT / "docs").rglob("*.md")) if "reference" not in page.parts),
-]
-BLOCK = re.compile(r"^ *```([\w-]*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 #: Programs of others, whose arguments are theirs to check.
 FOREIGN = {
     *("git", "docker", "kubectl", "tutor", "celery", "granian", "django-admin", "sh", "curl"),
@@ -35,34 +28,15 @@ FOREIGN = {
 NOT_RUN = {"text", "mermaid", "promql", "nginx", "dotenv"}
 
 
-def blocks(language: str) -> Iterator[tuple[str, str]]:
-    for page in PAGES:
-        for found, text in BLOCK.findall(page.read_text()):
-            if found == language:
-                yield str(page.relative_to(ROOT)), text
-
-
-def commands() -> list[tuple[str, str]]:
-    """Page and command: lines after a ``$``, and all lines of shell scripts."""
-    found = []
-    for language in ("console", "sh"):
-        for page, text in blocks(language):
-            for line in text.replace("\\\n", " ").splitlines():
-                line = line.strip()
-                if language == "console":
-                    if not line.startswith("$ "):
-                        continue
-                    line = line[2:]
-                if line and not line.startswith("#"):
-                    found.append((page, line))
-    return found
+def blocks(wanted: str) -> Iterator[tuple[str, str]]:
+    for page, language, text in all_blocks():
+        if language == wanted:
+            yield page, text
 
 
 def test_every_block_says_what_it_is() -> None:
     known = {"console", "sh", "python", "ini", "json", "yaml"} | NOT_RUN
-    for page in PAGES:
-        unknown = {language for language, _ in BLOCK.findall(page.read_text())} - known
-        assert not unknown, f"{page.name}: {unknown}"
+    assert [(page, language) for page, language, _ in all_blocks() if language not in known] == []
 
 
 @pytest.mark.parametrize(("page", "command"), commands())

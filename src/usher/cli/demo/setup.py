@@ -153,6 +153,7 @@ class SetUp:
             "configure_instance",
             "none",
             "--no-input",
+            "--skip-checks",  # the worker runs them
             f"--edx-oauth-client={credentials.lms_client_id}",  # it may begin with a dash
             extra={
                 "USHER_EDX_OAUTH_SECRET": credentials.lms_client_secret,

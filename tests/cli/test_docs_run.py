@@ -1,0 +1,125 @@
+"""Each command and snippet of README and docs is run by a test, or the reason why not is here.
+
+``tests/application/commands/test_docs.py`` tests that its program understands a command.
+"""
+
+import re
+import shlex
+
+import pytest
+
+from tests.support.pages import ROOT, all_blocks, commands
+
+GUIDE = "tests/cli/test_integration_guide.py"
+CHAIN = "tests/connect/test_chain.py"
+EMBEDDED = "tests/connect/test_embedded.py"
+
+#: The beginning of a command, and the test that runs it. Of several that fit the longest counts.
+RUN_BY = {
+    "usher connect": f"{CHAIN}::test_there_and_back",
+    "usher connect … --lms embedded": f"{EMBEDDED}::test_there_and_back",
+    "usher connect … --mode dev": f"{CHAIN}::test_killed_at_every_step_it_ends_in_the_same_state",
+    "usher connect … --mode k8s": f"{CHAIN}::test_there_and_back_in_a_cluster",
+    "usher connect … --mode nightly": f"{CHAIN}::test_two_applications_on_one_lms",
+    "usher disconnect": f"{CHAIN}::test_there_and_back",
+    "usher status": f"{CHAIN}::test_there_and_back",
+    "usher doctor": "tests/doctor/faults/test_commands.py"
+    "::test_a_demo_is_examined_by_its_folder_alone_and_left_as_it_was",
+    "usher conformance": "tests/doctor/faults/test_commands.py::test_conformance_reads_only",
+    "usher drift": "tests/sidecar/test_drift.py::test_differences_are_exit_code_1_and_lines",
+    "usher reconcile": "tests/sidecar/test_reconcile.py"
+    "::test_learners_are_put_right_and_a_second_run_has_nothing_to_do",
+    "usher reconcile … --watch": "tests/sidecar/test_reconcile.py"
+    "::test_watching_repairs_what_becomes_due_and_survives_the_application",
+    "usher dev": f"{GUIDE}::test_a_learner_is_in_a_course",
+    "usher demo": "tests/cli/test_demo.py::test_the_walk_holds_and_is_told_as_one_json_object",
+    "usher demo … --provision": "tests/cli/test_demo.py"
+    "::test_it_stays_up_refuses_a_twin_stops_on_interrupt_and_finds_its_data_again",
+    "make demo": "tests/cli/test_demo.py"
+    "::test_it_stays_up_refuses_a_twin_stops_on_interrupt_and_finds_its_data_again",
+    "make simulate": "tests/simulation/test_simulation.py"
+    "::test_a_seed_reproduces_exactly_and_tells_its_story",
+    "django-admin startproject": f"{GUIDE}::integrator",
+    ". .usher/dev/env": f"{GUIDE}::test_the_page_s_code_enrolls",
+    "python manage.py check": f"{GUIDE}"
+    "::test_the_check_warns_only_of_the_lms_that_is_not_there_yet",
+    "python manage.py shell": f"{GUIDE}::test_the_page_s_code_enrolls",
+    "python manage.py reconcile --watch": "tests/application/engine/test_stopping.py"
+    "::test_reconcile_told_to_stop_ends_with_exit_code_130",
+    "python manage.py adopt_users": "tests/application/accounts/test_adoption.py"
+    "::test_once_the_lms_links_too_the_same_command_has_them_checked",
+    "./manage.py lms usher_link": "tests/application/accounts/test_adoption.py"
+    "::test_once_the_lms_links_too_the_same_command_has_them_checked",
+    "celery": f"{GUIDE}::test_with_celery_by_the_book",
+    "sh deploy/new_env.sh": "tests/deploy/test_compose.py"
+    "::test_the_settings_are_readable_by_their_owner_alone_and_kept",
+    "tutor plugins enable": "tests/tutor/test_chain.py::chain",
+    "tutor config save": "tests/tutor/test_chain.py::chain",
+    "tutor local do": "tests/tutor/test_chain.py::chain",
+}
+#: The beginning of a command that no test runs, and why.
+NOT_RUN = {
+    "make test": "runs the tests",
+    "make check": "continuous integration runs it before the tests",
+    "make wheel": "tests/cli/test_extras.py builds a wheel in the same way",
+    ".venv/bin/python -m pytest": "runs tests",
+    "python -m benchmarks": "loads an LMS for minutes; tests/benchmarks runs its parts",
+    "pip install": "installs into the environment of the tests; see test_extras.py",
+    "git clone": "fetches from GitHub",
+    "docker compose": "needs a Docker engine",
+    "tutor images": "builds an image for many minutes, with Docker",
+    "tutor local launch": "needs a Docker engine",
+    "tutor k8s": "needs a cluster",
+    "granian": "listens until it is stopped; the demo's tests serve campus with it",
+    "$EDITOR": "opens an editor",
+    "echo": "writes the settings of a real host",
+    "chmod": "with the line above it",
+}
+#: Where snippets in Python and configuration are run, by page.
+SNIPPETS = {
+    "docs/client.md": "tests/client/test_alone.py::test_the_sessions_of_the_page_run",
+    "docs/integrate.md": f"{GUIDE}::test_the_page_s_code_enrolls",
+    "docs/metrics.md": "tests/deploy/test_prometheus.py::test_prometheus_can_read_what_is_exported",
+    "docs/doctor/README.md": "tests/doctor/test_runner.py::test_the_check_of_the_page",
+    "docs/console.md": "tests/campus/test_console.py"
+    "::test_the_overview_refreshes_itself_until_it_is_told_to_stop",
+    "docs/production.md": "tests/application/engine/test_lanes.py"
+    "::test_a_learners_own_action_is_interactive_and_an_import_is_not",
+}
+
+
+def known(command: str) -> str:
+    """The key of RUN_BY or NOT_RUN that fits; '' for none."""
+    words = shlex.split(command, comments=True)
+    while words and re.match(r"[A-Z_]+=", words[0]):
+        del words[0]
+    if words[0].endswith("bin/usher"):
+        words[0] = "usher"
+    text = " ".join(words)
+
+    def fits(key: str) -> bool:
+        begin, _, option = key.partition(" … ")
+        return text.startswith(begin) and f" {option}" in f" {text}"
+
+    return max((key for key in (*RUN_BY, *NOT_RUN) if fits(key)), key=len, default="")
+
+
+@pytest.mark.parametrize(("page", "command"), list(commands()))
+def test_a_command_is_run_or_the_reason_is_known(page: str, command: str) -> None:
+    assert known(command), f"{page}: say in this file which test runs `{command}`"
+
+
+def test_no_entry_is_of_a_command_that_is_gone() -> None:
+    used = {known(command) for _, command in commands()}
+    assert {*RUN_BY, *NOT_RUN} - used == set()
+
+
+def test_snippets_have_a_test() -> None:
+    pages = {page for page, language, _ in all_blocks() if language in ("python", "ini", "yaml")}
+    assert pages == set(SNIPPETS)
+
+
+@pytest.mark.parametrize("test", sorted({*RUN_BY.values(), *SNIPPETS.values()}))
+def test_the_tests_that_are_named_are_there(test: str) -> None:
+    path, _, name = test.partition("::")
+    assert re.search(rf"def {re.escape(name)}\(", (ROOT / path).read_text()), test

@@ -1,0 +1,33 @@
+"""README and docs as tests read them: their blocks of code, and the commands in those."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+#: Without the reference, which is made from the code.
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *(page for page in sorted((ROOT / "docs").rglob("*.md")) if "reference" not in page.parts),
+]
+_BLOCK = re.compile(r"^ *```([\w-]*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+
+
+def all_blocks() -> Iterator[tuple[str, str, str]]:
+    """Page, language and text."""
+    for page in PAGES:
+        for language, text in _BLOCK.findall(page.read_text()):
+            yield str(page.relative_to(ROOT)), language, text
+
+
+def commands() -> list[tuple[str, str]]:
+    """Page and command: lines after a ``$``, and all lines of shell scripts."""
+    found = []
+    for page, language, text in all_blocks():
+        for line in map(str.strip, text.replace("\\\n", " ").splitlines()):
+            if language == "console" and line.startswith("$ "):
+                found.append((page, line[2:]))
+            elif language == "sh" and line and not line.startswith("#"):
+                found.append((page, line))
+    return found
