@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -264,6 +265,19 @@ def test_the_gateway_is_used_where_people_sign_in(shape: Shape):
     assert entry["logout_url"] == "http://mitxonline.odl.local:9090/logout/oidc"
     told = side_of(shape, url="http://mitxonline.odl.local:8013")
     assert told.url == "http://mitxonline.odl.local:8013"  # a person knows better
+
+
+def test_it_gets_clients_for_what_it_does_as_a_service(shape: Shape):
+    side = side_of(shape)
+    entry = side.entry(Choice("ol-oauth2", "ol-oauth2"))
+    assert entry["service_clients"] == ["courses", "retirement"]
+    planned = side.planned_env(replace(ADDRESSES, studio_url="http://studio.example:8001"))
+    assert planned["OPENEDX_STUDIO_API_BASE_URL"] == "http://studio.example:8001"
+    pairs = [key for key in planned if "_SERVICE_WORKER_CLIENT_" in key]
+    assert len(pairs) == 4
+    # An application that reads no such setting gets none.
+    side.facts["readable"] = []
+    assert "service_clients" not in side.entry(Choice("ol-oauth2", "ol-oauth2"))
 
 
 def test_a_learner_is_made_with_a_session_and_removed(shape: Shape):

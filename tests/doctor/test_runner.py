@@ -8,18 +8,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from usher.doctor import check as registry
 from usher.doctor.check import Check, Finding, Status, all_checks, failed, ok
 from usher.doctor.context import Context, Places, look_at
 from usher.doctor.docs import pages
-from usher.doctor.facts.memo import NotKnownError, fact
-from usher.doctor.present import next_step
+from usher.doctor.facts.memo import NotApplicableError, NotKnownError, fact
+from usher.doctor.present import next_step, show
 from usher.doctor.runner import UnknownCheckError, run
 
 #: The catalogue of what goes wrong; every row is a check.
 CATALOGUE = {
-    **{"NET": 6, "TUT": 8, "LMS": 10, "PRV": 6, "APP": 9, "SVC": 6, "OAU": 2, "ACC": 7},
+    **{"NET": 6, "TUT": 8, "LMS": 10, "PRV": 6, "APP": 9, "SVC": 6, "OAU": 3, "ACC": 7},
     **{"CRS": 3, "ENR": 5, "OUT": 2, "ENV": 4, "OPS": 6, "CLK": 1},
 }
 
@@ -147,10 +148,61 @@ def test_an_unknown_id_is_refused(nothing_known: Context) -> None:
         run(nothing_known, only=["NOPE-1"])
 
 
-def test_where_nothing_is_known_nothing_fails(nothing_known: Context) -> None:
+def test_where_nothing_is_known_nothing_fails_and_nothing_is_proven(nothing_known: Context) -> None:
     report = run(nothing_known)
     assert report.root_causes == []
-    assert report.exit_code == 0
+    assert report.exit_code == 3
+    said = next_step(report)
+    for name in ("NET-2", "PRV-5", "APP-1", "SVC-1", "OAU-1"):  # sign-in, tokens, accounts
+        assert name in {line.id for line in report.unproven}
+        assert name in said
+    assert f"{len(report.unproven)} essential checks could not be made" in said
+    told = report.to_dict()
+    assert (told["healthy"], told["proven"], told["exit_code"]) == (True, False, 3)
+    assert set(told["not_checked"]) >= {line.id for line in report.unproven}
+
+
+@pytest.mark.parametrize(
+    ("essential", "code", "said"),
+    [
+        (True, 3, "Next: 1 essential check could not be made (AAA-1): nobody told"),
+        (False, 0, "Next: nothing to do. 1 check could not be made (AAA-1): nobody told"),
+    ],
+)
+def test_what_could_not_be_checked_is_counted_and_named(
+    nothing_known: Context, own_checks: None, essential: bool, code: int, said: str
+) -> None:
+    registry._REGISTERED.clear()
+
+    class Unknown(Check):
+        """Nobody knows."""
+
+        id = "AAA-1"
+
+        def probe(self, context: Context) -> Finding:
+            raise NotKnownError("nobody told")
+
+    class Elsewhere(Check):
+        """There is no such thing here."""
+
+        id = "AAA-2"
+        essential = True
+
+        def probe(self, context: Context) -> Finding:
+            raise NotApplicableError("there is none")
+
+    Unknown.essential = essential
+    registry.check(Unknown)
+    registry.check(Elsewhere)
+    report = run(nothing_known)
+    assert [line.id for line in report.unknown] == ["AAA-1"]
+    assert (report.exit_code, next_step(report)) == (code, said)
+    report.stage = "connected"
+    console = Console(record=True, width=100)
+    show(report, console)
+    text = console.export_text()
+    assert ("Connected." in text) is not essential
+    assert said in text
 
 
 @pytest.mark.usefixtures("own_checks")

@@ -177,6 +177,33 @@ def test_an_operator_links_an_account(lms: Lms, name: str) -> None:
     assert last(lms.sign_in(name)).status_code == 403
 
 
+def test_a_link_into_another_account_is_removed_by_naming_that_account(lms: Lms, name: str) -> None:
+    learner = f"{name}l"
+    lms.sign_in(name).close()
+    moved = "update social_auth_usersocialauth set uid = ? where uid = ?"
+    lms.rows(moved, learner, name)
+    arguments = ("usher_link", "--application", "campus", "--unlink", "--username")
+    led_there = lms.sign_in(learner)
+    assert last(led_there).json() == {"username": name}
+
+    # Neither name alone says which learner loses which account.
+    by_learner, by_account = lms.run(*arguments, learner), lms.run(*arguments, name)
+    assert f"linked to LMS user '{name}', not to '{learner}'" in by_learner.stderr
+    assert f"give --account {name}" in by_learner.stderr
+    assert f"linked to the learner '{learner}'" in by_account.stderr
+    assert f"give --username {learner} --account {name}" in by_account.stderr
+    assert by_learner.returncode != 0 != by_account.returncode
+    another = lms.run(*arguments, learner, "--account", f"{name}x")
+    assert another.returncode != 0
+
+    assert '"unlinked"' in lms.run(*arguments, learner, "--account", name).stdout
+    assert led_there.get("/api/user/v1/me").status_code == 401
+    assert '"unchanged"' in lms.run(*arguments, learner, "--account", name).stdout
+    assert lms.rows(USER, name) != []
+    alone = ("usher_link", "--application", "campus", "--username", name, "--account", name)
+    assert "--unlink only" in lms.run(*alone).stderr
+
+
 def test_a_link_into_another_account_is_seen_and_moved(lms: Lms, name: str) -> None:
     other = name + "b"
     for one in (name, other):

@@ -22,11 +22,13 @@ from usher.connect.openedx.lms import Lms
 from usher.connect.plan import Check
 from usher.connect.process import Output
 from usher.contract.paths import LmsPath
-from usher.contract.provisioning import Application, Description, ServiceWorker
+from usher.contract.provisioning import RETIREMENT, Application, Description, ServiceWorker
 from usher.journey import walk
 from usher.journey.steps import BrokenError
 
 TIMEOUT = 15.0
+#: As MITx Online asks for the token of a service.
+JWT_GRANT = {"grant_type": "client_credentials", "token_type": "jwt"}
 #: Seconds a server may take to start; a first start builds assets and migrates.
 START_SECONDS = 300.0
 
@@ -51,6 +53,8 @@ def run(lms: Lms, side: Side, addresses: Addresses, *, commands: bool) -> Iterat
             "lms-client": lambda: _lms_client(client, application, addresses),
             "from-the-lms": lambda: _from_the_lms(client, description, application, addresses),
         }
+        if application.service_clients:
+            over_http["service-clients"] = lambda: _service_clients(client, application, addresses)
         inside: dict[str, Callable[[], Check]] = {}
         if side.checkout.manage:
             seen = functools.cache(lambda: _seen_inside(client, side, application, addresses))
@@ -253,6 +257,32 @@ def _lms_client(client: httpx.Client, wanted: Application, addresses: Addresses)
     return Check("lms-client", "ok" if good else "failed", seen)
 
 
+def _service_clients(client: httpx.Client, wanted: Application, addresses: Addresses) -> Check:
+    """What the application does as a service is allowed to its clients. Changes nothing."""
+    name, seen = "service-clients", []
+    for one in wanted.service_clients:
+        data = {"client_id": one.client_id, "client_secret": one.client_secret}
+        token = client.post(addresses.lms_url + LmsPath.ACCESS_TOKEN, data={**data, **JWT_GRANT})
+        if not (jwt := str(_json(token).get("access_token") or "")):
+            return Check(name, "failed", f"{one.purpose}: the LMS answers {_oauth_error(token)}")
+        headers = {"Authorization": f"JWT {jwt}"}
+        if one.purpose == RETIREMENT:
+            # Nobody is named.
+            url = addresses.lms_url + LmsPath.BULK_RETIRE
+            answer = client.post(url, headers=headers, json={"usernames": ""})
+        else:
+            url = addresses.studio_url + LmsPath.STUDIO_COURSE_RUNS
+            try:
+                answer = client.get(url, headers=headers)
+            except httpx.TransportError as error:
+                fix = "start Studio; until then course runs can't be made or copied"
+                return Check(name, "warning", f"{one.purpose}: {url}: {error}", fix)
+        if not answer.is_success:
+            return Check(name, "failed", f"{one.purpose}: {url} answers {answer.status_code}")
+        seen.append(one.purpose)
+    return Check(name, "ok", f"tokens and rights for {' and '.join(seen)}")
+
+
 def connected_names(description: Description, addresses: Addresses) -> set[str] | None:
     """The applications that the running LMS knows; None when it can't be asked."""
     try:
@@ -305,7 +335,11 @@ def _settings_in_force(side: Side, description: Description, addresses: Addresse
     """The running application has the values that were written."""
     wanted = side.env_values(description, addresses)
     found = side.facts["settings"]
-    wrong = [key for key, value in found.items() if value is not None and value != wanted[key]]
+    wrong = [
+        key
+        for key, value in found.items()
+        if value is not None and key in wanted and value != wanted[key]
+    ]
     if not wrong:
         known = sum(value is not None for value in found.values())
         return Check("settings-in-force", "ok", f"{known} settings as in {side.checkout.env_file}")

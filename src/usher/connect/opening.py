@@ -110,7 +110,8 @@ def _open_embedded(asked: Asked) -> Opened:
     lms_server_url = _address(asked.lms_server_url or url, "--lms-server-url")
     return Opened(
         lms=lms,
-        addresses=Addresses(url, lms_server_url, with_gateway=True),
+        # Studio's API is at the LMS's address there.
+        addresses=Addresses(url, lms_server_url, with_gateway=True, studio_url=lms_server_url),
         runner=runner,
         secrets=secrets,
         facts={
@@ -155,7 +156,9 @@ def _open_tutor(asked: Asked) -> Opened:
     lms_server_url = _address(asked.lms_server_url or lms_url, "--lms-server-url")
     return Opened(
         lms=Platform(instance, runner),
-        addresses=Addresses(lms_url, lms_server_url, with_gateway=mode != "k8s"),
+        addresses=Addresses(
+            lms_url, lms_server_url, with_gateway=mode != "k8s", studio_url=instance.studio_url
+        ),
         runner=runner,
         secrets=secrets,
         facts={

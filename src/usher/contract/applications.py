@@ -11,7 +11,14 @@ from urllib.parse import urlsplit
 from usher.contract import oauth, tutor_values
 from usher.contract.editions import EDITIONS
 from usher.contract.paths import ApplicationPath
-from usher.contract.provisioning import Application, ServiceWorker, own_worker_name
+from usher.contract.provisioning import (
+    COURSES,
+    Application,
+    ServiceClient,
+    ServiceWorker,
+    own_worker_name,
+    retirement_account_name,
+)
 
 #: What an application on the machine that runs the containers is called inside them.
 HOST_GATEWAY_NAME = "host.docker.internal"
@@ -19,9 +26,15 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 #: Names that no public name server knows, so they can only mean this machine.
 _NAMES_OF_THIS_MACHINE = (".local", ".localhost", ".test", ".internal")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-_TYPES: dict[str, type] = {"redirect_uris": list, "usher": bool, "on_host": bool}
+_TYPES: dict[str, type] = {
+    "redirect_uris": list,
+    "service_clients": list,
+    "usher": bool,
+    "on_host": bool,
+}
 _WORDS = {
     "redirect_uris": "a list of addresses",
+    "service_clients": "a list of purposes",
     "usher": "true or false",
     "on_host": "true or false",
 }
@@ -42,7 +55,8 @@ class Entry:
     application is built on Usher, so that it takes webhooks and back-channel messages. on_host:
     whether the name of server_url means the machine that runs the containers. Ids, secrets and
     the service worker, where not given, are derived; the first entry that names no service worker
-    has that of ``USHER_SERVICE_WORKER_*``.
+    has that of ``USHER_SERVICE_WORKER_*``. service_clients: what the application does as a service
+    (``usher.contract.provisioning.PURPOSES``), each with an OAuth client of its own.
     """
 
     name: str
@@ -65,6 +79,7 @@ class Entry:
     service_worker_username: str = ""
     service_worker_email: str = ""
     service_worker_token: str = field(default="", repr=False)
+    service_clients: list[str] = field(default_factory=list)
 
     @property
     def signs_out_at(self) -> str:
@@ -125,6 +140,18 @@ def to_application(entry: Entry, secret: str) -> Application:
         webhook_url=linked(ApplicationPath.WEBHOOKS),
         webhook_secret=own(entry.webhook_secret, "webhook_secret") if entry.usher else "",
         backchannel_logout_url=linked(ApplicationPath.BACKCHANNEL_LOGOUT),
+        service_clients=[_service_client(entry, secret, each) for each in entry.service_clients],
+    )
+
+
+def _service_client(entry: Entry, secret: str, purpose: str) -> ServiceClient:
+    username = "" if purpose == COURSES else retirement_account_name(entry.name)
+    return ServiceClient(
+        purpose=purpose,
+        client_id=derive(secret, entry.name, f"{purpose}_client_id"),
+        client_secret=derive(secret, entry.name, f"{purpose}_client_secret"),
+        username=username,
+        email=f"{username}@example.org".lower() if username else "",
     )
 
 

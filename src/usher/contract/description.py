@@ -16,6 +16,7 @@ from usher.contract.applications import (
     to_application,
 )
 from usher.contract.provisioning import (
+    RETIREMENT,
     Description,
     DescriptionError,
     ServiceWorker,
@@ -91,6 +92,7 @@ def lms_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         "USHER_REDIRECT_ANONYMOUS": bool(config["USHER_REDIRECT_ANONYMOUS"]),
         "USHER_DIRECT_REGISTRATION": bool(config["USHER_DIRECT_REGISTRATION"]),
         "USHER_ANONYMOUS_PATHS": list(config["USHER_ANONYMOUS_PATHS"]),
+        "USHER_RETIREMENT": any(RETIREMENT in entry.service_clients for entry in entries),
     }
 
 

@@ -42,11 +42,44 @@ class Env:
     USHER_ENCRYPTION_KEYS = "USHER_ENCRYPTION_KEYS"
 
 
+class ServiceEnv:
+    """MITx Online's settings for what it does as a service. An application built on Usher reads
+    none of these."""
+
+    #: Studio's address for the application's server, which makes and copies course runs there.
+    OPENEDX_STUDIO_API_BASE_URL = "OPENEDX_STUDIO_API_BASE_URL"
+    #: OAuth client with the grant *client credentials*, to make and copy course runs.
+    OPENEDX_COURSES_SERVICE_WORKER_CLIENT_ID = "OPENEDX_COURSES_SERVICE_WORKER_CLIENT_ID"
+    #: Its secret.
+    OPENEDX_COURSES_SERVICE_WORKER_CLIENT_SECRET = "OPENEDX_COURSES_SERVICE_WORKER_CLIENT_SECRET"  # noqa: S105
+    #: OAuth client with the grant *client credentials*, to retire learners.
+    OPENEDX_RETIREMENT_SERVICE_WORKER_CLIENT_ID = "OPENEDX_RETIREMENT_SERVICE_WORKER_CLIENT_ID"
+    #: Its secret.
+    OPENEDX_RETIREMENT_SERVICE_WORKER_CLIENT_SECRET = (
+        "OPENEDX_RETIREMENT_SERVICE_WORKER_CLIENT_SECRET"  # noqa: S105
+    )
+
+
+#: Where an application keeps the id and secret of an OAuth client with the grant *client
+#: credentials*, by what it is for (``usher.contract.provisioning.PURPOSES``).
+SERVICE_CLIENTS = {
+    "courses": (
+        ServiceEnv.OPENEDX_COURSES_SERVICE_WORKER_CLIENT_ID,
+        ServiceEnv.OPENEDX_COURSES_SERVICE_WORKER_CLIENT_SECRET,
+    ),
+    "retirement": (
+        ServiceEnv.OPENEDX_RETIREMENT_SERVICE_WORKER_CLIENT_ID,
+        ServiceEnv.OPENEDX_RETIREMENT_SERVICE_WORKER_CLIENT_SECRET,
+    ),
+}
+
 #: Keys whose values must never be shown.
 SECRET_KEYS = frozenset(
     {
         Env.OPENEDX_API_CLIENT_SECRET,
         Env.OPENEDX_SERVICE_WORKER_API_TOKEN,
+        ServiceEnv.OPENEDX_COURSES_SERVICE_WORKER_CLIENT_SECRET,
+        ServiceEnv.OPENEDX_RETIREMENT_SERVICE_WORKER_CLIENT_SECRET,
         Env.MITX_ONLINE_REGISTRATION_ACCESS_TOKEN,
         Env.MITXPRO_REGISTRATION_ACCESS_TOKEN,
         Env.USHER_WEBHOOK_SECRET,

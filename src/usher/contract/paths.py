@@ -37,6 +37,9 @@ class LmsPath:
     DASHBOARD = "/dashboard"
     COURSE_HOME = "/courses/{course_key}/course/"
     HEARTBEAT = "/heartbeat"
+    BULK_RETIRE = "/v1/accounts/bulk_retire_users"
+    #: Of Studio, which has an address of its own.
+    STUDIO_COURSE_RUNS = "/api/v1/course_runs/"
 
     # Served by usher.lms where it is installed.
     USHER_API = "/usher/api/v1/"

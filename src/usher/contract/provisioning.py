@@ -44,6 +44,26 @@ class Superuser:
     backend: str = ""
 
 
+#: What an application may do in the LMS as a service: make and copy course runs; retire learners.
+COURSES, RETIREMENT = "courses", "retirement"
+PURPOSES = (COURSES, RETIREMENT)
+
+
+@dataclass(frozen=True)
+class ServiceClient:
+    """An OAuth client of the application in the LMS with the grant *client credentials*.
+
+    purpose: one of ``PURPOSES``. username, email: of the account that it acts as, made for it; ''
+    is the application's service worker.
+    """
+
+    purpose: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    username: str = ""
+    email: str = ""
+
+
 @dataclass(frozen=True)
 class Application:
     """One connected application: who it is for the LMS, and who the LMS is for it.
@@ -52,7 +72,8 @@ class Application:
     client_secret: the LMS's credentials at the application. The ``oauth_*`` fields describe the
     application's own OAuth client in the LMS. Addresses: authorization_url and logout_url
     are for browsers, the others for servers. webhook_secret signs what the LMS sends.
-    service_worker: this application's own; see ``Description.service_worker_of``.
+    service_worker: this application's own; see ``Description.service_worker_of``. service_clients:
+    at most one for each purpose.
     """
 
     name: str
@@ -75,6 +96,7 @@ class Application:
     webhook_secret: str = field(default="", repr=False)
     backchannel_logout_url: str = ""
     service_worker: ServiceWorker | None = None
+    service_clients: list[ServiceClient] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -146,7 +168,15 @@ class Description:
 
 def own_worker_name(name: str) -> str:
     """Username of an application's service worker where none is given."""
-    ending = "_serviceworker"
+    return _account_name(name, "_serviceworker")
+
+
+def retirement_account_name(name: str) -> str:
+    """Username of the account by which an application retires learners."""
+    return _account_name(name, "_retirement")
+
+
+def _account_name(name: str, ending: str) -> str:
     if len(name + ending) <= _USERNAME_LENGTH:
         return name + ending
     digest = hashlib.sha256(name.encode()).hexdigest()[:6]
@@ -163,6 +193,21 @@ def _build_optional(kind: Any, data: dict[str, Any], key: str, place: str = "") 
     return None if data.get(key) is None else _build(kind, data[key], place or key)
 
 
+def _build_service_clients(items: Any, place: str) -> list[ServiceClient]:
+    if not isinstance(items, list):
+        raise DescriptionError(f"{place}.service_clients is not a list")
+    found: list[ServiceClient] = []
+    for index, item in enumerate(items):
+        one = _build(ServiceClient, item, f"{place}.service_clients[{index}]")
+        if one.purpose not in PURPOSES or one.purpose in [each.purpose for each in found]:
+            raise DescriptionError(
+                f"{place}.service_clients[{index}].purpose is not one of {', '.join(PURPOSES)}, "
+                "each once"
+            )
+        found.append(one)
+    return found
+
+
 def _build(kind: Any, data: Any, place: str) -> Any:
     if not isinstance(data, dict):
         raise DescriptionError(f"{place} is not a JSON object")
@@ -172,9 +217,10 @@ def _build(kind: Any, data: Any, place: str) -> Any:
     if kind is Application:
         worker = _build_optional(ServiceWorker, data, "service_worker", f"{place}.service_worker")
         data = {**data, "service_worker": worker}
+        data["service_clients"] = _build_service_clients(data.get("service_clients", []), place)
     for name, value in data.items():
         expected = known[name].type
-        if expected == ServiceWorker | None:
+        if expected in (ServiceWorker | None, list[ServiceClient]):
             continue
         matches = {
             str: isinstance(value, str),
@@ -188,7 +234,8 @@ def _build(kind: Any, data: Any, place: str) -> Any:
     except TypeError as error:
         raise DescriptionError(f"{place} is incomplete: {error}") from error
     for name, field_ in known.items():
-        if field_.default is MISSING and not getattr(built, name):
+        required = field_.default is MISSING and field_.default_factory is MISSING
+        if required and not getattr(built, name):
             raise DescriptionError(f"{place}.{name} is empty")
     if isinstance(built, ServiceWorker) and built.token_days < 1:
         raise DescriptionError(f"{place}.token_days is less than 1")

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from usher.contract.provisioning import PURPOSES
+
 PREFIX = "USHER_"
 APPLICATIONS = "USHER_APPLICATIONS"
 
@@ -138,6 +140,12 @@ def _or_empty(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
     return lambda value, place: value if value == "" else check(value, place)
 
 
+def _purpose(value: Any, place: str) -> str:
+    if value not in PURPOSES:
+        raise NotAllowed(f"{place} is {shown(value)}: write one of {', '.join(PURPOSES)}")
+    return str(value)
+
+
 #: Fields of an entry of USHER_APPLICATIONS.
 FIELDS: dict[str, Callable[[Any, str], Any]] = {
     "name": name,
@@ -160,6 +168,7 @@ FIELDS: dict[str, Callable[[Any, str], Any]] = {
     "service_worker_username": _or_empty(username),
     "service_worker_email": _or_empty(email),
     "service_worker_token": _or_empty(secret),
+    "service_clients": _all(_purpose, "purposes"),
 }
 
 

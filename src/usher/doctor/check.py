@@ -33,7 +33,7 @@ FAMILIES = (
 
 
 class Status(StrEnum):
-    """NOTE: information that needs no action. SKIPPED: not known."""
+    """NOTE: information that needs no action. SKIPPED: not known, or nothing to know."""
 
     OK = "ok"
     NOTE = "note"
@@ -46,13 +46,15 @@ class Status(StrEnum):
 class Finding:
     """seen: the observation. cause: why, of a note or a failure. fix: '' unless something is wrong;
     a command to copy, or the line to change, with the words of ``fixes``.
-    repair: a name in ``repairs`` when ``--fix`` can."""
+    repair: a name in ``repairs`` when ``--fix`` can. applies: False for a skipped check of a thing
+    that this deployment doesn't have."""
 
     status: Status
     seen: str
     cause: str = ""
     fix: str = ""
     repair: str = ""
+    applies: bool = True
 
     def __post_init__(self) -> None:
         """All of it may quote what an application, an LMS or a learner wrote."""
@@ -82,17 +84,25 @@ def warning(seen: str, *, cause: str, fix: str, repair: str = "") -> Finding:
 
 
 def skipped(reason: str) -> Finding:
+    """It could not be checked."""
     return Finding(Status.SKIPPED, reason)
+
+
+def not_applicable(reason: str) -> Finding:
+    """There is nothing to check."""
+    return Finding(Status.SKIPPED, reason, applies=False)
 
 
 class Check(ABC):
     """One question. The docstring is its documentation: a title, then symptom, cause and fix.
 
     id: as in the catalogue, ``NET-1``. depends_on: checks whose failure would be the cause of this
-    one's. ``probe`` may raise NotKnownError for a fact that can't be had: the check is skipped.
+    one's. essential: the connection is not proven to work unless this was seen to be right.
+    ``probe`` may raise NotKnownError for a fact that can't be had: the check is skipped.
     """
 
     id: ClassVar[str]
+    essential: ClassVar[bool] = False
     depends_on: ClassVar[tuple[str, ...]] = ()
     docs_url: ClassVar[str] = ""
 

@@ -112,8 +112,9 @@ def doctor(
 ) -> None:
     """Check the connection between an application and Open edX.
 
-    The first failed line is the root cause. Exit code 0: nothing failed. 1: a check failed. 2:
-    doctor, or a check named by --only, could not run.
+    The first failed line is the root cause. Exit code 0: everything essential was seen to work and
+    nothing failed. 1: a check failed. 2: doctor, or a check named by --only, could not run. 3: an
+    essential check could not be made.
     """
     console = Console()
     if list_only:

@@ -158,6 +158,7 @@ def look_at(places: Places) -> Context:
     tutor = Tutor(places.tutor_root, places.tutor_mode, places.tutor_executable)
     if places.lms_manage:
         tutor.without = "the LMS is an embedded one, without Tutor"
+        tutor.elsewhere = True
     application = Application(web, places.application_url, places.env_file, places.manage)
     if not application.url:
         application.url = _application_url(application)

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from usher.contract.terminal import WIDTH, wrapped
 from usher.doctor.check import Status, all_checks
+from usher.doctor.context import CONNECTED
 from usher.doctor.runner import Line, Report
 
 _MARKS = {
@@ -24,7 +25,9 @@ def show(report: Report, console: Console) -> None:
     console.print()
     counts = ", ".join(f"{len(report.of_status(status))} {status.value}" for status in Status)
     _say(console, f"{counts}, in {report.seconds:.1f} seconds", "bold")
-    if report.stage:
+    if report.stage == CONNECTED and report.unproven:
+        _say(console, "The settings say that it is connected; that was not seen to work.")
+    elif report.stage:
         _say(console, f"{report.stage[0].upper()}{report.stage[1:]}.")
     _say(console, next_step(report))
 
@@ -55,15 +58,25 @@ def next_step(report: Report) -> str:
     wrong = report.of_status(Status.FAILED) or report.of_status(Status.WARNING)
     if wrong:
         return f"Next: {wrong[0].id}: {wrong[0].finding.fix}"
+    if report.unproven and not report.asked:
+        return f"Next: {_not_checked(report.unproven, 'essential checks')}"
     if report.exit_code:
         missing = next(line for line in report.unknown if line.id in report.asked)
         return f"Next: {missing.id} could not be checked: {missing.finding.seen}."
-    # A command that fails, such as the application's manage.py, is written in backquotes.
-    for line in report.unknown:
-        if (seen := line.finding.seen).startswith("`"):
-            number = sum(each.finding.seen == seen for each in report.unknown)
-            return f"Next: {number} checks could not be made: {seen}"
+    if report.unknown:
+        return f"Next: nothing to do. {_not_checked(report.unknown, 'checks')}"
     return "Next: nothing to do."
+
+
+def _not_checked(lines: list[Line], what: str) -> str:
+    """How many, which, and the reason that most of them have: one command that fails, such as the
+    application's manage.py, keeps many from being made."""
+    seen = [line.finding.seen for line in lines]
+    often = max(seen, key=seen.count)
+    names = ", ".join(line.id for line in lines)
+    number = f"{len(lines)} {what}" if len(lines) > 1 else f"1 {what.removesuffix('s')}"
+    told = f"{number} could not be made ({names})"
+    return f"{told}: {often}" if len(lines) == 1 or seen.count(often) > 1 else f"{told}; see there"
 
 
 def list_as_dict() -> list[dict[str, Any]]:

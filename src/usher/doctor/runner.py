@@ -8,9 +8,9 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from usher.doctor import fixes
-from usher.doctor.check import Check, Finding, Status, all_checks, failed, skipped
+from usher.doctor.check import Check, Finding, Status, all_checks, failed, not_applicable, skipped
 from usher.doctor.context import Context
-from usher.doctor.facts.memo import NotKnownError
+from usher.doctor.facts.memo import NotApplicableError, NotKnownError
 
 _WORKERS = 24
 
@@ -22,13 +22,14 @@ class UnknownCheckError(ValueError):
 @dataclass(frozen=True)
 class Line:
     """What one check found. because: the failed check that this one was skipped for. page: where
-    the check is documented, '' when it isn't."""
+    the check is documented, '' when it isn't. essential: see ``Check``."""
 
     id: str
     title: str
     finding: Finding
     because: str = ""
     page: str = ""
+    essential: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         found = self.finding
@@ -41,6 +42,8 @@ class Line:
             "fix": found.fix,
             "because": self.because,
             "page": self.page,
+            "essential": self.essential,
+            "applies": found.applies,
         }
 
 
@@ -69,18 +72,30 @@ class Report:
     @property
     def unknown(self) -> list[Line]:
         """What could not be checked, though nothing else that failed is the reason."""
-        return [line for line in self.of_status(Status.SKIPPED) if not line.because]
+        skipped = self.of_status(Status.SKIPPED)
+        return [line for line in skipped if line.finding.applies and not line.because]
+
+    @property
+    def unproven(self) -> list[Line]:
+        """Of what could not be checked, that without which nobody can tell whether it works."""
+        return [line for line in self.unknown if line.essential]
 
     @property
     def exit_code(self) -> int:
-        """1 when something failed; 2 when a check that was asked for could not be made."""
+        """1 when something failed; 2 when a check that was asked for could not be made; 3 when an
+        essential one could not."""
         if not self.healthy:
             return 1
-        return 2 if any(line.id in self.asked for line in self.unknown) else 0
+        if self.asked:
+            return 2 if any(line.id in self.asked for line in self.unknown) else 0
+        return 3 if self.unproven else 0
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "healthy": self.healthy,
+            "proven": self.healthy and not self.unproven,
+            "not_checked": [line.id for line in self.unknown],
+            "exit_code": self.exit_code,
             "stage": self.stage,
             "seconds": round(self.seconds, 2),
             "counts": {status.value: len(self.of_status(status)) for status in Status},
@@ -119,8 +134,9 @@ def _line(kind: type[Check], context: Context, waits_for: list[Future[Line]]) ->
     for earlier in (future.result() for future in waits_for):
         if because := _stopped_by(earlier):
             waits = skipped(f"not checked while {because} fails")
-            return Line(kind.id, kind.title(), waits, because, kind.page())
-    return Line(kind.id, kind.title(), _probe(kind, context), page=kind.page())
+            return Line(kind.id, kind.title(), waits, because, kind.page(), kind.essential)
+    found = _probe(kind, context)
+    return Line(kind.id, kind.title(), found, page=kind.page(), essential=kind.essential)
 
 
 def _stopped_by(earlier: Line) -> str:
@@ -134,6 +150,8 @@ def _probe(kind: type[Check], context: Context) -> Finding:
         found = kind().probe(context)
         fix = context.tutor.for_this_root(fixes.fitted(found.fix, context))
         return replace(found, fix=fix)
+    except NotApplicableError as error:
+        return not_applicable(str(error))
     except NotKnownError as error:
         return skipped(str(error))
     except Exception as error:  # noqa: BLE001 - one broken check must not hide the others

@@ -115,6 +115,14 @@ def retired_usernames(usernames: Iterable[str]) -> set[str]:
     return set(found.values_list("original_username", flat=True))
 
 
+def prepare_retirement() -> None:
+    from usher.embedded.user_api.models import RetirementState
+    from usher.embedded.user_api.retirement import populate_states
+
+    if not RetirementState.objects.exists():
+        populate_states()
+
+
 def reserved_emails(emails: Iterable[str]) -> set[str]:
     from usher.embedded.student.models import AccountRecovery
     from usher.embedded.user_api.models import UserRetirementStatus

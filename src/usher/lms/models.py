@@ -1,7 +1,12 @@
 """All models of the app, gathered from the capability folders."""
 
 from usher.lms.api.models import BatchOutcome
-from usher.lms.connections.models import ConnectedApplication, ProviderVersion, ServiceWorker
+from usher.lms.connections.models import (
+    ConnectedApplication,
+    ProviderVersion,
+    ServiceClient,
+    ServiceWorker,
+)
 from usher.lms.events.models import Message
 from usher.lms.signout.models import LearnerSession, UsedToken
 
@@ -11,6 +16,7 @@ __all__ = [
     "LearnerSession",
     "Message",
     "ProviderVersion",
+    "ServiceClient",
     "ServiceWorker",
     "UsedToken",
 ]

@@ -10,7 +10,9 @@ not loaded yet. Names are those of Open edX Sumac to Verawood.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -161,6 +163,18 @@ def retired_usernames(usernames: Iterable[str]) -> set[str]:
     )
     pending = (UserRetirementStatus, "original_username")
     return _never_free(usernames, "username", hashes, pending)
+
+
+def prepare_retirement() -> None:
+    """The states of an account that is retired, where the LMS has none: nothing else makes them,
+    and without them each retirement fails."""
+    from django.core.management import call_command
+    from openedx.core.djangoapps.user_api.models import RetirementState
+
+    if not RetirementState.objects.exists():
+        # It prints, and what provisioning prints is read.
+        with contextlib.redirect_stdout(sys.stderr):
+            call_command("populate_retirement_states")
 
 
 def reserved_emails(emails: Iterable[str]) -> set[str]:

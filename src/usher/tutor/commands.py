@@ -66,11 +66,18 @@ def usher_remove(purge: bool, dry_run: bool) -> Job:
 )
 @click.option("--unlink", is_flag=True, help="Undo it; the account stays")
 @click.option(
+    "--account",
+    default="",
+    callback=_as(lambda value, place: value and tutor_values.username(value, place)),
+    help="With --unlink: the LMS account that the learner is linked to, where it has another name",
+)
+@click.option(
     "--move", is_flag=True, help="Also if the learner signs in to another account: that ends"
 )
-def usher_link(username: str, application: str, unlink: bool, move: bool) -> Job:
+def usher_link(username: str, application: str, unlink: bool, account: str, move: bool) -> Job:
     words = ["./manage.py", "lms", "usher_link", "--username", username]
     words += ["--application", application, *(["--unlink"] if unlink else [])]
+    words += ["--account", account] if account else []
     words += ["--move"] if move else []
     yield "lms", shlex.join(words)
 

@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass, field
 
-from usher.contract.environment import Env
+from usher.contract.environment import SERVICE_CLIENTS, Env, ServiceEnv
 from usher.contract.oauth import social_login_path
 from usher.contract.paths import LmsPath
-from usher.contract.provisioning import Application, ServiceWorker
+from usher.contract.provisioning import (
+    COURSES,
+    Application,
+    ServiceClient,
+    ServiceWorker,
+)
 
 #: docker compose knows this word: whatever address the machine has from inside a container,
 #: on Linux and macOS alike. So no gateway address has to be looked up.
@@ -21,6 +26,11 @@ KEYS = (
     Env.OPENEDX_SERVICE_WORKER_API_TOKEN,
     Env.OPENEDX_API_CLIENT_ID,
     Env.OPENEDX_API_CLIENT_SECRET,
+    ServiceEnv.OPENEDX_STUDIO_API_BASE_URL,
+    ServiceEnv.OPENEDX_COURSES_SERVICE_WORKER_CLIENT_ID,
+    ServiceEnv.OPENEDX_COURSES_SERVICE_WORKER_CLIENT_SECRET,
+    ServiceEnv.OPENEDX_RETIREMENT_SERVICE_WORKER_CLIENT_ID,
+    ServiceEnv.OPENEDX_RETIREMENT_SERVICE_WORKER_CLIENT_SECRET,
     Env.OPENEDX_OAUTH_PROVIDER,
     Env.OPENEDX_SOCIAL_LOGIN_PATH,
     Env.LOGOUT_REDIRECT_URL,
@@ -53,6 +63,7 @@ class Identity:
     worker: str
     worker_token: str = field(repr=False)
     webhook_secret: str = field(repr=False)
+    service_clients: list[ServiceClient] = field(default_factory=list)
 
 
 def identity_of(application: Application, worker: ServiceWorker) -> Identity:
@@ -63,6 +74,7 @@ def identity_of(application: Application, worker: ServiceWorker) -> Identity:
         worker=worker.username,
         worker_token=worker.token,
         webhook_secret=application.webhook_secret,
+        service_clients=application.service_clients,
     )
 
 
@@ -72,11 +84,13 @@ def wanted(
     lms_url: str,
     lms_server_url: str,
     with_gateway: bool,
+    studio_url: str = "",
     registration_token_key: str = "",
 ) -> dict[str, str]:
     """What the ``.env`` must say. lms_url: for browsers; lms_server_url: for the application;
-    with_gateway: the LMS runs on this machine; registration_token_key: where the application keeps
-    what lifts the LMS's limit of registrations for it."""
+    studio_url: likewise, of Studio; with_gateway: the LMS runs on this machine;
+    registration_token_key: where the application keeps what lifts the LMS's limit of registrations
+    for it."""
     values = {
         Env.OPENEDX_API_BASE_URL: lms_server_url,
         Env.OPENEDX_BASE_REDIRECT_URL: lms_url,
@@ -93,6 +107,11 @@ def wanted(
         values[Env.OPENEDX_IP] = HOST_GATEWAY
     if registration_token_key:
         values[registration_token_key] = identity.worker_token
+    for client in identity.service_clients:
+        key_of_id, key_of_secret = SERVICE_CLIENTS[client.purpose]
+        values |= {key_of_id: client.client_id, key_of_secret: client.client_secret}
+        if client.purpose == COURSES and studio_url:
+            values[ServiceEnv.OPENEDX_STUDIO_API_BASE_URL] = studio_url
     if identity.webhook_secret:
         values[Env.USHER_WEBHOOK_SECRET] = identity.webhook_secret
     return values

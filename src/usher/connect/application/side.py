@@ -21,7 +21,7 @@ from usher.connect.errors import Refused, ToolFailed
 from usher.connect.openedx.configuration import Choice
 from usher.connect.process import Secrets
 from usher.contract import envfile
-from usher.contract.environment import SECRET_KEYS, Env
+from usher.contract.environment import SECRET_KEYS, SERVICE_CLIENTS, Env
 from usher.contract.oauth import (
     BACKENDS,
     EDX_OAUTH_APP,
@@ -30,7 +30,7 @@ from usher.contract.oauth import (
     lms_redirect_uri,
 )
 from usher.contract.paths import ApplicationPath, LmsPath
-from usher.contract.provisioning import Application, Description
+from usher.contract.provisioning import Application, Description, ServiceClient
 
 SCRIPT = "record.py"
 #: MITx Online's setting for the port of its API gateway.
@@ -48,11 +48,12 @@ _FACTS: dict[str, type] = {
 
 @dataclass(frozen=True)
 class Addresses:
-    """Of the LMS: for browsers, and for the application's server."""
+    """Of the LMS: for browsers, and for the application's server; of Studio for that one too."""
 
     lms_url: str
     lms_server_url: str
     with_gateway: bool
+    studio_url: str = ""
 
 
 class Side:
@@ -181,11 +182,19 @@ class Side:
         if self.url == self.gateway_url:
             # Its own /logout/ goes on to this path of its own address, which may not be the gateway
             entry["logout_url"] = self.url + ApplicationPath.GATEWAY_LOGOUT
+        if self.service_purposes:
+            entry["service_clients"] = self.service_purposes
         if not lms_in_containers:
             entry.setdefault("server_url", self.url)
         if self.wishes.server_url:
             entry["server_url"] = self.wishes.server_url.rstrip("/")
         return entry
+
+    @property
+    def service_purposes(self) -> list[str]:
+        """What it does in the LMS as a service, by the settings that it reads."""
+        readable = set(self.facts.get("readable") or ())
+        return [purpose for purpose, keys in SERVICE_CLIENTS.items() if readable >= set(keys)]
 
     @property
     def default_backend(self) -> str:
@@ -274,6 +283,7 @@ class Side:
             "action": action,
             "name": EDX_OAUTH_APP,
             "settings": list(SETTINGS),
+            "readable": [key for keys in SERVICE_CLIENTS.values() for key in keys],
             "client_id": application.client_id if application else "",
             "redirect_uris": [],
         }
@@ -301,7 +311,15 @@ class Side:
 
     def planned_env(self, addresses: Addresses) -> dict[str, str]:
         """``env_values`` before the description is there: what follows from it is ``MADE``."""
-        made = Identity(self.backend, MADE, MADE, MADE, MADE, MADE * bool(self.facts["usher"]))
+        made = Identity(
+            self.backend,
+            MADE,
+            MADE,
+            MADE,
+            MADE,
+            MADE * bool(self.facts["usher"]),
+            [ServiceClient(purpose, MADE, MADE) for purpose in self.service_purposes],
+        )
         return self._wanted(made, addresses)
 
     def _wanted(self, identity: Identity, addresses: Addresses) -> dict[str, str]:
@@ -311,6 +329,7 @@ class Side:
             lms_url=addresses.lms_url,
             lms_server_url=addresses.lms_server_url,
             with_gateway=addresses.with_gateway,
+            studio_url=addresses.studio_url,
             registration_token_key=edition.registration_token_key if edition else "",
         )
 

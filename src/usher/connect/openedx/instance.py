@@ -44,10 +44,17 @@ class Instance:
     @property
     def lms_url(self) -> str:
         """The address for browsers: with Tutor's port in dev, without in the others."""
+        return self._at("LMS_HOST", 8000)
+
+    @property
+    def studio_url(self) -> str:
+        return self._at("CMS_HOST", 8001)
+
+    def _at(self, name: str, port_in_dev: int) -> str:
         values = self.look["values"]
         if self.command == "dev":
-            return f"http://{values['LMS_HOST']}:8000"
-        return f"{'https' if values['ENABLE_HTTPS'] else 'http'}://{values['LMS_HOST']}"
+            return f"http://{values[name]}:{port_in_dev}"
+        return f"{'https' if values['ENABLE_HTTPS'] else 'http'}://{values[name]}"
 
     @property
     def project(self) -> str:

@@ -34,7 +34,7 @@ class LmsSteps:
         return Step(
             "provision",
             self._lms.lms_url,
-            "make service worker, its token, provider record and OAuth client",
+            "make service worker, its token, provider record and OAuth clients",
             "the LMS finds the application by its provider record, and the application reaches the "
             "LMS as its OAuth client and by the service worker's token",
             self._is_provisioned,

@@ -31,6 +31,7 @@ class RedirectIsRegistered(Check):
     """
 
     id = "APP-1"
+    essential = True
     depends_on = ("PRV-1", "PRV-2", "PRV-3", "NET-5", "APP-6")
 
     def probe(self, context: Context) -> Finding:
@@ -199,6 +200,7 @@ class BackendNamesAgree(Check):
     """
 
     id = "APP-6"
+    essential = True
     depends_on = ("ENV-1", "ENV-3", "LMS-1")
 
     def probe(self, context: Context) -> Finding:
@@ -240,6 +242,7 @@ class SignInArrives(Check):
     """
 
     id = "APP-7"
+    essential = True
     depends_on = ("PRV-1", "PRV-2", "PRV-3", "NET-5", "APP-6")
 
     def probe(self, context: Context) -> Finding:

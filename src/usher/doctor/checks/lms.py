@@ -4,7 +4,7 @@ from typing import Any
 
 from usher.contract.oauth import BACKENDS
 from usher.contract.paths import LmsPath
-from usher.doctor.check import Check, Finding, check, failed, note, ok, skipped, warning
+from usher.doctor.check import Check, Finding, check, failed, not_applicable, note, ok, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import LMS_LOGS, LMS_SETTINGS, PROVISION
@@ -22,6 +22,7 @@ class ThirdPartyAuthIsOn(Check):
     """
 
     id = "LMS-1"
+    essential = True
     depends_on = _IN_USE
 
     def probe(self, context: Context) -> Finding:
@@ -45,6 +46,7 @@ class BackendIsKnown(Check):
     """
 
     id = "LMS-2"
+    essential = True
     depends_on = ("LMS-1", "APP-6")
 
     def probe(self, context: Context) -> Finding:
@@ -54,7 +56,7 @@ class BackendIsKnown(Check):
         if context.backend in known or (backend and backend.class_path in running):
             return ok(f"{context.backend} is among AUTHENTICATION_BACKENDS")
         if backend is None:
-            return skipped(f"{context.backend} is a backend of your own")
+            return not_applicable(f"{context.backend} is a backend of your own")
         return failed(
             f"{backend.class_path} is not among AUTHENTICATION_BACKENDS of the running LMS",
             cause="the plugin's settings are not in use, or other settings replace the list",

@@ -63,6 +63,7 @@ class ApplicationReachesLms(Check):
     """
 
     id = "NET-3"
+    essential = True
     depends_on = ("ENV-1", "NET-1")
 
     def probe(self, context: Context) -> Finding:
@@ -133,6 +134,7 @@ class LmsIsTheLms(Check):
     """
 
     id = "NET-6"
+    essential = True
     depends_on = ("NET-3",)
 
     def probe(self, context: Context) -> Finding:
@@ -199,6 +201,7 @@ class LmsReachesApplication(Check):
     """
 
     id = "NET-2"
+    essential = True
     depends_on = ("PRV-1", "PRV-2", "PRV-3", "ENV-3")
 
     def probe(self, context: Context) -> Finding:

@@ -1,10 +1,15 @@
 """The application's own OAuth client at the LMS, used to obtain learners' tokens."""
 
-from usher.contract.environment import Env
+from functools import partial
+
+import httpx
+
+from usher.contract.environment import SERVICE_CLIENTS, Env, ServiceEnv
 from usher.contract.oauth import EDX_OAUTH_APP
 from usher.contract.paths import ApplicationPath, LmsPath
+from usher.contract.provisioning import RETIREMENT
 from usher.contract.report import OAuthClient
-from usher.doctor.check import Check, Finding, check, failed, ok, skipped
+from usher.doctor.check import Check, Finding, check, failed, not_applicable, ok, skipped, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import CONNECT, manage
@@ -35,6 +40,7 @@ class ClientIdIsKnown(Check):
     """
 
     id = "OAU-2"
+    essential = True
     depends_on = ("ENV-1", "ENV-3", "NET-6")
 
     def probe(self, context: Context) -> Finding:
@@ -79,6 +85,7 @@ class OwnClientIsRight(Check):
     """
 
     id = "OAU-1"
+    essential = True
     depends_on = ("OAU-2",)
 
     def probe(self, context: Context) -> Finding:
@@ -123,3 +130,84 @@ class OwnClientIsRight(Check):
             fix=CONNECT,
             repair="provision",
         )
+
+
+@check
+class ServiceClientsWork(Check):
+    """The application's service clients may do their work.
+
+    Symptom: course runs can't be copied (`rerun_courserun`), learners can't be retired
+    (`retire_users`): the LMS answers `unauthorized_client`, 403 or 404.
+    Cause: MITx Online asks for these with OAuth clients of their own, with the grant
+    `client_credentials`; they are missing, have another secret, act as an account without the
+    rights, or bulk retirement is switched off.
+    Fix: connect, which makes both clients and writes them into the `.env`.
+    """
+
+    id = "OAU-3"
+    depends_on = ("ENV-1", "ENV-3", "NET-6")
+
+    def probe(self, context: Context) -> Finding:
+        worked = []
+        for purpose, (key_of_id, key_of_secret) in SERVICE_CLIENTS.items():
+            client_id = context.application.written(key_of_id)
+            secret = context.application.written(key_of_secret)
+            if not (client_id and secret):
+                continue
+            answer = context.web.request(
+                "POST",
+                context.lms.at(LmsPath.ACCESS_TOKEN),
+                data={
+                    "grant_type": "client_credentials",
+                    "token_type": "jwt",
+                    "client_id": client_id,
+                    "client_secret": secret,
+                },
+            )
+            if answer.status_code != 200:
+                return self._failed(f"the LMS refuses {key_of_id} ({_error_of(answer)})")
+            if wrong := self._use(context, purpose, str(answer.json()["access_token"])):
+                return wrong
+            worked.append(purpose)
+        if not worked:
+            return not_applicable("the application uses no client for course runs or retirement")
+        return ok(f"clients for {' and '.join(worked)} work")
+
+    def _use(self, context: Context, purpose: str, token: str) -> Finding | None:
+        """Changes nothing: reads runs, and retires nobody."""
+        ask = partial(context.web.request, token=token, scheme="JWT")
+        if purpose == RETIREMENT:
+            url = context.lms.at(LmsPath.BULK_RETIRE)
+            answer = ask("POST", url, json={"usernames": ""})
+        else:
+            studio = context.application.setting(ServiceEnv.OPENEDX_STUDIO_API_BASE_URL)
+            if not studio:
+                raise NotKnownError(f"{ServiceEnv.OPENEDX_STUDIO_API_BASE_URL} is not set")
+            url = studio.rstrip("/") + LmsPath.STUDIO_COURSE_RUNS
+            try:
+                answer = ask("GET", url)
+            except NotKnownError as error:
+                return warning(
+                    f"Studio can't be asked: {error}",
+                    cause="course runs are made and copied in Studio, which does not run or has "
+                    "another address",
+                    fix=f"start Studio, or correct {ServiceEnv.OPENEDX_STUDIO_API_BASE_URL}",
+                )
+        if answer.status_code == 200:
+            return None
+        return self._failed(f"{purpose}: {url} answers {answer.status_code}")
+
+    def _failed(self, seen: str) -> Finding:
+        return failed(
+            seen,
+            cause="the client or its account was not made by provisioning, or was changed since",
+            fix=CONNECT,
+            repair="provision",
+        )
+
+
+def _error_of(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json().get("error") or answer.status_code)
+    except (ValueError, AttributeError):
+        return str(answer.status_code)

@@ -6,7 +6,7 @@ from usher.contract.application_report import RowError
 from usher.contract.failures import RegistrationError
 from usher.doctor.check import Check, Finding, check, failed, ok, warning
 from usher.doctor.context import Context
-from usher.doctor.facts.memo import NotKnownError
+from usher.doctor.facts.memo import NotApplicableError, NotKnownError
 from usher.doctor.fixes import LMS_LOGS, START_WORKER, manage
 
 #: A sweep also finds rows whose message was lost; after that time no worker can be running.
@@ -29,7 +29,7 @@ class EngineWorks(Check):
     def probe(self, context: Context) -> Finding:
         engine = context.application.report.get("engine")
         if engine is None:
-            raise NotKnownError("the application has no worker")
+            raise NotApplicableError("the application has no worker")
         overdue = engine.get("overdue_seconds", 0.0)
         if overdue > _PATIENCE_SECONDS:
             return failed(
@@ -65,7 +65,7 @@ class TasksAreKnown(Check):
                 fix="start Redis at the address in CELERY_BROKER_URL (docker compose up -d redis)",
             )
         if "engine" not in report:
-            raise NotKnownError("the application has no sync worker")
+            raise NotApplicableError("the application has no sync worker")
         celery = report.get("celery")
         if celery is None:
             return ok("no broker is used: `reconcile --watch` is the worker")

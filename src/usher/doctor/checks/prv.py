@@ -30,6 +30,7 @@ class ProviderIsEnabled(Check):
     """
 
     id = "PRV-1"
+    essential = True
     depends_on = ("LMS-1", "LMS-2", "APP-6")
 
     def probe(self, context: Context) -> Finding:
@@ -71,6 +72,7 @@ class ProviderIsOnTheSite(Check):
     """
 
     id = "PRV-2"
+    essential = True
     depends_on = ("PRV-1",)
 
     def probe(self, context: Context) -> Finding:
@@ -98,6 +100,7 @@ class ProviderHasAddresses(Check):
     """
 
     id = "PRV-3"
+    essential = True
     depends_on = ("PRV-1", "PRV-2")
 
     def probe(self, context: Context) -> Finding:
@@ -160,6 +163,7 @@ class ClientIsTheSame(Check):
     """
 
     id = "PRV-5"
+    essential = True
     depends_on = ("NET-2",)
 
     def probe(self, context: Context) -> Finding:

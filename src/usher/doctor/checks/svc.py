@@ -22,6 +22,7 @@ class TokenIsAccepted(Check):
     """
 
     id = "SVC-1"
+    essential = True
     depends_on = ("ENV-1", "NET-1", "NET-6")
 
     def probe(self, context: Context) -> Finding:
@@ -49,6 +50,7 @@ class TokenIsTheWorkers(Check):
     """
 
     id = "SVC-4"
+    essential = True
     depends_on = ("SVC-1",)
 
     def probe(self, context: Context) -> Finding:
@@ -75,6 +77,7 @@ class WorkerIsStaff(Check):
     """
 
     id = "SVC-2"
+    essential = True
     depends_on = ("SVC-1", "SVC-4")
 
     def probe(self, context: Context) -> Finding:
@@ -101,6 +104,7 @@ class WorkerIsActive(Check):
     """
 
     id = "SVC-3"
+    essential = True
     depends_on = ("SVC-1", "SVC-4")
 
     def probe(self, context: Context) -> Finding:

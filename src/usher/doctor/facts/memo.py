@@ -12,6 +12,10 @@ class NotKnownError(Exception):
     """This fact can't be had here; the message says why, for the reader of a skipped check."""
 
 
+class NotApplicableError(NotKnownError):
+    """There is nothing to know: this deployment has no such thing."""
+
+
 class fact(Generic[T]):
     """A method whose value, or error, is remembered for its object."""
 

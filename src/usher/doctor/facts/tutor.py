@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from usher.doctor.facts.commands import Command, CommandError
-from usher.doctor.facts.memo import NotKnownError, fact
+from usher.doctor.facts.memo import NotApplicableError, NotKnownError, fact
 
 PLUGIN = "usher"
 CONFIG = "env/apps/openedx/config"
@@ -25,17 +25,18 @@ _BY_HAND = ("THIRD_PARTY_AUTH_BACKENDS", "SOCIAL_AUTH_OAUTH_SECRETS", "mitxpro-o
 @dataclass
 class Tutor:
     """root: the one asked about. mode: local, dev, nightly or k8s. executable: as on the path.
-    without: why there is none."""
+    without: why there is none; elsewhere: whether something else runs the LMS."""
 
     root: Path | None
     mode: str = "local"
     executable: str = "tutor"
     without: str = "no Tutor here: give --tutor-root when there is one"
+    elsewhere: bool = False
 
     @property
     def _known_root(self) -> Path:
         if self.root is None:
-            raise NotKnownError(self.without)
+            raise (NotApplicableError if self.elsewhere else NotKnownError)(self.without)
         return self.root
 
     @property

@@ -52,9 +52,11 @@ class Web:
         except NoAnswerError as error:
             return error
 
-    def request(self, method: str, url: str, token: str = "", **options: Any) -> httpx.Response:
+    def request(
+        self, method: str, url: str, token: str = "", *, scheme: str = "Bearer", **options: Any
+    ) -> httpx.Response:
         """Asked each time. Raises NoAnswerError. No cookie is ever sent."""
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers = {"Authorization": f"{scheme} {token}"} if token else {}
         try:
             answer = self._client.request(method, url, headers=headers, **options)
         except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -240,7 +240,35 @@ def link(username: str, backend: str, *, move: bool = False) -> bool:
     return True
 
 
-def unlink(username: str, backend: str) -> bool:
-    """Undo ``link``; whether there was a link. The account stays."""
-    links = UserSocialAuth.objects.filter(provider=backend, user__username=username)
-    return bool(links.delete()[0])
+def unlink(username: str, backend: str, *, account: str = "") -> bool:
+    """End what the learner of this name at the application has of an LMS account; whether they were
+    linked. The account stays; the learner's sessions and the application's tokens for it end.
+
+    account: the LMS account that the link leads to, where it isn't the one of the learner's name;
+    so nobody is unlinked from an account that the operator didn't mean. Raises UsherLmsError.
+    """
+    account = account or username
+    present = lookup.link_of(backend, username)
+    if present is None:
+        _refuse_other_learners_link(username, backend, account)
+        return False
+    found = present.user.get_username()
+    if found != account:
+        raise UsherLmsError(
+            f"the learner {username!r} of {backend} is linked to LMS user {found!r}, not to "
+            f"{account!r}; to remove that link, give --account {found}"
+        )
+    with transaction.atomic():
+        take_from_learner(present)
+    return True
+
+
+def _refuse_other_learners_link(username: str, backend: str, account: str) -> None:
+    """Raises UsherLmsError when it is another learner who is linked to that account."""
+    links = UserSocialAuth.objects.filter(provider=backend, user__username=account)
+    if other := links.values_list("uid", flat=True).first():
+        raise UsherLmsError(
+            f"the learner {username!r} of {backend} is not linked; LMS user {account!r} is linked "
+            f"to the learner {other!r}: to remove that link, give --username {other} "
+            f"--account {account}"
+        )

@@ -64,6 +64,38 @@ class ServiceWorker(models.Model):
         return str(self.user)
 
 
+class ServiceClient(models.Model):
+    """An OAuth client with the grant *client credentials*, and the account that it acts as."""
+
+    application_id: int | None
+    #: Null once that application is gone; then the row remembers whose account was made here.
+    application = models.ForeignKey(
+        ConnectedApplication,
+        null=True,
+        on_delete=models.SET_NULL,
+        related_name="service_clients",
+    )
+    #: One of ``usher.contract.provisioning.PURPOSES``.
+    purpose = models.CharField(max_length=20)
+    client_id = models.CharField(max_length=255)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.CASCADE, related_name="+"
+    )
+    #: Whether provisioning made the account for this client alone.
+    user_made = models.BooleanField(default=False)
+
+    class Meta:
+        app_label = "usher_lms"
+        constraints = (
+            models.UniqueConstraint(
+                fields=["application", "purpose"], name="usher_lms_service_client"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.purpose} of {self.application}"
+
+
 class ProviderVersion(models.Model):
     """A version of a provider record that provisioning made: what removal with purge deletes."""
 

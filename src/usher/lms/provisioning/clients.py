@@ -38,7 +38,7 @@ def provision_client(wanted: Application, outcome: Outcome) -> tuple[Any, bool]:
         },
     )
     if made or not secret_matches(client, wanted.oauth_client_secret):
-        client.client_secret = _stored(wanted.oauth_client_secret)
+        client.client_secret = stored_secret(wanted.oauth_client_secret)
         changes.append("client_secret")
     if changes:
         client.save()
@@ -73,7 +73,7 @@ def _redirect_uris(client: Any, wanted: Application, *, keep_others: bool) -> st
     return client.redirect_uris if set(uris) == set(present) else "\n".join(uris)
 
 
-def _stored(secret: str) -> str:
+def stored_secret(secret: str) -> str:
     """As this release keeps it. Left to itself, a newer one would hash a random secret as slowly
     as a password, at every exchange of a token."""
     field = get_application_model()._meta.get_field("client_secret")

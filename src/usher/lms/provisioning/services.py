@@ -15,7 +15,7 @@ from usher.lms import conf
 from usher.lms.accounts.moving import move_links
 from usher.lms.connections.models import ConnectedApplication
 from usher.lms.errors import ProvisioningError
-from usher.lms.provisioning import clients, providers, users
+from usher.lms.provisioning import clients, providers, service_clients, users
 from usher.lms.provisioning.outcome import Item, Outcome, assign
 
 
@@ -46,6 +46,8 @@ def remove(description: Description, *, purge: bool = False, dry_run: bool = Fal
         for application in description.applications:
             providers.remove_provider(application, site, outcome, purge=purge)
             known = ConnectedApplication.objects.filter(name=application.name).first()
+            if known is not None:
+                service_clients.remove_service_clients(known, outcome, purge=purge)
             if worker := description.service_worker_of(application.name):
                 users.remove_service_worker(worker, outcome, purge=purge)
             if known is not None:
@@ -80,6 +82,7 @@ def _provision_application(
     application = _record_connection(wanted, client, site, outcome, adopted=adopted)
     if worker is not None:
         users.provision_service_worker(worker, application, client, outcome)
+    service_clients.provision_service_clients(wanted, application, outcome)
     _warn(wanted, site, outcome)
 
 

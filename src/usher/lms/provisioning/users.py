@@ -32,7 +32,7 @@ def provision_superuser(wanted: contract.Superuser, outcome: Outcome) -> None:
         outcome.items.append(Item("superuser", wanted.username, "kept"))
         outcome.warnings.append(reason)
         return
-    user, made = _get_or_make(wanted.username, wanted.email, wanted.password)
+    user, made = get_or_make(wanted.username, wanted.email, wanted.password)
     changes = assign(user, {"is_superuser": True, "is_staff": True, "is_active": True})
     user.save()
     if wanted.backend:
@@ -82,7 +82,7 @@ def provision_service_worker(
     """The one of ``application``, whose token belongs to ``client``, its OAuth client."""
     _refuse_unfit(wanted, application)
     _retire_others(wanted, application, outcome)
-    user, made = _get_or_make(wanted.username, wanted.email, "")
+    user, made = get_or_make(wanted.username, wanted.email)
     changes = assign(user, {"is_staff": True, "is_active": True})
     if changes:
         user.save()
@@ -136,7 +136,7 @@ def _retire_others(
         outcome.note("service worker", worker.user.username, changes)
 
 
-def _get_or_make(username: str, email: str, password: str) -> tuple[Any, bool]:
+def get_or_make(username: str, email: str, password: str = "") -> tuple[Any, bool]:
     model = get_user_model()
     user = lookup.user_named(username)
     if user is not None:

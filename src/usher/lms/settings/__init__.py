@@ -9,6 +9,7 @@ USHER_BACKENDS           {backend name: backend it behaves as} of every applicat
 USHER_DEFAULT_BACKEND    where /login and /register lead; default: the first; "" for a choice
 USHER_LOGOUT_URIS        each application's sign-out address for browsers
 USHER_REDIRECT_ANONYMOUS true: every page of an anonymous visitor leads to the application
+USHER_RETIREMENT         true: an application retires learners (ENABLE_BULK_USER_RETIREMENT)
 USHER_ANONYMOUS_PATHS    regular expressions of paths that stay open to anonymous visitors
 USHER_PLATFORM           module that stands for the platform
 """

@@ -36,6 +36,7 @@ def set_defaults(settings: Any) -> None:
         "USHER_LOGOUT_URIS": [],
         "USHER_REDIRECT_ANONYMOUS": False,
         "USHER_DIRECT_REGISTRATION": False,
+        "USHER_RETIREMENT": False,
         "SOCIAL_AUTH_OAUTH_SECRETS": {},
     }
     for name, value in defaults.items():
@@ -56,6 +57,8 @@ def apply(settings: Any) -> None:
         return
     for name, value in FEATURES.items():
         set_feature(settings, name, value)
+    if settings.USHER_RETIREMENT:
+        set_feature(settings, "ENABLE_BULK_USER_RETIREMENT", True)
     hide_fields(settings)
     add_backends(settings)
     raise_registration_limit(settings)

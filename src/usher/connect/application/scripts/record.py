@@ -49,6 +49,7 @@ def look(params):
         "commands": [name for name in COMMANDS if name in commands],
         "paths": _paths(),
         "settings": {key: getattr(settings, key, None) for key in params["settings"]},
+        "readable": [key for key in params.get("readable", ()) if hasattr(settings, key)],
         "superuser": _superuser(),
         "gateway": _signs_in_at_gateway(),
         "record": None if record is None else {key: getattr(record, key) for key in KEPT},

@@ -26,6 +26,12 @@ class Command(BaseCommand):
         parser.add_argument("--application", required=True, help="its name in this LMS")
         parser.add_argument("--unlink", action="store_true", help="undo it; the account stays")
         parser.add_argument(
+            "--account",
+            default="",
+            help="with --unlink: the LMS account that the learner is linked to, where it has "
+            "another name than the learner",
+        )
+        parser.add_argument(
             "--move",
             action="store_true",
             help="also when the learner signs in to another account now: that access ends",
@@ -39,9 +45,14 @@ class Command(BaseCommand):
                 f"no application {options['application']!r} is connected, only: {known}"
             )
         username, backend = options["username"], application.backend
+        if options["account"] and not options["unlink"]:
+            raise CommandError(
+                "--account goes with --unlink only: a learner is linked to the account of the same "
+                "name, which --username names"
+            )
         try:
             if options["unlink"]:
-                changed = services.unlink(username, backend)
+                changed = services.unlink(username, backend, account=options["account"])
             else:
                 changed = services.link(username, backend, move=options["move"])
         except UsherLmsError as error:

@@ -1,0 +1,147 @@
+"""OAuth clients with the grant client credentials: made, examined, used, taken away."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.lms.conftest import DEMO, WORKER, Lms, connected_lms, description
+from usher.contract.applications import read_entries, to_application
+from usher.contract.environment import SERVICE_CLIENTS, ServiceEnv
+from usher.contract.provisioning import PURPOSES
+from usher.doctor.check import Finding, Status
+from usher.doctor.checks.oau import ServiceClientsWork
+from usher.doctor.context import Places, look_at
+
+RETIRING = "campus_retirement"
+
+
+@pytest.fixture(scope="module")
+def lms() -> Iterator[Lms]:
+    with connected_lms(USHER_RETIREMENT=True) as running:
+        yield running
+
+
+def plan_of(lms: Lms, *purposes: str) -> dict[str, Any]:
+    """The application's description, with a client for each of these purposes."""
+    told = lms.application.description()
+    entry = {"name": told["name"], "root_url": lms.application.url, "service_clients": [*purposes]}
+    (read,) = read_entries([entry])
+    clients = to_application(read, "secret").service_clients
+    told["service_clients"] = [vars(one) for one in clients]
+    return description(told)
+
+
+def examine(lms: Lms, plan: dict[str, Any], folder: Path, **changed: str) -> Finding:
+    """What doctor finds, where the application's ``.env`` is as connect writes it."""
+    clients = plan["applications"][0]["service_clients"]
+    values = {ServiceEnv.OPENEDX_STUDIO_API_BASE_URL: lms.url}
+    for one in clients:
+        values |= zip(
+            SERVICE_CLIENTS[one["purpose"]], (one["client_id"], one["client_secret"]), strict=True
+        )
+    env = folder / ".env"
+    env.write_text("".join(f"{key}={value}\n" for key, value in (values | changed).items()))
+    with look_at(Places(lms_url=lms.url, env_file=env)) as context:
+        return ServiceClientsWork().probe(context)
+
+
+def signed_in(lms: Lms, plan: dict[str, Any], purpose: str) -> httpx.Client:
+    (one,) = [c for c in plan["applications"][0]["service_clients"] if c["purpose"] == purpose]
+    answer = httpx.post(
+        f"{lms.url}/oauth2/access_token",
+        data={
+            "grant_type": "client_credentials",
+            "token_type": "jwt",
+            "client_id": one["client_id"],
+            "client_secret": one["client_secret"],
+        },
+        trust_env=False,
+    )
+    headers = {"Authorization": f"jwt {answer.json()['access_token']}"}
+    return httpx.Client(base_url=lms.url, headers=headers, timeout=60, trust_env=False)
+
+
+def test_made_used_and_taken_away(lms: Lms, name: str, tmp_path: Path) -> None:
+    plan = plan_of(lms, *PURPOSES)
+    answer = lms.provision(plan)
+    secrets = [one["client_secret"] for one in plan["applications"][0]["service_clients"]]
+    assert not [secret for secret in secrets if secret in json.dumps(answer)]
+    assert lms.provision(plan)["changed"] == 0
+    retiring = "select is_staff, is_superuser, is_active from auth_user where username = ?"
+    assert lms.rows(retiring, RETIRING) == [(1, 0, 1)]
+
+    with signed_in(lms, plan, "courses") as studio:
+        assert studio.get("/api/user/v1/me").json() == {"username": WORKER}
+        assert studio.get(f"/api/v1/course_runs/{DEMO}/").status_code == 200
+        body = {"usernames": name}
+        assert studio.post("/v1/accounts/bulk_retire_users", json=body).status_code == 403
+    lms.sign_in(name).close()
+    with signed_in(lms, plan, "retirement") as api:
+        done = api.post("/v1/accounts/bulk_retire_users", json={"usernames": name}).json()
+    assert done == {"successful_user_retirements": [name], "failed_user_retirements": []}
+    assert examine(lms, plan, tmp_path).status is Status.OK
+
+    lms.provision(plan_of(lms))
+    assert lms.rows(retiring, RETIRING) == [(0, 0, 0)]
+    clients = "select count(*) from oauth2_provider_application where name like 'campus %'"
+    assert lms.value(clients) == 0
+    found = examine(lms, plan, tmp_path)
+    assert (found.status, found.repair) == (Status.FAILED, "provision")
+    assert "OPENEDX_COURSES_SERVICE_WORKER_CLIENT_ID" in found.seen
+
+    lms.provision(plan)
+    assert examine(lms, plan, tmp_path).status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("update oauth2_provider_application set client_secret = 'x' where name = ?", "refuses"),
+        (
+            "delete from auth_user_user_permissions where 'campus retirement' = ?",
+            "bulk_retire_users answers 403",
+        ),
+        (
+            "update auth_user set is_staff = 0 where 'campus retirement' = ? "
+            f"and username = '{RETIRING}'",
+            "bulk_retire_users answers 403",
+        ),
+    ],
+)
+def test_each_fault_is_named_and_mended_by_provisioning(
+    lms: Lms, tmp_path: Path, sql: str, said: str
+) -> None:
+    assert ServiceClientsWork.id == "OAU-3"
+    plan = plan_of(lms, *PURPOSES)
+    lms.provision(plan)
+    lms.rows(sql, "campus retirement")
+    found = examine(lms, plan, tmp_path)
+    assert (found.status, said in found.seen) == (Status.FAILED, True), found
+    lms.provision(plan)
+    assert examine(lms, plan, tmp_path).status is Status.OK
+
+
+def test_a_studio_that_does_not_run_is_a_warning(lms: Lms, tmp_path: Path) -> None:
+    plan = plan_of(lms, "courses")
+    lms.provision(plan)
+    nobody = {ServiceEnv.OPENEDX_STUDIO_API_BASE_URL: "http://127.0.0.1:9"}
+    assert examine(lms, plan, tmp_path, **nobody).status is Status.WARNING
+
+
+def test_an_account_that_was_there_before_gets_no_rights(lms: Lms) -> None:
+    lms.provision(plan_of(lms))
+    lms.provision(plan_of(lms, "retirement"))
+    lms.rows("delete from usher_lms_serviceclient")
+    lms.rows("update auth_user set is_staff = 0 where username = ?", RETIRING)
+    done = lms.run("usher_provision", "--file", "-", text=json.dumps(plan_of(lms, "retirement")))
+    assert done.returncode != 0
+    assert f"'{RETIRING}' can't be the account for retirement" in done.stderr
+    lms.rows("delete from auth_user_user_permissions")
+    lms.rows("delete from oauth2_provider_application where name like ?", "campus %")
+    lms.rows("delete from auth_user where username = ?", RETIRING)
