@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.connect.test_application import ADDRESSES
 from tests.support.shapes import Shape
-from usher.connect import checks
+from usher.connect import checks, manual
 from usher.connect.application.checkout import Wishes, recognise
 from usher.connect.application.side import Addresses, Side
 from usher.connect.errors import ToolFailed
@@ -236,6 +237,57 @@ def test_an_lms_without_one_of_its_stores_is_up(
     monkeypatch.setattr(checks, "START_SECONDS", 0.0)
     with pytest.raises(ToolFailed, match=r"did not come up within 0 seconds: .* answers 503"):
         checks.wait_for_lms(Addresses(lms.url, lms.url, with_gateway=False))
+
+
+def test_an_lms_whose_heartbeat_is_slow_is_up(
+    serve: Callable[[Pages], Served], monkeypatch: pytest.MonkeyPatch
+):
+    answered = threading.Event()
+
+    def slow(_: BaseHTTPRequestHandler) -> str:
+        answered.wait(60)
+        return "at last"
+
+    monkeypatch.setattr(checks, "TIMEOUT", 0.5)
+    lms = serve({"/heartbeat": slow, "/api/user/v1/me": 401})
+    try:
+        checks.wait_for_lms(Addresses(lms.url, lms.url, with_gateway=False))
+    finally:
+        answered.set()
+
+
+def test_what_is_waited_for_is_shown(
+    serve: Callable[[Pages], Served],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr(checks, "SAY_SECONDS", 0.0)
+    lms = serve({"/heartbeat": 502, "/api/user/v1/me": 502})
+    asked = []
+
+    def meanwhile() -> None:
+        asked.append(1)
+        if len(asked) == 3:
+            lms.pages["/heartbeat"] = "OK"
+
+    checks.wait_for_lms(Addresses(lms.url, lms.url, with_gateway=False), meanwhile)
+    said = capsys.readouterr().err
+    assert f"waiting for {lms.url}, " in said
+    assert f"of at most 300 seconds: {lms.url} answers 502" in said
+
+
+def test_an_application_that_signs_out_by_post_only_is_told_to_a_person(
+    serve: Callable[[Pages], Served],
+):
+    def told(status: int | str, gateway: str = "") -> list[str]:
+        served = serve({"/logout/": status})
+        title = SimpleNamespace(title="MIT xPro")
+        return manual._sign_out(
+            SimpleNamespace(url=served.url, gateway_url=gateway, checkout=title)  # type: ignore[arg-type]
+        )
+
+    assert "leaves them signed in to MIT xPro: it signs out by POST only" in told(405)[0]
+    assert told("signed out") == told(302) == told(405, gateway="http://gateway") == []
 
 
 # -- an application in the shape of MITx Online

@@ -11,7 +11,7 @@ from dotenv import dotenv_values
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from usher.contract.envfile import EnvFile, EnvFileError, format_value, write
+from usher.contract.envfile import EnvFile, EnvFileError, format_value, update, write
 
 NAMES = st.from_regex(r"[A-Z_][A-Z0-9_]{0,12}", fullmatch=True)
 VALUES = st.text(max_size=30)
@@ -201,3 +201,24 @@ def test_an_empty_line_does_not_hide_what_the_environment_has():
     written = EnvFile("SECRET_KEY=\nDEBUG=False\nLOCALE=\n")
     environment = {"SECRET_KEY": "from-the-environment", "DEBUG": "True"}
     assert written.over(environment) == {"DEBUG": "False", "LOCALE": ""}
+
+
+def test_what_is_no_file_is_named(tmp_path: Path):
+    folder = tmp_path / ".env"
+    folder.mkdir()
+    with pytest.raises(EnvFileError, match="is a folder; docker makes one"):
+        EnvFile.read(folder)
+    around = tmp_path / "around.env"
+    around.symlink_to(around)
+    with pytest.raises(EnvFileError, match=r"around\.env can't be read"):
+        EnvFile.read(around)
+
+
+def test_a_byte_order_mark_windows_line_ends_and_long_values_stay(tmp_path: Path):
+    path = tmp_path / "folder with spaces 🚀" / ".env"
+    path.parent.mkdir()
+    long = "x" * 10_000
+    path.write_bytes(f"\ufeffA=1\r\nLONG={long}\r\n".encode())
+    update(path, {"A": "2", "NEW": long})
+    assert path.read_bytes() == f"\ufeffA=2\r\nLONG={long}\r\nNEW={long}\r\n".encode()
+    assert EnvFile.read(path).values() == {"A": "2", "LONG": long, "NEW": long}

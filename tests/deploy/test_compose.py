@@ -69,5 +69,10 @@ def test_the_compose_file_runs_what_is_there():
         assert (ROOT / service.get("build", {}).get("dockerfile", "compose.yml")).is_file()
         for needed in service.get("depends_on", {}):
             assert needed in services
+    # One build for all: several would make images that differ, and the next `up` new containers.
+    ours = {name: one for name, one in services.items() if one["image"] == "usher-application"}
+    assert set(ours) == {"prepare", "web", "worker", "beat"}
+    assert [name for name, one in ours.items() if "build" in one] == ["prepare"]
+    assert {one["pull_policy"] for one in ours.values()} == {"never"}
     text = (ROOT / "compose.yml").read_text()
     assert "PASSWORD: ${POSTGRES_PASSWORD:?" in text

@@ -4,10 +4,13 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.doctor.small_server import Answer, serving
+from usher.doctor.checks.clk import seconds_off
 from usher.doctor.context import Places, look_at
+from usher.doctor.facts.web import BETWEEN
 from usher.doctor.runner import run
 
 LMS = {"/heartbeat": Answer(200, {"modulestore": {"status": True}})}
@@ -119,6 +122,16 @@ def test_clk_1_a_clock_is_wrong(tmp_path: Path, side: str) -> None:
             report = run(context)
     assert [line.id for line in report.root_causes] == ["CLK-1"]
     assert f"{side} is -720" in report.root_causes[0].finding.seen
+
+
+def test_clk_1_an_answer_that_took_minutes_says_nothing_of_a_clock() -> None:
+    there = datetime.now(UTC)
+    asked = there - timedelta(minutes=5)
+    for date, off in ((there - timedelta(minutes=3), 0), (there - timedelta(minutes=9), -240)):
+        headers = {"Date": format_datetime(date, usegmt=True)}
+        answer = httpx.Response(200, headers=headers, extensions={BETWEEN: (asked, there)})
+        assert round(seconds_off(answer) or 0) == pytest.approx(off, abs=1)
+    assert seconds_off(httpx.Response(200, extensions={BETWEEN: (asked, there)})) is None
 
 
 def test_app_4_a_server_with_a_single_thread(tmp_path: Path) -> None:

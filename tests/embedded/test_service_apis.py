@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.support.embedded import EmbeddedLms
+from usher.doctor.conformance.learners import register, remove
 
 RUNS = "/api/v1/course_runs/"
 DEMO = "course-v1:edX+DemoX+Demo_Course"
@@ -212,3 +213,17 @@ def test_the_outline_of_a_course(
     assert (answer.status_code, body.get("error_code")) == expected
     if answer.status_code == 200:
         assert (body["course_id"], body["modules"]) == (DEMO, [])
+
+
+def test_a_learner_of_conformance_is_removed_or_named(lms: EmbeddedLms) -> None:
+    """An LMS without states of retirement refuses the learner who gives the account up."""
+    states = "from usher.embedded.user_api import models, retirement\n"
+    with lms.browser() as session, lms.api() as worker:
+        learner = register(session, "service-worker-token")
+        lms.shell(states + "models.RetirementState.objects.all().delete()")
+        try:
+            left = remove(learner, worker, "service-worker-token")
+            assert left.startswith(f"the account {learner.username} is still active")
+        finally:
+            lms.shell(states + "retirement.populate_states()")
+        assert remove(learner, worker, "service-worker-token") == ""

@@ -36,6 +36,7 @@ from usher.connect.opening import (
 from usher.connect.plan import Check, Plan, apply
 from usher.contract import connections
 from usher.contract.editions import EDITIONS
+from usher.contract.envfile import EnvFileError
 from usher.contract.oauth import BACKENDS
 
 #: Exit codes: 1 something failed, 2 refused and nothing changed, 3 a manual step is needed.
@@ -283,7 +284,8 @@ def _ending(view: shown.View) -> Iterator[None]:
         code, message = 130, "interrupted; what is done stands, run it again to go on"
     except NeedsPerson as error:
         code, message = UNFINISHED, f"Remains for you: {error}"
-    except Refused as error:
+    except (Refused, EnvFileError) as error:
+        # Where a file is written, plan.apply makes a failed step of the latter.
         code, message = REFUSED, f"{error}\nNothing was changed."
     except connections.ConnectionsError as error:
         code, message = FAILED, str(error)

@@ -3,11 +3,14 @@
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+import httpx
+
 from usher.connect.application.side import Addresses, Side
-from usher.connect.checks import resolves
+from usher.connect.checks import TIMEOUT, resolves
 from usher.connect.openedx.embedded import EmbeddedLms
 from usher.connect.openedx.platform import Platform
 from usher.contract.oauth import EDX_OAUTH_APP
+from usher.contract.paths import ApplicationPath
 
 
 @dataclass
@@ -67,4 +70,21 @@ def _left(side: Side, changed: list[str]) -> list[str]:
             f"give {', '.join(side.needed)} in {checkout.env_file} values of your own; examples "
             "stand there now"
         )
-    return found
+    return found + _sign_out(side)
+
+
+def _sign_out(side: Side) -> list[str]:
+    """The LMS asks for the application's sign-out with GET, in a frame; some take POST only."""
+    if side.gateway_url:
+        return []
+    try:
+        status = httpx.get(side.url + ApplicationPath.LOGOUT, timeout=TIMEOUT).status_code
+    except httpx.HTTPError:
+        return []
+    if status != httpx.codes.METHOD_NOT_ALLOWED:
+        return []
+    return [
+        f"tell your learners that signing out of the LMS leaves them signed in to "
+        f"{side.checkout.title}: it signs out by POST only, with a token of its own pages that "
+        "neither the LMS nor Usher can send. Signing out there ends both sessions"
+    ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from usher.connect.errors import ConnectError, StepFailed
+from usher.contract.envfile import EnvFileError
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def apply(plan: Plan, progress: Progress) -> list[str]:
             raise
         except ConnectError as error:
             raise StepFailed(step.id, f"{step.what}: {error}") from error
-        except OSError as error:
+        except (OSError, EnvFileError) as error:
             raise StepFailed(step.id, f"{step.what}: {error}") from error
         if due:
             changed.append(step.id)

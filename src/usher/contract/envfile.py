@@ -87,11 +87,18 @@ class EnvFile:
 
     @classmethod
     def read(cls, path: Path) -> "EnvFile":
-        """The file at ``path``; an empty one when there is none. Raises EnvFileError, OSError."""
+        """The file at ``path``; an empty one when there is none. Raises EnvFileError."""
         try:
             data = path.read_bytes()
         except FileNotFoundError:
             return cls()
+        except IsADirectoryError as error:
+            raise EnvFileError(
+                f"{path} is a folder; docker makes one where it finds no file to mount. Remove the "
+                "folder, or name the right file"
+            ) from error
+        except OSError as error:
+            raise EnvFileError(f"{path} can't be read: {error.strerror}") from error
         try:
             return cls(data.decode())
         except UnicodeDecodeError as error:

@@ -1,5 +1,6 @@
 """A checkout that has no ``.env`` yet: made from the example that lies beside it."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,5 +39,6 @@ def make_env(checkout: Checkout, *, dry_run: bool, may: Callable[[str], bool]) -
 
 
 def _copied(example: Path, path: Path) -> str:
-    write_private(path, example.read_bytes())
+    # A link to where the file is still to be is followed, as it is when settings are written.
+    write_private(Path(os.path.realpath(path)), example.read_bytes())
     return f"{path} made from {example.name}"

@@ -53,6 +53,9 @@ class Conversation:
             return Outcome(expectation, "unknown", (reason,))
         if answer.status == 429 and expectation.status != 429:
             return Outcome(expectation, "unknown", ("the LMS throttles: ask again in a minute",))
+        if answer.status == 404 and expectation.feature:
+            reason = f"it is off: this LMS has not switched {expectation.feature} on"
+            return Outcome(expectation, "unknown", (reason,))
         found = deviations(expectation, answer, self.values)
         self._keep(expectation, answer)
         return Outcome(expectation, "deviates" if found else "agrees", tuple(found))

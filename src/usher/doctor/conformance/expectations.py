@@ -17,7 +17,8 @@ class Expectation:
     actor: who asks: ``worker``, ``learner``, ``nobody``, ``stranger`` (unknown token), ``ended``
     (expired token). writes: it changes the LMS, so it's asked with ``--write`` only. unasked: why
     conformance never asks it; '' when it does. failure: how a client must take it
-    (``contract.failures``), '' for no failure. keep: values for later requests, each with the
+    (``contract.failures``), '' for no failure. feature: the platform's setting without which it has
+    no such address, '' for none. keep: values for later requests, each with the
     expression that finds it in the Location header or the body. source: the recorded exchanges.
     """
 
@@ -34,6 +35,7 @@ class Expectation:
     unasked: str = ""
     needs_mode: str = ""
     failure: str = ""
+    feature: str = ""
     limits: dict[str, int] = field(default_factory=dict)
     keep: dict[str, str] = field(default_factory=dict)
 
@@ -79,6 +81,7 @@ def _expectation(
         writes=entry.get("writes", False),
         unasked=entry.get("unasked", ""),
         failure=entry.get("failure", ""),
+        feature=endpoint.get("feature", ""),
         needs_mode=entry.get("needs_mode", ""),
         keep=entry.get("keep", {}),
         limits={name: expect[name] for name in ("count", "at_most") if name in expect},

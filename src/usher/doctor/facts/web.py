@@ -2,6 +2,7 @@
 
 import socket
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from threading import Lock
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -12,6 +13,8 @@ from usher.doctor.facts.memo import NotKnownError
 
 #: An LMS that was just started takes several seconds for its first answers.
 _TIMEOUT = httpx.Timeout(20.0, connect=5.0)
+#: Extension of an answer: when it was asked for and when it was there, by this machine's clock.
+BETWEEN = "usher_between"
 #: Redirects; browsers give up after twenty.
 _LONGEST_WAY = 20
 
@@ -57,8 +60,10 @@ class Web:
     ) -> httpx.Response:
         """Asked each time. Raises NoAnswerError. No cookie is ever sent."""
         headers = {"Authorization": f"{scheme} {token}"} if token else {}
+        sent = datetime.now(UTC)
         try:
             answer = self._client.request(method, url, headers=headers, **options)
+            answer.extensions[BETWEEN] = (sent, datetime.now(UTC))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NoAnswerError(f"{url} does not answer: {_reason(error)}") from error
         finally:

@@ -1,0 +1,38 @@
+"""What counts as a deviation: only what Usher relies on, and what is there."""
+
+from dataclasses import replace
+
+import httpx
+
+from usher.doctor.conformance.asking import Conversation
+from usher.doctor.conformance.expectations import Expectation, load
+
+
+def asked(name: str, status: int, **headers: str) -> tuple[str, tuple[str, ...]]:
+    expectation: Expectation = next(one for one in load() if one.id == name)
+    shown = {**{k: v for k, v in expectation.headers.items() if v}, **headers}
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, headers=shown, json={})
+
+    client = httpx.Client(base_url="http://lms.example", transport=httpx.MockTransport(answer))
+    plain = replace(expectation, body="<any>")
+    values = {"course": "course-v1:edX+DemoX+Demo_Course", "worker": "w"}
+    tokens = {"learner": "l", "worker": "w"}
+    (outcome,) = Conversation(client, values=values, tokens=tokens).ask((plain,), write=True)
+    return outcome.verdict, outcome.reasons
+
+
+def test_what_is_off_by_a_setting_is_unknown() -> None:
+    verdict, reasons = asked("bulk-enroll-learner", 404)
+    assert verdict == "unknown"
+    assert "ENABLE_BULK_ENROLLMENT_VIEW" in reasons[0]
+    assert asked("bulk-enroll-learner", 403)[0] == "agrees"
+    assert asked("bulk-enroll-learner", 500)[0] == "deviates"
+
+
+def test_a_method_more_is_no_deviation_and_one_less_is() -> None:
+    ways = {allow: asked("bulk-enroll-learner", 403, Allow=allow) for allow in
+            ("POST, OPTIONS", "GET, OPTIONS, POST", "GET, OPTIONS")}  # fmt: skip
+    assert [verdict for verdict, _ in ways.values()] == ["agrees", "agrees", "deviates"]
+    assert "no POST" in ways["GET, OPTIONS"][1][0]
