@@ -38,16 +38,16 @@ class Group:
 APPLICATION = ("--ds=campus.settings", "tests/client", "tests/application", "tests/campus")
 #: The longest first.
 GROUPS = (
-    Group("connect", ("-p", "no:django", "tests/connect"), workers=2),
-    Group("simulation", ("-p", "no:django", "tests/simulation")),
-    Group("doctor", ("-p", "no:django", "tests/doctor")),
-    Group("application-postgresql", (*APPLICATION, "--only-database"), database=True),
     Group("application", APPLICATION),
-    Group("tutor", ("-p", "no:django", "tests/tutor")),
+    Group("connect", ("-p", "no:django", "tests/connect"), workers=2),
+    Group("doctor", ("-p", "no:django", "tests/doctor")),
     Group("lms", ("-p", "no:django", "tests/lms", "tests/embedded")),
     Group("shell", ("-p", "no:django", "tests/contract", "tests/cli")),
+    Group("application-postgresql", (*APPLICATION, "--only-database"), database=True),
+    Group("tutor", ("-p", "no:django", "tests/tutor")),
     Group("sidecar", ("-p", "no:django", "tests/sidecar")),
     Group("journeys", ("-p", "no:django", "tests/journeys")),
+    Group("simulation", ("-p", "no:django", "tests/simulation")),
     Group("production", ("-p", "no:django", "tests/chaos", "tests/benchmarks", "tests/deploy")),
 )
 

@@ -1,6 +1,5 @@
 """The steps that connect the application with the LMS."""
 
-import hashlib
 import json
 import os
 import threading
@@ -8,11 +7,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import usher
-from usher.cli.demo import joining
+from usher.cli.demo import joining, prepared
 from usher.cli.demo.credentials import Credentials
 from usher.cli.demo.database import copy_migrated
 from usher.cli.demo.errors import DemoError
@@ -24,7 +21,6 @@ if TYPE_CHECKING:
 
 #: Made by ``configure_instance``.
 APPLICATION_SUPERUSER = "admin"
-PREPARED = "prepared.json"
 
 
 @dataclass(frozen=True)
@@ -52,12 +48,12 @@ class SetUp:
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)  # databases with sessions, and mail with codes
         pair.credentials = Credentials.load_or_make(pair.home)
-        if self._is_prepared():
+        if prepared.is_prepared(pair.home, self._fingerprint()):
             self.report(Step("prepared", True, 0.0, f"data of the earlier run in {pair.home}"))
             return
         self._step("application-settings", self._write_environment)
         self._side_by_side(self._set_up_lms, self._set_up_application)
-        self._prepared_file.write_text(json.dumps({"fingerprint": self._fingerprint()}))
+        prepared.note(pair.home, self._fingerprint())
 
     def _side_by_side(self, *sides: Callable[[], None]) -> None:
         """Runs each side in a thread. After an interrupt no side begins another step.
@@ -165,24 +161,17 @@ class SetUp:
 
     # -- data of an earlier run
 
-    @property
-    def _prepared_file(self) -> Path:
-        return self.pair.home / PREPARED
-
-    def _is_prepared(self) -> bool:
-        try:
-            return bool(
-                json.loads(self._prepared_file.read_text())["fingerprint"] == self._fingerprint()
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
-
     def _fingerprint(self) -> str:
-        """Changes with all that the set-up depends on: version, addresses, secrets, migrations."""
-        parts = [usher.__version__, repr(asdict(self.pair.addresses)), self.pair.edition.name]
-        parts.append(repr(self.pair.credentials))
-        for root in (self.pair.campus_folder, Path(usher.__file__).parent):
-            parts += sorted(path.name for path in root.rglob("migrations/0*.py"))
-        databases = [self.pair.application_home, self.pair.lms_home]
-        parts += [str(bool(list(home.glob("*.sqlite3")))) for home in databases]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        """Of addresses, secrets, and whether the databases are still there."""
+        pair = self.pair
+        databases = [
+            str(bool(list(home.glob("*.sqlite3"))))
+            for home in (pair.application_home, pair.lms_home)
+        ]
+        return prepared.fingerprint(
+            repr(asdict(pair.addresses)),
+            pair.edition.name,
+            repr(pair.credentials),
+            *databases,
+            folders=[pair.campus_folder],
+        )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import os
 import shlex
 import subprocess
@@ -13,11 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from urllib.parse import urlsplit
 
-import usher
-from usher.cli.demo import joining
+from usher.cli.demo import joining, prepared
 from usher.cli.demo.browser import Browser
 from usher.cli.demo.credentials import Credentials
 from usher.cli.demo.errors import DemoError
@@ -31,7 +28,6 @@ from usher.embedded.home.folder import FolderError, manage
 
 #: Different host names, so that each side keeps its own cookies.
 PROJECT_HOST, LMS_HOST = "localhost", "127.0.0.1"
-PREPARED = "prepared.json"
 _PATIENCE = 60.0
 #: Stays the project's own: another key would make stored tokens unreadable.
 _KEPT = {Env.USHER_ENCRYPTION_KEYS}
@@ -66,9 +62,9 @@ class Beside:
     def found(cls, folder: Path, home: Path) -> Beside:
         """What an earlier run made in ``home``, which may be running. Raises DemoError."""
         try:
-            told = json.loads((home / PREPARED).read_text())
+            told = prepared.told(home)
             ports = [urlsplit(str(told[name])).port or 0 for name in ("url", "lms_url")]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError) as error:
             raise DemoError(
                 f"{home} has no LMS of `usher dev` yet. Run `usher dev` once; it makes it."
             ) from error
@@ -163,7 +159,7 @@ class Beside:
         return f"settings of {self.project.name} are complete"
 
     def _make_lms(self) -> str:
-        if self._is_prepared():
+        if prepared.is_prepared(self.home, self._fingerprint()):
             return f"embedded LMS of the earlier run in {self.lms_home}"
         return self._provision()
 
@@ -178,7 +174,7 @@ class Beside:
         return "embedded LMS with two courses"
 
     def _join(self, recheck: bool) -> str:
-        is_new = not (self.home / PREPARED).exists()
+        is_new = not (self.home / prepared.FILE_NAME).exists()
         found = self.project.ask("prepare", self.credentials.lms_client_id, is_new and not recheck)
         if found["foreign"]:
             raise DemoError(
@@ -191,13 +187,13 @@ class Beside:
         self.learner = Learner(
             found["login"], self.credentials.learner_password, found["without_learner"]
         )
-        told = {
-            "fingerprint": self._fingerprint(),
-            "project": str(self.project.folder),
-            "url": self.url,
-            "lms_url": self.lms_url,
-        }
-        (self.home / PREPARED).write_text(json.dumps(told))
+        prepared.note(
+            self.home,
+            self._fingerprint(),
+            project=str(self.project.folder),
+            url=self.url,
+            lms_url=self.lms_url,
+        )
         return "tables migrated, OAuth2 records, two course runs, a learner"
 
     def _start(self) -> str:
@@ -322,20 +318,12 @@ class Beside:
 
     # -- data of an earlier run
 
-    def _is_prepared(self) -> bool:
-        try:
-            told: Any = json.loads((self.home / PREPARED).read_text())
-            return bool(told["fingerprint"] == self._fingerprint())
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
-
     def _fingerprint(self) -> str:
-        """Changes with all that the LMS was made from."""
-        parts = [usher.__version__, self.url, self.lms_url, repr(self.credentials)]
-        root = Path(usher.__file__).parent
-        parts += sorted(path.name for path in root.rglob("migrations/0*.py"))
-        parts.append(str((self.lms_home / "db.sqlite3").exists()))
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        """Of addresses, secrets, and whether the LMS's database is still there."""
+        has_database = (self.lms_home / "db.sqlite3").exists()
+        return prepared.fingerprint(
+            self.url, self.lms_url, repr(self.credentials), str(has_database)
+        )
 
 
 def _kept_key(path: Path) -> str:
