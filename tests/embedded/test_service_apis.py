@@ -68,8 +68,6 @@ def test_a_run_is_cloned_and_the_copy_is_given_its_own_dates(lms: EmbeddedLms, n
             "schedule", "pacing_type", "team", "id", "title", "images",
         }  # fmt: skip
         assert changed.json()["pacing_type"] == "instructor_paced"
-        # edx-api-client puts two slashes here; neither the platform nor this LMS has that address.
-        assert studio.put(f"{RUNS}/{copy}/", json={"title": "x"}).status_code == 404
         listed = studio.get(RUNS, params={"page_size": 100}).json()
     assert {"count", "next", "previous", "num_pages", "current_page", "start"} < set(listed)
     assert len(listed["results"]) == 100 < listed["count"]
