@@ -154,6 +154,37 @@ def no_secret_is_shown(chain: Chain) -> None:
         assert file.stat().st_mode & 0o077 == 0, file
 
 
+@pytest.mark.chain(22, "dev")
+def test_a_dry_run_starts_and_builds_nothing(chain: Chain, shop: PlainCheckout):
+    """A job starts the databases and leaves them; without an image it builds one first."""
+    (chain.engine.home / "missing-images.json").write_text('["*"]')
+    refused = chain.connect(shop, "--no-prove", code=3)  # rendered, and no image yet
+    assert "images build openedx-dev" in refused["error"]
+    assert "tutor-plugin" in refused["changed"]
+    for _ in range(2):
+        planned = chain.connect(shop, "--dry-run")
+        due = {change["id"] for change in planned["plan"]["changes"] if change["due"]}
+        assert {"image", "provision"} <= due
+        assert any("can't be seen" in each for each in planned["plan"]["warnings"])
+    started = [
+        call
+        for call in chain.engine.calls()
+        if {"run", "up", "start", "build", "buildx", "built", "exec"} & set(call)
+    ]
+    assert started == []
+    assert not (chain.engine.home / "running.json").exists()
+
+
+@pytest.mark.chain(21, "local")
+def test_what_a_job_has_left_is_not_a_platform_that_runs(chain: Chain, shop: PlainCheckout):
+    job = ["local", "do", "print-edx-platform-setting", "SITE_ID"]
+    chain.run([str(chain.tutor), "--root", str(chain.root.path), *job])
+    assert json.loads((chain.engine.home / "running.json").read_text()) == ["tutor_local"]
+    assert chain.connect(shop, "--no-prove")["ok"]  # it was started, LMS and proxy
+    again = chain.connect(shop, "--no-prove", "--dry-run")
+    assert [change["id"] for change in again["plan"]["changes"] if change["due"]] == []
+
+
 @pytest.mark.chain(20, "dev")
 def test_killed_at_every_step_it_ends_in_the_same_state(chain: Chain, shop: PlainCheckout):
     before = chain.facts()

@@ -57,6 +57,8 @@ class Connecting:
         place, lms, of_the_image = self._steps_of_the_lms(names, running=running)
         plan = Plan(facts, self._steps(place, lms, of_the_image, names), warnings=warnings).look()
         plan.warnings += lms.warnings()
+        if isinstance(lms, TutorLmsSteps):
+            lms.may_run_jobs = True
         return plan
 
     def _steps_of_the_lms(

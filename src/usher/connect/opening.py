@@ -31,6 +31,7 @@ from usher.connect.openedx.instance import (
     find_tutor,
     look_at,
     running_modes,
+    runs,
 )
 from usher.connect.openedx.platform import Platform
 from usher.connect.process import Runner, Secrets
@@ -168,8 +169,15 @@ def _open_tutor(asked: Asked) -> Opened:
             "LMS": lms_url,
         },
         warnings=[warning] if warning else [],
-        running=instance.command in running,
+        running=_is_up(instance, runner) if instance.command in running else False,
     )
+
+
+def _is_up(instance: Instance, runner: Runner) -> bool:
+    try:
+        return runs(instance, runner)
+    except ToolFailed as error:
+        raise Refused(f"docker does not answer: {error}") from error
 
 
 def _address(value: str, what: str) -> str:

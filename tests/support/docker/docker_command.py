@@ -13,6 +13,9 @@ from tests.support.docker.engine import ContainerEngine, Refused
 FAILED = 125
 #: Run in the LMS folder; the platform has one manage.py for both its services.
 LMS_SERVICES = ("lms", "lms-job", "cms", "cms-job")
+LMS, DATABASES = "lms", ("mysql", "mongodb", "meilisearch")
+#: Projects that were brought up as a whole; images that are not there.
+UP, MISSING = "up.json", "missing-images.json"
 _RUN_OPTIONS = ("--rm", "-T", "--no-deps")
 #: Started and stopped as a whole: only the state of the project changes.
 _STARTS, _STOPS = ("up", "start", "restart"), ("stop", "down")
@@ -26,6 +29,12 @@ def main(arguments: list[str]) -> int:
             case ["--version"] | ["version"]:
                 print("Docker version 27.0.0, stand-in")
                 return 0
+            case ["ps", "--filter", project, "--format", _]:
+                name = project.rpartition("=")[2]
+                print("\n".join(services(engine, name)))
+                return 0
+            case ["image", "inspect", image]:
+                return 1 if lacks(engine, image) else 0
             case ["compose", "version", *_]:
                 print("Docker Compose version v2.30.0, stand-in")
                 return 0
@@ -46,7 +55,14 @@ def compose(engine: ContainerEngine, words: list[str]) -> int:
         return 0
     definition = Project.read(files)
     match command:
-        case ["run" | "exec", *rest]:
+        case ["run" | "exec" as action, *rest]:
+            if action == "exec" and is_down(engine, project):
+                print(f'service "{LMS}" is not running', file=sys.stderr)
+                return 1
+            if action == "run":
+                build_missing(engine, definition, rest)
+                # As the real engine does for what a job depends on, and leaves running.
+                remember(engine, running(engine) | {project})
             while rest and rest[0] in _RUN_OPTIONS:
                 rest = rest[1:]
             if len(rest) > 1 and not rest[0].startswith("-"):
@@ -55,9 +71,11 @@ def compose(engine: ContainerEngine, words: list[str]) -> int:
             for service in (word for word in command[1:] if not word.startswith("-")):
                 definition.service(service)
             remember(engine, running(engine) | {project})
+            keep(engine, UP, {*kept(engine, UP), project})
             return 0
         case [action, *_] if action in _STOPS:
             remember(engine, running(engine) - {project})
+            keep(engine, UP, {*kept(engine, UP)} - {project})
             return 0
         case ["ps", *_]:
             return 0
@@ -96,9 +114,45 @@ def read_options(words: list[str]) -> tuple[list[Path], str, list[str]]:
 
 
 def running(engine: ContainerEngine) -> set[str]:
-    state = engine.home / "running.json"
-    return set(json.loads(state.read_text())) if state.exists() else set()
+    """Projects of which any container runs, as ``compose ls`` lists them: a job's databases are
+    enough."""
+    return kept(engine, "running.json")
 
 
 def remember(engine: ContainerEngine, projects: set[str]) -> None:
-    (engine.home / "running.json").write_text(json.dumps(sorted(projects)))
+    keep(engine, "running.json", projects)
+
+
+def services(engine: ContainerEngine, project: str) -> set[str]:
+    """What runs of a project: everything once it was brought up, else what a job has left."""
+    if project in kept(engine, UP):
+        return {LMS, "lms-worker", "caddy", *DATABASES}
+    return set(DATABASES) if project in running(engine) else set()
+
+
+def is_down(engine: ContainerEngine, project: str) -> bool:
+    """Whether the LMS can't be running. Of an engine that was never asked to start anything, tests
+    that only look take it for running."""
+    touched = running(engine) or (engine.home / UP).exists()
+    return bool(touched) and LMS not in services(engine, project)
+
+
+def lacks(engine: ContainerEngine, image: str) -> bool:
+    """Whether a test has taken this image away; ``*`` stands for all."""
+    return bool({"*", image} & kept(engine, MISSING))
+
+
+def build_missing(engine: ContainerEngine, project: Project, rest: list[str]) -> None:
+    """The engine builds the image of a service that has none."""
+    name = next((word for word in rest if not word.startswith("-")), "")
+    if lacks(engine, project.services.get(name, {}).get("image", "")):
+        engine.write_down(["built", name])
+
+
+def kept(engine: ContainerEngine, name: str) -> set[str]:
+    state = engine.home / name
+    return set(json.loads(state.read_text())) if state.exists() else set()
+
+
+def keep(engine: ContainerEngine, name: str, values: set[str]) -> None:
+    (engine.home / name).write_text(json.dumps(sorted(values)))

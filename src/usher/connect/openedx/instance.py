@@ -209,6 +209,16 @@ def running_modes(values: dict[str, Any], runner: Runner) -> list[str]:
     return [mode for mode, name in modes.items() if name in names]
 
 
+def runs(instance: "Instance", runner: Runner) -> bool:
+    """Whether the LMS runs now, and in local mode the proxy in front of it. A job leaves databases
+    behind: they alone are not a platform that runs. Raises ToolFailed."""
+    label = "com.docker.compose"
+    service = '{{.Label "' + label + '.service"}}'
+    words = ["--filter", f"label={label}.project={instance.project}", "--format", service]
+    up = set(runner.run(["docker", "ps", *words], timeout=60).split())
+    return up >= ({"lms"} if instance.command == "dev" else {"lms", "caddy"})
+
+
 def check_cluster(runner: Runner, namespace: str) -> None:
     """k8s: whether kubectl reaches the cluster. Raises Refused."""
     try:

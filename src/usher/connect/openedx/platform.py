@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import yaml
 
 from usher.connect.errors import Refused, ToolFailed
 from usher.connect.openedx import configuration, leftovers
-from usher.connect.openedx.instance import Instance, refreshed
+from usher.connect.openedx.instance import Instance, refreshed, runs
 from usher.connect.process import Runner
 from usher.contract.provisioning import Description, DescriptionError
 
@@ -25,8 +25,17 @@ _JOB = re.compile(r"\bJob (\S+) (?:is running|successful|failed)")
 ROLLOUT_SECONDS = 600
 
 
+#: Where the rendered description lies in the LMS's container.
+_DESCRIPTION = '"$(dirname "$LMS_CFG")/usher.json"'
+_PREVIEW = (*_MANAGE, "usher_provision", "--dry-run", "--file", _DESCRIPTION)
+
+
 class ImageLacksUsher(ToolFailed):
     """The LMS's image was built without Usher."""
+
+
+class NotRunning(ToolFailed):
+    """The LMS does not run: to ask it, its databases would have to be started."""
 
 
 class Platform:
@@ -112,16 +121,52 @@ class Platform:
             raise Refused(f"{path}: {error}; render it again: tutor config save") from error
 
     def preview(self) -> dict[str, Any]:
-        """What ``usher_provision`` would change. Raises ImageLacksUsher, ToolFailed."""
+        """What ``usher_provision`` would change, asked of the LMS that runs: a job would start the
+        databases and leave them running, and build an image that isn't there.
+
+        Raises ImageLacksUsher, NotRunning, ToolFailed.
+        """
         if self._preview is None:
-            try:
-                self._preview = last_json(self._job("usher-provision", "--dry-run"))
-            except ToolFailed as error:
-                lacks = any(words in str(error) for words in _NOT_IN_IMAGE)
-                self._preview = ImageLacksUsher(str(error)) if lacks else error
+            self._preview = self._asked(self._ask_the_running)
         if isinstance(self._preview, ToolFailed):
             raise self._preview
         return self._preview
+
+    def has_usher_in_image(self) -> bool:
+        """Asked of the image itself, by a job. The container that runs may be of an older one."""
+        if not self._image_is_there():
+            return False
+        return not isinstance(self._asked(self._ask_by_job), ImageLacksUsher)
+
+    def _asked(self, ask: Callable[[], str]) -> dict[str, Any] | ToolFailed:
+        try:
+            return last_json(ask())
+        except ToolFailed as error:
+            lacks = any(words in str(error) for words in _NOT_IN_IMAGE)
+            return ImageLacksUsher(str(error)) if lacks else error
+
+    def _ask_by_job(self) -> str:
+        return self._job("usher-provision", "--dry-run")
+
+    def _ask_the_running(self) -> str:
+        script = " ".join(_PREVIEW)
+        if self.in_cluster:
+            words = ["exec", "-i", "deploy/lms", "--", "sh", "-e", "-c", script]
+            return self._kubectl(*words)
+        if not runs(self.instance, self._runner):
+            raise NotRunning("the LMS does not run, so what it has can't be seen")
+        return self._run(self.instance.command, "exec", "-T", "lms", "sh", "-e", "-c", script)
+
+    def _image_is_there(self) -> bool:
+        """On this machine. Where it is missing, a job would build or pull it without asking."""
+        if self.in_cluster:
+            return True
+        key = "DOCKER_IMAGE_OPENEDX" + ("_DEV" if self.instance.command == "dev" else "")
+        try:
+            self._runner.run(["docker", "image", "inspect", str(self.instance.look["values"][key])])
+        except ToolFailed:
+            return False
+        return True
 
     def provision(self) -> dict[str, Any]:
         """What ``usher_provision`` did. Raises ToolFailed."""

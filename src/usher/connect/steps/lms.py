@@ -5,7 +5,7 @@ from collections.abc import Callable
 from usher.connect import checks
 from usher.connect.application.side import Addresses
 from usher.connect.errors import NeedsPerson, ToolFailed
-from usher.connect.openedx.platform import ImageLacksUsher
+from usher.connect.openedx.platform import ImageLacksUsher, NotRunning
 from usher.connect.plan import Step
 from usher.connect.steps.place import PlaceSteps
 from usher.connect.steps.tutor import TutorSteps
@@ -108,6 +108,8 @@ class TutorLmsSteps(LmsSteps):
         super().__init__(tutor, addresses, names, running=running)
         self._platform = tutor.platform
         self._may_build = build
+        #: Not while a plan is made: a job starts databases and builds images that are missing.
+        self.may_run_jobs = False
 
     def _jobs_can_run(self) -> bool:
         """In a cluster a job waits endlessly for a configuration that was not applied."""
@@ -125,21 +127,44 @@ class TutorLmsSteps(LmsSteps):
             "backends and plugin must be in the image; takes 10 minutes to an hour",
             self._is_in_image,
             self._build,
+            trust_apply=True,
         )
 
     def _is_in_image(self) -> bool:
+        """As far as the running LMS tells. Where none runs, or one of an older image, a job tells,
+        once the operator has agreed to the plan."""
         if not self._jobs_can_run():
             return False
         try:
             self._platform.preview()
-        except ImageLacksUsher:
-            return False
+        except (ImageLacksUsher, NotRunning):
+            return self.may_run_jobs and self._platform.has_usher_in_image()
         except ToolFailed:
             # It is there and fails for another reason, such as tables that init makes.
             return True
         return True
 
+    def warnings(self) -> list[str]:
+        found = super().warnings()
+        if self._jobs_can_run() and self._is_stopped():
+            found.append(
+                "the platform does not run, so what its image and its database have can't be seen "
+                "without starting it: what is there already is left as it is when you go on"
+            )
+        return found
+
+    def _is_stopped(self) -> bool:
+        try:
+            self._platform.preview()
+        except NotRunning:
+            return True
+        except ToolFailed:
+            return False
+        return False
+
     def _build(self) -> str:
+        if self._platform.has_usher_in_image():
+            return "it is in the image"
         built = self._may_build()
         if built:
             self._platform.build()

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from usher.doctor.facts.commands import Command, CommandError
+from usher.doctor.facts.commands import Command
 from usher.doctor.facts.memo import NotApplicableError, NotKnownError, fact
 
 PLUGIN = "usher"
@@ -147,13 +147,9 @@ class Tutor:
 
     @fact
     def report(self) -> Any:
-        """The LMS's report: from the running container, or else from a job of its own."""
-        try:
-            return self.report_command.json("usher_report")
-        except CommandError:
-            if self.mode == "k8s":
-                raise  # what a job prints there can only be read from the cluster's logs
-            return self.command("do").json("usher-report")
+        """The LMS's report, from the running container. A job would start the databases of a
+        platform that does not run, and leave them."""
+        return self.report_command.json("usher_report")
 
 
 def _text(path: Path) -> str:

@@ -18,6 +18,7 @@ VALUES = (
     "K8S_NAMESPACE",
     "MOUNTS",
     "DOCKER_IMAGE_OPENEDX",
+    "DOCKER_IMAGE_OPENEDX_DEV",
 )
 #: What the plugin's patches end up in: rendered again and compared with what lies there.
 RENDERED = (
