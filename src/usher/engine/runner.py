@@ -37,6 +37,9 @@ from usher.engine.writeback import Done, write_back
 
 #: Outcomes are written when there are so many, or when the oldest is so many seconds old.
 _FLUSH_ROWS = 200
+#: Rows that nobody waits for are claimed and written in portions, so that the database thread is
+#: soon back for those that somebody waits for.
+_PORTION = 500
 _FLUSH_SECONDS = 0.25
 _CLAIM_ROWS = 200
 #: Concurrent requests of batches: each keeps the other system busy with hundreds of rows.
@@ -121,7 +124,7 @@ class Runner:
                 continue
             self._collect()
             if self._waited_enough():
-                self._flush()
+                self._flush_all()
                 self._leave()
                 return
             if self._flush_due():
@@ -146,15 +149,18 @@ class Runner:
             if (kind, Lane.INTERACTIVE) in self._due:
                 free = self._room_for_urgent()
                 self._claim(pool, kind, scope if kind in kinds else Scope(), Lane.INTERACTIVE, free)
+        left = _PORTION
         for lane in (None, Lane.BACKGROUND, Lane.RECHECK):
             open_kinds = [kind for kind in kinds if (kind, lane) in self._due]
             for kind in open_kinds:
                 free = self._room(kind)
                 if free < min(_CLAIM_ROWS, kind.batch_size):
                     continue
-                share = max(_CLAIM_ROWS, free // len(open_kinds))
-                if self._claim(pool, kind, scope, lane, min(free, share)):
+                if claimed := self._claim(pool, kind, scope, lane, min(free, left)):
                     kinds.append(kinds.pop(kinds.index(kind)))  # the others have their turn
+                left -= claimed
+                if left <= 0:
+                    return
             if open_kinds:
                 return
 
@@ -322,10 +328,12 @@ class Runner:
     # In the database thread
 
     def _collect(self) -> None:
-        """Waits for the first event, then takes all that are there."""
+        """Waits for the first event, then takes all that are there. Does not wait while there is
+        something to write."""
         asked: list[_Asked] = []
         try:
-            event: _Asked | _Finished | None = self._events.get(timeout=_FLUSH_SECONDS)
+            seconds = 0.0 if self._flush_due() else _FLUSH_SECONDS
+            event: _Asked | _Finished | None = self._events.get(timeout=seconds)
         except queue.Empty:
             event = None
         while event is not None:
@@ -374,8 +382,25 @@ class Runner:
         return any(_any_urgent(job for job, _ in done) for done in self._waiting.values())
 
     def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for kind, done in waiting.items():
+        """Writes what somebody waits for, and a portion of the rest."""
+        left = _PORTION
+        for kind in list(self._waiting):
+            self._write(kind, [done for done in self._waiting[kind] if done[0].is_urgent])
+        for kind in list(self._waiting):
+            some = self._waiting[kind][:left]
+            left -= len(some)
+            self._write(kind, some)
+
+    def _flush_all(self) -> None:
+        while self._waiting:
+            self._flush()
+
+    def _write(self, kind: Kind, done: list[Done]) -> None:
+        if done:
+            begun = {id(job) for job, _ in done}
+            self._waiting[kind] = [d for d in self._waiting[kind] if id(d[0]) not in begun]
+            if not self._waiting[kind]:
+                del self._waiting[kind]
             written = _written(kind, done)
             flying = self._flying[kind]
             for job, _ in done:
