@@ -249,6 +249,11 @@ def count_unsettled(names: str) -> int:
     return Enrollment.objects.filter(user__username__startswith=names).unsettled().count()
 
 
+def count_claimed() -> int:
+    """Enrollments that a worker has a lease on."""
+    return Enrollment.objects.exclude(lease_owner="").count()
+
+
 def sweep() -> None:
     """Sends messages as beat does."""
     from campus.worker import app

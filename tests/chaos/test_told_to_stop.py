@@ -1,0 +1,112 @@
+"""A real worker that is told to stop while the LMS takes its time: Ctrl-C at ``reconcile --watch``,
+SIGTERM to Celery. It waits for what is on the wire, and leaves nothing claimed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from benchmarks.contender import Contender
+from benchmarks.processes import ROOT, Process, free_port, wait_for
+from benchmarks.services import Surroundings, control, surroundings
+
+from benchmarks import application
+from usher.cli.demo.database import copy_migrated
+
+#: Enrollments that are due, and how many requests a worker has on the wire at a time.
+DUE, AT_ONCE = 60, 5
+#: Seconds that the LMS takes for an answer while the worker is told to stop.
+LMS_SECONDS = 2.0
+ENROLL = "POST /api/enrollment/v1/enrollment"
+WORKERS = {
+    "watch": ("manage", ("reconcile", "--watch"), signal.SIGINT),
+    "celery": (
+        "celery",
+        ("-A", "campus.worker", "worker", "--concurrency", "1", "--loglevel", "INFO"),
+        signal.SIGTERM,
+    ),
+}
+
+
+@dataclass
+class World:
+    around: Surroundings
+    lms_url: str
+    env: dict[str, str]
+    ours: Contender
+
+    def worker(self, name: str, number: int) -> Process:
+        module, arguments, _ = WORKERS[name]
+        started = self.around.module(f"{name}{number}", module, arguments, self.env)
+        if name == "celery":
+            wait_for(lambda: " ready." in started.log, "the worker's start", 120)
+            self.ours.call("sweep")
+        return started
+
+    @property
+    def sent(self) -> int:
+        """Requests to enroll that the LMS has got."""
+        return int(control(self.lms_url, "counts")["requests"].get(ENROLL, 0))
+
+    @property
+    def enrolled(self) -> int:
+        return len(control(self.lms_url, "dump")["enrollments"])
+
+    @property
+    def left(self) -> int:
+        return int(self.ours.call("count_unsettled", names="stop")["answer"])
+
+    @property
+    def claimed(self) -> int:
+        return int(self.ours.call("count_claimed")["answer"])
+
+
+@pytest.fixture(params=WORKERS)
+def world(request: pytest.FixtureRequest) -> Iterator[tuple[World, str]]:
+    with surroundings() as around:
+        _, redis_url = around.redis()
+        port, lms_port = free_port(), free_port()
+        lms_url = f"http://127.0.0.1:{lms_port}"
+        application.serve_lms(around, lms_port, port, "--runs", 10, "--no-batch")
+        home = around.folder / "application"
+        home.mkdir()
+        database = home / "campus.sqlite3"
+        copy_migrated(ROOT / "campus", database)
+        env = application.environment(home, port, lms_url, f"sqlite:///{database}") | {
+            "REDIS_URL": redis_url,
+            "USHER_USE_BATCH_API": "false",
+            "USHER_CONCURRENCY": str(AT_ONCE),
+        }
+        learners: dict[str, Any] = {"names": "stop{}", "first": 0, "end": DUE}
+        with Contender("benchmarks.ours", env) as ours:
+            ours.call("runs", keys=["course-v1:BenchX+C00000+2026_T1"])
+            ours.call("learners", **learners)
+            ours.call("accounts", **learners)
+            control(lms_url, "accounts", name="stop{}", first=0, end=DUE)
+            ours.call("rest")
+            ours.call("enrollments", **learners, each=1)
+            yield World(around, lms_url, env, ours), request.param
+
+
+def test_what_is_on_the_wire_is_awaited_and_nothing_stays_claimed(
+    world: tuple[World, str],
+) -> None:
+    both, name = world
+    control(both.lms_url, "delay", seconds=LMS_SECONDS)
+    worker = both.worker(name, 1)
+    wait_for(lambda: both.sent > 0, "the first request to enroll", 120)
+
+    worker.process.send_signal(WORKERS[name][2])
+    worker.process.wait(60)
+
+    assert both.enrolled == DUE - both.left  # what was sent is known here, the rest is due
+    assert 0 < both.enrolled <= both.sent < DUE
+    assert both.claimed == 0, worker.log
+
+    control(both.lms_url, "delay", seconds=0.0)
+    both.worker(name, 2)
+    wait_for(lambda: both.left == 0, "the rest, by the next worker", 120)
+    assert both.sent == both.enrolled == DUE  # nobody was sent twice
