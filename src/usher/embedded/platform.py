@@ -1,11 +1,13 @@
 """What ``usher.lms`` asks of the platform, asked of the embedded LMS (``usher.lms.platform``)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from usher.contract.failures import RegistrationError
-from usher.lms.enrollments import State, Step, next_step, once, refusals
-from usher.lms.errors import AccountRefused, EnrollmentError
+from usher.lms.bulk import save_new
+from usher.lms.enrollments import NewEnrollment, State, Step, next_step, once, refusals
+from usher.lms.errors import AccountRefused, EnrollmentError, EnrollmentRefused
 
 #: The pipeline step before which an unknown learner's account must exist.
 PIPELINE_ANCHOR = "usher.embedded.third_party_auth.pipeline.ensure_user_information"
@@ -173,10 +175,49 @@ def filter_registration(values: dict[str, str]) -> dict[str, str]:
     return {key: str(found.get(key) or "") for key in values}
 
 
-def activation_moment() -> Any:
+def new_registration(user: Any) -> Any:
+    """Not saved; as the registration of a new user is filled, activated if the user is active."""
     from django.utils import timezone
 
-    return timezone.now()
+    registration = registration_model()()
+    registration.save = lambda: None
+    registration.register(user)
+    del registration.save
+    if user.is_active:
+        registration.activation_timestamp = timezone.now()
+    return registration
+
+
+def before_users(users: Sequence[Any]) -> list[Any]:
+    return _compared()
+
+
+def before_profiles(profiles: Sequence[Any]) -> list[Any]:
+    return _compared()
+
+
+def _compared() -> list[Any]:
+    """A new row differs from none, so it need not be compared."""
+    if not _has_costs():
+        return []
+    from usher.embedded.costs import receivers
+
+    return [receivers.compare_with_saved]
+
+
+def _has_costs() -> bool:
+    from django.apps import apps
+
+    return apps.is_installed("usher.embedded.costs")
+
+
+def after_users(users: Sequence[Any]) -> list[Any]:
+    if not _has_costs():
+        return []
+    from usher.embedded.costs import receivers
+
+    receivers.add_preferences_of(users)
+    return [receivers.add_preferences]
 
 
 def on_account_activated(user: Any) -> None:
@@ -189,22 +230,27 @@ def country_is_known(code: str) -> bool:
     return code in dict(countries)
 
 
-def on_account_created(user: Any, registration: Any, site: Any) -> None:
+def on_accounts_created(users: list[Any], registrations: list[Any], site: Any) -> None:
     from usher.embedded.user_authn.registration import announce
 
-    announce(user, site)
+    for user in users:
+        announce(user, site)
 
 
-def record_identity_verification(user: Any, provider: Any) -> None:
+def record_identity_verifications(users: list[Any], provider: Any) -> None:
     from usher.embedded.verify_student.models import SSOVerification
 
-    SSOVerification.objects.create(
-        user=user,
-        status="approved",
-        identity_provider_type=provider.full_class_name,
-        identity_provider_slug=provider.slug,
-        name=user.profile.name,
-    )
+    rows = [
+        SSOVerification(
+            user=user,
+            status="approved",
+            identity_provider_type=provider.full_class_name,
+            identity_provider_slug=provider.slug,
+            name=user.profile.name,
+        )
+        for user in users
+    ]
+    save_new(rows, found_by=["user_id"])
 
 
 def forget_recovery(user: Any) -> None:
@@ -245,19 +291,11 @@ def set_enrollment(
 ) -> State:
     """Writes what ``usher.lms.platform`` writes: the mode at once, where the public API enrolls in
     the default mode first."""
-    from usher.embedded.enrollments import errors, services
+    from usher.embedded.enrollments import services
     from usher.embedded.student import services as student
     from usher.embedded.student.models import CourseEnrollment
 
-    names = {
-        errors.CourseModeNotFoundError: EnrollmentError.MODE_UNAVAILABLE,
-        errors.CourseNotFoundError: EnrollmentError.UNKNOWN_RUN,
-        student.NonExistentCourseError: EnrollmentError.UNKNOWN_RUN,
-        student.EnrollmentClosedError: EnrollmentError.CLOSED,
-        student.CourseFullError: EnrollmentError.FULL,
-        student.CourseEnrollmentException: EnrollmentError.INVALID,
-    }
-    with refusals(names, key, mode):
+    with refusals(_names(), key, mode):
         found: Any = None
         if present is not None:
             found = CourseEnrollment.get_enrollment(user, key)
@@ -281,3 +319,64 @@ def set_enrollment(
                 found = CourseEnrollment.get_enrollment(user, key)
         found.update_enrollment(mode=mode, is_active=is_active)
     return found.mode, found.is_active
+
+
+def _names() -> dict[type[Exception], EnrollmentError]:
+    from usher.embedded.enrollments import errors
+    from usher.embedded.student import services as student
+
+    return {
+        errors.CourseModeNotFoundError: EnrollmentError.MODE_UNAVAILABLE,
+        errors.CourseNotFoundError: EnrollmentError.UNKNOWN_RUN,
+        student.NonExistentCourseError: EnrollmentError.UNKNOWN_RUN,
+        student.EnrollmentClosedError: EnrollmentError.CLOSED,
+        student.CourseFullError: EnrollmentError.FULL,
+        student.CourseEnrollmentException: EnrollmentError.INVALID,
+    }
+
+
+def add_enrollments(
+    request: Any, wanted: Sequence[NewEnrollment], checked: dict[Any, Any]
+) -> list[State | EnrollmentRefused | None]:
+    """As ``usher.lms.platform_enrollments`` adds them: the rows at once, the signals for each."""
+    from usher.embedded.student import services as student
+    from usher.embedded.student.models import CourseEnrollmentAllowed
+
+    outcomes: list[State | EnrollmentRefused | None] = [None] * len(wanted)
+    invited = set(
+        CourseEnrollmentAllowed.objects.filter(
+            email__in={each.user.email for each in wanted}
+        ).values_list("course_id", flat=True)
+    )
+    adding: dict[int, tuple[Any, str]] = {}
+    for number, each in enumerate(wanted):
+        run = once(
+            checked, ("run", each.key), partial(course_overview_model().objects.get, id=each.key)
+        )
+        if each.key in invited or run.max_student_enrollments_allowed is not None:
+            continue
+        try:
+            adding[number] = _new_enrollment(each, run, checked)
+        except EnrollmentRefused as refusal:
+            outcomes[number] = refusal
+    for number, row in zip(adding, student.enroll_all([*adding.values()]), strict=True):
+        outcomes[number] = (row.mode, row.is_active)
+    return outcomes
+
+
+def _new_enrollment(wanted: NewEnrollment, run: Any, checked: dict[Any, Any]) -> tuple[Any, str]:
+    from usher.embedded.enrollments import services
+    from usher.embedded.student import services as student
+    from usher.embedded.student.models import CourseEnrollment
+
+    key, mode = wanted.key, wanted.mode
+    with refusals(_names(), key, mode):
+        mode = mode or once(checked, ("default", key), lambda: student.default_mode(key))
+        once(
+            checked,
+            ("mode", key, mode, True, wanted.force),
+            lambda: services.require_mode(key, mode, True, include_expired=wanted.force),
+        )
+        if not wanted.force and not student.may_enroll(wanted.user, run):
+            raise student.EnrollmentClosedError(str(key))
+    return CourseEnrollment(user=wanted.user, course=run, is_active=False), mode

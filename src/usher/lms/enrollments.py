@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -23,6 +24,17 @@ MESSAGES = {
     EnrollmentError.CLOSED: "Enrollment is closed for course run [{key}].",
     EnrollmentError.FULL: "Course run [{key}] is full.",
 }
+
+
+@dataclass(frozen=True)
+class NewEnrollment:
+    """An enrollment to add. user: with the profile loaded. mode: None for the run's default.
+    force: also in a closed run and in an expired mode."""
+
+    user: Any
+    key: Any
+    mode: str | None
+    force: bool
 
 
 class Step(Enum):

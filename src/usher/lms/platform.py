@@ -1,4 +1,5 @@
-"""All that Usher needs of edx-platform, behind plain functions: the only file that imports it.
+"""All that Usher needs of edx-platform, behind plain functions. Only this file and its neighbours
+``platform_enrollments`` and ``platform_receivers`` import it.
 
 The module in use is named by the setting ``USHER_PLATFORM`` (see ``usher.lms.conf.platform``);
 an LMS that is built otherwise provides a module with the same names. Everything that belongs to a
@@ -18,8 +19,23 @@ from functools import partial
 from typing import Any
 
 from usher.contract.failures import RegistrationError
-from usher.lms.enrollments import State, Step, next_step, once, refusals
-from usher.lms.errors import AccountRefused, EnrollmentError, EnrollmentRefused
+from usher.lms.bulk import save_new
+from usher.lms.errors import AccountRefused
+from usher.lms.platform_enrollments import add_enrollments, set_enrollment
+from usher.lms.platform_receivers import (
+    after_users,
+    before_preferences,
+    before_profiles,
+    before_users,
+)
+
+__all__ = [
+    "add_enrollments",
+    "after_users",
+    "before_profiles",
+    "before_users",
+    "set_enrollment",
+]
 
 log = logging.getLogger(__name__)
 
@@ -244,11 +260,18 @@ def filter_registration(values: dict[str, str]) -> dict[str, str]:
     return {key: str(found.get(key) or "") for key in values}
 
 
-def activation_moment() -> Any:
-    """What ``Registration.activate()`` notes."""
+def new_registration(user: Any) -> Any:
+    """The row of a new user's registration, not saved; as ``Registration.register()`` and, if the
+    user is active, ``activate()`` fill it."""
     from datetime import datetime
 
-    return datetime.utcnow()  # noqa: DTZ003 - the platform's own
+    registration = registration_model()()
+    registration.save = lambda: None
+    registration.register(user)
+    del registration.save
+    if user.is_active:
+        registration.activation_timestamp = datetime.utcnow()  # noqa: DTZ003 - the platform's own
+    return registration
 
 
 def account_errors(*, username: str, email: str, name: str, country: str) -> dict[str, str]:
@@ -306,50 +329,69 @@ def on_account_activated(user: Any) -> None:
         signal.send_robust(registration_model(), user=user)
 
 
-def on_account_created(user: Any, registration: Any, site: Any) -> None:
+def on_accounts_created(users: list[Any], registrations: list[Any], site: Any) -> None:
     """What the registration view does for every new account, after user, profile and registration
     are saved and the account is activated: site and language attributes, the signals and the
     openedx-event others listen to, the discussion service's user."""
     from common.djangoapps.student.helpers import create_or_set_user_attribute_created_on_site
     from common.djangoapps.student.models import create_comments_service_user
     from django.conf import settings
-    from django.utils.translation import get_language
-    from openedx.core.djangoapps.lang_pref import LANGUAGE_KEY
-    from openedx.core.djangoapps.user_api.models import UserPreference
     from openedx.core.djangoapps.user_authn.views.register import REGISTER_USER
     from openedx_events.learning.data import UserData, UserPersonalData
     from openedx_events.learning.signals import STUDENT_REGISTRATION_COMPLETED
 
-    create_or_set_user_attribute_created_on_site(user, site)
-    if not UserPreference.has_value(user, LANGUAGE_KEY):
-        # The preferences API does this in twice the statements, to find out who may do it.
-        language = get_language() or settings.LANGUAGE_CODE
-        UserPreference.objects.create(user=user, key=LANGUAGE_KEY, value=language)
-    if settings.FEATURES.get("ENABLE_DISCUSSION_EMAIL_DIGEST"):
-        from lms.djangoapps.discussion.notification_prefs.views import enable_notifications
+    for user in users:
+        create_or_set_user_attribute_created_on_site(user, site)
+    _add_language_preferences(users)
+    for user, registration in zip(users, registrations, strict=True):
+        if settings.FEATURES.get("ENABLE_DISCUSSION_EMAIL_DIGEST"):
+            from lms.djangoapps.discussion.notification_prefs.views import enable_notifications
 
-        enable_notifications(user)
-    REGISTER_USER.send(sender=None, user=user, registration=registration)
-    pii = UserPersonalData(username=user.username, email=user.email, name=user.profile.name)
-    STUDENT_REGISTRATION_COMPLETED.send_event(
-        user=UserData(pii=pii, id=user.id, is_active=user.is_active)
-    )
-    create_comments_service_user(user)
+            enable_notifications(user)
+        REGISTER_USER.send(sender=None, user=user, registration=registration)
+        pii = UserPersonalData(username=user.username, email=user.email, name=user.profile.name)
+        STUDENT_REGISTRATION_COMPLETED.send_event(
+            user=UserData(pii=pii, id=user.id, is_active=user.is_active)
+        )
+        create_comments_service_user(user)
 
 
-def record_identity_verification(user: Any, provider: Any) -> None:
+def _add_language_preferences(users: list[Any]) -> None:
+    """The preferences API does this in many more statements, to find out who may do it."""
+    from django.conf import settings
+    from django.utils.translation import get_language
+    from openedx.core.djangoapps.lang_pref import LANGUAGE_KEY
+    from openedx.core.djangoapps.user_api.models import UserPreference
+
+    language = get_language() or settings.LANGUAGE_CODE
+    present = UserPreference.get_preference_for_users([user.pk for user in users], LANGUAGE_KEY)
+    having = set(present.values_list("user_id", flat=True))
+    rows = [
+        UserPreference(user=user, key=LANGUAGE_KEY, value=language)
+        for user in users
+        if user.pk not in having
+    ]
+    save_new(rows, found_by=["user_id", "key"], before=before_preferences)
+
+
+def record_identity_verifications(users: list[Any], provider: Any) -> None:
     """What the last part of the sign-in pipeline does when ``enable_sso_id_verification`` is on,
-    for an account that was made just now: it has none yet, so the platform need not look."""
+    for accounts that were made just now: they have none yet, so the platform need not look."""
     from lms.djangoapps.verify_student.models import SSOVerification
 
-    verification = SSOVerification.objects.create(
-        user=user,
-        status="approved",
-        identity_provider_type=provider.full_class_name,
-        identity_provider_slug=provider.slug,
-        name=user.profile.name,
-    )
-    verification.send_approval_signal(provider.slug)
+    rows = [
+        SSOVerification(
+            user=user,
+            status="approved",
+            identity_provider_type=provider.full_class_name,
+            identity_provider_slug=provider.slug,
+            name=user.profile.name,
+        )
+        for user in users
+    ]
+    save_new(rows, found_by=["user_id"])
+    for row in rows:
+        row.send_approval_signal(provider.slug)
 
 
 def forget_recovery(user: Any) -> None:
@@ -376,75 +418,3 @@ def sign_out(request: Any, response: Any) -> None:
     logout(request)
     forget_browser(response)
     mark_user_change_as_expected(None)
-
-
-# --- enrollments -----------------------------------------------------------------------------
-
-
-def set_enrollment(
-    request: Any,
-    user: Any,
-    key: Any,
-    *,
-    mode: str | None,
-    is_active: bool,
-    force: bool,
-    present: State | None,
-    checked: dict[Any, Any],
-) -> State:
-    """Set one enrollment's mode and activity; return what it has afterwards.
-
-    Does what ``POST /api/enrollment/v1/enrollment`` does for a staff user, with its rules, rows
-    and signals, without describing the course in between as that view does, and without its two
-    redundant saves; ``force`` enrolls in a closed run and in an expired mode. present: None when
-    there is no enrollment. checked: what was asked of modes already, for the rest of a batch.
-    Raises EnrollmentRefused.
-    """
-    from common.djangoapps.student import models
-    from openedx.core.djangoapps.embargo import api as embargo
-    from openedx.core.djangoapps.enrollments import api, errors
-    from openedx.core.lib.exceptions import CourseNotFoundError
-
-    if embargo.redirect_if_blocked(request, key, user=user):
-        message = f"Users from this location cannot access the course '{key}'."
-        raise EnrollmentRefused(EnrollmentError.NOT_ALLOWED, message)
-    names = {
-        models.EnrollmentNotAllowed: EnrollmentError.NOT_ALLOWED,
-        errors.CourseModeNotFoundError: EnrollmentError.MODE_UNAVAILABLE,
-        models.NonExistentCourseError: EnrollmentError.UNKNOWN_RUN,
-        CourseNotFoundError: EnrollmentError.UNKNOWN_RUN,
-        models.EnrollmentClosedError: EnrollmentError.CLOSED,
-        models.CourseFullError: EnrollmentError.FULL,
-        models.CourseEnrollmentException: EnrollmentError.INVALID,
-    }
-    with refusals(names, key, mode):
-        found: Any = None
-        if present is not None:
-            found = models.CourseEnrollment.objects.filter(user=user, course_id=key).first()
-            present = (found.mode, found.is_active) if found else None
-        step = next_step(present, mode, is_active, username=user.username, key=key)
-        if present and step is Step.NOTHING:
-            return present
-        if step is Step.ADD and mode is None:
-            mode = once(checked, ("default", key), lambda: api._default_course_mode(str(key)))
-        if mode is not None:
-            once(
-                checked,
-                ("mode", key, mode, is_active, force),
-                lambda: api.validate_course_mode(
-                    str(key), mode, is_active=is_active, include_expired=force
-                ),
-            )
-        if step is Step.ADD:
-            try:
-                # With its mode at once, where the platform enrolls in the default mode first.
-                found = models.CourseEnrollment.enroll(
-                    user, key, mode=mode, check_access=True, can_upgrade=force
-                )
-            except models.AlreadyEnrolledError:
-                # By another request, since this batch looked.
-                found = models.CourseEnrollment.objects.get(user=user, course_id=key)
-        if (mode or found.mode, is_active) != (found.mode, found.is_active):
-            found.user = user
-            found.update_enrollment(is_active=is_active, mode=mode)
-    return found.mode, found.is_active

@@ -1,5 +1,6 @@
 """The receivers, in the platform's statements."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -25,23 +26,50 @@ def add_forum_role(sender: Any, instance: CourseEnrollment, **kwargs: Any) -> No
     role.users.add(instance.user)
 
 
+def add_forum_roles_of(rows: Sequence[CourseEnrollment]) -> None:
+    """``add_forum_role`` for many."""
+    links = ForumRole.users.through
+    roles = {
+        key: ForumRole.objects.get_or_create(course_id=key, name="Student")[0].pk
+        for key in sorted({row.course_id for row in rows}, key=str)
+    }
+    pairs = sorted({(roles[row.course_id], row.user_id) for row in rows})
+    links.objects.bulk_create(
+        [links(forumrole_id=role, user_id=user) for role, user in pairs], ignore_conflicts=True
+    )
+
+
 def add_history(sender: Any, instance: CourseEnrollment, **kwargs: Any) -> None:
-    EnrollmentHistory.objects.create(
-        enrollment_id=instance.pk,
-        user_id=instance.user_id,
-        course_id=instance.course_id,
-        mode=instance.mode,
-        is_active=instance.is_active,
+    _history(instance).save()
+
+
+def add_history_of(rows: Sequence[CourseEnrollment]) -> None:
+    """``add_history`` for many."""
+    EnrollmentHistory.objects.bulk_create([_history(row) for row in rows])
+
+
+def _history(row: CourseEnrollment) -> EnrollmentHistory:
+    return EnrollmentHistory(
+        enrollment_id=row.pk,
+        user_id=row.user_id,
+        course_id=row.course_id,
+        mode=row.mode,
+        is_active=row.is_active,
     )
 
 
 def add_preferences(sender: Any, instance: User, created: bool, **kwargs: Any) -> None:
     if created:
         with transaction.atomic():
-            NotificationPreference.objects.bulk_create(
-                [NotificationPreference(user=instance, type=name) for name in _PREFERENCES],
-                ignore_conflicts=True,
-            )
+            add_preferences_of([instance])
+
+
+def add_preferences_of(users: Sequence[User]) -> None:
+    """``add_preferences`` for many."""
+    NotificationPreference.objects.bulk_create(
+        [NotificationPreference(user=user, type=name) for user in users for name in _PREFERENCES],
+        ignore_conflicts=True,
+    )
 
 
 def compare_with_saved(sender: Any, instance: Any, **kwargs: Any) -> None:

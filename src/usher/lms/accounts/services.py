@@ -8,6 +8,7 @@ name or address, is somebody else's until an operator says otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from usher.lms import conf
 from usher.lms.accounts import lookup
 from usher.lms.accounts.handover import take_from_everybody, take_from_learner
 from usher.lms.accounts.passwords import random_password_hash
+from usher.lms.bulk import save_new
 from usher.lms.errors import AccountRefused, UsherLmsError
 from usher.lms.events import outbox
 
@@ -54,6 +56,7 @@ def create_account(learner: Learner, backend: str, site: Site) -> Any:
     """
     learner = filtered(learner)
     refuse_taken(learner, lookup.taken([learner.username], [learner.email]))
+    refuse_invalid(learner)
     try:
         with transaction.atomic(), outbox.gathering():
             return make_account(learner, backend, site)
@@ -85,7 +88,8 @@ def refuse_taken(learner: Learner, taken: lookup.Taken) -> None:
 
 
 def make_account(learner: Learner, backend: str, site: Site, *, invited: bool | None = None) -> Any:
-    """The rows and signals, without asking whether the name is free; inside a transaction.
+    """The rows and signals, without asking whether the values are valid and the name is free;
+    inside a transaction.
 
     An account is active from its first row on, where the platform makes it inactive and activates
     it in the same request: what differs is one more save of user and registration. Somebody who
@@ -93,7 +97,6 @@ def make_account(learner: Learner, backend: str, site: Site, *, invited: bool | 
     (``invited``; None: ask).
     """
     platform = conf.platform()
-    refuse_invalid(learner)
     if invited is None:
         invited = bool(platform.invited_emails([learner.email]))
     at_once = learner.is_active and not invited
@@ -104,11 +107,8 @@ def make_account(learner: Learner, backend: str, site: Site, *, invited: bool | 
         password=random_password_hash(),
     )
     user.save()
-    registration = platform.registration_model()()
-    if at_once:
-        # As the platform keeps it: UTC, without saying so where time zones are off.
-        registration.activation_timestamp = platform.activation_moment()
-    registration.register(user)
+    registration = platform.new_registration(user)
+    registration.save()
     user.profile = platform.profile_model()(user=user, **_profile_values(learner))
     user.profile.save()
     UserSocialAuth.objects.create(user=user, provider=backend, uid=learner.username)
@@ -118,8 +118,41 @@ def make_account(learner: Learner, backend: str, site: Site, *, invited: bool | 
         registration.activate()
         # activate() may have worked on its own copy of the user.
         user.is_active = True
-    platform.on_account_created(user, registration, site)
+    platform.on_accounts_created([user], [registration], site)
     return user
+
+
+def make_accounts(learners: Sequence[Learner], backend: str, site: Site) -> list[Any]:
+    """``make_account`` for many who were not invited, with one statement for each kind of row."""
+    platform = conf.platform()
+    users: list[Any] = [
+        get_user_model()(
+            username=learner.username,
+            email=learner.email,
+            is_active=learner.is_active,
+            password=random_password_hash(),
+        )
+        for learner in learners
+    ]
+    save_new(
+        users,
+        found_by=["username"],
+        before=platform.before_users,
+        after=platform.after_users,
+    )
+    registrations = [platform.new_registration(user) for user in users]
+    save_new(registrations, found_by=["user_id"])
+    for user, learner in zip(users, learners, strict=True):
+        user.profile = platform.profile_model()(user=user, **_profile_values(learner))
+    profiles = [user.profile for user in users]
+    save_new(profiles, found_by=["user_id"], before=platform.before_profiles)
+    links = [UserSocialAuth(user=user, provider=backend, uid=user.username) for user in users]
+    save_new(links, found_by=["provider", "uid"])
+    for user in users:
+        if user.is_active:
+            platform.on_account_activated(user)
+    platform.on_accounts_created(users, registrations, site)
+    return users
 
 
 def filtered(learner: Learner) -> Learner:

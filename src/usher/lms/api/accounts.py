@@ -16,6 +16,8 @@ from usher.lms.accounts.services import (
     differs,
     filtered,
     make_account,
+    make_accounts,
+    refuse_invalid,
     refuse_taken,
     update_account,
 )
@@ -49,7 +51,10 @@ def _carry_out(items: list[Item], application: ConnectedApplication, site: Site)
     with outbox.gathering(outbox.Asked(application, EventType.ACCOUNT, about)):
         batch = _Batch(items, application, site)
         with batch.writes.watching():
-            outcomes = [batch.carry_out(item) for item in items]
+            added = batch.add(items) if len(items) > 1 else {}
+            outcomes = [
+                added.get(number) or batch.carry_out(item) for number, item in enumerate(items)
+            ]
         batch.add_tokens(items, outcomes)
         return outcomes
 
@@ -81,6 +86,36 @@ class _Batch:
         found = lookup.taken([i["username"] for i in new], [i["email"] for i in new])
         self.usernames, self.emails = set(found.usernames), set(found.emails)
         self.provider = current_record(site, application.backend)
+        self.verifies = bool(self.provider and self.provider.enable_sso_id_verification)
+
+    def add(self, items: list[Item]) -> dict[int, Item]:
+        """Outcomes, by number of the item, of those whose learner has no account yet: all at once.
+        One that is missing is left to ``carry_out``."""
+        outcomes: dict[int, Item] = {}
+        wanted: dict[int, Learner] = {}
+        seen = set(self.users)
+        for number, item in enumerate(items):
+            if item["username"] in seen:
+                continue
+            seen.add(item["username"])
+            try:
+                learner, invited = self._checked(_learner(item))
+            except AccountRefused as refusal:
+                outcomes[number] = _refused(item, refusal)
+                continue
+            if not invited:
+                self._is_taken(learner)
+                wanted[number] = learner
+        try:
+            users = make_accounts([*wanted.values()], self.application.backend, self.site)
+            if self.verifies:
+                conf.platform().record_identity_verifications(users, self.provider)
+        except AccountRefused as refusal:
+            raise UncleanRefusal(str(refusal)) from refusal
+        for number, user in zip(wanted, users, strict=True):
+            self.users[user.username] = user
+            outcomes[number] = _outcome(items[number], "created", user)
+        return outcomes
 
     def carry_out(self, item: Item) -> Item:
         learner = _learner(item)
@@ -89,22 +124,15 @@ class _Batch:
         try:
             if user is not None:
                 self._refuse_protected(user, learner, item)
-                status = "updated" if update_account(user, learner) else "exists"
+                changed = differs(user, learner) and update_account(user, learner)
+                status = "updated" if changed else "exists"
             else:
                 user, status = self._create(learner), "created"
         except AccountRefused as refusal:
             if self.writes.count != written:
                 raise UncleanRefusal(str(refusal)) from refusal
             return _refused(item, refusal)
-        return {
-            "id": item["id"],
-            "status": status,
-            "username": user.username,
-            "lms_user_id": user.pk,
-            "is_active": user.is_active,
-            "error": None,
-            "tokens": None,
-        }
+        return _outcome(item, status, user)
 
     def _refuse_protected(self, user: Any, learner: Learner, item: Item) -> None:
         """A service worker may neither change nor act for accounts with rights in the LMS."""
@@ -116,6 +144,17 @@ class _Batch:
             raise AccountRefused(RegistrationError.PROTECTED_ACCOUNT, {"": message})
 
     def _create(self, learner: Learner) -> Any:
+        learner, invited = self._checked(learner)
+        user = make_account(learner, self.application.backend, self.site, invited=invited)
+        if self.verifies:
+            conf.platform().record_identity_verifications([user], self.provider)
+        self._is_taken(learner)
+        self.users[learner.username] = user
+        return user
+
+    def _checked(self, learner: Learner) -> tuple[Learner, bool]:
+        """The learner as registration filters leave them, and whether they were invited to a
+        course. Raises AccountRefused."""
         asked = learner.email
         learner = filtered(learner)
         refuse_taken(learner, lookup.Taken(frozenset(self.usernames), frozenset(self.emails)))
@@ -124,13 +163,12 @@ class _Batch:
             # A filter gave another address, of which nothing is known yet.
             refuse_taken(learner, lookup.taken([], [learner.email]))
             invited = bool(conf.platform().invited_emails([learner.email]))
-        user = make_account(learner, self.application.backend, self.site, invited=invited)
-        if self.provider is not None and self.provider.enable_sso_id_verification:
-            conf.platform().record_identity_verification(user, self.provider)
+        refuse_invalid(learner)
+        return learner, invited
+
+    def _is_taken(self, learner: Learner) -> None:
         self.usernames.add(learner.username.casefold())
         self.emails.add(learner.email.casefold())
-        self.users[learner.username] = user
-        return user
 
     def add_tokens(self, items: list[Item], results: list[Item]) -> None:
         asked = [
@@ -141,6 +179,18 @@ class _Batch:
         tokens = mint_tokens([user for _, user in asked], self.application.oauth_client_id)
         for (result, _), token in zip(asked, tokens, strict=True):
             result["tokens"] = token
+
+
+def _outcome(item: Item, status: str, user: Any) -> Item:
+    return {
+        "id": item["id"],
+        "status": status,
+        "username": user.username,
+        "lms_user_id": user.pk,
+        "is_active": user.is_active,
+        "error": None,
+        "tokens": None,
+    }
 
 
 def _learner(item: Item) -> Learner:

@@ -14,7 +14,7 @@ from usher.lms import conf
 from usher.lms.api.repetitions import Repetitions
 from usher.lms.api.transactions import UncleanRefusal, WritesSeen, in_transactions
 from usher.lms.connections.models import ConnectedApplication
-from usher.lms.enrollments import State
+from usher.lms.enrollments import NewEnrollment, State
 from usher.lms.errors import EnrollmentError, EnrollmentRefused
 from usher.lms.events import outbox
 
@@ -51,7 +51,8 @@ def _carry_out(
     with outbox.gathering(outbox.Asked(application, EventType.ENROLLMENT, about)):
         batch = _Batch(request, items, application, checked)
         with batch.writes.watching():
-            return [batch.carry_out(item) for item in items]
+            added = batch.add(items) if len(items) > 1 else {}
+            return [added.get(number) or batch.carry_out(item) for number, item in enumerate(items)]
 
 
 def _failed(item: Item) -> Item:
@@ -90,6 +91,33 @@ class _Batch:
                 "user_id", "course_id", "mode", "is_active"
             )
         }
+
+    def add(self, items: list[Item]) -> dict[int, Item]:
+        """Outcomes, by number of the item, of those that enroll somebody who has no row in the run
+        yet: all at once. One that is missing is left to ``carry_out``."""
+        wanted: dict[int, NewEnrollment] = {}
+        pairs: set[tuple[int, Any]] = set()
+        for number, item in enumerate(items):
+            user, key = self.users.get(item["username"]), self.keys[item["course_id"]]
+            if user is None or key not in self.runs:
+                continue
+            pair = (user.pk, key)
+            # What comes later for the same enrollment must see what came before.
+            if item["is_active"] and pair not in self.present and pair not in pairs:
+                wanted[number] = NewEnrollment(user, key, item["mode"] or None, item["force"])
+            pairs.add(pair)
+        try:
+            states = conf.platform().add_enrollments(self.request, [*wanted.values()], self.checked)
+        except EnrollmentRefused as refusal:
+            raise UncleanRefusal(str(refusal)) from refusal
+        outcomes = {}
+        for (number, new), state in zip(wanted.items(), states, strict=True):
+            if isinstance(state, EnrollmentRefused):
+                outcomes[number] = _refused(items[number], state)
+            elif state is not None:
+                self.present[new.user.pk, new.key] = state
+                outcomes[number] = _result(items[number], "changed", state)
+        return outcomes
 
     def carry_out(self, item: Item) -> Item:
         written = self.writes.count

@@ -1,0 +1,136 @@
+"""New rows of many items in one statement, with the signals that a save of each would send.
+
+Receivers run for each row as they do for a single save. A receiver may be left out of a signal
+only where a batch has done its work already: see ``usher.lms.platform_receivers``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.db import connection, models
+from django.db.models.signals import ModelSignal, post_save, pre_save
+
+Receiver = Callable[..., Any]
+
+
+def _nothing(rows: Sequence[Any]) -> Collection[Receiver]:
+    return ()
+
+
+def save_new(
+    rows: Sequence[Any],
+    *,
+    found_by: Sequence[str],
+    before: Callable[[Sequence[Any]], Collection[Receiver]] = _nothing,
+    after: Callable[[Sequence[Any]], Collection[Receiver]] = _nothing,
+) -> None:
+    """Insert ``rows`` of one model, and send ``pre_save`` and ``post_save`` for each.
+
+    found_by: attributes that together are unique, see ``insert``. before, after: called with the
+    rows before and after they are inserted; each does the work of the receivers of ``pre_save``
+    and ``post_save`` that it returns, which are left out then.
+    """
+    if not rows:
+        return
+    done = before(rows)
+    for row in rows:
+        send_pre_save(row, done)
+    insert(rows, found_by=found_by)
+    done = [*after(rows), *add_history(rows)]
+    for row in rows:
+        send_post_save(row, created=True, done=done)
+
+
+def insert(rows: Sequence[Any], *, found_by: Sequence[str]) -> None:
+    """Insert ``rows`` and give each its primary key, without signals.
+
+    MySQL does not return the keys of several rows. There they are read again, by the values of
+    the attributes ``found_by``.
+    """
+    model = type(rows[0])
+    model._default_manager.bulk_create(rows)
+    missing = [row for row in rows if row.pk is None]
+    if not missing:
+        return
+    condition = {f"{name}__in": {getattr(row, name) for row in missing} for name in found_by}
+    found = model._base_manager.filter(**condition).values_list("pk", *found_by)
+    keys = {values: key for key, *values_ in found for values in [tuple(map(str, values_))]}
+    for row in missing:
+        row.pk = keys[tuple(str(getattr(row, name)) for name in found_by)]
+        row._state.adding, row._state.db = False, connection.alias
+
+
+def history_receiver(model: type[models.Model]) -> Receiver | None:
+    """The receiver by which django-simple-history adds a row for each save of ``model``. None
+    where there is none, or where somebody changes or awaits such rows."""
+    found = [receiver for receiver in receivers(post_save, model) if _writes_history(receiver)]
+    if not found:
+        return None
+    from simple_history import signals
+
+    history = _history(model).model
+    heard = (signals.pre_create_historical_record, signals.post_create_historical_record)
+    unusual = getattr(history, "_history_m2m_fields", ()) or any(
+        signal.has_listeners(history) for signal in heard
+    )
+    return None if unusual else found[0]
+
+
+def add_history(rows: Sequence[Any], *, update: bool = False) -> list[Receiver]:
+    """Add what ``history_receiver`` adds for saved ``rows``; returns it, for its work is done."""
+    receiver = history_receiver(type(rows[0]))
+    if receiver is None:
+        return []
+    history = _history(type(rows[0]))
+    history.bulk_history_create(rows, update=update, default_change_reason=None)
+    return [receiver]
+
+
+def _history(model: Any) -> Any:
+    return getattr(model, model._meta.simple_history_manager_attribute)
+
+
+def _writes_history(receiver: Receiver) -> bool:
+    owner = type(getattr(receiver, "__self__", None))
+    named = (owner.__module__, owner.__name__, getattr(receiver, "__name__", ""))
+    return named == ("simple_history.models", "HistoricalRecords", "post_save")
+
+
+def send_pre_save(row: Any, done: Collection[Receiver] = ()) -> None:
+    _send(pre_save, row, done, {})
+
+
+def send_post_save(row: Any, *, created: bool, done: Collection[Receiver] = ()) -> None:
+    _send(post_save, row, done, {"created": created})
+
+
+def _send(signal: ModelSignal, row: Any, done: Collection[Receiver], named: Any) -> None:
+    """With the arguments that ``Model.save_base`` gives."""
+    sender = type(row)
+    named = {
+        "instance": row,
+        "raw": False,
+        "using": connection.alias,
+        "update_fields": None,
+    } | named
+    synchronous, asynchronous = _live_receivers(signal, sender)
+    for receiver in synchronous:
+        if receiver not in done:
+            receiver(signal=signal, sender=sender, **named)
+    for receiver in asynchronous:
+        if receiver not in done:
+            async_to_sync(receiver)(signal=signal, sender=sender, **named)
+
+
+def receivers(signal: ModelSignal, sender: type[models.Model]) -> list[Receiver]:
+    """Those of ``signal`` that are called for ``sender``, in their order."""
+    synchronous, asynchronous = _live_receivers(signal, sender)
+    return [*synchronous, *asynchronous]
+
+
+def _live_receivers(signal: Any, sender: Any) -> tuple[Iterable[Receiver], Iterable[Receiver]]:
+    found = signal._live_receivers(sender)
+    return found if isinstance(found, tuple) else (found, [])  # Django 4.2 knows one kind only

@@ -1,0 +1,274 @@
+"""Enrollments of edx-platform, one by one and many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from usher.lms import bulk
+from usher.lms.enrollments import NewEnrollment, State, Step, next_step, once, refusals
+from usher.lms.errors import EnrollmentError, EnrollmentRefused
+from usher.lms.platform_receivers import after_enrollments
+
+
+def set_enrollment(
+    request: Any,
+    user: Any,
+    key: Any,
+    *,
+    mode: str | None,
+    is_active: bool,
+    force: bool,
+    present: State | None,
+    checked: dict[Any, Any],
+) -> State:
+    """Set one enrollment's mode and activity; return what it has afterwards.
+
+    Does what ``POST /api/enrollment/v1/enrollment`` does for a staff user, with its rules, rows
+    and signals, without describing the course in between as that view does, and without its two
+    redundant saves; ``force`` enrolls in a closed run and in an expired mode. present: None when
+    there is no enrollment. checked: what was asked of modes already, for the rest of a batch.
+    Raises EnrollmentRefused.
+    """
+    from common.djangoapps.student import models
+
+    _refuse_embargoed(request, user, key)
+    with refusals(_names(), key, mode):
+        found: Any = None
+        if present is not None:
+            found = models.CourseEnrollment.objects.filter(user=user, course_id=key).first()
+            present = (found.mode, found.is_active) if found else None
+        step = next_step(present, mode, is_active, username=user.username, key=key)
+        if present and step is Step.NOTHING:
+            return present
+        if step is Step.ADD:
+            mode = _mode_or_default(key, mode, checked)
+        if mode is not None:
+            _validate_mode(key, mode, is_active=is_active, force=force, checked=checked)
+        if step is Step.ADD:
+            try:
+                # With its mode at once, where the platform enrolls in the default mode first.
+                found = models.CourseEnrollment.enroll(
+                    user, key, mode=mode, check_access=True, can_upgrade=force
+                )
+            except models.AlreadyEnrolledError:
+                # By another request, since this batch looked.
+                found = models.CourseEnrollment.objects.get(user=user, course_id=key)
+        if (mode or found.mode, is_active) != (found.mode, found.is_active):
+            found.user = user
+            found.update_enrollment(is_active=is_active, mode=mode)
+    return found.mode, found.is_active
+
+
+def add_enrollments(
+    request: Any, wanted: Sequence[NewEnrollment], checked: dict[Any, Any]
+) -> list[State | EnrollmentRefused | None]:
+    """Enroll learners who have no row in the run, all at once; for each the state afterwards or a
+    refusal, and None for what is left to ``set_enrollment``: learners who were invited, runs with
+    a limited number of places, and everything where a filter of this LMS decides.
+
+    Rows and signals are those of ``CourseEnrollment.enroll``: it inserts an inactive row in the
+    default mode, then updates it. Here the row is inserted as it will be; its receivers and its
+    history see both states.
+    """
+    outcomes: list[State | EnrollmentRefused | None] = [None] * len(wanted)
+    if _a_filter_decides() or not wanted:
+        return outcomes
+    invited = _invited(wanted)
+    _prefetch_roles(list({each.user.pk: each.user for each in wanted if not each.force}.values()))
+    adding: dict[int, tuple[Any, str]] = {}
+    for number, each in enumerate(wanted):
+        if (each.user.pk, each.key) in invited:
+            continue
+        try:
+            found = _new_row(request, each, checked)
+        except EnrollmentRefused as refusal:
+            outcomes[number] = refusal
+            continue
+        if found is not None:
+            adding[number] = found
+    for number, state in zip(adding, _add([*adding.values()]), strict=True):
+        outcomes[number] = state
+    return outcomes
+
+
+def _new_row(
+    request: Any, wanted: NewEnrollment, checked: dict[Any, Any]
+) -> tuple[Any, str] | None:
+    """A row as the platform first inserts it, and the mode that it will have; None where the run
+    has a limited number of places. Raises EnrollmentRefused."""
+    from common.djangoapps.student import models
+
+    user, key = wanted.user, wanted.key
+    _refuse_embargoed(request, user, key)
+    with refusals(_names(), key, wanted.mode):
+        mode = _mode_or_default(key, wanted.mode, checked)
+        _validate_mode(key, mode, is_active=True, force=wanted.force, checked=checked)
+        run = once(checked, ("run", key), lambda: _run(key))
+        if run.max_student_enrollments_allowed is not None:
+            return None
+        if not wanted.force and models.CourseEnrollment.is_enrollment_closed(user, run):
+            raise models.EnrollmentClosedError
+    row = models.CourseEnrollment(
+        user=user, course=run, mode=models.CourseMode.DEFAULT_MODE_SLUG, is_active=False
+    )
+    row._course_overview = run
+    return row, mode
+
+
+def _add(adding: Sequence[tuple[Any, str]]) -> list[State]:
+    from common.djangoapps.student import models
+    from openedx_events.learning.signals import COURSE_ENROLLMENT_CREATED
+
+    if not adding:
+        return []
+    rows = [row for row, _ in adding]
+    first = [row.mode for row in rows]
+
+    def become(active: bool) -> None:
+        for (row, mode), mode_at_first in zip(adding, first, strict=True):
+            row.mode, row.is_active = (mode, True) if active else (mode_at_first, False)
+
+    for row in rows:
+        bulk.send_pre_save(row)
+    become(active=True)
+    bulk.insert(rows, found_by=("user_id", "course_id"))
+    become(active=False)
+    done = bulk.add_history(rows)
+    if done:
+        become(active=True)
+        bulk.add_history(rows, update=True)
+        become(active=False)
+    done += after_enrollments(rows, [mode for _, mode in adding])
+    for row, mode in adding:
+        bulk.send_post_save(row, created=True, done=done)
+        row.save = lambda row=row: _saved_already(row, done)
+        row.update_enrollment(is_active=True, mode=mode)
+        del row.save
+        row.send_signal(models.EnrollStatusChange.enroll)
+        COURSE_ENROLLMENT_CREATED.send_event(enrollment=_described(row))
+    return [(row.mode, row.is_active) for row in rows]
+
+
+def _saved_already(row: Any, done: Sequence[bulk.Receiver]) -> None:
+    """What ``CourseEnrollment.save`` does for a row that is in the database as it is."""
+    from common.djangoapps.student.models import course_enrollment
+
+    bulk.send_pre_save(row)
+    bulk.send_post_save(row, created=False, done=done)
+    course_enrollment.cache.delete(row.enrollment_status_hash_cache_key(row.user))
+
+
+def _described(row: Any) -> Any:
+    from openedx_events.learning.data import (
+        CourseData,
+        CourseEnrollmentData,
+        UserData,
+        UserPersonalData,
+    )
+
+    user, run = row.user, row.course
+    pii = UserPersonalData(username=user.username, email=user.email, name=user.profile.name)
+    return CourseEnrollmentData(
+        user=UserData(pii=pii, id=user.id, is_active=user.is_active),
+        course=CourseData(course_key=run.id, display_name=run.display_name),
+        mode=row.mode,
+        is_active=row.is_active,
+        creation_date=row.created,
+    )
+
+
+def _refuse_embargoed(request: Any, user: Any, key: Any) -> None:
+    from openedx.core.djangoapps.embargo import api
+
+    if api.redirect_if_blocked(request, key, user=user):
+        message = f"Users from this location cannot access the course '{key}'."
+        raise EnrollmentRefused(EnrollmentError.NOT_ALLOWED, message)
+
+
+def _mode_or_default(key: Any, mode: str | None, checked: dict[Any, Any]) -> str:
+    from openedx.core.djangoapps.enrollments import api
+
+    if mode is not None:
+        return mode
+    return once(checked, ("default", key), lambda: api._default_course_mode(str(key)))
+
+
+def _validate_mode(
+    key: Any, mode: str, *, is_active: bool, force: bool, checked: dict[Any, Any]
+) -> None:
+    from openedx.core.djangoapps.enrollments import api
+
+    once(
+        checked,
+        ("mode", key, mode, is_active, force),
+        lambda: api.validate_course_mode(
+            str(key), mode, is_active=is_active, include_expired=force
+        ),
+    )
+
+
+def _run(key: Any) -> Any:
+    """The CourseOverview. Raises NonExistentCourseError."""
+    from common.djangoapps.student import models
+    from openedx.core.djangoapps.content.course_overviews.models import CourseOverview
+
+    try:
+        return CourseOverview.get_from_id(key)
+    except CourseOverview.DoesNotExist as error:
+        raise models.NonExistentCourseError from error
+
+
+def _names() -> dict[type[Exception], EnrollmentError]:
+    from common.djangoapps.student import models
+    from openedx.core.djangoapps.enrollments import errors
+    from openedx.core.lib.exceptions import CourseNotFoundError
+
+    return {
+        models.EnrollmentNotAllowed: EnrollmentError.NOT_ALLOWED,
+        errors.CourseModeNotFoundError: EnrollmentError.MODE_UNAVAILABLE,
+        models.NonExistentCourseError: EnrollmentError.UNKNOWN_RUN,
+        CourseNotFoundError: EnrollmentError.UNKNOWN_RUN,
+        models.EnrollmentClosedError: EnrollmentError.CLOSED,
+        models.CourseFullError: EnrollmentError.FULL,
+        models.CourseEnrollmentException: EnrollmentError.INVALID,
+    }
+
+
+def _a_filter_decides() -> bool:
+    from django.conf import settings
+    from openedx_filters.learning.filters import CourseEnrollmentStarted
+
+    filters = getattr(settings, "OPEN_EDX_FILTERS_CONFIG", None) or {}
+    return CourseEnrollmentStarted.filter_type in filters
+
+
+def _invited(wanted: Sequence[NewEnrollment]) -> set[tuple[int, Any]]:
+    """User and run of those who were invited to the run by their address."""
+    from common.djangoapps.student.models import CourseEnrollmentAllowed
+
+    emails = {each.user.email for each in wanted}
+    rows = CourseEnrollmentAllowed.objects.filter(
+        email__in=emails, course_id__in={each.key for each in wanted}
+    )
+    found = {(email.casefold(), key) for email, key in rows.values_list("email", "course_id")}
+    asked = {(each.user.email.casefold(), each.key): each for each in wanted}
+    # Found by the database's collation only: it doesn't say for which address.
+    unclear = {key for email, key in found - asked.keys()}
+    return {
+        (each.user.pk, each.key)
+        for each in wanted
+        if (each.user.email.casefold(), each.key) in found or each.key in unclear
+    }
+
+
+def _prefetch_roles(users: Sequence[Any]) -> None:
+    """In one query. The platform keeps a user's roles with the user."""
+    from common.djangoapps.student import roles
+    from edx_django_utils.cache import RequestCache
+
+    roles.BulkRoleCache.prefetch(users)
+    for user in users:
+        roles.get_role_cache(user)
+    # For any other user it would say that there are no roles.
+    RequestCache(roles.BulkRoleCache.CACHE_NAMESPACE).clear()

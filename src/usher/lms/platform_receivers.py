@@ -1,0 +1,325 @@
+"""What receivers of the platform do for each new user and enrollment, done for a batch at once.
+
+A receiver is left out only if its source, and that of the functions on which it relies, is the one
+that was read when its work was written here (``KNOWN``). Any other runs for each row, which is
+slower and just as right. So does one that has something unusual to do for any row of the batch,
+such as for learners of an enterprise customer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from django.db.models.signals import post_save, pre_save
+
+from usher.lms.bulk import Receiver, add_history, history_receiver, insert, receivers
+
+log = logging.getLogger(__name__)
+
+_FORUM = "openedx.core.djangoapps.django_comment_common.models"
+_NOTIFICATIONS = "openedx.core.djangoapps.notifications.handlers"
+_PHOTO = "lms.djangoapps.verify_student.models.SoftwareSecurePhotoVerification"
+_SCHEDULES = "openedx.core.djangoapps.schedules"
+_STUDENT = "common.djangoapps.student"
+_TOURS = "lms.djangoapps.user_tours.handlers"
+_USER_API = "openedx.core.djangoapps.user_api.models"
+_UTIL = "common.djangoapps.util.model_utils"
+
+#: Fingerprints of the sources that were read, by function.
+KNOWN: dict[str, tuple[str, ...]] = {
+    f"{_STUDENT}.models.course_enrollment.update_expiry_email_date": ("e2b5888ec65ff85a",),
+    f"{_STUDENT}.models.user.is_email_retired": ("b1ce4911dfc61e14",),
+    f"{_STUDENT}.models.user.is_username_retired": ("55be88ed943a7802",),
+    f"{_STUDENT}.models.user.user_pre_save_callback": ("acad59b8911e9d83",),
+    f"{_STUDENT}.models.user.user_profile_pre_save_callback": ("c3544b5ceb3881df",),
+    f"{_STUDENT}.signals.receivers.on_user_updated": ("aec6359594ac83d8",),
+    f"{_UTIL}.get_changed_fields_dict": ("806b9fcd025d1677",),
+    "enterprise.signals.create_enterprise_enrollment_receiver": ("182dba71dc75b590",),
+    "enterprise.signals.handle_user_post_save": ("7ef734b25e4a7e66",),
+    f"{_TOURS}.init_user_tour": ("0274162a0cc96fc8",),
+    f"{_PHOTO}.get_recent_verification": ("a62a61d8725bd4ea",),
+    f"{_PHOTO}.update_expiry_email_date_for_user": ("815535896fbe44c2",),
+    f"{_FORUM}.assign_default_role": ("3e684bd63d0427b9",),
+    f"{_FORUM}.assign_default_role_on_enrollment": ("badfb086e493c982",),
+    f"{_FORUM}.assign_role": ("b15a674d3c92cd4a",),
+    f"{_NOTIFICATIONS}.create_user_account_preferences": ("80ba935e076aa25a",),
+    f"{_SCHEDULES}.config.set_up_external_updates_for_enrollment": ("1cee0edb83d7df95",),
+    f"{_SCHEDULES}.signals._create_schedule": ("ecbf4c6e98816ac2",),
+    f"{_SCHEDULES}.signals.create_schedule": ("b97bd285242b7050",),
+    f"{_USER_API}.pre_save_callback": ("de87eaac8b059aa2",),
+}
+
+
+def fingerprint(function: Any) -> str:
+    """Of the source, without comments and blanks."""
+    source = inspect.getsource(inspect.unwrap(function))
+    return hashlib.sha256(re.sub(r"#.*|\s+", "", source).encode()).hexdigest()[:16]
+
+
+@cache
+def _known(name: str, *relied_on: str) -> Any:
+    """The function ``module.name`` or ``module.Class.name``, if its source and that of the
+    functions on which it relies are known; else None."""
+    for each in (name, *relied_on):
+        try:
+            if fingerprint(_function(each)) in KNOWN[each]:
+                continue
+        except (ImportError, AttributeError, OSError, TypeError):
+            pass  # of another release
+        log.info("%s differs from what is known of it; it runs for each row.", each)
+        return None
+    return _function(name)
+
+
+def _receiver(signal: Any, row: Any, name: str, *relied_on: str) -> Receiver | None:
+    """The known receiver, if it is connected to ``signal`` for rows like this one."""
+    found = _known(name, *relied_on)
+    return found if found in receivers(signal, type(row)) else None
+
+
+def _function(name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(import_module(module), attribute)
+    except ImportError:
+        module, _, owner = module.rpartition(".")
+        return getattr(getattr(import_module(module), owner), attribute)
+
+
+# --- accounts --------------------------------------------------------------------------------
+
+
+def before_users(users: Sequence[Any]) -> list[Receiver]:
+    """Nothing of a new user has changed, and the batch has asked already whether the names and
+    addresses are those of retired users."""
+    unchanged = _receiver(
+        pre_save,
+        users[0],
+        f"{_STUDENT}.models.user.user_pre_save_callback",
+        f"{_UTIL}.get_changed_fields_dict",
+    )
+    if unchanged:
+        for user in users:
+            user._changed_fields = {}
+    unretired = _receiver(
+        pre_save,
+        users[0],
+        f"{_STUDENT}.signals.receivers.on_user_updated",
+        f"{_STUDENT}.models.user.is_username_retired",
+        f"{_STUDENT}.models.user.is_email_retired",
+    )
+    return [found for found in (unchanged, unretired) if found]
+
+
+def before_profiles(profiles: Sequence[Any]) -> list[Receiver]:
+    unchanged = _receiver(
+        pre_save,
+        profiles[0],
+        f"{_STUDENT}.models.user.user_profile_pre_save_callback",
+        f"{_UTIL}.get_changed_fields_dict",
+    )
+    if not unchanged:
+        return []
+    for profile in profiles:
+        profile._changed_fields = {}
+    return [unchanged]
+
+
+def before_preferences(preferences: Sequence[Any]) -> list[Receiver]:
+    unchanged = _receiver(
+        pre_save,
+        preferences[0],
+        f"{_USER_API}.pre_save_callback",
+        f"{_UTIL}.get_changed_fields_dict",
+    )
+    if not unchanged:
+        return []
+    for preference in preferences:
+        preference._old_value = None
+    return [unchanged]
+
+
+def after_users(users: Sequence[Any]) -> list[Receiver]:
+    done = [_tours(users), _notification_preferences(users), _enterprise_users(users)]
+    return [found for found in done if found]
+
+
+def _tours(users: Sequence[Any]) -> Receiver | None:
+    receiver = _receiver(post_save, users[0], f"{_TOURS}.init_user_tour")
+    if receiver:
+        from lms.djangoapps.user_tours.models import UserTour
+
+        insert([UserTour(user=user) for user in users], found_by=("user_id",))
+    return receiver
+
+
+def _notification_preferences(users: Sequence[Any]) -> Receiver | None:
+    receiver = _receiver(post_save, users[0], f"{_NOTIFICATIONS}.create_user_account_preferences")
+    if receiver:
+        from openedx.core.djangoapps.notifications import handlers
+
+        rows = [
+            handlers.create_notification_preference(user.id, name)
+            for user in users
+            for name in handlers.COURSE_NOTIFICATION_TYPES
+        ]
+        handlers.NotificationPreference.objects.bulk_create(rows, ignore_conflicts=True)
+    return receiver
+
+
+def _enterprise_users(users: Sequence[Any]) -> Receiver | None:
+    receiver = _receiver(post_save, users[0], "enterprise.signals.handle_user_post_save")
+    if receiver:
+        from enterprise.models import EnterpriseCustomerUser, PendingEnterpriseCustomerUser
+
+        emails, ids = [user.email for user in users], [user.pk for user in users]
+        if PendingEnterpriseCustomerUser.objects.filter(user_email__in=emails).exists():
+            return None
+        if EnterpriseCustomerUser.objects.filter(user_id__in=ids).exists():
+            return None
+    return receiver
+
+
+# --- enrollments -----------------------------------------------------------------------------
+
+
+def after_enrollments(rows: Sequence[Any], modes: Iterable[str]) -> list[Receiver]:
+    """For new rows of CourseEnrollment, as they are before they become active in ``modes``."""
+    _external_updates(rows)
+    done = [_schedules(rows), _forum_roles(rows), _verifications(rows, modes), _enterprise(rows)]
+    return [found for found in done if found]
+
+
+def _schedules(rows: Sequence[Any]) -> Receiver | None:
+    receiver = _receiver(
+        post_save,
+        rows[0],
+        f"{_SCHEDULES}.signals.create_schedule",
+        f"{_SCHEDULES}.signals._create_schedule",
+    )
+    if receiver is None:
+        return None
+    from openedx.core.djangoapps.schedules import signals
+
+    if receivers(signals.post_save, signals.Schedule) != [history_receiver(signals.Schedule)]:
+        return None
+    schedules = []
+    for row in rows:
+        start = max(row.created, row.course_overview.start)
+        deadline = signals._calculate_upgrade_deadline(row.course_id, start)
+        schedules.append(
+            signals.Schedule(enrollment=row, start_date=start, upgrade_deadline=deadline)
+        )
+    insert(schedules, found_by=("enrollment_id",))
+    add_history(schedules)
+    experiences = [
+        signals.ScheduleExperience(
+            schedule=schedule, experience_type=signals._get_experience_type(row)
+        )
+        for schedule, row in zip(schedules, rows, strict=True)
+    ]
+    insert(experiences, found_by=("schedule_id",))
+    return receiver
+
+
+def _forum_roles(rows: Sequence[Any]) -> Receiver | None:
+    receiver = _receiver(
+        post_save,
+        rows[0],
+        f"{_FORUM}.assign_default_role_on_enrollment",
+        f"{_FORUM}.assign_default_role",
+        f"{_FORUM}.assign_role",
+    )
+    if receiver is None:
+        return None
+    from django.db.models.signals import m2m_changed
+    from openedx.core.djangoapps.django_comment_common import models
+
+    from usher.lms import locks
+
+    links = models.Role.users.through
+    if set(receivers(m2m_changed, links)) - {locks.nothing}:
+        return None
+    keys = {row.course_id for row in rows}
+    found = models.Role.objects.filter(course_id__in=keys, name=models.FORUM_ROLE_STUDENT)
+    roles = {role.course_id: role.pk for role in found}
+    if keys - roles.keys() or len(found) != len(keys):
+        return None
+    pairs = sorted({(roles[row.course_id], row.user_id) for row in rows})
+    present = links.objects.filter(
+        role_id__in=roles.values(), user_id__in={user for _, user in pairs}
+    )
+    missing = set(pairs) - set(present.values_list("role_id", "user_id"))
+    links.objects.bulk_create(
+        [links(role_id=role, user_id=user) for role, user in pairs if (role, user) in missing],
+        ignore_conflicts=True,
+    )
+    return receiver
+
+
+def _verifications(rows: Sequence[Any], modes: Iterable[str]) -> Receiver | None:
+    """Who has no approved verification has no date of its expiry either."""
+    receiver = _receiver(
+        post_save,
+        rows[0],
+        f"{_STUDENT}.models.course_enrollment.update_expiry_email_date",
+        f"{_PHOTO}.update_expiry_email_date_for_user",
+        f"{_PHOTO}.get_recent_verification",
+    )
+    if receiver is None:
+        return None
+    from common.djangoapps.course_modes.models import CourseMode
+    from lms.djangoapps.verify_student.models import SoftwareSecurePhotoVerification
+
+    if CourseMode.VERIFIED in {*modes, *(row.mode for row in rows)}:
+        users = {row.user_id for row in rows}
+        found = SoftwareSecurePhotoVerification.objects.filter(status="approved", user_id__in=users)
+        if found.exists():
+            return None
+    return receiver
+
+
+def _enterprise(rows: Sequence[Any]) -> Receiver | None:
+    receiver = _receiver(
+        post_save, rows[0], "enterprise.signals.create_enterprise_enrollment_receiver"
+    )
+    if receiver:
+        from enterprise.models import EnterpriseCustomerUser
+
+        users = {row.user_id for row in rows}
+        if EnterpriseCustomerUser.objects.filter(user_id__in=users, active=True).exists():
+            return None
+    return receiver
+
+
+def _external_updates(rows: Sequence[Any]) -> None:
+    """A row of the experiment for each enrollment that somebody else makes for the learner."""
+    if _known(f"{_SCHEDULES}.config.set_up_external_updates_for_enrollment") is None:
+        return
+    from crum import get_current_request
+    from lms.djangoapps.experiments.models import ExperimentData
+    from openedx.core.djangoapps.schedules import config
+
+    request = get_current_request()
+    caller = getattr(getattr(request, "user", None), "id", None)
+    number = config._EXTERNAL_COURSE_UPDATES_EXPERIMENT_ID
+    wanted = {(row.user_id, str(row.course_id)) for row in rows if row.user_id != caller}
+    present = ExperimentData.objects.filter(
+        experiment_id=number,
+        user_id__in={user for user, _ in wanted},
+        key__in={key for _, key in wanted},
+    )
+    missing = sorted(wanted - set(present.values_list("user_id", "key")))
+    ExperimentData.objects.bulk_create(
+        [
+            ExperimentData(experiment_id=number, user_id=user, key=key, value="-1")
+            for user, key in missing
+        ]
+    )

@@ -1,0 +1,184 @@
+"""New accounts and enrollments of a batch are written at once: with the rows and signals that
+they have one by one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.lms.conftest import DEMO, Lms, account
+from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, post
+from tests.lms.test_batch_transactions import carried_out
+from usher.lms import platform_receivers
+
+#: Notes each signal of a row, and each event, as (learner, what, state).
+SIGNALS = """
+from unittest import mock
+from django.db.models.signals import pre_save
+from django.test.utils import CaptureQueriesContext
+from openedx_events.learning import signals as events
+from social_django.models import UserSocialAuth
+
+seen = []
+def note(learner, *what):
+    seen.append([learner, *what])
+def on_user(signal, sender, instance, **kwargs):
+    name = "pre_save" if signal is pre_save else "post_save"
+    user = getattr(instance, "user", instance)
+    note(user.username, name, sender.__name__, kwargs.get("created"), user.is_active)
+def on_enrollment(signal, sender, instance, **kwargs):
+    name = "pre_save" if signal is pre_save else "post_save"
+    state = (instance.mode, instance.is_active) if name == "post_save" else ()
+    note(instance.user.username, name, kwargs.get("created"), *state)
+def on_event(signal, enrollment=None, user=None, **kwargs):
+    what = [enrollment.mode, enrollment.is_active] if enrollment else []
+    note((enrollment.user if enrollment else user).pii.username, signal.event_type, *what)
+for model in (User, platform.profile_model(), platform.registration_model(), UserSocialAuth):
+    for signal in (pre_save, post_save):
+        signal.connect(on_user, sender=model, weak=False)
+for signal in (pre_save, post_save):
+    signal.connect(on_enrollment, sender=Enrollment, weak=False)
+for event in (
+    events.COURSE_ENROLLMENT_CREATED,
+    events.COURSE_ENROLLMENT_CHANGED,
+    events.STUDENT_REGISTRATION_COMPLETED,
+):
+    event.connect(on_event, weak=False)
+form = AccountBatch if given["kind"] == "accounts" else EnrollmentBatch
+returning = "can_return_rows_from_bulk_insert"
+returns_keys = mock.patch.object(type(connection.features), returning, given["returns_keys"])
+with returns_keys, CaptureQueriesContext(connection) as statements:
+    if given["at_once"]:
+        results = batch(form, given["items"])
+    else:
+        results = [batch(form, [item])[0] for item in given["items"]]
+outcome = {"seen": seen, "results": results, "statements": len(statements)}
+"""
+
+
+def done(lms: Lms, kind: str, items: list[Any], *, at_once: bool, returns_keys: bool = True) -> Any:
+    return carried_out(
+        lms, SIGNALS, kind=kind, items=items, at_once=at_once, returns_keys=returns_keys
+    )
+
+
+def of_each(found: Any, prefix: str) -> dict[str, list[Any]]:
+    """Signals of each learner, in order, by the end of the name."""
+    signals: dict[str, list[Any]] = {}
+    for learner, *what in found["seen"]:
+        signals.setdefault(learner.removeprefix(prefix), []).append(what)
+    return signals
+
+
+def enrolled(lms: Lms, username: str) -> list[tuple[Any, ...]]:
+    return lms.rows(
+        "select course_id, mode, e.is_active from student_courseenrollment e "
+        "join auth_user u on u.id = e.user_id where username = ? order by course_id",
+        username,
+    )
+
+
+def enroll_items(names: list[str], mode: str | None = None) -> list[dict[str, Any]]:
+    return [{"id": name, "username": name, "course_id": DEMO, "mode": mode} for name in names]
+
+
+@pytest.mark.parametrize("returns_keys", [True, False], ids=["keys", "no keys"])
+def test_accounts_have_the_signals_that_they_have_one_by_one(
+    lms: Lms, name: str, returns_keys: bool
+) -> None:
+    """Also where the database doesn't return the keys of several rows, as MySQL doesn't."""
+    alone = [account(f"{name}_a{number}", is_active=number != 2) for number in range(3)]
+    together = [account(f"{name}_b{number}", is_active=number != 2) for number in range(3)]
+    one_by_one = done(lms, "accounts", alone, at_once=False)
+    at_once = done(lms, "accounts", together, at_once=True, returns_keys=returns_keys)
+
+    assert {result["status"] for result in at_once["results"]} == {"created"}
+    assert of_each(at_once, f"{name}_b") == of_each(one_by_one, f"{name}_a")
+    for username in (item["username"] for item in together):
+        assert lms.value(
+            "select count(*) from auth_user u join auth_userprofile p on p.user_id = u.id "
+            "join auth_registration r on r.user_id = u.id "
+            "join social_auth_usersocialauth s on s.user_id = u.id and s.uid = u.username "
+            "where username = ?",
+            username,
+        ), username
+
+
+@pytest.mark.parametrize("mode", [None, "verified"])
+@pytest.mark.parametrize("returns_keys", [True, False], ids=["keys", "no keys"])
+def test_enrollments_have_the_signals_that_they_have_one_by_one(
+    lms: Lms, name: str, mode: str | None, returns_keys: bool
+) -> None:
+    alone, together = [[f"{name}_{who}{number}" for number in range(3)] for who in "ab"]
+    post(lms, ACCOUNTS, [account(each) for each in [*alone, *together]])
+    one_by_one = done(lms, "enrollments", enroll_items(alone, mode), at_once=False)
+    items = enroll_items(together, mode)
+    at_once = done(lms, "enrollments", items, at_once=True, returns_keys=returns_keys)
+
+    assert {result["status"] for result in at_once["results"]} == {"changed"}
+    assert of_each(at_once, f"{name}_b") == of_each(one_by_one, f"{name}_a")
+    states = [enrolled(lms, each) for each in [*alone, *together]]
+    assert all(state == states[0] != [] for state in states)
+
+
+def test_one_more_item_takes_few_statements(lms: Lms, name: str) -> None:
+    def statements(kind: str, items: list[Any]) -> int:
+        return int(done(lms, kind, items, at_once=True)["statements"])
+
+    names = [f"{name}_{number:02}" for number in range(25)]
+    few, many = names[:5], names[5:]
+    accounts = [statements("accounts", [account(n) for n in some]) for some in (few, many)]
+    enrollments = [statements("enrollments", enroll_items(some)) for some in (few, many)]
+
+    more = len(many) - len(few)
+    assert (accounts[1] - accounts[0]) / more < 10
+    assert (enrollments[1] - enrollments[0]) / more < 4
+
+
+def test_what_is_refused_in_a_batch_is_refused_before_anything_is_written(
+    lms: Lms, name: str
+) -> None:
+    names = [f"{name}_{number}" for number in range(4)]
+    post(lms, ACCOUNTS, [account(each) for each in names])
+    items = enroll_items(names)
+    items[1]["mode"] = "no-such-mode"
+    found = done(lms, "enrollments", items, at_once=True)
+
+    statuses = Counter(result["status"] for result in found["results"])
+    assert statuses == {"changed": 3, "refused": 1}
+    # Nothing was done twice: each learner's rows were announced once.
+    announced = Counter(what[1] for what in found["seen"])
+    assert announced["org.openedx.learning.course.enrollment.created.v1"] == 3
+
+
+def test_later_items_of_the_same_enrollment_see_the_earlier(lms: Lms, name: str) -> None:
+    post(lms, ACCOUNTS, [account(name), account(f"{name}_other")])
+    items = [
+        {"id": 1, "username": name, "course_id": DEMO, "is_active": False},
+        {"id": 2, "username": name, "course_id": DEMO, "mode": "audit"},
+        {"id": 3, "username": name, "course_id": DEMO, "mode": "verified"},
+        {"id": 4, "username": f"{name}_other", "course_id": DEMO},
+    ]
+    results = post(lms, ENROLLMENTS, items)
+
+    assert [result["status"] for result in results] == ["refused", "changed", "changed", "changed"]
+    assert enrolled(lms, name) == [(DEMO, "verified", 1)]
+
+
+def test_a_receiver_whose_source_is_not_known_is_not_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = f"{__name__}.{_example.__name__}"
+    monkeypatch.setitem(platform_receivers.KNOWN, name, ("of another release",))
+    assert platform_receivers._known.__wrapped__(name) is None
+
+    known = platform_receivers.fingerprint(_example)
+    monkeypatch.setitem(platform_receivers.KNOWN, name, (known,))
+    assert platform_receivers._known.__wrapped__(name) is _example
+    assert platform_receivers._known.__wrapped__("no.such.module") is None
+
+
+def _example() -> int:
+    return 1  # a comment and blanks do not count
