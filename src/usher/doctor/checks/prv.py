@@ -6,6 +6,7 @@ from usher.contract.oauth import BACKENDS
 from usher.doctor.check import Check, Finding, check, failed, ok, skipped, warning
 from usher.doctor.context import RECORD_NEXT, Context
 from usher.doctor.facts.memo import NotKnownError
+from usher.doctor.facts.web import host_of, origin
 from usher.doctor.fixes import CONNECT, PROVISION, lms_manage
 
 _FLAGS = (
@@ -209,7 +210,9 @@ class LinksAreOfThisBackend(Check):
         left = {
             name: count
             for name, count in counts.items()
-            if name not in in_use and (name in BACKENDS or name not in enabled)
+            if name not in in_use
+            and (name in BACKENDS or name not in enabled)
+            and not _is_anothers(name, context)
         }
         if not left:
             linked = counts.get(context.backend, 0)
@@ -222,3 +225,21 @@ class LinksAreOfThisBackend(Check):
             cause="the backend was changed after they had signed in",
             fix=lms_manage(f"usher_move_links {moved}"),
         )
+
+
+def _is_anothers(name: str, context: Context) -> bool:
+    """Whether that backend's record leads to another application, such as one that was disconnected
+    and whose learners stay linked: moving their links would give this application's learners
+    the accounts of others. A backend that was renamed leads to the same application."""
+    theirs, ours = _origins(name, context), _origins(context.backend, context)
+    return bool(theirs and ours) and not theirs & ours
+
+
+def _origins(name: str, context: Context) -> set[tuple[str, str, int]]:
+    """Of the application's addresses in the LMS's record, enabled or not."""
+    found: set[tuple[str, str, int]] = set()
+    for row in context.lms.report.get("providers", []):
+        if row.get("backend_name") == name:
+            settings = row.get("other_settings") or {}
+            found |= {origin(str(value)) for value in settings.values() if host_of(str(value))}
+    return found
