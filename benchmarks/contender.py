@@ -15,7 +15,7 @@ from benchmarks.processes import ROOT, environment_of
 
 
 class Contender:
-    """The side of whoever measures."""
+    """The side that measures."""
 
     def __init__(self, module: str, environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(

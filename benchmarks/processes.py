@@ -90,6 +90,6 @@ class Process:
 
 
 def environment_of(more: Mapping[str, str]) -> dict[str, str]:
-    """Ours, without the settings of whoever runs this."""
+    """Ours, without the settings of the user who runs this."""
     own = {k: v for k, v in os.environ.items() if not k.startswith(("DJANGO_", "CAMPUS_"))}
     return own | {"PYTHONPATH": f"{ROOT}:{ROOT / 'campus'}", "PYTHONUNBUFFERED": "1"} | dict(more)

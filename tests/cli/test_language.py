@@ -26,8 +26,9 @@ IN_CODE = {
     for word, instead in INSTEAD.items()
     if word not in ("parked", "both sides|either side|this side|that side", "P[1-9][0-9]?")
 }
-#: Of the engine, before they were ``make_due``, ``recheck``, ``Runner`` and ``LmsContext``.
-NAMES = r"\.wake\(|\bwake_soon\b|\bunjam\b|\bPump\b|\bMeans\b(?=[:(,)])"
+#: Of the engine, before they were ``make_due``, ``recheck``, ``Runner`` and ``LmsContext``; of
+#: connect, before it was ``write_record``.
+NAMES = r"\.wake\(|\bwake_soon\b|\bunjam\b|\bPump\b|\bMeans\b(?=[:(,)])|\blay_\w+"
 _PARTS_OF_F_STRINGS = (tokenize.FSTRING_MIDDLE,) if hasattr(tokenize, "FSTRING_MIDDLE") else ()
 SOURCES = [
     path
@@ -82,3 +83,12 @@ def test_names_of_our_own_are_not_in_the_code() -> None:
 def test_codes_stand_only_where_they_are_defined() -> None:
     found = [str(path.relative_to(ROOT)) for path in SOURCES if CODE.search(path.read_text())]
     assert not found, "say the thing itself instead of its code"
+
+
+def test_words_of_our_own_are_not_in_the_names_of_tests() -> None:
+    words = "parked|woken|whoever|laid|lays|room|road|unjam"
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        found = re.search(
+            rf"^def test_(?:\w*_)?(?:{words})(?:_\w*)?\(", path.read_text(), re.MULTILINE
+        )
+        assert found is None, f"{path.name}: {found[0] if found else ''}"

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from usher.cli.main import COMMANDS, main
 
 
-def test_help_lists_every_command_without_importing_a_room() -> None:
+def test_help_lists_every_command_without_importing_a_package() -> None:
     program = (
         "import sys; from usher.cli.main import main\n"
         "try: main(['--help'])\n"

@@ -129,12 +129,12 @@ def test_neither_a_folder_nor_an_address():
 # -- the record
 
 
-def test_the_record_is_laid_once_and_its_secret_is_the_one_that_works(shop: PlainCheckout):
+def test_the_record_is_made_once_and_its_secret_is_the_one_that_works(shop: PlainCheckout):
     side, wanted = side_of(shop), application(shop.url)
     side.probe(None, ADDRESSES)
     assert side.url == shop.url
     assert not side.record_agrees(wanted, ADDRESSES)
-    assert side.lay_record(wanted, ADDRESSES) == "made"
+    assert side.write_record(wanted, ADDRESSES) == "made"
     assert side.record_agrees(wanted, ADDRESSES)
     [record] = record_of(shop)
     assert record["name"] == "edx-oauth-app"
@@ -157,10 +157,10 @@ def test_a_record_of_before_is_adopted_and_restored_to_the_letter(shop: PlainChe
     [before] = record_of(shop)
     side, wanted = side_of(shop), application(shop.url)
     side.record_agrees(wanted, ADDRESSES)
-    side.lay_record(wanted, ADDRESSES)
-    [laid] = record_of(shop)
-    assert laid["client_id"] == wanted.client_id
-    assert laid["redirect_uris"].split() == [
+    side.write_record(wanted, ADDRESSES)
+    [written] = record_of(shop)
+    assert written["client_id"] == wanted.client_id
+    assert written["redirect_uris"].split() == [
         "http://elsewhere/x/",
         "http://lms.example:8000/auth/complete/ol-oauth2/",
     ]
@@ -171,7 +171,7 @@ def test_a_record_of_before_is_adopted_and_restored_to_the_letter(shop: PlainChe
 def test_a_record_of_ours_is_removed(shop: PlainCheckout):
     side, wanted = side_of(shop), application(shop.url)
     side.record_agrees(wanted, ADDRESSES)
-    side.lay_record(wanted, ADDRESSES)
+    side.write_record(wanted, ADDRESSES)
     assert side.has_record(wanted.client_id)
     assert side.remove_record(wanted.client_id) == "removed"
     assert record_of(shop) == []
@@ -181,7 +181,7 @@ def test_a_record_of_ours_is_removed(shop: PlainCheckout):
 def test_secrets_go_by_standard_input_only(shop: PlainCheckout):
     side, wanted = side_of(shop), application(shop.url)
     side.record_agrees(wanted, ADDRESSES)
-    side.lay_record(wanted, ADDRESSES)
+    side.write_record(wanted, ADDRESSES)
     calls = next(shop.state.rglob("calls.log")).read_text()
     assert "shell" in calls
     assert SECRET not in calls
@@ -315,7 +315,7 @@ def test_an_application_built_on_usher_is_known_and_its_pkce_relaxed(campus: Sid
     assert (entry["name"], entry["usher"]) == ("mitxpro", True)
     campus.check_backend("mitxpro-oauth2")
     wanted = application(campus.url, name="mitxpro", webhook_secret="w" * 40)
-    assert campus.lay_record(wanted, ADDRESSES) == "made, PKCE relaxed for it"
+    assert campus.write_record(wanted, ADDRESSES) == "made, PKCE relaxed for it"
     sent = "http://lms.example:8000/auth/complete/ol-oauth2/?redirect_state=x"
     found = campus.check(wanted, ADDRESSES, sent)
     assert (found["agrees"], found["accepts"], found["pkce_required"]) == (True, True, False)
@@ -333,14 +333,14 @@ def test_an_application_built_on_usher_is_known_and_its_pkce_relaxed(campus: Sid
 
 
 def test_a_remote_application_is_handed_its_part(shop: PlainCheckout):
-    """Whoever runs it takes over two files; then it agrees."""
+    """Its operator runs one file and adds another to the settings; then it agrees."""
     shop.up()
     wish = Wishes(shop.url, name="shop")
     remote, wanted = Remote(recognise(wish), wish, Secrets()), application(shop.url)
     remote.probe(None, ADDRESSES)
     assert not remote.record_agrees(wanted, ADDRESSES)
     with pytest.raises(NeedsPerson, match=r"\./manage\.py shell < (\S+)") as refusal:
-        remote.lay_record(wanted, ADDRESSES)
+        remote.write_record(wanted, ADDRESSES)
     script = Path(re.search(r"shell < (\S+)", str(refusal.value))[1])
     assert stat.S_IMODE(script.stat().st_mode) == 0o600
     assert SECRET not in str(refusal.value)

@@ -36,7 +36,7 @@ def test_it_is_looked_at_with_placeholders_and_what_it_needs_is_written(shop: Pl
     assert shop.env_file.read_text() == before  # looking writes nothing
 
     wanted = application(shop.url)
-    side.lay_record(wanted, ADDRESSES)
+    side.write_record(wanted, ADDRESSES)
     side.write_env(side.env_values(description(wanted), ADDRESSES) | side.needed)
     values = EnvFile.read(shop.env_file).values()
     assert values["MAILGUN_KEY"] == "no-key-yet"
@@ -54,7 +54,7 @@ def test_the_record_goes_after_the_settings_were_taken_out_again(shop: PlainChec
     side = side_of(shop)
     side.probe(None, ADDRESSES)
     wanted = application(shop.url)
-    side.lay_record(wanted, ADDRESSES)
+    side.write_record(wanted, ADDRESSES)
     written = side.env_values(description(wanted), ADDRESSES)
     side.write_env(written | side.needed)
 

@@ -59,7 +59,7 @@ def test_an_unknown_learner_goes_straight_through(lms: EmbeddedLms, page: Page, 
     expect(page.get_by_role("link", name=name)).to_be_visible()
 
 
-def test_whose_username_is_taken_reads_why_and_can_link_with_the_password(
+def test_a_learner_whose_username_is_taken_reads_why_and_can_link_with_the_password(
     lms: EmbeddedLms, page: Page, name: str
 ) -> None:
     lms.shell(

@@ -55,7 +55,7 @@ def test_commands_with_and_without_the_word_lms(made: Path) -> None:
     assert "NO_SUCH_SETTING not found" in unknown.stderr
 
 
-def test_a_file_named_by_lms_cfg_is_laid_over(made: Path, tmp_path: Path) -> None:
+def test_a_file_named_by_lms_cfg_goes_over(made: Path, tmp_path: Path) -> None:
     overlay = tmp_path / "lms.env.yml"
     features = {"ENABLE_AUTHN_MICROFRONTEND": True}
     overlay.write_text(yaml.safe_dump({"FEATURES": features, "PLATFORM_NAME": "Tested"}))

@@ -147,7 +147,7 @@ def test_an_existing_account_is_safe_from_every_entry(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_an_account_that_is_signed_in_is_not_linked_to_whoever_the_application_names(
+def test_an_account_that_is_signed_in_is_not_linked_to_another_learner(
     two: Lms, name: str, entry: str | None, backend: str
 ) -> None:
     email = existing_account(two, name, "superuser", backend)

@@ -141,7 +141,7 @@ def test_each_application_has_a_service_worker_of_its_own() -> None:
     assert len({worker.token for worker in workers if worker}) == 3
     assert Description.from_json(description.to_json()) == description
 
-    # Of one that was named the name stays, whoever else is there.
+    # A name that was given stays, whatever other applications there are.
     alone = describe(config({**second, "service_worker_username": "shop_serviceworker"}))
     assert alone.service_worker_of("shop") == workers[1]
 

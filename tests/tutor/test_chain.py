@@ -24,8 +24,8 @@ from usher.embedded.home.process import free_port, running_lms
 
 LMS_HOST = "localhost"
 LEARNER, PASSWORD = "ada", "a word of hers"
-#: What connecting lays in the application, from what Tutor generated.
-LAY_RECORD = """
+#: The record that connecting makes in the application, from what Tutor generated.
+MAKE_RECORD = """
 from oauth2_provider.models import get_application_model
 Application = get_application_model()
 Application.objects.create(
@@ -68,7 +68,7 @@ def chain(tmp_path: Path) -> Iterator[Chain]:
         "secret": application.client_secret,
         "uri": lms_redirect_uri(url, DEFAULT_BACKEND),
     }
-    shop.manage("shell", stdin=LAY_RECORD.format(**record))
+    shop.manage("shell", stdin=MAKE_RECORD.format(**record))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LMS_CFG", str(as_in_dev(root, url, home)))
         shop.up()

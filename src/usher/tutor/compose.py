@@ -26,7 +26,7 @@ class ComposeError(ValueError):
     """A generated compose file is not as Tutor makes it; the message names it and what to do."""
 
 
-def lay_hosts(env: Path, names: Sequence[str]) -> None:
+def write_hosts(env: Path, names: Sequence[str]) -> None:
     """Make ``names`` resolve to this machine in every service of SERVICES under ``env``.
 
     Changes only what differs. Raises ComposeError, before changing that file.

@@ -127,7 +127,7 @@ hooks.Filters.ENV_TEMPLATE_VARIABLES.add_items(
 @hooks.Actions.COMPOSE_PROJECT_STARTED.add(priority=hooks.priorities.HIGH)
 def _before_containers_start(root: str, config: Config, _project_name: str) -> None:
     try:
-        compose.lay_hosts(Path(root) / "env", description.host_aliases(config))
+        compose.write_hosts(Path(root) / "env", description.host_aliases(config))
     except (EntryError, compose.ComposeError) as error:
         # The LMS itself can start; what doesn't work then is its way to the application.
         fmt.echo_alert(f"Usher: {error}")

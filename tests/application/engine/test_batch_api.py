@@ -68,7 +68,7 @@ def test_a_linked_account_older_than_the_reservation_is_never_ours(batched):
     assert stranger["name"] == user.username
 
 
-def test_an_email_that_the_lms_has_is_parked(batched):
+def test_an_email_that_the_lms_has_is_refused(batched):
     user = batched.learner()
     make_in_lms(batched, f"x{user.username}", user.email, joined_ago=3600)
     account = ensure_account(user, reconcile_now=True)

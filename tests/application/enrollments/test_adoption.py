@@ -125,7 +125,7 @@ def test_what_the_learner_wants_meanwhile_goes_before(sides, learner):
 
 
 @pytest.mark.parametrize("winner", ["application", "lms"])
-def test_whoever_wins_it_appears(sides, learner, settings, winner):
+def test_it_appears_whichever_side_wins(sides, learner, settings, winner):
     settings.USHER_ENROLLMENT_WINNER = winner
     enroll_in_lms(sides, learner)
     reconcile(["enrollment"], asked=recheck(["enrollment"]))

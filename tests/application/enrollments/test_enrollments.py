@@ -91,7 +91,7 @@ def test_a_closed_run_is_refused_with_the_lms_words_and_forced(joined):
     assert row.parked_at is None
 
 
-def test_an_unknown_run_is_parked_with_its_reason(joined):
+def test_an_unknown_run_is_refused_with_its_reason(joined):
     row = enroll(joined.learner(), ensure_run("course-v1:No+Such+Run"), reconcile_now=True)
     assert row.parked_at is not None
     assert row.error_code == "unknown-run"

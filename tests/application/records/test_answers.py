@@ -36,7 +36,7 @@ def test_rows_of_one_claim_share_an_answer() -> None:
     assert found == [1] * 5
 
 
-def test_so_do_rows_that_were_woken_before_the_first_was_claimed() -> None:
+def test_so_do_rows_that_were_made_due_before_the_first_was_claimed() -> None:
     answers, lms = Answers(), Lms()
     assert ask(answers, lms, owner="a", claimed=10, due=0) == 1
     assert ask(answers, lms, owner="b", claimed=60, due=5) == 1

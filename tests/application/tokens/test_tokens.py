@@ -106,7 +106,7 @@ def test_no_account_is_told_to_the_caller(joined, settings):
         access_token_for(joined.learner())
 
 
-def test_an_unlinked_account_is_parked_with_its_reason(learner, joined):
+def test_an_unlinked_account_is_refused_with_its_reason(learner, joined):
     joined.lms.shell(
         "from social_django.models import UserSocialAuth as S; "
         f"link = S.objects.get(uid={learner.lms_account.username!r}); "

@@ -126,7 +126,7 @@ def _kept(path: Path) -> Path:
 
 
 def _copy(source: Path, target: Path) -> None:
-    # With SQLite's own backup: whoever has the target open sees all of it or nothing.
+    # With SQLite's own backup: a process that has the target open sees all of it or nothing.
     with sqlite3.connect(source, timeout=120) as one, sqlite3.connect(target, timeout=120) as other:
         one.backup(other)
     one.close()

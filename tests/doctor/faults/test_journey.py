@@ -59,7 +59,7 @@ def test_lms_9_the_learner_dashboard_is_a_micro_frontend(micro_frontend: System)
 
 
 def test_a_session_that_survives_sign_out_is_noticed(micro_frontend: System) -> None:
-    """By what the LMS says: its dashboard redirects whoever comes."""
+    """By what the LMS says: its dashboard redirects every visitor."""
     micro_frontend.serve_application_with(LOGOUT_REDIRECT_URL="")
     micro_frontend.lms.run(
         "from usher.lms.connections.models import ConnectedApplication\n"

@@ -41,8 +41,8 @@ class Remote(Side):
     def record_agrees(self, application: Application, addresses: Addresses) -> bool:
         return self.has_record(application.client_id, application.client_secret)
 
-    def lay_record(self, application: Application, addresses: Addresses) -> str:
-        params = self._params("lay", application, addresses)
+    def write_record(self, application: Application, addresses: Addresses) -> str:
+        params = self._params("write", application, addresses)
         raise self._handed_over(params, "then run this again")
 
     @property

@@ -236,10 +236,10 @@ class Side:
         self.facts, self._asked = self._script(params), params
         return bool(self.facts["agrees"])
 
-    def lay_record(self, application: Application, addresses: Addresses) -> str:
+    def write_record(self, application: Application, addresses: Addresses) -> str:
         self.before.keep_record(self._foreign_record(application))
         self._asked = {}
-        answer = self._script(self._params("lay", application, addresses))
+        answer = self._script(self._params("write", application, addresses))
         done = "made" if answer["created"] else f"changed: {', '.join(answer['changed'])}"
         return done + (", PKCE relaxed for it" if answer["relaxed"] else "")
 

@@ -32,7 +32,7 @@ class ApplicationSteps:
             "make the OAuth2 application that the LMS signs in with",
             "both need the same id and secret, and the LMS its redirect URI here",
             self._known(lambda d: side.record_agrees(find(d, side.name), self._addresses)),
-            lambda: side.lay_record(
+            lambda: side.write_record(
                 find(self._place.certain_description(), side.name), self._addresses
             ),
             trust_apply=True,

@@ -45,8 +45,8 @@ def _account(
 ) -> tuple[Any, bool]:
     """The account that the client acts as; and whether it is the client's own.
 
-    Course runs are the service worker's business, which is staff already. Whoever retires can
-    close any account, so that is another account, with nothing but that right.
+    Course runs are the service worker's business, which is staff already. An account that
+    retires can close any other, so it is one of its own, with nothing but that right.
     """
     if not wanted.username:
         worker = ServiceWorker.objects.select_related("user").filter(application=application)

@@ -98,7 +98,7 @@ def _accepts(params):
     return bool(validator.validate_redirect_uri(record.client_id, params["redirect_uri"], request))
 
 
-def lay(params):
+def write(params):
     """Makes the record what ``params`` says; only what differs is written."""
     from oauth2_provider.models import get_application_model
 
@@ -292,7 +292,7 @@ def main(params):
     actions = {
         "look": look,
         "check": check,
-        "lay": lay,
+        "write": write,
         "remove": remove,
         "reserve_superuser": reserve_superuser,
     }

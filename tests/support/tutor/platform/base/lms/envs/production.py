@@ -22,7 +22,7 @@ for feature, value in _YAML_TOKENS.get("FEATURES", {}).items():
     FEATURES[feature] = value
 
 if FEATURES.get("ENABLE_THIRD_PARTY_AUTH"):
-    # Read here and never again: whoever sets THIRD_PARTY_AUTH_BACKENDS later changes nothing.
+    # Read here and never again: who sets THIRD_PARTY_AUTH_BACKENDS later changes nothing.
     AUTHENTICATION_BACKENDS = _YAML_TOKENS.get(
         "THIRD_PARTY_AUTH_BACKENDS",
         [
