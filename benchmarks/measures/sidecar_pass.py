@@ -29,11 +29,11 @@ def main() -> None:
     ):
         sides = with_lms(checkout, adapter, agent)
         for _ in range(looks_wanted):
-            started = time.monotonic()
+            started, worked = time.monotonic(), agent.busy
             looked = looks.next(started)
             outcome = reconcile(sides, looked, Outcome())
             ended = time.monotonic()
-            looks.done(looked, outcome, started, ended)
+            looks.done(looked, outcome, started, ended, agent.busy - worked)
             seconds.append(ended - started)
         found = {
             "ok": outcome.ok,

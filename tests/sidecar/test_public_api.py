@@ -1,5 +1,7 @@
 """An LMS without ``usher.lms``: accounts, tokens and enrollments by its public APIs."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -121,6 +123,64 @@ def test_accounts_and_tokens_are_made_and_a_second_run_has_nothing_to_do(plain: 
     assert refreshed_by_its_own_code(plain, names[0])
     assert tokens_and_codes_left(plain) == [0, 0]
     assert plain.json("reconcile") == {"ok": True, "kinds": {}, "reasons": []}
+
+
+def test_both_may_make_accounts_at_the_same_time(plain: Sides) -> None:
+    """The application's own registration and refresh of tokens, and the sidecar: each learner
+    once, with a token that is good, and nobody given up because the other was first."""
+    names = [stem(plain, f"pair{number:02}") for number in range(16)]
+    plain.people(*names)
+    own = subprocess.Popen(
+        [sys.executable, "manage.py", "shell", "-c", _OWN.format(names=names)],
+        cwd=plain.shape.folder,
+        env=plain.shape.environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert own.stdout
+    assert any(line == "first\n" for line in own.stdout)
+    assert own.poll() is None
+    done = plain.json("reconcile", "--kind", "account")
+    said, _ = own.communicate(timeout=300)
+    assert own.returncode == 0, said
+    assert done["ok"], done
+    # What the application held at that moment was left to it.
+    _until(lambda: plain.json("reconcile", "--kind", "account")["kinds"] == {})
+
+    app = ACCOUNT[plain.shape.name]
+    rows = plain.rows(app, "user__username", "has_been_synced", user__username__in=names)
+    assert sorted(rows) == [(name, True) for name in names]
+    if plain.shape.name == "mitxonline":
+        assert plain.rows(app, "pk", user__username__in=names, has_sync_error=True) == []
+    for name in names:
+        ((access, _),) = tokens(plain, name)
+        assert me(plain, access) == name
+    there = plain.lms.shell(
+        "from django.contrib.auth import get_user_model\n"
+        f"print(*get_user_model().objects.filter(email__startswith={stem(plain, 'pair')!r})"
+        ".values_list('username', flat=True).order_by('username'))"
+    )
+    assert there.split() == names
+
+
+#: Each learner is registered, and a token that is there is refreshed; once more at the end.
+_OWN = """
+from importlib import import_module
+from django.apps import apps
+from users.models import User
+where = "openedx" if apps.is_installed("openedx") else "courseware"
+api, models = import_module(where + ".api"), import_module(where + ".models")
+users = list(User.objects.filter(username__in={names!r}).order_by("username"))
+for user in users + users:
+    try:
+        api.create_edx_user(user)
+        if models.OpenEdxApiAuth.objects.filter(user=user).exists():
+            api.store_tokens(user)
+    except Exception as error:
+        print("failed", user.username, repr(error), flush=True)
+    if user == users[0]:
+        print("first", flush=True)
+"""
 
 
 def test_a_registration_whose_answer_is_lost_is_taken_up(plain: Sides) -> None:

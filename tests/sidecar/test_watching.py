@@ -28,41 +28,46 @@ def test_the_first_look_is_at_everything_and_the_next_ones_at_what_changed() -> 
     looks = Looks(Asked())
     first = looks.next(1000.0)
     assert {kind for kind in KINDS if first.changed(kind) is None} == KINDS
-    assert looks.done(first, outcome(), 1000.0, 1000.5) == EVERY
+    assert looks.done(first, outcome(), 1000.0, 1000.5, 0.1) == EVERY
 
-    second = looks.next(1003.5)
+    second = looks.next(1002.5)
     for kind in KINDS:
         assert second.takes(kind)
         seconds = second.changed(kind)
-        assert seconds is not None and seconds > 3.5
+        assert seconds is not None and seconds > 2.5
 
 
 def test_everything_is_looked_at_now_and_then() -> None:
     looks = Looks(Asked())
-    looks.done(looks.next(1000.0), outcome(), 1000.0, 1000.5)
+    looks.done(looks.next(1000.0), outcome(), 1000.0, 1000.5, 0.1)
     again = looks.next(1000.0 + ALL_EVERY)
     assert set(again.whole) == {"account", "enrollment", "run"}
-    looks.done(again, outcome(), 1000.0 + ALL_EVERY, 1001.0 + ALL_EVERY)
+    looks.done(again, outcome(), 1000.0 + ALL_EVERY, 1001.0 + ALL_EVERY, 0.1)
     assert "run-mode" in looks.next(1000.0 + RUN_MODES_EVERY).whole
 
 
 def test_a_look_that_takes_long_comes_less_often() -> None:
     looks = Looks(Asked())
-    rest = looks.done(looks.next(1000.0), outcome(), 1000.0, 1030.0)
+    rest = looks.done(looks.next(1000.0), outcome(), 1000.0, 1040.0, 30.0)
     assert rest == 120.0
     assert looks.next(1000.0 + ALL_EVERY).changed("account") is not None
 
 
+def test_a_slow_lms_makes_no_look_rarer() -> None:
+    looks = Looks(Asked())
+    assert looks.done(looks.next(1000.0), outcome(), 1000.0, 1030.0, 0.1) == EVERY
+
+
 def test_a_learner_s_older_enrollments_are_found_when_the_account_is_made() -> None:
     looks = Looks(Asked())
-    looks.done(looks.next(1000.0), outcome(), 1000.0, 1000.5)
-    looks.done(looks.next(1004.0), outcome(account=1), 1004.0, 1004.5)
+    looks.done(looks.next(1000.0), outcome(), 1000.0, 1000.5, 0.1)
+    looks.done(looks.next(1004.0), outcome(account=1), 1004.0, 1004.5, 0.1)
     assert looks.next(1007.0).changed("enrollment") is None
 
 
 def test_after_an_outage_the_look_goes_back_to_before_it() -> None:
     looks = Looks(Asked())
-    looks.done(looks.next(1000.0), outcome(), 1000.0, 1000.5)
+    looks.done(looks.next(1000.0), outcome(), 1000.0, 1000.5, 0.1)
     recent = looks.next(1200.0).changed("account")
     assert recent is not None and recent > 200.0
 
@@ -75,13 +80,13 @@ def test_in_the_middle_of_a_long_look_what_changed_is_looked_at() -> None:
     assert short is not None
     for kind in KINDS:
         assert short.changed(kind) is not None
-    looks.short_done(outcome(account=1), 1000.5 + EVERY)
+    looks.short_done(outcome(account=1), 1000.5 + EVERY, 0.1)
     assert looks.short(1001.0 + EVERY) is None
     later = looks.short(1100.0)
     assert later is not None
     seconds = later.changed("account")
     assert seconds is not None and seconds > 100.0 - EVERY
-    looks.done(long, outcome(), 1000.0, 1130.0)
+    looks.done(long, outcome(), 1000.0, 1130.0, 0.1)
     # Of those who got an account meanwhile the enrollments, however old, are due.
     assert looks.next(1140.0).changed("enrollment") is None
 

@@ -37,7 +37,9 @@ def reconcile_accounts(sides: Opened, due: Selection, outcome: Outcome, *, batch
         _reconcile(sides, due, outcome, _batch_sender(sides), SIZE)
     else:
         with PublicAccounts(sides) as send:
-            _reconcile(sides, due, outcome, send, PUBLIC_SIZE)
+            # A small batch where few are sent at a time: it is recorded when all of it was done.
+            size = min(PUBLIC_SIZE, 2 * sides.concurrency)
+            _reconcile(sides, due, outcome, send, size)
 
 
 def _reconcile(sides: Opened, due: Selection, outcome: Outcome, send: Send, size: int) -> None:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,12 +19,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from usher.client.errors import LmsError
-from usher.connect.application.checkout import Wishes
+from usher.connect.application.checkout import Checkout, Wishes
 from usher.connect.errors import ConnectError
 from usher.contract import connections
 from usher.contract.editions import EDITIONS
 from usher.contract.terminal import printable, wrapped
 from usher.sidecar import reconcile as reconciling
+from usher.sidecar.adapters.adapter import Adapter
 from usher.sidecar.comparing import ADOPT, MISSING
 from usher.sidecar.console.server import HOST as LOOPBACK
 from usher.sidecar.console.server import serving
@@ -33,6 +34,7 @@ from usher.sidecar.errors import SidecarError, explained
 from usher.sidecar.given_up import given_up
 from usher.sidecar.opening import CONCURRENCY, Opened, opened_application, with_lms
 from usher.sidecar.outcome import FAILED, LEFT, REFUSED, Outcome
+from usher.sidecar.process import Agent
 from usher.sidecar.watched import Watched
 from usher.sidecar.watching import Stopping, watch
 
@@ -106,7 +108,7 @@ def drift_command(
     show = _Shown(as_json, show_all)
     with _told():
         wishes, lms_url = _wishes(given)
-        with opened_application(wishes) as (checkout, adapter, agent):
+        with _opening(wishes, show.console) as (checkout, adapter, agent):
             show.application(adapter.title)
             for learner in given_up(agent, adapter):
                 show.given_up(learner.kind, learner.what, learner.reason)
@@ -208,7 +210,7 @@ def reconcile_command(
                 )
             show.stopped()
             return
-        with opened_application(wishes) as (checkout, adapter, agent):
+        with _opening(wishes, show.console) as (checkout, adapter, agent):
             due = reconciling.count_due(agent, adapter, asked)
             sides = with_lms(checkout, adapter, agent, lms_url, concurrency)
             if dry_run:
@@ -231,6 +233,16 @@ def reconcile_command(
         sys.exit(INTERRUPTED)
     if not outcome.ok:
         sys.exit(DIFFERS)
+
+
+@contextmanager
+def _opening(wishes: Wishes, console: Console) -> Iterator[tuple[Checkout, Adapter, Agent]]:
+    """On a terminal it says that the application is starting: that takes up to minutes."""
+    with ExitStack() as stack:
+        starting = f"starting manage.py of {escape(printable(wishes.target))}"
+        with console.status(starting) if console.is_terminal else nullcontext():
+            opened = stack.enter_context(opened_application(wishes))
+        yield opened
 
 
 @contextmanager
@@ -294,24 +306,24 @@ class _Progress:
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
-        self._console = Console(highlight=False, soft_wrap=True, stderr=as_json)
+        self.console = Console(highlight=False, soft_wrap=True, stderr=as_json)
 
     def due(self, title: str, numbers: dict[str, int]) -> None:
         if numbers:
             told = ", ".join(counted(number, kind) for kind, number in numbers.items())
-            self._console.print(f"{title}: {told} due")
+            self.console.print(f"{title}: {told} due")
 
     def dry_run(self, numbers: dict[str, int]) -> None:
         if self._as_json:
             click.echo(json.dumps({"due": numbers}))
 
     def watching(self, title: str, lms_url: str) -> None:
-        self._console.print(f"{title}: watching; the LMS is {printable(lms_url)}")
+        self.console.print(f"{title}: watching; the LMS is {printable(lms_url)}")
 
     @contextmanager
     def going(self, due: dict[str, int]) -> Iterator[Callable[[Outcome], None]]:
         """due: how many of each kind there are, where that is known."""
-        if not self._console.is_terminal:
+        if not self.console.is_terminal:
             yield self._lines(due)
             return
         columns = (
@@ -320,7 +332,7 @@ class _Progress:
             TextColumn("{task.fields[told]}"),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=self._console, transient=True) as bar:
+        with Progress(*columns, console=self.console, transient=True) as bar:
             tasks = {
                 kind: bar.add_task(kind, total=number or None, told=told_of(0, number))
                 for kind, number in due.items()
@@ -350,7 +362,7 @@ class _Progress:
                 words = told_of(
                     sum(numbers.values()), due.get(kind, 0), numbers[REFUSED], numbers[FAILED]
                 )
-                self._console.print(f"  {kind:<12} {words}")
+                self.console.print(f"  {kind:<12} {words}")
 
         return told
 
@@ -365,17 +377,17 @@ class _Progress:
                 mark = "·" if entry["result"] == LEFT else "✗"
                 request = f" [request {entry['request_id']}]" if entry["request_id"] else ""
                 words = wrapped(escape(f"{entry['what']}: {entry['reason']}{request}"), 26)
-                self._console.print(f"  {mark} {entry['result']:<8} {entry['kind']:<12} {words}")
+                self.console.print(f"  {mark} {entry['result']:<8} {entry['kind']:<12} {words}")
         for (result, kind), number in shown.items():
             if number > _SHOWN:
                 more = f"and {number - _SHOWN} more {result}; --json lists all"
-                self._console.print(f"    {'':<8} {kind:<12} {more}")
+                self.console.print(f"    {'':<8} {kind:<12} {more}")
         for kind, numbers in outcome.as_data()["kinds"].items():
             told = ", ".join(f"{number} {result}" for result, number in numbers.items() if number)
             mark = "✗" if numbers[REFUSED] or numbers[FAILED] else "✓"
-            self._console.print(f"{mark} {kind:<12} {told}")
+            self.console.print(f"{mark} {kind:<12} {told}")
         if not outcome.numbers:
-            self._console.print("✓ nothing to do")
+            self.console.print("✓ nothing to do")
 
     def link(self, address: str) -> None:
         """To standard error alone: it lets in who reads it."""
@@ -384,13 +396,13 @@ class _Progress:
         )
 
     def serves(self, what: str) -> None:
-        self._console.print(what)
+        self.console.print(what)
 
     def stopped(self) -> None:
-        self._console.print("stopped; the next run goes on from here")
+        self.console.print("stopped; the next run goes on from here")
 
     def trouble(self, reason: str, wait: float) -> None:
-        self._console.print(f"✗ {escape(printable(reason))}; trying again in {wait:.0f} s")
+        self.console.print(f"✗ {escape(printable(reason))}; trying again in {wait:.0f} s")
 
 
 def counted(number: int, kind: str) -> str:
@@ -409,7 +421,7 @@ def told_of(done: int, total: int, refused: int = 0, failed: int = 0) -> str:
 class _Shown:
     def __init__(self, as_json: bool, show_all: bool) -> None:
         self._as_json, self._show_all = as_json, show_all
-        self._console = Console(highlight=False, soft_wrap=True, stderr=as_json)
+        self.console = Console(highlight=False, soft_wrap=True, stderr=as_json)
         self._found: Counter[tuple[str, str]] = Counter()
         self._data: dict[str, Any] = {"application": "", "given_up": [], "differences": []}
 
@@ -465,7 +477,7 @@ class _Shown:
                 del self._found[section, kind]
 
     def _say(self, text: str) -> None:
-        self._console.print(text)
+        self.console.print(text)
 
 
 def _wishes(given: dict[str, Any]) -> tuple[Wishes, str]:
@@ -505,6 +517,9 @@ def _told() -> Iterator[None]:
     """Errors as a line and an exit code; a traceback is for what nobody expected."""
     try:
         yield
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+        sys.exit(INTERRUPTED)
     except (SidecarError, ConnectError, connections.ConnectionsError) as error:
         click.echo(f"✗ {printable(str(error))}", err=True)
         sys.exit(NOT_ASKED)

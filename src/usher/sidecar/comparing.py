@@ -27,7 +27,7 @@ from usher.sidecar.adapters.adapter import Adapter, Selection
 from usher.sidecar.enrollments import due_rows, enroll, pages_of, sender
 from usher.sidecar.learners import Learner, Wanted, learners
 from usher.sidecar.opening import Opened
-from usher.sidecar.outcome import Outcome
+from usher.sidecar.outcome import Memory, Outcome
 from usher.sidecar.overlapping import overlapped
 
 MISSING, MODE, ADOPT = "missing", "mode", "adopt"
@@ -89,13 +89,19 @@ _DIFFERS: dict[str, Callable[[Adapter, Both], bool]] = {
 
 
 def differing(
-    sides: Opened, kind: str, user: str = "", run: str = "", changed_in: float | None = None
+    sides: Opened,
+    kind: str,
+    user: str = "",
+    run: str = "",
+    changed_in: float | None = None,
+    memory: Memory | None = None,
 ) -> Iterator[list[Both]]:
     """Pages. user, run: only of these; '' for all. changed_in: only of learners of whose
-    enrollments the application changed one in so many seconds."""
+    enrollments the application changed one in so many seconds. memory: of these, those that are
+    as they were when they were right are left out."""
     if changed_in is not None:
         for keys in _with_changes(sides, changed_in):
-            yield from _differing(sides, kind, user, run, keys)
+            yield from _differing(sides, kind, user, run, keys, memory)
     else:
         yield from _differing(sides, kind, user, run)
 
@@ -110,7 +116,12 @@ def _with_changes(sides: Opened, seconds: float) -> Iterator[list[Any]]:
 
 
 def _differing(
-    sides: Opened, kind: str, user: str, run: str, keys: list[Any] | None = None
+    sides: Opened,
+    kind: str,
+    user: str,
+    run: str,
+    keys: list[Any] | None = None,
+    memory: Memory | None = None,
 ) -> Iterator[list[Both]]:
     only = sides.adapter.users_taken
     if user:
@@ -119,17 +130,28 @@ def _differing(
         only = only.also({"pk__in": keys})
 
     def compared(page: list[Learner]) -> list[Both]:
-        made = {learner.username: learner for learner in page if learner.made and learner.username}
+        made = {
+            learner.username: learner
+            for learner in page
+            if learner.made
+            and learner.username
+            and (memory is None or not memory.is_right(kind, learner.pk, learner.enrollments))
+        }
         there: dict[str, list[ListedEnrollment]] = {name: [] for name in made}
         for enrollment in sides.lms.enrollments_of(list(made)) if made else ():
             if enrollment.username in there:
                 there[enrollment.username].append(enrollment)
-        return [
-            both
-            for name, learner in made.items()
-            for both in both_sides(learner, there[name])
-            if run in ("", both.course) and _DIFFERS[kind](sides.adapter, both)
-        ]
+        found: list[Both] = []
+        for name, learner in made.items():
+            differ = [
+                both
+                for both in both_sides(learner, there[name])
+                if run in ("", both.course) and _DIFFERS[kind](sides.adapter, both)
+            ]
+            if memory is not None and not differ:
+                memory.found_right(kind, learner.pk, learner.enrollments)
+            found += differ
+        return found
 
     pages = learners(sides.agent, sides.adapter, only=only)
     with overlapped(compared, pages, _AT_ONCE) as results:
@@ -177,7 +199,7 @@ def reconcile_compared(
     """Raises LmsError when the LMS refuses every learner alike."""
     with ThreadPoolExecutor(sides.concurrency, thread_name_prefix="enrollment") as pool:
         send = sender(sides, pool, batched=batched)
-        for page in differing(sides, kind, user, run, changed_in):
+        for page in differing(sides, kind, user, run, changed_in, outcome.memory):
             if kind == ADOPT:
                 _adopt(sides, page, outcome)
             else:

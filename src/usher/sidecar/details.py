@@ -17,7 +17,7 @@ from usher.contract.failures import FailureClass
 from usher.sidecar.adapters.adapter import Adapter, Selection
 from usher.sidecar.learners import Learner, learners
 from usher.sidecar.opening import Opened
-from usher.sidecar.outcome import DONE, REFUSED, Outcome
+from usher.sidecar.outcome import DONE, REFUSED, Memory, Outcome
 from usher.sidecar.public_accounts import PublicAccounts
 
 PROFILE = "profile"
@@ -32,18 +32,37 @@ class Differing:
 
 
 def differing(
-    sides: Opened, user: str = "", changed_in: float | None = None
+    sides: Opened,
+    user: str = "",
+    changed_in: float | None = None,
+    memory: Memory | None = None,
 ) -> Iterator[list[Differing]]:
-    """Pages of learners with an account. changed_in: only users changed in so many seconds."""
+    """Pages of learners with an account. changed_in: only users changed in so many seconds.
+    memory: of these, those that are as they were when they were right are left out."""
+    short = memory if changed_in is not None else None
     for page in learners(sides.agent, sides.adapter, only=_selected(sides, user, changed_in)):
-        named = [learner for learner in page if learner.made and learner.username]
+        named = [
+            learner
+            for learner in page
+            if learner.made
+            and learner.username
+            and (short is None or not short.is_right(PROFILE, learner.pk, _sent(learner)))
+        ]
         seen = sides.lms.accounts([learner.username for learner in named]) if named else {}
         found = [
             Differing(learner, _changes(sides.adapter, learner, seen[learner.username]))
             for learner in named
             if learner.username in seen
         ]
+        if short is not None:
+            for each in found:
+                if not each.changes:
+                    short.found_right(PROFILE, each.learner.pk, _sent(each.learner))
         yield [each for each in found if each.changes]
+
+
+def _sent(learner: Learner) -> tuple[str, ...]:
+    return learner.username, learner.name, learner.email, learner.country
 
 
 def _selected(sides: Opened, user: str, changed_in: float | None) -> Selection:
@@ -84,7 +103,7 @@ def reconcile_profiles(
 ) -> None:
     """Raises LmsError when the LMS refuses every learner alike."""
     with PublicAccounts(sides) as public:
-        for page in differing(sides, user, changed_in):
+        for page in differing(sides, user, changed_in, outcome.memory):
             due = [each for each in page if outcome.memory.is_due(PROFILE, each.learner.pk)]
             if due:
                 errors = _by_batch(sides, due) if batched else _by_public_api(sides, public, due)

@@ -131,7 +131,7 @@ def _run_modes(sides: Opened) -> Iterator[Difference]:
         for found in page:
             course = found.row["course"]
             if found.error is not None and not isinstance(found.error, NotThere):
-                raise found.error
+                yield Difference(RUN_MODE, course, found.error.message)
             for mode in found.lacks:
                 words = f"offered as {mode.slug} in the LMS, not here"
                 yield Difference(RUN_MODE, course, words, waiting=True)
@@ -145,7 +145,9 @@ def _run_modes(sides: Opened) -> Iterator[Difference]:
 def _runs(sides: Opened) -> Iterator[Difference]:
     for page in runs.compared(sides):
         for found in page:
-            if found.seen is None:
+            if found.error is not None:
+                yield Difference("run", found.row["course"], found.error.message)
+            elif found.seen is None:
                 yield Difference("run", found.row["course"], "the LMS does not list it")
             for name, there in found.changes.items():
                 here = runs.here(found.row, name)

@@ -32,9 +32,24 @@ class AgentFailed(SidecarError):
 
 
 class RequestFailed(SidecarError):
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
+    """code, message: the agent's; an exception of the application is named in the message."""
+
+    def __init__(self, title: str, code: str, message: str) -> None:
+        name = message.partition(":")[0]
+        do = _DATABASE.get(name, "") if code == "failed" else ""
+        super().__init__(
+            f"{title} could not do what was asked of it: {message.strip().rstrip('.')}. {do}"
+            "What was under way is found again by the next run."
+        )
         self.code = code
+
+
+#: Exceptions of Django's databases, and what to do.
+_DATABASE = {
+    "OperationalError": "Its database did not answer: start it. ",
+    "InterfaceError": "Its database did not answer: start it. ",
+    "ProgrammingError": "Its tables may be older than its code: run its migrate command. ",
+}
 
 
 class NotAsKnown(SidecarError):

@@ -17,6 +17,8 @@ DONE, REFUSED, FAILED, LEFT = "done", "refused", "failed", "left"
 
 #: Seconds for which what was refused is left alone by a sidecar that goes on watching.
 REST = 3600.0
+#: Rows of which it is kept that they agreed.
+_MOST_RIGHT = 10_000
 
 
 class Memory:
@@ -25,6 +27,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._until: dict[tuple[str, Any], float] = {}
+        self._right: dict[tuple[str, Any], Any] = {}
         self._taken: set[tuple[str, Any]] = set()
         self._taking = Lock()
 
@@ -33,6 +36,16 @@ class Memory:
 
     def is_due(self, kind: str, key: Any) -> bool:
         return self._until.get((kind, key), 0.0) <= time.monotonic()
+
+    def is_right(self, kind: str, key: Any, content: Any) -> bool:
+        """Whether this content of a row was lately found to agree with the LMS's: a look at what
+        changed meets each change many times."""
+        return bool(self._right.get((kind, key)) == content)
+
+    def found_right(self, kind: str, key: Any, content: Any) -> None:
+        if len(self._right) >= _MOST_RIGHT:
+            self._right.clear()
+        self._right[kind, key] = content
 
     @contextmanager
     def taken(self, table: str, keys: Iterable[Any]) -> Iterator[set[Any]]:

@@ -42,7 +42,8 @@ _LONGEST_ANSWER = 64 * 1024 * 1024
 class Agent:
     """Use as a context manager. One request at a time; other threads wait.
 
-    start_timeout, silence: seconds until AgentFailed.
+    start_timeout, silence: seconds until AgentFailed. busy: seconds for which the application has
+    worked on requests.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Agent:
         self._silence = silence
         self._mark = "usher-agent-" + secrets.token_hex(8)
         self._number = 0
+        self.busy = 0.0
         self._asking = threading.Lock()
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._noise: deque[str] = deque(maxlen=_LAST_LINES)
@@ -124,8 +126,12 @@ class Agent:
         with self._asking:
             self._number += 1
             line = json.dumps({"id": self._number, "do": do, **request}) + "\n"
-            self._write(line.encode())
-            return self._answer(self._number, self._silence)
+            began = time.monotonic()
+            try:
+                self._write(line.encode())
+                return self._answer(self._number, self._silence)
+            finally:
+                self.busy += time.monotonic() - began
 
     def pages(self, **request: Any) -> Iterator[dict[str, Any]]:
         """The agent's answers to ``page``, until the last one. Raises as ``ask``."""
@@ -165,7 +171,8 @@ class Agent:
                 continue
             if "error" in message:
                 error = message["error"]
-                raise RequestFailed(error["code"], self._secrets.hide(error["message"]))
+                words = self._secrets.hide(printable(str(error["message"])))
+                raise RequestFailed(self._checkout.title, str(error["code"]), words)
             if "ok" not in message:
                 self._process.kill()
                 raise AgentFailed("the agent's answer holds neither a result nor an error")

@@ -11,11 +11,11 @@ from typing import Any
 
 from usher.client import batch
 from usher.client.errors import LmsError
-from usher.client.payloads import ModeSeen, moment, read_modes
+from usher.client.payloads import ModeSeen, moment, read_modes, reading
 from usher.contract.failures import FailureClass
 from usher.sidecar.adapters.adapter import RunModes
 from usher.sidecar.opening import Opened
-from usher.sidecar.outcome import Outcome
+from usher.sidecar.outcome import Memory, Outcome
 from usher.sidecar.overlapping import overlapped
 from usher.sidecar.runs import is_key, selected
 
@@ -41,14 +41,24 @@ class Offered:
 
 
 def offered(
-    sides: Opened, *, batched: bool, only: str = "", changed_in: float | None = None
+    sides: Opened,
+    *,
+    batched: bool,
+    only: str = "",
+    changed_in: float | None = None,
+    memory: Memory | None = None,
 ) -> Iterator[list[Offered]]:
     """Pages. batched: the LMS lists all runs with their modes; else it is asked for each one.
-    only, changed_in: as in ``runs.selected``. Raises LmsError."""
+    only, changed_in, memory: as in ``runs.compared``. Raises LmsError."""
     table = sides.adapter.run_modes
     if table is None:
         return
-    rows = (row for row in selected(sides, only, changed_in) if is_key(row["course"]))
+    short = memory if changed_in is not None else None
+    rows = (
+        row
+        for row in selected(sides, only, changed_in)
+        if is_key(row["course"]) and (short is None or not short.is_right(RUN_MODE, row["pk"], row))
+    )
     pages = iter(lambda: list(islice(rows, _SIZE)), [])
     if batched and not only and changed_in is None:
         listed = _listed(sides)
@@ -64,14 +74,22 @@ def _keys(page: list[dict[str, Any]]) -> list[str]:
     return [row["course"] for row in page]
 
 
-def _listed(sides: Opened) -> dict[str, list[ModeSeen]]:
-    found: dict[str, list[ModeSeen]] = {}
+def _listed(sides: Opened) -> dict[str, list[ModeSeen] | LmsError]:
+    found: dict[str, list[ModeSeen] | LmsError] = {}
     cursor = ""
     while True:
         runs, cursor, _ = batch.changed_since(sides.lms, batch.COURSE_RUNS, None, cursor)
-        found |= {run["course_id"]: read_modes(run["modes"]) for run in runs}
+        found |= dict(map(_modes_of, runs))
         if not cursor:
             return found
+
+
+def _modes_of(run: Any) -> tuple[str, list[ModeSeen] | LmsError]:
+    key = reading("a course run", lambda: str(run["course_id"]))
+    try:
+        return key, reading("a course run", lambda: read_modes(run["modes"]))
+    except LmsError as error:
+        return key, error
 
 
 def _asked(sides: Opened, key: str) -> list[ModeSeen] | LmsError:
@@ -132,8 +150,11 @@ def reconcile_run_modes(
     table = sides.adapter.run_modes
     if table is None:
         return
-    for page in offered(sides, batched=batched, only=only, changed_in=changed_in):
+    pages = offered(sides, batched=batched, only=only, changed_in=changed_in, memory=outcome.memory)
+    for page in pages:
         for each in page:
+            if changed_in is not None and each.error is None and not each.differs:
+                outcome.memory.found_right(RUN_MODE, each.row["pk"], each.row)
             if each.error is not None and each.error.failure_class is not FailureClass.REJECTED:
                 outcome.add_error(RUN_MODE, each.row["course"], each.error)
         due = [

@@ -10,13 +10,13 @@ from itertools import islice
 from typing import Any
 
 from usher.client.client import LmsClient
-from usher.client.errors import NotThere
+from usher.client.errors import LmsError, NotThere
 from usher.client.payloads import RunSeen, moment, read_run
 from usher.contract.limits import COURSE_LIST_PAGE_SIZE
 from usher.sidecar.adapters.adapter import Adapter
 from usher.sidecar.learners import runs
 from usher.sidecar.opening import Opened
-from usher.sidecar.outcome import DONE, LEFT, REFUSED, Outcome
+from usher.sidecar.outcome import DONE, LEFT, REFUSED, Memory, Outcome
 from usher.sidecar.overlapping import overlapped
 
 RUN = "run"
@@ -30,11 +30,13 @@ _MOMENTS = ("start", "end", "enrollment_start", "enrollment_end", "certificate_a
 @dataclass(frozen=True)
 class Compared:
     """row: the application's, under our names. seen: None when the LMS does not list the run.
-    changes: our name -> the LMS's value, where it is another."""
+    changes: our name -> the LMS's value, where it is another. error: why what it says of the run
+    can't be read."""
 
     row: dict[str, Any]
     seen: RunSeen | None
     changes: dict[str, Any]
+    error: LmsError | None = None
 
 
 def is_key(text: str) -> bool:
@@ -55,10 +57,16 @@ def selected(
 
 
 def compared(
-    sides: Opened, only: str = "", changed_in: float | None = None
+    sides: Opened, only: str = "", changed_in: float | None = None, memory: Memory | None = None
 ) -> Iterator[list[Compared]]:
-    """Runs as ``selected``, a request to the LMS at a time."""
-    rows = selected(sides, only, changed_in)
+    """Runs as ``selected``, a request to the LMS at a time. memory: of runs that the application
+    changed, those that are as they were when they were right are left out."""
+    short = memory if changed_in is not None else None
+    rows = (
+        row
+        for row in selected(sides, only, changed_in)
+        if short is None or not short.is_right(RUN, row["pk"], row)
+    )
     pages = iter(lambda: list(islice(rows, COURSE_LIST_PAGE_SIZE)), [])
     with overlapped(lambda page: _page(sides, page), pages, _AT_ONCE) as results:
         yield from results
@@ -69,20 +77,30 @@ def _page(sides: Opened, rows: list[dict[str, Any]]) -> list[Compared]:
     return [_compared(sides.adapter, row, seen.get(row["course"])) for row in rows]
 
 
-def _seen(lms: LmsClient, keys: list[str]) -> dict[str, RunSeen]:
+def _seen(lms: LmsClient, keys: list[str]) -> dict[str, RunSeen | LmsError]:
     if not keys:
         return {}
     try:
         listed = lms.runs_page(1, keys)
     except NotThere:
         return {}
-    found = (read_run(raw) for raw in listed.results)
-    return {run.course_key: run for run in found}
+    found: dict[str, RunSeen | LmsError] = {}
+    for raw in listed.results:
+        try:
+            run = read_run(raw)
+        except LmsError as error:
+            # The others of the page are compared all the same.
+            found[str(raw.get("course_id"))] = error
+        else:
+            found[run.course_key] = run
+    return found
 
 
-def _compared(adapter: Adapter, row: dict[str, Any], seen: RunSeen | None) -> Compared:
+def _compared(adapter: Adapter, row: dict[str, Any], seen: RunSeen | LmsError | None) -> Compared:
     if seen is None:
         return Compared(row, None, {})
+    if isinstance(seen, LmsError):
+        return Compared(row, None, {}, seen)
     # Without a date for certificates of its own a run has the date of its end, as their code says.
     there: dict[str, Any] = {
         "title": seen.title,
@@ -111,7 +129,14 @@ def reconcile_runs(
     sides: Opened, outcome: Outcome, only: str = "", changed_in: float | None = None
 ) -> None:
     """Everything that differs is written by the model's own ``save``, with its validation."""
-    for page in compared(sides, only, changed_in):
+    for page in compared(sides, only, changed_in, outcome.memory):
+        for found in page:
+            if found.error is not None:
+                outcome.add_error(RUN, found.row["course"], found.error)
+        if changed_in is not None:
+            for found in page:
+                if not found.changes and found.error is None:
+                    outcome.memory.found_right(RUN, found.row["pk"], found.row)
         due = [
             found for found in page if found.changes and outcome.memory.is_due(RUN, found.row["pk"])
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from types import FrameType
 from usher.client.errors import LmsError
 from usher.connect.application.checkout import Wishes
 from usher.sidecar.accounts import ACCOUNT
+from usher.sidecar.enrollments import ENROLLMENT
 from usher.sidecar.errors import SidecarError, explained
 from usher.sidecar.opening import CONCURRENCY, Opened, opened_application, with_lms
 from usher.sidecar.outcome import DONE, Memory, Outcome
@@ -22,7 +24,7 @@ from usher.sidecar.runs import RUN
 from usher.sidecar.watched import Watched
 
 #: Seconds between two looks at the application's tables.
-EVERY = 3.0
+EVERY = 2.0
 _LONGEST_WAIT = 60.0
 #: Of five seconds of the application's database at most one is the sidecar's.
 _REST_TO_WORK = 4.0
@@ -31,6 +33,7 @@ _REST_TO_WORK = 4.0
 ALL_EVERY = 300.0
 RUNS_EVERY = 300.0
 RUN_MODES_EVERY = 3600.0
+_RUNS_EVERY = {RUN: RUNS_EVERY, RUN_MODE: RUN_MODES_EVERY}
 #: Seconds by which the time looked back on overlaps with the last look: transactions take a while.
 _OVERLAP = 60.0
 
@@ -98,14 +101,12 @@ class Looks:
     _short_began: float = 0.0
     _short_due: float = 0.0
     _made_accounts: bool = False
-    _all_due: float = 0.0
-    _runs_due: dict[str, float] = field(default_factory=lambda: {RUN: 0.0, RUN_MODE: 0.0})
+    _whole_due: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def next(self, now: float) -> Asked:
         """now: a moment of ``time.monotonic``, here as below."""
         recent = now - self._looked + _OVERLAP
-        due = {kind: self._runs_due.get(kind, self._all_due) for kind in self.asked.kinds}
-        whole = {kind for kind, moment in due.items() if now >= moment}
+        whole = {kind for kind in self.asked.kinds if now >= self._whole_due[kind]}
         self._short_began = self._looked
         self._short_due = now + EVERY
         return replace(self.asked, changed_in=recent, whole=whole)
@@ -117,26 +118,25 @@ class Looks:
         recent, self._short_began = now - self._short_began + _OVERLAP, now
         return replace(self.asked, changed_in=recent)
 
-    def short_done(self, outcome: Outcome, now: float) -> None:
+    def short_done(self, outcome: Outcome, now: float, busy: float) -> None:
         self._made_accounts |= bool(outcome.numbers[ACCOUNT, DONE])
-        self._short_due = now + max(EVERY, _REST_TO_WORK * (now - self._short_began))
+        self._short_due = now + max(EVERY, _REST_TO_WORK * busy)
 
-    def done(self, looked: Asked, outcome: Outcome, started: float, ended: float) -> float:
-        """Seconds until the next look."""
+    def done(
+        self, looked: Asked, outcome: Outcome, started: float, ended: float, busy: float
+    ) -> float:
+        """Seconds until the next look. busy: of the application's database."""
         took = ended - started
         self._looked = started
-        for kind, seconds in ((RUN, RUNS_EVERY), (RUN_MODE, RUN_MODES_EVERY)):
-            if kind in looked.whole:
-                self._runs_due[kind] = started + seconds
-        if set(looked.whole) - set(self._runs_due):
-            self._all_due = started + max(ALL_EVERY, 20 * took)
-        elif outcome.numbers[ACCOUNT, DONE]:
-            self._made_accounts = True
-        if self._made_accounts:
-            # Their enrollments, however old, are due now.
-            self._all_due, self._made_accounts = ended, False
+        for kind in looked.whole:
+            seconds = _RUNS_EVERY.get(kind) or max(ALL_EVERY, 20 * took)
+            self._whole_due[kind] = started + seconds
+        made = bool(outcome.numbers[ACCOUNT, DONE]) and ENROLLMENT not in looked.whole
+        if made or self._made_accounts:
+            # Those of the learners who have an account now are due, however old they are.
+            self._whole_due[ENROLLMENT], self._made_accounts = ended, False
         # Among a million learners a look takes seconds of the application's database.
-        return max(EVERY, _REST_TO_WORK * took)
+        return max(EVERY, _REST_TO_WORK * busy)
 
 
 def watch(
@@ -168,19 +168,20 @@ def watch(
 
     def one_pass(sides: Opened) -> float:
         """Seconds until the next one."""
-        started = time.monotonic()
+        started, worked = time.monotonic(), sides.agent.busy
         looked = looks.next(started)
         with stopping.batches() as stop_if_asked:
 
             def between(so_far: Outcome) -> None:
                 stop_if_asked(so_far)
                 if looked.whole and (short := looks.short(time.monotonic())):
+                    worked_before = sides.agent.busy
                     found = look(sides, short, stop_if_asked)
-                    looks.short_done(found, time.monotonic())
+                    looks.short_done(found, time.monotonic(), sides.agent.busy - worked_before)
 
             outcome = look(sides, looked, between)
         seen.looks_again()
-        return looks.done(looked, outcome, started, time.monotonic())
+        return looks.done(looked, outcome, started, time.monotonic(), sides.agent.busy - worked)
 
     with stopping.listening():
         while True:
