@@ -1,5 +1,8 @@
 """Errors that every learner would meet: each says what happened and what to do."""
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
 import httpx
 import pytest
 
@@ -15,9 +18,10 @@ from usher.client.errors import (
     Unreachable,
 )
 from usher.client.http import Answer
-from usher.client.payloads import reading
+from usher.client.payloads import read_account, reading
 from usher.sidecar.errors import explained
 from usher.sidecar.outcome import FAILED, REFUSED, Outcome
+from usher.sidecar.public_accounts import _is_new
 
 
 def answered(status: int, body: bytes = b"", kind: str = "application/json") -> LmsError:
@@ -77,3 +81,10 @@ def test_a_refusal_names_its_request() -> None:
         "abc",
     )
     assert (failed["result"], failed["code"], failed["request_id"]) == (FAILED, "half", "def")
+
+
+@pytest.mark.parametrize(("age", "is_new"), [(5, True), (9 * 60, True), (11 * 60, False)])
+def test_a_registration_may_be_under_way_for_minutes(age: int, is_new: bool) -> None:
+    joined = datetime.now(UTC) - timedelta(seconds=age)
+    seen = replace(read_account({"username": "ada"}), date_joined=joined)
+    assert _is_new(seen) is is_new

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from usher.client.errors import LmsError, Misconfigured, RegistrationRefused
 from usher.client.ownership import is_younger, own_tokens
-from usher.client.payloads import TokenPair, moment
+from usher.client.payloads import AccountSeen, TokenPair, moment
 from usher.client.registration import register
 from usher.client.walk import GrantWanted, Walk
 from usher.contract.environment import Env
@@ -38,6 +39,8 @@ AT_ONCE_AGAIN = 4
 _TOKEN_LIFE = 300
 _CODE_LIFE = 60
 _BYTES = 32
+#: For so long after an account was made, its registration may still be under way in the LMS.
+_BEING_MADE = timedelta(minutes=10)
 _APPLICATION = "oauth2_provider.Application"
 _TOKEN = "oauth2_provider.AccessToken"  # noqa: S105 - a model
 _GRANT = "oauth2_provider.Grant"
@@ -202,7 +205,15 @@ class PublicAccounts:
             return None
         if seen.email.casefold() != learner.email.casefold():
             return None
-        return own_tokens(lms, walk, learner.username)
+        tokens = own_tokens(lms, walk, learner.username)
+        if tokens is None and _is_new(seen):
+            # A run that was killed has left the LMS in the middle of this registration.
+            raise LmsError(
+                f"The LMS made {learner.username} a moment ago and does not sign it in yet; the "
+                "next run tries it again.",
+                code="being-made",
+            )
+        return tokens
 
 
 class Grants:
@@ -286,6 +297,10 @@ def own_record(sides: Opened) -> OwnRecord:
     landing = sides.agent.ask("address", name=sides.adapter.landing)
     uris = frozenset(row["redirect_uris"].split())
     return OwnRecord(row["pk"], row["client_id"], uris, landing)
+
+
+def _is_new(seen: AccountSeen) -> bool:
+    return seen.date_joined is not None and datetime.now(UTC) - seen.date_joined < _BEING_MADE
 
 
 def _without_state(uri: str) -> str:
