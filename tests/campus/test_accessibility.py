@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from tests.campus.conftest import KEY
 from tests.support.browser import chromium
@@ -89,6 +90,19 @@ CONTRAST = """() => {
 }"""
 
 
+#: What WCAG 2.2 AA asks; "best-practice" beyond it is not.
+RULES = {
+    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"],
+    "resultTypes": ["violations"],
+}
+
+
+def violations_of_axe(page):
+    """What axe complains of: the rule, and where."""
+    found = Axe().run(page, options=RULES).response["violations"]
+    return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found]
+
+
 @pytest.fixture(scope="module")
 def screen():
     # Playwright runs a loop in this thread, which Django takes for an asynchronous caller.
@@ -132,7 +146,8 @@ def test_pages_can_be_used_by_everybody(screen, site, client, learner, settings,
         page = context.new_page()
         for path in paths:
             page.goto(site + path)
-            if problems := page.evaluate(STRUCTURE) + page.evaluate(CONTRAST):
+            problems = page.evaluate(STRUCTURE) + page.evaluate(CONTRAST)
+            if problems := problems + violations_of_axe(page):
                 found[path] = problems
         context.close()
     assert found == {}

@@ -4,7 +4,13 @@ import pytest
 from django.core.cache import cache
 from django.utils import timezone
 
-from tests.campus.test_accessibility import CONTRAST, STRUCTURE, cookies_of, screen
+from tests.campus.test_accessibility import (
+    CONTRAST,
+    STRUCTURE,
+    cookies_of,
+    screen,
+    violations_of_axe,
+)
 from usher.application.enrollments.models import Enrollment
 from usher.application.runs.models import CourseRun
 from usher.console.models import Attempt, DoctorRun, Worker
@@ -64,6 +70,7 @@ def test_its_pages_can_be_used_by_everybody(
         for address in addresses:
             page.goto(live_server.url + address)
             problems = page.evaluate(STRUCTURE) + page.evaluate(CONTRAST) + complaints
+            problems += violations_of_axe(page)
             if problems:
                 found[f"{address} {width}"] = problems
         window.close()

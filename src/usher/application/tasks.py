@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery import shared_task
+from celery.signals import beat_embedded_init, beat_init
 
 from usher.application.provider.tasks import deliver_sign_outs, forget_old
 from usher.application.runs.tasks import sync_all_runs
@@ -36,3 +37,11 @@ _also_named_as_before(work, "work")
 _also_named_as_before(work_share, "work_share")
 _also_named_as_before(sweep, "sweep")
 _also_named_as_before(sync_all_runs, "sync_all_runs")
+
+
+@beat_init.connect
+@beat_embedded_init.connect
+def sweep_at_the_start(**_kwargs: Any) -> None:
+    """Beat sends a task for the first time when its interval has passed: for a minute after each
+    start nothing would be swept, and pages would say that no worker is alive."""
+    sweep.apply_async(retry=False)
