@@ -397,8 +397,8 @@ class Runner:
 
     def _write(self, kind: Kind, done: list[Done]) -> None:
         if done:
-            begun = {id(job) for job, _ in done}
-            self._waiting[kind] = [d for d in self._waiting[kind] if id(d[0]) not in begun]
+            jobs = {id(job) for job, _ in done}
+            self._waiting[kind] = [d for d in self._waiting[kind] if id(d[0]) not in jobs]
             if not self._waiting[kind]:
                 del self._waiting[kind]
             written = _written(kind, done)

@@ -17,11 +17,13 @@ from usher.sidecar.adapters.adapter import RunModes
 from usher.sidecar.opening import Opened
 from usher.sidecar.outcome import Memory, Outcome
 from usher.sidecar.overlapping import overlapped
-from usher.sidecar.runs import is_key, selected
+from usher.sidecar.runs import is_key, to_compare
 
 RUN_MODE = "run-mode"
 #: Runs to a write.
 _SIZE = 100
+#: Rows that the agent takes in one request.
+_MOST_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,14 @@ def offered(
     memory: Memory | None = None,
 ) -> Iterator[list[Offered]]:
     """Pages. batched: the LMS lists all runs with their modes; else it is asked for each one.
-    only, changed_in, memory: as in ``runs.compared``. Raises LmsError."""
+    only, changed_in, memory: as in ``runs.to_compare``. Raises LmsError."""
     table = sides.adapter.run_modes
     if table is None:
         return
-    short = memory if changed_in is not None else None
     rows = (
         row
-        for row in selected(sides, only, changed_in)
-        if is_key(row["course"]) and (short is None or not short.is_right(RUN_MODE, row["pk"], row))
+        for row in to_compare(sides, RUN_MODE, only, changed_in, memory)
+        if is_key(row["course"])
     )
     pages = iter(lambda: list(islice(rows, _SIZE)), [])
     if batched and not only and changed_in is None:
@@ -113,7 +114,7 @@ def _compared(
         model=table.offered.model,
         fields=table.offered.paths,
         filter=[{f"{run}__in": list(here)}],
-        limit=1000,
+        limit=_MOST_ROWS,
     ):
         for row in map(table.offered.named, pages["rows"]):
             here[row["run"]].add(row["slug"])
@@ -199,10 +200,6 @@ def _add(sides: Opened, table: RunModes, due: list[Offered]) -> None:
     ]
     for start in range(0, len(rows), _MOST_ROWS):
         sides.agent.ask("write", model=table.offered.model, rows=rows[start : start + _MOST_ROWS])
-
-
-#: Of the agent.
-_MOST_ROWS = 1000
 
 
 def _known(sides: Opened, table: RunModes, slugs: list[str]) -> dict[str, Any]:

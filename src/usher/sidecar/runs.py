@@ -56,17 +56,21 @@ def selected(
     return runs(sides.agent, sides.adapter, only=found)
 
 
+def to_compare(
+    sides: Opened, kind: str, only: str, changed_in: float | None, memory: Memory | None
+) -> Iterator[dict[str, Any]]:
+    """Runs as ``selected``. memory: of those that the application changed, the ones that are as
+    they were when they were right are left out."""
+    for row in selected(sides, only, changed_in):
+        if changed_in is None or memory is None or not memory.is_right(kind, row["pk"], row):
+            yield row
+
+
 def compared(
     sides: Opened, only: str = "", changed_in: float | None = None, memory: Memory | None = None
 ) -> Iterator[list[Compared]]:
-    """Runs as ``selected``, a request to the LMS at a time. memory: of runs that the application
-    changed, those that are as they were when they were right are left out."""
-    short = memory if changed_in is not None else None
-    rows = (
-        row
-        for row in selected(sides, only, changed_in)
-        if short is None or not short.is_right(RUN, row["pk"], row)
-    )
+    """Runs as ``to_compare``, a request to the LMS at a time."""
+    rows = to_compare(sides, RUN, only, changed_in, memory)
     pages = iter(lambda: list(islice(rows, COURSE_LIST_PAGE_SIZE)), [])
     with overlapped(lambda page: _page(sides, page), pages, _AT_ONCE) as results:
         yield from results

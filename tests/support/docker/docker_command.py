@@ -14,7 +14,7 @@ FAILED = 125
 #: Run in the LMS folder; the platform has one manage.py for both its services.
 LMS_SERVICES = ("lms", "lms-job", "cms", "cms-job")
 LMS, DATABASES = "lms", ("mysql", "mongodb", "meilisearch")
-#: Projects that were brought up as a whole; images that are not there.
+#: Files of the projects whose services were all started, and of the images that were removed.
 UP, MISSING = "up.json", "missing-images.json"
 _RUN_OPTIONS = ("--rm", "-T", "--no-deps")
 #: Started and stopped as a whole: only the state of the project changes.
@@ -124,7 +124,8 @@ def remember(engine: ContainerEngine, projects: set[str]) -> None:
 
 
 def services(engine: ContainerEngine, project: str) -> set[str]:
-    """What runs of a project: everything once it was brought up, else what a job has left."""
+    """The running services of a project: all of them after ``up``, otherwise the databases that a
+    job started."""
     if project in kept(engine, UP):
         return {LMS, "lms-worker", "caddy", *DATABASES}
     return set(DATABASES) if project in running(engine) else set()
