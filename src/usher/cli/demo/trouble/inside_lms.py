@@ -7,6 +7,7 @@ The last line of the output is a JSON object.
 """
 
 import json
+import time
 from datetime import timedelta
 
 from django.contrib.auth.models import User
@@ -20,6 +21,8 @@ from usher.embedded.home import seeds
 from usher.embedded.student.models import CourseEnrollment
 from usher.embedded.user_api.models import RetirementState, UserRetirementStatus
 from usher.lms.events.models import Message
+
+SECONDS = 120.0
 
 
 def prepare(runs):
@@ -65,6 +68,16 @@ def _retired(username, email):
             "responses": "",
         },
     )
+
+
+def tell_all():
+    """Until the application has every message. Raises TimeoutError."""
+    deadline = time.monotonic() + SECONDS
+    while Message.objects.filter(next_attempt_at__isnull=False).exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"Not every message reached the application in {SECONDS:.0f} s.")
+        time.sleep(0.2)
+    return {}
 
 
 def break_things(runs):
