@@ -9,16 +9,19 @@ from datetime import timedelta
 
 from allauth.account.models import EmailAddress
 from django.contrib.auth import get_user_model
+from django.utils import timezone
 
 from usher.application.accounts.services import ensure_account, follow_profile
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import unenroll
+from usher.application.lms.changes import pull_changes
 from usher.application.models import LmsAccount, LmsProfile, LmsToken
 from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run, sync_runs
 from usher.application.states import state
 from usher.application.tokens import vault
 from usher.engine.clock import database_now
+from usher.engine.models import Watermark
 from usher.engine.registry import all_kinds
 
 User = get_user_model()
@@ -63,8 +66,14 @@ def leave(runs):
 
 
 def settle():
-    """Until what the LMS told of has been dealt with as well."""
+    """As after an hour of running: all that the LMS told of has been dealt with, and changes are
+    asked for from now on. The first look lists everything, and would repair what is broken."""
+    pull_changes()
     _wait()
+    now = timezone.now()
+    for what in ("accounts", "enrollments", "course-runs"):
+        marks = {"since": now.isoformat(), "asked_at": now}
+        Watermark.objects.update_or_create(what=what, defaults=marks)
     return {}
 
 
