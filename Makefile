@@ -14,7 +14,7 @@ DEMO_STAMP := $(VENV)/.installed-for-the-demo
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs wheel dist changelog replay bench chaos simulate format lock clean
+.PHONY: help install demo test test-all check docs wheel dist changelog replay bench chaos simulate format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,9 +39,13 @@ install: $(STAMP) ## create .venv and install everything that development needs
 demo: $(DEMO_STAMP) ## run application and LMS, walk a learner through (EDITION=mitxpro, ARGS="--lms-port 8001")
 	@$(BIN)/usher demo --edition $(EDITION) $(ARGS)
 
-test: $(STAMP) ## run every test, browser included (GROUP="application shell" for some)
+test: $(STAMP) ## run the tests but slow ones, browser included (GROUP="application shell" for some)
 	@sh scripts/browser.sh >/dev/null
 	@$(BIN)/python scripts/test.py $(GROUP)
+
+test-all: $(STAMP) ## run every test, slow ones and those on PostgreSQL as well
+	@sh scripts/browser.sh >/dev/null
+	@$(BIN)/python scripts/test.py --all
 
 check: $(STAMP) ## lint, format, types, import rules
 	@$(BIN)/ruff check .

@@ -1,9 +1,13 @@
-"""Runs the whole test suite and ends with one line of totals.
+"""Runs the test suite and ends with one line of totals.
 
 Groups differ in what Django settings, or which database, they need in process. Each is one process,
 so that what its tests share is started once; several run side by side, the longest first:
 
-    python scripts/test.py [GROUP ...] [-- pytest arguments]
+    python scripts/test.py [--all | GROUP ...] [-- pytest arguments]
+
+Without arguments, tests that are marked slow and those on PostgreSQL are left out. ``--all`` runs
+everything, and a group that is named runs whole. Reports with the time of each test are left in
+``build/tests/GROUP.xml``.
 """
 
 import os
@@ -20,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+REPORTS = ROOT / "build" / "tests"
+NOT_SLOW = ("-m", "not slow")
 
 #: Tests wait for servers now and then: with one more group than cores none of them is idle.
 SIDE_BY_SIDE = (os.cpu_count() or 1) + 1
@@ -95,8 +101,9 @@ class Run:
 
     def group(self, group: Group) -> bool:
         started = time.monotonic()
-        with tempfile.TemporaryDirectory() as folder, (Path(folder) / "output").open("w+b") as out:
-            report = Path(folder) / "report.xml"
+        report = REPORTS / f"{group.name}.xml"
+        report.unlink(missing_ok=True)
+        with tempfile.TemporaryFile() as out:
             self._say(f"== {group.name}")
             with postgresql() if group.database else nullcontext("") as url:
                 code = subprocess.run(
@@ -138,11 +145,18 @@ def main(arguments: list[str]) -> int:
     if "--" in arguments:
         at = arguments.index("--")
         names, extra = arguments[:at], arguments[at + 1 :]
+    everything = "--all" in names
+    names = [name for name in names if name != "--all"]
     known = {group.name: group for group in GROUPS}
     if unknown := [name for name in names if name not in known]:
         print(f"no group {unknown[0]!r}; there are: {', '.join(known)}", file=sys.stderr)
         return 2
-    groups = [group for group in GROUPS if not names or group.name in names]
+    if names or everything:
+        groups = [group for group in GROUPS if not names or group.name in names]
+    else:
+        groups = [group for group in GROUPS if not group.database]
+        extra = [*NOT_SLOW, *extra]
+    REPORTS.mkdir(parents=True, exist_ok=True)
     run = Run(extra, shown=len(groups) == 1)
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         fine = all(list(pool.map(run.group, groups)))
