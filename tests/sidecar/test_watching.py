@@ -4,91 +4,96 @@ import signal
 import subprocess
 from typing import Any
 
+import pytest
+
 from tests.sidecar.conftest import Sides, checkout_of
-from tests.sidecar.test_reconcile import ACCOUNT, _command, _until, stem, tokens
-from tests.support.faults import UNAVAILABLE, faulty_proxy
+from tests.sidecar.test_drift import course_of
+from tests.sidecar.test_reconcile import ACCOUNT, _command, _until, only, stem, tokens
+from tests.support.faults import SLOW, UNAVAILABLE, faulty_proxy
+from usher.sidecar.accounts import ACCOUNT as ACCOUNT_KIND
 from usher.sidecar.adapters.known import adapter_of
-from usher.sidecar.outcome import DONE, Memory, Outcome
+from usher.sidecar.errors import SidecarError
+from usher.sidecar.outcome import DONE, FAILED, REFUSED, Memory
 from usher.sidecar.process import Agent
 from usher.sidecar.reconcile import Asked, count_due
-from usher.sidecar.watching import ALL_EVERY, EVERY, RUN_MODES_EVERY, Looks
+from usher.sidecar.watching import (
+    COMPARED_EVERY,
+    EVERY,
+    QUICK_REST,
+    WHOLE_REST,
+    Looking,
+    QuickLooks,
+    WholeLooks,
+)
 
 
-def outcome(**done: int) -> Outcome:
-    found = Outcome()
-    for kind, number in done.items():
-        found.numbers[kind, DONE] = number
-    return found
+def test_a_quick_look_is_at_what_changed_since_the_one_before() -> None:
+    quick = QuickLooks(Asked())
+    first = quick.next(1000.0)
+    assert first.changed_in is not None
+    quick.done(1000.0, 0.01)
+    # Also when the application or the LMS was away in between.
+    later = quick.next(1200.0)
+    assert later.changed_in is not None
+    assert later.changed_in > 200.0
 
 
-KINDS = {"account", "enrollment", "run", "run-mode"}
-
-
-def test_the_first_look_is_at_everything_and_the_next_ones_at_what_changed() -> None:
-    looks = Looks(Asked())
-    first = looks.next(1000.0)
-    assert {kind for kind in KINDS if first.changed(kind) is None} == KINDS
-    assert looks.done(first, outcome(), 1000.0, 1000.5, 0.1) == EVERY
-
-    second = looks.next(1002.5)
-    for kind in KINDS:
-        assert second.takes(kind)
-        seconds = second.changed(kind)
-        assert seconds is not None and seconds > 2.5
-
-
-def test_everything_is_looked_at_now_and_then() -> None:
-    looks = Looks(Asked())
-    looks.done(looks.next(1000.0), outcome(), 1000.0, 1000.5, 0.1)
-    again = looks.next(1000.0 + ALL_EVERY)
-    assert set(again.whole) == {"account", "enrollment", "run"}
-    looks.done(again, outcome(), 1000.0 + ALL_EVERY, 1001.0 + ALL_EVERY, 0.1)
-    assert "run-mode" in looks.next(1000.0 + RUN_MODES_EVERY).whole
-
-
-def test_a_look_that_takes_long_comes_less_often() -> None:
-    looks = Looks(Asked())
-    rest = looks.done(looks.next(1000.0), outcome(), 1000.0, 1040.0, 30.0)
-    assert rest == 120.0
-    assert looks.next(1000.0 + ALL_EVERY).changed("account") is not None
+def test_a_look_that_costs_much_comes_less_often() -> None:
+    quick, whole = QuickLooks(Asked()), WholeLooks(Asked(kinds=(ACCOUNT_KIND,)))
+    assert quick.done(1000.0, 0.01) == EVERY
+    assert quick.done(1000.0, 3.0) == 3.0 * QUICK_REST
+    whole.done(ACCOUNT_KIND, 1000.0, 1040.0, 30.0)
+    assert whole.next(1040.0 + 30.0 * WHOLE_REST - 1.0) is None
+    assert whole.next(1040.0 + 30.0 * WHOLE_REST) == ACCOUNT_KIND
 
 
 def test_a_slow_lms_makes_no_look_rarer() -> None:
-    looks = Looks(Asked())
-    assert looks.done(looks.next(1000.0), outcome(), 1000.0, 1030.0, 0.1) == EVERY
+    whole = WholeLooks(Asked(kinds=(ACCOUNT_KIND,)))
+    whole.done(ACCOUNT_KIND, 1000.0, 1900.0, 0.01)
+    assert whole.next(1900.0 + EVERY) == ACCOUNT_KIND
 
 
-def test_a_learner_s_older_enrollments_are_found_when_the_account_is_made() -> None:
-    looks = Looks(Asked())
-    looks.done(looks.next(1000.0), outcome(), 1000.0, 1000.5, 0.1)
-    looks.done(looks.next(1004.0), outcome(account=1), 1004.0, 1004.5, 0.1)
-    assert looks.next(1007.0).changed("enrollment") is None
+def test_whole_looks_take_a_kind_at_a_time_and_the_lms_s_own_now_and_then() -> None:
+    whole, looked = WholeLooks(Asked()), []
+    while kind := whole.next(1000.0):
+        looked.append(kind)
+        whole.done(kind, 1000.0, 1000.1, 0.01)
+    assert looked == ["account", "enrollment", "run", "run-mode"]
+    assert whole.next(1000.1 + EVERY) == "account"
+    for kind in ("account", "enrollment"):
+        whole.done(kind, 1000.0 + COMPARED_EVERY, 1000.0 + COMPARED_EVERY, 0.01)
+    assert whole.next(1000.0 + COMPARED_EVERY) == "run"
 
 
-def test_after_an_outage_the_look_goes_back_to_before_it() -> None:
-    looks = Looks(Asked())
-    looks.done(looks.next(1000.0), outcome(), 1000.0, 1000.5, 0.1)
-    recent = looks.next(1200.0).changed("account")
-    assert recent is not None and recent > 200.0
+def test_what_failed_is_left_alone_for_longer_each_time_and_a_changed_row_is_not() -> None:
+    memory = Memory()
+    assert memory.is_due("account", "ada@old")
+    for _ in range(3):
+        memory.met("account", "ada@old", FAILED)
+    assert not memory.is_due("account", "ada@old")
+    memory.met("account", "ada@old", REFUSED)
+    assert not memory.is_due("account", "ada@old")
+    assert memory.is_due("account", "ada@new")
+    memory.met("account", "ada@old", DONE)
+    assert memory.is_due("account", "ada@old")
 
 
-def test_in_the_middle_of_a_long_look_what_changed_is_looked_at() -> None:
-    looks = Looks(Asked())
-    long = looks.next(1000.0)
-    assert looks.short(1000.0 + EVERY / 2) is None
-    short = looks.short(1000.0 + EVERY)
-    assert short is not None
-    for kind in KINDS:
-        assert short.changed(kind) is not None
-    looks.short_done(outcome(account=1), 1000.5 + EVERY, 0.1)
-    assert looks.short(1001.0 + EVERY) is None
-    later = looks.short(1100.0)
-    assert later is not None
-    seconds = later.changed("account")
-    assert seconds is not None and seconds > 100.0 - EVERY
-    looks.done(long, outcome(), 1000.0, 1130.0, 0.1)
-    # Of those who got an account meanwhile the enrollments, however old, are due.
-    assert looks.next(1140.0).changed("enrollment") is None
+def test_a_look_that_fails_ends_them_all() -> None:
+    ended = []
+
+    def fail(looking: Looking) -> None:
+        raise SidecarError("no answer")
+
+    def go_on(looking: Looking) -> None:
+        try:
+            while True:
+                looking.rest(0.01)
+        finally:
+            ended.append("the other")
+
+    with pytest.raises(SidecarError, match="no answer"), Looking([go_on, fail]) as looking:
+        looking.wait()
+    assert ended == ["the other"]
 
 
 def test_of_two_looks_one_works_on_a_row() -> None:
@@ -170,3 +175,54 @@ def test_it_goes_on_after_the_lms_was_away(sides: Sides) -> None:
         finally:
             watcher.kill()
             watcher.communicate()
+
+
+def test_a_change_is_picked_up_while_a_whole_look_waits_for_the_lms(sides: Sides) -> None:
+    first, second = stem(sides, "slowly"), stem(sides, "quickly")
+    sides.people(first)
+    sides.enroll(first, course_of(sides))
+    with faulty_proxy(sides.lms.url) as proxy:
+        proxy.slow_seconds = 600.0
+        proxy.break_all(SLOW, path="/api/courses/")
+        watcher = watching(sides, "--lms-url", proxy.url)
+        try:
+            _until(lambda: proxy.count("/api/courses/") > 0)
+            sides.people(second)
+            _until(lambda: len(tokens(sides, second)) == 1)
+        finally:
+            watcher.kill()
+            said, _ = watcher.communicate()
+    assert "trying again" not in said
+
+
+@only("mitxonline")
+def test_what_staff_set_back_is_tried_again_at_once(sides: Sides) -> None:
+    """By a bulk update, as the application's admin does it: no moment of change tells of it."""
+    name, rows = stem(sides, "setback"), "courses.CourseRunEnrollment"
+    sides.people(name)
+    sides.enroll(name, "course-v1:set+back+run")
+
+    def attempts() -> int:
+        ((number,),) = sides.rows(rows, "edx_enrollment_retry_count", user__username=name)
+        return int(number)
+
+    watcher = watching(sides)
+    try:
+        _until(lambda: attempts() == 1)
+        sides.shape.run(
+            "from datetime import timedelta\n"
+            "from django.utils import timezone\n"
+            "from courses.models import CourseRunEnrollment\n"
+            f"CourseRunEnrollment.objects.filter(user__username={name!r}).update(\n"
+            "    edx_enrollment_retry_count=0, updated_on=timezone.now() - timedelta(days=2))\n"
+            "result = None"
+        )
+        _until(lambda: attempts() == 1)
+    finally:
+        watcher.kill()
+        watcher.communicate()
+    sides.shape.run(
+        "from courses.models import CourseRunEnrollment\n"
+        f"CourseRunEnrollment.objects.filter(user__username={name!r}).update(active=False)\n"
+        "result = None"
+    )

@@ -44,7 +44,7 @@ def reconcile_accounts(sides: Opened, due: Selection, outcome: Outcome, *, batch
 
 def _reconcile(sides: Opened, due: Selection, outcome: Outcome, send: Send, size: int) -> None:
     def work(page: list[Learner]) -> None:
-        due = [learner for learner in page if outcome.memory.is_due(ACCOUNT, learner.pk)]
+        due = [learner for learner in page if outcome.memory.is_due(ACCOUNT, learner.content)]
         with outcome.memory.taken(ACCOUNT, [learner.pk for learner in due]) as free:
             page = [learner for learner in due if learner.pk in free]
             with _locked(sides, page, outcome) as mine:
@@ -91,7 +91,8 @@ def _locked(sides: Opened, page: list[Learner], outcome: Outcome) -> Iterator[li
     try:
         for learner, got in zip(page, answers, strict=True):
             if not got:
-                outcome.add(ACCOUNT, LEFT, learner.email, "the application makes it right now")
+                reason = "the application makes it right now"
+                outcome.add(ACCOUNT, LEFT, learner.email, reason, key=learner.content)
         yield [learner for learner, got in zip(page, answers, strict=True) if got]
     finally:
         sides.agent.ask("unlock", holder=holder)
@@ -118,7 +119,8 @@ def _named(sides: Opened, page: list[Learner], outcome: Outcome) -> list[Learner
         )
         for learner, error in zip(nameless, errors, strict=True):
             if error:
-                outcome.add(ACCOUNT, FAILED, learner.email, f"it could not be named: {error}")
+                reason = f"it could not be named: {error}"
+                outcome.add(ACCOUNT, FAILED, learner.email, reason, key=learner.content)
         page = _again(sides, page)
     return [learner for learner in page if learner.username and not learner.given_up]
 
@@ -146,17 +148,17 @@ def _make(sides: Opened, page: list[Learner], send: Send, outcome: Outcome) -> N
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
         for learner in page:
-            outcome.add_error(ACCOUNT, learner.email, error)
+            outcome.add_error(ACCOUNT, learner.email, error, learner.content)
         return
     made = []
     for learner in page:
         try:
             result = batch.result_of(results, learner.pk)
         except LmsError as error:
-            outcome.add_error(ACCOUNT, learner.email, error)
+            outcome.add_error(ACCOUNT, learner.email, error, learner.content)
             continue
         if result["status"] == FAILED:
-            outcome.add_answered(ACCOUNT, FAILED, learner.email, result)
+            outcome.add_answered(ACCOUNT, FAILED, learner.email, result, learner.content)
         elif result["error"]:
             _refused(sides, learner, result, outcome)
         else:
@@ -212,15 +214,21 @@ def _renamed(sides: Opened, learner: Learner, name: str) -> bool:
 
 
 def _refused(sides: Opened, learner: Learner, result: dict[str, Any], outcome: Outcome) -> None:
-    """Kept where the application keeps it, in its form, so that its own tasks stop, too."""
+    """Kept where the application keeps it, in its form, so that its own tasks stop, too. Staff who
+    clear it there have the learner tried again at once."""
     columns, error = sides.adapter.account.columns, result["error"]
-    outcome.add_answered(ACCOUNT, REFUSED, learner.email, result)
-    outcome.memory.refused(ACCOUNT, learner.pk)
-    if "given_up" not in columns or error["code"] == RegistrationError.PROTECTED_ACCOUNT:
-        return
+    is_kept = False
+    if "given_up" in columns and error["code"] != RegistrationError.PROTECTED_ACCOUNT:
+        is_kept = _kept(sides, learner, error)
+    key = None if is_kept else learner.content
+    outcome.add_answered(ACCOUNT, REFUSED, learner.email, result, key)
+
+
+def _kept(sides: Opened, learner: Learner, error: dict[str, Any]) -> bool:
+    columns = sides.adapter.account.columns
     fields = error.get("fields") or {"username": error["message"]}
     data = {name: [{"user_message": words}] for name, words in fields.items()}
-    sides.agent.ask(
+    (written,) = sides.agent.ask(
         "write",
         model=sides.adapter.account.model,
         rows=[
@@ -234,6 +242,7 @@ def _refused(sides: Opened, learner: Learner, result: dict[str, Any], outcome: O
             }
         ],
     )
+    return bool(written["outcome"] == "written")
 
 
 def _record(sides: Opened, made: list[tuple[Learner, dict[str, Any]]], outcome: Outcome) -> None:
@@ -273,9 +282,9 @@ def _record(sides: Opened, made: list[tuple[Learner, dict[str, Any]]], outcome: 
         written = {"outcome": "same"} if learner.made else next(results)
         if result.get("token_error") and written["outcome"] in ("written", "same"):
             reason = f"the account was made; no token yet: {result['token_error']}"
-            outcome.add(ACCOUNT, FAILED, learner.email, reason)
+            outcome.add(ACCOUNT, FAILED, learner.email, reason, key=learner.content)
         else:
-            outcome.add_written(ACCOUNT, learner.email, written)
+            outcome.add_written(ACCOUNT, learner.email, written, learner.content)
 
 
 def _account_row(sides: Opened, learner: Learner) -> dict[str, Any]:

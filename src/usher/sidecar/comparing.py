@@ -232,6 +232,5 @@ def _adopt(sides: Opened, page: list[Both], outcome: Outcome) -> None:
         "write", model=sides.adapter.enrollments.model, by="save_and_log", rows=rows
     )
     for both, result in zip(due, results, strict=True):
-        if result["outcome"] == "refused":
-            outcome.memory.refused(ADOPT, (both.learner.pk, both.course))
-        outcome.add_written(ADOPT, f"{both.learner.email} in {both.course}", result)
+        key = (both.learner.pk, both.course)
+        outcome.add_written(ADOPT, f"{both.learner.email} in {both.course}", result, key)

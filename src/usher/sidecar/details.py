@@ -104,7 +104,7 @@ def reconcile_profiles(
     """Raises LmsError when the LMS refuses every learner alike."""
     with PublicAccounts(sides) as public:
         for page in differing(sides, user, changed_in, outcome.memory):
-            due = [each for each in page if outcome.memory.is_due(PROFILE, each.learner.pk)]
+            due = [each for each in page if outcome.memory.is_due(PROFILE, each.learner.content)]
             if due:
                 errors = _by_batch(sides, due) if batched else _by_public_api(sides, public, due)
                 _verify(sides, due, errors, outcome)
@@ -167,15 +167,14 @@ def _verify(
     for each in due:
         learner, error = each.learner, errors.get(each.learner.pk)
         if error is not None and error.failure_class is not FailureClass.REJECTED:
-            outcome.add_error(PROFILE, learner.email, error)
+            outcome.add_error(PROFILE, learner.email, error, learner.content)
             continue
         found = seen.get(learner.username)
         left = _changes(sides.adapter, learner, found) if found else each.changes
         if not left:
-            outcome.add(PROFILE, DONE)
+            outcome.add(PROFILE, DONE, key=learner.content)
             continue
-        outcome.memory.refused(PROFILE, learner.pk)
         told, code, request_id = f"the LMS kept its own {' and '.join(sorted(left))}", "", ""
         if error is not None:
             told, code, request_id = f"{told}: {error} ({error.code})", error.code, error.request_id
-        outcome.add(PROFILE, REFUSED, learner.email, told, code, request_id)
+        outcome.add(PROFILE, REFUSED, learner.email, told, code, request_id, learner.content)

@@ -51,7 +51,7 @@ def due_rows(
     kind: str, rows: list[dict[str, Any]], outcome: Outcome
 ) -> Iterator[list[dict[str, Any]]]:
     """Those that were not refused lately and are not under way, taken until the block ends."""
-    due = [row for row in rows if outcome.memory.is_due(kind, row["pk"])]
+    due = [row for row in rows if outcome.memory.is_due(kind, _content(row))]
     with outcome.memory.taken(ENROLLMENT, [row["pk"] for row in due]) as free:
         yield [row for row in due if row["pk"] in free]
 
@@ -85,13 +85,13 @@ def enroll(
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
         for row in rows:
-            outcome.add_error(kind, _what(row), error)
+            outcome.add_error(kind, _what(row), error, _content(row))
         return
     enrolled = []
     for row in rows:
         result = _result(results, row)
         if result["status"] == FAILED:
-            outcome.add_answered(kind, FAILED, _what(row), result)
+            outcome.add_answered(kind, FAILED, _what(row), result, _content(row))
         elif result["error"]:
             _refused(sides, row, result, outcome, kind)
         else:
@@ -138,7 +138,7 @@ def _record(
     changed = [
         row
         for (row, result), written in zip(enrolled, results, strict=True)
-        if not outcome.add_written(kind, _what(row), written)
+        if not outcome.add_written(kind, _what(row), written, _content(row))
         and written["outcome"] in ("changed", "gone")
         and result["status"] == "changed"
     ]
@@ -202,7 +202,7 @@ def _unenroll(sides: Opened, rows: list[dict[str, Any]], send: Send, outcome: Ou
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
         for row in rows:
-            outcome.add_error(UNENROLLMENT, _what(row), error)
+            outcome.add_error(UNENROLLMENT, _what(row), error, _content(row))
         return
     keys = {row["pk"] for row in told}
     ended = []
@@ -210,10 +210,9 @@ def _unenroll(sides: Opened, rows: list[dict[str, Any]], send: Send, outcome: Ou
         done: dict[str, Any] = {"status": "same", "error": None}
         result = _result(results, row) if row["pk"] in keys else done
         if result["status"] == FAILED:
-            outcome.add_answered(UNENROLLMENT, FAILED, _what(row), result)
+            outcome.add_answered(UNENROLLMENT, FAILED, _what(row), result, _content(row))
         elif result["error"]:
-            outcome.memory.refused(UNENROLLMENT, row["pk"])
-            outcome.add_answered(UNENROLLMENT, REFUSED, _what(row), result)
+            outcome.add_answered(UNENROLLMENT, REFUSED, _what(row), result, _content(row))
         else:
             ended.append(row)
     if ended:
@@ -235,7 +234,7 @@ def _record_ended(sides: Opened, ended: list[dict[str, Any]], send: Send, outcom
     changed = [
         row
         for row, written in zip(ended, results, strict=True)
-        if not outcome.add_written(UNENROLLMENT, _what(row), written)
+        if not outcome.add_written(UNENROLLMENT, _what(row), written, _content(row))
     ]
     if changed:
         again = Selection(filter=({"pk__in": [row["pk"] for row in changed]},))
@@ -248,12 +247,11 @@ def _record_ended(sides: Opened, ended: list[dict[str, Any]], send: Send, outcom
 def _refused(
     sides: Opened, row: dict[str, Any], result: dict[str, Any], outcome: Outcome, kind: str
 ) -> None:
-    """Counted as the application counts its own attempts, so that it gives up as it would."""
-    outcome.add_answered(kind, REFUSED, _what(row), result)
-    outcome.memory.refused(kind, row["pk"])
-    if kind != ENROLLMENT:
-        return
-    column = sides.adapter.enrollments.columns.get("attempts")
+    """Counted as the application counts its own attempts, so that it gives up as it would. Staff
+    who set that back have it tried again at once."""
+    column = sides.adapter.enrollments.columns.get("attempts") if kind == ENROLLMENT else None
+    counted = {**row, "attempts": row["attempts"] + 1} if column else row
+    outcome.add_answered(kind, REFUSED, _what(row), result, _content(counted))
     if column:
         attempts = row["attempts"]
         sides.agent.ask(
@@ -316,6 +314,12 @@ def _in_batch_form(error: LmsError, status: str) -> dict[str, Any]:
 def _code(result: dict[str, Any] | None) -> str:
     error = result.get("error") if result else None
     return str(error["code"]) if error else ""
+
+
+def _content(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What tells a row from itself after a change by which a refusal may end."""
+    names = ("pk", "username", "course", "mode", "attempts", "wanted", "change_status")
+    return tuple(row.get(name) for name in names)
 
 
 def _what(row: dict[str, Any]) -> str:

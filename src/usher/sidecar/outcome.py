@@ -17,25 +17,35 @@ DONE, REFUSED, FAILED, LEFT = "done", "refused", "failed", "left"
 
 #: Seconds for which what was refused is left alone by a sidecar that goes on watching.
 REST = 3600.0
+#: The same of what failed or was left for a moment: first, doubled each time, and at most.
+_FIRST_REST, _LONGEST_REST = 2.0, 300.0
 #: Rows of which it is kept that they agreed.
 _MOST_RIGHT = 10_000
 
 
 class Memory:
-    """What was refused lately, for as long as this process lives: the application of some has no
-    place to keep it. And what is under way: a short look may come in the middle of a long one."""
+    """What was refused or failed lately, for as long as this process lives: the application of some
+    has no place to keep it. And what is under way: a quick look may come beside a whole one."""
 
     def __init__(self) -> None:
-        self._until: dict[tuple[str, Any], float] = {}
+        #: Until when it is left alone, and for how long that is.
+        self._rests: dict[tuple[str, Any], tuple[float, float]] = {}
         self._right: dict[tuple[str, Any], Any] = {}
         self._taken: set[tuple[str, Any]] = set()
         self._taking = Lock()
 
-    def refused(self, kind: str, key: Any) -> None:
-        self._until[kind, key] = time.monotonic() + REST
+    def met(self, kind: str, key: Any, result: str) -> None:
+        """What became of a row with this content (``key``): how long it is left alone now."""
+        if result == DONE:
+            self._rests.pop((kind, key), None)
+            return
+        _, last = self._rests.get((kind, key), (0.0, 0.0))
+        rest = REST if result == REFUSED else max(_FIRST_REST, min(2 * last, _LONGEST_REST))
+        self._rests[kind, key] = (time.monotonic() + rest, rest)
 
     def is_due(self, kind: str, key: Any) -> bool:
-        return self._until.get((kind, key), 0.0) <= time.monotonic()
+        until, _ = self._rests.get((kind, key), (0.0, 0.0))
+        return until <= time.monotonic()
 
     def is_right(self, kind: str, key: Any, content: Any) -> bool:
         """Whether this content of a row was lately found to agree with the LMS's: a look at what
@@ -82,9 +92,11 @@ class Outcome:
         reason: str = "",
         code: str = "",
         request_id: str = "",
+        key: Any = None,
     ) -> None:
         """code: of the refusal, where it has one. request_id: of the request that the LMS refused,
-        '' for none. Pages under way at the same time may add."""
+        '' for none. key: the row's content, which is left alone for a while when it was not done.
+        Pages under way at the same time may add."""
         told = {
             "kind": kind,
             "what": what,
@@ -93,32 +105,38 @@ class Outcome:
             "code": code,
             "request_id": request_id,
         }
+        if key is not None:
+            self.memory.met(kind, key, result)
         with self._adding:
             self.numbers[kind, result] += 1
             if reason:
                 self.reasons.append(told)
 
-    def add_error(self, kind: str, what: str, error: LmsError) -> None:
+    def add_error(self, kind: str, what: str, error: LmsError, key: Any = None) -> None:
         """A passing failure: it is due again."""
-        self.add(kind, FAILED, what, error.message, error.code, error.request_id)
+        self.add(kind, FAILED, what, error.message, error.code, error.request_id, key)
 
-    def add_answered(self, kind: str, result: str, what: str, answered: Mapping[str, Any]) -> None:
+    def add_answered(
+        self, kind: str, result: str, what: str, answered: Mapping[str, Any], key: Any = None
+    ) -> None:
         """What the LMS said of one item, in the batch API's form."""
         error = answered["error"]
         reason = error["message"]
         if result == REFUSED:
             reason += f" ({error['code']})"
-        self.add(kind, result, what, reason, error["code"], answered.get("request_id", ""))
+        request_id = answered.get("request_id", "")
+        self.add(kind, result, what, reason, error["code"], request_id, key)
 
-    def add_written(self, kind: str, what: str, written: dict[str, Any]) -> bool:
+    def add_written(self, kind: str, what: str, written: dict[str, Any], key: Any = None) -> bool:
         """Counts what became of the application's row, as its agent answered; False when the row
         was left, as one that changed meanwhile."""
         if written["outcome"] in ("written", "same"):
-            self.add(kind, DONE)
+            self.add(kind, DONE, key=key)
         elif written["outcome"] == "refused":
-            self.add(kind, REFUSED, what, written["message"])
+            self.add(kind, REFUSED, what, written["message"], key=key)
         else:
-            self.add(kind, LEFT, what, f"the application's row is {written['outcome']}")
+            reason = f"the application's row is {written['outcome']}"
+            self.add(kind, LEFT, what, reason, key=key)
             return False
         return True
 

@@ -43,7 +43,7 @@ class Agent:
     """Use as a context manager. One request at a time; other threads wait.
 
     start_timeout, silence: seconds until AgentFailed. busy: seconds for which the application has
-    worked on requests.
+    worked on requests of the thread that asks for it.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Agent:
         self._silence = silence
         self._mark = "usher-agent-" + secrets.token_hex(8)
         self._number = 0
-        self.busy = 0.0
+        self._worked = threading.local()
         self._asking = threading.Lock()
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._noise: deque[str] = deque(maxlen=_LAST_LINES)
@@ -121,6 +121,10 @@ class Agent:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def busy(self) -> float:
+        return float(getattr(self._worked, "seconds", 0.0))
+
     def ask(self, do: str, **request: Any) -> Any:
         """The agent's answer. Raises RequestFailed, AgentFailed."""
         with self._asking:
@@ -131,7 +135,7 @@ class Agent:
                 self._write(line.encode())
                 return self._answer(self._number, self._silence)
             finally:
-                self.busy += time.monotonic() - began
+                self._worked.seconds = self.busy + time.monotonic() - began
 
     def pages(self, **request: Any) -> Iterator[dict[str, Any]]:
         """The agent's answers to ``page``, until the last one. Raises as ``ask``."""

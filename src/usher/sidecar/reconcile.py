@@ -30,20 +30,16 @@ USUAL = (ACCOUNT, ENROLLMENT, RUN, RUN_MODE)
 @dataclass(frozen=True)
 class Asked:
     """user: e-mail or username, run: its key; '' for all. changed_in: only what the application
-    changed in so many seconds; None for all. whole: kinds of which all is looked at even so."""
+    changed in so many seconds; None for all."""
 
     kinds: Collection[str] = USUAL
     user: str = ""
     run: str = ""
     changed_in: float | None = None
-    whole: Collection[str] = ()
 
     def takes(self, kind: str) -> bool:
         """Who asks for one user asks for no run."""
         return kind in self.kinds and not (kind in (RUN, RUN_MODE) and self.user)
-
-    def changed(self, kind: str) -> float | None:
-        return None if kind in self.whole else self.changed_in
 
 
 def due(
@@ -56,8 +52,8 @@ def due(
         users = adapter.users_due
         if asked.user:
             users = users.also([{"email": asked.user}, {"username": asked.user}])
-        if (seconds := asked.changed(ACCOUNT)) is not None:
-            users = users.also(adapter.changed_users(seconds))
+        if asked.changed_in is not None:
+            users = users.also(adapter.changed_users(asked.changed_in))
         found[ACCOUNT] = (adapter.users.model, users)
     for kind, rows in (
         (ENROLLMENT, adapter.enrollments_waiting if waiting else adapter.enrollments_due),
@@ -69,8 +65,8 @@ def due(
             rows = rows.also([{"user__email": asked.user}, {"user__username": asked.user}])
         if asked.run:
             rows = rows.also({adapter.enrollments.columns["course"]: asked.run})
-        if (seconds := asked.changed(kind)) is not None:
-            rows = rows.also(adapter.changed_enrollments(seconds))
+        if asked.changed_in is not None:
+            rows = rows.also(adapter.newly_due_enrollments(asked.changed_in))
         found[kind] = (adapter.enrollments.model, rows)
     return found
 
@@ -125,22 +121,22 @@ def reconcile(sides: Opened, asked: Asked, outcome: Outcome) -> Outcome:
         if kind in selections:
             reconcile_enrollments(sides, selections[kind], outcome, batched=enrollments, ends=ends)
     if asked.takes(RUN):
-        reconcile_runs(sides, outcome, asked.run, asked.changed(RUN))
+        reconcile_runs(sides, outcome, asked.run, asked.changed_in)
     if asked.takes(RUN_MODE):
         reconcile_run_modes(
             sides,
             outcome,
             batched=batch.COURSE_RUNS in known,
             only=asked.run,
-            changed_in=asked.changed(RUN_MODE),
+            changed_in=asked.changed_in,
         )
     if asked.takes(PROFILE):
         reconcile_profiles(
-            sides, outcome, batched=accounts, user=asked.user, changed_in=asked.changed(PROFILE)
+            sides, outcome, batched=accounts, user=asked.user, changed_in=asked.changed_in
         )
     for kind in comparing.KINDS:
         # What only the LMS has no column of the application says.
-        if asked.takes(kind) and not (kind == comparing.ADOPT and asked.changed(kind) is not None):
+        if asked.takes(kind) and not (kind == comparing.ADOPT and asked.changed_in is not None):
             comparing.reconcile_compared(
                 sides,
                 kind,
@@ -148,6 +144,6 @@ def reconcile(sides: Opened, asked: Asked, outcome: Outcome) -> Outcome:
                 batched=enrollments,
                 user=asked.user,
                 run=asked.run,
-                changed_in=asked.changed(kind),
+                changed_in=asked.changed_in,
             )
     return outcome

@@ -17,7 +17,7 @@ from usher.sidecar.adapters.adapter import RunModes
 from usher.sidecar.opening import Opened
 from usher.sidecar.outcome import Memory, Outcome
 from usher.sidecar.overlapping import overlapped
-from usher.sidecar.runs import is_key, to_compare
+from usher.sidecar.runs import content_of, is_key, to_compare
 
 RUN_MODE = "run-mode"
 #: Runs to a write.
@@ -161,7 +161,7 @@ def reconcile_run_modes(
         due = [
             each
             for each in page
-            if each.differs and outcome.memory.is_due(RUN_MODE, each.row["pk"])
+            if each.differs and outcome.memory.is_due(RUN_MODE, content_of(each.row))
         ]
         if due:
             _add(sides, table, due)
@@ -225,6 +225,4 @@ def _set_deadlines(sides: Opened, due: list[Offered], outcome: Outcome) -> None:
     results = {each.row["pk"]: result for each, result in zip(ending, written, strict=True)}
     for each in due:
         result = results.get(each.row["pk"], {"outcome": "written"})
-        if result["outcome"] == "refused":
-            outcome.memory.refused(RUN_MODE, each.row["pk"])
-        outcome.add_written(RUN_MODE, each.row["course"], result)
+        outcome.add_written(RUN_MODE, each.row["course"], result, content_of(each.row))

@@ -16,7 +16,7 @@ from usher.contract.limits import COURSE_LIST_PAGE_SIZE
 from usher.sidecar.adapters.adapter import Adapter
 from usher.sidecar.learners import runs
 from usher.sidecar.opening import Opened
-from usher.sidecar.outcome import DONE, LEFT, REFUSED, Memory, Outcome
+from usher.sidecar.outcome import Memory, Outcome
 from usher.sidecar.overlapping import overlapped
 
 RUN = "run"
@@ -119,6 +119,11 @@ def _compared(adapter: Adapter, row: dict[str, Any], seen: RunSeen | LmsError | 
     return Compared(row, seen, {n: v for n, v in known.items() if here(row, n) != v})
 
 
+def content_of(row: dict[str, Any]) -> tuple[str, ...]:
+    """What tells a row from itself after a change."""
+    return tuple(map(str, row.values()))
+
+
 def here(row: dict[str, Any], name: str) -> Any:
     return moment(row[name]) if name in _MOMENTS else row[name]
 
@@ -142,7 +147,9 @@ def reconcile_runs(
                 if not found.changes and found.error is None:
                     outcome.memory.found_right(RUN, found.row["pk"], found.row)
         due = [
-            found for found in page if found.changes and outcome.memory.is_due(RUN, found.row["pk"])
+            found
+            for found in page
+            if found.changes and outcome.memory.is_due(RUN, content_of(found.row))
         ]
         if due:
             _write(sides, due, outcome)
@@ -169,11 +176,4 @@ def _write(sides: Opened, due: list[Compared], outcome: Outcome) -> None:
         rows.append({"pk": found.row["pk"], "expect": expected, "set": values})
     results = sides.agent.ask("write", model=sides.adapter.runs.model, rows=rows)
     for found, result in zip(due, results, strict=True):
-        if result["outcome"] in ("written", "same"):
-            outcome.add(RUN, DONE)
-        elif result["outcome"] == "refused":
-            outcome.memory.refused(RUN, found.row["pk"])
-            outcome.add(RUN, REFUSED, found.row["course"], result["message"])
-        else:
-            reason = f"the application's row is {result['outcome']}"
-            outcome.add(RUN, LEFT, found.row["course"], reason)
+        outcome.add_written(RUN, found.row["course"], result, content_of(found.row))

@@ -1,39 +1,50 @@
-"""Pass after pass, for as long as the sidecar runs."""
+"""Looks at the application for as long as the sidecar runs, in a thread for each sort of them.
+
+Quick looks are at what the application changed, whole ones at everything, a kind at a time. Kinds
+that the application's own tables show are looked at apart from those for which the LMS is asked. No
+quick look waits for a whole one, or for an LMS that is slow to tell of its course runs: a change
+must take effect within seconds.
+"""
 
 from __future__ import annotations
 
 import signal
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from threading import Event
+from functools import partial
+from threading import Event, Lock, Thread
 from types import FrameType
 
 from usher.client.errors import LmsError
 from usher.connect.application.checkout import Wishes
 from usher.sidecar.accounts import ACCOUNT
-from usher.sidecar.enrollments import ENROLLMENT
+from usher.sidecar.enrollments import ENROLLMENT, UNENROLLMENT
 from usher.sidecar.errors import SidecarError, explained
 from usher.sidecar.opening import CONCURRENCY, Opened, opened_application, with_lms
-from usher.sidecar.outcome import DONE, Memory, Outcome
-from usher.sidecar.reconcile import Asked, reconcile
+from usher.sidecar.outcome import Memory, Outcome
+from usher.sidecar.reconcile import KINDS, Asked, reconcile
 from usher.sidecar.run_modes import RUN_MODE
 from usher.sidecar.runs import RUN
 from usher.sidecar.watched import Watched
 
 #: Seconds between two looks at the application's tables.
-EVERY = 2.0
-_LONGEST_WAIT = 60.0
-#: Of five seconds of the application's database at most one is the sidecar's.
-_REST_TO_WORK = 4.0
-#: Seconds between two looks at all rows, at the LMS's course runs and at their modes, for which an
-#: LMS without the batch API is asked once a run.
-ALL_EVERY = 300.0
-RUNS_EVERY = 300.0
+EVERY = 1.0
+#: Seconds until the next try when the application or the LMS can't be reached; doubled each time.
+_FIRST_WAIT, _LONGEST_WAIT = 2.0, 60.0
+#: Seconds of rest for each second of the application's database. Quick and whole looks together
+#: use at most a fifth of its time.
+QUICK_REST, WHOLE_REST = 5.0, 30.0
+#: Seconds between two whole looks at what only a comparison with the LMS shows, and at the modes of
+#: runs, for which an LMS without the batch API is asked once a run.
+COMPARED_EVERY = 300.0
 RUN_MODES_EVERY = 3600.0
-_RUNS_EVERY = {RUN: RUNS_EVERY, RUN_MODE: RUN_MODES_EVERY}
+#: Kinds that the application's own tables show: a look asks the LMS nothing when none is due.
+_RECORDED = (ACCOUNT, ENROLLMENT, UNENROLLMENT)
+_COMPARED = tuple(kind for kind in KINDS if kind not in _RECORDED)
+#: Seconds in which a look that failed is noticed.
+_FAILED_EVERY = 0.2
 #: Seconds by which the time looked back on overlaps with the last look: transactions take a while.
 _OVERLAP = 60.0
 
@@ -88,55 +99,141 @@ class Stopping:
 
 
 @dataclass
-class Looks:
-    """What each pass looks at. All rows at first and now and then; in between those that the
-    application changed since the last look: among a million learners that is a fraction of it.
-
-    Course runs have moments of their own for that: what the LMS changed is found by no other look.
-    """
+class QuickLooks:
+    """At what the application changed since the last one: among a million learners that is a
+    fraction of a whole look. Moments are of ``time.monotonic``."""
 
     asked: Asked
-    memory: Memory = field(default_factory=Memory)
-    _looked: float = 0.0
-    _short_began: float = 0.0
-    _short_due: float = 0.0
-    _made_accounts: bool = False
-    _whole_due: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    _looked: float | None = None
 
     def next(self, now: float) -> Asked:
-        """now: a moment of ``time.monotonic``, here as below."""
-        recent = now - self._looked + _OVERLAP
-        whole = {kind for kind in self.asked.kinds if now >= self._whole_due[kind]}
-        self._short_began = self._looked
-        self._short_due = now + EVERY
-        return replace(self.asked, changed_in=recent, whole=whole)
+        since = 0.0 if self._looked is None else now - self._looked
+        return replace(self.asked, changed_in=since + _OVERLAP)
 
-    def short(self, now: float) -> Asked | None:
-        """What a look in the middle of a long one looks at; None when none is due yet."""
-        if now < self._short_due:
-            return None
-        recent, self._short_began = now - self._short_began + _OVERLAP, now
-        return replace(self.asked, changed_in=recent)
-
-    def short_done(self, outcome: Outcome, now: float, busy: float) -> None:
-        self._made_accounts |= bool(outcome.numbers[ACCOUNT, DONE])
-        self._short_due = now + max(EVERY, _REST_TO_WORK * busy)
-
-    def done(
-        self, looked: Asked, outcome: Outcome, started: float, ended: float, busy: float
-    ) -> float:
-        """Seconds until the next look. busy: of the application's database."""
-        took = ended - started
+    def done(self, started: float, busy: float) -> float:
+        """Seconds until the next one. busy: for how long the application's database searched."""
         self._looked = started
-        for kind in looked.whole:
-            seconds = _RUNS_EVERY.get(kind) or max(ALL_EVERY, 20 * took)
-            self._whole_due[kind] = started + seconds
-        made = bool(outcome.numbers[ACCOUNT, DONE]) and ENROLLMENT not in looked.whole
-        if made or self._made_accounts:
-            # Those of the learners who have an account now are due, however old they are.
-            self._whole_due[ENROLLMENT], self._made_accounts = ended, False
-        # Among a million learners a look takes seconds of the application's database.
-        return max(EVERY, _REST_TO_WORK * busy)
+        return max(EVERY, QUICK_REST * busy)
+
+
+@dataclass
+class WholeLooks:
+    """At all rows, a kind at a time, each as often as its cost allows. In a small application
+    that is as often as the quick ones; they also find what no column tells, such as a bulk
+    update or a row that was deleted. Moments are of ``time.monotonic``."""
+
+    asked: Asked
+    _due: dict[str, float] = field(default_factory=dict)
+
+    def next(self, now: float) -> str | None:
+        """The kind to look at; None when none is due yet."""
+        kinds = [kind for kind in KINDS if self.asked.takes(kind)]
+        return next((kind for kind in kinds if now >= self._due.get(kind, now)), None)
+
+    def done(self, kind: str, started: float, ended: float, busy: float) -> None:
+        """busy: for how long the application's database searched."""
+        if kind in _RECORDED:
+            self._due[kind] = ended + max(EVERY, WHOLE_REST * busy)
+        elif kind in (RUN, RUN_MODE):
+            self._due[kind] = started + (COMPARED_EVERY if kind == RUN else RUN_MODES_EVERY)
+        else:
+            self._due[kind] = started + max(COMPARED_EVERY, 20 * (ended - started))
+
+
+#: One sort of looks, until ``Looking`` ends.
+Looks = Callable[["Looking"], None]
+
+
+class Looking:
+    """A thread for each sort of looks, for as long as the block lasts. Leaving it lets each finish
+    its batch."""
+
+    def __init__(self, sorts: Iterable[Looks]) -> None:
+        self._ended = Event()
+        self._failed: BaseException | None = None
+        self._threads = [Thread(target=self._run, args=[looks], daemon=True) for looks in sorts]
+
+    def __enter__(self) -> Looking:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, looks: Looks) -> None:
+        try:
+            looks(self)
+        except Stopped:
+            pass
+        except BaseException as error:  # noqa: BLE001 - raised again by ``wait``
+            self._failed = error
+
+    def stop_if_ended(self, outcome: Outcome) -> None:
+        """What is called between two batches."""
+        if self._ended.is_set():
+            raise Stopped
+
+    def rest(self, seconds: float) -> None:
+        """For the threads, between two looks."""
+        if self._ended.wait(seconds):
+            raise Stopped
+
+    def wait(self) -> None:
+        """Until a thread fails, with its error."""
+        while self._failed is None:
+            time.sleep(_FAILED_EVERY)
+        raise self._failed
+
+
+class Watching:
+    """What outlives the connection to the application. after: told of each look that did something;
+    seen: told of all."""
+
+    def __init__(self, asked: Asked, seen: Watched, after: Callable[[Outcome], None]) -> None:
+        self._asked, self._seen, self._after = asked, seen, after
+        self._memory, self._telling = Memory(), Lock()
+        taken = ([kind for kind in each if asked.takes(kind)] for each in (_RECORDED, _COMPARED))
+        groups = [replace(asked, kinds=kinds) for kinds in taken if kinds]
+        self._quick = [QuickLooks(group) for group in groups]
+        self._whole = [WholeLooks(group) for group in groups]
+
+    def looking(self, sides: Opened) -> Looking:
+        quick = [partial(self._quick_looks, sides, looks) for looks in self._quick]
+        whole = [partial(self._whole_looks, sides, looks) for looks in self._whole]
+        return Looking([*quick, *whole])
+
+    def _quick_looks(self, sides: Opened, looks: QuickLooks, looking: Looking) -> None:
+        while True:
+            started = time.monotonic()
+            busy = self._look(sides, looks.next(started), looking)
+            self._seen.looks_again()
+            looking.rest(looks.done(started, busy))
+
+    def _whole_looks(self, sides: Opened, looks: WholeLooks, looking: Looking) -> None:
+        while True:
+            started = time.monotonic()
+            kind = looks.next(started)
+            if kind is None:
+                looking.rest(EVERY / 2)
+                continue
+            busy = self._look(sides, replace(self._asked, kinds=(kind,)), looking)
+            looks.done(kind, started, time.monotonic(), busy)
+
+    def _look(self, sides: Opened, asked: Asked, looking: Looking) -> float:
+        """Seconds for which the application's database searched."""
+        outcome = Outcome(looking.stop_if_ended, memory=self._memory)
+        busy = sides.agent.busy
+        try:
+            reconcile(sides, asked, outcome)
+        finally:
+            with self._telling:
+                self._seen.passed(outcome)
+                if outcome.numbers:
+                    self._after(outcome)
+        return sides.agent.busy - busy
 
 
 def watch(
@@ -151,51 +248,25 @@ def watch(
     watched: Watched | None = None,
 ) -> None:
     """Until SIGTERM or SIGINT. began: told the application's title and the LMS's address, each
-    time both are reached; after: told of each pass that did something; troubled: why, and the
+    time both are reached; after: told of each look that did something; troubled: why, and the
     seconds until the next try; watched: told of everything. The application and the LMS may be
     restarted meanwhile."""
-    seen = watched or Watched()
-    looks, stopping, wait = Looks(asked), Stopping(), EVERY
-
-    def look(sides: Opened, looked: Asked, between: Callable[[Outcome], None]) -> Outcome:
-        outcome = Outcome(between, memory=looks.memory)
-        try:
-            return reconcile(sides, looked, outcome)
-        finally:
-            seen.passed(outcome)
-            if outcome.numbers:
-                after(outcome)
-
-    def one_pass(sides: Opened) -> float:
-        """Seconds until the next one."""
-        started, worked = time.monotonic(), sides.agent.busy
-        looked = looks.next(started)
-        with stopping.batches() as stop_if_asked:
-
-            def between(so_far: Outcome) -> None:
-                stop_if_asked(so_far)
-                if looked.whole and (short := looks.short(time.monotonic())):
-                    worked_before = sides.agent.busy
-                    found = look(sides, short, stop_if_asked)
-                    looks.short_done(found, time.monotonic(), sides.agent.busy - worked_before)
-
-            outcome = look(sides, looked, between)
-        seen.looks_again()
-        return looks.done(looked, outcome, started, time.monotonic(), sides.agent.busy - worked)
-
+    seen, wait = watched or Watched(), _FIRST_WAIT
+    watching, stopping = Watching(asked, seen, after), Stopping()
     with stopping.listening():
         while True:
+            opened = time.monotonic()
             try:
                 with opened_application(wishes) as (checkout, adapter, agent):
                     sides = with_lms(checkout, adapter, agent, lms_url, concurrency, seen.around)
                     began(adapter.title, sides.lms.http.base_url)
                     seen.opens(sides)
-                    while True:
-                        rest = one_pass(sides)
-                        wait = EVERY
-                        time.sleep(rest)
+                    with watching.looking(sides) as looking:
+                        looking.wait()
             except (SidecarError, LmsError) as error:
                 stopping.stop_if_asked()
+                if time.monotonic() - opened > _LONGEST_WAIT:
+                    wait = _FIRST_WAIT
                 reason = explained(error) if isinstance(error, LmsError) else str(error)
                 seen.troubled(reason, wait)
                 troubled(reason, wait)

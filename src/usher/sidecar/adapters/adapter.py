@@ -140,6 +140,7 @@ class Adapter:
     grace: seconds for which its own code leaves what is new to the request that made it.
     users_changed, enrollments_changed, runs_changed: columns that say when a row last changed;
     other changes are found by a look at all rows. profile_changed: further ones, of details.
+    enrollment_account_changed: paths from an enrollment to such columns of its learner's account.
     unenrollments_due: rows that the application ended although the LMS was not told yet.
     when_enrolled, when_unenrolled: what its own code also writes then, by our names.
     profile: what its own code sends to the LMS of the details of a learner.
@@ -168,6 +169,7 @@ class Adapter:
     grace: int
     users_changed: tuple[str, ...]
     enrollments_changed: tuple[str, ...]
+    enrollment_account_changed: tuple[str, ...]
     profile_changed: tuple[str, ...]
     runs_changed: tuple[str, ...]
     enrollment_username: str
@@ -193,6 +195,11 @@ class Adapter:
 
     def changed_enrollments(self, seconds: float) -> Condition:
         return _changed(self.enrollments_changed, seconds, self.grace)
+
+    def newly_due_enrollments(self, seconds: float) -> Condition:
+        """Those that changed, or whose learner's account did, for which they may have waited."""
+        columns = (*self.enrollments_changed, *self.enrollment_account_changed)
+        return _changed(columns, seconds, self.grace)
 
     def changed_profiles(self, seconds: float) -> Condition:
         return _changed((*self.users_changed, *self.profile_changed), seconds, self.grace)
@@ -225,7 +232,7 @@ class Adapter:
             self.enrollments.model: self.enrollments_due.paths
             | self.enrollments_waiting.paths
             | self.unenrollments_due.paths
-            | {*self.enrollments_changed}
+            | {*self.enrollments_changed, *self.enrollment_account_changed}
             | {self.enrollment_username, self.enrollment_run, *self.audit.related},
             self.runs.model: self.runs_taken.paths | self.graded.paths | {*self.runs_changed},
         }

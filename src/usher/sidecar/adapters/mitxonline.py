@@ -113,6 +113,7 @@ MITXONLINE = Adapter(
     grace=GRACE,
     users_changed=("created_on", "updated_on", "last_login"),
     enrollments_changed=("created_on", "updated_on"),
+    enrollment_account_changed=("user__openedx_users__updated_on",),
     profile_changed=("legal_address__updated_on",),
     runs_changed=("created_on", "updated_on"),
     enrollment_username="user__openedx_users__edx_username",
