@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from django.apps import apps
 from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount, LmsProfile
+from usher.application.accounts.naming import clean_username
 from usher.application.adapter import adapter
 from usher.application.enrollments.models import Enrollment
-from usher.application.runs.models import CourseRun
+from usher.application.runs.models import CourseMode, CourseRun
 from usher.application.states import span, state, when
 from usher.application.tokens.models import LmsToken
 from usher.engine.models import Reconciled
@@ -86,8 +89,7 @@ def _eligibility(user: Any) -> Iterator[Sentence]:
     elif not adapter().is_confirmed(user):
         yield Sentence(
             "identity",
-            "The e-mail address is not confirmed.",
-            next="The LMS account is made once it is.",
+            "The e-mail address is not confirmed. Once it is, the LMS account is made.",
         )
     elif not adapter().is_eligible(user):
         yield Sentence("identity", "USHER_ADAPTER allows this learner no LMS account.")
@@ -110,8 +112,16 @@ def _account(user: Any) -> Iterator[Sentence]:
         done = row.observed_is_active is False
         text = f"The LMS account {row.username} {'is' if done else 'is to be'} deactivated."
     else:
-        text = f"LMS account {row.username}, made {_ago(row.created_in_lms_at)}."
+        text = f"LMS account {row.username}, made {_ago(row.created_in_lms_at)}{_numbered(row)}."
     yield _of(row, "account", text)
+
+
+def _numbered(row: LmsAccount) -> str:
+    """Why the account has a number behind the learner's username."""
+    name = clean_username(str(row.user.get_username()))
+    if not re.fullmatch(re.escape(name) + r"_\d+", row.username):
+        return ""
+    return f"; the name {name} was taken, and names in the LMS never change"
 
 
 def _token(user: Any) -> Iterator[Sentence]:
@@ -168,7 +178,35 @@ def _enrollment(row: Enrollment) -> str:
         return (
             f"Enrolled in {title} as {row.observed_mode}, not yet as {row.mode}{refused}.{missing}"
         )
-    return f"Not enrolled yet in {title} as {row.mode}{refused}.{missing}"
+    return f"Not enrolled yet in {title} as {row.mode}{refused}.{missing}{_known_cause(row)}"
+
+
+def _known_cause(row: Enrollment) -> str:
+    """What is known here of why the run does not take the learner now."""
+    if not row.parked_at:
+        return ""
+    run, now, said = row.run, timezone.now(), ""
+    if run.enrollment_start and run.enrollment_start > now:
+        said = f" The run takes enrollments from {_day(run.enrollment_start)}."
+    if run.enrollment_end and run.enrollment_end <= now:
+        said = f" The run took enrollments until {_day(run.enrollment_end)}."
+    if row.error_code.startswith("mode-"):
+        said += _modes(row, CourseMode.objects.filter(run=run))
+    return said
+
+
+def _modes(row: Enrollment, modes: Iterable[CourseMode]) -> str:
+    now, open_ = timezone.now(), []
+    for mode in modes:
+        if not mode.expires_at or mode.expires_at > now:
+            open_.append(mode.slug)
+        elif mode.slug == row.mode:
+            return f" Its mode {mode.slug} ended on {_day(mode.expires_at)}."
+    return f" It offers {', '.join(sorted(open_))}." if open_ else ""
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment.day} {moment:%B %Y}"
 
 
 def _history(user: Any) -> Iterator[Sentence]:

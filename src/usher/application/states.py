@@ -68,10 +68,13 @@ def when(row: Any) -> str:
         return f"A worker has it now; if that one was killed, another takes it in {span(left)}."
     if row.next_attempt_at is None:
         if state(row) is State.DEACTIVATED:
-            return "It stays so until somebody activates the account, in the LMS or here."
+            return (
+                "It stays so until somebody activates it, in the LMS's admin or in the admin here."
+            )
         return ""
     seconds = (row.next_attempt_at - now).total_seconds()
-    again = "Tried again" if row.attempts else "Checked again" if row.is_settled else "Sent"
+    waits = row.is_settled or row.error_code  # a code without an attempt: something comes first
+    again = "Tried again" if row.attempts else "Looked at again" if waits else "Sent"
     return f"{again} {'as soon as a worker is free' if seconds <= 0 else 'in ' + span(seconds)}."
 
 

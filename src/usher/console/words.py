@@ -22,7 +22,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "retirement": ("retirement", "Retirements"),
 }
 
-#: Code → what it means, what to do. Codes that are not here are the LMS's own.
+#: Code → what it means, what to do: ``{retry}`` is what the page calls it. Codes that are not here
+#: are the LMS's own.
 REASONS: dict[str, tuple[str, str]] = {
     "duplicate-email": (
         "The LMS has another account with this e-mail address",
@@ -38,23 +39,25 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "validation-error": (
         "The LMS does not accept the learner's data",
-        "Correct what the LMS names here, then retry.",
+        "Correct what the LMS names here, then {retry}.",
     ),
     "invalid-country": (
         "The LMS does not know the country",
-        "Correct the learner's country, then retry.",
+        "Correct the learner's country, then {retry}.",
     ),
     "protected-account": (
         "The LMS account has staff rights of its own",
-        "Link it by hand, or take the rights away in the LMS, then retry.",
+        "Link it by hand, or take the rights away in the LMS, then {retry}.",
     ),
     "enrollment-closed": (
         "The run does not take enrollments now",
-        "Open enrollment in the LMS and retry, or enroll with force.",
+        "Give the run other dates of enrollment in the LMS, then {retry}; or mark “Enroll although "
+        "closed” at the enrollment in the admin.",
     ),
     "mode-not-offered": (
         "The run does not offer this mode",
-        "Add the mode to the run in the LMS, or choose another for the learner, then retry.",
+        "Add the mode to the run in the LMS, or move its deadline there, then {retry}; or choose "
+        "another mode for the learner in the admin.",
     ),
     "mode-kept": (
         "The LMS keeps the learner in another mode",
@@ -71,19 +74,20 @@ REASONS: dict[str, tuple[str, str]] = {
     "unknown-run": (
         "The LMS does not have this course run",
         "Is its key mistyped? Then enroll the learner in the right run, and delete this enrollment "
-        "in the admin. If the key is right, publish the run in the LMS, then retry.",
+        "in the admin. If the key is right, publish the run in the LMS, then {retry}.",
     ),
     "mode-unavailable": (
         "The run does not offer this mode",
-        "Add the mode to the run in the LMS, or choose another for the learner, then retry.",
+        "Add the mode to the run in the LMS, or move its deadline there, then {retry}; or choose "
+        "another mode for the learner in the admin.",
     ),
     "course-full": (
         "The run is full",
-        "Raise the limit of the run in the LMS, then retry.",
+        "Raise the limit of the run in the LMS, then {retry}.",
     ),
     "not-allowed": (
         "The LMS does not allow the learner into this run",
-        "The run is open to some learners only: allow this one in the LMS, then retry.",
+        "The run is open to some learners only: allow this one in the LMS, then {retry}.",
     ),
     "not-enrolled": (
         "The LMS has no such enrollment",
@@ -91,15 +95,15 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "invalid": (
         "The LMS does not understand the request",
-        "Compare the versions of usher.lms and of this application, then retry.",
+        "Compare the versions of usher.lms and of this application, then {retry}.",
     ),
     "enrollment-refused": (
         "The LMS refuses the enrollment",
-        "Read what the LMS says: often the run does not take enrollments now. Then retry.",
+        "Read what the LMS says: often the run does not take enrollments now. Then {retry}.",
     ),
     "registration-refused": (
         "The LMS refuses to make the account",
-        "Read what the LMS says, correct the learner's data, then retry.",
+        "Read what the LMS says, correct the learner's data, then {retry}.",
     ),
     "sign-in-stopped": (
         "The LMS stopped the sign-in",
@@ -111,7 +115,7 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "activation-by-hand": (
         "The LMS account has to be activated by hand",
-        "Activate it in the LMS's admin, then retry.",
+        "Activate it in the LMS's admin, then {retry}.",
     ),
     "unknown-user": (
         "The LMS does not have this learner",
@@ -119,7 +123,7 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "account-disabled": (
         "The LMS account is deactivated",
-        "Activate it in the LMS if the ban is over, then retry.",
+        "Activate it in the LMS if the ban is over, then {retry}.",
     ),
     "retirement-by-hand": (
         "The LMS account has to be retired by hand",
@@ -127,13 +131,21 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "deactivation-by-hand": (
         "The LMS account has to be deactivated by hand",
-        "Deactivate it in the LMS's admin, then retry.",
+        "Deactivate it in the LMS's admin, then {retry}.",
     ),
     "email-needs-usher-lms": (
         "The LMS changes an e-mail address only when its owner confirms it",
-        "Install usher.lms, or change it in the LMS's admin, then retry.",
+        "Install usher.lms, or change it in the LMS's admin, then {retry}.",
     ),
 }
+
+_READ = "Read what the LMS says, remove the cause, then {retry}."
+_TAKEN_ADDRESS = (
+    "Find out whose account that is, in the LMS's admin. If it is the same person's, give it "
+    "another address there, then {retry}."
+)
+#: What a learner's page calls retrying.
+REPAIR = "choose Repair now"
 
 
 def one(kind: str) -> str:
@@ -149,16 +161,12 @@ def reason(code: str) -> str:
     return REASONS[code][0] if code in REASONS else f"The LMS says no: {code or 'no code'}"
 
 
-def advice(code: str, kind: str = "") -> str:
-    """What to do about it; general where the code is not known."""
+def advice(code: str, kind: str = "", retry: str = "retry") -> str:
+    """What to do about it; general where the code is not known. retry: what the page calls it."""
+    text = REASONS[code][1] if code in REASONS else _READ
     if kind == "profile" and code == "duplicate-email":
-        return (
-            "Find out whose account that is, in the LMS's admin. If it is the same person's, give "
-            "it another address there, then retry."
-        )
-    if code in REASONS:
-        return REASONS[code][1]
-    return "Read what the LMS says, remove the cause, then retry."
+        text = _TAKEN_ADDRESS
+    return text.replace("{retry}", retry)
 
 
 def ago(moment: datetime | None) -> str:

@@ -77,8 +77,9 @@ def test_a_link_that_is_gone_and_one_that_leads_elsewhere(batched: Any, staff: C
     batched.lms.shell(UNLINK.format(name=user.username))
     gone = Page(staff, user)
     assert gone.differing == ["Sign-in"]
-    assert gone.headline[0] == "warning"
-    assert "in sync" not in gone.headline[1]
+    assert gone.headline[0] == "bad"
+    assert f"does not let the learner in to the account {user.username}" in gone.headline[1]
+    assert "Repair now" in gone.headline[2]
     command = f"./manage.py lms usher_link --username {user.username} --application "
     assert gone.command.startswith(command)
     assert gone.command in gone.text
@@ -116,7 +117,7 @@ def test_tokens_that_are_no_good_are_seen_and_renewed(joined: Any, staff: Client
     fine = Page(staff, user)
     assert (fine.problem, fine.differing) == ("", [])
     assert fine.sides["Sign-in"].differs is None
-    assert fine.sides["Token"].seen == f"of {user.username}"
+    assert fine.sides["Token"].seen == f"valid, of {user.username}"
 
     row = LmsToken.objects.filter(user=user)
     for broken, seen in (
@@ -141,7 +142,7 @@ def test_a_token_of_another_account_is_seen(joined: Any, staff: Client) -> None:
     page = Page(staff, user)
     assert page.sides["Token"].seen == f"of {other.username}"
     repair(staff, user)
-    assert Page(staff, user).sides["Token"].seen == f"of {user.username}"
+    assert Page(staff, user).sides["Token"].seen == f"valid, of {user.username}"
 
 
 def test_dates_of_a_run_are_compared_and_synchronised(joined: Any, staff: Client) -> None:
@@ -151,7 +152,7 @@ def test_dates_of_a_run_are_compared_and_synchronised(joined: Any, staff: Client
     old = timezone.now() - timedelta(days=20)
     CourseRun.objects.filter(pk=run.pk).update(end=old, digest="")
     page = Page(staff, user)
-    assert page.differing == [f"End: {DEMO}"]
+    assert page.differing == ["End of Demonstration Course"]
     assert "Synchronise now" in page.headline[2]
     answer = staff.post(f"/staff/runs/{run.pk}/synchronise/", follow=True)
     assert "Synchronised" in answer.content.decode()

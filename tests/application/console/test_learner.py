@@ -1,10 +1,12 @@
 """The learner's page against a real LMS: story, comparison, repair, linking, attempts."""
 
+from datetime import timedelta
 from html import unescape
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from tests.application.console.conftest import DEMO
 from usher.application.accounts.models import LmsAccount, Retirement, UsernameReservation
@@ -12,7 +14,7 @@ from usher.application.audit.models import AuditEvent
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
 from usher.application.lms_client import client
-from usher.application.runs.models import CourseRun
+from usher.application.runs.models import CourseMode, CourseRun
 from usher.application.runs.services import ensure_run
 from usher.console.models import Attempt, WorkDone, Worker
 from usher.console.recording import services as recording
@@ -74,7 +76,8 @@ def test_a_repair_that_fails_says_why(faulty: Any, joined: Any, staff: Client) -
     user = joined.learner()
     enroll(user, ensure_run(NOWHERE))
     said = post(staff, user, "repair")
-    assert "1 failed" in said
+    assert "Not all is repaired. Enrollment: " in said
+    assert "Enrollment: The learner&#x27;s" not in said
 
 
 def test_a_repair_starts_nothing_that_is_stopped_for_everybody(joined: Any, staff: Client) -> None:
@@ -134,7 +137,8 @@ def test_an_account_that_is_there_is_linked_after_the_warning(joined: Any, staff
     assert not LmsAccount.objects.filter(user=user).exists()
     wrong = post(staff, user, "link", lms_username=username, lms_user_id="99999", sure="1")
     assert "another account of that name" in wrong
-    assert f"Linked to the LMS account {username}." in post(staff, user, "link", **chosen, sure="1")
+    linked = post(staff, user, "link", **chosen, sure="1")
+    assert f"Linked here to the LMS account {username}." in linked
     assert LmsAccount.objects.get(user=user).is_ready
     events = AuditEvent.objects.filter(name="console-link").order_by("pk")
     assert [event.succeeded for event in events] == [False, True]
@@ -188,3 +192,73 @@ def test_a_history_that_fails_stops_no_work(joined: Any, monkeypatch: pytest.Mon
 def test_a_long_row_of_failures_fills_no_table() -> None:
     kept = [number for number in range(1, 100) if recording._is_kept(number)]
     assert kept == [1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64]
+
+
+# What support staff need to know without asking further
+
+
+def page_of(staff: Client, user: Any) -> str:
+    return unescape(staff.get(f"/staff/learners/{user.pk}/").content.decode())
+
+
+def refused(user: Any, code: str, mode: str = "audit", **dates: Any) -> Enrollment:
+    """An enrollment that the LMS refused, in a run with these dates."""
+    now = timezone.now()
+    run = CourseRun.objects.create(course_key=f"course-v1:Why+{code}+R", title="Why", **dates)
+    CourseMode.objects.create(run=run, slug="audit")
+    CourseMode.objects.create(run=run, slug="verified", expires_at=now - timedelta(days=1))
+    made = {"username": user.username, "reserved_at": now, "created_in_lms_at": now}
+    LmsAccount.objects.get_or_create(user=user, defaults=made)
+    return Enrollment.objects.create(
+        user=user,
+        run=run,
+        mode=mode,
+        attempts=1,
+        error_class="rejected",
+        error_code=code,
+        parked_at=now,
+        next_attempt_at=None,
+    )
+
+
+def test_a_page_tells_when_a_run_takes_learners_and_in_which_modes(
+    staff: Client, django_user_model: Any
+) -> None:
+    user = django_user_model.objects.create(username="ann", email="ann@example.org")
+    past, future = timezone.now() - timedelta(days=9), timezone.now() + timedelta(days=9)
+    refused(user, "enrollment-closed", enrollment_end=past)
+    day = f"{past.day} {past:%B %Y}"
+    assert f"The run took enrollments until {day}." in page_of(staff, user)
+    refused(user, "enrollment-refused", enrollment_start=future)
+    day = f"{future.day} {future:%B %Y}"
+    assert f"The run takes enrollments from {day}." in page_of(staff, user)
+    refused(user, "mode-unavailable", mode="honor")
+    assert "as honor (refused). It offers audit." in page_of(staff, user)
+    refused(user, "mode-not-offered", mode="verified")
+    page = page_of(staff, user)
+    assert "Its mode verified ended on " in page
+    # A page has one name for what its button does.
+    assert "then choose Repair now" in page
+    assert "then retry" not in page
+
+
+def test_who_is_in_no_course_may_be_somebody_else(staff: Client, django_user_model: Any) -> None:
+    create = django_user_model.objects.create
+    user = create(username="xavier", email="xavier@learners.example")
+    other = create(username="xavier_work", email="xavier@work.example")
+    page = page_of(staff, user)
+    assert "in no course here" in page
+    assert f'/staff/learners/{other.pk}/">xavier_work</a>' in page
+    LmsAccount.objects.create(
+        user=user,
+        username="xavier_3",
+        reserved_at=timezone.now(),
+        created_in_lms_at=timezone.now(),
+        generation=1,
+        observed_generation=1,
+        observed_is_active=True,
+        next_attempt_at=None,
+    )
+    answer = staff.get(f"/staff/learners/{user.pk}/")
+    assert answer.context["headline"][0] == "warning"
+    assert "the name xavier was taken" in answer.content.decode()

@@ -318,3 +318,17 @@ def test_an_account_is_made_by_nobody_who_looks(staff: Client) -> None:
     assert not LmsAccount.objects.filter(user=user).exists()
     ensure_account(user)
     assert staff.get("/staff/learners/?q=GRACE@learners.example").status_code == 302
+
+
+def test_records_lead_to_the_admin_for_those_who_may_see_it(
+    row: Enrollment, staff_with: Any
+) -> None:
+    page = f"/staff/learners/{row.user_id}/"
+    records = ("usher.view_enrollment", "usher.view_lmsaccount")
+    shown = staff_with(access.VIEW, *records).get(page).content.decode()
+    assert f'href="/admin/usher/enrollment/{row.pk}/change/"' in shown
+    # An account's actions are those of a list.
+    actions = f"/admin/usher/lmsaccount/?id__exact={row.user.lms_account.pk}"
+    assert f'href="{actions}"' in shown
+    other = staff_with(access.VIEW, username="reader")
+    assert "/admin/" not in other.get(page).content.decode()

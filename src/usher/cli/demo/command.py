@@ -166,7 +166,8 @@ def _say_trouble(console: Console) -> None:
     for number, case in enumerate(CASES, 1):
         console.print(f"  {number:>2}  {case.email:<26} “{case.says}”", soft_wrap=True)
     console.print(
-        "\nFind out why, as staff who can't ask a developer. The answers are in docs/trouble.md."
+        "\nFind out why, in the console, as staff who can't ask a developer. "
+        "The answers are in docs/trouble.md."
     )
 
 
@@ -187,6 +188,7 @@ def _stay_up(pair: Pair, walk: Walk, console: Console) -> None:
     for name, value in (
         (pair.edition.title, pair.application_url),
         ("admin", f"{pair.application_url}/admin/"),
+        ("console", f"{pair.application_url}/staff/"),
         ("LMS dashboard", pair.lms_url + LmsPath.DASHBOARD),
         ("LMS admin", f"{pair.lms_url}/admin/"),
         ("learner", f"{walk.email}   {walk.password}"),

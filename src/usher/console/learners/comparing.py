@@ -10,13 +10,13 @@ from typing import Any
 from django.utils import timezone
 
 from usher.application.accounts import adoption
-from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.models import LmsAccount, LmsProfile
 from usher.application.adapter import adapter
 from usher.application.enrollments.models import Enrollment
 from usher.application.lms_client import client
 from usher.application.runs import sync
 from usher.application.runs.models import CourseRun
-from usher.application.states import State
+from usher.application.states import State, when
 from usher.application.tokens.models import LmsToken
 from usher.client import batch
 from usher.client.client import LmsClient
@@ -30,6 +30,12 @@ from usher.console.sides import Side, sides_of
 #: What makes the LMS equal to what is wanted here.
 REPAIR = "Repair now sends it to the LMS."
 SIGN_IN = "Sign-in"
+#: What the page shows before the LMS is asked.
+_AS_SEEN = "So it was when the LMS was last seen. Compare with the LMS now shows how it is."
+_NO_COURSE = "The learner is in no course here: no enrollment is asked for."
+_NO_COURSE_ADVICE = (
+    "Do they use another address, or did they never enroll? Nothing is to be repaired."
+)
 #: Course runs whose dates are compared: one request of the LMS.
 _RUNS = 20
 _DATES = (("Start", "start"), ("End", "end"), ("Enrollment end", "enrollment_end"))
@@ -69,8 +75,10 @@ def compare(user: Any) -> Compared:
         links = batch.links_of(lms, row.username)
         seen = list(lms.enrollments_of([row.username])) if account else []
         sides = [] if account is None else list(_account(user, row, account))
+        alarm = _alarm(row, links)
         if account is None:
             sides = [_no_account(row, links)]
+            alarm = alarm or f"The LMS has no account {row.username} any more."
         sides.append(sign_in(row, links))
         if account is not None and account.is_active:
             sides += _token(row, user)
@@ -80,18 +88,18 @@ def compare(user: Any) -> Compared:
     except LmsError as error:
         return Compared(now, problem=f"{error.message} [{error.code}]")
     sides.sort(key=lambda side: not side.differs)  # what differs first
-    return Compared(now, sides, alarm=_alarm(row, links), command=_command(row, links))
+    return Compared(now, sides, alarm=alarm, command=_command(row, links))
 
 
 def headline(learner: Learner, compared: Compared | None) -> tuple[str, str, str]:
     """State, the one sentence that matters most, and what follows from it."""
-    state, text = learner.verdict
-    detail = _detail(learner.wrong[0]) if learner.wrong else ""
+    state, text, detail = _stored(learner)
     if compared is None or compared.problem:
         return state, text, detail
     differing = [side for side in compared.sides if side.differs]
     if compared.alarm:
-        return "bad", compared.alarm, next((s.advice for s in differing if s.what == SIGN_IN), "")
+        first = [side for side in differing if side.what == SIGN_IN and compared.command]
+        return "bad", compared.alarm, next((s.advice for s in (first or differing) if s.advice), "")
     if state == "ok" and differing:
         one = differing[0]
         if len(differing) == 1:
@@ -99,7 +107,43 @@ def headline(learner: Learner, compared: Compared | None) -> tuple[str, str, str
             return "warning", text, one.advice
         what = ", ".join(side.what for side in differing)
         return "warning", f"{len(differing)} things differ in the LMS: {what}.", one.advice
+    if state == "ok":
+        return state, "The LMS has everything of this learner as it is wanted.", ""
+    if not compared.candidates and _is_taken(learner):
+        return state, text, _RETIRED
     return state, text, detail
+
+
+def _stored(learner: Learner) -> tuple[str, str, str]:
+    """The same from what is stored here alone."""
+    state, text = learner.verdict
+    if state == "ok":
+        if not any(one.kind == "enrollment" for one in learner.records):
+            return "warning", _NO_COURSE, _NO_COURSE_ADVICE
+        return state, text, _AS_SEEN
+    if not learner.is_active:
+        advice = "If the reason is gone, activate the user in the admin; the LMS account follows."
+        return state, text, advice
+    if learner.wrong:
+        return state, text, _detail(learner.wrong[0])
+    if learner.account is None:
+        return state, text, "" if learner.notes else _NO_COURSE
+    if any(one.is_missing for one in learner.records):
+        return state, text, "Restore it in the LMS, or unenroll the learner here."
+    return state, text, ""
+
+
+def _is_taken(learner: Learner) -> bool:
+    """Whether the LMS refuses to make the account, because of the address."""
+    account = learner.account
+    return account is not None and not account.is_ready and "email" in account.error_code
+
+
+#: Where the LMS refuses an address and shows no account that has it.
+_RETIRED = (
+    "The LMS shows no account with this address. It keeps the address of a retired account for "
+    "ever: the learner needs another address."
+)
 
 
 def _detail(record: Record) -> str:
@@ -137,10 +181,20 @@ def _account(user: Any, row: LmsAccount, account: AccountSeen) -> Iterator[Side]
         )
     yield Side("Account", wanted, active, wanted != active, advice, ("account", row.pk))
     email, name = adapter().email(user), adapter().full_name(user)
+    profile = LmsProfile.objects.filter(user=user).first()
     for what, here, there in (("E-mail", email, account.email), ("Name", name, account.name)):
         if here:
             differs = here.lower() != there.lower() if what == "E-mail" else here != there
-            yield Side(what, here, there, differs, REPAIR if differs else "")
+            yield Side(what, here, there, differs, _how_to_rename(profile, here) if differs else "")
+
+
+def _how_to_rename(profile: LmsProfile | None, wanted: str) -> str:
+    """The LMS may refuse it, as where another account has the address."""
+    if profile is None or not profile.parked_at:
+        return REPAIR
+    advice = words.advice(profile.error_code, "profile", words.REPAIR)
+    other = client().account_by_email(wanted) if "@" in wanted else None
+    return f"The LMS account {other.username} has this address. {advice}" if other else advice
 
 
 def _enrollments(user: Any, seen: list[ListedEnrollment]) -> Iterator[Side]:
@@ -153,7 +207,7 @@ def _enrollments(user: Any, seen: list[ListedEnrollment]) -> Iterator[Side]:
         has = f"enrolled as {found.mode}" if found and is_in else "not enrolled"
         differs = bool(here.mode) and wants != has
         advice = _how_to_enroll(here) if differs else ""
-        yield Side(here.run.course_key, wants, has, differs, advice, ("enrollment", here.pk))
+        yield Side(str(here.run), wants, has, differs, advice, ("enrollment", here.pk))
     known = set(CourseRun.objects.filter(course_key__in=there).values_list("course_key", flat=True))
     for key, one in there.items():
         if one.is_active:
@@ -169,7 +223,12 @@ def _enrollments(user: Any, seen: list[ListedEnrollment]) -> Iterator[Side]:
 def _how_to_enroll(row: Enrollment) -> str:
     if row.run.missing_since:
         return "The LMS does not show this course run: restore it there, or end it here."
-    return words.advice(row.error_code) if row.parked_at else REPAIR
+    if row.parked_at:
+        return words.advice(row.error_code, "enrollment", words.REPAIR)
+    if not row.is_settled:
+        return when(row)
+    what = f"sends “{wanted_of(row)}” to the LMS again"
+    return f"Somebody changed it in the LMS: is it to stay so? If not, Repair now {what}."
 
 
 def _runs(lms: LmsClient, user: Any) -> Iterator[Side]:
@@ -182,7 +241,7 @@ def _runs(lms: LmsClient, user: Any) -> Iterator[Side]:
         for side in sides_of(found[key], read_run(raw), _DATES):
             if side.differs:
                 advice = "Synchronise now on the page of the course run writes it here."
-                yield replace(side, what=f"{side.what}: {key}", advice=advice)
+                yield replace(side, what=f"{side.what} of {found[key]}", advice=advice)
 
 
 # By which account the learner signs in
@@ -198,8 +257,8 @@ def sign_in(row: LmsAccount, links: LinksSeen | None) -> Side:
         return Side(SIGN_IN, wanted, "not linked", True, "It is linked with the account.", record)
     if links.leads_to is None:
         advice = (
-            "The link between the learner and the LMS account is missing there, so that the LMS "
-            "lets nobody in. Its staff restore it by the command below."
+            "The link between the learner and the LMS account is missing there. Staff of the LMS "
+            "make it by the command below; then choose Repair now."
         )
         return Side(SIGN_IN, wanted, "not linked", True, advice, record)
     name, lms_id = links.leads_to
@@ -238,6 +297,8 @@ def _alarm(row: LmsAccount, links: LinksSeen | None) -> str:
         return f"Signing in leads into another account of the LMS: {links.leads_to[0]}."
     if others := [name for name in links.linked_from if name != row.username]:
         return f"Somebody else signs in to this learner's LMS account: {', '.join(others)}."
+    if links.exists and links.leads_to is None:
+        return f"The LMS does not let the learner in to the account {row.username}."
     return ""
 
 
@@ -259,4 +320,6 @@ def _token(row: LmsAccount, user: Any) -> Iterator[Side]:
     if token is not None:
         found = tokens.look(token, row.username)
         record = ("token", token.pk)
-        yield Side("Token", f"of {row.username}", found.seen, found.is_wrong, found.advice, record)
+        yield Side(
+            "Token", f"valid, of {row.username}", found.seen, found.is_wrong, found.advice, record
+        )

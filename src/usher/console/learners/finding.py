@@ -17,6 +17,7 @@ from usher.application.accounts.models import LmsAccount, UsernameReservation
 from usher.application.requests import is_storable
 
 FOUND = 20
+_SIMILAR = 5
 #: Letters that a part of a name must have.
 _PART = 3
 #: For one question; PostgreSQL stops what takes longer, as where an index is lacking.
@@ -49,6 +50,18 @@ def find(text: str) -> Found:
             found.users += [user for user in users if user not in found.users]
     found.users = found.users[:FOUND]
     return found
+
+
+def similar(user: Any) -> list[Any]:
+    """Users whose username or e-mail address begins as this one's, but for what follows ``@``."""
+    model = get_user_model()
+    values = (str(getattr(user, name) or "").partition("@")[0] for name in _fields(model))
+    users: list[Any] = []
+    for text in dict.fromkeys(value for value in values if len(value) >= _PART):
+        for rows in _begins(text):
+            found = [one for one in _ask(rows, Found()) if _begins_with(one, text)]
+            users += [one for one in found if one != user and one not in users]
+    return users[:_SIMILAR]
 
 
 def _whole(text: str) -> Iterator[QuerySet[Any]]:

@@ -155,6 +155,7 @@ def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> It
             "account",
             account,
             said.get(("account", "")),
+            advice=_of_unlinked(account),
             sides=[
                 Side(
                     "Username",
@@ -206,6 +207,16 @@ def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> It
                 )
 
 
+def _of_unlinked(account: LmsAccount) -> str:
+    """What to do when the LMS says that an account exists which is linked here already."""
+    if not (account.parked_at and account.is_ready and "duplicate" in account.error_code):
+        return ""
+    return (
+        "It is linked here, and not in the LMS: Compare with the LMS shows the command for its "
+        "staff. Then choose Repair now."
+    )
+
+
 def wanted_of(row: Enrollment) -> str:
     if not row.mode:
         return "as the LMS has it"
@@ -224,7 +235,9 @@ def _differs(wanted: str, seen: str) -> bool | None:
 
 def _record(kind: str, row: Any, said: Sentence | None, **more: Any) -> Record:
     title = more.pop("title", "") or words.one(kind).capitalize().replace("Lms", "LMS")
-    is_known = bool(row.error_code)
+    advice = more.pop("advice", "")
+    if not advice and row.error_code and row.parked_at:
+        advice = words.advice(row.error_code, kind, words.REPAIR)
     return Record(
         kind=kind,
         title=title,
@@ -233,7 +246,7 @@ def _record(kind: str, row: Any, said: Sentence | None, **more: Any) -> Record:
         text=said.text if said else _plain(row),
         cause=row.error_message,
         code=row.error_code,
-        advice=words.advice(row.error_code, kind) if is_known and row.parked_at else "",
+        advice=advice,
         next=when(row),
         attempts=row.attempts,
         **more,

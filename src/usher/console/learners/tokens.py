@@ -49,4 +49,4 @@ def look(token: LmsToken, username: str) -> TokenSeen:
     if owner != username:
         advice = "Correct the sign-in first, then Repair now obtains one of the right account."
         return TokenSeen(f"of {owner}", True, advice, True)
-    return TokenSeen(f"of {owner}", False)
+    return TokenSeen(f"valid, of {owner}", False)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -7,7 +8,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from usher.client.errors import LmsError
-from usher.console import access
+from usher.console import access, words
 from usher.console.access import action, audit, page
 from usher.console.learners import comparing, finding, repairing, services
 from usher.console.pages import show, tell
@@ -53,10 +54,12 @@ def _page(
     request: HttpRequest, user: Any, compared: comparing.Compared | None = None
 ) -> HttpResponse:
     found = services.learner(user, compared.differing if compared else ())
+    is_in_no_course = not any(one.kind == "enrollment" for one in found.records)
     context = {
         "learner": found,
         "compared": compared,
         "headline": comparing.headline(found, compared),
+        "similar": finding.similar(user) if is_in_no_course else [],
     }
     return show(request, "learners/learner", context)
 
@@ -79,8 +82,7 @@ def repair(request: HttpRequest, pk: str) -> HttpResponse:
             good=False,
         )
     elif summary.failed:
-        said = "; ".join(f"{f.kind}: {f.message}" for f in summary.failures[:3])
-        tell(request, f"{summary.line()}. {said}", good=False)
+        tell(request, f"Not all is repaired. {_said(summary.failures)}", good=False)
     elif summary.by_others:
         tell(
             request,
@@ -89,9 +91,18 @@ def repair(request: HttpRequest, pk: str) -> HttpResponse:
         )
     elif summary.changed:
         tell(request, f"Repaired: {summary.line()}.")
-    else:
+    elif services.learner(user).verdict[0] == "ok":
         tell(request, "Nothing was to be repaired.")
+    else:
+        tell(request, "Repair now can't change this: a person has to, as said below.", good=False)
     return redirect("usher_console:learner", pk=pk)
+
+
+def _said(failures: Sequence[Any]) -> str:
+    """The LMS's words about the first of them; what only waits for another is left out."""
+    causes = [one for one in failures if one.code != "no-account"] or list(failures)
+    said = (f"{words.one(one.kind).capitalize()}: {one.message.rstrip('.')}." for one in causes[:3])
+    return " ".join(said)
 
 
 def _counts(summary: Any) -> dict[str, Any]:
@@ -114,9 +125,10 @@ def link(request: HttpRequest, pk: str) -> HttpResponse:
     audit(request, "link", user.get_username(), succeeded=not problem, **detail)
     if problem:
         tell(request, f"Not linked: {problem}.", good=False)
-    else:
-        tell(request, f"Linked to the LMS account {name}.")
-    return redirect("usher_console:learner", pk=pk)
+        return redirect("usher_console:learner", pk=pk)
+    tell(request, f"Linked here to the LMS account {name}.")
+    # With the command that the LMS's staff need, until when the LMS lets nobody in.
+    return _page(request, user, comparing.compare(user))
 
 
 def _user(text: str) -> Any:

@@ -50,7 +50,7 @@ class Group:
 
     @property
     def advice(self) -> str:
-        return words.advice(self.code)
+        return words.advice(self.code, self.kind)
 
     @property
     def kind_title(self) -> str:

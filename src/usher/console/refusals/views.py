@@ -42,7 +42,7 @@ def group(request: HttpRequest) -> HttpResponse:
         "kind_title": words.many(kind.name),
         "code": code,
         "title": words.reason(code),
-        "advice": words.advice(code),
+        "advice": words.advice(code, kind.name),
         "rows": rows,
         "count": services.shown(kind).filter(error_code=code).count(),
         "before": rows[-1].sort if more else "",

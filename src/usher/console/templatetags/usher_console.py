@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from django import template
+from django.urls import NoReverseMatch, reverse
 
 from usher.console import words
+from usher.engine.registry import all_kinds
 
 register = template.Library()
 
@@ -29,3 +32,30 @@ def mark(state: str) -> str:
 def css(state: object) -> str:
     """A state's class: ``In sync`` → ``in-sync``."""
     return str(state).lower().replace(" ", "-")
+
+
+@register.simple_tag(takes_context=True)
+def in_admin(context: Any, row: Any) -> str:
+    """Where an object is in Django's admin; '' where there is none, or not for this person."""
+    return _in_admin(context["request"].user, type(row), row.pk)
+
+
+@register.simple_tag(takes_context=True)
+def record_in_admin(context: Any, record: Any) -> str:
+    """The same of a record. An account's actions are those of a list: one with this account."""
+    is_in_list = record.kind == "account"
+    model = all_kinds()[record.kind].model
+    return _in_admin(context["request"].user, model, record.pk, is_in_list=is_in_list)
+
+
+def _in_admin(user: Any, model: Any, pk: Any, *, is_in_list: bool = False) -> str:
+    meta = model._meta
+    if not user.has_perm(f"{meta.app_label}.view_{meta.model_name}"):
+        return ""
+    name = f"admin:{meta.app_label}_{meta.model_name}"
+    try:
+        if is_in_list:
+            return f"{reverse(f'{name}_changelist')}?id__exact={pk}"
+        return reverse(f"{name}_change", args=[pk])
+    except NoReverseMatch:
+        return ""

@@ -155,7 +155,7 @@ CASES: tuple[Case, ...] = (
         "She had registered at the LMS itself before, with the same e-mail address: no "
         "account is made or linked by itself.",
         "Have her prove that the account jana is hers. Compare with the LMS offers it: link it, "
-        "then give staff of the LMS the usher_link command that the next comparison shows.",
+        "then give staff of the LMS the usher_link command that the page shows then.",
         {
             "here account": "Refused duplicate-email",
             "here enrollment main": "Pending no-account",

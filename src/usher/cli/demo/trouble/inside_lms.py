@@ -20,14 +20,20 @@ from usher.embedded.course_overviews.models import CourseOverview
 from usher.embedded.home import seeds
 from usher.embedded.student.models import CourseEnrollment
 from usher.embedded.user_api.models import RetirementState, UserRetirementStatus
+from usher.lms.connections.models import ConnectedApplication
 from usher.lms.events.models import Message
 
 SECONDS = 120.0
+#: Before this, everything was told of.
+AGO = timedelta(hours=2)
 
 
 def prepare(runs):
     """Course runs, and people whom the LMS knew before the application did."""
     now = timezone.now()
+    # The log of messages reaches back to the connection. Asked for what changed before it, the LMS
+    # lists everything, and a sweep would find and repair what is broken next.
+    ConnectedApplication.objects.update(created=now - AGO)
     opened, later = now - timedelta(days=60), now + timedelta(days=120)
     past = now - timedelta(days=9)
     dates = {
@@ -82,7 +88,7 @@ def tell_all():
 
 def break_things(runs):
     # What was made before has been told of long ago: nothing leads to what is broken now.
-    long_ago = timezone.now() - timedelta(hours=2)
+    long_ago = timezone.now() - AGO
     Message.objects.update(created=long_ago, delivered_at=long_ago, next_attempt_at=None)
     main, other = runs["main"][0], runs["other"][0]
     banned = User.objects.get(username="marek")
@@ -102,6 +108,8 @@ def break_things(runs):
     for model in (RefreshToken, AccessToken):
         model.objects.filter(user__username="zeno").delete()
     CourseOverview.objects.filter(id=runs["gone"][0]).delete()
+    # As no run changed lately, no sweep looks at their dates.
+    CourseOverview.objects.update(modified=long_ago)
     return {}
 
 
