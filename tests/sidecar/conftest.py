@@ -10,7 +10,13 @@ from unittest.mock import patch
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.support.lms_process import LmsProcess, lms_process
+from tests.support.checkout import free_port
+from tests.support.lms_process import (
+    LMS_CLIENT_ID,
+    LMS_CLIENT_SECRET,
+    LmsProcess,
+    lms_process,
+)
 from tests.support.shapes import BASE_URL, Shape
 from usher.cli.main import main
 from usher.connect.application.checkout import Checkout, Wishes, recognise
@@ -149,8 +155,10 @@ from django.utils import timezone
 from users.models import LegalAddress, User
 old = timezone.now() - timedelta(days=2)
 for name in {names!r}:
-    user = User.objects.create_user(
-        name, name + "@example.org", **dict(dict(name="Name " + name, is_active=True), **{user!r}))
+    more = dict(name="Name " + name, is_active=True)
+    if hasattr(User, "global_id"):
+        more["global_id"] = "id-of-" + name
+    user = User.objects.create_user(name, name + "@example.org", **dict(more, **{user!r}))
     LegalAddress.objects.filter(user=user).update(country="US")
 User.objects.filter(username__in={names!r}).update(created_on=old, last_login=old)
 result = None
@@ -160,9 +168,9 @@ from datetime import timedelta
 from django.utils import timezone
 from users.models import User
 from courses.models import Course, CourseRun, CourseRunEnrollment
-course, _ = Course.objects.get_or_create(readable_id="{course}", title="A course")
-run = CourseRun.objects.filter(courseware_id="{course}").first() or CourseRun.objects.create(
-    course=course, courseware_id="{course}", title="A run", run_tag="R1", live=True)
+course, _ = Course.objects.get_or_create(readable_id={course!r}, title="A course")
+run = CourseRun.objects.filter(courseware_id={course!r}).first() or CourseRun.objects.create(
+    course=course, courseware_id={course!r}, title="A run", run_tag="R1", live=True)
 row = CourseRunEnrollment(user=User.objects.get(username="{name}"), run=run, **{row!r})
 row.save()
 CourseRunEnrollment._base_manager.filter(pk=row.pk).update(
@@ -179,3 +187,34 @@ def sides(shape: Shape, plugin_lms: LmsProcess) -> Iterator[Sides]:
     both = Sides(shape, plugin_lms)
     yield both
     both.close()
+
+
+@pytest.fixture(scope="module")
+def stock_lms() -> Iterator[tuple[LmsProcess, int]]:
+    """Joined by hand to whichever application is served on that port."""
+    port = free_port()
+    with lms_process() as lms:
+        lms.join(f"http://127.0.0.1:{port}")
+        yield lms, port
+
+
+@pytest.fixture(scope="module")
+def plain(shape: Shape, stock_lms: tuple[LmsProcess, int]) -> Iterator[Sides]:
+    lms, port = stock_lms
+    values = lms.settings(f"http://127.0.0.1:{port}")
+    values[BASE_URL[shape.name]] = values.pop("SITE_BASE_URL")
+    shape.set(**{name: str(value) for name, value in values.items()})
+    shape.run(_RECORD.format(id=LMS_CLIENT_ID, secret=LMS_CLIENT_SECRET, uri=lms.redirect_uri))
+    with shape.served(port):
+        sides = Sides(shape, lms)
+        yield sides
+        sides.close()
+
+
+_RECORD = """
+from oauth2_provider.models import Application
+Application.objects.create(name="edx-oauth-app", client_id="{id}", client_secret="{secret}",
+    client_type="confidential", authorization_grant_type="authorization-code",
+    skip_authorization=True, redirect_uris="{uri}")
+result = None
+"""

@@ -294,3 +294,14 @@ def test_the_agent_is_python_3_9_with_nothing_but_the_standard_library_and_djang
         )
     }
     assert modules - set(sys.stdlib_module_names) == {"django"}
+
+
+def test_a_value_that_the_database_can_not_store_fails_its_own_row_alone(
+    agent: Agent, shape: Shape
+) -> None:
+    first, second, third = shape.run(MAKE_USERS.format(count=3, stem="stored"))
+    values = {first: "Ada", second: "\ud800", third: "Cy"}
+    rows = [{"pk": pk, "expect": {}, "set": {"name": name}} for pk, name in values.items()]
+    answers = agent.ask("write", model="users.User", rows=rows)
+    assert [answer["outcome"] for answer in answers] == ["written", "refused", "written"]
+    assert "surrogates" in answers[1]["message"]

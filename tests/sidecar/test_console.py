@@ -17,6 +17,7 @@ from tests.sidecar.conftest import Sides
 from tests.sidecar.test_reconcile import _command, _until, stem
 from usher.client.http import Exchange
 from usher.sidecar import metrics
+from usher.sidecar.command import _Progress, _served
 from usher.sidecar.console import server
 from usher.sidecar.outcome import DONE, REFUSED, Outcome
 from usher.sidecar.watched import Watched
@@ -152,6 +153,44 @@ def test_metrics_count_what_happened() -> None:
     assert "usher_passes_total 1.0" in text
     assert 'usher_lms_request_seconds_count{group="accounts"' in text
     assert "ada@x.example" not in text
+
+
+def test_on_all_addresses_it_lets_in_by_the_link_alone(watched: Watched, links: list[str]) -> None:
+    with server.serving(watched, 0, links.append, server.ALL) as found:
+        port = urlsplit(found).port
+        assert links[0].startswith(f"http://127.0.0.1:{port}/open?key=")
+        # As by a port that Docker publishes: it comes to another address than loopback's first.
+        beyond, host = f"http://127.0.0.3:{port}", {"Host": f"localhost:{port}"}
+        with httpx.Client(base_url=beyond, headers=host, trust_env=False) as browser:
+            assert browser.get("/").status_code == 403
+            assert browser.get("/open?key=guessed").status_code == 403
+            assert browser.get("/", headers={"Host": "evil.example"}).status_code == 421
+            link = urlsplit(links[0])
+            assert browser.get(f"{link.path}?{link.query}").status_code == 303
+            assert browser.get(f"{link.path}?{link.query}").status_code == 403
+            assert browser.get("/").status_code == 200
+
+
+def test_on_an_address_of_its_own_the_link_leads_there(watched: Watched, links: list[str]) -> None:
+    with server.serving(watched, 0, links.append, "127.0.0.2") as found:
+        assert found.startswith("http://127.0.0.2:")
+        with httpx.Client(trust_env=False) as browser:
+            assert browser.get(links[0]).status_code == 303
+            with pytest.raises(httpx.ConnectError):
+                browser.get(found.replace("127.0.0.2", "127.0.0.1"))
+
+
+@pytest.mark.parametrize(
+    ("host", "is_warned"), [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", True)]
+)
+def test_who_listens_beyond_loopback_is_warned(
+    host: str, is_warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with _served((host, 0), "", _Progress(as_json=False)):
+        pass
+    assert (
+        "beyond this machine's loopback" in " ".join(capsys.readouterr().out.split())
+    ) == is_warned
 
 
 @pytest.mark.parametrize(

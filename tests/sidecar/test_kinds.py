@@ -287,3 +287,12 @@ for user in get_user_model().objects.filter(username__in={names!r}):
     GeneratedCertificate.objects.create(user=user, course_id="{course}", status="downloadable",
         mode="honor", grade="0.9", name=user.username)
 """
+
+
+@only("mitxpro")
+def test_an_application_that_keeps_no_modes_is_told(sides: Sides) -> None:
+    for command in ("reconcile", "drift"):
+        done = sides.usher(command, "--kind", "run-mode")
+        assert done.exit_code in (0, 1), done.output
+        assert "MIT xPro keeps no modes of course runs" in done.output
+    assert sides.json("reconcile", "--kind", "run-mode", "--dry-run") == {"due": {}}

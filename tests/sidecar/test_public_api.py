@@ -2,56 +2,17 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import pytest
 
 from tests.sidecar.conftest import Sides
 from tests.sidecar.test_drift import course_of, mode_of, recorded
 from tests.sidecar.test_kinds import changed_user
+from tests.sidecar.test_odd_learners import none_fails_another
 from tests.sidecar.test_reconcile import ACCOUNT, TOKEN, _until, only, stem, tokens
-from tests.support.checkout import free_port
 from tests.support.faults import LOST_ANSWER, faulty_proxy
-from tests.support.lms_process import (
-    LMS_CLIENT_ID,
-    LMS_CLIENT_SECRET,
-    LmsProcess,
-    lms_process,
-)
 from tests.support.shapes import BASE_URL, Shape
-
-
-@pytest.fixture(scope="module")
-def stock_lms() -> Iterator[tuple[LmsProcess, int]]:
-    """Joined by hand to whichever application is served on that port."""
-    port = free_port()
-    with lms_process() as lms:
-        lms.join(f"http://127.0.0.1:{port}")
-        yield lms, port
-
-
-@pytest.fixture(scope="module")
-def plain(shape: Shape, stock_lms: tuple[LmsProcess, int]) -> Iterator[Sides]:
-    lms, port = stock_lms
-    values = lms.settings(f"http://127.0.0.1:{port}")
-    values[BASE_URL[shape.name]] = values.pop("SITE_BASE_URL")
-    shape.set(**{name: str(value) for name, value in values.items()})
-    shape.run(_RECORD.format(id=LMS_CLIENT_ID, secret=LMS_CLIENT_SECRET, uri=lms.redirect_uri))
-    with shape.served(port):
-        sides = Sides(shape, lms)
-        yield sides
-        sides.close()
-
-
-_RECORD = """
-from oauth2_provider.models import Application
-Application.objects.create(name="edx-oauth-app", client_id="{id}", client_secret="{secret}",
-    client_type="confidential", authorization_grant_type="authorization-code",
-    skip_authorization=True, redirect_uris="{uri}")
-result = None
-"""
 
 
 def test_enrollments_are_made_by_the_public_api(plain: Sides) -> None:
@@ -196,6 +157,40 @@ def test_a_registration_whose_answer_is_lost_is_taken_up(plain: Sides) -> None:
         assert me(plain, access) == name
 
 
+def test_codes_and_tokens_that_a_killed_run_left_are_removed_and_no_others(plain: Sides) -> None:
+    name = stem(plain, "litter")
+    plain.people(name)
+    plain.shape.run(_LITTER.format(name=name))
+    assert plain.json("reconcile", "--kind", "account")["kinds"]["account"]["done"] == 1
+    left = plain.shape.run(
+        "from oauth2_provider.models import AccessToken, Grant\n"
+        "mine = AccessToken.objects.filter(token__contains='-litter-')\n"
+        "result = [sorted(mine.values_list('token', flat=True)),\n"
+        "    sorted(Grant.objects.values_list('code', flat=True))]"
+    )
+    assert left == [["own-litter-old", "usher-litter-new"], ["own-old", "usher-new"]]
+    plain.shape.run(
+        "from oauth2_provider.models import AccessToken, Grant\n"
+        "AccessToken.objects.filter(token__contains='-litter-').delete()\n"
+        "Grant.objects.all().delete()\nresult = None"
+    )
+
+
+_LITTER = """
+from datetime import timedelta
+from django.utils import timezone
+from oauth2_provider.models import AccessToken, Application, Grant
+from users.models import User
+more = dict(user=User.objects.get(username="{name}"), scope="user:read",
+            application=Application.objects.get(name="edx-oauth-app"))
+old, new = timezone.now() - timedelta(hours=1), timezone.now() + timedelta(hours=1)
+for start, age, expires in (("usher", "old", old), ("usher", "new", new), ("own", "old", old)):
+    AccessToken.objects.create(token=start + "-litter-" + age, expires=expires, **more)
+    Grant.objects.create(code=start + "-" + age, expires=expires, redirect_uri="http://x", **more)
+result = None
+"""
+
+
 def test_a_learner_with_an_account_gets_a_token(plain: Sides) -> None:
     name = stem(plain, "lost")
     plain.people(name)
@@ -248,6 +243,10 @@ def test_the_account_of_another_person_is_not_taken(plain: Sides) -> None:
         f"from users.models import User\nUser.objects.filter(username={name!r})"
         ".update(is_active=False)\nresult = None"
     )
+
+
+def test_an_odd_learner_fails_no_other(plain: Sides) -> None:
+    none_fails_another(plain)
 
 
 def test_name_and_email_follow_the_application(plain: Sides) -> None:

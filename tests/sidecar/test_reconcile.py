@@ -192,10 +192,10 @@ def test_a_name_that_another_person_has_in_the_lms_is_replaced(sides: Sides) -> 
 
 @only("mitxonline")
 def test_a_learner_whom_the_application_is_making_is_left_to_it(sides: Sides) -> None:
-    name = stem(sides, "held")
-    sides.people(name)
+    name, other = stem(sides, "held"), stem(sides, "unheld")
+    sides.people(name, other)
     holder = subprocess.Popen(
-        [sys.executable, "manage.py", "shell", "-c", _HOLD],
+        [sys.executable, "manage.py", "shell", "-c", _HOLD.format(name=name)],
         cwd=sides.shape.folder,
         env=sides.shape.environment(),
         stdin=subprocess.PIPE,
@@ -207,6 +207,7 @@ def test_a_learner_whom_the_application_is_making_is_left_to_it(sides: Sides) ->
     done = sides.json("reconcile")
     assert done["kinds"]["account"]["left"] == 1
     assert tokens(sides, name) == []
+    assert len(tokens(sides, other)) == 1
     holder.stdin.close()
     holder.wait()
     assert sides.json("reconcile")["kinds"]["account"]["done"] == 1
@@ -215,11 +216,19 @@ def test_a_learner_whom_the_application_is_making_is_left_to_it(sides: Sides) ->
 _HOLD = """
 import sys
 from main.utils import get_redis_lock
-lock = get_redis_lock("openedx-create-user-lock.None", expire=60)
+lock = get_redis_lock("openedx-create-user-lock.id-of-{name}", expire=60)
 assert lock.acquire()
 print("held", flush=True)
 sys.stdin.read()
 """
+
+
+@only("mitxonline")
+def test_learners_without_an_id_share_a_lock_and_all_are_made(sides: Sides) -> None:
+    """Their own code names all their locks alike."""
+    names = [stem(sides, f"noid{number}") for number in range(4)]
+    sides.people(*names, global_id=None)
+    assert sides.json("reconcile", "--kind", "account")["kinds"]["account"]["done"] == 4
 
 
 def test_killed_at_any_moment_the_next_run_finishes_it(sides: Sides) -> None:

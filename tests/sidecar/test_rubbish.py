@@ -44,3 +44,61 @@ def test_it_is_said_at_once(what: str, tmp_path: Path, monkeypatch: pytest.Monke
     assert words.replace("\n", "").isprintable()
     assert "a-secret-of" not in words
     assert "did not answer" not in words
+
+
+#: As the agent answers the first request, and then a second one in its own way.
+AGENT = """
+import json, os, subprocess, sys, time
+out, lines = sys.stdout.buffer, sys.stdin.buffer
+mark, size = lines.readline().split()
+lines.read(int(size))
+def say(message, end=b"\\n"):
+    out.write(mark + b" " + json.dumps(message).encode() + end)
+    out.flush()
+say({"id": 0, "ok": {"version": 1}})
+lines.readline()
+"""
+TROUBLE = {
+    "dies in the middle of an answer": (
+        'out.write(mark + b\' {"id": 1, "ok\'); out.flush(); os._exit(3)'
+    ),
+    "dies while a child holds its output": (
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(120)'],"
+        " stdin=subprocess.DEVNULL); os._exit(3)"
+    ),
+    "stops": "import signal; os.kill(os.getpid(), signal.SIGSTOP)",
+    "is alive and answers nothing": ("while True: say({'id': 1, 'alive': 1}); time.sleep(0.05)"),
+    "answers other requests alone": ("while True: say({'id': 99, 'ok': 1}); time.sleep(0.05)"),
+}
+
+
+@pytest.mark.parametrize("what", TROUBLE)
+def test_an_agent_in_trouble_is_told_and_ended(what: str, tmp_path: Path) -> None:
+    script = tmp_path / "manage.py"
+    script.write_text(AGENT + TROUBLE[what])
+    with (
+        Agent(checkout_of(script), start_timeout=120, silence=3, longest=5) as agent,
+        pytest.raises(AgentFailed) as caught,
+    ):
+        agent.ask("about")
+    words = str(caught.value)
+    is_dead = what.startswith("dies")
+    assert ("ended with 3" in words or "ended with -9" in words) == is_dead, words
+
+
+def test_what_the_application_prints_between_answers_is_no_answer(tmp_path: Path) -> None:
+    script = tmp_path / "manage.py"
+    script.write_text(
+        AGENT
+        + 'out.write(b"\\x00\\xff{}\\n{\\"id\\": 1, \\"ok\\": 2}\\n" + b"y" * 5000 + b"\\n")\n'
+        + 'say({"id": 1, "ok": "mine"})\nlines.read()'
+    )
+    with Agent(checkout_of(script), start_timeout=120) as agent:
+        assert agent.ask("about") == "mine"
+
+
+def test_another_version_of_the_protocol_is_told(tmp_path: Path) -> None:
+    script = tmp_path / "manage.py"
+    script.write_text(AGENT.replace('"version": 1', '"version": 0'))
+    with pytest.raises(AgentFailed, match="version 0"):
+        Agent(checkout_of(script), start_timeout=120)

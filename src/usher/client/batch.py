@@ -17,6 +17,7 @@ from usher.client.pacing import Pacing
 from usher.client.payloads import LinksSeen, moment, name, number, read_links, reading, text
 from usher.client.payloads import items as list_of
 from usher.client.urgency import is_urgent, urgent
+from usher.contract.failures import RegistrationError
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 from usher.contract.paths import LmsPath
 
@@ -181,7 +182,62 @@ def _probe(lms: LmsClient, pace: Pacing) -> None:
         pace.probed(time.monotonic() - started)
 
 
+class _InvalidItems(Exception):
+    """errors: position of an item -> field -> what is wrong with it."""
+
+    def __init__(self, errors: dict[int, dict[str, str]]) -> None:
+        super().__init__()
+        self.errors = errors
+
+
 def _send_once(lms: LmsClient, what: str, body: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
+    """The LMS refuses a request with an invalid item as a whole: it is sent again without it."""
+    try:
+        return _sent(lms, what, body)
+    except _InvalidItems as found:
+        wrong, items = found.errors, body["items"]
+    told = {"request_id": body["request_id"]}
+    results = {
+        item["id"]: _validation(wrong[position]) | told
+        for position, item in enumerate(items)
+        if position in wrong
+    }
+    rest = [item for position, item in enumerate(items) if position not in wrong]
+    if not results:
+        raise BadAnswer("The LMS refuses items of a batch that were not in it.")
+    if rest:
+        again = {**body, "items": rest, "request_id": secrets.token_hex(16)}
+        results |= _send_once(lms, what, again)
+    return results
+
+
+def _validation(fields: dict[str, str]) -> dict[str, Any]:
+    """The result of an invalid item."""
+    message = "; ".join(f"{name}: {words}" for name, words in fields.items())
+    error = {"code": RegistrationError.VALIDATION.value, "message": message, "fields": fields}
+    return {"status": "refused", "error": error}
+
+
+def _invalid(body: Any) -> dict[int, dict[str, str]]:
+    """What the REST framework says of the items of a request: by position or in their order."""
+    found = body.get("items") if isinstance(body, dict) else None
+    if isinstance(found, list):
+        found = dict(enumerate(found))
+    if not isinstance(found, dict):
+        return {}
+    return {
+        int(position): {text(name, 64): _words(words) for name, words in fields.items()}
+        for position, fields in found.items()
+        if isinstance(fields, dict) and fields and str(position).isascii()
+        if str(position).isdigit()
+    }
+
+
+def _words(words: Any) -> str:
+    return text(" ".join(map(str, words)) if isinstance(words, list) else str(words), 400)
+
+
+def _sent(lms: LmsClient, what: str, body: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
     answer = lms.http.request(
         "POST",
         _PATHS[what],
@@ -204,7 +260,10 @@ def _accepted(lms: LmsClient, answer: Answer) -> Any:
     if answer.status < 300:
         return answer.json()
     if answer.status in (400, 401, 403, 422):
-        raise refusal(answer)
+        error = refusal(answer)
+        if isinstance(error, Refused) and (found := _invalid(answer.json_or_none())):
+            raise _InvalidItems(found)
+        raise error
     _forget(lms)
     raise not_the_lms(answer)
 

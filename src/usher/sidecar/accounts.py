@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -27,8 +27,10 @@ SIZE = 200
 _NAME_TAKEN = RegistrationError.DUPLICATE_USERNAME.value
 
 #: Learners to their results in the batch API's form, by primary key, with ``tokens`` as a
-#: TokenPair or None; ``token_error``: why an account that was made has none yet.
-Send = Callable[[Sequence[Learner]], dict[Any, dict[str, Any]]]
+#: TokenPair or None; ``token_error``: why an account that was made has none yet. Some at a time, as
+#: they come: what was achieved is recorded before an LMS that fails ends the rest.
+Results = dict[Any, dict[str, Any]]
+Send = Callable[[Sequence[Learner]], Generator[Results]]
 
 
 def reconcile_accounts(sides: Opened, due: Selection, outcome: Outcome, *, batched: bool) -> None:
@@ -59,15 +61,30 @@ def _reconcile(sides: Opened, due: Selection, outcome: Outcome, send: Send, size
 
 
 def _batch_sender(sides: Opened) -> Send:
-    def send(page: Sequence[Learner]) -> dict[Any, dict[str, Any]]:
+    def send(page: Sequence[Learner]) -> Generator[Results]:
+        results = sent(page)
+        simpler = [
+            simple for learner in page if (simple := _simpler(learner, results.get(learner.pk)))
+        ]
+        yield results | sent(simpler) if simpler else results
+
+    def sent(page: Sequence[Learner]) -> Results:
         now = datetime.now(UTC)
         results = batch.send(sides.lms, batch.ACCOUNTS, [_item(learner) for learner in page])
-        for result in results.values():
-            if result.get("tokens"):
-                result["tokens"] = read_tokens(result["tokens"], now)
-        return results
+        return {learner.pk: _result(results, learner, now) for learner in page}
 
     return send
+
+
+def _result(results: batch.Results, learner: Learner, now: datetime) -> dict[str, Any]:
+    """Failed where the LMS left it out: the others of its batch are recorded all the same."""
+    try:
+        result = batch.result_of(results, learner.pk)
+        tokens = read_tokens(result["tokens"], now) if result.get("tokens") else None
+    except LmsError as error:
+        told = {"code": error.code, "message": error.message}
+        return {"status": FAILED, "error": told, "request_id": error.request_id}
+    return {**result, "tokens": tokens}
 
 
 @contextmanager
@@ -142,21 +159,22 @@ def _again(sides: Opened, page: list[Learner]) -> list[Learner]:
 
 
 def _make(sides: Opened, page: list[Learner], send: Send, outcome: Outcome) -> None:
+    left = {learner.pk: learner for learner in page}
     try:
-        results = _sent(sides, page, send)
+        with closing(_sent(sides, page, send)) as sent:
+            for results in sent:
+                _take(sides, [left.pop(key) for key in results], results, outcome)
     except LmsError as error:
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
-        for learner in page:
+        for learner in left.values():
             outcome.add_error(ACCOUNT, learner.email, error, learner.content)
-        return
+
+
+def _take(sides: Opened, page: list[Learner], results: Results, outcome: Outcome) -> None:
     made = []
     for learner in page:
-        try:
-            result = batch.result_of(results, learner.pk)
-        except LmsError as error:
-            outcome.add_error(ACCOUNT, learner.email, error, learner.content)
-            continue
+        result = results[learner.pk]
         if result["status"] == FAILED:
             outcome.add_answered(ACCOUNT, FAILED, learner.email, result, learner.content)
         elif result["error"]:
@@ -167,12 +185,22 @@ def _make(sides: Opened, page: list[Learner], send: Send, outcome: Outcome) -> N
         _record(sides, made, outcome)
 
 
-def _sent(sides: Opened, page: list[Learner], send: Send) -> dict[Any, dict[str, Any]]:
+def _sent(sides: Opened, page: list[Learner], send: Send) -> Generator[Results]:
     """The result of each, by primary key. A name that another person has in the LMS is replaced
     by one that the LMS suggests, as the application's own code does."""
-    results = send(page)
+    with closing(send(page)) as sent:
+        for results in sent:
+            again = _with_other_names(sides, page, results)
+            for learner in again:
+                del results[learner.pk]
+            yield results
+            if again:
+                yield from send(again)
+
+
+def _with_other_names(sides: Opened, page: list[Learner], results: Results) -> list[Learner]:
     if sides.adapter.account_name != "account":
-        return results
+        return []
     again = []
     for learner in page:
         error = results.get(learner.pk, {}).get("error")
@@ -181,9 +209,18 @@ def _sent(sides: Opened, page: list[Learner], send: Send) -> dict[Any, dict[str,
             continue
         if _renamed(sides, learner, suggestions[0]):
             again.append(replace(learner, username=suggestions[0]))
-    if again:
-        results.update(send(again))
-    return results
+    return again
+
+
+def _simpler(learner: Learner, result: dict[str, Any] | None) -> Learner | None:
+    """Without what the LMS refuses and does not need, as by its public API."""
+    error = result.get("error") if result else None
+    if not error:
+        return None
+    if error["code"] == RegistrationError.INVALID_COUNTRY:
+        return replace(learner, country="")
+    is_name = set(error.get("fields") or ()) == {"name"} and learner.name != learner.username
+    return replace(learner, name=learner.username) if is_name else None
 
 
 def _item(learner: Learner) -> dict[str, Any]:

@@ -275,8 +275,7 @@ def write(request):
     values it must still have; ``set``: what it gets. Outcomes: written, same, changed (somebody
     else changed it meanwhile: nothing is written), busy (locked by somebody), gone, refused.
     """
-    from django.core.exceptions import ValidationError
-    from django.db import IntegrityError, transaction
+    from django.db import transaction
 
     if len(request["rows"]) > MOST_ROWS:
         raise Wrong("too-many", "at most {} rows a request".format(MOST_ROWS))
@@ -286,8 +285,9 @@ def write(request):
     try:
         with transaction.atomic():
             return together(model, rows, request)
-    except (IntegrityError, ValidationError):
-        # One is refused, or was made or deleted meanwhile: each row alone.
+    except Exception as error:
+        # One is refused, can't be stored, or was made or deleted meanwhile: each row alone.
+        sys.stderr.write("each row alone, for one failed: {}\n".format(error))
         return [write_row(model, row, request) for row in rows]
 
 
@@ -323,14 +323,16 @@ def together(model, rows, request):
 
 def write_row(model, row, request):
     """In a savepoint, or a transaction: a row that is refused leaves the others of its batch."""
-    from django.core.exceptions import ValidationError
-    from django.db import IntegrityError, transaction
+    from django.db import InterfaceError, OperationalError, transaction
 
     try:
         with transaction.atomic():
             return {"outcome": changed_row(model, row, request)}
-    except (IntegrityError, ValidationError) as error:
-        return {"outcome": "refused", "message": str(error)[:500]}
+    except (InterfaceError, OperationalError):
+        # The database is at fault, not the row.
+        raise
+    except Exception as error:
+        return {"outcome": "refused", "message": (str(error) or type(error).__name__)[:500]}
 
 
 def found_by(row):

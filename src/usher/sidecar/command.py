@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -19,13 +20,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from usher.client.errors import LmsError
-from usher.connect.application.checkout import Checkout, Wishes
+from usher.connect.application.checkout import Checkout, Wishes, recognise
 from usher.connect.errors import ConnectError
 from usher.contract import connections
 from usher.contract.editions import EDITIONS
 from usher.contract.terminal import printable, wrapped
 from usher.sidecar import reconcile as reconciling
 from usher.sidecar.adapters.adapter import Adapter
+from usher.sidecar.adapters.known import adapter_of
 from usher.sidecar.comparing import ADOPT, MISSING
 from usher.sidecar.console.server import HOST as LOOPBACK
 from usher.sidecar.console.server import serving
@@ -35,6 +37,7 @@ from usher.sidecar.given_up import given_up
 from usher.sidecar.opening import CONCURRENCY, Opened, opened_application, with_lms
 from usher.sidecar.outcome import FAILED, LEFT, REFUSED, Outcome
 from usher.sidecar.process import Agent
+from usher.sidecar.run_modes import RUN_MODE
 from usher.sidecar.watched import Watched
 from usher.sidecar.watching import Stopping, watch
 
@@ -108,6 +111,7 @@ def drift_command(
     show = _Shown(as_json, show_all)
     with _told():
         wishes, lms_url = _wishes(given)
+        _lacks_modes(wishes, kinds, show.console)
         with _opening(wishes, show.console) as (checkout, adapter, agent):
             show.application(adapter.title)
             for learner in given_up(agent, adapter):
@@ -195,6 +199,11 @@ def reconcile_command(
     show = _Progress(as_json)
     with _told():
         wishes, lms_url = _wishes(given)
+        if _lacks_modes(wishes, kinds, show.console):
+            asked = replace(asked, kinds=[kind for kind in kinds if kind != RUN_MODE])
+            if not asked.kinds:
+                show.dry_run({}) if dry_run else show.end(Outcome())
+                return
         if watching and not dry_run:
             console_at = (console_host, console_port) if with_console else None
             with _served(console_at, metrics_at, show) as watched:
@@ -235,6 +244,15 @@ def reconcile_command(
         sys.exit(DIFFERS)
 
 
+def _lacks_modes(wishes: Wishes, kinds: Sequence[str], console: Console) -> bool:
+    """Whether modes of runs were asked for of an application that keeps none, which is told."""
+    edition = recognise(wishes).edition if RUN_MODE in kinds else None
+    if edition is None or adapter_of(edition.name).run_modes is not None:
+        return False
+    console.print(f"{edition.title} keeps no modes of course runs: --kind {RUN_MODE} does nothing")
+    return True
+
+
 @contextmanager
 def _opening(wishes: Wishes, console: Console) -> Iterator[tuple[Checkout, Adapter, Agent]]:
     """On a terminal it says that the application is starting: that takes up to minutes."""
@@ -267,9 +285,21 @@ def _served(
         watched = Watched(counting)
         if console_at is not None:
             host, at = console_at
+            if not _is_loopback(host):
+                show.serves(
+                    f"! the pages listen on {host}, beyond this machine's loopback: whoever sees "
+                    "the link gets in, and it travels unencrypted"
+                )
             pages = serving(watched, at, show.link, host)
             stack.enter_context(_listening(f"{host}:{at}", pages))
         yield watched
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @contextmanager

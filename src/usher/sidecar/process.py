@@ -32,6 +32,10 @@ BOOTSTRAP = (
 START = 300.0
 #: Seconds without an answer or a sign of life.
 SILENCE = 60.0
+#: Seconds for one request, whatever signs of life there are: a table may be locked for ever.
+LONGEST = 900.0
+#: Seconds between two looks at whether the process is still there.
+_POLL = 1.0
 _LAST_LINES = 15
 #: Of a line that the application prints, so much is kept; bytes.
 _LONGEST_NOISE = 1000
@@ -42,15 +46,20 @@ _LONGEST_ANSWER = 64 * 1024 * 1024
 class Agent:
     """Use as a context manager. One request at a time; other threads wait.
 
-    start_timeout, silence: seconds until AgentFailed. busy: seconds for which the application has
-    worked on requests of the thread that asks for it.
+    start_timeout, silence, longest: seconds until AgentFailed. busy: seconds for which the
+    application has worked on requests of the thread that asks for it.
     """
 
     def __init__(
-        self, checkout: Checkout, *, start_timeout: float = START, silence: float = SILENCE
+        self,
+        checkout: Checkout,
+        *,
+        start_timeout: float = START,
+        silence: float = SILENCE,
+        longest: float = LONGEST,
     ) -> None:
         self._checkout = checkout
-        self._silence = silence
+        self._silence, self._longest = silence, longest
         self._mark = "usher-agent-" + secrets.token_hex(8)
         self._number = 0
         self._worked = threading.local()
@@ -69,7 +78,11 @@ class Agent:
             raise
         if self.about.get("version") != VERSION:
             self.close()
-            raise AgentFailed(f"the agent speaks version {self.about.get('version')}")
+            raise AgentFailed(
+                f"{checkout.title} answers in version {self.about.get('version')!r} of the agent's "
+                f"protocol, not in {VERSION}: another program takes the agent's place. What does "
+                f"{' '.join(checkout.manage)} shell start?"
+            )
 
     def _start(self) -> subprocess.Popen[bytes]:
         checkout, environment = self._checkout, dict(os.environ)
@@ -157,15 +170,19 @@ class Agent:
 
     def _answer(self, number: int, silence: float) -> Any:
         until = time.monotonic() + silence
+        last = time.monotonic() + self._longest
         while True:
+            now = time.monotonic()
             try:
-                message = self._lines.get(timeout=max(0.0, until - time.monotonic()))
+                message = self._lines.get(timeout=max(0.0, min(until - now, last - now, _POLL)))
             except queue.Empty:
+                if self._process.poll() is not None:
+                    # A child of it may hold its output open.
+                    raise self._ended() from None
+                if time.monotonic() < min(until, last):
+                    continue
                 self._process.kill()
-                raise AgentFailed(
-                    f"{self._checkout.title} did not answer for {silence:.0f} seconds"
-                    + self._said()
-                ) from None
+                raise AgentFailed(self._why_late(silence, until) + self._said()) from None
             if message is None:
                 raise self._ended()
             if message.get("id") != number:
@@ -181,6 +198,15 @@ class Agent:
                 self._process.kill()
                 raise AgentFailed("the agent's answer holds neither a result nor an error")
             return message["ok"]
+
+    def _why_late(self, silence: float, until: float) -> str:
+        title = self._checkout.title
+        if time.monotonic() >= until:
+            return f"{title} did not answer for {silence:.0f} seconds"
+        return (
+            f"{title} worked on one request for {self._longest:.0f} seconds; is a table of its "
+            "database locked?"
+        )
 
     def _listen(self) -> None:
         """Lines with the mark are the agent's; the others are what the application prints."""

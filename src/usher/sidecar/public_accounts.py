@@ -9,8 +9,8 @@ application must be running: the LMS asks it in both cases.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -35,10 +35,14 @@ SIZE = 64
 #: Learners at a time, of those that failed for a moment: the LMS and the application may both be
 #: small.
 AT_ONCE_AGAIN = 4
-#: Seconds. Each is used at once.
+#: Seconds between two answers to whoever records the results: a run may be killed.
+_RESULTS_EVERY = 1.0
+#: Seconds. Each is used at once, by an application that may be busy.
 _TOKEN_LIFE = 300
-_CODE_LIFE = 60
+_CODE_LIFE = 300
 _BYTES = 32
+#: What the sidecar's own codes and tokens begin with. A run that was killed leaves them behind.
+_OURS = "usher-"
 #: For so long after an account was made, its registration may still be under way in the LMS.
 _BEING_MADE = timedelta(minutes=10)
 _APPLICATION = "oauth2_provider.Application"
@@ -59,7 +63,7 @@ class OwnRecord:
 
 class PublicAccounts:
     """Use as a context manager. Call it with learners for their results, by primary key, in the
-    batch API's form; several pages may be under way at a time."""
+    batch API's form, those of each second; several pages may be under way at a time."""
 
     def __init__(self, sides: Opened) -> None:
         self._sides = sides
@@ -81,23 +85,42 @@ class PublicAccounts:
         with self._reading:
             if self._read is None:
                 self._read = Grants(self._sides, own_record(self._sides))
+                _remove_expired(self._sides, self._read.record)
             return self._read
 
-    def __call__(self, learners: Sequence[Learner]) -> dict[Any, dict[str, Any]]:
-        """Raises LmsError when the LMS refuses every learner alike."""
+    def __call__(self, learners: Sequence[Learner]) -> Generator[dict[Any, dict[str, Any]]]:
+        """Raises LmsError when the LMS refuses every learner alike, after the results of those who
+        were done before."""
         new = [learner for learner in learners if not learner.made]
         with self._registration_tokens(new) as tokens:
-            results = self._carried_out(learners, tokens, self._pool)
-            again = [one for one in learners if results[one.pk].get("again")]
+            again = []
+            for results in self._carried_out(learners, tokens, self._pool):
+                passing = {key for key, result in results.items() if result.get("again")}
+                again += [one for one in learners if one.pk in passing]
+                yield {key: found for key, found in results.items() if key not in passing}
             if again:
-                results |= self._carried_out(again, tokens, self._again)
-        return results
+                yield from self._carried_out(again, tokens, self._again)
 
     def _carried_out(
         self, learners: Sequence[Learner], tokens: Mapping[Any, str], pool: ThreadPoolExecutor
-    ) -> dict[Any, dict[str, Any]]:
-        results = pool.map(lambda one: self._one(one, tokens.get(one.pk, "")), learners)
-        return {one.pk: result for one, result in zip(learners, results, strict=True)}
+    ) -> Iterator[dict[Any, dict[str, Any]]]:
+        futures = {pool.submit(self._one, one, tokens.get(one.pk, "")): one for one in learners}
+        left, failed = set(futures), None
+        try:
+            while left and failed is None:
+                done, left = wait(left, timeout=_RESULTS_EVERY)
+                failed = next(filter(None, map(Future.exception, done)), None)
+                if failed is not None:
+                    # Of those who are under way, some may get their account all the same.
+                    left = {future for future in left if not future.cancel()}
+                    done |= wait(left).done
+                good = [future for future in done if future.exception() is None]
+                yield {futures[future].pk: future.result() for future in good}
+        finally:
+            for future in left:
+                future.cancel()
+        if failed is not None:
+            raise failed
 
     def signed_in(
         self, learners: Sequence[Learner], do: Callable[[Learner, TokenPair], None]
@@ -121,7 +144,7 @@ class PublicAccounts:
     @contextmanager
     def _registration_tokens(self, learners: Sequence[Learner]) -> Iterator[dict[Any, str]]:
         """Learner -> an access token of the application, which is deleted afterwards."""
-        tokens = {learner.pk: secrets.token_urlsafe(_BYTES) for learner in learners}
+        tokens = {learner.pk: _own_secret() for learner in learners}
         if not tokens:
             yield tokens
             return
@@ -238,7 +261,7 @@ class Grants:
         return mine.result()
 
     def _write(self, taken: list[tuple[GrantWanted, Future[str]]]) -> None:
-        codes = [secrets.token_urlsafe(_BYTES) for _ in taken]
+        codes = [_own_secret() for _ in taken]
         rows = [
             {
                 "user_id": wanted.user_id,
@@ -297,6 +320,23 @@ def own_record(sides: Opened) -> OwnRecord:
     landing = sides.agent.ask("address", name=sides.adapter.landing)
     uris = frozenset(row["redirect_uris"].split())
     return OwnRecord(row["pk"], row["client_id"], uris, landing)
+
+
+def _own_secret() -> str:
+    return _OURS + secrets.token_urlsafe(_BYTES)
+
+
+def _remove_expired(sides: Opened, record: OwnRecord) -> None:
+    """What runs that were killed left behind. Nobody else's is looked at."""
+    for model, column in ((_TOKEN, "token"), (_GRANT, "code")):
+        ours = {
+            "application_id": record.pk,
+            "expires__lt": {"ago": 0},
+            f"{column}__startswith": _OURS,
+        }
+        pages = sides.agent.pages(model=model, fields=[column], filter=[ours], limit=500)
+        for keys in [[row["pk"] for row in page["rows"]] for page in pages]:
+            sides.agent.ask("remove", model=model, keys=keys)
 
 
 def _is_new(seen: AccountSeen) -> bool:

@@ -22,8 +22,9 @@ from usher.sidecar.overlapping import overlapped
 RUN = "run"
 #: Requests to the LMS at a time.
 _AT_ONCE = 8
-#: What both applications' own code asks the LMS for; one wrong key would spoil a whole request.
-_KEY = re.compile(r"course-v1:[^+\s]+\+[^+\s]+\+[^+\s]+")
+#: What both applications' own code asks the LMS for, in the platform's characters: one wrong key
+#: would spoil a whole request.
+_KEY = re.compile(r"course-v1:[\w\-~.:]+\+[\w\-~.:]+\+[\w\-~.:]+")
 _MOMENTS = ("start", "end", "enrollment_start", "enrollment_end", "certificate_available")
 
 

@@ -24,6 +24,8 @@ from usher.sidecar.console import pages
 from usher.sidecar.watched import Watched
 
 HOST = "127.0.0.1"
+#: All addresses of this machine; they are reached by its loopback, too.
+ALL = "0.0.0.0"  # noqa: S104 - asked for by the operator
 _NAMES = {HOST, "localhost"}
 #: Seconds between two links that are printed because somebody came without one.
 _LINK_EVERY = 10.0
@@ -86,14 +88,17 @@ class Access:
 def serving(
     watched: Watched, port: int, say: Callable[[str], None], host: str = HOST
 ) -> Iterator[str]:
-    """Serves until the block ends; gives the address, which is on loopback wherever it listens.
-    port: 0 for a free one. host: address to listen on. Raises OSError."""
+    """Serves until the block ends; gives the address: on loopback, unless it listens on another
+    address alone. port: 0 for a free one. host: address to listen on. Raises OSError."""
     with ThreadingHTTPServer((host, port), _Handler) as server:
         server.daemon_threads = True
-        address = f"http://{HOST}:{server.server_address[1]}"
+        name = HOST if host == ALL else host
+        address = f"http://{name}:{server.server_address[1]}"
         access = Access(address, say)
         server.RequestHandlerClass = type(
-            "_Handler", (_Handler,), {"access": access, "watched": watched}
+            "_Handler",
+            (_Handler,),
+            {"access": access, "watched": watched, "names": _NAMES | {name}},
         )
         threading.Thread(target=server.serve_forever, daemon=True).start()
         access.say_link()
@@ -106,6 +111,7 @@ def serving(
 class _Handler(BaseHTTPRequestHandler):
     access: Access
     watched: Watched
+    names: set[str]
     server_version, sys_version = "usher", ""
     timeout = 30
 
@@ -132,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         """By a name of this machine; a forwarded port may be another."""
         host = self.headers.get("Host", "")
         try:
-            return urlsplit(f"http://{host}").hostname in _NAMES and "@" not in host
+            return urlsplit(f"http://{host}").hostname in self.names and "@" not in host
         except ValueError:
             return False
 
