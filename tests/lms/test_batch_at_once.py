@@ -4,14 +4,16 @@ they have one by one."""
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from django.dispatch import Signal
 
 from tests.lms.conftest import DEMO, Lms, account
 from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, post
 from tests.lms.test_batch_transactions import carried_out
-from usher.lms import platform_receivers
+from usher.lms import bulk, platform_receivers
 
 #: Notes each signal of a row, and each event, as (learner, what, state).
 SIGNALS = """
@@ -178,6 +180,35 @@ def test_a_receiver_whose_source_is_not_known_is_not_left_out(
     monkeypatch.setitem(platform_receivers.KNOWN, name, (known,))
     assert platform_receivers._known.__wrapped__(name) is _example
     assert platform_receivers._known.__wrapped__("no.such.module") is None
+
+
+def test_a_receiver_whose_work_is_done_is_left_out_of_somebody_else_s_signal_once_a_row() -> None:
+    signal = Signal()
+    heard: list[tuple[str, int]] = []
+
+    def done(number: int, **_: Any) -> None:
+        heard.append(("done", number))
+
+    def other(number: int, **_: Any) -> None:
+        heard.append(("other", number))
+
+    def nested(number: int, **_: Any) -> None:
+        if number == 1:
+            signal.send(None, number=3)
+
+    for receiver in (done, other, nested):
+        signal.connect(receiver)
+    with bulk.leaving_out(signal, [done], [1, 2, 4], lambda number, **_: number):
+        called = [receiver.__name__ for receiver, _ in signal.send(None, number=1)]
+        signal.send_robust(None, number=2)
+        signal.send(None, number=2)
+        with ThreadPoolExecutor(1) as another:
+            another.submit(signal.send, None, number=4).result()
+    signal.send(None, number=2)
+
+    assert called == ["done", "other", "nested"]
+    assert Counter(number for who, number in heard if who == "done") == {2: 2, 3: 1, 4: 1}
+    assert Counter(number for who, number in heard if who == "other") == {1: 1, 2: 3, 3: 1, 4: 1}
 
 
 def _example() -> int:

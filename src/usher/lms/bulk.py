@@ -6,14 +6,23 @@ only where a batch has done its work already: see ``usher.lms.platform_receivers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
 from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.db import connection, models
 from django.db.models.signals import ModelSignal, post_save, pre_save
+from django.dispatch import Signal
 
 Receiver = Callable[..., Any]
+
+#: Calls that ``leaving_out`` leaves out: by receiver, what each is about.
+_LEFT_OUT: ContextVar[Mapping[Receiver, set[Hashable]] | None] = ContextVar(
+    "left_out", default=None
+)
 
 
 def _nothing(rows: Sequence[Any]) -> Collection[Receiver]:
@@ -125,7 +134,7 @@ def _send(signal: ModelSignal, row: Any, done: Collection[Receiver], named: Any)
             async_to_sync(receiver)(signal=signal, sender=sender, **named)
 
 
-def receivers(signal: ModelSignal, sender: type[models.Model]) -> list[Receiver]:
+def receivers(signal: Any, sender: type[models.Model] | None) -> list[Receiver]:
     """Those of ``signal`` that are called for ``sender``, in their order."""
     synchronous, asynchronous = _live_receivers(signal, sender)
     return [*synchronous, *asynchronous]
@@ -134,3 +143,56 @@ def receivers(signal: ModelSignal, sender: type[models.Model]) -> list[Receiver]
 def _live_receivers(signal: Any, sender: Any) -> tuple[Iterable[Receiver], Iterable[Receiver]]:
     found = signal._live_receivers(sender)
     return found if isinstance(found, tuple) else (found, [])  # Django 4.2 knows one kind only
+
+
+@contextmanager
+def leaving_out(
+    signal: Signal,
+    done: Collection[Receiver],
+    rows: Collection[Hashable],
+    about: Callable[..., Hashable],
+) -> Iterator[None]:
+    """Leave the receivers in ``done`` out of a signal that somebody else sends: once for each of
+    ``rows``, in this thread. about: which of the rows a call is about, by its arguments."""
+    _install_filter(signal, about)
+    before = _LEFT_OUT.get() or {}
+    token = _LEFT_OUT.set({**before, **{receiver: set(rows) for receiver in done}})
+    try:
+        yield
+    finally:
+        _LEFT_OUT.reset(token)
+
+
+def _install_filter(signal: Any, about: Callable[..., Hashable]) -> None:
+    """Signals have no place for this, so it goes where ``send`` asks for the receivers."""
+    if "_live_receivers" in vars(signal):
+        return
+    live = signal._live_receivers
+
+    def filtered(sender: Any) -> Any:
+        found = live(sender)
+        left_out = _LEFT_OUT.get()
+        if not left_out:
+            return found
+        synchronous, *asynchronous = found if isinstance(found, tuple) else (found,)
+        kept = [
+            _unless_done(receiver, left_out[receiver], about) if receiver in left_out else receiver
+            for receiver in synchronous
+        ]
+        return (kept, *asynchronous) if isinstance(found, tuple) else kept
+
+    signal._live_receivers = filtered
+
+
+def _unless_done(
+    receiver: Receiver, rows: set[Hashable], about: Callable[..., Hashable]
+) -> Receiver:
+    @wraps(receiver)  # openedx-events logs the names of receivers
+    def called(**named: Any) -> Any:
+        row = about(**named)
+        if row not in rows:
+            return receiver(**named)
+        rows.remove(row)
+        return None
+
+    return called

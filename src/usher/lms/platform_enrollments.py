@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from usher.lms import bulk
 from usher.lms.enrollments import NewEnrollment, State, Step, next_step, once, refusals
 from usher.lms.errors import EnrollmentError, EnrollmentRefused
-from usher.lms.platform_receivers import after_enrollments
+from usher.lms.platform_receivers import Done, after_enrollments
 
 
 def set_enrollment(
@@ -134,20 +135,43 @@ def _add(adding: Sequence[tuple[Any, str]]) -> list[State]:
     become(active=True)
     bulk.insert(rows, found_by=("user_id", "course_id"))
     become(active=False)
-    done = bulk.add_history(rows)
-    if done:
+    history = bulk.add_history(rows)
+    if history:
         become(active=True)
         bulk.add_history(rows, update=True)
         become(active=False)
-    done += after_enrollments(rows, [mode for _, mode in adding])
-    for row, mode in adding:
-        bulk.send_post_save(row, created=True, done=done)
-        row.save = lambda row=row: _saved_already(row, done)
-        row.update_enrollment(is_active=True, mode=mode)
-        del row.save
-        row.send_signal(models.EnrollStatusChange.enroll)
-        COURSE_ENROLLMENT_CREATED.send_event(enrollment=_described(row))
+    done = after_enrollments(rows, [mode for _, mode in adding])
+    saved = [*history, *done.post_save]
+    with _left_out(adding, done):
+        for row, mode in adding:
+            bulk.send_post_save(row, created=True, done=saved)
+            row.save = lambda row=row: _saved_already(row, saved)
+            row.update_enrollment(is_active=True, mode=mode)
+            del row.save
+            row.send_signal(models.EnrollStatusChange.enroll)
+            COURSE_ENROLLMENT_CREATED.send_event(enrollment=_described(row))
     return [(row.mode, row.is_active) for row in rows]
+
+
+@contextmanager
+def _left_out(adding: Sequence[tuple[Any, str]], done: Done) -> Iterator[None]:
+    """Leaves receivers whose work is done out of what ``update_enrollment`` sends."""
+    from common.djangoapps.student.signals import ENROLLMENT_TRACK_UPDATED
+    from openedx_events.learning.signals import COURSE_ENROLLMENT_CHANGED
+
+    def of_mode(user: Any, course_key: Any, **_: Any) -> Any:
+        return user.pk, course_key
+
+    def of_event(enrollment: Any, **_: Any) -> Any:
+        return enrollment.user.id, enrollment.course.course_key
+
+    pairs = [(row.user_id, row.course_id) for row, _ in adding]
+    of_another_mode = [(row.user_id, row.course_id) for row, mode in adding if row.mode != mode]
+    with (
+        bulk.leaving_out(COURSE_ENROLLMENT_CHANGED, done.changed, pairs, of_event),
+        bulk.leaving_out(ENROLLMENT_TRACK_UPDATED, done.mode_changed, of_another_mode, of_mode),
+    ):
+        yield
 
 
 def _saved_already(row: Any, done: Sequence[bulk.Receiver]) -> None:

@@ -13,6 +13,8 @@ import inspect
 import logging
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -23,7 +25,11 @@ from usher.lms.bulk import Receiver, add_history, history_receiver, insert, rece
 
 log = logging.getLogger(__name__)
 
+_CERTIFICATES = "lms.djangoapps.certificates"
+_GENERATION = f"{_CERTIFICATES}.generation_handler"
 _FORUM = "openedx.core.djangoapps.django_comment_common.models"
+_GRADES = "lms.djangoapps.grades"
+_GRADE_FACTORY = f"{_GRADES}.course_grade_factory.CourseGradeFactory"
 _NOTIFICATIONS = "openedx.core.djangoapps.notifications.handlers"
 _PHOTO = "lms.djangoapps.verify_student.models.SoftwareSecurePhotoVerification"
 _SCHEDULES = "openedx.core.djangoapps.schedules"
@@ -34,6 +40,28 @@ _UTIL = "common.djangoapps.util.model_utils"
 
 #: Fingerprints of the sources that were read, by function.
 KNOWN: dict[str, tuple[str, ...]] = {
+    f"{_CERTIFICATES}.signals._listen_for_enrollment_mode_change": ("fbd95fffd27f9148",),
+    f"{_GENERATION}.generate_certificate_task": ("227bacd85caa9eae",),
+    f"{_GENERATION}.is_on_certificate_allowlist": ("4c25e92b47de9295",),
+    f"{_GENERATION}._generate_regular_certificate_task": ("36afa90d2bed1770",),
+    f"{_GENERATION}._can_generate_regular_certificate": ("ba81aad76f8a3e9a",),
+    f"{_GENERATION}._is_passing_grade": ("0d6af28f327687b8",),
+    f"{_GENERATION}._get_course_grade": ("3f7b041ac738bb0f",),
+    f"{_GENERATION}._set_regular_cert_status": ("187693cc55010dda",),
+    f"{_GENERATION}._can_set_regular_cert_status": ("9a74835628f7ef65",),
+    f"{_GENERATION}._can_set_cert_status_common": ("6a5a6cecd4477dbc",),
+    f"{_GENERATION}._is_cert_downloadable": ("5d9a78a67216f596",),
+    f"{_GENERATION}._get_cert_status_common": ("bb94a4adc7fd1935",),
+    f"{_GENERATION}._has_passing_grade_or_is_allowlisted": ("fb1390eaafb25d9a",),
+    f"{_CERTIFICATES}.models.GeneratedCertificate.certificate_for_student": ("bf8548a911d3c519",),
+    f"{_GRADE_FACTORY}.read": ("bf2402fe25119980",),
+    f"{_GRADE_FACTORY}._read": ("dde8cea78efbaf97",),
+    f"{_GRADE_FACTORY}._create_zero": ("8455d1d23487c585",),
+    f"{_GRADES}.course_grade.CourseGradeBase": ("bc9603f72035057b",),
+    f"{_GRADES}.course_grade.ZeroCourseGrade": ("64b71a4616402ce8",),
+    f"{_GRADES}.models.PersistentCourseGrade.read": ("d29ef760918ffcb5",),
+    f"{_GRADES}.signals.handlers.recalculate_course_and_subsection_grades": ("7c0b21cb157ac253",),
+    f"{_GRADES}.tasks.recalculate_course_and_subsection_grades_for_user": ("840be0e3fe35c0e5",),
     f"{_STUDENT}.models.course_enrollment.update_expiry_email_date": ("e2b5888ec65ff85a",),
     f"{_STUDENT}.models.user.is_email_retired": ("b1ce4911dfc61e14",),
     f"{_STUDENT}.models.user.is_username_retired": ("55be88ed943a7802",),
@@ -41,6 +69,7 @@ KNOWN: dict[str, tuple[str, ...]] = {
     f"{_STUDENT}.models.user.user_profile_pre_save_callback": ("c3544b5ceb3881df",),
     f"{_STUDENT}.signals.receivers.on_user_updated": ("aec6359594ac83d8",),
     f"{_UTIL}.get_changed_fields_dict": ("806b9fcd025d1677",),
+    "enterprise.signals.course_enrollment_changed_receiver": ("96ef0e11eba14dfc",),
     "enterprise.signals.create_enterprise_enrollment_receiver": ("182dba71dc75b590",),
     "enterprise.signals.handle_user_post_save": ("7ef734b25e4a7e66",),
     f"{_TOURS}.init_user_tour": ("0274162a0cc96fc8",),
@@ -53,6 +82,8 @@ KNOWN: dict[str, tuple[str, ...]] = {
     f"{_SCHEDULES}.config.set_up_external_updates_for_enrollment": ("1cee0edb83d7df95",),
     f"{_SCHEDULES}.signals._create_schedule": ("ecbf4c6e98816ac2",),
     f"{_SCHEDULES}.signals.create_schedule": ("b97bd285242b7050",),
+    f"{_SCHEDULES}.signals.reset_schedule_on_mode_change": ("7082e8610f12357c",),
+    f"{_SCHEDULES}.utils.reset_self_paced_schedule": ("fca06668e09a5048",),
     f"{_USER_API}.pre_save_callback": ("de87eaac8b059aa2",),
 }
 
@@ -190,14 +221,37 @@ def _enterprise_users(users: Sequence[Any]) -> Receiver | None:
 # --- enrollments -----------------------------------------------------------------------------
 
 
-def after_enrollments(rows: Sequence[Any], modes: Iterable[str]) -> list[Receiver]:
+@dataclass(frozen=True)
+class Done:
+    """Receivers whose work is done for all rows of a batch, by the signal."""
+
+    post_save: list[Receiver]
+    #: COURSE_ENROLLMENT_CHANGED of openedx-events.
+    changed: list[Receiver]
+    #: ENROLLMENT_TRACK_UPDATED, which the platform sends when a mode changes.
+    mode_changed: list[Receiver]
+
+
+def after_enrollments(rows: Sequence[Any], modes: Sequence[str]) -> Done:
     """For new rows of CourseEnrollment, as they are before they become active in ``modes``."""
     _external_updates(rows)
-    done = [_schedules(rows), _forum_roles(rows), _verifications(rows, modes), _enterprise(rows)]
-    return [found for found in done if found]
+    schedules, resets = _schedules(rows, modes)
+    saved = [schedules, _forum_roles(rows), _verifications(rows, modes), _enterprise(rows)]
+    mode_changed = [resets]
+    if any(row.mode != mode for row, mode in zip(rows, modes, strict=True)):
+        mode_changed += _certificates_and_grades(rows)
+    return Done(
+        post_save=[found for found in saved if found],
+        changed=[found for found in [_enterprise_enrollments(rows)] if found],
+        mode_changed=[found for found in mode_changed if found],
+    )
 
 
-def _schedules(rows: Sequence[Any]) -> Receiver | None:
+def _schedules(
+    rows: Sequence[Any], modes: Sequence[str]
+) -> tuple[Receiver | None, Receiver | None]:
+    """Add the schedules as they are after the change of mode, which sets the start of those in
+    self-paced runs again. Two receivers: of the new row, and of the change of mode."""
     receiver = _receiver(
         post_save,
         rows[0],
@@ -205,11 +259,11 @@ def _schedules(rows: Sequence[Any]) -> Receiver | None:
         f"{_SCHEDULES}.signals._create_schedule",
     )
     if receiver is None:
-        return None
+        return None, None
     from openedx.core.djangoapps.schedules import signals
 
     if receivers(signals.post_save, signals.Schedule) != [history_receiver(signals.Schedule)]:
-        return None
+        return None, None
     schedules = []
     for row in rows:
         start = max(row.created, row.course_overview.start)
@@ -217,8 +271,27 @@ def _schedules(rows: Sequence[Any]) -> Receiver | None:
         schedules.append(
             signals.Schedule(enrollment=row, start_date=start, upgrade_deadline=deadline)
         )
+    resetting = _of_mode_change(
+        f"{_SCHEDULES}.signals.reset_schedule_on_mode_change",
+        f"{_SCHEDULES}.utils.reset_self_paced_schedule",
+    )
+    first_starts = [schedule.start_date for schedule in schedules]
+    starts_again = []
+    for schedule, row, mode in zip(schedules, rows, modes, strict=True):
+        if resetting and mode != row.mode and row.course.self_paced:
+            from_now = mode not in signals.CourseMode.AUDIT_MODES
+            start = datetime.now(UTC) if from_now else row.created
+            schedule.start_date = max(start, row.course.start)
+            starts_again.append(schedule)
     insert(schedules, found_by=("enrollment_id",))
+    last_starts = [schedule.start_date for schedule in schedules]
+    for schedule, start in zip(schedules, first_starts, strict=True):
+        schedule.start_date = start
     add_history(schedules)
+    for schedule, start in zip(schedules, last_starts, strict=True):
+        schedule.start_date = start
+    if starts_again:
+        add_history(starts_again, update=True)
     experiences = [
         signals.ScheduleExperience(
             schedule=schedule, experience_type=signals._get_experience_type(row)
@@ -226,7 +299,54 @@ def _schedules(rows: Sequence[Any]) -> Receiver | None:
         for schedule, row in zip(schedules, rows, strict=True)
     ]
     insert(experiences, found_by=("schedule_id",))
-    return receiver
+    return receiver, resetting
+
+
+def _of_mode_change(name: str, *relied_on: str) -> Receiver | None:
+    """The known receiver, if it is connected to the signal of a changed mode."""
+    from common.djangoapps.student.signals import ENROLLMENT_TRACK_UPDATED
+
+    found = _known(name, *relied_on)
+    return found if found in receivers(ENROLLMENT_TRACK_UPDATED, None) else None
+
+
+def _certificates_and_grades(rows: Sequence[Any]) -> list[Receiver | None]:
+    """Who has neither a grade nor a certificate, and is on no allowlist, gets no certificate
+    because of a mode, and has no grade that must be computed again."""
+    reading_a_grade = (
+        f"{_GRADE_FACTORY}.read",
+        f"{_GRADE_FACTORY}._read",
+        f"{_GRADE_FACTORY}._create_zero",
+        f"{_GRADES}.course_grade.CourseGradeBase",
+        f"{_GRADES}.course_grade.ZeroCourseGrade",
+        f"{_GRADES}.models.PersistentCourseGrade.read",
+    )
+    grading = _of_mode_change(
+        f"{_GRADES}.signals.handlers.recalculate_course_and_subsection_grades",
+        f"{_GRADES}.tasks.recalculate_course_and_subsection_grades_for_user",
+        *reading_a_grade,
+    )
+    certifying = _of_mode_change(
+        f"{_CERTIFICATES}.signals._listen_for_enrollment_mode_change",
+        f"{_CERTIFICATES}.models.GeneratedCertificate.certificate_for_student",
+        *(name for name in KNOWN if name.startswith(_GENERATION)),
+        *reading_a_grade,
+    )
+    if not grading and not certifying:
+        return []
+    from lms.djangoapps.certificates.models import CertificateAllowlist, GeneratedCertificate
+    from lms.djangoapps.grades.models import PersistentCourseGrade
+
+    users, keys = {row.user_id for row in rows}, {row.course_id for row in rows}
+
+    def has_any(model: Any) -> bool:
+        return bool(model.objects.filter(user_id__in=users, course_id__in=keys).exists())
+
+    if has_any(PersistentCourseGrade):
+        return []
+    if has_any(CertificateAllowlist) or has_any(GeneratedCertificate):
+        certifying = None
+    return [grading, certifying]
 
 
 def _forum_roles(rows: Sequence[Any]) -> Receiver | None:
@@ -297,6 +417,19 @@ def _enterprise(rows: Sequence[Any]) -> Receiver | None:
         if EnterpriseCustomerUser.objects.filter(user_id__in=users, active=True).exists():
             return None
     return receiver
+
+
+def _enterprise_enrollments(rows: Sequence[Any]) -> Receiver | None:
+    from openedx_events.learning.signals import COURSE_ENROLLMENT_CHANGED
+
+    receiver = _known("enterprise.signals.course_enrollment_changed_receiver")
+    if receiver is None or receiver not in receivers(COURSE_ENROLLMENT_CHANGED, None):
+        return None
+    from enterprise.models import EnterpriseCourseEnrollment
+
+    users = {row.user_id for row in rows}
+    present = EnterpriseCourseEnrollment.objects.filter(enterprise_customer_user__user_id__in=users)
+    return None if present.exists() else receiver
 
 
 def _external_updates(rows: Sequence[Any]) -> None:
