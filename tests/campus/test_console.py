@@ -97,3 +97,35 @@ def test_the_overview_refreshes_itself_until_it_is_told_to_stop(
     page.click("text=Stop refreshing")
     assert page.locator("[hx-get], script").count() == 0
     window.close()
+
+
+def test_a_refresh_takes_neither_focus_nor_place_nor_what_is_marked(
+    screen, live_server, admin_client, addresses
+):
+    window = screen.new_context(viewport={"width": 1000, "height": 400})
+    window.add_cookies(cookies_of(admin_client, live_server.url))
+    page = window.new_page()
+    page.goto(live_server.url + "/staff/")
+    refreshed = "() => !document.querySelector('#live.seen')"
+    mark = "() => document.getElementById('live').classList.add('seen')"
+    focused = "() => document.activeElement.id"
+
+    page.locator("#refreshing").focus()
+    page.evaluate(mark)
+    page.wait_for_function(refreshed, timeout=60_000)
+    assert page.evaluate(focused) == "refreshing"
+    assert page.evaluate("() => window.scrollY") > 0
+
+    page.evaluate("() => getSelection().selectAllChildren(document.getElementById('workers'))")
+    page.evaluate(mark)
+    page.evaluate(
+        "() => document.addEventListener('htmx:beforeRequest', () => window.asked = true)"
+    )
+    page.wait_for_function("() => window.asked", timeout=60_000)
+    assert page.evaluate("() => String(getSelection())") == "Workers"
+    page.evaluate("() => getSelection().removeAllRanges()")
+    page.wait_for_function(refreshed, timeout=60_000)
+    # Every link and button that is replaced has an id: htmx finds it by that.
+    nameless = "() => document.querySelectorAll('#live :is(a, button, input):not([id])').length"
+    assert page.evaluate(nameless) == 0
+    window.close()

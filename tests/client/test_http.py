@@ -27,7 +27,7 @@ from usher.client.errors import (
 )
 from usher.client.http import MAX_BODY, Http
 from usher.client.shared import LocalState, RedisState
-from usher.client.urgency import urgent
+from usher.client.urgency import urgent, within
 
 
 @pytest.fixture
@@ -333,3 +333,14 @@ def test_a_redis_that_stands_still_is_left_aside(monkeypatch):
     state.pause("after", 500)
     assert server.pttl("usher:still.example:after") > 300_000
     server.shutdown()
+
+
+def test_a_person_waits_no_longer_than_the_page_says():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        asked = Http(f"http://127.0.0.1:{server.getsockname()[1]}", timeout=60, state=LocalState())
+        with within(0.4):
+            with pytest.raises(TimedOut, match=r"within 0\.\d+ s"):
+                asked.request("POST", "/heartbeat")
+            with pytest.raises(TimedOut, match="No time was left"):
+                asked.request("POST", "/heartbeat")
+        asked.close()

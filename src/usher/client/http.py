@@ -40,7 +40,7 @@ from usher.client.health import Health, Seen
 from usher.client.outgoing import Outgoing, is_header
 from usher.client.shared import SharedState
 from usher.client.tracing import span
-from usher.client.urgency import is_urgent
+from usher.client.urgency import is_urgent, seconds_left
 
 #: Bytes. A page of a hundred runs is some 100 kB; whatever is larger than this is no answer.
 MAX_BODY = 8 * 1024 * 1024
@@ -307,15 +307,17 @@ class Http:
             return answer
 
     def _send(self, build: Outgoing) -> Answer:
+        if not (timeout := seconds_left(self._timeout)):
+            raise TimedOut(f"No time was left to ask the LMS for {build.path}.")
         lane = self._take_lane()
-        lane.deadline = deadline = time.monotonic() + self._timeout
+        lane.deadline = deadline = time.monotonic() + timeout
         try:
-            response = lane.handle_request(build.request(self._timeout))
+            response = lane.handle_request(build.request(timeout))
             body = _read(response, deadline)
         except httpx.TimeoutException as error:
             lane.close()
             raise TimedOut(
-                f"The LMS did not answer {build.path} within {self._timeout:g} s."
+                f"The LMS did not answer {build.path} within {timeout:.3g} s."
             ) from error
         except (httpx.TransportError, httpx.StreamError) as error:
             lane.close()

@@ -22,11 +22,14 @@ from usher.client import batch
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError
 from usher.client.payloads import AccountSeen, LinksSeen, ListedEnrollment, read_run
+from usher.client.urgency import urgent, within
 from usher.console import words
 from usher.console.learners import tokens
 from usher.console.learners.services import ENROLLMENTS, Learner, Record, wanted_of
 from usher.console.sides import Side, sides_of
 
+#: That a person waits for an LMS that doesn't answer.
+SECONDS = 10.0
 #: What makes the LMS equal to what is wanted here.
 REPAIR = "Repair now sends it to the LMS."
 SIGN_IN = "Sign-in"
@@ -65,7 +68,12 @@ class Compared:
 
 
 def compare(user: Any) -> Compared:
-    """Asks the LMS; changes nothing."""
+    """Asks the LMS, for ``SECONDS`` at most; changes nothing."""
+    with urgent(), within(SECONDS):
+        return _compare(user)
+
+
+def _compare(user: Any) -> Compared:
     now, row = timezone.now(), LmsAccount.objects.filter(user=user).first()
     try:
         if row is None or not row.is_ready:

@@ -17,6 +17,7 @@ from usher.application.lms_client import client
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.store import forget_tokens
 from usher.client.errors import LmsError
+from usher.client.urgency import urgent, within
 from usher.console import words
 from usher.console.learners import tokens
 from usher.console.learners.services import learner
@@ -30,6 +31,8 @@ from usher.engine.summary import Summary
 
 #: Seconds that a person waits for a repair.
 REPAIR_SECONDS = 20.0
+#: For which the LMS is asked whether it takes the token.
+_LOOK_SECONDS = 5.0
 #: For which a worker is waited for that took the records first.
 _WORKER_SECONDS = 5.0
 
@@ -87,7 +90,8 @@ def _renew_token(user: Any) -> None:
     if account is None or token is None or not account.is_ready or not account.observed_is_active:
         return
     try:
-        found = tokens.look(token, account.username)
+        with urgent(), within(_LOOK_SECONDS):
+            found = tokens.look(token, account.username)
     except LmsError:
         return  # it is not known to be wrong; the repair says what is wrong with the LMS
     if found.is_useless:

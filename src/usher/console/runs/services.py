@@ -18,12 +18,15 @@ from usher.application.runs.services import sync_runs
 from usher.application.states import State, state, when
 from usher.client.errors import LmsError
 from usher.client.payloads import ModeSeen, RunSeen, read_run
+from usher.client.urgency import urgent, within
 from usher.console.counting import EXACTLY, Count, bounded
 from usher.console.refusals.services import Example, examples
 from usher.console.sides import Side, side_of, sides_of
 from usher.engine.registry import all_kinds
 
 PAGE = 50
+#: That a person waits for an LMS that doesn't answer.
+_SECONDS = 10.0
 #: Of one run.
 _REFUSED = 10
 _DATES = (
@@ -113,12 +116,13 @@ def compare(run: CourseRun) -> Compared:
     """Asks the LMS; changes nothing."""
     now, lms = timezone.now(), client()
     try:
-        lms.confirm()
-        raw = sync.runs_by_key(lms, [run.course_key]).get(run.course_key)
-        if raw is None:
-            return Compared(now, sides=[Side("Course run", run.course_key, "not shown", True)])
-        seen = read_run(raw)
-        modes = lms.run_modes(run.course_key)
+        with urgent(), within(_SECONDS):
+            lms.confirm()
+            raw = sync.runs_by_key(lms, [run.course_key]).get(run.course_key)
+            if raw is None:
+                return Compared(now, sides=[Side("Course run", run.course_key, "not shown", True)])
+            seen = read_run(raw)
+            modes = lms.run_modes(run.course_key)
     except LmsError as error:
         return Compared(now, problem=f"{error.message} [{error.code}]")
     return Compared(now, seen, _sides(run, seen, modes))
