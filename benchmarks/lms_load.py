@@ -5,9 +5,9 @@
 
 The token is that of a service worker (`usher_provision` writes it down). Accounts are made with
 tokens, then enrolled in the runs given by ``--run`` (once for each, several are filled in turn),
-or in as many of the LMS's own runs as it takes. Afterwards the enrollments are ended and the
-accounts set inactive; an LMS deletes accounts only on its own machine, so the command that does is
-printed.
+or in as many of the LMS's own runs as it takes. Afterwards, and after Ctrl-C or an error, the
+enrollments that were made are ended and the accounts set inactive; an LMS deletes accounts only on
+its own machine, so the command that does is printed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 import os
 import secrets
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -52,6 +53,8 @@ class Load:
     failed: int = 0
     #: How often the page was refused or failed; its percentiles say nothing then.
     page_failed: int = 0
+    #: What the LMS carried out, by path and item id: to be ended afterwards.
+    made: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def send(self, path: str, items: list[dict[str, Any]]) -> None:
         """One request, repeated when the LMS fails at it, as the application does."""
@@ -66,8 +69,11 @@ class Load:
                     raise
                 self.failed += 1
             else:
-                results = answer.json()["results"]
-                self.refused += [each for each in results if each["status"] == "refused"]
+                refused = [each for each in answer.json()["results"] if each["status"] == "refused"]
+                self.refused += refused
+                not_made = {each["id"] for each in refused}
+                made = self.made.setdefault(path, {})
+                made.update({item["id"]: item for item in items if item["id"] not in not_made})
                 return
 
     def measured(self, path: str, items: list[dict[str, Any]]) -> dict[str, Any]:
@@ -75,8 +81,14 @@ class Load:
         batches = [items[i : i + self.batch] for i in range(0, len(items), self.batch)]
         with self._looking_at_the_page() as seconds, ThreadPoolExecutor(self.at_once) as pool:
             started = time.monotonic()
-            for _ in pool.map(lambda some: self.send(path, some), batches):
-                pass
+            sending = [pool.submit(self.send, path, some) for some in batches]
+            try:
+                for each in sending:
+                    each.result()
+            except BaseException:
+                # Also Ctrl-C: what is under way ends, what is not under way does not begin.
+                pool.shutdown(cancel_futures=True)
+                raise
             took = time.monotonic() - started
         return {
             "items": len(items),
@@ -189,37 +201,78 @@ def main() -> None:
     parser.add_argument("--page", default=PAGE, help="what a learner opens meanwhile")
     parser.add_argument("--deadlocks", default="", help="command that prints InnoDB's count")
     asked = parser.parse_args()
-    headers = {"Authorization": f"Bearer {asked.token_file.read_text().strip()}"}
+    try:
+        token = asked.token_file.read_text().strip()
+    except OSError as error:
+        sys.exit(f"The token can't be read: {error}")
+    headers = {"Authorization": f"Bearer {token}"}
     if asked.host:
         headers["Host"] = asked.host
-    with httpx.Client(base_url=asked.lms, headers=headers, timeout=300, trust_env=False) as client:
-        print(json.dumps(measure(Load(client, asked.batch, asked.at_once, asked.page), asked)))
+    try:
+        with httpx.Client(
+            base_url=asked.lms, headers=headers, timeout=300, trust_env=False
+        ) as client:
+            refuse_unusable(client)
+            print(json.dumps(measure(Load(client, asked.batch, asked.at_once, asked.page), asked)))
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        sys.exit(f"{asked.lms} did not do what was asked: {error or type(error).__name__}.")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def refuse_unusable(client: httpx.Client) -> None:
+    """Ends with a message where the batch API can't be used, before anything is made."""
+    try:
+        answer = client.get(_API, timeout=30)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        sys.exit(
+            f"{client.base_url} can't be reached: {error or type(error).__name__}. "
+            "Is --lms the LMS's address, with http:// or https://?"
+        )
+    if answer.status_code in (401, 403):
+        sys.exit(
+            f"{client.base_url} refuses the token ({answer.status_code}). The token file must hold "
+            "that of a service worker with the scopes read and write."
+        )
+    if answer.status_code == 404:
+        sys.exit(
+            f"{client.base_url} has no batch API ({_API} is not found). The LMS plugin must be "
+            "installed and a backend named in USHER_BACKENDS; where the LMS goes by another "
+            "name than this address, name it with --host."
+        )
+    if not answer.is_success:
+        sys.exit(f"{client.base_url} answers {_API} with {answer.status_code}; its log says why.")
 
 
 def measure(load: Load, asked: Any) -> dict[str, Any]:
     prefix = PREFIX + secrets.token_hex(3) + "-"
     learners = accounts(asked.accounts, prefix)
     runs = asked.run or runs_of(load.client, -(-asked.enrollments // asked.accounts))
+    if not runs:
+        sys.exit("The LMS has no course runs to enroll in. Name one with --run.")
     wanted = enrollments(asked.enrollments, learners, runs, asked.mode)
     ask = counting_deadlocks(asked.deadlocks)
     before = deadlocks(ask)
     found: dict[str, Any] = {"load_average": _load_average()}
+    delete_with = (
+        './manage.py lms shell -c "from django.contrib.auth import get_user_model as g; '
+        f"g().objects.filter(username__startswith='{prefix}').delete()\""
+    )
+    _tell(f"The accounts are called {prefix}…; this deletes them in the LMS:\n  {delete_with}")
     try:
         found["accounts"] = load.measured(ACCOUNTS, learners)
         found["accounts_again"] = load.measured(ACCOUNTS, learners)
         found["enrollments"] = load.measured(ENROLLMENTS, wanted)
         found["enrollments_again"] = load.measured(ENROLLMENTS, wanted)
     finally:
-        clean_up(load, learners, wanted)
+        _tell("Ending the enrollments and deactivating the accounts.")
+        clean_up(load)
     found["failed_requests"], found["refused"] = load.failed, len(load.refused)
     found["page_failed"] = load.page_failed
     found["why"] = sorted({str(each["error"]) for each in load.refused})[:5]
     if before is not None:
         found["deadlocks"] = (deadlocks(ask) or 0) - before
-    found["delete_with"] = (
-        './manage.py lms shell -c "from django.contrib.auth import get_user_model as g; '
-        f"g().objects.filter(username__startswith='{prefix}').delete()\""
-    )
+    found["delete_with"] = delete_with
     return found
 
 
@@ -228,12 +281,21 @@ def _load_average() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
-def clean_up(load: Load, learners: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
-    """As far as an API can: nobody is enrolled any more, and nobody can sign in."""
-    left = [{k: v for k, v in item.items() if k != "mode"} for item in wanted]
-    gone = [{**item, "tokens": False, "is_active": False} for item in learners]
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def clean_up(load: Load) -> None:
+    """As far as an API can: nobody is enrolled any more, and nobody can sign in. Only what was
+    made: an account that does not exist would be made inactive, but made."""
+    enrolled, present = load.made.get(ENROLLMENTS, {}), load.made.get(ACCOUNTS, {})
+    left = [
+        {**{key: value for key, value in item.items() if key != "mode"}, "is_active": False}
+        for item in enrolled.values()
+    ]
+    gone = [{**item, "tokens": False, "is_active": False} for item in present.values()]
     refused, load.refused = load.refused, []
-    for path, items in ((ENROLLMENTS, [{**i, "is_active": False} for i in left]), (ACCOUNTS, gone)):
+    for path, items in ((ENROLLMENTS, left), (ACCOUNTS, gone)):
         for start in range(0, len(items), load.batch):
             load.send(path, items[start : start + load.batch])
     load.refused = refused

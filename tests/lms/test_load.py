@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
+from typing import Any
 
-from benchmarks.lms_load import PAGE, Load, measure
+import pytest
+from benchmarks.lms_load import PAGE, Load, main, measure
 
 from tests.lms.conftest import Lms
 
@@ -25,3 +28,52 @@ def test_it_measures_and_ends_what_it_began(lms: Lms) -> None:
     assert lms.value(f"select count(*) {made}") == 9
     assert lms.value(f"select count(distinct course_id) {made}") == 2
     assert lms.value(f"select count(*) {made} and (e.is_active or u.is_active)") == 0
+
+
+def test_what_was_made_before_it_was_stopped_is_ended_and_nothing_else_is_made(
+    lms: Lms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = Load.send
+    sent: list[list[dict[str, Any]]] = []
+
+    def stopped_at_the_third(load: Load, path: str, items: list[dict[str, Any]]) -> None:
+        sent.append(items)
+        if len(sent) == 3:
+            raise KeyboardInterrupt
+        send(load, path, items)
+
+    monkeypatch.setattr(Load, "send", stopped_at_the_third)
+    asked = Namespace(accounts=40, enrollments=9, run=None, mode="", deadlocks="")
+    with lms.api() as client, pytest.raises(KeyboardInterrupt):
+        measure(Load(client, batch=2, at_once=1, page=PAGE), asked)
+
+    prefix = sent[0][0]["username"].removesuffix("0")
+    made = "from auth_user where username like ?"
+    assert 0 < lms.value(f"select count(*) {made}", f"{prefix}%") < 40
+    assert lms.value(f"select count(*) {made} and is_active", f"{prefix}%") == 0
+
+
+@pytest.mark.parametrize(
+    ("token", "address", "message"),
+    [
+        ("not-a-token", None, "refuses the token"),
+        ("not-a-token", "http://127.0.0.1:9", "can't be reached"),
+        ("not-a-token", "localhost", "can't be reached"),
+        (None, None, "token can't be read"),
+    ],
+)
+def test_what_makes_it_impossible_is_said_before_anything_is_made(
+    lms: Lms,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    token: str | None,
+    address: str | None,
+    message: str,
+) -> None:
+    file = tmp_path / "token"
+    if token:
+        file.write_text(token)
+    arguments = ["lms_load", "--lms", address or lms.url, "--token-file", str(file)]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit, match=message):
+        main()
