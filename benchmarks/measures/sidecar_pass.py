@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from usher.connect.application.checkout import Wishes
+from usher.connect.application.checkout import ApplicationOptions
 from usher.sidecar.accounts import ACCOUNT
 from usher.sidecar.enrollments import ENROLLMENT
 from usher.sidecar.opening import opened_application, with_lms
@@ -23,7 +23,7 @@ def main() -> None:
     # The application's own sync leaves the modes of course runs alone.
     asked, seconds = Asked(kinds=(ACCOUNT, ENROLLMENT, RUN)), []
     quick = QuickLooks(asked)
-    with opened_application(Wishes(folder, manage=f"{sys.executable} manage.py")) as (
+    with opened_application(ApplicationOptions(folder, manage=f"{sys.executable} manage.py")) as (
         checkout,
         adapter,
         agent,

@@ -13,7 +13,7 @@ import pytest
 from tests.support.checkout import PlainCheckout
 from usher.cli.demo.database import copy_migrated
 from usher.connect import checks
-from usher.connect.application.checkout import Wishes, recognise
+from usher.connect.application.checkout import ApplicationOptions, recognise
 from usher.connect.application.remote import Remote
 from usher.connect.application.settings import SETTINGS
 from usher.connect.application.side import Addresses, Side
@@ -52,7 +52,7 @@ def description(wanted: Application) -> Description:
 
 
 def side_of(shop: PlainCheckout, **wishes: str) -> Side:
-    wish = Wishes(str(shop.folder), **wishes)
+    wish = ApplicationOptions(str(shop.folder), **wishes)
     return Side(recognise(wish), wish, Secrets())
 
 
@@ -70,7 +70,7 @@ def record_of(shop: PlainCheckout) -> list[dict]:
 
 
 def test_a_compose_checkout_is_recognised_by_its_web_service(shop: PlainCheckout):
-    found = recognise(Wishes(str(shop.folder)))
+    found = recognise(ApplicationOptions(str(shop.folder)))
     assert (found.name, found.compose, found.edition) == ("shop", True, None)
     assert found.manage == ("docker", "compose", "run", "--rm", "-T", "web", "./manage.py")
     assert found.env_file == shop.folder / ".env"
@@ -89,18 +89,18 @@ def test_mitx_online_and_xpro_are_told_apart(tmp_path: Path, mark, key, edition)
     (tmp_path / "manage.py").touch()
     compose = f"x-environment:\n  {key}: here\nservices:\n  web:\n    image: x\n"
     (tmp_path / "docker-compose.yml").write_text(compose)
-    found = recognise(Wishes(str(tmp_path)))
+    found = recognise(ApplicationOptions(str(tmp_path)))
     assert (found.edition, found.name) == (edition, edition.name)
     other = next(name for name in ("mitxonline", "mitxpro") if name != edition.name)
     with pytest.raises(Refused, match="leave --edition out"):
-        recognise(Wishes(str(tmp_path), edition=other))
+        recognise(ApplicationOptions(str(tmp_path), edition=other))
 
 
 def test_a_virtualenv_checkout_uses_its_own_python(tmp_path: Path):
     (tmp_path / "manage.py").touch()
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/python").touch()
-    assert recognise(Wishes(str(tmp_path))).manage == (
+    assert recognise(ApplicationOptions(str(tmp_path))).manage == (
         str(tmp_path / ".venv/bin/python"),
         "manage.py",
     )
@@ -118,12 +118,12 @@ def test_what_is_no_application_is_refused_with_the_way_out(tmp_path: Path, file
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(Refused, match=says):
-        recognise(Wishes(str(tmp_path)))
+        recognise(ApplicationOptions(str(tmp_path)))
 
 
 def test_neither_a_folder_nor_an_address():
     with pytest.raises(Refused, match="neither a folder nor an http address"):
-        recognise(Wishes("/no/such/folder"))
+        recognise(ApplicationOptions("/no/such/folder"))
 
 
 # -- the record
@@ -164,7 +164,7 @@ def test_a_record_of_before_is_adopted_and_restored_to_the_letter(shop: PlainChe
         "http://elsewhere/x/",
         "http://lms.example:8000/auth/complete/ol-oauth2/",
     ]
-    assert side_of(shop).remove_record(wanted.client_id) == "as it was before"
+    assert side_of(shop).remove_record(wanted.client_id) == "restored"
     assert record_of(shop) == [before]
 
 
@@ -175,7 +175,7 @@ def test_a_record_of_ours_is_removed(shop: PlainCheckout):
     assert side.has_record(wanted.client_id)
     assert side.remove_record(wanted.client_id) == "removed"
     assert record_of(shop) == []
-    assert side.remove_record(wanted.client_id) == "gone already"
+    assert side.remove_record(wanted.client_id) == "removed already"
 
 
 def test_secrets_go_by_standard_input_only(shop: PlainCheckout):
@@ -233,7 +233,7 @@ def test_the_env_is_written_kept_and_restored_to_the_letter(shop: PlainCheckout)
     changed = {name for name, data in shop.tree().items() if tree.get(name) != data}
     assert changed == {".env"}
     assert not side.env_restored(values)
-    assert side.restore_env(values) == "as it was before"
+    assert side.restore_env(values) == "restored"
     assert shop.env_file.read_bytes() == before
     assert side.env_restored(values)
 
@@ -279,7 +279,7 @@ def test_the_new_settings_are_in_force_only_in_new_containers(shop: PlainCheckou
 def test_a_failing_command_keeps_secrets_out_of_its_words(shop: PlainCheckout):
     secrets = Secrets()
     secrets.add([SECRET])
-    wish = Wishes(str(shop.folder))
+    wish = ApplicationOptions(str(shop.folder))
     side = Side(recognise(wish), wish, secrets)
     with pytest.raises(ToolFailed, match=r"Unknown command: '\(hidden\)'") as failure:
         side.manage.command(SECRET)
@@ -302,7 +302,7 @@ def campus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Side:
         monkeypatch.setenv(key, value)
     folder = Path(__file__).parents[2] / "campus"
     manage = f"{sys.executable} manage.py"
-    wish = Wishes(str(folder), env_file=str(env_file), manage=manage, edition="mitxpro")
+    wish = ApplicationOptions(str(folder), env_file=str(env_file), manage=manage, edition="mitxpro")
     (tmp_path / "home").mkdir()
     copy_migrated(folder, tmp_path / "home" / "campus.sqlite3")
     return Side(recognise(wish), wish, Secrets())
@@ -335,7 +335,7 @@ def test_an_application_built_on_usher_is_known_and_its_pkce_relaxed(campus: Sid
 def test_a_remote_application_is_handed_its_part(shop: PlainCheckout):
     """Its operator runs one file and adds another to the settings; then it agrees."""
     shop.up()
-    wish = Wishes(shop.url, name="shop")
+    wish = ApplicationOptions(shop.url, name="shop")
     remote, wanted = Remote(recognise(wish), wish, Secrets()), application(shop.url)
     remote.probe(None, ADDRESSES)
     assert not remote.record_agrees(wanted, ADDRESSES)
@@ -352,7 +352,7 @@ def test_a_remote_application_is_handed_its_part(shop: PlainCheckout):
 
 
 def test_a_remote_application_that_does_not_answer():
-    wish = Wishes("http://127.0.0.1:9")
+    wish = ApplicationOptions("http://127.0.0.1:9")
     with pytest.raises(Refused, match=r"127\.0\.0\.1:9 can't be reached"):
         Remote(recognise(wish), wish, Secrets()).probe(None, ADDRESSES)
 

@@ -5,7 +5,7 @@ import pytest
 from tests.connect.test_application import ADDRESSES, application, description, side_of
 from tests.support.checkout import PlainCheckout
 from usher.connect.application import boot
-from usher.connect.application.checkout import Wishes, recognise
+from usher.connect.application.checkout import ApplicationOptions, recognise
 from usher.connect.application.example import make_env
 from usher.connect.errors import Refused
 from usher.contract.envfile import EnvFile
@@ -142,7 +142,7 @@ def test_an_application_that_was_never_migrated_names_the_command(shop: PlainChe
 
 def test_a_missing_env_is_made_from_the_example_when_that_is_allowed(shop: PlainCheckout):
     shop.env_file.unlink()
-    checkout = recognise(Wishes(str(shop.folder)))
+    checkout = recognise(ApplicationOptions(str(shop.folder)))
     with pytest.raises(Refused, match=r"cp env.example .*\.env; or leave --dry-run out"):
         make_env(checkout, dry_run=True, may=lambda _: True)
     with pytest.raises(Refused, match=r"is missing; make it: cp"):
@@ -161,4 +161,4 @@ def test_without_an_example_it_is_said(shop: PlainCheckout):
     shop.env_file.unlink()
     (shop.folder / "env.example").unlink()
     with pytest.raises(Refused, match=r"there is no \.env\.example"):
-        make_env(recognise(Wishes(str(shop.folder))), dry_run=False, may=lambda _: True)
+        make_env(recognise(ApplicationOptions(str(shop.folder))), dry_run=False, may=lambda _: True)

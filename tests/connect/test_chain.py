@@ -165,7 +165,7 @@ def test_a_dry_run_starts_and_builds_nothing(chain: Chain, shop: PlainCheckout):
         planned = chain.connect(shop, "--dry-run")
         due = {change["id"] for change in planned["plan"]["changes"] if change["due"]}
         assert {"image", "provision"} <= due
-        assert any("can't be seen" in each for each in planned["plan"]["warnings"])
+        assert any("can't be examined yet" in each for each in planned["plan"]["warnings"])
     started = [
         call
         for call in chain.engine.calls()

@@ -51,7 +51,7 @@ def test_without_yes_nobody_is_asked_by_a_pipe(chain: Chain, shop: PlainCheckout
     argv = [word for word in chain.argv("connect", *of(shop)) if word != "--yes"]
     done = chain.run(argv)
     assert done.returncode == 2
-    assert "give --yes to go on" in done.stderr
+    assert "give --yes to apply" in done.stderr
     assert "name shop in USHER_APPLICATIONS" in " ".join(done.stdout.split())
 
 

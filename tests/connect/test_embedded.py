@@ -16,8 +16,7 @@ import pytest
 from tests.connect.chain import PASSWORD, records
 from tests.connect.test_chain import CHECKS
 from tests.support.checkout import VENV_BIN, PlainCheckout, free_port
-from usher.connect.application.checkout import Wishes
-from usher.connect.before import Before
+from usher.connect.application.checkout import ApplicationOptions
 from usher.connect.errors import Refused
 from usher.connect.openedx.embedded import EmbeddedLms
 from usher.connect.openedx.serving import Server
@@ -29,8 +28,9 @@ from usher.connect.opening import (
     embedded_home,
     open_lms,
     with_defaults,
-    with_options_of_before,
+    with_earlier_options,
 )
+from usher.connect.saved_state import SavedState
 from usher.contract import connections
 from usher.contract.connections import Connection
 
@@ -131,8 +131,8 @@ def test_there_and_back(beside: Beside):
 
 
 def test_what_is_refused_before_anything_is_made(shop: PlainCheckout, tmp_path: Path):
-    asked = Asked(lms="embedded", applications=[Wishes(str(shop.folder))])
-    with pytest.raises(Refused, match="don't go with an embedded LMS"):
+    asked = Asked(lms="embedded", applications=[ApplicationOptions(str(shop.folder))])
+    with pytest.raises(Refused, match="can't be used with an embedded LMS"):
         open_lms(replace(asked, tutor_root=str(tmp_path)))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -145,7 +145,7 @@ def test_what_is_refused_before_anything_is_made(shop: PlainCheckout, tmp_path: 
 
 def test_it_listens_on_every_interface_only_for_containers(shop: PlainCheckout):
     url = f"http://localhost:{free_port()}"
-    in_containers = Wishes(str(shop.folder))
+    in_containers = ApplicationOptions(str(shop.folder))
     opened = open_lms(Asked(lms="embedded", lms_url=url, applications=[in_containers]))
     assert "every interface" in opened.warnings[0]
     assert "0.0.0.0" in server_of(opened).command
@@ -156,7 +156,7 @@ def test_it_listens_on_every_interface_only_for_containers(shop: PlainCheckout):
 
 
 def test_connecting_again_needs_not_be_told_what_runs_the_lms(shop: PlainCheckout):
-    asked = Asked(applications=[Wishes(str(shop.folder))])
+    asked = Asked(applications=[ApplicationOptions(str(shop.folder))])
     assert as_before(asked) == asked
     place = {"lms": "embedded", "lms_home": "/lms"}
     connections.remember(Connection("shop", str(shop.folder), "http://localhost:1", **place))
@@ -169,21 +169,25 @@ def test_connecting_again_needs_not_be_told_what_runs_the_lms(shop: PlainCheckou
 def test_connecting_again_takes_the_options_of_before(shop: PlainCheckout, tmp_path: Path):
     folder = str(shop.folder.resolve())
     before = {"target": folder, "name": "shop", "manage": "python manage.py", "url": "http://a:1"}
-    Before(str(shop.env_file)).keep_subject({"wishes": before, "root": "/lms"})
-    again = with_options_of_before(Wishes(str(shop.folder), url="http://a:2"))
-    assert again == Wishes(folder, name="shop", manage="python manage.py", url="http://a:2")
+    SavedState(str(shop.env_file)).keep_subject({"wishes": before, "root": "/lms"})
+    again = with_earlier_options(ApplicationOptions(str(shop.folder), url="http://a:2"))
+    assert again == ApplicationOptions(
+        folder, name="shop", manage="python manage.py", url="http://a:2"
+    )
     # Interrupted before anything was connected, it goes on with the same LMS.
-    Before(str(shop.env_file)).keep_subject({"wishes": before, "root": "/lms", "lms": "embedded"})
+    SavedState(str(shop.env_file)).keep_subject(
+        {"wishes": before, "root": "/lms", "lms": "embedded"}
+    )
     begun = as_before(Asked(applications=[again]))
     assert (begun.lms, begun.lms_home) == ("embedded", "/lms")
-    other = Wishes(str(tmp_path))
-    assert with_options_of_before(other) == other
+    other = ApplicationOptions(str(tmp_path))
+    assert with_earlier_options(other) == other
     assert all_before() == []
     for home in ("/lms", "/other"):
         place = {"lms": "embedded", "lms_home": home}
         connections.remember(Connection("shop", folder, "http://localhost:1", **place))
         if home == "/lms":
-            assert all_before() == [Wishes(folder, name="shop")]
+            assert all_before() == [ApplicationOptions(folder, name="shop")]
     with pytest.raises(Refused, match="several LMSs"):
         all_before()
 

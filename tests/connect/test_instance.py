@@ -172,7 +172,7 @@ def test_a_root_that_cant_be_written_is_refused(plain_root: Path):
             env={**os.environ, "ROOT_OF_TEST": str(root)},
         )
         root.chmod(0o755)
-    assert "can't be written; run as its owner" in done.stderr
+    assert "can't be written; run this as its owner" in done.stderr
 
 
 # -- the mode

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkout import checkout_of
-from usher.connect.application.checkout import Wishes
+from usher.connect.application.checkout import ApplicationOptions
 from usher.connect.application.side import Addresses, Side
 from usher.connect.errors import Refused
 from usher.connect.process import Secrets
@@ -32,7 +32,7 @@ def test_it_is_refused_with_words(answer: str, tmp_path: Path) -> None:
     script = tmp_path / "manage.py"
     script.write_text(f"import sys; sys.stdin.read(); print({answer!r})")
     checkout = checkout_of(script)
-    side = Side(checkout, Wishes(str(tmp_path)), Secrets())
+    side = Side(checkout, ApplicationOptions(str(tmp_path)), Secrets())
     lms = Addresses("http://lms.example", "http://lms.example", with_gateway=False)
     with pytest.raises(Refused, match="Shop") as caught:
         side.probe(None, lms)

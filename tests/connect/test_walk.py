@@ -13,7 +13,7 @@ import pytest
 from tests.connect.test_application import ADDRESSES
 from tests.support.shapes import Shape
 from usher.connect import checks, manual
-from usher.connect.application.checkout import Wishes, recognise
+from usher.connect.application.checkout import ApplicationOptions, recognise
 from usher.connect.application.side import Addresses, Side
 from usher.connect.errors import ToolFailed
 from usher.connect.openedx.configuration import Choice
@@ -299,7 +299,9 @@ def shape(tmp_path: Path) -> Shape:
 
 
 def side_of(shape: Shape, **more: str) -> Side:
-    wishes = Wishes(str(shape.folder), edition="mitxonline", manage=shape.command, **more)
+    wishes = ApplicationOptions(
+        str(shape.folder), edition="mitxonline", manage=shape.command, **more
+    )
     side = Side(recognise(wishes), wishes, Secrets())
     side.probe(None, ADDRESSES)
     return side

@@ -11,7 +11,7 @@ from usher.contract.throwaway import is_throwaway, new_name
 from usher.doctor.check import Status
 from usher.doctor.checks.env import EnvFileIsClear
 from usher.doctor.context import look_at
-from usher.doctor.find import NotFoundError, Wishes, places
+from usher.doctor.find import DoctorOptions, NotFoundError, places
 from usher.doctor.fixes import CONNECT, LMS_LOGS, PROVISION, RESTART, fitted
 
 TELLS = "import json, os; print(json.dumps([os.environ['TOLD'], os.environ['KEPT']]))"
@@ -27,7 +27,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_application_without_containers_is_given_its_env_file(checkout: Path):
-    manage = places(Wishes(application=str(checkout), manage=sys.executable)).manage
+    manage = places(DoctorOptions(application=str(checkout), manage=sys.executable)).manage
     assert manage is not None
     assert manage.output("-c", TELLS).strip() == '["yes", "from the environment"]'
     assert "TOLD" not in manage.shown("shell")
@@ -35,7 +35,7 @@ def test_an_application_without_containers_is_given_its_env_file(checkout: Path)
 
 def test_containers_read_their_env_file_themselves(checkout: Path):
     given = "docker compose exec -T web ./manage.py"
-    manage = places(Wishes(application=str(checkout), manage=given)).manage
+    manage = places(DoctorOptions(application=str(checkout), manage=given)).manage
     assert manage is not None
     assert manage.env_file is None
 
@@ -66,7 +66,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("named", ["", ".", ".usher/dev"])
 def test_what_usher_dev_made_is_found(project: Path, named: str):
-    found = places(Wishes(application=named))
+    found = places(DoctorOptions(application=named))
     assert found.dev_home == project / ".usher" / "dev"
     assert found.application_url == "http://localhost:8000"
     assert found.lms_url == "http://127.0.0.1:18000"
@@ -76,7 +76,7 @@ def test_what_usher_dev_made_is_found(project: Path, named: str):
 
 def test_usher_dev_in_another_folder_knows_its_project(project: Path, tmp_path: Path):
     elsewhere = (project / ".usher" / "dev").rename(tmp_path / "home")
-    found = places(Wishes(application=str(elsewhere)))
+    found = places(DoctorOptions(application=str(elsewhere)))
     assert found.manage and found.manage.folder == project
     with look_at(found) as context:
         assert fitted(PROVISION, context) == f"usher dev {project} --home {elsewhere} --provision"
@@ -84,34 +84,34 @@ def test_usher_dev_in_another_folder_knows_its_project(project: Path, tmp_path: 
 
 def test_a_project_with_an_env_file_is_that_one_s_unless_usher_dev_is_running(project: Path):
     (project / ".env").touch()
-    assert places(Wishes()).env_file == project / ".env"
+    assert places(DoctorOptions()).env_file == project / ".env"
     with (project / ".usher" / "dev" / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert places(Wishes()).dev_home
-        assert places(Wishes(application=".")).dev_home
+        assert places(DoctorOptions()).dev_home
+        assert places(DoctorOptions(application=".")).dev_home
 
 
 def test_another_lms_is_not_that_of_usher_dev(project: Path):
-    found = places(Wishes(application=".", lms_url="http://lms.example.org"))
+    found = places(DoctorOptions(application=".", lms_url="http://lms.example.org"))
     assert (found.dev_home, found.lms_url) == (None, "http://lms.example.org")
 
 
 def test_fixes_of_usher_dev(project: Path):
-    with look_at(places(Wishes())) as context:
+    with look_at(places(DoctorOptions())) as context:
         assert fitted(CONNECT, context) == f"usher dev {project} --provision"
         assert fitted(LMS_LOGS, context) == f"tail -n 100 {project}/.usher/dev/lms.log"
         assert fitted(RESTART, context) == "stop `usher dev` with Ctrl-C and start it again"
 
 
 def test_quotes_in_what_usher_dev_wrote_are_no_problem(project: Path):
-    with look_at(places(Wishes())) as context:
+    with look_at(places(DoctorOptions())) as context:
         assert EnvFileIsClear().probe(context).status is Status.OK
     (project / ".env").write_text("OPENEDX_API_BASE_URL='http://lms.example.org'\n")
-    with look_at(places(Wishes())) as context:
+    with look_at(places(DoctorOptions())) as context:
         assert EnvFileIsClear().probe(context).status is Status.WARNING
 
 
 def test_a_project_without_an_lms_is_told_both_ways_to_one(project: Path):
     (project / ".usher" / "dev" / "prepared.json").unlink()
     with pytest.raises(NotFoundError, match=r"usher dev.*usher connect"):
-        places(Wishes())
+        places(DoctorOptions())

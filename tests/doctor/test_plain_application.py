@@ -8,7 +8,7 @@ import pytest
 from tests.support.checkout import PlainCheckout
 from usher.contract import envfile
 from usher.doctor.context import Context, look_at
-from usher.doctor.find import Wishes, places
+from usher.doctor.find import DoctorOptions, places
 from usher.doctor.runner import run
 
 pytestmark = pytest.mark.xdist_group("doctor-plain")
@@ -36,7 +36,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlainCheckout
 
 
 def look(checkout: PlainCheckout) -> Context:
-    return look_at(places(Wishes(application=str(checkout.folder))))
+    return look_at(places(DoctorOptions(application=str(checkout.folder))))
 
 
 def causes(checkout: PlainCheckout, *only: str) -> list[str]:

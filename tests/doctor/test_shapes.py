@@ -12,7 +12,7 @@ from tests.support.shapes import Shape
 from usher.doctor.check import Finding, Status
 from usher.doctor.checks.enr import NobodyWasGivenUp
 from usher.doctor.context import Context, look_at
-from usher.doctor.find import Wishes, places
+from usher.doctor.find import DoctorOptions, places
 from usher.doctor.runner import run
 
 pytestmark = pytest.mark.xdist_group("doctor-shapes")
@@ -36,7 +36,7 @@ def mitxonline(tmp_path_factory: pytest.TempPathFactory) -> Shape:
 
 def look(shape: Shape) -> Context:
     manage = f"env {' '.join(f'{k}={v}' for k, v in shape.values.items())} {shape.command}"
-    return look_at(places(Wishes(application=str(shape.folder), manage=manage)))
+    return look_at(places(DoctorOptions(application=str(shape.folder), manage=manage)))
 
 
 def findings(shape: Shape, *only: str) -> dict[str, Finding]:

@@ -19,7 +19,7 @@ from tests.support.lms_process import (
 )
 from tests.support.shapes import BASE_URL, Shape
 from usher.cli.main import main
-from usher.connect.application.checkout import Checkout, Wishes, recognise
+from usher.connect.application.checkout import ApplicationOptions, Checkout, recognise
 from usher.sidecar import opening
 from usher.sidecar.process import Agent
 
@@ -47,7 +47,9 @@ def agent(checkout: Checkout) -> Iterator[Agent]:
 
 
 def checkout_of(shape: Shape) -> Checkout:
-    return recognise(Wishes(str(shape.folder), manage=f"{Path(sys.executable)} manage.py"))
+    return recognise(
+        ApplicationOptions(str(shape.folder), manage=f"{Path(sys.executable)} manage.py")
+    )
 
 
 @pytest.fixture(scope="session")

@@ -253,9 +253,10 @@ def test_no_secret_is_an_argument(checkout: Checkout, shape: Shape) -> None:
 def test_the_agent_ends_with_its_parent(checkout: Checkout, shape: Shape) -> None:
     script = (
         "import sys, time\n"
-        "from usher.connect.application.checkout import Wishes, recognise\n"
+        "from usher.connect.application.checkout import ApplicationOptions, recognise\n"
         "from usher.sidecar.process import Agent\n"
-        f"agent = Agent(recognise(Wishes({str(shape.folder)!r}, manage={shape.command!r})))\n"
+        f"options = ApplicationOptions({str(shape.folder)!r}, manage={shape.command!r})\n"
+        "agent = Agent(recognise(options))\n"
         "print(agent.pid, flush=True)\n"
         "time.sleep(600)\n"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from usher.doctor.facts.commands import CommandError
-from usher.doctor.find import NotFoundError, Wishes, places
+from usher.doctor.find import DoctorOptions, NotFoundError, places
 
 
 @click.command()
@@ -24,7 +24,7 @@ def why(learner: str, run: str, application: str, as_json: bool) -> None:
     named = application or ("." if Path("manage.py").is_file() else "")
     arguments = [*(["--json"] if as_json else []), "--", learner, *([run] if run else [])]
     try:
-        manage = places(Wishes(application=named)).manage
+        manage = places(DoctorOptions(application=named)).manage
         if manage is None:
             raise click.ClickException(
                 f"{application or Path.cwd()} has no manage.py: name the application's folder with "

@@ -1,5 +1,5 @@
 """``usher connect`` and ``usher disconnect``: plan, apply, verify, undo.
 
-Everything is looked at before the first change; every step looks whether it is still needed before
-it acts. There is no journal: a run that was cut off at any point is finished by running it again.
+Both commands examine the application and the LMS before the first change. Each step checks first
+whether it is still needed, so an interrupted run is completed by running the command again.
 """

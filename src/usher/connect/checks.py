@@ -1,7 +1,7 @@
-"""The connection as it runs, seen from every place that must reach another.
+"""Checks of a running connection, from each process that must reach another.
 
-All are reads, but the last: a throw-away learner, removed again, and the application's own sync and
-repair.
+They change nothing, except the last ones: a test learner is created, signs in and is removed
+again, and the application's own sync and repair commands run.
 """
 
 import functools
@@ -28,16 +28,16 @@ from usher.journey import walk
 from usher.journey.steps import BrokenError
 
 TIMEOUT = 15.0
-#: As MITx Online asks for the token of a service.
+#: How MITx Online requests a token for itself.
 JWT_GRANT = {"grant_type": "client_credentials", "token_type": "jwt"}
 #: Seconds a server may take to start; a first start builds assets and migrates.
 START_SECONDS = 300.0
-#: Seconds between two lines that say what is waited for.
+#: Seconds between progress messages while waiting.
 SAY_SECONDS = 10.0
 
 
 def run(lms: Lms, side: Side, addresses: Addresses, *, commands: bool) -> Iterator[Check]:
-    """Every check of one application; what depends on a failed one is skipped."""
+    """Yields the checks of one application. Checks that depend on a failed one are skipped."""
     description = lms.description()
     if description is None:
         yield Check("description", "failed", "not rendered", lms.render_command())
@@ -71,11 +71,11 @@ def run(lms: Lms, side: Side, addresses: Addresses, *, commands: bool) -> Iterat
             "repair": lambda: _repair(side),
         }
         up = all(check.outcome == "ok" for check in answering)
-        yield from _all(over_http, "" if up else "what it needs does not answer")
+        yield from _all(over_http, "" if up else "the application or the LMS does not answer")
         found = list(_all(inside, ""))
         yield from found
         reached = up and all(check.outcome == "ok" for check in found)
-        reason = "" if reached else "the checks before must hold first"
+        reason = "" if reached else "an earlier check failed"
         chain = _chain(lms, side, application, description, addresses)
         walks: dict[str, Callable[[], Check]] = {"sign-in-page": lambda: _sign_in_page(chain)}
         if side.checkout.manage:
@@ -85,7 +85,7 @@ def run(lms: Lms, side: Side, addresses: Addresses, *, commands: bool) -> Iterat
 
 
 def _all(probes: dict[str, Callable[[], Check]], reason: str) -> Iterator[Check]:
-    """Each probe's outcome; with a reason to leave them out, that."""
+    """Yields the result of each probe, or skips all of them if ``reason`` is given."""
     for name, probe in probes.items():
         yield Check(name, "skipped", reason) if reason else _guarded(name, probe)
 
@@ -98,15 +98,15 @@ def leads_to(wanted: Application, addresses: Addresses) -> bool:
 
 
 def wait_for_lms(addresses: Addresses, meanwhile: Callable[[], None] = lambda: None) -> None:
-    """Until the LMS answers after a restart. meanwhile: raises when waiting is in vain.
+    """Waits until the LMS answers after a restart. Raises ToolFailed after ``START_SECONDS``.
 
-    Raises ToolFailed when it takes too long.
+    meanwhile: called repeatedly; raises an error to end the wait early.
     """
     _wait_for(addresses.lms_url, lambda client: _lms_answers(client, addresses), meanwhile)
 
 
 def wait_for_application(side: Side) -> None:
-    """Until the application answers after its containers were made; see ``wait_for_lms``."""
+    """Waits until the application answers; see ``wait_for_lms``."""
     _wait_for(side.url, lambda client: _application_answers(client, side))
 
 
@@ -138,14 +138,14 @@ def _guarded(name: str, probe: Callable[[], Check]) -> Check:
         return probe()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         where = getattr(getattr(error, "_request", None), "url", "")
-        fix = "start it, if it does not run" + _hosts_line(str(where))
+        fix = "start it if it isn't running" + _hosts_line(str(where))
         return Check(name, "failed", f"{where} {error}".strip(), fix)
     except ConnectError as error:
         return Check(name, "failed", str(error))
 
 
 def _hosts_line(url: str) -> str:
-    """Development host names have no public DNS record."""
+    """Returns advice for a host name that does not resolve here, as development names; else ""."""
     host = urlsplit(url).hostname or ""
     if not re.search("[a-z]", host) or resolves(host):
         return ""
@@ -153,7 +153,7 @@ def _hosts_line(url: str) -> str:
 
 
 def resolves(host: str) -> bool:
-    """Whether this machine knows an address of this name."""
+    """Whether this machine resolves ``host``."""
     try:
         socket.getaddrinfo(host, None)
     except OSError:
@@ -162,8 +162,11 @@ def resolves(host: str) -> bool:
 
 
 def _lms_answers(client: httpx.Client, addresses: Addresses) -> Check:
-    """Its heartbeat also asks its stores of courses; without one of these, or while one is slow,
-    sign-in still works."""
+    """Checks that the LMS answers.
+
+    Its heartbeat also checks the course stores. Sign-in works without these, so an LMS whose
+    heartbeat fails but whose API answers is accepted.
+    """
     try:
         status = client.get(addresses.lms_url + LmsPath.HEARTBEAT).status_code
         heart = f"answers {status}"
@@ -193,7 +196,7 @@ def _application_answers(client: httpx.Client, side: Side) -> Check:
 
 
 def _sign_in_start(client: httpx.Client, wanted: Application, addresses: Addresses) -> Check:
-    """The running LMS sends a learner to this application, as this client."""
+    """Checks that the running LMS sends learners to this application, with the right client id."""
     answer = client.get(addresses.lms_url + LmsPath.sign_in_start(wanted.backend))
     target = answer.headers.get("location", "")
     query = parse_qs(urlsplit(target).query)
@@ -209,7 +212,7 @@ def _sign_in_start(client: httpx.Client, wanted: Application, addresses: Address
 def _seen_inside(
     client: httpx.Client, side: Side, wanted: Application, addresses: Addresses
 ) -> tuple[str, dict[str, Any]]:
-    """The redirect URI that the LMS sends, and what the application says of it and of itself."""
+    """Returns the redirect URI that the LMS sends, and the application's report about it."""
     answer = client.get(addresses.lms_url + LmsPath.sign_in_start(wanted.backend))
     query = parse_qs(urlsplit(answer.headers.get("location", "")).query)
     sent = query.get("redirect_uri", [""])[0]
@@ -217,16 +220,16 @@ def _seen_inside(
 
 
 def _redirect_uri(sent: str, found: dict[str, Any]) -> Check:
-    """The application accepts the redirect URI that the LMS sends."""
+    """Checks that the application accepts the redirect URI that the LMS sends."""
     plain = sent.partition("?")[0]
     if found["accepts"]:
-        return Check("redirect-uri", "ok", f"the application takes {plain}")
+        return Check("redirect-uri", "ok", f"the application accepts {plain}")
     registered = found["record"]["redirect_uris"].split() if found["record"] else []
     if plain in registered:
         fix = (
-            "its OAuth toolkit compares to the letter (3.4 on), and python-social-auth adds "
-            "redirect_state: let its OAUTH2_VALIDATOR_CLASS leave that out, or keep the toolkit "
-            "below 3.4"
+            "its OAuth toolkit (3.4 or newer) compares the whole address, and python-social-auth "
+            "adds redirect_state to it: remove that parameter in its OAUTH2_VALIDATOR_CLASS, or "
+            "keep the toolkit below 3.4"
         )
         return Check("redirect-uri", "failed", f"refuses {sent}", fix)
     fix = f"registered: {', '.join(registered) or 'none'}; is --lms-url the LMS's own address?"
@@ -234,7 +237,7 @@ def _redirect_uri(sent: str, found: dict[str, Any]) -> Check:
 
 
 def _application_client(client: httpx.Client, wanted: Application) -> Check:
-    """The application knows the LMS's client id and secret."""
+    """Checks that the application knows the LMS's client id and secret."""
     token_url = wanted.authorization_url.removesuffix("authorize/") + "token/"
     data = {"client_id": wanted.client_id, "client_secret": wanted.client_secret, **NO_CODE}
     error = _oauth_error(client.post(token_url, data={**data, "redirect_uri": "http://x/"}))
@@ -259,7 +262,7 @@ def _as_worker(worker: ServiceWorker | None) -> dict[str, str]:
 
 
 def _lms_client(client: httpx.Client, wanted: Application, addresses: Addresses) -> Check:
-    """The LMS knows the application's client id and secret."""
+    """Checks that the LMS knows the application's client id and secret."""
     data = {"client_id": wanted.oauth_client_id, "client_secret": wanted.oauth_client_secret}
     answer = client.post(
         addresses.lms_url + LmsPath.ACCESS_TOKEN,
@@ -272,7 +275,7 @@ def _lms_client(client: httpx.Client, wanted: Application, addresses: Addresses)
 
 
 def _service_clients(client: httpx.Client, wanted: Application, addresses: Addresses) -> Check:
-    """What the application does as a service is allowed to its clients. Changes nothing."""
+    """Checks that the application's service clients get tokens and may use the APIs they need."""
     name, seen = "service-clients", []
     for one in wanted.service_clients:
         data = {"client_id": one.client_id, "client_secret": one.client_secret}
@@ -281,7 +284,7 @@ def _service_clients(client: httpx.Client, wanted: Application, addresses: Addre
             return Check(name, "failed", f"{one.purpose}: the LMS answers {_oauth_error(token)}")
         headers = {"Authorization": f"JWT {jwt}"}
         if one.purpose == RETIREMENT:
-            # Nobody is named.
+            # No username: nobody is retired.
             url = addresses.lms_url + LmsPath.BULK_RETIRE
             answer = client.post(url, headers=headers, json={"usernames": ""})
         else:
@@ -298,7 +301,7 @@ def _service_clients(client: httpx.Client, wanted: Application, addresses: Addre
 
 
 def connected_names(description: Description, addresses: Addresses) -> set[str] | None:
-    """The applications that the running LMS knows; None when it can't be asked."""
+    """Returns the names of the applications in the running LMS; None if it can't be asked."""
     try:
         with httpx.Client(timeout=TIMEOUT) as client:
             workers = [one.service_worker for one in description.with_own_workers()]
@@ -312,7 +315,7 @@ def connected_names(description: Description, addresses: Addresses) -> set[str] 
 def _report(
     client: httpx.Client, worker: ServiceWorker | None, addresses: Addresses
 ) -> dict[str, Any]:
-    """``usher_report`` of the process that serves, not of a job's. Raises ToolFailed."""
+    """Returns ``usher_report`` of the LMS's web server process. Raises ToolFailed."""
     url = addresses.lms_url + LmsPath.USHER_REPORT
     answer = client.get(url, headers=_as_worker(worker))
     if not answer.is_success:
@@ -323,7 +326,7 @@ def _report(
 def _from_the_lms(
     client: httpx.Client, description: Description, wanted: Application, addresses: Addresses
 ) -> Check:
-    """The LMS's container reaches the application."""
+    """Checks that the LMS's server reaches the application."""
     worker = description.service_worker_of(wanted.name)
     for probe in _report(client, worker, addresses).get("token_probes", []):
         if probe.get("backend_name") == wanted.backend:
@@ -336,7 +339,7 @@ def _from_the_lms(
 
 
 def _from_the_application(found: dict[str, Any], addresses: Addresses) -> Check:
-    """The application's container reaches the LMS."""
+    """Checks that the application's server reaches the LMS."""
     status = found["lms_status"]
     if status == httpx.codes.OK:
         return Check("from-the-application", "ok", f"reaches {addresses.lms_server_url}")
@@ -346,7 +349,7 @@ def _from_the_application(found: dict[str, Any], addresses: Addresses) -> Check:
 
 
 def _settings_in_force(side: Side, description: Description, addresses: Addresses) -> Check:
-    """The running application has the values that were written."""
+    """Checks that the running application uses the values that were written."""
     wanted = side.env_values(description, addresses)
     found = side.facts["settings"]
     wrong = [
@@ -357,7 +360,7 @@ def _settings_in_force(side: Side, description: Description, addresses: Addresse
     if not wrong:
         known = sum(value is not None for value in found.values())
         return Check("settings-in-force", "ok", f"{known} settings as in {side.checkout.env_file}")
-    fix = f"something else sets them: look in {side.checkout.env_file} and the compose file"
+    fix = f"they are set elsewhere too: look in {side.checkout.env_file} and the compose file"
     return Check("settings-in-force", "failed", f"{', '.join(wrong)} differ", fix)
 
 
@@ -376,7 +379,7 @@ def _chain(
 
 
 def _sign_in_page(chain: walk.Chain) -> Check:
-    """Somebody unknown, sent from the LMS, ends at a page where people sign in."""
+    """Checks that an anonymous visitor is sent from the LMS to the application's sign-in page."""
     try:
         return Check("sign-in-page", "ok", walk.as_somebody_unknown(chain))
     except BrokenError as error:
@@ -384,7 +387,10 @@ def _sign_in_page(chain: walk.Chain) -> Check:
 
 
 def _learner(chain: walk.Chain, side: Side) -> Check:
-    """A throw-away learner gets through the whole chain, to a course."""
+    """Checks that a test learner can sign in to the LMS through the application, up to a course.
+
+    The learner is removed again.
+    """
     try:
         walked = walk.as_learner(chain, side.manage.walk)
     except BrokenError as error:
@@ -395,7 +401,7 @@ def _learner(chain: walk.Chain, side: Side) -> Check:
 
 
 def _sync(side: Side) -> Check:
-    """The application reads course runs of the LMS."""
+    """Runs the application's own command that reads course runs from the LMS."""
     commands: list[str] = side.facts.get("commands", [])
     if side.checkout.sync_command and side.checkout.sync_command[0] in commands:
         return _command("sync", outputs.of_sync, side, *side.checkout.sync_command)
@@ -407,7 +413,7 @@ def _sync(side: Side) -> Check:
 
 
 def _repair(side: Side) -> Check:
-    """The LMS makes learners' accounts, asking the application who they are."""
+    """Runs the application's own command that creates missing LMS accounts."""
     if "repair_missing_courseware_records" not in side.facts.get("commands", []):
         return Check("repair", "skipped", "the application has no repair command that Usher knows")
     return _command("repair", outputs.of_repair, side, "repair_missing_courseware_records")

@@ -10,10 +10,9 @@ from typing import Any
 import click
 
 from usher.connect import checks, manual, shown
-from usher.connect.application.checkout import Wishes, recognise
+from usher.connect.application.checkout import ApplicationOptions, recognise
 from usher.connect.application.example import make_env
 from usher.connect.application.side import Side
-from usher.connect.before import Leaving
 from usher.connect.connecting import Connecting, Options
 from usher.connect.disconnecting import disconnecting_of
 from usher.connect.errors import ConnectError, NeedsPerson, Refused
@@ -31,9 +30,10 @@ from usher.connect.opening import (
     reopen_sides,
     warn_of_moves,
     with_defaults,
-    with_options_of_before,
+    with_earlier_options,
 )
 from usher.connect.plan import Check, Plan, apply
+from usher.connect.saved_state import SavedDescription
 from usher.contract import connections
 from usher.contract.editions import EDITIONS
 from usher.contract.envfile import EnvFileError
@@ -61,8 +61,8 @@ _common_options = _options(
     click.option(
         "--lms",
         type=click.Choice([connections.TUTOR, connections.EMBEDDED]),
-        help="What runs the LMS: Tutor, or an embedded LMS that is made on this machine [default: "
-        "as the application was connected before, else tutor].",
+        help="What runs the LMS: Tutor, or an embedded LMS on this machine, created if necessary "
+        "[default: as in the last connection, else tutor].",
     ),
     click.option("--lms-home", default="", help="Folder of the embedded LMS."),
     click.option("--tutor", default="", help="Tutor's executable [default: the one on PATH]."),
@@ -79,7 +79,7 @@ _common_options = _options(
         "--edition",
         multiple=True,
         type=click.Choice(sorted(EDITIONS)),
-        help="Which application it is, if connect can't tell.",
+        help="Which application it is, if connect can't detect it.",
     ),
     click.option("--name", multiple=True, help="The application's name in the LMS."),
     click.option(
@@ -122,10 +122,10 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
     view = shown.View(as_json)
     with _ending(view):
         asked = _asked(given)
-        wishes = [with_options_of_before(each) for each in asked.applications or all_before()]
-        if not wishes:
+        applications = [with_earlier_options(each) for each in asked.applications or all_before()]
+        if not applications:
             raise Refused("no application named; give its checkout: --application ~/mitxonline")
-        asked = replace(asked, applications=wishes)
+        asked = replace(asked, applications=applications)
         opened = open_lms(as_before(asked))
         for each in asked.applications:
             may = functools.partial(_may, yes=yes, as_json=as_json)
@@ -147,7 +147,7 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
             _confirm(yes, as_json)
             for side, _ in sides:
                 remember(side, opened)
-            Leaving(opened.lms.place).forget()
+            SavedDescription(opened.lms.place).forget()
             apply(plan, view)
         for before in moved(sides, opened):
             connections.forget(*before.key)
@@ -183,8 +183,8 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **given: An
     view = shown.View(as_json)
     with _ending(view):
         asked = with_defaults(_asked(given))
-        wishes = [with_options_of_before(each) for each in asked.applications]
-        asked = replace(asked, applications=wishes)
+        applications = [with_earlier_options(each) for each in asked.applications]
+        asked = replace(asked, applications=applications)
         opened = open_lms(asked)
         sides, names = reopen_sides(asked, opened)
         root = str(opened.lms.place)
@@ -209,8 +209,11 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **given: An
 
 
 def _to_be_started(sides: list[Side], found: list[Check]) -> str:
-    """Connect starts containers; an application without them is started by its developer, who
-    can do so only once its ``.env`` is written."""
+    """Returns what the operator must start before the connection can be verified; "" for nothing.
+
+    Connect starts containers itself. An application without containers can only be started by its
+    developer, and only after its ``.env`` was written.
+    """
     failed = [check for check in found if check.outcome == "failed"]
     by_hand = [side.checkout.title for side in sides if not side.checkout.compose]
     if not by_hand or any(check.id != "application-answers" for check in failed):
@@ -232,8 +235,8 @@ def _asked(given: dict[str, Any]) -> Asked:
     for name in fields:
         if len(given.get(name, ())) > max(len(targets), 0):
             raise Refused(f"--{name.replace('_', '-')} is given more often than --application")
-    wishes = [
-        Wishes(
+    applications = [
+        ApplicationOptions(
             target=target,
             **{key: values[i] for key in fields if i < len(values := given.get(key, ()))},
         )
@@ -247,7 +250,7 @@ def _asked(given: dict[str, Any]) -> Asked:
         mode=given["mode"] or "",
         lms_url=given["lms_url"],
         lms_server_url=given["lms_server_url"],
-        applications=wishes,
+        applications=applications,
     )
 
 
@@ -255,7 +258,7 @@ def _confirm(yes: bool, as_json: bool) -> None:
     if yes:
         return
     if not _can_ask(yes, as_json):
-        raise Refused("nothing was changed; give --yes to go on without being asked")
+        raise Refused("connect can't ask for confirmation here; give --yes to apply the plan")
     click.confirm("Go on?", abort=True, err=True)
 
 
@@ -276,21 +279,21 @@ def _offer_to_build() -> bool:
 
 @contextmanager
 def _ending(view: shown.View) -> Iterator[None]:
-    """Every way out of a command, with its message and exit code."""
+    """Turns every outcome of a command into a message and an exit code."""
     code, message = 0, ""
     try:
         yield
     except (KeyboardInterrupt, click.Abort):
-        code, message = 130, "interrupted; what is done stands, run it again to go on"
+        code, message = 130, "interrupted; completed steps are kept. Run the command again"
     except NeedsPerson as error:
         code, message = UNFINISHED, f"Remains for you: {error}"
     except (Refused, EnvFileError) as error:
-        # Where a file is written, plan.apply makes a failed step of the latter.
+        # An EnvFileError while a step writes is reported by plan.apply as StepFailed.
         code, message = REFUSED, f"{error}\nNothing was changed."
     except connections.ConnectionsError as error:
         code, message = FAILED, str(error)
     except ConnectError as error:
-        message = f"{error}\nWhat was done before stands; run it again to go on."
+        message = f"{error}\nThe steps before it are done; run the command again to go on."
         code = FAILED
     if message:
         view.stopped(message)

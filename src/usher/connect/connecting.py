@@ -21,9 +21,12 @@ from usher.contract.envfile import EnvFile
 
 @dataclass(frozen=True)
 class Options:
-    """build: asked, once there is no other way, whether images may be built now. recreate: the
-    application's containers may be re-created. superuser: the first application's is to be one
-    of the LMS as well."""
+    """What the operator allows and wants.
+
+    build: returns whether images may be built now; called only if an image must be built;
+    recreate: whether the application's containers may be re-created; superuser: whether the first
+    application's superuser becomes a superuser in the LMS.
+    """
 
     build: Callable[[], bool] = lambda: False
     recreate: bool = True
@@ -31,7 +34,7 @@ class Options:
 
 
 class Connecting:
-    """One LMS, one application or several."""
+    """Plans the connection of one or several applications to one LMS."""
 
     def __init__(
         self,
@@ -49,7 +52,7 @@ class Connecting:
         self._runner = runner
 
     def plan(self, facts: dict[str, str], *, running: bool) -> Plan:
-        """running: whether the platform runs. Nothing is changed by planning."""
+        """Returns the plan; changes nothing. running: whether the LMS runs."""
         warnings = list(self._lms.leftovers())
         for side, _ in self._sides:
             warnings += _env_warnings(side)
@@ -64,7 +67,7 @@ class Connecting:
     def _steps_of_the_lms(
         self, names: list[str], *, running: bool
     ) -> tuple[PlaceSteps, LmsSteps, list[Step]]:
-        """The last: what comes before its records."""
+        """Returns the LMS's steps; the list has those that come before its records are made."""
         if isinstance(self._lms, EmbeddedLms):
             place = EmbeddedSteps(self._lms, self._values)
             return place, EmbeddedLmsSteps(self._lms, place, names, self._addresses), []
@@ -97,13 +100,13 @@ class Connecting:
             f"superuser:{side.name}",
             f"{side.checkout.title}, accounts",
             "reserve its superuser's name in the LMS",
-            "a name that nobody has yet could become another learner's",
+            "until it is reserved, a learner could get that name in the LMS",
             lambda: bool(side.superuser[0]),
             side.reserve_superuser,
         )
 
     def _values(self) -> dict[str, Any]:
-        """What config.yml must hold, whatever else it holds."""
+        """Returns the keys and values that config.yml must have. Raises Refused."""
         entries = self._lms.entries()
         in_containers = not isinstance(self._lms, EmbeddedLms)
         for side, backend in self._sides:
@@ -120,12 +123,12 @@ class Connecting:
                 configuration.SUPERUSER_EMAIL: email,
                 configuration.SUPERUSER_APPLICATION: self._sides[0][0].name,
             }
-        # Here already, so that what can't be written is refused before anything is changed.
+        # Checked while planning, so that invalid values are refused before the first change.
         return configuration.checked(values)
 
 
 def _env_warnings(side: Side) -> list[str]:
-    """Lines of the ``.env`` that programs read differently."""
+    """Returns a warning for each line of the ``.env`` that programs read differently."""
     path = side.checkout.env_file
     if path is None or not path.exists():
         return []

@@ -1,4 +1,7 @@
-"""The steps of ``usher disconnect``: plain LMS sign-in first, then everything as it was before."""
+"""The steps of ``usher disconnect``.
+
+They restore the LMS's own sign-in first, then the application's record, settings and containers.
+"""
 
 import shutil
 from abc import ABC, abstractmethod
@@ -6,21 +9,22 @@ from typing import Any
 
 from usher.connect import checks
 from usher.connect.application.side import Addresses, Side
-from usher.connect.before import Leaving, RestartMark
 from usher.connect.errors import ToolFailed
 from usher.connect.openedx import configuration
 from usher.connect.openedx.embedded import EmbeddedLms
 from usher.connect.openedx.lms import Lms
 from usher.connect.openedx.platform import Platform
 from usher.connect.plan import Plan, Step
+from usher.connect.saved_state import RestartMark, SavedDescription
 from usher.contract.provisioning import Application, Description
 
 
 class Disconnecting(ABC):
-    """Some or all of the applications of one LMS.
+    """Plans the disconnection of some or all applications of one LMS.
 
-    The description that was rendered names what was made in the application and the LMS. It goes
-    with the last application, so a copy is kept until the end: a killed run can be finished.
+    The rendered description names what was made in the applications and the LMS. It is deleted
+    with the last application, so a copy is kept until the end; an interrupted run can then be
+    completed by another one.
     """
 
     def __init__(
@@ -32,7 +36,7 @@ class Disconnecting(ABC):
         *,
         purge: bool,
     ) -> None:
-        """names: the applications to disconnect; sides: those of them that are known here."""
+        """names: all applications to disconnect; sides: those that can be reached from here."""
         self._lms = lms
         self._sides = sides
         self._names = names
@@ -40,19 +44,19 @@ class Disconnecting(ABC):
         self._purge = purge
         self._running = False
         self._mark = RestartMark(lms.place)
-        self._leaving = Leaving(lms.place)
-        self._description = _joined(self._leaving.description(), lms.description())
+        self._saved_description = SavedDescription(lms.place)
+        self._description = _joined(self._saved_description.description(), lms.description())
         entries = configuration.with_own_workers(lms.entries())
         self._staying = [entry for entry in entries if entry.get("name") not in names]
 
     @property
     def last(self) -> bool:
-        """Whether no application stays connected, so that the plugin goes as well."""
+        """Whether no other application stays connected; the plugin is then disabled as well."""
         return not self._staying
 
     def keep(self) -> None:
-        """Called before the first change."""
-        self._leaving.keep(self._description)
+        """Saves a copy of the description. Must be called before the first change."""
+        self._saved_description.keep(self._description)
 
     def plan(self, facts: dict[str, str], *, running: bool) -> Plan:
         self._running = running
@@ -66,11 +70,11 @@ class Disconnecting(ABC):
 
     @abstractmethod
     def _lms_steps(self) -> list[Step]:
-        """The LMS without these applications."""
+        """Returns the steps that remove these applications from the LMS."""
 
     @abstractmethod
     def _files_step(self) -> Step:
-        """At the end: what was rendered and holds secrets."""
+        """Returns the last step, which deletes rendered files that hold secrets."""
 
     # -- the LMS
 
@@ -78,11 +82,11 @@ class Disconnecting(ABC):
         return Step(
             "lms-records",
             self._lms.lms_url,
-            f"take away what was made for {' and '.join(self._names)}",
-            "provider record off, OAuth application and token gone; learners' accounts stay",
+            f"remove what was created for {' and '.join(self._names)}",
+            "disables the provider record, deletes OAuth client and token; accounts stay",
             self._are_records_gone,
             self._remove_records,
-            # What the command says it did: a broken LMS can't be asked any more.
+            # The command reports what it did; an LMS that is broken can't be examined afterwards.
             trust_apply=True,
         )
 
@@ -90,8 +94,8 @@ class Disconnecting(ABC):
         return Step(
             step,
             str(self._lms.config_file),
-            "take Usher's settings out" if self._purges else "take the application out",
-            "no trace stays" if self._purges else "its secrets stay, to connect again",
+            "remove Usher's settings" if self._purges else "remove the application",
+            "--purge was given" if self._purges else "its secrets stay, for connecting it again",
             lambda: not self._values(),
             self._configure,
         )
@@ -100,7 +104,10 @@ class Disconnecting(ABC):
         return [found for found in self._description.applications if found.name in self._names]
 
     def _are_records_gone(self) -> bool:
-        """Once the plugin or the entry is gone, this came before (the steps have an order)."""
+        """Whether the records are removed.
+
+        This step precedes those that remove plugin and entry: if one of these is gone, it is done.
+        """
         listed = configuration.read(self._lms.config_file)
         entries = listed.get(configuration.APPLICATIONS, [])
         named = {entry.get("name") for entry in entries} & set(self._names)
@@ -110,22 +117,22 @@ class Disconnecting(ABC):
         return connected is not None and not connected & set(self._names)
 
     def _remove_records(self) -> str:
-        leaving = Description(applications=self._made())
+        made = Description(applications=self._made())
         try:
-            answer = self._lms.remove(leaving, purge=self._purge)
+            answer = self._lms.remove(made, purge=self._purge)
         except ToolFailed as error:
             if not self.last:
                 raise
-            return f"left as they are, without effect once the plugin is off; {error}"
+            return f"not removed; without effect once the plugin is disabled; {error}"
         done = [f"{item['what']} {item['name']} {item['outcome']}" for item in answer["items"]]
-        return "; ".join(done) or "nothing was there"
+        return "; ".join(done) or "there were none"
 
     @property
     def _purges(self) -> bool:
         return self._purge and self.last
 
     def _values(self) -> dict[str, Any]:
-        """What of config.yml changes; None for what goes."""
+        """Returns the changes to config.yml; None for keys to remove."""
         present = configuration.read(self._lms.config_file)
         if self._purges:
             return {key: None for key in present if key.startswith(configuration.PREFIX)}
@@ -140,8 +147,8 @@ class Disconnecting(ABC):
         return "written"
 
     def _is_plain(self) -> bool:
-        """No application that goes is still offered by the running LMS."""
-        if self._mark.stands:
+        """Whether the running LMS no longer offers sign-in through these applications."""
+        if self._mark.is_set:
             return False
         return not any(checks.leads_to(found, self._addresses) for found in self._made())
 
@@ -154,8 +161,8 @@ class Disconnecting(ABC):
             Step(
                 f"env:{side.name}",
                 str(side.checkout.env_file or "its settings"),
-                "restore the settings of before",
-                "what was changed beside them since stays",
+                "restore the earlier values of its settings",
+                "other lines stay as they are",
                 lambda: side.env_restored(written),
                 lambda: side.restore_env(written),
             )
@@ -166,7 +173,7 @@ class Disconnecting(ABC):
                 Step(
                     f"record:{side.name}",
                     f"{side.checkout.title}, OAuth2 application",
-                    "take the LMS's record away, or restore the one of before",
+                    "remove the LMS's OAuth2 record, or restore the earlier one",
                     "the LMS no longer signs in with it",
                     lambda: not side.has_record(client_id),
                     lambda: side.remove_record(client_id),
@@ -189,8 +196,8 @@ class Disconnecting(ABC):
             Step(
                 f"state:{side.name}",
                 str(side.before.folder),
-                "forget the copies of before",
-                "they are in place again",
+                "delete the saved copies of record and .env",
+                "they are restored",
                 lambda: not side.before.folder.exists(),
                 side.before.forget,
             )
@@ -217,7 +224,7 @@ class DisconnectingFromTutor(Disconnecting):
                     "tutor-plugin",
                     str(instance.root),
                     "disable the plugin usher",
-                    "without its patches the LMS signs learners in by itself",
+                    "without its patches the LMS uses its own sign-in",
                     lambda: not self._platform.now.enabled,
                     self._disable,
                 )
@@ -229,7 +236,7 @@ class DisconnectingFromTutor(Disconnecting):
                 "tutor-render",
                 str(instance.root / "env"),
                 "render Tutor's environment",
-                "settings as Tutor makes them by itself",
+                "restores the settings that Tutor renders without the plugin",
                 lambda: not self._platform.now.look["stale"],
                 self._render,
             ),
@@ -269,26 +276,29 @@ class DisconnectingFromTutor(Disconnecting):
             if self.last:
                 shutil.rmtree(wheels, ignore_errors=True)
                 description.unlink(missing_ok=True)
-            self._leaving.forget()
+            self._saved_description.forget()
             return "removed"
 
         def is_removed() -> bool:
             rendered = self.last and (description.exists() or wheels.exists())
-            return self._leaving.description() is None and not rendered
+            return self._saved_description.description() is None and not rendered
 
         return Step(
             "tutor-files",
             str(description.parent),
-            "remove what the plugin rendered",
-            "it holds secrets; Tutor leaves files of disabled plugins behind",
+            "delete the file that the plugin rendered",
+            "it holds secrets, and Tutor keeps files of disabled plugins",
             is_removed,
             remove,
         )
 
 
 class DisconnectingFromEmbedded(Disconnecting):
-    """The LMS goes on while an application stays. After the last one it is stopped; its folder,
-    with learners' accounts, stays unless everything is to go."""
+    """Plans the disconnection from an embedded LMS.
+
+    The LMS keeps running while another application is connected to it, and is stopped after the
+    last. Its folder, with the learners' accounts, is deleted only with ``purge``.
+    """
 
     def __init__(self, embedded: EmbeddedLms, *rest: Any, purge: bool) -> None:
         super().__init__(embedded, *rest, purge=purge)
@@ -347,32 +357,34 @@ class DisconnectingFromEmbedded(Disconnecting):
         def remove() -> str:
             if self.last:
                 embedded.clear(purge=self._purge)
-            self._leaving.forget()
+            self._saved_description.forget()
             return "removed"
 
         def is_removed() -> bool:
             left = embedded.place if self._purge else embedded.description_file
-            return self._leaving.description() is None and not (self.last and left.exists())
+            return self._saved_description.description() is None and not (
+                self.last and left.exists()
+            )
 
         return Step(
             "lms-files",
             str(embedded.place if self._purge else embedded.description_file),
-            "remove the LMS, with its learners" if self._purge else "remove the description",
-            "no trace stays" if self._purge else "it holds secrets",
+            "delete the LMS, with its learners" if self._purge else "delete the description",
+            "--purge was given" if self._purge else "it holds secrets",
             is_removed,
             remove,
         )
 
 
 def disconnecting_of(lms: Platform | EmbeddedLms, *rest: Any, purge: bool) -> Disconnecting:
-    """For what runs this LMS; the arguments of Disconnecting."""
+    """Returns the subclass for this kind of LMS. ``rest``: the arguments of Disconnecting."""
     if isinstance(lms, EmbeddedLms):
         return DisconnectingFromEmbedded(lms, *rest, purge=purge)
     return DisconnectingFromTutor(lms, *rest, purge=purge)
 
 
 def _joined(kept: Description | None, rendered: Description | None) -> Description:
-    """All applications that either names, as they were kept."""
+    """Returns a description with the applications of both; the kept entry wins."""
     found = {
         application.name: application
         for description in (rendered, kept)

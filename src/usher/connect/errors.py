@@ -1,11 +1,11 @@
-"""What can stop a connection.
+"""The errors of ``usher connect`` and ``usher disconnect``.
 
 ConnectError
 ├── Refused        the plan can't be made; nothing was changed
-├── StepFailed     a step did not do what it should; the steps before it stand, run again
-│   └── NeedsPerson    a person must do or allow the next thing, then run it again
-└── ToolFailed     a program (tutor, docker, manage.py) failed; has its last words
-    └── ToolMissing    it is not there at all
+├── StepFailed     a step failed; the steps before it are done, and the command can be repeated
+│   └── NeedsPerson    the operator must do or allow something, then repeat the command
+└── ToolFailed     a program (tutor, docker, manage.py) failed; includes the end of its output
+    └── ToolMissing    the program is not installed
 """
 
 
@@ -28,7 +28,7 @@ class NeedsPerson(StepFailed):
 
 
 class ToolFailed(ConnectError):
-    """exit_code: None when it ran out of time; stdout: all of its standard output."""
+    """exit_code: None after a timeout; stdout: all of the program's standard output."""
 
     def __init__(self, message: str, exit_code: int | None = None, stdout: str = "") -> None:
         self.exit_code = exit_code

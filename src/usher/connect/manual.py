@@ -1,4 +1,4 @@
-"""What becomes of the steps that people otherwise take by hand: done, unnecessary, or left."""
+"""The steps of the manual procedure: done by connect, unnecessary, or left to the operator."""
 
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -15,8 +15,10 @@ from usher.contract.paths import ApplicationPath
 
 @dataclass
 class Manual:
-    """Each a sentence for a person. done: by connect, now or before; unnecessary: with the reason;
-    left: to the person."""
+    """Sentences for the operator, one a step.
+
+    done: by connect, in this run or before; unnecessary: with the reason; left: to the operator.
+    """
 
     done: list[str] = field(default_factory=list)
     unnecessary: list[str] = field(default_factory=list)
@@ -26,7 +28,7 @@ class Manual:
 def of(
     lms: Platform | EmbeddedLms, sides: list[Side], addresses: Addresses, changed: list[str]
 ) -> Manual:
-    """changed: ids of the steps that changed something in this run."""
+    """Returns what became of the manual steps. changed: ids of steps that changed something."""
     found = Manual(unnecessary=_unnecessary(lms))
     for side in sides:
         title = side.checkout.title
@@ -52,8 +54,8 @@ def of(
 
 def _unnecessary(lms: Platform | EmbeddedLms) -> list[str]:
     found = [
-        "copying ids and secrets from one admin to the other: both were given the same",
-        "signing in once as the service worker and changing its token's expiry: it has a token",
+        "copying ids and secrets between the admins: connect has set them in both",
+        "signing in as the service worker to extend its token: connect has created the token",
         "looking up the address of docker's gateway: OPENEDX_IP is host-gateway",
     ]
     if isinstance(lms, Platform):
@@ -67,14 +69,17 @@ def _left(side: Side, changed: list[str]) -> list[str]:
         found.append(f"restart {checkout.title}, so that it reads its .env again")
     if side.needed:
         found.append(
-            f"give {', '.join(side.needed)} in {checkout.env_file} values of your own; examples "
-            "stand there now"
+            f"give {', '.join(side.needed)} in {checkout.env_file} values of your own; they have "
+            "example values now"
         )
     return found + _sign_out(side)
 
 
 def _sign_out(side: Side) -> list[str]:
-    """The LMS asks for the application's sign-out with GET, in a frame; some take POST only."""
+    """Returns a warning if the application signs out by POST only.
+
+    The LMS's sign-out page requests the application's sign-out with GET, in a frame.
+    """
     if side.gateway_url:
         return []
     try:
@@ -85,6 +90,6 @@ def _sign_out(side: Side) -> list[str]:
         return []
     return [
         f"tell your learners that signing out of the LMS leaves them signed in to "
-        f"{side.checkout.title}: it signs out by POST only, with a token of its own pages that "
-        "neither the LMS nor Usher can send. Signing out there ends both sessions"
+        f"{side.checkout.title}: it signs out by POST only, with a CSRF token that neither the LMS "
+        f"nor Usher can send. Signing out of {side.checkout.title} ends both sessions"
     ]

@@ -1,4 +1,7 @@
-"""Opens application and LMS from what the operator gave. All refusals are here, no changes."""
+"""Finds the application and the LMS that the operator named, and refuses what can't be connected.
+
+Nothing is changed here.
+"""
 
 import os
 import shlex
@@ -7,10 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from usher.connect.application.checkout import Wishes, recognise
+from usher.connect.application.checkout import ApplicationOptions, recognise
 from usher.connect.application.remote import Remote
 from usher.connect.application.side import Addresses, Side
-from usher.connect.before import Leaving, known_subjects, state_home
 from usher.connect.errors import Refused, ToolFailed
 from usher.connect.openedx import configuration
 from usher.connect.openedx.configuration import Choice
@@ -35,6 +37,7 @@ from usher.connect.openedx.instance import (
 )
 from usher.connect.openedx.platform import Platform
 from usher.connect.process import Runner, Secrets
+from usher.connect.saved_state import SavedDescription, known_subjects, state_home
 from usher.contract import connections, tutor_values
 from usher.contract.connections import Connection, ConnectionsError
 from usher.contract.provisioning import Application
@@ -47,7 +50,7 @@ _OPEN_TO_ALL = (
 
 @dataclass(frozen=True)
 class Asked:
-    """The options of the command line; '' for those to be detected.
+    """The options of the command line; '' for values to detect.
 
     lms: what runs the LMS, as ``usher.contract.connections`` names it; lms_home: folder of an
     embedded one.
@@ -60,12 +63,12 @@ class Asked:
     mode: str = ""
     lms_url: str = ""
     lms_server_url: str = ""
-    applications: list[Wishes] = field(default_factory=list)
+    applications: list[ApplicationOptions] = field(default_factory=list)
 
 
 @dataclass
 class Opened:
-    """facts: for the top of the plan; running: whether the platform runs now."""
+    """An LMS that was found. facts: shown above the plan; running: whether the LMS runs now."""
 
     lms: Platform | EmbeddedLms
     addresses: Addresses
@@ -77,19 +80,19 @@ class Opened:
 
 
 def open_lms(asked: Asked) -> Opened:
-    """Raises Refused."""
+    """Returns the LMS that the options name. Raises Refused."""
     return _open_embedded(asked) if asked.lms == connections.EMBEDDED else _open_tutor(asked)
 
 
 def _open_embedded(asked: Asked) -> Opened:
-    """An embedded LMS that is there already, or is to be made."""
+    """Returns the embedded LMS of the given folder, which may not exist yet. Raises Refused."""
     if asked.tutor or asked.tutor_root or asked.mode:
-        raise Refused("--tutor, --tutor-root and --mode don't go with an embedded LMS")
+        raise Refused("--tutor, --tutor-root and --mode can't be used with an embedded LMS")
     check_installed()
     secrets = Secrets()
     runner = Runner(secrets)
     home = Path(asked.lms_home).expanduser().absolute() if asked.lms_home else embedded_home()
-    checkouts = [recognise(wishes) for wishes in asked.applications]
+    checkouts = [recognise(options) for options in asked.applications]
     of_others = [each for each in _known() if each.lms_home == str(home)]
     in_containers = any(each.compose for each in checkouts) or any(
         each.manage.startswith("docker ") for each in of_others
@@ -111,7 +114,7 @@ def _open_embedded(asked: Asked) -> Opened:
     lms_server_url = _address(asked.lms_server_url or url, "--lms-server-url")
     return Opened(
         lms=lms,
-        # Studio's API is at the LMS's address there.
+        # The embedded LMS serves Studio's API at its own address.
         addresses=Addresses(url, lms_server_url, with_gateway=True, studio_url=lms_server_url),
         runner=runner,
         secrets=secrets,
@@ -126,18 +129,21 @@ def _open_embedded(asked: Asked) -> Opened:
 
 
 def embedded_home() -> Path:
-    """Where an embedded LMS is made without --lms-home."""
+    """Returns the folder of the embedded LMS if --lms-home is not given."""
     return state_home() / "lms"
 
 
 def _host_beside(urls: list[str]) -> str:
-    """A host name of this machine that no application has: browsers share cookies by host."""
+    """Returns a host name of this machine that is not in ``urls``.
+
+    Browsers share cookies between the ports of a host, so LMS and application need different hosts.
+    """
     taken = {urlsplit(url).hostname for url in urls}
     return "localhost" if "127.0.0.1" in taken else "127.0.0.1"
 
 
 def _open_tutor(asked: Asked) -> Opened:
-    """Finds Tutor, its root and mode. Raises Refused."""
+    """Returns the platform with its Tutor, root and mode. Raises Refused."""
     secrets = Secrets()
     runner = Runner(secrets)
     tutor, python = find_tutor(asked.tutor)
@@ -188,16 +194,16 @@ def _address(value: str, what: str) -> str:
 
 
 def open_sides(asked: Asked, opened: Opened) -> list[tuple[Side, Choice]]:
-    """Each application asked, and its backend. Raises Refused."""
+    """Returns each requested application with its backend. Raises Refused."""
     entries = opened.lms.entries()
     found: list[tuple[Side, Choice]] = []
-    for wishes in asked.applications:
-        side = _side_of(wishes, opened)
+    for options in asked.applications:
+        side = _side_of(options, opened)
         if side.name in [known.name for known, _ in found]:
             raise Refused(f"two applications are called {side.name}; tell them apart with --name")
         side.probe(_as_connected(opened, side.name), opened.addresses)
         backend = configuration.choose_backend(
-            entries, side.name, wishes.backend, side.default_backend
+            entries, side.name, options.backend, side.default_backend
         )
         side.check_backend(backend.base)
         opened.warnings += _change_of_backend(entries, side, backend)
@@ -212,68 +218,69 @@ def _change_of_backend(entries: list[dict[str, Any]], side: Side, backend: Choic
     if before in (None, backend.name):
         return []
     return [
-        f"{side.checkout.title} signs in by {before} until now. Learners' accounts in the LMS are "
-        f"linked by that name; provisioning moves all links to {backend.name} in one transaction, "
-        f"and back again if you connect with --backend {before}"
+        f"{side.checkout.title} has signed in with backend {before} until now, and the links of "
+        f"its learners in the LMS name it. Provisioning moves all links to {backend.name} in one "
+        f"transaction; to move them back, connect with --backend {before}"
     ]
 
 
 def reopen_sides(asked: Asked, opened: Opened) -> tuple[list[Side], list[str]]:
-    """For undoing: the applications asked, or all that are connected with this root.
+    """Returns the applications to disconnect: those requested, or all of this LMS.
 
-    The second list names all that are to go, also those of which only the platform knows.
-    Raises Refused for one that was asked and can't be reached; another is left, with a warning.
+    The second list has the names of all of them, including those that only the LMS knows.
+    Raises Refused if a requested application can't be reached. One that was not requested by name
+    is then left as it is, with a warning.
     """
     if asked.applications:
-        sides = [_reopened(wish, opened) for wish in asked.applications]
+        sides = [_reopened(options, opened) for options in asked.applications]
         return sides, [side.name for side in sides]
     place = opened.lms.place
     sides, names = [], []
     for subject in known_subjects():
         if subject.get("root") != str(place):
             continue
-        wish = Wishes(**subject["wishes"])
-        names.append(wish.name)
+        options = ApplicationOptions(**subject["wishes"])
+        names.append(options.name)
         try:
-            sides.append(_reopened(wish, opened))
+            sides.append(_reopened(options, opened))
         except Refused as error:
-            left = f"{wish.name} keeps its OAuth2 record and .env, undo it later: {error}"
+            left = f"{options.name} keeps its OAuth2 record and .env; disconnect it later: {error}"
             opened.warnings.append(left)
-    leaving = Leaving(place).description()
-    names += [found.name for found in leaving.applications] if leaving else []
+    saved = SavedDescription(place).description()
+    names += [found.name for found in saved.applications] if saved else []
     names += [str(entry["name"]) for entry in opened.lms.entries()]
     return sides, list(dict.fromkeys(names))
 
 
-def _reopened(wishes: Wishes, opened: Opened) -> Side:
-    side = _side_of(wishes, opened)
+def _reopened(options: ApplicationOptions, opened: Opened) -> Side:
+    side = _side_of(options, opened)
     side.probe(None, opened.addresses)
     return side
 
 
-def _side_of(wishes: Wishes, opened: Opened) -> Side:
-    checkout = recognise(wishes)
-    return (Side if checkout.manage else Remote)(checkout, wishes, opened.secrets)
+def _side_of(options: ApplicationOptions, opened: Opened) -> Side:
+    checkout = recognise(options)
+    return (Side if checkout.manage else Remote)(checkout, options, opened.secrets)
 
 
 def _as_connected(opened: Opened, name: str) -> Application | None:
-    """What the application's record should be, if it was connected before."""
+    """Returns the application's entry in the rendered description; None if it has none."""
     description = opened.lms.description() if opened.lms.enabled else None
     found = description.applications if description else []
     return next((application for application in found if application.name == name), None)
 
 
 def remember(side: Side, opened: Opened) -> None:
-    """So that ``usher disconnect`` finds this application without being told again."""
-    wishes = {key: value for key, value in vars(side.wishes).items() if value}
-    wishes["target"] = str(side.checkout.folder or side.checkout.url)
-    wishes["name"] = side.name
+    """Saves the options of this application, so that ``usher disconnect`` needs none."""
+    options = {key: value for key, value in vars(side.options).items() if value}
+    options["target"] = str(side.checkout.folder or side.checkout.url)
+    options["name"] = side.name
     place = {"root": str(opened.lms.place), "lms": opened.lms.connection().get("lms", "")}
-    side.before.keep_subject({"wishes": wishes, **place})
+    side.before.keep_subject({"wishes": options, **place})
 
 
 def connection_of(side: Side, backend: Choice, opened: Opened) -> Connection:
-    """What other commands take as defaults."""
+    """Returns the connection as it is saved for other commands, which take defaults from it."""
     checkout = side.checkout
     return Connection(
         name=side.name,
@@ -281,7 +288,7 @@ def connection_of(side: Side, backend: Choice, opened: Opened) -> Connection:
         edition=checkout.edition.name if checkout.edition else "",
         application=str(checkout.folder or side.url),
         url=side.url,
-        server_url=side.wishes.server_url,
+        server_url=side.options.server_url,
         manage=shlex.join(checkout.manage),
         env_file=str(checkout.env_file or ""),
         backend=backend.name,
@@ -293,8 +300,10 @@ def connection_of(side: Side, backend: Choice, opened: Opened) -> Connection:
 
 
 def with_defaults(asked: Asked) -> Asked:
-    """Where nothing names an LMS, the one that the only connection, or that of the applications
-    named, was made with."""
+    """Returns the options with an LMS, if they name none.
+
+    It is the LMS of the requested applications' connections, or that of the only connection.
+    """
     named = asked.tutor or asked.tutor_root or asked.mode or asked.lms_home
     if named or (not asked.lms and os.environ.get("TUTOR_ROOT")):
         return asked
@@ -309,14 +318,14 @@ def with_defaults(asked: Asked) -> Asked:
 
 
 def as_before(asked: Asked) -> Asked:
-    """For connecting again: what runs the LMS, where it isn't said, is what ran it before."""
+    """Returns the options with ``lms`` as in the applications' last connection, if not given."""
     if asked.lms or asked.tutor or asked.tutor_root or asked.mode:
         return asked
     if asked.lms_home:
         return replace(asked, lms=connections.EMBEDDED)
     before = [each for each in _known() if _is_asked(each, asked)]
-    if not before:  # an interrupted run has kept no more than what it was asked
-        begun = [each for wishes in asked.applications for each in _subjects_of(wishes)]
+    if not before:  # an interrupted run has saved its options, but no connection
+        begun = [each for options in asked.applications for each in _subjects_of(options)]
         before = [
             Connection("", "", "", lms=str(each["lms"]), lms_home=str(each["root"]))
             for each in begun
@@ -328,9 +337,11 @@ def as_before(asked: Asked) -> Asked:
     return asked
 
 
-def all_before() -> list[Wishes]:
-    """The applications that were connected from here, for ``usher connect`` without any named:
-    those of the only LMS. Raises Refused where there are several."""
+def all_before() -> list[ApplicationOptions]:
+    """Returns the connected applications, for ``usher connect`` without --application.
+
+    Raises Refused if they are connected to more than one LMS.
+    """
     known = _known()
     places = sorted({each.key[0] for each in known})
     if len(places) > 1:
@@ -338,27 +349,31 @@ def all_before() -> list[Wishes]:
             f"applications are connected to several LMSs ({', '.join(places)}); name those to "
             "connect: --application DIRECTORY"
         )
-    return [Wishes(target=each.application, name=each.name) for each in known]
+    return [ApplicationOptions(target=each.application, name=each.name) for each in known]
 
 
-def with_options_of_before(wishes: Wishes) -> Wishes:
-    """Options that belong to one application and are not given again are as they were given
-    before, so that connecting again takes no more than the application's name."""
-    found = _subjects_of(wishes)
+def with_earlier_options(options: ApplicationOptions) -> ApplicationOptions:
+    """Returns ``options``, completed with the options given when this application was connected.
+
+    So connecting it again takes no more than its path or address.
+    """
+    found = _subjects_of(options)
     if not found:
-        return wishes
-    given = {key: value for key, value in vars(wishes).items() if value}
-    return Wishes(**{**found[0]["wishes"], **given, "target": _place_of(wishes.target)})
+        return options
+    given = {key: value for key, value in vars(options).items() if value}
+    return ApplicationOptions(
+        **{**found[0]["wishes"], **given, "target": _place_of(options.target)}
+    )
 
 
-def _subjects_of(wishes: Wishes) -> list[dict[str, Any]]:
-    """What is kept of this application."""
-    target = _place_of(wishes.target)
+def _subjects_of(options: ApplicationOptions) -> list[dict[str, Any]]:
+    """Returns what ``remember`` has saved of this application."""
+    target = _place_of(options.target)
     return [
         each
         for each in known_subjects()
         if each["wishes"].get("target") == target
-        and wishes.name in ("", each["wishes"].get("name", ""))
+        and options.name in ("", each["wishes"].get("name", ""))
     ]
 
 
@@ -369,7 +384,7 @@ def _place_of(target: str) -> str:
 
 
 def moved(sides: list[tuple[Side, Choice]], opened: Opened) -> list[Connection]:
-    """Connections of these applications to another LMS, which end when they are connected here."""
+    """Returns connections of these applications to other LMSs; connecting here replaces them."""
     applications = {str(side.checkout.folder or side.url) for side, _ in sides}
     place = str(opened.lms.place)
     return [each for each in _known() if each.application in applications and each.key[0] != place]
@@ -378,14 +393,14 @@ def moved(sides: list[tuple[Side, Choice]], opened: Opened) -> list[Connection]:
 def warn_of_moves(sides: list[tuple[Side, Choice]], opened: Opened) -> None:
     for each in moved(sides, opened):
         opened.warnings.append(
-            f"{each.title or each.name} is connected to {each.lms_url} ({each.key[0]}); this moves "
+            f"{each.title or each.name} is connected to {each.lms_url} ({each.key[0]}). This moves "
             f"it to {opened.addresses.lms_url}, which has none of the accounts and enrollments "
-            "that it has made there. To end that connection properly, run usher disconnect first"
+            "made in the other LMS. To remove the old connection, run usher disconnect first"
         )
 
 
 def _is_asked(connection: Connection, asked: Asked) -> bool:
-    checkouts = [recognise(wishes) for wishes in asked.applications]
+    checkouts = [recognise(options) for options in asked.applications]
     named = {str(checkout.folder or checkout.url) for checkout in checkouts}
     return bool({connection.application, connection.url} & named)
 

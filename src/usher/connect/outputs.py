@@ -1,8 +1,8 @@
-"""What the applications' own commands print, understood: an exit code alone proves nothing.
+"""Parsers for the output of the applications' own commands; their exit codes prove nothing.
 
-MITx Online and MIT xPro end their repair with ``Repair Complete: 0 repaired, 12 failures`` and exit
-code 0; one of their commands crashes with a traceback; Usher's own exits with 1 when the LMS has
-refused somebody, which is no fault of the connection.
+The repair command of MITx Online and MIT xPro can print ``Repair Complete: 0 repaired, 12
+failures`` and exit with 0. Usher's own commands exit with 1 if the LMS refused a learner, which is
+not a fault of the connection.
 """
 
 import json
@@ -15,7 +15,7 @@ from usher.contract.failures import FailureClass
 
 _TALLY = re.compile(r"(\d+) (?:repaired|updated), (\d+) failures(?:, (\d+) unchanged)?", re.I)
 _FAILURE = re.compile(r"Failed to repair \((.*)\)")
-#: The last line of a traceback: a fault in the program, not in what it talked to.
+#: The last line of a traceback for errors in the program itself, not in the servers it calls.
 _CRASH = re.compile(
     r"^\s*(?:\w+\.)*((?:Attribute|Type|Value|Name|Lookup|Import|ModuleNotFound|Key|Index|Field|UnboundLocal|"
     r"NotImplemented|Assertion|Recursion)Error)\b:?(.*)",
@@ -25,7 +25,7 @@ _UNKNOWN_ARGUMENT = re.compile(r"unrecognized arguments?: (.*)")
 
 
 def of_repair(command: str, output: Output) -> Check:
-    """Of a command that makes accounts for learners who have none."""
+    """Returns the result of a command that creates missing LMS accounts."""
     tally = _TALLY.search(output.text)
     if tally is None:
         return Check("repair", "ok", f"{command}: {_last(output.text)}")
@@ -37,27 +37,27 @@ def of_repair(command: str, output: Output) -> Check:
             "repair",
             "failed",
             f"{command}: none of {bad} learners could be repaired{why}",
-            "look at the checks above and at the LMS's log; its exit code hides this",
+            "look at the checks above and at the LMS's log; the command's exit code was 0",
         )
     if bad:
         return Check(
             "repair",
             "warning",
             f"{command}: {good} repaired; {bad} could not be{why}",
-            "the connection works; see what the LMS has against these learners",
+            "the connection works; find out why the LMS refuses these learners",
         )
     if not good:
         return Check(
             "repair",
             "skipped",
-            f"{command} found nobody to repair, which proves nothing: it leaves out learners who "
-            "never signed in or are younger than 5 minutes",
+            f"{command} found nobody to repair, which proves nothing: it skips learners who never "
+            "signed in or signed up less than 5 minutes ago",
         )
     return Check("repair", "ok", f"{command}: {good} repaired, no failures")
 
 
 def of_sync(command: str, output: Output) -> Check:
-    """Of a command that reads course runs."""
+    """Returns the result of a command that reads course runs."""
     tally = _TALLY.search(output.text)
     if tally is None:
         return Check("sync", "ok", f"{command}: {_last(output.text)}")
@@ -75,8 +75,10 @@ def of_sync(command: str, output: Output) -> Check:
 
 
 def of_summary(name: str, command: str, stdout: str) -> Check | None:
-    """Of a command of an application built on Usher, asked with ``--json``; None for anything
-    else. A learner whom the LMS refuses is no fault of the connection."""
+    """Returns the result of a command of an application built on Usher, run with ``--json``.
+
+    Returns None if ``stdout`` has another format. A learner refused by the LMS is a warning only.
+    """
     try:
         summary = json.loads(stdout.strip().splitlines()[-1])
         failed, changed, same = (summary[key] for key in ("failed", "changed", "unchanged"))
@@ -96,15 +98,15 @@ def of_summary(name: str, command: str, stdout: str) -> Check | None:
 
 
 def of_failure(name: str, command: str, error: ToolFailed) -> Check:
-    """Of a command that did not end well."""
+    """Returns the result of a command that failed."""
     said = str(error)
     if crash := _last_match(_CRASH, said):
         return Check(
             name,
             "warning",
             f"{command} crashes by itself: {crash[1]}{':' if crash[2] else ''}{crash[2]}",
-            "this is a fault of the application's own command, not of the connection: tell those "
-            "who maintain it",
+            "this is a fault of the application's own command, not of the connection; report it "
+            "to the application's maintainers",
         )
     if wrong := _UNKNOWN_ARGUMENT.search(said):
         return Check(name, "warning", f"{command} does not know the argument {wrong[1]}")

@@ -1,4 +1,4 @@
-"""A plan is a list of steps; applying it examines each in turn and does those still due."""
+"""Plans: ordered lists of steps, of which ``apply`` executes those that are still needed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,10 +12,10 @@ from usher.contract.envfile import EnvFileError
 class Step:
     """One change.
 
-    id: stable, for machines; where: the thing that changes; what and reason: for people; look:
-    whether it is done already, changing nothing; apply: does it, and returns what was done.
-    trust_apply: do not check afterwards, because a check would be too slow or too early; details:
-    asked when the plan is shown, each a line of its own.
+    id: stable, for machines; where: the thing that changes; what and reason: shown to people;
+    look: returns whether the change is already made, and changes nothing; apply: makes the change
+    and returns a description of what was done; trust_apply: do not call ``look`` after ``apply``,
+    because it would be slow or come too early; details: returns lines to show with the plan.
     """
 
     id: str
@@ -30,8 +30,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Check:
-    """One look at the connection as it runs. outcome: ok, warning (not a fault of
-    the connection), failed, skipped."""
+    """The result of one check of the running connection.
+
+    outcome: ok, warning (a fault, but not of the connection), failed or skipped; seen: what was
+    found; fix: what to do about it.
+    """
 
     id: str
     outcome: str
@@ -41,7 +44,7 @@ class Check:
 
 @dataclass
 class Plan:
-    """due: the steps by id that were still needed when the plan was made."""
+    """facts: shown above the plan; due: ids of the steps that were needed when it was made."""
 
     facts: dict[str, str]
     steps: list[Step]
@@ -49,8 +52,11 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
 
     def look(self) -> "Plan":
-        """Finds what is due. A step behind another that is due can't be looked at yet sometimes;
-        its ``look`` answers False then."""
+        """Determines which steps are due and returns the plan itself.
+
+        A step that depends on an earlier due step may be impossible to check yet; its ``look``
+        then returns False.
+        """
         self.due = {step.id for step in self.steps if not step.look()}
         return self
 
@@ -73,7 +79,7 @@ class Plan:
 
 
 class Progress(Protocol):
-    """What wants to know how a plan gets on."""
+    """Receives an event before and after each step of a plan."""
 
     def begins(self, step: Step, number: int, total: int) -> None: ...
 
@@ -81,10 +87,10 @@ class Progress(Protocol):
 
 
 def apply(plan: Plan, progress: Progress) -> list[str]:
-    """Does the due steps in order; returns the ids of those that changed something.
+    """Applies the due steps in order and returns the ids of those that changed something.
 
-    The plan is fresh; once something has changed, each step looks again.
-    Raises StepFailed at the first step that fails; the steps before it stay done.
+    The plan must have been made just now. After the first change, each step is checked again
+    before it is applied. Raises StepFailed at the first step that fails; earlier steps are kept.
     """
     changed: list[str] = []
     for number, step in enumerate(plan.steps, start=1):

@@ -20,7 +20,7 @@ USUAL_TIMEOUT = 600.0
 
 @dataclass
 class Secrets:
-    """Texts that must never be shown; what passes through ``hide`` has them blanked."""
+    """Texts that must never be shown; ``hide`` replaces them in messages."""
 
     _known: set[str] = field(default_factory=set, repr=False)
 
@@ -47,7 +47,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Runner:
-    """Runs programs in one place. cwd: where; env: added to ours; secrets: blanked in messages."""
+    """Runs programs. cwd: their folder; env: added to ``os.environ``; secrets: hidden in errors."""
 
     secrets: Secrets
     cwd: Path | None = None
@@ -60,7 +60,10 @@ class Runner:
         stdin: str = "",
         timeout: float = USUAL_TIMEOUT,
     ) -> str:
-        """Standard output of a program that succeeds. Raises ToolFailed, ToolMissing."""
+        """Runs a program and returns its standard output. Raises ToolFailed, ToolMissing.
+
+        timeout: seconds.
+        """
         return self.output(argv, stdin=stdin, timeout=timeout).stdout
 
     def output(
@@ -70,7 +73,7 @@ class Runner:
         stdin: str = "",
         timeout: float = USUAL_TIMEOUT,
     ) -> Output:
-        """Both outputs of a program that succeeds. Raises ToolFailed, ToolMissing."""
+        """Runs a program and returns both of its outputs. Raises ToolFailed, ToolMissing."""
         command = [str(part) for part in argv]
         try:
             done = subprocess.run(
@@ -91,7 +94,7 @@ class Runner:
                 f"{self.shown(command)} did not end within {timeout:.0f} seconds"
             ) from error
         if done.returncode != 0:
-            words = _last_words(done.stderr) or _last_words(done.stdout) or "(it said nothing)"
+            words = _last_words(done.stderr) or _last_words(done.stdout) or "(it printed nothing)"
             raise ToolFailed(
                 f"{self.shown(command)} ended with {done.returncode}:\n{self.secrets.hide(words)}",
                 done.returncode,
@@ -100,8 +103,10 @@ class Runner:
         return Output(done.stdout, done.stderr)
 
     def watch(self, argv: Sequence[str | Path]) -> None:
-        """Runs a program that takes long, without a time limit; its output goes to standard error
-        as it comes. Raises ToolFailed, ToolMissing."""
+        """Runs a slow program without a time limit and copies its output to standard error.
+
+        Raises ToolFailed, ToolMissing.
+        """
         command = [str(part) for part in argv]
         try:
             process = subprocess.Popen(
@@ -129,13 +134,15 @@ class Runner:
             raise ToolFailed(f"{self.shown(command)} ended with {code}:\n{words}", code)
 
     def shown(self, argv: Sequence[str | Path]) -> str:
-        """The command as a person would type it."""
+        """Returns the command as one would type it in a shell, secrets hidden."""
         return self.secrets.hide(shlex.join(str(part) for part in argv))
 
 
 def _last_words(text: str) -> str:
-    """The end of what a program said, without colours and the frames of Python's tracebacks; of
-    a program that crashed only that."""
+    """Returns the last lines of a program's output, without colours and traceback frames.
+
+    For a program that crashed with a traceback, nothing before the traceback.
+    """
     lines = [line.rstrip() for line in COLOURS.sub("", text).splitlines() if line.strip()]
     begin = next((i for i, line in enumerate(lines) if line.startswith(_CRASH)), 0)
     lines = lines[begin:]

@@ -1,4 +1,4 @@
-"""What a person sees and a machine reads: the plan, its progress, the checks, what remains."""
+"""The output of ``connect`` and ``disconnect``: plan, progress, checks, remaining steps."""
 
 import json
 import sys
@@ -21,7 +21,10 @@ _MARKS = {
 
 
 class View:
-    """Text on standard output; with ``as_json`` one object there and the text on standard error."""
+    """Prints text on standard output.
+
+    With ``as_json``, prints one JSON object there and the text on standard error.
+    """
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
@@ -38,7 +41,7 @@ class View:
             self._say(f"  [yellow]![/yellow] warning  {_text(warning, 13)}")
         due = [step for step in plan.steps if step.id in plan.due]
         if not due:
-            self._say("\nNothing to change: everything is so already.")
+            self._say("\nNothing to change: everything is as planned already.")
             return
         self._say(f"\n{len(due)} of {len(plan.steps)} changes are due:")
         for number, step in enumerate(due, start=1):
@@ -51,7 +54,7 @@ class View:
             self._say("\nNothing was changed (--dry-run).")
 
     def done(self, text: str) -> None:
-        """Something that had to be done before the plan could be made."""
+        """Shows a change that was necessary before the plan could be made."""
         self._data.setdefault("prepared", []).append(text)
         self._say(f"  [green]✓[/green] done     {_text(text, 13)}")
 
@@ -76,7 +79,7 @@ class View:
 
     @property
     def changed(self) -> list[str]:
-        """Ids of the steps that changed something."""
+        """Returns the ids of the steps that changed something."""
         return list(self._data["changed"])
 
     def end(self, sides: list[Side], addresses: Addresses, manual: Manual) -> None:
@@ -84,7 +87,7 @@ class View:
         if self.failed:
             self._say("\nConnected as planned, but not everything works yet: see ✗ above.")
             return
-        self._manual("Done, and not to be done by hand:", manual.done)
+        self._manual("Done for you, nothing to do by hand:", manual.done)
         self._manual("Not needed:", manual.unnecessary)
         self._manual("Left to you:", manual.left)
         self._say(f"\nConnected: {addresses.lms_url} signs in through " + _titles(sides) + ".")
@@ -99,13 +102,13 @@ class View:
     def undone(self, names: list[str], *, last: bool) -> None:
         self._say(f"\nDisconnected: {', '.join(names)}.")
         if last:
-            self._say("The LMS signs learners in by itself again; their accounts are untouched.")
+            self._say("The LMS's own sign-in is restored; learners' accounts are unchanged.")
 
     def nothing(self, text: str) -> None:
         self._say(f"Nothing to do: {escape(text)}.")
 
     def stopped(self, message: str) -> None:
-        """The end of a run that did not get through."""
+        """Shows why the run ended early."""
         self._data["error"] = message
         if self._as_json:
             self.flush(False)

@@ -1,4 +1,4 @@
-"""``usher status``: the connections that this person has made from here."""
+"""``usher status``: the connections that the current user has made on this machine."""
 
 import json
 import sys
@@ -15,9 +15,9 @@ from usher.contract.connections import EMBEDDED, Connection, ConnectionsError, k
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def status(as_json: bool) -> None:
-    """List the connections made from here, and when each was last verified.
+    """List the connections made on this machine, and when each was last verified.
 
-    Reads a file only. To check whether a connection works, run usher doctor.
+    It only reads a file. To check whether a connection works, run usher doctor.
     """
     try:
         found = known()
@@ -29,7 +29,9 @@ def status(as_json: bool) -> None:
         return
     console = Console(highlight=False, soft_wrap=True)
     if not found:
-        console.print("No connection was made from here. Make one: usher connect --application DIR")
+        console.print(
+            "No connection was made on this machine. Make one: usher connect --application DIR"
+        )
         return
     for connection in found:
         _show(connection, console)
@@ -43,7 +45,7 @@ def _show(connection: Connection, console: Console) -> None:
         "LMS": f"{connection.lms_url}, {_where(connection)}",
         "backend": connection.backend,
         "connected": _time(connection.connected),
-        "verified": _time(connection.verified) or "never: not all checks have passed yet",
+        "verified": _time(connection.verified) or "never: some checks have not passed yet",
     }
     for name, value in rows.items():
         console.print(f"  {name:<12} {escape(value)}")
@@ -56,7 +58,7 @@ def _where(connection: Connection) -> str:
 
 
 def _time(text: str) -> str:
-    """In this person's time zone."""
+    """Returns an ISO 8601 time in the local time zone, to the minute; "" for ""."""
     try:
         return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M}" if text else ""
     except ValueError:

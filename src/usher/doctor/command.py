@@ -14,7 +14,7 @@ from usher.doctor.conformance.surroundings import ConformanceError
 from usher.doctor.conformance.table import show as show_conformance
 from usher.doctor.context import Context, look_at
 from usher.doctor.facts.memo import NotKnownError
-from usher.doctor.find import NotFoundError, Wishes, places
+from usher.doctor.find import DoctorOptions, NotFoundError, places
 from usher.doctor.journey import walk
 from usher.doctor.present import list_as_dict, show, show_list
 from usher.doctor.repairs import offered
@@ -123,17 +123,17 @@ def doctor(
         else:
             show_list(console)
         return
-    wishes = _wishes(named)
+    options = _options_of(named)
     try:
-        with look_at(places(wishes)) as context:
+        with look_at(places(options)) as context:
             report = run(context, only)
             if fix:
                 _repair(report, context, yes=yes)
         if fix:
-            with look_at(places(wishes)) as context:
+            with look_at(places(options)) as context:
                 report = run(context, only)
         if named["journey"] and report.healthy:
-            with look_at(places(wishes)) as context:
+            with look_at(places(options)) as context:
                 report.lines.append(walk(context))
     except (NotFoundError, UnknownCheckError) as error:
         _cant_look(error, as_json=as_json)
@@ -152,8 +152,8 @@ def _cant_look(error: Exception, *, as_json: bool) -> NoReturn:
     sys.exit(2)
 
 
-def _wishes(named: dict[str, Any]) -> Wishes:
-    return Wishes(
+def _options_of(named: dict[str, Any]) -> DoctorOptions:
+    return DoctorOptions(
         lms_url=named["lms_url"],
         application=named["application"],
         env_file=named["env_file"],

@@ -34,7 +34,7 @@ class NotFoundError(ValueError):
 
 
 @dataclass(frozen=True)
-class Wishes:
+class DoctorOptions:
     """The command line. application: a folder or an address, or the home of a demo. manage: runs
     its manage.py. tutor_mode: '' to find out. tutor: the executable. url: the application's
     address, where it is not that of its settings."""
@@ -55,42 +55,42 @@ class Wishes:
         return not any((self.lms_url, self.application, self.lms_home, self.tutor_root))
 
 
-def places(wishes: Wishes) -> Places:
+def places(options: DoctorOptions) -> Places:
     """Raises NotFoundError."""
-    wishes = _looked_for(wishes) if wishes.name_nothing else _completed(wishes)
-    folder, url = _application(wishes.application)
+    options = _looked_for(options) if options.name_nothing else _completed(options)
+    folder, url = _application(options.application)
     if folder and _is_demo(folder):
-        return _demo(folder, wishes)
-    if folder and (home := _dev_home(folder, wishes)):
-        return _dev(home, wishes)
-    env_file = wishes.env_file or (folder / ".env" if folder else None)
+        return _demo(folder, options)
+    if folder and (home := _dev_home(folder, options)):
+        return _dev(home, options)
+    env_file = options.env_file or (folder / ".env" if folder else None)
     values = _values(env_file)
     return Places(
-        lms_url=wishes.lms_url,
-        application_url=wishes.url
+        lms_url=options.lms_url,
+        application_url=options.url
         or url
         or _own_address(folder, values)
-        or _by_tutor(wishes.tutor_root),
+        or _by_tutor(options.tutor_root),
         env_file=env_file,
-        manage=_manage(wishes.manage, folder, env_file),
-        lms_manage=_embedded(wishes.lms_home) if wishes.lms_home else None,
-        tutor_root=wishes.tutor_root,
-        tutor_mode=wishes.tutor_mode or _mode(values),
-        tutor_executable=wishes.tutor or "tutor",
-        token=wishes.token,
+        manage=_manage(options.manage, folder, env_file),
+        lms_manage=_embedded(options.lms_home) if options.lms_home else None,
+        tutor_root=options.tutor_root,
+        tutor_mode=options.tutor_mode or _mode(values),
+        tutor_executable=options.tutor or "tutor",
+        token=options.token,
     )
 
 
-def _looked_for(wishes: Wishes) -> Wishes:
+def _looked_for(options: DoctorOptions) -> DoctorOptions:
     here = Path.cwd()
     demos = [folder for folder in sorted((here / ".demo").glob("*")) if _is_demo(folder)]
     if demos:
         newest = max(demos, key=lambda folder: (folder / "lock").stat().st_mtime)
-        return replace(wishes, application=str(newest))
+        return replace(options, application=str(newest))
     if _is_dev(here / _DEV) and _is_running(here / _DEV):
-        return replace(wishes, application=str(here / _DEV))
+        return replace(options, application=str(here / _DEV))
     if connection := _remembered(here):
-        return _with(wishes, connection)
+        return _with(options, connection)
     application = str(here) if (here / ".env").is_file() and (here / "manage.py").is_file() else ""
     root = None
     if shutil.which("tutor"):
@@ -100,10 +100,10 @@ def _looked_for(wishes: Wishes) -> Wishes:
             found = Path()
         root = found if (found / "config.yml").is_file() else None
     if not application and _is_dev(here / _DEV):
-        return replace(wishes, application=str(here / _DEV))
+        return replace(options, application=str(here / _DEV))
     if not (application or root):
         raise NotFoundError(_nothing_in(here))
-    return replace(wishes, application=application, tutor_root=root)
+    return replace(options, application=application, tutor_root=root)
 
 
 def _nothing_in(here: Path) -> str:
@@ -137,19 +137,19 @@ def _remembered(here: Path) -> Connection | None:
     return candidates[-1] if candidates else None
 
 
-def _completed(wishes: Wishes) -> Wishes:
+def _completed(options: DoctorOptions) -> DoctorOptions:
     """What connect was told of the application that is named, unless it is told again."""
-    if not wishes.application or urlsplit(wishes.application).scheme in ("http", "https"):
-        named = wishes.application.rstrip("/")
+    if not options.application or urlsplit(options.application).scheme in ("http", "https"):
+        named = options.application.rstrip("/")
     else:
-        named = str(Path(wishes.application).expanduser().resolve())
+        named = str(Path(options.application).expanduser().resolve())
     found = [each for each in _known() if named and named in (each.application, each.url)]
-    return _with(wishes, found[-1]) if found else wishes
+    return _with(options, found[-1]) if found else options
 
 
-def _with(wishes: Wishes, connection: Connection) -> Wishes:
+def _with(options: DoctorOptions, connection: Connection) -> DoctorOptions:
     """Places of another LMS than the one that is named are left out."""
-    elsewhere = wishes.lms_url or wishes.lms_home or wishes.tutor_root
+    elsewhere = options.lms_url or options.lms_home or options.tutor_root
     lms: dict[str, Any] = {}
     if not elsewhere:
         lms = {
@@ -158,13 +158,13 @@ def _with(wishes: Wishes, connection: Connection) -> Wishes:
             "tutor_root": Path(connection.tutor_root) if connection.tutor_root else None,
         }
     return replace(
-        wishes,
-        application=wishes.application or connection.application,
-        manage=wishes.manage or connection.manage,
-        env_file=wishes.env_file or (Path(connection.env_file) if connection.env_file else None),
-        tutor_mode=wishes.tutor_mode or connection.mode,
-        tutor=wishes.tutor or connection.tutor,
-        url=wishes.url or connection.url,
+        options,
+        application=options.application or connection.application,
+        manage=options.manage or connection.manage,
+        env_file=options.env_file or (Path(connection.env_file) if connection.env_file else None),
+        tutor_mode=options.tutor_mode or connection.mode,
+        tutor=options.tutor or connection.tutor,
+        url=options.url or connection.url,
         **lms,
     )
 
@@ -177,7 +177,7 @@ def _is_demo(folder: Path) -> bool:
     return all((folder / part).is_file() for part in parts)
 
 
-def _demo(home: Path, wishes: Wishes) -> Places:
+def _demo(home: Path, options: DoctorOptions) -> Places:
     """Application and LMS of ``usher demo``. The LMS's settings have the application's address."""
     settings = yaml.safe_load((home / "lms/lms.env.yml").read_text(encoding="utf-8"))
     sign_outs = settings.get("USHER_LOGOUT_URIS") or [""]
@@ -189,12 +189,12 @@ def _demo(home: Path, wishes: Wishes) -> Places:
         "SITE_BASE_URL": url,
     }
     return Places(
-        lms_url=wishes.lms_url or str(settings.get("LMS_ROOT_URL", "")),
+        lms_url=options.lms_url or str(settings.get("LMS_ROOT_URL", "")),
         application_url=url,
         env_file=env_file,
         manage=Command((sys.executable, "manage.py"), _SOURCE / "campus", environment),
         lms_manage=_embedded(home / "lms"),
-        token=wishes.token,
+        token=options.token,
         demo_home=home,
     )
 
@@ -218,17 +218,17 @@ def _is_running(home: Path) -> bool:
     return False
 
 
-def _dev_home(folder: Path, wishes: Wishes) -> Path | None:
+def _dev_home(folder: Path, options: DoctorOptions) -> Path | None:
     """``folder`` itself, or that in a project which has no ``.env`` and names no other LMS."""
     if _is_dev(folder):
         return folder
-    named = wishes.env_file or wishes.lms_url or wishes.lms_home or wishes.tutor_root
+    named = options.env_file or options.lms_url or options.lms_home or options.tutor_root
     if named or not _is_dev(folder / _DEV):
         return None
     return None if (folder / ".env").is_file() and not _is_running(folder / _DEV) else folder / _DEV
 
 
-def _dev(home: Path, wishes: Wishes) -> Places:
+def _dev(home: Path, options: DoctorOptions) -> Places:
     """A project and the LMS that ``usher dev`` made for it. Raises NotFoundError."""
     try:
         project = Path(json.loads((home / "prepared.json").read_text())["project"])
@@ -239,12 +239,12 @@ def _dev(home: Path, wishes: Wishes) -> Places:
     env_file = home / "env"
     values = _values(env_file)
     return Places(
-        lms_url=wishes.lms_url or values.get(Env.OPENEDX_BASE_REDIRECT_URL, ""),
-        application_url=wishes.url or _own_address(project, values),
+        lms_url=options.lms_url or values.get(Env.OPENEDX_BASE_REDIRECT_URL, ""),
+        application_url=options.url or _own_address(project, values),
         env_file=env_file,
         manage=Command((sys.executable, "manage.py"), project, env_file=env_file),
         lms_manage=_embedded(home / "lms"),
-        token=wishes.token,
+        token=options.token,
         dev_home=home,
     )
 

@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from usher.client.errors import LmsError
-from usher.connect.application.checkout import Checkout, Wishes, recognise
+from usher.connect.application.checkout import ApplicationOptions, Checkout, recognise
 from usher.connect.errors import ConnectError
 from usher.contract import connections
 from usher.contract.editions import EDITIONS
@@ -244,7 +244,7 @@ def reconcile_command(
         sys.exit(DIFFERS)
 
 
-def _lacks_modes(wishes: Wishes, kinds: Sequence[str], console: Console) -> bool:
+def _lacks_modes(wishes: ApplicationOptions, kinds: Sequence[str], console: Console) -> bool:
     """Whether modes of runs were asked for of an application that keeps none, which is told."""
     edition = recognise(wishes).edition if RUN_MODE in kinds else None
     if edition is None or adapter_of(edition.name).run_modes is not None:
@@ -254,7 +254,9 @@ def _lacks_modes(wishes: Wishes, kinds: Sequence[str], console: Console) -> bool
 
 
 @contextmanager
-def _opening(wishes: Wishes, console: Console) -> Iterator[tuple[Checkout, Adapter, Agent]]:
+def _opening(
+    wishes: ApplicationOptions, console: Console
+) -> Iterator[tuple[Checkout, Adapter, Agent]]:
     """On a terminal it says that the application is starting: that takes up to minutes."""
     with ExitStack() as stack:
         starting = f"starting manage.py of {escape(printable(wishes.target))}"
@@ -510,7 +512,7 @@ class _Shown:
         self.console.print(text)
 
 
-def _wishes(given: dict[str, Any]) -> tuple[Wishes, str]:
+def _wishes(given: dict[str, Any]) -> tuple[ApplicationOptions, str]:
     """What was given, or else what the remembered connection says. Raises SidecarError."""
     target = _as_remembered(given["application"])
     remembered = [
@@ -525,7 +527,7 @@ def _wishes(given: dict[str, Any]) -> tuple[Wishes, str]:
         )
     known = remembered[-1] if remembered else None
     return (
-        Wishes(
+        ApplicationOptions(
             target=target or (known.application if known else ""),
             edition=given["edition"] or (known.edition if known else ""),
             manage=given["manage"] or (known.manage if known else ""),

@@ -11,7 +11,7 @@ from usher.client.client import Credentials, LmsClient
 from usher.client.errors import LmsError
 from usher.client.http import Exchange, Http
 from usher.client.shared import LocalState
-from usher.connect.application.checkout import Checkout, Wishes, recognise
+from usher.connect.application.checkout import ApplicationOptions, Checkout, recognise
 from usher.contract.environment import Env
 from usher.sidecar.adapters.adapter import Adapter
 from usher.sidecar.adapters.known import adapter_of, check
@@ -49,7 +49,7 @@ class Opened:
 
 
 @contextmanager
-def opened_application(wishes: Wishes) -> Iterator[tuple[Checkout, Adapter, Agent]]:
+def opened_application(wishes: ApplicationOptions) -> Iterator[tuple[Checkout, Adapter, Agent]]:
     """The application, with tables as its adapter knows them. Raises SidecarError, Refused."""
     checkout = recognise(wishes)
     if checkout.edition is None:

@@ -18,7 +18,7 @@ from threading import Event, Lock, Thread
 from types import FrameType
 
 from usher.client.errors import LmsError
-from usher.connect.application.checkout import Wishes
+from usher.connect.application.checkout import ApplicationOptions
 from usher.sidecar.accounts import ACCOUNT
 from usher.sidecar.enrollments import ENROLLMENT, UNENROLLMENT
 from usher.sidecar.errors import SidecarError, explained
@@ -237,7 +237,7 @@ class Watching:
 
 
 def watch(
-    wishes: Wishes,
+    wishes: ApplicationOptions,
     lms_url: str,
     asked: Asked,
     *,

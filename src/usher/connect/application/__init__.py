@@ -1,1 +1,1 @@
-"""The application's side: what it is, its manage.py, its OAuth2 record, its ``.env``."""
+"""The application in a connection: detection, its manage.py, its OAuth2 record, its ``.env``."""

@@ -1,8 +1,8 @@
-"""Starting an application that isn't configured yet: what its last words say is missing.
+"""Parses the errors of an application that does not start, to find settings that it lacks.
 
-A fresh checkout refuses to start without settings that connect is about to write, and without some
-that only have to be there. The first get placeholders while connect looks; the second are part of
-the plan, with example values.
+A fresh checkout lacks settings that connect will write, and others that only need some value. While
+connect examines the application, the former get placeholders. The latter become part of the plan,
+with example values.
 """
 
 import re
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from usher.connect.application.settings import KEYS
 from usher.journey.walk import missing_table
 
-#: What stands in for a setting of Usher's while the application is looked at.
+#: The value of settings that connect will write, while it examines the application.
 PLACEHOLDER = "usher-placeholder"
-#: Values that make the application start without doing anything outside of this machine.
+#: Example values with which the application starts without contacting other servers.
 EXAMPLES = {
     "MAILGUN_SENDER_DOMAIN": "mail.example.org",
     "MAILGUN_KEY": "no-key-yet",
@@ -23,11 +23,11 @@ EXAMPLES = {
     "MITX_ONLINE_ADMIN_EMAIL": "admin@localhost",
     "MITXPRO_ADMIN_EMAIL": "admin@localhost",
 }
-#: Nothing can stand in for these.
+#: Settings for which no example value works.
 _ONLY_A_PERSON_KNOWS = ("DATABASE_URL",)
 _NAME = r"[A-Z][A-Z0-9_]{2,}"
 _MISSING = (
-    # mitol-django-common, which MITx Online and MIT xPro read their environment with
+    # mitol-django-common, used by MITx Online and MIT xPro
     re.compile(r"settings are missing: ([A-Z0-9_, ]+)"),
     # django-environ, and python-decouple
     re.compile(rf"Set the ({_NAME}) environment variable"),
@@ -47,8 +47,10 @@ _NO_ENV_FILE = re.compile(r"env file (\S+) not found")
 
 @dataclass(frozen=True)
 class Missing:
-    """What an application needs to start. ours: settings that connect writes; others: with values
-    that do until somebody gives better ones."""
+    """The settings that an application needs to start.
+
+    ours: those that connect will write, with placeholders; others: with example values.
+    """
 
     ours: dict[str, str]
     others: dict[str, str]
@@ -58,7 +60,7 @@ class Missing:
 
 
 def missing(said: str, given: Iterable[str] = ()) -> Missing:
-    """Read from the application's last words; nothing that was ``given`` already."""
+    """Returns the settings that the error output ``said`` names, except those in ``given``."""
     kinds = dict.fromkeys(_names(said), "") | dict(_EMPTY.findall(said))
     wanted = {
         name: kind
@@ -83,8 +85,10 @@ def _example(name: str, kind: str) -> str:
 
 
 def advice(said: str, *, compose: bool) -> str:
-    """What a person must do before this application starts; '' when its words aren't known.
-    compose: whether docker compose runs it."""
+    """Returns what to do before the application can start; "" if its error is unknown.
+
+    compose: whether docker compose runs it.
+    """
     again = "then run this again"
     if found := _WEBPACK.search(said):
         build = (
@@ -99,8 +103,8 @@ def advice(said: str, *, compose: bool) -> str:
         return f"its database has no table {table}. Migrate it: {migrate}, {again}"
     if compose and _NO_COMPOSE.search(said):
         return (
-            "docker compose is not installed here. Install it; or, for an application that runs "
-            "without containers, name the command that runs its manage.py, for example "
+            "docker compose is not installed here. Install it; if the application runs without "
+            "containers, give the command that runs its manage.py, for example "
             "--manage '/path/to/venv/bin/python manage.py'"
         )
     if found := _NO_ENV_FILE.search(said):

@@ -1,4 +1,4 @@
-"""What stands at the path or address that ``--application`` names, read from its files alone."""
+"""Detects which application ``--application`` names, from its files or its address alone."""
 
 import re
 import shlex
@@ -12,9 +12,9 @@ from usher.connect.errors import Refused
 from usher.contract.editions import EDITIONS, MITXONLINE, MITXPRO, Edition
 
 COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
-#: The service that has ./manage.py in every checkout we know.
+#: The compose service that runs ./manage.py in MITx Online and MIT xPro.
 WEB_SERVICE = "web"
-#: A file that only this application has, beside its own manage.py.
+#: A file, relative to manage.py, that only this application has.
 MARKS: dict[Edition, str] = {
     MITXONLINE: "courses/management/commands/sync_courserun.py",
     MITXPRO: "courses/management/commands/sync_courseruns.py",
@@ -22,8 +22,8 @@ MARKS: dict[Edition, str] = {
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """The operator's options for one application; '' for those to be detected.
+class ApplicationOptions:
+    """The operator's options for one application; '' for values to detect.
 
     url: for browsers; server_url: for the LMS's containers; manage: the command that runs its
     manage.py; env_file: its ``.env``.
@@ -41,10 +41,11 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Checkout:
-    """One application as its files show it.
+    """An application, as detected from its files.
 
-    folder: None when only its address is known. manage: argv in front of a management command;
-    empty when there is none. compose: whether docker compose runs it. url: '' to ask it.
+    folder: None if only its address is known; manage: argv before the name of a management
+    command, empty if it can't be run; compose: whether docker compose runs it; url: '' if the
+    application must be asked.
     """
 
     name: str
@@ -61,54 +62,54 @@ class Checkout:
         return self.edition.sync_command if self.edition else ()
 
 
-def recognise(wishes: Wishes) -> Checkout:
-    """Raises Refused, saying what is missing and how to name it."""
-    if urlsplit(wishes.target).scheme in ("http", "https"):
-        return _at_address(wishes)
-    folder = Path(wishes.target).expanduser()
+def recognise(options: ApplicationOptions) -> Checkout:
+    """Returns the application that the options name. Raises Refused, naming the missing option."""
+    if urlsplit(options.target).scheme in ("http", "https"):
+        return _at_address(options)
+    folder = Path(options.target).expanduser()
     if not folder.is_dir():
-        raise Refused(f"{wishes.target} is neither a folder nor an http address")
+        raise Refused(f"{options.target} is neither a folder nor an http address")
     folder = folder.resolve()
-    edition = _edition_of(folder, wishes)
-    manage, compose = _manage_of(folder, wishes)
+    edition = _edition_of(folder, options)
+    manage, compose = _manage_of(folder, options)
     return Checkout(
-        name=_name_of(wishes, edition, folder.name),
+        name=_name_of(options, edition, folder.name),
         title=edition.title if edition else folder.name,
         edition=edition,
         folder=folder,
-        env_file=Path(wishes.env_file).expanduser().absolute()
-        if wishes.env_file
+        env_file=Path(options.env_file).expanduser().absolute()
+        if options.env_file
         else folder / ".env",
         manage=manage,
         compose=compose,
-        url=wishes.url.rstrip("/"),
+        url=options.url.rstrip("/"),
     )
 
 
-def _at_address(wishes: Wishes) -> Checkout:
-    """An application that isn't in a folder here; ``--manage`` may reach it all the same."""
-    url = wishes.target.rstrip("/")
+def _at_address(options: ApplicationOptions) -> Checkout:
+    """Returns an application without a folder here; ``--manage`` may still run its manage.py."""
+    url = options.target.rstrip("/")
     parts = urlsplit(url)
     if not parts.hostname or parts.query or parts.fragment:
-        raise Refused(f"{wishes.target} is not the address of an application")
-    edition = _named_edition(wishes) or next(
+        raise Refused(f"{options.target} is not the address of an application")
+    edition = _named_edition(options) or next(
         (known for known in EDITIONS.values() if known.root_url == url), None
     )
     return Checkout(
-        name=_name_of(wishes, edition, parts.hostname.split(".")[0]),
+        name=_name_of(options, edition, parts.hostname.split(".")[0]),
         title=edition.title if edition else parts.netloc,
         edition=edition,
         folder=None,
-        env_file=Path(wishes.env_file).expanduser().absolute() if wishes.env_file else None,
-        manage=tuple(shlex.split(wishes.manage)),
+        env_file=Path(options.env_file).expanduser().absolute() if options.env_file else None,
+        manage=tuple(shlex.split(options.manage)),
         compose=False,
-        url=wishes.url.rstrip("/") or url,
+        url=options.url.rstrip("/") or url,
     )
 
 
-def _edition_of(folder: Path, wishes: Wishes) -> Edition | None:
+def _edition_of(folder: Path, options: ApplicationOptions) -> Edition | None:
     found = next((known for known, mark in MARKS.items() if (folder / mark).is_file()), None)
-    named = _named_edition(wishes)
+    named = _named_edition(options)
     if found and named and found is not named and _is_upstream(folder, found):
         raise Refused(
             f"{folder} is a checkout of {found.title}, but --edition says {named.title}; "
@@ -120,28 +121,31 @@ def _edition_of(folder: Path, wishes: Wishes) -> Edition | None:
 
 
 def _is_upstream(folder: Path, edition: Edition) -> bool:
-    """Others may have a command of the same name; only these set their address by these keys."""
+    """Whether this is a checkout of ``edition`` itself: its files name the edition's URL setting.
+
+    Other applications may have a command of the same name.
+    """
     key = {MITXONLINE: "MITX_ONLINE_BASE_URL", MITXPRO: "MITXPRO_BASE_URL"}[edition]
     files = [folder / name for name in (*COMPOSE_FILES, "app.json", "pyproject.toml")]
     return any(key in file.read_text(errors="replace") for file in files if file.is_file())
 
 
-def _named_edition(wishes: Wishes) -> Edition | None:
-    return EDITIONS[wishes.edition] if wishes.edition else None
+def _named_edition(options: ApplicationOptions) -> Edition | None:
+    return EDITIONS[options.edition] if options.edition else None
 
 
-def _name_of(wishes: Wishes, edition: Edition | None, fallback: str) -> str:
-    name = wishes.name or (edition.name if edition else fallback.lower())
+def _name_of(options: ApplicationOptions, edition: Edition | None, fallback: str) -> str:
+    name = options.name or (edition.name if edition else fallback.lower())
     name = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if not name:
-        raise Refused(f"no name can be made of {fallback!r}; give one with --name")
+        raise Refused(f"no valid name can be derived from {fallback!r}; give one with --name")
     return name
 
 
-def _manage_of(folder: Path, wishes: Wishes) -> tuple[tuple[str, ...], bool]:
-    """The argv in front of a management command, and whether docker compose runs it."""
-    if wishes.manage:
-        manage = tuple(shlex.split(wishes.manage))
+def _manage_of(folder: Path, options: ApplicationOptions) -> tuple[tuple[str, ...], bool]:
+    """Returns the argv before a management command, and whether docker compose runs it."""
+    if options.manage:
+        manage = tuple(shlex.split(options.manage))
         return manage, manage[:2] == ("docker", "compose")
     if not (folder / "manage.py").is_file():
         raise Refused(

@@ -1,4 +1,4 @@
-"""A checkout that has no ``.env`` yet: made from the example that lies beside it."""
+"""Creates the missing ``.env`` of a checkout from its example file."""
 
 import os
 from collections.abc import Callable
@@ -12,10 +12,10 @@ NAMES = (".env.example", "env.example", ".env.sample", ".env.template", ".env.di
 
 
 def make_env(checkout: Checkout, *, dry_run: bool, may: Callable[[str], bool]) -> str:
-    """What was done, '' for nothing. may: called with a question; returns the answer.
+    """Creates a missing ``.env`` and returns what was done; "" if nothing was.
 
-    docker compose fails in a checkout without the ``.env`` that it names.
-    Raises Refused.
+    docker compose fails in a checkout without the ``.env`` that it names. may: called with a
+    yes-or-no question; returns the answer. Raises Refused.
     """
     path = checkout.env_file
     if path is None or path.exists() or checkout.folder is None:
@@ -39,6 +39,6 @@ def make_env(checkout: Checkout, *, dry_run: bool, may: Callable[[str], bool]) -
 
 
 def _copied(example: Path, path: Path) -> str:
-    # A link to where the file is still to be is followed, as it is when settings are written.
+    # A symbolic link to a missing file is followed, as when settings are written.
     write_private(Path(os.path.realpath(path)), example.read_bytes())
     return f"{path} made from {example.name}"

@@ -1,4 +1,4 @@
-"""The application's own manage.py: scripts on its standard input, commands by name."""
+"""Runs management commands of the application, and scripts through its ``manage.py shell``."""
 
 import json
 import os
@@ -13,12 +13,12 @@ from usher.contract.envfile import EnvFile
 
 ANSWER_MARK = "usher-answer: "
 _LONGEST_ERROR = 5000
-#: Seconds. A repair goes through all learners.
+#: Seconds. A repair command handles all learners.
 COMMAND_TIMEOUT = 3600.0
 
 
 class Manage:
-    """Runs management commands, each in a new process that reads the ``.env``."""
+    """Runs management commands, each in a new process with the settings of the ``.env``."""
 
     def __init__(self, checkout: Checkout, secrets: Secrets) -> None:
         self._checkout = checkout
@@ -27,15 +27,15 @@ class Manage:
         self.placeholders: dict[str, str] = {}
 
     def script(self, name: str, params: dict[str, Any]) -> dict[str, Any]:
-        """What a script of ``connect/application/scripts`` answers. Raises ToolFailed.
+        """Runs a script of ``connect/application/scripts`` and returns its result.
 
-        The script and its parameters, secrets included, go through standard input.
+        Script and parameters, including secrets, are passed on standard input. Raises ToolFailed.
         """
         output = self._runner().run(self._argv("shell"), stdin=as_line(name, params))
         return self._answer(output)
 
     def walk(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Makes or removes the throw-away learner of ``usher.journey``. Raises ToolFailed."""
+        """Creates or removes the test learner of ``usher.journey``. Raises ToolFailed."""
         line = as_line("learner.py", params, package="usher.journey")
         return self._answer(self._runner().run(self._argv("shell"), stdin=line))
 
@@ -47,8 +47,11 @@ class Manage:
         return self._runner().shown([*self._checkout.manage, *arguments])
 
     def compose(self, *arguments: str) -> str:
-        """``docker compose …`` in the application's folder, with the options that its manage.py
-        is run with, such as the files of its configuration. Raises ToolFailed."""
+        """Runs ``docker compose`` in the application's folder and returns its output.
+
+        It gets the same options as in the command that runs manage.py, such as ``--file``.
+        Raises ToolFailed.
+        """
         return self._runner().run([*self._compose_command(), *arguments])
 
     def _compose_command(self) -> list[str]:
@@ -58,7 +61,7 @@ class Manage:
 
     @property
     def service(self) -> str:
-        """The compose service that its manage.py runs in."""
+        """The compose service that runs its manage.py."""
         manage = self._checkout.manage
         if not self._checkout.compose:
             return WEB_SERVICE
@@ -75,18 +78,21 @@ class Manage:
                 except (ValueError, RecursionError):
                     data = None
                 if not isinstance(data, dict):
-                    raise ToolFailed(f"{self._checkout.title} gave an answer that can't be read")
+                    raise ToolFailed(f"{self._checkout.title} printed a result that is not JSON")
                 if "error" in data:
                     words = self._secrets.hide(str(data["error"]))[:_LONGEST_ERROR]
                     raise ToolFailed(f"{self._checkout.title}: {words}")
                 return data
         raise ToolFailed(
-            f"{self.shown('shell')} gave no answer; is this the manage.py of a Django application?"
+            f"{self.shown('shell')} gave no result; is this the manage.py of a Django application?"
         )
 
     def _argv(self, *arguments: str) -> list[str]:
-        """``docker compose run -e NAME`` passes on a variable of this process: every user of this
-        machine could read a value in an argument."""
+        """Returns the command for a management command.
+
+        ``docker compose run -e NAME`` passes on a variable of this process. A value in an argument
+        could be read by every user of this machine.
+        """
         manage = list(self._checkout.manage)
         names = list(self._missing()) if self._checkout.compose and "run" in manage else []
         if names:
@@ -95,7 +101,7 @@ class Manage:
         return [*manage, *arguments]
 
     def _missing(self) -> dict[str, str]:
-        """The placeholders that are still needed: what the ``.env`` has counts."""
+        """Returns the placeholders for settings that the ``.env`` doesn't have."""
         present = self._written()
         return {key: value for key, value in self.placeholders.items() if not present.get(key)}
 
@@ -104,8 +110,11 @@ class Manage:
         return EnvFile.read(path).values() if path else {}
 
     def _runner(self) -> Runner:
-        """Compose reads the ``.env`` itself; a process of a virtualenv is given it. There an empty
-        line must not hide what the environment has."""
+        """Returns a Runner with the environment for manage.py.
+
+        docker compose reads the ``.env`` itself; otherwise it is passed as environment variables.
+        An empty value in it does not override one of this process's environment.
+        """
         checkout = self._checkout
         path = None if checkout.compose else checkout.env_file
         values = EnvFile.read(path).over(os.environ) if path else {}
@@ -116,10 +125,10 @@ class Manage:
 def as_line(
     name: str, params: dict[str, Any], package: str = "usher.connect.application.scripts"
 ) -> str:
-    """A script and its parameters for ``manage.py shell``.
+    """Returns a script and its parameters as one line for ``manage.py shell``.
 
-    One line, so that it works whether ``shell`` reads all of its input at once or, as it does when
-    the input comes a little late, line by line.
+    One line works in both cases: ``shell`` reads its input at once, or line by line if the input
+    arrives late.
     """
     source = resources.files(package).joinpath(name).read_text()
     given = f"__import__('json').loads({json.dumps(params)!r})"

@@ -1,4 +1,4 @@
-"""A remote application: writes the commands for its operator into two files."""
+"""Connects an application on another machine: writes files with commands for its operator."""
 
 import shlex
 from pathlib import Path
@@ -15,12 +15,12 @@ from usher.contract.paths import ApplicationPath
 from usher.contract.provisioning import Application, Description
 
 TIMEOUT = 15.0
-#: A code that does not exist: the error tells a right client from a wrong one (RFC 6749, 5.2).
+#: A code that does not exist. The error differs for a valid and an invalid client (RFC 6749, 5.2).
 NO_CODE = {"grant_type": "authorization_code", "code": "usher-connect-probe"}
 
 
 class Remote(Side):
-    """Looks over HTTP; what it would change is written to files for the application's machine."""
+    """A remote application: examined over HTTP, changed by its operator with the files written."""
 
     def probe(self, application: Application | None, addresses: Addresses) -> None:
         try:
@@ -29,7 +29,7 @@ class Remote(Side):
         except httpx.HTTPError as error:
             raise Refused(f"{self.url} can't be reached: {error}") from error
         self.facts = {
-            # The OAuth toolkit serves discovery only where it was set up for it, as Usher does.
+            # The OAuth toolkit serves discovery only if it is configured to, as in Usher.
             "usher": discovery.is_success,
             "django": "not known",
             "toolkit": "not known",
@@ -54,13 +54,16 @@ class Remote(Side):
         return EnvFile.read(self.hand_over_env).values() == wanted
 
     def write_env_to_hand_over(self, description: Description, addresses: Addresses) -> str:
-        """The settings as a file to take over into the application's own. Mode 0600."""
+        """Writes a file, mode 0600, with the settings to add to the application's own."""
         values = self.env_values(description, addresses)
         write_private(self.hand_over_env, EnvFile().with_values(values).text.encode())
-        return f"take over what is in {self.hand_over_env}"
+        return f"add the settings in {self.hand_over_env} to the application's own"
 
     def has_record(self, client_id: str, client_secret: str = "") -> bool:
-        """With a wrong secret or none the toolkit answers as if there were no such client."""
+        """Whether the application knows this client.
+
+        The toolkit's answer to a wrong or missing secret is the same as to an unknown client.
+        """
         data = {"client_id": client_id, "client_secret": client_secret, **NO_CODE}
         try:
             answer = httpx.post(
@@ -74,7 +77,7 @@ class Remote(Side):
 
     def remove_record(self, client_id: str) -> str:
         params = self._params("remove", None) | {"client_id": client_id, "before": None}
-        raise self._handed_over(params, "and take the OPENEDX_* settings out")
+        raise self._handed_over(params, "and remove the OPENEDX_* settings")
 
     def _handed_over(self, params: dict[str, Any], after: str) -> NeedsPerson:
         script = self.before.folder / f"{params['action']}_record.py"

@@ -1,4 +1,4 @@
-"""The values that the application's ``.env`` gets, in agreement with the LMS."""
+"""The settings that connect writes to the application's ``.env``."""
 
 from dataclasses import dataclass, field
 
@@ -12,11 +12,11 @@ from usher.contract.provisioning import (
     ServiceWorker,
 )
 
-#: docker compose knows this word: whatever address the machine has from inside a container,
-#: on Linux and macOS alike. So no gateway address has to be looked up.
+#: docker compose replaces this by the machine's address as containers see it, on Linux and macOS.
+#: So no gateway address has to be looked up.
 HOST_GATEWAY = "host-gateway"
 
-#: All that Usher ever writes into a ``.env``; what ``disconnect`` takes back.
+#: All settings that connect writes into a ``.env`` and ``disconnect`` restores.
 KEYS = (
     Env.OPENEDX_IP,
     Env.OPENEDX_API_BASE_URL,
@@ -49,13 +49,16 @@ SETTINGS = (
 )
 
 
-#: Stands in a plan for an id or secret that isn't made yet.
+#: Shown in a plan in place of an id or secret that doesn't exist yet.
 MADE = "(made by Usher)"
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who the application is for the LMS. webhook_secret: '' for an application without Usher."""
+    """The application's credentials in the LMS.
+
+    webhook_secret: '' for an application that is not built on Usher.
+    """
 
     backend: str
     client_id: str
@@ -87,10 +90,13 @@ def wanted(
     studio_url: str = "",
     registration_token_key: str = "",
 ) -> dict[str, str]:
-    """What the ``.env`` must say. lms_url: for browsers; lms_server_url: for the application;
-    studio_url: likewise, of Studio; with_gateway: the LMS runs on this machine;
-    registration_token_key: where the application keeps what lifts the LMS's limit of registrations
-    for it."""
+    """Returns the settings that the ``.env`` must have.
+
+    lms_url: for browsers; lms_server_url: for the application's server; studio_url: Studio's, for
+    the application's server; with_gateway: whether the LMS runs on this machine;
+    registration_token_key: the application's setting for the token that exempts it from the LMS's
+    rate limit of registrations.
+    """
     values = {
         Env.OPENEDX_API_BASE_URL: lms_server_url,
         Env.OPENEDX_BASE_REDIRECT_URL: lms_url,

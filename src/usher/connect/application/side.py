@@ -1,4 +1,4 @@
-"""One application as ``connect`` works on it: its files, its process, its state of before."""
+"""One application in a connection: its files, its processes, its state before Usher."""
 
 import json
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from usher.connect.application import boot
-from usher.connect.application.checkout import Checkout, Wishes
+from usher.connect.application.checkout import ApplicationOptions, Checkout
 from usher.connect.application.manage import Manage
 from usher.connect.application.settings import (
     KEYS,
@@ -16,10 +16,10 @@ from usher.connect.application.settings import (
     identity_of,
     wanted,
 )
-from usher.connect.before import Before
 from usher.connect.errors import Refused, ToolFailed
 from usher.connect.openedx.configuration import Choice
 from usher.connect.process import Secrets
+from usher.connect.saved_state import SavedState
 from usher.contract import envfile
 from usher.contract.environment import SECRET_KEYS, SERVICE_CLIENTS, Env
 from usher.contract.oauth import (
@@ -35,7 +35,7 @@ from usher.contract.provisioning import Application, Description, ServiceClient
 SCRIPT = "record.py"
 #: MITx Online's setting for the port of its API gateway.
 GATEWAY_PORT = "APISIX_PORT"
-#: What the script says of every application, besides what may be missing.
+#: The facts that the script reports for every application, and their types.
 _FACTS: dict[str, type] = {
     "django": str,
     "toolkit": str,
@@ -48,7 +48,7 @@ _FACTS: dict[str, type] = {
 
 @dataclass(frozen=True)
 class Addresses:
-    """Of the LMS: for browsers, and for the application's server; of Studio for that one too."""
+    """The LMS's addresses for browsers and for the application's server, and Studio's for it."""
 
     lms_url: str
     lms_server_url: str
@@ -57,15 +57,15 @@ class Addresses:
 
 
 class Side:
-    """The application's side of one connection."""
+    """One application in a connection."""
 
-    def __init__(self, checkout: Checkout, wishes: Wishes, secrets: Secrets) -> None:
+    def __init__(self, checkout: Checkout, options: ApplicationOptions, secrets: Secrets) -> None:
         self.checkout = checkout
-        self.wishes = wishes
+        self.options = options
         self.manage = Manage(checkout, secrets)
-        self.before = Before(str(checkout.env_file or checkout.url))
+        self.before = SavedState(str(checkout.env_file or checkout.url))
         self.facts: dict[str, Any] = {}
-        #: Settings without a value that it needs to start, with example values.
+        #: Settings that it needs to start and has no value for, with example values.
         self.needed: dict[str, str] = {}
         self.backend = ""
         self._asked: dict[str, Any] = {}
@@ -77,21 +77,21 @@ class Side:
 
     @property
     def url(self) -> str:
-        """For browsers: as told, as the application says itself, or as its edition has it."""
+        """The address for browsers: the given one, the application's own, or its edition's."""
         found = self.checkout.url or self.gateway_url or self.own_url
         if not found:
-            raise Refused(f"{self.checkout.title} does not say its address; give it with --url")
+            raise Refused(f"the address of {self.checkout.title} is unknown; give it with --url")
         return str(found).rstrip("/")
 
     @property
     def own_url(self) -> str:
-        """Past its API gateway, where it has one; '' when it doesn't say."""
+        """The application's own address, without its API gateway; '' if unknown."""
         edition = self.checkout.edition
         return str(self.facts.get("site", "") or (edition.root_url if edition else "")).rstrip("/")
 
     @property
     def gateway_url(self) -> str:
-        """Of the API gateway where this application signs people in; '' where it has none."""
+        """The address of the API gateway where people sign in; '' if the application has none."""
         edition = self.checkout.edition
         if not self.facts.get("gateway") or not edition or not edition.gateway_url:
             return ""
@@ -102,9 +102,10 @@ class Side:
         return f"{scheme}://{host}:{port or urlsplit(edition.gateway_url).port}"
 
     def probe(self, application: Application | None, addresses: Addresses) -> None:
-        """Asks the application what it is. Raises Refused when it can't be asked, or can't do.
+        """Examines the application and saves the result in ``facts``.
 
-        application: what its record should be, where that is known already.
+        application: its entry in the description, if there is one already. Raises Refused if the
+        application can't be asked or can't be connected.
         """
         params = self._params("look", application, addresses)
         self.facts, self._asked = self._look(params), params
@@ -115,24 +116,27 @@ class Side:
             )
 
     def _look(self, params: dict[str, Any]) -> dict[str, Any]:
-        """What the application says of itself. Raises Refused."""
+        """Returns the script's report about the application. Raises Refused."""
         try:
             return self._as_known(self._script(params))
         except ToolFailed as error:
             todo = boot.advice(str(error), compose=self.checkout.compose)
-            how = f"{todo}\nIt said: {error}" if todo else str(error)
+            how = f"{todo}\nIts error: {error}" if todo else str(error)
             raise Refused(f"{self.checkout.title} can't be reached: {how}") from error
 
     def _as_known(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """Raises ToolFailed for an answer of another shape: something else answers."""
+        """Returns the report if it has the expected shape. Raises ToolFailed."""
         wrong = [key for key, kind in _FACTS.items() if not isinstance(facts.get(key), kind)]
         if wrong:
             raise ToolFailed(f"{self.checkout.title} doesn't say its {', '.join(wrong)}")
         return facts
 
     def _script(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Starts the application, with placeholders for what it lacks: before connect has written
-        its settings, and again after an undoing has taken them out. Raises ToolFailed."""
+        """Runs the script in the application, with placeholders for settings that it lacks.
+
+        They are missing before connect has written them and after disconnect has removed them.
+        Raises ToolFailed.
+        """
         while True:
             try:
                 return self.manage.script(SCRIPT, params)
@@ -146,25 +150,27 @@ class Side:
                 self._secrets.add(v for k, v in needs.others.items() if k in SECRET_KEYS)
 
     def _address_if_one(self, key: str) -> str:
-        """The application's own browser address, where this setting holds it."""
+        """Returns the value of a setting if it is an http address, else ''."""
         edition = self.checkout.edition
         return (self.checkout.url or (edition.root_url if edition else "")) * key.endswith(
             "_BASE_URL"
         )
 
     def check_backend(self, backend: str) -> None:
-        """Raises Refused when the application demands what this backend doesn't send."""
+        """Raises Refused if the application requires PKCE and this backend sends none."""
         known = BACKENDS.get(backend)
         if self.facts.get("pkce_required") and not (known and known.sends_pkce):
             raise Refused(
                 f"{self.checkout.title} requires PKCE of every client and {backend} sends none; "
-                "set OAUTH2_PROVIDER['PKCE_REQUIRED'] to a function that says False for "
+                "set OAUTH2_PROVIDER['PKCE_REQUIRED'] to a function that returns False for "
                 "the LMS's client, then run this again"
             )
 
     def entry(self, backend: Choice, *, lms_in_containers: bool = True) -> dict[str, Any]:
-        """This application in USHER_APPLICATIONS. lms_in_containers: a loopback address of this
-        machine means another one for the LMS."""
+        """Returns this application's entry for USHER_APPLICATIONS.
+
+        lms_in_containers: whether loopback addresses must be replaced for the LMS's containers.
+        """
         self.backend = backend.name
         entry: dict[str, Any] = {
             "name": self.name,
@@ -177,28 +183,28 @@ class Side:
         if edition and edition.gateway_url and self.url == edition.root_url:
             entry["gateway_url"] = edition.gateway_url
         if self.url != self.own_url and self.facts.get("gateway") and self.own_url:
-            # Browsers pass the gateway; servers need not, and both addresses take the LMS's code.
+            # Browsers use the gateway, the LMS's server the application's own address.
             entry["gateway_url"] = entry["server_url"] = self.own_url
         if self.url == self.gateway_url:
-            # Its own /logout/ goes on to this path of its own address, which may not be the gateway
+            # Its /logout/ redirects to this path of its own address, not of the gateway
             entry["logout_url"] = self.url + ApplicationPath.GATEWAY_LOGOUT
         if self.service_purposes:
             entry["service_clients"] = self.service_purposes
         if not lms_in_containers:
             entry.setdefault("server_url", self.url)
-        if self.wishes.server_url:
-            entry["server_url"] = self.wishes.server_url.rstrip("/")
+        if self.options.server_url:
+            entry["server_url"] = self.options.server_url.rstrip("/")
         return entry
 
     @property
     def service_purposes(self) -> list[str]:
-        """What it does in the LMS as a service, by the settings that it reads."""
+        """Returns the purposes for which it needs service clients, by the settings that it has."""
         readable = set(self.facts.get("readable") or ())
         return [purpose for purpose, keys in SERVICE_CLIENTS.items() if readable >= set(keys)]
 
     @property
     def default_backend(self) -> str:
-        """What the application's own default or ``.env`` says, where Usher knows it."""
+        """Returns the backend that the ``.env`` or the application's default names, if known."""
         said = str((self.facts.get("settings") or {}).get(Env.OPENEDX_OAUTH_PROVIDER) or "")
         return said if said in BACKENDS else OL_OAUTH2.name
 
@@ -206,8 +212,10 @@ class Side:
 
     @property
     def superuser(self) -> tuple[str, str]:
-        """Name in the LMS and e-mail; '' for a name that is still to be reserved. Raises Refused
-        when there is none, or none that the LMS could know."""
+        """The superuser's username in the LMS, '' if it isn't reserved yet, and e-mail address.
+
+        Raises Refused if there is no superuser, or none that can have a name in the LMS.
+        """
         if not self.facts.get("superuser"):
             raise Refused(
                 f"{self.checkout.title} has no superuser; make one there, or leave out --superuser"
@@ -232,7 +240,7 @@ class Side:
         if params == self._asked:
             return bool(self.facts["agrees"])
         if self._asked and self.facts["record"] is None:
-            return False  # not worth another process of the application
+            return False  # certain, without starting another process of the application
         self.facts, self._asked = self._script(params), params
         return bool(self.facts["agrees"])
 
@@ -246,7 +254,8 @@ class Side:
     def check(
         self, application: Application, addresses: Addresses, redirect_uri: str
     ) -> dict[str, Any]:
-        """``probe`` again, and whether it accepts ``redirect_uri`` and reaches the LMS."""
+        """Examines the application again; also whether it accepts ``redirect_uri`` and reaches the
+        LMS."""
         params = self._params("check", application, addresses)
         params |= {
             "redirect_uri": redirect_uri,
@@ -261,8 +270,8 @@ class Side:
         self.facts.pop("record", None)
         answer = self._script(params)
         if "restored" in answer:
-            return "as it was before" if answer["restored"] else "gone already"
-        return "removed" if answer["removed"] else "gone already"
+            return "restored" if answer["restored"] else "removed already"
+        return "removed" if answer["removed"] else "removed already"
 
     def has_record(self, client_id: str) -> bool:
         record = self.facts.get("record")
@@ -272,7 +281,7 @@ class Side:
         return record is not None and record["client_id"] == client_id
 
     def _foreign_record(self, application: Application) -> dict[str, Any] | None:
-        """The record that is there and was not made by Usher."""
+        """Returns an existing record that Usher did not create."""
         record = self.facts.get("record")
         return None if not record or record["client_id"] == application.client_id else dict(record)
 
@@ -310,7 +319,7 @@ class Side:
         return values
 
     def planned_env(self, addresses: Addresses) -> dict[str, str]:
-        """``env_values`` before the description is there: what follows from it is ``MADE``."""
+        """Like ``env_values``, before there is a description: ids and secrets are ``MADE``."""
         made = Identity(
             self.backend,
             MADE,
@@ -334,7 +343,7 @@ class Side:
         )
 
     def differing(self, values: dict[str, str]) -> list[str]:
-        """The keys of those that the ``.env`` doesn't have."""
+        """Returns the keys whose values in the ``.env`` differ."""
         path = self.checkout.env_file
         present = envfile.EnvFile.read(path).values() if path else {}
         return [key for key, value in values.items() if present.get(key) != value]
@@ -347,14 +356,16 @@ class Side:
         return private and not self.differing(values)
 
     def runs_with(self, values: dict[str, str]) -> bool:
-        """Whether the running container has these values, and everything else that its compose
-        file and ``.env`` say now; False when none runs."""
+        """Whether the running container has these values, and all others of its configuration.
+
+        False if no container is running.
+        """
         present = self._container_env()
         wanted = self._composed_env() | values
         return present is not None and all(present.get(k) == value for k, value in wanted.items())
 
     def runs_with_old(self, values: dict[str, str]) -> bool:
-        """Whether the running container still has one of these values that the file has not."""
+        """Whether the running container has one of these values although the file has not."""
         present = self._container_env() or {}
         path = self.checkout.env_file
         now = envfile.EnvFile.read(path).values() if path else {}
@@ -367,7 +378,7 @@ class Side:
         return "up"
 
     def _composed_env(self) -> dict[str, str]:
-        """What a container made now would be given; {} where docker compose doesn't tell."""
+        """Returns the environment of a container created now; {} if docker compose doesn't say."""
         try:
             told = json.loads(self.manage.compose("config", "--format", "json"))
             given = told["services"][self.manage.service].get("environment") or {}
@@ -377,7 +388,7 @@ class Side:
         return {k: str(value).replace("$$", "$") for k, value in given.items() if value is not None}
 
     def _container_env(self) -> dict[str, str] | None:
-        """None when no container of it runs. Raises ToolFailed when that can't be told."""
+        """Returns the running container's environment; None if none runs. Raises ToolFailed."""
         service = self.manage.service
         if not self.manage.compose("ps", "--quiet", service).strip():
             return None
@@ -391,26 +402,26 @@ class Side:
         self.before.keep_env(path)
         changed = self.differing(values)
         envfile.update(path, values)
-        return f"{_settings(len(changed))} written" if changed else "closed to others"
+        return f"{_settings(len(changed))} written" if changed else "mode set to 0600"
 
     def restore_env(self, written: dict[str, str]) -> str:
-        """The keys as they were before; without that knowledge, those that still say ours go."""
+        """Restores the saved values; without a saved copy, removes values that Usher wrote."""
         path = self.checkout.env_file
         if path is None or not path.exists():
-            return "there is none"
+            return "there is no .env"
         before, now = self.before.env(), envfile.EnvFile.read(path)
         if before is None:
             ours = [key for key, value in written.items() if now.get(key) == value]
             envfile.write(path, now.without(ours))
-            return f"no copy of before: took out {', '.join(ours) or 'nothing'}"
+            return f"no saved copy; removed {', '.join(ours) or 'nothing'}"
         restored = now.restored(KEYS, before)
         if self.before.had_no_env and not restored.text.strip():
             path.unlink()
-            return "removed, there was none"
+            return "removed; there was none before Usher"
         envfile.write(path, restored)
         now_there, then = restored.values(), before.values()
         kept = [key for key, value in now_there.items() if then.get(key) != value]
-        return "as it was before" + (f", but for {', '.join(kept)}" if kept else "")
+        return "restored" + (f", except {', '.join(kept)}, changed since" if kept else "")
 
     def env_restored(self, written: dict[str, str]) -> bool:
         path, before = self.checkout.env_file, self.before.env()
@@ -428,7 +439,7 @@ def _settings(count: int) -> str:
 
 
 def find(description: Description, name: str) -> Application:
-    """Raises Refused when the description lacks this application."""
+    """Returns the application's entry in the description. Raises Refused if it has none."""
     for application in description.applications:
         if application.name == name:
             return application

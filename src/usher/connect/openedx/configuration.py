@@ -1,7 +1,7 @@
-"""``config.yml``: Usher's part of it, written without passing through arguments.
+"""Reads and writes Usher's values in ``config.yml``.
 
-``tutor config save --set`` takes values as arguments, where every user of the machine can read
-them; so the file itself is edited, as Tutor writes it, in one step and closed to others.
+``tutor config save --set`` takes values as arguments, which every user of the machine can read. So
+the file itself is replaced, in Tutor's own format, with mode 0600.
 """
 
 from collections.abc import Iterable
@@ -22,22 +22,25 @@ DEFAULT_APPLICATION = "USHER_DEFAULT_APPLICATION"
 SUPERUSER = "USHER_SUPERUSER_USERNAME"
 SUPERUSER_EMAIL = "USHER_SUPERUSER_EMAIL"
 SUPERUSER_APPLICATION = "USHER_SUPERUSER_APPLICATION"
-#: By the setting that names an application: all that means nothing without it.
+#: Setting that names an application: the settings that have no meaning without it.
 _OF_ONE_APPLICATION = {
     DEFAULT_APPLICATION: (DEFAULT_APPLICATION,),
     SUPERUSER_APPLICATION: (SUPERUSER_APPLICATION, SUPERUSER, SUPERUSER_EMAIL),
 }
-#: The width of Open edX's column for it.
+#: The length of Open edX's database column for it.
 BACKEND_NAME_LENGTH = 30
 
 
 def read(path: Path) -> dict[str, Any]:
-    """An empty one where there is none yet."""
+    """Returns the content of ``config.yml``; {} if there is no file."""
     return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
 
 
 def checked(values: dict[str, Any]) -> dict[str, Any]:
-    """Values as Tutor may render them; they may come from an application. Raises Refused."""
+    """Returns ``values`` if Tutor can render them safely. Raises Refused.
+
+    Values may come from an application, so they are not trusted.
+    """
     try:
         return tutor_values.checked(values)
     except tutor_values.NotAllowed as error:
@@ -45,8 +48,7 @@ def checked(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def write(path: Path, values: dict[str, Any]) -> None:
-    """Sets these keys; a value of None takes the key away. Raises Refused for what Tutor must
-    not render."""
+    """Sets these keys; a value of None removes the key. Raises Refused, see ``checked``."""
     values = checked(values)
     data = read(path)
     for key, value in values.items():
@@ -65,7 +67,7 @@ def holds(path: Path, values: dict[str, Any]) -> bool:
 
 
 def entries(path: Path, look: dict[str, Any]) -> list[dict[str, Any]]:
-    """The applications connected now. The plugin's default counts only once it is enabled."""
+    """Returns the connected applications; the plugin's default counts only if it is enabled."""
     default = look["usher"].get(APPLICATIONS, []) if "usher" in look["enabled"] else []
     found = read(path).get(APPLICATIONS, default)
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
@@ -74,7 +76,7 @@ def entries(path: Path, look: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def with_entry(found: list[dict[str, Any]], entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """``found`` with this application in its place, or at the end; what it had besides stays."""
+    """Returns ``found`` with this application's entry updated, or added at the end."""
     names = [item.get("name") for item in found]
     if entry["name"] not in names:
         return [*found, entry]
@@ -82,8 +84,11 @@ def with_entry(found: list[dict[str, Any]], entry: dict[str, Any]) -> list[dict[
 
 
 def with_own_workers(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The first application has the service worker of ``USHER_SERVICE_WORKER_*``. The others' are
-    named, so that they keep theirs when the first one goes."""
+    """Returns the entries, each but the first with its own service worker.
+
+    The first one uses ``USHER_SERVICE_WORKER_*``. The others name theirs, so that they keep it
+    when the first application is disconnected.
+    """
     return [
         {"service_worker_username": own_worker_name(str(item.get("name"))), **item}
         if index
@@ -93,7 +98,7 @@ def with_own_workers(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def of_applications(present: dict[str, Any], names: Iterable[str]) -> set[str]:
-    """The keys of ``present`` that would name an application that isn't there, without these."""
+    """Returns the keys of ``present`` that have no meaning after these applications are removed."""
     leaving = set(names)
     return {
         key
@@ -106,7 +111,7 @@ def of_applications(present: dict[str, Any], names: Iterable[str]) -> set[str]:
 
 @dataclass(frozen=True)
 class Choice:
-    """name: in addresses and records, one for each application; base: the backend it behaves as."""
+    """A backend. name: unique for each application; base: the known backend it is a variant of."""
 
     name: str
     base: str
@@ -115,10 +120,10 @@ class Choice:
 def choose_backend(
     found: list[dict[str, Any]], name: str, given: str, default: str = oauth.OL_OAUTH2.name
 ) -> Choice:
-    """How application ``name`` signs in: by the given backend, as before, or by the default one.
+    """Returns the backend of application ``name``: the given one, its present one or the default.
 
-    The LMS knows an application by its backend, so a second one of the same kind gets a name of
-    its own, ``<application>-oauth2``. Raises Refused.
+    The LMS identifies an application by its backend's name, so a second application with the same
+    backend gets a variant named ``<application>-oauth2``. Raises Refused.
     """
     own = next((item for item in found if item.get("name") == name), {})
     before = own.get("backend", "")
@@ -128,7 +133,7 @@ def choose_backend(
     taken = {
         item.get("backend", oauth.DEFAULT_BACKEND) for item in found if item.get("name") != name
     }
-    # A known backend's name means that very backend, so no other may have it.
+    # The names of known backends are reserved for these.
     names = [base, *(made for made in _names_for(name) if made not in oauth.BACKENDS)]
     free = [made for made in names if made not in taken]
     if not free:

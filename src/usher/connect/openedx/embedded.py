@@ -1,8 +1,8 @@
-"""An embedded LMS in a folder: made, rendered, provisioned, served. No Tutor, no containers.
+"""Creates, configures and runs an embedded LMS in a folder, without Tutor and containers.
 
-The folder holds what a Tutor root holds for a connection: ``config.yml`` with the ``USHER_*``
-values, ``lms.env.yml`` with the LMS's settings, ``usher.json`` with the description of its records.
-Both files with secrets are 0600. The package ``usher.embedded`` runs in processes of its own.
+The folder has the same files as a Tutor root: ``config.yml`` with the ``USHER_*`` values,
+``lms.env.yml`` with the LMS's settings, and ``usher.json`` with the description of its records.
+Files with secrets have mode 0600. The package ``usher.embedded`` runs in separate processes.
 """
 
 import json
@@ -31,20 +31,20 @@ from usher.contract.description import DEFAULTS, describe, lms_settings
 from usher.contract.envfile import write_private
 from usher.contract.provisioning import Description
 
-#: The usual port; that of MITx Online's own default OPENEDX_API_BASE_URL.
+#: The default port, as in MITx Online's default OPENEDX_API_BASE_URL.
 PORT = 18000
-#: A name that leads to this machine here and, by MITx Online's and MIT xPro's compose files, also
-#: in their containers.
+#: A host name of this machine: on the machine by DNS, and in the containers of MITx Online and
+#: MIT xPro by their compose files.
 CONTAINER_HOST = "local.openedx.io"
 _GENERATED = ("USHER_SECRET", "USHER_SERVICE_WORKER_TOKEN")
-#: As the Tutor plugin sets them beside ``lms_settings``.
+#: Features that the Tutor plugin sets in addition to ``lms_settings``.
 _FEATURES = {"ALLOW_PUBLIC_ACCOUNT_CREATION": True, "SKIP_EMAIL_VALIDATION": True}
 _NEEDED = ("django", "granian", "oauth2_provider", "social_django", "waffle")
 _MADE_OF = "made-of.txt"
 
 
 def check_installed() -> None:
-    """Raises Refused when this Python can't run an embedded LMS."""
+    """Raises Refused if packages that the embedded LMS needs are not installed."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise Refused(
@@ -54,8 +54,11 @@ def check_installed() -> None:
 
 
 class EmbeddedLms:
-    """home: its folder; url: its own address, with the port; open_to_containers: whether it
-    listens on every interface of this machine, as containers need."""
+    """The embedded LMS in the folder ``home``.
+
+    url: its address, with the port; open_to_containers: whether it listens on every interface of
+    this machine, which containers need.
+    """
 
     def __init__(self, home: Path, url: str, runner: Runner, *, open_to_containers: bool) -> None:
         self.place = home
@@ -78,7 +81,7 @@ class EmbeddedLms:
 
     @property
     def is_made(self) -> bool:
-        """Whether there is an LMS of this version of Usher."""
+        """Whether the folder has an LMS of this version of Usher."""
         made = self.place / _MADE_OF
         return made.is_file() and made.read_text() == _fingerprint()
 
@@ -108,12 +111,12 @@ class EmbeddedLms:
     # -- made and rendered
 
     def generated(self) -> dict[str, str]:
-        """Secrets that config.yml must have, those that it has already among them."""
+        """Returns the secrets that config.yml must have; present ones are kept."""
         present = configuration.read(self.config_file)
         return {key: str(present.get(key) or self._made[key]) for key in _GENERATED}
 
     def make(self) -> None:
-        """The folder with its database and two courses; an older one is migrated."""
+        """Creates the folder with its database and two courses, or migrates an older one."""
         self._init()
         self._manage("seed_courses")
         write_private(self.place / _MADE_OF, _fingerprint().encode())
@@ -138,7 +141,7 @@ class EmbeddedLms:
         return Description.from_json(self.description_file.read_text())
 
     def clear(self, *, purge: bool) -> None:
-        """What was rendered; with purge the whole folder."""
+        """Deletes the rendered files; with ``purge`` the whole folder."""
         if purge:
             shutil.rmtree(self.place, ignore_errors=True)
         else:
@@ -152,7 +155,7 @@ class EmbeddedLms:
 
     def _settings(self) -> dict[str, Any]:
         found: dict[str, Any] = self._of_config(lms_settings)
-        # Without an application the values are those of an LMS without Usher.
+        # Defaults for an LMS without any application.
         return {"USHER_BACKENDS": {}, "USHER_LOGOUT_URIS": [], **found} | (
             {"FEATURES": _FEATURES} if found else {}
         )
@@ -210,7 +213,7 @@ class EmbeddedLms:
 
 
 def url_of(home: Path) -> str:
-    """The address of the LMS in this folder; '' where there is none."""
+    """Returns the address of the LMS in this folder; "" if there is none."""
     try:
         found = yaml.safe_load((home / "lms.env.yml").read_text())
         return str(found["LMS_ROOT_URL"])
@@ -219,7 +222,7 @@ def url_of(home: Path) -> str:
 
 
 def check_port(url: str) -> None:
-    """Raises Refused when another program listens where the LMS is to listen."""
+    """Raises Refused if another program uses the LMS's port."""
     port = _port(url)
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -227,7 +230,7 @@ def check_port(url: str) -> None:
             listener.bind(("127.0.0.1", port))
         except OSError as error:
             raise Refused(
-                f"port {port}, where the embedded LMS is to listen, can't be used "
+                f"port {port} of the embedded LMS can't be used "
                 f"({os.strerror(error.errno or 0)}); stop what listens there, or give another "
                 f"address: --lms-url http://{urlsplit(url).hostname}:{port + 1}"
             ) from error
@@ -239,7 +242,7 @@ def _port(url: str) -> int:
 
 
 def _fingerprint() -> str:
-    """Changes with the version of Usher and with its tables."""
+    """Returns a string that changes with Usher's version and its database tables."""
     root = Path(usher.__file__).parent
     migrations = sorted(
         str(path.relative_to(root))

@@ -1,4 +1,4 @@
-"""Which Tutor, which root, which mode: found, shown, and refused where it is not certain."""
+"""Finds Tutor, its root and its mode, and refuses if one of them is ambiguous."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from usher.connect.process import Runner
 #: mode on the command line -> Tutor's command for it.
 MODES = {"local": "local", "dev": "dev", "nightly": "dev", "k8s": "k8s"}
 OLDEST, NEWEST = 20, 22
-#: What Tutor's own main branch adds to its version (it was "nightly" before).
+#: Suffixes of the version of Tutor's main branch; "nightly" is the older one.
 MAIN_SUFFIXES = ("main", "nightly")
 ANSWER_MARK = "usher-answer: "
 INSTALL = "python3 -m venv ~/tutor && ~/tutor/bin/pip install 'tutor[full]>=22,<23'"
@@ -25,7 +25,7 @@ INSTALL = "python3 -m venv ~/tutor && ~/tutor/bin/pip install 'tutor[full]>=22,<
 
 @dataclass(frozen=True)
 class Instance:
-    """One Tutor root. look: the newest answer of ``look_at``."""
+    """One Tutor root. look: the last result of ``look_at``."""
 
     tutor: Path
     python: Path
@@ -43,7 +43,7 @@ class Instance:
 
     @property
     def lms_url(self) -> str:
-        """The address for browsers: with Tutor's port in dev, without in the others."""
+        """Returns the address for browsers; with a port only in dev mode."""
         return self._at("LMS_HOST", 8000)
 
     @property
@@ -67,12 +67,12 @@ class Instance:
 
     @property
     def description_file(self) -> Path:
-        """What the plugin renders for ``usher_provision``; holds every id and secret."""
+        """The file that the plugin renders for ``usher_provision``, with all ids and secrets."""
         return self.root / "env/apps/openedx/config/usher.json"
 
 
 def find_tutor(given: str) -> tuple[Path, Path]:
-    """The ``tutor`` to run and the Python it runs in. Raises Refused."""
+    """Returns the ``tutor`` executable and the Python that it runs in. Raises Refused."""
     found = shutil.which(given or "tutor")
     if not found:
         where = f"{given} is not a program" if given else "there is no tutor on PATH"
@@ -94,9 +94,9 @@ def find_tutor(given: str) -> tuple[Path, Path]:
 
 
 def find_root(given: str, tutor: Path, runner: Runner) -> Path:
-    """The root to work on: ``--tutor-root``, ``TUTOR_ROOT``, or the only one there is.
+    """Returns Tutor's root: ``--tutor-root``, ``TUTOR_ROOT``, or the only one that exists.
 
-    Raises Refused when several exist and none was named, or when there is none.
+    Raises Refused if several exist and none was named, or if there is none.
     """
     named = given or os.environ.get("TUTOR_ROOT", "")
     if named:
@@ -107,7 +107,7 @@ def find_root(given: str, tutor: Path, runner: Runner) -> Path:
     roots = [path for path in beside if (path / "config.yml").is_file()]
     if len(roots) > 1:
         listed = "\n".join(f"  --tutor-root {path}" for path in roots)
-        raise Refused(f"there are {len(roots)} Tutor roots; say which one is meant:\n{listed}")
+        raise Refused(f"there are {len(roots)} Tutor roots; name one of them:\n{listed}")
     return _checked_root(default, "printed by 'tutor config printroot'")
 
 
@@ -121,7 +121,7 @@ def _checked_root(root: Path, how: str) -> Path:
     text = config.read_text(errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):
         if re.match(r" *\t", line):
-            raise Refused(f"{config}, line {number}: a tab; YAML wants spaces there")
+            raise Refused(f"{config}, line {number}: a tab; YAML allows only spaces there")
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -132,12 +132,12 @@ def _checked_root(root: Path, how: str) -> Path:
         raise Refused(f"{config}, line 1: not a list of settings (NAME: value)")
     for place in (root, config, root / "env"):
         if place.exists() and not os.access(place, os.W_OK):
-            raise Refused(f"{place} can't be written; run as its owner, or make it writable")
+            raise Refused(f"{place} can't be written; run this as its owner, or make it writable")
     return root
 
 
 def look_at(python: Path, root: Path, runner: Runner) -> dict[str, Any]:
-    """What Tutor's own code says of this root. Raises Refused with Tutor's error."""
+    """Returns what ``scripts/look.py`` reports of this root. Raises Refused with Tutor's error."""
     source = resources.files("usher.connect.openedx.scripts").joinpath("look.py").read_text()
     params = json.dumps({"root": str(root)})
     script = f"PARAMS = __import__('json').loads({params!r})\n{source}"
@@ -153,7 +153,7 @@ def look_at(python: Path, root: Path, runner: Runner) -> dict[str, Any]:
 
 
 def check_version(version: str) -> str:
-    """A warning, or ''. Raises Refused for a Tutor that Usher does not know."""
+    """Returns a warning, or "". Raises Refused for a version that Usher does not support."""
     found = re.match(r"(\d+)\.", version)
     major = int(found.group(1)) if found else 0
     is_main = version.rpartition("-")[2] in MAIN_SUFFIXES
@@ -162,18 +162,16 @@ def check_version(version: str) -> str:
     if is_main and major > NEWEST:
         return f"Tutor {version} is newer than what Usher was tested with ({NEWEST})"
     raise Refused(
-        f"Tutor {version} is not supported; Usher knows {OLDEST} to {NEWEST}. "
+        f"Tutor {version} is not supported; Usher supports {OLDEST} to {NEWEST}. "
         f"Install one: {INSTALL}"
     )
 
 
 def find_mode(given: str, version: str, running: list[str]) -> tuple[str, str]:
-    """The mode and why. Raises Refused when it is not certain or contradicts what runs.
+    """Returns the mode, and the reason for it as shown to people.
 
-    running: as ``running_modes`` says.
-
-    Tutor stops the platform of one mode when it starts anything of another, so a wrong mode
-    takes a running platform down.
+    running: the result of ``running_modes``. Raises Refused if the mode is ambiguous or another
+    mode is running: when Tutor starts anything in one mode, it stops the platform of the other.
     """
     is_main = version.rpartition("-")[2] in MAIN_SUFFIXES
     if given == "nightly" and not is_main:
@@ -196,7 +194,7 @@ def find_mode(given: str, version: str, running: list[str]) -> tuple[str, str]:
 
 
 def running_modes(values: dict[str, Any], runner: Runner) -> list[str]:
-    """Of ``local`` and ``dev``, those that run. Raises Refused when docker does not answer."""
+    """Returns which of ``local`` and ``dev`` are running. Raises Refused if docker fails."""
     project = str(values["LOCAL_PROJECT_NAME"])
     command = ["docker", "compose", "--project-name", project, "ls", "--format", "json"]
     try:
@@ -210,8 +208,10 @@ def running_modes(values: dict[str, Any], runner: Runner) -> list[str]:
 
 
 def runs(instance: "Instance", runner: Runner) -> bool:
-    """Whether the LMS runs now, and in local mode the proxy in front of it. A job leaves databases
-    behind: they alone are not a platform that runs. Raises ToolFailed."""
+    """Whether the LMS is running, and in local mode also its proxy. Raises ToolFailed.
+
+    Running databases don't count: jobs start them and leave them running.
+    """
     label = "com.docker.compose"
     service = '{{.Label "' + label + '.service"}}'
     words = ["--filter", f"label={label}.project={instance.project}", "--format", service]
@@ -220,7 +220,7 @@ def runs(instance: "Instance", runner: Runner) -> bool:
 
 
 def check_cluster(runner: Runner, namespace: str) -> None:
-    """k8s: whether kubectl reaches the cluster. Raises Refused."""
+    """Raises Refused if kubectl does not reach the cluster."""
     try:
         runner.run(["kubectl", "get", "namespaces", namespace], timeout=60)
     except ToolFailed as error:
@@ -228,6 +228,6 @@ def check_cluster(runner: Runner, namespace: str) -> None:
 
 
 def refreshed(instance: Instance, runner: Runner) -> Instance:
-    """The same instance looked at again."""
+    """Returns the instance with a new result of ``look_at``."""
     look = look_at(instance.python, instance.root, runner)
     return Instance(instance.tutor, instance.python, instance.root, instance.mode, look)

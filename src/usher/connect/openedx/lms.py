@@ -1,4 +1,4 @@
-"""What ``connect`` needs of an LMS, whatever runs it: Tutor, or the embedded LMS."""
+"""The interface that ``connect`` uses for an LMS, run by Tutor or embedded."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,7 +8,7 @@ from usher.contract.provisioning import Description
 
 
 class Lms(Protocol):
-    """Answers are remembered until something changes; who changes the place calls ``forget``."""
+    """An LMS. Results are cached; code that changes files of ``place`` must call ``forget``."""
 
     @property
     def place(self) -> Path:
@@ -16,48 +16,48 @@ class Lms(Protocol):
 
     @property
     def config_file(self) -> Path:
-        """Holds the ``USHER_*`` values."""
+        """The file with the ``USHER_*`` values."""
 
     @property
     def lms_url(self) -> str:
-        """For browsers."""
+        """The LMS's address for browsers."""
 
     @property
     def in_cluster(self) -> bool: ...
 
     @property
     def enabled(self) -> bool:
-        """Whether the plugin is at work there."""
+        """Whether the plugin is enabled."""
 
     @property
     def logs_command(self) -> str:
-        """As a person types it."""
+        """The command that shows the LMS's log, as one types it in a shell."""
 
     def entries(self) -> list[dict[str, Any]]:
-        """The applications connected now, as in USHER_APPLICATIONS."""
+        """Returns the connected applications, as in USHER_APPLICATIONS."""
 
     def leftovers(self) -> Iterable[str]:
-        """Of the manual procedure: a line for each."""
+        """Returns a line for each edit that the manual procedure left."""
 
     def connection(self) -> dict[str, str]:
-        """What ``usher.contract.connections.Connection`` keeps of this LMS."""
+        """Returns the fields of this LMS for ``usher.contract.connections.Connection``."""
 
     def forget(self) -> None: ...
 
     def description(self) -> Description | None:
-        """What the LMS must have, as rendered last; None before. Raises Refused."""
+        """Returns the last rendered description of the LMS's records, or None. Raises Refused."""
 
     def render_command(self) -> str:
-        """What renders the description, as a person types it."""
+        """Returns the command that renders the description, as one types it in a shell."""
 
     def preview(self) -> dict[str, Any]:
-        """What ``usher_provision`` would change. Raises ToolFailed."""
+        """Returns the report of ``usher_provision --dry-run``. Raises ToolFailed."""
 
     def provision(self) -> dict[str, Any]:
-        """What ``usher_provision`` did. Raises ToolFailed."""
+        """Runs ``usher_provision`` and returns its report. Raises ToolFailed."""
 
     def remove(self, description: Description, *, purge: bool) -> dict[str, Any]:
-        """Takes away what this description made. Raises ToolFailed."""
+        """Removes what was created from this description. Raises ToolFailed."""
 
     def restart(self, *, running: bool) -> None:
-        """The LMS reads its settings when it starts. Raises ToolFailed."""
+        """Restarts the LMS, so that it reads its settings. Raises ToolFailed."""

@@ -1,4 +1,4 @@
-"""Usher in Tutor's own environment: the plugin must be importable by the Python Tutor runs in."""
+"""Installs Usher into Tutor's own environment, where Tutor looks for plugins."""
 
 import json
 from importlib import metadata
@@ -11,8 +11,7 @@ DISTRIBUTION = "openedx-usher"
 
 
 def requirement() -> list[str]:
-    """What ``pip install`` needs to install the Usher that runs here: the same release, or the
-    same checkout."""
+    """Returns the arguments of ``pip install`` for the same release or checkout of Usher."""
     distribution = metadata.distribution(DISTRIBUTION)
     text = distribution.read_text("direct_url.json")
     origin = json.loads(text) if text else {}
@@ -24,5 +23,5 @@ def requirement() -> list[str]:
 
 
 def install(python: Path, runner: Runner) -> None:
-    """Without dependencies: Tutor has what the plugin needs. Raises ToolFailed."""
+    """Installs Usher without dependencies, which Tutor has already. Raises ToolFailed."""
     runner.run([python, "-m", "pip", "install", "--quiet", "--no-deps", *requirement()])

@@ -1,4 +1,4 @@
-"""One Open edX run by Tutor: what it is now, and the commands that change it."""
+"""One Open edX run by Tutor: its state, and the commands that change it."""
 
 import json
 import re
@@ -16,16 +16,16 @@ from usher.contract.provisioning import Description, DescriptionError
 
 #: Seconds. Migrations on first use, and containers that wait for their database.
 JOB_TIMEOUT = 1800.0
-#: What an image without Usher answers to ``usher_provision``.
+#: Errors of ``usher_provision`` in an image without Usher.
 _NOT_IN_IMAGE = ("Unknown command", "No module named 'usher'", "No module named 'usher.lms'")
 _MANAGE = ("./manage.py", "lms")
-#: How Tutor names a job that it has started in a cluster, whose output it doesn't show.
+#: How Tutor prints the name of a job in a cluster; it doesn't print the job's output.
 _JOB = re.compile(r"\bJob (\S+) (?:is running|successful|failed)")
 #: Seconds for the pods of a deployment to be replaced.
 ROLLOUT_SECONDS = 600
 
 
-#: Where the rendered description lies in the LMS's container.
+#: Path of the rendered description in the LMS's container.
 _DESCRIPTION = '"$(dirname "$LMS_CFG")/usher.json"'
 _PREVIEW = (*_MANAGE, "usher_provision", "--dry-run", "--file", _DESCRIPTION)
 
@@ -35,11 +35,11 @@ class ImageLacksUsher(ToolFailed):
 
 
 class NotRunning(ToolFailed):
-    """The LMS does not run: to ask it, its databases would have to be started."""
+    """The LMS isn't running, so it can't be asked without starting its databases."""
 
 
 class Platform:
-    """Answers are remembered until something changes; who changes the root calls ``forget``."""
+    """An LMS run by Tutor. Results are cached; code that changes the root must call ``forget``."""
 
     def __init__(self, instance: Instance, runner: Runner) -> None:
         self.instance = instance
@@ -49,7 +49,7 @@ class Platform:
         self._applied: bool | None = None
 
     def forget(self) -> None:
-        """After every change of configuration, plugins or rendered files."""
+        """Clears the cache. Call it after changes of configuration, plugins or rendered files."""
         self._fresh = False
         self._forget_running()
 
@@ -102,7 +102,7 @@ class Platform:
         return self._run(*arguments)
 
     def shown(self, *arguments: str) -> str:
-        """The same command as a person would type it."""
+        """Returns the command of ``tutor`` as one types it in a shell."""
         return self._runner.shown(["tutor", "--root", str(self.instance.root), *arguments])
 
     def in_mode(self, *arguments: str, stdin: str = "") -> str:
@@ -111,7 +111,7 @@ class Platform:
         return self._run(self.instance.command, *arguments, stdin=stdin)
 
     def description(self) -> Description | None:
-        """What the plugin rendered for the LMS; None before it did. Raises Refused."""
+        """Returns the rendered description; None before it was rendered. Raises Refused."""
         path = self.instance.description_file
         if not path.is_file() or not path.read_text().strip():
             return None
@@ -121,9 +121,9 @@ class Platform:
             raise Refused(f"{path}: {error}; render it again: tutor config save") from error
 
     def preview(self) -> dict[str, Any]:
-        """What ``usher_provision`` would change, asked of the LMS that runs: a job would start the
-        databases and leave them running, and build an image that isn't there.
+        """Returns the report of ``usher_provision --dry-run`` in the running LMS.
 
+        A job is not used, because it would start the databases and build a missing image.
         Raises ImageLacksUsher, NotRunning, ToolFailed.
         """
         if self._preview is None:
@@ -133,7 +133,7 @@ class Platform:
         return self._preview
 
     def has_usher_in_image(self) -> bool:
-        """Asked of the image itself, by a job. The container that runs may be of an older one."""
+        """Whether the image has Usher. Asks by a job: the running container may be older."""
         if not self._image_is_there():
             return False
         return not isinstance(self._asked(self._ask_by_job), ImageLacksUsher)
@@ -154,11 +154,11 @@ class Platform:
             words = ["exec", "-i", "deploy/lms", "--", "sh", "-e", "-c", script]
             return self._kubectl(*words)
         if not runs(self.instance, self._runner):
-            raise NotRunning("the LMS does not run, so what it has can't be seen")
+            raise NotRunning("the LMS isn't running, so its records can't be examined")
         return self._run(self.instance.command, "exec", "-T", "lms", "sh", "-e", "-c", script)
 
     def _image_is_there(self) -> bool:
-        """On this machine. Where it is missing, a job would build or pull it without asking."""
+        """Whether the image is on this machine. If not, a job would build or pull it unasked."""
         if self.in_cluster:
             return True
         key = "DOCKER_IMAGE_OPENEDX" + ("_DEV" if self.instance.command == "dev" else "")
@@ -169,12 +169,12 @@ class Platform:
         return True
 
     def provision(self) -> dict[str, Any]:
-        """What ``usher_provision`` did. Raises ToolFailed."""
+        """Runs ``usher_provision`` and returns its report. Raises ToolFailed."""
         self._forget_running()
         return last_json(self._job("init", "--limit=usher"))
 
     def remove(self, description: Description, *, purge: bool) -> dict[str, Any]:
-        """Takes away what this description made; it goes in by standard input."""
+        """Removes what was created from this description, passed through standard input."""
         command = [*_MANAGE, "usher_provision", "--remove", "--file", "-"]
         command += ["--purge"] if purge else []
         stdin = description.to_json()
@@ -191,7 +191,7 @@ class Platform:
         return ["openedx-dev"] if self.instance.command == "dev" else ["openedx"]
 
     def restart(self, *, running: bool) -> None:
-        """The LMS reads its settings when it starts, and containers their addresses when made."""
+        """Restarts the LMS, so that it reads its settings; in a cluster, waits for the rollout."""
         if self.in_cluster:
             self.in_mode("start")
             for service in self.services():
@@ -207,8 +207,10 @@ class Platform:
         return self.instance.command == "k8s"
 
     def is_applied(self) -> bool:
-        """Whether the cluster has the rendered configuration: the name of each ConfigMap ends in a
-        hash of its content. Raises ToolFailed."""
+        """Whether the rendered configuration was applied to the cluster. Raises ToolFailed.
+
+        The name of each ConfigMap ends in a hash of its content, so the names are compared.
+        """
         if self._applied is None:
             rendered = self._kubectl("kustomize", str(self.instance.root / "env"))
             found = [each for each in yaml.safe_load_all(rendered) if each]
@@ -225,7 +227,7 @@ class Platform:
         return ["lms"] if self.instance.command == "dev" else ["lms", "lms-worker"]
 
     def _job(self, *words: str) -> str:
-        """What ``tutor local|dev|k8s do WORDS`` prints. Raises ToolFailed."""
+        """Runs ``tutor local|dev|k8s do WORDS`` and returns its output. Raises ToolFailed."""
         try:
             output = self._run(self.instance.command, "do", *words)
         except ToolFailed as error:
@@ -239,7 +241,7 @@ class Platform:
         return self._logs(output) if self.in_cluster else output
 
     def _logs(self, told: str) -> str:
-        """What the jobs that Tutor has told of have printed. Raises ToolFailed."""
+        """Returns the logs of the jobs that Tutor's output ``told`` names. Raises ToolFailed."""
         names = dict.fromkeys(_JOB.findall(told))
         return "\n".join(self._kubectl("logs", f"job/{name}") for name in names)
 
@@ -256,7 +258,10 @@ class Platform:
 
 
 def last_json(output: str) -> dict[str, Any]:
-    """The last JSON object of an output that has other lines before. Raises ToolFailed."""
+    """Returns the last JSON object of an output, which may have other lines before it.
+
+    Raises ToolFailed.
+    """
     lines = output.splitlines()
     for index in range(len(lines) - 1, -1, -1):
         if lines[index].startswith("{"):

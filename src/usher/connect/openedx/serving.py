@@ -1,7 +1,7 @@
-"""The process that serves an embedded LMS: it outlives the command that has started it.
+"""Starts and stops the server process of an embedded LMS, which outlives the command.
 
-The process has the file ``server.lock`` locked for as long as it lives, so that its number in
-``server.pid`` is never taken for that of another program.
+The process holds a lock on ``server.lock`` while it lives. So a stale id in ``server.pid`` is never
+mistaken for another program's.
 """
 
 import fcntl
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from usher.connect.errors import ToolFailed
 
-#: Seconds for the process to end by itself.
+#: Seconds to wait for the process to end after a signal.
 STOP_SECONDS = 15.0
 _LAST_LINES = 12
 
@@ -46,7 +46,7 @@ class Server:
         return False
 
     def start(self) -> None:
-        """Raises ToolFailed when it runs already."""
+        """Starts the server process. Raises ToolFailed if it is running already."""
         with self._lock_file.open("a") as lock, self.log.open("ab") as log:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,14 +65,14 @@ class Server:
             self._pid_file.write_text(f"{process.pid}\n")
 
     def check(self) -> None:
-        """Raises ToolFailed, with the end of its log, when the process has ended."""
+        """Raises ToolFailed, with the end of the log, if the process has ended."""
         if not self.runs:
             lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
             told = "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])
             raise ToolFailed(f"the embedded LMS has ended; the end of {self.log}:\n{told}")
 
     def stop(self) -> bool:
-        """Whether there was something to stop. Raises ToolFailed when it doesn't end."""
+        """Stops the process; returns whether it was running. Raises ToolFailed."""
         if not self.runs:
             return False
         pid = int(self._pid_file.read_text())
@@ -85,7 +85,7 @@ class Server:
         return True
 
     def _signal(self, pid: int, number: signal.Signals) -> None:
-        """To the whole group: the process that was started and its workers."""
+        """Sends a signal to the process group: the server process and its workers."""
         with suppress(ProcessLookupError):
             os.killpg(pid, number)
 

@@ -24,13 +24,13 @@ class ApplicationSteps:
         self._recreate_now = recreate
 
     def record(self) -> list[Step]:
-        """Before the LMS learns of the application."""
+        """Returns the steps to apply before the LMS knows the application."""
         side = self._side
         step = Step(
             f"record:{side.name}",
             f"{side.checkout.title}, OAuth2 application",
-            "make the OAuth2 application that the LMS signs in with",
-            "both need the same id and secret, and the LMS its redirect URI here",
+            "create the OAuth2 application that the LMS signs in with",
+            "it holds the LMS's client id, secret and redirect URI",
             self._known(lambda d: side.record_agrees(find(d, side.name), self._addresses)),
             lambda: side.write_record(
                 find(self._place.certain_description(), side.name), self._addresses
@@ -40,7 +40,7 @@ class ApplicationSteps:
         return [self._hand_over(side), step] if isinstance(side, Remote) else [step]
 
     def settings(self) -> list[Step]:
-        """After the LMS knows the application."""
+        """Returns the steps to apply after the LMS knows the application."""
         side = self._side
         if not side.checkout.env_file:
             return []
@@ -49,8 +49,8 @@ class ApplicationSteps:
                 f"env:{side.name}",
                 str(side.checkout.env_file),
                 "write its settings",
-                "the application reads there where the LMS is and who it is for the LMS; comments "
-                "and other lines stay, mode 0600",
+                "they name the LMS's addresses and the application's ids and secrets there; other "
+                "lines stay as they are, mode 0600",
                 self._known(lambda d: side.env_agrees(self._env(d))),
                 lambda: side.write_env(self._env(self._place.certain_description())),
                 details=self._settings_named,
@@ -71,14 +71,14 @@ class ApplicationSteps:
         return steps
 
     def _settings_named(self) -> list[str]:
-        """Every line that is going to change, secrets aside."""
+        """Returns every line that will change, without secrets."""
         side = self._side
         description = self._place.description()
         if description:
             values = self._env(description)
         else:
             values = side.planned_env(self._addresses) | side.needed
-        example = "   (an example: it does not start without one; give a better one)"
+        example = "   (an example, because it does not start without a value; replace it)"
         return [
             f"{key}={'(secret)' if key in SECRET_KEYS else values[key]}"
             + (example if key in side.needed else "")
@@ -89,8 +89,8 @@ class ApplicationSteps:
         return Step(
             f"settings:{side.name}",
             str(side.hand_over_env),
-            "write the settings to hand over",
-            "its operator runs them: the application can't be changed from here",
+            "write the settings into a file for its operator",
+            "the application can't be changed from here",
             self._known(lambda d: side.env_is_written(d, self._addresses)),
             lambda: side.write_env_to_hand_over(self._place.certain_description(), self._addresses),
         )
@@ -110,7 +110,7 @@ class ApplicationSteps:
         return self._side.env_values(description, self._addresses) | self._side.needed
 
     def _known(self, look: Callable[[Description], bool]) -> Callable[[], bool]:
-        """A look that needs the description, and says no before there is one."""
+        """Returns ``look`` as a function that returns False while there is no description."""
 
         def looked() -> bool:
             description = self._place.description()

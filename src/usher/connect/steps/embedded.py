@@ -23,7 +23,7 @@ class EmbeddedSteps(PlaceSteps):
             Step(
                 "lms-folder",
                 str(embedded.place),
-                "make an embedded LMS: its database and two courses",
+                "create an embedded LMS: its database and two courses",
                 "it runs on this machine, without Tutor and containers",
                 lambda: embedded.is_made,
                 self._make,
@@ -32,7 +32,7 @@ class EmbeddedSteps(PlaceSteps):
                 "lms-config",
                 str(embedded.config_file),
                 f"name {names} in {configuration.APPLICATIONS}",
-                "ids, secrets and the LMS's settings follow from it; mode 0600",
+                "ids, secrets and the LMS's settings are derived from it; mode 0600",
                 self.is_configured,
                 self.configure,
             ),
@@ -40,7 +40,7 @@ class EmbeddedSteps(PlaceSteps):
                 "lms-render",
                 str(embedded.place),
                 f"write lms.env.yml and {embedded.description_file.name}",
-                "the LMS's settings, and the description of the records it must have; mode 0600",
+                "the LMS's settings, and a description of its records; mode 0600",
                 self.is_rendered,
                 self._render,
             ),
@@ -61,7 +61,7 @@ class EmbeddedSteps(PlaceSteps):
 
 
 class EmbeddedLmsSteps(LmsSteps):
-    """The LMS is started by connect and goes on when connect has ended."""
+    """The LMS's steps. Connect starts the LMS, which keeps running after connect has ended."""
 
     def __init__(
         self, embedded: EmbeddedLms, place: EmbeddedSteps, names: list[str], addresses: Addresses
@@ -75,7 +75,7 @@ class EmbeddedLmsSteps(LmsSteps):
             "restart",
             embedded.lms_url,
             f"start the embedded LMS on {embedded.server.host}:{embedded.server.port}",
-            "it goes on in the background until usher disconnect; settings are read at its start",
+            "it reads settings when it starts, and runs in the background until usher disconnect",
             lambda: embedded.server.runs and self._is_in_force(),
             self._restart,
             trust_apply=True,

@@ -34,9 +34,9 @@ class LmsSteps:
         return Step(
             "provision",
             self._lms.lms_url,
-            "make service worker, its token, provider record and OAuth clients",
-            "the LMS finds the application by its provider record, and the application reaches the "
-            "LMS as its OAuth client and by the service worker's token",
+            "create service worker, its token, provider record and OAuth clients",
+            "the LMS signs in through the provider record; the application uses the LMS's API as "
+            "an OAuth client and with the service worker's token",
             self._is_provisioned,
             self._provision,
             trust_apply=True,
@@ -60,7 +60,7 @@ class LmsSteps:
         return self._place.is_rendered()
 
     def warnings(self) -> list[str]:
-        """What provisioning leaves to a person."""
+        """Returns what provisioning leaves to the operator."""
         try:
             return list(self._lms.preview()["warnings"]) if self._jobs_can_run() else []
         except ToolFailed:
@@ -73,7 +73,7 @@ class LmsSteps:
             "restart",
             self._lms.lms_url,
             "reboot the LMS",
-            "settings are read when it starts; from here on learners sign in by the application",
+            "it reads settings when it starts; then learners sign in through the application",
             self._is_in_force,
             self._restart,
             trust_apply=True,
@@ -81,7 +81,7 @@ class LmsSteps:
 
     def _is_in_force(self) -> bool:
         description = self._place.description()
-        if description is None or self._place.mark.stands:
+        if description is None or self._place.mark.is_set:
             return False
         wanted = [found for found in description.applications if found.name in self._names]
         return all(checks.leads_to(found, self._addresses) for found in wanted)
@@ -94,7 +94,7 @@ class LmsSteps:
 
 
 class TutorLmsSteps(LmsSteps):
-    """build: asked whether images may be built now."""
+    """The LMS's steps in Tutor. build: returns whether images may be built now."""
 
     def __init__(
         self,
@@ -108,11 +108,11 @@ class TutorLmsSteps(LmsSteps):
         super().__init__(tutor, addresses, names, running=running)
         self._platform = tutor.platform
         self._may_build = build
-        #: Not while a plan is made: a job starts databases and builds images that are missing.
+        #: False while a plan is made: a job starts databases and builds missing images.
         self.may_run_jobs = False
 
     def _jobs_can_run(self) -> bool:
-        """In a cluster a job waits endlessly for a configuration that was not applied."""
+        """Whether a job can run. In a cluster it would wait forever for an unapplied ConfigMap."""
         return self._place.is_rendered() and (
             not self._platform.in_cluster or self._platform.is_applied()
         )
@@ -124,15 +124,18 @@ class TutorLmsSteps(LmsSteps):
             "image",
             f"image {' and '.join(self._platform.images())}",
             "build the image with Usher in it",
-            "backends and plugin must be in the image; takes 10 minutes to an hour",
+            "the LMS needs its backends and plugin; takes 10 minutes to an hour",
             self._is_in_image,
             self._build,
             trust_apply=True,
         )
 
     def _is_in_image(self) -> bool:
-        """As far as the running LMS tells. Where none runs, or one of an older image, a job tells,
-        once the operator has agreed to the plan."""
+        """Whether Usher is in the image.
+
+        Asks the running LMS. If none runs, or it has an older image, a job asks the image, but only
+        after the operator has confirmed the plan.
+        """
         if not self._jobs_can_run():
             return False
         try:
@@ -140,7 +143,7 @@ class TutorLmsSteps(LmsSteps):
         except (ImageLacksUsher, NotRunning):
             return self.may_run_jobs and self._platform.has_usher_in_image()
         except ToolFailed:
-            # It is there and fails for another reason, such as tables that init makes.
+            # The command exists, but fails for another reason, such as tables that init creates.
             return True
         return True
 
@@ -148,8 +151,8 @@ class TutorLmsSteps(LmsSteps):
         found = super().warnings()
         if self._jobs_can_run() and self._is_stopped():
             found.append(
-                "the platform does not run, so what its image and its database have can't be seen "
-                "without starting it: what is there already is left as it is when you go on"
+                "the LMS isn't running, so its image and its records can't be examined yet; steps "
+                "whose change turns out to be made already will be skipped"
             )
         return found
 
@@ -164,7 +167,7 @@ class TutorLmsSteps(LmsSteps):
 
     def _build(self) -> str:
         if self._platform.has_usher_in_image():
-            return "it is in the image"
+            return "Usher is in the image"
         built = self._may_build()
         if built:
             self._platform.build()
@@ -178,7 +181,7 @@ class TutorLmsSteps(LmsSteps):
                 self._platform.shown("images", "push", *images),
                 self._platform.shown("k8s", "reboot"),
             ]
-        or_else = "" if built else "; or let it build, with --build: up to an hour"
+        or_else = "" if built else "; or run it with --build, which takes up to an hour"
         raise NeedsPerson(
             "image",
             "the LMS's image has no Usher yet. Run\n  "
@@ -189,12 +192,15 @@ class TutorLmsSteps(LmsSteps):
     # -- k8s
 
     def apply(self) -> Step:
-        """k8s: jobs mount what the cluster was given last, so this comes before them."""
+        """Returns the step that applies the rendered configuration to the cluster.
+
+        Jobs mount the configuration that was applied last, so this precedes them.
+        """
         return Step(
             "apply",
             f"namespace {self._platform.instance.look['values']['K8S_NAMESPACE']}",
-            "give the cluster what was rendered: tutor k8s start",
-            "its jobs and its LMS read settings from there; pods are replaced",
+            "apply the rendered configuration: tutor k8s start",
+            "its jobs and its LMS read their settings from it; pods are replaced",
             self._jobs_can_run,
             self._apply,
         )

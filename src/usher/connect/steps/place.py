@@ -1,19 +1,19 @@
-"""Where the connected applications are named: Tutor's root, or the folder of an embedded LMS."""
+"""The steps that change Tutor's root or the folder of an embedded LMS."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from usher.connect.before import RestartMark
 from usher.connect.errors import StepFailed
 from usher.connect.openedx import configuration
 from usher.connect.openedx.lms import Lms
 from usher.connect.plan import Step
+from usher.connect.saved_state import RestartMark
 from usher.contract.provisioning import Description
 
 
 class PlaceSteps(ABC):
-    """values: what config.yml must hold; asked anew each time, as it depends on what it holds."""
+    """values: returns what config.yml must have; depends on its content, so called each time."""
 
     def __init__(self, lms: Lms, values: Callable[[], dict[str, Any]]) -> None:
         self.lms = lms
@@ -22,18 +22,18 @@ class PlaceSteps(ABC):
 
     @abstractmethod
     def steps(self, names: str) -> list[Step]:
-        """names: of the applications, for people."""
+        """names: of the applications, as shown to people."""
 
     @abstractmethod
     def is_rendered(self) -> bool:
-        """Whether everything that follows from config.yml was rendered."""
+        """Whether all files derived from config.yml are up to date."""
 
     def description(self) -> Description | None:
-        """What the LMS must have; None before it is configured and rendered."""
+        """Returns the LMS's description; None before it is configured and rendered."""
         return self.lms.description() if self.is_configured() and self.is_rendered() else None
 
     def certain_description(self) -> Description:
-        """For the steps behind. Raises StepFailed."""
+        """Returns the LMS's description. Raises StepFailed if it was not rendered."""
         description = self.description()
         if description is None:
             raise StepFailed("render", "the description of the LMS's records was not rendered")

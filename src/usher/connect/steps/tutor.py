@@ -1,4 +1,4 @@
-"""Tutor: Usher in its environment, in its configuration, enabled, rendered."""
+"""The steps in Tutor: install Usher, configure and enable the plugin, render."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from usher.connect.steps.place import PlaceSteps
 
 
 class TutorSteps(PlaceSteps):
-    """values: what config.yml must hold; computed each time, as it depends on its content."""
+    """values: returns what config.yml must have; depends on its content, so called each time."""
 
     def __init__(
         self, platform: Platform, values: Callable[[], dict[str, Any]], runner: Runner
@@ -21,14 +21,14 @@ class TutorSteps(PlaceSteps):
         self._runner = runner
 
     def steps(self, names: str) -> list[Step]:
-        """names: of the applications, for people."""
+        """names: of the applications, as shown to people."""
         instance = self.platform.instance
         return [
             Step(
                 "tutor-package",
                 str(instance.python),
                 "install openedx-usher into Tutor's environment",
-                "Tutor finds plugins in its own Python only",
+                "Tutor loads plugins from its own Python only",
                 lambda: bool(self.platform.now.look["installed"]),
                 self._install,
             ),
@@ -36,7 +36,7 @@ class TutorSteps(PlaceSteps):
                 "tutor-config",
                 str(instance.config_file),
                 f"name {names} in {configuration.APPLICATIONS}",
-                "the plugin derives everything else from it; survives 'tutor config save'",
+                "the plugin derives everything else from it; 'tutor config save' keeps it",
                 self.is_configured,
                 self.configure,
             ),
@@ -52,7 +52,7 @@ class TutorSteps(PlaceSteps):
                 "tutor-render",
                 str(instance.root / "env"),
                 "render Tutor's environment",
-                "settings, image and the description of what the LMS must have",
+                "settings, image and a description of the LMS's records",
                 self.is_rendered,
                 self._render,
             ),

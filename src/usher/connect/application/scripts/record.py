@@ -1,9 +1,10 @@
 # mypy: ignore-errors
 """Runs inside the application: examines it, creates or removes the OAuth2 record of the LMS.
 
-Given on standard input of ``manage.py shell`` with PARAMS (a dict) set in front of it, so that no
-secret is ever an argument. Answers one line of JSON behind a mark, as the shell prints more than
-that. It needs nothing but Django and the OAuth toolkit, 1.7 or newer, and works on any Python 3.8+.
+It is passed on standard input of ``manage.py shell`` after a definition of PARAMS (a dict), so that
+no secret is an argument. It prints its result as one line of JSON after ``ANSWER_MARK``, because
+the shell prints other lines as well. It needs only Django, the OAuth toolkit 1.7 or newer, and
+Python 3.8 or newer.
 """
 
 import json
@@ -26,7 +27,7 @@ KEPT = (
 
 
 def look(params):
-    """What this application is, and whether its record is as ``params`` wants it."""
+    """Returns facts about this application, and whether its record is as ``params`` requires."""
     import django
     from django.apps import apps
     from django.conf import settings
@@ -58,7 +59,7 @@ def look(params):
 
 
 def check(params):
-    """All that ``look`` says, and both ways to the LMS as this process sees them."""
+    """Returns what ``look`` does, whether the redirect URI is accepted, and the LMS's status."""
     return {
         **look(params),
         "accepts": _accepts(params),
@@ -67,7 +68,7 @@ def check(params):
 
 
 def _status_of(url):
-    """The status that the LMS answers this server with, or why it doesn't."""
+    """Returns the HTTP status of the LMS's answer to this server, or the error as text."""
     from urllib.error import HTTPError, URLError
     from urllib.request import urlopen
 
@@ -81,10 +82,10 @@ def _status_of(url):
 
 
 def _accepts(params):
-    """Whether the provider takes this redirect URI of this client, asked of its own validator.
+    """Whether the provider's validator accepts this redirect URI of this client.
 
-    python-social-auth adds ``redirect_state`` to the registered address; the toolkit takes that
-    up to 3.3 and compares to the letter from 3.4 on, unless the application says otherwise.
+    python-social-auth adds ``redirect_state`` to the registered address. The toolkit accepts that
+    up to version 3.3; from 3.4 on only if the application overrides its validator.
     """
     from types import SimpleNamespace
 
@@ -99,7 +100,7 @@ def _accepts(params):
 
 
 def write(params):
-    """Makes the record what ``params`` says; only what differs is written."""
+    """Creates the record, or updates the fields that differ from ``params``."""
     from oauth2_provider.models import get_application_model
 
     record = _record(params)
@@ -116,12 +117,12 @@ def write(params):
 
 
 def remove(params):
-    """Takes the record away, or, given ``before``, makes it what it was then."""
+    """Deletes the record, or restores the fields in ``params["before"]``."""
     from oauth2_provider.models import get_application_model
 
     records = get_application_model().objects.filter(client_id=params["client_id"])
     if params.get("before"):
-        # update() writes the kept hash as it is; save() would hash it once more.
+        # update() writes the saved hash unchanged; save() would hash it again.
         return {"restored": records.update(**params["before"])}
     return {"removed": records.delete()[0] > 0}
 
@@ -143,7 +144,7 @@ def _name(params):
 
 
 def _differences(record, params):
-    """The fields to set, by name. Redirect URIs that others registered stay."""
+    """Returns the fields to change, by name. Other redirect URIs are kept."""
     present = (record.redirect_uris or "").split()
     wanted = {
         "name": record.name or _name(params),
@@ -164,7 +165,7 @@ def _differences(record, params):
 
 
 def _is_secret(record, secret):
-    """The toolkit keeps a hash unless it was told to keep the secret itself."""
+    """Whether the record has this secret, which the toolkit stores hashed or in plain text."""
     from django.contrib.auth.hashers import check_password, identify_hasher
 
     try:
@@ -175,13 +176,13 @@ def _is_secret(record, secret):
 
 
 def _pkce_required(record, params):
-    """Asked of the provider's own validator, which may decide by client."""
+    """Whether the provider's validator, which may decide by client, requires PKCE."""
     from types import SimpleNamespace
 
     from oauth2_provider.settings import oauth2_settings
 
     if record is None and _has_client_policy():
-        return False  # created with a policy of its own
+        return False  # it will be created with its own policy
     validator = oauth2_settings.OAUTH2_VALIDATOR_CLASS()
     client_id = record.client_id if record else params["client_id"]
     request = SimpleNamespace(client=record)
@@ -189,7 +190,7 @@ def _pkce_required(record, params):
 
 
 def _has_client_policy():
-    """Usher's own provider asks PKCE of every client but those marked otherwise."""
+    """Whether this is Usher's provider, which requires PKCE unless a client's policy says not."""
     from django.apps import apps
 
     return apps.is_installed("usher.application.provider")
@@ -206,8 +207,10 @@ def _relax_pkce(record, params):
 
 
 def _signs_in_at_gateway():
-    """Whether people sign in at an API gateway in front of this application, as at MITx Online:
-    its own sign-in page only leads back to where one came from."""
+    """Whether people sign in at an API gateway in front of this application, as at MITx Online.
+
+    The application's own sign-in page then only redirects back.
+    """
     from django.conf import settings
 
     switched_off = getattr(settings, "MITOL_APIGATEWAY_DISABLE_MIDDLEWARE", False)
@@ -215,7 +218,7 @@ def _signs_in_at_gateway():
 
 
 def _be_ready():
-    """Django runs ``shell`` also when its settings could not be read: then the reason is raised."""
+    """Raises the error if settings can't be read: Django runs ``shell`` even then."""
     import django
     from django.apps import apps
     from django.conf import settings
@@ -226,7 +229,7 @@ def _be_ready():
 
 
 def reserve_superuser(params):
-    """Reserves the superuser's name in the LMS, so that it can't be another learner's."""
+    """Reserves the superuser's username in the LMS, so that no learner can get it."""
     from usher.application.accounts.services import ensure_account
 
     ensure_account(_superuser_record())
@@ -234,24 +237,26 @@ def reserve_superuser(params):
 
 
 def _superuser_record():
-    """Who runs this application: its oldest active superuser, or None."""
+    """Returns the oldest active superuser, or None."""
     from django.contrib.auth import get_user_model
 
     return get_user_model().objects.filter(is_superuser=True, is_active=True).order_by("pk").first()
 
 
 def _superuser():
-    """[name in the LMS, e-mail] of the superuser; the name is "" as long as there is none. None
-    without a superuser."""
+    """Returns [username in the LMS, e-mail address] of the superuser; None if there is none.
+
+    The username is "" if none was reserved yet.
+    """
     user = _superuser_record()
     return [_lms_name(user), user.email] if user else None
 
 
 def _lms_name(user):
-    """The name by which the LMS knows a user, which may be another's name here.
+    """Returns the user's username in the LMS; "" if unknown.
 
-    An application on Usher, and MITx Online, keep it in a record of its own. Others call their
-    users in the LMS as they do here.
+    Applications built on Usher and MITx Online store it in a separate record. In others it is the
+    username in the application.
     """
     from django.apps import apps
     from django.core.exceptions import ObjectDoesNotExist
@@ -267,7 +272,7 @@ def _lms_name(user):
 
 
 def _paths():
-    """Where the toolkit is mounted here."""
+    """Returns the paths of the toolkit's views in this application."""
     from django.urls import NoReverseMatch, reverse
 
     found = {}
@@ -284,7 +289,7 @@ def _toolkit_version():
         from importlib.metadata import version
 
         return version("django-oauth-toolkit")
-    except Exception:  # noqa: BLE001 - only shown, and old Pythons lack the module
+    except Exception:  # noqa: BLE001 - it is only displayed
         return ""
 
 
@@ -300,7 +305,7 @@ def main(params):
     try:
         _be_ready()
         answer = action(params)
-    except Exception as error:  # noqa: BLE001 - told to the caller, whatever it is
+    except Exception as error:  # noqa: BLE001 - reported to the caller, whatever it is
         answer = {"error": "%s: %s" % (type(error).__name__, error)}  # noqa: UP031
     print("\n" + ANSWER_MARK + json.dumps(answer, default=str), flush=True)  # noqa: T201
 

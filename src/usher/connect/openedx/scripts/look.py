@@ -1,8 +1,8 @@
 # mypy: ignore-errors
-"""Runs in Tutor's own Python: says what this instance is, changing nothing.
+"""Runs in Tutor's own Python and reports the state of a Tutor root; changes nothing.
 
-PARAMS (a dict with ``root``) is set in front of it. Answers one line of JSON behind a mark, because
-Tutor prints notices of its own.
+The caller defines PARAMS, a dict with ``root``. The result is one line of JSON after
+``ANSWER_MARK``, because Tutor prints other lines as well.
 """
 
 import json
@@ -20,7 +20,7 @@ VALUES = (
     "DOCKER_IMAGE_OPENEDX",
     "DOCKER_IMAGE_OPENEDX_DEV",
 )
-#: What the plugin's patches end up in: rendered again and compared with what lies there.
+#: Rendered files that contain the plugin's patches; compared with what Tutor would render now.
 RENDERED = (
     "apps/openedx/config/lms.env.yml",
     "apps/openedx/config/usher.json",
@@ -28,7 +28,7 @@ RENDERED = (
     "apps/openedx/settings/lms/development.py",
     "build/openedx/Dockerfile",
 )
-#: Names that people write into generated files when they follow the manual procedure.
+#: Names that the manual procedure tells people to write into rendered files.
 MANUAL = (
     "ALLOW_PUBLIC_ACCOUNT_CREATION",
     "SKIP_EMAIL_VALIDATION",
@@ -67,7 +67,7 @@ def look(root):
 
 
 def _compare(root, config, enabled):
-    """Rendered files that are not what Tutor would render now, and marks of hands in them."""
+    """Returns the outdated rendered files, and the names in them that were written by hand."""
     from tutor import env
 
     stale, edits = [], []
@@ -96,7 +96,7 @@ def _usher_version():
 def main(params):
     try:
         answer = look(params["root"])
-    except Exception as error:  # noqa: BLE001 - told to the caller, whatever it is
+    except Exception as error:  # noqa: BLE001 - reported to the caller, whatever it is
         answer = {"error": f"{type(error).__name__}: {error}"}
     print("\n" + ANSWER_MARK + json.dumps(answer, default=str), flush=True)  # noqa: T201
 

@@ -1,7 +1,7 @@
-"""The state before Usher, kept so that ``disconnect`` can restore it.
+"""The state before Usher, saved so that ``disconnect`` can restore it.
 
-It lies in the operator's state folder and not in the checkout, where nothing but ``.env`` may
-change and where a copy with secrets could be committed. Files 0600, folders 0700.
+It is saved in the operator's state folder, not in the checkout: a copy with secrets in a checkout
+could be committed. Files have mode 0600, folders 0700.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _SUBJECT = "subject.json"
 
 
 def state_home() -> Path:
-    """``USHER_STATE_HOME``, else ``$XDG_STATE_HOME/usher``, else ``~/.local/state/usher``."""
+    """Returns ``USHER_STATE_HOME``, else ``$XDG_STATE_HOME/usher`` or ``~/.local/state/usher``."""
     if given := os.environ.get("USHER_STATE_HOME"):
         return Path(given).expanduser()
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
@@ -29,15 +29,16 @@ def state_home() -> Path:
 
 
 def known_subjects() -> list[dict[str, Any]]:
-    """The applications that are connected from here, as ``keep_subject`` was told."""
+    """Returns what ``keep_subject`` has saved of each application."""
     files = sorted(state_home().glob(f"*/{_SUBJECT}"))
     return [dict(json.loads(file.read_text())) for file in files]
 
 
 class RestartMark:
-    """Stands from before a platform's settings are rendered until its LMS was restarted.
+    """A file that says that an LMS must be restarted to read its newest settings.
 
-    Whether a running LMS has read its newest settings can't be seen from outside.
+    It is created before the settings of a platform are rendered and deleted after the restart,
+    because nothing else shows whether a running LMS has read its newest settings.
     """
 
     def __init__(self, root: Path) -> None:
@@ -45,7 +46,7 @@ class RestartMark:
         self._file = state_home() / f"{name}.restart-due"
 
     @property
-    def stands(self) -> bool:
+    def is_set(self) -> bool:
         return self._file.exists()
 
     def set(self) -> None:
@@ -56,17 +57,20 @@ class RestartMark:
 
 
 def _remove(file: Path) -> None:
-    """With what a write that was killed left beside it."""
+    """Deletes a file and the temporary files that an interrupted write left beside it."""
     for each in (file, *file.parent.glob(f".{file.name}.*")):
         each.unlink(missing_ok=True)
 
 
-class Leaving:
-    """What an undoing in progress must know to its end, when Tutor has forgotten it already."""
+class SavedDescription:
+    """The description of the LMS's records, saved while a disconnection is in progress.
+
+    Its last steps need the description after Tutor's own copy was deleted.
+    """
 
     def __init__(self, root: Path) -> None:
         name = hashlib.sha256(str(root).encode()).hexdigest()[:16]
-        self._file = state_home() / f"{name}.leaving.json"
+        self._file = state_home() / f"{name}.saved.json"
 
     def keep(self, description: Description) -> None:
         write_private(self._file, description.to_json().encode())
@@ -78,8 +82,8 @@ class Leaving:
         _remove(self._file)
 
 
-class Before:
-    """The state of one application before Usher; kept once, never overwritten."""
+class SavedState:
+    """The state of one application before Usher; saved once, never overwritten."""
 
     def __init__(self, subject: str) -> None:
         """subject: the path of its ``.env``, or its address."""
@@ -94,12 +98,12 @@ class Before:
             self._write(_NO_ENV, b"")
 
     def keep_record(self, record: dict[str, Any] | None) -> None:
-        """record: the fields of the OAuth2 record, None when there was none."""
+        """Saves the fields of the OAuth2 record; None if there was none."""
         if not (self.folder / _RECORD).exists():
             self._write(_RECORD, json.dumps(record).encode())
 
     def keep_subject(self, facts: dict[str, Any]) -> None:
-        """What ``disconnect`` needs to find this application again: never a secret."""
+        """Saves what ``disconnect`` needs to find this application again; no secrets."""
         self._write(_SUBJECT, json.dumps(facts, indent=1).encode())
 
     def subject(self) -> dict[str, Any]:
@@ -107,7 +111,7 @@ class Before:
         return dict(json.loads(file.read_text())) if file.exists() else {}
 
     def env(self) -> EnvFile | None:
-        """The ``.env`` of before; None when it isn't known."""
+        """Returns the earlier ``.env``; None if it isn't known."""
         if (self.folder / _NO_ENV).exists():
             return EnvFile()
         return EnvFile.read(self.folder / _ENV) if (self.folder / _ENV).exists() else None
@@ -117,7 +121,7 @@ class Before:
         return (self.folder / _NO_ENV).exists()
 
     def record(self) -> dict[str, Any] | None:
-        """The OAuth2 record of before; None when there was none, or it isn't known."""
+        """Returns the earlier OAuth2 record; None if there was none or it isn't known."""
         file = self.folder / _RECORD
         return json.loads(file.read_text()) if file.exists() else None
 
