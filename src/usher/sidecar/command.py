@@ -289,8 +289,8 @@ def _served(
             host, at = console_at
             if not _is_loopback(host):
                 show.serves(
-                    f"! the pages listen on {host}, beyond this machine's loopback: whoever sees "
-                    "the link gets in, and it travels unencrypted"
+                    f"! the pages listen on {host}, beyond this machine's loopback: anybody who "
+                    "sees the link gets in, and it travels unencrypted"
                 )
             pages = serving(watched, at, show.link, host)
             stack.enter_context(_listening(f"{host}:{at}", pages))

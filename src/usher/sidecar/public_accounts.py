@@ -35,7 +35,7 @@ SIZE = 64
 #: Learners at a time, of those that failed for a moment: the LMS and the application may both be
 #: small.
 AT_ONCE_AGAIN = 4
-#: Seconds between two answers to whoever records the results: a run may be killed.
+#: Seconds between two reports of results to the caller, who records them: a run may be killed.
 _RESULTS_EVERY = 1.0
 #: Seconds. Each is used at once, by an application that may be busy.
 _TOKEN_LIFE = 300
