@@ -101,6 +101,21 @@ def test_a_password_does_not_open_an_account_that_is_not_active(
         assert browser.get("/api/user/v1/me").status_code == 401
 
 
+def test_the_provider_activates_an_account_whose_registration_was_cut_short(
+    lms: EmbeddedLms, name: str
+) -> None:
+    lms.register(name)
+    lms.shell(
+        "from django.contrib.auth.models import User\n"
+        f"User.objects.filter(username={name!r}).update(is_active=False)"
+    )
+    with lms.browser() as browser:
+        to = lms.sign_in(browser, name, next_=AUTHORIZE).headers["Location"]
+        assert to.startswith("/auth/inactive?next=")
+        assert browser.get(to).headers["Location"] == AUTHORIZE
+        assert browser.get("/api/user/v1/me").json() == {"username": name}
+
+
 def test_an_account_without_a_usable_password_is_refused(lms: EmbeddedLms, name: str) -> None:
     lms.register(name)
     lms.shell(
