@@ -57,7 +57,7 @@ class Finding:
     applies: bool = True
 
     def __post_init__(self) -> None:
-        """All of it may quote what an application, an LMS or a learner wrote."""
+        """Cleans the texts, which may quote what an application, an LMS or a learner wrote."""
         for name in ("seen", "cause", "fix"):
             object.__setattr__(self, name, printable(getattr(self, name)))
 
@@ -84,12 +84,12 @@ def warning(seen: str, *, cause: str, fix: str, repair: str = "") -> Finding:
 
 
 def skipped(reason: str) -> Finding:
-    """It could not be checked."""
+    """Returns a finding for something that could not be checked."""
     return Finding(Status.SKIPPED, reason)
 
 
 def not_applicable(reason: str) -> Finding:
-    """There is nothing to check."""
+    """Returns a finding for a check that this deployment has no subject for."""
     return Finding(Status.SKIPPED, reason, applies=False)
 
 

@@ -55,7 +55,7 @@ class Context:
         self.web.close()
 
     def slow_facts(self) -> list[Callable[[], object]]:
-        """What takes another program to find out: gathered from the start, side by side."""
+        """Facts that need another program: they are gathered from the start, side by side."""
         return [
             lambda: self.lms.report,
             lambda: self.application.report,
@@ -93,7 +93,7 @@ class Context:
 
     @property
     def token(self) -> str:
-        """The service worker's. Raises NotKnownError without one."""
+        """The service worker's token. Raises NotKnownError without one."""
         if not self.lms.token:
             raise NotKnownError("the service worker's token is not known")
         return self.lms.token
@@ -105,7 +105,7 @@ class Context:
 
     @property
     def sign_in_start(self) -> str:
-        """Path where a browser starts to sign in."""
+        """The path at which a browser starts to sign in."""
         told = self.application.setting(Env.OPENEDX_SOCIAL_LOGIN_PATH)
         return told or social_login_path(self.backend)
 

@@ -130,7 +130,7 @@ def _known() -> list[Connection]:
 
 
 def _remembered(here: Path) -> Connection | None:
-    """The one of the checkout in this folder, or else the newest."""
+    """The connection of the checkout in this folder, or else the newest one."""
     found = _known()
     of_here = [each for each in found if here.is_relative_to(Path(each.application or "/nowhere"))]
     candidates = of_here or found
@@ -138,7 +138,7 @@ def _remembered(here: Path) -> Connection | None:
 
 
 def _completed(options: DoctorOptions) -> DoctorOptions:
-    """What connect was told of the application that is named, unless it is told again."""
+    """Completes the options with those that ``usher connect`` got for the same application."""
     if not options.application or urlsplit(options.application).scheme in ("http", "https"):
         named = options.application.rstrip("/")
     else:
@@ -148,7 +148,7 @@ def _completed(options: DoctorOptions) -> DoctorOptions:
 
 
 def _with(options: DoctorOptions, connection: Connection) -> DoctorOptions:
-    """Places of another LMS than the one that is named are left out."""
+    """Completes the options from a connection, without its LMS when the operator names another."""
     elsewhere = options.lms_url or options.lms_home or options.tutor_root
     lms: dict[str, Any] = {}
     if not elsewhere:

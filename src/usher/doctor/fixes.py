@@ -61,7 +61,7 @@ def setting(line: str) -> str:
 
 
 def fitted(fix: str, context: "Context") -> str:
-    """``fix`` as it is typed here."""
+    """Returns ``fix`` with the commands of this deployment."""
     for word, text in _WORDS[context.deployment].items():
         if word in fix:
             fix = fix.replace(word, text(context))

@@ -41,7 +41,7 @@ class _Walker:
     notes: list[str] = field(default_factory=list)
 
     def start_anew(self) -> None:
-        """Signed in to the application, and nothing else: as a browser that was just opened."""
+        """Starts with a browser that is signed in to the application and nothing else."""
         host = self.context.application.url.split("/")[2].split(":")[0]
         domain = host if "." in host else f"{host}.local"  # as cookie jars call such names
         cookies = self.browser.client.cookies
@@ -51,7 +51,7 @@ class _Walker:
             cookies.set(self.session["csrf_cookie"], self.session["csrf"], domain=domain)
 
     def sign_in(self) -> None:
-        """To the LMS, through the application's authorize page.
+        """Signs in to the LMS through the application's authorize page.
 
         An LMS without the plugin shows a new learner its form, which a browser's script sends by
         itself; here the application makes the account, and the learner comes again.
@@ -86,7 +86,7 @@ class _Walker:
             raise StrayedError(f"the application could not make the account: {made['error']}")
 
     def enroll(self) -> None:
-        """By the service worker, as the application does."""
+        """Enrolls the learner with the service worker's token, as the application does."""
         token = self.context.token
         with httpx.Client(base_url=self.context.lms.url, timeout=_TIMEOUT) as worker:
             found = surroundings.runs(worker, token, "")
@@ -107,7 +107,7 @@ class _Walker:
             raise StrayedError(f"enrolling answers {answer.status_code}: {answer.text[:120]}")
 
     def sign_out(self) -> None:
-        """Of the application; the LMS's session must end as well."""
+        """Signs out of the application; the LMS's session must end as well."""
         self._sign_out_of_application()
         if name := self._who_am_i():
             raise StrayedError(f"signed out of the application, still signed in to the LMS: {name}")
@@ -229,7 +229,7 @@ def _take(step: Callable[[], None]) -> None:
 
 @contextmanager
 def _throw_away(context: Context, username: str) -> Iterator[_Walker]:
-    """A learner of the application with a session; always removed from application and LMS."""
+    """A learner of the application with a session, who is always removed from both sides."""
     made = _application(context, "make", username)
     with closing(Browser(context.application.url, context.lms.url)) as browser:
         walker = _Walker(context, browser, username, made)
@@ -255,7 +255,7 @@ def _application(context: Context, action: str, username: str) -> dict[str, Any]
 
 
 def _remove_at_lms(walker: _Walker) -> str:
-    """Also after a sign-in that got stuck half way: then by the name it would have had."""
+    """Removes the LMS account, after an unfinished sign-in by the name it would have had."""
     name, token = walker.lms_username or walker.username, walker.context.token
     runs = [walker.run] if walker.run else []
     with httpx.Client(base_url=walker.context.lms.url, timeout=_TIMEOUT) as worker:

@@ -36,7 +36,7 @@ def _make(username):
 
 
 def _sign_in_again(username):
-    """Another session: the first one ended with the sign-out."""
+    """Makes another session, because the first one ended with the sign-out."""
     return _session_of(auth.get_user_model().objects.get(email=f"{username}@learners.example"))
 
 
@@ -77,7 +77,7 @@ def _name_for_the_lms(user, username):
 
 
 def _account(username):
-    """By the application's engine; None where the application has none."""
+    """Has the application's engine make the account; None where the application has no engine."""
     if not apps.is_installed("usher.application"):
         return {"ready": None, "error": ""}
     from usher.application.accounts.services import ensure_account
@@ -88,7 +88,7 @@ def _account(username):
 
 
 def _delete(user, late):
-    """Once no worker is at it: what one has sent could reach the LMS after all was removed."""
+    """Deletes the account once no worker has it: a request on its way could make it again."""
     with transaction.atomic():
         if apps.is_installed("usher.application") and not late:
             from usher.application.accounts.services import is_worked_on

@@ -23,7 +23,7 @@ class Repair:
 
 
 def offered(report: Report) -> dict[str, Repair]:
-    """The repairs that this report asks for, each once."""
+    """Returns the repairs that this report asks for, each once."""
     names = dict.fromkeys(line.finding.repair for line in report.root_causes)
     return {name: REPAIRS[name] for name in names if name in REPAIRS}
 
@@ -36,7 +36,7 @@ def _close_env(context: Context) -> None:
 
 
 def _provision(context: Context) -> None:
-    """With the secrets of the demo, of ``usher dev``, or of Tutor's configuration."""
+    """Provisions with the secrets of the demo, of ``usher dev``, or of Tutor's configuration."""
     if context.demo_home is not None:
         home = str(context.demo_home)
         Command((sys.executable, "-m", _USHER, "demo")).output("--provision", "--home", home)

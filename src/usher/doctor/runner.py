@@ -16,7 +16,7 @@ _WORKERS = 24
 
 
 class UnknownCheckError(ValueError):
-    """There is no check of that id."""
+    """No check has this id."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,13 @@ class Report:
 
     @property
     def unknown(self) -> list[Line]:
-        """What could not be checked, though nothing else that failed is the reason."""
+        """Checks that could not be made, though no other failure is the reason."""
         skipped = self.of_status(Status.SKIPPED)
         return [line for line in skipped if line.finding.applies and not line.because]
 
     @property
     def unproven(self) -> list[Line]:
-        """Of what could not be checked, that without which nobody can tell whether it works."""
+        """Essential checks that could not be made: nobody can tell whether it works."""
         return [line for line in self.unknown if line.essential]
 
     @property

@@ -62,7 +62,7 @@ def register(session: httpx.Client, token: str) -> ThrowAwayLearner:
 
 
 def _brief(answer: httpx.Response) -> str:
-    """What it says, in one line; pages of HTML are known by their title."""
+    """Returns the answer's message in one line; the title, for a page of HTML."""
     body = Answer.of(answer).body
     return str(body["title"] if isinstance(body, dict) and "title" in body else body)[:120]
 
@@ -79,7 +79,7 @@ def remove(learner: ThrowAwayLearner, worker: httpx.Client, token: str) -> str:
 
 
 def remove_where_there(username: str, runs: list[str], worker: httpx.Client, token: str) -> str:
-    """As ``remove_by_worker``; nothing to do where the LMS has no such account."""
+    """Like ``remove_by_worker``, but succeeds where the LMS has no such account."""
     worker.cookies.clear()
     headers = {"Authorization": f"Bearer {token}"}
     if worker.get(f"{LmsPath.ACCOUNTS}/{username}", headers=headers).status_code != 200:
@@ -88,7 +88,7 @@ def remove_where_there(username: str, runs: list[str], worker: httpx.Client, tok
 
 
 def remove_by_worker(username: str, runs: list[str], worker: httpx.Client, token: str) -> str:
-    """The same by the service worker alone, through usher.lms where it is installed."""
+    """Unenrolls and deactivates with the service worker's token, through usher.lms if possible."""
     left = _unenroll_all(username, runs, worker, token)
     if _deactivate_by_usher(username, worker, token):
         return left
@@ -101,7 +101,7 @@ def _unenroll_all(username: str, runs: list[str], worker: httpx.Client, token: s
 
 
 def _unenroll(username: str, run: str, worker: httpx.Client, token: str) -> bool:
-    """In the mode that is active: another is refused."""
+    """Unenrolls in the mode that is active, because the LMS refuses any other."""
     worker.cookies.clear()
     headers = {"Authorization": f"Bearer {token}"}
     found = worker.get(f"{LmsPath.ENROLLMENT}/{username},{run}", headers=headers)

@@ -12,7 +12,7 @@ _RECORDED = "a tree of June 2025 (between Teak and Ulmo)"
 
 
 def seen_release(client: httpx.Client, token: str) -> str:
-    """e.g. ``teak``; '' when nothing tells."""
+    """Returns the release's name, such as ``teak``; '' when it can't be told."""
     try:
         answer = client.get(LmsPath.USHER_API, headers={"Authorization": f"Bearer {token}"})
         if answer.status_code == httpx.codes.OK and (told := answer.json().get("release")):

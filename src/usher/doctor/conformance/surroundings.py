@@ -17,7 +17,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def worker_name(client: httpx.Client, token: str) -> str:
-    """The owner of the token. Raises ConformanceError if it has none, or if this is not an LMS."""
+    """Returns the token's owner. Raises ConformanceError without one, or if this is not an LMS."""
     url = client.base_url
     try:
         answer = client.get(LmsPath.ME, headers=bearer(token))
@@ -69,7 +69,7 @@ def modes(client: httpx.Client, token: str, course: str) -> frozenset[str]:
 
 
 def backend_in_use(client: httpx.Client) -> str:
-    """The first of our backends that this LMS can start a sign-in with; '' for none."""
+    """Returns the first of Usher's backends that this LMS can sign in with; '' for none."""
     for name in BACKENDS:
         answer = client.get(LmsPath.sign_in_start(name), params={"auth_entry": "login"})
         if answer.status_code == httpx.codes.FOUND:
@@ -78,7 +78,7 @@ def backend_in_use(client: httpx.Client) -> str:
 
 
 def account_of(client: httpx.Client, token: str) -> dict[str, str]:
-    """``learner`` and ``learner_email`` of a learner's own token."""
+    """Returns the values ``learner`` and ``learner_email`` of the owner of a learner's token."""
     me = client.get(LmsPath.ME, headers=bearer(token))
     if me.status_code != httpx.codes.OK:
         raise ConformanceError(f"the LMS refuses the learner's token ({me.status_code}).")

@@ -62,7 +62,7 @@ class Application:
         return report
 
     def authorize(self, address: str) -> dict[str, Any]:
-        """How its authorize page answers one of its own people; nothing of it is kept. Raises
+        """How its authorize page answers one of its own users; no grant is kept. Raises
         NotKnownError."""
         if self.manage is None:
             raise NotKnownError("the application's manage.py is not known: give --application")
@@ -71,14 +71,14 @@ class Application:
         return found
 
     def written(self, name: str) -> str:
-        """A setting as its ``.env`` says; '' when it doesn't."""
+        """A setting's value in its ``.env``; '' when it isn't there."""
         try:
             return self.env.get(name) or ""
         except NotKnownError:
             return ""
 
     def setting(self, name: str) -> str:
-        """The same, or else the running application's value; '' if neither is known."""
+        """A setting's value in its ``.env``, else in the running application; '' if unknown."""
         if value := self.written(name):
             return value
         try:
@@ -117,7 +117,7 @@ class Application:
         return self.web.get(self.url.rstrip("/") + path, token)
 
     def client(self, client_id: str) -> Client:
-        """The record of its provider with that id."""
+        """The OAuth client with this id, as its provider records it."""
         for client in self.report.get("clients", []):
             if client.get("client_id") == client_id:
                 return client

@@ -106,7 +106,7 @@ def _plain():
 
 
 def _learners():
-    """Those for whom its own tasks make accounts."""
+    """The learners for whom its own tasks make accounts."""
     model = get_user_model()
     found = model._base_manager.filter(is_active=True, last_login__isnull=False)
     for name in ("created_on", "date_joined"):
@@ -146,7 +146,7 @@ def _error(code, count, message, sample):
 
 
 def _wanted():
-    """Refunds and deferrals are no enrollments any more."""
+    """Enrollments that count: not those that were refunded or deferred."""
     found = ENROLLMENT._base_manager.filter(active=True)
     if _has(ENROLLMENT, "change_status"):
         found = found.filter(Q(change_status__isnull=True) | Q(change_status=""))
@@ -202,7 +202,7 @@ def _learner_runs(settled):
 
 
 def _unfinished():
-    """Learners who signed up and have no name for the LMS yet: ``users/me`` answers null."""
+    """Learners who signed up and have no username for the LMS yet: ``users/me`` answers null."""
     if not _has(ACCOUNT, "edx_username"):
         return {"count": 0, "sample": ""}
     named = ACCOUNT._base_manager.filter(user=OuterRef("pk")).exclude(
@@ -215,7 +215,7 @@ def _unfinished():
 
 
 def _malformed():
-    """By the grammar of edx-opaque-keys, which not every application has installed."""
+    """Keys that break the grammar of edx-opaque-keys, which not every application has installed."""
     keys = RUN._base_manager.order_by("-pk").values_list("courseware_id", flat=True)[:10_000]
     return [str(key) for key in keys if not COURSE_KEY.fullmatch(key or "")][:NAMED]
 

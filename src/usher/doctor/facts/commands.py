@@ -39,7 +39,7 @@ class Command:
         return f"(cd {shlex.quote(str(self.folder))} && {line})" if self.folder else line
 
     def output(self, *more: str, stdin: str = "", seconds: float = _SECONDS) -> str:
-        """What it prints. Raises CommandError."""
+        """Returns what the command prints. Raises CommandError."""
         words: Sequence[str] = [*self.words, *more]
         shown = " ".join(words)
         try:
@@ -63,7 +63,7 @@ class Command:
         return done.stdout
 
     def run(self, *more: str) -> int:
-        """Runs it in this terminal; its exit code. Raises CommandError."""
+        """Runs the command in this terminal and returns its exit code. Raises CommandError."""
         words = [*self.words, *more]
         try:
             return subprocess.run(
@@ -82,7 +82,7 @@ class Command:
             return {}  # ENV-1 tells
 
     def json(self, *more: str, stdin: str = "") -> Any:
-        """The JSON that it prints after whatever else it prints. Raises CommandError."""
+        """Returns the JSON with which the command's output ends. Raises CommandError."""
         printed = self.output(*more, stdin=stdin)
         start = printed.find("{")
         try:

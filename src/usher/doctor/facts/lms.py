@@ -43,7 +43,7 @@ class Lms:
         return told if answer.status_code == httpx.codes.OK and "version" in told else None
 
     def get(self, path: str, *, token: str = "") -> httpx.Response:
-        """One answer, redirects not followed; without a token, as a stranger's browser sees it."""
+        """Gets one page and follows no redirect; without a token, as a stranger's browser does."""
         return self.web.get(self.at(path), token)
 
     def at(self, path: str) -> str:
@@ -53,14 +53,14 @@ class Lms:
 
     @fact
     def me(self) -> httpx.Response:
-        """Whose the service worker's token is, as the LMS sees it."""
+        """The user to whom, as the LMS sees it, the service worker's token belongs."""
         if not self.token:
             raise NotKnownError("the service worker's token is not known")
         return self.get(LmsPath.ME, token=self.token)
 
     @fact
     def site(self) -> Site:
-        """The site that this LMS serves: the one of SITE_ID."""
+        """The site that this LMS serves, by SITE_ID."""
         for site in self.report.get("sites", []):
             if site.get("current"):
                 return site

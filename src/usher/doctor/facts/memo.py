@@ -13,11 +13,11 @@ class NotKnownError(Exception):
 
 
 class NotApplicableError(NotKnownError):
-    """There is nothing to know: this deployment has no such thing."""
+    """This deployment has nothing of the kind."""
 
 
 class fact(Generic[T]):
-    """A method whose value, or error, is remembered for its object."""
+    """Decorates a method whose value, or error, is remembered for its object."""
 
     def __init__(self, gather: Callable[[Any], T]) -> None:
         self.gather = gather

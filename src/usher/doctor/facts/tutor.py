@@ -85,7 +85,7 @@ class Tutor:
 
     @property
     def lms_url(self) -> str:
-        """Where a browser finds this LMS."""
+        """The address at which a browser finds this LMS."""
         if self.mode == "dev" or self.mode == "nightly":
             return f"http://{self.lms_host}:8000"
         scheme = "https" if self.config.get("ENABLE_HTTPS") else "http"
@@ -118,7 +118,7 @@ class Tutor:
         return [_text(self.lms_env_file), _text(self.settings_file)]
 
     def for_this_root(self, fix: str) -> str:
-        """A fix that says ``tutor local``, as it is typed for this root, mode and image."""
+        """Returns a fix that says ``tutor local`` as it is typed for this root, mode and image."""
         if self.root is None:
             return fix
         root, mode = f"--root {shlex.quote(str(self.root))}", self.mode_word
@@ -135,12 +135,12 @@ class Tutor:
 
     @property
     def mode_word(self) -> str:
-        """As Tutor calls the mode: nightly is ``dev`` on another branch."""
+        """The mode as Tutor names it: nightly is ``dev`` on another branch."""
         return "dev" if self.mode == "nightly" else self.mode
 
     @property
     def report_command(self) -> Command:
-        """Prints the report of the LMS that runs, whatever was rendered or built since."""
+        """A command that prints the running LMS's report, whatever was rendered or built since."""
         if self.mode == "k8s":
             return self.command("exec", "lms", "./manage.py", "lms")
         return self.command("exec", "-T", "lms", "./manage.py", "lms")

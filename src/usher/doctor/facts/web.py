@@ -37,7 +37,7 @@ class Web:
     _lock: Lock = field(default_factory=Lock)
 
     def get(self, url: str, token: str = "") -> httpx.Response:
-        """Raises NoAnswerError when there is none."""
+        """Returns the answer. Raises NoAnswerError when there is none."""
         key = (url, token)
         with self._lock:
             lock = self._locks.setdefault(key, Lock())
@@ -58,7 +58,7 @@ class Web:
     def request(
         self, method: str, url: str, token: str = "", *, scheme: str = "Bearer", **options: Any
     ) -> httpx.Response:
-        """Asked each time. Raises NoAnswerError. No cookie is ever sent."""
+        """Sends a request each time it is called, never with a cookie. Raises NoAnswerError."""
         headers = {"Authorization": f"{scheme} {token}"} if token else {}
         sent = datetime.now(UTC)
         try:
@@ -121,7 +121,7 @@ def same_origin(one: str, other: str) -> bool:
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port, the scheme's own port where none is written."""
+    """Returns scheme, host and port; the scheme's default port where none is written."""
     parts = urlsplit(url)
     default = 443 if parts.scheme == "https" else 80
     return parts.scheme, parts.hostname or "", parts.port or default
