@@ -34,7 +34,7 @@ Send = Callable[[Sequence[Learner]], Generator[Results]]
 
 
 def reconcile_accounts(sides: Opened, due: Selection, outcome: Outcome, *, batched: bool) -> None:
-    """Everybody in ``due``. Raises LmsError when the LMS refuses every learner alike."""
+    """Makes what is ``due``. Raises LmsError when the LMS refuses every learner alike."""
     if batched:
         _reconcile(sides, due, outcome, _batch_sender(sides), SIZE)
     else:
@@ -77,7 +77,7 @@ def _batch_sender(sides: Opened) -> Send:
 
 
 def _result(results: batch.Results, learner: Learner, now: datetime) -> dict[str, Any]:
-    """Failed where the LMS left it out: the others of its batch are recorded all the same."""
+    """Returns the LMS's result for one item; a failed one where it left the item out."""
     try:
         result = batch.result_of(results, learner.pk)
         tokens = read_tokens(result["tokens"], now) if result.get("tokens") else None
@@ -89,7 +89,7 @@ def _result(results: batch.Results, learner: Learner, now: datetime) -> dict[str
 
 @contextmanager
 def _locked(sides: Opened, page: list[Learner], outcome: Outcome) -> Iterator[list[Learner]]:
-    """Those whose account nobody else makes at this moment, for as long as the context lasts."""
+    """Locks learners, and yields those whose account nobody else makes at this moment."""
     lock = sides.adapter.lock
     if lock is None:
         yield page
@@ -116,7 +116,7 @@ def _locked(sides: Opened, page: list[Learner], outcome: Outcome) -> Iterator[li
 
 
 def _named(sides: Opened, page: list[Learner], outcome: Outcome) -> list[Learner]:
-    """Read again, now that they are locked; named by the application's own code where it must be.
+    """Reads the locked learners again, and has the application's own code name the nameless.
 
     Names are committed before the LMS hears of them: it asks the application for them.
     """
@@ -143,7 +143,7 @@ def _named(sides: Opened, page: list[Learner], outcome: Outcome) -> list[Learner
 
 
 def _again(sides: Opened, page: list[Learner]) -> list[Learner]:
-    """As they are now, without those for whom nothing is missing any more."""
+    """Reads the learners again and leaves out those for whom nothing is missing any more."""
     keys = [learner.pk for learner in page]
     if not keys:
         return []
@@ -186,7 +186,7 @@ def _take(sides: Opened, page: list[Learner], results: Results, outcome: Outcome
 
 
 def _sent(sides: Opened, page: list[Learner], send: Send) -> Generator[Results]:
-    """The result of each, by primary key. A name that another person has in the LMS is replaced
+    """Returns results by primary key. A name that another person has in the LMS is replaced
     by one that the LMS suggests, as the application's own code does."""
     with closing(send(page)) as sent:
         for results in sent:
@@ -213,7 +213,7 @@ def _with_other_names(sides: Opened, page: list[Learner], results: Results) -> l
 
 
 def _simpler(learner: Learner, result: dict[str, Any] | None) -> Learner | None:
-    """Without what the LMS refuses and does not need, as by its public API."""
+    """Returns an item without what the LMS refused and does not need, as by its public API."""
     error = result.get("error") if result else None
     if not error:
         return None
@@ -251,7 +251,7 @@ def _renamed(sides: Opened, learner: Learner, name: str) -> bool:
 
 
 def _refused(sides: Opened, learner: Learner, result: dict[str, Any], outcome: Outcome) -> None:
-    """Kept where the application keeps it, in its form, so that its own tasks stop, too. Staff who
+    """Records a refusal where the application keeps its own, so that its tasks stop, too. Staff who
     clear it there have the learner tried again at once."""
     columns, error = sides.adapter.account.columns, result["error"]
     is_kept = False
@@ -283,7 +283,7 @@ def _kept(sides: Opened, learner: Learner, error: dict[str, Any]) -> bool:
 
 
 def _record(sides: Opened, made: list[tuple[Learner, dict[str, Any]]], outcome: Outcome) -> None:
-    """Tokens first: with an account recorded and no token, only the token is due again."""
+    """Writes tokens, then accounts: a recorded account without a token has only the token due."""
     tokens: list[tuple[Learner, TokenPair]] = [
         (learner, result["tokens"]) for learner, result in made if result["tokens"]
     ]

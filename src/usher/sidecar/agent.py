@@ -200,7 +200,7 @@ def settings(request):
 
 
 def everything(model):
-    """All rows: the managers of both applications hide some."""
+    """Returns all rows of a model: the managers of both applications hide some."""
     return model._base_manager.all()
 
 
@@ -218,7 +218,7 @@ def narrowed(rows, request):
 
 
 def given(value):
-    """``{"ago": seconds}`` and ``{"in": seconds}`` are moments by this machine's clock."""
+    """Converts ``{"ago": seconds}`` and ``{"in": seconds}`` to moments of this machine's clock."""
     from django.utils import timezone
 
     if isinstance(value, dict) and set(value) == {"ago"}:
@@ -229,7 +229,7 @@ def given(value):
 
 
 def page(request):
-    """Rows after ``after`` in the order of their primary keys, and what belongs to them.
+    """Returns rows after ``after`` in the order of their primary keys, and what belongs to them.
 
     ``with``: name -> {model, by, fields, filter, exclude}: the rows of another table that point to
     these by ``by``.
@@ -269,7 +269,7 @@ def rows_of(request):
 
 
 def write(request):
-    """A batch in one transaction; the outcome of each row, in order.
+    """Writes a batch in one transaction; returns the outcome of each row, in order.
 
     A row says ``pk`` or, for one that may have to be made, ``find`` (unique values); ``expect``:
     values it must still have; ``set``: what it gets. Outcomes: written, same, changed (somebody
@@ -292,7 +292,7 @@ def write(request):
 
 
 def together(model, rows, request):
-    """All locked by one statement, without a savepoint for each: some statements a row less."""
+    """Writes rows that one statement locks, without a savepoint for each."""
     outcomes = [None] * len(rows)
     changes = []
     by_key = {}
@@ -322,7 +322,7 @@ def together(model, rows, request):
 
 
 def write_row(model, row, request):
-    """In a savepoint, or a transaction: a row that is refused leaves the others of its batch."""
+    """Writes one row in a savepoint, or a transaction: its refusal does not affect other rows."""
     from django.db import InterfaceError, OperationalError, transaction
 
     try:
@@ -361,8 +361,8 @@ class Change:
 
 
 def decide(model, row, locked, there):
-    """The outcome, and the Change if it is ``written``. locked: the row, None when it is not there
-    or somebody else has it; there: whether it is."""
+    """Returns the outcome, and the Change if it is ``written``. locked: the row, None when it isn't
+    there or somebody else has it; there: whether it is."""
     wanted = {name: value_for(model, name, value) for name, value in row["set"].items()}
     if locked is None:
         if there:
@@ -383,7 +383,7 @@ def decide(model, row, locked, there):
 
 
 def value_for(model, name, value):
-    """JSON's text of a moment as the field's own type."""
+    """Converts a value of JSON to the field's own type."""
     field = next(f for f in model._meta.concrete_fields if name in (f.name, f.attname))
     value = given(value)
     if value is None or isinstance(value, (dict, list)):
@@ -392,7 +392,7 @@ def value_for(model, name, value):
 
 
 def save(model, changes, request):
-    """By the application's own way, so that its audit rows and validation apply; in a few
+    """Saves as the application does, so that its audit rows and validation apply; in a few
     statements for all where that writes the same."""
     if request.get("by") == "save_and_log":
         save_logged(model, changes, request.get("audit"))
@@ -413,7 +413,7 @@ def is_plain(model):
 
 
 def announce(row):
-    """As ``save`` does before it writes. Whether the row stayed as it was: both applications have
+    """Sends ``pre_save``; returns whether the row stayed as it was: both applications have
     a listener for all models that sets the language of pages."""
     from django.db import router
     from django.db.models.signals import pre_save
@@ -425,7 +425,7 @@ def announce(row):
 
 
 def save_many(model, changes):
-    """The new ones by one statement, and those that get the same values by one."""
+    """Inserts new rows by one statement, and updates those that get the same values by one."""
     create(model, [change.apply() for change in changes if change.new])
     alike = {}
     for change in changes:
@@ -486,7 +486,7 @@ def save_logged(model, changes, audit):
 
 
 def logged_as_foretold(model, change, audit):
-    """Saves one by the application's own code. The other columns of its audit row, which have
+    """Saves one row by the application's own code; returns the columns of its audit row that have
     nothing to do with the row; None when it did anything else."""
     from copy import copy
 
@@ -538,7 +538,7 @@ def save_many_logged(model, changes, audit, logged):
 
 
 class Writing:
-    """The statements that changed something."""
+    """Collects the statements that changed something."""
 
     def __init__(self):
         self.statements = []
@@ -559,7 +559,7 @@ class Writing:
 
 
 def plain(data):
-    """As the database gives JSON back."""
+    """Returns a value as it comes back from a column of JSON."""
     return json.loads(json.dumps(data))
 
 
@@ -572,7 +572,7 @@ def without(data, names):
 
 
 def make(request):
-    """New rows of a table that has no life of its own, all or none; their primary keys."""
+    """Inserts rows of a table without logic of its own, all or none; returns their primary keys."""
     from django.db import transaction
 
     if len(request["rows"]) > MOST_ROWS:
@@ -587,12 +587,12 @@ def make(request):
 
 
 def remove(request):
-    """Rows that ``make`` made."""
+    """Deletes rows that ``make`` inserted."""
     everything(model_of(request["model"])).filter(pk__in=request["keys"]).delete()
 
 
 def address(request):
-    """The application's own address of a named URL, as its code makes it."""
+    """Returns the application's address of a named URL, as its own code builds it."""
     from urllib.parse import urljoin
 
     from django.conf import settings as django_settings
@@ -602,8 +602,8 @@ def address(request):
 
 
 def call(request):
-    """One of the application's own functions for each row, in one transaction; the error of each,
-    or null. Each has a savepoint of its own only if one failed without."""
+    """Calls a function of the application for each row, in one transaction; returns the error of
+    each, or null. Each has a savepoint of its own only if one failed without."""
     from django.db import transaction
 
     function, model = function_of(request["function"]), model_of(request["model"])
@@ -645,7 +645,7 @@ class Held:
         self.holders = set()
 
     def share(self, holder):
-        """Whether the holder has it, too, for long enough."""
+        """Whether the holder has this lock, too, for long enough."""
         if self.until - time.monotonic() < self.expire / 2:
             try:
                 self.lock.extend(self.expire)
@@ -681,7 +681,7 @@ def lock(request):
 
 
 def unlock(request):
-    """Gives the holder's locks back; one that ended by itself is nobody's loss."""
+    """Releases the holder's locks; one that has expired is no error."""
     for name, one in list(held.items()):
         one.holders.discard(request["holder"])
         if one.holders:

@@ -245,7 +245,7 @@ def reconcile_command(
 
 
 def _lacks_modes(wishes: ApplicationOptions, kinds: Sequence[str], console: Console) -> bool:
-    """Whether modes of runs were asked for of an application that keeps none, which is told."""
+    """Whether the operator asked for modes of runs where the application keeps none; says so."""
     edition = recognise(wishes).edition if RUN_MODE in kinds else None
     if edition is None or adapter_of(edition.name).run_modes is not None:
         return False
@@ -257,7 +257,7 @@ def _lacks_modes(wishes: ApplicationOptions, kinds: Sequence[str], console: Cons
 def _opening(
     wishes: ApplicationOptions, console: Console
 ) -> Iterator[tuple[Checkout, Adapter, Agent]]:
-    """On a terminal it says that the application is starting: that takes up to minutes."""
+    """Says on a terminal that the application is starting, which takes up to minutes."""
     with ExitStack() as stack:
         starting = f"starting manage.py of {escape(printable(wishes.target))}"
         with console.status(starting) if console.is_terminal else nullcontext():
@@ -382,7 +382,7 @@ class _Progress:
             yield told
 
     def _lines(self, due: dict[str, int]) -> Callable[[Outcome], None]:
-        """For a log: a line now and then."""
+        """Prints a line now and then, for a log."""
         last = time.monotonic()
 
         def told(outcome: Outcome) -> None:
@@ -422,7 +422,7 @@ class _Progress:
             self.console.print("✓ nothing to do")
 
     def link(self, address: str) -> None:
-        """To standard error alone: it lets in who reads it."""
+        """Prints the link to standard error only, because it lets in its reader."""
         Console(stderr=True, highlight=False, soft_wrap=True).print(
             f"console  {address}  (good once; then the browser is let in until this ends)"
         )
@@ -501,7 +501,7 @@ class _Shown:
             self._say(f"  {mark} {kind:<11} {wrapped(escape(f'{what}: {words}'), 16)}")
 
     def _hidden(self, *sections: str) -> None:
-        """How many of the same kind were not shown."""
+        """Says how many of the same kind were not shown."""
         for (section, kind), number in list(self._found.items()):
             if section in sections and number > _SHOWN and not self._show_all:
                 mark = "·" if section == "waiting" else "✗"
@@ -513,7 +513,7 @@ class _Shown:
 
 
 def _wishes(given: dict[str, Any]) -> tuple[ApplicationOptions, str]:
-    """What was given, or else what the remembered connection says. Raises SidecarError."""
+    """Returns the options, completed from the remembered connection. Raises SidecarError."""
     target = _as_remembered(given["application"])
     remembered = [
         found for found in connections.known() if not target or found.application == target
@@ -538,7 +538,7 @@ def _wishes(given: dict[str, Any]) -> tuple[ApplicationOptions, str]:
 
 
 def _as_remembered(target: str) -> str:
-    """A folder in the form in which connections are kept."""
+    """Returns a folder in the form in which connections are kept."""
     if not target or urlsplit(target).scheme in ("http", "https"):
         return target.rstrip("/")
     return str(Path(target).expanduser().resolve())
@@ -546,7 +546,7 @@ def _as_remembered(target: str) -> str:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Errors as a line and an exit code; a traceback is for what nobody expected."""
+    """Turns expected errors into a line and an exit code; unexpected ones keep their traceback."""
     try:
         yield
     except KeyboardInterrupt:

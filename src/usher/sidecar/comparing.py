@@ -71,7 +71,7 @@ def _is_missing(adapter: Adapter, both: Both) -> bool:
 
 
 def _is_mode(adapter: Adapter, both: Both) -> bool:
-    """A learner who has more than was paid for keeps it."""
+    """Whether the mode is to be changed; a learner who has more than was paid for keeps it."""
     if both.row is None or both.found is None or not is_other_mode(adapter, both):
         return False
     return both.row.mode not in _FREE or both.found.mode in _FREE
@@ -107,7 +107,7 @@ def differing(
 
 
 def _with_changes(sides: Opened, seconds: float) -> Iterator[list[Any]]:
-    """Primary keys of learners."""
+    """Returns the primary keys of learners whose enrollments changed."""
     table, user = sides.adapter.enrollments, sides.adapter.enrollments.columns["user"]
     changed = Selection(filter=(sides.adapter.changed_enrollments(seconds),))
     for page in sides.agent.pages(model=table.model, fields=[user], limit=500, **changed.request()):
@@ -170,7 +170,7 @@ def _in_known_runs(sides: Opened, found: list[Both]) -> list[Both]:
 
 
 def _runs(sides: Opened, found: list[Both]) -> dict[str, Any]:
-    """Key -> primary key, of the runs that the application has."""
+    """Returns course key -> primary key of the runs that the application has."""
     table = sides.adapter.runs
     keys = sorted({both.course for both in found})
     if not keys:
@@ -213,7 +213,7 @@ def reconcile_compared(
 
 
 def _adopt(sides: Opened, page: list[Both], outcome: Outcome) -> None:
-    """As the application's own sync creates them, but in the LMS's mode and with an audit row."""
+    """Creates enrollments as the application's sync does, but in the LMS's mode and audited."""
     columns, known = sides.adapter.enrollments.columns, _runs(sides, page)
     due = [both for both in page if outcome.memory.is_due(ADOPT, (both.learner.pk, both.course))]
     if not due:

@@ -75,7 +75,7 @@ def _selected(sides: Opened, user: str, changed_in: float | None) -> Selection:
 
 
 def _changes(adapter: Adapter, learner: Learner, seen: AccountSeen) -> dict[str, str]:
-    """None of an account that is inactive in the LMS: staff there may have banned it."""
+    """Returns what differs; nothing for an account that staff of the LMS may have banned."""
     if not seen.is_active:
         return {}
     found = {}
@@ -112,7 +112,7 @@ def reconcile_profiles(
 
 
 def _by_batch(sides: Opened, due: list[Differing]) -> dict[Any, LmsError]:
-    """By primary key: why it was not done."""
+    """Updates profiles in batches; returns by primary key why one was not done."""
     items = [
         {
             "id": each.learner.pk,
@@ -162,7 +162,7 @@ def _by_public_api(
 def _verify(
     sides: Opened, due: list[Differing], errors: dict[Any, LmsError], outcome: Outcome
 ) -> None:
-    """Done is what the LMS shows afterwards: platforms differ in what a sign-in changes."""
+    """Records as done what the LMS shows afterwards: platforms differ in what a sign-in changes."""
     seen = sides.lms.accounts([each.learner.username for each in due])
     for each in due:
         learner, error = each.learner, errors.get(each.learner.pk)

@@ -37,7 +37,7 @@ class Difference:
 
 
 def drift(sides: Opened, kinds: Collection[str] = USUAL) -> Iterator[Difference]:
-    """As it is found. Raises LmsError, SidecarError."""
+    """Yields differences as they are found. Raises LmsError, SidecarError."""
     if "account" in kinds or "enrollment" in kinds:
         yield from _learners(sides, kinds)
     if "run" in kinds:
@@ -50,7 +50,7 @@ def drift(sides: Opened, kinds: Collection[str] = USUAL) -> Iterator[Difference]
 
 
 def _learners(sides: Opened, kinds: Collection[str]) -> Iterator[Difference]:
-    """Pages are read one after another; the LMS is asked about several at a time."""
+    """Compares learners; reads pages one after another and asks the LMS about several at a time."""
     pages = learners(sides.agent, sides.adapter)
     with overlapped(lambda page: differences_of(sides, page, kinds), pages, _AT_ONCE) as results:
         for found in results:
@@ -58,7 +58,7 @@ def _learners(sides: Opened, kinds: Collection[str]) -> Iterator[Difference]:
 
 
 def differences_of(sides: Opened, page: list[Learner], kinds: Collection[str]) -> list[Difference]:
-    """Of these learners. Raises LmsError."""
+    """Returns the differences of these learners. Raises LmsError."""
     names = [learner.username for learner in page if learner.username]
     seen = sides.lms.accounts(names) if names else {}
     found: list[Difference] = []

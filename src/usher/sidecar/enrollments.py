@@ -50,7 +50,7 @@ def reconcile_enrollments(
 def due_rows(
     kind: str, rows: list[dict[str, Any]], outcome: Outcome
 ) -> Iterator[list[dict[str, Any]]]:
-    """Those that were not refused lately and are not under way, taken until the block ends."""
+    """Yields rows that were not refused lately and are not under way, marked as taken meanwhile."""
     due = [row for row in rows if outcome.memory.is_due(kind, _content(row))]
     with outcome.memory.taken(ENROLLMENT, [row["pk"] for row in due]) as free:
         yield [row for row in due if row["pk"] in free]
@@ -101,7 +101,7 @@ def enroll(
 
 
 def _item(sides: Opened, row: dict[str, Any]) -> dict[str, Any]:
-    """``force`` as the application's own code has it: who paid is enrolled after the dates, too."""
+    """Returns the batch API's item; ``force`` as the application's own code sets it."""
     return {
         "id": row["pk"],
         "username": row["username"],
@@ -119,7 +119,7 @@ def _record(
     outcome: Outcome,
     kind: str,
 ) -> None:
-    """A row that changed meanwhile keeps its change; a refund also takes the enrollment back."""
+    """Records results. A row that changed meanwhile stays; a refund ends the enrollment."""
     table = sides.adapter.enrollments
     results = sides.agent.ask(
         "write",
@@ -147,21 +147,21 @@ def _record(
 
 
 def _set(sides: Opened, enrolled: bool) -> dict[str, Any]:
-    """As the application's own code records it."""
+    """Returns what the application's own code sets when it enrolls or unenrolls."""
     more = sides.adapter.when_enrolled if enrolled else sides.adapter.when_unenrolled
     columns = sides.adapter.enrollments.columns
     return {columns[name]: value for name, value in {"enrolled": enrolled, **more}.items()}
 
 
 def _expected(sides: Opened, row: dict[str, Any]) -> dict[str, Any]:
-    """What the enrollment was made for."""
+    """Returns the values that the row must still have: those for which the enrollment was made."""
     names = ("wanted", "enrolled", "change_status", "mode")
     columns = sides.adapter.enrollments.columns
     return {columns[name]: row[name] for name in names if name in columns}
 
 
 def _take_back(sides: Opened, rows: list[dict[str, Any]], send: Send) -> None:
-    """Enrollments that this pass made and that nobody wants any more: refunded in between."""
+    """Ends enrollments that this pass made and that were refunded in between."""
     gone = _unwanted(sides, rows)
     if gone:
         # Without a mode: whichever is active is ended.
@@ -220,7 +220,7 @@ def _unenroll(sides: Opened, rows: list[dict[str, Any]], send: Send, outcome: Ou
 
 
 def _record_ended(sides: Opened, ended: list[dict[str, Any]], send: Send, outcome: Outcome) -> None:
-    """A learner who was enrolled again meanwhile is enrolled again in the LMS, too."""
+    """Records what was ended; who enrolled again meanwhile is enrolled again in the LMS."""
     results = sides.agent.ask(
         "write",
         model=sides.adapter.enrollments.model,
@@ -247,7 +247,7 @@ def _record_ended(sides: Opened, ended: list[dict[str, Any]], send: Send, outcom
 def _refused(
     sides: Opened, row: dict[str, Any], result: dict[str, Any], outcome: Outcome, kind: str
 ) -> None:
-    """Counted as the application counts its own attempts, so that it gives up as it would. Staff
+    """Counts a refusal as the application counts its own attempts, so that it gives up alike. Staff
     who set that back have it tried again at once."""
     column = sides.adapter.enrollments.columns.get("attempts") if kind == ENROLLMENT else None
     counted = {**row, "attempts": row["attempts"] + 1} if column else row
@@ -274,7 +274,7 @@ def sender(sides: Opened, pool: ThreadPoolExecutor, *, batched: bool) -> Send:
 
 
 def _public_sender(sides: Opened, pool: ThreadPoolExecutor) -> Send:
-    """One request each, several at a time, with results in the batch API's form."""
+    """Enrolls by one request each, several at a time; returns results in the batch API's form."""
 
     def send(items: list[dict[str, Any]]) -> dict[Any, dict[str, Any]]:
         return dict(pool.map(one, items))
@@ -299,7 +299,7 @@ def _public_sender(sides: Opened, pool: ThreadPoolExecutor) -> Send:
 
 
 def _result(results: dict[Any, dict[str, Any]], row: dict[str, Any]) -> dict[str, Any]:
-    """Failed where the LMS left it out: the others of its batch are recorded all the same."""
+    """Returns the LMS's result for one item; a failed one where it left the item out."""
     try:
         return batch.result_of(results, row["pk"])
     except LmsError as error:
@@ -317,7 +317,7 @@ def _code(result: dict[str, Any] | None) -> str:
 
 
 def _content(row: dict[str, Any]) -> tuple[Any, ...]:
-    """What tells a row from itself after a change by which a refusal may end."""
+    """Returns the values by whose change a refusal of the row may end."""
     names = ("pk", "username", "course", "mode", "attempts", "wanted", "change_status")
     return tuple(row.get(name) for name in names)
 

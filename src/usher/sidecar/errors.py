@@ -89,7 +89,7 @@ _LATER = "Run this again later; a lower --concurrency asks less of it."
 
 
 def explained(error: LmsError) -> str:
-    """An error that every learner would meet, and what to do about it."""
+    """Returns an error that every learner would meet, with what to do about it."""
     return f"{error.message.rstrip('. ')}. {_advice(error)}".rstrip()
 
 

@@ -44,7 +44,7 @@ class Learner:
 
     @property
     def content(self) -> tuple[Any, ...]:
-        """What tells a learner from the same one after a change by which a refusal may end."""
+        """Returns the values by whose change a refusal of the learner may end."""
         return self.pk, self.username, self.email, self.name, self.country
 
 
@@ -56,7 +56,7 @@ def learners(
     only: Selection | None = None,
     with_enrollments: bool = True,
 ) -> Iterator[list[Learner]]:
-    """Those whom the application's own code would take. only: instead of all of these."""
+    """Returns learners for whom the application's own code makes accounts. only: fewer of them."""
     pages = agent.pages(
         model=adapter.users.model,
         fields=adapter.users.paths,
@@ -70,7 +70,7 @@ def learners(
 def runs(
     agent: Agent, adapter: Adapter, size: int = 500, *, only: Selection | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Course runs that the application's own sync would take. only: instead of these."""
+    """Returns course runs that the application's own sync updates. only: fewer of them."""
     for page in agent.pages(
         model=adapter.runs.model,
         fields=adapter.runs.paths,
@@ -138,7 +138,7 @@ def _wanted(adapter: Adapter, row: dict[str, Any]) -> Wanted:
 
 
 def said(data: Any) -> str:
-    """The LMS's words in the error that an application kept, in one line."""
+    """Returns the LMS's message in an error that the application kept, in one line."""
     if isinstance(data, dict):
         words = [
             str(entry["user_message"])

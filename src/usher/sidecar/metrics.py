@@ -71,7 +71,7 @@ class Metrics:
 
 @contextmanager
 def serving(found: Metrics, host: str, port: int) -> Iterator[int]:
-    """Answers at ``/metrics`` until the block ends; gives the port. Raises OSError."""
+    """Serves ``/metrics`` until the block ends; yields the port. Raises OSError."""
     server: WSGIServer
     thread: threading.Thread
     server, thread = start_http_server(port, addr=host, registry=found.registry)

@@ -50,7 +50,7 @@ class Opened:
 
 @contextmanager
 def opened_application(wishes: ApplicationOptions) -> Iterator[tuple[Checkout, Adapter, Agent]]:
-    """The application, with tables as its adapter knows them. Raises SidecarError, Refused."""
+    """Opens the application and checks its tables. Raises SidecarError, Refused."""
     checkout = recognise(wishes)
     if checkout.edition is None:
         raise SidecarError(
@@ -71,7 +71,7 @@ def with_lms(
     concurrency: int = CONCURRENCY,
     around: Around | None = None,
 ) -> Opened:
-    """The application with its LMS, which has been asked who it is.
+    """Opens the application with its LMS, and checks that it is the right LMS.
 
     lms_url: '' for the application's own setting. around: entered for each request to the LMS.
     Raises SidecarError.
@@ -123,7 +123,7 @@ def _client(
 
 
 def _trusted(lms: LmsClient, adapter: Adapter, agent: Agent) -> str:
-    """The service worker's name, from an LMS that also knows the application's learners.
+    """Returns the service worker's name, from an LMS that also knows the application's learners.
 
     Whatever else answers at its address, or an LMS with an empty database, must not make all
     learners look lost. Raises NotTrusted, LmsError.
@@ -145,7 +145,7 @@ def _trusted(lms: LmsClient, adapter: Adapter, agent: Agent) -> str:
 
 
 def _made_accounts(adapter: Adapter, agent: Agent) -> list[str]:
-    """Names of some accounts that the application says exist in the LMS."""
+    """Returns usernames of some accounts that the application says exist in the LMS."""
     made = {adapter.account.columns["made"]: True}
     if adapter.account_name == "account":
         path = adapter.account.columns["username"]

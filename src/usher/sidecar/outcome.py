@@ -59,7 +59,7 @@ class Memory:
 
     @contextmanager
     def taken(self, table: str, keys: Iterable[Any]) -> Iterator[set[Any]]:
-        """Those of the rows that nobody else here works on, taken until the block ends."""
+        """Yields the rows that no other thread works on, marked as taken until the block ends."""
         with self._taking:
             mine = {key for key in keys if (table, key) not in self._taken}
             self._taken |= {(table, key) for key in mine}
@@ -113,13 +113,13 @@ class Outcome:
                 self.reasons.append(told)
 
     def add_error(self, kind: str, what: str, error: LmsError, key: Any = None) -> None:
-        """A passing failure: it is due again."""
+        """Counts a temporary failure: the row is due again."""
         self.add(kind, FAILED, what, error.message, error.code, error.request_id, key)
 
     def add_answered(
         self, kind: str, result: str, what: str, answered: Mapping[str, Any], key: Any = None
     ) -> None:
-        """What the LMS said of one item, in the batch API's form."""
+        """Counts the LMS's result for one item, in the batch API's form."""
         error = answered["error"]
         reason = error["message"]
         if result == REFUSED:

@@ -120,7 +120,7 @@ class Agent:
         self.close()
 
     def close(self) -> None:
-        """The agent ends by itself when its input ends."""
+        """Closes the agent's input, at which it ends by itself."""
         if self._process.stdin:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
@@ -139,7 +139,7 @@ class Agent:
         return float(getattr(self._worked, "seconds", 0.0))
 
     def ask(self, do: str, **request: Any) -> Any:
-        """The agent's answer. Raises RequestFailed, AgentFailed."""
+        """Returns the agent's answer. Raises RequestFailed, AgentFailed."""
         with self._asking:
             self._number += 1
             line = json.dumps({"id": self._number, "do": do, **request}) + "\n"
@@ -151,7 +151,7 @@ class Agent:
                 self._worked.seconds = self.busy + time.monotonic() - began
 
     def pages(self, **request: Any) -> Iterator[dict[str, Any]]:
-        """The agent's answers to ``page``, until the last one. Raises as ``ask``."""
+        """Yields the agent's answers to ``page`` until the last one. Raises what ``ask`` raises."""
         after: Any = None
         while True:
             page = self.ask("page", after=after, **request)
@@ -209,7 +209,7 @@ class Agent:
         )
 
     def _listen(self) -> None:
-        """Lines with the mark are the agent's; the others are what the application prints."""
+        """Reads lines: those with the mark are the agent's, all others the application's output."""
         assert self._process.stdout  # noqa: S101
         mark = self._mark.encode() + b" "
         for line in _lines_of(self._process.stdout, mark):
@@ -266,7 +266,7 @@ def _lines_of(stream: IO[bytes], mark: bytes | None = None) -> Iterator[bytes]:
 
 
 def _message(text: bytes) -> dict[str, Any] | None:
-    """None for what is no answer of the agent."""
+    """Parses a line; None for one that is no answer of the agent."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -277,6 +277,6 @@ def _message(text: bytes) -> dict[str, Any] | None:
 
 
 def _is_secret(key: str, value: str) -> bool:
-    """By its name, or because it is an address with a password in it."""
+    """Whether a setting is secret, by its name or as an address with a password in it."""
     named = any(word in key for word in ("SECRET", "TOKEN", "PASSWORD", "KEY", "DATABASE_URL"))
     return named or ("://" in value and "@" in value)

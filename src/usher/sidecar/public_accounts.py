@@ -81,7 +81,7 @@ class PublicAccounts:
 
     @property
     def _grants(self) -> Grants:
-        """Read when first needed: an application without the record may have nobody due."""
+        """Grants, made when first needed: an application without the record may have nobody due."""
         with self._reading:
             if self._read is None:
                 self._read = Grants(self._sides, own_record(self._sides))
@@ -125,7 +125,7 @@ class PublicAccounts:
     def signed_in(
         self, learners: Sequence[Learner], do: Callable[[Learner, TokenPair], None]
     ) -> dict[Any, LmsError | None]:
-        """Signs each in on their behalf and does something with their tokens; what failed."""
+        """Signs each learner in and calls a function with their token; returns what failed."""
 
         def one(learner: Learner) -> LmsError | None:
             try:
@@ -143,7 +143,7 @@ class PublicAccounts:
 
     @contextmanager
     def _registration_tokens(self, learners: Sequence[Learner]) -> Iterator[dict[Any, str]]:
-        """Learner -> an access token of the application, which is deleted afterwards."""
+        """Yields learner -> an access token of the application, which is deleted afterwards."""
         tokens = {learner.pk: _own_secret() for learner in learners}
         if not tokens:
             yield tokens
@@ -301,7 +301,7 @@ class Grants:
 
 
 def own_record(sides: Opened) -> OwnRecord:
-    """Raises SidecarError when the application has no OAuth record of the LMS."""
+    """Returns the LMS's OAuth record. Raises SidecarError when the application has none."""
     name = sides.agent.ask("settings", names=[Env.OPENEDX_OAUTH_APP_NAME])
     name = name[Env.OPENEDX_OAUTH_APP_NAME] or EDX_OAUTH_APP
     page = sides.agent.ask(
@@ -327,7 +327,7 @@ def _own_secret() -> str:
 
 
 def _remove_expired(sides: Opened, record: OwnRecord) -> None:
-    """What runs that were killed left behind. Nobody else's is looked at."""
+    """Deletes expired codes and tokens of killed runs, and nobody else's."""
     for model, column in ((_TOKEN, "token"), (_GRANT, "code")):
         ours = {
             "application_id": record.pk,
@@ -344,7 +344,7 @@ def _is_new(seen: AccountSeen) -> bool:
 
 
 def _without_state(uri: str) -> str:
-    """Without what python-social-auth adds to it."""
+    """Returns an address without the ``state`` that python-social-auth adds to it."""
     parts = urlsplit(uri)
     query = [(k, v) for k, v in parse_qsl(parts.query) if k != "redirect_state"]
     return urlunsplit(parts._replace(query=urlencode(query)))

@@ -38,14 +38,14 @@ class Asked:
     changed_in: float | None = None
 
     def takes(self, kind: str) -> bool:
-        """Who asks for one user asks for no run."""
+        """Whether a kind is asked for; with a user given, those of course runs are not."""
         return kind in self.kinds and not (kind in (RUN, RUN_MODE) and self.user)
 
 
 def due(
     adapter: Adapter, asked: Asked, *, waiting: bool = False
 ) -> dict[str, tuple[str, Selection]]:
-    """Kind -> table, and which of its rows are due. waiting: of enrollments those that are not
+    """Returns kind -> table, and which of its rows are due. waiting: enrollments that are not
     due before their learners have accounts."""
     found: dict[str, tuple[str, Selection]] = {}
     if ACCOUNT in asked.kinds:
@@ -72,7 +72,7 @@ def due(
 
 
 def count_due(agent: Agent, adapter: Adapter, asked: Asked) -> dict[str, int]:
-    """How many are due, with the enrollments that become due with the accounts."""
+    """Counts what is due, with the enrollments that become due with the accounts."""
     found = {
         kind: agent.ask("count", model=model, **selection.request())
         for kind, (model, selection) in due(adapter, asked).items()
@@ -84,7 +84,7 @@ def count_due(agent: Agent, adapter: Adapter, asked: Asked) -> dict[str, int]:
 
 
 def count_compared(sides: Opened, asked: Asked) -> dict[str, int]:
-    """How many differ from the LMS, of the kinds that only a comparison shows."""
+    """Counts differences from the LMS, of the kinds that only a comparison shows."""
     found = {}
     if asked.takes(RUN):
         found[RUN] = runs.count_differing(sides, asked.run)
@@ -100,7 +100,7 @@ def count_compared(sides: Opened, asked: Asked) -> dict[str, int]:
 
 
 def _offered(sides: Opened) -> frozenset[str]:
-    """What the LMS does in batches. Raises SidecarError."""
+    """Returns what the LMS does in batches. Raises SidecarError."""
     found = batch.capabilities(sides.lms)
     if found is None:
         raise SidecarError(
@@ -111,7 +111,7 @@ def _offered(sides: Opened) -> frozenset[str]:
 
 
 def reconcile(sides: Opened, asked: Asked, outcome: Outcome) -> Outcome:
-    """Accounts first: enrollments need them. Raises SidecarError, LmsError."""
+    """Reconciles accounts first, because enrollments need them. Raises SidecarError, LmsError."""
     known = _offered(sides)
     accounts, enrollments = batch.ACCOUNTS in known, batch.ENROLLMENTS in known
     selections = {kind: selection for kind, (_, selection) in due(sides.adapter, asked).items()}

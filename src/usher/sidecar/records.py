@@ -24,7 +24,7 @@ Found = tuple[str, str]
 
 
 def grades(sides: Opened) -> Iterator[Found]:
-    """Of every run, one list of the LMS; those set by staff here are left out."""
+    """Compares grades by one request for each run; those set by staff here are left out."""
     for run in runs(sides.agent, sides.adapter, only=sides.adapter.graded):
         try:
             there = dict(sides.lms.grades_of_run(run["course"]))
@@ -63,7 +63,7 @@ def _rows_of(sides: Opened, table: Table, course: str) -> Iterator[dict[str, Any
 
 
 def certificates(sides: Opened) -> Iterator[Found]:
-    """Of every learner with an enrollment that the LMS has: one request each, several at a time."""
+    """Compares certificates of enrolled learners by one request each, several at a time."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for page in learners(sides.agent, sides.adapter):
             made = [
@@ -88,7 +88,7 @@ def _seen(sides: Opened, username: str) -> set[str]:
 
 
 def _certificates_of(sides: Opened, keys: list[Any]) -> dict[Any, set[str]]:
-    """Those revoked here count: the application has decided about them."""
+    """Returns learners' certificates here; revoked ones count: the application decided so."""
     table = sides.adapter.certificates
     found: dict[Any, set[str]] = {}
     if not keys:

@@ -147,7 +147,7 @@ def reconcile_run_modes(
     only: str = "",
     changed_in: float | None = None,
 ) -> None:
-    """Raises LmsError when the LMS refuses to tell of any run."""
+    """Writes modes of runs that differ. Raises LmsError when the LMS refuses to tell of any run."""
     table = sides.adapter.run_modes
     if table is None:
         return

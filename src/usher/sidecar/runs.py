@@ -47,7 +47,7 @@ def is_key(text: str) -> bool:
 def selected(
     sides: Opened, only: str = "", changed_in: float | None = None
 ) -> Iterator[dict[str, Any]]:
-    """The runs that the application's own sync would take. only: the key of one, '' for all.
+    """Returns the runs that the application's own sync updates. only: the key of one, '' for all.
     changed_in: only those that the application changed in so many seconds."""
     found = sides.adapter.runs_taken
     if only:
@@ -60,7 +60,7 @@ def selected(
 def to_compare(
     sides: Opened, kind: str, only: str, changed_in: float | None, memory: Memory | None
 ) -> Iterator[dict[str, Any]]:
-    """Runs as ``selected``. memory: of those that the application changed, the ones that are as
+    """Returns runs as ``selected`` does. memory: of those that the application changed, the ones as
     they were when they were right are left out."""
     for row in selected(sides, only, changed_in):
         if changed_in is None or memory is None or not memory.is_right(kind, row["pk"], row):
@@ -70,7 +70,7 @@ def to_compare(
 def compared(
     sides: Opened, only: str = "", changed_in: float | None = None, memory: Memory | None = None
 ) -> Iterator[list[Compared]]:
-    """Runs as ``to_compare``, a request to the LMS at a time."""
+    """Yields runs as ``to_compare`` does, a request to the LMS at a time."""
     rows = to_compare(sides, RUN, only, changed_in, memory)
     pages = iter(lambda: list(islice(rows, COURSE_LIST_PAGE_SIZE)), [])
     with overlapped(lambda page: _page(sides, page), pages, _AT_ONCE) as results:
@@ -121,7 +121,7 @@ def _compared(adapter: Adapter, row: dict[str, Any], seen: RunSeen | LmsError | 
 
 
 def content_of(row: dict[str, Any]) -> tuple[str, ...]:
-    """What tells a row from itself after a change."""
+    """Returns the values by whose change a row counts as changed."""
     return tuple(map(str, row.values()))
 
 
@@ -138,7 +138,7 @@ def shown(value: Any) -> str:
 def reconcile_runs(
     sides: Opened, outcome: Outcome, only: str = "", changed_in: float | None = None
 ) -> None:
-    """Everything that differs is written by the model's own ``save``, with its validation."""
+    """Writes what differs by the model's own ``save``, with its validation."""
     for page in compared(sides, only, changed_in, outcome.memory):
         for found in page:
             if found.error is not None:

@@ -64,7 +64,7 @@ class Watched:
         self.opened = sides
 
     def passed(self, outcome: Outcome) -> None:
-        """A pass has ended, or failed half way."""
+        """Notes that a pass has ended, or failed half way."""
         at = now()
         with self._lock:
             self.numbers.update(outcome.numbers)
@@ -77,7 +77,7 @@ class Watched:
             self._counting.passed(outcome, self.refused())
 
     def looks_again(self) -> None:
-        """A pass was made without trouble."""
+        """Notes that a pass was made without trouble."""
         self.looked, self.trouble = now(), None
 
     def _meet(self, entry: dict[str, str], at: datetime) -> None:
@@ -92,7 +92,7 @@ class Watched:
         self.opened, self.trouble = None, (reason, now() + timedelta(seconds=wait))
 
     def refused(self) -> list[Refused]:
-        """What was refused or failed lately, newest first."""
+        """Returns what was refused or failed lately, newest first."""
         with self._lock:
             return sorted(self._refused.values(), key=lambda one: one.last, reverse=True)
 

@@ -81,7 +81,7 @@ class Stopping:
 
     @contextmanager
     def batches(self) -> Iterator[Callable[[Outcome], None]]:
-        """What is called between two batches."""
+        """Called between two batches."""
         self._busy = True
         try:
             yield lambda outcome: self.stop_if_asked()
@@ -111,7 +111,7 @@ class QuickLooks:
         return replace(self.asked, changed_in=since + _OVERLAP)
 
     def done(self, started: float, busy: float) -> float:
-        """Seconds until the next one. busy: for how long the application's database searched."""
+        """Returns seconds to the next look. busy: how long the application's database searched."""
         self._looked = started
         return max(EVERY, QUICK_REST * busy)
 
@@ -126,7 +126,7 @@ class WholeLooks:
     _due: dict[str, float] = field(default_factory=dict)
 
     def next(self, now: float) -> str | None:
-        """The kind to look at; None when none is due yet."""
+        """Returns the kind to look at; None when none is due yet."""
         kinds = [kind for kind in KINDS if self.asked.takes(kind)]
         return next((kind for kind in kinds if now >= self._due.get(kind, now)), None)
 
@@ -172,7 +172,7 @@ class Looking:
             self._failed = error
 
     def stop_if_ended(self, outcome: Outcome) -> None:
-        """What is called between two batches."""
+        """Called between two batches."""
         if self._ended.is_set():
             raise Stopped
 
@@ -182,7 +182,7 @@ class Looking:
             raise Stopped
 
     def wait(self) -> None:
-        """Until a thread fails, with its error."""
+        """Waits until a thread fails, and raises its error."""
         while self._failed is None:
             time.sleep(_FAILED_EVERY)
         raise self._failed

@@ -89,7 +89,7 @@ class Selection:
         return {"filter": list(self.filter), "exclude": list(self.exclude)}
 
     def by(self, relation: str) -> Selection:
-        """Rows of another table whose ``relation`` fulfils the ``filter``."""
+        """Returns a selection of another table: rows whose ``relation`` fulfils the ``filter``."""
 
         def path(alternative: Mapping[str, Any]) -> Mapping[str, Any]:
             return {f"{relation}__{name}": value for name, value in alternative.items()}
@@ -102,7 +102,7 @@ class Selection:
 
     @property
     def paths(self) -> set[str]:
-        """The columns that the conditions look at."""
+        """Returns the columns that the conditions look at."""
         found: set[str] = set()
         for condition in (*self.filter, *self.exclude):
             for alternative in condition if isinstance(condition, list) else [condition]:
@@ -190,14 +190,14 @@ class Adapter:
     name_function: str = ""
 
     def changed_users(self, seconds: float) -> Condition:
-        """Those that changed, or came out of the grace period, in so many seconds."""
+        """Returns users that changed, or whose grace period ended, in the last so many seconds."""
         return _changed(self.users_changed, seconds, self.grace)
 
     def changed_enrollments(self, seconds: float) -> Condition:
         return _changed(self.enrollments_changed, seconds, self.grace)
 
     def newly_due_enrollments(self, seconds: float) -> Condition:
-        """Those that changed, or whose learner's account did, for which they may have waited."""
+        """Returns enrollments that changed, or for whose learner an account was made meanwhile."""
         columns = (*self.enrollments_changed, *self.enrollment_account_changed)
         return _changed(columns, seconds, self.grace)
 
@@ -221,7 +221,7 @@ class Adapter:
         )
 
     def check_request(self) -> dict[str, Any]:
-        """What ``agent.check`` is asked."""
+        """Returns the request for ``agent.check``."""
         named = (self.name_function, self.lock and self.lock.function)
         functions = [name for name in named if name]
         locked = {self.lock.column} if self.lock else set()

@@ -12,7 +12,7 @@ ADAPTERS = {adapter.name: adapter for adapter in (MITXONLINE, MITXPRO)}
 
 
 def adapter_of(edition: str) -> Adapter:
-    """Raises SidecarError when the tables of such an application aren't known."""
+    """Returns the adapter. Raises SidecarError for an application whose tables aren't known."""
     if edition not in ADAPTERS:
         known = " and ".join(adapter.title for adapter in ADAPTERS.values())
         raise SidecarError(

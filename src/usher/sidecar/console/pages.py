@@ -100,7 +100,7 @@ def _group(kind: str, reason: str, found: list[Refused]) -> str:
 
 
 def _line(what: str, more: str) -> str:
-    """A learner's name leads to their page."""
+    """Renders one line; a learner's name links to their page."""
     who, _, where = what.partition(" in ")
     link = f'<a href="/learners/?{escape(urlencode({"q": who}))}">{escape(who)}</a>'
     named = link if "@" in who else escape(who)
@@ -160,7 +160,7 @@ def _found(watched: Watched, text: str) -> str:
 
 
 def _named(text: str) -> list[Mapping[str, Any]]:
-    """By columns that have an index."""
+    """Returns the condition that finds a user by name, through indexed columns."""
     return [{"email": text}, {"email": text.lower()}, {"username": text}]
 
 
@@ -169,7 +169,7 @@ def _is_about(difference: Difference, learner: Learner) -> bool:
 
 
 def _who(what: str) -> str:
-    """Of ``ada@example.org in course-v1:…`` the learner."""
+    """Returns the learner of ``ada@example.org in course-v1:…``."""
     return what.partition(" in ")[0]
 
 

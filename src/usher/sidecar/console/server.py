@@ -60,14 +60,14 @@ class Access:
         self._say(link)
 
     def say_another(self) -> None:
-        """For somebody who came without one: not more often than each ten seconds."""
+        """Prints a new link for somebody who came without one, at most every ten seconds."""
         with self._lock:
             is_due = time.monotonic() - self._said > _LINK_EVERY
         if is_due:
             self.say_link()
 
     def session_for(self, key: str) -> str:
-        """The session's cookie for the key of a link that was not used yet; else ''."""
+        """Returns a session's cookie for the key of a link that was not used yet; else ''."""
         with self._lock:
             is_right = bool(self._key) and hmac.compare_digest(self._key.encode(), key.encode())
             if not is_right:
@@ -135,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._show(address.path, query)
 
     def _is_addressed(self) -> bool:
-        """By a name of this machine; a forwarded port may be another."""
+        """Whether a request names this machine as its host; the port may be a forwarded one."""
         host = self.headers.get("Host", "")
         try:
             return urlsplit(f"http://{host}").hostname in self.names and "@" not in host
@@ -186,10 +186,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing: addresses may hold a key or a learner's name."""
+        """Logs nothing, because addresses may hold a key or a learner's name."""
 
 
 def _style() -> str:
-    """The sheet of the application's console, which these pages look like."""
+    """Returns the style sheet of the application's console, which these pages share."""
     folder = resources.files("usher.console")
     return folder.joinpath("static/usher_console/console.css").read_text()
