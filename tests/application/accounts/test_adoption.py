@@ -10,11 +10,21 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from usher.application.accounts.services import ensure_account
+from usher.application.adapter import DefaultAdapter
 from usher.application.explain import explain
 from usher.application.models import LmsAccount
 from usher.engine.services import reconcile
 
 pytestmark = pytest.mark.each_database
+
+
+class OneAddress(DefaultAdapter):
+    """A project whose users share an address, as those of a company's department."""
+
+    ADDRESS = "department@company.example"
+
+    def email(self, user: Any) -> str:
+        return self.ADDRESS
 
 
 def run(*arguments: str) -> tuple[str, str]:
@@ -84,6 +94,17 @@ def test_conflicts_are_named(joined: Any, listed: Any) -> None:
     assert "not confirmed" in rows[waiting.username]["conflict"]
     rows, _ = listed("--by", "username")
     assert rows[twin.username]["conflict"] == "the e-mail addresses differ"
+
+
+def test_an_account_that_is_found_for_two_users_is_a_conflict_of_both(
+    joined: Any, listed: Any, settings: Any
+) -> None:
+    settings.USHER_ADAPTER = f"{__name__}.OneAddress"
+    first, second = joined.learner(), joined.learner()
+    in_lms(joined, f"old_{secrets.token_hex(4)}", OneAddress.ADDRESS)
+    rows, _ = listed()
+    assert rows[first.username]["conflict"] == f"also found for {second.username}"
+    assert rows[second.username]["conflict"] == f"also found for {first.username}"
 
 
 def test_a_user_whom_the_lms_refused_is_adopted(joined: Any, listed: Any) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -57,22 +58,30 @@ class Decided:
     is_again: bool = False
 
 
-def propose(by: str) -> Iterator[Proposal]:
-    """The LMS account of each active user who has none from Usher, found by e-mail or username.
+def propose(by: str) -> list[Proposal]:
+    """Returns the LMS account of each active user who has none from Usher, found by e-mail or
+    username.
 
     Changes nothing. Users whom the LMS doesn't know are left out: they get a new account.
     Raises LmsError when the LMS can't be asked.
     """
-    given: dict[str, str] = {}
+    proposals = []
     client().confirm()
     for users in _users():
         found = _by_email(users) if by == BY_EMAIL else _by_username(users)
-        for user in users:
-            if (seen := found.get(user.pk)) is None:
-                continue
-            proposal = _proposal(user, seen, given)
-            given.setdefault(seen.username.lower(), str(user.get_username()))
-            yield proposal
+        proposals += [_proposal(user, found[user.pk]) for user in users if user.pk in found]
+    users_of: dict[str, list[str]] = defaultdict(list)
+    for each in proposals:
+        users_of[each.lms_username.lower()].append(each.user)
+    return [_beside(each, users_of[each.lms_username.lower()]) for each in proposals]
+
+
+def _beside(proposal: Proposal, users: list[str]) -> Proposal:
+    """The proposal with a conflict where its LMS account was found for several users."""
+    others = [user for user in users if user != proposal.user]
+    if not others:
+        return proposal
+    return replace(proposal, conflict=f"also found for {', '.join(others)}")
 
 
 def proposals_for(user: Any) -> list[Proposal]:
@@ -84,10 +93,10 @@ def proposals_for(user: Any) -> list[Proposal]:
         return []
     client().confirm()
     found = [*_by_email([user]).values(), *_by_username([user]).values()]
-    return [_proposal(user, seen, {}) for seen in {one.username: one for one in found}.values()]
+    return [_proposal(user, seen) for seen in {one.username: one for one in found}.values()]
 
 
-def _proposal(user: Any, seen: AccountSeen, given: Mapping[str, str]) -> Proposal:
+def _proposal(user: Any, seen: AccountSeen) -> Proposal:
     return Proposal(
         user_id=user.pk,
         user=str(user.get_username()),
@@ -95,7 +104,7 @@ def _proposal(user: Any, seen: AccountSeen, given: Mapping[str, str]) -> Proposa
         lms_username=seen.username,
         lms_email=seen.email,
         lms_user_id=str(seen.lms_user_id or ""),
-        conflict=_conflict(user, seen, given),
+        conflict=_conflict(user, seen),
     )
 
 
@@ -125,9 +134,7 @@ def _by_username(users: list[Any]) -> dict[int, AccountSeen]:
     return {pk: seen[name] for pk, name in names.items() if name in seen}
 
 
-def _conflict(user: Any, seen: AccountSeen, given: Mapping[str, str]) -> str:
-    if other := given.get(seen.username.lower()):
-        return f"also found for {other}"
+def _conflict(user: Any, seen: AccountSeen) -> str:
     if is_reserved(seen.username, by_other_than=user):
         return "this LMS username belongs, or belonged, to another learner"
     if seen.email and seen.email.lower() != adapter().email(user).lower():

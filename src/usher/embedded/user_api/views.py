@@ -41,7 +41,9 @@ class AccountViewSet(ViewSet):
         elif email or number:
             if not email and not number.isdecimal():
                 return Response(status=400)
-            found = User.objects.filter(**({"email": email} if email else {"pk": number})).first()
+            found = User.objects.filter(
+                **({"email__iexact": email} if email else {"pk": number})
+            ).first()
             if found is None:
                 return Response(status=404)
             wanted = [found.username]

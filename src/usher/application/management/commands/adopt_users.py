@@ -42,7 +42,7 @@ class Command(EngineCommand):
             self._propose(options)
 
     def _propose(self, options: Any) -> None:
-        found = list(adoption.propose(options["by"]))
+        found = adoption.propose(options["by"])
         if options["json"]:
             self.stdout.write(json.dumps({"users": [asdict(one) for one in found]}))
             return
