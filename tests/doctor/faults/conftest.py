@@ -64,6 +64,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             system.application.run(LEARNER)
             _wait_until_quiet(system)
             system.remember()
+            system.restore()
             yield system
         finally:
             system.close()

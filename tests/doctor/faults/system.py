@@ -60,7 +60,7 @@ class System:
         """Both databases as they were, while everybody goes on using them."""
         for path in self._databases:
             _copy(_kept(path), path)
-        _beat(self._databases[1])
+        _at_work_all_the_time(self._databases[1])
 
     # -- the settings of both sides
 
@@ -111,12 +111,21 @@ class System:
         self.application.close()
 
 
-def _beat(database: Path) -> None:
-    """The engine has been at work all the time: its last beat is not that of the copy."""
+def _at_work_all_the_time(database: Path) -> None:
+    """The engine's last beat, and its last look at the LMS's changes, are not those of the copy.
+
+    A first look lists everything and repairs what differs: it would take faults out again.
+    """
+    looks, now = ("accounts", "enrollments", "course-runs"), datetime.now(UTC)
+    stored = now.replace(tzinfo=None).isoformat(" ")
     with sqlite3.connect(database, timeout=120) as connection:
         connection.execute(
-            "UPDATE usher_engine_watermark SET asked_at = ? WHERE what = 'worker'",
-            [datetime.now(UTC).replace(tzinfo=None).isoformat(" ")],
+            "UPDATE usher_engine_watermark SET asked_at = ? WHERE what = 'worker'", [stored]
+        )
+        connection.executemany(
+            "INSERT INTO usher_engine_watermark (what, since, asked_at) VALUES (?, ?, ?) "
+            "ON CONFLICT (what) DO UPDATE SET since = excluded.since, asked_at = excluded.asked_at",
+            [(what, now.isoformat(), stored) for what in looks],
         )
     connection.close()
 
