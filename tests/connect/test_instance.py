@@ -296,5 +296,5 @@ def test_what_was_done_by_hand_is_found_and_named(root: Path, tmp_path: Path):
     }
     found = "\n".join(leftovers.found(root, look))
     assert "private.txt lists packages by hand" in found
-    assert "private.py sets things by hand" in found
+    assert "private.py overrides settings of the plugin" in found
     assert "edited by hand (SKIP_EMAIL_VALIDATION)" in found
