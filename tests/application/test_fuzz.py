@@ -16,7 +16,7 @@ from tests.application.provider.conftest import CALLBACK, make_learner
 from usher.application.provider.clients import ensure_client
 from usher.contract.paths import ApplicationPath
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 
 ENDPOINTS = (
     "/oauth2/authorize/",

@@ -1,6 +1,9 @@
 """A short ``make chaos``: real PostgreSQL, Redis, web server, Celery workers, all broken once."""
 
+import pytest
 from benchmarks.chaos.run import Plan, run
+
+pytestmark = pytest.mark.slow
 
 SHORT = Plan(operations=160, workers=3, kills=3, hurry=8, limit=150)
 

@@ -16,6 +16,8 @@ from benchmarks.services import Surroundings, control, surroundings
 from benchmarks import application
 from usher.cli.demo.database import copy_migrated
 
+pytestmark = pytest.mark.slow
+
 #: Enrollments that are due, and how many requests a worker has on the wire at a time.
 DUE, AT_ONCE = 60, 5
 #: Seconds that the LMS takes for an answer while the worker is told to stop.

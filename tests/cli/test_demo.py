@@ -18,6 +18,8 @@ from usher.cli.demo.pair import Pair
 from usher.cli.demo.trouble.cases import CASES, LEARNERS
 from usher.contract.editions import EDITIONS
 
+pytestmark = pytest.mark.slow
+
 USHER = [sys.executable, "-m", "usher.cli.main", "demo"]
 
 

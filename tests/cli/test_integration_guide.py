@@ -19,6 +19,8 @@ import pytest
 
 from usher.cli.demo.processes import free_port
 
+pytestmark = pytest.mark.slow
+
 GUIDE = Path(__file__).parents[2] / "docs" / "integrate.md"
 PEOPLE = """
 from django.contrib.auth.models import AbstractUser, BaseUserManager

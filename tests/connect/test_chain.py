@@ -10,6 +10,8 @@ from tests.connect.chain import PASSWORD, Chain, of, records
 from tests.support.checkout import VENV_BIN, PlainCheckout
 from usher.contract.envfile import EnvFile
 
+pytestmark = pytest.mark.slow
+
 #: Each test runs its chain on another release and in another mode.
 STEPS = (
     "tutor-config",

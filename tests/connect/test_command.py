@@ -8,7 +8,7 @@ import pytest
 from tests.connect.chain import Chain, of
 from tests.support.checkout import PlainCheckout
 
-pytestmark = pytest.mark.xdist_group("connect-command")
+pytestmark = [pytest.mark.xdist_group("connect-command"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.embedded import EmbeddedLms, embedded_lms
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def on_postgresql() -> Iterator[EmbeddedLms]:

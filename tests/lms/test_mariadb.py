@@ -17,7 +17,10 @@ from tests.lms.test_batch_transactions import PREPARE, carried_out, enrollments
 from tests.lms.test_ways_to_an_account import batch_enroll, plain, public_enroll
 from tests.support.served import served_lms
 
-pytestmark = pytest.mark.skipif(bool(missing()), reason=f"left out: {missing()}")
+pytestmark = [
+    pytest.mark.skipif(bool(missing()), reason=f"left out: {missing()}"),
+    pytest.mark.slow,
+]
 
 
 @dataclass

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from simulation.run import Outcome, Simulator, simulate
 
+pytestmark = pytest.mark.slow
+
 SEEDS = range(1, 1001)
 Patch = pytest.MonkeyPatch
 

@@ -22,6 +22,8 @@ from usher.contract.oauth import DEFAULT_BACKEND, lms_redirect_uri
 from usher.embedded.home import folder
 from usher.embedded.home.process import free_port, running_lms
 
+pytestmark = pytest.mark.slow
+
 LMS_HOST = "localhost"
 LEARNER, PASSWORD = "ada", "a word of hers"
 #: The record that connecting makes in the application, from what Tutor generated.

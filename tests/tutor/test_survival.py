@@ -9,6 +9,8 @@ import pytest
 from tests.support.tutor import RELEASES, TutorRoot
 from tests.tutor.test_settings import assert_connected
 
+pytestmark = pytest.mark.slow
+
 
 def fingerprints(root: TutorRoot) -> dict[str, str]:
     """A digest of every file in the root, but for the wheel, which follows the code."""

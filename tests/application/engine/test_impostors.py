@@ -39,7 +39,7 @@ E2E = "course-v1:edX+E2E-101+course"
 KINDS = tuple(all_kinds())
 #: Seconds that the LMS has, also on a busy machine.
 TIMEOUT = 60
-pytestmark = pytest.mark.any_database
+pytestmark = [pytest.mark.any_database, pytest.mark.slow]
 #: What is asked of the public API, whether the rest goes by the batch API or not.
 ALWAYS_PUBLIC = {"/courses/", "/course_modes/", "/certificates/"}
 COURSES = tuple(each for each in MIGRATIONS if set(each.only) <= ALWAYS_PUBLIC)

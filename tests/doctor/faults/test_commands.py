@@ -9,6 +9,8 @@ import pytest
 
 from tests.doctor.faults.system import System
 
+pytestmark = pytest.mark.slow
+
 
 def usher(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "usher.cli.main", *words]

@@ -11,6 +11,8 @@ from usher.doctor.context import look_at
 from usher.doctor.journey import walk
 from usher.lms.settings.apply import FEATURES
 
+pytestmark = pytest.mark.slow
+
 MICRO_FRONTEND = """
 from waffle.models import Flag
 Flag.objects.update_or_create(name="learner_home_mfe.enabled", defaults={"everyone": True})

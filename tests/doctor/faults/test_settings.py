@@ -5,6 +5,8 @@ import pytest
 from tests.doctor.faults.proxy import proxy
 from tests.doctor.faults.system import System
 
+pytestmark = pytest.mark.slow
+
 BACKENDS = [
     "social_auth_mitxpro.backends.MITxProOAuth2",
     "ol_social_auth.backends.OLOAuth2",

@@ -11,6 +11,8 @@ from tests.support.docker import ContainerEngine
 from tests.support.tutor import TutorRoot
 from tests.support.tutor.environments import tutor_executable
 
+pytestmark = pytest.mark.slow
+
 RELEASE = 22
 
 
