@@ -228,8 +228,8 @@ def _invalid(body: Any) -> dict[int, dict[str, str]]:
     return {
         int(position): {text(name, 64): _words(words) for name, words in fields.items()}
         for position, fields in found.items()
-        if isinstance(fields, dict) and fields and str(position).isascii()
-        if str(position).isdigit()
+        if isinstance(fields, dict) and fields
+        if str(position).isascii() and str(position).isdigit()
     }
 
 

@@ -109,10 +109,10 @@ def _known(name: str, *relied_on: str) -> Any:
     return _function(name)
 
 
-def _receiver(signal: Any, row: Any, name: str, *relied_on: str) -> Receiver | None:
-    """The known receiver, if it is connected to ``signal`` for rows like this one."""
+def _receiver(signal: Any, sender: type[Any] | None, name: str, *relied_on: str) -> Receiver | None:
+    """The known receiver, if it is connected to ``signal``; sender: None where it has none."""
     found = _known(name, *relied_on)
-    return found if found in receivers(signal, type(row)) else None
+    return found if found in receivers(signal, sender) else None
 
 
 def _function(name: str) -> Any:
@@ -132,7 +132,7 @@ def before_users(users: Sequence[Any]) -> list[Receiver]:
     addresses are those of retired users."""
     unchanged = _receiver(
         pre_save,
-        users[0],
+        type(users[0]),
         f"{_STUDENT}.models.user.user_pre_save_callback",
         f"{_UTIL}.get_changed_fields_dict",
     )
@@ -141,7 +141,7 @@ def before_users(users: Sequence[Any]) -> list[Receiver]:
             user._changed_fields = {}
     unretired = _receiver(
         pre_save,
-        users[0],
+        type(users[0]),
         f"{_STUDENT}.signals.receivers.on_user_updated",
         f"{_STUDENT}.models.user.is_username_retired",
         f"{_STUDENT}.models.user.is_email_retired",
@@ -152,7 +152,7 @@ def before_users(users: Sequence[Any]) -> list[Receiver]:
 def before_profiles(profiles: Sequence[Any]) -> list[Receiver]:
     unchanged = _receiver(
         pre_save,
-        profiles[0],
+        type(profiles[0]),
         f"{_STUDENT}.models.user.user_profile_pre_save_callback",
         f"{_UTIL}.get_changed_fields_dict",
     )
@@ -166,7 +166,7 @@ def before_profiles(profiles: Sequence[Any]) -> list[Receiver]:
 def before_preferences(preferences: Sequence[Any]) -> list[Receiver]:
     unchanged = _receiver(
         pre_save,
-        preferences[0],
+        type(preferences[0]),
         f"{_USER_API}.pre_save_callback",
         f"{_UTIL}.get_changed_fields_dict",
     )
@@ -183,7 +183,7 @@ def after_users(users: Sequence[Any]) -> list[Receiver]:
 
 
 def _tours(users: Sequence[Any]) -> Receiver | None:
-    receiver = _receiver(post_save, users[0], f"{_TOURS}.init_user_tour")
+    receiver = _receiver(post_save, type(users[0]), f"{_TOURS}.init_user_tour")
     if receiver:
         from lms.djangoapps.user_tours.models import UserTour
 
@@ -192,7 +192,9 @@ def _tours(users: Sequence[Any]) -> Receiver | None:
 
 
 def _notification_preferences(users: Sequence[Any]) -> Receiver | None:
-    receiver = _receiver(post_save, users[0], f"{_NOTIFICATIONS}.create_user_account_preferences")
+    receiver = _receiver(
+        post_save, type(users[0]), f"{_NOTIFICATIONS}.create_user_account_preferences"
+    )
     if receiver:
         from openedx.core.djangoapps.notifications import handlers
 
@@ -206,7 +208,7 @@ def _notification_preferences(users: Sequence[Any]) -> Receiver | None:
 
 
 def _enterprise_users(users: Sequence[Any]) -> Receiver | None:
-    receiver = _receiver(post_save, users[0], "enterprise.signals.handle_user_post_save")
+    receiver = _receiver(post_save, type(users[0]), "enterprise.signals.handle_user_post_save")
     if receiver:
         from enterprise.models import EnterpriseCustomerUser, PendingEnterpriseCustomerUser
 
@@ -254,7 +256,7 @@ def _schedules(
     self-paced runs again. Two receivers: of the new row, and of the change of mode."""
     receiver = _receiver(
         post_save,
-        rows[0],
+        type(rows[0]),
         f"{_SCHEDULES}.signals.create_schedule",
         f"{_SCHEDULES}.signals._create_schedule",
     )
@@ -275,21 +277,26 @@ def _schedules(
         f"{_SCHEDULES}.signals.reset_schedule_on_mode_change",
         f"{_SCHEDULES}.utils.reset_self_paced_schedule",
     )
-    first_starts = [schedule.start_date for schedule in schedules]
     starts_again = []
+    first_starts, last_starts = [schedule.start_date for schedule in schedules], []
     for schedule, row, mode in zip(schedules, rows, modes, strict=True):
+        last_start = schedule.start_date
         if resetting and mode != row.mode and row.course.self_paced:
             from_now = mode not in signals.CourseMode.AUDIT_MODES
             start = datetime.now(UTC) if from_now else row.created
-            schedule.start_date = max(start, row.course.start)
+            last_start = max(start, row.course.start)
             starts_again.append(schedule)
+        last_starts.append(last_start)
+
+    def begin(starts: Sequence[datetime]) -> None:
+        for schedule, start in zip(schedules, starts, strict=True):
+            schedule.start_date = start
+
+    begin(last_starts)
     insert(schedules, found_by=("enrollment_id",))
-    last_starts = [schedule.start_date for schedule in schedules]
-    for schedule, start in zip(schedules, first_starts, strict=True):
-        schedule.start_date = start
+    begin(first_starts)
     add_history(schedules)
-    for schedule, start in zip(schedules, last_starts, strict=True):
-        schedule.start_date = start
+    begin(last_starts)
     if starts_again:
         add_history(starts_again, update=True)
     experiences = [
@@ -306,8 +313,7 @@ def _of_mode_change(name: str, *relied_on: str) -> Receiver | None:
     """The known receiver, if it is connected to the signal of a changed mode."""
     from common.djangoapps.student.signals import ENROLLMENT_TRACK_UPDATED
 
-    found = _known(name, *relied_on)
-    return found if found in receivers(ENROLLMENT_TRACK_UPDATED, None) else None
+    return _receiver(ENROLLMENT_TRACK_UPDATED, None, name, *relied_on)
 
 
 def _certificates_and_grades(rows: Sequence[Any]) -> list[Receiver | None]:
@@ -352,7 +358,7 @@ def _certificates_and_grades(rows: Sequence[Any]) -> list[Receiver | None]:
 def _forum_roles(rows: Sequence[Any]) -> Receiver | None:
     receiver = _receiver(
         post_save,
-        rows[0],
+        type(rows[0]),
         f"{_FORUM}.assign_default_role_on_enrollment",
         f"{_FORUM}.assign_default_role",
         f"{_FORUM}.assign_role",
@@ -388,7 +394,7 @@ def _verifications(rows: Sequence[Any], modes: Iterable[str]) -> Receiver | None
     """Who has no approved verification has no date of its expiry either."""
     receiver = _receiver(
         post_save,
-        rows[0],
+        type(rows[0]),
         f"{_STUDENT}.models.course_enrollment.update_expiry_email_date",
         f"{_PHOTO}.update_expiry_email_date_for_user",
         f"{_PHOTO}.get_recent_verification",
@@ -408,7 +414,7 @@ def _verifications(rows: Sequence[Any], modes: Iterable[str]) -> Receiver | None
 
 def _enterprise(rows: Sequence[Any]) -> Receiver | None:
     receiver = _receiver(
-        post_save, rows[0], "enterprise.signals.create_enterprise_enrollment_receiver"
+        post_save, type(rows[0]), "enterprise.signals.create_enterprise_enrollment_receiver"
     )
     if receiver:
         from enterprise.models import EnterpriseCustomerUser
@@ -422,8 +428,10 @@ def _enterprise(rows: Sequence[Any]) -> Receiver | None:
 def _enterprise_enrollments(rows: Sequence[Any]) -> Receiver | None:
     from openedx_events.learning.signals import COURSE_ENROLLMENT_CHANGED
 
-    receiver = _known("enterprise.signals.course_enrollment_changed_receiver")
-    if receiver is None or receiver not in receivers(COURSE_ENROLLMENT_CHANGED, None):
+    receiver = _receiver(
+        COURSE_ENROLLMENT_CHANGED, None, "enterprise.signals.course_enrollment_changed_receiver"
+    )
+    if receiver is None:
         return None
     from enterprise.models import EnterpriseCourseEnrollment
 

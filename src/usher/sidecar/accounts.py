@@ -39,7 +39,7 @@ def reconcile_accounts(sides: Opened, due: Selection, outcome: Outcome, *, batch
         _reconcile(sides, due, outcome, _batch_sender(sides), SIZE)
     else:
         with PublicAccounts(sides) as send:
-            # A small batch where few are sent at a time: it is recorded when all of it was done.
+            # A small page where few are sent at a time: its learners are locked until all are done.
             size = min(PUBLIC_SIZE, 2 * sides.concurrency)
             _reconcile(sides, due, outcome, send, size)
 

@@ -22,6 +22,8 @@ from usher.contract.terminal import printable
 from usher.sidecar.errors import AgentFailed, RequestFailed
 
 VERSION = 1
+#: Rows that the agent takes or gives in one request, as ``agent.MOST_ROWS``.
+MOST_ROWS = 1000
 #: Reads the agent's source from standard input, so that nothing long or secret is an argument.
 BOOTSTRAP = (
     "import sys; i = sys.stdin.buffer; m, n = i.readline().split();"

@@ -11,6 +11,7 @@ from usher.client.payloads import GradeSeen
 from usher.sidecar.adapters.adapter import Table
 from usher.sidecar.learners import learners, runs
 from usher.sidecar.opening import Opened
+from usher.sidecar.process import MOST_ROWS
 
 GRADE, CERTIFICATE = "grade", "certificate"
 _AT_ONCE = 8
@@ -97,7 +98,7 @@ def _certificates_of(sides: Opened, keys: list[Any]) -> dict[Any, set[str]]:
         model=table.model,
         fields=table.paths,
         filter=[{table.columns["user"] + "__in": keys}],
-        limit=1000,
+        limit=MOST_ROWS,
     ):
         for row in map(table.named, page["rows"]):
             found.setdefault(row["user"], set()).add(row["course"])

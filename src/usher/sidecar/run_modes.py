@@ -17,13 +17,12 @@ from usher.sidecar.adapters.adapter import RunModes
 from usher.sidecar.opening import Opened
 from usher.sidecar.outcome import Memory, Outcome
 from usher.sidecar.overlapping import overlapped
+from usher.sidecar.process import MOST_ROWS
 from usher.sidecar.runs import content_of, is_key, to_compare
 
 RUN_MODE = "run-mode"
 #: Runs to a write.
 _SIZE = 100
-#: Rows that the agent takes in one request.
-_MOST_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def _compared(
         model=table.offered.model,
         fields=table.offered.paths,
         filter=[{f"{run}__in": list(here)}],
-        limit=_MOST_ROWS,
+        limit=MOST_ROWS,
     ):
         for row in map(table.offered.named, pages["rows"]):
             here[row["run"]].add(row["slug"])
@@ -198,8 +197,8 @@ def _add(sides: Opened, table: RunModes, due: list[Offered]) -> None:
         for mode in each.lacks
         if mode.slug in known
     ]
-    for start in range(0, len(rows), _MOST_ROWS):
-        sides.agent.ask("write", model=table.offered.model, rows=rows[start : start + _MOST_ROWS])
+    for start in range(0, len(rows), MOST_ROWS):
+        sides.agent.ask("write", model=table.offered.model, rows=rows[start : start + MOST_ROWS])
 
 
 def _known(sides: Opened, table: RunModes, slugs: list[str]) -> dict[str, Any]:

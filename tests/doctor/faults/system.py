@@ -12,6 +12,7 @@ import yaml
 
 from tests.doctor.faults.warm import WarmManage
 from usher.cli.demo.pair import Pair
+from usher.client import batch
 from usher.contract import envfile
 from usher.doctor.context import Places, look_at
 from usher.doctor.facts.memo import NotKnownError
@@ -116,7 +117,7 @@ def _at_work_all_the_time(database: Path) -> None:
 
     A first look lists everything and repairs what differs: it would take faults out again.
     """
-    looks, now = ("accounts", "enrollments", "course-runs"), datetime.now(UTC)
+    looks, now = (batch.ACCOUNTS, batch.ENROLLMENTS, batch.COURSE_RUNS), datetime.now(UTC)
     stored = now.replace(tzinfo=None).isoformat(" ")
     with sqlite3.connect(database, timeout=120) as connection:
         connection.execute(

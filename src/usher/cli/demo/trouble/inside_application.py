@@ -20,6 +20,7 @@ from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run, sync_runs
 from usher.application.states import state
 from usher.application.tokens import vault
+from usher.client import batch
 from usher.engine.clock import database_now
 from usher.engine.models import Watermark
 from usher.engine.registry import all_kinds
@@ -71,7 +72,7 @@ def settle():
     pull_changes()
     _wait()
     now = timezone.now()
-    for what in ("accounts", "enrollments", "course-runs"):
+    for what in (batch.ACCOUNTS, batch.ENROLLMENTS, batch.COURSE_RUNS):
         marks = {"since": now.isoformat(), "asked_at": now}
         Watermark.objects.update_or_create(what=what, defaults=marks)
     return {}
