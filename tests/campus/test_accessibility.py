@@ -4,6 +4,7 @@ import os
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
 
 from tests.campus.conftest import KEY
 from tests.support.browser import chromium
@@ -161,9 +162,10 @@ def test_a_wrong_form_says_so_where_it_is_wrong(screen, site):
     page.fill("#id_email", "ada@learners.example")
     page.fill("#id_password1", "123")
     page.click("main button[type=submit]")
-    assert page.evaluate(STRUCTURE) == []
     field = page.locator("#id_username")
-    assert field.get_attribute("aria-invalid") == "true"
+    expect(field).to_have_attribute("aria-invalid", "true")
+    page.wait_for_load_state()
+    assert page.evaluate(STRUCTURE) == []
     described = field.get_attribute("aria-describedby").split()
     said = " ".join(page.locator(f"[id='{id_}']").inner_text() for id_ in described)
     assert "letters" in said.lower()

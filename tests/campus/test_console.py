@@ -3,6 +3,7 @@
 import pytest
 from django.core.cache import cache
 from django.utils import timezone
+from playwright.sync_api import expect
 
 from tests.campus.test_accessibility import (
     CONTRAST,
@@ -95,7 +96,7 @@ def test_the_overview_refreshes_itself_until_it_is_told_to_stop(
     )
     assert refused == [], "it keeps to the page's own policy"
     page.click("text=Stop refreshing")
-    assert page.locator("[hx-get], script").count() == 0
+    expect(page.locator("[hx-get], script")).to_have_count(0)
     window.close()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from tests.support.browser import chromium
+from tests.support.browser import PATIENCE, chromium
 from usher.cli.demo.pair import Pair
 from usher.contract.editions import EDITIONS
 
@@ -39,7 +39,7 @@ def browser() -> Iterator[Browser]:
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A private window: no cookies of other tests."""
     window = browser.new_context()
-    window.set_default_timeout(20_000)
+    window.set_default_timeout(PATIENCE)
     yield window
     window.close()
 

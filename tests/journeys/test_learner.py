@@ -47,7 +47,7 @@ def test_enroll_open_the_run_and_leave(page: Page, pair: Pair) -> None:
     page.get_by_role("link", name="Demonstration Course").click()
     page.get_by_role("button", name="Enroll for free").click()
     expect(page.get_by_text("You are enrolled in")).to_be_visible()
-    for _ in range(100):
+    for _ in range(300):
         page.goto(f"{pair.application_url}/dashboard/")
         if page.get_by_text("Ready", exact=True).is_visible():
             break
@@ -84,7 +84,7 @@ def test_signing_out_of_the_lms_ends_both_sessions(page: Page, pair: Pair) -> No
     expect(page).to_have_url(lms_dashboard(pair))
     page.goto(f"{pair.lms_url}/logout")
     expect(page).not_to_have_url(f"{pair.lms_url}/logout")
-    for _ in range(100):
+    for _ in range(300):
         page.goto(f"{pair.application_url}/dashboard/")
         if "/accounts/login/" in page.url:
             break

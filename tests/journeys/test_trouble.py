@@ -68,7 +68,7 @@ def test_an_email_that_the_lms_has_already_is_reported_and_never_linked(
     make_lms_user(pair, "owner-of-it", person.email)
     person.sign_up(page, pair)
     expect(page.get_by_role("heading", name="Hello, Ada")).to_be_visible()
-    for _ in range(100):
+    for _ in range(300):
         page.goto(f"{pair.application_url}/dashboard/")
         if page.get_by_text("an account with your e-mail address already exists").is_visible():
             break

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
@@ -30,11 +30,14 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+#: Milliseconds until what is expected must be there. Servers that share a machine take their time.
+PATIENCE = 60_000
 
 
 @contextmanager
 def chromium(*arguments: str) -> Iterator[Browser]:
     """A running browser; Playwright's own where the system has none."""
+    expect.set_options(timeout=PATIENCE)
     path = next(filter(None, map(shutil.which, NAMES)), None) or shutil.which(MAC)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
