@@ -55,13 +55,13 @@ GROUPS = (
     Group("application", APPLICATION),
     Group("connect", ("-p", "no:django", "tests/connect"), workers=2),
     Group("doctor", ("-p", "no:django", "tests/doctor")),
+    Group("simulation", ("-p", "no:django", "tests/simulation")),
     Group("lms", ("-p", "no:django", "tests/lms", "tests/embedded")),
     Group("shell", ("-p", "no:django", "tests/contract", "tests/cli")),
     Group("application-postgresql", (*APPLICATION, "--only-database"), database=True),
     Group("tutor", ("-p", "no:django", "tests/tutor")),
     Group("sidecar", ("-p", "no:django", "tests/sidecar")),
     Group("journeys", ("-p", "no:django", "tests/journeys")),
-    Group("simulation", ("-p", "no:django", "tests/simulation")),
     Group("production", ("-p", "no:django", "tests/chaos", "tests/benchmarks", "tests/deploy")),
 )
 

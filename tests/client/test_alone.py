@@ -21,6 +21,7 @@ def lms(joined_lms):
         yield found
 
 
+@pytest.mark.slow
 def test_the_sessions_of_the_page_run(joined_lms):
     joined_lms.shell(
         "from usher.embedded.home.seeds import person; person('ada', 'ada@example.org')"

@@ -84,6 +84,7 @@ def beside(shop: PlainCheckout) -> Iterator[Beside]:
     made.run("disconnect", "--yes", "--purge")
 
 
+@pytest.mark.slow
 def test_there_and_back(beside: Beside):
     shop = beside.shop
     shop.make_learner("ada", PASSWORD)
@@ -192,6 +193,7 @@ def test_connecting_again_takes_the_options_of_before(shop: PlainCheckout, tmp_p
         all_before()
 
 
+@pytest.mark.slow
 def test_an_application_without_containers_is_left_to_be_started(beside: Beside):
     """Its ``.env`` was not written when it could have been started."""
     shop = beside.shop

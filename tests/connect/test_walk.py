@@ -307,6 +307,7 @@ def side_of(shape: Shape, **more: str) -> Side:
     return side
 
 
+@pytest.mark.slow
 def test_the_gateway_is_used_where_people_sign_in(shape: Shape):
     shape.set(MITX_ONLINE_BASE_URL="http://mitxonline.odl.local:8013", APISIX_PORT="9090")
     side = side_of(shape)

@@ -58,6 +58,7 @@ def test_it_tells_its_clients_and_settings(checkout: PlainCheckout) -> None:
     assert "secret" not in str(report["settings"])
 
 
+@pytest.mark.slow
 def test_env_3_containers_restarted_not_re_created(checkout: PlainCheckout) -> None:
     checkout.env_file.chmod(0o600)
     assert causes(checkout, "ENV-1", "ENV-2", "ENV-3") == []

@@ -44,6 +44,7 @@ def findings(shape: Shape, *only: str) -> dict[str, Finding]:
         return {line.id: line.finding for line in run(context, only).lines}
 
 
+@pytest.mark.slow
 def test_app_9_and_enr_5_by_its_own_tables(mitxonline: Shape) -> None:
     mitxonline.run(LEARNER)
     names = ("APP-9", "ACC-1")

@@ -107,6 +107,7 @@ def test_tut_1_another_release(places: Places, tmp_path: Path, version: str) -> 
     assert version in found.root_causes[0].finding.seen
 
 
+@pytest.mark.slow
 def test_tut_2_another_root_is_the_default(
     places: Places, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +135,7 @@ def test_tut_3_edited_by_hand_instead_of_the_plugin(places: Places, root: Path) 
     assert "plugins enable usher" in found.root_causes[0].finding.fix
 
 
+@pytest.mark.slow
 def test_tut_4_not_rendered_since(places: Places, root: Path) -> None:
     enable(root, "plugins", "disable", "usher")
     enable(root, "config", "save")
@@ -143,6 +145,7 @@ def test_tut_4_not_rendered_since(places: Places, root: Path) -> None:
     assert found.root_causes[0].finding.fix.endswith("config save")
 
 
+@pytest.mark.slow
 def test_tut_4_not_restarted_since(places: Places, lms: Path) -> None:
     """The running LMS was started with other settings than those rendered."""
     change_lms_settings(lms, "ENABLE_THIRD_PARTY_AUTH", "False")
@@ -151,6 +154,7 @@ def test_tut_4_not_restarted_since(places: Places, lms: Path) -> None:
     assert "restart lms" in found.root_causes[0].finding.fix
 
 
+@pytest.mark.slow
 def test_tut_4_not_built_since(places: Places, lms: Path) -> None:
     hide_distribution(lms, "openedx-usher")
     found = report(places)

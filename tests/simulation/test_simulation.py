@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -12,8 +14,9 @@ def simulation(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-def test_every_invariant_holds_in_forty_seeds():
-    done = simulation("--seeds", "40")
+@pytest.mark.parametrize("seeds", [10, pytest.param(300, marks=pytest.mark.slow)])
+def test_every_invariant_holds(seeds):
+    done = simulation("--seeds", str(seeds))
     assert done.returncode == 0, done.stdout
 
 

@@ -107,6 +107,7 @@ def with_value(place: str, value: str) -> dict[str, Any]:
 )
 @example(place="USHER_REQUIREMENT", value="openedx-usher' ; touch MARK ; '")
 @example(place="USHER_HOST_ALIASES", value="shop.example")
+@pytest.mark.slow
 def test_only_the_value_arrives(
     root: TutorRoot, plain: dict[str, Any], place: str, value: str
 ) -> None:

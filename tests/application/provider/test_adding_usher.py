@@ -94,6 +94,7 @@ def manage(
     )
 
 
+@pytest.mark.slow
 def test_a_plain_project_serves_the_provider_after_a_few_lines(project):
     migrated = manage(project, "migrate", "--verbosity", "0")
     assert migrated.returncode == 0, migrated.stderr
