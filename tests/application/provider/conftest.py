@@ -16,6 +16,7 @@ from oauth2_provider.models import AccessToken, RefreshToken
 
 from usher.application.accounts.models import LmsAccount
 from usher.application.provider.clients import ensure_client
+from usher.contract.oauth import SCOPE_USER_READ
 
 CALLBACK = "http://lms.example:8000/auth/complete/mitxpro-oauth2/"
 
@@ -52,6 +53,18 @@ class OAuthClient:
         return (browser or self.browser).get(
             "/oauth2/authorize/", {key: value for key, value in query.items() if value}
         )
+
+    def consent(self, **changed: str) -> Any:
+        """The page of consent, sent back with these hidden fields changed."""
+        fields = {
+            "client_id": self.record.client_id,
+            "response_type": "code",
+            "redirect_uri": CALLBACK,
+            "state": "some-state",
+            "scope": SCOPE_USER_READ,
+            "allow": "Authorize",
+        } | changed
+        return self.browser.post("/oauth2/authorize/", fields)
 
     def code(self, **query: str) -> str:
         return answer_of(self.authorize(**query))["code"]

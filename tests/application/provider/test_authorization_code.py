@@ -125,6 +125,26 @@ def test_an_unknown_client_is_told_so_and_never_sent_away(lms):
     assert "Location" not in answer
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"client_id": "unknown"},
+        {"client_id": "\u202e"},
+        {"redirect_uri": "http://evil.example/"},
+        {"redirect_uri": "http://evil.example/", "resource": "not a resource"},
+        {"redirect_uri": "http://[", "resource": "x"},
+    ],
+)
+def test_a_page_of_consent_that_was_changed_sends_nobody_away(lms, changed):
+    answer = lms.consent(**changed)
+    assert answer.status_code == 400
+    assert "Location" not in answer
+
+
+def test_a_page_of_consent_that_was_not_changed_gives_a_code(lms):
+    assert answer_of(lms.consent())["code"]
+
+
 @pytest.mark.parametrize("response_type", ["token", "id_token", "code token", "rubbish", "none"])
 def test_only_codes_are_given(lms, response_type):
     answer = lms.authorize(response_type=response_type)

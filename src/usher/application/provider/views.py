@@ -48,6 +48,20 @@ class AuthorizationView(toolkit.AuthorizationView):
 
     http_method_names: ClassVar[list[str]] = ["get", "head", "post", "options"]
 
+    def form_valid(self, form: Any) -> HttpResponse:
+        """The page of consent was sent back. Its hidden fields may have been changed, or the client
+        removed, since it was shown."""
+        clients = get_application_model().objects
+        client = clients.filter(client_id=form.cleaned_data["client_id"]).first()
+        if client is None or not client.redirect_uri_allowed(form.cleaned_data["redirect_uri"]):
+            return HttpResponse(
+                "No client is registered with this client id and redirect URI.",
+                status=400,
+                content_type="text/plain",
+            )
+        response: HttpResponse = super().form_valid(form)
+        return response
+
     def form_invalid(self, form: Any) -> HttpResponse:
         """The page of consent was sent back without what it had in it."""
         return HttpResponse("The request is incomplete.", status=400, content_type="text/plain")
