@@ -126,7 +126,7 @@ def test_differences_are_exit_code_1_and_lines(found: Any, sides: Sides) -> None
     assert f"{sides.shape.name[:5]}waiting@example.org: no account in the LMS yet" in " ".join(
         done.output.split()
     )
-    assert "usher reconcile repairs the" in done.output
+    assert "usher reconcile works on the" in done.output
 
 
 def test_whom_the_application_gave_up_is_listed_with_its_reason(found: Any, sides: Sides) -> None:

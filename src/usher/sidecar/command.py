@@ -490,10 +490,8 @@ class _Shown:
             return
         self._hidden("given_up", "waiting", "different")
         given_up = len(self._data["given_up"])
-        self._say(
-            f"\n{given_up} given up, {counted(len(differences), 'difference')}; "
-            f"usher reconcile repairs the {waiting} marked ·"
-        )
+        next_step = f"; usher reconcile works on the {waiting} marked ·" if waiting else ""
+        self._say(f"\n{given_up} given up, {counted(len(differences), 'difference')}{next_step}")
 
     def _line(self, section: str, mark: str, kind: str, what: str, words: str) -> None:
         self._found[section, kind] += 1
