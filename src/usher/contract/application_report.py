@@ -1,7 +1,7 @@
-"""What an application tells doctor of itself (``usher.application.health.facts``).
+"""What the application reports to doctor about itself (``usher.application.health.facts``).
 
-JSON, one object, everything optional: an application without Usher tells less. Never a secret:
-fingerprints (``contract.fingerprints``) stand for them.
+One JSON object. Every field is optional, because an application without Usher reports less. It
+holds no secrets but their fingerprints (``contract.fingerprints``).
 """
 
 from typing import TypedDict
@@ -10,8 +10,8 @@ VERSION = 1
 
 
 class Client(TypedDict, total=False):
-    """A record of the application's own OAuth2 provider. secret_hasher: the algorithm that its
-    secret is hashed with, ``pbkdf2_sha256`` …; '' for none."""
+    """An OAuth client of the application's own provider. secret_hasher: the algorithm that its
+    secret is hashed with, such as ``pbkdf2_sha256``; '' for none."""
 
     name: str
     client_id: str
@@ -24,7 +24,9 @@ class Client(TypedDict, total=False):
 
 
 class RowError(TypedDict, total=False):
-    """Rows of one kind with the same error. sample: one of them, as people know it."""
+    """Rows of one kind with the same error. parked: how many of them the LMS refuses, so that they
+    are not retried. attempts: the most that one of them has had. sample: one of the rows, in words
+    for people, such as an e-mail address and a run."""
 
     error_class: str
     error_code: str
@@ -36,8 +38,9 @@ class RowError(TypedDict, total=False):
 
 
 class Rows(TypedDict, total=False):
-    """Rows of one kind. due: to be worked on now. overdue_seconds: how long the oldest of them has
-    been waiting. missing: keys of runs that the LMS does not show."""
+    """Rows of one kind. due: how many are to be reconciled now; overdue_seconds: how long the
+    oldest of these has been waiting. parked: how many the LMS refuses. missing: keys of runs that
+    the LMS does not show."""
 
     due: int
     overdue_seconds: float
@@ -47,7 +50,7 @@ class Rows(TypedDict, total=False):
 
 
 class EnrollmentSample(TypedDict, total=False):
-    """An enrollment that the LMS should have in the same way."""
+    """An enrollment of the application, for doctor to compare with the LMS."""
 
     username: str
     course_key: str
@@ -56,10 +59,11 @@ class EnrollmentSample(TypedDict, total=False):
 
 
 class Engine(TypedDict, total=False):
-    """overdue_seconds: how long the oldest due row of any kind has been waiting. broker_error: ''
-    when it answers or none is used. breaker: ``closed`` or ``open``; breaker_reason: why.
-    worker_seen_seconds: since a worker was last alive, None when none ever was;
-    worker_late_seconds: after how many it counts as stopped."""
+    """The sync worker. overdue_seconds: how long the oldest due row of any kind has been waiting.
+    broker_error: why Celery's broker does not answer; '' when it does or none is used. breaker:
+    ``closed`` or ``open``, the circuit breaker of the LMS; breaker_reason: why it is open.
+    worker_seen_seconds: seconds since a worker was last seen alive, None when none ever was;
+    worker_late_seconds: after how many seconds it counts as stopped."""
 
     overdue_seconds: float
     broker_error: str
@@ -70,8 +74,8 @@ class Engine(TypedDict, total=False):
 
 
 class Celery(TypedDict, total=False):
-    """workers: how many answer. missing_tasks: Usher's, which none of them knows. is_scheduled:
-    beat starts the sweep. error: why the broker could not be asked."""
+    """workers: how many answer. missing_tasks: Usher's tasks that none of them has registered.
+    is_scheduled: whether beat starts the sweep. error: why the workers could not be asked."""
 
     workers: int
     missing_tasks: list[str]
@@ -80,23 +84,28 @@ class Celery(TypedDict, total=False):
 
 
 class Unfinished(TypedDict, total=False):
-    """Learners who signed up and have no username for the LMS yet. sample: one's e-mail."""
+    """Learners who signed up and have no LMS username yet. sample: the e-mail address of one."""
 
     count: int
     sample: str
 
 
 class ApplicationReport(TypedDict, total=False):
-    """settings: the running process's values by name; fingerprints: the same for secrets.
-    problems: sentences about malformed settings. scopes: those its provider knows.
-    name_clashes: learners whose LMS username is, or was, another's. read: names of the integration
-    that its settings have a value for; environment: those in the process's environment.
-    redirect_schemes: those that its provider redirects to. signs_in_at_gateway: people sign in at
-    an API gateway in front of it. learner_runs: by LMS username, every run with an enrollment of
-    any state here. inactive_accounts: LMS usernames that are to be inactive. deactivated_in_lms:
-    LMS usernames that are active here, and were seen inactive in the LMS. email_usernames: LMS
-    usernames made from e-mail addresses. adopts_enrollments: those made in the LMS are recorded
-    here."""
+    """The whole report.
+
+    time: when it was made, ISO, UTC; usher: version of Usher. settings: name → value in the running
+    process; fingerprints: name → fingerprint of the settings that are secrets. problems: sentences
+    about malformed settings. clients, scopes and redirect_schemes: what the application's OAuth2
+    provider has. rows: kind → counts. malformed_runs: course keys that can't be read.
+    name_clashes: LMS usernames of learners that are, or were, reserved for somebody else.
+    read: names of the integration's settings that have a value; environment: those of them that
+    come from the process's environment. signs_in_at_gateway: whether people sign in at an API
+    gateway in front of the application. learner_runs: LMS username → course keys of all the
+    learner's enrollments, inactive ones too. inactive_accounts: LMS usernames whose account should
+    be inactive. deactivated_in_lms: LMS usernames that are active here and were seen inactive in
+    the LMS. email_usernames: LMS usernames made from e-mail addresses. adopts_enrollments: whether
+    enrollments made in the LMS are recorded here.
+    """
 
     version: int
     time: str

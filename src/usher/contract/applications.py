@@ -1,4 +1,7 @@
-"""Entries of ``USHER_APPLICATIONS``: from the few lines a person writes to all the LMS needs."""
+"""Entries of ``USHER_APPLICATIONS``, the plugin's list of connected applications.
+
+A person writes a few fields for each application; the others are derived here.
+"""
 
 import hashlib
 import hmac
@@ -94,7 +97,8 @@ class Entry:
 
 
 def read_entries(items: Any) -> list[Entry]:
-    """Raises EntryError for anything that can't be used, before anything is written."""
+    """The entries, complete. Raises EntryError for the first one that can't be used, and for two
+    that share a name, backend, OAuth client or service worker."""
     if not isinstance(items, Sequence) or isinstance(items, str):
         raise EntryError("USHER_APPLICATIONS is not a list")
     entries = [_read_entry(item, index) for index, item in enumerate(items)]
@@ -112,7 +116,8 @@ def read_entries(items: Any) -> list[Entry]:
 
 
 def to_application(entry: Entry, secret: str) -> Application:
-    """All the LMS must know of the application; what isn't given is derived from ``secret``."""
+    """The records that the LMS needs of this application. Ids and secrets that the entry does not
+    give are derived from ``secret``, the plugin's ``USHER_SECRET``."""
 
     def own(given: str, purpose: str) -> str:
         return given or derive(secret, entry.name, purpose)
@@ -156,7 +161,7 @@ def _service_client(entry: Entry, secret: str, purpose: str) -> ServiceClient:
 
 
 def service_worker(entry: Entry, secret: str) -> ServiceWorker:
-    """The entry's own service worker; what isn't given is derived."""
+    """The entry's own service worker. What the entry does not give is derived from ``secret``."""
     username = entry.service_worker_username or own_worker_name(entry.name)
     return ServiceWorker(
         username=username,
@@ -166,7 +171,8 @@ def service_worker(entry: Entry, secret: str) -> ServiceWorker:
 
 
 def derive(secret: str, name: str, purpose: str) -> str:
-    """64 hex digits, always the same for the same application and purpose, useless for another."""
+    """64 hex digits: always the same for the same application and purpose. Nobody can compute
+    those of another application or purpose from them."""
     message = f"usher-v1:{name}:{purpose}".encode()
     return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
 
@@ -192,7 +198,7 @@ def _read_entry(item: Any, index: int) -> Entry:
 
 
 def _allowed(given: dict[str, Any], place: str) -> dict[str, Any]:
-    """As it may be rendered, whatever was in config.yml."""
+    """The entry's values, checked. Raises EntryError for one that must not be rendered."""
     try:
         return tutor_values.entry(given, place)
     except tutor_values.NotAllowed as error:
@@ -200,7 +206,7 @@ def _allowed(given: dict[str, Any], place: str) -> dict[str, Any]:
 
 
 def _complete(given: dict[str, Any], place: str, *, first: bool) -> None:
-    """Fill in what follows from the rest."""
+    """Fills in the fields that follow from others. Raises EntryError for a bad address."""
     edition = EDITIONS.get(given["name"])
     if edition and not given.get("root_url"):
         given["root_url"] = edition.root_url
@@ -240,7 +246,8 @@ def _address(value: Any, place: str) -> str:
 
 
 def _seen_from_containers(root_url: str) -> str:
-    """Inside a container ``localhost`` is the container itself."""
+    """The address at which containers reach the application: inside a container ``localhost``
+    means the container itself, so it is replaced."""
     parts = urlsplit(root_url)
     if parts.hostname not in _LOOPBACK:
         return root_url

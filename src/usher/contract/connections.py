@@ -1,7 +1,7 @@
-"""The connections that this person has made, read by ``status``, ``doctor``, ``disconnect`` and
-others as defaults.
+"""The connections that ``usher connect`` has made for this user of this machine.
 
-One JSON file, mode 0600. It names places and holds no secrets.
+``usher status`` lists them; ``doctor``, ``disconnect`` and other commands take their defaults from
+them. They are kept in one JSON file, mode 0600, which holds paths and addresses and no secrets.
 """
 
 import fcntl
@@ -27,13 +27,14 @@ class ConnectionsError(ValueError):
 
 @dataclass(frozen=True)
 class Connection:
-    """One application at one LMS.
+    """One application connected to one LMS.
 
-    application: its checkout, or its address where there is none here; manage: the command in front
-    of a management command, as a person types it; url, server_url: the application's addresses for
-    browsers and for the LMS's server, as given ('' for found); lms_url, lms_server_url: the same of
-    the LMS; lms: ``tutor`` or ``embedded``; lms_home: folder of an embedded LMS; tutor: the
-    executable; connected, verified: ISO times in UTC, '' for never.
+    application: folder of its checkout, or its address if it runs elsewhere. manage: how a
+    management command is run, such as ``python manage.py``. url, server_url: the application's
+    addresses for browsers and for the LMS's server, as given on the command line; '' if they were
+    detected. lms_url, lms_server_url: the LMS's addresses for browsers and for the application's
+    server. lms: ``tutor`` or ``embedded``. lms_home: folder of an embedded LMS. tutor: path of the
+    executable. connected, verified: ISO times in UTC, '' for never.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Connection:
 
     @property
     def key(self) -> tuple[str, str]:
-        """An application may be connected to one LMS in one place under one name."""
+        """What identifies a connection: the folder of the LMS, and the application's name."""
         return self.tutor_root or self.lms_home, self.name
 
 
@@ -72,7 +73,7 @@ def config_home() -> Path:
 
 
 def known() -> list[Connection]:
-    """All of them, the newest last. Raises ConnectionsError."""
+    """All connections, the newest last. Raises ConnectionsError when the file can't be read."""
     path = config_home() / _FILE
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -87,26 +88,26 @@ def known() -> list[Connection]:
 
 
 def remember(connection: Connection) -> None:
-    """Adds it, or replaces the one of the same LMS and name. Raises ConnectionsError."""
-    with _alone():
+    """Adds the connection, or replaces the one with the same key. Raises ConnectionsError."""
+    with _locked():
         kept = [found for found in known() if found.key != connection.key]
         _write([*kept, connection])
 
 
 def verified(key: tuple[str, str]) -> None:
-    """Notes that every check of this connection passed now."""
-    with _alone():
+    """Records that every check of this connection passed now. Raises ConnectionsError."""
+    with _locked():
         _write([replace(each, verified=now()) if each.key == key else each for each in known()])
 
 
 def forget(place: str, name: str = "") -> None:
-    """Removes the connection ``name`` of the LMS in ``place``, or all of that LMS without a name.
+    """Removes the connection ``name`` of the LMS in ``place``; without a name, all of that LMS.
 
-    place: Tutor's root, or the folder of an embedded LMS.
+    place: Tutor's root, or the folder of an embedded LMS. Raises ConnectionsError.
     """
     if not config_home().is_dir():
         return
-    with _alone():
+    with _locked():
         _write([each for each in known() if each.key[0] != place or name not in ("", each.name)])
 
 
@@ -115,8 +116,8 @@ def now() -> str:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """One process at a time changes the file, so that none loses what another has written."""
+def _locked() -> Iterator[None]:
+    """Only one process at a time changes the file, so that none loses another's changes."""
     home = config_home()
     home.mkdir(parents=True, exist_ok=True)
     folder = os.open(home, os.O_RDONLY)
@@ -128,7 +129,7 @@ def _alone() -> Iterator[None]:
 
 
 def _write(connections: Iterable[Connection]) -> None:
-    """Replaces the file, or removes it when there is nothing to keep. Call it within _alone()."""
+    """Replaces the file, or removes it if there are no connections. Call it within _locked()."""
     file = config_home() / _FILE
     rows = [asdict(each) for each in connections]
     if rows:

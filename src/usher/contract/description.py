@@ -1,6 +1,6 @@
-"""What ``usher_provision`` reads in the LMS, and the LMS's settings, made from ``USHER_*``.
+"""Makes the description that ``usher_provision`` reads, and the LMS's settings, from ``USHER_*``.
 
-The values lie in Tutor's ``config.yml``, or in that of an embedded LMS.
+The ``USHER_*`` values come from Tutor's ``config.yml``, or from that of an embedded LMS.
 """
 
 from collections.abc import Mapping
@@ -23,9 +23,9 @@ from usher.contract.provisioning import (
     Superuser,
 )
 
-#: USHER_DEFAULT_APPLICATION's word for: /login shows a button for each application.
+#: Value of USHER_DEFAULT_APPLICATION with which /login shows a button for each application.
 LEARNERS_CHOICE = "choice"
-#: Of the values that are read here; USHER_SECRET and USHER_SERVICE_WORKER_TOKEN have none.
+#: Defaults of the values read here. USHER_SECRET and USHER_SERVICE_WORKER_TOKEN have none.
 DEFAULTS: dict[str, Any] = {
     "USHER_APPLICATIONS": [],
     "USHER_SIGN_IN": True,
@@ -42,7 +42,9 @@ DEFAULTS: dict[str, Any] = {
 
 
 def describe(config: Mapping[str, Any]) -> Description:
-    """Raises EntryError when ``USHER_APPLICATIONS`` can't be used."""
+    """The description of every connected application. ``config``: all ``USHER_*`` values.
+
+    Raises EntryError when USHER_APPLICATIONS or another of the values can't be used."""
     entries = entries_of(config)
     secret = config["USHER_SECRET"]
     shared = ServiceWorker(
@@ -51,7 +53,8 @@ def describe(config: Mapping[str, Any]) -> Description:
         token=config["USHER_SERVICE_WORKER_TOKEN"],
     )
     applications = [
-        # Each has its own, so that what one application loses opens nothing of another's.
+        # Each has a service worker of its own: a token that one application loses gives no access
+        # to the learners of another.
         replace(to_application(entry, secret), service_worker=service_worker(entry, secret))
         if index or entry.service_worker_username
         else to_application(entry, secret)
@@ -67,7 +70,8 @@ def describe(config: Mapping[str, Any]) -> Description:
 
 
 def entries_of(config: Mapping[str, Any]) -> list[Entry]:
-    """The applications, once everything that is ours in ``config`` may be rendered."""
+    """The applications in ``config``. Raises EntryError if any ``USHER_*`` value in it must not be
+    rendered."""
     entries = read_entries(config["USHER_APPLICATIONS"])
     ours = {key: value for key, value in config.items() if key in tutor_values.SETTINGS}
     try:
@@ -78,9 +82,9 @@ def entries_of(config: Mapping[str, Any]) -> list[Entry]:
 
 
 def lms_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``usher.lms.settings`` reads at the top level of lms.env.yml; nothing secret.
+    """The settings that ``usher.lms.settings`` reads at the top level of lms.env.yml. No secrets.
 
-    Empty while USHER_SIGN_IN is off: the LMS is then as it is without Usher.
+    Empty while USHER_SIGN_IN is off: the LMS then behaves as without Usher. Raises EntryError.
     """
     entries = entries_of(config)
     if not config["USHER_SIGN_IN"] or not entries:
@@ -118,7 +122,8 @@ def _superuser(config: Mapping[str, Any], entries: list[Entry]) -> Superuser | N
 
 
 def _backend_of(name: str, entries: list[Entry], setting: str, other: str = "") -> str:
-    """Raises EntryError for a name that ``setting`` can't have; other: what else it may say."""
+    """The backend of the application ``name``. Raises EntryError, which names ``setting``, if there
+    is no such application. other: the rest of the message, with further values that are allowed."""
     for entry in entries:
         if entry.name == name:
             return entry.backend

@@ -1,4 +1,4 @@
-"""The applications people have: MITx Online and MIT xPro, and how they differ."""
+"""The applications that Usher knows by name, MITx Online and MIT xPro, and how they differ."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,11 @@ from usher.contract.environment import Env
 
 @dataclass(frozen=True)
 class Edition:
-    """name: as on the command line; title: for people; host and port: the browser address;
-    sync_command: the management command that syncs course runs, with its arguments;
-    gateway_url: a second browser address, of the API gateway in front, or '';
-    registration_token_key: the setting whose token it sends when it registers a learner."""
+    """name: as on the command line. title: as shown to people. host and port: of its browser
+    address. sync_command: the management command that syncs course runs, with its arguments;
+    repair_command: the one that creates missing LMS accounts and tokens. gateway_url: a second
+    browser address, that of the API gateway in front of it; '' for none. registration_token_key:
+    the setting with the token that it sends when it registers a learner."""
 
     name: str
     title: str

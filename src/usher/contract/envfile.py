@@ -1,10 +1,11 @@
-"""The ``.env`` editor: reads, checks and changes settings line by line, keeping all the rest.
+"""The ``.env`` editor: reads, checks and changes settings line by line, and keeps all other lines.
 
-A ``.env`` has two readers who differ: docker compose (``env_file`` and ``${…}``) and python-dotenv.
-Both take the last line of a key, both accept quotes; compose refuses spaces before ``=`` and
-expands ``$`` unless the value is in single quotes; python-dotenv expands ``${…}`` even there;
-they treat backslashes inside quotes differently. So ``format_value`` writes only what both, and a
-shell, read as the same text. Reading follows python-dotenv's own parser, without expansion.
+Two programs read a ``.env`` and they differ: docker compose (``env_file`` and ``${…}``) and
+python-dotenv. Both take the last line of a key and both accept quotes. Compose refuses spaces
+before ``=`` and expands ``$`` unless the value is in single quotes; python-dotenv expands ``${…}``
+even there; they treat backslashes inside quotes differently. So ``format_value`` writes only text
+that both of them, and a shell, read the same. Reading uses python-dotenv's own parser, without
+expansion.
 """
 
 import io
@@ -31,10 +32,10 @@ class EnvFileError(ValueError):
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in the file that some reader takes otherwise than it looks; never holds a value.
+    """A line that at least one program reads differently than a person would. Holds no values.
 
-    kind: duplicate, name, malformed, spaces, quotes. serious: a setting is lost or wrong;
-    otherwise only some readers are concerned.
+    line: its number, from 1. kind: ``duplicate``, ``name``, ``malformed``, ``spaces`` or
+    ``quotes``. serious: whether a setting is lost or wrong for the programs that Usher supports.
     """
 
     line: int
@@ -77,7 +78,7 @@ class _Line:
 
 
 class EnvFile:
-    """The text of a ``.env`` and what it says. It never changes: an edit gives a new one."""
+    """The text of a ``.env`` and its settings. Immutable: every edit returns a new one."""
 
     def __init__(self, text: str = "") -> None:
         self.text = text
@@ -114,33 +115,34 @@ class EnvFile:
         return hash(self.text)
 
     def values(self) -> dict[str, str]:
-        """What each key is set to, the last line of a key counting; keys without ``=`` left out."""
+        """Key → value. The last line of a key counts; keys without ``=`` are left out."""
         last = {line.key: line.value for line in self._lines if line.key}
         return {key: value for key, value in last.items() if key and value is not None}
 
     def over(self, environment: Mapping[str, str]) -> dict[str, str]:
-        """What a process gets from this file besides ``environment``: an empty line doesn't hide
-        what is there."""
+        """The settings of this file for a process that has ``environment`` already: an empty value
+        in the file does not replace one of the environment."""
         return {k: value for k, value in self.values().items() if value or k not in environment}
 
     def get(self, key: str) -> str | None:
         return self.values().get(key)
 
     def line_of(self, key: str) -> int | None:
-        """The number of the line that sets ``key`` for every reader: the last one."""
+        """Number of the last line that sets ``key``, which is the one that counts; None without
+        one."""
         return next((line.number for line in reversed(self._lines) if line.key == key), None)
 
     def with_values(self, values: Mapping[str, str]) -> "EnvFile":
-        """The same file with these keys set: in their place where they are, at the end otherwise.
+        """The same file with these keys set: changed in place if present, else added at the end.
 
-        Comments, other lines, line ends and an ``export`` in front stay. Raises EnvFileError for
-        a key that is no name, or a value that not every reader would understand.
+        Comments, other lines, line ends and a leading ``export`` stay. Raises EnvFileError for a
+        key that is not a valid name, and for a value that not every program would read the same.
         """
         result = self
         for key, value in values.items():
             if result.get(key) != value:
                 result = result._set(key, format_value(key, value))
-        # An open quote above would end at ours and include the lines between.
+        # A quote left open above would end at the new line and swallow the lines between.
         if result.values() != {**self.values(), **values}:
             raise EnvFileError(f"a quote is left open: {self._first_malformed()}; close it first")
         return result
@@ -156,7 +158,7 @@ class EnvFile:
         )
 
     def restored(self, keys: Iterable[str], before: "EnvFile") -> "EnvFile":
-        """These keys as they were ``before``; all that was changed beside them since stays."""
+        """The same file with these keys as they were in ``before``. All other changes stay."""
         keys = tuple(keys)
         if self.without(keys).text.rstrip() == before.without(keys).text.rstrip():
             return before
@@ -164,6 +166,7 @@ class EnvFile:
         return self.without(set(keys) - set(old)).with_values(old)
 
     def problems(self) -> list[Problem]:
+        """All problems, in the order of their lines."""
         return sorted(
             [problem for line in self._lines for problem in _problems_of(line)]
             + list(self._duplicates()),
@@ -211,9 +214,10 @@ class EnvFile:
 
 
 def format_value(key: str, value: str) -> str:
-    """``value`` as it must stand behind ``KEY=`` so that every reader takes the same text.
+    """``value`` as it is written after ``KEY=``, quoted if needed, so that every program reads the
+    same text.
 
-    Raises EnvFileError, which names the key and never shows the value.
+    Raises EnvFileError when that is impossible. The message names the key and never the value.
     """
     if not _NAME.fullmatch(key):
         raise EnvFileError(f"{key!r} is not a name for a setting: letters, digits and _ only")
@@ -233,15 +237,17 @@ def format_value(key: str, value: str) -> str:
 
 
 def update(path: Path, values: Mapping[str, str], *, backup: Path | None = None) -> bool:
-    """Sets keys in the file at ``path``, made when absent; False when they were so already."""
+    """Sets keys in the file at ``path``, which is created if absent. Returns False if they had
+    these values already. backup: as in ``write``. Raises EnvFileError."""
     return write(path, EnvFile.read(path).with_values(values), backup=backup)
 
 
 def write(path: Path, content: EnvFile, *, backup: Path | None = None) -> bool:
-    """Puts ``content`` at ``path`` at once, mode 0600; False when it was already there.
+    """Replaces the file at ``path`` with ``content``, mode 0600, in one step: other processes see
+    the old file or the new one, never a part. A symbolic link is followed. Returns False if
+    nothing had to be written.
 
-    A reader, or a crash, sees the old file or the new one, never a part. A link is followed.
-    backup: receives the former bytes, mode 0600, if it does not exist yet and there were any.
+    backup: file that gets the former content, mode 0600, unless it exists already.
     """
     path = Path(os.path.realpath(path))
     former = path.read_bytes() if path.exists() else None
@@ -255,7 +261,7 @@ def write(path: Path, content: EnvFile, *, backup: Path | None = None) -> bool:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Replaces the file at ``path`` in one step; readable by its owner only from its first byte."""
+    """Replaces the file at ``path`` in one step. It has mode 0600 before anything is written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # mkstemp makes the file with mode 0600.
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -273,7 +279,8 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def _keep_owner(temporary: Path, path: Path) -> None:
-    """An administrator who writes for somebody else must not take the file away from them."""
+    """Keeps the file's owner when root replaces it: the application must still be able to read
+    it."""
     if os.geteuid() == 0 and path.exists():
         owner = path.stat()
         os.chown(temporary, owner.st_uid, owner.st_gid)

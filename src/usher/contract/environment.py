@@ -12,11 +12,11 @@ class Env:
     OPENEDX_BASE_REDIRECT_URL = "OPENEDX_BASE_REDIRECT_URL"
     #: OAuth client of the application in the LMS, used to obtain learners' tokens.
     OPENEDX_API_CLIENT_ID = "OPENEDX_API_CLIENT_ID"
-    #: Its secret.
+    #: Secret of the OAuth client `OPENEDX_API_CLIENT_ID`.
     OPENEDX_API_CLIENT_SECRET = "OPENEDX_API_CLIENT_SECRET"  # noqa: S105 - a name
     #: LMS account that the application acts as when it enrolls learners.
     OPENEDX_SERVICE_WORKER_USERNAME = "OPENEDX_SERVICE_WORKER_USERNAME"
-    #: Access token of that account.
+    #: Access token of the account `OPENEDX_SERVICE_WORKER_USERNAME`.
     OPENEDX_SERVICE_WORKER_API_TOKEN = "OPENEDX_SERVICE_WORKER_API_TOKEN"  # noqa: S105 - a name
     #: Name of the LMS's sign-in backend for this application, such as `ol-oauth2`.
     OPENEDX_OAUTH_PROVIDER = "OPENEDX_OAUTH_PROVIDER"
@@ -24,9 +24,9 @@ class Env:
     OPENEDX_OAUTH_APP_NAME = "OPENEDX_OAUTH_APP_NAME"
     #: Path at the LMS that starts sign-in; it names the same backend as `OPENEDX_OAUTH_PROVIDER`.
     OPENEDX_SOCIAL_LOGIN_PATH = "OPENEDX_SOCIAL_LOGIN_PATH"
-    #: What precedes a course key in the address of a course. Default: `/courses/` at the LMS.
+    #: Part of a course's address before the course key. Default: the LMS's address and `/courses/`.
     OPENEDX_COURSE_BASE_URL = "OPENEDX_COURSE_BASE_URL"
-    #: What follows it. Default: `/course/`.
+    #: Part of a course's address after the course key. Default: `/course/`.
     OPENEDX_COURSE_BASE_URL_SUFFIX = "OPENEDX_COURSE_BASE_URL_SUFFIX"
     #: Seconds to wait for one request to the LMS. Default: 60.
     EDX_API_CLIENT_TIMEOUT = "EDX_API_CLIENT_TIMEOUT"
@@ -34,7 +34,7 @@ class Env:
     LOGOUT_REDIRECT_URL = "LOGOUT_REDIRECT_URL"
     #: Token for an LMS that restricts registration (MITx Online's name).
     MITX_ONLINE_REGISTRATION_ACCESS_TOKEN = "MITX_ONLINE_REGISTRATION_ACCESS_TOKEN"  # noqa: S105
-    #: The same under MIT xPro's name.
+    #: Token for an LMS that restricts registration (MIT xPro's name).
     MITXPRO_REGISTRATION_ACCESS_TOKEN = "MITXPRO_REGISTRATION_ACCESS_TOKEN"  # noqa: S105
     #: Secret that signs the LMS's webhooks and back-channel sign-out messages.
     USHER_WEBHOOK_SECRET = "USHER_WEBHOOK_SECRET"  # noqa: S105 - a name
@@ -60,8 +60,8 @@ class ServiceEnv:
     )
 
 
-#: Where an application keeps the id and secret of an OAuth client with the grant *client
-#: credentials*, by what it is for (``usher.contract.provisioning.PURPOSES``).
+#: Purpose of a service client (``usher.contract.provisioning.PURPOSES``) → names of the settings
+#: that hold its id and its secret.
 SERVICE_CLIENTS = {
     "courses": (
         ServiceEnv.OPENEDX_COURSES_SERVICE_WORKER_CLIENT_ID,

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class EventType(StrEnum):
-    """What changed at the LMS. signed_out goes to the back-channel address, the others to the
+    """What changed in the LMS. ``signed-out`` goes to the back-channel address, all others to the
     webhook address."""
 
     ACCOUNT = "account.changed"

@@ -1,4 +1,4 @@
-"""Why bringing the LMS to a desired state failed, in four classes that decide what happens next."""
+"""Why reconciling a row failed: four classes, which decide what the worker does next."""
 
 from enum import StrEnum
 
@@ -10,8 +10,9 @@ def storable(text: str) -> str:
 
 class FailureClass(StrEnum):
     """transient: retry with backoff. throttled: retry when the LMS allows it. rejected: the LMS
-    refuses this row until its cause changes or a person retries it. systemic: the connection
-    itself is wrong (token, provider record), so every row would fail the same way: stop and probe.
+    refuses this row; retry only after the cause changed or when a person asks for it. systemic:
+    the connection itself is wrong (token, provider record), so every row would fail the same way;
+    stop this kind of work, and probe until it succeeds.
     """
 
     TRANSIENT = "transient"
@@ -21,7 +22,7 @@ class FailureClass(StrEnum):
 
 
 class RegistrationError(StrEnum):
-    """``error_code`` of the registration API, and of our batch API for the same refusals."""
+    """``error_code`` of the registration API, and of the batch API for the same refusals."""
 
     DUPLICATE_EMAIL = "duplicate-email"
     DUPLICATE_USERNAME = "duplicate-username"
@@ -30,5 +31,5 @@ class RegistrationError(StrEnum):
     INVALID_COUNTRY = "invalid-country"
     INVALID_ACCESS_TOKEN = "tpa-invalid-access-token"  # noqa: S105 - a code
     RATE_LIMITED = "forbidden-request"
-    #: Of the batch API alone: the account has rights of its own in the LMS.
+    #: Batch API only: the account is staff or a superuser in the LMS, so Usher does not change it.
     PROTECTED_ACCOUNT = "protected-account"

@@ -1,4 +1,4 @@
-"""Fingerprints compare a secret of the application with the LMS's without showing it."""
+"""Fingerprints: compare a secret in the application with the one in the LMS without showing it."""
 
 import hashlib
 import hmac
@@ -10,7 +10,7 @@ _DOMAIN = b"usher-fingerprint-v1:"
 def fingerprint(secret: str) -> str:
     """Twelve hex digits of a domain-separated SHA-256; '' for an empty secret.
 
-    Only for random secrets of 128 bits and more: a guessable one could be found from it.
+    Use it only for random secrets of at least 128 bits: a short one could be found by guessing.
     """
     if not secret:
         return ""
@@ -18,15 +18,18 @@ def fingerprint(secret: str) -> str:
 
 
 def proof_of(key: str) -> str:
-    """What one who has ``key`` shows to be told fingerprints made with it; '' without a key."""
+    """Proof that the caller has ``key``, as 64 hex digits; '' without a key. The application tells
+    ``configuration_fingerprints`` only to a caller that sends it."""
     return hmac.new(key.encode(), _DOMAIN + b"proof", hashlib.sha256).hexdigest() if key else ""
 
 
 def configuration_fingerprints(values: Mapping[str, str], key: str) -> dict[str, str]:
-    """A fingerprint for each setting, to see which of a running process differ from a file's.
+    """Name → fingerprint of each setting that has a value. Comparing them shows which settings of
+    a running process differ from those in a file.
 
-    ``key`` is a random secret that both readers have, so that nobody else can guess a value from
-    its fingerprint; without one there are none. Blanks and a slash at the end don't count.
+    ``key``: a random secret that both processes have, so that nobody else can guess a value from
+    its fingerprint; without a key the result is empty. Surrounding blanks and a trailing slash do
+    not count.
     """
     tidied = {name: value.strip().rstrip("/") for name, value in values.items()}
     return {

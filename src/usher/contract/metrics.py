@@ -1,6 +1,6 @@
-"""The metrics that Usher exports: names, labels, units, and what each tells.
+"""The metrics that Usher exports: name, type, labels, unit and meaning of each.
 
-The exporters, the reference page, the alert rules and the dashboard all go by this list.
+The exporters, the reference page, the alert rules and the dashboard all use this list.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 
-#: Seconds.
+#: Upper bounds of the histograms' buckets, in seconds.
 _REQUEST = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _LAG = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
-#: Rows.
+#: The same, in rows.
 _ROWS = (1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 150.0, 200.0)
 
 
@@ -66,30 +66,30 @@ OUTCOMES = Metric(
 SETTLE = Metric(
     "usher_settle_seconds",
     HISTOGRAM,
-    "Seconds from a change of what is wanted until the LMS had it, retries included.",
+    "Seconds from a change of the desired state until the LMS had it, retries included.",
     ("kind",),
     _LAG,
 )
 BATCH_ROWS = Metric(
-    "usher_batch_rows", HISTOGRAM, "Rows in one request that takes several.", ("kind",), _ROWS
+    "usher_batch_rows", HISTOGRAM, "Rows in one request for several rows.", ("kind",), _ROWS
 )
-PASSES = Metric("usher_passes_total", COUNTER, "Passes over what was due.")
+PASSES = Metric("usher_passes_total", COUNTER, "Passes of workers over due rows.")
 WORKER_SEEN = Metric(
     "usher_worker_seen_timestamp_seconds", GAUGE, "When a worker was last seen alive."
 )
 SWEPT = Metric(
     "usher_last_sweep_timestamp_seconds",
     GAUGE,
-    "When the last sweep ended, which finds what no message told of.",
+    "When the last sweep ended. A sweep finds due rows whose message was lost.",
 )
 ASKED = Metric(
     "usher_changes_asked_timestamp_seconds",
     GAUGE,
-    "When the LMS was last asked what changed there (batch API only).",
+    "When the LMS was last asked for its changes (batch API only).",
     ("what",),
 )
 OUTSTANDING = Metric(
-    "usher_outstanding_messages", GAUGE, "Messages to Celery workers that are not worked off."
+    "usher_outstanding_messages", GAUGE, "Messages to Celery workers that are not done yet."
 )
 
 # The LMS
@@ -111,7 +111,7 @@ CIRCUIT_OPEN = Metric(
 THROTTLED = Metric(
     "usher_throttled_seconds",
     GAUGE,
-    "Seconds for which a group of endpoints is left alone because the LMS said so.",
+    "Seconds until requests to a group of endpoints are sent again, after the LMS limited them.",
     ("group",),
 )
 GATE_CLOSED = Metric(
@@ -126,29 +126,27 @@ GATE_CLOSED = Metric(
 WEBHOOK_LAG = Metric(
     "usher_webhook_lag_seconds",
     HISTOGRAM,
-    "Seconds from a change in the LMS until its message was taken here.",
+    "Seconds from a change in the LMS until the application accepted the message about it.",
     (),
     _LAG,
 )
 WEBHOOKS = Metric(
     "usher_webhooks_total",
     COUNTER,
-    "Messages of the LMS, by result: taken, repeated, refused.",
+    "Messages from the LMS, by result: taken (accepted), repeated, refused.",
     ("result",),
 )
 OUTBOX = Metric(
     "usher_lms_outbox_messages",
     GAUGE,
-    "Messages that the LMS has yet to deliver here, as it said at the last sweep.",
+    "Messages that the LMS had not delivered to the application at the last sweep.",
 )
 OUTBOX_OLDEST = Metric(
-    "usher_lms_outbox_oldest_seconds", GAUGE, "Seconds since the oldest of them was written."
+    "usher_lms_outbox_oldest_seconds", GAUGE, "Age of the oldest undelivered message of the LMS."
 )
-SIGN_OUTS = Metric(
-    "usher_sign_out_messages", GAUGE, "Sign-outs that the LMS has yet to be told of."
-)
+SIGN_OUTS = Metric("usher_sign_out_messages", GAUGE, "Sign-outs that were not sent to the LMS yet.")
 SIGN_OUTS_OLDEST = Metric(
-    "usher_sign_out_oldest_seconds", GAUGE, "Seconds since the oldest of them was written."
+    "usher_sign_out_oldest_seconds", GAUGE, "Age of the oldest sign-out not sent to the LMS yet."
 )
 
 ALL: tuple[Metric, ...] = tuple(

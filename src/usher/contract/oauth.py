@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from usher.contract.paths import LmsPath
 
 SCOPE_USER_READ = "user:read"
-#: Name of the OAuth application in the application and in the LMS.
+#: Name of the LMS's OAuth client in the application, and of the application's in the LMS.
 EDX_OAUTH_APP = "edx-oauth-app"
 #: Display name of the provider record in the LMS.
 PROVIDER_NAME = "mitxApplication"
@@ -13,10 +13,10 @@ PROVIDER_NAME = "mitxApplication"
 
 @dataclass(frozen=True)
 class Backend:
-    """A python-social-auth backend that the LMS may use to sign learners in.
+    """A python-social-auth backend with which the LMS can sign learners in.
 
-    name: what appears in URLs and in the provider record; requirement: the distribution to
-    install; class_path: its dotted path; sends_pkce: whether it sends a code challenge.
+    name: its name in URLs and in the provider record. requirement: the distribution that pip
+    installs. class_path: dotted path of its class. sends_pkce: whether it sends a code challenge.
     """
 
     name: str
@@ -40,10 +40,11 @@ DEFAULT_BACKEND = MITXPRO_OAUTH2.name
 
 
 def lms_redirect_uri(lms_root: str, backend: str) -> str:
-    """Where the LMS receives the code: ``http://lms:8000/auth/complete/mitxpro-oauth2/``."""
+    """Address at which the LMS receives the code, such as
+    ``http://lms:8000/auth/complete/mitxpro-oauth2/``."""
     return lms_root.rstrip("/") + LmsPath.sign_in_complete(backend)
 
 
 def social_login_path(backend: str) -> str:
-    """Where the application sends a browser to start sign-in at the LMS."""
+    """Path in the LMS to which the application sends a browser to start sign-in."""
     return LmsPath.sign_in_start(backend) + "?auth_entry=login"

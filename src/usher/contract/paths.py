@@ -1,6 +1,6 @@
-"""URL paths of application and LMS, without host.
+"""URL paths of the application and the LMS, without host.
 
-Source: the recorded exchanges and the platform's urls.
+Source: the recorded exchanges (``tests/recordings``) and edx-platform's URL configuration.
 """
 
 from urllib.parse import quote
@@ -12,7 +12,7 @@ class LmsPath:
     ME = "/api/user/v1/me"
     ACCOUNTS = "/api/user/v1/accounts"
     REGISTRATION = "/user_api/v1/account/registration/"
-    #: Every address at which the platform takes a registration (its ``user_authn/urls_common.py``).
+    #: Every path that accepts a registration (edx-platform's ``user_authn/urls_common.py``).
     REGISTRATIONS = (
         REGISTRATION,
         "/user_api/v2/account/registration/",
@@ -29,7 +29,8 @@ class LmsPath:
     CERTIFICATES = "/api/certificates/v0/certificates/{username}/"
     AUTHORIZE = "/oauth2/authorize"
     ACCESS_TOKEN = "/oauth2/access_token"  # noqa: S105 - a path
-    #: The application's answer arrives here with a code; the platform goes on here without one.
+    #: The browser comes back here from the application with a code. Between the steps of sign-in
+    #: the platform redirects to it again, without a code.
     SIGN_IN_COMPLETE = "/auth/complete/"
     LOGIN = "/login"
     REGISTER = "/register"
@@ -38,7 +39,7 @@ class LmsPath:
     COURSE_HOME = "/courses/{course_key}/course/"
     HEARTBEAT = "/heartbeat"
     BULK_RETIRE = "/v1/accounts/bulk_retire_users"
-    #: Of Studio, which has an address of its own.
+    #: A path of Studio, which has its own host.
     STUDIO_COURSE_RUNS = "/api/v1/course_runs/"
 
     # Served by usher.lms where it is installed.
@@ -70,7 +71,7 @@ class ApplicationPath:
     USERS_ME = "/api/users/me"
     LANDINGS = ("/login/_private/complete", "/_/auth/complete")
     LOGOUT = "/logout/"
-    #: Where an API gateway (APISIX with openid-connect, as MITx Online has it) ends its session.
+    #: Ends the session of an API gateway (MITx Online has APISIX with openid-connect).
     GATEWAY_LOGOUT = "/logout/oidc"
     WEBHOOKS = "/usher/webhooks/lms/"
     BACKCHANNEL_LOGOUT = "/usher/backchannel-logout/"

@@ -1,6 +1,6 @@
-"""What ``manage.py lms usher_provision`` reads: one JSON description of all the LMS must have.
+"""The JSON description that ``manage.py lms usher_provision`` reads: all records the LMS needs.
 
-Made by the Tutor plugin, the demo and ``usher connect``; understood by ``usher.lms``.
+The Tutor plugin, the demo and ``usher connect`` write it; ``usher.lms`` reads it.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from typing import Any
 VERSION = 1
 
 
-#: What Open edX's forms take as a username.
+#: The longest username that Open edX's forms accept.
 _USERNAME_LENGTH = 30
 
 
@@ -32,10 +32,10 @@ class ServiceWorker:
 
 @dataclass(frozen=True)
 class Superuser:
-    """Made when absent; with an empty ``password`` it gets a random one.
+    """A superuser of the LMS, created if absent. Without a ``password`` it gets a random one.
 
-    backend: of the application whose superuser this is, who then signs in by it; '' is an account
-    of the LMS's own.
+    backend: sign-in backend of the application through which this superuser signs in; '' for one
+    that signs in to the LMS by password.
     """
 
     username: str
@@ -44,7 +44,8 @@ class Superuser:
     backend: str = ""
 
 
-#: What an application may do in the LMS as a service: make and copy course runs; retire learners.
+#: What an application may do in the LMS without a learner: make and copy course runs; retire
+#: learners.
 COURSES, RETIREMENT = "courses", "retirement"
 PURPOSES = (COURSES, RETIREMENT)
 
@@ -53,8 +54,8 @@ PURPOSES = (COURSES, RETIREMENT)
 class ServiceClient:
     """An OAuth client of the application in the LMS with the grant *client credentials*.
 
-    purpose: one of ``PURPOSES``. username, email: of the account that it acts as, made for it; ''
-    is the application's service worker.
+    purpose: one of ``PURPOSES``. username, email: the LMS account that it acts as, created for it;
+    '' means the application's service worker.
     """
 
     purpose: str
@@ -66,14 +67,14 @@ class ServiceClient:
 
 @dataclass(frozen=True)
 class Application:
-    """One connected application: who it is for the LMS, and who the LMS is for it.
+    """One connected application.
 
-    name: unique on this LMS, e.g. ``mitxonline``. backend: python-social-auth name. client_id and
-    client_secret: the LMS's credentials at the application. The ``oauth_*`` fields describe the
-    application's own OAuth client in the LMS. Addresses: authorization_url and logout_url
-    are for browsers, the others for servers. webhook_secret signs what the LMS sends.
-    service_worker: this application's own; see ``Description.service_worker_of``. service_clients:
-    at most one for each purpose.
+    name: unique in this LMS, such as ``mitxonline``. backend: name of the python-social-auth
+    backend. client_id and client_secret: the LMS's OAuth client in the application. The ``oauth_*``
+    fields: the application's OAuth client in the LMS. authorization_url and logout_url are for
+    browsers, all other addresses for servers. webhook_secret signs the LMS's messages to the
+    application. service_worker: this application's own; see ``Description.service_worker_of``.
+    service_clients: at most one for each purpose.
     """
 
     name: str
@@ -101,8 +102,9 @@ class Application:
 
 @dataclass(frozen=True)
 class Description:
-    """site: domain (with port) of the LMS's own site; '' means the site of ``SITE_ID``.
-    service_worker: that of the first application, where it names none itself."""
+    """All records that the LMS needs. site: domain, with port, of the Django site that they belong
+    to; '' means the site of ``SITE_ID``. service_worker: the first application's service worker, if
+    that application has none of its own."""
 
     applications: list[Application]
     service_worker: ServiceWorker | None = None
@@ -114,7 +116,8 @@ class Description:
         return json.dumps(asdict(self), indent=1)
 
     def service_worker_of(self, name: str) -> ServiceWorker | None:
-        """The service worker of the application of that name. No two applications share one."""
+        """The service worker of the application of that name; None if it has none. No two
+        applications share one."""
         for index, application in enumerate(self.applications):
             if application.name == name:
                 shared = self.service_worker if index == 0 else None
@@ -155,7 +158,8 @@ class Description:
         return built
 
     def _check_service_workers(self) -> None:
-        """A token that two applications had could be used for the learners of both."""
+        """Raises DescriptionError if two applications share a service worker: either could then
+        act for the learners of both."""
         found = [self.service_worker_of(one.name) for one in self.applications]
         workers = [worker for worker in found if worker is not None]
         for name in ("username", "token"):

@@ -1,14 +1,15 @@
-"""What ``manage.py lms usher_report`` prints: the LMS's side of the facts that doctor compares.
+"""What ``manage.py lms usher_report`` prints: facts about the LMS, for doctor.
 
-JSON, one object. Everything is optional for the reader: a release may not know a fact. Never a
-secret: fingerprints (``contract.fingerprints``) stand for them.
+One JSON object. Every field is optional, because not every release can report it. It holds no
+secrets but their fingerprints (``contract.fingerprints``).
 """
 
 from typing import Any, TypedDict
 
 VERSION = 1
 
-#: Settings to report by name; those under FEATURES count by their effective value on any release.
+#: Names of the settings to report. Those in FEATURES are reported by their effective value, whether
+#: the release reads them from ``settings.FEATURES`` or from a setting of that name.
 FEATURES = (
     "ALLOW_PUBLIC_ACCOUNT_CREATION",
     "ENABLE_AUTHN_MICROFRONTEND",
@@ -33,7 +34,7 @@ SETTINGS = (
 
 
 class Site(TypedDict, total=False):
-    """current: the one of ``SITE_ID``."""
+    """A Django site. current: whether it is the one of ``SITE_ID``."""
 
     id: int
     domain: str
@@ -41,8 +42,8 @@ class Site(TypedDict, total=False):
 
 
 class Provider(TypedDict, total=False):
-    """The newest record of one (site, backend). other_settings: None with other_settings_error
-    when the text isn't a JSON object; addresses only, secrets taken out."""
+    """The newest provider record of one site and backend. other_settings: the record's addresses,
+    without secrets; None, with the reason in other_settings_error, if it isn't a JSON object."""
 
     backend_name: str
     name: str
@@ -76,8 +77,8 @@ class OAuthClient(TypedDict, total=False):
 
 
 class ServiceWorker(TypedDict, total=False):
-    """token_expires: ISO moment of its newest valid token's end, None without one. application:
-    the one that it may act for, '' for none."""
+    """token_expires: when its newest valid token expires, ISO; None without one. application: name
+    of the application that it acts for, '' for none."""
 
     username: str
     application: str
@@ -89,10 +90,12 @@ class ServiceWorker(TypedDict, total=False):
 
 
 class Learners(TypedDict, total=False):
-    """Counts. unusable_password: linked learners who can't sign in because of it. other_name:
-    linked learners whose uid isn't their username, renamed: some of them, uid and username.
-    inactive: usernames of the newest linked learners whose account is not active. by_backend: links
-    by the name of the sign-in backend, those of backends that are not connected included."""
+    """Learners linked to an application; numbers, if not said otherwise.
+
+    unusable_password: those who can't sign in because their LMS password is unusable. other_name:
+    those whose LMS username isn't the uid of their link; renamed: some of these, as pairs of uid
+    and username. inactive: LMS usernames of the newest ones whose account is not active.
+    by_backend: sign-in backend → its links, also for backends that are not connected."""
 
     linked: int
     renamed: list[tuple[str, str]]
@@ -103,7 +106,7 @@ class Learners(TypedDict, total=False):
 
 
 class Backend(TypedDict, total=False):
-    """error: why its class can't be imported in this process; '' when it can."""
+    """A sign-in backend. error: why its class can't be imported in this process; '' if it can."""
 
     name: str
     class_path: str
@@ -111,9 +114,10 @@ class Backend(TypedDict, total=False):
 
 
 class TokenProbe(TypedDict, total=False):
-    """The LMS's own try of the application's token endpoint, with the provider record's client and
-    a code that doesn't exist. status: None when nothing answered, with error. oauth_error:
-    ``invalid_grant`` means that the client is right, ``invalid_client`` that it isn't."""
+    """The result of a request from the LMS to the application's token endpoint, with the provider
+    record's client and a code that doesn't exist. status: HTTP status; None, with the reason in
+    error, if nothing answered. oauth_error: ``invalid_grant`` shows that the client is right,
+    ``invalid_client`` that it is wrong."""
 
     backend_name: str
     url: str
@@ -123,7 +127,8 @@ class TokenProbe(TypedDict, total=False):
 
 
 class LearnerHome(TypedDict, total=False):
-    """Where a signed-in learner lands. micro_frontend: a page outside of the LMS, at url."""
+    """The learner's first page after sign-in. micro_frontend: whether it is a micro-frontend, with
+    its address in url."""
 
     micro_frontend: bool
     url: str
@@ -141,10 +146,14 @@ class Connection(TypedDict, total=False):
 
 
 class LmsReport(TypedDict, total=False):
-    """time: ISO, UTC. private_settings: ``lms/envs/private.py`` is there. packages: version by
-    distribution name, of those that matter here. direct_registration: people can make an account at
-    the LMS itself. package_conflicts: sentences as of ``pip check``.
-    packages_outside_image: installed by hand into this container."""
+    """The whole report.
+
+    time: when it was made, ISO, UTC. login_service: whether the OAuth client of the LMS's own
+    sign-in exists. direct_registration: whether people can create an account in the LMS itself.
+    private_settings: whether ``lms/envs/private.py`` exists. packages: distribution → version, of
+    those that Usher depends on. package_conflicts: sentences as ``pip check`` prints them.
+    packages_outside_image: distributions that were installed by hand into this container.
+    """
 
     version: int
     time: str

@@ -1,8 +1,9 @@
 """Signatures of the messages that the LMS sends to the application (webhooks).
 
-``Usher-Signature: v1=<hex>`` is HMAC-SHA256 over ``<timestamp>.<event id>.<body>``; the timestamp
-(Unix seconds) bounds replay in time, the event id lets the receiver drop what it has seen. Neither
-has a dot in it, so no two messages are framed alike.
+``Usher-Signature: v1=<hex>`` is HMAC-SHA256 over ``<timestamp>.<event id>.<body>``. The timestamp
+(Unix seconds) limits for how long a message can be replayed; by the event id the receiver drops
+messages that it has seen. Neither contains a dot, so two different messages never give the same
+signed text.
 """
 
 import hashlib
@@ -25,11 +26,12 @@ def is_event_id(text: str) -> bool:
 
 
 def read_timestamp(text: str) -> int | None:
-    """Seconds of the header, None for anything but plain digits."""
+    """The header's Unix seconds; None for anything but plain digits."""
     return int(text) if _TIMESTAMP.fullmatch(text) else None
 
 
 def sign(secret: str, *, timestamp: int, event_id: str, body: bytes) -> str:
+    """The value of ``Usher-Signature`` for this message. timestamp: Unix seconds."""
     message = b".".join((str(timestamp).encode(), event_id.encode(), body))
     return "v1=" + hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
 
@@ -37,7 +39,8 @@ def sign(secret: str, *, timestamp: int, event_id: str, body: bytes) -> str:
 def verify(
     secret: str, signature: str, *, timestamp: int, event_id: str, body: bytes, now: float
 ) -> bool:
-    """Whether the signature is valid and the timestamp within the tolerance of ``now``."""
+    """Whether the signature is valid and the timestamp within ``TOLERANCE_SECONDS`` of ``now``
+    (Unix seconds). False without a secret."""
     if not secret or not is_event_id(event_id) or timestamp < 0:
         return False
     expected = sign(secret, timestamp=timestamp, event_id=event_id, body=body)

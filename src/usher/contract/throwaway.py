@@ -1,20 +1,21 @@
-"""Names of learners that Usher makes to try a connection, and removes again.
+"""Usernames of test learners, which Usher creates to verify a connection and then removes.
 
-An LMS never deletes an account, so that of a removed learner stays there, inactive.
+Open edX does not delete accounts, so the LMS account of a removed test learner stays, inactive.
 """
 
 import re
 import secrets
 
-#: By what makes them: connect's proof, and doctor's journey.
+#: Of test learners made by ``usher connect`` as it verifies a connection, and by doctor's journey.
 PREFIXES = ("usher-test", "doctor")
 _NAME = re.compile(rf"(?:{'|'.join(PREFIXES)})-[0-9a-f]{{8}}")
 
 
 def new_name(prefix: str) -> str:
-    """One that nobody has yet. prefix: of ``PREFIXES``."""
+    """A new username. prefix: one of ``PREFIXES``."""
     return f"{prefix}-{secrets.token_hex(4)}"
 
 
 def is_throwaway(username: str) -> bool:
+    """Whether this is the username of a test learner."""
     return _NAME.fullmatch(username) is not None

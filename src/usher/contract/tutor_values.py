@@ -1,12 +1,12 @@
-"""What may be written into Tutor's configuration, and so into everything that Tutor renders.
+"""Checks of the values that are written into Tutor's configuration.
 
-Tutor renders each value of ``config.yml`` as a Jinja template that is not sandboxed: a person who
-chooses a value can run commands on the operator's machine. From there values go on into YAML,
-Python settings, a Dockerfile, compose files and scripts. Some come from an application's own
-answers. So each has a grammar of what it is made of; nothing in these can end a quotation, a line
-or a comment, or begin a template.
+Tutor renders each value of ``config.yml`` as a Jinja template without a sandbox, so a person who
+chooses a value could run commands on the operator's machine. Rendered values are then written into
+YAML, Python settings, a Dockerfile, compose files and scripts, and some values come from the
+application's own answers. So each setting accepts only certain characters, with which a value can't
+end a quotation, a line or a comment, or begin a template.
 
-``usher connect`` checks before it writes, the Tutor plugin before it renders.
+``usher connect`` checks values before it writes them, the Tutor plugin before it renders them.
 """
 
 import re
@@ -21,7 +21,7 @@ APPLICATIONS = "USHER_APPLICATIONS"
 
 
 class NotAllowed(ValueError):
-    """A value must not be written; the message names it and says what to write instead."""
+    """A value can't be used. The message names the setting and says what to write instead."""
 
 
 def _whole(pattern: str, words: str) -> Callable[[Any, str], str]:
@@ -56,7 +56,7 @@ requirement = _whole(
 
 
 def email(value: Any, place: str) -> str:
-    """An address such as people have; quoted local parts are not among them."""
+    """``value`` if it is an e-mail address, without a quoted local part. Raises NotAllowed."""
     mailbox, _, domain = value.rpartition("@") if isinstance(value, str) else ("", "", "")
     try:
         if not re.fullmatch(r"[A-Za-z0-9.!#%&'*+/=?^_~-]{1,64}", mailbox):
@@ -69,8 +69,9 @@ def email(value: Any, place: str) -> str:
 
 
 def address(value: Any, place: str) -> str:
-    """An http(s) address without user, query and fragment, tidied: lower case up to the path,
-    an international host name in its ASCII form, no slash at the end."""
+    """``value``, an http or https address without user, query and fragment, in one spelling: host
+    in lower case and, if it is an international name, in ASCII; no slash at the end. Raises
+    NotAllowed."""
     try:
         return _tidied(value)
     except (ValueError, UnicodeError):
@@ -106,7 +107,7 @@ def _tidied(value: Any) -> str:
 
 
 def pattern(value: Any, place: str) -> str:
-    """A regular expression of paths."""
+    """``value`` if it is a regular expression without template marks. Raises NotAllowed."""
     try:
         if not isinstance(value, str) or not value.isprintable() or _begins_template(value):
             raise NotAllowed
@@ -122,6 +123,7 @@ def _begins_template(text: str) -> bool:
 
 
 def flag(value: Any, place: str) -> bool:
+    """``value`` if it is True or False. Raises NotAllowed."""
     if not isinstance(value, bool):
         raise NotAllowed(f"{place} is {shown(value)}: write true or false")
     return value
@@ -173,7 +175,8 @@ FIELDS: dict[str, Callable[[Any, str], Any]] = {
 
 
 def entry(value: Any, place: str) -> dict[str, Any]:
-    """One application. What a field may be is decided here; what it means, where it is read."""
+    """One entry of USHER_APPLICATIONS with checked values; ``contract.applications`` explains the
+    fields. Raises NotAllowed."""
     if not isinstance(value, Mapping):
         raise NotAllowed(f"{place} is not a mapping with a name")
     if unknown := sorted(set(map(str, value)) - set(FIELDS)):
@@ -183,7 +186,7 @@ def entry(value: Any, place: str) -> dict[str, Any]:
     return {key: FIELDS[key](item, f"{place}.{key}") for key, item in value.items()}
 
 
-#: The settings of the plugin.
+#: Setting of the plugin → its check, which returns the value or raises NotAllowed.
 SETTINGS: dict[str, Callable[[Any, str], Any]] = {
     APPLICATIONS: _all(entry, "applications"),
     "USHER_SECRET": secret,
@@ -206,17 +209,17 @@ SETTINGS: dict[str, Callable[[Any, str], Any]] = {
 
 
 def checked(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the plugin as they may be written; addresses are tidied. None stands for a
-    setting that is removed. Raises NotAllowed, also for a name that Usher has no setting for."""
+    """The plugin's settings with checked values, addresses in one spelling. None stands for a
+    setting that is to be removed. Raises NotAllowed for a bad value and for an unknown setting."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         if key not in SETTINGS:
-            raise NotAllowed(f"{shown(key)} is no setting of Usher's")
+            raise NotAllowed(f"{shown(key)} is not a setting of Usher")
         found[key] = None if value is None else SETTINGS[key](value, key)
     return found
 
 
 def shown(value: Any) -> str:
-    """For a message: one line of printable ASCII, bounded."""
+    """``value`` for a message: one line of printable ASCII of at most 80 characters."""
     text = ascii(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
