@@ -25,26 +25,30 @@ def prepare(count: int, refused: int) -> int:
     """``count`` learners, all in one run; ``refused`` of their enrollments are refused."""
     many_accounts("console", count)
     runs([f"course-v1:Console+C{number}+R" for number in range(50)])
-    first = Enrollment.objects.create(
+    first = Enrollment(
         user=get_user_model().objects.get(username="console0"),
         run=CourseRun.objects.get(course_key="course-v1:Console+C0+R"),
         observed_generation=1,
         observed_mode="audit",
         observed_is_active=True,
-        next_attempt_at=None,
-    )
+    ).without_work()
+    first.save()
     users = get_user_model()._meta.db_table
     others = f"(SELECT id FROM {users} WHERE username LIKE 'console%' AND id <> {first.user_id}) u"
     copy(Enrollment, first.pk, {"user_id": "u.id"}, others)
     codes = ", ".join(f"'{code}'" for code in _CODES)
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE usher_enrollment SET parked_at = now() - id * interval '1 second', "
-            "attempts = 1, observed_generation = 0, error_class = 'rejected', "
-            f"error_code = (ARRAY[{codes}])[1 + mod(id, {len(_CODES)})], "
-            "error_message = 'The LMS says no to ' || id "
-            "WHERE id IN (SELECT id FROM usher_enrollment ORDER BY md5(id::text) LIMIT %s)",
+            "INSERT INTO usher_engine_work (kind, object_id, lane, attempts, lease_owner, "
+            "parked_at, error_class, error_code, error_message) "
+            "SELECT 'enrollment', id, 1, 1, '', now() - id * interval '1 second', 'rejected', "
+            f"(ARRAY[{codes}])[1 + mod(id, {len(_CODES)})], 'The LMS says no to ' || id "
+            "FROM usher_enrollment ORDER BY md5(id::text) LIMIT %s",
             [refused],
+        )
+        cursor.execute(
+            "UPDATE usher_enrollment SET observed_generation = 0 WHERE id IN "
+            "(SELECT object_id FROM usher_engine_work WHERE kind = 'enrollment')"
         )
         cursor.execute("VACUUM ANALYZE")
         cursor.execute("CHECKPOINT")  # what was just written is not measured
@@ -61,7 +65,11 @@ def pages() -> dict[str, float]:
     row = Enrollment.objects.parked().select_related("user").first()
     if row is None:
         raise RuntimeError("nothing is refused: prepare() comes first")
-    last = Enrollment.objects.parked().order_by("parked_at").values_list("parked_at", "pk")[0]
+    last = (
+        Enrollment.objects.parked()
+        .order_by("work__parked_at")
+        .values_list("work__parked_at", "pk")[0]
+    )
     group = f"/staff/refusals/group/?kind=enrollment&code={row.error_code}"
     asked: dict[str, str] = {
         "overview": "/staff/",

@@ -31,6 +31,7 @@ from usher.contract.limits import COURSE_LIST_PAGE_SIZE
 from usher.contract.paths import LmsPath
 from usher.engine.registry import all_kinds
 from usher.engine.services import recheck, reconcile
+from usher.engine.work import Work
 
 
 def learners(names: str, first: int, end: int) -> int:
@@ -54,7 +55,7 @@ def accounts(names: str, first: int, end: int) -> int:
         username__in=[names.format(number) for number in range(first, end)]
     )
     now = timezone.now()
-    settled = {"observed_generation": 1, "next_attempt_at": None}
+    settled = {"observed_generation": 1}
     rows, names_taken, tokens = [], [], []
     for user in users:
         rows.append(
@@ -64,18 +65,19 @@ def accounts(names: str, first: int, end: int) -> int:
                 reserved_at=now,
                 created_in_lms_at=now,
                 **settled,
-            )
+            ).without_work()
         )
         names_taken.append(UsernameReservation(username=user.username, user=user))
         later = now + timedelta(days=10)
-        tokens.append(LmsToken(user=user, access_token="x", expires_at=later, **settled))
+        token = LmsToken(user=user, access_token="x", expires_at=later, **settled)
+        tokens.append(token.without_work())
     UsernameReservation.objects.bulk_create(names_taken, batch_size=1000)
     LmsToken.objects.bulk_create(tokens, batch_size=1000)
     return len(LmsAccount.objects.bulk_create(rows, batch_size=1000))
 
 
 def runs(keys: list[str]) -> int:
-    rows = [CourseRun(course_key=key, next_attempt_at=None) for key in keys]
+    rows = [CourseRun(course_key=key).without_work() for key in keys]
     return len(CourseRun.objects.bulk_create(rows, ignore_conflicts=True))
 
 
@@ -158,10 +160,7 @@ def sessions(count: int) -> list[str]:
 
 def rest() -> None:
     """Nothing is due, so that what comes next is all that the workers do."""
-    for kind in all_kinds().values():
-        kind.model._default_manager.filter(next_attempt_at__isnull=False).update(
-            next_attempt_at=None
-        )
+    Work.objects.filter(due_at__isnull=False).delete()
 
 
 def work_off(redis_url: str, messages: int) -> int:
@@ -240,9 +239,8 @@ def peak_mb() -> float:
 def due_again(names: str) -> int:
     """The enrollments of these learners, as if they had never been sent."""
     rows = Enrollment.objects.filter(user__username__startswith=names)
-    return rows.update(
-        next_attempt_at=timezone.now(), observed_generation=0, observed_is_active=None, lane=1
-    )
+    rows.update(observed_generation=0, observed_is_active=None)
+    return rows.make_due()
 
 
 def count_unsettled(names: str) -> int:
@@ -340,16 +338,15 @@ def many_learners(name: str, count: int) -> int:
     many_accounts(name, count)
     run = CourseRun.objects.get(course_key=key)
     first = LmsAccount.objects.get(username=f"{name}0")
-    row = Enrollment.objects.create(
-        user=first.user, run=run, observed_generation=1, next_attempt_at=None
-    )
+    row = Enrollment(user=first.user, run=run, observed_generation=1).without_work()
+    row.save()
     others = f"(SELECT user_id FROM {LmsAccount._meta.db_table} WHERE id > {first.pk}) a"
     copy(LmsToken, first.user.lms_token.pk, {"user_id": "a.user_id"}, others)
     copy(Enrollment, row.pk, {"user_id": "a.user_id"}, others)
     due = Enrollment.objects.order_by("-pk").values("pk")[:_DUE]
-    Enrollment.objects.filter(pk__in=list(due.values_list("pk", flat=True))).update(
-        observed_generation=0, next_attempt_at=timezone.now()
-    )
+    rows = Enrollment.objects.filter(pk__in=list(due.values_list("pk", flat=True)))
+    rows.update(observed_generation=0)
+    rows.make_due()
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE")
     return LmsAccount.objects.count()
@@ -372,7 +369,7 @@ def _claim() -> float:
     took = time.perf_counter() - began
     if len(rows) != 200:
         raise RuntimeError(f"{len(rows)} rows were claimed")
-    release(Enrollment, rows)
+    release(all_kinds()["enrollment"], rows)
     return took
 
 
@@ -394,7 +391,7 @@ def _webhook() -> float:
     began = time.perf_counter()
     take(f"event-{time.time_ns()}", "enrollment.changed", username, key)
     took = time.perf_counter() - began
-    Enrollment.objects.filter(user__username=username).update(next_attempt_at=None)
+    Enrollment.objects.filter(user__username=username).forget_work()
     return took
 
 

@@ -8,19 +8,19 @@ from typing import Any
 
 from simulation.threads import BEGIN
 
-#: Of every reconciled row.
-COMMON = (
-    "generation",
-    "observed_generation",
-    "attempts",
-    "next_attempt_at",
-    "lease_owner",
-    "lease_until",
-    "error_class",
-    "error_code",
-    "error_message",
-    "parked_at",
-)
+#: Of every reconciled row, those of its work included: name → column.
+COMMON = {
+    "generation": "generation",
+    "observed_generation": "observed_generation",
+    "attempts": "coalesce(work.attempts, 0)",
+    "next_attempt_at": "work.due_at",
+    "lease_owner": "coalesce(work.lease_owner, '')",
+    "lease_until": "work.lease_until",
+    "error_class": "coalesce(work.error_class, '')",
+    "error_code": "coalesce(work.error_code, '')",
+    "error_message": "coalesce(work.error_message, '')",
+    "parked_at": "work.parked_at",
+}
 OWN = {
     "account": ("user_id", "username", "is_active", "created_in_lms_at", "observed_is_active"),
     "token": ("user_id", "access_token", "expires_at"),
@@ -87,8 +87,11 @@ class Records:
 
             for each, own in OWN.items():
                 table = all_kinds()[each].model._meta.db_table
-                columns = ", ".join(("id", *COMMON, *own))
-                self._queries[each] = f"SELECT {columns} FROM {table} ORDER BY id"
+                columns = ", ".join((f"{table}.id", *COMMON.values(), *own))
+                self._queries[each] = (
+                    f"SELECT {columns} FROM {table} LEFT JOIN usher_engine_work work "
+                    f"ON work.kind = '{each}' AND work.object_id = {table}.id ORDER BY {table}.id"
+                )
         return self._queries[name]
 
     def account_of(self, user_id: int) -> Row | None:

@@ -221,10 +221,10 @@ class Seed:
             self.invariants.lost.clear()
             self.invariants.at_rest()
 
-    def _tables(self) -> set[str]:
+    def _tables(self) -> dict[str, str]:
         from usher.engine.registry import all_kinds
 
-        return {all_kinds()[name].model._meta.db_table for name in KINDS}
+        return {name: all_kinds()[name].model._meta.db_table for name in KINDS}
 
     def _watches_locks(self) -> bool:
         task = self.scheduler.task

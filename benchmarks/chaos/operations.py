@@ -24,6 +24,7 @@ from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run, refresh_soon
 from usher.application.tokens.models import LmsToken
 from usher.engine.registry import all_kinds
+from usher.engine.work import Work
 
 MODES = ("audit", "verified")
 #: Kinds that the operations touch.
@@ -195,10 +196,8 @@ def _watch_attempts() -> None:
     while True:
         try:
             close_old_connections()
-            for name in KINDS:
-                rows = all_kinds()[name].model._default_manager.all()
-                most = rows.aggregate(most=Max("attempts"))["most"] or 0
-                journal.max_attempts = max(journal.max_attempts, most)
+            most = Work.objects.aggregate(most=Max("attempts"))["most"] or 0
+            journal.max_attempts = max(journal.max_attempts, most)
         except DatabaseError:
             pass
         time.sleep(0.5)
@@ -209,9 +208,10 @@ def left() -> dict[str, int]:
     found: Counter[str] = Counter()
     for name in KINDS:
         manager = all_kinds()[name].model._default_manager
-        waiting = manager.filter(next_attempt_at__isnull=False)
-        unsettled, due = waiting.unsettled(), waiting.filter(next_attempt_at__lte=timezone.now())
-        for code, message in (unsettled | due).values_list("error_code", "error_message"):
+        waiting = manager.filter(work__due_at__isnull=False)
+        unsettled, due = waiting.unsettled(), waiting.filter(work__due_at__lte=timezone.now())
+        columns = ("work__error_code", "work__error_message")
+        for code, message in (unsettled | due).values_list(*columns):
             reason = f"{code}: {message}" if code == "internal-error" else code
             found[f"{name} {reason}".strip()] += 1
     return dict(found)

@@ -119,9 +119,8 @@ def test_the_dashboard_tells_how_far_things_are(browser, run, learner):
     page = browser.get("/dashboard/").content.decode()
     assert "being made" not in page
     assert "Ready" in page
-    LmsAccount.objects.update(
-        created_in_lms_at=None, parked_at=timezone.now(), error_code="duplicate-email"
-    )
+    LmsAccount.objects.update(created_in_lms_at=None)
+    LmsAccount.objects.set_work(parked_at=timezone.now(), error_code="duplicate-email")
     assert "e-mail address already exists" in browser.get("/dashboard/").content.decode()
 
 

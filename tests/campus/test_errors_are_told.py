@@ -25,9 +25,8 @@ def test_the_dashboard_and_the_course_page_agree(client, settings, opens):
     settings.SUPPORT_EMAIL = "help@example.org"
     user, run = make_learner(), ensure_run(KEY)
     enroll(user, run)
-    Enrollment.objects.update(
-        parked_at=timezone.now(), error_code="mode-kept", observed_is_active=opens
-    )
+    Enrollment.objects.update(observed_is_active=opens)
+    Enrollment.objects.set_work(parked_at=timezone.now(), error_code="mode-kept")
     client.force_login(user)
     dashboard = client.get("/dashboard/").content.decode()
     course = client.get(f"/courses/{KEY}/").content.decode()

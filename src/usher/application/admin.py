@@ -26,10 +26,12 @@ from usher.application.models import (
     UsernameReservation,
 )
 from usher.application.states import State, in_state, state, states_of
+from usher.contract.failures import FailureClass
 from usher.engine.notify import notify_workers
 from usher.engine.registry import all_kinds
 from usher.engine.summary import Summary
 from usher.engine.transactions import InTransaction
+from usher.engine.work import Work
 
 #: Records that an action sends to the LMS while the person waits; a worker sends the rest.
 _AT_ONCE = 25
@@ -66,6 +68,17 @@ class StateFilter(admin.SimpleListFilter):
         return in_state(queryset, State(wanted)) if wanted in set(State) else queryset
 
 
+class ErrorClassFilter(admin.SimpleListFilter):
+    title = "error class"
+    parameter_name = "error_class"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(str(one), str(one)) for one in FailureClass]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(work__error_class=self.value()) if self.value() else queryset
+
+
 class ErrorCodeFilter(admin.SimpleListFilter):
     """Codes that rows have; Django's own filter has a link without text for rows that have none."""
 
@@ -73,17 +86,18 @@ class ErrorCodeFilter(admin.SimpleListFilter):
     parameter_name = "error_code"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        rows = model_admin.model._default_manager.exclude(error_code="").order_by("error_code")
-        return [(code, code) for code in rows.values_list("error_code", flat=True).distinct()]
+        rows = Work.objects.filter(kind=model_admin.model.work_kind, error_code__gt="")
+        codes = rows.order_by("error_code").values_list("error_code", flat=True)
+        return [(code, code) for code in codes.distinct()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(error_code=self.value()) if self.value() else queryset
+        return queryset.filter(work__error_code=self.value()) if self.value() else queryset
 
 
 class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """The base: state, filters, retry and repair."""
 
-    list_filter: ClassVar[Any] = (StateFilter, "error_class", ErrorCodeFilter)
+    list_filter: ClassVar[Any] = (StateFilter, ErrorClassFilter, ErrorCodeFilter)
     list_per_page = 50
     show_full_result_count = False
     actions: Any = ("retry", "repair")
@@ -233,14 +247,8 @@ class RetirementAdmin(ReconciledAdmin):
 
     @admin.action(description="Mark as done by hand in the LMS", permissions=["close"])
     def mark_done(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        count = queryset.update(
-            observed_generation=F("generation"),
-            next_attempt_at=None,
-            parked_at=None,
-            error_class="",
-            error_code="",
-            error_message="",
-        )
+        count = queryset.update(observed_generation=F("generation"))
+        queryset.model._default_manager.filter(pk__in=queryset.values("pk")).forget_work()
         self.message_user(request, f"{count} marked as done.")
 
 

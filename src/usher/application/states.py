@@ -5,8 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from django.db.models import F, QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
+
+from usher.engine.models import IN_SYNC
 
 
 class State(StrEnum):
@@ -45,17 +47,16 @@ def state(row: Any) -> State:
 def in_state(rows: QuerySet[Any], wanted: State) -> QuerySet[Any]:
     """Those of ``rows`` for which ``state`` gives ``wanted``."""
     if wanted is State.REFUSED:
-        return rows.filter(parked_at__isnull=False)
-    rows = rows.filter(parked_at__isnull=True)
-    settled = {"observed_generation": F("generation"), "error_code": ""}
+        return rows.filter(work__parked_at__isnull=False)
+    rows = rows.filter(work__parked_at__isnull=True)
     deactivated = getattr(rows.model, "DEACTIVATED_IN_LMS", None)
     if wanted is State.DEACTIVATED:
-        return rows.filter(deactivated, **settled) if deactivated else rows.none()
+        return rows.filter(IN_SYNC, deactivated) if deactivated else rows.none()
     if wanted is State.IN_SYNC:
-        rows = rows.filter(**settled)
+        rows = rows.filter(IN_SYNC)
         return rows.exclude(pk__in=rows.filter(deactivated)) if deactivated else rows
-    rows = rows.exclude(**settled)
-    return rows.filter(attempts__gt=0) if wanted is State.RETRYING else rows.filter(attempts=0)
+    tried = Q(work__attempts__gt=0)
+    return rows.filter(~IN_SYNC, tried if wanted is State.RETRYING else ~tried)
 
 
 def when(row: Any) -> str:

@@ -14,9 +14,9 @@ from django.db.models import Q
 from usher.engine.clock import database_now, moment
 from usher.engine.kinds import Kind
 from usher.engine.lanes import Lane
-from usher.engine.models import lock
 from usher.engine.policy import LONGEST_DELAY
 from usher.engine.transactions import retried
+from usher.engine.work import Work, due
 
 #: What clocks of healthy machines differ by at most, and more.
 CLOCKS_APART = timedelta(seconds=10)
@@ -56,7 +56,8 @@ def claim(
 ) -> tuple[str, list[Any]]:
     """A new lease and at most ``limit`` rows that it holds, longest due first.
 
-    lane: only rows of this one; None takes the lanes one after the other.
+    lane: only rows of this one; None takes the lanes one after the other. Work whose row is gone is
+    deleted.
     """
     condition = scope.of(kind)
     if condition is None:
@@ -64,20 +65,29 @@ def claim(
     owner = str(uuid.uuid4())
     ids: list[int] = []
     for each in (lane,) if lane is not None or condition else tuple(Lane):
-        own = condition if each is None else condition & Q(lane=each)
-        ids += _leased(kind, own, limit - len(ids), owner, lease_seconds)
+        ids += _leased(kind, condition, each, limit - len(ids), owner, lease_seconds)
         if len(ids) >= limit:
             break
     if not ids:
         return owner, []
-    rows = kind.rows().filter(pk__in=ids, lease_owner=owner).select_related(*kind.related)
+    held = kind.rows().filter(pk__in=ids, work__lease_owner=owner)
+    rows = list(held.select_related("work", *kind.related))
+    if len(rows) < len(ids):
+        gone = set(ids) - {row.pk for row in rows}
+        Work.objects.filter(kind=kind.name, object_id__in=gone, lease_owner=owner).delete()
     return owner, sorted(rows, key=lambda row: (row.lane, row.next_attempt_at, row.pk))
 
 
-def _leased(kind: Kind, condition: Q, limit: int, owner: str, seconds: float) -> list[int]:
+def _leased(
+    kind: Kind, condition: Q, lane: Lane | None, limit: int, owner: str, seconds: float
+) -> list[int]:
     """Ids of rows that are leased now. One statement, which no other can come in between."""
-    due = kind.rows().filter(condition).due(moment())
-    first = due.order_by("lane", "next_attempt_at", "pk").values("pk")[:limit]
+    waiting = due(kind.name, moment())
+    if lane is not None:
+        waiting = waiting.filter(lane=lane)
+    if condition:
+        waiting = waiting.filter(object_id__in=kind.rows().filter(condition).values("pk"))
+    first = waiting.order_by("lane", "due_at", "object_id").values("pk")[:limit]
     chosen, values = first.query.sql_with_params()
     quote = connection.ops.quote_name
     # Chosen once, before anything is updated: a join could choose again for each row.
@@ -86,40 +96,42 @@ def _leased(kind: Kind, condition: Q, limit: int, owner: str, seconds: float) ->
         if connection.features.has_select_for_update_skip_locked
         else f"IN ({chosen})"
     )
-    until, until_values = _compiled(kind.model, moment(seconds))
+    until, until_values = _compiled(moment(seconds))
     sql = (
-        f"UPDATE {quote(kind.model._meta.db_table)} "  # noqa: S608
-        f"SET lease_owner = %s, lease_until = {until} WHERE id {chosen} RETURNING id"
+        f"UPDATE {quote(Work._meta.db_table)} "  # noqa: S608
+        f"SET lease_owner = %s, lease_until = {until} WHERE id {chosen} RETURNING object_id"
     )
     with connection.cursor() as cursor:
         cursor.execute(sql, [owner, *until_values, *values])
         return [pk for (pk,) in cursor.fetchall()]
 
 
-def _compiled(model: type[models.Model], expression: Any) -> tuple[str, list[Any]]:
-    query = model._default_manager.all().query
+def _compiled(expression: Any) -> tuple[str, list[Any]]:
+    query = Work.objects.all().query
     compiler = query.get_compiler(connection=connection)
     sql, values = compiler.compile(expression.resolve_expression(query))
     return sql, list(values)
 
 
-def renew(model: type[models.Model], rows: Iterable[Any], lease_seconds: float) -> None:
+def renew(kind: Kind, rows: Iterable[Any], lease_seconds: float) -> None:
     """Extends the leases of these rows. Skips rows that another worker has claimed since."""
     rows, until = list(rows), database_now() + timedelta(seconds=lease_seconds)
-    retried(lambda: _still_leased(model, rows).update(lease_until=until))
+    retried(lambda: _still_leased(kind, rows).update(lease_until=until))
 
 
-def release(model: type[models.Model], rows: Iterable[Any]) -> None:
+def release(kind: Kind, rows: Iterable[Any]) -> None:
     """Ends the leases of rows that were not tried, so that another worker can claim them."""
     rows = list(rows)
-    retried(lambda: _still_leased(model, rows).update(lease_owner="", lease_until=None))
+    retried(lambda: _still_leased(kind, rows).update(lease_owner="", lease_until=None))
 
 
-def _still_leased(model: type[models.Model], rows: Iterable[Any]) -> models.QuerySet[Any]:
+def _still_leased(kind: Kind, rows: Iterable[Any]) -> models.QuerySet[Work]:
     """Those whose lease is still this worker's; locked for the transaction."""
     owners = {row.pk: row.lease_owner for row in rows}
-    found = model._default_manager.filter(pk__in=owners, lease_owner__in=set(owners.values()))
-    lock(found)
+    found = Work.objects.filter(
+        kind=kind.name, object_id__in=owners, lease_owner__in=set(owners.values())
+    )
+    list(found.select_for_update().order_by("object_id").values_list("pk", flat=True))
     return found
 
 
@@ -130,14 +142,19 @@ def reset_implausible_times(kind: Kind, lease_seconds: float) -> int:
     never tried are due now.
     """
     now = database_now()
-    manager = kind.model._default_manager
-    in_lanes = kind.rows().filter(lane__in=Lane.values)  # so that the index of lanes serves
+    work = Work.objects.filter(kind=kind.name)
+    in_lanes = work.filter(lane__in=Lane.values)  # so that the index of lanes serves
     far = in_lanes.filter(
-        attempts__gt=0, next_attempt_at__gt=now + timedelta(seconds=2 * LONGEST_DELAY)
-    ).update(next_attempt_at=now)
-    untried = in_lanes.unsettled().filter(attempts=0, error_code="")
-    early = untried.filter(next_attempt_at__gt=now + CLOCKS_APART).update(next_attempt_at=now)
-    leased = manager.filter(lease_until__gt=now + timedelta(seconds=10 * lease_seconds)).update(
+        attempts__gt=0, due_at__gt=now + timedelta(seconds=2 * LONGEST_DELAY)
+    ).update(due_at=now)
+    untried = in_lanes.filter(attempts=0, error_code="", due_at__gt=now + CLOCKS_APART)
+    early = untried.filter(object_id__in=kind.rows().unsettled().values("pk")).update(due_at=now)
+    leased = work.filter(lease_until__gt=now + timedelta(seconds=10 * lease_seconds)).update(
         lease_owner="", lease_until=None
     )
     return far + early + leased
+
+
+def restore_lost(kind: Kind) -> int:
+    """Makes due what is not as wanted and has no work, as after a restored backup of one table."""
+    return kind.lost().make_due()

@@ -78,6 +78,10 @@ class Kind:
         found: ReconciledQuerySet = self.model._default_manager.all()
         return found
 
+    def lost(self) -> ReconciledQuerySet:
+        """Rows that are not as wanted, and that nothing is to be done about, though it should."""
+        return self.rows().unsettled().without_work()
+
     def column_of(self, other: type[models.Model]) -> str:
         """The column of this kind's rows that refers to ``other``; '' when there is none."""
         if self.model is other:

@@ -16,6 +16,7 @@ from usher.engine.kinds import Kind
 from usher.engine.models import ReconciledQuerySet
 from usher.engine.registry import kind
 from usher.engine.summary import Failure, Group, Summary
+from usher.engine.work import Work
 
 #: A kind's name → which of its rows.
 Asked = Mapping[str, Q]
@@ -40,7 +41,7 @@ def is_claimed_elsewhere(asked: Asked, state: State) -> bool:
     one, unless their kind has been stopped.
     """
     now = database_now()
-    leased, due = Q(lease_until__gt=now), Q(next_attempt_at__lte=now)
+    leased, due = Q(work__lease_until__gt=now), Q(work__due_at__lte=now)
     return any(
         _rows(name, asked).filter(leased if Gate(name, state).is_closed else leased | due).exists()
         for name in asked
@@ -51,7 +52,7 @@ def failures(asked: Asked) -> Iterator[tuple[Key, Failure]]:
     """Current errors of rows that were made due. They had none then: making due clears errors."""
     for name in asked:
         each = kind(name)
-        failing = _rows(name, asked).exclude(error_code="").select_related(*each.related)
+        failing = _rows(name, asked).failing().select_related("work", *each.related)
         for row in failing.iterator():
             yield (
                 (name, row.pk),
@@ -68,9 +69,11 @@ def succeeded_later(failing: Iterable[Key]) -> Iterator[Key]:
     for name, all_of_kind in ids.items():
         left = iter(all_of_kind)
         while some := list(islice(left, _IDS)):
-            fine = kind(name).rows().filter(pk__in=some, error_code="")
-            right = fine.exclude(next_attempt_at__lte=soon).values_list("pk", flat=True)
-            yield from ((name, pk) for pk in right)
+            rows = kind(name).rows().filter(pk__in=some)
+            open_rows = rows.filter(Q(work__error_code__gt="") | Q(work__due_at__lte=soon))
+            still = set(open_rows.values_list("pk", flat=True))
+            right = set(rows.values_list("pk", flat=True)) - still
+            yield from ((name, pk) for pk in sorted(right))
 
 
 def earlier(
@@ -83,14 +86,14 @@ def earlier(
     for each in kinds:
         if (condition := scope.of(each)) is None:
             continue
-        # Only rows that the indexes of the queue and of refused rows hold.
-        is_open = Q(next_attempt_at__isnull=False) | Q(parked_at__isnull=False)
-        failing = each.rows().filter(condition).filter(is_open).exclude(error_code="")
+        failing = Work.objects.filter(kind=each.name, error_code__gt="")
+        if condition:
+            failing = failing.filter(object_id__in=each.rows().filter(condition).values("pk"))
         groups = failing.values("error_code").annotate(
-            waits=Count("pk", filter=Q(next_attempt_at__isnull=False)),
-            parked=Count("pk", filter=Q(next_attempt_at__isnull=True)),
+            waits=Count("pk", filter=Q(due_at__isnull=False)),
+            parked=Count("pk", filter=Q(due_at__isnull=True)),
             message=Max("error_message"),
-            first=Min("next_attempt_at"),
+            first=Min("due_at"),
         )
         for group in groups.order_by("error_code"):
             code, message = group["error_code"], group["message"]

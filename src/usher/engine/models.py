@@ -4,45 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from django.db import models, transaction
-from django.db.models import Case, F, Q, Value, When
-from django.db.models.functions import Least, Now
+from django.db.models import F, Q
+from django.db.models.expressions import Col
+from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
+from django.db.models.functions import Now
+from django.utils import timezone
 
-from usher.contract.failures import FailureClass
+from usher.engine import work as works
 from usher.engine.clock import database_now, moment
 from usher.engine.lanes import Lane, by_lane, current_lane
 from usher.engine.notify import notify_workers
-
-#: Changed by one statement.
-_ROWS = 5000
+from usher.engine.work import ROWS, Work
 
 
 class ReconciledQuerySet(models.QuerySet[Any]):
-    """The questions and changes that all kinds of rows share."""
+    """The questions and changes that all kinds of rows share. Columns of the work are asked for as
+    ``work__due_at`` and so on; rows without work have null there."""
 
     def due(self, now: Any = None) -> Self:
         """Rows to work on now: their moment has come and nobody holds them. now: a moment or an
         expression of one; by default that of the database when it is asked."""
         now = now or moment()
         return self.filter(
-            Q(lease_until__isnull=True) | Q(lease_until__lte=now), next_attempt_at__lte=now
+            Q(work__lease_until__isnull=True) | Q(work__lease_until__lte=now),
+            work__due_at__lte=now,
         )
 
     def unsettled(self) -> Self:
-        """Rows whose other side isn't known to be as wanted, parked ones included."""
+        """Rows whose other side isn't known to be as wanted, refused ones included."""
         return self.exclude(observed_generation=F("generation"))
 
     def parked(self) -> Self:
-        return self.filter(parked_at__isnull=False)
+        return self.filter(work__parked_at__isnull=False)
+
+    def unclaimed(self) -> Self:
+        return self.filter(Q(work__lease_owner="") | Q(work__id__isnull=True))
+
+    def not_parked(self) -> Self:
+        return self.filter(work__parked_at__isnull=True)
+
+    def without_work(self) -> Self:
+        return self.filter(work__id__isnull=True)
+
+    def failing(self) -> Self:
+        """Rows whose last attempt failed."""
+        return self.filter(work__error_code__gt="")
 
     def make_due(self, now: datetime | None = None, *, lane: Lane = Lane.BACKGROUND) -> int:
         """Makes the rows due at once, refused ones too: the retry button. Returns how many.
 
         A row that waits already stays in its lane when that is the better one.
         """
-        return self._update_in_order(due_now(now) | {"lane": _better_of(lane)})
+        now = now or database_now()
+        return self._in_order(lambda ids: works.make_due(self.kind, ids, now, lane))
 
     def make_due_after(self, rows: Iterable[Any], now: datetime | None = None) -> None:
         """Makes due the rows of the same users, each in the lane of the row it follows from."""
@@ -57,21 +74,50 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         the worker may have asked the other system before this change.
         """
         now = now or database_now()
-        values = {"next_attempt_at": now, "lane": _better_of(Lane.BACKGROUND)}
-        waits = Q(next_attempt_at__isnull=True) | Q(next_attempt_at__gt=now)
-        return self.filter(waits | Q(lease_until__gt=now))._update_in_order(values)
+        return self._in_order(lambda ids: works.recheck(self.kind, ids, now, Lane.BACKGROUND))
 
-    def _update_in_order(self, values: dict[str, Any]) -> int:
-        """Locks the rows by ascending id, as everybody does: so nobody waits in a circle."""
+    def forget_work(self) -> None:
+        """Nothing is to be done about these rows, and nothing is known against them."""
+        works.forget(self.kind, self.values_list("pk", flat=True))
+
+    def set_work(self, **values: Any) -> int:
+        """Sets columns of these rows' work; returns how many. For repairs and tests: it asks for
+        no lease."""
+        ids = list(self.values_list("pk", flat=True))
+        works.put(self.kind, ids, **values)
+        return len(ids)
+
+    def bulk_create(self, objs: Iterable[Any], *args: Any, **options: Any) -> list[Any]:
+        """With the work of each. Rows that are ignored because they conflict get none; those that
+        are not, and whose ids the database doesn't tell, are due if they are not as wanted."""
+        objs = list(objs)
+        with transaction.atomic(using=self.db, savepoint=False):
+            made: list[Any] = super().bulk_create(objs, *args, **options)
+            if options.get("ignore_conflicts"):
+                if any(each.work_to_be().due_at for each in objs):
+                    lane = min(each.work_to_be().lane for each in objs)
+                    self.model._default_manager.all().unsettled().without_work().make_due(lane=lane)
+            else:
+                works.create(self.kind, [each.work_of_new() for each in made])
+        return made
+
+    @property
+    def kind(self) -> str:
+        found: str = self.model.work_kind
+        return found
+
+    def _in_order(self, change: Any) -> int:
+        """By ascending id, as everybody does: so nobody waits in a circle."""
         ids = sorted(self.values_list("pk", flat=True))
         changed = 0
-        for start in range(0, len(ids), _ROWS):
-            rows = self.model._default_manager.filter(pk__in=ids[start : start + _ROWS])
+        for start in range(0, len(ids), ROWS):
             with transaction.atomic():
-                if len(ids) > 1:
-                    lock(rows)
-                changed += rows.update(**values)
+                changed += change(ids[start : start + ROWS])
         return changed
+
+
+#: Rows that the other system has as wanted, and whose last attempt did not fail.
+IN_SYNC = Q(observed_generation=F("generation")) & ~Q(work__error_code__gt="")
 
 
 def lock(rows: models.QuerySet[Any]) -> None:
@@ -79,82 +125,154 @@ def lock(rows: models.QuerySet[Any]) -> None:
     list(rows.select_for_update().order_by("pk").values_list("pk", flat=True))
 
 
-def _better_of(lane: Lane) -> Any:
-    """``lane``, or the one in which a row waits already when that is claimed earlier."""
-    waits = When(next_attempt_at__isnull=False, then=Least(F("lane"), Value(int(lane))))
-    return Case(waits, default=Value(int(lane)))
+class _WorkDescriptor(ForwardManyToOneDescriptor):
+    """None for a row without work."""
+
+    def __get__(self, instance: Any, cls: Any = None) -> Any:
+        if instance is None:
+            return self
+        if instance._state.adding and not self.is_cached(instance):
+            return instance.work_to_be()
+        try:
+            return super().__get__(instance, cls)
+        except Work.DoesNotExist:
+            self.field.set_cached_value(instance, None)
+            return None
 
 
-def due_now(now: datetime | None = None) -> dict[str, Any]:
-    """The values of a row that starts afresh: due now, no attempts, not parked."""
-    return {
-        "next_attempt_at": now or database_now(),
-        "attempts": 0,
-        "parked_at": None,
-        "error_class": "",
-        "error_code": "",
-        "error_message": "",
-    }
+class WorkOf(models.ForeignObject):  # type: ignore[type-arg]
+    """The row's work, which is found by the kind and the row's id: no column of the row."""
+
+    requires_unique_target = False
+    db_constraint = False
+    forward_related_accessor_class = _WorkDescriptor
+
+    def __init__(self, **options: Any) -> None:
+        options = {
+            "to": "usher_engine.Work",
+            "on_delete": models.DO_NOTHING,
+            "from_fields": ["id"],
+            "to_fields": ["object_id"],
+            "null": True,
+            "editable": False,
+            "related_name": "+",
+        } | options
+        super().__init__(**options)
+
+    def get_extra_restriction(self, alias: Any, related_alias: Any) -> Any:
+        field: Any = Work._meta.get_field("kind")
+        kind = getattr(self.model, "work_kind", "")
+        return field.get_lookup("exact")(Col(alias, field), kind)
+
+    def get_extra_descriptor_filter(self, instance: Any) -> Any:
+        return {"kind": instance.work_kind}
+
+
+_NOTHING = Work()
+
+
+def _of_work(column: str) -> property:
+    def get(self: Any) -> Any:
+        return getattr(self.work or _NOTHING, column)
+
+    def put(self: Any, value: Any) -> None:
+        if not self._state.adding:
+            raise AttributeError(f"{column} is written by the engine: use make_due() or want()")
+        setattr(self.work_to_be(), column, value)
+
+    return property(get, put)
 
 
 class Reconciled(models.Model):
     """What is wanted and what the other system was last seen to have, in one row.
 
     A change of what is wanted raises ``generation``; the engine sets ``observed_generation`` to
-    the generation that the other system has. ``next_attempt_at`` null means that nothing is to be
-    done. ``lease_owner`` is new with every claim: a worker that lost its lease can't write.
-    ``wanted_at`` is when what is wanted changed last.
-    ``lane`` says which rows are claimed first.
+    the generation that the other system has. ``wanted_at`` is when what is wanted changed last.
+    ``work`` is what is to be done about the row, None for nothing; a new row is due. Its columns
+    can be read of the row, too.
     """
+
+    #: The name of its kind.
+    work_kind: ClassVar[str]
 
     generation = models.PositiveIntegerField(default=1, editable=False)
     observed_generation = models.PositiveIntegerField(default=0, editable=False)
     wanted_at = models.DateTimeField(db_default=Now(), editable=False)
-    attempts = models.PositiveIntegerField(default=0, editable=False)
-    next_attempt_at = models.DateTimeField(null=True, blank=True, default=database_now)
-    lane = models.SmallIntegerField(
-        choices=Lane.choices,
-        default=Lane.BACKGROUND,
-        db_default=Lane.BACKGROUND,
-        editable=False,
-    )
-    lease_owner = models.CharField(max_length=36, blank=True, default="", editable=False)
-    lease_until = models.DateTimeField(null=True, blank=True, editable=False)
-    error_class = models.CharField(
-        max_length=12, blank=True, default="", choices=[(c, c) for c in FailureClass]
-    )
-    error_code = models.CharField(max_length=64, blank=True, default="")
-    error_message = models.CharField(max_length=500, blank=True, default="")
-    parked_at = models.DateTimeField(null=True, blank=True)
     observed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    work = WorkOf()
+
+    next_attempt_at = _of_work("due_at")
+    lane = _of_work("lane")
+    attempts = _of_work("attempts")
+    lease_owner = _of_work("lease_owner")
+    lease_until = _of_work("lease_until")
+    error_class = _of_work("error_class")
+    error_code = _of_work("error_code")
+    error_message = _of_work("error_message")
+    parked_at = _of_work("parked_at")
 
     objects = ReconciledQuerySet.as_manager()
 
     class Meta:
         abstract = True
         indexes = [
+            # Finds rows that lost their work.
             models.Index(
-                fields=["lane", "next_attempt_at", "id"],
-                name="%(class)s_queue",
-                condition=Q(next_attempt_at__isnull=False),
-            ),
-            # Counts refusals by their codes, and pages through those of one, from the index alone.
-            models.Index(
-                fields=["error_code", "parked_at", "id"],
-                name="%(class)s_refused",
-                condition=Q(parked_at__isnull=False),
-            ),
-            models.Index(
-                fields=["lease_until"],
-                name="%(class)s_leased",
-                condition=Q(lease_until__isnull=False),
+                fields=["id"],
+                name="%(class)s_unsettled",
+                condition=~Q(generation=F("observed_generation")),
             ),
         ]
+
+    def save(self, *args: Any, **options: Any) -> None:
+        if not self._state.adding:
+            super().save(*args, **options)
+            return
+        with transaction.atomic(savepoint=False):
+            super().save(*args, **options)
+            works.create(self.work_kind, [self.work_of_new()])
+
+    def refresh_from_db(self, *args: Any, **options: Any) -> None:
+        self.forget_cached_work()
+        super().refresh_from_db(*args, **options)
 
     @property
     def is_settled(self) -> bool:
         """Whether the other system has what is wanted now."""
         return self.observed_generation == self.generation
+
+    def with_work(self, **values: Any) -> Self:
+        """A new row that is saved with these columns of its work."""
+        for name, value in values.items():
+            setattr(self.work_to_be(), name, value)
+        return self
+
+    def without_work(self) -> Self:
+        """A new row about which nothing is to be done."""
+        return self.with_work(due_at=None)
+
+    def work_to_be(self) -> Work:
+        """The work with which a new row will be saved."""
+        found: Work | None = self.__dict__.get("_work_to_be")
+        if found is None:
+            # The database says when, once the row is saved: this moment stands for it until then.
+            found = Work(kind=self.work_kind, due_at=timezone.now())
+            self.__dict__["_due_by_default"] = found.due_at
+            self.__dict__["_work_to_be"] = found
+        return found
+
+    def work_of_new(self) -> Work:
+        """The work of a row that was just saved."""
+        found = self.work_to_be()
+        found.object_id = self.pk
+        if found.due_at is not None and found.due_at is self.__dict__.pop("_due_by_default", None):
+            found.due_at = database_now()
+        self.forget_cached_work()
+        return found
+
+    def forget_cached_work(self) -> None:
+        self.__dict__.pop("_work_to_be", None)
+        self._state.fields_cache.pop("work", None)
 
     def want(self, **changes: Any) -> bool:
         """Changes what is wanted and saves it; True when that differs from what was wanted.
@@ -165,17 +283,15 @@ class Reconciled(models.Model):
         if not changed:
             return False
         now = database_now()
-        values = changed | due_now(now) | {"wanted_at": now, "lane": self._lane_after_change()}
-        for name, value in values.items():
+        for name, value in changed.items():
             setattr(self, name, value)
+        self.wanted_at = now
         self.generation += 1
-        self.save(update_fields=[*values, "generation"])
+        self.save(update_fields=[*changed, "wanted_at", "generation"])
+        works.make_due(self.work_kind, [self.pk], now, current_lane())
+        self.forget_cached_work()
         notify_workers(getattr(self, "user_id", None))
         return True
-
-    def _lane_after_change(self) -> int:
-        lane = int(current_lane())
-        return lane if self.next_attempt_at is None else min(lane, self.lane)
 
 
 class Watermark(models.Model):

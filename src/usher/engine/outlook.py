@@ -12,6 +12,7 @@ from usher.engine.claim import Scope
 from usher.engine.clock import database_now, moment
 from usher.engine.kinds import Kind
 from usher.engine.lanes import Lane
+from usher.engine.work import due
 
 #: A kind and one of its lanes; None: any lane, where rows are few anyway.
 Due = tuple[Kind, Lane | None]
@@ -30,9 +31,8 @@ class Outlook:
             if condition:
                 self._wanted.append(((kind, None), condition))
             elif condition is not None:
-                self._wanted += [((kind, lane), Q(lane=lane)) for lane in Lane]
-        first = Lane.INTERACTIVE
-        self._wanted += [((kind, first), Q(lane=first)) for kind in interactive]
+                self._wanted += [((kind, lane), Q()) for lane in Lane]
+        self._wanted += [((kind, Lane.INTERACTIVE), Q()) for kind in interactive]
         self._statement: tuple[str, list[Any]] | None = None
         #: As the statement holds it; SQLite has no clock to ask when it is executed.
         self._compiled_at: Any = None
@@ -58,12 +58,18 @@ class Outlook:
         now: Any = moment()
         if connection.vendor == "sqlite":
             self._compiled_at = connection.ops.adapt_datetimefield_value(now.value)
-        for (kind, _), condition in self._wanted:
-            rows = kind.rows().filter(condition).due(now).order_by().values("pk")[:1]
-            sql, more = rows.query.sql_with_params()
+        for (kind, lane), condition in self._wanted:
+            sql, more = _first(kind, lane, condition, now).query.sql_with_params()
             asked.append(f"EXISTS ({sql})")
             values += more
         return f"SELECT {', '.join(asked)}", values
+
+
+def _first(kind: Kind, lane: Lane | None, condition: Q, now: Any) -> Any:
+    """At most one row."""
+    if condition:
+        return kind.rows().filter(condition).due(now).order_by().values("pk")[:1]
+    return due(kind.name, now).filter(lane=lane).order_by().values("pk")[:1]
 
 
 def count_due(kinds: Sequence[Kind], most: int) -> dict[str, int]:
@@ -73,7 +79,7 @@ def count_due(kinds: Sequence[Kind], most: int) -> dict[str, int]:
     now = moment()
     for kind in kinds:
         # The lanes are named so that the index of the queue finds the rows.
-        rows = kind.rows().filter(lane__in=Lane.values).due(now).order_by().values("pk")[:most]
+        rows = due(kind.name, now).filter(lane__in=Lane.values).order_by().values("pk")[:most]
         sql, more = rows.query.sql_with_params()
         asked.append(f"(SELECT COUNT(*) FROM ({sql}) AS due)")  # noqa: S608
         values += more

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db.models.signals import post_delete
 
 from usher.engine.kinds import Kind
+from usher.engine.models import Reconciled
 from usher.engine.other_system import OtherSystem
+from usher.engine.work import forget
 
 _kinds: dict[str, Kind] = {}
 _systems: list[OtherSystem] = []
@@ -19,6 +22,14 @@ def register(kinds: Iterable[Kind], system: OtherSystem) -> None:
     _kinds.clear()
     _kinds.update((kind.name, kind) for kind in kinds)
     _systems[:] = [system]
+    for each in _kinds.values():
+        each.model.work_kind = each.name
+        post_delete.connect(_forget_work, sender=each.model, dispatch_uid=f"work of {each.name}")
+
+
+def _forget_work(sender: type[Reconciled], instance: Reconciled, **_: object) -> None:
+    """Of a row that was deleted."""
+    forget(sender.work_kind, [instance.pk])
 
 
 def kind(name: str) -> Kind:

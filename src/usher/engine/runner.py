@@ -423,7 +423,7 @@ class Runner:
         self._renewed = time.monotonic()
         for kind, jobs in self._flying.items():
             if jobs:
-                renew(kind.model, [job.row for job in jobs.values()], self._opts.lease_seconds)
+                renew(kind, [job.row for job in jobs.values()], self._opts.lease_seconds)
 
     def _drop_unsent(self) -> None:
         """After a stop: what the threads haven't begun never comes back by itself."""
@@ -431,7 +431,7 @@ class Runner:
         for kind, rows in self._not_begun().items():
             left = [row for row in rows if (kind, row.pk) not in done]
             if left:
-                release(kind.model, left)
+                release(kind, left)
             for row in left:
                 self._flying[kind].pop(row.pk, None)
 
@@ -466,7 +466,7 @@ class Runner:
                 event.answer.set_exception(JobFailed("The engine is stopping."))
         for kind, rows in self._not_begun().items():
             if rows:
-                release(kind.model, rows)
+                release(kind, rows)
 
 
 def _written(kind: Kind, done: list[Done]) -> list[Done]:

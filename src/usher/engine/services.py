@@ -14,7 +14,7 @@ from django.db import InterfaceError, OperationalError, close_old_connections
 from django.db.models import Min, Q
 
 from usher.engine import heartbeat, observers
-from usher.engine.claim import Scope, reset_implausible_times
+from usher.engine.claim import Scope, reset_implausible_times, restore_lost
 from usher.engine.clock import database_now
 from usher.engine.gate import Gate
 from usher.engine.kinds import Job, Kind, Outcome
@@ -142,9 +142,8 @@ def _until_due(kinds: Sequence[Kind], scope: Scope) -> float | None:
     for each in kinds:
         if (condition := scope.of(each)) is None:
             continue
-        waiting = each.rows().filter(condition, next_attempt_at__isnull=False)
-        rows = waiting.exclude(error_code="")
-        at = rows.aggregate(at=Min("next_attempt_at"))["at"]
+        waiting = each.rows().filter(condition, work__due_at__isnull=False).failing()
+        at = waiting.aggregate(at=Min("work__due_at"))["at"]
         soonest = at if soonest is None or (at and at < soonest) else soonest
     return None if soonest is None else (soonest - database_now()).total_seconds()
 
@@ -259,6 +258,7 @@ def sweep_prepare() -> None:
     what the other system changed without sending a message."""
     for each in all_kinds().values():
         reset_implausible_times(each, options().lease_seconds)
+        restore_lost(each)
     other_system().before_sweep()
     heartbeat.swept()
     observers.swept()

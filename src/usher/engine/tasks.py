@@ -13,10 +13,12 @@ from celery import shared_task
 from celery.signals import worker_shutting_down
 
 from usher.engine import heartbeat, outstanding
+from usher.engine.clock import moment
 from usher.engine.outlook import count_due
 from usher.engine.registry import all_kinds
 from usher.engine.services import reconcile, sweep_prepare
 from usher.engine.stopping import SharedStop, StopAfter
+from usher.engine.work import due
 
 #: Messages of one kind at a time, and due rows that are worth one.
 SHARES = 8
@@ -50,7 +52,7 @@ def work_share(kind: str, number: int) -> None:
         reconcile([kind], stop=StopAfter(stopping, SHARE_SECONDS), interactive_too=True)
     finally:
         outstanding.end(name)
-    if not stopping.is_set() and all_kinds()[kind].rows().due().exists():
+    if not stopping.is_set() and due(kind, moment()).exists():
         _send(kind, number)
 
 
@@ -65,8 +67,8 @@ def sweep() -> None:
 def spread() -> None:
     """Sends each kind as many messages as its due rows are worth."""
     counted = count_due(list(all_kinds().values()), SHARES * ROWS_A_SHARE)
-    for name, due in counted.items():
-        for number in range(-(-due // ROWS_A_SHARE)):
+    for name, count in counted.items():
+        for number in range(-(-count // ROWS_A_SHARE)):
             _send(name, number)
 
 

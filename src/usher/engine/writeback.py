@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,23 +16,9 @@ from usher.engine.lanes import Lane
 from usher.engine.policy import EARLY_ATTEMPTS, WAITING_DELAY, retry
 from usher.engine.rows import columns
 from usher.engine.transactions import retried
+from usher.engine.work import FRESH, Work
 
 Done = tuple[Job, Outcome]
-#: Written only when the row is as it was claimed: a row whose wanted side changed while it was
-#: worked on, or that became due meanwhile, stays due, so that nothing is lost.
-_CONDITIONAL = ("next_attempt_at", "lane", "parked_at")
-_COMMON = (
-    "observed_generation",
-    "attempts",
-    "next_attempt_at",
-    "lane",
-    "error_class",
-    "error_code",
-    "error_message",
-    "parked_at",
-    "observed_at",
-    "lease_until",
-)
 
 
 def write_back(kind: Kind, done: Sequence[Done]) -> list[Done]:
@@ -47,14 +34,14 @@ def write_back(kind: Kind, done: Sequence[Done]) -> list[Done]:
 
 
 def _written(kind: Kind, done: Sequence[Done]) -> list[Done]:
-    """Rows are locked kind by kind in their order, and by ascending id within one."""
+    """Rows and their work are locked kind by kind, and by ascending id within one."""
     kind.settle_before(done)
-    leased, now = _still_leased(kind, done)
-    owned = [(job, outcome) for job, outcome in done if job.row.pk in leased]
-    _look_again(kind, [d for d in done if d[0].row.pk not in leased], now)
+    held, now = _held(kind, done)
+    owned = [(job, outcome) for job, outcome in done if job.row.pk in held]
+    _look_again(kind, [d for d in done if d[0].row.pk not in held], now)
     good = [d for d in owned if d[1].error is None]
-    _update(kind, kind.observed_fields, [_success(kind, d, now) for d in good])
-    _update(kind, (), [_failure(d, now) for d in owned if d[1].error is not None])
+    _write_observed(kind, good, now)
+    _write_work(kind, [(d, held[d[0].row.pk]) for d in owned], now)
     kind.settle(owned, now)
     observers.writing(kind, owned)
     return owned
@@ -69,30 +56,91 @@ def _look_again(kind: Kind, lost: Sequence[Done], now: datetime) -> None:
     kind.settle_deleted([d for d in lost if d[0].row.pk not in there])
 
 
-def _still_leased(kind: Kind, done: Sequence[Done]) -> tuple[set[int], datetime]:
-    """Ids of rows whose lease holds, locked; and the moment of the database."""
-    owners = {job.row.lease_owner for job, _ in done}
-    ids = [job.row.pk for job, _ in done]
-    held = kind.model._default_manager.filter(pk__in=ids, lease_owner__in=owners)
-    locked = held.select_for_update().order_by("pk").annotate(now=moment())
-    rows = list(locked.values_list("pk", "lease_owner", "now"))
-    found = {pk: owner for pk, owner, _ in rows}
+@dataclass(frozen=True)
+class _Held:
+    """A row and its work as they are now, both locked."""
+
+    generation: int
+    work_id: int
+    lane: int
+    due_at: datetime | None
+    parked_at: datetime | None
+
+    def is_as_claimed(self, job: Job) -> bool:
+        """Otherwise the wanted side changed while the row was worked on, or it became due
+        meanwhile: then it stays due, so that nothing is lost."""
+        return self.generation == job.generation and self.due_at == job.row.next_attempt_at
+
+
+def _held(kind: Kind, done: Sequence[Done]) -> tuple[dict[int, _Held], datetime]:
+    """Id → the row, of those whose lease holds; and the moment of the database."""
+    owners = {job.row.pk: job.row.lease_owner for job, _ in done}
+    leased = kind.rows().filter(pk__in=owners, work__lease_owner__in=set(owners.values()))
+    columns = ("generation", "work__id", "work__lane", "work__due_at", "work__parked_at")
+    locked = leased.select_for_update().order_by("pk").annotate(now=moment())
+    rows = list(locked.values_list("pk", "work__lease_owner", "now", *columns))
     now = rows[0][2] if rows else database_now()
-    return {job.row.pk for job, _ in done if found.get(job.row.pk) == job.row.lease_owner}, now
+    return {pk: _Held(*rest) for pk, owner, _, *rest in rows if owners[pk] == owner}, now
 
 
-def _success(kind: Kind, done: Done, now: datetime) -> tuple[list[Any], Job]:
+def _write_observed(kind: Kind, good: Sequence[Done], now: datetime) -> None:
+    """One prepared statement for all rows."""
+    if not good:
+        return
+    fields = columns(kind.model, (*kind.observed_fields, "observed_generation", "observed_at"))
+    rows = []
+    for job, outcome in good:
+        row = job.row
+        if row.observed_generation != job.generation:
+            job.settled_after = (now - row.wanted_at).total_seconds()
+        own = [outcome.values.get(name, getattr(row, name)) for name in kind.observed_fields]
+        rows.append((row.pk, [*own, job.generation, now]))
+    _update_many(kind.model, fields, rows)
+
+
+def _write_work(kind: Kind, owned: Sequence[tuple[Done, _Held]], now: datetime) -> None:
+    """Work that is done goes; the rest is due again, or is kept as refused."""
+    over, left = [], []
+    for done, held in owned:
+        values = _after(done, held, now)
+        if values["due_at"] is None and values["parked_at"] is None:
+            over.append(held.work_id)
+        else:
+            left.append((held.work_id, list(values.values())))
+    if over:
+        Work.objects.filter(pk__in=over).delete()
+    if left:
+        _update_many(Work, columns(Work, _WORK), left)
+
+
+_WORK = (
+    "attempts",
+    "error_class",
+    "error_code",
+    "error_message",
+    "due_at",
+    "lane",
+    "parked_at",
+    "lease_until",
+    "lease_owner",
+)
+
+
+def _after(done: Done, held: _Held, now: datetime) -> dict[str, Any]:
     job, outcome = done
-    if job.row.observed_generation != job.generation:
-        job.settled_after = (now - job.row.wanted_at).total_seconds()
+    values = _success(job, outcome, now) if outcome.error is None else _failure(job, outcome, now)
+    if not held.is_as_claimed(job):
+        values |= {"due_at": held.due_at, "lane": held.lane, "parked_at": held.parked_at}
+    values |= {"lease_until": None, "lease_owner": ""}
+    return {name: values[name] for name in _WORK}
+
+
+def _success(job: Job, outcome: Outcome, now: datetime) -> dict[str, Any]:
     again = None if outcome.next_in is None else now + timedelta(seconds=outcome.next_in)
-    own = [outcome.values.get(name, getattr(job.row, name)) for name in kind.observed_fields]
-    lane = Lane.BACKGROUND if again is None else job.row.lane
-    return [*own, job.generation, 0, again, lane, "", "", "", None, now, None], job
+    return FRESH | {"due_at": again, "lane": job.row.lane}
 
 
-def _failure(done: Done, now: datetime) -> tuple[list[Any], Job]:
-    job, outcome = done
+def _failure(job: Job, outcome: Outcome, now: datetime) -> dict[str, Any]:
     error, row = outcome.error, job.row
     if error is None:
         raise ValueError("a failure without an error")
@@ -106,18 +154,15 @@ def _failure(done: Done, now: datetime) -> tuple[list[Any], Job]:
         attempts += plan.counts
         parked = now if plan.delay is None else None
         again = None if plan.delay is None else now + timedelta(seconds=plan.delay)
-    return [
-        row.observed_generation,
-        attempts,
-        again,
-        job.row.lane if again and attempts < EARLY_ATTEMPTS else _later(job.row.lane),
-        str(error.failure_class),
-        error.code[:64],
-        error.message[:500],
-        parked,
-        row.observed_at,
-        None,
-    ], job
+    return {
+        "attempts": attempts,
+        "error_class": str(error.failure_class),
+        "error_code": error.code[:64],
+        "error_message": error.message[:500],
+        "due_at": again,
+        "lane": row.lane if again and attempts < EARLY_ATTEMPTS else _later(row.lane),
+        "parked_at": parked,
+    }
 
 
 def _later(lane: int) -> int:
@@ -125,35 +170,28 @@ def _later(lane: int) -> int:
     return max(lane, int(Lane.BACKGROUND))
 
 
-def _update(kind: Kind, own: Sequence[str], rows: Sequence[tuple[list[Any], Job]]) -> None:
-    """One prepared statement for all rows."""
-    if not rows:
-        return
-    meta, quote = kind.model._meta, connection.ops.quote_name
-    fields = columns(kind.model, (*own, *_COMMON))
-    sets = []
-    for each in fields:
-        column = quote(each.column)
-        if each.name in _CONDITIONAL:
-            sets.append(
-                f"{column} = CASE WHEN generation = %s AND next_attempt_at = %s "
-                f"THEN %s ELSE {column} END"
-            )
-        else:
-            sets.append(f"{column} = %s")
-    sql = (
-        f"UPDATE {quote(meta.db_table)} SET {', '.join(sets)}, lease_owner = '' "  # noqa: S608
-        "WHERE id = %s AND lease_owner = %s"
-    )
+def _update_many(
+    model: type[Any], fields: Sequence[Any], rows: Sequence[tuple[int, list[Any]]]
+) -> None:
+    """Id and values of each row, by one prepared statement."""
+    quote = connection.ops.quote_name
+    sets = ", ".join(f"{quote(each.column)} = %s" for each in fields)
+    sql = f"UPDATE {quote(model._meta.db_table)} SET {sets} WHERE id = %s"  # noqa: S608
     with connection.cursor() as cursor:
-        cursor.executemany(sql, [_parameters(fields, values, job) for values, job in rows])
+        cursor.executemany(
+            sql,
+            [
+                [
+                    *(
+                        f.get_db_prep_save(v, connection)
+                        for f, v in zip(fields, values, strict=True)
+                    ),
+                    pk,
+                ]
+                for pk, values in rows
+            ],
+        )
 
 
-def _parameters(fields: Sequence[Any], values: Sequence[Any], job: Job) -> list[Any]:
-    found: list[Any] = []
-    due_at = job.row._meta.get_field("next_attempt_at")
-    for each, value in zip(fields, values, strict=True):
-        if each.name in _CONDITIONAL:
-            found += [job.generation, due_at.get_db_prep_save(job.row.next_attempt_at, connection)]
-        found.append(each.get_db_prep_save(value, connection))
-    return [*found, job.row.pk, job.row.lease_owner]
+def _saved(fields: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+    return [f.get_db_prep_save(v, connection) for f, v in zip(fields, values, strict=True)]

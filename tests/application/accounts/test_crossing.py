@@ -27,7 +27,8 @@ def learner(transactional_db):
 def test_an_account_sent_with_older_details_makes_the_profile_due_again(learner):
     follow_profile(learner)
     rows = LmsProfile.objects.filter(user=learner)
-    rows.update(observed_name=learner.name, next_attempt_at=None, observed_generation=1)
+    rows.update(observed_name=learner.name, observed_generation=1)
+    rows.forget_work()
     row = type(learner.lms_account).objects.get(user=learner)
     older = SimpleNamespace(details=Details(learner.email, "Older", ""), registration_token="")
     now = timezone.now() + timedelta(seconds=1)

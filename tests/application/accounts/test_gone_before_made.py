@@ -83,15 +83,15 @@ def test_a_learner_who_is_activated_again_has_an_account(batched):
 def test_what_was_on_its_way_when_the_learner_was_deleted_is_looked_for_later(batched):
     account = ensure_account(batched.learner())
     until = account.reserved_at + timedelta(seconds=50)
-    LmsAccount.objects.update(lease_owner="a worker", lease_until=until)
+    LmsAccount.objects.set_work(lease_owner="a worker", lease_until=until)
     account.user.delete()
     row = Retirement.objects.get()
     assert row.next_attempt_at == until, "what the worker sent may arrive until then"
-    Retirement.objects.update(next_attempt_at=account.reserved_at)
+    Retirement.objects.set_work(due_at=account.reserved_at)
     assert reconcile(["retirement"]).failed == 0
     row.refresh_from_db()
     assert row.next_attempt_at is not None, "a registration of a killed worker may come still"
-    Retirement.objects.update(next_attempt_at=account.reserved_at)
+    Retirement.objects.set_work(due_at=account.reserved_at)
     assert reconcile(["retirement"]).failed == 0
     row.refresh_from_db()
     assert row.next_attempt_at is None

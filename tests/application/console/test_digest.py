@@ -41,7 +41,7 @@ def refuse(count: int, code: str, prefix: str) -> None:
 
 def an_hour_later() -> None:
     Watermark.objects.filter(what="digest").update(asked_at=timezone.now() - timedelta(hours=2))
-    Enrollment.objects.update(parked_at=timezone.now() - timedelta(hours=3))
+    Enrollment.objects.set_work(parked_at=timezone.now() - timedelta(hours=3))
 
 
 def test_one_mail_for_all_and_no_second_within_the_hour() -> None:

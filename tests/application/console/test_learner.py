@@ -174,7 +174,7 @@ def test_attempts_and_work_are_written_down(joined: Any, monkeypatch: pytest.Mon
     reconcile(["enrollment"], user=user)
     assert Attempt.objects.count() == 1
     CourseRun.objects.filter(course_key=NOWHERE).update(course_key=DEMO)
-    Enrollment.objects.filter(user=user).update(parked_at=None)
+    Enrollment.objects.filter(user=user).set_work(parked_at=None)
     Enrollment.objects.filter(user=user).recheck()
     reconcile(["enrollment"], user=user)
     assert Attempt.objects.filter(succeeded=True).count() == 1

@@ -34,9 +34,9 @@ def row() -> Enrollment:
     made = enroll(user, ensure_run(DEMO))
     made.run.title = EVIL
     made.run.save()
-    Enrollment.objects.filter(pk=made.pk).update(
+    Enrollment.objects.filter(pk=made.pk).set_work(
         parked_at=timezone.now(),
-        next_attempt_at=None,
+        due_at=None,
         attempts=1,
         error_class="rejected",
         error_code="<b>&x=1",

@@ -20,9 +20,9 @@ pytestmark = pytest.mark.django_db
 
 
 def refuse(rows: Any, code: str, message: str = "No.") -> None:
-    rows.update(
+    rows.set_work(
         parked_at=timezone.now(),
-        next_attempt_at=None,
+        due_at=None,
         attempts=1,
         error_class="rejected",
         error_code=code,
@@ -62,7 +62,7 @@ def test_groups_hold_the_words_of_the_lms(staff: Client, rows: list[int]) -> Non
 
 def test_a_selection_is_retried_and_nothing_else(staff: Client, rows: list[int]) -> None:
     post(staff, "retry", code="mode-not-offered", row=[str(rows[0]), "x", "-1", "9" * 30])
-    due = Enrollment.objects.filter(parked_at=None, next_attempt_at__isnull=False)
+    due = Enrollment.objects.filter(work__parked_at=None, work__due_at__isnull=False)
     assert list(due.values_list("pk", flat=True)) == [rows[0]]
     assert due.get().error_code == ""
 
@@ -70,7 +70,7 @@ def test_a_selection_is_retried_and_nothing_else(staff: Client, rows: list[int])
 def test_nothing_chosen_is_nothing_retried(staff: Client, rows: list[int]) -> None:
     page = post(staff, "retry", code="mode-not-offered")
     assert "Nothing was chosen" in page.content.decode()
-    assert not Enrollment.objects.filter(parked_at=None).exists()
+    assert not Enrollment.objects.filter(work__parked_at=None).exists()
 
 
 def test_a_group_is_retried(staff: Client, rows: list[int]) -> None:
@@ -137,7 +137,7 @@ def test_pages_of_a_group_go_on_where_the_last_ended(
 
 def test_the_export_holds_a_group(staff: Client, rows: list[int]) -> None:
     formula = '=HYPERLINK("http://evil.example","x")'
-    Enrollment.objects.filter(pk=rows[0]).update(error_message=formula)
+    Enrollment.objects.filter(pk=rows[0]).set_work(error_message=formula)
     user = Enrollment.objects.get(pk=rows[1]).user
     get_user_model().objects.filter(pk=user.pk).update(username="@SUM(1)")
     answer = post(staff, "export", code="mode-not-offered")

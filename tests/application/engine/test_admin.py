@@ -57,7 +57,7 @@ def test_lists_and_pages_open(staff, model):
 def test_retry_and_repair(joined, staff):
     user = joined.learner()
     account = ensure_account(user)
-    models.LmsAccount.objects.update(parked_at=timezone.now(), next_attempt_at=None)
+    models.LmsAccount.objects.set_work(parked_at=timezone.now(), due_at=None)
     assert "1 are due now" in act(staff, models.LmsAccount, "retry", account)
     account.refresh_from_db()
     assert account.parked_at is None

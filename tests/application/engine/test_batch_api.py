@@ -115,7 +115,7 @@ def test_enrollments_each_with_its_own_outcome(batched):
             enroll(user, run)
     summary = reconcile()
     assert Enrollment.objects.filter(observed_is_active=True).count() == 6
-    assert Enrollment.objects.filter(parked_at__isnull=False).count() == 6
+    assert Enrollment.objects.filter(work__parked_at__isnull=False).count() == 6
     assert {f.kind for f in summary.failures} <= {"enrollment", "run", "mode"}
     name = users[0].lms_account.username
     assert batched.enrollments(name) == {DEMO: ("audit", True)}

@@ -78,9 +78,9 @@ def test_a_lease_that_ended_is_taken_over_and_the_first_worker_can_not_write(row
 
 def test_a_renewed_lease_holds_and_a_released_row_is_free(rows):
     _, found = claim(kind("retirement"), Scope(), 40, lease_seconds=-1.0)
-    renew(Retirement, found, LEASE)
+    renew(kind("retirement"), found, LEASE)
     assert claim(kind("retirement"), Scope(), 40, LEASE)[1] == []
-    release(Retirement, found[:5])
+    release(kind("retirement"), found[:5])
     assert len(claim(kind("retirement"), Scope(), 40, LEASE)[1]) == 5
 
 
@@ -150,7 +150,7 @@ def test_what_a_failure_does(rows):
 def test_delays_double_and_end_at_an_hour(rows):
     _, found = claim(kind("retirement"), Scope(), 1, LEASE)
     row = found[0]
-    row.attempts = 40
+    row.work.attempts = 40
     before = timezone.now()
     write_back(kind("retirement"), [(Job(row, "x"), Outcome(error=Unreachable("gone")))])
     row.refresh_from_db()
@@ -159,17 +159,18 @@ def test_delays_double_and_end_at_an_hour(rows):
 
 def test_rows_that_a_jumping_clock_put_out_of_reach_are_freed(rows):
     far = timezone.now() + timedelta(days=30)
-    Retirement.objects.filter(pk=rows[0]).update(attempts=3, next_attempt_at=far)
-    Retirement.objects.filter(pk=rows[1]).update(lease_owner="dead", lease_until=far)
+    Retirement.objects.filter(pk=rows[0]).set_work(attempts=3, due_at=far)
+    Retirement.objects.filter(pk=rows[1]).set_work(lease_owner="dead", lease_until=far)
     assert reset_implausible_times(kind("retirement"), LEASE) == 2
     assert len(claim(kind("retirement"), Scope(), 100, LEASE)[1]) == len(rows)
 
 
 def test_rows_of_a_clock_that_was_ahead_are_due_at_the_next_sweep(rows):
     ahead = timezone.now() + timedelta(hours=2)
-    Retirement.objects.filter(pk__in=rows[:3]).update(next_attempt_at=ahead)
+    Retirement.objects.filter(pk__in=rows[:3]).set_work(due_at=ahead)
     renewal = Retirement.objects.filter(pk=rows[3])
-    renewal.update(next_attempt_at=ahead, observed_generation=1)
+    renewal.update(observed_generation=1)
+    renewal.set_work(due_at=ahead)
     assert reset_implausible_times(kind("retirement"), 60) == 3
     assert Retirement.objects.due().filter(pk__in=rows[:3]).count() == 3
     assert not Retirement.objects.due().filter(pk=rows[3]).exists()
@@ -191,10 +192,10 @@ def test_a_sweep_reads_indexes_and_no_whole_table(rows):
         if connection.vendor == "postgresql":
             cursor.execute("RESET enable_seqscan")
     assert [index for plan in plans for index in INDEXES if index in plan] == [
-        "retirement_queue",
-        "retirement_queue",
-        "retirement_leased",
+        "work_queue",
+        "work_queue",
+        "work_leased",
     ]
 
 
-INDEXES = ("retirement_queue", "retirement_leased")
+INDEXES = ("work_queue", "work_leased")

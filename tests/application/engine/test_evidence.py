@@ -68,7 +68,7 @@ def test_an_lms_that_lost_all_accounts_is_not_believed(joined) -> None:
 
     assert {failure.code for failure in summary.failures} == {"too-many-missing"}
     assert not LmsAccount.objects.filter(created_in_lms_at=None).exists()
-    assert not LmsAccount.objects.filter(parked_at__isnull=False).exists()
+    assert not LmsAccount.objects.filter(work__parked_at__isnull=False).exists()
 
     reopen(["account"])
     recheck(["account"])

@@ -34,8 +34,8 @@ def hurry():
     state.clear("circuit")
     reopen(KINDS)
     for name in KINDS:
-        rows = all_kinds()[name].model.objects.filter(next_attempt_at__isnull=False)
-        rows.update(next_attempt_at=timezone.now())
+        rows = all_kinds()[name].model.objects.filter(work__due_at__isnull=False)
+        rows.set_work(due_at=timezone.now())
 
 
 def unsettled():

@@ -152,8 +152,8 @@ def hurry() -> None:
     forget_clients()
     reopen(KINDS)
     for kind in all_kinds().values():
-        rows = kind.model.objects.filter(next_attempt_at__isnull=False)
-        rows.update(next_attempt_at=timezone.now())
+        rows = kind.model.objects.filter(work__due_at__isnull=False)
+        rows.set_work(due_at=timezone.now())
 
 
 def settle_all() -> None:

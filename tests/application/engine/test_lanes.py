@@ -94,7 +94,7 @@ def test_accounts_made_for_everybody_are_background_work(transactional_db):
     taken = make_learner(username="Taken_1")
     make_learner(username="taken@1")  # wants a name that is taken: made by itself
     ensure_accounts()
-    assert set(LmsAccount.objects.values_list("lane", flat=True)) == {Lane.BACKGROUND}
+    assert set(LmsAccount.objects.values_list("work__lane", flat=True)) == {Lane.BACKGROUND}
     follow_profile(taken)
 
 
@@ -129,21 +129,21 @@ def test_a_row_that_fails_for_long_is_waited_for_no_longer(learner, run):
     rows = Enrollment.objects.filter(pk=row.pk)
 
     def fail():
-        rows.update(next_attempt_at=timezone.now())
+        rows.set_work(due_at=timezone.now())
         _, (claimed,) = claim(kind("enrollment"), Scope(), 1, 60)
         error = Unreachable("gone", code="no-connection")
         write_back(kind("enrollment"), [(Job(claimed, "x"), Outcome(error=error))])
         return lane_of(row)
 
     assert fail() is Lane.INTERACTIVE
-    rows.update(attempts=EARLY_ATTEMPTS - 1)
+    rows.set_work(attempts=EARLY_ATTEMPTS - 1)
     assert fail() is Lane.BACKGROUND
 
 
 def test_an_account_hands_its_lane_on(learner, run):
     with background():
         row = enroll(learner, run)
-    LmsAccount.objects.filter(user=learner).update(lane=Lane.INTERACTIVE)
+    LmsAccount.objects.filter(user=learner).set_work(lane=Lane.INTERACTIVE)
     _, (account,) = claim(kind("account"), Scope(), 1, 60)
     sent = SimpleNamespace(registration_token="", details=details(learner))
     values = {"created_in_lms_at": timezone.now(), "lms_user_id": 1}

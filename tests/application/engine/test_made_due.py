@@ -97,7 +97,7 @@ def test_what_failed_here_and_was_made_good_elsewhere_is_no_failure(account, set
     rows = LmsAccount.objects.filter(pk=account.pk)
 
     def make_good(summary):
-        assert rows.exclude(error_code="").update(error_code="", next_attempt_at=None) == 1
+        assert rows.failing().set_work(error_code="", due_at=None) == 1
 
     summary = reconcile(["account"], asked={"account": Q(pk=account.pk)}, progress=make_good)
     assert (summary.changed, summary.failed) == (1, 0)

@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Q
 from django.utils import timezone
+
+COLUMNS = [("usher", "0014_engine_of_its_own")]
+MANY = 100_000
 
 BEFORE = [("usher", "0013_retirement_of_unproven")]
 
@@ -43,3 +47,38 @@ def test_watermarks_and_messages_move_to_the_engine_and_back(latest):
 
     old = migrated(BEFORE)
     assert old.get_model("usher", "Watermark").objects.get().asked_at == mark.asked_at
+
+
+def test_everything_that_is_known_of_many_rows_moves_to_one_table_and_back(latest):
+    old = migrated(COLUMNS)
+    now = timezone.now()
+    states = [
+        {"next_attempt_at": now, "lane": 0, "attempts": 0},
+        {"next_attempt_at": now, "lane": 2, "attempts": 3, "error_class": "transient"},
+        {"next_attempt_at": None, "parked_at": now, "attempts": 1, "error_code": "closed"},
+        {"next_attempt_at": None, "observed_generation": 1},
+    ]
+    model = old.get_model("usher", "Retirement")
+    model.objects.bulk_create(
+        [model(username=f"gone{n}", error_message="why", **states[n % 4]) for n in range(MANY)],
+        batch_size=5000,
+    )
+    before = _known(model.objects)
+
+    new = migrated(latest)
+    work = new.get_model("usher_engine", "Work").objects.filter(kind="retirement")
+    assert work.count() == 3 * MANY // 4, "what is settled has none"
+    assert work.filter(parked_at=now, error_code="closed", attempts=1).count() == MANY // 4
+    assert work.filter(due_at=now, lane=2, attempts=3).count() == MANY // 4
+
+    old = migrated(COLUMNS)
+    after = _known(old.get_model("usher", "Retirement").objects)
+    assert after == before
+
+
+def _known(rows: Any) -> list[Any]:
+    """What the rows have that is not settled, and how many are."""
+    is_open = Q(next_attempt_at__isnull=False) | Q(parked_at__isnull=False)
+    columns = ("username", "next_attempt_at", "lane", "attempts", "parked_at", "error_code")
+    found = sorted(rows.filter(is_open).values_list(*columns, "error_class", "error_message"))
+    return [*found, rows.exclude(is_open).count()]

@@ -25,7 +25,8 @@ def learner(transactional_db):
     """With an account that is made."""
     user = make_learner()
     ensure_account(user)
-    LmsAccount.objects.filter(user=user).update(next_attempt_at=None, observed_generation=1)
+    LmsAccount.objects.filter(user=user).update(observed_generation=1)
+    LmsAccount.objects.filter(user=user).forget_work()
     return user
 
 

@@ -84,12 +84,12 @@ def test_rows_that_wait_are_told_with_their_reason_and_the_command_fails(joined,
     for _ in range(3):
         ensure_account(joined.learner())
     later = database_now() + timedelta(seconds=300)
-    LmsAccount.objects.update(
+    LmsAccount.objects.set_work(
         error_class="systemic",
         error_code="access-refused",
         error_message="The LMS refuses the service worker's token.",
         attempts=2,
-        next_attempt_at=later,
+        due_at=later,
     )
     with pytest.raises(SystemExit) as ended:
         call_command("reconcile", "--kind", "account")
@@ -97,7 +97,7 @@ def test_rows_that_wait_are_told_with_their_reason_and_the_command_fails(joined,
     told = capsys.readouterr().out
     assert "✗ waiting 3 × account: The LMS refuses the service worker's token." in told
     assert "0 changed, 0 unchanged, 0 failed, 3 waiting" in told
-    LmsAccount.objects.update(parked_at=database_now(), next_attempt_at=None)
+    LmsAccount.objects.set_work(parked_at=database_now(), due_at=None)
     call_command("reconcile", "--kind", "account")
     told = capsys.readouterr().out
     assert "– refused 3 × account: The LMS refuses the service worker's token." in told

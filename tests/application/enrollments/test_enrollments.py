@@ -290,7 +290,7 @@ def test_a_refusal_has_the_run_looked_at(joined):
     user = joined.learner()
     ensure_account(user, reconcile_now=True)
     run = ensure_run("course-v1:Nobody+Knows+This")
-    CourseRun.objects.filter(pk=run.pk).update(next_attempt_at=None)
+    CourseRun.objects.filter(pk=run.pk).set_work(due_at=None)
     row = enroll(user, run)
     reconcile(["enrollment"])
     row.refresh_from_db()
@@ -307,9 +307,9 @@ def test_an_enrollment_of_an_unknown_learner_leaves_a_refused_account_refused(tr
     error = LmsError("The user does not exist.", code="unknown-user")
     row = enroll(learner, ensure_run(DEMO))
     accounts = LmsAccount.objects.all()
-    accounts.update(parked_at=timezone.now(), next_attempt_at=None, error_code="protected-account")
+    accounts.set_work(parked_at=timezone.now(), due_at=None, error_code="protected-account")
     kind("enrollment").settle_before([(Job(row, ""), Outcome(error=error))])
     assert accounts.get().error_code == "protected-account"
-    accounts.update(parked_at=None, error_code="")
+    accounts.set_work(parked_at=None, error_code="")
     kind("enrollment").settle_before([(Job(row, ""), Outcome(error=error))])
     assert accounts.get().next_attempt_at is not None

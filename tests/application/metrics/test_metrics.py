@@ -137,7 +137,7 @@ def test_a_pass_is_counted_from_the_wish_to_the_lms(joined, scrape):
     assert of(after, metrics.DUE, kind="enrollment") == 0
     assert of(after, metrics.OUTCOMES, kind="enrollment", outcome="changed") == 1
     assert of(after, metrics.OUTCOMES, kind="enrollment", outcome="rejected") == 1
-    code = Enrollment.objects.get(parked_at__isnull=False).error_code
+    code = Enrollment.objects.get(work__parked_at__isnull=False).error_code
     assert of(after, metrics.REFUSED, kind="enrollment", code=code) == 1
     settled = (("kind", "enrollment"),)
     assert after[metrics.SETTLE.name + "_count", settled] == 1

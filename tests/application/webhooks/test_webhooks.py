@@ -56,8 +56,8 @@ def learner(transactional_db):
     user = make_learner()
     account = ensure_account(user)
     enroll(user, ensure_run(DEMO))
-    LmsAccount.objects.update(next_attempt_at=None)
-    Enrollment.objects.update(next_attempt_at=None)
+    LmsAccount.objects.set_work(due_at=None)
+    Enrollment.objects.set_work(due_at=None)
     return account
 
 
@@ -84,8 +84,9 @@ def test_a_message_about_a_refused_row_forgets_nothing(send, learner):
         "error_code": "enrollment-closed",
         "error_message": "Enrollment is closed.",
     }
-    Enrollment.objects.update(**refused)
-    LmsAccount.objects.update(**refused, created_in_lms_at=None)
+    Enrollment.objects.set_work(**refused)
+    LmsAccount.objects.update(created_in_lms_at=None)
+    LmsAccount.objects.set_work(**refused)
     send(message("enrollment.changed", learner))
     send(message("account.changed", learner), event_id="e2")
     row = Enrollment.objects.get()
@@ -132,7 +133,7 @@ def test_how_long_a_message_took_is_measured(send, learner):
 
 def test_a_message_is_taken_once(send, learner):
     assert send(message("enrollment.changed", learner)).json() == {"taken": True}
-    Enrollment.objects.update(next_attempt_at=None)
+    Enrollment.objects.set_work(due_at=None)
     assert send(message("enrollment.changed", learner)).json() == {"taken": False}
     assert Enrollment.objects.get().next_attempt_at is None
 

@@ -24,8 +24,8 @@ now = timezone.now()
 later = now + timedelta(hours=1)
 def refused(model, code, message="the LMS said so", **more):
     values = {"error_class": "rejected", "error_code": code, "error_message": message,
-              "attempts": 1, "parked_at": now, "next_attempt_at": None, **more}
-    assert model.objects.update(**values)
+              "attempts": 1, "parked_at": now, "due_at": None, **more}
+    assert model.objects.set_work(**values)
 """
 
 
@@ -111,20 +111,19 @@ def test_app_3_a_scope_is_missing(system: System, tmp_path: Path) -> None:
         (
             "OPS-2",
             "tried 40 times",
-            "refused(LmsAccount, 'duplicate-email', attempts=40, parked_at=None,"
-            " next_attempt_at=later)",
+            "refused(LmsAccount, 'duplicate-email', attempts=40, parked_at=None, due_at=later)",
         ),
         (
             "OPS-3",
             "are paused",
             "refused(LmsToken, 'circuit-open', error_class='transient', parked_at=None,"
-            " next_attempt_at=later)",
+            " due_at=later)",
         ),
         (
             "CRS-3",
             "throttle",
             "refused(CourseRun, 'throttled', error_class='throttled', parked_at=None,"
-            " next_attempt_at=later)",
+            " due_at=later)",
         ),
         (
             "CRS-1",
@@ -176,7 +175,7 @@ def test_acc_2_as_it_really_happens(system: System) -> None:
 def test_ops_1_nobody_works(system: System) -> None:
     with system.stopped("engine"):
         system.application.run(
-            ROWS + "LmsAccount.objects.update(next_attempt_at=now - timedelta(minutes=20))"
+            ROWS + "LmsAccount.objects.set_work(due_at=now - timedelta(minutes=20))"
         )
         report = system.examine()
         system.restore()

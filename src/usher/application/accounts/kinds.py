@@ -31,8 +31,7 @@ from usher.client.errors import AccessRefused, LmsError, NotThere, Refused
 from usher.contract.failures import FailureClass
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 from usher.engine.kinds import Job, Outcome
-from usher.engine.lanes import by_lane
-from usher.engine.models import due_now
+from usher.engine.lanes import Lane, by_lane
 
 #: A learner is renamed so many times before a person must look.
 MAX_RENAMINGS = 10
@@ -103,11 +102,10 @@ class AccountKind(LmsKind):
             if job.begun or outcome.values.get("observed_is_active"):
                 row = job.row
                 unproven = {} if row.is_ready else {"reserved_at": row.reserved_at}
-                Retirement.objects.update_or_create(
-                    username=row.username,
-                    defaults=due_now(),
-                    create_defaults=due_now() | unproven,
+                retirement, _ = Retirement.objects.get_or_create(
+                    username=row.username, defaults=unproven
                 )
+                Retirement.objects.filter(pk=retirement.pk).make_due()
 
 
 def _eligible(user_ids: Sequence[int]) -> set[int]:
@@ -158,7 +156,7 @@ def _retry_tokens_of_activated(done: Sequence[tuple[Job, Outcome]], now: datetim
         if outcome.values.get("observed_is_active") and job.row.observed_is_active is False
     ]
     if active:
-        LmsToken.objects.filter(user_id__in=active, error_code=DEACTIVATED).make_due(now)
+        LmsToken.objects.filter(user_id__in=active, work__error_code=DEACTIVATED).make_due(now)
 
 
 def _wake_enrollments(accounts: Sequence[LmsAccount], now: datetime) -> None:
@@ -166,8 +164,8 @@ def _wake_enrollments(accounts: Sequence[LmsAccount], now: datetime) -> None:
 
     Also claimed ones: the worker may have found no account and not have written that yet.
     """
-    failed = Q(error_code__in=("no-account", "unknown-user"))
-    in_hand = Q(parked_at=None, observed_generation__lt=F("generation"))
+    failed = Q(work__error_code__in=("no-account", "unknown-user"))
+    in_hand = Q(work__parked_at=None, observed_generation__lt=F("generation"))
     Enrollment.objects.filter(failed | in_hand).make_due_after(accounts, now)
 
 
@@ -198,10 +196,10 @@ def _rename(row: LmsAccount, error: creation.NameTaken, now: datetime) -> None:
             raise NoFreeName(f"{MAX_RENAMINGS} names were tried.")
         name = reserve(row.user, adapter().lms_username(row.user), error.suggestions)
     except NoFreeName as problem:
-        rows.update(parked_at=now, next_attempt_at=None, error_message=str(problem)[:500])
+        rows.set_work(parked_at=now, due_at=None, error_message=str(problem)[:500])
         return
-    again = due_now(now) | {"username": name, "reserved_at": now, "renamings": row.renamings + 1}
-    rows.update(**again)
+    rows.update(username=name, reserved_at=now, renamings=row.renamings + 1)
+    rows.make_due(now, lane=Lane(row.lane))
 
 
 @dataclass(frozen=True)
@@ -249,7 +247,7 @@ class ProfileKind(LmsKind):
                 prepared.append((Job(row, what), Outcome(error=error, waits=True)))
                 continue
             prepared.append((Job(row, what, _profile(row, account, token, usable)), None))
-        LmsToken.objects.filter(parked_at__isnull=True).make_due_after(stale)
+        LmsToken.objects.not_parked().make_due_after(stale)
         return prepared
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
@@ -290,7 +288,7 @@ class ProfileKind(LmsKind):
         return [_profile_outcome(job, results) for job in jobs]
 
     def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
-        LmsAccount.objects.filter(parked_at=None).make_due_after(
+        LmsAccount.objects.not_parked().make_due_after(
             j.row for j, o in done if o.error and o.error.code == "not-found"
         )
 

@@ -14,7 +14,6 @@ from usher.application.accounts.services import ensure_account, ensure_accounts
 from usher.application.adapter import eligible_among
 from usher.application.tokens.kinds import RENEW_BEFORE, TokenKind
 from usher.application.tokens.models import LmsToken
-from usher.engine.clock import database_now
 from usher.engine.made_due import MadeDue
 from usher.engine.services import (
     Patience,
@@ -73,13 +72,13 @@ def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = N
 
 def _ensure_tokens(own: Q) -> None:
     """A row for accounts that came without one."""
-    last, now = 0, database_now()
+    last = 0
     accounts = LmsAccount.objects.filter(own, user__lms_token__isnull=True)
     while found := list(
         accounts.filter(pk__gt=last).order_by("pk").values_list("pk", "user_id")[:1000]
     ):
         LmsToken.objects.bulk_create(
-            [LmsToken(user_id=user_id, next_attempt_at=now) for _, user_id in found],
+            [LmsToken(user_id=user_id) for _, user_id in found],
             ignore_conflicts=True,
         )
         last = found[-1][0]

@@ -18,7 +18,7 @@ from usher.application.lms.evidence import sample_of
 from usher.application.tokens.models import LmsToken
 from usher.engine.clock import database_now
 from usher.engine.lanes import background, current_lane
-from usher.engine.models import due_now
+from usher.engine.models import lock
 from usher.engine.notify import notify_workers
 from usher.engine.summary import Summary
 from usher.engine.transactions import refuse_within_transaction
@@ -60,14 +60,9 @@ def _make(user: Any) -> LmsAccount:
         with transaction.atomic():
             username = reserve(user, adapter().lms_username(user))
             now = database_now()
-            account = LmsAccount.objects.create(
-                user=user,
-                username=username,
-                reserved_at=now,
-                next_attempt_at=now,
-                lane=current_lane(),
-            )
-            token = LmsToken(user=user, next_attempt_at=None)
+            account = LmsAccount(user=user, username=username, reserved_at=now)
+            account.with_work(due_at=now, lane=current_lane()).save(force_insert=True)
+            token = LmsToken(user=user).without_work()
             LmsToken.objects.bulk_create([token], ignore_conflicts=True)
             notify_workers(user.pk)
             return account
@@ -99,21 +94,22 @@ def _make_easy(users: list[Any]) -> set[int]:
     now = database_now()
     names = reserve_many({user.pk: adapter().lms_username(user) for user in users})
     LmsAccount.objects.bulk_create(
-        [
-            LmsAccount(user_id=pk, username=name, reserved_at=now, next_attempt_at=now)
-            for pk, name in names.items()
-        ]
+        [LmsAccount(user_id=pk, username=name, reserved_at=now) for pk, name in names.items()]
     )
     LmsToken.objects.bulk_create(
-        [LmsToken(user_id=pk, next_attempt_at=None) for pk in names], ignore_conflicts=True
+        [LmsToken(user_id=pk).without_work() for pk in names], ignore_conflicts=True
     )
     return set(names)
 
 
 def confirmed(user: Any) -> None:
     """The learner's e-mail address has been confirmed: what waited for that is due."""
-    LmsAccount.objects.filter(user=user, error_code="unconfirmed").make_due(lane=current_lane())
-    LmsProfile.objects.filter(user=user, error_code="unconfirmed").make_due(lane=current_lane())
+    LmsAccount.objects.filter(user=user, work__error_code="unconfirmed").make_due(
+        lane=current_lane()
+    )
+    LmsProfile.objects.filter(user=user, work__error_code="unconfirmed").make_due(
+        lane=current_lane()
+    )
     notify_workers(user.pk)
 
 
@@ -149,15 +145,17 @@ def adopt(user: Any, username: str, lms_user_id: int | None = None) -> LmsAccoun
         if account is not None:
             raise ValueError(f"The learner has the LMS account {account.username} already.")
         reserve(user, username)
-        account = LmsAccount.objects.create(
+        account = LmsAccount(
             user=user,
             username=username,
             reserved_at=database_now(),
             created_in_lms_at=timezone.now(),
             lms_user_id=lms_user_id,
-            lane=current_lane(),
         )
-        LmsToken.objects.get_or_create(user=user, defaults={"lane": current_lane()})
+        account.with_work(lane=current_lane()).save(force_insert=True)
+        _, made = LmsToken.objects.get_or_create(user=user)
+        if made:
+            LmsToken.objects.filter(user=user).make_due(lane=current_lane())
         notify_workers(user.pk)
     return account
 
@@ -218,8 +216,8 @@ def is_worked_on(user: Any) -> bool:
     """
     leases: list[Any] = []
     for model in (LmsAccount, LmsToken, LmsProfile):
-        rows = model.objects.select_for_update().filter(user=user)
-        leases += rows.values_list("lease_until", flat=True)
+        lock(model.objects.filter(user=user))
+        leases += model.objects.filter(user=user).values_list("work__lease_until", flat=True)
     now = database_now()
     return any(until is not None and until > now for until in leases)
 
@@ -233,13 +231,13 @@ def retire(user: Any) -> Retirement | None:
     account = LmsAccount.objects.filter(user=user).first()
     if account is None:
         return None
-    wanted = due_now() | {"lane": current_lane()}
+    due_at, wanted = database_now(), {}
     if not account.is_ready:
         wanted["reserved_at"] = account.reserved_at
-        wanted["next_attempt_at"] = max(
-            wanted["next_attempt_at"], account.lease_until or wanted["next_attempt_at"]
-        )
+        due_at = max(due_at, account.lease_until or due_at)
     row, _ = Retirement.objects.update_or_create(username=account.username, defaults=wanted)
+    Retirement.objects.filter(pk=row.pk).make_due(due_at, lane=current_lane())
+    row.forget_cached_work()
     notify_workers()
     return row
 
@@ -252,6 +250,8 @@ def make_due_by_hand() -> int:
         "activation-by-hand": LmsAccount,
     }
     return sum(
-        model._default_manager.filter(parked_at__isnull=False, error_code=code).make_due()
+        model._default_manager.filter(
+            work__parked_at__isnull=False, work__error_code=code
+        ).make_due()
         for code, model in left.items()
     )

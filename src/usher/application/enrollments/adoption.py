@@ -22,8 +22,6 @@ from usher.application.lms_client import client
 from usher.application.runs.services import UnknownRun, ensure_run, runs_of
 from usher.client.client import NAMES_A_REQUEST
 from usher.client.errors import LmsError
-from usher.engine.clock import database_now
-from usher.engine.lanes import Lane
 from usher.engine.models import Watermark
 
 #: Username in the LMS and course key.
@@ -58,7 +56,6 @@ def adopt(pairs: Iterable[Pair]) -> int:
         if name in users and (users[name], key) not in known
     )
     runs = _runs({key for _, key in unknown})
-    now = database_now()
     rows = [
         Enrollment(
             user_id=user_id,
@@ -66,8 +63,6 @@ def adopt(pairs: Iterable[Pair]) -> int:
             mode="",
             is_active=False,
             observed_generation=1,
-            next_attempt_at=now,
-            lane=Lane.BACKGROUND,
         )
         for user_id, key in unknown
         if key in runs

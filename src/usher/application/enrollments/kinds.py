@@ -144,7 +144,7 @@ class EnrollmentKind(LmsKind):
         """Looks again at accounts that the LMS has lost, and at runs in which it refuses learners:
         once a run is known to be missing, or its modes are known to differ, what was refused for
         that is sent again when they are back. Accounts that are refused themselves stay so."""
-        LmsAccount.objects.filter(parked_at=None).make_due_after(
+        LmsAccount.objects.not_parked().make_due_after(
             j.row for j, o in done if o.error and o.error.code == "unknown-user"
         )
         refused = {j.row.run_id for j, o in done if isinstance(o.error, EnrollmentRefused)}

@@ -28,14 +28,6 @@ class Enrollment(Reconciled):
 
     class Meta(Reconciled.Meta):
         constraints = [models.UniqueConstraint(fields=["user", "run"], name="enrolled_once")]
-        indexes = [
-            *Reconciled.Meta.indexes,
-            models.Index(
-                fields=["run", "parked_at"],
-                name="enrollment_refused_of_run",
-                condition=models.Q(parked_at__isnull=False),
-            ),
-        ]
 
     def __str__(self) -> str:
         return f"{self.user} in {self.run}"

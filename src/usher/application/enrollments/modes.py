@@ -78,7 +78,7 @@ def follow_modes(run: CourseRun) -> None:
     """
     slugs = set(run.modes.values_list("slug", flat=True))
     waiting = Enrollment.objects.filter(run=run, is_active=True, force=False).unsettled()
-    waiting.filter(mode__in=slugs, error_code__in=_ABOUT_MODES).make_due()
+    waiting.filter(mode__in=slugs, work__error_code__in=_ABOUT_MODES).make_due()
     if not slugs or DEFAULT_MODE in slugs:
         return
     for row in waiting.filter(mode=DEFAULT_MODE).select_related("user"):

@@ -78,7 +78,7 @@ def change_mode(user: Any, run: CourseRun, mode: str, *, reconcile_now: bool = F
 
 
 def _make(user: Any, run: CourseRun, wanted: dict[str, Any]) -> Enrollment:
-    row = Enrollment(user=user, run=run, lane=current_lane(), **wanted)
+    row = Enrollment(user=user, run=run, **wanted).with_work(lane=current_lane())
     try:
         with transaction.atomic():
             row.save(force_insert=True)

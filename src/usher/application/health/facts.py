@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ValidationError
-from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q
+from django.db.models import Count, Exists, Max, Min, OuterRef
 from django.utils import timezone
 from oauth2_provider.models import get_application_model
 from oauth2_provider.settings import oauth2_settings
@@ -35,7 +35,10 @@ from usher.contract.application_report import (
 from usher.contract.environment import SECRET_KEYS
 from usher.contract.fingerprints import fingerprint
 from usher.engine import heartbeat
+from usher.engine.models import IN_SYNC
 from usher.engine.registry import all_kinds
+from usher.engine.work import Work
+from usher.engine.work import due as due_work
 
 #: How many of the newest learners and enrollments are looked at one by one.
 _LEARNERS = 10_000
@@ -93,37 +96,38 @@ def _client(row: Any) -> Client:
 
 def _rows(model: Any) -> Rows:
     now = timezone.now()
-    due = model.objects.due(now).aggregate(count=Count("pk"), oldest=Min("next_attempt_at"))
+    waiting = due_work(model.work_kind, now)
+    due = waiting.aggregate(count=Count("pk"), oldest=Min("due_at"))
     oldest = due["oldest"]
     return {
         "due": due["count"],
         "overdue_seconds": max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
-        "parked": model.objects.parked().count(),
+        "parked": Work.objects.filter(kind=model.work_kind, parked_at__isnull=False).count(),
         "errors": _errors(model),
     }
 
 
 def _errors(model: Any) -> list[RowError]:
-    open_rows = model.objects.filter(
-        Q(next_attempt_at__isnull=False) | Q(parked_at__isnull=False)
-    ).exclude(error_code="")
     groups = (
-        open_rows.values("error_class", "error_code")
+        Work.objects.filter(kind=model.work_kind, error_code__gt="")
+        .values("error_class", "error_code")
         .annotate(
             count=Count("pk"),
             parked=Count("parked_at"),
             attempts=Max("attempts", default=0),
-            newest=Max("pk"),
+            newest=Max("object_id"),
         )
         .order_by("-count")[:20]
     )
     related = [name for name in ("user", "run") if hasattr(model, name)]
-    newest = model.objects.filter(pk__in=[g["newest"] for g in groups]).select_related(*related)
+    newest = model.objects.filter(pk__in=[g["newest"] for g in groups]).select_related(
+        "work", *related
+    )
     samples = {row.pk: row for row in newest}
     return [_error(group, samples.get(group["newest"])) for group in groups]
 
 
-def _error(group: dict[str, Any], sample: Any) -> RowError:
+def _error(group: Any, sample: Any) -> RowError:
     return {
         "error_class": group["error_class"],
         "error_code": group["error_code"],
@@ -198,9 +202,7 @@ def _name_clashes() -> list[str]:
 
 def _enrollments() -> list[EnrollmentSample]:
     """The newest enrollments that are settled: what the LMS must have as well."""
-    settled = Enrollment.objects.filter(
-        observed_generation=F("generation"), next_attempt_at__isnull=True, error_code=""
-    )
+    settled = Enrollment.objects.filter(IN_SYNC, work__due_at__isnull=True)
     rows = settled.select_related("run", "user__lms_account").order_by("-pk")[:_ENROLLMENTS]
     return [
         {

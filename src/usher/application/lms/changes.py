@@ -85,7 +85,7 @@ def _accounts(items: Items) -> int:
     seen = dict(_each(items, lambda item: (_text(item["username"]), bool(item["is_active"]))))
     rows = LmsAccount.objects.filter(username__in=seen, created_in_lms_at__isnull=False)
     differing = [row.pk for row in rows if row.is_active != seen[row.username]]
-    return LmsAccount.objects.filter(pk__in=differing, parked_at__isnull=True).make_due()
+    return LmsAccount.objects.filter(pk__in=differing, work__parked_at__isnull=True).make_due()
 
 
 def _enrollments(items: Items) -> int:
@@ -93,7 +93,7 @@ def _enrollments(items: Items) -> int:
     rows = Enrollment.objects.filter(
         user__lms_account__username__in={name for name, _ in seen},
         run__course_key__in={key for _, key in seen},
-        parked_at__isnull=True,
+        work__parked_at__isnull=True,
     ).select_related("run", "user__lms_account")
     differing = []
     for row in rows:

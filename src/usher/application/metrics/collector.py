@@ -30,7 +30,9 @@ from usher.contract.metrics import Metric
 from usher.engine import heartbeat
 from usher.engine.clock import database_now
 from usher.engine.models import OutstandingMessage, Watermark
-from usher.engine.registry import all_kinds
+from usher.engine.registry import names
+from usher.engine.work import Work
+from usher.engine.work import due as due_work
 
 #: Rows of one kind that are counted at most; that many means: that many or more.
 MOST = 100_000
@@ -97,18 +99,20 @@ def _rows() -> Iterator[Any]:
     oldest: list[tuple[tuple[str, ...], float]] = []
     leased: list[tuple[tuple[str, ...], float]] = []
     refused: list[tuple[tuple[str, ...], float]] = []
-    for name, kind in all_kinds().items():
-        rows = kind.rows()
+    for name in names():
+        work = Work.objects.filter(kind=name)
         found = (
-            rows.due(now)
-            .order_by("next_attempt_at", "pk")[:MOST]
-            .aggregate(count=Count("pk"), first=Min("next_attempt_at"))
+            due_work(name, now)
+            .order_by("lane", "due_at", "object_id")[:MOST]
+            .aggregate(count=Count("pk"), first=Min("due_at"))
         )
         first = found["first"]
         due.append(((name,), found["count"]))
         oldest.append(((name,), max(0.0, (now - first).total_seconds()) if first else 0.0))
-        leased.append(((name,), rows.filter(lease_until__gt=now)[:MOST].count()))
-        refused += [((name, code), count) for code, count in _by_code(rows.parked())]
+        leased.append(((name,), work.filter(lease_until__gt=now)[:MOST].count()))
+        refused += [
+            ((name, code), count) for code, count in _by_code(work.filter(parked_at__isnull=False))
+        ]
     yield _family(metrics.DUE, due)
     yield _family(metrics.OLDEST_DUE, oldest)
     yield _family(metrics.LEASED, leased)

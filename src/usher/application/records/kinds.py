@@ -19,7 +19,6 @@ from usher.application.records.models import Certificate, Grade
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError
 from usher.client.payloads import CertificateSeen
-from usher.engine.clock import database_now
 from usher.engine.kinds import Job, Outcome
 from usher.engine.options import options
 
@@ -51,7 +50,6 @@ class _Pulled(LmsKind):
 def track(model: type[models.Model]) -> None:
     """A row of ``model`` for each active enrollment that has none."""
     last = 0
-    now = database_now()
     enrollments = Enrollment.objects.filter(is_active=True, observed_is_active=True)
     while True:
         found = list(
@@ -62,10 +60,7 @@ def track(model: type[models.Model]) -> None:
         if not found:
             return
         model._default_manager.bulk_create(
-            [
-                model(user_id=user_id, run_id=run_id, next_attempt_at=now)
-                for _, user_id, run_id in found
-            ],
+            [model(user_id=user_id, run_id=run_id) for _, user_id, run_id in found],
             ignore_conflicts=True,
         )
         last = found[-1][0]

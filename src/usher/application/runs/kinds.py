@@ -17,7 +17,6 @@ from usher.application.runs import sync
 from usher.application.runs.models import CourseMode, CourseRun, RunModes
 from usher.client.errors import LmsError, NotThere
 from usher.client.payloads import ModeSeen, read_run
-from usher.engine.clock import database_now
 from usher.engine.kinds import Job, Outcome
 from usher.engine.models import lock
 
@@ -131,9 +130,8 @@ class ModeKind(LmsKind):
 
     def recheck_rows(self, user: Any = None, about: Any = None) -> None:
         runs = CourseRun.objects.filter(modes_state__isnull=True).values_list("pk", flat=True)
-        now = database_now()
         RunModes.objects.bulk_create(
-            [RunModes(run_id=pk, next_attempt_at=now) for pk in runs.iterator()],
+            [RunModes(run_id=pk) for pk in runs.iterator()],
             batch_size=500,
             ignore_conflicts=True,
         )

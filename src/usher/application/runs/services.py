@@ -148,12 +148,12 @@ def _mark_missing(keys: set[str], summary: Summary) -> None:
     for start in range(0, len(ordered), 500):
         rows = CourseRun.objects.filter(course_key__in=ordered[start : start + 500])
         rows.filter(missing_since__isnull=True).update(missing_since=now)
-        rows.update(
+        rows.set_work(
             error_class="rejected",
             error_code="not-found",
             error_message=MISSING[:500],
             parked_at=now,
-            next_attempt_at=None,
+            due_at=None,
         )
     for key in ordered:
         summary.fail(Failure("run", key, "rejected", "not-found", MISSING))

@@ -20,7 +20,6 @@ from usher.application.runs.models import CourseRun, RunModes, validate_course_k
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError, NotTheLms, NotThere, Throttled
 from usher.client.payloads import BadValue, RunPage, RunSeen, read_run
-from usher.engine.clock import database_now
 from usher.engine.models import lock
 from usher.engine.rows import update_rows
 from usher.engine.summary import Failure, Summary
@@ -247,31 +246,19 @@ def _write(fresh: list[CourseRun], changed: list[CourseRun]) -> None:
         ids = [run.pk for run in changed]
         lock(CourseRun.objects.filter(pk__in=ids))
         update_rows(CourseRun, _WRITTEN, changed)
-        CourseRun.objects.filter(pk__in=ids).update(**_settled())
+        settled = CourseRun.objects.filter(pk__in=ids)
+        settled.update(observed_generation=F("generation"))
+        settled.forget_work()
     _create(fresh)
     if changed:
         # What the LMS refused may have been so because of the run as it was.
         Enrollment.objects.parked().filter(run_id__in=ids).make_due()
 
 
-def _settled() -> dict[str, Any]:
-    return {
-        "observed_generation": F("generation"),
-        "attempts": 0,
-        "error_class": "",
-        "error_code": "",
-        "error_message": "",
-        "parked_at": None,
-        "next_attempt_at": None,
-    }
-
-
 def _row(seen: RunSeen, pk: int, mark: str, now: datetime) -> CourseRun:
     values = {name: getattr(seen, name) for name in FOLLOWED}
     values["course_key"] = seen.course_key
-    run = CourseRun(
-        **values, digest=mark, missing_since=None, observed_at=now, next_attempt_at=None
-    )
+    run = CourseRun(**values, digest=mark, missing_since=None, observed_at=now).without_work()
     if pk:
         run.pk = pk
     else:
@@ -283,11 +270,11 @@ def _create(runs: list[CourseRun]) -> None:
     """Runs that another sync created in the meantime are not changed."""
     if not runs:
         return
-    in_order, now = sorted(runs, key=lambda run: run.course_key), database_now()
+    in_order = sorted(runs, key=lambda run: run.course_key)
     CourseRun.objects.bulk_create(in_order, batch_size=_ROWS, ignore_conflicts=True)
     made = CourseRun.objects.filter(course_key__in=[run.course_key for run in runs])
     RunModes.objects.bulk_create(
-        [RunModes(run_id=pk, next_attempt_at=now) for pk in made.values_list("pk", flat=True)],
+        [RunModes(run_id=pk) for pk in made.values_list("pk", flat=True)],
         batch_size=_ROWS,
         ignore_conflicts=True,
     )

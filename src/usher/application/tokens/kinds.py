@@ -19,6 +19,7 @@ from usher.client.errors import InvalidGrant, LmsError, SignInStopped
 from usher.client.payloads import TokenPair
 from usher.client.walk import Walk
 from usher.engine.kinds import Job, Outcome
+from usher.engine.models import ReconciledQuerySet
 
 #: Seconds: an access token that ends sooner is renewed when its row is looked at.
 RENEW_BEFORE = 3600
@@ -56,10 +57,14 @@ class TokenKind(LmsKind):
         pair = renew(job.row, context)
         return Outcome(sealed(pair), changed=True)
 
+    def lost(self) -> ReconciledQuerySet:
+        """A token whose account is not made yet comes with the account."""
+        return super().lost().filter(user__lms_account__created_in_lms_at__isnull=False)
+
     def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
         """Re-checks accounts of learners whose sign-in failed: they may be missing. Those that are
         refused themselves stay so."""
-        LmsAccount.objects.filter(parked_at=None).make_due_after(
+        LmsAccount.objects.not_parked().make_due_after(
             j.row for j, o in done if isinstance(o.error, SignInStopped)
         )
 
@@ -68,7 +73,7 @@ class TokenKind(LmsKind):
 
     def recheck_rows(self, user: Any = None, about: Any = None) -> None:
         soon = timezone.now() + timedelta(seconds=RENEW_BEFORE)
-        LmsToken.objects.filter(expires_at__lt=soon, parked_at__isnull=True).make_due()
+        LmsToken.objects.not_parked().filter(expires_at__lt=soon).make_due()
 
 
 def renew(row: LmsToken, context: LmsContext) -> TokenPair:

@@ -64,7 +64,7 @@ def _reconcile_token(user: Any) -> None:
     account = ensure_account(user, reconcile_now=True)
     if not account.is_ready:
         raise NoAccount(f"{account.username} has no LMS account yet: {account.error_message}")
-    LmsToken.objects.filter(user=user, lease_owner="").make_due(lane=current_lane())
+    LmsToken.objects.filter(user=user).unclaimed().make_due(lane=current_lane())
     reconcile(["token"], user=user)
 
 

@@ -12,7 +12,7 @@ from usher.application.tokens import vault
 from usher.application.tokens.models import LmsToken
 from usher.client.payloads import TokenPair
 from usher.engine.lanes import Lane
-from usher.engine.models import due_now, lock
+from usher.engine.models import lock
 from usher.engine.rows import update_rows
 
 
@@ -38,13 +38,17 @@ def store_tokens(found: Mapping[int, TokenPair], now: datetime) -> None:
             setattr(row, name, value)
         row.observed_at = now
     columns = ["access_token", "refresh_token", "scope", "expires_at", "observed_at"]
-    settled = due_now(now) | {"next_attempt_at": None}
     update_rows(LmsToken, columns, rows)
-    LmsToken.objects.filter(user_id__in=known).update(
-        observed_generation=F("generation"), **settled
-    )
+    settled = LmsToken.objects.filter(user_id__in=known)
+    settled.update(observed_generation=F("generation"))
+    settled.forget_work()
     missing = [
-        LmsToken(user_id=user_id, observed_generation=1, observed_at=now, **settled, **sealed(pair))
+        LmsToken(
+            user_id=user_id,
+            observed_generation=1,
+            observed_at=now,
+            **sealed(pair),
+        ).without_work()
         for user_id, pair in found.items()
         if user_id not in known
     ]
@@ -62,6 +66,6 @@ def forget_tokens(user_ids: Sequence[int], lane: Lane = Lane.BACKGROUND) -> None
             expires_at=None,
             generation=F("generation") + 1,
             wanted_at=Now(),
-            lane=lane,
-            **due_now(),
         )
+        rows.make_due(lane=lane)
+        rows.set_work(lane=lane)  # also where it waits in another

@@ -44,7 +44,7 @@ def old() -> QuerySet[ReceivedEvent]:
 
 def _account(username: str, _course_key: str) -> None:
     # An account that was refused before it was created can't have changed in the LMS.
-    made = Q(parked_at__isnull=True) | Q(created_in_lms_at__isnull=False)
+    made = Q(work__parked_at__isnull=True) | Q(created_in_lms_at__isnull=False)
     LmsAccount.objects.filter(made, pk__in=[a.pk for a in _accounts_of(username)]).recheck()
 
 

@@ -24,6 +24,7 @@ from usher.console.learners.services import learner
 from usher.engine.clock import database_now
 from usher.engine.gate import Gate
 from usher.engine.lanes import Lane
+from usher.engine.models import IN_SYNC
 from usher.engine.registry import all_kinds
 from usher.engine.services import Patience, reconcile
 from usher.engine.stopping import StopAfter
@@ -49,9 +50,8 @@ def repair(user: Any) -> Summary:
     _renew_token(user)
     for kind in _kinds():
         rows = kind.rows().filter(user_id=user.pk)
-        (rows.unsettled() | rows.exclude(error_code="")).filter(
-            Q(next_attempt_at__isnull=False) | Q(parked_at__isnull=False) | ~Q(error_code="")
-        ).make_due(lane=Lane.INTERACTIVE)
+        has_work = Q(work__due_at__isnull=False) | Q(work__parked_at__isnull=False)
+        rows.filter(~IN_SYNC).filter(has_work).make_due(lane=Lane.INTERACTIVE)
     due = 0
     for name in ("account", "enrollment"):
         # What seems right is compared with the LMS, and sent only where it differs.
@@ -79,7 +79,7 @@ def _due(user: Any) -> int:
 
 def _claimed(user: Any) -> bool:
     now = database_now()
-    rows = (kind.rows().filter(user_id=user.pk, lease_until__gt=now) for kind in _kinds())
+    rows = (kind.rows().filter(user_id=user.pk, work__lease_until__gt=now) for kind in _kinds())
     return any(each.exists() for each in rows)
 
 

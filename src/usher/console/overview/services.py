@@ -10,7 +10,7 @@ from typing import Any
 from django.apps import apps
 from django.core.cache import cache
 from django.db.models import Count as Counted
-from django.db.models import F, Min, Q, Sum
+from django.db.models import Min, Q, Sum
 from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount
@@ -24,7 +24,7 @@ from usher.contract import metrics
 from usher.engine import heartbeat
 from usher.engine.clock import database_now
 from usher.engine.lanes import Lane
-from usher.engine.models import Watermark
+from usher.engine.models import IN_SYNC, Watermark
 from usher.engine.registry import all_kinds
 
 #: Seconds for which one look is shown to all who look.
@@ -41,8 +41,7 @@ _FRESH = 180
 _GONE = 600
 _GONE_SHOWN = 3600
 #: The order of the index of what is due.
-_QUEUE = ("lane", "next_attempt_at", "pk")
-_SETTLED = Q(observed_generation=F("generation"), error_code="")
+_QUEUE = ("work__lane", "work__due_at", "work__object_id")
 
 
 @dataclass(frozen=True)
@@ -206,11 +205,11 @@ def kind_counts() -> list[KindCounts]:
 def _counts(name: str, model: Any) -> KindCounts:
     rows = model._default_manager.all()
     now = database_now()
-    looked_at = rows.filter(next_attempt_at__isnull=False).order_by(*_QUEUE)
+    looked_at = rows.filter(work__due_at__isnull=False).order_by(*_QUEUE)
     open_ = looked_at[: EXACTLY + 1].aggregate(
         all=Counted("pk"),
-        waiting=Counted("pk", filter=~_SETTLED & Q(attempts=0)),
-        retrying=Counted("pk", filter=~_SETTLED & Q(attempts__gt=0)),
+        waiting=Counted("pk", filter=~IN_SYNC & Q(work__attempts=0)),
+        retrying=Counted("pk", filter=~IN_SYNC & Q(work__attempts__gt=0)),
     )
     refused = bounded(rows.parked(), REFUSED_EXACTLY)
     waiting, retrying = Count(open_["waiting"]), Count(open_["retrying"])
@@ -224,7 +223,7 @@ def _counts(name: str, model: Any) -> KindCounts:
         rest = every.value - refused.value - waiting.value - retrying.value
         in_sync = Count(max(0, rest), about=True)
     else:
-        in_sync = Count(rows.filter(_SETTLED, parked_at__isnull=True).count())
+        in_sync = Count(rows.filter(IN_SYNC, work__parked_at__isnull=True).count())
     oldest = None
     if open_["all"]:
         oldest = min(filter(None, (_oldest(rows.due(now), lane) for lane in Lane)), default=None)
@@ -234,7 +233,7 @@ def _counts(name: str, model: Any) -> KindCounts:
 def _oldest(due: Any, lane: Lane) -> datetime | None:
     """The first of a lane, as the index has them."""
     found: datetime | None = (
-        due.filter(lane=lane).order_by(*_QUEUE).values_list("next_attempt_at", flat=True).first()
+        due.filter(work__lane=lane).order_by(*_QUEUE).values_list("work__due_at", flat=True).first()
     )
     return found
 

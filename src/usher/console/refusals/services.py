@@ -10,7 +10,7 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.db.models import Count as Counted
-from django.db.models import Exists, Max, Min, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, Max, Min, OuterRef, Q, QuerySet
 
 from usher.application.runs.models import CourseRun
 from usher.console import words
@@ -90,15 +90,15 @@ def groups_since(kinds: Iterable[Kind], since: datetime | None = None) -> list[G
 def _groups_of(kind: Kind, since: datetime | None, hidden: Hidden) -> Iterator[Group]:
     rows = shown(kind, hidden).order_by()
     if since is not None:
-        rows = rows.filter(parked_at__gt=since)
-    grouped = rows.values("error_code").annotate(
-        count=Counted("pk"), since=Min("parked_at"), newest=Max("parked_at")
+        rows = rows.filter(work__parked_at__gt=since)
+    grouped = rows.values(code=F("work__error_code")).annotate(
+        count=Counted("pk"), since=Min("work__parked_at"), newest=Max("work__parked_at")
     )
     for row in grouped.order_by("-count")[:50]:
-        examples = newest(kind, row["error_code"], EXAMPLES, hidden=hidden)
+        examples = newest(kind, row["code"], EXAMPLES, hidden=hidden)
         yield Group(
             kind.name,
-            row["error_code"],
+            row["code"],
             row["count"],
             row["since"],
             row["newest"],
@@ -123,9 +123,9 @@ class Hidden:
 def shown(kind: Kind, hidden: Hidden | None = None) -> QuerySet[Any]:
     """Refused records of that kind that nobody ignores."""
     hidden = hidden or Hidden()
-    rows = kind.model._default_manager.filter(parked_at__isnull=False)
+    rows = kind.model._default_manager.filter(work__parked_at__isnull=False)
     for code, up_to in hidden.rules.get(kind.name, ()):
-        rows = rows.exclude(error_code=code, parked_at__lte=up_to)
+        rows = rows.exclude(work__error_code=code, work__parked_at__lte=up_to)
     if kind.name in hidden.single:
         rows = rows.filter(~_ignored_one_by_one(kind))
     return rows
@@ -134,7 +134,7 @@ def shown(kind: Kind, hidden: Hidden | None = None) -> QuerySet[Any]:
 def _ignored_one_by_one(kind: Kind) -> Exists:
     return Exists(
         Ignored.objects.filter(
-            kind=kind.name, row_id=OuterRef("pk"), up_to__gte=OuterRef("parked_at")
+            kind=kind.name, row_id=OuterRef("pk"), up_to__gte=OuterRef("work__parked_at")
         )
     )
 
@@ -143,11 +143,13 @@ def newest(
     kind: Kind, code: str, limit: int, before: str = "", hidden: Hidden | None = None
 ) -> list[Example]:
     """Of one group, the last refused first. before: ``Example.sort`` of the last one shown."""
-    rows = shown(kind, hidden).filter(error_code=code)
+    rows = shown(kind, hidden).filter(work__error_code=code)
     if place := _place(before):
         at, pk = place
-        rows = rows.filter(Q(parked_at__lt=at) | Q(parked_at=at, pk__lt=pk))
-    return examples(kind, list(rows.order_by("-parked_at", "-pk")[:limit]))
+        rows = rows.filter(Q(work__parked_at__lt=at) | Q(work__parked_at=at, pk__lt=pk))
+    return examples(
+        kind, list(rows.select_related("work").order_by("-work__parked_at", "-pk")[:limit])
+    )
 
 
 def _place(before: str) -> tuple[datetime, int] | None:
@@ -213,11 +215,11 @@ def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> tuple[int,
     How many, and whether some are left because they are too many for one request.
     """
     # Of those chosen, what a worker has retried meanwhile is left alone.
-    refused = kind.model._default_manager.filter(parked_at__isnull=False)
+    refused = kind.model._default_manager.filter(work__parked_at__isnull=False)
     if ids is not None:
         count, are_left = refused.filter(pk__in=ids).make_due(), False
     else:
-        count, are_left = _retry_all(shown(kind).filter(error_code=code), refused)
+        count, are_left = _retry_all(shown(kind).filter(work__error_code=code), refused)
     notify_workers()
     return count, are_left
 
@@ -225,7 +227,7 @@ def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> tuple[int,
 def _retry_all(rows: Any, refused: Any) -> tuple[int, bool]:
     until, count = time.monotonic() + _SECONDS, 0
     while count < _AT_ONCE and time.monotonic() < until:
-        some = list(rows.order_by("parked_at", "pk").values_list("pk", flat=True)[:_ROWS])
+        some = list(rows.order_by("work__parked_at", "pk").values_list("pk", flat=True)[:_ROWS])
         if not some:
             return count, False
         count += refused.filter(pk__in=some).make_due()
@@ -236,12 +238,12 @@ def ignore(kind: Kind, code: str, note: str, by: Any, ids: Sequence[int] | None 
     """Hides records that are refused now: those of ``ids``, or all of that code. How many."""
     now = database_now()
     if ids is None:
-        count = shown(kind).filter(error_code=code).count()
+        count = shown(kind).filter(work__error_code=code).count()
         Ignored.objects.filter(kind=kind.name, code=code).delete()
         Ignored.objects.create(kind=kind.name, code=code, up_to=now, note=note, by=by)
         return count
-    rows = kind.model._default_manager.filter(pk__in=ids, parked_at__isnull=False)
-    found = dict(rows.values_list("pk", "error_code"))
+    rows = kind.model._default_manager.filter(pk__in=ids, work__parked_at__isnull=False)
+    found = dict(rows.values_list("pk", "work__error_code"))
     Ignored.objects.filter(kind=kind.name, row_id__in=found).delete()
     Ignored.objects.bulk_create(
         Ignored(kind=kind.name, code=code, row_id=pk, up_to=now, note=note, by=by)
@@ -276,10 +278,12 @@ def newest_of_all(kinds: Iterable[Kind], limit: int) -> list[tuple[str, str, Exa
     found, hidden = [], Hidden()
     for kind in kinds:
         # The ids first: they come from the index alone.
-        ids = list(shown(kind, hidden).order_by("-parked_at").values_list("pk", flat=True)[:limit])
+        ids = list(
+            shown(kind, hidden).order_by("-work__parked_at").values_list("pk", flat=True)[:limit]
+        )
         if not ids:
             continue
-        rows = list(kind.model._default_manager.filter(pk__in=ids, parked_at__isnull=False))
+        rows = list(kind.rows().parked().filter(pk__in=ids).select_related("work"))
         found += [
             (words.one(kind.name), row.error_code, example)
             for row, example in zip(rows, examples(kind, rows), strict=True)

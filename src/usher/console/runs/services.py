@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db.models import Count as Counted
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from usher.application.enrollments.models import Enrollment
@@ -22,6 +22,7 @@ from usher.client.urgency import urgent, within
 from usher.console.counting import EXACTLY, Count, bounded
 from usher.console.refusals.services import Example, examples
 from usher.console.sides import Side, side_of, sides_of
+from usher.engine.models import IN_SYNC
 from usher.engine.registry import all_kinds
 
 PAGE = 50
@@ -62,7 +63,7 @@ def runs(words: str = "") -> QuerySet[CourseRun]:
 def page_of(run: CourseRun) -> RunPage:
     """Reads the database; asks the LMS nothing."""
     rows = Enrollment.objects.filter(run=run)
-    refused = list(rows.parked().order_by("-parked_at")[:_REFUSED])
+    refused = list(rows.parked().select_related("work").order_by("-work__parked_at")[:_REFUSED])
     return RunPage(
         run=run,
         state=state(run),
@@ -77,13 +78,13 @@ def page_of(run: CourseRun) -> RunPage:
 
 def _by_state(run: CourseRun) -> list[tuple[State, Count]]:
     """What is due or refused is counted; the rest is in sync."""
-    of_run, due = Q(run=run), ~Q(observed_generation=F("generation"), error_code="")
+    of_run, due = Q(run=run), ~IN_SYNC
     # Of all that is due the first thousands are looked at: there is no index of one run's.
-    some = Enrollment.objects.filter(next_attempt_at__isnull=False)
-    found = some.order_by("lane", "next_attempt_at", "pk")[: EXACTLY + 1].aggregate(
+    some = Enrollment.objects.filter(work__due_at__isnull=False)
+    found = some.order_by("work__lane", "work__due_at", "work__object_id")[: EXACTLY + 1].aggregate(
         all=Counted("pk"),
-        pending=Counted("pk", filter=of_run & due & Q(attempts=0)),
-        retrying=Counted("pk", filter=of_run & due & Q(attempts__gt=0)),
+        pending=Counted("pk", filter=of_run & due & Q(work__attempts=0)),
+        retrying=Counted("pk", filter=of_run & due & Q(work__attempts__gt=0)),
     )
     is_part = found["all"] > EXACTLY
     refused = bounded(Enrollment.objects.filter(of_run).parked())

@@ -54,10 +54,10 @@ def _person(username, name, email=""):
     return user
 
 
-def _want(user, run, mode, **more):
+def _want(user, run, mode, **work):
     """As an import or a shop of its own does it: without asking which modes the run has."""
     ensure_account(user)
-    return Enrollment.objects.get_or_create(user=user, run=run, defaults={"mode": mode, **more})[0]
+    return Enrollment.objects.get_or_create(user=user, run=run, defaults={"mode": mode, **work})[0]
 
 
 def leave(runs):
@@ -135,7 +135,7 @@ def _wait():
         now = database_now()
         busy = any(
             kind.rows().due(now).exists()
-            or kind.rows().filter(lease_until__gt=now).exclude(run_is_claras(kind)).exists()
+            or kind.rows().filter(work__lease_until__gt=now).exclude(run_is_claras(kind)).exists()
             for kind in all_kinds().values()
         )
         quiet = 0 if busy else quiet + 1

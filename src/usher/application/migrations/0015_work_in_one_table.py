@@ -1,0 +1,77 @@
+"""What is to be done moves from columns of nine tables to the engine's one table of work.
+
+Everything is kept but leases: what a worker has claimed at this moment is claimed anew.
+"""
+
+from django.db import migrations, models
+from django.db.models import F, Q
+
+import usher.engine.models
+
+#: Model → the name of its kind.
+_KINDS = {
+    "certificate": "certificate",
+    "courserun": "run",
+    "enrollment": "enrollment",
+    "grade": "grade",
+    "lmsaccount": "account",
+    "lmsprofile": "profile",
+    "lmstoken": "token",
+    "retirement": "retirement",
+    "runmodes": "mode",
+}
+_KEPT = ("lane", "attempts", "error_class", "error_code", "error_message", "parked_at")
+_GONE = (*_KEPT, "next_attempt_at", "lease_owner", "lease_until")
+
+
+def _to_work(model, kind):
+    kept = ", ".join(_KEPT)
+    return (
+        f"INSERT INTO usher_engine_work (kind, object_id, due_at, lease_owner, {kept}) "
+        f"SELECT '{kind}', id, next_attempt_at, '', {kept} FROM usher_{model} "
+        "WHERE next_attempt_at IS NOT NULL OR parked_at IS NOT NULL"
+    )
+
+
+def _to_columns(model, kind):
+    kept = ", ".join(_KEPT)
+    return [
+        f"UPDATE usher_{model} SET next_attempt_at = NULL",
+        f"UPDATE usher_{model} SET (next_attempt_at, {kept}) = (SELECT due_at, {kept} "
+        f"FROM usher_engine_work WHERE kind = '{kind}' AND object_id = usher_{model}.id) "
+        f"WHERE id IN (SELECT object_id FROM usher_engine_work WHERE kind = '{kind}')",
+        f"DELETE FROM usher_engine_work WHERE kind = '{kind}'",
+    ]
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("usher", "0014_engine_of_its_own"),
+        ("usher_engine", "0002_work"),
+    ]
+
+    operations = [
+        *(
+            migrations.RunSQL([_to_work(model, kind)], _to_columns(model, kind))
+            for model, kind in _KINDS.items()
+        ),
+        migrations.RemoveIndex("enrollment", "enrollment_refused_of_run"),
+        *(
+            migrations.RemoveIndex(model, f"{model}_{what}")
+            for model in _KINDS
+            for what in ("queue", "refused", "leased")
+        ),
+        *(migrations.RemoveField(model, name) for model in _KINDS for name in _GONE),
+        *(migrations.AddField(model, "work", usher.engine.models.WorkOf()) for model in _KINDS),
+        *(
+            migrations.AddIndex(
+                model,
+                models.Index(
+                    fields=["id"],
+                    name=f"{model}_unsettled",
+                    condition=~Q(generation=F("observed_generation")),
+                ),
+            )
+            for model in _KINDS
+        ),
+    ]
