@@ -249,7 +249,7 @@ def count_unsettled(names: str) -> int:
 
 def count_claimed() -> int:
     """Enrollments that a worker has a lease on."""
-    return Enrollment.objects.exclude(lease_owner="").count()
+    return Work.objects.filter(kind="enrollment").exclude(lease_owner="").count()
 
 
 def sweep() -> None:

@@ -152,6 +152,8 @@ def reset_implausible_times(kind: Kind, lease_seconds: float) -> int:
     leased = work.filter(lease_until__gt=now + timedelta(seconds=10 * lease_seconds)).update(
         lease_owner="", lease_until=None
     )
+    # What a worker that died had claimed, and was settled by somebody else meanwhile.
+    work.filter(due_at=None, parked_at=None, lease_until__lte=now).delete()
     return far + early + leased
 
 

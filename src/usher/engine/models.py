@@ -77,7 +77,8 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         return self._in_order(lambda ids: works.recheck(self.kind, ids, now, Lane.BACKGROUND))
 
     def forget_work(self) -> None:
-        """Nothing is to be done about these rows, and nothing is known against them."""
+        """Nothing is to be done about these rows, and nothing is known against them. What a worker
+        has claimed stays claimed."""
         works.forget(self.kind, self.values_list("pk", flat=True))
 
     def set_work(self, **values: Any) -> int:
@@ -220,7 +221,7 @@ class Reconciled(models.Model):
             models.Index(
                 fields=["id"],
                 name="%(class)s_unsettled",
-                condition=~Q(generation=F("observed_generation")),
+                condition=~Q(observed_generation=F("generation")),
             ),
         ]
 
@@ -266,7 +267,7 @@ class Reconciled(models.Model):
         found = self.work_to_be()
         found.object_id = self.pk
         if found.due_at is not None and found.due_at is self.__dict__.pop("_due_by_default", None):
-            found.due_at = database_now()
+            found.due_at = moment()
         self.forget_cached_work()
         return found
 
@@ -274,15 +275,16 @@ class Reconciled(models.Model):
         self.__dict__.pop("_work_to_be", None)
         self._state.fields_cache.pop("work", None)
 
-    def want(self, **changes: Any) -> bool:
+    def want(self, at: datetime | None = None, **changes: Any) -> bool:
         """Changes what is wanted and saves it; True when that differs from what was wanted.
 
-        The caller holds the row (``select_for_update``) or owns it.
+        The caller holds the row (``select_for_update``) or owns it. at: the moment of the
+        database, where it is known already.
         """
         changed = {k: v for k, v in changes.items() if getattr(self, k) != v}
         if not changed:
             return False
-        now = database_now()
+        now = at or database_now()
         for name, value in changed.items():
             setattr(self, name, value)
         self.wanted_at = now

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models.signals import post_delete
 
+from usher.engine import work
 from usher.engine.kinds import Kind
 from usher.engine.models import Reconciled
 from usher.engine.other_system import OtherSystem
-from usher.engine.work import forget
 
 _kinds: dict[str, Kind] = {}
 _systems: list[OtherSystem] = []
@@ -24,12 +24,12 @@ def register(kinds: Iterable[Kind], system: OtherSystem) -> None:
     _systems[:] = [system]
     for each in _kinds.values():
         each.model.work_kind = each.name
-        post_delete.connect(_forget_work, sender=each.model, dispatch_uid=f"work of {each.name}")
+        post_delete.connect(_delete_work, sender=each.model, dispatch_uid=f"work of {each.name}")
 
 
-def _forget_work(sender: type[Reconciled], instance: Reconciled, **_: object) -> None:
+def _delete_work(sender: type[Reconciled], instance: Reconciled, **_: object) -> None:
     """Of a row that was deleted."""
-    forget(sender.work_kind, [instance.pk])
+    work.delete(sender.work_kind, [instance.pk])
 
 
 def kind(name: str) -> Kind:

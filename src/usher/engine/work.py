@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db import connection, models
+from django.db import connection, models, transaction
 from django.db.models import Q
 
 from usher.contract.failures import FailureClass
@@ -124,23 +124,41 @@ def create(kind: str, works: Iterable[Work]) -> None:
 
 def put(kind: str, ids: Sequence[int], **values: Any) -> None:
     """Sets these columns for these rows, whatever they were; work that says nothing any more goes.
-    For repairs and tests."""
-    there = set(
-        Work.objects.filter(kind=kind, object_id__in=ids).values_list("object_id", flat=True)
-    )
-    create(kind, [Work(kind=kind, object_id=pk, **values) for pk in ids if pk not in there])
-    rows = Work.objects.filter(kind=kind, object_id__in=there)
-    rows.update(**values)
-    rows.filter(due_at=None, parked_at=None, lease_until=None).delete()
+    It asks for no lease."""
+    new = {name: _default(name) for name in ("lane", "due_at", "lease_until", *FRESH)} | values
+    with transaction.atomic(savepoint=False):
+        _written(kind, ids, new, ", ".join(f"{name} = EXCLUDED.{name}" for name in values))
+        _delete_idle(kind, ids)
 
 
 def forget(kind: str, ids: Iterable[int]) -> None:
-    """Nothing is to be done about these rows, and nothing is known against them."""
+    """Nothing is to be done about these rows, and nothing is known against them. Where a worker
+    has a lease it keeps it: nobody else begins before it has ended."""
+    ids = list(ids)
+    work = Work.objects.filter(kind=kind, object_id__in=ids)
+    with transaction.atomic(savepoint=False):
+        work.filter(lease_until__isnull=False).update(due_at=None, **FRESH)
+        _delete_idle(kind, ids)
+
+
+def leases_of(kind: str, ids: Iterable[int]) -> list[datetime | None]:
+    """When the leases of these rows end, where they have work; it is locked for the transaction."""
+    found = Work.objects.select_for_update().filter(kind=kind, object_id__in=list(ids))
+    return list(found.order_by("object_id").values_list("lease_until", flat=True))
+
+
+def delete(kind: str, ids: Iterable[int]) -> None:
+    """Of rows that are gone."""
     Work.objects.filter(kind=kind, object_id__in=list(ids)).delete()
 
 
-def _taken(column: str) -> str:
-    return f"{column} = EXCLUDED.{column}"
+def _delete_idle(kind: str, ids: Sequence[int]) -> None:
+    work = Work.objects.filter(kind=kind, object_id__in=ids)
+    work.filter(due_at=None, parked_at=None, lease_until=None).delete()
+
+
+def _default(column: str) -> Any:
+    return FRESH.get(column, Lane.BACKGROUND if column == "lane" else None)
 
 
 def _matters(work: Work) -> bool:
@@ -152,12 +170,13 @@ def _written(kind: str, ids: Sequence[int], values: dict[str, Any], update: str)
     if not ids:
         return 0
     quote, meta = connection.ops.quote_name, Work._meta
+    values = {"lease_owner": ""} | values
     fields = [meta.get_field(name) for name in values]
     saved = [
         f.get_db_prep_save(value, connection)  # type: ignore[union-attr]
         for f, value in zip(fields, values.values(), strict=True)
     ]
-    names = ("kind", "object_id", "lease_owner", *values)
+    names = ("kind", "object_id", *values)
     one = f"({', '.join(['%s'] * len(names))})"
     count = 0
     with connection.cursor() as cursor:
@@ -167,7 +186,7 @@ def _written(kind: str, ids: Sequence[int], values: dict[str, Any], update: str)
                 f"INSERT INTO {quote(meta.db_table)} AS work "  # noqa: S608
                 f"({', '.join(map(quote, names))}) VALUES {', '.join([one] * len(some))} "
                 f"ON CONFLICT (kind, object_id) DO UPDATE SET {update}",
-                [each for pk in some for each in (kind, pk, "", *saved)],
+                [each for pk in some for each in (kind, pk, *saved)],
             )
             count += cursor.rowcount
     return count

@@ -22,6 +22,7 @@ from usher.engine.models import lock
 from usher.engine.notify import notify_workers
 from usher.engine.summary import Summary
 from usher.engine.transactions import refuse_within_transaction
+from usher.engine.work import leases_of
 
 __all__ = [
     "adopt",
@@ -212,12 +213,13 @@ def known_accounts() -> tuple[int, list[str]]:
 def is_worked_on(user: Any) -> bool:
     """Whether a worker holds a row of the learner: what it has sent may still reach the LMS.
 
-    Belongs in a transaction, during which none can begin.
+    Belongs in a transaction, during which none can begin with what is due.
     """
     leases: list[Any] = []
     for model in (LmsAccount, LmsToken, LmsProfile):
-        lock(model.objects.filter(user=user))
-        leases += model.objects.filter(user=user).values_list("work__lease_until", flat=True)
+        rows = model.objects.filter(user=user)
+        lock(rows)
+        leases += leases_of(model.work_kind, rows.values_list("pk", flat=True))
     now = database_now()
     return any(until is not None and until > now for until in leases)
 

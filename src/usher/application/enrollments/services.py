@@ -11,6 +11,7 @@ from usher.application.accounts.services import ensure_account
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.modes import ModeNotAllowed, check_mode, choose_mode
 from usher.application.runs.models import CourseRun
+from usher.engine.clock import moment
 from usher.engine.lanes import current_lane
 from usher.engine.notify import notify_workers
 from usher.engine.transactions import refuse_within_transaction
@@ -97,11 +98,12 @@ def _change_or_make(user: Any, run: CourseRun, wanted: dict[str, Any]) -> Enroll
 
 def _change(user: Any, run: CourseRun, **wanted: Any) -> Enrollment:
     with transaction.atomic():
+        rows = Enrollment.objects.select_for_update().annotate(now=moment())
         try:
-            row = Enrollment.objects.select_for_update().get(user=user, run=run)
+            row = rows.get(user=user, run=run)
         except Enrollment.DoesNotExist as error:
             raise NotEnrolled(f"{user} is not enrolled in {run.course_key}.") from error
-        row.want(**wanted)
+        row.want(row.now, **wanted)
         return row
 
 

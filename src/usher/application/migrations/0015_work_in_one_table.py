@@ -69,7 +69,7 @@ class Migration(migrations.Migration):
                 models.Index(
                     fields=["id"],
                     name=f"{model}_unsettled",
-                    condition=~Q(generation=F("observed_generation")),
+                    condition=~Q(observed_generation=F("generation")),
                 ),
             )
             for model in _KINDS
