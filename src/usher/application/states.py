@@ -63,7 +63,9 @@ def when(row: Any) -> str:
     """What happens next with a record, and when, for people."""
     now = timezone.now()
     if row.parked_at:
-        return "Not sent again until somebody removes the cause and retries it."
+        return getattr(row, "SENT_AGAIN", "") or (
+            "Not sent again until somebody removes the cause and retries it."
+        )
     if row.lease_until and row.lease_until > now:
         left = (row.lease_until - now).total_seconds()
         return f"A worker has it now; if that one was killed, another takes it in {span(left)}."

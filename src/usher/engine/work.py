@@ -128,7 +128,8 @@ def put(kind: str, ids: Sequence[int], **values: Any) -> None:
     new = {name: _default(name) for name in ("lane", "due_at", "lease_until", *FRESH)} | values
     with transaction.atomic(savepoint=False):
         _written(kind, ids, new, ", ".join(f"{name} = EXCLUDED.{name}" for name in values))
-        _delete_idle(kind, ids)
+        work = Work.objects.filter(kind=kind, object_id__in=ids)
+        work.filter(due_at=None, parked_at=None, lease_until=None).delete()
 
 
 def forget(kind: str, ids: Iterable[int]) -> None:
@@ -138,7 +139,7 @@ def forget(kind: str, ids: Iterable[int]) -> None:
     work = Work.objects.filter(kind=kind, object_id__in=ids)
     with transaction.atomic(savepoint=False):
         work.filter(lease_until__isnull=False).update(due_at=None, **FRESH)
-        _delete_idle(kind, ids)
+        work.filter(lease_until__isnull=True).delete()
 
 
 def leases_of(kind: str, ids: Iterable[int]) -> list[datetime | None]:
@@ -150,11 +151,6 @@ def leases_of(kind: str, ids: Iterable[int]) -> list[datetime | None]:
 def delete(kind: str, ids: Iterable[int]) -> None:
     """Of rows that are gone."""
     Work.objects.filter(kind=kind, object_id__in=list(ids)).delete()
-
-
-def _delete_idle(kind: str, ids: Sequence[int]) -> None:
-    work = Work.objects.filter(kind=kind, object_id__in=ids)
-    work.filter(due_at=None, parked_at=None, lease_until=None).delete()
 
 
 def _default(column: str) -> Any:

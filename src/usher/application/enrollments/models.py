@@ -15,6 +15,12 @@ class Enrollment(Reconciled):
     ``force`` enrolls although the LMS says that enrollment is closed.
     """
 
+    #: What happens next with a refused one, for people.
+    SENT_AGAIN = (
+        "Sent again by itself when the course run changes in the LMS; otherwise when somebody "
+        "removes the cause and retries it."
+    )
+
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="lms_enrollments"
     )

@@ -34,12 +34,12 @@ def _to_work(model, kind):
 
 
 def _to_columns(model, kind):
-    kept = ", ".join(_KEPT)
+    kept = ", ".join(f"{name} = work.{name}" for name in _KEPT)
     return [
         f"UPDATE usher_{model} SET next_attempt_at = NULL",
-        f"UPDATE usher_{model} SET (next_attempt_at, {kept}) = (SELECT due_at, {kept} "
-        f"FROM usher_engine_work WHERE kind = '{kind}' AND object_id = usher_{model}.id) "
-        f"WHERE id IN (SELECT object_id FROM usher_engine_work WHERE kind = '{kind}')",
+        f"UPDATE usher_{model} SET next_attempt_at = work.due_at, {kept} "
+        f"FROM usher_engine_work AS work "
+        f"WHERE work.kind = '{kind}' AND work.object_id = usher_{model}.id",
         f"DELETE FROM usher_engine_work WHERE kind = '{kind}'",
     ]
 
