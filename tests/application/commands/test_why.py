@@ -46,7 +46,7 @@ def test_a_refusal_is_told_with_the_lms_words(joined: Any) -> None:
     line = next(one for one in told if one["topic"] == "enrollment")
     assert line["state"] == "Refused"
     assert line["cause"].startswith(f"{row.error_message} [{row.error_code}]")
-    assert "Not sent again until somebody" in line["next"]
+    assert "Sent again by itself when the course run changes" in line["next"]
 
 
 def test_an_account_deactivated_in_the_lms_is_named(joined: Any) -> None:

@@ -19,6 +19,7 @@ from usher.application.runs.services import ensure_run
 from usher.console.models import Attempt, WorkDone, Worker
 from usher.console.recording import services as recording
 from usher.engine import heartbeat, observers
+from usher.engine.clock import database_now
 from usher.engine.gate import Gate
 from usher.engine.services import reconcile
 
@@ -47,7 +48,7 @@ def test_a_refusal_is_told_with_its_attempts_and_repaired(joined: Any, staff: Cl
     (record,) = story.wrong
     assert record.cause == row.error_message
     assert [(one.succeeded, one.message) for one in record.tries] == [(False, row.error_message)]
-    assert "Not sent again until somebody" in record.next
+    assert "Sent again by itself when the course run changes" in record.next
     assert [(side.wanted, side.seen, side.differs) for side in record.sides] == [
         ("enrolled as audit", "", None)
     ]
@@ -174,8 +175,7 @@ def test_attempts_and_work_are_written_down(joined: Any, monkeypatch: pytest.Mon
     reconcile(["enrollment"], user=user)
     assert Attempt.objects.count() == 1
     CourseRun.objects.filter(course_key=NOWHERE).update(course_key=DEMO)
-    Enrollment.objects.filter(user=user).set_work(parked_at=None)
-    Enrollment.objects.filter(user=user).recheck()
+    Enrollment.objects.filter(user=user).set_work(parked_at=None, due_at=database_now())
     reconcile(["enrollment"], user=user)
     assert Attempt.objects.filter(succeeded=True).count() == 1
 
