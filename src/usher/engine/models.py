@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Self
 
 from django.db import models, transaction
-from django.db.models import F, Q
+from django.db.models import F, Max, Q
 from django.db.models.expressions import Col
 from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
 from django.db.models.functions import Now
@@ -89,17 +89,21 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         return len(ids)
 
     def bulk_create(self, objs: Iterable[Any], *args: Any, **options: Any) -> list[Any]:
-        """With the work of each. Rows that are ignored because they conflict get none; those that
-        are not, and whose ids the database doesn't tell, are due if they are not as wanted."""
+        """With the work of each; rows that are ignored because they conflict get none."""
         objs = list(objs)
         with transaction.atomic(using=self.db, savepoint=False):
-            made: list[Any] = super().bulk_create(objs, *args, **options)
-            if options.get("ignore_conflicts"):
-                if any(each.work_to_be().due_at for each in objs):
-                    lane = min(each.work_to_be().lane for each in objs)
-                    self.model._default_manager.all().unsettled().without_work().make_due(lane=lane)
-            else:
+            if not options.get("ignore_conflicts"):
+                made: list[Any] = super().bulk_create(objs, *args, **options)
                 works.create(self.kind, [each.work_of_new() for each in made])
+                return made
+            everybody = self.model._default_manager.all()
+            due = [each.work_to_be() for each in objs if each.work_to_be().due_at]
+            last = (everybody.aggregate(last=Max("pk"))["last"] or 0) if due else 0
+            made = super().bulk_create(objs, *args, **options)
+            if due:
+                # The database doesn't tell which were made: those with new ids.
+                lane = Lane(min(each.lane for each in due))
+                everybody.filter(pk__gt=last).without_work().make_due(lane=lane)
         return made
 
     @property

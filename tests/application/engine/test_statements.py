@@ -94,6 +94,7 @@ def test_a_worker_sends_one_enrollment(joined, django_assert_max_num_queries):
     ensure_account(user, reconcile_now=True)
     services.reconcile()
     row = enroll(user, run)
+    beat()  # which a worker does now and then, whatever it works on
     with django_assert_max_num_queries(WORKER):
         tasks.work(user.pk)
     row.refresh_from_db()
