@@ -42,7 +42,7 @@ print(int(all(
 #: The LMS has no news to tell that would make a row due again.
 TOLD = """
 from usher.lms.events.models import Message
-print(int(not Message.objects.filter(work__due_at__isnull=False).exists()))
+print(int(not Message.objects.filter(next_attempt_at__isnull=False).exists()))
 """
 
 

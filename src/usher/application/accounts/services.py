@@ -195,7 +195,7 @@ def follow_profile(user: Any) -> None:
         if made:
             notify_workers(user.pk)
         else:
-            row.want(**wanted)
+            row.want(None, **wanted)
 
 
 def usernames(user_ids: Collection[int]) -> tuple[dict[int, str], set[int]]:
