@@ -178,19 +178,7 @@ def _update_many(
     sets = ", ".join(f"{quote(each.column)} = %s" for each in fields)
     sql = f"UPDATE {quote(model._meta.db_table)} SET {sets} WHERE id = %s"  # noqa: S608
     with connection.cursor() as cursor:
-        cursor.executemany(
-            sql,
-            [
-                [
-                    *(
-                        f.get_db_prep_save(v, connection)
-                        for f, v in zip(fields, values, strict=True)
-                    ),
-                    pk,
-                ]
-                for pk, values in rows
-            ],
-        )
+        cursor.executemany(sql, [[*_saved(fields, values), pk] for pk, values in rows])
 
 
 def _saved(fields: Sequence[Any], values: Sequence[Any]) -> list[Any]:
