@@ -5,7 +5,7 @@ from benchmarks.chaos.run import Plan, run
 
 pytestmark = pytest.mark.slow
 
-SHORT = Plan(operations=160, workers=3, kills=3, hurry=8, limit=150)
+SHORT = Plan(operations=160, workers=3, kills=3, hurry=8, limit=500)
 
 
 def test_in_the_end_both_sides_are_as_wanted():
