@@ -210,7 +210,7 @@ def test_redirects_never_lead_away():
     ):
         assert http.own_path(other) is None
     for path in ("//evil.example/", "http://evil.example/", "x"):
-        with pytest.raises(ValueError, match="not a path"):
+        with pytest.raises(ValueError, match="begins with one slash"):
             http.request("GET", path)
 
 
@@ -341,6 +341,6 @@ def test_a_person_waits_no_longer_than_the_page_says():
         with within(0.4):
             with pytest.raises(TimedOut, match=r"within 0\.\d+ s"):
                 asked.request("POST", "/heartbeat")
-            with pytest.raises(TimedOut, match="No time was left"):
+            with pytest.raises(TimedOut, match="The time limit passed"):
                 asked.request("POST", "/heartbeat")
         asked.close()

@@ -119,7 +119,7 @@ def test_a_value_that_can_t_be_kept_is_refused_with_its_reason(
     what: str, field: str, value: Any
 ) -> None:
     read, good = GOOD[what]
-    with pytest.raises(payloads.BadValue, match="can't be kept"):
+    with pytest.raises(payloads.BadValue, match="can't be stored"):
         read({**good, field: value})
 
 

@@ -1,7 +1,7 @@
 """Addresses of an LMS or an application, in one spelling.
 
-``HTTPS://LMS.Example:443/`` and ``https://lms.example`` are the same place. Code that compares
-addresses, or decides by their scheme whether certificates are checked, needs one form of both.
+``HTTPS://LMS.Example:443/`` and ``https://lms.example`` are the same address. Code that compares
+addresses, or decides by the scheme whether certificates are checked, needs them in one spelling.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from urllib.parse import SplitResult, urlsplit
 import idna
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-#: Underscores are no part of a DNS name, but of the names that Docker Compose gives.
+#: DNS names have no underscores, but the names that Docker Compose gives to containers do.
 _ASCII_HOST = re.compile(r"(?!-)[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 _LONGEST_HOST = 253
 _LONGEST = 2000
 
 
 class BadAddress(ValueError):
-    """Not an address that can be used. The message never shows the address: it may hold a
-    password."""
+    """An address can't be used. The message says why, and does not show the address, which may
+    contain a password."""
 
 
 def normalised(address: str) -> str:
-    """``address`` with its scheme and host in lower case, an internationalised host in its ASCII
-    form, without the scheme's own port and without slashes at its end.
+    """``address`` with its scheme and host in lower case, an internationalised host name in ASCII,
+    without the scheme's default port and without slashes at its end.
 
-    Raises BadAddress for everything but http and https, and for user names and passwords.
+    Raises BadAddress for schemes other than http and https, and for user names and passwords.
 
     >>> normalised("HTTPS://Bücher.Example:443/")
     'https://xn--bcher-kva.example'
@@ -41,14 +41,15 @@ def normalised(address: str) -> str:
 
 
 def base(address: str) -> str:
-    """As ``normalised``, for an address to which paths are added: it has no query either."""
+    """As ``normalised``, for an address to which paths are added. Raises BadAddress for a query
+    too."""
     if "?" in address:
         raise BadAddress("a query (?…) can't be part of a base address")
     return normalised(address)
 
 
 def origin(address: str) -> tuple[str, str, int]:
-    """Scheme, host and port, for comparison. Raises BadAddress."""
+    """(scheme, host, port) for comparison; the port is never left out. Raises BadAddress."""
     parts = _split(address)
     return parts.scheme, _host(parts), parts.port or _DEFAULT_PORTS[parts.scheme]
 
@@ -57,7 +58,7 @@ def _split(address: str) -> SplitResult:
     # urlsplit removes line breaks and tabs silently, and browsers take a backslash for a slash.
     unfit = any(char.isspace() or not char.isprintable() or char in '\\"<>`' for char in address)
     if unfit:
-        raise BadAddress("it holds a space, a control character, a quote or a backslash")
+        raise BadAddress("it contains a space, a control character, a quote or a backslash")
     try:
         parts = urlsplit(address)
         _ = parts.port  # raises when it is no number or too large
@@ -66,11 +67,11 @@ def _split(address: str) -> SplitResult:
     if parts.scheme not in _DEFAULT_PORTS:
         raise BadAddress("it doesn't begin with http:// or https://")
     if "@" in parts.netloc:
-        raise BadAddress("it holds a user name or a password, which would reach logs and pages")
+        raise BadAddress("it contains a user name or a password, which would reach logs and pages")
     if "#" in address:
         raise BadAddress("it has a fragment (#…)")
     if parts.port == 0:
-        raise BadAddress("port 0 is no port")
+        raise BadAddress("its port is 0")
     return parts
 
 
@@ -87,12 +88,12 @@ def _host(parts: SplitResult) -> str:
         try:
             return str(ipaddress.IPv6Address(host))
         except ValueError as error:
-            raise BadAddress("its host is no IPv6 address") from error
+            raise BadAddress("its host is not an IPv6 address") from error
     if not host.isascii():
         try:
             host = idna.encode(host, uts46=True).decode()
         except (idna.IDNAError, UnicodeError) as error:
-            raise BadAddress("its host is no internationalised domain name") from error
+            raise BadAddress("its host is not a valid internationalised domain name") from error
     if not _ASCII_HOST.fullmatch(host) or len(host) > _LONGEST_HOST:
-        raise BadAddress("it has no host, or one that can't be a host's name")
+        raise BadAddress("it has no host name, or one with characters that host names don't have")
     return host

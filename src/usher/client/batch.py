@@ -1,4 +1,4 @@
-"""The batch API: endpoints of ``usher.lms``, hundreds of rows a request, where they answer."""
+"""The batch API: endpoints of ``usher.lms`` that take hundreds of items in one request."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _PATHS = {
     ENROLLMENTS: LmsPath.USHER_ENROLLMENTS,
     COURSE_RUNS: LmsPath.USHER_COURSE_RUNS,
 }
-#: Seconds for which the LMS is believed to have, or not to have, the batch API.
-_BELIEVED = 300.0
+#: Seconds after which the LMS is asked again whether it has the batch API.
+_CAPABILITIES_KEPT = 300.0
 _GROUP = "batch"
-#: What the LMS may say of an item.
+#: The statuses that the LMS may give an item.
 STATUSES = ("created", "updated", "exists", "changed", "unchanged", "refused")
 _CHANGES_A_PAGE = 5000
 _LONGEST_CURSOR = 500
-#: How far the LMS's clock may be ahead of this machine's.
+#: How far the LMS's clock may be ahead of this machine's before its answer is refused.
 _AHEAD = timedelta(days=1)
 
 _lock = threading.Lock()
@@ -43,18 +43,18 @@ _known: WeakKeyDictionary[LmsClient, tuple[float, frozenset[str] | None]] = Weak
 
 
 def capabilities(lms: LmsClient) -> frozenset[str] | None:
-    """What of ``accounts``, ``enrollments``, ``course-runs`` the LMS does in batches: empty where
-    ``usher.lms`` isn't installed. None when that can't be told now: ask again later.
+    """Which of ``accounts``, ``enrollments`` and ``course-runs`` the LMS takes in batches. Empty if
+    ``usher.lms`` isn't installed there. None if that can't be found out now: ask again later.
 
-    An LMS that had them is believed to have lost them only when it shows that it is the LMS.
+    Empty is returned only after the LMS has shown the service worker's account.
     """
     with _lock:
         asked, found = _known.get(lms, (0.0, None))
-    if found is not None and time.monotonic() - asked < _BELIEVED:
+    if found is not None and time.monotonic() - asked < _CAPABILITIES_KEPT:
         return found
     try:
         with urgent():  # nothing else is sent before this is known
-            found = _read(_told(lms, LmsPath.USHER_API))
+            found = _read(_get(lms, LmsPath.USHER_API))
             if not found:
                 lms.confirm()
     except LmsError:
@@ -65,9 +65,9 @@ def capabilities(lms: LmsClient) -> frozenset[str] | None:
 
 
 def outbox(lms: LmsClient) -> tuple[int, float] | None:
-    """How many messages the LMS has yet to send to this application, and for how many seconds the
-    oldest has waited; None where it doesn't tell. Raises LmsError."""
-    body = _told(lms, LmsPath.USHER_API, {"outbox": 1})
+    """The number of messages that the LMS has not delivered to this application yet, and the age of
+    the oldest in seconds; None if the LMS doesn't report them. Raises LmsError."""
+    body = _get(lms, LmsPath.USHER_API, {"outbox": 1})
     found = body.get("outbox") if isinstance(body, dict) else None
     if found is None:
         return None
@@ -81,27 +81,28 @@ def outbox(lms: LmsClient) -> tuple[int, float] | None:
 
 
 def links_of(lms: LmsClient, username: str) -> LinksSeen | None:
-    """By which account the application's learner of that name signs in to the LMS; None where the
-    LMS doesn't tell: it has no ``usher.lms``, or an older one. Raises LmsError."""
+    """Which LMS account the application's learner of that name signs in to; None if the LMS doesn't
+    report it, because it has no ``usher.lms`` or an older one. Raises LmsError."""
     asked = {"username": username, "client_id": lms.who.client_id}
-    body = _told(lms, LmsPath.USHER_LINKS, asked)
+    body = _get(lms, LmsPath.USHER_LINKS, asked)
     return None if body is None else read_links(body)
 
 
-def _told(lms: LmsClient, path: str, params: Mapping[str, Any] | None = None) -> Any:
-    """The JSON of a good answer; None for any other."""
+def _get(lms: LmsClient, path: str, params: Mapping[str, Any] | None = None) -> Any:
+    """The JSON of an answer with status 200; None for any other."""
     answer = lms.http.request("GET", path, group=_GROUP, params=params, token=lms.who.service_token)
     return answer.json_or_none() if answer.status == 200 else None
 
 
 def _forget(lms: LmsClient) -> None:
-    """Asks again for the LMS's capabilities, after a batch endpoint did not answer as one."""
+    """Forgets the LMS's capabilities, after a batch endpoint did not answer as one: they are
+    requested again."""
     with _lock:
         _known.pop(lms, None)
 
 
 def _read(body: Any) -> frozenset[str]:
-    """The names in the answer; an answer that doesn't list them means all."""
+    """The capabilities in an answer of ``/usher/api/v1/``; an answer without a list means all."""
     if not isinstance(body, dict):
         return frozenset()
     listed = body.get("capabilities", list(_PATHS))
@@ -111,17 +112,20 @@ def _read(body: Any) -> frozenset[str]:
 
 
 class Results(dict[Any, dict[str, Any]]):
-    """The result of each item, by its ``id``. error: why the rest was not carried out."""
+    """Id of an item → its result. error: why the items without a result were not sent, or None."""
 
     error: LmsError | None = None
 
 
 def send(lms: LmsClient, what: str, items: Sequence[Mapping[str, Any]], **more: Any) -> Results:
-    """The result of each item. Raises LmsError when nothing came of the first request; when a
-    later one fails, the items from there on are missing and ``result_of`` raises for them.
+    """Sends items and returns their results; read them with ``result_of``.
 
-    Sent in requests of a size that the LMS answers in about a second (``usher.client.pacing``).
-    Sending the same items twice does no harm: the endpoints are idempotent.
+    what: ``ACCOUNTS``, ``ENROLLMENTS`` or ``COURSE_RUNS``. items: each with an ``id``, unique in
+    this call. more: further fields of the request. The items are sent in requests that the LMS
+    answers in about a second (``usher.client.pacing``). Sending the same items again is safe: the
+    endpoints are idempotent.
+    Raises LmsError if the first request fails. If a later one fails, the items from there on have
+    no result, and ``result_of`` raises the error.
     """
     found, pace = Results(), _pacing(lms, what)
     rest = list(items)
@@ -154,14 +158,14 @@ def _timed(
     more: Mapping[str, Any],
     pace: Pacing,
 ) -> dict[Any, dict[str, Any]]:
-    # The same id when the answer is lost: the LMS then finds what came of the first request.
+    # Both requests have the same id: if the first answer was lost, the LMS returns its results.
     body = {"items": items, "request_id": secrets.token_hex(16), **more}
     started = time.monotonic()
     try:
         try:
             results = _send_once(lms, what, body)
         except TimedOut:
-            # It is still at work, or has just finished.
+            # The LMS may still be working on it, or have just finished.
             results = _send_once(lms, what, body)
     except (TimedOut, ServerFailed):
         pace.failed()
@@ -171,10 +175,10 @@ def _timed(
 
 
 def _probe(lms: LmsClient, pace: Pacing) -> None:
-    """How long somebody waits who asks the LMS for little."""
+    """Measures how long the LMS takes for a small request."""
     started = time.monotonic()
     try:
-        with urgent():  # else the budget would be measured, and not the LMS
+        with urgent():  # otherwise the time would include waiting for the budget of requests
             lms.http.request("GET", LmsPath.USHER_API, token=lms.who.service_token)
     except LmsError:
         pace.failed()
@@ -191,20 +195,21 @@ class _InvalidItems(Exception):
 
 
 def _send_once(lms: LmsClient, what: str, body: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
-    """The LMS refuses a request with an invalid item as a whole: it is sent again without it."""
+    """The results of one request. If the LMS refuses it because of invalid items, it is sent again
+    without them."""
     try:
-        return _sent(lms, what, body)
+        return _post(lms, what, body)
     except _InvalidItems as found:
         wrong, items = found.errors, body["items"]
-    told = {"request_id": body["request_id"]}
+    request_id = {"request_id": body["request_id"]}
     results = {
-        item["id"]: _validation(wrong[position]) | told
+        item["id"]: _validation(wrong[position]) | request_id
         for position, item in enumerate(items)
         if position in wrong
     }
     rest = [item for position, item in enumerate(items) if position not in wrong]
     if not results:
-        raise BadAnswer("The LMS refuses items of a batch that were not in it.")
+        raise BadAnswer("The LMS refuses items of a batch that were not in the request.")
     if rest:
         again = {**body, "items": rest, "request_id": secrets.token_hex(16)}
         results |= _send_once(lms, what, again)
@@ -219,7 +224,8 @@ def _validation(fields: dict[str, str]) -> dict[str, Any]:
 
 
 def _invalid(body: Any) -> dict[int, dict[str, str]]:
-    """What the REST framework says of the items of a request: by position or in their order."""
+    """Position of an item → field → message, from a refusal of Django REST framework. It gives
+    either a mapping of positions or a list with one entry for each item."""
     found = body.get("items") if isinstance(body, dict) else None
     if isinstance(found, list):
         found = dict(enumerate(found))
@@ -237,7 +243,7 @@ def _words(words: Any) -> str:
     return text(" ".join(map(str, words)) if isinstance(words, list) else str(words), 400)
 
 
-def _sent(lms: LmsClient, what: str, body: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
+def _post(lms: LmsClient, what: str, body: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
     answer = lms.http.request(
         "POST",
         _PATHS[what],
@@ -248,15 +254,16 @@ def _sent(lms: LmsClient, what: str, body: Mapping[str, Any]) -> dict[Any, dict[
         request_id=body["request_id"],
     )
     answered = _accepted(lms, answer)
-    told = {"request_id": body["request_id"]}
+    request_id = {"request_id": body["request_id"]}
     return reading(
-        "a batch", lambda: {result["id"]: result | told for result in answered["results"]}
+        "a batch", lambda: {result["id"]: result | request_id for result in answered["results"]}
     )
 
 
 def _accepted(lms: LmsClient, answer: Answer) -> Any:
-    """The JSON of a good answer. A request that is refused as a whole is refused by status 400;
-    any other refusal says that no batch endpoint is there now, and nothing about its items."""
+    """The JSON of a successful answer. Raises _InvalidItems or another refusal for the statuses of
+    the batch API. Any other status shows that no batch endpoint answered: raises NotTheLms, and
+    says nothing about the items."""
     if answer.status < 300:
         return answer.json()
     if answer.status in (400, 401, 403, 422):
@@ -269,34 +276,36 @@ def _accepted(lms: LmsClient, answer: Answer) -> Any:
 
 
 def result_of(results: Mapping[Any, dict[str, Any]], item_id: Any) -> dict[str, Any]:
-    """A dictionary with one of ``STATUSES`` and an ``error``: None or, of a refusal, a dictionary
-    of the texts ``code`` and ``message``, the list of texts ``suggestions`` and the dictionary of
-    texts ``fields``.
+    """The result of one item: a dictionary with ``status``, one of ``STATUSES``, and ``error``.
 
-    Raises BadAnswer for an item that was left out or whose result has another shape, and LmsError
-    for one that failed or was not sent.
+    ``error`` is None, or for a refused item a dictionary: ``code`` and ``message`` (str),
+    ``suggestions`` (list of str) and ``fields`` (name of a field → message).
+    Raises BadAnswer if the LMS left the item out or its result has another shape, and LmsError if
+    the item failed or was not sent.
     """
     found = results.get(item_id)
     if found is None and isinstance(results, Results) and results.error is not None:
         raise results.error
     if not isinstance(found, dict) or "status" not in found:
-        raise BadAnswer("The LMS left an item of a batch without a result.")
+        raise BadAnswer(f"The LMS gave no result for the item {item_id} of a batch.")
     status, error = found["status"], reading("a refusal", lambda: _reason(found.get("error")))
     if status == "failed" and error:
         raise LmsError(error["message"], code=error["code"])
     if status not in STATUSES or bool(error) != (status == "refused"):
-        raise BadAnswer("The LMS's batch API answered an item in a way that is not known.")
+        raise BadAnswer(
+            f"The LMS's batch API gave an unknown result for the item {item_id} of a batch."
+        )
     return {**found, "error": error}
 
 
 def refused(result: Mapping[str, Any], kind: type[Refused] = Refused) -> Refused:
-    """The LMS's own reason for a refused item, as ``result_of`` gives it."""
+    """The error for a refused item. result: from ``result_of``. kind: class of the error."""
     error = kind(result["error"]["message"], code=result["error"]["code"])
     return error.of_request(result.get("request_id", ""))
 
 
 def _reason(error: Any) -> dict[str, Any] | None:
-    """Raises for anything but a reason, or none."""
+    """The ``error`` of a result, checked and shortened; raises for another shape."""
     if error is None:
         return None
     suggestions, fields = error.get("suggestions") or [], error.get("fields") or {}
@@ -311,8 +320,11 @@ def _reason(error: Any) -> dict[str, Any] | None:
 def changed_since(
     lms: LmsClient, what: str, since: datetime | None, cursor: str = ""
 ) -> tuple[list[dict[str, Any]], str, str]:
-    """Rows changed in the LMS since a moment (None: all), the next cursor ('' at the end), and
-    the moment to ask from the next time."""
+    """One page of what changed in the LMS: the changed objects, the cursor of the next page ('' for
+    none), and the time to give as ``since`` the next time (ISO).
+
+    what: ``ACCOUNTS``, ``ENROLLMENTS`` or ``COURSE_RUNS``. since: None for all objects. cursor: of
+    the page, '' for the first. Raises LmsError."""
     params: dict[str, Any] = {"client_id": lms.who.client_id}
     if since is not None:
         params["changed_since"] = since.isoformat()
@@ -328,9 +340,9 @@ def changed_since(
 def _changes(body: Any) -> tuple[list[Any], str, str]:
     found, now = list_of(body["results"]), moment(body["now"])
     if len(found) > _CHANGES_A_PAGE or now is None:
-        raise ValueError("more changes than were asked for, or no moment")
+        raise ValueError("more changes than a page has, or no time")
     if now > datetime.now(UTC) + _AHEAD:
-        # Asked from then on, the LMS would tell of no change for as long.
-        raise ValueError("a moment that is far from now")
+        # With this as ``since``, the LMS would report no changes until then.
+        raise ValueError("a time that is too far in the future")
     cursor = body["next"] or ""
     return found, cursor and name(cursor, _LONGEST_CURSOR, "a cursor"), now.isoformat()

@@ -1,7 +1,7 @@
-"""The body of one answer as it comes: bounded, and decompressed where it is compressed.
+"""Reads the body of an answer part by part: limited in size, and decompressed if needed.
 
-No request of the client asks for compression. A proxy may compress all the same, so one layer of
-gzip or deflate is read, never expanding further than the limit.
+The client never asks for compression. A proxy may compress nevertheless, so one layer of gzip or
+deflate is decompressed, up to the limit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ _WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate"
 
 
 class Body:
-    """encoding: the answer's Content-Encoding. limit: bytes of the decompressed body."""
+    """encoding: the answer's Content-Encoding; BadAnswer is raised for an unknown one. limit: the
+    most bytes, decompressed."""
 
     def __init__(self, encoding: str, limit: int) -> None:
         self._limit = limit
@@ -26,15 +27,16 @@ class Body:
             self._expander = zlib.decompressobj(_WINDOW[name])
         elif name not in ("", "identity"):
             raise BadAnswer(
-                "The LMS's answer is compressed in a way that was not asked for "
-                f"({ascii(encoding)[:60]})."
+                f"The LMS's answer has the Content-Encoding {ascii(encoding)[:60]}, which the "
+                "client can't read."
             )
 
     def add(self, part: bytes) -> None:
-        """Raises BadAnswer when the body is too large, or not what its encoding says."""
+        """Adds the next part. Raises BadAnswer if the body is too large or can't be
+        decompressed."""
         if self._expander is not None:
             try:
-                # One byte more than may come tells that there is more.
+                # One byte above the limit shows that the body is too large.
                 part = self._expander.decompress(part, self._left + 1)
             except zlib.error as error:
                 raise BadAnswer("The LMS's answer can't be decompressed.") from error
@@ -44,7 +46,7 @@ class Body:
         self._parts.append(part)
 
     def whole(self) -> bytes:
-        """Raises BadAnswer when the end of compressed data is missing."""
+        """The whole body. Raises BadAnswer if compressed data ends too early."""
         if self._expander is not None and not self._expander.eof and any(self._parts):
             raise BadAnswer("The LMS's answer ends in the middle of its compressed data.")
         return b"".join(self._parts)

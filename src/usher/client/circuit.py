@@ -1,7 +1,7 @@
-"""Circuit breakers: stop sending while the LMS is down, and probe until it is back.
+"""Circuit breakers: stop sending requests while the LMS is down, and probe until it is back.
 
-One for each group of endpoints, since a platform can fail at one and serve the others; and one for
-the host, which counts only that no connection was made.
+Each group of endpoints has one, because a platform can fail at one group and serve the others. One
+more, for the host, counts only failures to connect.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import random
 import threading
 from collections import deque
+from typing import NoReturn
 
 from usher.client.errors import HeldBack
 from usher.client.shared import SharedState
 
-#: The last outcomes looked at, and the share of failures that opens the circuit.
+#: How many of the last outcomes count, and the share of failures among them that opens the circuit.
 _WINDOW = 20
 _SHARE = 0.9
-#: Failures to connect in a row that open it.
+#: So many failures to connect in a row open it too.
 _UNCONNECTED = 5
-#: Seconds: the first pause, the longest, how long a probe may take, how long levels are kept.
+#: Seconds: the first and the longest pause, the time for a probe, and until failures are forgotten.
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
 _PROBE = 20.0
@@ -26,34 +27,39 @@ _KEPT = 600.0
 
 
 class Circuit:
-    """One group's. The window is this process's own; that it is open is known to all."""
+    """The circuit breaker of one group. Outcomes are counted in this process; all workers share,
+    through ``state``, whether the circuit is open."""
 
     def __init__(self, state: SharedState, group: str) -> None:
         self._state = state
         self._key = f"circuit:{group}"
         self._lock = threading.Lock()
-        #: What a failure was about, '' for a success.
+        #: The subject of each failure, '' for each success.
         self._window: deque[str] = deque(maxlen=_WINDOW)
         self._unconnected = 0
         self._why = ""
 
     @property
-    def held_seconds(self) -> float:
+    def seconds_open(self) -> float:
+        """Seconds until the next request is allowed; 0 if one is allowed now."""
         return self._state.remaining(self._key)
 
     @property
     def is_open(self) -> bool:
-        """Since a failure, whether or not a probe is allowed by now."""
+        """Whether the circuit is open. It stays so, also while a probe is allowed, until a request
+        succeeds."""
         return bool(self._state.level(self._key))
 
     def enter(self) -> None:
-        """Before a request. Raises HeldBack while the circuit is open."""
-        left = self.held_seconds
+        """Call it before each request. Raises HeldBack while the circuit is open, except for the
+        one request that is the probe."""
+        left = self.seconds_open
         if left <= 0 and (not self._state.level(self._key) or self._state.claim(self._key, _PROBE)):
             return
-        self.hold_back(left)
+        self.refuse(left)
 
-    def hold_back(self, left: float) -> None:
+    def refuse(self, left: float) -> NoReturn:
+        """Raises HeldBack. left: seconds until the next request is allowed."""
         wait = (left or 1.0) * random.uniform(1.0, 1.3)  # noqa: S311 - spreads load, no secret
         raise HeldBack(
             f"The LMS keeps failing; next try in {wait:.0f} s. {self._why}".strip(),
@@ -61,21 +67,21 @@ class Circuit:
         )
 
     def succeeded(self) -> None:
-        """After an answer that shows the LMS at work, refusals included."""
+        """Call it after each answer that shows that the LMS works, refusals included."""
         self._unconnected = 0
         self._window.append("")
         if self._state.level(self._key):
             self._state.clear(self._key)
 
     def failed(self, why: str, *, subject: str, connected: bool) -> None:
-        """After no answer, or one that shows the LMS broken.
+        """Call it after each request without an answer, or with one that shows a broken LMS.
 
-        why: for people. subject: what the request was about; a run or learner that fails alone
-        counts once, however often it fails.
+        why: for people. subject: the run or learner of the request; repeated failures of the same
+        subject count once. connected: whether a connection was made.
         """
         self._why = why
-        if self.held_seconds > 0:
-            return  # it is open: these are requests that were already on their way
+        if self.seconds_open > 0:
+            return  # the request was sent before the circuit opened
         with self._lock:
             if subject not in self._window:
                 self._window.append(subject)

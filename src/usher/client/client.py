@@ -1,7 +1,7 @@
-"""The one client of the LMS: a method for each thing the application asks of it.
+"""The client of the LMS: a method for each request that the application makes.
 
-Paths and answers: the recorded exchanges of a real LMS. Every method may raise what
-``lms.errors`` draws; those that return None say when.
+Source of paths and answers: the recorded exchanges of a real LMS (``tests/recordings``). Every
+method may raise the errors of ``usher.client.errors``.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from usher.client.http import Answer, Http
 from usher.contract.limits import COURSE_LIST_PAGE_SIZE
 from usher.contract.paths import LmsPath, in_path
 
-#: What the LMS throttles together, and what fails together: each has a circuit breaker of its own.
+#: Groups of endpoints. The LMS rate limits a group as one, and each has its own circuit breaker.
 COURSES, MODES, REGISTRATION, ENROLLMENT = "courses", "modes", "registration", "enrollment"
 ACCOUNTS, TOKENS, GRADES, CERTIFICATES = "accounts", "tokens", "grades", "certificates"
-#: All of them, with the batch API and what belongs to no API.
+#: All groups: these, the batch API, and the pages that belong to no API.
 GROUPS = (
     *(COURSES, MODES, REGISTRATION, ENROLLMENT, ACCOUNTS, TOKENS, GRADES, CERTIFICATES),
     *("batch", "pages"),
 )
-#: Usernames in one address.
+#: The most usernames in one request.
 NAMES_A_REQUEST = 100
 _MISMATCH = "mode mismatch"
 _DEACTIVATE = "/api/user/v1/accounts/{username}/deactivate/"
@@ -47,7 +47,12 @@ _DEACTIVATE = "/api/user/v1/accounts/{username}/deactivate/"
 
 @dataclass(frozen=True)
 class Credentials:
-    """Who the application is for the LMS; not shown in reports, see ``__repr__``."""
+    """The application's credentials in the LMS. ``repr`` leaves the secrets out.
+
+    service_worker, service_token: username and access token of the account that it acts as.
+    client_id, client_secret: its OAuth client. backend: the LMS's sign-in backend for it.
+    registration_token: for an LMS that restricts registration, else ''.
+    """
 
     service_worker: str
     service_token: str
@@ -61,7 +66,7 @@ class Credentials:
 
 
 class LmsClient:
-    """Stateless over ``http``; safe to use from any number of threads."""
+    """Requests to one LMS over ``http``. Safe to use from any number of threads."""
 
     def __init__(self, http: Http, credentials: Credentials) -> None:
         self.http = http
@@ -72,22 +77,22 @@ class LmsClient:
     # Accounts
 
     def me(self, token: str) -> str:
-        """The username that a token belongs to. AccessRefused when it is no good."""
+        """The username that ``token`` belongs to. Raises AccessRefused if the token is invalid."""
         answer = self.http.request("GET", LmsPath.ME, group=ACCOUNTS, token=token)
         body = _accepted(answer)
         return payloads.reading("the owner of a token", lambda: str(body["username"]))
 
     def account(self, username: str) -> payloads.AccountSeen | None:
-        """As the service worker sees it; None when the LMS has no account of that name."""
+        """The account of that name, in any case of letters; None if the LMS has none."""
         found = self.accounts([username])
         by_case = {name.casefold(): account for name, account in found.items()}
         return found.get(username) or by_case.get(username.casefold())
 
     def accounts(self, usernames: Sequence[str]) -> dict[str, payloads.AccountSeen]:
-        """Those of the usernames that the LMS has, by their name.
+        """Username → account, for those of ``usernames`` that the LMS has.
 
-        The service worker's own account is asked for with them. That an account is absent is
-        believed only of an answer that holds this one: raises NotTheLms otherwise.
+        Each request also asks for the service worker's own account. An answer without it proves
+        nothing about the others: raises NotTheLms.
         """
         found: dict[str, payloads.AccountSeen] = {}
         step = NAMES_A_REQUEST - 1
@@ -104,19 +109,20 @@ class LmsClient:
         except NotThere:
             data = []
         if not isinstance(data, list):
-            raise BadAnswer("The LMS answered a list of accounts in a shape that is not known.")
+            raise BadAnswer("The LMS answered a request for accounts with something else.")
         seen = {account.username: account for account in map(payloads.read_account, data)}
         if control.casefold() not in {name.casefold() for name in seen}:
             raise NotTheLms(
-                f"The LMS shows no account of its service worker {control!r}, so nothing follows "
-                f"from what else it doesn't show. Does another LMS answer at {self.http.base_url}, "
-                "or is OPENEDX_SERVICE_WORKER_USERNAME wrong?"
+                f"The LMS at {self.http.base_url} doesn't show the account of the service worker "
+                f"{control!r}, so its answer proves nothing about other accounts. Check that the "
+                "right LMS answers there, and OPENEDX_SERVICE_WORKER_USERNAME."
             )
         wanted = {name.casefold() for name in usernames}
         return {name: account for name, account in seen.items() if name.casefold() in wanted}
 
     def account_by_email(self, email: str) -> payloads.AccountSeen | None:
-        """None when the LMS shows none; that the LMS answers rightly is for ``confirm`` to say."""
+        """The account with that e-mail address; None if the LMS shows none. None proves an absence
+        only if ``confirm`` succeeds afterwards."""
         try:
             path = f"{LmsPath.ACCOUNTS}?{urlencode({'email': email})}"
             data = self._get(path, ACCOUNTS, may_lack=True)
@@ -127,22 +133,22 @@ class LmsClient:
         return next((one for one in seen if one.email.casefold() == email.casefold()), None)
 
     def confirm(self) -> None:
-        """The positive control for what can't hold one in its own answer: the LMS knows the
-        service worker. Raises LmsError when that is not seen.
+        """Raises LmsError unless the LMS shows the service worker's account now: the positive
+        control for requests whose own answer can't include one.
 
-        Threads that wait for the same question share an answer that was asked for after they came.
+        Threads that call this at the same time share one request, if it was sent after they called.
         """
-        came = time.monotonic()
+        called = time.monotonic()
         with self._confirming:
             asked, error = self._confirmed
-            if asked <= came:
+            if asked <= called:
                 asked, error = time.monotonic(), None
                 try:
                     self._accounts([])
                 except Refused as problem:
                     error = NotTheLms(
-                        f"What answers at {self.http.base_url} refuses a question that the LMS "
-                        f"answers: {problem.message}",
+                        f"What answers at {self.http.base_url} is not the LMS: it refuses to show "
+                        f"the service worker's account: {problem.message}",
                         status=problem.status,
                     )
                 except LmsError as problem:
@@ -152,7 +158,8 @@ class LmsClient:
             raise error
 
     def change_account(self, username: str, changes: Mapping[str, str], token: str) -> None:
-        """Full name and country, by the learner's own token: staff is refused (recorded)."""
+        """Changes a learner's full name or country. ``changes``: field of the accounts API → value.
+        ``token``: the learner's own; the platform refuses staff here (recorded)."""
         answer = self.http.request(
             "PATCH",
             f"{LmsPath.ACCOUNTS}/{in_path(username)}",
@@ -163,11 +170,13 @@ class LmsClient:
             again=True,
         )
         if payloads.read_account(_accepted(answer)).username.casefold() != username.casefold():
-            raise BadAnswer("The LMS answered a change of one account with another account.")
+            raise BadAnswer(
+                f"The LMS answered a change of the account {username} with another account."
+            )
 
     def deactivate_account(self, username: str) -> None:
-        """Only where the service worker was given the right to; AccessRefused elsewhere. The LMS
-        shows afterwards that the account is inactive."""
+        """Deactivates the account, and checks that the LMS then shows it as inactive. Raises
+        AccessRefused if the service worker lacks the permission, which a stock LMS doesn't give."""
         answer = self.http.request(
             "POST",
             _DEACTIVATE.format(username=in_path(username)),
@@ -188,7 +197,8 @@ class LmsClient:
     # Runs
 
     def runs_page(self, page: int, keys: Iterable[str] = ()) -> payloads.RunPage:
-        """A page of a hundred runs, those of ``keys`` or all. 404 past the last page: NotThere."""
+        """Page ``page``, from 1, of a hundred course runs: those of ``keys``, or all. Raises
+        NotThere past the last page."""
         params: dict[str, Any] = {"page": page, "page_size": COURSE_LIST_PAGE_SIZE}
         if self.who.service_worker:
             params["username"] = self.who.service_worker
@@ -199,21 +209,23 @@ class LmsClient:
         return payloads.read_page(data)
 
     def run_modes(self, course_key: str) -> list[payloads.ModeSeen]:
+        """The run's enrollment modes."""
         path = LmsPath.COURSE_MODES.format(course_key=in_path(course_key))
         found = payloads.read_modes(self._get(path, MODES, subject=course_key))
         if not found:
             self.confirm()
         return found
 
-    # Enrollments and what comes of them
+    # Enrollments, grades and certificates
 
     def enroll(
         self, username: str, course_key: str, *, mode: str, is_active: bool, force: bool = False
     ) -> payloads.EnrollmentSeen:
-        """Sets one enrollment's mode and activity; safe to repeat.
+        """Enrolls or unenrolls a learner, or changes the mode; safe to repeat. Returns what the
+        LMS has afterwards. Raises EnrollmentRefused.
 
-        ``mode`` '' leaves the mode as it is: to unenroll, the platform wants the active one or
-        none.
+        mode: '' leaves the mode as it is; to unenroll, give '' or the current mode. force: enrolls
+        outside of the run's enrollment period too.
         """
         body: dict[str, Any] = {
             "user": username,
@@ -235,13 +247,15 @@ class LmsClient:
         return payloads.read_enrollment(_enrolled(answer))
 
     def enrollment(self, username: str, course_key: str) -> payloads.EnrollmentSeen | None:
-        """None when the learner was never enrolled in that run: the LMS answers an empty body,
-        as others may, so that is believed only when it knows the learner then."""
+        """The learner's enrollment in that run; None if there never was one. Raises
+        EnrollmentRefused if the LMS has no such learner."""
         path = f"{LmsPath.ENROLLMENT}/{in_path(username)},{in_path(course_key)}"
         answer = self.http.request("GET", path, group=ENROLLMENT, token=self.who.service_token)
         if answer.status == 404:
             raise _not_staff()
         if answer.status == 200 and answer.body.strip() in (b"", b"null"):
+            # Other servers answer with an empty body too. This one is the LMS if it then shows the
+            # learner's account, or the service worker's.
             if self.account(username) is None:
                 raise EnrollmentRefused(
                     f"The LMS has no account named {username}.", code="unknown-user"
@@ -250,13 +264,14 @@ class LmsClient:
         return payloads.read_enrollment(_accepted(answer))
 
     def enrollments_of(self, usernames: Iterable[str]) -> Iterator[payloads.ListedEnrollment]:
-        """All enrollments of at most a hundred learners, inactive ones too."""
+        """All enrollments of these learners, at most a hundred, inactive enrollments included."""
         path = f"{LmsPath.ENROLLMENTS}?{urlencode({'username': ','.join(usernames)})}"
         for data in self._pages(path, ENROLLMENT):
             yield from payloads.read_enrollments(data)
 
     def _pages(self, path: str | None, group: str, subject: str = "") -> Iterator[Any]:
-        """A list and what its ``next`` leads to."""
+        """The JSON of each page of a list, following ``next``. Raises BadAnswer if it does not
+        end."""
         seen: set[str] = set()
         asked = urlsplit(path).path if path else ""
         while path:
@@ -269,43 +284,47 @@ class LmsClient:
             path = self._next_page(asked, following) if following else None
 
     def _next_page(self, asked: str, following: Any) -> str:
-        """The path of the next page. An LMS behind a proxy may name another scheme or host than
-        it is reached by; only the query is taken from it. Raises BadAnswer for another list: half
-        of a list must not pass for a whole one."""
+        """The path of the next page. Behind a proxy the LMS may name another scheme or host than
+        the one that it is reached by, so only the query is used. Raises BadAnswer if the path is
+        another list's: an incomplete list must not be taken for a complete one."""
         try:
             url = urlsplit(following if isinstance(following, str) else "")
         except ValueError as error:
-            raise BadAnswer("The LMS's next page has no address that can be read.") from error
+            raise BadAnswer("The LMS's address of the next page can't be read.") from error
         query = quote(url.query, safe="%&=+/:?@!$'()*,;-._~")
         if unquote(url.path) != unquote(asked) or not query:
-            raise BadAnswer("The LMS's list goes on at another address than its own.")
+            raise BadAnswer(f"The LMS's list at {asked} continues at another path.")
         return f"{asked}?{query}"
 
     def grade(self, username: str, course_key: str) -> payloads.GradeSeen | None:
+        """The learner's grade in that run; None if the LMS has none."""
         path = LmsPath.GRADES.format(course_key=in_path(course_key))
         data = self._get(path, GRADES, {"username": username}, subject=course_key)
         return payloads.read_grade(data)
 
     def grades_of_run(self, course_key: str) -> Iterator[tuple[str, payloads.GradeSeen]]:
-        """Usernames of the run's active learners, with their grades."""
+        """(username, grade) of each active learner of the run."""
         path = f"{LmsPath.GRADES.format(course_key=in_path(course_key))}?page_size=100"
         for data in self._pages(path, GRADES, subject=course_key):
             yield from payloads.read_grades(data)
 
     def certificates(self, username: str) -> list[payloads.CertificateSeen]:
+        """The learner's certificates, of all runs."""
         path = LmsPath.CERTIFICATES.format(username=in_path(username))
         return payloads.read_certificates(self._get(path, CERTIFICATES, subject=username))
 
     # Tokens
 
     def exchange_code(self, code: str, redirect_uri: str) -> payloads.TokenPair:
-        """InvalidGrant when the code is no longer good."""
+        """The learner's tokens for an authorization code. Raises InvalidGrant if the code was used
+        or has expired, Misconfigured if the LMS refuses the OAuth client."""
         return self._tokens(
             {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
         )
 
     def refresh(self, refresh_token: str) -> payloads.TokenPair:
-        """InvalidGrant when the refresh token was used or revoked: authorize again."""
+        """New tokens for a refresh token. Raises InvalidGrant if it was used or revoked: then
+        authorize again; Misconfigured if the LMS refuses the OAuth client."""
         return self._tokens({"grant_type": "refresh_token", "refresh_token": refresh_token})
 
     def _tokens(self, form: dict[str, str]) -> payloads.TokenPair:
@@ -315,7 +334,9 @@ class LmsClient:
         body = answer.json_or_none()
         error = body.get("error") if isinstance(body, dict) else None
         if error == "invalid_grant":
-            raise InvalidGrant("The LMS does not take this code or refresh token any more.")
+            raise InvalidGrant(
+                "The LMS refuses this code or refresh token: it was used, revoked or has expired."
+            )
         if answer.status in (400, 401, 403):
             raise Misconfigured(
                 f"The LMS refuses the application's OAuth client: {error or answer.status}. "
@@ -334,8 +355,9 @@ class LmsClient:
         subject: str = "",
         may_lack: bool = False,
     ) -> Any:
-        """may_lack: 404 without a code is an answer of this endpoint. The others say with a code
-        what they don't know, and 404 without one means that the endpoint isn't there."""
+        """The JSON of a GET request by the service worker. may_lack: whether this endpoint answers
+        404 without an error code for objects that don't exist. Other endpoints give a code, so 404
+        without one means that there is no such endpoint: raises NotTheLms."""
         answer = self.http.request(
             "GET",
             path,
@@ -350,22 +372,24 @@ class LmsClient:
             if may_lack or error.code != NotThere.default_code:
                 raise
             raise NotTheLms(
-                f"What answers at {self.http.base_url} has no {group}: it is not the LMS.",
+                f"What answers at {self.http.base_url} has no {group} API, so it is not the LMS. "
+                "Check OPENEDX_API_BASE_URL and the proxy.",
                 status=404,
             ) from error
 
 
 def _accepted(answer: Answer) -> Any:
-    """The JSON of a good answer, None for an empty one; raises for every other status."""
+    """The JSON of a successful answer, None for an empty one. Raises ``refusal`` of any other."""
     if answer.status < 300:
         return answer.json() if answer.body else None
     raise refusal(answer)
 
 
 def refusal(answer: Answer) -> LmsError:
-    """The error that a status which is neither good nor a failure stands for.
+    """The error for an answer with a 3xx or 4xx status.
 
-    Only what has the LMS's own form is taken for its word about one learner or run.
+    Only an answer in the LMS's own form counts as a refusal of one learner or run; any other gives
+    NotTheLms.
     """
     return _refusal(answer).of_request(answer.request_id)
 
@@ -385,7 +409,8 @@ def _refusal(answer: Answer) -> LmsError:
 
 
 def _in_the_form_of_the_lms(answer: Answer) -> bool:
-    """Its REST framework answers a refusal with JSON, or with nothing but its own headers."""
+    """Whether Django REST framework can have written this refusal: JSON, or an empty body with the
+    header ``Allow``."""
     if answer.status not in (400, 404, 406, 409, 422):
         return False
     if not answer.body:
@@ -394,16 +419,19 @@ def _in_the_form_of_the_lms(answer: Answer) -> bool:
 
 
 def not_the_lms(answer: Answer) -> NotTheLms:
+    """The error for an answer that Open edX would not give."""
     kind = str(answer.headers.get("content-type", "")).split(";")[0] or "no content type"
     return NotTheLms(
-        f"What answered ({answer.status}, {kind[:40]}) is not the LMS but a proxy without its "
-        "backend, a sign-in page or another application. Check OPENEDX_API_BASE_URL and the proxy.",
+        f"The answer ({answer.status}, {kind[:40]}) is not the LMS's. It may come from a proxy "
+        "without its backend, a sign-in page or another application. Check OPENEDX_API_BASE_URL "
+        "and the proxy.",
         status=answer.status,
     )
 
 
 def said(answer: Answer) -> tuple[str, str]:
-    """The LMS's code and words in an answer, ('', 'status …') when it has none."""
+    """The LMS's error code and message in an answer, at most 64 and 400 characters. The code is ''
+    if there is none; the message then names the status."""
     body = answer.json_or_none()
     if not isinstance(body, dict):
         return "", f"status {answer.status} without a reason"
@@ -433,7 +461,8 @@ def _enrolled(answer: Answer) -> Any:
 
 def _not_staff() -> AccessRefused:
     return AccessRefused(
-        "The LMS does not let the service worker enroll others: make it staff there.",
+        "The LMS does not let the service worker enroll learners. Make its account staff in the "
+        "LMS.",
         code="service-worker-not-staff",
         status=404,
     )

@@ -1,7 +1,8 @@
-"""One connection to the LMS with one deadline for a whole exchange.
+"""A connection to the LMS with one deadline for a whole request and answer.
 
-httpx's timeouts apply to a single read, so a server that sends a byte now and then can keep a
-caller waiting without limit. Here every read and write has the time left until the deadline.
+httpx's timeouts apply to a single read, so a server that sends one byte from time to time could
+keep a caller waiting without limit. Here every read and write may take as long as is left until the
+deadline.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ import httpx
 #: Seconds for which an idle connection is kept.
 _KEEPALIVE = 20.0
 
-# At DEBUG httpcore logs the headers of every answer: learners' sessions, and codes in addresses.
-# Who wants them gives this logger, or one below it, a level of its own.
+# At DEBUG httpcore logs the headers of every answer, and with them learners' sessions and
+# authorization codes. To see them, set the level of this logger, or of one below it.
 _log = logging.getLogger("httpcore")
 if _log.level == logging.NOTSET:
     _log.setLevel(logging.INFO)
 
 
 class Connection(httpx.HTTPTransport):
-    """For one exchange at a time. ``deadline``: a moment of ``time.monotonic``, set before each."""
+    """A connection for one exchange at a time. ``deadline``: when the exchange must end, by
+    ``time.monotonic``; set before each exchange."""
 
     def __init__(self, ssl_context: ssl.SSLContext | None) -> None:
         # The base class would only make another pool, and a TLS context for it.
@@ -43,7 +45,7 @@ class Connection(httpx.HTTPTransport):
 
 
 class Transport(Protocol):
-    """What ``Http`` needs of a connection."""
+    """What ``Http`` needs of a connection: ``Connection``, or a substitute in tests."""
 
     deadline: float
 
@@ -52,12 +54,12 @@ class Transport(Protocol):
     def close(self) -> None: ...
 
 
-#: Opens a connection to the LMS at an address; raises what the caller of ``Http`` is to see.
+#: Opens a connection to the LMS at an address. What it raises reaches the caller of ``Http``.
 Opener = Callable[[str, ssl.SSLContext | None], Transport]
 
 
 def over_the_network(base_url: str, ssl_context: ssl.SSLContext | None) -> Transport:
-    """The opener that is used unless ``opened_by`` names another."""
+    """The default opener: a real connection."""
     return Connection(ssl_context)
 
 
@@ -65,13 +67,14 @@ _opener: Opener = over_the_network
 
 
 def open_connection(base_url: str, ssl_context: ssl.SSLContext | None) -> Transport:
+    """A new connection, by the opener of ``opened_by`` or the default one."""
     return _opener(base_url, ssl_context)
 
 
 @contextmanager
 def opened_by(opener: Opener) -> Iterator[None]:
-    """For tests: while the block lasts, every new connection of every client in this process is
-    opened by ``opener``. It can refuse, or answer without a network."""
+    """For tests: within this block ``opener`` opens every new connection of every client in this
+    process. It can refuse, or answer without a network."""
     global _opener
     before, _opener = _opener, opener
     try:

@@ -1,21 +1,21 @@
-"""What can go wrong between the application and the LMS.
+"""The errors of the client, each with its failure class (``usher.contract.failures``).
 
 LmsError
-├── Unreachable            transient   no answer: name, connection, reset
-│   └── TimedOut           transient   no whole answer in time
-├── HeldBack               transient   not sent: the circuit is open after many failures
-├── BadAnswer              transient   an answer that is half, too large or not what was asked
+├── Unreachable            transient   no answer: unknown host name, no connection, connection reset
+│   └── TimedOut           transient   no complete answer in time
+├── HeldBack               transient   not sent: the circuit breaker is open after many failures
+├── BadAnswer              transient   the answer is incomplete, too large or of another shape
 ├── ServerFailed           transient   5xx
-├── Throttled              throttled   429, or a limit that answers 403
+├── Throttled              throttled   429, or a rate limit that answers 403
 ├── AccessRefused          systemic    the service worker's token is refused
 ├── NotTheLms              systemic    something else answers at the LMS's address
-├── Misconfigured          systemic    provider record, OAuth client: every learner would fail
-└── Refused                rejected    4xx: the LMS refuses this one
+├── Misconfigured          systemic    provider record or OAuth client: every learner would fail
+└── Refused                rejected    4xx: the LMS refuses this learner or run
     ├── NotThere           rejected    404
-    ├── RegistrationRefused rejected   the registration API's fields and suggestions
-    ├── EnrollmentRefused  rejected    the enrollment API's message
-    ├── InvalidGrant       rejected    code or refresh token no longer good
-    └── SignInStopped      rejected    the sign-in on a learner's behalf did not end signed in
+    ├── RegistrationRefused rejected   by the registration API, with fields and suggestions
+    ├── EnrollmentRefused  rejected    by the enrollment API, with its message
+    ├── InvalidGrant       rejected    the code or refresh token was used, revoked or has expired
+    └── SignInStopped      rejected    the LMS did not sign the learner in
 """
 
 from __future__ import annotations
@@ -27,9 +27,13 @@ from usher.contract.failures import FailureClass, storable
 
 
 class LmsError(Exception):
-    """``code`` is the LMS's own where it has one; ``retry_after``: seconds, None when not told.
-    ``request_id``: of the request that was refused, '' where there was none. ``was_sent``: whether
-    the LMS was asked at all."""
+    """Any error of the client.
+
+    message: for people. code: the LMS's own error code, or the class's ``default_code``. status:
+    HTTP status, None without an answer. retry_after: seconds to wait, None if not known.
+    request_id: ``X-Request-ID`` of the request, '' if none was sent. was_sent: False if no request
+    was sent.
+    """
 
     failure_class = FailureClass.TRANSIENT
     default_code = "lms-error"
@@ -44,7 +48,7 @@ class LmsError(Exception):
         status: int | None = None,
         retry_after: float | None = None,
     ) -> None:
-        # The LMS's words are kept in a database and in logs, which not every character can be.
+        # Databases and logs can't store every character that an LMS may answer.
         message, code = storable(message), storable(code)
         super().__init__(message)
         self.message = message
@@ -53,71 +57,91 @@ class LmsError(Exception):
         self.retry_after = retry_after
 
     def of_request(self, request_id: str) -> Self:
-        """This error, as the answer to that request."""
+        """This error, with the id of the request that it answers."""
         self.request_id = request_id
         return self
 
 
 class Unreachable(LmsError):
+    """No answer: the host name is unknown, or the connection failed or was reset."""
+
     default_code = "unreachable"
 
 
 class TimedOut(Unreachable):
+    """No complete answer in time. The LMS may have carried the request out."""
+
     default_code = "timed-out"
 
 
 class HeldBack(LmsError):
-    """``retry_after`` is always there: when the circuit is tried again."""
+    """Not sent: the circuit breaker is open after many failures. ``retry_after`` is always set:
+    when the next request is allowed."""
 
     default_code = "circuit-open"
     was_sent = False
 
 
 class BadAnswer(LmsError):
+    """The answer is incomplete, too large, or of a shape that Open edX doesn't have."""
+
     default_code = "bad-answer"
 
 
 class ServerFailed(LmsError):
+    """The LMS answered 5xx."""
+
     default_code = "server-error"
 
 
 class Throttled(LmsError):
-    """``retry_after`` is always there, from the answer or a guess."""
+    """The LMS limits the rate of requests. ``retry_after`` is always set: from the answer, or
+    guessed."""
 
     failure_class = FailureClass.THROTTLED
     default_code = "throttled"
 
 
 class AccessRefused(LmsError):
+    """The LMS refuses the token, or the account lacks a permission."""
+
     failure_class = FailureClass.SYSTEMIC
     default_code = "access-refused"
 
 
 class NotTheLms(LmsError):
-    """The answer isn't one that Open edX gives, or a known account isn't found: a proxy without its
-    backend, a sign-in page, another application, an LMS with another database. Nothing follows
-    from such an answer, and every other row would meet the same."""
+    """The answer isn't one that Open edX gives, or it lacks an account that is known to exist. It
+    comes from a proxy without its backend, a sign-in page, another application, or an LMS with
+    another database. It proves nothing about the object of the request, and other requests would
+    fail in the same way."""
 
     failure_class = FailureClass.SYSTEMIC
     default_code = "not-the-lms"
 
 
 class Misconfigured(LmsError):
+    """A setting, the provider record or an OAuth client is wrong: every learner would fail."""
+
     failure_class = FailureClass.SYSTEMIC
     default_code = "misconfigured"
 
 
 class Refused(LmsError):
+    """The LMS refuses this request, about one learner or run (4xx)."""
+
     failure_class = FailureClass.REJECTED
     default_code = "refused"
 
 
 class NotThere(Refused):
+    """The LMS has no such object (404)."""
+
     default_code = "not-found"
 
 
 class RegistrationRefused(Refused):
-    """fields: name of the field → the LMS's message. suggestions: names that were free."""
+    """The registration API refuses the account. fields: name of the field → the LMS's message.
+    suggestions: usernames that are free."""
 
     default_code = "registration-refused"
 
@@ -136,12 +160,19 @@ class RegistrationRefused(Refused):
 
 
 class EnrollmentRefused(Refused):
+    """The enrollment API refuses the enrollment."""
+
     default_code = "enrollment-refused"
 
 
 class InvalidGrant(Refused):
+    """The code or refresh token was used, revoked or has expired."""
+
     default_code = "invalid_grant"
 
 
 class SignInStopped(Refused):
+    """The LMS did not sign the learner in: the account isn't linked to this application, is
+    disabled, or belongs to somebody else."""
+
     default_code = "sign-in-stopped"

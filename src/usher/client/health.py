@@ -1,4 +1,4 @@
-"""What one process has seen of the LMS while it worked: no request is made to find out."""
+"""What one process has observed of the LMS in its own requests; none are sent to find out."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-#: Requests whose durations are kept.
+#: The durations of so many requests are kept.
 _KEPT = 100
 
 
 @dataclass(frozen=True)
 class Health:
-    """answered_at, failed_at: seconds since the epoch, None for never. failure: the last one, for
-    people. milliseconds: of the last requests. open_circuits: group of endpoints → seconds until
-    it is tried again (0: a request tries it now). throttled: group → seconds until the LMS takes
-    more."""
+    """answered_at, failed_at: when a request last succeeded and failed, Unix seconds, None for
+    never. failure: message of the last failure. milliseconds: durations of the last requests.
+    open_circuits: group of endpoints → seconds until a request is allowed again (0: now).
+    throttled: group → seconds until the LMS's rate limit ends."""
 
     answered_at: float | None = None
     failed_at: float | None = None
@@ -26,7 +26,7 @@ class Health:
 
 
 class Seen:
-    """Notes what became of requests; many threads write, and the last one may win."""
+    """Records the outcomes of requests. Threads write without a lock: the last one counts."""
 
     def __init__(self) -> None:
         self.answered_at: float | None = None
@@ -35,10 +35,11 @@ class Seen:
         self.milliseconds: deque[int] = deque(maxlen=_KEPT)
 
     def answered(self, seconds: float) -> None:
-        """An answer that shows the LMS at work, refusals included."""
+        """Records an answer that shows that the LMS works, refusals included. seconds: its
+        duration."""
         self.answered_at = time.time()
         self.milliseconds.append(round(seconds * 1000))
 
     def failed(self, why: str) -> None:
-        """No answer, or one that shows the LMS broken."""
+        """Records a failure: no answer, or one that shows a broken LMS. why: for people."""
         self.failed_at, self.failure = time.time(), why

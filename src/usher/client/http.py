@@ -1,7 +1,7 @@
-"""Sends one request to the LMS and reads its answer: the only place that does.
+"""Sends requests to the LMS and reads the answers. All requests of the client go through here.
 
-Sync on purpose: measured against httpx's async client, a pool of threads that each use a
-connection of their own costs less processor time a request and carries nearly twice as many.
+It is synchronous on purpose: a pool of threads, each with its own connection, was measured against
+httpx's async client. It needs less processor time for a request and sends nearly twice as many.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ from usher.client.shared import SharedState
 from usher.client.tracing import span
 from usher.client.urgency import is_urgent, seconds_left
 
-#: Bytes. A page of a hundred runs is some 100 kB; whatever is larger than this is no answer.
+#: The largest answer that is read, in bytes. A page of a hundred runs is some 100 kB.
 MAX_BODY = 8 * 1024 * 1024
+#: Seconds to pause after 429: if the LMS doesn't say, at least, and at most.
 _GUESSED_WAIT = 60.0
-_LEAST_WAIT = 1.0  # who says "at once" has still had enough
+_LEAST_WAIT = 1.0
 _LONGEST_WAIT = 3600.0
 _SECONDS = re.compile(r"[0-9]{1,9}")
 _IN_BODY = re.compile(rb"available in (\d{1,9}) second")
@@ -53,8 +54,8 @@ _IN_BODY = re.compile(rb"available in (\d{1,9}) second")
 
 @dataclass(frozen=True)
 class Answer:
-    """status, headers with names in lower case, the whole body, and the cookies it set.
-    request_id: what the request said in ``X-Request-ID``."""
+    """An answer of the LMS. body: all of it, decompressed. request_id: the ``X-Request-ID`` of the
+    request."""
 
     status: int
     headers: httpx.Headers = field(repr=False)
@@ -62,11 +63,13 @@ class Answer:
     request_id: str = ""
 
     def json(self) -> Any:
-        """Raises NotTheLms for a page, and BadAnswer for what isn't whole JSON."""
+        """The body as JSON. Raises NotTheLms if it is text or HTML, BadAnswer if it isn't valid
+        JSON."""
         if self.headers.get("content-type", "").startswith("text/"):
             raise NotTheLms(
-                f"What answered ({self.status}, a page) is not the LMS's API: a proxy, a sign-in "
-                "page, or another application. Check OPENEDX_API_BASE_URL and the proxy.",
+                f"The answer ({self.status}, a page) is not the LMS's API's. It may come from a "
+                "proxy, a sign-in page or another application. Check OPENEDX_API_BASE_URL and the "
+                "proxy.",
                 status=self.status,
             )
         try:
@@ -78,6 +81,7 @@ class Answer:
             ) from error
 
     def json_or_none(self) -> Any:
+        """The body as JSON; None if it isn't valid JSON."""
         try:
             return read_json(self.body)
         except ValueError:
@@ -85,11 +89,12 @@ class Answer:
 
     @property
     def location(self) -> str:
+        """Where a redirect leads; '' without one."""
         return str(self.headers.get("location", ""))
 
     def cookies(self) -> dict[str, str]:
-        """Name → value of what this answer set; '' where it deleted one. What can't be sent back
-        is left out."""
+        """Name → value of the cookies that this answer sets; '' for those that it deletes. Cookies
+        that can't be sent back are left out."""
         found: dict[str, str] = {}
         for line in self.headers.get_list("set-cookie"):
             name, _, value = line.split(";", 1)[0].partition("=")
@@ -101,8 +106,8 @@ class Answer:
 
 @dataclass
 class Exchange:
-    """One request on the wire, for metrics and traces: its path is left out, as it may name a
-    learner. status: 0 without an answer, and then ``error`` is the code of the reason."""
+    """One request and its answer, for metrics and traces. Its path is left out: it may name a
+    learner. status: HTTP status; 0 without an answer, and then error is the code of the reason."""
 
     method: str
     group: str
@@ -118,11 +123,13 @@ class Exchange:
 
 
 class Http:
-    """One LMS: address for servers, address for browsers, limits shared by all workers.
+    """Requests to one LMS, with the rate limits and circuit breakers that all workers share.
 
-    per_second: budget of requests, 0 for none. timeout: seconds for one whole exchange. around:
-    gives what is entered for the time of each exchange.
-    Raises BadAddress for an address that isn't http or https or that holds a password.
+    base_url: the LMS's address for servers. browser_url: its address for browsers, if that differs.
+    timeout: seconds for one request and its whole answer. per_second: the most requests in a
+    second, 0 for no limit. state: the shared limits. around: returns a context manager that is
+    entered for each exchange, such as a timer for metrics.
+    Raises BadAddress for an address that isn't http or https, or that contains a password.
     """
 
     def __init__(
@@ -146,14 +153,15 @@ class Http:
         self._timeout = timeout
         self._per_second = per_second
         self._in_turn = threading.Lock()
-        self._lanes: deque[Transport] = deque()
+        self._idle: deque[Transport] = deque()
         self._ssl: ssl.SSLContext | None = None
         if self.base_url.startswith("https:"):
             self._ssl = ssl.create_default_context()
         self._headers = self._standing_headers()
 
     def _standing_headers(self) -> dict[str, str]:
-        """The LMS builds its own addresses from these: it must see the one that browsers use."""
+        """Headers of every request. The LMS builds its own addresses from ``Host`` and
+        ``X-Forwarded-Proto``, so they name the address that browsers use."""
         here, there = urlsplit(self.base_url), urlsplit(self.browser_url)
         headers = {"Host": there.netloc, "User-Agent": "usher", "Accept": "application/json"}
         if here.scheme != there.scheme:
@@ -176,13 +184,14 @@ class Http:
         subject: str = "",
         request_id: str = "",
     ) -> Answer:
-        """The LMS's answer, of any status but 429 and 5xx, which raise.
+        """Sends one request. Returns the answer, whatever its status, except for 429 and 5xx.
 
-        path: begins with one slash. group: what the LMS throttles together; while it is paused
-        Throttled is raised at once. again: whether sending it twice does no harm (default: GET).
-        subject: the run or learner that the endpoint may fail for while it serves the others.
-        request_id: by which the LMS knows the request, '' for a new one.
-        Raises Unreachable, TimedOut, HeldBack, BadAnswer, ServerFailed, Throttled.
+        path: begins with one slash. group: endpoints that the LMS rate limits as one; while it is
+        paused, Throttled is raised without a request. again: whether the request may be sent a
+        second time after a failure (default: only GET). subject: the run or learner that the
+        request is about, because an endpoint may fail for one and work for all others. request_id:
+        for ``X-Request-ID``, '' for a new one.
+        Raises Unreachable, TimedOut, HeldBack, BadAnswer, ServerFailed (5xx), Throttled (429).
         """
         if params:
             path += ("&" if "?" in path else "?") + urlencode(params, doseq=True)
@@ -203,7 +212,7 @@ class Http:
 
     def _url(self, path: str) -> str:
         if not path.startswith("/") or path.startswith("//"):
-            raise ValueError(f"not a path of the LMS: {path[:200]!r}")
+            raise ValueError(f"a path of the LMS begins with one slash, not so {path[:200]!r}")
         return self.base_url + path
 
     def _once(self, build: Outgoing, group: str, subject: str) -> Answer:
@@ -213,8 +222,8 @@ class Http:
                 retry_after=left,
             )
         circuit = self._circuit(group)
-        if (held := self._host_circuit.held_seconds) > 0:
-            self._host_circuit.hold_back(held)
+        if (left := self._host_circuit.seconds_open) > 0:
+            self._host_circuit.refuse(left)
         circuit.enter()
         self._host_circuit.enter()
         if self._per_second:
@@ -246,12 +255,13 @@ class Http:
         return answer
 
     def _wait_for_the_budget(self) -> None:
-        """An urgent request takes the next free place. Others take none that is further away than
-        one turn, so that an urgent one never finds a long row of places taken."""
+        """Waits until the budget of requests allows one more. An urgent request reserves the next
+        free time. Other requests never reserve further ahead than one interval, so that an urgent
+        one does not have to wait behind many reservations."""
         if is_urgent():
             time.sleep(self.state.take("budget", self._per_second))
             return
-        with self._in_turn:  # of this process one asks at a time, and the others wait for it
+        with self._in_turn:  # one thread of this process at a time
             taken, wait = self.state.take_soon("budget", self._per_second, 1 / self._per_second)
             while not taken:
                 time.sleep(wait)
@@ -262,7 +272,7 @@ class Http:
         return self._circuits.setdefault(group, Circuit(self.state, group or "pages"))
 
     def health(self) -> Health:
-        """What this process has seen of the LMS; asks it nothing."""
+        """What this process has seen of the LMS. Sends no request."""
         seen, circuits = self._seen, {"host": self._host_circuit, **self._circuits}
         throttled = {name: self.state.remaining(f"group:{name}") for name in self._circuits if name}
         return Health(
@@ -271,7 +281,7 @@ class Http:
             failure=seen.failure,
             milliseconds=tuple(seen.milliseconds),
             open_circuits={
-                name or "pages": circuit.held_seconds
+                name or "pages": circuit.seconds_open
                 for name, circuit in circuits.items()
                 if circuit.is_open
             },
@@ -279,12 +289,12 @@ class Http:
         )
 
     def throttled(self, group: str, seconds: float) -> Throttled:
-        """Pauses the group for everybody; the error to raise."""
+        """Pauses the group for all workers for so many seconds. Returns the error to raise."""
         seconds = min(seconds, _LONGEST_WAIT)
         if group:
             self.state.pause(f"group:{group}", seconds)
         return Throttled(
-            f"The LMS throttles requests for {group or 'this'}: it takes more in {seconds:.0f} s.",
+            f"Rate limited by the LMS ({group or 'pages'}); retrying in {seconds:.0f} s.",
             retry_after=seconds,
             status=429,
         )
@@ -308,39 +318,42 @@ class Http:
 
     def _send(self, build: Outgoing) -> Answer:
         if not (timeout := seconds_left(self._timeout)):
-            raise TimedOut(f"No time was left to ask the LMS for {build.path}.")
-        lane = self._take_lane()
-        lane.deadline = deadline = time.monotonic() + timeout
+            raise TimedOut(f"The time limit passed before {build.path} was requested of the LMS.")
+        connection = self._idle_or_new()
+        connection.deadline = deadline = time.monotonic() + timeout
         try:
-            response = lane.handle_request(build.request(timeout))
+            response = connection.handle_request(build.request(timeout))
             body = _read(response, deadline)
         except httpx.TimeoutException as error:
-            lane.close()
+            connection.close()
             raise TimedOut(
                 f"The LMS did not answer {build.path} within {timeout:.3g} s."
             ) from error
         except (httpx.TransportError, httpx.StreamError) as error:
-            lane.close()
+            connection.close()
             raise _unreachable(error, build.path, self.base_url) from error
         except LmsError:
-            lane.close()
+            connection.close()
             raise
-        self._lanes.append(lane)
+        self._idle.append(connection)
         return Answer(response.status_code, response.headers, body)
 
-    def _take_lane(self) -> Transport:
-        """A connection for this thread only; the one used last, so that the others expire."""
+    def _idle_or_new(self) -> Transport:
+        """A connection for this thread only. Of the idle ones it is the one used last, so that
+        those that are not needed expire."""
         try:
-            return self._lanes.pop()
+            return self._idle.pop()
         except IndexError:
             return open_connection(self.base_url, self._ssl)
 
     def close(self) -> None:
-        while self._lanes:
-            self._lanes.pop().close()
+        """Closes the idle connections. A later request opens new ones."""
+        while self._idle:
+            self._idle.pop().close()
 
     def own_path(self, location: str) -> str | None:
-        """``location`` as a path when it stays at this LMS, by either address; None otherwise."""
+        """``location`` as a path with its query, if it is on this LMS, by either address; None
+        otherwise."""
         try:
             target = urljoin(self.browser_url + "/", location)
             url = urlsplit(target)
@@ -355,7 +368,8 @@ class Http:
 
 
 def read_json(body: bytes) -> Any:
-    """Raises ValueError for what isn't JSON, and for numbers that JSON doesn't have (``NaN``)."""
+    """``body`` as JSON. Raises ValueError if it isn't valid JSON; ``NaN`` and ``Infinity``, which
+    Python would accept, aren't."""
     try:
         return json.loads(body, parse_constant=_no_number)
     except RecursionError as error:
@@ -363,12 +377,13 @@ def read_json(body: bytes) -> Any:
 
 
 def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _read(response: httpx.Response, deadline: float) -> bytes:
-    """The whole body; raises BadAnswer when it is too large, TimedOut when it only drips."""
-    if response.is_stream_consumed:  # made without a network: see ``opened_by``
+    """The whole body. Raises BadAnswer if it is too large, TimedOut if the deadline passes before
+    its end."""
+    if response.is_stream_consumed:  # not from the network: see ``opened_by``
         return response.content
     try:
         body = Body(response.headers.get("content-encoding", ""), MAX_BODY)
@@ -391,8 +406,8 @@ def _unreachable(error: Exception, path: str, base_url: str) -> LmsError:
 
 
 def _worth_again(error: LmsError, repeatable: bool) -> bool:
-    """Never connected: always safe. Anything transient: only what may be sent twice, and has not
-    taken as long as may be waited for."""
+    """Whether to send the request a second time: always if no connection was made; after another
+    transient error if it may be repeated, but not after a timeout, which would double the wait."""
     if isinstance(error.__cause__, httpx.ConnectError):
         return True
     if isinstance(error, TimedOut):
@@ -406,7 +421,8 @@ def _header_wait(answer: Answer) -> float | None:
 
 
 def wait_told(answer: Answer) -> float | None:
-    """Seconds to wait, from ``Retry-After`` or, as the course list says it, from the body."""
+    """Seconds to wait, from the header ``Retry-After`` or from the body, where the course list
+    gives them; None if the answer does not say."""
     if (seconds := _header_wait(answer)) is not None:
         return seconds
     found = _IN_BODY.search(answer.body[:2000])

@@ -14,15 +14,18 @@ from usher.contract.oauth import DEFAULT_BACKEND
 
 
 class OpenEdx(LmsClient):
-    """One Open edX LMS, asked in the name of a service worker.
+    """A client of one Open edX LMS, which acts as a service worker.
 
-    url: the LMS's address for servers; browser_url: its address for browsers, where that differs.
-    worker and token: the service worker's username and its OAuth access token. client_id and
-    client_secret: an OAuth client of the LMS, needed for tokens of learners only. timeout: seconds
-    for one exchange. per_second: a budget of requests, 0 for none. state: what several processes
-    share; this process alone by default.
+    url: the LMS's address for servers. browser_url: its address for browsers, if that differs.
+    worker, token: the service worker's username and its OAuth access token. client_id,
+    client_secret: an OAuth client in the LMS, needed only to obtain learners' tokens. backend: name
+    of the LMS's sign-in backend for this application. registration_token: for an LMS that restricts
+    registration. timeout: seconds for one request and its whole answer. per_second: the most
+    requests in a second, 0 for no limit. state: rate limits and circuit breakers shared by several
+    processes; the default is for this process alone.
 
-    Safe to use from several threads. Raises BadAddress for an address that can't be used.
+    Safe to use from several threads. Raises BadAddress for an address that can't be used. Each
+    method may raise the errors of ``usher.client.errors``.
     """
 
     def __init__(
@@ -51,18 +54,21 @@ class OpenEdx(LmsClient):
         super().__init__(http, who)
 
     def runs(self, keys: Sequence[str] = ()) -> Iterator[RunSeen]:
-        """The course runs that the LMS shows the service worker; those of ``keys``, or all."""
+        """The course runs that the service worker can see: those of ``keys``, or all."""
         number, pages = 1, 1
         while number <= pages:
             page = self.runs_page(number, keys)
             if page.pages > MAX_PAGES:
-                raise BadAnswer(f"The LMS tells of {page.pages} pages of course runs.")
+                raise BadAnswer(
+                    f"The LMS says that its course list has {page.pages} pages; the most that are "
+                    f"read are {MAX_PAGES}."
+                )
             pages = page.pages
             yield from map(read_run, page.results)
             number += 1
 
     def close(self) -> None:
-        """Closes the connections; they are opened again when needed."""
+        """Closes the connections. A later request opens new ones."""
         self.http.close()
 
     def __enter__(self) -> Self:

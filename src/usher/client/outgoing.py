@@ -1,4 +1,4 @@
-"""One request to the LMS, kept so that it can be sent a second time."""
+"""One request to the LMS, which can be sent more than once."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ import httpx
 
 from usher.client.errors import Misconfigured
 
-#: Seconds.
+#: Seconds in which a connection must be made.
 CONNECT_TIMEOUT = 10.0
 _TOKEN = re.compile(r"[\x21-\x7e]*")
 
 
 def is_token(value: str) -> bool:
-    """Whether a header can hold it as a token: ASCII without spaces and control characters."""
+    """Whether ``value`` can be sent as a bearer token: ASCII without spaces and control
+    characters."""
     return _TOKEN.fullmatch(value) is not None
 
 
 def is_header(value: str) -> bool:
-    """Whether a header can hold it."""
+    """Whether ``value`` can be sent in a header: printable ASCII."""
     return value.isascii() and value.isprintable()
 
 
 class Outgoing:
-    """Built once, sent as often as need be."""
+    """A request that is built once and sent as often as needed."""
 
     def __init__(self, method: str, url: str, headers: Mapping[str, str]) -> None:
         self.method = method
@@ -38,7 +39,7 @@ class Outgoing:
 
     @property
     def path(self) -> str:
-        """Without the query, which may hold what reports must not show."""
+        """The path without the query, which may contain personal data and codes."""
         return urlsplit(self._url).path
 
     def add(
@@ -49,6 +50,8 @@ class Outgoing:
         cookies: Mapping[str, str] | None,
         token: str,
     ) -> None:
+        """Adds a body, headers, cookies and a bearer token ('' for none). Raises Misconfigured for
+        a header or token that can't be sent."""
         if json_body is not None:
             self._content = json.dumps(json_body, separators=(",", ":")).encode()
             self._headers["Content-Type"] = "application/json"
@@ -58,7 +61,7 @@ class Outgoing:
         if token:
             if not is_token(token):
                 raise Misconfigured(
-                    "A token for the LMS holds a space, a line break or a character that is not "
+                    "A token for the LMS contains a space, a line break or a character that is not "
                     "ASCII, so it can't be sent. Check OPENEDX_SERVICE_WORKER_API_TOKEN.",
                     code="unsendable-token",
                 )
@@ -68,13 +71,14 @@ class Outgoing:
         for name, value in (headers or {}).items():
             if not is_header(value):
                 raise Misconfigured(
-                    f"The header {name} holds a line break or a character that is not ASCII, so "
-                    "it can't be sent. Check the secrets of the LMS in the settings.",
+                    f"The header {name} contains a line break or a character that is not ASCII, so "
+                    "it can't be sent. Check the settings for the LMS that hold secrets.",
                     code="unsendable-header",
                 )
             self._headers[name] = value
 
     def request(self, timeout: float) -> httpx.Request:
+        """The request as httpx sends it. timeout: seconds for each read and write."""
         times = {"connect": min(timeout, CONNECT_TIMEOUT), "read": timeout}
         return httpx.Request(
             self.method,

@@ -1,11 +1,15 @@
-"""Tells an unfinished account of this application from somebody else's.
+"""Decides whether an LMS account that exists already is this learner's own.
 
-The LMS may have made the account while the answer was lost, or the worker died before it wrote.
-The next attempt is then refused as a duplicate. Taking such an account for ours by its name or
-e-mail would hand a stranger's account over, so two proofs are asked for: the LMS account was made
-after this name was reserved for this learner, and signing in through this application, which only
-this learner can do since then, leads into exactly that account. An older account is not even
-tried: the stock platform links accounts of the same e-mail when one signs in.
+The LMS may have created the account although its answer was lost, or the worker died before it
+stored the result. The next attempt is then refused as a duplicate. To decide by username or e-mail
+address would give a stranger's account to the learner, so two proofs are needed:
+
+1. The LMS account was created after the username was reserved for this learner.
+2. Signing the learner in through this application leads to exactly this account. Since the
+   reservation nobody else can do that.
+
+The second is not tried without the first: on signing in, the stock platform links an account with
+the same e-mail address.
 """
 
 from __future__ import annotations
@@ -17,33 +21,37 @@ from usher.client.errors import LmsError, SignInStopped
 from usher.client.payloads import AccountSeen, TokenPair
 from usher.client.walk import Walk
 
-#: The clocks of application and LMS may differ by so much.
+#: How far the clocks of the application and the LMS may differ.
 CLOCKS_APART = timedelta(minutes=2)
 
 
 def made_for_us(lms: LmsClient, username: str, reserved_at: datetime) -> bool:
-    """Whether the LMS account of that name is younger than our reservation of it."""
+    """The first proof: whether the LMS account of that name was created after ``reserved_at``.
+    Raises LmsError if the LMS doesn't show the account."""
     seen = lms.account(username)
     if seen is None:
-        raise LmsError("The LMS says the name is taken but shows no such account.", code="unclear")
+        raise LmsError(
+            f"The LMS says that the username {username} is taken, but shows no such account.",
+            code="unclear",
+        )
     return seen.username.lower() == username.lower() and is_younger(seen, reserved_at)
 
 
 def is_younger(seen: AccountSeen, reserved_at: datetime) -> bool:
-    """Whether the account was made after that moment; not when the LMS doesn't say."""
+    """Whether the account was created after ``reserved_at``; False if the LMS doesn't say when."""
     return seen.date_joined is not None and seen.date_joined >= reserved_at - CLOCKS_APART
 
 
 def tokens_if_ours(
     lms: LmsClient, walk: Walk, username: str, reserved_at: datetime
 ) -> TokenPair | None:
-    """Tokens of the account when it is this learner's; None when it is somebody else's."""
+    """The account's tokens if both proofs show that it is this learner's; None otherwise."""
     return own_tokens(lms, walk, username) if made_for_us(lms, username, reserved_at) else None
 
 
 def own_tokens(lms: LmsClient, walk: Walk, username: str) -> TokenPair | None:
-    """The second proof, for an account that passed the first: tokens when signing in leads into it,
-    else None."""
+    """The second proof, for an account that passed the first: its tokens if signing in leads to it,
+    else None. Raises SignInStopped if the account is disabled."""
     try:
         tokens = walk.tokens()
     except SignInStopped as error:

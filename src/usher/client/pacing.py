@@ -1,8 +1,8 @@
-"""How large a batch is, and how many are under way at once: learned from what the LMS does.
+"""Adapts the size of batches, and how many are sent at once, to the speed of the LMS.
 
-A batch keeps one of the LMS's processes busy for as long as it takes. So it is sized by time, and
-there are only as many at once as leave a process free: a cheap request beside them, the probe,
-takes long as soon as there are too many.
+A batch keeps one process of the LMS busy until it is answered. So the size is chosen by the time
+that batches take, and only so many are sent at once that a process stays free. A small request, the
+probe, shows that: it takes longer as soon as there are too many batches.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ from contextlib import contextmanager
 
 #: Seconds that a batch should take.
 TARGET = 1.0
+#: Items in the first batch, and in the smallest.
 FIRST_SIZE, SMALLEST_SIZE = 25, 5
-#: Batches at once: never more, whatever the LMS stands.
+#: Never more batches at once than this, however fast the LMS is.
 MOST_AT_ONCE = 4
-#: Seconds that somebody who opens a page may wait because of us.
+#: A probe is good if it takes at most so many seconds: visitors of the LMS wait as long.
 PATIENCE = 0.3
-#: Seconds between two probes, and how many good ones allow one batch more.
+#: Seconds between two probes, and how many good probes in a row allow one more batch at once.
 PROBE_EVERY, GOOD_PROBES = 1.0, 3
-#: Good probes after which a number that was too many is tried again: an LMS may have grown.
+#: After so many good probes, a number of batches that was too high is tried again: the LMS may have
+#: more processes by now.
 TRY_AGAIN = 120
 
 
 class Pacing:
-    """Of one LMS and one kind of item; threads share it. largest: items a request may have."""
+    """The pace of batches for one LMS and one kind of item. Threads share it. largest: the most
+    items in a request. clock: seconds."""
 
     def __init__(self, largest: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.largest = largest
@@ -41,8 +44,8 @@ class Pacing:
 
     @contextmanager
     def turn(self, *, at_once: bool = False) -> Iterator[int]:
-        """Waits until another batch may be under way; how many items it may have. at_once: does
-        not wait, because somebody waits for this one."""
+        """Waits until one more batch may be sent; yields how many items it may have. Send the batch
+        within the block. at_once: does not wait, for a batch that a person waits for."""
         with self._changed:
             if not at_once:
                 self._changed.wait_for(lambda: self._under_way < self.at_once)
@@ -56,8 +59,9 @@ class Pacing:
                 self._changed.notify_all()
 
     def took(self, items: int, seconds: float) -> None:
-        """A batch was answered: the next ones are to take TARGET. A small one says nothing about
-        larger ones, so growing takes a full one."""
+        """Call it after a batch was answered; adapts the size so that the next one takes TARGET.
+        The size only grows after a full batch: a small one doesn't show how long larger ones
+        take."""
         fitting = int(items * TARGET / max(seconds, 0.001))
         with self._changed:
             if fitting < self.size:
@@ -66,13 +70,14 @@ class Pacing:
                 self.size = min(fitting, self.size * 2, self.largest)
 
     def failed(self) -> None:
-        """A batch timed out or failed: send smaller ones, one at a time."""
+        """Call it after a batch timed out or failed: the next ones are smaller, and fewer at
+        once."""
         with self._changed:
             self.size = max(self.size // 2, SMALLEST_SIZE)
             self._fewer()
 
     def probe_is_due(self) -> bool:
-        """Whether this caller is to probe now; only one is told so."""
+        """Whether the caller should send a probe now. True for only one caller at a time."""
         with self._changed:
             if self._clock() - self._probed_at < PROBE_EVERY:
                 return False
@@ -80,7 +85,7 @@ class Pacing:
             return True
 
     def probed(self, seconds: float) -> None:
-        """A cheap request took this long beside the batches."""
+        """Call it with the time of a probe: decides how many batches may be sent at once."""
         with self._changed:
             if seconds > PATIENCE:
                 self._fewer()
@@ -94,7 +99,7 @@ class Pacing:
                 self._changed.notify_all()
 
     def _fewer(self) -> None:
-        """This many were too many. With only one of them, it was too large."""
+        """One batch less at once; if there was only one, smaller batches."""
         self._good = 0
         if self.at_once == 1:
             self.size = max(self.size // 2, SMALLEST_SIZE)

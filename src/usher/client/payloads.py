@@ -1,8 +1,8 @@
-"""What the LMS answers, typed and checked: types, ranges, lengths, characters.
+"""The LMS's answers as typed objects. Types, ranges, lengths and characters are checked.
 
-Every ``read_…`` raises BadAnswer for another shape, and BadValue for one value that no database
-holds: a NUL character, half of a surrogate pair, a number out of range. Texts that are only shown
-are cut to their column's length; those that name something are refused when they are too long.
+Every ``read_…`` function raises BadAnswer for another shape, and BadValue for a value that can't be
+stored in a database: a NUL character, half of a surrogate pair, a number out of range. Text that is
+only displayed is cut to its column's length; identifiers that are too long are refused.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from usher.client.errors import BadAnswer, Refused
 from usher.client.outgoing import is_token
 
 T = TypeVar("T")
-#: Pages of one list: a hundred times those of the largest LMS.
+#: The most pages of one list that are read: a hundred times those of the largest LMS.
 MAX_PAGES = 10_000
+#: The range of times, so that each can be converted to any time zone.
 _EARLIEST = datetime(1, 1, 3, tzinfo=UTC)
 _LATEST = datetime(9999, 12, 29, tzinfo=UTC)
 
@@ -37,9 +38,12 @@ class AccountSeen:
 
 @dataclass(frozen=True)
 class LinksSeen:
-    """How the LMS signs one learner in. application: its name in the LMS. leads_to: username and
-    LMS id of the account that the learner signs in to, None for none. exists: whether the LMS has
-    an account of the learner's name; linked_from: the learners who sign in to that one."""
+    """Which LMS account one learner of the application signs in to.
+
+    application: its name in the LMS. leads_to: username and LMS id of that account, None for none.
+    exists: whether the LMS has an account with the learner's username; linked_from: usernames of
+    the application's learners who sign in to that account.
+    """
 
     application: str
     leads_to: tuple[str, int] | None
@@ -48,6 +52,8 @@ class LinksSeen:
 
 
 def read_links(data: Any) -> LinksSeen:
+    """From an answer of ``/usher/api/v1/links/``."""
+
     def read() -> LinksSeen:
         leads_to, account = data["leads_to"], data["account"]
         return LinksSeen(
@@ -71,12 +77,16 @@ def read_links(data: Any) -> LinksSeen:
 
 @dataclass(frozen=True)
 class EnrollmentSeen:
+    """One enrollment of a known learner and run."""
+
     mode: str
     is_active: bool
 
 
 @dataclass(frozen=True)
 class ListedEnrollment:
+    """One enrollment from a list."""
+
     username: str
     course_key: str
     mode: str
@@ -85,7 +95,7 @@ class ListedEnrollment:
 
 @dataclass(frozen=True)
 class RunSeen:
-    """A course run of the course list; ``raw`` is the LMS's own object."""
+    """A course run from the course list."""
 
     course_key: str
     title: str
@@ -105,6 +115,9 @@ class RunSeen:
 
 @dataclass(frozen=True)
 class ModeSeen:
+    """An enrollment mode of a course run. min_price: in whole units of ``currency``. expires_at:
+    after this nobody can choose the mode, None for no end."""
+
     slug: str
     name: str
     min_price: int
@@ -114,7 +127,8 @@ class ModeSeen:
 
 @dataclass(frozen=True)
 class RunPage:
-    """``results``: the LMS's objects, unread; ``pages`` and ``count`` are totals."""
+    """One page of the course list. results: the LMS's objects, for ``read_run``. pages, count: the
+    number of pages and runs in the whole list."""
 
     results: list[dict[str, Any]]
     pages: int
@@ -123,7 +137,7 @@ class RunPage:
 
 @dataclass(frozen=True)
 class GradeSeen:
-    """``percent`` from 0 to 1."""
+    """percent: from 0 to 1. letter: '' without one."""
 
     percent: float
     passed: bool
@@ -132,6 +146,8 @@ class GradeSeen:
 
 @dataclass(frozen=True)
 class CertificateSeen:
+    """A learner's certificate for one course run. is_passing: None if the LMS doesn't say."""
+
     course_key: str
     status: str
     certificate_type: str
@@ -143,7 +159,7 @@ class CertificateSeen:
 
 @dataclass(frozen=True)
 class TokenPair:
-    """What the LMS's token endpoint gives; never shown in reports, see ``__repr__``."""
+    """A learner's tokens from the LMS. ``repr`` leaves them out."""
 
     access_token: str
     refresh_token: str
@@ -156,7 +172,8 @@ class TokenPair:
 
 @dataclass(frozen=True)
 class Registered:
-    """``cookies``: the session of the new learner, with which the next requests are signed in."""
+    """A new account. lms_user_id: None if the LMS doesn't say. cookies: the learner's session, with
+    which further requests are signed in."""
 
     username: str
     lms_user_id: int | None
@@ -164,39 +181,42 @@ class Registered:
 
 
 class BadValue(Refused):
-    """One value of an answer that can't be kept: the row that it is about is refused, alone."""
+    """A value in an answer can't be stored. Only the row that it belongs to is refused."""
 
     default_code = "bad-value"
 
     def __init__(self, what: str, value: Any) -> None:
         shown = ascii(value) if isinstance(value, str | int | float) else type(value).__name__
-        super().__init__(f"The LMS answered {what} that can't be kept: {shown[:80]}.")
+        super().__init__(f"The LMS answered {what} that can't be stored: {shown[:80]}.")
 
 
 def reading(what: str, read: Callable[[], T]) -> T:
-    """``read()``, with everything that a wrong shape makes it raise turned into BadAnswer."""
+    """The result of ``read()``. Exceptions that a wrong shape causes become BadAnswer. what: the
+    object that is read, for the message."""
     try:
         return read()
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise BadAnswer(
-            f"The LMS answered {what} in a shape that is not known: {type(error).__name__}."
+            f"The LMS answered {what} in an unknown shape: {type(error).__name__}."
         ) from error
 
 
 def moment(value: Any) -> datetime | None:
-    """An ISO moment of the LMS, with its time zone. Those at the ends of the calendar, which stand
-    for "always" and "never", are moved by a day or two: they have to be shown in any time zone."""
+    """An ISO time, with its time zone, UTC if it has none; None for an empty value. Times at the
+    ends of the calendar, which stand for "always" and "never", are moved by a day or two, so that
+    they can be converted to any time zone. Raises BadValue, or ValueError for another format."""
     if not value:
         return None
     if not isinstance(value, str):
-        raise BadValue("a moment", value)
+        raise BadValue("a time", value)
     found = datetime.fromisoformat(value.replace("Z", "+00:00"))
     found = found if found.tzinfo else found.replace(tzinfo=UTC)
     return min(max(found, _EARLIEST), _LATEST)
 
 
 def text(value: Any, limit: int, what: str = "a text") -> str:
-    """``value``, or a number, as a text of at most so many characters; the rest is cut off."""
+    """``value``, a text, a number or None, as text of at most ``limit`` characters; the rest is cut
+    off. Raises BadValue. what: the value, for the message."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | None):
         raise BadValue(what, value)
     found = str(value if value is not None else "")
@@ -206,20 +226,21 @@ def text(value: Any, limit: int, what: str = "a text") -> str:
 
 
 def name(value: Any, limit: int, what: str) -> str:
-    """The same for what names something, and so can't be cut; never empty."""
+    """``value`` if it is an identifier of 1 to ``limit`` characters. Raises BadValue."""
     if not isinstance(value, str) or not value or len(value) > limit:
         raise BadValue(what, value)
     return text(value, limit, what)
 
 
 def link(value: Any, limit: int) -> str:
-    """An address that a page may link to; '' for one of another scheme, such as ``javascript:``."""
+    """An address that a page can link to safely; '' for one with another scheme, such as
+    ``javascript:``."""
     found = text(value, limit, "an address")
     return found if found.lower().startswith(("http://", "https://", "/")) else ""
 
 
 def number(value: Any, what: str, highest: int = 2**31 - 1) -> int:
-    """A whole number from 0."""
+    """A whole number from 0 to ``highest``. Raises BadValue."""
     found = -1 if isinstance(value, bool) else int(value)
     if not 0 <= found <= highest:
         raise BadValue(what, value)
@@ -227,14 +248,14 @@ def number(value: Any, what: str, highest: int = 2**31 - 1) -> int:
 
 
 def flag(value: Any, what: str) -> bool:
-    """Of JSON's own two values, and nothing that Python would take for one of them."""
+    """``value`` if it is JSON's true or false. Raises BadValue for anything else."""
     if not isinstance(value, bool):
         raise BadValue(what, value)
     return value
 
 
 def user_id(value: Any) -> int | None:
-    """The LMS's id of a user, where it tells one."""
+    """The LMS's id of a user; None if there is none. Raises BadValue."""
     try:
         return None if value is None else number(value, "a user id", 2**63 - 1)
     except (ValueError, TypeError) as error:
@@ -242,7 +263,7 @@ def user_id(value: Any) -> int | None:
 
 
 def _share(value: Any) -> float:
-    """From 0 to 1; the platform's own rounding may exceed it a little."""
+    """A grade as a share of 1, which extra credit and rounding may exceed."""
     found = float(value)
     if not -0.01 <= found <= 10:  # NaN too
         raise BadValue("a grade", value)
@@ -250,7 +271,7 @@ def _share(value: Any) -> float:
 
 
 def _secret(value: Any) -> str:
-    """Never shown, not even when it is wrong."""
+    """A token. It is not shown in the message of BadValue."""
     if not isinstance(value, str) or len(value) > 4096 or not is_token(value):
         raise BadValue("a token", "(not shown)")
     return value
@@ -265,7 +286,7 @@ def _is_unicode(value: str) -> bool:
 
 
 def items(data: Any) -> list[Any]:
-    """A list; raises TypeError for anything else, as an object that happens to be empty."""
+    """``data`` if it is a list. Raises TypeError for anything else, also for an empty object."""
     if not isinstance(data, list):
         raise TypeError("not a list")
     return data
@@ -320,7 +341,7 @@ def read_page(data: Any) -> RunPage:
             raise TypeError
         pages = number(pagination["num_pages"], "a number of pages")
         if pages > MAX_PAGES or not all(isinstance(each, dict) for each in results):
-            raise ValueError("more pages than any LMS has, or no objects")
+            raise ValueError("too many pages, or results that are not objects")
         return RunPage(results, pages, number(pagination["count"], "a number of runs"))
 
     return reading("the course list", read)

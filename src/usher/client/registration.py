@@ -1,4 +1,4 @@
-"""Creating a learner's account by the registration API, and what stands in its way."""
+"""Creates a learner's LMS account with the registration API, and explains refusals."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ from usher.contract.failures import RegistrationError
 from usher.contract.oauth import social_login_path
 from usher.contract.paths import LmsPath
 
-#: Seconds. The platform's limit is counted over seven days and doesn't say when it ends.
+#: Seconds to pause after the registration limit. It counts seven days, and the platform doesn't say
+#: when it ends.
 _LIMIT_PAUSE = 3600.0
-#: Seconds for which the answer about the provider record is believed.
+#: Seconds in which the provider record is checked once.
 _PROVIDER_CHECKED = 30.0
 
 
 def register(
     lms: LmsClient, *, username: str, email: str, name: str, country: str, access_token: str
 ) -> Registered:
-    """Makes the account ``username``, linked to this application's sign-in.
+    """Creates the account ``username``, linked to the learner's account in this application.
 
-    access_token: the learner's own, of this application; the LMS calls ``api/users/me`` with it
-    before it answers. Raises RegistrationRefused with the LMS's fields and suggestions; Throttled
-    when the limit of accounts for an address is reached; Misconfigured when it is the provider
-    record, not the learner, that is wrong.
+    country: two letters, or ''. access_token: a token of the learner in this application; the LMS
+    calls ``api/users/me`` with it before it answers.
+    Raises RegistrationRefused with the LMS's fields and suggestions, Throttled if the limit of new
+    accounts for an IP address is reached, AccessRefused if registration is closed, and
+    Misconfigured if the provider record is wrong.
     """
     form = {
         "username": username,
@@ -74,14 +76,14 @@ def _read(lms: LmsClient, answer: Answer) -> Registered:
         error = lms.http.throttled(REGISTRATION, _LIMIT_PAUSE)
         error.code = code
         error.message = (
-            "The LMS allows no more new accounts from this address for now. "
-            "Install usher.lms there, or raise REGISTRATION_RATELIMIT."
+            "The LMS allows no more new accounts from this IP address for now. Install usher.lms "
+            "in the LMS, or raise its setting REGISTRATION_RATELIMIT."
         )
         raise error
     if code == RegistrationError.INVALID_ACCESS_TOKEN:
         raise Misconfigured(
-            "The LMS could not confirm the learner at this application's api/users/me: "
-            "its provider record has a wrong API_ROOT, or the application was not reachable.",
+            "The LMS could not read the learner from this application's api/users/me. Check "
+            "API_ROOT in its provider record, and that the LMS can reach the application.",
             code=code,
             status=answer.status,
         )
@@ -90,7 +92,7 @@ def _read(lms: LmsClient, answer: Answer) -> Registered:
     if answer.status in (401, 403):
         raise AccessRefused(
             f"The LMS does not let the application register learners: {message}. "
-            "ALLOW_PUBLIC_ACCOUNT_CREATION must be on.",
+            "Set ALLOW_PUBLIC_ACCOUNT_CREATION to true in the LMS.",
             code=code or "registration-closed",
             status=answer.status,
         )
@@ -124,9 +126,10 @@ def _refused(body: dict[str, Any], code: str, status: int) -> RegistrationRefuse
 
 
 def raise_if_misconfigured(lms: LmsClient) -> None:
-    """Looks at the start of sign-in, which tells a wrong provider record from a passing failure.
+    """Raises Misconfigured if the start of sign-in shows that the provider record is wrong. Call it
+    after a 5xx answer, which may have this cause or be temporary.
 
-    Asked by one caller at a time: what it finds holds for all learners.
+    The result is the same for all learners, so within 30 seconds only one caller checks.
     """
     if not lms.http.state.claim("provider-check", _PROVIDER_CHECKED):
         return
@@ -142,17 +145,17 @@ def raise_if_misconfigured(lms: LmsClient) -> None:
         return
     if failed.status == 500:
         raise Misconfigured(
-            f"The LMS can't start sign-in by {lms.who.backend}: its provider record is disabled, "
-            "missing, or on another site. Run usher doctor.",
+            f"The LMS can't start sign-in with the backend {lms.who.backend}: its provider record "
+            "is disabled, missing, or belongs to another site. Run usher doctor.",
             code="provider-disabled",
             status=500,
         ) from failed
 
 
 def check_start(lms: LmsClient, answer: Answer) -> str:
-    """Where the start of sign-in leads; raises when it shows a wrong provider record.
-
-    No learner is named there, so whatever is answered instead is about none.
+    """The address to which the start of sign-in redirects. Raises Misconfigured if the answer shows
+    a wrong provider record, and NotTheLms for any other: the request names no learner, so it is no
+    learner's fault.
     """
     if answer.status == 404:
         raise Misconfigured(
@@ -163,7 +166,7 @@ def check_start(lms: LmsClient, answer: Answer) -> str:
         raise not_the_lms(answer)
     if location.startswith("None"):
         raise Misconfigured(
-            "The LMS's provider record has no AUTHORIZATION_URL in its other settings.",
+            "The LMS's provider record has no AUTHORIZATION_URL in its field Other settings.",
             code="provider-without-addresses",
         )
     return location

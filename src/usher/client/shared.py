@@ -1,6 +1,6 @@
 """State of one LMS that all workers share: pauses, probes and the budget of requests.
 
-In Redis, if the project has one; otherwise in this process, which is enough for one process.
+It is kept in Redis (``RedisState``), or in this process (``LocalState``) if there is only one.
 """
 
 from __future__ import annotations
@@ -9,45 +9,49 @@ import threading
 import time
 from typing import Any, Protocol
 
-#: Seconds for which a worker may go on without asking Redis again.
+#: Seconds for which a value read from Redis is used.
 _FRESH = 0.25
-#: Seconds that Redis has for an answer, and for which it is not asked after it gave none.
+#: Seconds to wait for an answer of Redis; and seconds without requests to it after it gave none.
 _ANSWER = 0.1
 _ASIDE = 5.0
 
 
 class SharedState(Protocol):
-    """Keys are short names of limits, such as ``courses`` or ``circuit``."""
+    """Limits that workers share. Keys are short names, such as ``group:courses`` or
+    ``circuit:host``; all durations are in seconds."""
 
     def pause(self, key: str, seconds: float) -> None:
-        """Pauses ``key`` for that long, for all workers; a longer pause stays."""
+        """Pauses ``key`` for all workers. An earlier pause that lasts longer stays."""
 
     def remaining(self, key: str) -> float:
-        """Seconds until ``key`` may be done; 0 when it may be done now."""
+        """Seconds until the pause of ``key`` ends; 0 if there is none."""
 
     def claim(self, key: str, seconds: float) -> bool:
-        """Whether this caller is the one who may do ``key`` within that time."""
+        """True for the first caller within that time, False for all others: only one worker
+        does what ``key`` names."""
 
     def raise_level(self, key: str, seconds: float) -> int:
-        """Counts one more failure of ``key``; forgotten that long after the last."""
+        """Counts a failure of ``key`` and returns the count. It becomes 0 so many seconds after
+        the last failure."""
 
     def level(self, key: str) -> int:
-        """The failures counted and not forgotten."""
+        """The count of failures; 0 for none."""
 
     def clear(self, key: str) -> None:
-        """Forgets everything about ``key``."""
+        """Removes the pause, the claim and the count of ``key``."""
 
     def take(self, key: str, per_second: float) -> float:
-        """Takes one from a budget; the seconds to wait before using it."""
+        """Reserves the next request of the budget ``key`` of ``per_second`` requests. Returns the
+        seconds to wait before sending it."""
 
     def take_soon(self, key: str, per_second: float, within: float) -> tuple[bool, float]:
-        """As ``take``, when that is no more than ``within`` seconds away: True and the seconds to
-        wait before using it. Otherwise False and the seconds after which to ask again: the places
-        in between are left to those who take them at once."""
+        """As ``take``, if the wait is at most ``within`` seconds: True and the seconds to wait.
+        Otherwise nothing is reserved: False and the seconds after which to try again. So callers
+        of ``take`` can still reserve requests in between."""
 
 
 class LocalState:
-    """For one process."""
+    """Shared state for the threads of one process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -106,8 +110,11 @@ class LocalState:
 
 
 class RedisState:
-    """For all processes on one Redis. If Redis fails or hangs, it is not used for some seconds, and
-    each process uses its own state."""
+    """Shared state for all processes that use one Redis. If Redis fails or hangs, each process uses
+    a state of its own for some seconds.
+
+    url: of Redis. prefix: distinguishes this LMS from others in the same Redis.
+    """
 
     _TAKE = """
     local t = redis.call('TIME')

@@ -1,6 +1,6 @@
-"""OpenTelemetry spans, when ``opentelemetry-api`` is installed; otherwise nothing happens.
+"""OpenTelemetry spans, if ``opentelemetry-api`` is installed; otherwise nothing happens.
 
-No attribute names a learner, and no path of a request is told: it may name one.
+No attribute names a learner. Paths of requests are left out, because they may name one.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ else:
 
 
 class Span:
-    """What a step tells of itself. Without OpenTelemetry it tells nobody."""
+    """A span that takes attributes and an error. Without OpenTelemetry it does nothing."""
 
     def __init__(self, span: Any = None) -> None:
         self._span = span
 
     def tell(self, **attributes: str | int) -> None:
-        """Names are as given, with a dot for each double underscore."""
+        """Sets attributes. Each double underscore in a name becomes a dot."""
         if self._span is not None and self._span.is_recording():
             for name, value in attributes.items():
                 self._span.set_attribute(name.replace("__", "."), value)
 
     def fail(self, reason: str) -> None:
-        """reason: a code such as ``timeout``; never the LMS's words, which may name a learner."""
+        """Marks the span as failed. reason: a code such as ``timed-out``; never the LMS's message,
+        which may name a learner."""
         if self._span is not None:
             self.tell(error__type=reason)
             self._span.set_status(trace.StatusCode.ERROR, reason)
@@ -40,12 +41,14 @@ class Span:
 
 @contextmanager
 def span(name: str, *, is_request: bool = False, **attributes: str | int) -> Iterator[Span]:
-    """A span of what happens within. is_request: something is asked of another system."""
+    """A span of the time within the block. is_request: whether it is a request to another
+    system."""
     if not HAS_TRACES:
         yield Span()
         return
     kind = trace.SpanKind.CLIENT if is_request else trace.SpanKind.INTERNAL
-    # An exception's words may name a learner: who raises says what failed by ``fail``.
+    # An exception's message may name a learner, so it is not recorded; the caller passes a code to
+    # ``fail``.
     with _TRACER.start_as_current_span(
         name, kind=kind, record_exception=False, set_status_on_exception=False
     ) as current:

@@ -1,8 +1,8 @@
-"""Which requests go first: those that a person waits for, before those of a long backlog.
+"""Requests that a person waits for are sent before those of a backlog.
 
-Within ``with urgent():`` a request takes the next free place of the budget of requests, and does
-not wait for a batch that is under way. Within ``with within(seconds):`` all requests of this thread
-together take so long at most; what would take longer raises TimedOut.
+Within ``with urgent():`` a request gets the next free place in the budget of requests, and does not
+wait for batches in progress. ``with within(seconds):`` limits the time of all requests of this
+thread together; when it has passed, they raise TimedOut.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ _urgent: ContextVar[bool] = ContextVar("usher_urgent", default=False)
 
 
 def is_urgent() -> bool:
-    """Whether this code is within ``urgent``."""
+    """Whether the caller is within ``urgent``."""
     return _urgent.get()
 
 
 @contextmanager
 def urgent() -> Iterator[None]:
+    """Requests within the block go first."""
     token = _urgent.set(True)
     try:
         yield
@@ -32,12 +33,14 @@ def urgent() -> Iterator[None]:
 
 
 def seconds_left(timeout: float) -> float:
-    """``timeout``, or less where a ``within`` ends before; 0 after its end."""
+    """The seconds that a request may take: ``timeout``, or less if a ``within`` ends earlier; 0
+    after its end."""
     return max(0.0, min(timeout, _until.get() - time.monotonic()))
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
+    """Requests within the block take at most so many seconds together."""
     token = _until.set(min(_until.get(), time.monotonic() + seconds))
     try:
         yield
