@@ -19,7 +19,7 @@ from usher.client import shared
 from usher.client.client import COURSES, Credentials, LmsClient
 from usher.client.errors import (
     BadAnswer,
-    HeldBack,
+    CircuitOpen,
     ServerFailed,
     Throttled,
     TimedOut,
@@ -94,7 +94,7 @@ def test_the_circuit_opens_and_probes(http, proxy):
     for _ in range(20):
         with pytest.raises(ServerFailed):
             http.request("POST", "/heartbeat")
-    with pytest.raises(HeldBack) as caught:
+    with pytest.raises(CircuitOpen) as caught:
         http.request("GET", "/heartbeat")
     assert 0 < caught.value.retry_after < 3
     seen = len(proxy.seen)
@@ -104,7 +104,7 @@ def test_the_circuit_opens_and_probes(http, proxy):
         try:
             assert http.request("GET", "/heartbeat").status == 200
             break
-        except HeldBack:
+        except CircuitOpen:
             assert time.monotonic() < deadline
             time.sleep(0.05)
     assert len(proxy.seen) == seen + 1

@@ -9,7 +9,7 @@ import pytest
 from usher.client.client import refusal
 from usher.client.errors import (
     BadAnswer,
-    HeldBack,
+    CircuitOpen,
     LmsError,
     NotTheLms,
     ServerFailed,
@@ -53,7 +53,7 @@ def page() -> LmsError:
         (ServerFailed("The LMS failed with 502 at /api/x.", status=502), "--lms-url"),
         (Unreachable("No connection to the LMS."), "--lms-url"),
         (TimedOut("The LMS did not answer within 60 s."), "--concurrency"),
-        (HeldBack("Not sent."), "--concurrency"),
+        (CircuitOpen("Not sent."), "--concurrency"),
         (Throttled("Rate limited.", retry_after=1.0), "--concurrency"),
     ],
 )

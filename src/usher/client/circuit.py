@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from typing import NoReturn
 
-from usher.client.errors import HeldBack
+from usher.client.errors import CircuitOpen
 from usher.client.shared import SharedState
 
 #: How many of the last outcomes count, and the share of failures among them that opens the circuit.
@@ -51,7 +51,7 @@ class Circuit:
         return bool(self._state.level(self._key))
 
     def enter(self) -> None:
-        """Call it before each request. Raises HeldBack while the circuit is open, except for the
+        """Call it before each request. Raises CircuitOpen while the circuit is open, except for the
         one request that is the probe."""
         left = self.seconds_open
         if left <= 0 and (not self._state.level(self._key) or self._state.claim(self._key, _PROBE)):
@@ -59,9 +59,9 @@ class Circuit:
         self.refuse(left)
 
     def refuse(self, left: float) -> NoReturn:
-        """Raises HeldBack. left: seconds until the next request is allowed."""
+        """Raises CircuitOpen. left: seconds until the next request is allowed."""
         wait = (left or 1.0) * random.uniform(1.0, 1.3)  # noqa: S311 - spreads load, no secret
-        raise HeldBack(
+        raise CircuitOpen(
             f"The LMS keeps failing; next try in {wait:.0f} s. {self._why}".strip(),
             retry_after=wait,
         )

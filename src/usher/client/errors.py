@@ -3,7 +3,7 @@
 LmsError
 ├── Unreachable            transient   no answer: unknown host name, no connection, connection reset
 │   └── TimedOut           transient   no complete answer in time
-├── HeldBack               transient   not sent: the circuit breaker is open after many failures
+├── CircuitOpen            transient   not sent: the circuit breaker is open after many failures
 ├── BadAnswer              transient   the answer is incomplete, too large or of another shape
 ├── ServerFailed           transient   5xx
 ├── Throttled              throttled   429, or a rate limit that answers 403
@@ -74,7 +74,7 @@ class TimedOut(Unreachable):
     default_code = "timed-out"
 
 
-class HeldBack(LmsError):
+class CircuitOpen(LmsError):
     """Not sent: the circuit breaker is open after many failures. ``retry_after`` is always set:
     when the next request is allowed."""
 

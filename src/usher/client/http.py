@@ -191,7 +191,7 @@ class Http:
         second time after a failure (default: only GET). subject: the run or learner that the
         request is about, because an endpoint may fail for one and work for all others. request_id:
         for ``X-Request-ID``, '' for a new one.
-        Raises Unreachable, TimedOut, HeldBack, BadAnswer, ServerFailed (5xx), Throttled (429).
+        Raises Unreachable, TimedOut, CircuitOpen, BadAnswer, ServerFailed (5xx), Throttled (429).
         """
         if params:
             path += ("&" if "?" in path else "?") + urlencode(params, doseq=True)

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from usher.client.authorization import AuthorizationFlow
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError, SignInStopped
 from usher.client.payloads import AccountSeen, TokenPair
-from usher.client.walk import Walk
 
 #: How far the clocks of the application and the LMS may differ.
 CLOCKS_APART = timedelta(minutes=2)
@@ -43,17 +43,17 @@ def is_younger(seen: AccountSeen, reserved_at: datetime) -> bool:
 
 
 def tokens_if_ours(
-    lms: LmsClient, walk: Walk, username: str, reserved_at: datetime
+    lms: LmsClient, flow: AuthorizationFlow, username: str, reserved_at: datetime
 ) -> TokenPair | None:
     """The account's tokens if both proofs show that it is this learner's; None otherwise."""
-    return own_tokens(lms, walk, username) if made_for_us(lms, username, reserved_at) else None
+    return own_tokens(lms, flow, username) if made_for_us(lms, username, reserved_at) else None
 
 
-def own_tokens(lms: LmsClient, walk: Walk, username: str) -> TokenPair | None:
+def own_tokens(lms: LmsClient, flow: AuthorizationFlow, username: str) -> TokenPair | None:
     """The second proof, for an account that passed the first: its tokens if signing in leads to it,
     else None. Raises SignInStopped if the account is disabled."""
     try:
-        tokens = walk.tokens()
+        tokens = flow.tokens()
     except SignInStopped as error:
         if error.code == "account-disabled":
             raise

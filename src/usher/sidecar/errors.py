@@ -13,7 +13,7 @@ from __future__ import annotations
 from usher.client.errors import (
     AccessRefused,
     BadAnswer,
-    HeldBack,
+    CircuitOpen,
     LmsError,
     NotTheLms,
     ServerFailed,
@@ -102,7 +102,7 @@ def _advice(error: LmsError) -> str:
         return "" if "OPENEDX_API_BASE_URL" in error.message else _ADDRESS
     if isinstance(error, BadAnswer):
         return _RELEASE
-    if isinstance(error, Throttled | HeldBack | TimedOut):
+    if isinstance(error, Throttled | CircuitOpen | TimedOut):
         return _LATER
     if isinstance(error, Unreachable | ServerFailed):
         return _RUNNING

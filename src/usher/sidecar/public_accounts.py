@@ -18,11 +18,11 @@ from threading import Lock
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from usher.client.authorization import AuthorizationFlow, AuthorizationRequest
 from usher.client.errors import LmsError, Misconfigured, RegistrationRefused
 from usher.client.ownership import is_younger, own_tokens
 from usher.client.payloads import AccountSeen, TokenPair, moment
 from usher.client.registration import register
-from usher.client.walk import GrantWanted, Walk
 from usher.contract.environment import Env
 from usher.contract.failures import FailureClass, RegistrationError
 from usher.contract.oauth import EDX_OAUTH_APP, SCOPE_USER_READ
@@ -129,7 +129,7 @@ class PublicAccounts:
 
         def one(learner: Learner) -> LmsError | None:
             try:
-                do(learner, self.walk(learner).tokens())
+                do(learner, self.flow(learner).tokens())
             except LmsError as error:
                 return error
             return None
@@ -137,9 +137,9 @@ class PublicAccounts:
         errors = self._pool.map(one, learners)
         return {learner.pk: error for learner, error in zip(learners, errors, strict=True)}
 
-    def walk(self, learner: Learner) -> Walk:
+    def flow(self, learner: Learner) -> AuthorizationFlow:
         grants = self._grants
-        return Walk(self._sides.lms, learner.pk, grants.record.landing, grants)
+        return AuthorizationFlow(self._sides.lms, learner.pk, grants.record.landing, grants)
 
     @contextmanager
     def _registration_tokens(self, learners: Sequence[Learner]) -> Iterator[dict[Any, str]]:
@@ -168,7 +168,7 @@ class PublicAccounts:
     def _one(self, learner: Learner, token: str) -> dict[str, Any]:
         try:
             if learner.made:
-                return _result("exists", self.walk(learner).tokens())
+                return _result("exists", self.flow(learner).tokens())
             return self._register(learner, token)
         except LmsError as error:
             if error.failure_class is FailureClass.SYSTEMIC:
@@ -176,18 +176,18 @@ class PublicAccounts:
             return _failed(error)
 
     def _register(self, learner: Learner, token: str) -> dict[str, Any]:
-        walk = self.walk(learner)
+        flow = self.flow(learner)
         try:
             made = self._registered(learner, token)
         except RegistrationRefused as error:
             if error.code not in _TAKEN:
                 raise
-            tokens = self._tokens_if_ours(learner, walk)
+            tokens = self._tokens_if_ours(learner, flow)
             if tokens is None:
                 raise
             return _result("exists", tokens)
         try:
-            return _result("created", walk.tokens(made))
+            return _result("created", flow.tokens(made))
         except LmsError as error:
             if error.failure_class is FailureClass.SYSTEMIC:
                 raise
@@ -218,7 +218,7 @@ class PublicAccounts:
                     raise
         raise AssertionError("unreachable")
 
-    def _tokens_if_ours(self, learner: Learner, walk: Walk) -> TokenPair | None:
+    def _tokens_if_ours(self, learner: Learner, flow: AuthorizationFlow) -> TokenPair | None:
         """Of an account that an earlier run made and could not record: it is younger than the
         learner here, has their e-mail address, and signing in through the application leads into
         it. An older one is not even tried: the platform links accounts of one e-mail address."""
@@ -228,7 +228,7 @@ class PublicAccounts:
             return None
         if seen.email.casefold() != learner.email.casefold():
             return None
-        tokens = own_tokens(lms, walk, learner.username)
+        tokens = own_tokens(lms, flow, learner.username)
         if tokens is None and _is_new(seen):
             # A run that was killed has left the LMS in the middle of this registration.
             raise LmsError(
@@ -244,10 +244,10 @@ class Grants:
 
     def __init__(self, sides: Opened, record: OwnRecord) -> None:
         self._sides, self.record = sides, record
-        self._waiting: list[tuple[GrantWanted, Future[str]]] = []
+        self._waiting: list[tuple[AuthorizationRequest, Future[str]]] = []
         self._adding, self._writing = Lock(), Lock()
 
-    def __call__(self, wanted: GrantWanted) -> str:
+    def __call__(self, wanted: AuthorizationRequest) -> str:
         """Raises Misconfigured for another client or redirect URI than the LMS's own here."""
         self._check(wanted)
         mine: Future[str] = Future()
@@ -260,7 +260,7 @@ class Grants:
                 self._write(taken)
         return mine.result()
 
-    def _write(self, taken: list[tuple[GrantWanted, Future[str]]]) -> None:
+    def _write(self, taken: list[tuple[AuthorizationRequest, Future[str]]]) -> None:
         codes = [_own_secret() for _ in taken]
         rows = [
             {
@@ -284,7 +284,7 @@ class Grants:
         for code, (_, future) in zip(codes, taken, strict=True):
             future.set_result(code)
 
-    def _check(self, wanted: GrantWanted) -> None:
+    def _check(self, wanted: AuthorizationRequest) -> None:
         title = self._sides.adapter.title
         if wanted.client_id != self.record.client_id:
             raise Misconfigured(

@@ -16,7 +16,7 @@ from usher.application.enrollments.services import enroll, unenroll
 from usher.application.runs.services import ensure_run
 from usher.client.errors import (
     AccessRefused,
-    HeldBack,
+    CircuitOpen,
     Refused,
     Throttled,
     Unreachable,
@@ -134,7 +134,7 @@ def test_what_a_failure_does(rows):
     row = fail(Throttled("wait", retry_after=100.0))
     assert row.attempts == 0
     assert row.next_attempt_at > now + timedelta(seconds=99)
-    row = fail(HeldBack("open", retry_after=5.0))
+    row = fail(CircuitOpen("open", retry_after=5.0))
     assert row.attempts == 0
     row = fail(AccessRefused("no"))
     assert row.error_class == "systemic"

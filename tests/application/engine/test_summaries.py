@@ -24,7 +24,7 @@ from usher.application.lms.refusals import RefusalLog
 from usher.application.runs.services import ensure_run
 from usher.application.tokens.models import LmsToken
 from usher.client import tracing
-from usher.client.errors import HeldBack, Refused, Unreachable
+from usher.client.errors import CircuitOpen, Refused, Unreachable
 from usher.engine import services
 from usher.engine.clock import database_now
 from usher.engine.kinds import Outcome
@@ -182,7 +182,7 @@ def test_nine_attempts_fit_into_two_minutes():
     )
     assert longest < 120
     assert retry(gone, 12).delay > 1800
-    assert not retry(HeldBack("open", retry_after=5.0), 3).counts
+    assert not retry(CircuitOpen("open", retry_after=5.0), 3).counts
 
 
 def test_one_attempt_outlasts_several_failed_sign_ins(joined, faulty):

@@ -18,8 +18,8 @@ from usher.application.tokens.errors import NoAccount, NotConnected
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.provider import grant_codes, lms_application
 from usher.application.tokens.services import access_token_for, rotate_keys
+from usher.client.authorization import AuthorizationRequest
 from usher.client.errors import LmsError
-from usher.client.walk import GrantWanted
 
 pytestmark = pytest.mark.each_database
 
@@ -113,7 +113,7 @@ def test_an_unlinked_account_is_refused_with_its_reason(learner, joined):
         "link.user.email = 'another@example.org'; link.user.save(); link.delete()"
     )
     expire(learner, refresh_token="")
-    with pytest.raises(LmsError, match="does not know the learner"):
+    with pytest.raises(LmsError, match="has no account that is linked"):
         access_token_for(learner)
     row = LmsToken.objects.get(user=learner)
     assert row.parked_at is not None
@@ -124,20 +124,23 @@ def test_codes_are_given_to_the_lms_alone(joined):
     application = lms_application()
     user = joined.learner()
     good = application.redirect_uris.split()[0] + "?redirect_state=abc"
-    assert len(grant_codes([GrantWanted(user.pk, application.client_id, good, "user:read")])) == 1
+    assert (
+        len(grant_codes([AuthorizationRequest(user.pk, application.client_id, good, "user:read")]))
+        == 1
+    )
     with pytest.raises(NotConnected, match="client id"):
-        grant_codes([GrantWanted(user.pk, "another", good, "user:read")])
+        grant_codes([AuthorizationRequest(user.pk, "another", good, "user:read")])
     for uri in ("http://evil.example/auth/complete/mitxpro-oauth2/", good + "&x=1", "", "//x"):
         with pytest.raises(NotConnected):
-            grant_codes([GrantWanted(user.pk, application.client_id, uri, "user:read")])
+            grant_codes([AuthorizationRequest(user.pk, application.client_id, uri, "user:read")])
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_learner_who_is_deleted_meanwhile_takes_nobodys_code_along(joined):
     user, application = joined.learner(), lms_application()
     landing = application.redirect_uris.split()[0]
-    gone = GrantWanted(user.pk + 1000, application.client_id, landing, "user:read")
-    here = GrantWanted(user.pk, application.client_id, landing, "user:read")
+    gone = AuthorizationRequest(user.pk + 1000, application.client_id, landing, "user:read")
+    here = AuthorizationRequest(user.pk, application.client_id, landing, "user:read")
     codes = grant_codes([gone, here])
     assert list(get_grant_model().objects.values_list("user_id", "code")) == [(user.pk, codes[1])]
 

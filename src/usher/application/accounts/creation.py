@@ -15,6 +15,7 @@ from django.utils import timezone
 from usher.application.accounts.details import Details
 from usher.application.lms.context import LmsContext
 from usher.client import batch
+from usher.client.authorization import AuthorizationFlow
 from usher.client.errors import (
     AccessRefused,
     BadAnswer,
@@ -26,7 +27,6 @@ from usher.client.errors import (
 from usher.client.ownership import is_younger, tokens_if_ours
 from usher.client.payloads import AccountSeen, TokenPair, flag, read_tokens, user_id
 from usher.client.registration import register
-from usher.client.walk import Walk
 from usher.contract.failures import FailureClass, RegistrationError
 from usher.engine.kinds import Outcome
 
@@ -137,20 +137,20 @@ def active_account(
 
 
 def _register(learner: Learner, context: LmsContext) -> Outcome:
-    walk = Walk(context.lms, learner.user_id, context.redirect_uri, context.grant)
+    flow = AuthorizationFlow(context.lms, learner.user_id, context.redirect_uri, context.grant)
     try:
         made = _sent(learner, context)
     except RegistrationRefused as error:
         if error.code not in TAKEN:
             raise
-        tokens = tokens_if_ours(context.lms, walk, learner.username, learner.reserved_at)
+        tokens = tokens_if_ours(context.lms, flow, learner.username, learner.reserved_at)
         if tokens is None:
             raise NameTaken(learner.username, error.suggestions) from error
         return Outcome(_observed(None, timezone.now(), True), changed=True, extra=Made(tokens))
     if made.username != learner.username:
         raise BadAnswer(f"The LMS made {made.username[:50]} instead of {learner.username}.")
     values = _observed(made.lms_user_id, timezone.now(), True)
-    return Outcome(values, changed=True, extra=Made(_tokens_now(walk, made.cookies)))
+    return Outcome(values, changed=True, extra=Made(_tokens_now(flow, made.cookies)))
 
 
 def _sent(learner: Learner, context: LmsContext) -> Any:
@@ -176,10 +176,10 @@ def _sent(learner: Learner, context: LmsContext) -> Any:
     raise Refused("The LMS refuses the learner's details.", code="registration-refused")
 
 
-def _tokens_now(walk: Walk, cookies: dict[str, str]) -> TokenPair | None:
+def _tokens_now(flow: AuthorizationFlow, cookies: dict[str, str]) -> TokenPair | None:
     """With the session of the registration, two requests; a failure is left to the token's row."""
     try:
-        return walk.tokens(cookies) if cookies else None
+        return flow.tokens(cookies) if cookies else None
     except LmsError:
         return None
 
@@ -261,9 +261,9 @@ def _result(learner: Learner, results: dict[Any, dict[str, Any]], context: LmsCo
 
 def _staff_account(learner: Learner, context: LmsContext, error: Refused) -> Outcome:
     """The LMS gives tokens of its staff to no service worker: only to who signs in as them."""
-    walk = Walk(context.lms, learner.user_id, context.redirect_uri, context.grant)
+    flow = AuthorizationFlow(context.lms, learner.user_id, context.redirect_uri, context.grant)
     try:
-        tokens = tokens_if_ours(context.lms, walk, learner.username, learner.reserved_at)
+        tokens = tokens_if_ours(context.lms, flow, learner.username, learner.reserved_at)
     except LmsError as problem:
         return Outcome(error=problem)
     if tokens is None:

@@ -9,16 +9,16 @@ from typing import Any, Self
 
 from usher.application.lms.evidence import Evidence
 from usher.application.lms.recognition import recognition
+from usher.client.authorization import AuthorizationRequest
 from usher.client.batch import capabilities
 from usher.client.client import LmsClient
 from usher.client.shared import SharedState
 from usher.client.tracing import Span, span
 from usher.client.urgency import urgent
-from usher.client.walk import GrantWanted
 from usher.engine.other_system import Ask, Context
 
 #: Gives OAuth codes of this application, in the database thread.
-Grants = Callable[[list[GrantWanted]], list[str]]
+Grants = Callable[[list[AuthorizationRequest]], list[str]]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class LmsContext(Context):
     def state(self) -> SharedState:
         return self.lms.http.state
 
-    def grant(self, wanted: GrantWanted) -> str:
+    def grant(self, wanted: AuthorizationRequest) -> str:
         code: str = self.ask(wanted) if self.ask else self.grants([wanted])[0]
         return code
 
@@ -69,7 +69,7 @@ class LmsContext(Context):
     def asking(self, ask: Ask) -> Self:
         return replace(self, ask=ask)
 
-    def answers(self, questions: Sequence[GrantWanted]) -> list[str]:
+    def answers(self, questions: Sequence[AuthorizationRequest]) -> list[str]:
         return self.grants(list(questions))
 
     @contextmanager

@@ -15,9 +15,9 @@ from usher.application.lms.kind import LmsKind
 from usher.application.tokens import vault
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.store import sealed
+from usher.client.authorization import AuthorizationFlow
 from usher.client.errors import InvalidGrant, LmsError, SignInStopped
 from usher.client.payloads import TokenPair
-from usher.client.walk import Walk
 from usher.engine.kinds import Job, Outcome
 from usher.engine.models import ReconciledQuerySet
 
@@ -87,4 +87,4 @@ def renew(row: LmsToken, context: LmsContext) -> TokenPair:
             return context.lms.refresh(refresh_token)
         except InvalidGrant:
             pass
-    return Walk(context.lms, row.user_id, context.redirect_uri, context.grant).tokens()
+    return AuthorizationFlow(context.lms, row.user_id, context.redirect_uri, context.grant).tokens()

@@ -25,7 +25,7 @@ from oauth2_provider.settings import oauth2_settings
 
 from usher.application import conf
 from usher.application.tokens.errors import NotConnected
-from usher.client.walk import GrantWanted
+from usher.client.authorization import AuthorizationRequest
 from usher.contract.oauth import SCOPE_USER_READ
 from usher.engine.clock import database_now
 
@@ -69,7 +69,7 @@ def forget_registration_tokens(tokens: Iterable[str]) -> None:
         get_access_token_model().objects.filter(token_checksum__in=digests).delete()
 
 
-def grant_codes(wanted: list[GrantWanted]) -> list[str]:
+def grant_codes(wanted: list[AuthorizationRequest]) -> list[str]:
     """A code for each, as the authorize view would give it, without asking the learner.
 
     Only for the LMS's own record and its registered redirect URIs: anything else is refused with
@@ -114,7 +114,7 @@ def _create(rows: list[Any]) -> None:
         objects.bulk_create([row for row in rows if row.user_id in there], batch_size=500)
 
 
-def _check(application: Any, wanted: GrantWanted) -> None:
+def _check(application: Any, wanted: AuthorizationRequest) -> None:
     if wanted.client_id != application.client_id:
         raise NotConnected(
             f"The LMS signs in with the client id {wanted.client_id[:100]}, but this application "

@@ -1,8 +1,9 @@
-"""The authorization-code flow on a learner's behalf, in as few requests as the LMS allows.
+"""The authorization-code flow on a learner's behalf, with as few requests as possible.
 
-Sign-in's own ``next`` is the LMS's authorize address, so sign-in and authorization are one chain:
-start, complete, complete, authorize; the code is read from the last ``Location`` and the page it
-leads to is never fetched. A learner who was registered a moment ago is signed in already.
+Sign-in starts with the LMS's authorize address as ``next``, so sign-in and authorization are one
+chain of redirects: start, complete, complete, authorize. The code is in the ``Location`` of the
+last answer; the page that it leads to is never requested. A learner whose account was registered a
+moment ago is signed in already, and needs only the last step.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 from usher.client.client import LmsClient
-from usher.client.errors import HeldBack, LmsError, Misconfigured, SignInStopped
+from usher.client.errors import CircuitOpen, LmsError, Misconfigured, SignInStopped
 from usher.client.http import Answer
 from usher.client.payloads import TokenPair
 from usher.client.registration import check_start, raise_if_misconfigured
@@ -20,15 +21,21 @@ from usher.contract.failures import FailureClass
 from usher.contract.paths import LmsPath
 
 SCOPE = "read write"
-_MAX_STEPS = 8
-#: Of several requests, of which some can't be repeated alone, one fails easily.
+_MAX_REDIRECTS = 8
+#: How often sign-in is started after transient failures. It takes several requests, of which some
+#: can't be repeated alone, so one fails easily.
 _SIGN_INS = 6
+#: How many codes are tried.
 _EXCHANGES = 3
 
 
 @dataclass(frozen=True)
-class GrantWanted:
-    """What the LMS asked for a learner at the application's authorize address."""
+class AuthorizationRequest:
+    """The LMS's request at the application's authorize address, in the name of one learner.
+
+    user_id: the learner's in the application. All other fields: parameters of the OAuth2
+    authorization request, '' if absent.
+    """
 
     user_id: int
     client_id: str
@@ -38,14 +45,18 @@ class GrantWanted:
     code_challenge_method: str = ""
 
 
-#: Gives the code for what the LMS asked.
-Granting = Callable[[GrantWanted], str]
+#: Returns the application's authorization code for a request of the LMS.
+GrantCode = Callable[[AuthorizationRequest], str]
 
 
-class Walk:
-    """One learner's way. redirect_uri: the landing registered at the LMS for this application."""
+class AuthorizationFlow:
+    """The flow of one learner.
 
-    def __init__(self, lms: LmsClient, user_id: int, redirect_uri: str, grant: Granting) -> None:
+    user_id: the learner's in the application. redirect_uri: the one that the LMS has for the
+    application's OAuth client. grant: returns the application's code when the LMS requests one.
+    """
+
+    def __init__(self, lms: LmsClient, user_id: int, redirect_uri: str, grant: GrantCode) -> None:
         self._lms = lms
         self._user_id = user_id
         self._redirect_uri = redirect_uri
@@ -53,44 +64,49 @@ class Walk:
         self._cookies: dict[str, str] = {}
 
     def tokens(self, cookies: dict[str, str] | None = None) -> TokenPair:
-        """Tokens of the learner; ``cookies`` of a session that is signed in spare the sign-in.
+        """The learner's tokens. cookies: of a session in the LMS that is signed in already, which
+        saves the sign-in.
 
-        Raises SignInStopped when the LMS doesn't sign the learner in: its account of that name
-        isn't linked to this application, is disabled, or belongs to somebody else.
+        Raises SignInStopped if the LMS doesn't sign the learner in: the LMS account isn't linked to
+        this application, is disabled, or belongs to somebody else. Raises Misconfigured if the
+        provider record or the OAuth client is wrong.
         """
         self._cookies = dict(cookies or {})
         code = self._authorized() if cookies else ""
-        code = code or _patiently(self._signed_in_code)
+        code = code or _repeated(self._signed_in_code)
         for _ in range(_EXCHANGES - 1):
             try:
                 return self._lms.exchange_code(code, self._redirect_uri)
             except LmsError as error:
-                # The code may be spent although the answer was lost. The session is signed in: a
-                # new one is one request away, where a new sign-in is four.
-                code = self._authorized() if _passes(error) else ""
+                # The code may have been used although the answer was lost. The session is signed
+                # in, so a new code takes one request; a new sign-in takes four.
+                code = self._authorized() if _may_pass(error) else ""
                 if not code:
                     raise
         return self._lms.exchange_code(code, self._redirect_uri)
 
     def _authorized(self) -> str:
-        """A code from a session that is signed in; '' when it isn't."""
+        """A code from a session that is signed in; '' if it isn't."""
         return self._code_of(self._get(self._authorize_path()))
 
     def _signed_in_code(self) -> str:
-        """Starts the sign-in and follows the LMS's redirects until one carries the code."""
+        """Starts the sign-in and follows the LMS's redirects until one contains the code."""
         self._cookies = {}
         path: str | None = self._complete_path(self._start())
-        for _ in range(_MAX_STEPS):
+        for _ in range(_MAX_REDIRECTS):
             if path is None:
                 break
             answer = self._get(path)
             if code := self._code_of(answer):
                 return code
             path = self._next_path(answer)
-        raise SignInStopped("The LMS went round in circles instead of signing the learner in.")
+        raise SignInStopped(
+            f"The LMS did not sign the learner in: it redirected more than {_MAX_REDIRECTS} times."
+        )
 
     def _start(self) -> str:
-        """Where the LMS sends the learner to: this application's authorize address."""
+        """Starts the sign-in. Returns the address that the LMS redirects to: this application's
+        authorize address."""
         path = LmsPath.sign_in_start(self._lms.who.backend)
         query = urlencode({"auth_entry": "login", "next": self._authorize_path()})
         try:
@@ -102,18 +118,19 @@ class Walk:
         return check_start(self._lms, answer)
 
     def _complete_path(self, location: str) -> str:
-        """The way back to the LMS with a code of this application, without asking itself."""
+        """The path at which the LMS receives this application's code. The code comes from
+        ``grant``, so the application needs no request to itself."""
         asked = {k: v[0] for k, v in parse_qs(urlsplit(location).query).items()}
         back = asked.get("redirect_uri", "")
         path = self._lms.http.own_path(back)
         if path is None or not asked.get("state") or asked.get("response_type") != "code":
             raise Misconfigured(
-                "The LMS's start of sign-in does not ask this application for a code: "
-                "check AUTHORIZATION_URL in its provider record.",
+                "The LMS's sign-in does not request a code from this application. Check "
+                "AUTHORIZATION_URL in its provider record.",
                 code="sign-in-elsewhere",
             )
         code = self._grant(
-            GrantWanted(
+            AuthorizationRequest(
                 user_id=self._user_id,
                 client_id=asked.get("client_id", ""),
                 redirect_uri=back,
@@ -135,7 +152,8 @@ class Walk:
         return f"{LmsPath.AUTHORIZE}?{urlencode(asked)}"
 
     def _code_of(self, answer: Answer) -> str:
-        """The code, when this answer is the redirect to our landing; '' otherwise."""
+        """The code, if this answer redirects to the redirect URI; '' otherwise. Raises
+        Misconfigured if it redirects there with an error."""
         location = answer.location
         if answer.status not in (301, 302, 303) or not location.startswith(self._redirect_uri):
             return ""
@@ -148,11 +166,13 @@ class Walk:
         return query.get("code", "")
 
     def _next_path(self, answer: Answer) -> str:
+        """Where this answer redirects to. Raises SignInStopped or Misconfigured if the sign-in ends
+        here."""
         path = self._lms.http.own_path(answer.location) if answer.location else None
         if answer.status == 400:
             raise Misconfigured(
-                "The LMS's authorize address refuses this application: compare its OAuth client, "
-                f"whose redirect URIs must hold {self._redirect_uri}.",
+                "The LMS refuses to authorize this application. Check the application's OAuth "
+                f"client in the LMS: its redirect URIs must contain {self._redirect_uri}.",
                 code="authorize-refused",
                 status=400,
             )
@@ -165,14 +185,14 @@ class Walk:
         landing = urlsplit(path).path.rstrip("/")
         if landing in (LmsPath.LOGIN, LmsPath.REGISTER):
             raise SignInStopped(
-                f"The LMS does not know the learner by this application: it leads to {landing}.",
+                "The LMS has no account that is linked to this learner of the application: it "
+                f"redirects to {landing}.",
                 code="not-linked",
             )
         return path
 
     def _get(self, path: str) -> Answer:
-        # Completing uses up a code and the session's state: only what comes before and after it
-        # can be asked a second time.
+        # Completing uses up the code and the session's state, so it can't be sent a second time.
         again = not path.startswith(LmsPath.sign_in_complete(self._lms.who.backend))
         answer = self._lms.http.request(
             "GET", path, cookies=self._cookies, headers={"Accept": "text/html"}, again=again
@@ -181,18 +201,18 @@ class Walk:
         return answer
 
 
-def _passes(error: LmsError) -> bool:
-    """Whether the same may well succeed at once: not while the circuit is open."""
-    return error.failure_class is FailureClass.TRANSIENT and not isinstance(error, HeldBack)
+def _may_pass(error: LmsError) -> bool:
+    """Whether the same request may succeed at once: not while the circuit breaker is open."""
+    return error.failure_class is FailureClass.TRANSIENT and not isinstance(error, CircuitOpen)
 
 
-def _patiently(sign_in: Callable[[], str]) -> str:
-    """Repeats it from the start after a transient failure, which is likely among many requests."""
+def _repeated(sign_in: Callable[[], str]) -> str:
+    """The result of ``sign_in``, started again after a transient failure, a few times."""
     for _ in range(_SIGN_INS - 1):
         try:
             return sign_in()
         except LmsError as error:
-            if not _passes(error):
+            if not _may_pass(error):
                 raise
     return sign_in()
 
