@@ -110,7 +110,7 @@ def test_a_command_that_breaks_is_told_in_one_line(tmp_path: Path) -> None:
 def test_json_without_once_is_refused() -> None:
     done = run("--json")
     assert done.returncode == 2
-    assert "--json goes with --once" in done.stderr
+    assert "--json needs --once" in done.stderr
 
 
 def test_it_stays_up_refuses_a_twin_stops_on_interrupt_and_finds_its_data_again(
@@ -124,7 +124,7 @@ def test_it_stays_up_refuses_a_twin_stops_on_interrupt_and_finds_its_data_again(
     first = up(ports)
     twin = run(*ports)
     assert twin.returncode == 1
-    assert "A run is already up" in twin.stderr
+    assert "A demo is already running" in twin.stderr
     assert interrupt(first) == 0
     assert "Both servers are down" in first.said  # type: ignore[attr-defined]
     restored = run("--provision", "--home", str(tmp_path))
@@ -141,7 +141,7 @@ def test_an_interrupted_walk_leaves_nothing(tmp_path: Path) -> None:
     walking = up(["--once"], "application-settings", TMPDIR=str(tmp_path))
     assert list(tmp_path.glob("usher-demo-*"))
     assert interrupt(walking) == 130
-    assert "the temporary folder is gone" in walking.said  # type: ignore[attr-defined]
+    assert "the temporary folder is deleted" in walking.said  # type: ignore[attr-defined]
     assert not list(tmp_path.glob("usher-demo-*"))
 
 

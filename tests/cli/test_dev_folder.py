@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from usher.cli.demo.errors import DemoError
-from usher.cli.dev.beside import Beside
 from usher.cli.dev.project import Project
+from usher.cli.dev.project_with_lms import ProjectWithLms
 from usher.embedded.home.process import free_port
 
 
@@ -16,11 +16,11 @@ def test_it_is_closed_to_others_and_touches_nothing_of_the_project(tmp_path: Pat
     (tmp_path / ".gitignore").write_text("build/\n")
     home = tmp_path / "lms"
     home.mkdir(mode=0o755)
-    beside = Beside(Project.at(tmp_path), home, free_port(), free_port())
+    servers = ProjectWithLms(Project.at(tmp_path), home, free_port(), free_port())
     try:
-        beside.open()
+        servers.open()
     finally:
-        beside.stop()
+        servers.stop()
     assert (tmp_path / ".gitignore").read_text() == "build/\n"
     assert (home / ".gitignore").read_text() == "*\n"
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
@@ -57,12 +57,12 @@ def test_a_user_model_without_migrations_is_named_before_anything_is_made(tmp_pa
         "from django.core.management import execute_from_command_line\n"
         "execute_from_command_line(sys.argv)\n"
     )
-    beside = Beside(Project.at(tmp_path), tmp_path / "lms", free_port(), free_port())
+    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", free_port(), free_port())
     try:
-        beside.open()
-        _, look = next(beside.steps(recheck=False))
+        servers.open()
+        _, look = next(servers.steps(recheck=False))
         with pytest.raises(DemoError, match=r"Run: python manage.py makemigrations people"):
             look()
     finally:
-        beside.stop()
+        servers.stop()
     assert not (tmp_path / "db.sqlite3").exists()

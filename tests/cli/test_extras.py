@@ -26,7 +26,7 @@ SCRIPTS = (
     "usher.doctor.facts.application_script",
     "usher.doctor.facts.authorize_script",
     "usher.doctor.journey_learner",
-    "usher.cli.dev.inside",
+    "usher.cli.dev.inside_project",
     "usher.sidecar.agent",
 )
 TASKS = (

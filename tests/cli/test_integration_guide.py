@@ -135,7 +135,7 @@ def test_the_check_warns_only_of_the_lms_that_is_not_there_yet(integrator: Integ
 
 def test_a_learner_is_in_a_course(integrator: Integrator) -> None:
     steps = integrator.usher_dev()
-    assert steps == ["project", "lms", "joined", "servers", "learner", "sign-in"]
+    assert steps == ["project", "lms", "connected", "servers", "learner", "sign-in"]
     told = integrator.run("python manage.py why testlearner@odl.local")
     assert "LMS account learner_" in told
     assert "Enrolled in Demonstration Course" in " ".join(told.split())

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from playwright.sync_api import Page, expect
 
+from usher.cli.demo.learner_journey import CODE_IN_MAIL
 from usher.cli.demo.pair import Pair
-from usher.cli.demo.walk import CODE_IN_MAIL
 
 
 def _name() -> str:

@@ -5,8 +5,8 @@ import re
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.journeys.people import Person, wait_until_account_is_ready
+from usher.cli.demo.learner_journey import DEMO_RUN
 from usher.cli.demo.pair import Pair
-from usher.cli.demo.walk import DEMO_RUN
 from usher.contract.paths import in_path
 
 

@@ -1,7 +1,7 @@
 """Entry point of the ``usher`` command.
 
-Commands are imported when they are called: ``usher --help`` is quick, and a package whose extra is
-not installed is named instead of breaking the others.
+A command is imported when it is called. So ``usher --help`` is quick, and if an extra is not
+installed, only the commands that need it fail, with a message that names the extra.
 """
 
 import importlib
@@ -53,7 +53,7 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
         "usher.connect.status",
         "status",
         "shell",
-        "List the connections made from here.",
+        "List the connections that usher connect has made on this machine.",
     ),
     "doctor": (
         "usher.doctor.command",
@@ -101,7 +101,7 @@ class LazyCommands(click.Group):
                 f"usher {cmd_name} needs the package {error.name!r}, which is not installed here. "
                 f"Install it with: pip install 'openedx-usher[{extra}]'"
             ) from error
-        assert isinstance(command, click.Command)  # noqa: S101 - a slip in COMMANDS, not input
+        assert isinstance(command, click.Command)  # noqa: S101 - a mistake in COMMANDS, not input
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,7 +1,8 @@
-"""A pytest plugin for projects that use Usher: LMS fixtures, and no other LMS in tests.
+"""A pytest plugin for projects that use Usher.
 
-Fixtures: ``usher_lms`` (a real embedded LMS) and ``usher_fake_lms`` (one in memory). Requests to
-any other LMS are refused; ``usher_lms_traffic = allowed`` in pytest's configuration permits them.
+It offers the fixtures ``usher_lms``, a real embedded LMS, and ``usher_fake_lms``, one in memory.
+Requests to any other LMS are refused; ``usher_lms_traffic = allowed`` in pytest's configuration
+allows them.
 """
 
 from usher.testing.refusal import LmsTrafficRefused

@@ -1,4 +1,4 @@
-"""``usher_lms``: a real embedded LMS, one for the session."""
+"""``usher_lms``: a real embedded LMS, started once for the test session."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import httpx
 from usher.contract import oauth
 from usher.contract.paths import ApplicationPath, LmsPath
 from usher.contract.provisioning import Application, Description, ServiceWorker
-from usher.testing import joined
+from usher.testing import connection
 
-#: Nothing is limited: tests share one address.
+#: No rate limits, because all tests send their requests from one IP address.
 _NO_LIMITS: dict[str, Any] = {
     "API_THROTTLE_RATES": {
         family: {"user": None, "staff": None} for family in ("course_list", "enrollment")
@@ -30,28 +30,31 @@ _NO_LIMITS: dict[str, Any] = {
 
 
 class UsherLms:
-    """url: its address. demo_run and e2e_run: keys of its course runs."""
+    """The embedded LMS of a test. url: its address. demo_run, e2e_run: keys of its course runs.
 
-    demo_run, e2e_run = joined.DEMO_RUN, joined.E2E_RUN
+    user: a user of the project's user model.
+    """
+
+    demo_run, e2e_run = connection.DEMO_RUN, connection.E2E_RUN
 
     def __init__(self, url: str, database: Path) -> None:
         self.url = url
         self._database, self._first = database, database.with_suffix(".first")
         self._api = httpx.Client(
             base_url=url,
-            headers={"Authorization": f"Bearer {joined.SERVICE_TOKEN}"},
+            headers={"Authorization": f"Bearer {connection.SERVICE_TOKEN}"},
             timeout=30,
             trust_env=False,
         )
 
     def account(self, user: Any) -> dict[str, Any] | None:
-        """The learner's account as the LMS's API shows it; None when there is none."""
-        answer = self._api.get(f"{LmsPath.ACCOUNTS}/{joined.lms_username(user)}")
+        """The learner's account, as JSON of the LMS's accounts API; None if there is none."""
+        answer = self._api.get(f"{LmsPath.ACCOUNTS}/{connection.lms_username(user)}")
         return dict(answer.json()) if answer.status_code == 200 else None
 
     def enrollments(self, user: Any) -> dict[str, str]:
-        """Course key → mode, of the enrollments that the learner has now."""
-        params = {"username": joined.lms_username(user)}
+        """Course key → mode, of the learner's active enrollments."""
+        params = {"username": connection.lms_username(user)}
         answer = self._api.get(LmsPath.ENROLLMENTS, params=params)
         answer.raise_for_status()
         return {
@@ -59,7 +62,7 @@ class UsherLms:
         }
 
     def keep(self) -> None:
-        """From now on ``reset`` leads back to this state."""
+        """Makes the present state the one that ``reset`` restores."""
         with (
             closing(sqlite3.connect(self._database)) as now,
             closing(sqlite3.connect(self._first)) as first,
@@ -67,7 +70,8 @@ class UsherLms:
             now.backup(first)
 
     def reset(self) -> None:
-        """Everything as it was when the LMS was made: accounts, enrollments, sessions are gone."""
+        """Restores the state of the last ``keep``: later accounts, enrollments and sessions are
+        removed."""
         with closing(sqlite3.connect(self._database, timeout=20, isolation_level=None)) as database:
             database.execute("PRAGMA foreign_keys = OFF")
             database.execute("ATTACH ? AS first", (str(self._first),))
@@ -83,12 +87,14 @@ class UsherLms:
             database.execute("COMMIT")
 
     def close(self) -> None:
+        """Closes the connections to the LMS."""
         self._api.close()
 
 
 @contextmanager
 def embedded(folder: Path, application_url: str) -> Iterator[UsherLms]:
-    """Makes and serves the LMS in ``folder``, joined to the application."""
+    """Creates an LMS in ``folder``, connected to the application at ``application_url``, and serves
+    it within the block. The folder is deleted afterwards."""
     from usher.embedded.home import folder as lms_folder
     from usher.embedded.home.process import free_port, running_lms
 
@@ -119,21 +125,23 @@ def _describe(at: str) -> Description:
         name="tests",
         backend=oauth.DEFAULT_BACKEND,
         provider_name=oauth.PROVIDER_NAME,
-        client_id=joined.LMS_CLIENT_ID,
-        client_secret=joined.LMS_CLIENT_SECRET,
+        client_id=connection.LMS_CLIENT_ID,
+        client_secret=connection.LMS_CLIENT_SECRET,
         authorization_url=at + ApplicationPath.AUTHORIZE,
         access_token_url=at + ApplicationPath.TOKEN,
         api_root=at + "/",
         logout_url=at + ApplicationPath.LOGOUT,
         oauth_name=oauth.EDX_OAUTH_APP,
-        oauth_client_id=joined.CLIENT_ID,
-        oauth_client_secret=joined.CLIENT_SECRET,
+        oauth_client_id=connection.CLIENT_ID,
+        oauth_client_secret=connection.CLIENT_SECRET,
         oauth_redirect_uris=[at + landing for landing in ApplicationPath.LANDINGS],
         issuer=at + "/oauth2",
         jwks_url=at + ApplicationPath.JWKS,
         webhook_url=at + ApplicationPath.WEBHOOKS,
-        webhook_secret=joined.WEBHOOK_SECRET,
+        webhook_secret=connection.WEBHOOK_SECRET,
         backchannel_logout_url=at + ApplicationPath.BACKCHANNEL_LOGOUT,
     )
-    worker = ServiceWorker(joined.SERVICE_WORKER, "worker@example.org", joined.SERVICE_TOKEN)
+    worker = ServiceWorker(
+        connection.SERVICE_WORKER, "worker@example.org", connection.SERVICE_TOKEN
+    )
     return Description(applications=[application], service_worker=worker)

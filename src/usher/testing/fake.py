@@ -1,4 +1,4 @@
-"""``usher_fake_lms``: an LMS in memory, for tests that need one that says yes, or no."""
+"""``usher_fake_lms``: an LMS in memory, for tests that need only accounts and enrollments."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ from urllib.parse import unquote
 import httpx
 
 from usher.contract.paths import LmsPath
-from usher.testing import joined
+from usher.testing import connection
 
 URL = "http://fake-lms.invalid"
 Item = dict[str, Any]
 
 
 class UsherFakeLms:
-    """Answers as an LMS with ``usher.lms`` does: accounts and enrollments, nothing else."""
+    """An LMS in memory with the batch API for accounts and enrollments, and nothing else.
 
-    demo_run, e2e_run = joined.DEMO_RUN, joined.E2E_RUN
-    #: Of an exchange; nothing here takes long.
+    requests: method and path of each request so far. demo_run, e2e_run: keys of its course runs.
+    """
+
+    demo_run, e2e_run = connection.DEMO_RUN, connection.E2E_RUN
+    #: ``usher.client.connection.Transport`` has it; here every request is answered at once.
     deadline = math.inf
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str]] = []
-        # The client believes only an LMS that knows its service worker.
+        # The client accepts only answers of an LMS that shows the service worker's account.
         self._accounts: dict[str, Item] = {
-            joined.SERVICE_WORKER: {
-                "username": joined.SERVICE_WORKER,
+            connection.SERVICE_WORKER: {
+                "username": connection.SERVICE_WORKER,
                 "email": "worker@example.org",
                 "is_active": True,
             }
@@ -43,12 +46,12 @@ class UsherFakeLms:
     # For tests
 
     def account(self, user: Any) -> Item | None:
-        """The learner's account; None when there is none."""
-        return self._accounts.get(joined.lms_username(user))
+        """The learner's account; None if there is none."""
+        return self._accounts.get(connection.lms_username(user))
 
     def enrollments(self, user: Any) -> dict[str, str]:
-        """Course key → mode, of the enrollments that the learner has now."""
-        name = joined.lms_username(user)
+        """Course key → mode, of the learner's active enrollments."""
+        name = connection.lms_username(user)
         return {
             run: mode
             for (username, run), (mode, is_active) in self._enrollments.items()
@@ -56,19 +59,21 @@ class UsherFakeLms:
         }
 
     def refuse(self, course_key: str, code: str = "closed", message: str = "Refused.") -> None:
-        """From now on enrollments in this run are refused."""
+        """From now on, refuses enrollments in this run with this error code and message."""
         self._refusals[course_key] = (code, message)
 
     def go_down(self) -> None:
-        """From now on nothing answers, until ``come_up``."""
+        """From now on, no request is answered, until ``come_up``."""
         self._is_down = True
 
     def come_up(self) -> None:
+        """From now on, requests are answered again."""
         self._is_down = False
 
-    # What the client of the LMS calls
+    # Called by the LMS client
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Answers one request. Raises httpx.ConnectError while the LMS is down."""
         if self._is_down:
             raise httpx.ConnectError("usher_fake_lms is down", request=request)
         path = unquote(request.url.path)
@@ -77,7 +82,7 @@ class UsherFakeLms:
         return httpx.Response(status, json=body, request=request)
 
     def close(self) -> None:
-        """A connection is closed; there is none."""
+        """Does nothing: there is no connection to close."""
 
     def _answer(self, request: httpx.Request, path: str) -> tuple[int, Any]:
         posts: dict[str, Callable[[Item], Item]] = {
@@ -96,8 +101,8 @@ class UsherFakeLms:
         if request.method == "GET" and path.startswith(LmsPath.ACCOUNTS):
             return self._shown(path, request.url.params)
         raise AssertionError(
-            f"usher_fake_lms has no {request.method} {path}: take the fixture usher_lms, a real "
-            "embedded LMS."
+            f"usher_fake_lms does not answer {request.method} {path}. Use the fixture usher_lms, a "
+            "real embedded LMS."
         )
 
     def _shown(self, path: str, params: httpx.QueryParams) -> tuple[int, Any]:

@@ -1,4 +1,4 @@
-"""The plugin itself: pytest loads it wherever Usher is installed."""
+"""The pytest plugin. pytest loads it in every environment in which Usher is installed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPTION = "usher_lms_traffic"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    text = "refused (default): tests reach no LMS but that of a fixture of Usher's; or: allowed"
+    text = "requests to an LMS that is not one of Usher's fixtures: refused (default) or allowed"
     parser.addini(OPTION, text, default="refused")
 
 
@@ -28,12 +28,13 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getini(OPTION) not in ("refused", "allowed"):
         raise pytest.UsageError(f"{OPTION} is {config.getini(OPTION)!r}: write refused or allowed")
     if _uses_usher():
-        _test_in_files(config)
+        _keep_test_databases_in_files(config)
 
 
-def _test_in_files(config: pytest.Config) -> None:
-    """SQLite in memory is one database for all threads, without waiting: a test whose
-    ``live_server`` answers the LMS would meet "database table is locked"."""
+def _keep_test_databases_in_files(config: pytest.Config) -> None:
+    """Puts SQLite test databases into files. One in memory is shared by all threads and does not
+    wait for locks, so while ``live_server`` answers the LMS, a test could fail with "database table
+    is locked"."""
     from django.conf import settings
 
     folder = ""
@@ -48,7 +49,7 @@ def _test_in_files(config: pytest.Config) -> None:
 
 
 def _uses_usher() -> bool:
-    """Whether these are tests of a Django project that has Usher's app."""
+    """Whether the project under test has ``usher.application`` in INSTALLED_APPS."""
     try:
         from django.apps import apps
     except ImportError:
@@ -71,7 +72,8 @@ def _usher_no_lms(pytestconfig: pytest.Config) -> Iterator[Refused | None]:
 
 @pytest.fixture(autouse=True)
 def _usher_names_refused(_usher_no_lms: Refused | None) -> Iterator[None]:
-    """A test whose code swallows the refusal, as a worker's thread does, fails all the same."""
+    """Fails a test after a refused request even if its code, such as a worker's thread, caught the
+    error."""
     yield
     if _usher_no_lms is not None and _usher_no_lms.base_urls:
         from usher.testing.refusal import LmsTrafficRefused
@@ -100,29 +102,30 @@ def usher_lms(
     transactional_db: None,
     settings: Any,
 ) -> Iterator[UsherLms]:
-    """A real embedded LMS that knows this project, served by ``live_server``; empty at first."""
+    """A real embedded LMS, connected to this project, which ``live_server`` serves. It has two
+    course runs and no learners."""
     from usher.client.connection import opened_by
-    from usher.testing import joined
+    from usher.testing import connection
     from usher.testing.refusal import only
 
     _usher_lms_process.reset()
-    joined.set_up(settings, _usher_lms_process.url, live_server.url)
+    connection.set_up(settings, _usher_lms_process.url, live_server.url)
     with opened_by(only(_usher_lms_process.url)):
         yield _usher_lms_process
-    joined.forget_clients()
+    connection.forget_clients()
 
 
 @pytest.fixture
 def usher_fake_lms(
     _usher_no_lms: None, transactional_db: None, settings: Any
 ) -> Iterator[UsherFakeLms]:
-    """An LMS in memory that makes every account and enrollment it is asked for."""
+    """An LMS in memory that accepts every account and enrollment, unless told to refuse."""
     from usher.client.connection import opened_by
-    from usher.testing import fake, joined
+    from usher.testing import connection, fake
 
     lms = fake.UsherFakeLms()
-    joined.set_up(settings, fake.URL, "http://testserver")
+    connection.set_up(settings, fake.URL, "http://testserver")
     settings.USHER_USE_BATCH_API = True
     with opened_by(lambda base_url, ssl_context: lms):
         yield lms
-    joined.forget_clients()
+    connection.forget_clients()

@@ -1,10 +1,10 @@
-"""Tests reach no LMS but the one of a fixture."""
+"""Refuses requests of tests to an LMS that is not one of Usher's fixtures."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-# pytest imports this wherever Usher is installed, also without httpx.
+# pytest imports this in every environment in which Usher is installed, also without httpx.
 if TYPE_CHECKING:
     import ssl
 
@@ -12,29 +12,31 @@ if TYPE_CHECKING:
 
 
 class LmsTrafficRefused(AssertionError):
-    """A test would have sent a request to an LMS that no fixture made."""
+    """A test tried to send a request to an LMS that is not one of Usher's fixtures."""
 
     def __init__(self, base_url: str) -> None:
         super().__init__(
-            f"This test would send a request to the LMS at {base_url}. Use the fixture usher_lms "
-            "(a real embedded LMS) or usher_fake_lms (one in memory). To reach that LMS on "
-            "purpose, set usher_lms_traffic = allowed in pytest's configuration."
+            f"This test tried to send a request to the LMS at {base_url}; it was not sent. Use the "
+            "fixture usher_lms (a real embedded LMS) or usher_fake_lms (one in memory). To allow "
+            "the request, set usher_lms_traffic = allowed in pytest's configuration."
         )
 
 
 class Refused:
-    """base_urls: what was refused in the test that runs now, also in other threads."""
+    """An opener for ``usher.client.connection.opened_by`` that refuses every LMS. base_urls: of the
+    refused requests of the current test, in all threads."""
 
     def __init__(self) -> None:
         self.base_urls: list[str] = []
 
     def open(self, base_url: str, ssl_context: ssl.SSLContext | None) -> Transport:
+        """Raises LmsTrafficRefused."""
         self.base_urls.append(base_url)
         raise LmsTrafficRefused(base_url)
 
 
 def only(allowed: str) -> Opener:
-    """Opens real connections to the LMS at ``allowed``, and none to another."""
+    """An opener that opens real connections to the LMS at ``allowed`` and refuses any other."""
     from usher.client.connection import over_the_network
 
     def open_connection(base_url: str, ssl_context: ssl.SSLContext | None) -> Transport:

@@ -173,7 +173,7 @@ def test_acc_2_as_it_really_happens(system: System) -> None:
 
 
 def test_ops_1_nobody_works(system: System) -> None:
-    with system.stopped("engine"):
+    with system.stopped("worker"):
         system.application.run(
             ROWS + "LmsAccount.objects.set_work(due_at=now - timedelta(minutes=20))"
         )

@@ -31,7 +31,7 @@ def test_without_the_plugin_the_application_makes_the_account(system: System) ->
         FEATURES=FEATURES,
     )
     try:
-        with system.stopped("engine"):
+        with system.stopped("worker"):
             found = journey(system)
     finally:
         system.as_before()

@@ -126,7 +126,7 @@ def test_env_4_the_settings_do_not_read_a_name(system: System, tmp_path: Path) -
 
 
 def test_ops_5_no_worker_is_alive(system: System) -> None:
-    with system.stopped("engine"):
+    with system.stopped("worker"):
         system.application.run(
             "from datetime import timedelta\nfrom django.utils import timezone\n"
             "from usher.engine.models import Watermark\n"

@@ -1,4 +1,4 @@
-"""A browser without a screen: cookies, redirects and forms over httpx, enough to walk a learner."""
+"""A minimal browser on httpx: cookies, redirects and forms, as the test learner needs them."""
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -13,7 +13,7 @@ MAX_REDIRECTS = 20
 
 @dataclass
 class Form:
-    """A form of a page: where it goes, how, and what its fields hold."""
+    """A form of a page. action: address as in the page. fields: name → value."""
 
     action: str
     method: str
@@ -51,7 +51,8 @@ class Browser:
         return self.client.get(url)
 
     def submit(self, page: httpx.Response, action_part: str, **values: str) -> httpx.Response:
-        """Fill and send the form of ``page`` whose action holds ``action_part``."""
+        """Sends the POST form of ``page`` whose address contains ``action_part``, with ``values``
+        in its fields. Raises DemoError if there is no such form."""
         parser = _Forms()
         parser.feed(page.text)
         for form in parser.forms:
@@ -69,5 +70,6 @@ class Browser:
 
 
 def origin_of(url: str) -> str:
+    """Scheme, host and port of an address."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"

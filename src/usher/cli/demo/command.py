@@ -1,4 +1,4 @@
-"""``usher demo``: application and LMS on this machine, with a test learner, until Ctrl-C."""
+"""``usher demo``: runs the reference application and an embedded LMS until Ctrl-C."""
 
 import json
 import signal
@@ -14,13 +14,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from usher.cli.demo.connection import SUPERUSER
 from usher.cli.demo.errors import DemoError
-from usher.cli.demo.joining import SUPERUSER
+from usher.cli.demo.learner_journey import LearnerJourney
 from usher.cli.demo.pair import LMS_PORT, Pair, checkout_folder
 from usher.cli.demo.setup import APPLICATION_SUPERUSER, SetUp, Step
+from usher.cli.demo.trouble.breaking import Trouble, as_data
 from usher.cli.demo.trouble.cases import CASES
-from usher.cli.demo.trouble.making import Trouble, as_data
-from usher.cli.demo.walk import Walk
 from usher.contract.editions import EDITIONS, MITXONLINE
 from usher.contract.paths import LmsPath
 from usher.contract.terminal import wrapped
@@ -34,13 +34,30 @@ from usher.contract.terminal import wrapped
     show_default=True,
     help="Which application to run.",
 )
-@click.option("--once", is_flag=True, help="Use free ports and a temporary folder, then stop.")
+@click.option("--once", is_flag=True, help="Stop after the last step (for CI). Uses free ports.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (with --once).")
-@click.option("--home", type=click.Path(path_type=Path), help="Folder of the data.")
-@click.option("--application-port", type=click.IntRange(1, 65535), help="Default: the edition's.")
-@click.option("--lms-port", type=click.IntRange(1, 65535), help=f"Default: {LMS_PORT}.")
-@click.option("--trouble", is_flag=True, help="Break thirty things, to practise support on.")
-@click.option("--provision", is_flag=True, help="Restore records and settings, then stop.")
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    help="Folder of the data and logs. Default: .demo in the checkout; with --once a temporary "
+    "one.",
+)
+@click.option(
+    "--application-port",
+    type=click.IntRange(1, 65535),
+    help="Port of the application. Default: "
+    + ", ".join(f"{EDITIONS[name].port} ({name})" for name in sorted(EDITIONS))
+    + ".",
+)
+@click.option(
+    "--lms-port", type=click.IntRange(1, 65535), help=f"Port of the LMS. Default: {LMS_PORT}."
+)
+@click.option("--trouble", is_flag=True, help="Break thirty things, to practise support.")
+@click.option(
+    "--provision",
+    is_flag=True,
+    help="Restore the records and settings of both, then stop.",
+)
 def demo(
     edition: str,
     once: bool,
@@ -53,15 +70,15 @@ def demo(
 ) -> None:
     """Run the reference application and an embedded LMS, connected.
 
-    A test learner signs up, is enrolled, signs in at the LMS and signs out. --provision also
-    works while the demo is running. --trouble lists thirty learners with a question each, to
-    practise support on; the answers are in docs/trouble.md.
+    A test learner signs up, signs in to the LMS, is enrolled and signs out. --provision also
+    works while the demo is running. --trouble lists the questions of thirty learners, to practise
+    support; the answers are in docs/trouble.md.
     """
     if provision:
         _provision(home or checkout_folder() / ".demo" / edition)
         return
     if as_json and not once:
-        raise click.UsageError("--json goes with --once: without it the demo stays up.")
+        raise click.UsageError("--json needs --once: without --once the demo does not end.")
     console = Console(stderr=as_json, highlight=False)
     kept = home is not None or not once
     try:
@@ -90,11 +107,11 @@ def demo(
                 cases = {"trouble": as_data()} if trouble and ok else {}
                 click.echo(json.dumps({"ok": ok, "edition": edition, "steps": told, **cases}))
             if trouble and ok:
-                _say_trouble(console)
+                _print_trouble(console)
             if not once and ok:
                 _stay_up(pair, walk, console)
             elif not ok:
-                _say_logs(pair, console, kept=kept)
+                _print_logs(pair, console, kept=kept)
     except (DemoError, OSError) as error:
         words = str(error) if isinstance(error, DemoError) else _about_folder(error)
         if as_json:
@@ -102,32 +119,32 @@ def demo(
             sys.exit(1)
         raise click.ClickException(words) from error
     except KeyboardInterrupt:
-        data = "the data stay for the next run" if kept else "the temporary folder is gone"
+        data = "the data are kept for the next run" if kept else "the temporary folder is deleted"
         console.print(f"\nStopped. Both servers are down; {data}.")
         sys.exit(0 if not once else 130)
     sys.exit(0 if ok else 1)
 
 
 def _provision(home: Path) -> None:
-    """What ``usher doctor`` advises when somebody changed records or settings of the demo."""
+    """``--provision``, which ``usher doctor`` suggests if records or settings were changed."""
     console = Console(highlight=False)
     try:
         pair = Pair.found(home)
         SetUp(pair, lambda step: show(step, console)).restore()
     except DemoError as error:
         raise click.ClickException(str(error)) from error
-    console.print("Restored. Restart the demo if its settings had been changed.")
+    console.print("Restored. If settings had been changed, restart the demo.")
 
 
 def _about_folder(error: OSError) -> str:
-    """A disk that is full, a folder that may not be written, something else in its place."""
+    """The message for a full disk, a folder without write permission, or a file in its place."""
     return (
         f"The folder of the demo can't be used: {error}. "
-        "Put that right, or choose another one with --home FOLDER."
+        "Correct that, or choose another folder with --home FOLDER."
     )
 
 
-def _run(pair: Pair, console: Console, *, trouble: bool) -> tuple[list[Step], Walk]:
+def _run(pair: Pair, console: Console, *, trouble: bool) -> tuple[list[Step], LearnerJourney]:
     steps: list[Step] = []
 
     def report(step: Step) -> None:
@@ -151,7 +168,7 @@ def _run(pair: Pair, console: Console, *, trouble: bool) -> tuple[list[Step], Wa
             f"{pair.edition.title} {pair.application_url}, LMS {pair.lms_url}, worker",
         )
     )
-    walk = Walk(pair)
+    walk = LearnerJourney(pair)
     for step in walk.steps():
         report(step)
     if trouble and all(step.ok for step in steps):
@@ -160,13 +177,13 @@ def _run(pair: Pair, console: Console, *, trouble: bool) -> tuple[list[Step], Wa
     return steps, walk
 
 
-def _say_trouble(console: Console) -> None:
-    """Who asks what; the answers are for later."""
+def _print_trouble(console: Console) -> None:
+    """Prints the learners' questions; the answers are in docs/trouble.md."""
     console.print(f"\n[bold]{len(CASES)} learners write to support[/bold]\n")
     for number, case in enumerate(CASES, 1):
         console.print(f"  {number:>2}  {case.email:<26} “{case.says}”", soft_wrap=True)
     console.print(
-        "\nFind out why, in the console, as staff who can't ask a developer. "
+        "\nFind the cause of each in the console, as support staff would. "
         "The answers are in docs/trouble.md."
     )
 
@@ -176,14 +193,15 @@ _DETAIL = len("  ✓ failed ") + 25 + len("   0.1 s  ")
 
 
 def show(step: Step, console: Console) -> None:
+    """Prints one step: mark, name, duration, detail."""
     mark, word = ("[green]✓[/green]", "ok    ") if step.ok else ("[red]✗[/red]", "failed")
     line = f"  {mark} {word} {step.id:<25} {step.seconds:5.1f} s  "
     console.print(line, end="")
     console.print(wrapped(step.detail, _DETAIL), markup=False, soft_wrap=True)
 
 
-def _stay_up(pair: Pair, walk: Walk, console: Console) -> None:
-    """Show where everything is, and wait for Ctrl-C or the death of a server."""
+def _stay_up(pair: Pair, walk: LearnerJourney, console: Console) -> None:
+    """Prints addresses, accounts and folders, then waits for Ctrl-C or until a server ends."""
     table = Table(box=None, show_header=False, padding=(0, 2))
     for name, value in (
         (pair.edition.title, pair.application_url),
@@ -209,7 +227,7 @@ def _stay_up(pair: Pair, walk: Walk, console: Console) -> None:
         time.sleep(0.5)
 
 
-def _say_logs(pair: Pair, console: Console, *, kept: bool) -> None:
+def _print_logs(pair: Pair, console: Console, *, kept: bool) -> None:
     console.print("\nThe step marked ✗ failed.")
     if kept:
         console.print(f"Logs: {pair.home}/application.log, lms.log and worker.log.")
@@ -219,9 +237,9 @@ def _say_logs(pair: Pair, console: Console, *, kept: bool) -> None:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """A polite kill ends the demo as Ctrl-C does: with both servers stopped.
+    """Within the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does; both stop the servers.
 
-    Ctrl-C is taken explicitly: a shell that starts a command in the background has it ignored.
+    SIGINT is handled explicitly: a shell that starts a command in the background ignores it.
     """
 
     def interrupt(*_: object) -> None:

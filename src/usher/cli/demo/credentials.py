@@ -1,4 +1,4 @@
-"""Secrets of one pair, made once and kept in a file that only its owner can read."""
+"""The secrets of one demo, made once and kept in a file that only its owner can read."""
 
 import json
 import secrets
@@ -12,7 +12,8 @@ FILE_NAME = "credentials.json"
 
 @dataclass(frozen=True)
 class Credentials:
-    """lms_*: the LMS's client at the application; oauth_*: the application's client at the LMS."""
+    """lms_*: the LMS's OAuth client in the application. oauth_*: the application's OAuth client in
+    the LMS."""
 
     lms_client_id: str
     lms_client_secret: str = field(repr=False)
@@ -25,11 +26,12 @@ class Credentials:
 
     @classmethod
     def empty(cls) -> "Credentials":
+        """Placeholders, until ``load_or_make``."""
         return cls(**{field.name: "" for field in fields(cls)})
 
     @classmethod
     def load_or_make(cls, folder: Path) -> "Credentials":
-        """Those of ``folder``, created at the first call. An unreadable file is replaced."""
+        """The credentials kept in ``folder``, or new ones. An unreadable file is replaced."""
         path = folder / FILE_NAME
         try:
             return cls(**json.loads(path.read_text()))

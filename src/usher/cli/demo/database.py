@@ -1,4 +1,4 @@
-"""The reference application's migrated, empty SQLite database, made once and copied."""
+"""A migrated, empty SQLite database of the reference application: made once, then copied."""
 
 import hashlib
 import os
@@ -15,19 +15,20 @@ import usher
 from usher.cli.demo.errors import DemoError
 from usher.embedded.home.template import kept_once
 
-#: The packages whose apps have tables in it.
+#: The packages, apart from Usher, whose apps have tables in it.
 _PACKAGES = ("django", "django-allauth", "django-oauth-toolkit")
-#: No setting of the caller's environment reaches the database.
+#: Variables that must not be taken from the caller's environment.
 _OWN_ENVIRONMENT = {"DATABASE_URL": "", "REDIS_URL": "", "CELERY_BROKER_URL": ""}
 
 
 def migrated_database(campus: Path) -> Path:
-    """Its path. ``campus`` is the application's folder. Raises DemoError."""
+    """Path of the template, which is made at the first call. campus: the reference application's
+    folder. Raises DemoError if migrating fails."""
     return kept_once("campus-template", _version(campus), lambda target: _migrate(campus, target))
 
 
 def copy_migrated(campus: Path, target: Path) -> None:
-    """A database of its own at ``target``, readable by its owner only. Raises DemoError."""
+    """Copies the template to ``target``, mode 0600. Raises DemoError if migrating fails."""
     shutil.copyfile(migrated_database(campus), target)
     target.chmod(0o600)
 

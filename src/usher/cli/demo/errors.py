@@ -1,5 +1,5 @@
-"""What can go wrong with the demo, said so that a person knows what to do."""
+"""The error of ``usher demo`` and ``usher dev``."""
 
 
 class DemoError(Exception):
-    """The demo can't start or go on; the message says what happened and what to do."""
+    """The demo can't start or continue. The message says what happened and what to do."""

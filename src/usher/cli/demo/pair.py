@@ -1,6 +1,6 @@
-"""The reference application and the embedded LMS in one folder, joined, as real server processes.
+"""The reference application and an embedded LMS: connected, in one folder, as server processes.
 
-The demo, the browser journeys and doctor's tests all use this one pair.
+The demo, the tests with a browser and doctor's tests use this pair.
 """
 
 import fcntl
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from usher.cli.demo import joining
+from usher.cli.demo import connection
 from usher.cli.demo.credentials import Credentials
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.processes import ServerProcess, free_port, require_free_port
@@ -21,9 +21,9 @@ from usher.cli.demo.setup import SetUp, Step
 from usher.contract.editions import EDITIONS, Edition
 
 LMS_PORT = 8000
-#: Which pair a folder holds: edition and ports.
+#: Name of the file, in the pair's folder, with its edition and ports.
 KEPT = "pair.json"
-#: Different host names, so that each side keeps its own cookies, as on two real hosts.
+#: Different host names, so that browsers keep the cookies of both apart.
 APPLICATION_HOST = "localhost"
 LMS_HOST = "127.0.0.1"
 SERVER_THREADS = "16"
@@ -31,6 +31,8 @@ SERVER_THREADS = "16"
 
 @dataclass(frozen=True)
 class Addresses:
+    """The addresses of the application and the LMS on this machine."""
+
     application_port: int
     lms_port: int
 
@@ -44,7 +46,7 @@ class Addresses:
 
 
 def checkout_folder() -> Path:
-    """The folder that holds ``campus/``. Raises DemoError where Usher was installed without it."""
+    """The folder with ``campus/`` in it. Raises DemoError if Usher was installed without it."""
     folder = Path(__file__).resolve().parents[4]
     if not (folder / "campus" / "manage.py").is_file():
         raise DemoError(
@@ -55,11 +57,11 @@ def checkout_folder() -> Path:
 
 
 class Pair:
-    """Both sides in ``home``: ``home/application`` and ``home/lms``, each with its own database.
+    """An application in ``home/application`` and an LMS in ``home/lms``, with separate databases.
 
-    Without ports, free ones are taken. Use it as a context manager, or call :meth:`prepare`,
-    :meth:`start` and :meth:`stop`. Everything it makes stays in ``home``; run again on the same
-    folder it finds the same data.
+    Free ports are chosen if none are given. extra_environment: variables for both. Use it as a
+    context manager, or call :meth:`prepare`, :meth:`start` and :meth:`stop`. The data stay in
+    ``home``, so a later pair with the same folder has the same data.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class Pair:
 
     @classmethod
     def found(cls, home: Path) -> "Pair":
-        """The pair that was last run in ``home``. Raises DemoError when there is none."""
+        """The pair that was last run in ``home``. Raises DemoError if there was none."""
         try:
             kept = json.loads((home / KEPT).read_text())
             edition = EDITIONS[kept["edition"]]
@@ -106,12 +108,13 @@ class Pair:
 
     @property
     def application_environment(self) -> dict[str, str]:
+        """Variables for the application's processes."""
         return {
             "CAMPUS_ENV_FILE": str(self.env_file),
             "CAMPUS_EDITION": self.edition.name,
             "CAMPUS_HOME": str(self.application_home),
             "SITE_BASE_URL": self.application_url,
-            # Mail goes to files, so that the walk can open it; by default it goes to the console.
+            # Mail is written to files, so that the test learner can read it.
             "EMAIL_BACKEND": "django.core.mail.backends.filebased.EmailBackend",
             "EMAIL_FILE_PATH": str(self.mail_folder),
             **self.extra_environment,
@@ -122,19 +125,20 @@ class Pair:
         return self.application_home / "mail"
 
     def newest_mail(self, address: str) -> str:
-        """The text of the newest mail to ``address``; '' when there is none."""
+        """The text of the newest mail to ``address``; '' if there is none."""
         files = sorted(self.mail_folder.glob("*.log"), key=lambda file: file.stat().st_mtime_ns)
         texts = (file.read_text() for file in reversed(files))
         return next((text for text in texts if f"To: {address}" in text), "")
 
     @property
     def lms_environment(self) -> dict[str, str]:
+        """Variables for the LMS's processes."""
         return {"USHER_LMS_HOME": str(self.lms_home), **self.extra_environment}
 
     # -- life cycle
 
     def check_ports(self) -> None:
-        """Raises DemoError when a port is taken, before anything is touched."""
+        """Raises DemoError if a port is taken. Call it before anything is changed."""
         if self.addresses.application_port == self.addresses.lms_port:
             raise DemoError(
                 f"{self.edition.title} and the LMS can't both have the port "
@@ -144,7 +148,8 @@ class Pair:
         require_free_port(self.addresses.lms_port, "the LMS", "--lms-port")
 
     def lock(self) -> None:
-        """Raises DemoError when another run uses this folder. The system frees it at our end."""
+        """Locks the folder until :meth:`stop` or the end of this process. Raises DemoError if
+        another run uses it."""
         self.home.mkdir(parents=True, exist_ok=True)
         lock = (self.home / "lock").open("a+")
         try:
@@ -153,7 +158,7 @@ class Pair:
             lock.seek(0)
             holder = lock.read().strip() or "another process"
             raise DemoError(
-                f"A run is already up in {self.home} ({holder}). Nothing was started. "
+                f"A demo is already running in {self.home} ({holder}). Nothing was started. "
                 "Use that one, or stop it with Ctrl-C first."
             ) from error
         lock.truncate(0)
@@ -162,14 +167,16 @@ class Pair:
         self._lock = lock
 
     def prepare(self, report: Callable[[Step], None] = lambda step: None) -> None:
-        """Prepares application and LMS; finished steps are skipped."""
+        """Sets up the application and the LMS, unless an earlier run did. report: called after each
+        step. Raises DemoError."""
         kept = {"edition": self.edition.name, **asdict(self.addresses)}
         (self.home / KEPT).write_text(json.dumps(kept))
         SetUp(self, report).run()
 
     def start(self) -> None:
-        """Start both servers and the worker. If one of them can't start, all stop."""
-        self._servers = [self._lms_server(), self._application_server(), self._engine()]
+        """Starts both servers and the worker. If one of them can't start, all are stopped. Raises
+        DemoError."""
+        self._servers = [self._lms_server(), self._application_server(), self._worker()]
         try:
             for server in self._servers:
                 server.start()
@@ -180,11 +187,12 @@ class Pair:
             raise
 
     def check(self) -> None:
-        """Raises DemoError when one of the servers has died."""
+        """Raises DemoError if one of the processes has ended."""
         for server in self._servers:
             server.check()
 
     def stop(self) -> None:
+        """Stops all processes and unlocks the folder."""
         for server in reversed(self._servers):
             server.stop()
         self._servers = []
@@ -193,7 +201,7 @@ class Pair:
             self._lock = None
 
     def server(self, name: str) -> ServerProcess:
-        """One of ``lms``, ``application``, ``engine``: to stop and start it in a test."""
+        """The process ``lms``, ``application`` or ``worker``, to stop and start it in a test."""
         return next(server for server in self._servers if server.name == name)
 
     def __enter__(self) -> "Pair":
@@ -210,9 +218,10 @@ class Pair:
     def manage_application(
         self, *arguments: str, stdin: str = "", extra: Mapping[str, str] | None = None
     ) -> str:
-        """Standard output of the application's ``manage.py``; DemoError when it fails.
+        """Runs the application's ``manage.py`` and returns its standard output. Raises DemoError if
+        it fails.
 
-        extra: more environment, for secrets, which arguments would show to everybody.
+        extra: more environment variables, for secrets: every user can see arguments.
         """
         return self._manage(
             [sys.executable, "manage.py", *arguments],
@@ -222,7 +231,8 @@ class Pair:
         )
 
     def manage_lms(self, *arguments: str, stdin: str = "") -> str:
-        """Standard output of the LMS's ``manage.py lms``; DemoError when it fails."""
+        """Runs the LMS's ``manage.py lms`` and returns its standard output. Raises DemoError if it
+        fails."""
         return self._manage(
             [sys.executable, "manage.py", "lms", *arguments],
             self.lms_home,
@@ -231,8 +241,8 @@ class Pair:
         )
 
     def initialize_lms(self) -> None:
-        """Make the LMS folder, or update an older one."""
-        joining.make_lms(self.lms_home, self.lms_url, self.application_url)
+        """Creates the folder of the LMS, or updates an older one. Raises DemoError."""
+        connection.make_lms(self.lms_home, self.lms_url, self.application_url)
 
     def _manage(
         self, command: list[str], folder: Path, environment: Mapping[str, str], stdin: str
@@ -251,7 +261,7 @@ class Pair:
             said = _in_short(result.stderr or result.stdout)
             raise DemoError(
                 f"`{shown}` failed with exit code {result.returncode}: {said}\n"
-                f"If the data are broken, move {self.home} away: it is made anew."
+                f"If the data are broken, move {self.home} away: the next run makes new data."
             )
         return result.stdout
 
@@ -285,9 +295,9 @@ class Pair:
             ready_url=self.lms_url + "/heartbeat",
         )
 
-    def _engine(self) -> ServerProcess:
+    def _worker(self) -> ServerProcess:
         return ServerProcess(
-            name="engine",
+            name="worker",
             command=[sys.executable, "manage.py", "reconcile", "--watch"],
             folder=self.campus_folder,
             environment=self.application_environment,
@@ -296,7 +306,7 @@ class Pair:
 
 
 def _in_short(output: str) -> str:
-    """What a command said when it failed; of a traceback, its last line."""
+    """The end of a failed command's output; of a traceback only the last line."""
     said = output.strip()
     if "Traceback (most recent call last)" in said:
         return said.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""What a set-up depended on, so that a later run knows whether it can be skipped."""
+"""Records what a set-up depended on, so that a later run can skip it if nothing has changed."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ FILE_NAME = "prepared.json"
 
 
 def fingerprint(*parts: str, folders: Iterable[Path] = ()) -> str:
-    """Changes with these parts, the version of Usher, and the migrations of Usher and folders."""
+    """A hash of ``parts``, Usher's version, and the migrations of Usher and in ``folders``."""
     found = [usher.__version__, *parts]
     for root in (Path(usher.__file__).parent, *folders):
         found += sorted(path.name for path in root.rglob("migrations/0*.py"))
@@ -20,12 +20,12 @@ def fingerprint(*parts: str, folders: Iterable[Path] = ()) -> str:
 
 
 def is_prepared(home: Path, wanted: str) -> bool:
-    """Whether the folder was set up with this fingerprint."""
+    """Whether ``home`` was set up with the fingerprint ``wanted``."""
     return bool(wanted == told(home).get("fingerprint"))
 
 
 def told(home: Path) -> dict[str, Any]:
-    """What :func:`note` wrote; empty when nothing readable is there."""
+    """What :func:`note` wrote; empty if there is no readable file."""
     try:
         found = json.loads((home / FILE_NAME).read_text())
     except (OSError, ValueError):
@@ -34,4 +34,5 @@ def told(home: Path) -> dict[str, Any]:
 
 
 def note(home: Path, wanted: str, **more: Any) -> None:
+    """Records that ``home`` is set up with this fingerprint; more: further values to keep."""
     (home / FILE_NAME).write_text(json.dumps({**more, "fingerprint": wanted}))

@@ -1,4 +1,4 @@
-"""Server processes of the demo: ports, start, readiness, stop."""
+"""Server processes of the demo: their ports, start, readiness and stop."""
 
 import errno
 import os
@@ -29,9 +29,10 @@ def free_port() -> int:
 
 
 def require_free_port(port: int, who: str, option: str) -> None:
-    """Raises DemoError, which says what to do, when something listens on the port."""
+    """Raises DemoError if the port is taken or not allowed. who: what needs it; option: the option
+    that chooses another; both for the message."""
     with socket.socket() as listener:
-        # As servers do: a port whose last connections are only waiting to expire is free.
+        # As servers do: a port whose last connections only wait to expire (TIME_WAIT) is free.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("127.0.0.1", port))
@@ -47,9 +48,11 @@ def require_free_port(port: int, who: str, option: str) -> None:
 
 @dataclass
 class ServerProcess:
-    """A process that stays up. ``ready_url``: answers below 500 once it is up; '' means no address.
+    """A server or worker process.
 
-    Its output goes to ``log``; its end is watched by :meth:`check`.
+    name: for messages. command: what is run in ``folder``. environment: variables in addition to
+    those of this process. log: file that gets its output. ready_url: an address that answers with a
+    status below 500 once the server is ready; '' if it has none.
     """
 
     name: str
@@ -61,10 +64,11 @@ class ServerProcess:
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        guarded = [sys.executable, "-m", "usher.cli.demo.guardian", *self.command]
+        """Starts the process; it stops when this one ends."""
+        command = [sys.executable, "-m", "usher.cli.demo.stop_with_parent", *self.command]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                guarded,
+                command,
                 cwd=self.folder,
                 env={**os.environ, **self.environment},
                 stdin=subprocess.PIPE,
@@ -74,7 +78,8 @@ class ServerProcess:
             )
 
     def wait_until_ready(self) -> None:
-        """Raises DemoError with the end of the log when it dies or does not answer in time."""
+        """Returns when the server answers. Raises DemoError, with the end of the log, if it ends or
+        does not answer within START_SECONDS."""
         if not self.ready_url:
             return
         deadline = time.monotonic() + START_SECONDS
@@ -100,6 +105,7 @@ class ServerProcess:
             )
 
     def stop(self) -> None:
+        """Stops the process and its children; kills them after STOP_SECONDS."""
         if self.process is None:
             return
         if self.process.stdin is not None:

@@ -1,4 +1,4 @@
-"""The steps that connect the application with the LMS."""
+"""The steps of the demo that set up the application and the LMS and connect them."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from usher.cli.demo import joining, prepared
+from usher.cli.demo import connection, prepared
 from usher.cli.demo.credentials import Credentials
 from usher.cli.demo.database import copy_migrated
 from usher.cli.demo.errors import DemoError
@@ -25,7 +25,7 @@ APPLICATION_SUPERUSER = "admin"
 
 @dataclass(frozen=True)
 class Step:
-    """One step and how it went. seconds: wall time; detail: one line for people."""
+    """One step and its result. id: its name. seconds: wall time. detail: one line for people."""
 
     id: str
     ok: bool
@@ -34,7 +34,7 @@ class Step:
 
 
 class SetUp:
-    """Prepares application and LMS for a learner."""
+    """Sets up the application and the LMS of ``pair``. report: called after each step."""
 
     def __init__(self, pair: "Pair", report: Callable[[Step], None]) -> None:
         self.pair = pair
@@ -42,33 +42,34 @@ class SetUp:
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Raises DemoError at the first step that fails. Both sides are set up side by side."""
+        """Sets up both at the same time; does nothing if an earlier run did it. Raises DemoError at
+        the first step that fails."""
         pair = self.pair
         for folder in (pair.application_home, pair.lms_home):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)  # databases with sessions, and mail with codes
         pair.credentials = Credentials.load_or_make(pair.home)
         if prepared.is_prepared(pair.home, self._fingerprint()):
-            self.report(Step("prepared", True, 0.0, f"data of the earlier run in {pair.home}"))
+            self.report(Step("prepared", True, 0.0, f"with data of the earlier run in {pair.home}"))
             return
         self._step("application-settings", self._write_environment)
-        self._side_by_side(self._set_up_lms, self._set_up_application)
+        self._at_the_same_time(self._set_up_lms, self._set_up_application)
         prepared.note(pair.home, self._fingerprint())
 
-    def _side_by_side(self, *sides: Callable[[], None]) -> None:
-        """Runs each side in a thread. After an interrupt no side begins another step.
+    def _at_the_same_time(self, *parts: Callable[[], None]) -> None:
+        """Runs each part in a thread. After an interrupt no part begins another step.
 
-        No side begins before the pool knows all threads: after an interrupt while one starts, the
-        pool would not wait for it."""
+        All threads are started before the first part begins. Otherwise, after an interrupt while a
+        thread starts, the pool would not wait for that thread."""
         begin = threading.Event()
 
-        def when_all_are_known(side: Callable[[], None]) -> None:
+        def after_all_started(part: Callable[[], None]) -> None:
             begin.wait()
-            side()
+            part()
 
-        with ThreadPoolExecutor(len(sides)) as pool:
+        with ThreadPoolExecutor(len(parts)) as pool:
             try:
-                futures = [pool.submit(when_all_are_known, side) for side in sides]
+                futures = [pool.submit(after_all_started, part) for part in parts]
                 begin.set()
                 for future in futures:
                     future.result()
@@ -79,8 +80,8 @@ class SetUp:
                 begin.set()
 
     def restore(self) -> None:
-        """Settings and records as after the first run, for somebody changed them; data stay.
-        Raises DemoError."""
+        """Restores settings and records to those of the first run. Data and learners stay. Raises
+        DemoError."""
         self.pair.credentials = Credentials.load_or_make(self.pair.home)
         self._step("application-settings", self._write_environment)
         self._step("lms-settings", self._initialize_lms)
@@ -120,15 +121,15 @@ class SetUp:
         return f"superuser, service worker, provider record, edx-oauth-app; {changed} changed"
 
     def describe(self) -> Description:
-        """All that the LMS must have for this pair."""
+        """The records that the LMS needs for this application."""
         pair = self.pair
-        return joining.describe(pair.edition.name, pair.application_url, pair.credentials)
+        return connection.describe(pair.edition.name, pair.application_url, pair.credentials)
 
     # -- the application
 
     def _write_environment(self) -> str:
         pair = self.pair
-        values = joining.environment(pair.lms_url, pair.credentials)
+        values = connection.environment(pair.lms_url, pair.credentials)
         envfile.update(pair.env_file, values)
         return f"{len(values)} settings in the .env of {pair.edition.title}"
 
@@ -143,7 +144,7 @@ class SetUp:
         return f"{self.pair.edition.title} at {self.pair.application_url}"
 
     def _configure_instance(self) -> str:
-        # Secrets travel in the environment or by standard input: arguments show to everybody.
+        # Secrets are passed by environment or standard input: every user can see arguments.
         credentials = self.pair.credentials
         self.pair.manage_application(
             "configure_instance",
@@ -157,12 +158,12 @@ class SetUp:
                 "USHER_TEST_LEARNER_PASSWORD": credentials.learner_password,
             },
         )
-        return "superuser, test learner and the OAuth2 record that the LMS uses"
+        return "superuser, test learner and the LMS's OAuth2 client"
 
     # -- data of an earlier run
 
     def _fingerprint(self) -> str:
-        """Of addresses, secrets, and whether the databases are still there."""
+        """Changes with the addresses and secrets, and if a database is deleted."""
         pair = self.pair
         databases = [
             str(bool(list(home.glob("*.sqlite3"))))

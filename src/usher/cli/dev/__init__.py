@@ -1,1 +1,1 @@
-"""``usher dev``: an embedded LMS beside any Django project that has Usher's settings."""
+"""``usher dev``: an embedded LMS for any Django project that has Usher's settings."""

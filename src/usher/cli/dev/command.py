@@ -1,4 +1,4 @@
-"""``usher dev``: your project and an embedded LMS, joined, until Ctrl-C."""
+"""``usher dev``: runs your project and an embedded LMS, connected, until Ctrl-C."""
 
 import json
 import sys
@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from usher.cli.demo.command import show, stopped_by_signals
+from usher.cli.demo.connection import SUPERUSER
 from usher.cli.demo.errors import DemoError
-from usher.cli.demo.joining import SUPERUSER
 from usher.cli.demo.setup import Step
-from usher.cli.dev.beside import Beside
 from usher.cli.dev.project import Project
+from usher.cli.dev.project_with_lms import ProjectWithLms
 from usher.contract.oauth import DEFAULT_BACKEND
 from usher.contract.paths import LmsPath
 
@@ -40,12 +40,24 @@ PORT, LMS_PORT = 8000, 18000
     is_flag=True,
     help="Restore the records and settings of the LMS and your project, then stop.",
 )
-@click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True)
-@click.option("--lms-port", type=click.IntRange(1, 65535), default=LMS_PORT, show_default=True)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=PORT,
+    show_default=True,
+    help="Port of your project.",
+)
+@click.option(
+    "--lms-port",
+    type=click.IntRange(1, 65535),
+    default=LMS_PORT,
+    show_default=True,
+    help="Port of the LMS.",
+)
 @click.option(
     "--home",
     type=click.Path(path_type=Path),
-    help="Folder of the LMS and the logs. Default: .usher/dev in your project.",
+    help="Folder of the LMS's data and the logs. Default: .usher/dev in your project.",
 )
 def dev(
     folder: Path,
@@ -59,29 +71,30 @@ def dev(
 ) -> None:
     """Run an embedded LMS, connected to the Django project in FOLDER.
 
-    The OAuth2 record of that LMS, two course runs and a learner are added to your project's
-    database. No file of your project is changed. --provision also works while it is running.
+    It migrates your project's database and adds the OAuth2 client of that LMS, two course runs and
+    a learner. No file of your project is changed. --provision also works while it is running.
     """
     if provision:
         _provision(folder, home or folder / ".usher" / "dev")
         return
     if as_json and not once:
-        raise click.UsageError("--json goes with --once: without it the LMS stays up.")
+        raise click.UsageError("--json needs --once: without --once the command does not end.")
     console = Console(stderr=as_json, highlight=False)
     steps: list[Step] = []
-    beside: Beside | None = None
+    servers: ProjectWithLms | None = None
     try:
         with stopped_by_signals():
             project = Project.at(folder)
-            beside = Beside(project, home or project.folder / ".usher" / "dev", port, lms_port)
-            beside.open()
+            folder_of_data = home or project.folder / ".usher" / "dev"
+            servers = ProjectWithLms(project, folder_of_data, port, lms_port)
+            servers.open()
             console.print(f"[bold]usher dev[/bold]  {project.name} and an embedded LMS\n")
-            _take(beside.steps(recheck=recheck), steps, console)
+            _take(servers.steps(recheck=recheck), steps, console)
             if as_json:
                 told = [asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps]
                 click.echo(json.dumps({"ok": True, "steps": told}))
             if not once:
-                _stay_up(beside, console)
+                _stay_up(servers, console)
     except (DemoError, OSError, httpx.HTTPError) as error:
         if as_json:
             told = [asdict(step) for step in steps]
@@ -89,25 +102,25 @@ def dev(
             sys.exit(1)
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
-        console.print("\nStopped. The LMS's data stay for the next run.")
+        console.print("\nStopped. The LMS's data are kept for the next run.")
         sys.exit(130 if once else 0)
     finally:
-        if beside is not None:
-            beside.stop()
+        if servers is not None:
+            servers.stop()
 
 
 def _provision(folder: Path, home: Path) -> None:
-    """What ``usher doctor`` advises when somebody changed records or settings."""
+    """``--provision``, which ``usher doctor`` suggests if records or settings were changed."""
     console = Console(highlight=False)
     try:
-        _take(Beside.found(folder, home).restore(), [], console)
+        _take(ProjectWithLms.found(folder, home).restore(), [], console)
     except (DemoError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    console.print("Restored. Restart `usher dev` if the LMS's settings had been changed.")
+    console.print("Restored. If the LMS's settings had been changed, restart `usher dev`.")
 
 
 def _relative(folder: Path) -> Path:
-    """As seen from here, where that is inside."""
+    """``folder`` relative to the current folder, if it is inside it."""
     here = Path.cwd()
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
@@ -122,16 +135,16 @@ def _take(
         show(steps[-1], console)
 
 
-def _stay_up(beside: Beside, console: Console) -> None:
+def _stay_up(servers: ProjectWithLms, console: Console) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2))
-    shown = _relative(beside.home)
-    learner, password = beside.learner, beside.credentials.superuser_password
+    shown = _relative(servers.home)
+    learner, password = servers.learner, servers.credentials.superuser_password
     for name, value in (
-        (beside.project.name, beside.url),
-        ("LMS", beside.lms_url + LmsPath.DASHBOARD),
-        ("sign in", beside.lms_url + LmsPath.sign_in_start(DEFAULT_BACKEND)),
+        (servers.project.name, servers.url),
+        ("LMS", servers.lms_url + LmsPath.DASHBOARD),
+        ("sign in", servers.lms_url + LmsPath.sign_in_start(DEFAULT_BACKEND)),
         ("learner", f"{learner.login}   {learner.password}" if learner.login else learner.without),
-        ("LMS superuser", f"{SUPERUSER}   {password}   {beside.lms_url}/admin/"),
+        ("LMS superuser", f"{SUPERUSER}   {password}   {servers.lms_url}/admin/"),
         ("logs", f"{shown}/project.log, worker.log, lms.log"),
         ("manage.py", f". {shown}/env && python manage.py shell"),
         ("doctor", "usher doctor"),
@@ -140,10 +153,10 @@ def _stay_up(beside: Beside, console: Console) -> None:
     console.print()
     console.print(table)
     console.print(
-        "\nOpen the address of `sign in`. Your project asks for the learner's name and"
-        "\npassword; then you are signed in to the LMS. Run manage.py in another terminal,"
-        "\nwith the environment shown. Ctrl-C stops everything."
+        "\nOpen the address after `sign in`. Your project asks for the learner's name and"
+        "\npassword; then you are signed in to the LMS. In another terminal, run manage.py"
+        "\nwith the command shown. Ctrl-C stops everything."
     )
     while True:
-        beside.check()
+        servers.check()
         time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""The integrator's project: its ``manage.py`` and what it answers."""
+"""Runs management commands and scripts in the integrator's project, through its ``manage.py``."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ _MARK = "usher-dev: "
 
 @dataclass
 class Project:
-    """folder: holds ``manage.py``; environment: what its processes get beside their own."""
+    """A Django project. folder: contains ``manage.py``. environment: variables for its processes,
+    in addition to those of this process."""
 
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def at(cls, folder: Path) -> Project:
-        """Raises DemoError where no Django project is."""
+        """The project in ``folder``. Raises DemoError if there is no ``manage.py``."""
         if not (folder / "manage.py").is_file():
             raise DemoError(
                 f"{folder} has no manage.py. Run `usher dev` in the folder of your Django "
@@ -39,11 +40,13 @@ class Project:
         return self.folder.name
 
     def command(self, *arguments: str) -> list[str]:
+        """The command line of one management command."""
         return [sys.executable, "manage.py", *arguments]
 
     def ask(self, step: str, *arguments: Any) -> dict[str, Any]:
-        """One step of ``inside``. Raises DemoError when the project can't be run."""
-        script = resources.files("usher.cli.dev").joinpath("inside.py").read_text()
+        """Runs one step of ``inside_project`` and returns its result. Raises DemoError if the
+        project can't be run."""
+        script = resources.files("usher.cli.dev").joinpath("inside_project.py").read_text()
         done = subprocess.run(
             self.command("shell"),
             cwd=self.folder,
@@ -57,12 +60,14 @@ class Project:
             if line.startswith(_MARK):
                 found: dict[str, Any] = json.loads(line.removeprefix(_MARK))
                 return found
-        raise DemoError(f"Your project could not be run ({step}): {_last_words(done.stderr)}")
+        raise DemoError(
+            f"`manage.py shell` failed in {self.folder} (step {step}): {_last_lines(done.stderr)}"
+        )
 
 
-def _last_words(text: str) -> str:
+def _last_lines(text: str) -> str:
     """The last line of a traceback; otherwise the end of the output."""
     said = text.strip()
     if "Traceback (most recent call last)" in said:
         return said.splitlines()[-1]
-    return said[-2000:] or "it ended without a word"
+    return said[-2000:] or "it printed no error"

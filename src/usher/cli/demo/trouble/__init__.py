@@ -1,1 +1,1 @@
-"""``usher demo --trouble``: a demo in which thirty things are broken on purpose."""
+"""``usher demo --trouble``: a demo in which thirty things are broken, to practise support."""

@@ -1,4 +1,4 @@
-"""The thirty things: what the learner says, why it is so, and what helps."""
+"""The thirty cases of ``--trouble``: the learner's question, its cause and the repair."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RUNS = {
 }
 MISTYPED = "course-v1:Trouble+Biolgy+2026"
 
-#: Username → full name, the run they want ('' for none), and its mode.
+#: Username → full name, short name of the run they enroll in ('' for none), and mode.
 LEARNERS: dict[str, tuple[str, str, str]] = {
     "amira": ("Amira Haddad", "closed", "audit"),
     "boris": ("Boris Ivanov", "upcoming", "audit"),
@@ -58,10 +58,12 @@ LEARNERS: dict[str, tuple[str, str, str]] = {
 
 @dataclass(frozen=True)
 class Case:
-    """learner: username here; says: their question to support; cause and repair: the answer.
+    """One case. learner: username in the application. says: the learner's question to support.
+    cause, repair: the answer.
 
-    seen: what each side must have for the case to be there: ``here account`` → value …
-    address: the learner's e-mail address, where it isn't made of the username.
+    seen: what the application (``here account`` → value …) and the LMS (``there account`` …) have
+    once the thing is broken. address: the learner's e-mail address, if it isn't made of the
+    username.
     """
 
     learner: str
@@ -76,7 +78,7 @@ class Case:
         return self.address or f"{self.learner}@learners.example"
 
     def expect(self, seen: Mapping[str, Any]) -> None:
-        """Raises DemoError when a side doesn't have what makes the case."""
+        """Raises DemoError if ``seen`` lacks what makes the case."""
         for name, value in self.seen.items():
             if seen.get(name) != value:
                 raise DemoError(

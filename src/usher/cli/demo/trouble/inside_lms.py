@@ -1,9 +1,10 @@
 # mypy: ignore-errors
-"""Runs inside the LMS: given on standard input of ``manage.py shell``, behind ``STEP = [...]``.
+"""Steps that run inside the LMS: ``manage.py shell`` reads this file on its standard input.
 
-What is broken is written as the LMS's staff, another program or a restored backup would write it:
-rows of the LMS's own tables. ``update`` and ``bulk_create`` send no signal, so nobody is told.
-The last line of the output is a JSON object.
+The caller puts a line ``STEP = [name, arguments…]`` in front. Things are broken by changing rows of
+the LMS's own tables, as its staff, another program or a restored backup would. ``update`` and
+``bulk_create`` send no signals, so the application gets no message. The last line of the output is
+the result, as JSON.
 """
 
 import json
@@ -23,16 +24,17 @@ from usher.embedded.user_api.models import RetirementState, UserRetirementStatus
 from usher.lms.connections.models import ConnectedApplication
 from usher.lms.events.models import Message
 
+#: Seconds in which all messages must reach the application.
 SECONDS = 120.0
-#: Before this, everything was told of.
+#: The age that messages and runs get, so that nothing looks changed lately.
 AGO = timedelta(hours=2)
 
 
 def prepare(runs):
-    """Course runs, and people whom the LMS knew before the application did."""
+    """Creates the course runs, and accounts that exist in the LMS before the application's."""
     now = timezone.now()
-    # The log of messages reaches back to the connection. Asked for what changed before it, the LMS
-    # lists everything, and a sweep would find and repair what is broken next.
+    # The log of messages begins with the connection. For changes before that, the LMS lists
+    # everything, and a sweep would find and repair what is broken in the next step.
     ConnectedApplication.objects.update(created=now - AGO)
     opened, later = now - timedelta(days=60), now + timedelta(days=120)
     past = now - timedelta(days=9)
@@ -77,7 +79,7 @@ def _retired(username, email):
 
 
 def tell_all():
-    """Until the application has every message. Raises TimeoutError."""
+    """Waits until the application has every message. Raises TimeoutError."""
     deadline = time.monotonic() + SECONDS
     while Message.objects.filter(next_attempt_at__isnull=False).exists():
         if time.monotonic() > deadline:
@@ -87,7 +89,8 @@ def tell_all():
 
 
 def break_things(runs):
-    # What was made before has been told of long ago: nothing leads to what is broken now.
+    """Breaks one thing for each case that the LMS has a part in."""
+    # All earlier messages become old, so that no sweep finds what is broken now.
     long_ago = timezone.now() - AGO
     Message.objects.update(created=long_ago, delivered_at=long_ago, next_attempt_at=None)
     main, other = runs["main"][0], runs["other"][0]
@@ -108,7 +111,7 @@ def break_things(runs):
     for model in (RefreshToken, AccessToken):
         model.objects.filter(user__username="zeno").delete()
     CourseOverview.objects.filter(id=runs["gone"][0]).delete()
-    # As no run changed lately, no sweep looks at their dates.
+    # No run has changed lately, so no sweep compares the dates.
     CourseOverview.objects.update(modified=long_ago)
     return {}
 
@@ -118,7 +121,7 @@ def _enrollments(username, key):
 
 
 def look(names):
-    """Learner's name here → what the LMS has under it."""
+    """LMS username → what the LMS has of that learner."""
     return {name: _seen(name) for name in names}
 
 

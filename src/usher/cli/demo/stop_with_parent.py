@@ -1,8 +1,8 @@
 """Runs one command and stops it when the parent process ends.
 
-``python -m usher.cli.demo.guardian COMMAND...``: standard input is a pipe from the parent. When it
-closes, by a kill -9 of the parent too, the command and its children are stopped, so that no server
-is left holding a port.
+``python -m usher.cli.demo.stop_with_parent COMMAND...``: standard input is a pipe from the parent.
+When it closes, also because of a kill -9 of the parent, the command and its children are stopped.
+So no server keeps running and using a port.
 """
 
 import contextlib
@@ -16,18 +16,19 @@ GRACE_SECONDS = 5.0
 
 
 def main(command: list[str]) -> int:
+    """Runs the command until it ends or the parent does. Returns its exit code."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _stop(child))
     threading.Thread(target=_stop_when_parent_is_gone, args=(child,), daemon=True).start()
     code = child.wait()
-    # Workers that a server left behind would go on writing to its folder.
+    # Child processes that the server did not stop would continue to write to its folder.
     _signal_group(child, signal.SIGKILL)
     return code
 
 
 def _stop_when_parent_is_gone(child: subprocess.Popen[bytes]) -> None:
-    # Not through sys.stdin: this thread would hold its lock when the interpreter exits.
+    # Not through sys.stdin: its lock would still be held by this thread when the interpreter exits.
     while os.read(sys.stdin.fileno(), 1024):
         pass
     _stop(child)

@@ -1,4 +1,4 @@
-"""What an application and an embedded LMS must know of each other."""
+"""The settings and records that connect an application and an embedded LMS."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ SUPERUSER_EMAIL = "edx@example.org"
 
 
 def make_lms(folder: Path, lms_url: str, application_url: str) -> None:
-    """Makes the LMS folder, or updates an older one. Raises DemoError."""
+    """Creates the folder of the LMS, or updates an older one. Raises DemoError."""
     plan = lms_folder.Plan(
         root_url=lms_url,
         application_url=application_url,
@@ -32,7 +32,7 @@ def make_lms(folder: Path, lms_url: str, application_url: str) -> None:
 
 
 def describe(name: str, application_url: str, credentials: Credentials) -> Description:
-    """All that the LMS must have for this application."""
+    """The records that the LMS needs for this application."""
     at = application_url
     application = Application(
         name=name,

@@ -1,8 +1,8 @@
 # mypy: ignore-errors
-"""Runs inside the project: given on standard input of ``manage.py shell``.
+"""Steps that run inside the project: ``manage.py shell`` reads this file on its standard input.
 
-STEP (a list: the step and its arguments) is set in front of it. Prints one JSON object behind a
-mark, as the shell prints more than that.
+The caller puts a line ``STEP = [name, arguments…]`` in front. The result is printed as one JSON
+object after the mark ``usher-dev:``, because the shell prints other lines too.
 """
 
 import io
@@ -22,8 +22,9 @@ LEARNER = "testlearner"
 PASSWORD = "USHER_TEST_LEARNER_PASSWORD"  # noqa: S105 - a name
 
 
-def _look(wanted):
-    """Whether the project has Usher's settings, and whether it reads those given to it."""
+def _check(wanted):
+    """Whether the project has Usher's settings, and which of ``wanted`` (name → value) it does not
+    take from the environment."""
     if not apps.is_installed("usher.application"):
         return {"problem": "Usher's apps are not in INSTALLED_APPS."}
     problem = ""
@@ -37,7 +38,8 @@ def _look(wanted):
 
 
 def _without_migrations():
-    """Without them ``migrate`` makes other apps' tables first, and stops in the middle."""
+    """What to do if the app of the user model has no migrations, else "". Without them ``migrate``
+    would fail after it has created other apps' tables."""
     label = auth.get_user_model()._meta.app_label
     if label not in MigrationLoader(None, ignore_no_migrations=True).unmigrated_apps:
         return ""
@@ -48,14 +50,17 @@ def _without_migrations():
 
 
 def _celery():
-    """The package to give to ``celery -A``; "" where the project has no broker."""
+    """The package for ``celery -A``; "" if the project has no broker."""
     from usher.engine.notify import broker_url
 
     return os.environ["DJANGO_SETTINGS_MODULE"].split(".")[0] if broker_url() else ""
 
 
 def _prepare(client_id, is_new_lms):
-    """Tables, the OAuth2 record of the LMS, two course runs and a learner."""
+    """Creates tables, the LMS's OAuth2 client and a learner, who is enrolled in two course runs.
+
+    Changes nothing but the tables if the LMS is new and the database has accounts of another LMS;
+    their number is returned as ``foreign``."""
     call_command("migrate", verbosity=0)
     from usher.application.models import LmsAccount
 
@@ -88,7 +93,7 @@ def _learner():
 
 
 def _state():
-    """How far the learner is."""
+    """Which of the learner's records are in sync with the LMS."""
     learner = _learner()
     account = learner.lms_account
     rows = list(learner.lms_enrollments.select_related("run"))
@@ -104,7 +109,7 @@ def _state():
 
 
 def _session():
-    """A session of the learner, as after the project's own sign-in."""
+    """Creates a session of the learner, like the one after the project's own sign-in."""
     learner = _learner()
     store = import_module(settings.SESSION_ENGINE).SessionStore()
     store[auth.SESSION_KEY] = learner._meta.pk.value_to_string(learner)
@@ -116,5 +121,5 @@ def _session():
 
 
 NAME, *ARGUMENTS = globals()["STEP"]
-STEPS = {"look": _look, "prepare": _prepare, "state": _state, "session": _session}
+STEPS = {"check": _check, "prepare": _prepare, "state": _state, "session": _session}
 sys.stdout.write("\nusher-dev: " + json.dumps(STEPS[NAME](*ARGUMENTS)) + "\n")

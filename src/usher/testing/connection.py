@@ -1,4 +1,4 @@
-"""What every LMS fixture sets in the project: the connection, and the LMS's OAuth2 record."""
+"""Connects the project under test and the LMS of a fixture: settings and OAuth2 client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from usher.contract.paths import LmsPath
 DEMO_RUN = "course-v1:edX+DemoX+Demo_Course"
 E2E_RUN = "course-v1:edX+E2E-101+course"
 SERVICE_WORKER = "mit_Application_serviceworker"
-#: The database is emptied after each test and the LMS lives as long as pytest does: no secrets.
+#: These need not be secret: the database is emptied after each test, and the LMS ends with pytest.
 SERVICE_TOKEN = "service-worker-token-of-tests-0123456789"  # noqa: S105
 CLIENT_ID, CLIENT_SECRET = "application-at-the-lms", "secret-of-the-application-0123456789"
 LMS_CLIENT_ID, LMS_CLIENT_SECRET = "lms-at-the-application", "secret-of-the-lms-0123456789abcdef"
@@ -19,7 +19,9 @@ WEBHOOK_SECRET = "webhook-secret-of-tests-0123456789"  # noqa: S105
 
 
 def set_up(settings: Any, lms_url: str, application_url: str) -> None:
-    """settings: pytest-django's. Needs the database."""
+    """Sets the connection's settings and creates the LMS's OAuth2 client in the project's database.
+
+    settings: pytest-django's fixture."""
     values = {
         "SITE_BASE_URL": application_url,
         Env.OPENEDX_API_BASE_URL: lms_url,
@@ -33,7 +35,7 @@ def set_up(settings: Any, lms_url: str, application_url: str) -> None:
         Env.OPENEDX_SOCIAL_LOGIN_PATH: social_login_path(DEFAULT_BACKEND),
         Env.LOGOUT_REDIRECT_URL: lms_url + LmsPath.LOGOUT,
         Env.USHER_WEBHOOK_SECRET: WEBHOOK_SECRET,
-        # What a project or another test left in Redis is not this LMS's.
+        # Redis may contain pauses and limits of another LMS.
         "REDIS_URL": "",
     }
     for name, value in values.items():
@@ -45,13 +47,14 @@ def set_up(settings: Any, lms_url: str, application_url: str) -> None:
 
 
 def forget_clients() -> None:
-    """Pauses and beliefs of one test are nothing to the next."""
+    """Drops the LMS clients, and with them the pauses and limits of the last test."""
     from usher.application import lms_client
 
     lms_client._client.cache_clear()
 
 
 def lms_username(user: Any) -> str:
+    """The user's LMS username."""
     from usher.application.accounts.services import lms_username
 
     return lms_username(user)

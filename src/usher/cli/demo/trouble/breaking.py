@@ -1,4 +1,4 @@
-"""Breaks a running pair, and looks at both sides whether each thing is broken as it says."""
+"""Breaks things in a running demo, and checks that each is broken as its case says."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ from pathlib import Path
 from typing import Any
 
 from usher.cli.demo.errors import DemoError
+from usher.cli.demo.learner_journey import TROUBLE
 from usher.cli.demo.pair import Pair
 from usher.cli.demo.setup import Step
 from usher.cli.demo.trouble.cases import CASES, LEARNERS, RUNS
-from usher.cli.demo.walk import TROUBLE
 
 _FOLDER = Path(__file__).parent
+#: Seconds within which all cases must be seen.
 SECONDS = 60.0
 
 
 class Trouble:
-    """Once in a folder: a later run finds it as people have left it."""
+    """The cases in one demo. They are made only once in a folder: a later run leaves them as they
+    are, repaired or not."""
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
         self._made = pair.home / TROUBLE
 
     def steps(self) -> Iterator[Step]:
-        """Up to the first that fails."""
+        """Each step, after it was done, up to the first that failed."""
         if self._made.exists():
-            yield Step("trouble", True, 0.0, f"found as people left it in {self.pair.home}")
+            yield Step("trouble", True, 0.0, f"of the earlier run in {self.pair.home}")
             return
         for name, action in (
             ("trouble-before", self._before),
@@ -48,7 +50,7 @@ class Trouble:
         self._lms("prepare", RUNS)
         self._application("prepare", LEARNERS, RUNS)
         self._application("leave", RUNS)
-        # A message that is late would have the engine repair what is broken next.
+        # A late message from the LMS would make the worker repair what is broken in the next step.
         self._lms("tell_all")
         self._application("settle")
         return f"{len(LEARNERS)} learners in {len(RUNS)} course runs, as they should be"
@@ -59,8 +61,8 @@ class Trouble:
         return f"{len(CASES)} things are broken"
 
     def _look(self) -> str:
-        """Raises DemoError when one of them is not seen within SECONDS: the LMS tells the
-        application of some."""
+        """Waits for all cases, because some are only seen after a message from the LMS. Raises
+        DemoError if one is not seen within SECONDS."""
         deadline = time.monotonic() + SECONDS
         while True:
             try:
@@ -71,10 +73,10 @@ class Trouble:
                     raise
                 self.pair.check()
         self._made.write_text(json.dumps(as_data()))
-        return f"all {len(CASES)} are seen, on the side that knows"
+        return f"all {len(CASES)} are seen in the application or the LMS"
 
     def _expect_all(self) -> None:
-        """Raises DemoError for the first that is not there."""
+        """Raises DemoError for the first case that is not seen."""
         here = self._application("look", [case.learner for case in CASES])
         names = {case.learner: here[case.learner]["lms username"] for case in CASES}
         there = self._lms("look", [names[case.learner] or case.learner for case in CASES])
@@ -87,7 +89,10 @@ class Trouble:
         if self._application("run_ends", RUNS["moved"][0]) == self._lms(
             "run_ends", RUNS["moved"][0]
         ):
-            raise DemoError("The dates of the run that was moved are the same on both sides.")
+            raise DemoError(
+                f"The run {RUNS['moved'][0]} should end at different times in the application and "
+                "the LMS; the times are equal."
+            )
 
     def _application(self, step: str, *arguments: Any) -> Any:
         script = _script("inside_application.py", step, *arguments)
@@ -99,6 +104,7 @@ class Trouble:
 
 
 def as_data() -> list[dict[str, str]]:
+    """All cases, for JSON."""
     return [case.as_dict() for case in CASES]
 
 
@@ -111,7 +117,7 @@ def _answer(output: str) -> Any:
 
 
 def _flat(side: str, seen: dict[str, Any]) -> dict[str, Any]:
-    """``here account`` …, and ``here enrollment <run>`` for each."""
+    """What was seen, with one key for each value: ``here account``, ``here enrollment main`` …"""
     found = {f"{side} {name}": value for name, value in seen.items() if name != "enrollments"}
     short = {key: name for name, (key, _) in RUNS.items()}
     for key, value in seen["enrollments"].items():

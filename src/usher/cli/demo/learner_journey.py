@@ -1,4 +1,4 @@
-"""A test learner uses application and LMS over HTTP, as a browser would; each step is checked."""
+"""A test learner uses the application and the LMS as a browser does; each step is checked."""
 
 import json
 import re
@@ -17,28 +17,30 @@ from usher.contract.oauth import DEFAULT_BACKEND, social_login_path
 from usher.contract.paths import LmsPath, in_path
 
 DEMO_RUN = "course-v1:edX+DemoX+Demo_Course"
-ENGINE_SECONDS = 90.0
-#: There once `--trouble` has broken runs on purpose.
+#: How long the worker may take for an account, a token or an enrollment.
+WORKER_SECONDS = 90.0
+#: Name of the file in the demo's folder that exists after `--trouble` has broken things in it.
 TROUBLE = "trouble.json"
-#: allauth's code stands alone on its line: AB12-CD34, or letters only.
+#: The code in allauth's mail is alone on its line: AB12-CD34, or letters only.
 CODE_IN_MAIL = r"^([A-Z0-9]{3,}(?:-[A-Z0-9]{3,})*)$"
 
-#: Read on the standard input of ``manage.py shell``.
-LOSE_ACCESS = """
+#: A script for ``manage.py shell``: deletes the learner's token.
+REMOVE_ACCESS = """
 from usher.application.models import LmsToken
 count, _ = LmsToken.objects.filter(user__username="{username}").delete()
-print("lost", count)
+print("deleted", count)
 """
 
 
 def last_line(output: str) -> str:
-    """The summary that a command ends with, without its own mark."""
+    """The last line of a command's output, its summary, without the leading mark."""
     return output.strip().splitlines()[-1].lstrip("✓✗ ")
 
 
-class Walk:
-    """sign up → LMS account and token → sign in to the LMS → dashboard → enroll → sync → repair →
-    sign out of both. A step that fails ends the walk: the next ones stand on it."""
+class LearnerJourney:
+    """The learner signs up, gets an LMS account and a token, signs in to the LMS, opens the
+    dashboard, is enrolled, and signs out; in between, course runs are synced and a lost token is
+    repaired. Each step needs the one before, so a failed step is the last one."""
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
@@ -55,6 +57,7 @@ class Walk:
         self.lms_username = ""
 
     def steps(self) -> Iterator[Step]:
+        """Each step, after it was done, up to the first that failed."""
         actions: list[tuple[str, Callable[[], str]]] = [
             ("sign-up", self.sign_up),
             ("lms-account", self.lms_account),
@@ -101,13 +104,13 @@ class Walk:
         return f"{self.username}, e-mail confirmed"
 
     def lms_account(self) -> str:
-        """The worker makes the account and its token."""
+        """Waits until the worker has created the account and its token."""
         account = self._wait_for(
             lambda: self._lms_list(LmsPath.ACCOUNTS, email=self.email), "an LMS account"
         )[0]
         self.lms_username = account["username"]
         self._wait_for(lambda: not self._missing(), "an LMS token")
-        return f"LMS account {self.lms_username} and its token, made by the worker"
+        return f"LMS account {self.lms_username} and its token, created by the worker"
 
     def sign_in_lms(self) -> str:
         page = self.browser.get(self.pair.lms_url + social_login_path(DEFAULT_BACKEND))
@@ -135,16 +138,17 @@ class Walk:
     def sync_runs(self) -> str:
         command = self.pair.edition.sync_command
         if (self.pair.home / TROUBLE).exists():
-            command = ("sync_courserun", "--run", DEMO_RUN)  # runs that are missing fail the other
+            # The edition's own command would fail because of the runs that were broken.
+            command = ("sync_courserun", "--run", DEMO_RUN)
         out = self.pair.manage_application(*command)
         return last_line(out)
 
     def repair(self) -> str:
-        """Lose the learner's token, as an upgrade or a sweep would, and have it repaired."""
-        lost = self.pair.manage_application(
-            "shell", stdin=LOSE_ACCESS.format(username=self.username)
+        """Deletes the learner's token and runs the application's repair command."""
+        output = self.pair.manage_application(
+            "shell", stdin=REMOVE_ACCESS.format(username=self.username)
         )
-        self._expect(lost.strip().endswith("lost 1"), "there was no token to lose")
+        self._expect(output.strip().endswith("deleted 1"), "the learner had no token to delete")
         out = self.pair.manage_application(
             *self.pair.edition.repair_command, "--user", self.username
         )
@@ -159,7 +163,7 @@ class Walk:
         self._expect(there.status_code == 302, "still signed in to the LMS")
         return "both sessions ended"
 
-    # -- questions to application and LMS
+    # -- requests to the application and the LMS
 
     def _application(self, path: str) -> str:
         return self.pair.application_url + path
@@ -177,21 +181,21 @@ class Walk:
         return found if found and found["is_active"] else None
 
     def _missing(self) -> int:
-        """How many learners lack an account or a token, as the repair counts them: 0 or 1."""
+        """1 if the learner lacks an account or a token, else 0, as the repair command counts."""
         out = self.pair.manage_application(
             *self.pair.edition.repair_command, "--user", self.username, "--dry-run", "--json"
         )
         return int(json.loads(out)["changed"])
 
     def _wait_for(self, look: Callable[[], Any], what: str) -> Any:
-        deadline = time.monotonic() + ENGINE_SECONDS
+        deadline = time.monotonic() + WORKER_SECONDS
         while time.monotonic() < deadline:
             self.pair.check()
             if found := look():
                 return found
             time.sleep(0.1)
         raise DemoError(
-            f"There was no sign of {what} within {ENGINE_SECONDS:.0f} seconds; "
+            f"The worker did not create {what} within {WORKER_SECONDS:.0f} seconds; "
             f"see {self.pair.home}/worker.log and {self.pair.home}/lms.log."
         )
 

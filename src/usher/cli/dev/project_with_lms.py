@@ -1,4 +1,4 @@
-"""The embedded LMS beside a project, joined to it, as processes that end together."""
+"""A Django project and an embedded LMS that is connected to it, as processes that stop together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from usher.cli.demo import joining, prepared
+from usher.cli.demo import connection, prepared
 from usher.cli.demo.browser import Browser
 from usher.cli.demo.credentials import Credentials
 from usher.cli.demo.errors import DemoError
@@ -26,24 +26,27 @@ from usher.contract.oauth import DEFAULT_BACKEND, social_login_path
 from usher.contract.paths import LmsPath
 from usher.embedded.home.folder import FolderError, manage
 
-#: Different host names, so that each side keeps its own cookies.
+#: Different host names, so that browsers keep the cookies of project and LMS apart.
 PROJECT_HOST, LMS_HOST = "localhost", "127.0.0.1"
-_PATIENCE = 60.0
-#: Stays the project's own: another key would make stored tokens unreadable.
+#: Seconds in which the learner must be enrolled.
+_ENROLLED_WITHIN = 60.0
+#: Settings that stay the project's own: with another key, stored tokens could not be decrypted.
 _KEPT = {Env.USHER_ENCRYPTION_KEYS}
 
 
 @dataclass(frozen=True)
 class Learner:
-    """login: what to type at the project's sign-in page; '' when none could be made."""
+    """The test learner in the project. login: what to type at the project's sign-in page; '' if the
+    learner could not be created, and then without says why."""
 
     login: str
     password: str = field(repr=False)
     without: str = ""
 
 
-class Beside:
-    """Everything lies in ``home``; run again on the same folder it finds the same LMS."""
+class ProjectWithLms:
+    """The project, its worker and the LMS. The LMS's data, secrets and logs are kept in ``home``: a
+    later run with the same folder continues with the same LMS."""
 
     def __init__(self, project: Project, home: Path, port: int, lms_port: int) -> None:
         self.project = project
@@ -59,31 +62,34 @@ class Beside:
         self._celery = ""
 
     @classmethod
-    def found(cls, folder: Path, home: Path) -> Beside:
-        """What an earlier run made in ``home``, which may be running. Raises DemoError."""
+    def found(cls, folder: Path, home: Path) -> ProjectWithLms:
+        """The one of an earlier run in ``home``, which may still be running. Raises DemoError if
+        there was none."""
         try:
             told = prepared.told(home)
             ports = [urlsplit(str(told[name])).port or 0 for name in ("url", "lms_url")]
         except (ValueError, KeyError) as error:
             raise DemoError(
-                f"{home} has no LMS of `usher dev` yet. Run `usher dev` once; it makes it."
+                f"{home} has no LMS of `usher dev` yet. Run `usher dev` once to create it."
             ) from error
         return cls(Project.at(folder), home, *ports)
 
     def restore(self) -> Iterator[tuple[str, Callable[[], str]]]:
-        """Steps that put settings and records of both right again; data and learners stay."""
+        """Steps, as in ``steps``, that restore the settings and records of project and LMS. Data
+        and learners stay."""
         self.credentials = Credentials.load_or_make(self.home)
         self.project.environment = self._environment()
         self._keep_environment()
         yield "lms", self._provision
-        yield "joined", lambda: self._join(recheck=False)
+        yield "connected", lambda: self._connect_project(recheck=False)
 
     @property
     def lms_home(self) -> Path:
         return self.home / "lms"
 
     def open(self) -> None:
-        """The folder, locked, with its secrets. Raises DemoError when another run has it."""
+        """Creates and locks the folder, and makes or loads the secrets. Raises DemoError if another
+        run uses the folder or a port is taken."""
         self.home.mkdir(parents=True, exist_ok=True)
         self.home.chmod(0o700)  # secrets, logs, and databases with sessions
         if not (ignored := self.home / ".gitignore").exists():
@@ -104,11 +110,12 @@ class Beside:
         self._keep_environment()
 
     def _environment(self) -> dict[str, str]:
-        """All names of the connection: what the project's ``.env`` has for another LMS is unset."""
+        """The project's settings for this LMS. Settings of the connection that are not among them
+        are emptied: the project's ``.env`` may have them for another LMS."""
         unset = {key: "" for key in ALL_KEYS if key not in _KEPT}
         return {
             **unset,
-            **joining.environment(self.lms_url, self.credentials),
+            **connection.environment(self.lms_url, self.credentials),
             "SITE_BASE_URL": self.url,
             "OIDC_RSA_PRIVATE_KEY": _kept_key(self.home / "oidc_rsa_private_key.pem"),
             "USHER_EDX_OAUTH_SECRET": self.credentials.lms_client_secret,
@@ -120,7 +127,8 @@ class Beside:
         return self.home / "env"
 
     def _keep_environment(self) -> None:
-        """For a shell: ``. .usher/dev/env`` connects manage.py to this LMS. It holds secrets."""
+        """Writes the settings to a file for the shell: after ``. .usher/dev/env``, manage.py uses
+        this LMS. The file contains secrets."""
         lines = [
             f"export {name}={shlex.quote(value)}\n"
             for name, value in sorted(self.project.environment.items())
@@ -130,20 +138,22 @@ class Beside:
     # -- steps
 
     def steps(self, *, recheck: bool) -> Iterator[tuple[str, Callable[[], str]]]:
-        yield "project", self._look
+        """(name, action) of each step, in order. An action returns one line for people, or raises
+        DemoError. recheck: also create accounts that the database has from another LMS."""
+        yield "project", self._check_project
         yield "lms", self._make_lms
-        yield "joined", lambda: self._join(recheck)
+        yield "connected", lambda: self._connect_project(recheck)
         yield "servers", self._start
         if self.learner.login:
             yield "learner", self._wait_for_learner
             yield "sign-in", self._sign_in
 
-    def _look(self) -> str:
+    def _check_project(self) -> str:
         wanted = {
             key: self.project.environment[key]
-            for key in (*joining.environment("", self.credentials), "SITE_BASE_URL")
+            for key in (*connection.environment("", self.credentials), "SITE_BASE_URL")
         }
-        found = self.project.ask("look", wanted)
+        found = self.project.ask("check", wanted)
         if found["problem"]:
             raise DemoError(
                 f"{found['problem']}\nThen run `usher dev` again. The guide is docs/integrate.md "
@@ -151,9 +161,9 @@ class Beside:
             )
         if found["unread"]:
             raise DemoError(
-                f"settings.py sets {', '.join(found['unread'])} itself, so your project does not "
-                "use the LMS that this command makes. Remove these lines: defaults.apply() reads "
-                "the names from the environment."
+                f"settings.py sets {', '.join(found['unread'])} itself, so your project would not "
+                "use the LMS of this command. Remove these settings from settings.py: "
+                "defaults.apply() reads them from the environment."
             )
         self._celery = str(found["celery"])
         return f"settings of {self.project.name} are complete"
@@ -164,8 +174,8 @@ class Beside:
         return self._provision()
 
     def _provision(self) -> str:
-        joining.make_lms(self.lms_home, self.lms_url, self.url)
-        described = joining.describe(self.project.name, self.url, self.credentials)
+        connection.make_lms(self.lms_home, self.lms_url, self.url)
+        described = connection.describe(self.project.name, self.url, self.credentials)
         try:
             manage(self.lms_home, "seed_courses")
             manage(self.lms_home, "usher_provision", "--file", "-", text=described.to_json())
@@ -173,14 +183,14 @@ class Beside:
             raise DemoError(str(error)) from error
         return "embedded LMS with two courses"
 
-    def _join(self, recheck: bool) -> str:
+    def _connect_project(self, recheck: bool) -> str:
         is_new = not (self.home / prepared.FILE_NAME).exists()
         found = self.project.ask("prepare", self.credentials.lms_client_id, is_new and not recheck)
         if found["foreign"]:
             raise DemoError(
-                f"Your project's database has {found['foreign']} accounts of another LMS. Nothing "
-                "was changed. Use another database, or make these accounts in the new LMS too: "
-                "usher dev --recheck."
+                f"Your project's database has {found['foreign']} accounts of another LMS. No "
+                "record was changed. Use another database, or create these accounts in the new LMS "
+                "too: usher dev --recheck."
             )
         if recheck:
             self._manage("reconcile", "--recheck", allow_failure=True)
@@ -194,7 +204,7 @@ class Beside:
             url=self.url,
             lms_url=self.lms_url,
         )
-        return "tables migrated, OAuth2 records, two course runs, a learner"
+        return "tables migrated; OAuth2 client, two course runs and a learner created"
 
     def _start(self) -> str:
         self._servers = [self._lms(), self._application(), self._worker()]
@@ -205,7 +215,7 @@ class Beside:
         return f"{self.project.name} {self.url}, LMS {self.lms_url}, worker"
 
     def _wait_for_learner(self) -> str:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _ENROLLED_WITHIN
         while True:
             self.check()
             found = self.project.ask("state")
@@ -216,17 +226,17 @@ class Beside:
                 return f"LMS account {found['username']}, enrolled in {courses} courses"
             if time.monotonic() > deadline:
                 raise DemoError(
-                    f"After {_PATIENCE:.0f} s the learner is not enrolled; see "
+                    f"The learner is not enrolled in the LMS after {_ENROLLED_WITHIN:.0f} s; see "
                     f"{self.home}/worker.log."
                 )
             time.sleep(0.2)
 
     def _sign_in(self) -> str:
-        """As a browser that is signed in to the project: through the LMS's sign-in to a course."""
+        """With a session in the project, signs in to the LMS and opens the dashboard."""
         session = self.project.ask("session")
         browser = Browser()
         try:
-            # The cookie jar completes a host name that has no dot.
+            # Python's cookie jar adds .local to a host name without a dot.
             domain = f"{PROJECT_HOST}.local"
             browser.client.cookies.set(session["cookie"], session["session"], domain)
             browser.get(self.lms_url + social_login_path(DEFAULT_BACKEND))
@@ -251,7 +261,7 @@ class Beside:
         )
 
     def _worker(self) -> ServerProcess:
-        """As the project works off its rows in production: by Celery, where it has a broker."""
+        """The worker as the project runs it in production: Celery if it has a broker."""
         if not self._celery:
             return self._process("worker", self.project.command("reconcile", "--watch"))
         celery = [
@@ -319,7 +329,7 @@ class Beside:
     # -- data of an earlier run
 
     def _fingerprint(self) -> str:
-        """Of addresses, secrets, and whether the LMS's database is still there."""
+        """Changes with the addresses and secrets, and if the LMS's database is deleted."""
         has_database = (self.lms_home / "db.sqlite3").exists()
         return prepared.fingerprint(
             self.url, self.lms_url, repr(self.credentials), str(has_database)
@@ -327,7 +337,8 @@ class Beside:
 
 
 def _kept_key(path: Path) -> str:
-    """A key that signs ID tokens and sign-outs, made once, on one line."""
+    """The key that signs ID tokens and sign-outs, as PEM on one line. It is made once and kept in
+    the file ``path``."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
