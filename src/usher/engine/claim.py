@@ -63,25 +63,26 @@ def claim(
     if condition is None:
         return "", []
     owner = str(uuid.uuid4())
-    ids: list[int] = []
+    leased: dict[int, Work] = {}
     for each in (lane,) if lane is not None or condition else tuple(Lane):
-        ids += _leased(kind, condition, each, limit - len(ids), owner, lease_seconds)
-        if len(ids) >= limit:
+        leased |= _leased(kind, condition, each, limit - len(leased), owner, lease_seconds)
+        if len(leased) >= limit:
             break
-    if not ids:
-        return owner, []
-    held = kind.rows().filter(pk__in=ids, work__lease_owner=owner)
-    rows = list(held.select_related("work", *kind.related))
-    if len(rows) < len(ids):
-        gone = set(ids) - {row.pk for row in rows}
-        Work.objects.filter(kind=kind.name, object_id__in=gone, lease_owner=owner).delete()
+    rows = list(kind.rows().filter(pk__in=leased).select_related(*kind.related)) if leased else []
+    for row in rows:
+        row.work = leased.pop(row.pk)
+    if leased:
+        Work.objects.filter(
+            pk__in=[work.pk for work in leased.values()], lease_owner=owner
+        ).delete()
     return owner, sorted(rows, key=lambda row: (row.lane, row.next_attempt_at, row.pk))
 
 
 def _leased(
     kind: Kind, condition: Q, lane: Lane | None, limit: int, owner: str, seconds: float
-) -> list[int]:
-    """Ids of rows that are leased now. One statement, which no other can come in between."""
+) -> dict[int, Work]:
+    """Id of a row → its work, which is leased now. One statement, which no other can come in
+    between."""
     waiting = due(kind.name, moment())
     if lane is not None:
         waiting = waiting.filter(lane=lane)
@@ -99,11 +100,10 @@ def _leased(
     until, until_values = _compiled(moment(seconds))
     sql = (
         f"UPDATE {quote(Work._meta.db_table)} "  # noqa: S608
-        f"SET lease_owner = %s, lease_until = {until} WHERE id {chosen} RETURNING object_id"
+        f"SET lease_owner = %s, lease_until = {until} WHERE id {chosen} RETURNING *"
     )
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [owner, *until_values, *values])
-        return [pk for (pk,) in cursor.fetchall()]
+    found = Work.objects.raw(sql, [owner, *until_values, *values])
+    return {work.object_id: work for work in found}
 
 
 def _compiled(expression: Any) -> tuple[str, list[Any]]:

@@ -75,7 +75,9 @@ class _Held:
 def _held(kind: Kind, done: Sequence[Done]) -> tuple[dict[int, _Held], datetime]:
     """Id → the row, of those whose lease holds; and the moment of the database."""
     owners = {job.row.pk: job.row.lease_owner for job, _ in done}
-    leased = kind.rows().filter(pk__in=owners, work__lease_owner__in=set(owners.values()))
+    # By the ids of the work: asked for the rows' own, PostgreSQL compares each with each.
+    ids = [job.row.work.pk for job, _ in done]
+    leased = kind.rows().filter(work__pk__in=ids, work__lease_owner__in=set(owners.values()))
     columns = ("generation", "work__id", "work__lane", "work__due_at", "work__parked_at")
     locked = leased.select_for_update().order_by("pk").annotate(now=moment())
     rows = list(locked.values_list("pk", "work__lease_owner", "now", *columns))

@@ -59,7 +59,12 @@ class TokenKind(LmsKind):
 
     def lost(self) -> ReconciledQuerySet:
         """A token whose account is not made yet comes with the account."""
-        return super().lost().filter(user__lms_account__created_in_lms_at__isnull=False)
+        # By their ids, which stand in an index of such rows. With other columns, PostgreSQL expects
+        # most rows to be unsettled and reads the whole table.
+        return self.rows().filter(
+            pk__in=super().lost().values("pk"),
+            user__lms_account__created_in_lms_at__isnull=False,
+        )
 
     def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
         """Re-checks accounts of learners whose sign-in failed: they may be missing. Those that are
