@@ -98,7 +98,7 @@ class Integrator:
 
     def usher_dev(self, **environment: str) -> list[str]:
         """As the page says, but for the ports; the names of the steps that were seen to work."""
-        assert "usher dev" in commands(page("3. An Open edX beside your project"))
+        assert "usher dev" in commands(page("3. An Open edX for your project"))
         out = self.run("usher dev --once --json " + " ".join(self.ports), **environment)
         told = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
         assert told["ok"], told
@@ -160,7 +160,7 @@ def test_records_that_somebody_changed_are_restored(integrator: Integrator) -> N
 def test_the_page_s_code_enrolls(integrator: Integrator) -> None:
     integrator.usher_dev()
     learner, calls, link = snippets(page("4. Enroll learners"))
-    _, environment, shell = commands(page("3. An Open edX beside your project"))
+    _, environment, shell = commands(page("3. An Open edX for your project"))
     script = "\n".join([learner, calls, link, "print('link:', link)"])
     told = integrator.run(f"{environment}\n{shell} -v 0 <<'CODE'\n{script}\nCODE")
     lms = f"http://127.0.0.1:{integrator.ports[3]}"
@@ -182,7 +182,7 @@ def test_without_a_sign_in_page_nothing_starts(integrator: Integrator) -> None:
 
 
 def test_the_page_s_signals_and_adapter_load(integrator: Integrator) -> None:
-    (signals,) = snippets(page("React to what happens"))
+    (signals,) = snippets(page("React to changes"))
     integrator.run(f"python manage.py shell -v 0 <<'CODE'\n{signals}\nCODE")
     integrator.write("Decide yourself")
     integrator.run("python manage.py check", USHER_ADAPTER="shop.openedx.Adapter")
