@@ -15,6 +15,7 @@ from django.dispatch import receiver
 
 from usher.application.accounts.naming import NoFreeName
 from usher.application.accounts.services import ensure_account, follow_profile
+from usher.application.adapter import AdapterFailed
 from usher.application.audit.services import record
 
 log = structlog.get_logger("campus.accounts")
@@ -25,7 +26,7 @@ def has_lms_account(user: Any, **_: Any) -> None:
     """After sign-up, once the address is confirmed, and again at each sign-in: it costs a look."""
     try:
         ensure_account(user)
-    except NoFreeName as error:
+    except (NoFreeName, AdapterFailed) as error:
         log.warning("no LMS account wanted", username=user.username, error=str(error))
 
 

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from usher.application import conf
 from usher.application.accounts.models import LmsAccount
+from usher.application.adapter import AdapterFailed
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.modes import ModeNotAllowed, choose_mode
 from usher.application.runs.models import CourseMode, CourseRun
@@ -57,6 +58,8 @@ def is_free(user: Any, run: CourseRun) -> bool:
         choose_mode(user, run)
     except ModeNotAllowed:
         return False
+    except AdapterFailed:
+        return True  # who enrolls is told that it can't be decided now
     return True
 
 

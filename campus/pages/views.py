@@ -9,6 +9,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from pages import catalog
 from usher.application import conf
+from usher.application.adapter import AdapterFailed, log_failure
 from usher.application.enrollments.services import ModeNotAllowed, NotEnrolled, enroll, unenroll
 from usher.application.runs.models import CourseRun
 from usher.application.told import of_account
@@ -50,6 +51,9 @@ def enroll_me(request: HttpRequest, course_key: str) -> HttpResponse:
         enroll(request.user, run)
     except ModeNotAllowed:
         messages.error(request, f"{run} has no free place: it offers only modes that are paid for.")
+    except AdapterFailed as error:
+        log_failure(error)
+        messages.error(request, f"You can't be enrolled in {run} now. Our staff look into it.")
     else:
         messages.success(request, f"You are enrolled in {run}.")
     return redirect("course-run", course_key=run.course_key)

@@ -5,16 +5,17 @@ Subclass ``DefaultAdapter``, override what differs, and name the class in the se
     USHER_ADAPTER = "shop.openedx.Adapter"
 
 Methods are called wherever the decision is made: in requests, commands and workers. They must not
-call the LMS. ``usher.application.adapter.adapter()`` is the one instance in use.
+call the LMS. ``usher.application.adapter.adapter()`` is the one instance in use; where one of its
+methods raises something about a learner, or returns what can't be used, callers see AdapterFailed.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any
 
 from django.apps import apps
@@ -23,18 +24,45 @@ from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import mail_managers
 from django.core.signals import setting_changed
+from django.db import InterfaceError, OperationalError
 from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.functions import Lower
 from django.utils.module_loading import import_string
+
+from usher.engine.errors import EngineError
 
 _log = logging.getLogger("usher.adapter")
 DEFAULT = "usher.application.adapter.DefaultAdapter"
 #: No 0, 1, l or o: people read these names aloud.
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 _PRIVATE_LENGTH = 10
+#: Methods that decide about one learner, and what they must return.
+_OF_A_LEARNER: dict[str, type] = {
+    "lms_username": str,
+    "full_name": str,
+    "email": str,
+    "country": str,
+    "is_confirmed": bool,
+    "is_eligible": bool,
+    "allowed_modes": Collection,
+}
 #: Seconds between two mails about refusals.
 _MAIL_EVERY = 900
 _MAIL_ROWS = 20
+
+
+class AdapterFailed(EngineError):
+    """A method of ``USHER_ADAPTER`` raised something about this learner. A record that needs its
+    answer is tried again later, and no other learner's is concerned.
+
+    reason: the method and what it raised, without the learner.
+    """
+
+    default_code = "adapter-failed"
+
+    def __init__(self, method: str, user: Any, problem: str) -> None:
+        self.reason = f"{method} of USHER_ADAPTER failed: {problem}"
+        super().__init__(f"{method} of USHER_ADAPTER failed for the user {user.pk}: {problem}.")
 
 
 @dataclass(frozen=True)
@@ -135,8 +163,8 @@ class DefaultAdapter:
             try:
                 if getattr(self, f"is_{name}")(user):
                     found.append(user.pk)
-            except Exception:  # noqa: BLE001 - a project's own code
-                _log.exception("USHER_ADAPTER failed: is_%s of user %s", name, user.pk)
+            except AdapterFailed as error:
+                log_failure(error)
         return users.filter(pk__in=found)
 
     # Enrollments
@@ -191,6 +219,32 @@ def eligible_among(users: QuerySet[Any], *, slice_of: int = 1000) -> Iterator[li
             yield found
 
 
+def log_failure(error: AdapterFailed) -> None:
+    """For work that goes on with other learners. With the traceback of the project's own code."""
+    _log.error("%s", error.message, exc_info=error.__cause__)
+
+
+def failure_of(user: Any) -> AdapterFailed | None:
+    """What the adapter raises about this learner, of what an LMS account needs; None for nothing.
+
+    The name is asked for, and not reserved.
+    """
+    decides = adapter()
+    for method in (
+        decides.is_confirmed,
+        decides.is_eligible,
+        decides.lms_username,
+        decides.full_name,
+        decides.email,
+        decides.country,
+    ):
+        try:
+            method(user)
+        except AdapterFailed as error:
+            return error
+    return None
+
+
 def digest_minutes() -> int:
     """``USHER_DIGEST_MINUTES``: minutes between two digests of refusals; 0 for none."""
     default = 0 if django_settings.DEBUG else 60
@@ -239,7 +293,35 @@ def _adapter(path: str) -> DefaultAdapter:
         raise ImproperlyConfigured(
             f"USHER_ADAPTER is {path!r}: name a subclass of {DEFAULT}, so that it has every method."
         )
-    return found()
+    made = found()
+    for name, expected in _OF_A_LEARNER.items():
+        setattr(made, name, _telling(name, getattr(made, name), expected))
+    return made
+
+
+def _telling(name: str, method: Callable[..., Any], expected: type) -> Callable[..., Any]:
+    """The method, whose failures say that it was this method, and about whom."""
+
+    @wraps(method)
+    def tell(user: Any, *args: Any) -> Any:
+        try:
+            answer = method(user, *args)
+        except (AdapterFailed, OperationalError, InterfaceError):
+            raise  # the latter: the database doesn't answer, whoever it is about
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise AdapterFailed(name, user, problem) from error
+        if expected is str and answer is None:
+            return ""
+        if expected is bool:
+            return bool(answer)
+        if name == "allowed_modes" and answer is None:
+            return None
+        if not isinstance(answer, expected) or (expected is Collection and isinstance(answer, str)):
+            raise AdapterFailed(name, user, f"it returned {type(answer).__name__} {answer!r}")
+        return answer
+
+    return tell
 
 
 def _forget(**_kwargs: Any) -> None:

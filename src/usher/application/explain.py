@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount, LmsProfile
 from usher.application.accounts.naming import clean_username
-from usher.application.adapter import adapter
+from usher.application.adapter import AdapterFailed, adapter, failure_of
 from usher.application.enrollments.models import Enrollment
 from usher.application.runs.models import CourseMode, CourseRun
 from usher.application.states import span, state, when
@@ -56,14 +56,14 @@ def explain(user: Any, run: CourseRun | None = None) -> list[Sentence]:
 def _identity(user: Any) -> Iterator[Sentence]:
     known = dict.fromkeys((str(user.get_username()), asked("email", user)))
     yield Sentence("identity", ", ".join(filter(None, known)) + ".")
-    try:
-        yield from _eligibility(user)
-    except Exception as error:  # noqa: BLE001 - a project's own code
+    if failure := failure_of(user):
         yield Sentence(
             "identity",
-            f"USHER_ADAPTER failed for this learner: {type(error).__name__}: {error}.",
+            f"{failure.reason}.",
             next="The learner has to wait until a developer corrects that class.",
         )
+    else:
+        yield from _eligibility(user)
 
 
 def asked(method: str, user: Any) -> str:
@@ -71,15 +71,15 @@ def asked(method: str, user: Any) -> str:
     when something is wrong with them."""
     try:
         return str(getattr(adapter(), method)(user))
-    except Exception as error:  # noqa: BLE001 - a project's own code
-        return f"({method} of USHER_ADAPTER failed: {type(error).__name__}: {error})"
+    except AdapterFailed as error:
+        return f"({error.reason})"
 
 
 def confirmed_address(user: Any) -> bool:
     """Whether the address is known to be the learner's own; no where the adapter fails."""
     try:
         return bool(adapter().is_confirmed(user))
-    except Exception:  # noqa: BLE001 - a project's own code
+    except AdapterFailed:
         return False
 
 

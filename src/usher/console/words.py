@@ -105,6 +105,10 @@ REASONS: dict[str, tuple[str, str]] = {
         "The LMS refuses to make the account",
         "Read what the LMS says, correct the learner's data, then {retry}.",
     ),
+    "adapter-failed": (
+        "A method of USHER_ADAPTER failed for this learner",
+        "A developer corrects that class: the message and the log say where. It is tried again.",
+    ),
     "sign-in-stopped": (
         "The LMS stopped the sign-in",
         "Read what the LMS says: the account may be linked to somebody else there.",

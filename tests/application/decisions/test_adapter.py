@@ -92,7 +92,7 @@ def test_a_decision_about_one_learner_counts_wherever_many_are_decided(settings:
     assert ensure_accounts(batch=1) == 1
     assert not any(hasattr(user, "lms_account") for user in (no, bug, inactive))
     story = " ".join(one.text for one in explain(bug))
-    assert "USHER_ADAPTER failed for this learner: AttributeError: no such field." in story
+    assert "is_eligible of USHER_ADAPTER failed: AttributeError: no such field." in story
 
 
 def test_so_does_one_about_an_address(settings: Any) -> None:

@@ -15,7 +15,7 @@ from django.utils import timezone
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.naming import clean_username, is_reserved, reserve
 from usher.application.accounts.services import adopt
-from usher.application.adapter import adapter
+from usher.application.adapter import AdapterFailed, adapter, log_failure
 from usher.application.lms_client import client
 from usher.application.tokens.models import LmsToken
 from usher.client.payloads import AccountSeen
@@ -97,14 +97,18 @@ def proposals_for(user: Any) -> list[Proposal]:
 
 
 def _proposal(user: Any, seen: AccountSeen) -> Proposal:
+    try:
+        email, conflict = adapter().email(user), _conflict(user, seen)
+    except AdapterFailed as error:
+        email, conflict = "", error.reason
     return Proposal(
         user_id=user.pk,
         user=str(user.get_username()),
-        email=adapter().email(user),
+        email=email,
         lms_username=seen.username,
         lms_email=seen.email,
         lms_user_id=str(seen.lms_user_id or ""),
-        conflict=_conflict(user, seen),
+        conflict=conflict,
     )
 
 
@@ -120,7 +124,11 @@ def _users() -> Iterator[list[Any]]:
 def _by_email(users: list[Any]) -> dict[int, AccountSeen]:
     lms, found = client(), {}
     for user in users:
-        email = adapter().email(user)
+        try:
+            email = adapter().email(user)
+        except AdapterFailed as error:
+            log_failure(error)
+            continue
         seen = lms.account_by_email(email) if email else None
         if seen is not None:
             found[user.pk] = seen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ from usher.application.accounts.details import Details, details
 from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
 from usher.application.accounts.naming import NoFreeName, reserve
 from usher.application.accounts.services import follow_profile, known_accounts
-from usher.application.adapter import adapter
+from usher.application.adapter import AdapterFailed, DefaultAdapter, adapter
 from usher.application.audit.services import record_many
 from usher.application.enrollments.models import Enrollment
 from usher.application.lms.context import LmsContext
@@ -58,11 +58,18 @@ class AccountKind(LmsKind):
         tokens = registration_tokens(eligible) if eligible and not by_batch else {}
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
+            is_refused = row.is_active and not row.is_ready and row.user_id not in eligible
+            try:
+                told = details(row.user)
+                outcome = _unconfirmed(adapter().is_eligible, row.user) if is_refused else None
+            except AdapterFailed as error:
+                prepared.append((Job(row, row.username), Outcome(error=error)))
+                continue
             learner = creation.Learner(
                 account_id=row.pk,
                 user_id=row.user_id,
                 username=row.username,
-                details=details(row.user),
+                details=told,
                 reserved_at=row.reserved_at,
                 is_ready=row.is_ready,
                 is_active=row.is_active,
@@ -70,8 +77,6 @@ class AccountKind(LmsKind):
                 registration_token=tokens.get(row.user_id, ""),
                 reactivate=is_to_be_activated(row),
             )
-            is_refused = row.is_active and not row.is_ready and row.user_id not in eligible
-            outcome = _unconfirmed() if is_refused else None
             prepared.append((Job(row, row.username, learner), outcome))
         return prepared
 
@@ -88,7 +93,8 @@ class AccountKind(LmsKind):
         for lane, user_ids in by_lane(job.row for job, m in made if not m.tokens).items():
             forget_tokens(user_ids, lane)
         _wake_enrollments([job.row for job, _ in made], now)
-        _follow_changes([job for job, o in done if o.error is None and job.data], now)
+        good = [job for job, outcome in done if outcome.error is None and job.data]
+        _follow_changes(good, now)
         _retry_tokens_of_activated(done, now)
         for job, outcome in done:
             if isinstance(outcome.error, creation.NameTaken):
@@ -124,8 +130,11 @@ def _confirmed(user_ids: Sequence[int]) -> set[int]:
     return set(adapter().confirmed(users).values_list("pk", flat=True))
 
 
-def _unconfirmed() -> Outcome:
-    """The address may be somebody else's, who would find an LMS account in their name."""
+def _unconfirmed(decide: Callable[[Any], bool], user: Any) -> Outcome:
+    """The address may be somebody else's, who would find an LMS account in their name. Raises
+    AdapterFailed where the project's adapter couldn't tell."""
+    if type(adapter()) is not DefaultAdapter:
+        decide(user)
     message = "Not sent: the learner's e-mail address is not confirmed, or USHER_ADAPTER says no."
     return Outcome(error=LmsError(message, code="unconfirmed"), waits=True)
 
@@ -171,17 +180,21 @@ def _wake_enrollments(accounts: Sequence[LmsAccount], now: datetime) -> None:
 
 def _follow_changes(sent: Sequence[Job], now: datetime) -> None:
     """Learners whose name or e-mail changed while their account was made or checked: the older
-    ones may have reached the LMS last, so the profile is sent again although it seems right."""
+    ones may have reached the LMS last, so the profile is sent again although it seems right. So is
+    that of learners about whom the project's adapter failed before."""
     before = {job.row.user_id: job.data.details for job in sent}
     if not before:
         return
-    changed = [
-        user
-        for user in get_user_model()._default_manager.filter(pk__in=before)
-        if details(user) != before[user.pk]
-    ]
-    for user in changed:
-        follow_profile(user)
+    unknown = {job.row.user_id for job in sent if job.row.error_code == AdapterFailed.default_code}
+    changed = []
+    for user in get_user_model()._default_manager.filter(pk__in=before):
+        try:
+            differs = details(user) != before[user.pk] or user.pk in unknown
+        except AdapterFailed:
+            differs = True
+        if differs:
+            follow_profile(user)
+            changed.append(user)
     if changed:
         profiles = LmsProfile.objects.filter(user__in=changed)
         profiles.make_due(now)
@@ -198,8 +211,18 @@ def _rename(row: LmsAccount, error: creation.NameTaken, now: datetime) -> None:
     except NoFreeName as problem:
         rows.set_work(parked_at=now, due_at=None, error_message=str(problem)[:500])
         return
+    except AdapterFailed as failure:  # asked again at the next attempt
+        rows.set_work(error_code=failure.code, error_message=failure.message[:500])
+        return
     rows.update(username=name, reserved_at=now, renamings=row.renamings + 1)
     rows.make_due(now, lane=Lane(row.lane))
+
+
+def _unconfirmed_profile(row: LmsProfile) -> Outcome:
+    try:
+        return _unconfirmed(adapter().is_confirmed, row.user)
+    except AdapterFailed as error:
+        return Outcome(error=error)
 
 
 @dataclass(frozen=True)
@@ -238,7 +261,7 @@ class ProfileKind(LmsKind):
                 prepared.append((Job(row, what), Outcome(error=error, waits=True)))
                 continue
             if row.email != row.observed_email and row.user_id not in confirmed:
-                prepared.append((Job(row, what), _unconfirmed()))
+                prepared.append((Job(row, what), _unconfirmed_profile(row)))
                 continue
             usable = token is not None and token.is_valid_for(60)
             if not by_batch and not usable:

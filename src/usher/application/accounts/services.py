@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -13,7 +14,7 @@ from django.utils import timezone
 from usher.application.accounts.details import details
 from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
 from usher.application.accounts.naming import is_reserved, reserve, reserve_many
-from usher.application.adapter import adapter, eligible_among
+from usher.application.adapter import AdapterFailed, adapter, eligible_among, log_failure
 from usher.application.lms.evidence import sample_of
 from usher.application.tokens.models import LmsToken
 from usher.engine.clock import database_now
@@ -78,22 +79,32 @@ def ensure_accounts(*, batch: int = 1000) -> int:
 
 
 def _make_many(users: list[Any]) -> int:
-    """Those whose own names are free, together; the others one by one."""
+    """Those whose own names are free, together; the others one by one. How many were made."""
     try:
         with transaction.atomic():
             easy = _make_easy(users)
     except IntegrityError:  # one of the names was taken in the meantime
         easy = set()
+    failed = 0
     with background():
         for user in users:
-            if user.pk not in easy:
+            if user.pk in easy:
+                continue
+            try:
                 _make(user)
-    return len(users)
+            except AdapterFailed as error:
+                log_failure(error)
+                failed += 1
+    return len(users) - failed
 
 
 def _make_easy(users: list[Any]) -> set[int]:
     now = database_now()
-    names = reserve_many({user.pk: adapter().lms_username(user) for user in users})
+    wanted = {}
+    for user in users:
+        with suppress(AdapterFailed):  # tried and told one by one
+            wanted[user.pk] = adapter().lms_username(user)
+    names = reserve_many(wanted)
     LmsAccount.objects.bulk_create(
         [LmsAccount(user_id=pk, username=name, reserved_at=now) for pk, name in names.items()]
     )
@@ -182,11 +193,19 @@ def reactivate(user: Any) -> LmsAccount:
 def follow_profile(user: Any) -> None:
     """After a learner's name, country or e-mail changed: wants the LMS to have the new ones.
 
-    Before the LMS account is made there is nothing to do: it is made with what holds then.
+    Before the LMS account is made there is nothing to do: it is made with what holds then. Where
+    the project's adapter fails, saving a user goes on: the account's record fails and says why,
+    and once it succeeds again, the profile follows.
     """
-    if not LmsAccount.objects.filter(user=user, created_in_lms_at__isnull=False).exists():
+    account = LmsAccount.objects.filter(user=user, created_in_lms_at__isnull=False)
+    if not account.exists():
         return
-    now = details(user)
+    try:
+        now = details(user)
+    except AdapterFailed as error:
+        log_failure(error)
+        account.make_due(lane=current_lane())
+        return
     wanted = {"name": now.name, "country": now.country, "email": now.email}
     with transaction.atomic():
         row, made = LmsProfile.objects.select_for_update().get_or_create(

@@ -7,7 +7,7 @@ from rest_framework import serializers
 
 from usher.application import conf, told
 from usher.application.accounts.models import LmsAccount
-from usher.application.adapter import adapter
+from usher.application.adapter import AdapterFailed, adapter, log_failure
 from usher.application.enrollments.models import Enrollment
 from usher.application.runs.models import CourseMode, CourseRun
 from usher.application.states import state, states_of
@@ -93,6 +93,15 @@ class EnrollSerializer(serializers.Serializer[Any]):
     )
 
 
+def _asked(method: str, user: Any) -> str:
+    """'' where the project's adapter fails: a page about oneself is shown nevertheless."""
+    try:
+        return str(getattr(adapter(), method)(user))
+    except AdapterFailed as error:
+        log_failure(error)
+        return ""
+
+
 class MeSerializer(serializers.Serializer[Any]):
     """``lms_username`` is null until the learner has an account record."""
 
@@ -104,10 +113,10 @@ class MeSerializer(serializers.Serializer[Any]):
     lms_account_is_ready = serializers.SerializerMethodField()
 
     def get_email(self, user: Any) -> str:
-        return adapter().email(user)
+        return _asked("email", user)
 
     def get_name(self, user: Any) -> str:
-        return adapter().full_name(user)
+        return _asked("full_name", user)
 
     def get_lms_username(self, user: Any) -> str | None:
         account = LmsAccount.objects.filter(user=user).first()

@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from usher.application.adapter import AdapterFailed, log_failure
 from usher.application.api import serializers
 from usher.application.api.pagination import Pages
 from usher.application.api.parsers import Json
@@ -25,6 +26,12 @@ class NotEnrollable(exceptions.APIException):
     status_code = status.HTTP_409_CONFLICT
     default_detail = "This run does not take enrollments, or not in this mode, now."
     default_code = "not-enrollable"
+
+
+class Unavailable(exceptions.APIException):
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_detail = "The application can't decide this for you now; its log says why."
+    default_code = "unavailable"
 
 
 class OwnSession:
@@ -84,6 +91,7 @@ class EnrollmentsView(OwnSession, generics.ListAPIView[Enrollment]):
             201: serializers.EnrollmentSerializer,
             404: OpenApiResponse(description="There is no such run."),
             409: OpenApiResponse(description="The run takes no enrollments in that mode now."),
+            503: OpenApiResponse(description="USHER_ADAPTER could not tell this learner's modes."),
         },
     )
     def post(self, request: Request) -> Response:
@@ -98,6 +106,9 @@ class EnrollmentsView(OwnSession, generics.ListAPIView[Enrollment]):
             enrollment = enroll(request.user, run, mode)
         except ModeNotAllowed as error:
             raise NotEnrollable from error
+        except AdapterFailed as error:
+            log_failure(error)
+            raise Unavailable from error
         shown = serializers.EnrollmentSerializer(enrollment)
         return Response(shown.data, status=status.HTTP_201_CREATED)
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models import prefetch_related_objects
 from django.utils import timezone
 
-from usher.application.adapter import adapter
+from usher.application.adapter import AdapterFailed, adapter, log_failure
 from usher.application.enrollments.models import DEFAULT_MODE, Enrollment
 from usher.application.runs.models import CourseRun
 
@@ -86,6 +86,8 @@ def follow_modes(run: CourseRun) -> None:
             row.want(mode=choose_mode(row.user, run))
         except ModeNotAllowed:
             continue  # the LMS refuses it with its reason
+        except AdapterFailed as error:
+            log_failure(error)
 
 
 #: Refusals of the LMS that another set of modes may end.

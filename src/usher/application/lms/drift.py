@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from usher.application.accounts.kinds import is_to_be_activated
 from usher.application.accounts.models import LmsAccount
-from usher.application.adapter import adapter
+from usher.application.adapter import AdapterFailed, adapter
 from usher.application.enrollments.models import Enrollment
 from usher.application.lms.options import LMS, options
 from usher.application.lms_client import client
@@ -79,7 +79,13 @@ def _accounts(lms: LmsClient, user: Any) -> Iterator[Difference]:
                 yield _differs("account", row, row.username, "made by us", "no", "yes", action)
             elif row.is_active != seen.is_active:
                 yield _activity(row, _yes(row.is_active), _yes(seen.is_active))
-            email = adapter().email(row.user)
+            try:
+                email = adapter().email(row.user)
+            except AdapterFailed as error:
+                yield Difference(
+                    "account", row.username, "email", f"({error.reason})", seen.email, ""
+                )
+                continue
             if seen.email.lower() != email.lower():
                 yield _differs(
                     "account", row, row.username, "email", email, seen.email, email_action

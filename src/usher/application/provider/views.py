@@ -17,7 +17,7 @@ from oauth2_provider.models import get_access_token_model, get_application_model
 from oauth2_provider.settings import oauth2_settings
 from oauth2_provider.signals import app_authorized
 
-from usher.application.adapter import adapter
+from usher.application.adapter import AdapterFailed, adapter, log_failure
 from usher.application.audit.services import record
 from usher.application.provider import bearer, claims, limits
 from usher.application.provider.clients import is_lms
@@ -38,7 +38,12 @@ class AuthorizationView(toolkit.AuthorizationView):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not (_can_be_kept(request.GET) and _can_be_kept(request.POST)):
             return HttpResponse("The request can't be read.", status=400, content_type="text/plain")
-        if _is_withheld(request):
+        try:
+            is_withheld = _is_withheld(request)
+        except AdapterFailed as error:
+            log_failure(error)
+            return render(request, "usher/unavailable.html", status=503)
+        if is_withheld:
             home = resolve_url(settings.LOGIN_REDIRECT_URL)
             return render(request, "usher/not_confirmed.html", {"home": home}, status=403)
         try:
@@ -108,7 +113,10 @@ class TokenView(toolkit.TokenView):
             limited = limits.TOKENS.count_failure(request, client_id, is_wrong=True)
             return limited or JsonResponse(error, status=400, headers=NO_STORE)
         client_authenticated.set(False)
-        _, headers, body, status = self.create_token_response(request)
+        try:
+            _, headers, body, status = self.create_token_response(request)
+        except AdapterFailed as error:
+            return _unavailable(error)
         if status != 200:
             return self._refusal(request, client_id, headers, body, status)
         limits.TOKENS.note_success(request, client_id)
@@ -150,6 +158,16 @@ class RevokeTokenView(toolkit.RevokeTokenView):
         return response
 
 
+def _unavailable(error: AdapterFailed) -> JsonResponse:
+    """The cause is for the log: it may hold what the LMS has no business with."""
+    log_failure(error)
+    body = {
+        "error": "temporarily_unavailable",
+        "error_description": "The application can't tell about this user now; its log says why.",
+    }
+    return JsonResponse(body, status=503, headers=NO_STORE)
+
+
 def _count_failure(request: HttpRequest, client_id: str) -> JsonResponse | None:
     """A client that has shown who it is may make mistakes; they are its own."""
     is_wrong = not client_authenticated.get()
@@ -164,9 +182,12 @@ def users_me(request: HttpRequest) -> JsonResponse:
         token = bearer.lms_token(request, {SCOPE_USER_READ})
         if not adapter().is_eligible(token.user):
             raise bearer.BearerError(403, "access_denied", "The e-mail address is not confirmed.")
+        found = claims.profile(token.user)
     except bearer.BearerError as error:
         return error.response()
-    return JsonResponse(claims.profile(token.user), headers=NO_STORE)
+    except AdapterFailed as error:
+        return _unavailable(error)
+    return JsonResponse(found, headers=NO_STORE)
 
 
 @csrf_exempt
@@ -180,15 +201,17 @@ def userinfo(request: HttpRequest) -> HttpResponse:
             token = bearer.lms_token(request, {SCOPE_USER_READ})
         if not adapter().is_eligible(token.user):
             raise bearer.BearerError(403, "access_denied", "The e-mail address is not confirmed.")
+        scopes = set(token.scope.split())
+        if is_lms(token.application):
+            found = claims.claims(token.user, scopes)
+        else:
+            # ol-social-auth signs in whom ``username`` names: see ``bearer.lms_token``.
+            found = claims.claims(token.user, scopes - {SCOPE_USER_READ})
+            found.pop("username", None)
     except bearer.BearerError as error:
         return error.response()
-    scopes = set(token.scope.split())
-    if is_lms(token.application):
-        found = claims.claims(token.user, scopes)
-    else:
-        # ol-social-auth signs in whom ``username`` names: see ``bearer.lms_token``.
-        found = claims.claims(token.user, scopes - {SCOPE_USER_READ})
-        found.pop("username", None)
+    except AdapterFailed as error:
+        return _unavailable(error)
     return JsonResponse(found, headers=NO_STORE)
 
 

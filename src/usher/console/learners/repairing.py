@@ -12,7 +12,7 @@ from django.db.models import Q
 from usher.application.accounts import adoption
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
-from usher.application.adapter import adapter
+from usher.application.adapter import AdapterFailed, adapter, log_failure
 from usher.application.lms_client import client
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.store import forget_tokens
@@ -45,8 +45,11 @@ def repair(user: Any) -> Summary:
 
     Raises InTransaction within a transaction.
     """
-    if adapter().is_eligible(user):
-        ensure_account(user)
+    try:
+        if adapter().is_eligible(user):
+            ensure_account(user)
+    except AdapterFailed as error:
+        log_failure(error)  # the learner's story says why; what there is of them is repaired
     _renew_token(user)
     for kind in _kinds():
         rows = kind.rows().filter(user_id=user.pk)

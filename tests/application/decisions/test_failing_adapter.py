@@ -1,0 +1,204 @@
+"""A method of ``USHER_ADAPTER`` that raises for one learner: that learner waits, nobody else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+from usher.application.accounts.adoption import propose
+from usher.application.accounts.services import ensure_accounts
+from usher.application.adapter import AdapterFailed, DefaultAdapter, adapter
+from usher.application.enrollments.modes import follow_modes
+from usher.application.enrollments.services import enroll
+from usher.application.explain import explain
+from usher.application.lms.drift import drift
+from usher.application.models import CourseRun, Enrollment, LmsAccount
+from usher.application.states import State, state
+from usher.engine.services import reconcile
+
+BAD = "bug"
+
+
+class Failing(DefaultAdapter):
+    """Each method fails for learners of such a name; ``method`` says which one does."""
+
+    method = ""
+
+    def _or_fail(self, method: str, user: Any) -> None:
+        if method == Failing.method and user.username.startswith(BAD):
+            raise KeyError("no such field")
+
+    def lms_username(self, user: Any) -> str:
+        self._or_fail("lms_username", user)
+        return super().lms_username(user)
+
+    def full_name(self, user: Any) -> str:
+        self._or_fail("full_name", user)
+        return super().full_name(user)
+
+    def email(self, user: Any) -> str:
+        self._or_fail("email", user)
+        return super().email(user)
+
+    def country(self, user: Any) -> str:
+        self._or_fail("country", user)
+        return super().country(user)
+
+    def is_confirmed(self, user: Any) -> bool:
+        self._or_fail("is_confirmed", user)
+        return super().is_confirmed(user)
+
+    def is_eligible(self, user: Any) -> bool:
+        self._or_fail("is_eligible", user)
+        return super().is_eligible(user)
+
+    def allowed_modes(self, user: Any, run: Any) -> Any:
+        self._or_fail("allowed_modes", user)
+        return super().allowed_modes(user, run)
+
+
+@pytest.fixture
+def failing(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    settings.USHER_ADAPTER = f"{__name__}.Failing"
+
+    def in_method(name: str) -> None:
+        monkeypatch.setattr(Failing, "method", name)
+
+    return in_method
+
+
+def accounts(*users: Any) -> list[LmsAccount]:
+    return [LmsAccount.objects.get(user=user) for user in users]
+
+
+METHODS = ["full_name", "email", "country", "is_eligible", "is_confirmed"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_that_learner_s_account_fails_and_says_why(
+    batched: Any, failing: Any, method: str
+) -> None:
+    good, bad, other = batched.learner(), batched.learner(BAD), batched.learner()
+    ensure_accounts()
+    failing(method)
+    reconcile(["account", "token"])
+    assert [state(each) for each in accounts(good, other)] == [State.IN_SYNC] * 2
+    (row,) = accounts(bad)
+    assert (row.error_code, row.is_ready) == ("adapter-failed", False)
+    assert f"{method} of USHER_ADAPTER failed for the user {bad.pk}: KeyError" in row.error_message
+    failing("")
+    LmsAccount.objects.filter(pk=row.pk).make_due()
+    reconcile(["account", "token"])
+    assert state(*accounts(bad)) is State.IN_SYNC
+
+
+def test_without_a_username_only_that_learner_has_no_account(db: None, failing: Any) -> None:
+    users = get_user_model().objects
+    good, bad, other = (
+        users.create_user(username=name, email=f"{name}@x.example") for name in ("ada", BAD, "cy")
+    )
+    failing("lms_username")
+    assert ensure_accounts() == 2
+    assert [each.username for each in accounts(good, other)] == ["ada", "cy"]
+    story = " ".join(one.text for one in explain(bad))
+    assert "lms_username of USHER_ADAPTER failed: KeyError: 'no such field'." in story
+
+
+def test_a_user_is_saved_nevertheless_and_the_profile_follows_later(
+    batched: Any, failing: Any
+) -> None:
+    user = batched.learner(BAD, name="Ada")
+    ensure_accounts()
+    reconcile(["account", "token"])
+    failing("full_name")
+    user.name = "Ada Lovelace"
+    user.save()
+    reconcile(["account", "profile"])
+    (row,) = accounts(user)
+    assert (row.error_code, row.is_ready) == ("adapter-failed", True)
+    failing("")
+    LmsAccount.objects.filter(pk=row.pk).make_due()
+    reconcile(["account", "profile"])
+    assert state(*accounts(user)) is State.IN_SYNC
+    assert batched.account(row.username)["name"] == "Ada Lovelace"
+
+
+def test_lists_go_on_with_other_learners(batched: Any, failing: Any) -> None:
+    bad, good = batched.learner(BAD), batched.learner()
+    ensure_accounts()
+    reconcile(["account", "token"])
+    failing("email")
+    found = {one.what: one.here for one in drift(["account"]) if one.field == "email"}
+    assert found == {bad.username: "(email of USHER_ADAPTER failed: KeyError: 'no such field')"}
+    assert good.username not in found
+    assert propose("email") == []
+
+
+def test_modes_of_one_learner(db: None, failing: Any) -> None:
+    users = get_user_model().objects
+    bad = users.create_user(username=BAD, email="bug@x.example")
+    good = users.create_user(username="ada", email="ada@x.example")
+    run = CourseRun.objects.create(course_key="course-v1:a+b+c")
+    for user in (bad, good):
+        enroll(user, run)
+    run.modes.create(slug="honor", name="Honor")
+    failing("allowed_modes")
+    follow_modes(run)
+    assert Enrollment.objects.get(user=good).mode == "honor"
+    assert Enrollment.objects.get(user=bad).mode == "audit"
+    with pytest.raises(AdapterFailed, match="allowed_modes of USHER_ADAPTER failed"):
+        enroll(bad, run)
+
+
+def test_pages_say_that_it_does_not_work_now(db: None, failing: Any) -> None:
+    bad = get_user_model().objects.create_user(username=BAD, email="b@x.org")
+    run = CourseRun.objects.create(course_key="course-v1:a+b+c", live=True)
+    browser = Client()
+    browser.force_login(bad)
+    failing("email")
+    told = browser.get("/api/v1/me/")
+    assert (told.status_code, told.json()["email"]) == (200, "")
+    failing("is_eligible")
+    asked = browser.get("/oauth2/authorize/", {"client_id": "x", "response_type": "code"})
+    assert asked.status_code == 503
+    assert "be opened for you at the moment" in asked.content.decode()
+    failing("allowed_modes")
+    data = {"course_key": run.course_key}
+    enrolled = browser.post("/api/v1/enrollments/", data, content_type="application/json")
+    assert enrolled.status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "expected"),
+    [
+        ("full_name", None, ""),
+        ("country", None, ""),
+        ("is_eligible", 1, True),
+        ("allowed_modes", None, None),
+        ("allowed_modes", ["audit"], ["audit"]),
+    ],
+)
+def test_answers_that_can_be_used(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, method: str, answer: Any, expected: Any
+) -> None:
+    monkeypatch.setattr(Failing, method, lambda *_: answer)
+    settings.USHER_ADAPTER = f"{__name__}.Failing"
+    user = get_user_model()(pk=7)
+    run = () if method != "allowed_modes" else (None,)
+    assert getattr(adapter(), method)(user, *run) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "answer"), [("full_name", 5), ("email", b"a@b"), ("allowed_modes", "audit")]
+)
+def test_answers_that_can_not(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, method: str, answer: Any
+) -> None:
+    monkeypatch.setattr(Failing, method, lambda *_: answer)
+    settings.USHER_ADAPTER = f"{__name__}.Failing"
+    run = () if method != "allowed_modes" else (None,)
+    with pytest.raises(AdapterFailed, match=f"{method} of USHER_ADAPTER.* user 7: it returned"):
+        getattr(adapter(), method)(get_user_model()(pk=7), *run)
