@@ -307,7 +307,7 @@ def _telling(name: str, method: Callable[..., Any], expected: type) -> Callable[
         try:
             answer = method(user, *args)
         except (AdapterFailed, OperationalError, InterfaceError):
-            raise  # the latter: the database doesn't answer, whoever it is about
+            raise  # the last two: the database doesn't answer, which is not about this learner
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
             raise AdapterFailed(name, user, problem) from error
