@@ -41,6 +41,6 @@ class UsherLmsConfig(AppConfig):
         backends.send_plain_redirect_uris(conf.backends())
         pipeline.install(settings)
         limits.install()
-        locks.ask_before_adding_forum_roles()
+        locks.avoid_forum_role_deadlocks()
         event_listeners.connect()
         signout_listeners.connect()

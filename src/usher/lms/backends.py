@@ -33,7 +33,7 @@ def class_name(name: str) -> str:
 
 
 def send_plain_redirect_uris(names: Mapping[str, str]) -> None:
-    """Have the backends in use send the redirect URI as it is registered.
+    """Make the backends in use send the redirect URI exactly as it is registered.
 
     python-social-auth adds ``redirect_state`` to it, which repeats ``state`` and is checked by
     nobody. Providers that compare redirect URIs to the letter (RFC 9700 2.1; the OAuth toolkit
@@ -49,7 +49,7 @@ def send_plain_redirect_uris(names: Mapping[str, str]) -> None:
 
 
 def __getattr__(attribute: str) -> Any:
-    """Makes the class that a dotted path of ``class_path`` asks for."""
+    """Create the backend class that ``class_path`` names, when it is first imported."""
     if attribute.startswith("_"):
         raise AttributeError(attribute)
     from django.conf import settings

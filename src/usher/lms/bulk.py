@@ -1,7 +1,7 @@
-"""New rows of many items in one statement, with the signals that a save of each would send.
+"""Inserts many rows in one statement, and sends the signals that saving each row would send.
 
-Receivers run for each row as they do for a single save. A receiver may be left out of a signal
-only where a batch has done its work already: see ``usher.lms.platform_receivers``.
+Receivers run for each row as they do for a single save. A receiver is skipped only where a batch
+has already done its work: see ``usher.lms.platform_receivers``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from django.dispatch import Signal
 
 Receiver = Callable[..., Any]
 
-#: Calls that ``leaving_out`` leaves out: by receiver, what each is about.
+#: Calls that ``leaving_out`` skips: by receiver, the rows.
 _LEFT_OUT: ContextVar[Mapping[Receiver, set[Hashable]] | None] = ContextVar(
     "left_out", default=None
 )
@@ -38,9 +38,9 @@ def save_new(
 ) -> None:
     """Insert ``rows`` of one model, and send ``pre_save`` and ``post_save`` for each.
 
-    found_by: attributes that together are unique, see ``insert``. before, after: called with the
-    rows before and after they are inserted; each does the work of the receivers of ``pre_save``
-    and ``post_save`` that it returns, which are left out then.
+    found_by: attributes that together are unique, see ``insert``. before, after: functions called
+    with the rows before and after the insert. Each does the work of some receivers of ``pre_save``
+    or ``post_save`` and returns those receivers; they are not called.
     """
     if not rows:
         return
@@ -56,8 +56,8 @@ def save_new(
 def insert(rows: Sequence[Any], *, found_by: Sequence[str]) -> None:
     """Insert ``rows`` and give each its primary key, without signals.
 
-    MySQL does not return the keys of several rows. There they are read again, by the values of
-    the attributes ``found_by``.
+    MySQL does not return the primary keys of several inserted rows. There they are read back, by
+    the values of the attributes ``found_by``.
     """
     model = type(rows[0])
     model._default_manager.bulk_create(rows)
@@ -73,8 +73,11 @@ def insert(rows: Sequence[Any], *, found_by: Sequence[str]) -> None:
 
 
 def history_receiver(model: type[models.Model]) -> Receiver | None:
-    """The receiver by which django-simple-history adds a row for each save of ``model``. None
-    where there is none, or where somebody changes or awaits such rows."""
+    """The receiver with which django-simple-history adds a row for each save of ``model``.
+
+    None without one, and None when other code listens to the history's own signals or the history
+    tracks many-to-many fields: then the receiver has to run for each row.
+    """
     found = [receiver for receiver in receivers(post_save, model) if _writes_history(receiver)]
     if not found:
         return None
@@ -89,7 +92,8 @@ def history_receiver(model: type[models.Model]) -> Receiver | None:
 
 
 def add_history(rows: Sequence[Any], *, update: bool = False) -> list[Receiver]:
-    """Add what ``history_receiver`` adds for saved ``rows``; returns it, for its work is done."""
+    """Add the history of saved ``rows``, as the history receiver would. Returns that receiver,
+    whose work is done; an empty list if it has to run for each row."""
     receiver = history_receiver(type(rows[0]))
     if receiver is None:
         return []
@@ -117,7 +121,7 @@ def send_post_save(row: Any, *, created: bool, done: Collection[Receiver] = ()) 
 
 
 def _send(signal: ModelSignal, row: Any, done: Collection[Receiver], named: Any) -> None:
-    """With the arguments that ``Model.save_base`` gives."""
+    """Call the receivers except those in ``done``, with the arguments of ``Model.save_base``."""
     sender = type(row)
     named = {
         "instance": row,
@@ -135,7 +139,7 @@ def _send(signal: ModelSignal, row: Any, done: Collection[Receiver], named: Any)
 
 
 def receivers(signal: Any, sender: type[models.Model] | None) -> list[Receiver]:
-    """Those of ``signal`` that are called for ``sender``, in their order."""
+    """The receivers of ``signal`` that are called for ``sender``, in their order."""
     synchronous, asynchronous = _live_receivers(signal, sender)
     return [*synchronous, *asynchronous]
 
@@ -152,8 +156,11 @@ def leaving_out(
     rows: Collection[Hashable],
     about: Callable[..., Hashable],
 ) -> Iterator[None]:
-    """Leave the receivers in ``done`` out of a signal that somebody else sends: once for each of
-    ``rows``, in this thread. about: which of the rows a call is about, by its arguments."""
+    """Skip the receivers in ``done`` when other code sends ``signal``: once for each of ``rows``,
+    in this thread.
+
+    about: gets the keyword arguments of a call and returns the row that it is about.
+    """
     _install_filter(signal, about)
     before = _LEFT_OUT.get() or {}
     token = _LEFT_OUT.set({**before, **{receiver: set(rows) for receiver in done}})
@@ -164,7 +171,7 @@ def leaving_out(
 
 
 def _install_filter(signal: Any, about: Callable[..., Hashable]) -> None:
-    """Signals have no place for this, so it goes where ``send`` asks for the receivers."""
+    """Wrap the signal's ``_live_receivers``: Django has no public way to skip a receiver."""
     if "_live_receivers" in vars(signal):
         return
     live = signal._live_receivers

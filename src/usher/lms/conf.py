@@ -7,10 +7,10 @@ from django.conf import settings
 
 
 def platform() -> ModuleType:
-    """The module that stands for the platform: ``USHER_PLATFORM``."""
+    """The adapter module for the platform, named by the setting ``USHER_PLATFORM``."""
     return import_module(getattr(settings, "USHER_PLATFORM", "usher.lms.platform"))
 
 
 def backends() -> dict[str, str]:
-    """Backend name of each application and the backend it behaves as: ``USHER_BACKENDS``."""
+    """The setting ``USHER_BACKENDS``: {backend name of an application: backend class it uses}."""
     return getattr(settings, "USHER_BACKENDS", {})

@@ -1,5 +1,5 @@
-"""What the platform's enrollment API decides, for every module that stands for the platform
-(``USHER_PLATFORM``): what a wish comes to, and what a refusal is called.
+"""Rules of the platform's enrollment API, shared by all platform adapters (``USHER_PLATFORM``):
+which change a request needs, and which EnrollmentError a platform exception becomes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from usher.lms.errors import EnrollmentError, EnrollmentRefused
 #: Mode, and whether the learner is in the run.
 State = tuple[str, bool]
 
-#: In the public API's words; the platform words the others itself.
+#: Messages of the public API. For other codes the platform's exception has the message.
 MESSAGES = {
     EnrollmentError.UNKNOWN_RUN: "No course '{key}' found for enrollment",
     EnrollmentError.MODE_UNAVAILABLE: (
@@ -28,8 +28,8 @@ MESSAGES = {
 
 @dataclass(frozen=True)
 class NewEnrollment:
-    """An enrollment to add. user: with the profile loaded. mode: None for the run's default.
-    force: also in a closed run and in an expired mode."""
+    """An enrollment to add. user: with the profile loaded. key: the course key. mode: None for the
+    run's default. force: also in a closed run and in an expired mode."""
 
     user: Any
     key: Any
@@ -38,6 +38,8 @@ class NewEnrollment:
 
 
 class Step(Enum):
+    """The change that an enrollment needs."""
+
     NOTHING = "nothing"
     ADD = "add"
     UPDATE = "update"
@@ -46,10 +48,10 @@ class Step(Enum):
 def next_step(
     present: State | None, mode: str | None, is_active: bool, *, username: str, key: Any
 ) -> Step:
-    """The choice the public view makes for a staff user. Raises EnrollmentRefused.
+    """The change that the public view would make for a staff user. Raises EnrollmentRefused.
 
-    Somebody who left and comes back is an update: the platform asks neither whether the run is
-    closed nor whether it is full.
+    present: the enrollment's current state, None without one. Re-enrolling a learner who left is
+    an update: the platform then checks neither whether the run is closed nor whether it is full.
     """
     if present is None:
         if is_active:
@@ -59,7 +61,7 @@ def next_step(
     mode_changes = mode is not None and present[0] != mode
     activity_changes = present[1] != is_active
     if mode_changes and activity_changes and not is_active:
-        # The caller knows an older state.
+        # The caller's copy of the enrollment is out of date.
         message = (
             f"Enrollment mode mismatch: active mode={present[0]}, requested mode={mode}. "
             "Won't deactivate."
@@ -72,7 +74,10 @@ def next_step(
 def refusals(
     names: Mapping[type[Exception], EnrollmentError], key: Any, mode: str | None
 ) -> Iterator[None]:
-    """Turn the platform's exceptions into EnrollmentRefused; the first kind that fits counts."""
+    """Turn the platform's exceptions into EnrollmentRefused.
+
+    names: code by exception class; the first class that the exception is an instance of counts.
+    """
     try:
         yield
     except tuple(names) as error:
@@ -82,7 +87,8 @@ def refusals(
 
 
 def once(known: dict[Any, Any], question: Any, ask: Callable[[], Any]) -> Any:
-    """What ``ask`` answers, asked once for each question; what raises is asked again."""
+    """The result of ``ask()``, cached in ``known`` under the key ``question``. Exceptions are not
+    cached."""
     if question not in known:
         known[question] = ask()
     return known[question]

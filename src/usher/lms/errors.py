@@ -1,9 +1,9 @@
 """Errors of the LMS plugin.
 
 UsherLmsError
-├── AccountRefused       an account can't be made; ``code`` is a contract RegistrationError
+├── AccountRefused       an account can't be created; ``code`` is a contract RegistrationError
 ├── EnrollmentRefused    an enrollment can't be changed; ``code`` is one of EnrollmentError
-└── ProvisioningError    the description can't be carried out on this LMS
+└── ProvisioningError    this LMS can't be provisioned as the description asks
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class AccountRefused(UsherLmsError):
 
 
 class EnrollmentError(StrEnum):
-    """What the public enrollment API says in words and status codes."""
+    """Why an enrollment was refused; the public enrollment API gives the same reasons in words."""
 
     UNKNOWN_USER = "unknown-user"
     UNKNOWN_RUN = "unknown-run"

@@ -1,7 +1,7 @@
-"""Limits of the platform from which only the service worker is exempt.
+"""Exempts the service worker from the platform's rate limits.
 
-To repair a hundred learners takes a hundred registrations from one address, and to sync many runs
-many pages of the course list. The platform would refuse both as abuse.
+Repairing a hundred learners takes a hundred registrations from one address, and syncing many
+course runs takes many pages of the course list. The platform would refuse both as abuse.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ REGISTRATION_TOKEN_HEADER = "X-Access-Token"  # noqa: S105 - a name
 
 
 def registration_rate(group: str, request: Any) -> str | None:
-    """django-ratelimit's rate for this request; None is no limit."""
+    """The rate for django-ratelimit, e.g. ``60/7d``; None for no limit."""
     if token := presented_token(request):
         from usher.lms.connections.services import is_service_worker_token
 
@@ -43,13 +43,15 @@ def install() -> None:
 
 
 def exempting(throttle: type[Any]) -> type[Any]:
-    """A throttle like ``throttle`` that lets the service worker pass."""
-    if issubclass(throttle, ServiceWorkerPasses):
+    """A subclass of ``throttle`` that does not limit the service worker."""
+    if issubclass(throttle, ServiceWorkerExemption):
         return throttle
-    return type(throttle.__name__, (ServiceWorkerPasses, throttle), {})
+    return type(throttle.__name__, (ServiceWorkerExemption, throttle), {})
 
 
-class ServiceWorkerPasses:
+class ServiceWorkerExemption:
+    """Mixin for a REST framework throttle: allows every request of the service worker."""
+
     def allow_request(self, request: Any, view: Any) -> bool:
         from usher.lms.connections.services import is_service_worker
 

@@ -1,4 +1,4 @@
-"""Locks that enrollments at the same time hold against each other."""
+"""Prevents database deadlocks between concurrent enrollments."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from django.db.models.signals import m2m_changed
 from usher.lms import conf
 
 
-def ask_before_adding_forum_roles() -> None:
-    """At each save of an enrollment the platform gives the learner the forum role that they have
-    already. Django does so with INSERT IGNORE, whose second try takes a gap lock in the unique
-    index: two batches end in a deadlock. Where a receiver listens, Django asks first and adds
-    what is missing only."""
+def avoid_forum_role_deadlocks() -> None:
+    """Make Django add only forum roles that are missing, by connecting a receiver.
+
+    At each save of an enrollment the platform adds the learner's forum role, even one that the
+    learner has. Django does so with INSERT IGNORE, which takes a gap lock in the unique index
+    when the row exists; two batches then deadlock. When ``m2m_changed`` has a receiver, Django
+    reads the existing rows first.
+    """
     links = conf.platform().forum_role_links()
     if links is not None:
-        m2m_changed.connect(nothing, sender=links, dispatch_uid="usher.lms.locks")
+        m2m_changed.connect(no_operation, sender=links, dispatch_uid="usher.lms.locks")
 
 
-def nothing(sender: Any, **kwargs: Any) -> None:
-    """Its being there is what counts."""
+def no_operation(sender: Any, **kwargs: Any) -> None:
+    """Does nothing; being connected is enough, see ``avoid_forum_role_deadlocks``."""

@@ -29,21 +29,20 @@ from usher.lms.pages.stopped import Reason, stop
 
 log = logging.getLogger(__name__)
 
-#: In an address, by which python-social-auth resumes any pipeline.
+#: The URL parameter that tells python-social-auth which pipeline to resume.
 PARTIAL_TOKEN = "partial_token"  # noqa: S105 - a parameter's name
 
 
 class ApplicationSignIn:
     """Handles failures of sign-in through an application.
 
-    When it fails, a page says so. The platform would lead to ``/login``, which leads to the
-    application, which leads back: with one that keeps failing, a browser would go in circles.
+    When sign-in fails, a page says so. The platform would redirect to ``/login``, which redirects
+    to the application, which redirects back: a loop, as long as the application keeps failing.
 
-    And an answer of the application always begins a pipeline of its own. The platform leaves the
-    token of the last one in the session, which would be resumed instead: as the earlier
-    learner, although another one is signed in at the application now. A pipeline is resumed by the
-    session that began it and no other: a token in the address, as in a link that somebody sent, is
-    refused.
+    An answer of the application always begins a new pipeline. The platform leaves the token of the
+    last pipeline in the session and would resume that one, as the earlier learner, even when
+    another learner is signed in at the application now. Only the session that began a pipeline may
+    resume it: a token in the URL, as in a link that somebody sent, is refused.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -82,11 +81,12 @@ class ApplicationSignIn:
 
 
 class DirectRegistration:
-    """Refuses registrations that no application vouches for, while one is connected.
+    """Refuses registrations that don't come from an application, while one is connected.
 
-    Else anybody could register a learner's name and address before the learner comes, who is then
-    stopped. Registrations by an application carry the learner's access token, which the platform
-    asks the application about. ``USHER_DIRECT_REGISTRATION`` opens it again.
+    Otherwise anybody could register with a learner's username and e-mail address before the
+    learner's first sign-in, which then fails. Registrations by an application carry the learner's
+    access token, which the platform verifies with the application.
+    ``USHER_DIRECT_REGISTRATION = True`` allows all registrations again.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -96,27 +96,27 @@ class DirectRegistration:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.method == "POST" and request.path.rstrip("/") in self.paths:
             is_open = bool(getattr(settings, "USHER_DIRECT_REGISTRATION", False))
-            if not (is_open or self._is_vouched_for(request)):
-                # The words and the status of the platform where registration is switched off.
+            if not (is_open or self._is_by_application(request)):
+                # The platform's own answer when registration is disabled.
                 return HttpResponseForbidden("Account creation not allowed.")
         return self.get_response(request)
 
-    def _is_vouched_for(self, request: HttpRequest) -> bool:
+    def _is_by_application(self, request: HttpRequest) -> bool:
         if request.POST.get("provider") and request.POST.get("access_token"):
             return True
         if is_service_worker_token(presented_token(request), timezone.now()):
             return True
-        # Somebody who signs in with another provider than an application fills in the form.
+        # A learner who signs in with a provider that isn't an application fills in the form.
         token = request.session.get(PARTIAL_TOKEN_SESSION_NAME)
         begun = Partial.objects.filter(token=token).first() if token else None
         return begun is not None and begun.backend not in conf.backends()
 
 
 class AnonymousToApplication:
-    """Sends every anonymous visitor's page to sign-in, so that nobody sees the LMS without it.
+    """Redirects anonymous visitors of any page to sign-in.
 
-    Off unless ``USHER_REDIRECT_ANONYMOUS``. APIs, sign-in itself and static files stay open;
-    ``USHER_ANONYMOUS_PATHS`` names more.
+    Active when ``USHER_REDIRECT_ANONYMOUS`` is true. APIs, sign-in itself and static files stay
+    open; ``USHER_ANONYMOUS_PATHS`` adds regular expressions of paths that stay open.
     """
 
     OPEN = (

@@ -1,4 +1,4 @@
-"""All models of the app, gathered from the capability folders."""
+"""All models of the app, imported from its packages so that Django finds them."""
 
 from usher.lms.api.models import BatchOutcome
 from usher.lms.connections.models import (

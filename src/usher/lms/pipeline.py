@@ -1,11 +1,12 @@
-"""Our steps of the platform's sign-in pipeline.
+"""Usher's steps of the platform's sign-in pipeline.
 
-A learner signs in by the link between the application's username and an LMS account, and by nothing
-else. An unknown learner's account is created here, with its link. An account that was there before
-is never linked and never signed in, whatever led to it: the e-mail address, the database's idea of
-equal names, somebody already signed in here, or a pipeline that was left half way.
+A learner signs in through the link between the application's username and an LMS account, and in
+no other way. For a learner without a link, an account is created here, with its link. An existing
+account is never linked and never signed in, however it was found: by e-mail address, by a
+case-insensitive database comparison, because somebody is already signed in to it, or by an
+unfinished pipeline.
 
-What the browser says (``auth_entry``, ``partial_token``) decides nothing.
+Parameters from the browser (``auth_entry``, ``partial_token``) are not trusted.
 """
 
 from __future__ import annotations
@@ -36,11 +37,12 @@ MIDDLEWARE = (
 
 
 def install(settings: Any) -> None:
-    """Put our steps around the one that would send an unknown learner to a form, and our handler
-    of failures after the platform's, so that it has the first say.
+    """Add Usher's steps to ``SOCIAL_AUTH_PIPELINE`` and its middleware to ``MIDDLEWARE``.
 
-    The platform resumes a pipeline at that step, behind ``create_learner``; ``require_link`` is
-    passed in either case before anything is linked or written.
+    The steps go around the platform's step that would send an unknown learner to a form. The
+    platform resumes a pipeline at that step, after ``create_learner``; ``require_link`` therefore
+    comes after it, and runs before anything is linked or written. The middleware goes last, so
+    that Django gives it each exception first.
     """
     steps = list(getattr(settings, "SOCIAL_AUTH_PIPELINE", None) or [])
     anchor = conf.platform().PIPELINE_ANCHOR
@@ -71,8 +73,8 @@ def create_learner(
     user: Any = None,
     **kwargs: Any,
 ) -> dict[str, Any] | HttpResponse | None:
-    """Step of the pipeline: the learner's account, new where there was none, or a page that says
-    why the sign-in stopped."""
+    """Pipeline step: return the learner's account, created if there is none, or a redirect to the
+    page that says why the sign-in was stopped."""
     if backend.name not in conf.backends() or _is_registration(strategy, user, uid):
         return None
     request = strategy.request
@@ -80,7 +82,7 @@ def create_learner(
     if link := lookup.link_of(backend.name, uid):
         return _signed_in(request, backend, learner, link, user)
     if user is not None:
-        # Found by an earlier step, or signed in here as somebody who isn't linked.
+        # Found by an earlier step, or already signed in to an account that isn't linked.
         return _stop_as_somebody_else(request, backend, learner)
     if not learner.username or uid != learner.username:
         unfinished = learner.email and not learner.username
@@ -90,7 +92,7 @@ def create_learner(
         user = create_account(learner, backend.name, Site.objects.get_current(request))
     except AccountRefused as refusal:
         if link := lookup.link_of(backend.name, uid):
-            # The application has made the account since the sign-in began.
+            # The application has created the account since the sign-in began.
             return _signed_in(request, backend, learner, link, None)
         log.warning("Sign-in stopped by %s (%s).", backend.name, refusal.code.value)
         return stop(request, Reason.of(refusal), backend.name, learner, detail=str(refusal))
@@ -107,7 +109,7 @@ def require_link(
     user: Any = None,
     **kwargs: Any,
 ) -> HttpResponse | None:
-    """Step of the pipeline: only the owner of the link continues."""
+    """Pipeline step: stop the sign-in unless ``user`` is the account the learner is linked to."""
     if backend.name not in conf.backends() or _is_registration(strategy, user, uid):
         return None
     link = lookup.link_of(backend.name, uid)
@@ -118,8 +120,8 @@ def require_link(
 
 
 def _is_registration(strategy: Any, user: Any, uid: str) -> bool:
-    """Whether the platform's registration API runs the pipeline, to link the account that it has
-    made in this same request to the learner whose access token came with it."""
+    """Whether the platform's registration API runs the pipeline, to link the account created in
+    this same request to the learner whose access token came with it."""
     request = strategy.request
     if user is None or request is None or request.method != "POST":
         return False
@@ -130,7 +132,7 @@ def _is_registration(strategy: Any, user: Any, uid: str) -> bool:
 def _signed_in(
     request: Any, backend: Any, learner: Learner, link: Any, user: Any
 ) -> dict[str, Any] | HttpResponse:
-    """The owner of the link, unless the pipeline runs for somebody else."""
+    """The result of the step for a linked account; stops if ``user`` is a different account."""
     if user not in (None, link.user):
         return _stop_as_somebody_else(request, backend, learner)
     return {"user": link.user, "social": link, "is_new": False, "new_association": False}
@@ -143,7 +145,8 @@ def _stop_as_somebody_else(request: Any, backend: Any, learner: Learner) -> Http
 
 
 def _learner(details: dict[str, Any], response: dict[str, Any]) -> Learner:
-    """What the application answered, as text, and never longer than the platform keeps."""
+    """The learner as the application describes them, cut to the lengths of the platform's
+    columns."""
     username = str(details.get("username") or "")
     name = str(details.get("name") or details.get("fullname") or "").strip() or username
     country = response.get("country")

@@ -1,9 +1,9 @@
-"""What receivers of the platform do for each new user and enrollment, done for a batch at once.
+"""Does the work of the platform's signal receivers for a whole batch of new users or enrollments.
 
-A receiver is left out only if its source, and that of the functions on which it relies, is the one
-that was read when its work was written here (``KNOWN``). Any other runs for each row, which is
-slower and just as right. So does one that has something unusual to do for any row of the batch,
-such as for learners of an enterprise customer.
+A receiver that was replaced here is skipped only if its source, and that of the functions it
+relies on, has a known fingerprint (``KNOWN``). Any other receiver runs for each row, which is
+slower and equally correct. So does a receiver that has something unusual to do for any row of the
+batch, such as for learners of an enterprise customer.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TOURS = "lms.djangoapps.user_tours.handlers"
 _USER_API = "openedx.core.djangoapps.user_api.models"
 _UTIL = "common.djangoapps.util.model_utils"
 
-#: Fingerprints of the sources that were read, by function.
+#: Fingerprints of the sources that this module replaces or relies on, by function.
 KNOWN: dict[str, tuple[str, ...]] = {
     f"{_CERTIFICATES}.signals._listen_for_enrollment_mode_change": ("fbd95fffd27f9148",),
     f"{_GENERATION}.generate_certificate_task": ("227bacd85caa9eae",),
@@ -89,7 +89,7 @@ KNOWN: dict[str, tuple[str, ...]] = {
 
 
 def fingerprint(function: Any) -> str:
-    """Of the source, without comments and blanks."""
+    """First 16 hex digits of the SHA-256 of the source, without comments and blanks."""
     source = inspect.getsource(inspect.unwrap(function))
     return hashlib.sha256(re.sub(r"#.*|\s+", "", source).encode()).hexdigest()[:16]
 
@@ -104,13 +104,13 @@ def _known(name: str, *relied_on: str) -> Any:
                 continue
         except (ImportError, AttributeError, OSError, TypeError):
             pass  # of another release
-        log.info("%s differs from what is known of it; it runs for each row.", each)
+        log.info("The source of %s is not a known one; its receiver runs for each row.", each)
         return None
     return _function(name)
 
 
 def _receiver(signal: Any, sender: type[Any] | None, name: str, *relied_on: str) -> Receiver | None:
-    """The known receiver, if it is connected to ``signal``; sender: None where it has none."""
+    """The known receiver, if it is connected to ``signal`` for ``sender`` (None: any sender)."""
     found = _known(name, *relied_on)
     return found if found in receivers(signal, sender) else None
 
@@ -128,8 +128,11 @@ def _function(name: str) -> Any:
 
 
 def before_users(users: Sequence[Any]) -> list[Receiver]:
-    """Nothing of a new user has changed, and the batch has asked already whether the names and
-    addresses are those of retired users."""
+    """Do the work of the ``pre_save`` receivers of new users; return those that it replaces.
+
+    A new user has no changed fields, and the batch has already checked that no username or e-mail
+    address is a retired user's.
+    """
     unchanged = _receiver(
         pre_save,
         type(users[0]),
@@ -150,6 +153,7 @@ def before_users(users: Sequence[Any]) -> list[Receiver]:
 
 
 def before_profiles(profiles: Sequence[Any]) -> list[Receiver]:
+    """Do the work of the ``pre_save`` receiver of new profiles; return it if it is replaced."""
     unchanged = _receiver(
         pre_save,
         type(profiles[0]),
@@ -164,6 +168,7 @@ def before_profiles(profiles: Sequence[Any]) -> list[Receiver]:
 
 
 def before_preferences(preferences: Sequence[Any]) -> list[Receiver]:
+    """Do the work of the ``pre_save`` receiver of new preferences; return it if it is replaced."""
     unchanged = _receiver(
         pre_save,
         type(preferences[0]),
@@ -178,6 +183,7 @@ def before_preferences(preferences: Sequence[Any]) -> list[Receiver]:
 
 
 def after_users(users: Sequence[Any]) -> list[Receiver]:
+    """Do the work of the ``post_save`` receivers of new users; return those that it replaces."""
     done = [_tours(users), _notification_preferences(users), _enterprise_users(users)]
     return [found for found in done if found]
 
@@ -225,7 +231,7 @@ def _enterprise_users(users: Sequence[Any]) -> Receiver | None:
 
 @dataclass(frozen=True)
 class Done:
-    """Receivers whose work is done for all rows of a batch, by the signal."""
+    """Receivers whose work is done for all rows of a batch, by signal."""
 
     post_save: list[Receiver]
     #: COURSE_ENROLLMENT_CHANGED of openedx-events.
@@ -235,7 +241,11 @@ class Done:
 
 
 def after_enrollments(rows: Sequence[Any], modes: Sequence[str]) -> Done:
-    """For new rows of CourseEnrollment, as they are before they become active in ``modes``."""
+    """Do the work of the receivers of new enrollments; return those that it replaces.
+
+    rows: CourseEnrollment, inserted, with the attributes they have before they become active.
+    modes: the mode that each row will have.
+    """
     _external_updates(rows)
     schedules, resets = _schedules(rows, modes)
     saved = [schedules, _forum_roles(rows), _verifications(rows, modes), _enterprise(rows)]
@@ -252,8 +262,8 @@ def after_enrollments(rows: Sequence[Any], modes: Sequence[str]) -> Done:
 def _schedules(
     rows: Sequence[Any], modes: Sequence[str]
 ) -> tuple[Receiver | None, Receiver | None]:
-    """Add the schedules as they are after the change of mode, which sets the start of those in
-    self-paced runs again. Two receivers: of the new row, and of the change of mode."""
+    """Add the schedules as they are after the change of mode, which resets the start of schedules
+    in self-paced runs. Returns two receivers: that of the new row and that of the changed mode."""
     receiver = _receiver(
         post_save,
         type(rows[0]),
@@ -317,8 +327,8 @@ def _of_mode_change(name: str, *relied_on: str) -> Receiver | None:
 
 
 def _certificates_and_grades(rows: Sequence[Any]) -> list[Receiver | None]:
-    """Who has neither a grade nor a certificate, and is on no allowlist, gets no certificate
-    because of a mode, and has no grade that must be computed again."""
+    """Receivers of the changed mode that have nothing to do: a learner without a grade, without a
+    certificate and on no allowlist gets no certificate, and has no grade to compute again."""
     reading_a_grade = (
         f"{_GRADE_FACTORY}.read",
         f"{_GRADE_FACTORY}._read",
@@ -371,7 +381,7 @@ def _forum_roles(rows: Sequence[Any]) -> Receiver | None:
     from usher.lms import locks
 
     links = models.Role.users.through
-    if set(receivers(m2m_changed, links)) - {locks.nothing}:
+    if set(receivers(m2m_changed, links)) - {locks.no_operation}:
         return None
     keys = {row.course_id for row in rows}
     found = models.Role.objects.filter(course_id__in=keys, name=models.FORUM_ROLE_STUDENT)
@@ -391,7 +401,7 @@ def _forum_roles(rows: Sequence[Any]) -> Receiver | None:
 
 
 def _verifications(rows: Sequence[Any], modes: Iterable[str]) -> Receiver | None:
-    """Who has no approved verification has no date of its expiry either."""
+    """The receiver, if no learner has an approved verification whose expiry date it would set."""
     receiver = _receiver(
         post_save,
         type(rows[0]),
@@ -441,7 +451,7 @@ def _enterprise_enrollments(rows: Sequence[Any]) -> Receiver | None:
 
 
 def _external_updates(rows: Sequence[Any]) -> None:
-    """A row of the experiment for each enrollment that somebody else makes for the learner."""
+    """Add the experiment's row for each enrollment that is not made by the learner."""
     if _known(f"{_SCHEDULES}.config.set_up_external_updates_for_enrollment") is None:
         return
     from crum import get_current_request

@@ -1,4 +1,4 @@
-"""Everything of the plugin is served under ``/usher/``."""
+"""URLs of the plugin, all under ``/usher/``."""
 
 from django.urls import include, path
 

@@ -1,4 +1,4 @@
-"""The settings themselves. ``settings`` is a settings module: its attributes are the settings."""
+"""Functions that change the LMS's settings. Each gets ``settings``, the settings module."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from usher.lms.backends import class_path
 
 log = logging.getLogger(__name__)
 
-#: Features that sign-in through the application needs.
+#: Feature flags that sign-in through an application needs.
 FEATURES = {
     "ALLOW_PUBLIC_ACCOUNT_CREATION": True,
     "ENABLE_COMBINED_LOGIN_REGISTRATION": True,
@@ -20,16 +20,16 @@ FEATURES = {
     "ENABLE_OAUTH2_PROVIDER": True,
     "SKIP_EMAIL_VALIDATION": True,
 }
-#: Hidden, because the application has asked for all of these.
+#: Fields hidden in the registration form, because the application has already asked for them.
 HIDDEN_FIELDS = ("country", "honor_code", "terms_of_service")
 MIDDLEWARE = "usher.lms.middleware.AnonymousToApplication"
-#: Seconds for the application's answers during sign-in. social-core's own 5 are too few for an
-#: application that has just started or is busy: the learner would see an error page.
+#: Seconds to wait for the application's answers during sign-in. social-core's default of 5 is too
+#: short for an application that has just started or is busy: the learner would see an error page.
 ANSWER_TIMEOUT = 20.0
 
 
 def set_defaults(settings: Any) -> None:
-    """Usher's own settings, if not set. Names and meaning: docs/lms.md."""
+    """Set the defaults of Usher's own settings; see ``usher.lms.settings``."""
     defaults = {
         "USHER_PLATFORM": "usher.lms.platform",
         "USHER_BACKENDS": {},
@@ -45,13 +45,13 @@ def set_defaults(settings: Any) -> None:
 
 
 def is_on(settings: Any) -> bool:
-    """Without ``USHER_BACKENDS`` the LMS is left as it is: so an image that still holds the package
-    is a plain LMS again as soon as its configuration no longer names an application."""
+    """Whether ``USHER_BACKENDS`` names an application. If not, the plugin changes nothing, so an
+    image that has the package installed works as a plain LMS."""
     return bool(getattr(settings, "USHER_BACKENDS", None))
 
 
 def apply(settings: Any) -> None:
-    """Everything that must be there before the platform's apps are loaded. Safe to repeat."""
+    """Apply all settings that must be present before the platform's apps are loaded. Idempotent."""
     set_defaults(settings)
     if not is_on(settings):
         return
@@ -67,8 +67,8 @@ def apply(settings: Any) -> None:
 
 
 def apply_late(settings: Any) -> None:
-    """What the platform reads at each request: repeated when the app is ready, so that it holds
-    whatever was set after the plugin's turn."""
+    """Apply the settings that the platform reads at each request. Called again when the app is
+    ready, because later settings modules may have overwritten them."""
     if not is_on(settings):
         return
     set_hint(settings)
@@ -81,14 +81,14 @@ def apply_late(settings: Any) -> None:
 
 
 def wait_for_the_application(settings: Any) -> None:
-    """A time-out that the operator set stays."""
+    """Set ``ANSWER_TIMEOUT``, unless the operator has set a timeout."""
     names = ("SOCIAL_AUTH_REQUESTS_TIMEOUT", "SOCIAL_AUTH_URLOPEN_TIMEOUT")
     if not any(getattr(settings, name, None) for name in names):
         settings.SOCIAL_AUTH_REQUESTS_TIMEOUT = ANSWER_TIMEOUT
 
 
 def set_feature(settings: Any, name: str, value: Any) -> None:
-    """In ``FEATURES``, and flat where the release has flat settings."""
+    """Set a flag in ``FEATURES``, and as a setting of its own where the release has it so."""
     if not hasattr(settings, "FEATURES"):
         settings.FEATURES = {}
     settings.FEATURES[name] = value
@@ -97,6 +97,7 @@ def set_feature(settings: Any, name: str, value: Any) -> None:
 
 
 def hide_fields(settings: Any) -> None:
+    """Hide ``HIDDEN_FIELDS`` in the registration form."""
     fields = dict(getattr(settings, "REGISTRATION_EXTRA_FIELDS", {}))
     fields.update(dict.fromkeys(HIDDEN_FIELDS, "hidden"))
     settings.REGISTRATION_EXTRA_FIELDS = fields
@@ -118,8 +119,8 @@ def usable_backends(settings: Any) -> dict[str, str]:
 
 
 def add_backends(settings: Any) -> None:
-    """In both lists: production builds AUTHENTICATION_BACKENDS from THIRD_PARTY_AUTH_BACKENDS
-    before plugins have their turn, so the one alone would have no effect on the other."""
+    """Add the backends to both lists: ``lms.envs.production`` builds AUTHENTICATION_BACKENDS from
+    THIRD_PARTY_AUTH_BACKENDS before plugins run, so changing one would not change the other."""
     paths = [class_path(name, base) for name, base in usable_backends(settings).items()]
     for setting in ("THIRD_PARTY_AUTH_BACKENDS", "AUTHENTICATION_BACKENDS"):
         present = list(getattr(settings, setting, None) or [])
@@ -127,10 +128,8 @@ def add_backends(settings: Any) -> None:
 
 
 def set_hint(settings: Any) -> None:
-    """``/login`` and ``/register`` lead to the default application, micro-frontend or not.
-
-    ``USHER_DEFAULT_BACKEND``: which of several; an empty one leaves the choice to the learner.
-    """
+    """Make ``/login`` and ``/register`` redirect to the default application, with or without the
+    authentication micro-frontend. An empty ``USHER_DEFAULT_BACKEND`` lets the learner choose."""
     backends = getattr(settings, "USHER_BACKENDS", {})
     default = getattr(settings, "USHER_DEFAULT_BACKEND", next(iter(backends), ""))
     if default:
@@ -138,8 +137,8 @@ def set_hint(settings: Any) -> None:
 
 
 def add_logout_addresses(settings: Any) -> None:
-    """Each application's ``/logout/`` is called when a learner signs out of the LMS, and its host
-    may be returned to."""
+    """Call each application's sign-out URL when a learner signs out of the LMS, and allow redirects
+    to its host."""
     addresses = list(getattr(settings, "USHER_LOGOUT_URIS", []))
     present = list(getattr(settings, "IDA_LOGOUT_URI_LIST", []))
     settings.IDA_LOGOUT_URI_LIST = present + [uri for uri in addresses if uri not in present]
@@ -149,7 +148,7 @@ def add_logout_addresses(settings: Any) -> None:
 
 
 def raise_registration_limit(settings: Any) -> None:
-    """The service worker is not limited; everybody else keeps the limit that was set."""
+    """Exempt the service worker from the registration limit, which stays for everybody else."""
     ours = "usher.lms.limits.registration_rate"
     present = getattr(settings, "REGISTRATION_RATELIMIT", None)
     if present != ours:

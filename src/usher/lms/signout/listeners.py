@@ -1,4 +1,4 @@
-"""Notes sessions as they begin, and tells the applications when one ends."""
+"""Records learners' sessions at sign-in, and notifies the applications of a sign-out."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from usher.lms.signout.models import LearnerSession
 
 log = logging.getLogger(__name__)
 UID = "usher.lms.signout"
-#: In a session: the key by which it was noted.
+#: Session variable: the session key under which the session was recorded.
 NOTED_AS = "_usher_noted_as"
 
 
 def connect() -> None:
+    """Connect the receivers of Django's sign-in and sign-out signals."""
     user_logged_in.connect(on_signed_in, dispatch_uid=UID)
     user_logged_out.connect(on_signed_out, dispatch_uid=UID)
 
@@ -32,7 +33,7 @@ def on_signed_in(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
     try:
         with transaction.atomic():
             if not session.session_key:
-                # A session that was another user's has just been emptied, and has no key yet.
+                # Django has just emptied another user's session; it has no key yet.
                 session.save()
             key = session.session_key
             if key and applications_by_user([user.pk]):
@@ -42,11 +43,14 @@ def on_signed_in(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
         if retention.is_due():
             wake_sender()
     except DatabaseError:
-        log.exception("A session was not noted: it won't end with the application's.")
+        log.exception(
+            "The session of %s could not be recorded: a sign-out at the application won't end it.",
+            user.get_username(),
+        )
 
 
 def follow(session: Any) -> None:
-    """Note the new key of a session that got one, as when its owner changes the password."""
+    """Record the new key of a session whose key changed, e.g. after a change of password."""
     if session is None or not session.modified:
         return
     noted, key = session.get(NOTED_AS), session.session_key
@@ -65,4 +69,6 @@ def on_signed_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
             LearnerSession.objects.filter(session_key=key or "").delete()
             outbox.put([(EventType.SIGNED_OUT, user.pk, user.get_username(), "")])
     except DatabaseError:
-        log.exception("The applications were not told of a sign-out.")
+        log.exception(
+            "The applications could not be notified of the sign-out of %s.", user.get_username()
+        )

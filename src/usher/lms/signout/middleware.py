@@ -1,7 +1,7 @@
-"""The platform's JWT cookies outlive a session that was ended from outside.
+"""Ignores the platform's JWT cookies of a session that an application has ended.
 
-They hold a signed statement of who is signed in, which APIs believe for up to an hour: a page of a
-micro-frontend would go on as if nothing had happened.
+The cookies say who is signed in, and APIs accept them for up to an hour: without this middleware
+the pages of a micro-frontend would keep working after the sign-out.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from usher.lms.signout.services import ended_since
 
 
 class EndedSessions:
-    """Leaves JWT cookies out of a request whose session an application has ended, and keeps sight
-    of sessions whose keys change."""
+    """Removes the JWT cookies from requests whose session an application has ended, and records
+    the new key of a session whose key changes."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
         names = getattr(settings, "JWT_AUTH", {})
         self.payload = names.get("JWT_AUTH_COOKIE_HEADER_PAYLOAD", "edx-jwt-cookie-header-payload")
-        self.others = (
+        self.other_cookies = (
             names.get("JWT_AUTH_COOKIE_SIGNATURE", "edx-jwt-cookie-signature"),
             names.get("JWT_AUTH_COOKIE", "edx-jwt-cookie"),
         )
@@ -42,7 +42,7 @@ class EndedSessions:
     def _answer(self, request: HttpRequest) -> HttpResponse:
         if not self._is_left_over(request):
             return self.get_response(request)
-        for name in (self.payload, *self.others):
+        for name in (self.payload, *self.other_cookies):
             request.COOKIES.pop(name, None)
         response = self.get_response(request)
         if self.payload not in response.cookies:  # else a new sign-in has replaced them
@@ -53,8 +53,8 @@ class EndedSessions:
         if self.payload not in request.COOKIES or SESSION_KEY in request.session:
             return False
         if request.path.startswith(LmsPath.SIGN_IN_COMPLETE) and "code" not in request.GET:
-            # The sign-in under way has just set them, maybe in the very second of the sign-out
-            # before, or by the clock of another server. Without them it would begin again.
+            # The current sign-in has just set them, perhaps in the same second as the previous
+            # sign-out, or on a server with another clock. Without them it would start over.
             return False
         claims = _claims(request.COOKIES[self.payload])
         username, issued = claims.get("preferred_username"), claims.get("iat")
@@ -64,7 +64,7 @@ class EndedSessions:
 
 
 def _claims(cookie: str) -> dict[str, object]:
-    """Not verified: it is only asked whether these cookies should be ignored."""
+    """The claims, without verifying the signature: they only decide whether to ignore cookies."""
     try:
         payload = cookie.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))

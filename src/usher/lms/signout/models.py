@@ -7,14 +7,14 @@ from django.db import models
 
 
 class LearnerSession(models.Model):
-    """A session of a learner who signs in with an application. Sessions may be kept in a cache,
-    which can't be asked for those of one user: so they are noted at sign-in."""
+    """A session of a learner who signs in with an application. Recorded at sign-in, because the
+    sessions of one user can't be looked up when Django keeps sessions in a cache."""
 
     user_id: int
     session_key = models.CharField(max_length=64, unique=True)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     created = models.DateTimeField(auto_now_add=True, db_index=True)
-    #: When the application ended it. Kept, because the browser still has the platform's JWT.
+    #: When the application ended it. The row stays, because the browser still has the JWT cookies.
     ended = models.DateTimeField(null=True, blank=True)
 
     class Meta:

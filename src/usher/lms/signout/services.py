@@ -1,4 +1,4 @@
-"""Ending the sessions of a learner who signed out of the application."""
+"""Ends the LMS sessions of a learner who signed out of the application."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from usher.lms.signout.tokens import TOLERANCE_SECONDS
 
 
 def end_sessions(username: str, backend: str) -> int:
-    """End all LMS sessions of the learner with this username at ``backend``; how many.
+    """End all LMS sessions of the learner with this username at ``backend``; return how many.
 
-    The application has ended its own already and is not notified.
+    The application has already ended its own session and is not notified.
     """
     link = lookup.link_of(backend, username)
     if link is None:
@@ -28,8 +28,8 @@ def end_sessions(username: str, backend: str) -> int:
 
 
 def end_sessions_of(user: Any) -> None:
-    """End every session of a user, and the statements in cookies that outlive sessions, also of
-    sessions that were not noted."""
+    """End every recorded session of a user, and make ``EndedSessions`` ignore the JWT cookies of
+    all sessions, recorded or not."""
     _end(user.pk)
     key = f"none-{token_hex(16)}"
     LearnerSession.objects.create(session_key=key, user=user, ended=timezone.now())
@@ -51,7 +51,7 @@ def ended_since(username: str, issued: float) -> bool:
 
 
 def prune() -> int:
-    """Forget sessions that have ended by their age, and token ids too old to be replayed."""
+    """Delete rows of expired sessions, and of token ids too old to be replayed; return how many."""
     now = timezone.now()
     ended = now - timedelta(seconds=settings.SESSION_COOKIE_AGE)
     replayable = now - timedelta(seconds=3 * TOLERANCE_SECONDS)

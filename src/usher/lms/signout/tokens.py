@@ -1,4 +1,4 @@
-"""Verifying a logout token, as OpenID Connect Back-Channel Logout 1.0, section 2.6, asks."""
+"""Verifies logout tokens: OpenID Connect Back-Channel Logout 1.0, section 2.6."""
 
 from __future__ import annotations
 
@@ -20,26 +20,32 @@ from usher.lms.signout.models import UsedToken
 log = logging.getLogger(__name__)
 
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
-#: Seconds a token may be old, or in the future; also how long its id must be remembered.
+#: Seconds that a token's ``iat`` may differ from the clock; its id is remembered three times as
+#: long.
 TOLERANCE_SECONDS = 300
-#: Keys are asked for again when they are this old, and not more often than that for a new key id.
+#: Seconds that keys are cached, and the shortest time between two requests for a new key id.
 KEYS_SECONDS, KEYS_AGAIN_SECONDS = 3600, 30
+#: Seconds to connect, and to wait for data.
 KEYS_TIMEOUT = (3, 5)
+#: Characters.
 LONGEST_TOKEN = 16_384
 #: Bytes.
 LONGEST_KEYS = 256 * 1024
 
 
 class TokenRefused(UsherLmsError):
-    """The message names the clause that does not hold; nothing of the token is repeated."""
+    """The message names the requirement that the token fails, and quotes nothing of the token."""
 
 
 class KeysUnavailable(TokenRefused):
-    """The application's keys can't be fetched now: the same token may be accepted later."""
+    """The application's keys can't be fetched at the moment: retrying the token may succeed."""
 
 
 def verified_learner(token: str, application: ConnectedApplication) -> str:
-    """Username of the learner who signed out. A token is accepted once. Raises TokenRefused."""
+    """The username of the learner who signed out. A token is accepted once.
+
+    Raises TokenRefused, or its subclass KeysUnavailable when the sender should retry.
+    """
     if len(token) > LONGEST_TOKEN:
         raise TokenRefused("the token is too long")
     claims = _claims(token, application)
@@ -65,7 +71,7 @@ def _claims(token: str, application: ConnectedApplication) -> dict[str, Any]:
             # The application may have new keys.
             return _decoded(token, header, application, again=True)
     except LookupError as error:
-        raise TokenRefused("its key is none of the application's") from error
+        raise TokenRefused("it is not signed with a key of the application") from error
     except jwt.PyJWTError as error:
         raise TokenRefused(f"it does not verify: {type(error).__name__}") from error
 
@@ -73,7 +79,7 @@ def _claims(token: str, application: ConnectedApplication) -> dict[str, Any]:
 def _decoded(
     token: str, header: dict[str, Any], application: ConnectedApplication, *, again: bool
 ) -> dict[str, Any]:
-    """Raises LookupError without a matching key, PyJWTError for everything else that is wrong."""
+    """The claims. Raises LookupError without a matching key, PyJWTError for an invalid token."""
     matching = _matching(_keys(application.jwks_url, again=again), header.get("kid"))
     if not matching:
         raise LookupError
@@ -98,14 +104,15 @@ def _matching(keys: list[dict[str, Any]], key_id: Any) -> list[dict[str, Any]]:
 
 
 def _keys(jwks_url: str, *, again: bool = False) -> list[dict[str, Any]]:
-    """The application's keys, from the cache; ``again`` requests them, with a limit."""
+    """The application's keys, from the cache. again: fetch them anew, unless they were fetched less
+    than ``KEYS_AGAIN_SECONDS`` ago. Raises KeysUnavailable."""
     name = f"usher-jwks-{fingerprint(jwks_url)}"
     kept = cache.get(name)
     if kept is not None and not (again and time.time() - kept["at"] > KEYS_AGAIN_SECONDS):
         return kept["keys"]
     failed = f"{name}-failed"
     if cache.get(failed):
-        # Anybody can send a token: that must not keep requests waiting for the application.
+        # Anybody can send a token, and each would make a worker of the LMS wait for a timeout.
         raise KeysUnavailable("the application's keys can't be fetched")
     try:
         keys = _fetched(jwks_url)
@@ -118,7 +125,7 @@ def _keys(jwks_url: str, *, again: bool = False) -> list[dict[str, Any]]:
 
 
 def _fetched(jwks_url: str) -> list[dict[str, Any]]:
-    """Raises RequestException, and ValueError for what is no set of keys."""
+    """The keys. Raises RequestException, or ValueError or KeyError for an answer without keys."""
     until = time.monotonic() + sum(KEYS_TIMEOUT)
     with requests.get(jwks_url, timeout=KEYS_TIMEOUT, allow_redirects=False, stream=True) as answer:
         answer.raise_for_status()
@@ -126,7 +133,7 @@ def _fetched(jwks_url: str) -> list[dict[str, Any]]:
         for part in answer.iter_content(16_384):
             body += part
             if len(body) > LONGEST_KEYS or time.monotonic() > until:
-                raise ValueError("too long, or too slow")
+                raise ValueError("the answer is too long or too slow")
     keys = json.loads(body)["keys"]
     return [key for key in keys if isinstance(key, dict)] if isinstance(keys, list) else []
 
@@ -134,7 +141,7 @@ def _fetched(jwks_url: str) -> list[dict[str, Any]]:
 def _check_claims(claims: dict[str, Any]) -> None:
     events = claims["events"]
     if not isinstance(events, dict) or not isinstance(events.get(EVENT), dict):
-        raise TokenRefused("it is no sign-out: the event is missing")
+        raise TokenRefused("it is not a logout token: the event is missing")
     if "nonce" in claims:
         raise TokenRefused("it carries a nonce, as only ID tokens may")
     if not isinstance(claims["jti"], str) or not 0 < len(claims["jti"]) <= 64:

@@ -1,4 +1,4 @@
-"""The back-channel address of this LMS."""
+"""The endpoint for back-channel logout."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ log = logging.getLogger(__name__)
 @never_cache
 @require_POST
 def backchannel_logout(request: HttpRequest, backend: str) -> HttpResponse:
-    """Form field ``logout_token``; 200 when the sessions ended, 400 with a reason when not, and 503
-    when the same token may be accepted later."""
+    """POST with the form field ``logout_token``. Answers 200 when the sessions have ended, 400 with
+    a reason when the token is refused, 503 when the sender should retry, 404 for an unknown
+    ``backend``."""
     application = ConnectedApplication.objects.filter(backend=backend).first()
     if application is None:
         raise Http404("no application is connected by this backend")
