@@ -257,7 +257,7 @@ def test_an_account_that_was_there_before_is_no_applications_superuser(
 
     assert answer["changed"] == 0
     assert outcomes(answer)[f"superuser {name}"] == "kept"
-    assert any(f"{name} is no superuser yet" in warning for warning in answer["warnings"])
+    assert any(f"{name} is not a superuser yet" in warning for warning in answer["warnings"])
     rights = "select is_superuser, is_staff from auth_user where username = ?"
     assert lms.rows(rights, somebody["username"]) == [(0, 0)]
 
@@ -301,7 +301,7 @@ def test_somebody_who_took_the_name_first_is_no_superuser(
     answer = lms.provision(plan)
 
     assert outcomes(answer)[f"superuser {name}"] == "kept"
-    assert any(f"{name} is no superuser yet" in warning for warning in answer["warnings"])
+    assert any(f"{name} is not a superuser yet" in warning for warning in answer["warnings"])
     rights = "select is_superuser, is_staff from auth_user where username = ?"
     assert lms.rows(rights, taken) == [(0, 0)]
 

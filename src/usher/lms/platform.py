@@ -1,9 +1,9 @@
-"""All that Usher needs of edx-platform, behind plain functions. Only this file and its neighbours
-``platform_enrollments`` and ``platform_receivers`` import it.
+"""Adapter for edx-platform: plain functions for all that Usher uses of it. Only this module,
+``platform_enrollments`` and ``platform_receivers`` import the platform.
 
-The module in use is named by the setting ``USHER_PLATFORM`` (see ``usher.lms.conf.platform``);
-an LMS that is built otherwise provides a module with the same names. Everything that belongs to a
-library (users, sites, OAuth toolkit, social links) is used directly and is not here.
+The setting ``USHER_PLATFORM`` names the adapter module (see ``usher.lms.conf.platform``). Another
+LMS, such as the embedded one, has a module with the same functions. What belongs to a library
+(users, sites, OAuth toolkit, social links) is used directly and is not part of the adapter.
 
 Imports are inside the functions, because this module is also read where the platform's apps are
 not loaded yet. Names are those of Open edX Sumac to Verawood.
@@ -94,15 +94,14 @@ def course_mode_model() -> Any:
 
 
 def forum_role_links() -> Any:
-    """The table between forum roles and users; a model."""
+    """The model of the many-to-many table between forum roles and users."""
     from openedx.core.djangoapps.django_comment_common.models import Role
 
     return Role.users.through
 
 
 def throttled_views() -> list[Any]:
-    """API views whose request throttles must not slow the service worker down: classes with
-    ``throttle_classes``."""
+    """API views (classes with ``throttle_classes``) whose throttles exempt the service worker."""
     from django.conf import settings
     from lms.djangoapps.course_api import views as courses
     from openedx.core.djangoapps.enrollments import views as enrollments
@@ -124,8 +123,8 @@ def throttled_views() -> list[Any]:
 
 
 def forget_provider(site_id: int, backend: str) -> None:
-    """Drop the cached current provider record. To be called again after the commit: a request may
-    have cached the old one between the new row and the end of the transaction."""
+    """Delete the cached current provider record. Call it after the commit: until then another
+    request may cache the old record again."""
     from edx_django_utils.cache import TieredCache
 
     model = provider_model()
@@ -166,7 +165,7 @@ def course_key(text: str) -> Any:
 
 
 def retired_usernames(usernames: Iterable[str]) -> set[str]:
-    """Those of ``usernames`` whose owners were retired: never to be given away again."""
+    """Those of ``usernames`` whose owners were retired; they must not be reused."""
     from django.conf import settings
     from openedx.core.djangoapps.user_api.models import UserRetirementStatus
     from user_util import user_util
@@ -182,19 +181,19 @@ def retired_usernames(usernames: Iterable[str]) -> set[str]:
 
 
 def prepare_retirement() -> None:
-    """The states of an account that is retired, where the LMS has none: nothing else makes them,
-    and without them each retirement fails."""
+    """Create the platform's retirement states if there are none; without them every retirement
+    fails."""
     from django.core.management import call_command
     from openedx.core.djangoapps.user_api.models import RetirementState
 
     if not RetirementState.objects.exists():
-        # It prints, and what provisioning prints is read.
+        # The command prints, but standard output is for the JSON result of provisioning.
         with contextlib.redirect_stdout(sys.stderr):
             call_command("populate_retirement_states")
 
 
 def reserved_emails(emails: Iterable[str]) -> set[str]:
-    """Those of ``emails`` that were retired, or recover somebody's account."""
+    """Those of ``emails`` that were retired, or are a recovery address of an account."""
     from common.djangoapps.student.models import AccountRecovery
     from django.conf import settings
     from user_util import user_util
@@ -214,8 +213,8 @@ def _never_free(
     hashes_of: Callable[[str], Iterable[str]],
     elsewhere: tuple[Any, str],
 ) -> set[str]:
-    """Those of ``values`` that a user's ``field`` holds as a hash, or that another model's column
-    holds as they are. Hashes don't know the case of letters, and neither does MySQL."""
+    """Those of ``values`` whose hash is in a user's ``field``, or that are in the column
+    ``elsewhere`` (model, column name). Ignores case, as the hashes and MySQL do."""
     from django.contrib.auth import get_user_model
 
     wanted = set(values)
@@ -229,7 +228,7 @@ def _never_free(
 
 
 def username_suggestions(username: str) -> list[str]:
-    """Free usernames near ``username``, as the registration API suggests them."""
+    """Free usernames similar to ``username``, as the registration API suggests them."""
     from openedx.core.djangoapps.user_authn.utils import generate_username_suggestions
 
     return list(generate_username_suggestions(username))
@@ -245,8 +244,9 @@ def invited_emails(emails: Iterable[str]) -> set[str]:
 
 
 def filter_registration(values: dict[str, str]) -> dict[str, str]:
-    """What the filters of ``StudentRegistrationRequested`` make of username, email, name and
-    country, as the registration view runs them. Raises AccountRefused with their reason."""
+    """Run the filters of ``StudentRegistrationRequested``, as the registration view does; return
+    username, email, name and country as the filters leave them. Raises AccountRefused with the
+    filter's reason."""
     from django.http import QueryDict
     from openedx_filters.learning.filters import StudentRegistrationRequested
 
@@ -261,8 +261,8 @@ def filter_registration(values: dict[str, str]) -> dict[str, str]:
 
 
 def new_registration(user: Any) -> Any:
-    """The row of a new user's registration, not saved; as ``Registration.register()`` and, if the
-    user is active, ``activate()`` fill it."""
+    """A new user's unsaved Registration, filled as by ``register()`` and, if the user is active, by
+    ``activate()``."""
     from datetime import datetime
 
     registration = registration_model()()
@@ -275,10 +275,10 @@ def new_registration(user: Any) -> Any:
 
 
 def account_errors(*, username: str, email: str, name: str, country: str) -> dict[str, str]:
-    """What the registration form has against these values: first message by field, {} if none.
+    """Errors of the registration form for these values: the first message by field; {} if valid.
 
-    Password and terms are not asked of a learner who comes from an application; whether name and
-    address are taken is not asked again.
+    Password and terms are not validated, because the application has no values for them. Whether
+    username and e-mail address are taken is checked elsewhere.
     """
     from django.conf import settings
     from openedx.core.djangoapps.site_configuration import helpers
@@ -287,7 +287,7 @@ def account_errors(*, username: str, email: str, name: str, country: str) -> dic
     class Form(AccountCreationForm):
         def clean_email(self) -> str:
             if getattr(settings, "REGISTRATION_EMAIL_PATTERNS_ALLOWED", None) is None:
-                # Then the platform only asks, by three queries, whether somebody has it.
+                # The platform would only check, with three queries, whether it is taken.
                 return self.cleaned_data["email"]
             return super().clean_email()
 
@@ -321,7 +321,7 @@ def country_is_known(code: str) -> bool:
 
 
 def on_account_activated(user: Any) -> None:
-    """The signal of ``Registration.activate()``, for an account that was active from the start."""
+    """Send the signal of ``Registration.activate()`` for an account created active."""
     from common.djangoapps.student.models import user as users
 
     signal = getattr(users, "USER_ACCOUNT_ACTIVATED", None)
@@ -330,9 +330,9 @@ def on_account_activated(user: Any) -> None:
 
 
 def on_accounts_created(users: list[Any], registrations: list[Any], site: Any) -> None:
-    """What the registration view does for every new account, after user, profile and registration
-    are saved and the account is activated: site and language attributes, the signals and the
-    openedx-event others listen to, the discussion service's user."""
+    """Do what the registration view does after a new account is saved and activated: set site and
+    language attributes, send the signals and the openedx-event that other apps listen to, create
+    the discussion service's user."""
     from common.djangoapps.student.helpers import create_or_set_user_attribute_created_on_site
     from common.djangoapps.student.models import create_comments_service_user
     from django.conf import settings
@@ -357,7 +357,8 @@ def on_accounts_created(users: list[Any], registrations: list[Any], site: Any) -
 
 
 def _add_language_preferences(users: list[Any]) -> None:
-    """The preferences API does this in many more statements, to find out who may do it."""
+    """Add the language preferences. The platform's preferences API would check permissions with
+    many more statements."""
     from django.conf import settings
     from django.utils.translation import get_language
     from openedx.core.djangoapps.lang_pref import LANGUAGE_KEY
@@ -375,8 +376,8 @@ def _add_language_preferences(users: list[Any]) -> None:
 
 
 def record_identity_verifications(users: list[Any], provider: Any) -> None:
-    """What the last part of the sign-in pipeline does when ``enable_sso_id_verification`` is on,
-    for accounts that were made just now: they have none yet, so the platform need not look."""
+    """Add identity verifications for new accounts, as the sign-in pipeline does at its end when
+    ``enable_sso_id_verification`` is on."""
     from lms.djangoapps.verify_student.models import SSOVerification
 
     rows = [
@@ -395,8 +396,8 @@ def record_identity_verifications(users: list[Any], provider: Any) -> None:
 
 
 def forget_recovery(user: Any) -> None:
-    """Addresses by which somebody could get at the account: one for recovery, and one that the
-    address is to be changed to once its owner confirms."""
+    """Delete e-mail addresses that give access to the account: the recovery address, and a new
+    address that waits for confirmation."""
     from common.djangoapps.student.models import AccountRecovery, PendingEmailChange
 
     AccountRecovery.objects.filter(user=user).delete()
@@ -404,14 +405,14 @@ def forget_recovery(user: Any) -> None:
 
 
 def forget_browser(response: Any) -> None:
-    """Have the browser delete the cookies by which other parts of the platform know the learner."""
+    """Make the browser delete the platform's JWT and user-info cookies."""
     from openedx.core.djangoapps.user_authn.cookies import delete_logged_in_cookies
 
     delete_logged_in_cookies(response)
 
 
 def sign_out(request: Any, response: Any) -> None:
-    """End the browser's session, with the cookies that other parts of the platform trust."""
+    """End the browser's session, and delete the platform's JWT and user-info cookies."""
     from django.contrib.auth import logout
     from openedx.core.djangoapps.safe_sessions.middleware import mark_user_change_as_expected
 

@@ -1,4 +1,4 @@
-"""Enrollments of edx-platform, one by one and many at once."""
+"""Changes enrollments of edx-platform, one at a time or many at once."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def set_enrollment(
 
     Does what ``POST /api/enrollment/v1/enrollment`` does for a staff user, with its rules, rows
     and signals, without describing the course in between as that view does, and without its two
-    redundant saves; ``force`` enrolls in a closed run and in an expired mode. present: None when
-    there is no enrollment. checked: what was asked of modes already, for the rest of a batch.
-    Raises EnrollmentRefused.
+    redundant saves; ``force`` enrolls in a closed run and in an expired mode. present: the current
+    state, None without an enrollment. checked: cache of runs and modes, shared by a batch. Raises
+    EnrollmentRefused.
     """
     from common.djangoapps.student import models
 
@@ -48,12 +48,12 @@ def set_enrollment(
             _validate_mode(key, mode, is_active=is_active, force=force, checked=checked)
         if step is Step.ADD:
             try:
-                # With its mode at once, where the platform enrolls in the default mode first.
+                # In the requested mode at once; the platform's view uses the default mode first.
                 found = models.CourseEnrollment.enroll(
                     user, key, mode=mode, check_access=True, can_upgrade=force
                 )
             except models.AlreadyEnrolledError:
-                # By another request, since this batch looked.
+                # Another request has enrolled the learner since this batch read the database.
                 found = models.CourseEnrollment.objects.get(user=user, course_id=key)
         if (mode or found.mode, is_active) != (found.mode, found.is_active):
             found.user = user
@@ -64,16 +64,17 @@ def set_enrollment(
 def add_enrollments(
     request: Any, wanted: Sequence[NewEnrollment], checked: dict[Any, Any]
 ) -> list[State | EnrollmentRefused | None]:
-    """Enroll learners who have no row in the run, all at once; for each the state afterwards or a
-    refusal, and None for what is left to ``set_enrollment``: learners who were invited, runs with
-    a limited number of places, and everything where a filter of this LMS decides.
+    """Enroll learners who have no row in the run, all at once. Returns for each the state
+    afterwards or a refusal; None for those that ``set_enrollment`` has to do: learners who were
+    invited, runs with a limited number of places, and all of them where the LMS has an enrollment
+    filter.
 
-    Rows and signals are those of ``CourseEnrollment.enroll``: it inserts an inactive row in the
-    default mode, then updates it. Here the row is inserted as it will be; its receivers and its
-    history see both states.
+    Rows and signals are those of ``CourseEnrollment.enroll``, which inserts an inactive row in the
+    default mode and then updates it. Here the row is inserted in its final state; receivers and
+    history get both states.
     """
     outcomes: list[State | EnrollmentRefused | None] = [None] * len(wanted)
-    if _a_filter_decides() or not wanted:
+    if _has_enrollment_filter() or not wanted:
         return outcomes
     invited = _invited(wanted)
     _prefetch_roles(list({each.user.pk: each.user for each in wanted if not each.force}.values()))
@@ -155,7 +156,7 @@ def _add(adding: Sequence[tuple[Any, str]]) -> list[State]:
 
 @contextmanager
 def _left_out(adding: Sequence[tuple[Any, str]], done: Done) -> Iterator[None]:
-    """Leaves receivers whose work is done out of what ``update_enrollment`` sends."""
+    """Skip receivers whose work is done, in the signals that ``update_enrollment`` sends."""
     from common.djangoapps.student.signals import ENROLLMENT_TRACK_UPDATED
     from openedx_events.learning.signals import COURSE_ENROLLMENT_CHANGED
 
@@ -175,7 +176,7 @@ def _left_out(adding: Sequence[tuple[Any, str]], done: Done) -> Iterator[None]:
 
 
 def _saved_already(row: Any, done: Sequence[bulk.Receiver]) -> None:
-    """What ``CourseEnrollment.save`` does for a row that is in the database as it is."""
+    """What ``CourseEnrollment.save`` does besides the UPDATE, for a row that is already saved."""
     from common.djangoapps.student.models import course_enrollment
 
     bulk.send_pre_save(row)
@@ -259,7 +260,7 @@ def _names() -> dict[type[Exception], EnrollmentError]:
     }
 
 
-def _a_filter_decides() -> bool:
+def _has_enrollment_filter() -> bool:
     from django.conf import settings
     from openedx_filters.learning.filters import CourseEnrollmentStarted
 
@@ -268,7 +269,7 @@ def _a_filter_decides() -> bool:
 
 
 def _invited(wanted: Sequence[NewEnrollment]) -> set[tuple[int, Any]]:
-    """User and run of those who were invited to the run by their address."""
+    """(user id, course key) of learners who were invited to the run by e-mail address."""
     from common.djangoapps.student.models import CourseEnrollmentAllowed
 
     emails = {each.user.email for each in wanted}
@@ -277,7 +278,7 @@ def _invited(wanted: Sequence[NewEnrollment]) -> set[tuple[int, Any]]:
     )
     found = {(email.casefold(), key) for email, key in rows.values_list("email", "course_id")}
     asked = {(each.user.email.casefold(), each.key): each for each in wanted}
-    # Found by the database's collation only: it doesn't say for which address.
+    # Matched by the database's collation only: it is unknown which address matched.
     unclear = {key for email, key in found - asked.keys()}
     return {
         (each.user.pk, each.key)
@@ -287,12 +288,12 @@ def _invited(wanted: Sequence[NewEnrollment]) -> set[tuple[int, Any]]:
 
 
 def _prefetch_roles(users: Sequence[Any]) -> None:
-    """In one query. The platform keeps a user's roles with the user."""
+    """Load the users' roles in one query. The platform caches them on each user object."""
     from common.djangoapps.student import roles
     from edx_django_utils.cache import RequestCache
 
     roles.BulkRoleCache.prefetch(users)
     for user in users:
         roles.get_role_cache(user)
-    # For any other user it would say that there are no roles.
+    # The request cache would report no roles for all other users.
     RequestCache(roles.BulkRoleCache.CACHE_NAMESPACE).clear()

@@ -1,7 +1,7 @@
-"""Removes access to an account, when an operator links it, or another, to a learner.
+"""Revokes access to an account when an operator links or unlinks it.
 
-Somebody else may have registered it with the learner's name and address. They know its password,
-and have sessions, tokens and other ways to sign in.
+Somebody else may have registered the account with the learner's username and e-mail address. They
+would know its password, and have sessions, tokens and other ways to sign in.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from usher.lms.connections.models import ConnectedApplication
 from usher.lms.signout.services import end_sessions_of
 
 
-def take_from_learner(link: UserSocialAuth) -> None:
-    """Ends the access of an application's learner to an account that isn't theirs. The account's
-    password and its other links stay; its sessions end, as nobody knows whose they are."""
+def revoke_learner_access(link: UserSocialAuth) -> None:
+    """Delete ``link``, the application's tokens for its account, and all sessions of the account,
+    because it isn't known whose sessions they are. The password and other links stay."""
     end_sessions_of(link.user)
     ours = ConnectedApplication.objects.filter(backend=link.provider).values("oauth_client_id")
     for model in (get_refresh_token_model(), get_access_token_model(), get_grant_model()):
@@ -32,9 +32,10 @@ def take_from_learner(link: UserSocialAuth) -> None:
     link.delete()
 
 
-def take_from_everybody(user: Any) -> None:
-    """A new random password; no session, token, recovery address or other link lives on."""
-    # Django ends every session whose password has changed, also unrecorded ones.
+def revoke_all_access(user: Any) -> None:
+    """Set a random password, and delete all sessions, tokens and recovery addresses of ``user``,
+    and links to providers that aren't connected applications."""
+    # Django ends every session whose password has changed, including unrecorded ones.
     user.password = random_password_hash()
     user.save(update_fields=["password"])
     end_sessions_of(user)

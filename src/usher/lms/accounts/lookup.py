@@ -1,7 +1,7 @@
-"""Who is who: whose account a learner's is, and which names and addresses are taken.
+"""Finds a learner's account, and usernames and e-mail addresses that are taken.
 
-MySQL and MariaDB compare without regard to case and accents: asked for ``bóss`` they find ``boss``.
-A learner is never somebody whose name is equal to the database only.
+MySQL and MariaDB ignore case and accents in comparisons: a query for ``bóss`` finds ``boss``. A
+match that only the database considers equal is never taken for the learner.
 """
 
 from __future__ import annotations
@@ -26,22 +26,23 @@ def link_of(backend: str, uid: str) -> Any:
 
 
 def user_named(username: str) -> Any:
-    """The user of that name, to the letter; None without one."""
+    """The user with exactly this username; None without one."""
     user = get_user_model().objects.filter(username=username).first()
     return user if user is not None and user.username == username else None
 
 
 @dataclass(frozen=True)
 class Taken:
-    """Case-folded: names that differ only by case are the same to a person, and to MySQL."""
+    """Usernames and e-mail addresses that are taken, case-folded: names that differ only by case
+    count as the same, to people and to MySQL."""
 
     usernames: frozenset[str]
     emails: frozenset[str]
 
 
 def taken(usernames: Iterable[str], emails: Iterable[str], *, besides: Any = None) -> Taken:
-    """Those of ``usernames`` and ``emails`` that can't be given to an account: in use by any
-    account but that of the user ``besides``, retired, or reserved."""
+    """Those of ``usernames`` and ``emails`` that can't be given to an account: used by an account
+    other than that of the user ``besides``, retired, or reserved for account recovery."""
     names = [name for name in usernames if name]
     addresses = [address for address in emails if address]
     used_names = _in_use("username", names, besides)
@@ -55,7 +56,7 @@ def taken(usernames: Iterable[str], emails: Iterable[str], *, besides: Any = Non
 
 
 def _in_use(field: str, values: list[str], besides: Any) -> set[str]:
-    """Those of ``values``, case-folded, that the database takes for equal to some user's."""
+    """Those of ``values``, case-folded, that the database considers equal to some user's."""
     if not values:
         return set()
     users = _without(get_user_model().objects.all(), besides)
@@ -64,7 +65,7 @@ def _in_use(field: str, values: list[str], besides: Any) -> set[str]:
     found = {value.casefold() for value in rows.values_list(field, flat=True)}
     used = asked & found
     if found - asked:
-        # Found by the database's collation only, so it doesn't say which value found it.
+        # A row matched by the collation only; ask for each value which one matched it.
         unexplained = (value for value in values if value.casefold() not in used)
         used |= {v.casefold() for v in unexplained if users.filter(**{field: v}).exists()}
     return used
@@ -75,10 +76,10 @@ def _without(users: QuerySet, user: Any) -> QuerySet:
 
 
 def users_by(field: str, values: list[str]) -> QuerySet:
-    """Users whose ``field`` is one of ``values``, whatever the case."""
+    """Users whose ``field`` is one of ``values``, ignoring case."""
     users = get_user_model().objects.all()
     if connection.vendor == "mysql":
-        # Its collation compares without case, and only so it can use the index.
+        # The collation ignores case; LOWER() would keep MySQL from using the index.
         return users.filter(**{f"{field}__in": values})
     lowered = {value.lower() for value in values}
     return users.alias(_lowered=Lower(field)).filter(_lowered__in=lowered)

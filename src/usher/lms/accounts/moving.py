@@ -1,4 +1,4 @@
-"""Links of learners' accounts moved from one sign-in backend's name to another's."""
+"""Moves learners' links from one sign-in backend to another."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from social_django.models import UserSocialAuth
 
 @dataclass(frozen=True)
 class Moved:
-    """moved: links that have the new name now. kept: those whose learner, or uid, has one of the
-    new name already."""
+    """moved: number of links that have the new backend. kept: number of links left alone, because
+    their user or uid already has a link with the new backend."""
 
     moved: int
     kept: int
 
 
 def move_links(old: str, new: str, *, dry_run: bool = False) -> Moved:
-    """Every link of ``old`` becomes one of ``new``; moving back undoes it. Links that would meet
-    another one are left as they are."""
+    """Change the backend of every link from ``old`` to ``new``, except links that would conflict
+    with an existing one. Swap the names to undo it. dry_run: only count."""
     links = UserSocialAuth.objects.filter(provider=old)
     there = UserSocialAuth.objects.filter(provider=new)
     taken = Exists(there.filter(uid=OuterRef("uid"))) | Exists(there.filter(user=OuterRef("user")))

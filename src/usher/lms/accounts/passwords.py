@@ -1,7 +1,8 @@
 """Hashes of random secrets, and random passwords.
 
-An account with an unusable password can't sign in by SSO ("Your account is disabled"), so every
-account has a usable one. It is 256 bits of randomness: nothing is gained by hashing it slowly.
+The platform refuses single sign-on to accounts with an unusable password ("Your account is
+disabled"), so every account gets a random one. It has 256 random bits and can't be guessed, so a
+slow hash would add nothing.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from django.contrib.auth.hashers import PBKDF2PasswordHasher, get_hashers
 
 
 def random_password_hash() -> str:
-    """What to put into ``User.password``."""
+    """A value for ``User.password``: the hash of a random password that nobody knows."""
     return hash_of_random(secrets.token_urlsafe(32))
 
 
 def hash_of_random(secret: str) -> str:
-    """A hash of ``secret`` that costs nothing to verify. Only for 128 random bits and more."""
+    """A hash of ``secret`` that is fast to verify. Only for secrets of 128 random bits or more."""
     for hasher in get_hashers():
         if isinstance(hasher, PBKDF2PasswordHasher):
             return hasher.encode(secret, hasher.salt(), iterations=1)

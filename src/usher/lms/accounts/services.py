@@ -1,9 +1,9 @@
-"""Making, changing and linking accounts.
+"""Creates, updates and links accounts.
 
-An account is what the platform's registration leaves behind: user, profile, registration, a usable
-random password, and the signals others rely on; and the link by which its owner signs in. The link
-is made with the account and for a new account only: an account that is already there, whatever its
-name or address, is somebody else's until an operator says otherwise.
+An account has all that the platform's registration creates (user, profile, registration, a usable
+random password, and the signals that other apps listen to) and the link through which its learner
+signs in. Only a new account is linked automatically. An existing account, whatever its username or
+e-mail address, may be another person's; linking it takes an operator.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from social_django.models import UserSocialAuth
 from usher.contract.failures import RegistrationError
 from usher.lms import conf
 from usher.lms.accounts import lookup
-from usher.lms.accounts.handover import take_from_everybody, take_from_learner
+from usher.lms.accounts.handover import revoke_all_access, revoke_learner_access
 from usher.lms.accounts.passwords import random_password_hash
 from usher.lms.bulk import save_new
 from usher.lms.errors import AccountRefused, UsherLmsError
 from usher.lms.events import outbox
 
-#: Texts of the profile that a registration form may ask.
+#: Text fields of the profile that a registration form may have.
 PROFILE_FIELDS = ("level_of_education", "gender", "mailing_address", "city", "country", "goals")
 
 
 @dataclass(frozen=True)
 class Learner:
-    """Who the application says somebody is. country: two letters, or '' when it is not known.
+    """A learner as the application describes them. country: two letters, or '' when unknown.
     reactivate: whether ``is_active`` also activates an account that is inactive in the LMS, where
-    the LMS's staff may have deactivated it."""
+    staff may have deactivated it."""
 
     username: str
     email: str
@@ -45,14 +45,15 @@ class Learner:
     reactivate: bool = False
 
     def is_active_after(self, was_active: bool) -> bool:
-        """Whether the account is to be active, given whether it is so now."""
+        """Whether the account is to be active, given whether it is active now."""
         return self.is_active and (was_active or self.reactivate)
 
 
 def create_account(learner: Learner, backend: str, site: Site) -> Any:
-    """The new user, linked to ``backend``. Raises AccountRefused; then nothing was made.
+    """Create an account linked to ``backend``; return the user.
 
-    When the same learner's account was made in the meantime, for this same backend, that one.
+    If another request created and linked the same learner's account in the meantime, return that
+    one. Raises AccountRefused; then nothing was created.
     """
     learner = filtered(learner)
     refuse_taken(learner, lookup.taken([learner.username], [learner.email]))
@@ -68,7 +69,7 @@ def create_account(learner: Learner, backend: str, site: Site) -> Any:
 
 
 def refuse_taken(learner: Learner, taken: lookup.Taken) -> None:
-    """Raises AccountRefused, in the registration API's codes, if name or address is somebody's."""
+    """Raises AccountRefused, with the registration API's codes, if username or address is taken."""
     username_taken = learner.username.casefold() in taken.usernames
     email_taken = learner.email.casefold() in taken.emails
     fields = {}
@@ -88,13 +89,13 @@ def refuse_taken(learner: Learner, taken: lookup.Taken) -> None:
 
 
 def make_account(learner: Learner, backend: str, site: Site, *, invited: bool | None = None) -> Any:
-    """The rows and signals, without asking whether the values are valid and the name is free;
-    inside a transaction.
+    """Create an account's rows and send its signals; return the user. Call it inside a transaction,
+    after ``filtered``, ``refuse_taken`` and ``refuse_invalid``.
 
-    An account is active from its first row on, where the platform makes it inactive and activates
-    it in the same request: what differs is one more save of user and registration. Somebody who
-    was invited to a course beforehand is enrolled by that second save, and so takes it too
-    (``invited``; None: ask).
+    The platform inserts an inactive user and activates it in the same request. Here the user is
+    active from the start, which saves two updates. An exception are learners who were invited to
+    a course before they had an account: the activation enrolls them, so it is done for them as
+    well. invited: whether the learner was; None: look it up.
     """
     platform = conf.platform()
     if invited is None:
@@ -123,7 +124,8 @@ def make_account(learner: Learner, backend: str, site: Site, *, invited: bool | 
 
 
 def make_accounts(learners: Sequence[Learner], backend: str, site: Site) -> list[Any]:
-    """``make_account`` for many who were not invited, with one statement for each kind of row."""
+    """``make_account`` for many learners who were not invited to courses, with one statement for
+    each table. Returns the users in order."""
     platform = conf.platform()
     users: list[Any] = [
         get_user_model()(
@@ -166,7 +168,10 @@ def filtered(learner: Learner) -> Learner:
     }
     values = conf.platform().filter_registration(given)
     if values["username"] != learner.username:
-        message = "A registration filter of this LMS changes the username; accounts keep theirs."
+        message = (
+            "A registration filter of this LMS changes the username, which has to stay as it is "
+            "in the application."
+        )
         raise AccountRefused(RegistrationError.VALIDATION, {"username": message})
     return replace(
         learner, email=values["email"], name=values["name"], country=values["country"] or ""
@@ -174,7 +179,8 @@ def filtered(learner: Learner) -> Learner:
 
 
 def _profile_values(learner: Learner) -> dict[str, Any]:
-    """As the registration form leaves them: '' in fields it knows but was given nothing for."""
+    """Values as the registration form saves them: '' for fields that the form has but the
+    application does not give."""
     known = getattr(settings, "REGISTRATION_EXTRA_FIELDS", {})
     values: dict[str, Any] = {field: "" for field in PROFILE_FIELDS if field in known}
     values["name"] = learner.name
@@ -184,7 +190,7 @@ def _profile_values(learner: Learner) -> dict[str, Any]:
 
 
 def refuse_invalid(learner: Learner) -> None:
-    """Raises AccountRefused for what the registration form would not take."""
+    """Raises AccountRefused for values that the registration form would not accept."""
     platform = conf.platform()
     if learner.country and not platform.country_is_known(learner.country):
         message = f"{learner.country!r} is not a country code."
@@ -197,8 +203,8 @@ def refuse_invalid(learner: Learner) -> None:
 
 
 def update_account(user: Any, learner: Learner) -> bool:
-    """Update a linked account's address, name, country and activity from ``learner``; whether
-    anything differed. The username stays: it is the identity."""
+    """Update a linked account's e-mail address, name, country and activity from ``learner``; return
+    whether anything changed. The username never changes. Raises AccountRefused."""
     address_differs = bool(learner.email) and user.email.casefold() != learner.email.casefold()
     if address_differs:
         taken = lookup.taken([], [learner.email], besides=user)
@@ -245,11 +251,11 @@ def _update_profile(user: Any, learner: Learner) -> bool:
 
 
 def link(username: str, backend: str, *, move: bool = False) -> bool:
-    """An operator's decision: the learner of this name at the application owns the LMS account of
-    this name. Whether the link is new. Raises UsherLmsError.
+    """Link the application's learner ``username`` to the existing LMS account with that username;
+    return whether the link is new. An operator decides this. Raises UsherLmsError.
 
-    Earlier users of the account lose their access: see ``accounts.handover``. move: the learner
-    signs in to another account now, which was wrong: that ends.
+    Everybody who had access to the account loses it: see ``accounts.handover``. move: remove the
+    learner's link to a different account first.
     """
     user = lookup.user_named(username)
     if user is None:
@@ -260,12 +266,12 @@ def link(username: str, backend: str, *, move: bool = False) -> bool:
     if present is not None and not move:
         raise UsherLmsError(
             f"{username!r} of {backend} is linked to LMS user {present.user.username!r}; "
-            "if that is wrong, give --move"
+            "if that is wrong, give --move to replace that link"
         )
     with transaction.atomic():
         if present is not None:
-            take_from_learner(present)
-        take_from_everybody(user)
+            revoke_learner_access(present)
+        revoke_all_access(user)
         # An account made by `createsuperuser` has no profile, which the platform needs at sign-in.
         profiles = conf.platform().profile_model().objects
         profiles.get_or_create(user=user, defaults={"name": username})
@@ -274,11 +280,11 @@ def link(username: str, backend: str, *, move: bool = False) -> bool:
 
 
 def unlink(username: str, backend: str, *, account: str = "") -> bool:
-    """End what the learner of this name at the application has of an LMS account; whether they were
-    linked. The account stays; the learner's sessions and the application's tokens for it end.
+    """Unlink the application's learner ``username`` from their LMS account; return whether they
+    were linked. The account stays; its sessions and the application's tokens for it end.
 
-    account: the LMS account that the link leads to, where it isn't the one of the learner's name;
-    so nobody is unlinked from an account that the operator didn't mean. Raises UsherLmsError.
+    account: username of the linked LMS account, if it differs from the learner's. It guards
+    against unlinking an account that the operator didn't mean. Raises UsherLmsError.
     """
     account = account or username
     present = lookup.link_of(backend, username)
@@ -292,12 +298,12 @@ def unlink(username: str, backend: str, *, account: str = "") -> bool:
             f"{account!r}; to remove that link, give --account {found}"
         )
     with transaction.atomic():
-        take_from_learner(present)
+        revoke_learner_access(present)
     return True
 
 
 def _refuse_other_learners_link(username: str, backend: str, account: str) -> None:
-    """Raises UsherLmsError when it is another learner who is linked to that account."""
+    """Raises UsherLmsError when another learner is linked to ``account``."""
     links = UserSocialAuth.objects.filter(provider=backend, user__username=account)
     if other := links.values_list("uid", flat=True).first():
         raise UsherLmsError(

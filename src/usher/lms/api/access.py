@@ -1,4 +1,4 @@
-"""Who may call the API, and in what form."""
+"""Authentication, permissions and the base view of the batch API."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class TokenAuthentication(BaseAuthentication):
 class ServiceWorkerOnly(BasePermission):
     """The service worker of a connected application, with the scope that the method needs.
 
-    The application is put into ``request.usher_application``: it follows from the token, and from
-    nothing that the request says.
+    Sets ``request.usher_application``, which depends on the token alone and on nothing else in the
+    request.
     """
 
     def has_permission(self, request: Any, view: Any) -> bool:
@@ -79,7 +79,7 @@ def application_of(request: Any, client_id: str = "") -> ConnectedApplication:
 
 
 class Parser(JSONParser):
-    """JSON; input that is nested too deeply answers 400."""
+    """JSON parser that answers 400 to input nested too deeply."""
 
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
         try:
@@ -90,9 +90,9 @@ class Parser(JSONParser):
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
 class ServiceWorkerView(APIView):
-    """Base of the views: nothing of the platform's defaults applies.
+    """Base of the views, independent of the platform's REST framework defaults.
 
-    Nor do ``ATOMIC_REQUESTS``, which Tutor switches on: a batch is many short transactions.
+    ``ATOMIC_REQUESTS``, which Tutor switches on, is off here: a batch is many short transactions.
     """
 
     authentication_classes: ClassVar = [TokenAuthentication]

@@ -1,4 +1,4 @@
-"""Many accounts in one go."""
+"""Creates and updates a batch of accounts."""
 
 from __future__ import annotations
 
@@ -36,8 +36,11 @@ Item = dict[str, Any]
 def carry_out_accounts(
     items: list[Item], application: ConnectedApplication, site: Site, request_id: str = ""
 ) -> list[Item]:
-    """Make or update each item's account; the outcome of each, in order. Raises RequestIdReused
-    when the request id came with other items before."""
+    """Create or update each item's account; return the outcome of each, in order.
+
+    items: validated by ``api.forms.AccountItem``. Raises RequestIdReused when an earlier request
+    used the request id for other items.
+    """
     repetitions = Repetitions(application, "accounts", request_id)
 
     def work(start: int, some: list[Item]) -> list[Item]:
@@ -65,7 +68,8 @@ def _failed(item: Item) -> Item:
 
 
 class _Batch:
-    """The facts about all items of a transaction, read before the first is changed."""
+    """The items of one transaction, with what the database says about all of them, read before the
+    first change."""
 
     def __init__(self, items: list[Item], application: ConnectedApplication, site: Site) -> None:
         self.application, self.site = application, site
@@ -79,7 +83,7 @@ class _Batch:
         self.protected = protected(ids)
         for user in users.values():
             user.profile = profiles.get(user.pk) or profile(user=user)
-        # Only uids that are equal to the letter: some databases find more.
+        # Exact matches only: a case-insensitive database finds more.
         self.users = {name: users[name] for name in names if name in users}
         new = [item for item in items if item["username"] not in self.users]
         self.invited = conf.platform().invited_emails([item["email"] for item in new])
@@ -89,8 +93,8 @@ class _Batch:
         self.verifies = bool(self.provider and self.provider.enable_sso_id_verification)
 
     def add(self, items: list[Item]) -> dict[int, Item]:
-        """Outcomes, by number of the item, of those whose learner has no account yet: all at once.
-        One that is missing is left to ``carry_out``."""
+        """Create the accounts of learners without one, all at once. Returns outcomes by number of
+        the item; ``carry_out`` does the items that are missing."""
         outcomes: dict[int, Item] = {}
         wanted: dict[int, Learner] = {}
         seen = set(self.users)
@@ -104,7 +108,7 @@ class _Batch:
                 outcomes[number] = _refused(item, refusal)
                 continue
             if not invited:
-                self._is_taken(learner)
+                self._mark_as_taken(learner)
                 wanted[number] = learner
         try:
             users = make_accounts([*wanted.values()], self.application.backend, self.site)
@@ -118,6 +122,7 @@ class _Batch:
         return outcomes
 
     def carry_out(self, item: Item) -> Item:
+        """Create or update one account; return the outcome."""
         learner = _learner(item)
         written = self.writes.count
         user = self.users.get(learner.username)
@@ -148,7 +153,7 @@ class _Batch:
         user = make_account(learner, self.application.backend, self.site, invited=invited)
         if self.verifies:
             conf.platform().record_identity_verifications([user], self.provider)
-        self._is_taken(learner)
+        self._mark_as_taken(learner)
         self.users[learner.username] = user
         return user
 
@@ -160,17 +165,18 @@ class _Batch:
         refuse_taken(learner, lookup.Taken(frozenset(self.usernames), frozenset(self.emails)))
         invited = learner.email.casefold() in self.invited
         if learner.email != asked:
-            # A filter gave another address, of which nothing is known yet.
+            # A filter changed the address; the new one has not been looked up.
             refuse_taken(learner, lookup.taken([], [learner.email]))
             invited = bool(conf.platform().invited_emails([learner.email]))
         refuse_invalid(learner)
         return learner, invited
 
-    def _is_taken(self, learner: Learner) -> None:
+    def _mark_as_taken(self, learner: Learner) -> None:
         self.usernames.add(learner.username.casefold())
         self.emails.add(learner.email.casefold())
 
     def add_tokens(self, items: list[Item], results: list[Item]) -> None:
+        """Add tokens to the results of active learners whose items ask for them."""
         asked = [
             (result, self.users[item["username"]])
             for item, result in zip(items, results, strict=True)

@@ -1,8 +1,8 @@
-"""What changed since a moment, page by page.
+"""Lists what changed since a given time, page by page.
 
-The log of messages answers for the time it reaches back to; before that, for a first look, and
-where the plugin is switched off but for this API, everything is listed. An item may come twice and
-then says the same: it is read when it is listed.
+Changes come from the log of messages (the outbox), as far back as it reaches. Without a time, for
+an earlier time, and where the plugin is disabled and writes no log, everything is listed. An item
+may be listed twice; each time with its current state.
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ from usher.lms.events.models import Message
 from usher.lms.events.sender import KEEP
 from usher.lms.settings.apply import is_on
 
-#: How far ``now`` lies back: a transaction that was open may still commit an earlier change.
+#: ``now`` is this much in the past: a transaction that is open may still commit an earlier change.
 OVERLAP = timedelta(seconds=60)
 Page = tuple[list[dict[str, Any]], str | None]
 
 
 class CursorError(ValueError):
-    """The cursor is none that this API gave."""
+    """The cursor was not issued by this API."""
 
 
 def now() -> datetime:
-    """What to give as ``changed_since`` the next time."""
+    """The value for ``changed_since`` in the next request."""
     return timezone.now() - OVERLAP
 
 
 def accounts(
     application: ConnectedApplication, since: datetime | None, cursor: str, limit: int
 ) -> Page:
-    """Accounts of the application's learners."""
+    """A page of the application's learners' accounts, and the next page's cursor or None. Raises
+    CursorError."""
     if _log_reaches(application, since):
         messages, following = _logged(application, EventType.ACCOUNT, since, cursor, limit)
         names = list(dict.fromkeys(message.username for message in messages))
@@ -53,7 +54,8 @@ def accounts(
 def enrollments(
     application: ConnectedApplication, since: datetime | None, cursor: str, limit: int
 ) -> Page:
-    """Enrollments of the application's learners, inactive ones too."""
+    """A page of the application's learners' enrollments, including inactive ones, and the next
+    page's cursor or None. Raises CursorError."""
     model = conf.platform().enrollment_model()
     learners = UserSocialAuth.objects.filter(provider=application.backend).values("user_id")
     if _log_reaches(application, since):
@@ -61,7 +63,7 @@ def enrollments(
         pairs = list(dict.fromkeys((m.username, m.course_id) for m in messages))
         rows = model.objects.filter(
             user__username__in={name for name, _ in pairs},
-            # The log may name somebody who has been unlinked since.
+            # The log may name a learner who has been unlinked since.
             user_id__in=learners,
             course_id__in={_course_key(course_id) for _, course_id in pairs},
         )
@@ -75,7 +77,8 @@ def enrollments(
 
 
 def course_runs(since: datetime | None, cursor: str, limit: int) -> Page:
-    """Course runs with their modes, in the order of their keys."""
+    """A page of course runs with their modes, in the order of their keys, and the next page's
+    cursor or None. Raises CursorError."""
     rows = conf.platform().course_overview_model().objects.order_by("id")
     if since is not None:
         rows = rows.filter(modified__gte=since)
@@ -102,7 +105,7 @@ RUN_FIELDS = (
 
 def _log_reaches(application: ConnectedApplication, since: datetime | None) -> bool:
     if not is_on(settings):
-        return False  # nothing is listened to, so nothing was noted
+        return False  # the plugin is disabled and writes no log
     return since is not None and since >= max(application.created, timezone.now() - KEEP)
 
 

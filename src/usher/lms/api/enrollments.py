@@ -1,4 +1,4 @@
-"""Many enrollments in one go."""
+"""Creates and updates a batch of enrollments."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Item = dict[str, Any]
 def carry_out_enrollments(
     request: Any, items: list[Item], application: ConnectedApplication, request_id: str = ""
 ) -> list[Item]:
-    """Give each item's enrollment the state that it names; the outcome of each, in order. Raises
-    RequestIdReused when the request id came with other items before.
+    """Set the mode and activity of each item's enrollment; return the outcome of each, in order.
 
-    Only learners of the application are known here; anybody else does not exist. What is in that
-    state already is found in three queries for all; each of the others is changed as the
-    platform's own API changes it.
+    items: validated by ``api.forms.EnrollmentItem``. Users who aren't learners of the application
+    are refused as unknown. Enrollments that already have the requested state are found with three
+    queries for all; the rest are changed as the platform's own API changes them. Raises
+    RequestIdReused when an earlier request used the request id for other items.
     """
     repetitions = Repetitions(application, "enrollments", request_id)
     checked: dict[Any, Any] = {}
@@ -56,11 +56,14 @@ def _carry_out(
 
 
 def _failed(item: Item) -> Item:
-    message = "The LMS can't keep this enrollment; its log says why."
+    message = "The LMS could not save this enrollment; see the LMS's log for the error."
     return _refused(item, EnrollmentRefused(EnrollmentError.INVALID, message))
 
 
 class _Batch:
+    """The items of one transaction, with what the database says about all of them, read before the
+    first change."""
+
     def __init__(
         self,
         request: Any,
@@ -74,7 +77,7 @@ class _Batch:
         learners = UserSocialAuth.objects.filter(provider=application.backend)
         users: Any = get_user_model().objects.select_related("profile")
         users = users.filter(username__in=names, pk__in=learners.values("user_id"))
-        # Only names that are equal to the letter: some databases find more.
+        # Exact matches only: a case-insensitive database finds more.
         self.users = {user.username: user for user in users if user.username in names}
         self.keys = {item["course_id"]: _key(item["course_id"]) for item in items}
         keys = {key for key in self.keys.values() if key is not None}
@@ -93,8 +96,8 @@ class _Batch:
         }
 
     def add(self, items: list[Item]) -> dict[int, Item]:
-        """Outcomes, by number of the item, of those that enroll somebody who has no row in the run
-        yet: all at once. One that is missing is left to ``carry_out``."""
+        """Enroll learners who have no row in the run, all at once. Returns outcomes by number of
+        the item; ``carry_out`` does the items that are missing."""
         wanted: dict[int, NewEnrollment] = {}
         pairs: set[tuple[int, Any]] = set()
         for number, item in enumerate(items):
@@ -102,7 +105,7 @@ class _Batch:
             if user is None or key not in self.runs:
                 continue
             pair = (user.pk, key)
-            # What comes later for the same enrollment must see what came before.
+            # A second item for the same enrollment is left to carry_out, after the first.
             if item["is_active"] and pair not in self.present and pair not in pairs:
                 wanted[number] = NewEnrollment(user, key, item["mode"] or None, item["force"])
             pairs.add(pair)
@@ -120,6 +123,7 @@ class _Batch:
         return outcomes
 
     def carry_out(self, item: Item) -> Item:
+        """Change one enrollment; return the outcome."""
         written = self.writes.count
         try:
             user, key = self._find(item)
@@ -150,8 +154,8 @@ class _Batch:
                 self.request,
                 user,
                 key,
-                # As it was asked: a mode that is not named is not judged either, so somebody
-                # can leave a run whose mode has been taken away.
+                # None without a mode in the request: the mode is then not validated, so a learner
+                # can leave a run whose mode was removed.
                 mode=item["mode"] or None,
                 is_active=item["is_active"],
                 force=item["force"],
@@ -159,8 +163,8 @@ class _Batch:
                 checked=self.checked,
             )
         except ObjectDoesNotExist as error:
-            log.exception("An enrollment in %s can't be changed.", key)
-            message = "The LMS can't keep this enrollment; its log says why."
+            log.exception("The enrollment of %s in %s can't be changed.", user.username, key)
+            message = "The LMS could not save this enrollment; see the LMS's log for the error."
             raise EnrollmentRefused(EnrollmentError.INVALID, message) from error
 
 

@@ -1,5 +1,5 @@
-"""The shapes of requests. A malformed request answers 400, with the field and the error; a failure
-of a well-formed item is that item's outcome."""
+"""Serializers of requests. A malformed request answers 400 with the field and the error; a failure
+of a well-formed item is reported in that item's outcome."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from usher.contract.limits import BATCH_ITEMS_A_REQUEST, FULL_NAME_MAX_LENGTH
 
 #: As long as the platform's columns: full names and course keys.
 LONGEST = FULL_NAME_MAX_LENGTH
-#: An e-mail address that is longer is none (RFC 5321), and the platform's column is no longer.
+#: The longest e-mail address (RFC 5321), and the length of the platform's column.
 LONGEST_EMAIL = 254
 
 
 class IdField(serializers.Field):
-    """The caller's own id of an item, given back with its outcome: a text or an integer."""
+    """The caller's id of an item, returned with its outcome: a string or an integer."""
 
     def to_internal_value(self, data: Any) -> str | int:
         number = isinstance(data, int) and not isinstance(data, bool) and abs(data) < 2**63
@@ -77,11 +77,11 @@ class EnrollmentBatch(serializers.Serializer):
 
 
 class Moment(serializers.Field):
-    """An ISO moment, in UTC when it doesn't say."""
+    """An ISO 8601 date and time; UTC without an offset."""
 
     def to_internal_value(self, data: Any) -> datetime:
         try:
-            # A space is what an unquoted + becomes in a query.
+            # An unquoted + arrives as a space in a query string.
             moment = datetime.fromisoformat(str(data).replace(" ", "+"))
         except ValueError as error:
             raise serializers.ValidationError("Not an ISO 8601 moment.") from error

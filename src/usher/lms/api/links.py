@@ -1,4 +1,4 @@
-"""Into which account the LMS signs one learner in, and who signs in to the account of that name."""
+"""Describes the link between one learner of an application and an LMS account."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from social_django.models import UserSocialAuth
 from usher.lms.accounts import lookup
 from usher.lms.connections.models import ConnectedApplication
 
-#: Learners of the application who are named, where several sign in to one account.
+#: The most learners that ``linked_from`` lists.
 _NAMED = 10
 
 
 def describe_links(username: str, application: ConnectedApplication) -> dict[str, Any]:
-    """``leads_to``: the account that the application's learner of this name signs in to.
-    ``account``: the one of this name, with the application's learners who sign in to it."""
+    """Return ``leads_to``, the LMS account that the application's learner ``username`` signs in to,
+    and ``account``, the LMS account with that username, with the uids of the learners who sign in
+    to it (``linked_from``). Either is None when there is none."""
     link = lookup.link_of(application.backend, username)
     user = lookup.user_named(username)
     account = None

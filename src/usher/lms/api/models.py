@@ -1,4 +1,4 @@
-"""Outcomes of batches, kept for a day: for a caller who asks again because no answer came."""
+"""Outcomes of batches, kept for a day for callers that repeat a request without an answer."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from usher.lms.connections.models import ConnectedApplication
 
 
 class BatchOutcome(models.Model):
-    """What came of the items of one transaction of a request. It is committed with them."""
+    """The outcomes of one transaction of a batch request, committed in that transaction."""
 
     application = models.ForeignKey(
         ConnectedApplication, on_delete=models.CASCADE, related_name="+"
     )
-    #: The caller's own, new for each request that is not a repetition.
+    #: Chosen by the caller: a new one for each request that is not a repetition.
     request_id = models.CharField(max_length=64)
-    #: Number of the first item, in the order in which they were worked on.
+    #: Number of the first item, in processing order.
     start = models.PositiveIntegerField()
     #: SHA-256 of the items.
     digest = models.CharField(max_length=64)
-    #: JSON. Learners' tokens are not here, but the ids of their rows.
+    #: JSON. In place of learners' tokens it has the ids of the refresh tokens' rows.
     outcomes = models.TextField(blank=True)
     created = models.DateTimeField(auto_now_add=True, db_index=True)
 

@@ -1,8 +1,8 @@
-"""A request that is sent again, because its answer was lost or late, finds what came of it.
+"""Answers a repeated batch request with the outcomes of the first one.
 
-The outcomes of each transaction are kept in that same transaction. Its first statement adds the
-row, so that a repetition which comes while the first one is at work waits for it on the unique
-index instead of doing the work beside it.
+A caller repeats a request when its answer was lost or late. The outcomes are stored in the
+transaction that produced them. Its first statement inserts their row, so a repetition that arrives
+while the first request is running waits for it on the unique index.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from usher.lms.errors import UsherLmsError
 Item = dict[str, Any]
 
 KEPT = timedelta(days=1)
-#: One request in so many removes old rows, and not too many of them.
+#: One request in ``_PRUNING`` deletes old rows, at most ``_PRUNED_AT_ONCE``.
 _PRUNING, _PRUNED_AT_ONCE = 50, 2000
 
 
 class RequestIdReused(UsherLmsError):
-    """The same request id came with other items."""
+    """The request id was used before, for other items."""
 
 
 class Repetitions:
-    """Of one request. Without an id nothing is kept."""
+    """The stored outcomes of one batch request. Without a request id nothing is stored."""
 
     def __init__(self, application: ConnectedApplication, kind: str, request_id: str) -> None:
         self.application = application
@@ -47,8 +47,10 @@ class Repetitions:
             prune()
 
     def once(self, start: int, items: list[Item], work: Callable[[], list[Item]]) -> list[Item]:
-        """The outcomes of ``items``, by ``work`` or by an earlier request of the same id; inside
-        a transaction. Raises RequestIdReused."""
+        """The outcomes of ``items``: those of an earlier request with the same id, or of ``work``.
+
+        start: number of the first item. Call it inside a transaction. Raises RequestIdReused.
+        """
         if not self.request_id:
             return work()
         text = json.dumps(items, sort_keys=True, default=str)
@@ -98,8 +100,8 @@ def _without_tokens(outcomes: list[Item]) -> list[Item]:
 
 
 def _with_tokens(outcomes: list[Item], application: ConnectedApplication) -> list[Item]:
-    """Tokens that have been revoked or used since are minted again, for who may still have them:
-    somebody may have become staff, or been unlinked, since the first request."""
+    """Put the tokens back into ``outcomes``; mint new ones in place of tokens that were revoked or
+    used. Learners who became staff or were unlinked since the first request get none."""
     asked = {o["tokens"]["row"]: o for o in outcomes if o.get("tokens")}
     users = _learners([outcome["lms_user_id"] for outcome in asked.values()], application)
     for row, outcome in list(asked.items()):
@@ -123,7 +125,7 @@ def _with_tokens(outcomes: list[Item], application: ConnectedApplication) -> lis
 
 
 def _learners(ids: list[int], application: ConnectedApplication) -> dict[int, Any]:
-    """Those of these users for whom the service worker of ``application`` may act now."""
+    """The users, by id, for whom the service worker of ``application`` may act now."""
     links = UserSocialAuth.objects.filter(
         provider=application.backend, user_id__in=ids, user__is_active=True
     )
@@ -133,6 +135,7 @@ def _learners(ids: list[int], application: ConnectedApplication) -> dict[int, An
 
 
 def prune() -> None:
+    """Delete outcomes older than a day, at most ``_PRUNED_AT_ONCE``."""
     old = BatchOutcome.objects.filter(created__lt=timezone.now() - KEPT)
     ids = list(old.values_list("pk", flat=True)[:_PRUNED_AT_ONCE])
     BatchOutcome.objects.filter(pk__in=ids).delete()

@@ -1,4 +1,4 @@
-"""Learners' tokens, minted for the application's own OAuth client."""
+"""Mints learners' tokens for the application's OAuth client."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from oauthlib.common import generate_token
 
 from usher.lms.bulk import save_new
 
-#: What the application gets when it walks the authorization code flow without naming scopes.
+#: The scope of tokens that the authorization code flow issues when no scope is requested.
 SCOPE = "read write"
 TOKEN_LENGTH = 40
 
 
 def mint_tokens(users: list[Any], client_id: str) -> list[dict[str, Any]]:
-    """An access and a refresh token for each user, as the token endpoint would answer them, in
-    order. Access tokens end when the LMS's own do."""
+    """An access and a refresh token for each user, in order, in the token endpoint's format:
+    ``access_token``, ``refresh_token``, ``expires_in`` (seconds), ``scope``.
+
+    Access tokens live as long as those of the LMS's token endpoint.
+    """
     if not users:
         return []
     client = get_application_model().objects.get(client_id=client_id)
@@ -60,11 +63,11 @@ def _refresh_token(access: Any, client: Any) -> Any:
 
 
 def _token() -> str:
-    """As random as the toolkit's own, from the same generator."""
+    """A random token from the generator that the OAuth toolkit uses."""
     return generate_token(TOKEN_LENGTH)
 
 
 def _unique_column(token: Any) -> str:
-    """Newer releases of the toolkit have a checksum, and no index of the token itself."""
+    """The unique column of access tokens: newer releases of the toolkit index a checksum."""
     columns = {field.name for field in token._meta.get_fields()}
     return "token_checksum" if "token_checksum" in columns else "token"

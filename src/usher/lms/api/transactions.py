@@ -1,10 +1,10 @@
-"""Many items in short transactions: nothing is said to be done that isn't, and one bad item costs
-the others time and nothing else.
+"""Processes many items in short transactions, so that each outcome is true and one failing item
+does not fail the rest.
 
-Each transaction has a savepoint around everything, the guard. MySQL rolls a whole transaction back
-at a deadlock, and a receiver of the platform that swallows the error would let the rest go on as
-if nothing had happened: then the guard is gone as well, its release fails, and the transaction is
-done again.
+Each transaction has a savepoint around all of its statements. MySQL rolls back the whole
+transaction at a deadlock. If a receiver of the platform swallows that error, the next statements
+would run as if nothing had happened. But the savepoint is gone too, so its release fails, and the
+transaction is repeated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from usher.lms.errors import UsherLmsError
 log = logging.getLogger(__name__)
 Item = dict[str, Any]
 
-#: Rows must not stay locked for long, and a commit for each item would cost more than the item.
+#: More would keep rows locked for longer; a commit for each item would cost more than the item.
 ITEMS_A_TRANSACTION = 25
 ATTEMPTS = 4
 #: MySQL: deadlock, lock wait timeout, savepoint does not exist.
@@ -43,9 +43,10 @@ def in_transactions(
 ) -> list[Item]:
     """The outcome of each item, in order.
 
-    work: carries out some items inside a transaction; gets the number of the first, too. failed:
-    the outcome of an item at which something fails that is no refusal. order: items are worked on
-    in this order, the same for every request, so that two of them seldom wait for each other.
+    work: processes some items inside a transaction; gets the number of the first, and the items.
+    failed: returns the outcome of an item that raised an unexpected exception. order: sort key of
+    an item. Every request processes items in this order, so that concurrent ones seldom block each
+    other.
     """
     indices = sorted(range(len(items)), key=lambda index: order(items[index]))
     outcomes: dict[int, Item] = {}
@@ -68,9 +69,9 @@ def _some(
         raise  # about the request, not about an item
     except Exception as error:  # receivers of other apps may raise anything
         if len(items) > 1:
-            log.warning("%d items are done again, one by one: %r", len(items), error)
+            log.warning("%d items failed together; retrying one by one: %r", len(items), error)
         else:
-            log.exception("An item can't be carried out.")
+            log.exception("Item %d of a batch failed.", start)
     if len(items) == 1:
         return [failed(items[0])]
     return [
@@ -81,33 +82,34 @@ def _some(
 
 
 def retrying(work: Callable[[], Any]) -> Any:
-    """What ``work`` answers, in a guarded transaction that is repeated when another one was in its
-    way. Raises what ``work`` raises; then nothing was changed."""
+    """The result of ``work()``, run in a transaction with a savepoint that is repeated, at most
+    ``ATTEMPTS`` times, after a deadlock or lock timeout. Raises what ``work`` raises; then nothing
+    was changed."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with transaction.atomic(), transaction.atomic():
                 return work()
         except Exception as error:
-            # The platform remembers for the rest of a request what it has just written, such as
-            # who is enrolled; of that nothing is true any more.
+            # The platform caches for the rest of a request what it has just written, such as who
+            # is enrolled; after the rollback the cache is wrong.
             RequestCache.clear_all_namespaces()
             if attempt == ATTEMPTS or not isinstance(error, DatabaseError) or not _passes(error):
                 raise
-            log.info("A transaction is repeated: %s", error)
+            log.info("Repeating a transaction after attempt %d: %s", attempt, error)
             time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - spreads load
     raise AssertionError("unreachable")
 
 
 def _passes(error: BaseException) -> bool:
-    """Whether the same may succeed at once: other transactions were in the way, or a receiver
-    swallowed that they were."""
+    """Whether a retry may succeed: the error is a deadlock or lock timeout, or the missing
+    savepoint that one leaves behind when a receiver swallowed it."""
     number = error.args[0] if error.args else None
     lost = isinstance(error, TransactionManagementError) or "savepoint" in str(error).lower()
     return number in PASSING or lost
 
 
 class WritesSeen:
-    """Tells whether a refusal came before anything was written: a wrapper of database queries."""
+    """Counts the statements that write, to tell whether a refusal came before any of them."""
 
     _READING = ("SELECT", "SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO")
 
@@ -120,4 +122,5 @@ class WritesSeen:
         return execute(sql, params, many, context)
 
     def watching(self) -> Any:
+        """A context manager within which statements are counted."""
         return connection.execute_wrapper(self)

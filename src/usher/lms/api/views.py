@@ -1,4 +1,4 @@
-"""The views: they parse, call one service, and present the outcomes."""
+"""Views of the batch API. Each parses the request, calls one service and returns its outcomes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from usher.lms.reporting.services import report
 
 
 class Capabilities(ServiceWorkerView):
-    """What this LMS can do for an application; with ``?outbox=1`` also what it has yet to tell."""
+    """GET: what this LMS can do for an application; with ``?outbox=1`` also how many webhooks are
+    waiting, and for how long (seconds)."""
 
     def get(self, request: Request) -> Response:
         application = application_of(request)
@@ -49,6 +50,8 @@ class Capabilities(ServiceWorkerView):
 
 
 class Accounts(ServiceWorkerView):
+    """GET: learners' accounts that changed. POST: create or update a batch of accounts."""
+
     def get(self, request: Request) -> Response:
         query = _query(request)
         application = application_of(request, query.get("client_id", ""))
@@ -64,6 +67,8 @@ class Accounts(ServiceWorkerView):
 
 
 class Enrollments(ServiceWorkerView):
+    """GET: learners' enrollments that changed. POST: create or update a batch of enrollments."""
+
     def get(self, request: Request) -> Response:
         query = _query(request)
         application = application_of(request, query.get("client_id", ""))
@@ -80,12 +85,14 @@ class Enrollments(ServiceWorkerView):
 
 
 class CourseRuns(ServiceWorkerView):
+    """GET: course runs that changed, with their modes."""
+
     def get(self, request: Request) -> Response:
         return _page(_query(request), changes.course_runs)
 
 
 class Links(ServiceWorkerView):
-    """By which account one learner signs in."""
+    """GET: the LMS account that one learner signs in to."""
 
     def get(self, request: Request) -> Response:
         query = _valid(LinksQuery(data=request.query_params.dict()))
@@ -94,13 +101,15 @@ class Links(ServiceWorkerView):
 
 
 class Report(ServiceWorkerView):
-    """What this very process runs with (``contract.report``), for doctor."""
+    """GET: the report for doctor (``contract.report``), about the process that answers."""
 
     def get(self, request: Request) -> Response:
         return Response(report(caller=application_of(request)))
 
 
 class Conflict(APIException):
+    """409: the request id was used for other items."""
+
     status_code = 409
     default_code = "request_id_reused"
 

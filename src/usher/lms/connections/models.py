@@ -1,4 +1,4 @@
-"""What this LMS knows about the applications that are connected to it."""
+"""Records of the applications connected to this LMS."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from django.db import models
 
 
 class ConnectedApplication(models.Model):
-    """One application: where to reach it, and what provisioning made for it here."""
+    """One connected application: its URLs, and what provisioning created for it in this LMS."""
 
     name = models.CharField(max_length=50, unique=True)
     backend = models.CharField(max_length=32, unique=True)
-    #: Client id of the LMS at the application: the audience of its sign-out tokens.
+    #: The LMS's client id in the application: the audience of the application's logout tokens.
     client_id = models.CharField(max_length=255)
-    #: Client id of the application at the LMS: whose tokens the batch API may mint.
+    #: The application's client id in the LMS. The batch API mints tokens for this client only.
     oauth_client_id = models.CharField(max_length=100, unique=True)
     issuer = models.CharField(max_length=255, blank=True)
     jwks_url = models.CharField(max_length=500, blank=True)
@@ -22,11 +22,11 @@ class ConnectedApplication(models.Model):
     backchannel_logout_url = models.CharField(max_length=500, blank=True)
     logout_url = models.CharField(max_length=500, blank=True)
     access_token_url = models.CharField(max_length=500, blank=True)
-    #: Newer releases keep only a hash of the client's secret. So its fingerprint is noted, and
-    #: that of the hash, which tells whether it is still the same secret.
+    #: Newer releases store only a hash of the client's secret. These are fingerprints of the
+    #: secret and of that hash; the second shows whether the secret is still the same.
     oauth_client_secret_fingerprint = models.CharField(max_length=12, blank=True)
     oauth_client_hash_fingerprint = models.CharField(max_length=12, blank=True)
-    #: Whether the OAuth client was there before: then removal leaves it.
+    #: Whether the OAuth client existed before: then removal keeps it.
     oauth_client_adopted = models.BooleanField(default=False)
     created = models.DateTimeField(auto_now_add=True)
     modified = models.DateTimeField(auto_now=True)
@@ -46,7 +46,7 @@ class ServiceWorker(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="usher_service_worker"
     )
     application_id: int | None
-    #: The only application for which it may act. Null once that one is gone: then for none.
+    #: The only application for which it may act. Null after that application was removed.
     application = models.OneToOneField(
         ConnectedApplication,
         null=True,
@@ -54,7 +54,7 @@ class ServiceWorker(models.Model):
         related_name="service_worker",
     )
     token_fingerprint = models.CharField(max_length=12, blank=True)
-    #: Whether provisioning made the user: then removal with purge deletes it.
+    #: Whether provisioning created the user: then removal with purge deletes it.
     made = models.BooleanField(default=False)
 
     class Meta:
@@ -68,7 +68,8 @@ class ServiceClient(models.Model):
     """An OAuth client with the grant *client credentials*, and the account that it acts as."""
 
     application_id: int | None
-    #: Null once that application is gone; then the row remembers whose account was made here.
+    #: Null after that application was removed; the row then records that the account was created
+    #: by provisioning.
     application = models.ForeignKey(
         ConnectedApplication,
         null=True,
@@ -81,7 +82,7 @@ class ServiceClient(models.Model):
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.CASCADE, related_name="+"
     )
-    #: Whether provisioning made the account for this client alone.
+    #: Whether provisioning created the account for this client alone.
     user_made = models.BooleanField(default=False)
 
     class Meta:
@@ -97,7 +98,7 @@ class ServiceClient(models.Model):
 
 
 class ProviderVersion(models.Model):
-    """A version of a provider record that provisioning made: what removal with purge deletes."""
+    """A version of a provider record that provisioning created; removal with purge deletes it."""
 
     record_id = models.BigIntegerField(unique=True)
 

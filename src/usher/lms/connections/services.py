@@ -1,4 +1,4 @@
-"""Who is connected, and for which application a service worker acts."""
+"""Identifies service workers, and the applications of users."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from usher.lms.errors import UsherLmsError
 
 
 class UnknownApplication(UsherLmsError):
-    """Another application is meant than the one that calls."""
+    """The request names an OAuth client other than that of the calling application."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,11 @@ def is_service_worker(user: Any) -> bool:
 
 
 def caller_of(token: Any) -> Caller:
-    """For which application an access token acts (a row of the OAuth toolkit, not expired).
+    """The application and scopes of an access token. token: a row of the OAuth toolkit that has not
+    expired.
 
-    It must be a service worker's, and belong to the OAuth client of the worker's application:
-    another client that got a token as the same user has no business here. Raises
+    The token must be a service worker's and belong to the OAuth client of the worker's
+    application; tokens that other clients obtained for the same user are refused. Raises
     NotAServiceWorker.
     """
     user = token.user
@@ -68,7 +69,7 @@ def caller_of(token: Any) -> Caller:
 
 
 def is_service_worker_token(token: str, now: datetime) -> bool:
-    """Whether ``token`` is a valid access token by which a service worker may write."""
+    """Whether ``token`` is a valid access token of a service worker with the scope ``write``."""
     found = find_access_token(token)
     if found is None or found.expires <= now:
         return False
@@ -79,7 +80,7 @@ def is_service_worker_token(token: str, now: datetime) -> bool:
 
 
 def check_client_id(application: ConnectedApplication, oauth_client_id: str) -> None:
-    """Callers may name only their own OAuth client. Raises UnknownApplication."""
+    """Raises UnknownApplication unless ``oauth_client_id`` is '' or the application's own."""
     if oauth_client_id and oauth_client_id != application.oauth_client_id:
         raise UnknownApplication(
             f"this client_id is not that of {application.name}, whose service worker is calling; "
@@ -88,8 +89,8 @@ def check_client_id(application: ConnectedApplication, oauth_client_id: str) -> 
 
 
 def protected(user_ids: Iterable[int]) -> set[int]:
-    """Of these users, those whose rights go beyond a learner's: no service worker may change them
-    or have their tokens."""
+    """Those of these users who are staff, superusers or service workers. No service worker may
+    change them or get their tokens."""
     users: Any = get_user_model().objects.filter(pk__in=set(user_ids))
     rights = Q(is_staff=True) | Q(is_superuser=True) | Q(usher_service_worker__isnull=False)
     return set(users.filter(rights).values_list("pk", flat=True))

@@ -1,5 +1,6 @@
-"""Tells the applications that something changed: an outbox in the LMS database, sent as webhooks.
+"""Notifies applications of changes: an outbox in the LMS database, sent as webhooks.
 
-A message only says what to look at; its receiver asks for the state. So messages may be repeated
-or arrive out of order, and a lost one is found by the application's own sweep.
+A message only names what changed; the receiver then reads the state from the LMS. So messages may
+be repeated or arrive out of order, and the application's own sweep finds a change whose message
+was lost.
 """

@@ -1,6 +1,6 @@
-"""What the outbox is fed by: openedx-events, and Django's own signals of users and links.
+"""Receivers that fill the outbox, of openedx-events and of Django's signals of users and links.
 
-openedx-events are the platform's promise to plugins; its private signals are not listened to.
+openedx-events are the platform's public API for plugins; its private signals are not used.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ UID = "usher.lms.events"
 
 
 def connect() -> None:
+    """Connect the receivers."""
     from openedx_events.learning import signals
     from social_django.models import UserSocialAuth
 
@@ -65,13 +66,13 @@ def _note_course(kind: EventType, user: Any, course: Any) -> None:
 
 
 def on_link(sender: Any, instance: Any, created: bool, **kwargs: Any) -> None:
-    """A learner's account was made or linked: only now does an application sign this user in."""
+    """A new link: from now on the application signs this user in."""
     if created:
         outbox.note(EventType.ACCOUNT, instance.user_id, instance.user.username)
 
 
 def before_save(sender: Any, instance: Any, update_fields: Any = None, **kwargs: Any) -> None:
-    """Remember whether something an application should know is about to change."""
+    """Set ``_usher_changes`` on the instance: whether a field that applications use changes."""
     if instance._state.adding:
         instance._usher_changes = False
         return

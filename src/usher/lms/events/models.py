@@ -1,4 +1,4 @@
-"""The outbox, which is the log of changes as well."""
+"""The outbox, which is also the log of changes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ def new_event_id() -> str:
 
 
 class Message(models.Model):
-    """One thing that one application should know. ``next_attempt_at`` is null when there is
-    nothing left to do: delivered, given up, or nowhere to send it to."""
+    """A change of which one application is notified. ``next_attempt_at`` is null when nothing is
+    left to send: delivered, given up, or the application has no webhook URL."""
 
     application_id: int
     application = models.ForeignKey(
         ConnectedApplication, on_delete=models.CASCADE, related_name="messages"
     )
-    #: A text, because MariaDB's column of a UUIDField differs between Django 4.2 and 5.2, which
-    #: then can't write to each other's.
+    #: A string, because MariaDB's column type for a UUIDField differs between Django 4.2 and 5.2,
+    #: and neither can write to the column of the other.
     event_id = models.CharField(max_length=36, default=new_event_id, unique=True, editable=False)
-    #: As contract.events names them.
+    #: A value of ``contract.events.EventType``.
     type = models.CharField(max_length=40)
     username = models.CharField(max_length=150)
     course_id = models.CharField(max_length=255, blank=True)
@@ -37,7 +37,7 @@ class Message(models.Model):
     class Meta:
         app_label = "usher_lms"
         indexes = [
-            # The log: what changed for this application since a moment.
+            # For the log: what changed for an application since a given time.
             models.Index(fields=["application", "type", "id"], name="usher_lms_message_log"),
         ]
 

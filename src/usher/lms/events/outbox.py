@@ -1,4 +1,4 @@
-"""Putting messages into the outbox, inside the transaction of what they tell about."""
+"""Adds messages to the outbox, in the transaction of the change that they report."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ from usher.lms.events.wake import wake_sender
 log = logging.getLogger(__name__)
 
 
+#: Type, user id, username, course id ('' for changes of an account).
 Note = tuple[EventType, int, str, str]
-_COUNTED = 100_000
+#: The most messages that ``backlog`` counts.
+_BACKLOG_LIMIT = 100_000
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What an application asked for itself and therefore is not told: changes of one kind, by
-    username and course id. They are in the log all the same."""
+    """Changes of one kind, by username and course id, that an application requested itself. They
+    are logged, but the application gets no webhook about them."""
 
     application: ConnectedApplication
     kind: EventType
@@ -42,7 +44,7 @@ class Asked:
 
 
 class _Gathered(threading.local):
-    """Notes of this thread that wait for the end of ``gathering``; None outside of it."""
+    """Notes of this thread, saved at the end of ``gathering``; None outside of it."""
 
     notes: list[Note] | None = None
 
@@ -51,7 +53,8 @@ _gathered = _Gathered()
 
 
 def note(kind: EventType, user_id: int | None, username: str, course_id: str = "") -> None:
-    """Tell every application that signs this user in. Never breaks what it is called from."""
+    """Add messages for every application that signs this user in. Logs database errors instead of
+    raising them, because receivers of signals call it."""
     if user_id is None:
         return
     if _gathered.notes is not None:
@@ -61,12 +64,17 @@ def note(kind: EventType, user_id: int | None, username: str, course_id: str = "
         with transaction.atomic():
             put([(kind, user_id, username, course_id)])
     except DatabaseError:
-        log.exception("A change of %s for %s was not noted; a sweep will find it.", kind, username)
+        log.exception(
+            "A message (%s of %s) could not be saved; a sweep of the application finds the change.",
+            kind,
+            username,
+        )
 
 
 @contextmanager
 def gathering(asked: Asked | None = None) -> Iterator[None]:
-    """Within it notes are gathered, and put in a few queries at its end, each once."""
+    """Collect notes within the block, and save them at its end without duplicates, in a few
+    queries."""
     if _gathered.notes is not None:
         yield
         return
@@ -80,8 +88,7 @@ def gathering(asked: Asked | None = None) -> Iterator[None]:
 
 
 def put(notes: Iterable[Note], asked: Asked | None = None) -> None:
-    """Add the messages for notes of (kind, user id, username, course id), and wake the sender when
-    they are committed."""
+    """Add the messages for ``notes``, and start the sender when they are committed."""
     notes = list(notes)
     applications = applications_by_user({user_id for _, user_id, _, _ in notes})
     messages = [
@@ -108,17 +115,17 @@ def _message(found: Note, application: ConnectedApplication, asked: Asked | None
 
 
 def backlog(application: ConnectedApplication) -> dict[str, float]:
-    """How many messages this application has yet to get, ``_COUNTED`` at most, and for how many
-    seconds the oldest of them has waited."""
+    """``waiting``: how many messages to this application are not yet sent, ``_BACKLOG_LIMIT`` at
+    most. ``oldest_seconds``: for how many seconds the oldest of them has waited."""
     waiting = Message.objects.filter(application=application, next_attempt_at__isnull=False)
-    found = waiting[:_COUNTED].aggregate(waiting=Count("pk"), oldest=Min("created"))
+    found = waiting[:_BACKLOG_LIMIT].aggregate(waiting=Count("pk"), oldest=Min("created"))
     oldest = found["oldest"]
     seconds = (timezone.now() - oldest).total_seconds() if oldest else 0.0
     return {"waiting": found["waiting"], "oldest_seconds": max(0.0, seconds)}
 
 
 def address(kind: str, application: Any) -> str:
-    """Where messages of this kind go; '' for nowhere."""
+    """The URL to send messages of this kind to; '' when there is none."""
     if not application.webhook_secret:
         return ""
     if kind == EventType.SIGNED_OUT:

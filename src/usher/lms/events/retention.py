@@ -1,7 +1,7 @@
-"""Old rows of the plugin's tables, removed by the process that adds new ones.
+"""Deletes old rows of the plugin's tables, in the processes that add new ones.
 
-An LMS run by Tutor has no clock that starts jobs. The tables only grow by sign-ins and changes,
-which wake the sender, so the sender removes what is old, once an hour.
+An LMS run by Tutor has no scheduler. The tables grow only through sign-ins and changes, which start
+the sender, so the sender deletes old rows, once an hour in each process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _last = time.monotonic() - EVERY + 60
 
 
 def forget_old() -> int:
-    """Messages, sessions and token ids older than they need to be; how many."""
+    """Delete old messages, sessions and token ids; return how many."""
     from usher.lms.events import sender
     from usher.lms.signout import services as signout
 
@@ -23,12 +23,12 @@ def forget_old() -> int:
 
 
 def is_due() -> bool:
-    """Whether this process removed nothing within the hour."""
+    """Whether this process has not deleted old rows for an hour."""
     return time.monotonic() - _last >= EVERY
 
 
 def forget_due() -> None:
-    """``forget_old`` when it is due."""
+    """Run ``forget_old`` if it is due."""
     global _last
     if is_due():
         _last = time.monotonic()

@@ -1,7 +1,8 @@
 """Sends the messages of the outbox.
 
-Any number of senders may run at once: each claims a message by moving its next attempt, and only
-the one whose update hit the row sends it. A sender that dies leaves the message due again.
+Any number of senders may run at once. A sender claims a message by moving its next attempt into the
+future; only the sender whose update changed the row sends it. When a sender dies, its messages
+become due again after ``LEASE``.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ log = logging.getLogger(__name__)
 
 #: Seconds to connect, and to wait for the answer.
 TIMEOUT = (3, 10)
-#: How long a claimed message is left alone: longer than one attempt can take.
+#: How long a message is claimed: longer than one attempt can take.
 LEASE = timedelta(seconds=60)
 FIRST_DELAY_SECONDS = 5
 LONGEST_DELAY_SECONDS = 3600
-#: About a day and a half; the application's sweep has found it long before.
+#: About a day and a half of attempts; the application's sweep finds the change long before.
 MOST_ATTEMPTS = 40
 #: How long the log of changes reaches back.
 KEEP = timedelta(days=30)
@@ -67,19 +68,19 @@ def send_due(limit: int | None = None) -> Sent:
                     if not _attempt(session, message, sent):
                         silent.add(message.application_id)
             if not claimed:
-                # Nothing is due, or another sender is at it.
+                # Nothing is due, or other senders have claimed it.
                 break
     return sent
 
 
 def prune() -> int:
-    """Forget messages that are older than the log needs to be; how many. One that is still to be
-    sent has been tried for longer than it could matter."""
+    """Delete messages older than ``KEEP``, sent or not; return how many."""
     return remove(Message.objects.filter(created__lt=timezone.now() - KEEP))
 
 
 def remove(rows: Any) -> int:
-    """Delete these rows in portions, so that no statement locks a large part of a table."""
+    """Delete these rows in portions, so that no statement locks a large part of a table; at most
+    ``MOST_REMOVED`` and one portion. Returns how many."""
     removed = 0
     while removed < MOST_REMOVED:
         ids = list(rows.order_by("pk").values_list("pk", flat=True)[:REMOVED_AT_ONCE])
@@ -91,7 +92,7 @@ def remove(rows: Any) -> int:
 
 
 def _claim(message: Message) -> bool:
-    """Whether this sender is the one to send the message."""
+    """Claim the message; whether no other sender has claimed it."""
     until = timezone.now() + LEASE
     mine = Message.objects.filter(pk=message.pk, next_attempt_at=message.next_attempt_at)
     if not mine.update(next_attempt_at=until):
@@ -101,9 +102,9 @@ def _claim(message: Message) -> bool:
 
 
 def _attempt(session: requests.Session, message: Message, sent: Sent) -> bool:
-    """Whether there was an answer, of whatever kind."""
+    """Send a message and record the result; whether the application answered, with any status."""
     url = address(message.type, message.application)
-    error = _post(session, message, url) if url else "no address any more"
+    error = _post(session, message, url) if url else "the application has no URL for it any more"
     message.attempts += 1
     message.last_error = error[:255]
     if not error:
@@ -114,13 +115,18 @@ def _attempt(session: requests.Session, message: Message, sent: Sent) -> bool:
         given_up = not url or message.attempts >= MOST_ATTEMPTS
         message.next_attempt_at = None if given_up else timezone.now() + _delay(message.attempts)
         sent.failed += 1
-        log.warning("%s for %s: %s", message.type, message.application.name, error)
+        log.warning(
+            "Message %s to %s was not delivered: %s",
+            message.type,
+            message.application.name,
+            error,
+        )
     message.save(update_fields=["attempts", "last_error", "delivered_at", "next_attempt_at"])
     return not error.startswith(NO_ANSWER)
 
 
 def _post(session: requests.Session, message: Message, url: str) -> str:
-    """Why the message was not taken; '' when it was."""
+    """Why the message was not accepted; '' when it was."""
     body, now = _body(message), int(time.time())
     event_id = _event_id(message)
     signature = signatures.sign(
@@ -133,8 +139,8 @@ def _post(session: requests.Session, message: Message, url: str) -> str:
         signatures.HEADER_SIGNATURE: signature,
     }
     try:
-        # Redirects are not followed: the address is the one that was provisioned.
-        # Nor is what is answered: only its status counts, and it may have no end.
+        # Redirects are not followed: only the provisioned URL gets messages. The body of the answer
+        # is not read: only the status counts, and the body may be endless.
         with session.post(
             url, data=body, headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
         ) as answer:
@@ -160,11 +166,12 @@ def _body(message: Message) -> bytes:
 
 
 def _delay(attempts: int) -> timedelta:
-    """Doubling, with jitter, so that an application that comes back isn't hit by all at once."""
+    """Exponential backoff with jitter, so that an application that recovers does not get all
+    messages at once."""
     longest = min(FIRST_DELAY_SECONDS * 2 ** (attempts - 1), LONGEST_DELAY_SECONDS)
     return timedelta(seconds=random.uniform(longest / 2, longest))  # noqa: S311 - not a secret
 
 
 def _event_id(message: Message) -> str:
-    """In one form, however an earlier release of Django stored it."""
+    """The id in one format, whichever release of Django stored it."""
     return str(uuid.UUID(message.event_id))

@@ -1,8 +1,7 @@
-"""Starts the sender after a commit, without delaying the request.
+"""Runs the sender in a background thread, so that it does not delay requests.
 
-At most one thread in a process. It runs while messages wait, and checks again when they are due.
-Messages left when the process ends are sent after the next change, or by
-``manage.py lms usher_send_events``.
+At most one thread a process. It runs while messages are waiting. Messages left when the process
+ends are sent after the next change, or by ``manage.py lms usher_send_events``.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from django.utils import timezone
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks: not less, for an application that does not answer, and not more, for
-#: what another process has put there.
+#: Seconds between two checks for due messages. The minimum protects an application that does not
+#: answer; the maximum finds messages that another process has added.
 SHORTEST_WAIT, LONGEST_WAIT = 10, 300
 
 _lock = threading.Lock()
@@ -25,7 +24,7 @@ _threads: list[threading.Thread] = []
 
 
 def wake_sender() -> None:
-    """Let this process's sender check for due messages; start it if there is none."""
+    """Make this process's sender check for due messages; start it if it isn't running."""
     with _lock:
         _wanted.set()
         if not _threads:
@@ -51,7 +50,7 @@ def _run() -> None:
                     return
             _wanted.wait(wait or 0)
     except DatabaseError:
-        log.exception("The sender stopped; the next change wakes it again.")
+        log.exception("The sender of webhooks stopped; the next change starts it again.")
         with _lock:
             _threads.clear()
     finally:
@@ -59,7 +58,7 @@ def _run() -> None:
 
 
 def _seconds_to_next() -> float | None:
-    """How long until something is due; None when nothing is waiting."""
+    """Seconds until a message is due, within the limits; None when no message is waiting."""
     from usher.lms.events.models import Message
 
     waiting = Message.objects.filter(next_attempt_at__isnull=False)

@@ -1,4 +1,4 @@
-"""Why a sign-in was stopped, kept in the session until the page is shown."""
+"""Stops a sign-in: stores the reason in the session for the page ``/usher/stopped/``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ SESSION_KEY = "usher_stopped"
 
 
 class Reason(StrEnum):
-    """taken: name or address is another account's; other_account: signed in here as somebody
-    else; invalid: the LMS does not take these values; incomplete: the application has given
-    this person no username yet; failed: the application did not answer as it must."""
+    """Why a sign-in was stopped.
+
+    taken: another account has the username or e-mail address. other_account: the browser is signed
+    in to a different LMS account. invalid: the LMS does not accept the learner's data. incomplete:
+    the application has no username for the learner yet. failed: the application did not answer as
+    expected.
+    """
 
     TAKEN = "taken"
     OTHER_ACCOUNT = "other_account"
@@ -41,8 +45,8 @@ def stop(
     current: str = "",
     detail: str = "",
 ) -> HttpResponse:
-    """Lead the browser to the page. A page of its own address, so that loading it again shows it
-    again instead of starting another sign-in."""
+    """A redirect to the page that explains the stop. The page has its own URL, so that reloading it
+    shows it again instead of starting another sign-in."""
     request.session[SESSION_KEY] = {
         "reason": reason.value,
         "backend": backend,

@@ -1,4 +1,4 @@
-"""The page, and the way on for somebody who is signed in as another learner."""
+"""The page that explains a stopped sign-in, and the switch to another account."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from usher.lms.pages.stopped import SESSION_KEY, Reason
 @require_GET
 @ensure_csrf_cookie
 def stopped(request: HttpRequest) -> HttpResponse:
+    """The page with the reason from the session: status 502 if the application failed, else 403.
+    Redirects to ``/`` when no sign-in was stopped."""
     kept = request.session.get(SESSION_KEY)
     if not kept:
         return HttpResponseRedirect("/")
@@ -63,7 +65,8 @@ def switch(request: HttpRequest) -> HttpResponse:
 
 
 def _application_name(backend: str) -> str:
-    """As people know it; the record's name is often the procedure's own."""
+    """The application's name for people: its product name if known, else that of the provider
+    record."""
     known = ConnectedApplication.objects.filter(backend=backend).first()
     if known and known.name in EDITIONS:
         return EDITIONS[known.name].title
@@ -73,7 +76,7 @@ def _application_name(backend: str) -> str:
 
 
 def _application_url(backend: str) -> str:
-    """Where the application itself begins; '' when it isn't known."""
+    """The application's home page; '' when it isn't known."""
     known = ConnectedApplication.objects.filter(backend=backend).first()
     parts = urlsplit(known.logout_url if known else "")
     return f"{parts.scheme}://{parts.netloc}/" if parts.scheme in ("http", "https") else ""

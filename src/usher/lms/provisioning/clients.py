@@ -1,4 +1,4 @@
-"""The application's OAuth client in the LMS, and the LMS's own login service."""
+"""Provisions the application's OAuth client in the LMS, and the LMS's own login service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOGIN_SERVICE = "login-service"
 
 
 def provision_client(wanted: Application, outcome: Outcome) -> tuple[Any, bool]:
-    """Create or update the client; and whether an existing one is adopted."""
+    """Create or update the client. Returns it, and whether it existed before (adopted)."""
     model = get_application_model()
     client, adopted = _find(wanted)
     made = client is None
@@ -49,7 +49,7 @@ def provision_client(wanted: Application, outcome: Outcome) -> tuple[Any, bool]:
 
 
 def _find(wanted: Application) -> tuple[Any | None, bool]:
-    """The client to use, and whether it was made by somebody else and is adopted now."""
+    """The existing client to use or None, and whether it was not created by provisioning."""
     model = get_application_model()
     known = ConnectedApplication.objects.filter(name=wanted.name).first()
     ids = [wanted.oauth_client_id, *([known.oauth_client_id] if known else [])]
@@ -67,15 +67,16 @@ def _find(wanted: Application) -> tuple[Any | None, bool]:
 
 
 def _redirect_uris(client: Any, wanted: Application, *, keep_others: bool) -> str:
-    """An adopted client may serve others as well: their addresses are kept."""
+    """The redirect URIs, one a line. keep_others: also those that the client has; an adopted client
+    may be used by other applications."""
     present = client.redirect_uris.split()
     uris = list(dict.fromkeys([*wanted.oauth_redirect_uris, *(present if keep_others else [])]))
     return client.redirect_uris if set(uris) == set(present) else "\n".join(uris)
 
 
 def stored_secret(secret: str) -> str:
-    """As this release keeps it. Left to itself, a newer one would hash a random secret as slowly
-    as a password, at every exchange of a token."""
+    """The value to store for ``secret`` in this release of the OAuth toolkit. Newer releases store
+    a hash, by default one as slow as a password's, which is computed for each token request."""
     field = get_application_model()._meta.get_field("client_secret")
     return hash_of_random(secret) if type(field).__name__ == "ClientSecretField" else secret
 
@@ -90,12 +91,13 @@ def secret_matches(client: Any, secret: str) -> bool:
 
 
 def login_service_id() -> str:
-    """Client id that the sign-in cookies are made for."""
+    """The client id for which the LMS issues its JWT cookies."""
     return settings.JWT_AUTH.get("JWT_LOGIN_CLIENT_ID", "login-service-client-id")
 
 
 def provision_login_service(outcome: Outcome) -> None:
-    """The platform's migrations make it; where it is missing, every sign-in answers 500."""
+    """Create the client of the LMS's own sign-in if it is missing: every sign-in then fails with
+    status 500. The platform's migrations normally create it."""
     model = get_application_model()
     made = not model.objects.filter(client_id=login_service_id()).exists()
     if made:
@@ -122,7 +124,7 @@ def _login_service_user() -> Any:
 
 
 def remove_client(known: ConnectedApplication, outcome: Outcome) -> None:
-    """An adopted client was there before, and stays."""
+    """Delete the application's client, unless it was adopted."""
     client = get_application_model().objects.filter(client_id=known.oauth_client_id).first()
     if client is None:
         return

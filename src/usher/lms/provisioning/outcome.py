@@ -1,4 +1,4 @@
-"""What provisioning did, as data without secrets."""
+"""The result of provisioning, without secrets."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ class Item:
 
 @dataclass
 class Outcome:
-    """warnings: what a person must still do for sign-in to work."""
+    """items: one for each record. warnings: what a person still has to do for sign-in to work."""
 
     dry_run: bool = False
     items: list[Item] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def note(self, what: str, name: str, changes: list[str], *, made: bool = False) -> None:
+        """Add an item. changes: names of the fields that differed. made: the record is new."""
         outcome = "created" if made else "changed" if changes else "unchanged"
         self.items.append(Item(what, name, outcome, [] if made else changes))
 
@@ -35,7 +36,7 @@ class Outcome:
 
 
 def assign(record: Any, values: dict[str, Any]) -> list[str]:
-    """Set the attributes that differ; their names."""
+    """Set the attributes of ``record`` that differ from ``values``; return their names."""
     changes = [name for name, value in values.items() if getattr(record, name) != value]
     for name in changes:
         setattr(record, name, values[name])

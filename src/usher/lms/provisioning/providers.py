@@ -1,4 +1,4 @@
-"""The provider record, which tells the LMS how to sign learners in with an application."""
+"""Provisions the provider record: how the LMS signs learners in with an application."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ NAME_LENGTH = 30
 
 
 def current_record(site: Site, backend: str) -> Any | None:
-    """The version that counts: the newest for this site and backend."""
+    """The current version, which is the newest for this site and backend; None without one."""
     rows = conf.platform().provider_model().objects.filter(site=site, backend_name=backend)
     return rows.order_by("-change_date", "-pk").first()
 
 
 def provision_provider(wanted: Application, site: Site, outcome: Outcome) -> None:
-    """A new version when something differs; none when all is equal."""
+    """Add a new version of the record if anything differs. Raises ProvisioningError for a backend
+    name that is too long."""
     if len(wanted.backend) > NAME_LENGTH:
         raise ProvisioningError(
             f"backend name {wanted.backend!r} is longer than the {NAME_LENGTH} characters that "
@@ -78,7 +79,7 @@ def _settings(text: str) -> Any:
 
 
 def _save_version(record: Any, site: Site) -> None:
-    """Every save of this model adds a row."""
+    """Save a new version of the record, and record that provisioning created it."""
     record.pk = None
     record.changed_by = None
     record.save()
@@ -89,8 +90,8 @@ def _save_version(record: Any, site: Site) -> None:
 
 
 def remove_provider(wanted: Application, site: Site, outcome: Outcome, *, purge: bool) -> None:
-    """Switched off by a new version; with ``purge`` the versions made here go instead, and what
-    was there before counts again."""
+    """Disable the provider by adding a version. With ``purge``, delete the versions that
+    provisioning created instead, so that the version before them is current again."""
     if purge:
         _delete_versions(site, wanted.backend, outcome)
         return

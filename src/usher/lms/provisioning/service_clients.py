@@ -1,4 +1,4 @@
-"""OAuth clients of an application for what it does as a service: grant *client credentials*."""
+"""Provisions an application's OAuth clients with the grant *client credentials*."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from usher.lms.provisioning.clients import secret_matches, stored_secret
 from usher.lms.provisioning.outcome import Item, Outcome, assign
 from usher.lms.provisioning.users import get_or_make
 
-#: What staff must have to retire others; a permission of the platform's, which superusers have.
+#: The platform's permission that staff need to retire learners. Superusers have it.
 MAY_RETIRE = {"content_type__app_label": "user_api", "codename": "add_userretirementrequest"}
 
 
 def provision_service_clients(
     wanted: contract.Application, application: ConnectedApplication, outcome: Outcome
 ) -> None:
-    """One client for each purpose that the application has; those of other purposes go."""
+    """Create or update one client for each purpose in ``wanted``; remove clients of other purposes.
+    Raises ProvisioningError."""
     for one in wanted.service_clients:
         user, user_made = _account(one, application, outcome)
         _client(one, application, user, user_made=user_made, outcome=outcome)
@@ -35,7 +36,8 @@ def provision_service_clients(
 def remove_service_clients(
     application: ConnectedApplication, outcome: Outcome, *, purge: bool
 ) -> None:
-    """The clients go, and the account that retires is switched off; with ``purge`` it goes too."""
+    """Delete the clients. Accounts that provisioning created for them are deactivated, with
+    ``purge`` deleted."""
     for known in application.service_clients.select_related("user"):
         _remove(known, outcome, purge=purge)
 
@@ -43,10 +45,11 @@ def remove_service_clients(
 def _account(
     wanted: contract.ServiceClient, application: ConnectedApplication, outcome: Outcome
 ) -> tuple[Any, bool]:
-    """The account that the client acts as; and whether it is the client's own.
+    """The account that the client acts as, and whether it was created for this client alone.
 
-    Course runs are the service worker's business, which is staff already. An account that
-    retires can close any other, so it is one of its own, with nothing but that right.
+    A client that syncs course runs acts as the service worker, which is staff. The client that
+    retires learners could close any account, so it acts as an account of its own with that
+    permission only.
     """
     if not wanted.username:
         worker = ServiceWorker.objects.select_related("user").filter(application=application)
@@ -60,8 +63,8 @@ def _account(
     known = ServiceClient.objects.filter(user=user, user_made=True).first() if user else None
     if user is not None and (known is None or known.application_id not in (None, application.pk)):
         raise ProvisioningError(
-            f"LMS user {wanted.username!r} can't be the account for {wanted.purpose}: it was there "
-            "before. Rename that account in the LMS's admin"
+            f"LMS user {wanted.username!r} can't be the account for {wanted.purpose}: it exists "
+            "and was not created for it. Rename that account in the LMS's admin"
         )
     user, made = get_or_make(wanted.username, wanted.email)
     changes = assign(user, {"is_staff": True, "is_active": True})
@@ -141,7 +144,7 @@ def _remove(known: ServiceClient, outcome: Outcome, *, purge: bool) -> None:
         user.delete()
         outcome.items.append(Item("service account", name, "removed"))
     else:
-        # The row stays: it remembers that the account was made here.
+        # The row stays: it records that provisioning created the account.
         changes = assign(user, {"is_active": False, "is_staff": False})
         user.save()
         user.user_permissions.clear()

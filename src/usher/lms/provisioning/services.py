@@ -1,4 +1,4 @@
-"""Provisioning as a whole: one description, one transaction."""
+"""Provisions or removes everything in one description, in one transaction."""
 
 from __future__ import annotations
 
@@ -38,8 +38,12 @@ def provision(description: Description, *, dry_run: bool = False) -> Outcome:
 
 
 def remove(description: Description, *, purge: bool = False, dry_run: bool = False) -> Outcome:
-    """Take away what ``provision`` made. Learners, their accounts and enrollments stay, and so
-    does the superuser."""
+    """Remove what ``provision`` created. Learners, their accounts and enrollments stay, and so does
+    the superuser.
+
+    purge: also delete accounts and provider versions that are otherwise only disabled. Raises
+    ProvisioningError; then, and with ``dry_run``, nothing has been changed.
+    """
     outcome = Outcome(dry_run=dry_run)
     with transaction.atomic():
         site = find_site(description.site)
@@ -61,7 +65,8 @@ def remove(description: Description, *, purge: bool = False, dry_run: bool = Fal
 
 
 def find_site(domain: str) -> Site:
-    """The LMS's own site: sign-in works with provider records of this one only."""
+    """The site with this domain; without one, the site that the LMS runs as (SITE_ID), the only one
+    whose provider records are used at sign-in. Raises ProvisioningError."""
     if not domain:
         return Site.objects.get(pk=settings.SITE_ID)
     site = Site.objects.filter(domain=domain).first()
@@ -128,8 +133,8 @@ def _record_connection(
 
 
 def _change_backend(old: str, wanted: Application, site: Site, outcome: Outcome) -> None:
-    """Links of learners' accounts are kept by the backend's name: without them every learner who
-    signed in before would be stopped. Provisioning with the old name moves them back."""
+    """Disable the old provider record and move learners' links to the new backend name, without
+    which learners could not sign in. Provisioning with the old name moves the links back."""
     providers.remove_provider(replace(wanted, backend=old), site, outcome, purge=False)
     done = move_links(old, wanted.backend)
     if done.moved:
@@ -137,13 +142,13 @@ def _change_backend(old: str, wanted: Application, site: Site, outcome: Outcome)
         outcome.items.append(Item("links", told, "moved"))
     if done.kept:
         outcome.warnings.append(
-            f"{done.kept} links of {old} were left: their learners are linked by {wanted.backend} "
-            "already"
+            f"{done.kept} links of {old} were not moved: their learners already have links of "
+            f"{wanted.backend}"
         )
 
 
 def _warn(wanted: Application, site: Site, outcome: Outcome) -> None:
-    """What only the LMS's settings can give."""
+    """Warn of LMS settings that provisioning can't change."""
     if wanted.backend not in conf.platform().provider_backends():
         outcome.warnings.append(
             f"backend {wanted.backend} is not loaded in this LMS: name it in USHER_BACKENDS and "
@@ -156,5 +161,6 @@ def _warn(wanted: Application, site: Site, outcome: Outcome) -> None:
     if site.pk != settings.SITE_ID:
         outcome.warnings.append(
             f"the provider record is for site {site.domain}, but this LMS runs as site "
-            f"{Site.objects.get(pk=settings.SITE_ID).domain}: sign-in works on the former only"
+            f"{Site.objects.get(pk=settings.SITE_ID).domain}: sign-in works only on "
+            f"{site.domain}"
         )

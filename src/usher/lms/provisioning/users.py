@@ -1,4 +1,4 @@
-"""The superuser, the service worker and its token."""
+"""Provisions the superuser, the service worker and its token."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ from usher.lms.connections.tokens import find_access_token
 from usher.lms.errors import ProvisioningError
 from usher.lms.provisioning.outcome import Item, Outcome, assign
 
-#: What the platform's own pages and APIs ask of a token that enrolls and reads for others.
+#: Scopes that the platform's APIs require to read and change other users' enrollments.
 TOKEN_SCOPE = "read write email profile"  # noqa: S105 - scopes
 
 
 def provision_superuser(wanted: contract.Superuser, outcome: Outcome) -> None:
-    """One of an application is linked when it is made here. An account that was there before may
-    be another person's: it is neither linked nor given any rights, but warned of."""
+    """Create the superuser, linked to the application it comes from, if any.
+
+    An existing account of that username may be another person's. It is neither linked nor made a
+    superuser; the outcome gets a warning instead.
+    """
     if reason := _why_not_theirs(wanted):
         outcome.items.append(Item("superuser", wanted.username, "kept"))
         outcome.warnings.append(reason)
@@ -41,17 +44,17 @@ def provision_superuser(wanted: contract.Superuser, outcome: Outcome) -> None:
 
 
 def _why_not_theirs(wanted: contract.Superuser) -> str:
-    """Why no account can be this superuser, or ''."""
-    no = f"{wanted.username} is no superuser yet:"
+    """Why the account must not be made a superuser, or ''."""
+    no = f"{wanted.username} is not a superuser yet:"
     user = lookup.user_named(wanted.username)
     owned = lookup.link_of(wanted.backend, wanted.username) if wanted.backend else None
     if user is not None and owned is not None and owned.user_id == user.pk:
-        # The name alone says nothing about who somebody is at the application.
+        # The username alone does not show that both are the same person.
         if user.email.casefold() == wanted.email.casefold():
             return ""
         return (
-            f"{no} the learner whom the LMS calls so has another e-mail address; make sure who "
-            "that is, and correct one of the two addresses"
+            f"{no} the LMS account of that name has another e-mail address; check that both "
+            "accounts are the same person's, and correct one of the two addresses"
         )
     if user is not None and user.is_superuser and not wanted.backend:
         return ""
@@ -62,12 +65,15 @@ def _why_not_theirs(wanted: contract.Superuser) -> str:
             else f"make it one: createuser --staff --superuser {wanted.username} E-MAIL"
         )
         return (
-            f"{no} an LMS account of that name was there before; if it is the same person's, "
+            f"{no} an LMS account of that name already exists; if it is the same person's, "
             f"{todo} and run this again"
         )
     taken = lookup.taken([wanted.username], [wanted.email])
     if taken.usernames:
-        return f"{no} the name is another account's in other letters, or was a retired one's"
+        return (
+            f"{no} an LMS account has this username in other letters (case or accents), or had it "
+            "and was retired; choose another username"
+        )
     if taken.emails:
         return (
             f"{no} another LMS account has the e-mail address {wanted.email}; change one of the "
@@ -79,9 +85,10 @@ def _why_not_theirs(wanted: contract.Superuser) -> str:
 def provision_service_worker(
     wanted: contract.ServiceWorker, application: ConnectedApplication, client: Any, outcome: Outcome
 ) -> None:
-    """The one of ``application``, whose token belongs to ``client``, its OAuth client."""
-    _refuse_unfit(wanted, application)
-    _retire_others(wanted, application, outcome)
+    """Create or update the service worker of ``application``, and its token, which belongs to the
+    application's OAuth client ``client``. Raises ProvisioningError."""
+    _refuse_unsuitable_account(wanted, application)
+    _retire_former_workers(wanted, application, outcome)
     user, made = get_or_make(wanted.username, wanted.email)
     changes = assign(user, {"is_staff": True, "is_active": True})
     if changes:
@@ -95,21 +102,26 @@ def provision_service_worker(
     _provision_token(worker, wanted, client, outcome)
 
 
-def _refuse_unfit(wanted: contract.ServiceWorker, application: ConnectedApplication) -> None:
-    """Somebody else's account must not become staff because of its name. Raises
-    ProvisioningError."""
+def _refuse_unsuitable_account(
+    wanted: contract.ServiceWorker, application: ConnectedApplication
+) -> None:
+    """Raises ProvisioningError if the account of that username may be another person's, which must
+    not become staff."""
     user = lookup.user_named(wanted.username)
     if user is None:
         return
     worker = ServiceWorker.objects.select_related("application").filter(user=user).first()
     if worker is not None and worker.application_id not in (None, application.pk):
-        reason = f"is that of application {worker.application}; each application needs its own"
+        reason = (
+            f"is the service worker of application {worker.application}; each application needs "
+            "its own"
+        )
     elif user.is_superuser:
         reason = "is a superuser, which has more rights than a service worker may have"
     elif UserSocialAuth.objects.filter(user=user).exists():
         reason = "is the account of a learner who signs in with an application"
     elif worker is None and not user.is_staff:
-        reason = "was there before and isn't staff, so somebody else may have made it"
+        reason = "already exists and isn't staff, so somebody else may have created it"
     else:
         return
     raise ProvisioningError(
@@ -118,10 +130,10 @@ def _refuse_unfit(wanted: contract.ServiceWorker, application: ConnectedApplicat
     )
 
 
-def _retire_others(
+def _retire_former_workers(
     wanted: contract.ServiceWorker, application: ConnectedApplication, outcome: Outcome
 ) -> None:
-    """A former service worker of this application, which had another name."""
+    """Deactivate the application's former service workers, which had other usernames."""
     former = ServiceWorker.objects.select_related("user").filter(application=application)
     for worker in former.exclude(user__username=wanted.username):
         for row in get_access_token_model().objects.filter(user=worker.user):
@@ -137,6 +149,8 @@ def _retire_others(
 
 
 def get_or_make(username: str, email: str, password: str = "") -> tuple[Any, bool]:
+    """The user of that name with a profile, and whether it was created. password: '' for a random
+    one. Raises ProvisioningError when another user has the e-mail address."""
     model = get_user_model()
     user = lookup.user_named(username)
     if user is not None:
@@ -146,14 +160,14 @@ def get_or_make(username: str, email: str, password: str = "") -> tuple[Any, boo
         return user, False
     if model.objects.filter(email__iexact=email).exists():
         raise ProvisioningError(
-            f"user {username!r} can't be made: another LMS user has the e-mail address {email}; "
-            "name that user, or give another address"
+            f"user {username!r} can't be created: another LMS user has the e-mail address {email}; "
+            "give that user's username, or another address"
         )
     user = model(username=username, email=email, is_active=True)
     if password:
         user.set_password(password)
     else:
-        # Not an unusable one: the platform refuses single sign-on to such accounts.
+        # The platform refuses single sign-on to accounts with an unusable password.
         user.password = random_password_hash()
     user.save()
     conf.platform().profile_model().objects.create(user=user, name=username)
@@ -163,7 +177,8 @@ def get_or_make(username: str, email: str, password: str = "") -> tuple[Any, boo
 def _provision_token(
     worker: ServiceWorker, wanted: contract.ServiceWorker, client: Any, outcome: Outcome
 ) -> None:
-    """The token is prolonged once half of its time has passed, so it never ends by surprise."""
+    """Create or update the token. Its expiry is extended when less than half of its lifetime is
+    left."""
     now = timezone.now()
     lifetime = timedelta(days=wanted.token_days)
     token = find_access_token(wanted.token)
@@ -173,7 +188,7 @@ def _provision_token(
     elif token.user_id != worker.user_id and not _is_unbound(token.user_id):
         raise ProvisioningError(
             f"the service worker's token belongs to LMS user {token.user.username!r}; "
-            "make a new token"
+            "generate a new token for the service worker"
         )
     values = {"user_id": worker.user_id, "application_id": client.pk, "scope": TOKEN_SCOPE}
     if token.expires - now < lifetime / 2:
@@ -192,7 +207,7 @@ def _is_unbound(user_id: int | None) -> bool:
 
 
 def _forget_former_token(worker: ServiceWorker, token: str) -> None:
-    """A replaced token must not stay valid."""
+    """Delete the worker's former token, and record the fingerprint of the current one."""
     former, current = worker.token_fingerprint, fingerprint(token)
     if former == current:
         return
@@ -205,8 +220,8 @@ def _forget_former_token(worker: ServiceWorker, token: str) -> None:
 
 
 def remove_service_worker(wanted: contract.ServiceWorker, outcome: Outcome, *, purge: bool) -> None:
-    """Its token goes; the user goes with ``purge`` and is switched off without, if it was made
-    here. A user that was there before is left as it is."""
+    """Delete the worker's token. A user that provisioning created is deleted with ``purge``, else
+    deactivated; a user that existed before is kept as it is."""
     worker = (
         ServiceWorker.objects.select_related("user").filter(user__username=wanted.username).first()
     )
@@ -224,7 +239,7 @@ def remove_service_worker(wanted: contract.ServiceWorker, outcome: Outcome, *, p
         user.delete()
         outcome.items.append(Item("service worker", wanted.username, "removed"))
     else:
-        # The row stays: it remembers that the user was made here.
+        # The row stays: it records that provisioning created the user.
         changes = assign(user, {"is_active": False, "is_staff": False})
         user.save()
         outcome.note("service worker", wanted.username, changes)

@@ -1,1 +1,1 @@
-"""``usher_report``: what this LMS is like, for doctor. Facts and fingerprints, never secrets."""
+"""``usher_report``: facts about this LMS for doctor, with fingerprints in place of secrets."""

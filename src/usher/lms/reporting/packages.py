@@ -1,4 +1,4 @@
-"""Packages of this container: their conflicts, and differences from the image."""
+"""Installed packages: versions, conflicts, and packages that the image does not contain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BACKENDS = (
     *dict.fromkeys(backend.requirement for backend in BACKENDS.values()),
     "openedx-companion-auth",
 )
-#: Distributions that a connection stands or falls with.
+#: Distributions that a connection depends on.
 NAMES = (
     "openedx-usher",
     *_BACKENDS,
@@ -31,6 +31,7 @@ NAMES = (
 
 
 def versions() -> dict[str, str]:
+    """Installed versions of ``NAMES``, by name."""
     found = {}
     for name in NAMES:
         try:
@@ -41,10 +42,11 @@ def versions() -> dict[str, str]:
 
 
 def conflicts() -> list[str]:
-    """What ``pip check`` says of the packages above: requirements that are not met.
+    """Unmet requirements of or for the packages in ``NAMES``, worded like ``pip check``.
 
-    Not that the platform's version of a package is another than a backend asks for: that is how it
-    is meant to be, and whether the backend can be imported is told elsewhere.
+    Version requirements of the sign-in backends are ignored: the backends are installed without
+    their dependencies, to keep the platform's versions. ``settings.backends`` reports whether they
+    can be imported.
     """
     wanted = {_canonical(name) for name in NAMES}
     installed = _installed()
@@ -59,7 +61,8 @@ def conflicts() -> list[str]:
 
 
 def _unmet(name: str, text: str, wanted: set[str], installed: dict[str, Distribution]) -> str:
-    """A sentence when this requirement touches a package above and isn't met."""
+    """The conflict, if the requirement ``text`` of the package ``name`` isn't met and one of the
+    two packages is in ``wanted``; else ''."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
@@ -84,8 +87,8 @@ def _unmet(name: str, text: str, wanted: set[str], installed: dict[str, Distribu
 
 
 def outside_image() -> list[str]:
-    """Packages above that are newer than this container: installed into it by hand, and gone when
-    it is re-created. Nothing is known outside of a container."""
+    """Packages of ``NAMES`` that are newer than this container: they were installed into it by hand
+    and are lost when it is recreated. Empty outside of a container."""
     start = _container_start()
     if start is None:
         return []
@@ -96,7 +99,8 @@ def outside_image() -> list[str]:
 
 
 def _container_start() -> float | None:
-    """Unix seconds; the container's engine writes this file when it makes the container."""
+    """When the container was created (Unix seconds): the container runtime then writes
+    ``/etc/hostname``. None outside of a container."""
     marks = (Path("/.dockerenv"), Path("/run/.containerenv"))
     if not any(mark.exists() for mark in marks) and "KUBERNETES_SERVICE_HOST" not in os.environ:
         return None

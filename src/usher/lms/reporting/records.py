@@ -1,4 +1,4 @@
-"""Records of the LMS database that a connection consists of."""
+"""Facts from the LMS database about connections. The shapes are those of ``contract.report``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from usher.lms.provisioning.clients import login_service_id
 
 #: Seconds to connect to the application's token endpoint, and to wait for its answer.
 PROBE_TIMEOUT = (5, 25)
-#: How many learners are named.
+#: The most usernames of renamed and of inactive learners that a report lists.
 NAMED = 10
 INACTIVE = 50
 LEARNER_HOME_FLAG = "learner_home_mfe.enabled"
@@ -45,7 +45,7 @@ def sites() -> list[report.Site]:
 
 
 def newest_providers() -> list[Any]:
-    """The version that counts of each (site, backend)."""
+    """The current version of each provider record: the newest for each (site, backend)."""
     rows = conf.platform().provider_model().objects.select_related("site")
     newest: dict[tuple[int, str], Any] = {}
     for row in rows.order_by("change_date", "pk"):
@@ -77,7 +77,7 @@ def _provider(row: Any) -> Any:
 
 
 def _other_settings(text: str) -> tuple[dict[str, Any] | None, str]:
-    """Parsed, without what may be secret; or None and why it can't be."""
+    """The parsed settings without secrets, and ''; or None and the reason they can't be parsed."""
     if not text.strip():
         return None, "it is empty"
     try:
@@ -90,7 +90,7 @@ def _other_settings(text: str) -> tuple[dict[str, Any] | None, str]:
 
 
 def oauth_clients() -> list[report.OAuthClient]:
-    """Clients of an authorization code, which applications are."""
+    """OAuth clients with the grant *authorization code*, as applications have."""
     noted = {row.oauth_client_id: row for row in ConnectedApplication.objects.all()}
     model = get_application_model()
     rows = model.objects.filter(authorization_grant_type=model.GRANT_AUTHORIZATION_CODE)
@@ -109,7 +109,8 @@ def oauth_clients() -> list[report.OAuthClient]:
 
 
 def _client_secret_fingerprint(client: Any, noted: ConnectedApplication | None) -> str:
-    """'' when only a hash is kept and it is not the one that provisioning left."""
+    """The fingerprint of the client's secret; '' when the LMS stores only a hash of it, and the
+    hash is not the one that provisioning wrote."""
     try:
         identify_hasher(client.client_secret)
     except ValueError:
@@ -119,11 +120,12 @@ def _client_secret_fingerprint(client: Any, noted: ConnectedApplication | None) 
 
 
 def login_service() -> bool:
+    """Whether the OAuth client of the LMS's own sign-in exists."""
     return get_application_model().objects.filter(client_id=login_service_id()).exists()
 
 
 def service_worker(application: ConnectedApplication | None = None) -> report.ServiceWorker | None:
-    """Of ``application``, or of the one that was connected first."""
+    """The service worker of ``application``, or of the application that was connected first."""
     workers = ServiceWorker.objects.select_related("user").filter(application__isnull=False)
     if application is not None:
         workers = workers.filter(application=application)
@@ -147,7 +149,7 @@ def service_worker(application: ConnectedApplication | None = None) -> report.Se
 
 
 def learners(application: ConnectedApplication | None = None) -> report.Learners:
-    """Those of ``application``, or of all that are connected."""
+    """Learners of ``application``, or of all connected applications."""
     connected = ConnectedApplication.objects.values("backend")
     links = UserSocialAuth.objects.filter(provider__in=connected)
     if application is not None:
@@ -172,7 +174,7 @@ def _links_by_backend() -> dict[str, int]:
 
 
 def learner_home() -> report.LearnerHome:
-    """Tutor's micro-frontends move the dashboard there by a waffle flag."""
+    """Whether the dashboard is a micro-frontend, which Tutor turns on with a waffle flag."""
     from waffle.models import Flag
 
     url = str(getattr(settings, "LEARNER_HOME_MICROFRONTEND_URL", "") or "")
@@ -181,7 +183,7 @@ def learner_home() -> report.LearnerHome:
 
 
 def direct_registration() -> bool:
-    """Whether somebody who does not come from an application can make an account."""
+    """Whether people can register in the LMS without an application."""
     is_closed = ConnectedApplication.objects.exists() and not getattr(
         settings, "USHER_DIRECT_REGISTRATION", False
     )
@@ -203,7 +205,8 @@ def connections() -> list[report.Connection]:
 
 
 def token_probes() -> list[report.TokenProbe]:
-    """From where the LMS is, with the credentials it has: what a sign-in would meet."""
+    """Send an invalid code to each application's token endpoint, from this process and with the
+    stored credentials. The answer shows whether a sign-in would succeed."""
     here = [row for row in newest_providers() if row.enabled and row.site_id == settings.SITE_ID]
     return [_probe(row) for row in here]
 

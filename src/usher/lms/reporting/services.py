@@ -1,4 +1,4 @@
-"""The report as a whole. A fact that can't be told does not hide the others."""
+"""Builds the report. A fact that raises an exception is listed as missing; the rest is reported."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ log = logging.getLogger(__name__)
 
 
 def report(*, probe: bool = True, caller: ConnectedApplication | None = None) -> LmsReport:
-    """See ``contract.report``. ``probe``: try the application's token endpoint, which takes up to
-    a few seconds when nothing answers there. ``caller``: the application whose service worker
-    asks, which learns nothing about the secrets of others; None for an operator."""
+    """The report, see ``contract.report``.
+
+    probe: try each application's token endpoint, which takes up to 30 seconds when nothing answers.
+    caller: the application whose service worker asks; the report then has no fingerprints of
+    other applications' secrets. None for an operator.
+    """
     facts: dict[str, Callable[[], Any]] = {
         "release": lambda: conf.platform().release(),
         "settings": settings.settings_by_name,
@@ -46,7 +49,7 @@ def report(*, probe: bool = True, caller: ConnectedApplication | None = None) ->
         try:
             found[name] = fact()
         except Exception as error:  # noqa: BLE001 - a broken LMS is what the report is for
-            log.warning("The report lacks %s: %s", name, error)
+            log.warning("%s is missing in the report: %s", name, error)
             found.setdefault("missing", {})[name] = f"{type(error).__name__}: {error}"
     if caller is not None:
         _forget_secrets_of_others(found, caller)
@@ -54,7 +57,8 @@ def report(*, probe: bool = True, caller: ConnectedApplication | None = None) ->
 
 
 def _forget_secrets_of_others(found: dict[str, Any], caller: ConnectedApplication) -> None:
-    """A fingerprint tells a guess from the truth."""
+    """Blank the fingerprints of other applications' secrets, against which guesses could be
+    checked."""
     places = (
         ("providers", "backend_name", caller.backend, "secret_fingerprint"),
         ("oauth_clients", "client_id", caller.oauth_client_id, "secret_fingerprint"),

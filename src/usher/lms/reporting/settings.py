@@ -1,4 +1,4 @@
-"""Settings of this process, and related facts."""
+"""Settings of this process for the report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from usher.contract import report
 from usher.contract.oauth import BACKENDS
 from usher.lms.backends import class_path
 
-#: Usher's settings that the contract does not name.
+#: Settings of Usher that are reported but not listed in ``contract.report.SETTINGS``.
 OWN = ("USHER_BACKENDS", "USHER_LOGOUT_URIS", "USHER_REGISTRATION_RATELIMIT")
 
 
@@ -22,7 +22,7 @@ def settings_by_name() -> dict[str, Any]:
 
 
 def features() -> dict[str, Any]:
-    """By effective value: flat where the release has flat settings, else in FEATURES."""
+    """Effective values of feature flags: those in FEATURES, else settings of the same name."""
     return {name: _plain(_feature(name)) for name in report.FEATURES}
 
 
@@ -32,7 +32,7 @@ def _feature(name: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it; lazy texts and paths as text."""
+    """``value`` as JSON types; lazy strings, paths and other objects become strings."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, dict):
@@ -43,8 +43,8 @@ def _plain(value: Any) -> Any:
 
 
 def backends() -> list[report.Backend]:
-    """Each backend that should be there, and why it isn't: the named ones, or, where none are
-    named, those in AUTHENTICATION_BACKENDS."""
+    """Backends in USHER_BACKENDS and known ones in AUTHENTICATION_BACKENDS; ``error`` says why a
+    backend can't be imported, or is ''."""
     named = getattr(settings, "USHER_BACKENDS", None) or {}
     paths = {name: class_path(name, base) for name, base in named.items() if base in BACKENDS}
     for name, base in named.items():
@@ -66,7 +66,7 @@ def _backend(name: str, path: str) -> report.Backend:
 
 
 def private_settings() -> bool:
-    """Whether an old ``lms/envs/private.py`` overrides the configuration."""
+    """Whether a file ``lms/envs/private.py`` exists, which would override the configuration."""
     try:
         folder = import_module("lms.envs").__path__
     except ImportError:

@@ -16,25 +16,27 @@ from usher.lms.errors import UsherLmsError
 class Command(BaseCommand):
     requires_system_checks = ()
     help = (
-        "Decide that the learner of this name at an application owns the LMS account of the same "
-        "name, which was there before. From then on that learner signs in to it. Make sure that "
-        "both are the same person: this gives the account away."
+        "Link an application's learner to the existing LMS account with the same username. From "
+        "then on the learner signs in to that account, and everybody else loses access to it. "
+        "First make sure that both are the same person."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--username", required=True, help="the learner's username")
         parser.add_argument("--application", required=True, help="its name in this LMS")
-        parser.add_argument("--unlink", action="store_true", help="undo it; the account stays")
+        parser.add_argument(
+            "--unlink", action="store_true", help="remove the link; the account stays"
+        )
         parser.add_argument(
             "--account",
             default="",
-            help="with --unlink: the LMS account that the learner is linked to, where it has "
-            "another name than the learner",
+            help="with --unlink: username of the linked LMS account, if it differs from the "
+            "learner's",
         )
         parser.add_argument(
             "--move",
             action="store_true",
-            help="also when the learner signs in to another account now: that access ends",
+            help="replace the learner's link to another LMS account; that access ends",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

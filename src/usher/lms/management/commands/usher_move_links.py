@@ -15,9 +15,9 @@ from usher.lms.connections.models import ConnectedApplication
 class Command(BaseCommand):
     requires_system_checks = ()
     help = (
-        "Move learners' links from a sign-in backend that is no longer used to the one of a "
-        "connected application. Learners who signed in before then keep their accounts. Run it "
-        "with both names swapped to undo it."
+        "Move learners' links from a sign-in backend that is no longer used to the backend of a "
+        "connected application, so that learners who signed in before keep their accounts. Run "
+        "it with both names swapped to undo it."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -18,17 +18,22 @@ from usher.lms.provisioning import services
 class Command(BaseCommand):
     requires_system_checks = ()
     help = (
-        "Make the records that connect an application: service worker, token, provider record, "
-        "OAuth client. Reads a JSON description from standard input or a file, never from "
-        "arguments; changes only what differs; prints what it did as JSON."
+        "Create or update the records that connect an application: service worker, token, "
+        "provider record, OAuth client. Reads a JSON description from standard input or a file; "
+        "changes only what differs; prints the result as JSON."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--file", required=True, help="the description; - is standard input")
-        parser.add_argument("--dry-run", action="store_true", help="say what would change")
-        parser.add_argument("--remove", action="store_true", help="take away what was made")
         parser.add_argument(
-            "--purge", action="store_true", help="with --remove: leave no trace of what was made"
+            "--dry-run", action="store_true", help="change nothing; print the result"
+        )
+        parser.add_argument("--remove", action="store_true", help="remove what was created")
+        parser.add_argument(
+            "--purge",
+            action="store_true",
+            help="with --remove: also delete accounts and provider versions that would only be "
+            "disabled",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -13,7 +13,7 @@ from usher.lms.reporting.services import report
 
 class Command(BaseCommand):
     requires_system_checks = ()
-    help = "Print what doctor needs to know about this LMS, as JSON. Never secrets."
+    help = "Print facts about this LMS for `usher doctor`, as JSON without secrets."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(

@@ -16,14 +16,15 @@ from usher.lms.events.retention import forget_old
 class Command(BaseCommand):
     requires_system_checks = ()
     help = (
-        "Send the webhooks and sign-outs that are due, and forget old ones. The LMS sends them as "
-        "they arise; run this by a timer, or with --watch, to repeat what an application missed."
+        "Send webhooks and sign-outs that are due, and delete old ones. The LMS sends them after "
+        "each change; run this from a timer, or with --watch, to retry those that an application "
+        "missed."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--watch", action="store_true", help="go on until interrupted")
+        parser.add_argument("--watch", action="store_true", help="repeat until interrupted")
         parser.add_argument(
-            "--interval", type=float, default=5, help="with --watch: seconds between looks"
+            "--interval", type=float, default=5, help="with --watch: seconds between rounds"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
