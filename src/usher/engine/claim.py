@@ -1,4 +1,4 @@
-"""Takes due rows so that no other worker works on them, and keeps them while it does."""
+"""Claims due rows under a lease, so that no other worker works on them; renews and ends leases."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ from usher.engine.policy import LONGEST_DELAY
 from usher.engine.transactions import retried
 from usher.engine.work import Work, due
 
-#: What clocks of healthy machines differ by at most, and more.
+#: More than the clocks of healthy machines differ.
 CLOCKS_APART = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Which rows of a kind: of a user, about an object that rows refer to, of a range of ids (end
-    not included)."""
+    """Limits rows of a kind; all conditions that are set must hold.
+
+    user_id: rows of this user. about: rows that refer to this object, such as a course run.
+    first_id, end_id: a range of the rows' ids, ``end_id`` not included.
+    """
 
     user_id: int | None = None
     about: models.Model | None = None
@@ -33,7 +36,8 @@ class Scope:
     end_id: int | None = None
 
     def of(self, kind: Kind) -> Q | None:
-        """The condition for that kind; None when the scope excludes the kind altogether."""
+        """The condition for rows of ``kind``, empty for all rows; None when no row of that kind
+        can be in the scope, such as rows without a user in the scope of a user."""
         found = Q()
         if self.user_id is not None:
             if not kind.user_field:
@@ -54,10 +58,12 @@ class Scope:
 def claim(
     kind: Kind, scope: Scope, limit: int, lease_seconds: float, *, lane: Lane | None = None
 ) -> tuple[str, list[Any]]:
-    """A new lease and at most ``limit`` rows that it holds, longest due first.
+    """Claims at most ``limit`` due rows. Returns the lease's owner (a UUID, new with each call) and
+    the rows, ordered by lane and by the time at which they became due.
 
-    lane: only rows of this one; None takes the lanes one after the other. Work whose row is gone is
-    deleted.
+    lease_seconds: how long the lease lasts unless ``renew`` extends it. lane: claims only from this
+    lane; None claims from all lanes, the most urgent first. Deletes work whose row no longer
+    exists. Returns ``("", [])`` when the scope excludes the kind.
     """
     condition = scope.of(kind)
     if condition is None:
@@ -81,8 +87,10 @@ def claim(
 def _leased(
     kind: Kind, condition: Q, lane: Lane | None, limit: int, owner: str, seconds: float
 ) -> dict[int, Work]:
-    """Id of a row → its work, which is leased now. One statement, which no other can come in
-    between."""
+    """Leases due work. Returns the row's id → its work.
+
+    It is one statement, so that no other worker can claim the same rows in between.
+    """
     waiting = due(kind.name, moment())
     if lane is not None:
         waiting = waiting.filter(lane=lane)
@@ -91,7 +99,7 @@ def _leased(
     first = waiting.order_by("lane", "due_at", "object_id").values("pk")[:limit]
     chosen, values = first.query.sql_with_params()
     quote = connection.ops.quote_name
-    # Chosen once, before anything is updated: a join could choose again for each row.
+    # The subquery must run once, before the update: in a join, PostgreSQL could run it once a row.
     chosen = (
         f"= ANY(ARRAY({chosen} FOR UPDATE SKIP LOCKED))"
         if connection.features.has_select_for_update_skip_locked
@@ -107,6 +115,7 @@ def _leased(
 
 
 def _compiled(expression: Any) -> tuple[str, list[Any]]:
+    """SQL of a Django expression, and its parameters."""
     query = Work.objects.all().query
     compiler = query.get_compiler(connection=connection)
     sql, values = compiler.compile(expression.resolve_expression(query))
@@ -114,19 +123,21 @@ def _compiled(expression: Any) -> tuple[str, list[Any]]:
 
 
 def renew(kind: Kind, rows: Iterable[Any], lease_seconds: float) -> None:
-    """Extends the leases of these rows. Skips rows that another worker has claimed since."""
+    """Extends the leases of these rows to ``lease_seconds`` from now. Skips rows whose lease has
+    gone to another worker."""
     rows, until = list(rows), database_now() + timedelta(seconds=lease_seconds)
     retried(lambda: _still_leased(kind, rows).update(lease_until=until))
 
 
 def release(kind: Kind, rows: Iterable[Any]) -> None:
-    """Ends the leases of rows that were not tried, so that another worker can claim them."""
+    """Ends the leases of rows that were not tried, so that any worker can claim them at once.
+    Skips rows whose lease has gone to another worker."""
     rows = list(rows)
     retried(lambda: _still_leased(kind, rows).update(lease_owner="", lease_until=None))
 
 
 def _still_leased(kind: Kind, rows: Iterable[Any]) -> models.QuerySet[Work]:
-    """Those whose lease is still this worker's; locked for the transaction."""
+    """Work of the rows whose lease this worker still has; locked for the transaction."""
     owners = {row.pk: row.lease_owner for row in rows}
     found = Work.objects.filter(
         kind=kind.name, object_id__in=owners, lease_owner__in=set(owners.values())
@@ -136,14 +147,15 @@ def _still_leased(kind: Kind, rows: Iterable[Any]) -> models.QuerySet[Work]:
 
 
 def reset_implausible_times(kind: Kind, lease_seconds: float) -> int:
-    """Resets timestamps that a clock jump moved into the future; returns how many rows.
+    """Resets timestamps that a clock jump moved into the future. Returns how many rows it changed.
 
-    A retry is at most the longest delay away, and a lease at most its length; rows that were
-    never tried are due now.
+    Implausible are a retry later than twice the longest delay, a lease longer than ten times
+    ``lease_seconds``, and a row that was never tried and is due in the future. Also deletes
+    settled work whose lease has run out.
     """
     now = database_now()
     work = Work.objects.filter(kind=kind.name)
-    in_lanes = work.filter(lane__in=Lane.values)  # so that the index of lanes serves
+    in_lanes = work.filter(lane__in=Lane.values)  # the index starts with it
     far = in_lanes.filter(
         attempts__gt=0, due_at__gt=now + timedelta(seconds=2 * LONGEST_DELAY)
     ).update(due_at=now)
@@ -152,11 +164,12 @@ def reset_implausible_times(kind: Kind, lease_seconds: float) -> int:
     leased = work.filter(lease_until__gt=now + timedelta(seconds=10 * lease_seconds)).update(
         lease_owner="", lease_until=None
     )
-    # What a worker that died had claimed, and was settled by somebody else meanwhile.
+    # Left by a worker that died after another process had settled the row.
     work.filter(due_at=None, parked_at=None, lease_until__lte=now).delete()
     return far + early + leased
 
 
 def restore_lost(kind: Kind) -> int:
-    """Makes due what is not as wanted and has no work, as after a restored backup of one table."""
+    """Makes due the rows that are not in sync and have no work, for example because one table was
+    restored from a backup. Returns how many."""
     return kind.lost().make_due()

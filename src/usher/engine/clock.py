@@ -1,7 +1,7 @@
-"""One clock for all: that of the database.
+"""One clock for all processes: the database's.
 
-Moments that another process compares with its own are told by it. A worker, or a web server, whose
-clock is wrong would otherwise give out codes that are over already, or rows that are due tomorrow.
+It is used for every timestamp that another process compares with its own time. Otherwise a worker
+or web server with a wrong clock would issue codes that have expired, or make rows due tomorrow.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from django.utils import timezone
 
 
 def database_now() -> datetime:
-    """The moment by the database's clock; SQLite has none but this machine's."""
+    """The database's current time, aware; with SQLite, this machine's."""
     if connection.vendor == "sqlite":
         return timezone.now()
     with connection.cursor() as cursor:
@@ -25,8 +25,8 @@ def database_now() -> datetime:
 
 
 def moment(seconds: float = 0.0) -> Any:
-    """The same as an expression, so many seconds from the start of the statement that holds it: no
-    statement of its own is needed to ask for it."""
+    """An expression for the time ``seconds`` after the start of the statement that contains it. It
+    saves the statement that ``database_now`` needs."""
     if connection.vendor == "sqlite":
         return Value(database_now() + timedelta(seconds=seconds), DateTimeField())
     now = Func(function="STATEMENT_TIMESTAMP", output_field=DateTimeField())

@@ -1,7 +1,8 @@
-"""What an error says that decides what becomes of an object.
+"""The attributes of an error that decide whether and when its row is tried again.
 
-Errors of the other system come from its client, which need not know the engine: it is enough that
-they have these attributes. Any other exception is a bug of a job: its object is tried again later.
+Errors of the other system come from its client, which does not depend on the engine: any exception
+with the attributes of ``KnownError`` will do. Any other exception is a bug in a job; its row is
+tried again later.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from usher.contract.failures import FailureClass, storable
 
 @runtime_checkable
 class KnownError(Protocol):
-    """code: short, for machines; message: for people. retry_after: seconds, None when not told.
-    request_id: of the request that was refused, '' where there was none. was_sent: whether the
-    other system was asked at all; otherwise it was no attempt."""
+    """code: short, for machines. message: for people. retry_after: seconds to wait, if the other
+    system said so, else None. request_id: of the refused request, or ''. was_sent: whether a
+    request was sent at all; if not, the failure does not count as an attempt."""
 
     @property
     def failure_class(self) -> FailureClass: ...
@@ -37,7 +38,7 @@ class KnownError(Protocol):
 
 
 class EngineError(Exception):
-    """Of the engine itself."""
+    """The base of the engine's own errors."""
 
     failure_class: FailureClass = FailureClass.TRANSIENT
     default_code: ClassVar[str] = "engine-error"
@@ -58,20 +59,20 @@ class JobFailed(EngineError):
 
 
 class Unwritable(EngineError):
-    """The database doesn't take what the other system answered for this row."""
+    """The database rejects the values that the other system returned for this row."""
 
     failure_class = FailureClass.REJECTED
     default_code = "unwritable"
 
 
 class StoodStill(EngineError):
-    """Not sent: the row may be somebody else's."""
+    """Nothing was sent, because the row's lease had run out and another worker may have it."""
 
     default_code = "lease-ended"
 
 
 def known(error: Exception) -> KnownError:
-    """The error itself if it says what becomes of the object; otherwise the bug that it is."""
+    """``error`` itself if it is a ``KnownError``; otherwise a ``JobFailed`` that names it."""
     if isinstance(error, KnownError):
         return error
     return JobFailed(f"{type(error).__name__}: {error}")

@@ -1,9 +1,11 @@
-"""Stops a kind when every row of it would fail the same way, and tries it again with one row."""
+"""Stops a kind while all its rows would fail the same way; probes with one row at a time."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
+#: Seconds: the first pause, the longest one, how long failures are remembered, and how long a probe
+#: may take before another one is allowed.
 _FIRST = 15.0
 _LONGEST = 300.0
 _KEPT = 1800.0
@@ -11,29 +13,30 @@ _PROBE = 30.0
 
 
 class State(Protocol):
-    """What all workers share, by short names, such as Redis keeps it."""
+    """State that all workers share, such as in Redis. Keys are short names, times are seconds."""
 
     def pause(self, key: str, seconds: float) -> None:
-        """Pauses ``key`` for that long, for all workers; a longer pause stays."""
+        """Pauses ``key`` for all workers. Does not shorten a longer pause."""
 
     def remaining(self, key: str) -> float:
-        """Seconds until ``key`` may be done; 0 when it may be done now."""
+        """Seconds until the pause of ``key`` ends; 0 when it is not paused."""
 
     def claim(self, key: str, seconds: float) -> bool:
-        """Whether this caller is the one who may do ``key`` within that time."""
+        """Whether this caller got ``key``; nobody else gets it within ``seconds``."""
 
     def raise_level(self, key: str, seconds: float) -> int:
-        """Counts one more failure of ``key``; forgotten that long after the last."""
+        """Counts one more failure of ``key`` and returns the count, which is reset ``seconds``
+        after the last failure."""
 
     def level(self, key: str) -> int:
-        """The failures counted and not forgotten."""
+        """The current count of failures of ``key``."""
 
     def clear(self, key: str) -> None:
-        """Forgets everything about ``key``."""
+        """Deletes the pause, the claim and the count of ``key``."""
 
 
 class Gate:
-    """One for each kind; known to all workers."""
+    """The gate of one kind, shared by all workers."""
 
     def __init__(self, kind: str, state: State) -> None:
         self.key = f"kind:{kind}"
@@ -49,7 +52,8 @@ class Gate:
 
     @property
     def is_closed(self) -> bool:
-        """Since a systemic failure, whether or not a probe is allowed by now."""
+        """Whether there was a systemic failure since the last success, even if a probe is allowed
+        now."""
         return bool(self._state.level(self.key))
 
     @property
@@ -58,7 +62,8 @@ class Gate:
         return self._state.remaining(self.key)
 
     def close(self) -> None:
-        """After a systemic failure. Those that were on their way with it count once."""
+        """After a systemic failure: pauses the kind, longer each time. Concurrent requests that
+        fail together count once."""
         if self._state.remaining(self.key) > 0:
             return
         level = self._state.raise_level(self.key, _KEPT)
@@ -66,6 +71,6 @@ class Gate:
         self._state.pause(self.key, min(_LONGEST, _FIRST * 2 ** min(level - 1, 8)))
 
     def open(self) -> None:
-        """After a success, or when a person says that it was repaired."""
+        """After a success, or when an operator says that the cause was repaired."""
         if self.is_closed:
             self._state.clear(self.key)

@@ -1,4 +1,4 @@
-"""What a kind of row must offer."""
+"""The base class of kinds, which say how rows of one model are reconciled."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from usher.engine.models import Reconciled, ReconciledQuerySet
 
 @dataclass
 class Job:
-    """One claimed row, with everything needed to act without the database.
+    """One claimed row, with everything needed to act on it without the database.
 
-    generation: the one that will have been observed when it succeeds. data: of the kind. begun: a
-    thread acts on it, so something of it may reach the other system at any later moment.
+    what: the row's name for people. data: whatever the kind's ``prepare`` passes to its ``act``.
+    generation: the row's generation when it was claimed, which a success writes as observed.
+    begun: a thread has started on it, so a request may reach the other system at any later time.
     is_urgent: a person waits for it. settled_after: seconds from the last change of the desired
     state until the other system matched; None before that.
     """
@@ -40,8 +41,10 @@ class Outcome:
     """The result of a job.
 
     values: the kind's ``observed_fields`` → values to write, when there is no error.
-    next_in: seconds after which the row is due again though it is in sync; None: not by itself.
-    waits: not tried, because another row comes first; ``error`` says which. extra: of the kind.
+    changed: whether the other system was changed. error: why the job failed; None for a success.
+    waits: not tried, because another row comes first; ``error`` says which. next_in: seconds after
+    which the row is checked again although it is in sync; None for never. extra: whatever the
+    kind's ``act`` passes to its ``settle``.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -61,16 +64,18 @@ class Kind:
 
     name: ClassVar[str]
     model: ClassVar[type[Reconciled]]
-    #: Columns of the row itself that a success writes.
+    #: The row's own columns that a success writes.
     observed_fields: ClassVar[tuple[str, ...]] = ()
-    #: What ``Context.batch`` has where rows of this kind go in batches, '' for never.
+    #: The capability that must be in ``Context.batch`` for rows of this kind to be sent in batches;
+    #: '' for never.
     batch_capability: ClassVar[str] = ""
-    #: Rows in a request of a batch; also for kinds of ``always_many``.
+    #: The most rows in one request.
     batch_size: ClassVar[int] = 200
-    #: Whether several rows go in a request, whatever ``Context.batch`` has.
+    #: Whether rows are always sent several in a request, whatever is in ``Context.batch``.
     always_many: ClassVar[bool] = False
-    #: The column that holds the user's id, '' for rows that belong to nobody.
+    #: The column with the user's id; '' for rows that do not belong to a user.
     user_field: ClassVar[str] = "user_id"
+    #: Related objects that are loaded with claimed rows, as for ``select_related``.
     related: ClassVar[tuple[str, ...]] = ()
 
     def rows(self) -> ReconciledQuerySet:
@@ -79,7 +84,7 @@ class Kind:
         return found
 
     def lost(self) -> ReconciledQuerySet:
-        """Rows that are not as wanted, and that nothing is to be done about, though it should."""
+        """Rows that are not in sync and have no work, although they should have some."""
         return self.rows().unsettled().without_work()
 
     def column_of(self, other: type[models.Model]) -> str:
@@ -92,11 +97,11 @@ class Kind:
         return ""
 
     def what(self, row: Any, name: str = "") -> str:
-        """The row, for people. name: of its user, where it is known."""
+        """The row's name for people. name: its user's name, if the caller knows it."""
         return name or f"{self.name} {row.pk}"
 
     def prepare(self, rows: Sequence[Any], context: Any) -> list[tuple[Job, Outcome | None]]:
-        """A job for each row; with an outcome where there is nothing to send."""
+        """A job for each row, and an outcome where nothing needs to be sent, else None."""
         raise NotImplementedError
 
     def act(self, job: Job, context: Any) -> Outcome:
@@ -105,20 +110,22 @@ class Kind:
         raise NotImplementedError
 
     def act_many(self, jobs: Sequence[Job], context: Any) -> list[Outcome]:
-        """Several rows in one request. Raises a ``KnownError`` when the request itself failed."""
+        """The same for several rows in one request: an outcome for each job, in their order.
+        Raises a ``KnownError`` when the request as a whole failed."""
         raise NotImplementedError
 
     def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
-        """What to write to rows of kinds that come before this one in their order: called before
-        rows of this kind are locked, and before leases are checked."""
+        """Writes to rows of kinds that come before this one in the order of the registry. Called
+        before rows of this kind are locked and before leases are checked."""
 
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
-        """What else to write, in the transaction that writes the outcomes, leases checked: to
-        tables of its own and to kinds that come later in their order."""
+        """Writes to tables of the kind's own and to rows of kinds that come later in the order of
+        the registry. Called in the transaction that writes the outcomes, with only those whose
+        lease is valid. now: the database's time."""
 
     def settle_deleted(self, done: Sequence[tuple[Job, Outcome]]) -> None:
-        """What to do about rows that were deleted while they were worked on; same transaction."""
+        """Handles rows that were deleted while a job ran, in the same transaction."""
 
     def recheck_rows(self, user: Any = None, about: Any = None) -> None:
-        """Makes rows that should exist and don't, before everything, or all of one user or about
-        one object, is checked again."""
+        """Called before rows are rechecked: creates rows that should exist and do not. user, about:
+        only those of this user (or user's id), or about this object; all when both are None."""

@@ -1,4 +1,4 @@
-"""The base of every row that the engine keeps right."""
+"""The base model of rows that are reconciled, and the engine's own tables."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ from usher.engine.work import ROWS, Work
 
 
 class ReconciledQuerySet(models.QuerySet[Any]):
-    """The questions and changes that all kinds of rows share. Columns of the work are asked for as
-    ``work__due_at`` and so on; rows without work have null there."""
+    """Queries and changes that all kinds of rows share.
+
+    Columns of the work are looked up as ``work__due_at`` and so on; they are null for rows without
+    work.
+    """
 
     def due(self, now: Any = None) -> Self:
-        """Rows to work on now: their moment has come and nobody holds them. now: a moment or an
-        expression of one; by default that of the database when it is asked."""
+        """Rows that may be claimed: due, and not claimed by a worker. now: a datetime or an
+        expression; by default the database's time when the query runs."""
         now = now or moment()
         return self.filter(
             Q(work__lease_until__isnull=True) | Q(work__lease_until__lte=now),
@@ -34,19 +37,23 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         )
 
     def unsettled(self) -> Self:
-        """Rows whose other side isn't known to be as wanted, refused ones included."""
+        """Rows that the other system was not seen to have as wanted, refused rows included."""
         return self.exclude(observed_generation=F("generation"))
 
     def parked(self) -> Self:
+        """Refused rows: the other system rejected them, so they are not tried again."""
         return self.filter(work__parked_at__isnull=False)
 
     def unclaimed(self) -> Self:
+        """Rows that no worker has claimed."""
         return self.filter(Q(work__lease_owner="") | Q(work__id__isnull=True))
 
     def not_parked(self) -> Self:
+        """Rows that were not refused."""
         return self.filter(work__parked_at__isnull=True)
 
     def without_work(self) -> Self:
+        """Rows that have no row in the table of work."""
         return self.filter(work__id__isnull=True)
 
     def failing(self) -> Self:
@@ -54,42 +61,44 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         return self.filter(work__error_code__gt="")
 
     def make_due(self, now: datetime | None = None, *, lane: Lane = Lane.BACKGROUND) -> int:
-        """Makes the rows due at once, refused ones too: the retry button. Returns how many.
+        """Makes the rows due at once, refused ones too, and clears their errors; what the retry
+        button does. Returns how many.
 
-        A row that waits already stays in its lane when that is the better one.
+        A row that is already waiting stays in its lane if that is claimed before ``lane``.
         """
         now = now or database_now()
         return self._in_order(lambda ids: works.make_due(self.kind, ids, now, lane))
 
     def make_due_after(self, rows: Iterable[Any], now: datetime | None = None) -> None:
-        """Makes due the rows of the same users, each in the lane of the row it follows from."""
+        """Makes due the rows of the users of ``rows``, each in the lane of that user's row."""
         for lane, user_ids in by_lane(rows).items():
             self.filter(user_id__in=user_ids).make_due(now, lane=lane)
 
     def recheck(self, now: datetime | None = None) -> int:
-        """Makes rows due because the other system may have changed; returns how many.
+        """Makes rows due because the other system may have changed. Returns how many.
 
-        Unlike ``make_due``, attempts and errors stay. A refused row is compared with the
-        other system, and not sent again. A row that a worker has claimed is due again afterwards:
-        the worker may have asked the other system before this change.
+        Unlike ``make_due`` it keeps attempts and errors. A refused row is only compared with the
+        other system, and not sent again. A row that a worker has claimed becomes due again after
+        that: the worker may have read the other system before this change.
         """
         now = now or database_now()
         return self._in_order(lambda ids: works.recheck(self.kind, ids, now, Lane.BACKGROUND))
 
     def forget_work(self) -> None:
-        """Nothing is to be done about these rows, and nothing is known against them. What a worker
-        has claimed stays claimed."""
+        """Deletes the work of these rows and clears their errors. Rows that a worker has claimed
+        keep their lease."""
         works.forget(self.kind, self.values_list("pk", flat=True))
 
     def set_work(self, **values: Any) -> int:
-        """Sets columns of these rows' work; returns how many. For repairs and tests: it asks for
-        no lease."""
+        """Sets columns of these rows' work without regard to leases, for repairs and tests.
+        Returns how many rows."""
         ids = list(self.values_list("pk", flat=True))
         works.put(self.kind, ids, **values)
         return len(ids)
 
     def bulk_create(self, objs: Iterable[Any], *args: Any, **options: Any) -> list[Any]:
-        """With the work of each; rows that are ignored because they conflict get none."""
+        """As Django's, and saves the work of each row. With ``ignore_conflicts``, rows that
+        conflicted get no work."""
         objs = list(objs)
         with transaction.atomic(using=self.db, savepoint=False):
             if not options.get("ignore_conflicts"):
@@ -101,18 +110,20 @@ class ReconciledQuerySet(models.QuerySet[Any]):
             last = (everybody.aggregate(last=Max("pk"))["last"] or 0) if due else 0
             made = super().bulk_create(objs, *args, **options)
             if due:
-                # The database doesn't tell which were made: those with new ids.
+                # The database does not return which rows were inserted: they have the new ids.
                 lane = Lane(min(each.lane for each in due))
                 everybody.filter(pk__gt=last).without_work().make_due(lane=lane)
         return made
 
     @property
     def kind(self) -> str:
+        """The name of the rows' kind."""
         found: str = self.model.work_kind
         return found
 
     def _in_order(self, change: Any) -> int:
-        """By ascending id, as everybody does: so nobody waits in a circle."""
+        """Calls ``change`` with the rows' ids in ascending order, the order in which all code locks
+        rows, so that there are no deadlocks. Returns the sum of the results."""
         ids = sorted(self.values_list("pk", flat=True))
         changed = 0
         for start in range(0, len(ids), ROWS):
@@ -121,7 +132,7 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         return changed
 
 
-#: Rows that the other system has as wanted, and whose last attempt did not fail.
+#: Rows in sync: the other system has them as wanted, and their last attempt did not fail.
 IN_SYNC = Q(observed_generation=F("generation")) & ~Q(work__error_code__gt="")
 
 
@@ -131,7 +142,7 @@ def lock(rows: models.QuerySet[Any]) -> None:
 
 
 class _WorkDescriptor(ForwardManyToOneDescriptor):
-    """None for a row without work."""
+    """Reads a row's work: None without any; for a new row, the work with which it will be saved."""
 
     def __get__(self, instance: Any, cls: Any = None) -> Any:
         if instance is None:
@@ -146,7 +157,7 @@ class _WorkDescriptor(ForwardManyToOneDescriptor):
 
 
 class WorkOf(models.ForeignObject):  # type: ignore[type-arg]
-    """The row's work, which is found by the kind and the row's id: no column of the row."""
+    """A relation to the row's work by the name of its kind and its id; it adds no column."""
 
     requires_unique_target = False
     db_constraint = False
@@ -173,12 +184,14 @@ class WorkOf(models.ForeignObject):  # type: ignore[type-arg]
         return {"kind": instance.work_kind}
 
 
-_NOTHING = Work()
+_NO_WORK = Work()
 
 
 def _of_work(column: str) -> property:
+    """A column of the row's work, readable on the row; writable only before it is first saved."""
+
     def get(self: Any) -> Any:
-        return getattr(self.work or _NOTHING, column)
+        return getattr(self.work or _NO_WORK, column)
 
     def put(self: Any, value: Any) -> None:
         if not self._state.adding:
@@ -189,12 +202,12 @@ def _of_work(column: str) -> property:
 
 
 class Reconciled(models.Model):
-    """What is wanted and what the other system was last seen to have, in one row.
+    """A row with the desired state of an object and the state last seen in the other system.
 
-    A change of what is wanted raises ``generation``; the engine sets ``observed_generation`` to
-    the generation that the other system has. ``wanted_at`` is when what is wanted changed last.
-    ``work`` is what is to be done about the row, None for nothing; a new row is due. Its columns
-    can be read of the row, too.
+    generation: raised by every change of the desired state. observed_generation: the generation
+    that the other system has; equal to ``generation`` when it matches. wanted_at: when the desired
+    state last changed. observed_at: when the other system was last seen to match. work: the row's
+    ``Work``, or None. A new row is due. The columns of the work can be read on the row itself.
     """
 
     #: The name of its kind.
@@ -243,31 +256,31 @@ class Reconciled(models.Model):
 
     @property
     def is_settled(self) -> bool:
-        """Whether the other system has what is wanted now."""
+        """Whether the other system has the desired state."""
         return self.observed_generation == self.generation
 
     def with_work(self, **values: Any) -> Self:
-        """A new row that is saved with these columns of its work."""
+        """For a new row: sets columns of the work with which it will be saved."""
         for name, value in values.items():
             setattr(self.work_to_be(), name, value)
         return self
 
     def without_work(self) -> Self:
-        """A new row about which nothing is to be done."""
+        """For a new row: saves it without work, so that no worker claims it."""
         return self.with_work(due_at=None)
 
     def work_to_be(self) -> Work:
         """The work with which a new row will be saved."""
         found: Work | None = self.__dict__.get("_work_to_be")
         if found is None:
-            # The database says when, once the row is saved: this moment stands for it until then.
+            # Replaced by the database's time when the row is saved.
             found = Work(kind=self.work_kind, due_at=timezone.now())
             self.__dict__["_due_by_default"] = found.due_at
             self.__dict__["_work_to_be"] = found
         return found
 
     def work_of_new(self) -> Work:
-        """The work of a row that was just saved."""
+        """The work to save for a row that was just saved for the first time."""
         found = self.work_to_be()
         found.object_id = self.pk
         if found.due_at is not None and found.due_at is self.__dict__.pop("_due_by_default", None):
@@ -276,14 +289,16 @@ class Reconciled(models.Model):
         return found
 
     def forget_cached_work(self) -> None:
+        """Makes the next access to ``work`` read it from the database."""
         self.__dict__.pop("_work_to_be", None)
         self._state.fields_cache.pop("work", None)
 
     def want(self, at: datetime | None = None, **changes: Any) -> bool:
-        """Changes what is wanted and saves it; True when that differs from what was wanted.
+        """Changes the desired state, makes the row due and saves it. Returns whether anything
+        differed; otherwise nothing is saved.
 
-        The caller holds the row (``select_for_update``) or owns it. at: the moment of the
-        database, where it is known already.
+        The caller has locked the row (``select_for_update``) or has just created it. at: the
+        database's time, if the caller knows it already.
         """
         changed = {k: v for k, v in changes.items() if getattr(self, k) != v}
         if not changed:
@@ -301,9 +316,10 @@ class Reconciled(models.Model):
 
 
 class Watermark(models.Model):
-    """Up to when this side has asked the other one what changed there; and when workers were alive.
+    """How far the other system's changes have been read; and when a worker was last alive.
 
-    what: was asked for; since: the other side's own word for when.
+    what: which list of changes, or ``worker`` or ``sweep`` (see ``heartbeat``). since: the cursor
+    that the other system gave for the next request. asked_at: when it was last read.
     """
 
     what = models.CharField(max_length=32, unique=True)
@@ -315,7 +331,8 @@ class Watermark(models.Model):
 
 
 class OutstandingMessage(models.Model):
-    """A message to the workers that was sent, and is not worked off before ``until``."""
+    """A message that was sent to the workers and not yet processed. It counts as lost after
+    ``until``."""
 
     name = models.CharField(max_length=40, unique=True)
     until = models.DateTimeField()

@@ -1,10 +1,11 @@
-"""Works off due rows: one thread has the database, many threads have the network.
+"""Processes due rows: one thread uses the database, many threads use the network.
 
-Claimed rows become jobs; threads act on them; outcomes come back in one queue and are written in
-bulk. Rows of the interactive lane are claimed at any time, and their jobs come first. Otherwise
-kinds take turns, so that a long backlog of one kind doesn't stop the rest. A job that needs the
-database (for an OAuth code of this application) asks through the same queue; the database thread
-answers all waiting jobs at once.
+The database thread claims rows and makes a job of each. Network threads run the jobs and put the
+outcomes into one queue, from which the database thread writes them in bulk. Rows of the interactive
+lane are claimed at any time, and their jobs run first. Otherwise kinds take turns, so that a long
+backlog of one kind does not delay the rest. A job that needs the database, for example for an OAuth
+code of this application, sends a question through the same queue; the database thread answers all
+waiting questions at once.
 """
 
 from __future__ import annotations
@@ -35,46 +36,53 @@ from usher.engine.pool import Pool
 from usher.engine.stopping import Stop
 from usher.engine.writeback import Done, write_back
 
-#: Outcomes are written when there are so many, or when the oldest is so many seconds old.
+#: Outcomes are written when there are this many, or when the oldest is this many seconds old.
 _FLUSH_ROWS = 200
-#: Rows that nobody waits for are claimed and written in portions, so that the database thread is
-#: soon back for those that somebody waits for.
-_PORTION = 500
 _FLUSH_SECONDS = 0.25
+#: Background rows claimed or written in one turn: few enough that interactive rows need not wait
+#: long for the database thread.
+_PORTION = 500
 _CLAIM_ROWS = 200
-#: Concurrent requests of batches: each keeps the other system busy with hundreds of rows.
+#: Concurrent batch requests: each keeps the other system busy with hundreds of rows.
 _BATCHES = 4
-#: Seconds between two looks for interactive rows while other work goes on.
+#: Seconds between two checks for interactive rows while a run is busy.
 _LOOK_SECONDS = 0.2
-#: Seconds between two questions for what goes in batches, while the other system can't tell.
+#: Seconds between two requests for the batch capabilities, while they are not known.
 _ASK_SECONDS = 1.0
-#: Seconds that a job waits for the database thread.
+#: Seconds that a job waits for an answer of the database thread.
 _ANSWER_WITHIN = 120.0
 
 log = logging.getLogger("usher.engine")
 _outages = Outages()
 
-#: Called with the kind's name and what was written.
+#: Called with the kind's name and the jobs and outcomes that were written.
 Report = Callable[[str, Sequence[Done]], None]
 
 
 @dataclass
 class _Asked:
+    """A question of a job to the database thread, and where the answer goes."""
+
     question: Any
     answer: Future[Any] = field(default_factory=Future)
 
 
 @dataclass
 class _Finished:
+    """Jobs of one kind that have ended, with their outcomes."""
+
     kind: Kind
     done: list[Done]
 
 
 class Runner:
-    """One run. ``stop`` may be set by another thread or process: rows that no thread has begun with
-    are given back, the others are waited for. A row that has begun is never given back: its request
-    may arrive later than what the next worker sends. If its outcome does not come in time, its
-    lease ends by itself."""
+    """One run of a worker.
+
+    Another thread or process may set ``stop``. The run then releases the rows that no thread has
+    begun, and waits up to ``Options.stop_seconds`` for the rest. A row that was begun is never
+    released: its request might arrive after a request of the next worker. If there is no outcome
+    in time, the row's lease runs out.
+    """
 
     def __init__(self, context: Context, opts: Options, report: Report) -> None:
         self.stop: Stop = threading.Event()
@@ -92,18 +100,20 @@ class Runner:
         self._closed = False
         self._beginning = threading.Lock()
         self._stop_by: float | None = None
-        #: What was due at the last look and is not known to be claimed since.
+        #: Kinds and lanes that had due rows when last checked, and may still have some.
         self._due: set[Due] = set()
         self._looked: float | None = None
 
     def run(self, kinds: Iterable[Kind], scope: Scope, interactive: Iterable[Kind] = ()) -> None:
-        """Until no row of these kinds and this scope is due. interactive: kinds whose interactive
-        rows are worked on meanwhile, whatever the scope."""
+        """Runs until no row of these kinds and this scope is due, or ``stop`` is set.
+
+        interactive: kinds whose interactive rows are processed as well, whatever the scope.
+        """
         kinds, self._closed, self._renewed = list(kinds), False, time.monotonic()
         more = [each for each in interactive if each.name not in {kind.name for kind in kinds}]
         pool, self._looked = Pool(self._opts.concurrency, "usher-lms"), None
         try:
-            with background():  # what follows from a row is made in the lane of that row
+            with background():  # the lane of new work, unless a kind sets it from the row's own
                 self._loop(pool, kinds, scope, more)
         finally:
             pool.close()
@@ -137,7 +147,7 @@ class Runner:
         return self._looked is None or time.monotonic() - self._looked > _LOOK_SECONDS
 
     def _learn_batch(self) -> None:
-        """The other system may not have said at the start what it can do in batches."""
+        """Asks again for the batch capabilities, which may have been unknown when the run began."""
         if time.monotonic() - self._asked_for_batch < _ASK_SECONDS:
             return
         self._asked_for_batch = time.monotonic()
@@ -157,7 +167,7 @@ class Runner:
                 if free < min(_CLAIM_ROWS, kind.batch_size):
                     continue
                 if claimed := self._claim(pool, kind, scope, lane, min(free, left)):
-                    kinds.append(kinds.pop(kinds.index(kind)))  # the others have their turn
+                    kinds.append(kinds.pop(kinds.index(kind)))  # the next turn is another kind's
                 left -= claimed
                 if left <= 0:
                     return
@@ -165,7 +175,8 @@ class Runner:
                 return
 
     def _claim(self, pool: Pool, kind: Kind, scope: Scope, lane: Lane | None, free: int) -> int:
-        """How many rows were claimed of that kind and lane."""
+        """Claims at most ``free`` rows of that kind and lane and starts their jobs. Returns how
+        many."""
         allowed = Gate(kind.name, self.state).allows()
         if allowed == 0 or kind in self._probing:
             self._due.discard((kind, lane))
@@ -185,27 +196,32 @@ class Runner:
         return len(rows)
 
     def _room(self, kind: Kind) -> int:
-        """Rows of that kind that may be claimed now: enough to keep all threads at work."""
+        """How many more background rows of that kind to claim: enough to keep all threads busy."""
         if self._goes_many(kind):
             return _BATCHES * kind.batch_size - self._in_background([kind])
         single = [each for each in self._flying if not self._goes_many(each)]
         return self._opts.concurrency + 2 * _CLAIM_ROWS - self._in_background(single)
 
     def _room_for_urgent(self) -> int:
+        """How many more interactive rows to claim."""
         return 2 * _CLAIM_ROWS + self._in_background(self._flying) - self._in_flight()
 
     def _in_background(self, kinds: Iterable[Kind]) -> int:
+        """How many claimed rows of these kinds nobody waits for."""
         flying = (job for kind in kinds for job in self._flying.get(kind, {}).values())
         return sum(not job.is_urgent for job in flying)
 
     def _in_flight(self) -> int:
+        """How many rows are claimed and not yet written."""
         return sum(len(jobs) for jobs in self._flying.values())
 
     def _goes_many(self, kind: Kind) -> bool:
+        """Whether rows of that kind are sent several in a request."""
         return kind.always_many or kind.batch_capability in self._context.batch
 
     def _send(self, pool: Pool, kind: Kind, rows: list[Any], *, is_urgent: bool) -> None:
-        """is_urgent: all of them, not only those of the interactive lane."""
+        """Prepares claimed rows and submits their jobs. is_urgent: people wait for all of them,
+        not only those of the interactive lane."""
         flying = self._flying.setdefault(kind, {})
         flying.update({row.pk: Job(row, "") for row in rows})
         self._context.before_work()
@@ -224,12 +240,13 @@ class Runner:
                 pool.submit(self._act, kind, job, urgent=job.is_urgent)
 
     def _prepared(self, kind: Kind, rows: list[Any]) -> list[tuple[Job, Outcome | None]]:
-        """A row whose preparation fails is the only one that fails."""
+        """Prepares rows one by one if preparing all of them fails, so that only the row with the
+        fault fails."""
         try:
             return kind.prepare(rows, self._context)
         except (OperationalError, InterfaceError):
-            raise  # the database doesn't answer: that is about no row
-        except Exception as error:  # noqa: BLE001 - one row must not stop the others
+            raise  # the database does not answer: no row's fault
+        except Exception as error:  # noqa: BLE001 - one row must not stop the rest
             if len(rows) > 1 and not isinstance(error, KnownError):
                 return [each for row in rows for each in self._prepared(kind, [row])]
             failure = known(error)
@@ -238,6 +255,7 @@ class Runner:
     # In the network threads
 
     def _begin(self, jobs: Sequence[Job]) -> bool:
+        """Marks the jobs as begun; False when the run is stopping, and they must not be sent."""
         with self._beginning:
             if self._closed or self.stop.is_set():
                 return False
@@ -248,11 +266,11 @@ class Runner:
     def _act(self, kind: Kind, job: Job) -> None:
         if not self._begin([job]):
             return
-        with self._context.working_on(kind.name, 1, is_urgent=job.is_urgent) as told:
+        with self._context.working_on(kind.name, 1, is_urgent=job.is_urgent) as span:
             outcome = self._once(kind, job)
             if self._needs_second_answer(job, outcome):
                 outcome = self._once(kind, job)
-            _tell(told, [outcome])
+            _describe(span, [outcome])
         self._events.put(_Finished(kind, [(job, outcome)]))
 
     def _once(self, kind: Kind, job: Job) -> Outcome:
@@ -267,12 +285,12 @@ class Runner:
         if not self._begin(jobs):
             return
         is_urgent = _any_urgent(jobs)
-        with self._context.working_on(kind.name, len(jobs), is_urgent=is_urgent) as told:
+        with self._context.working_on(kind.name, len(jobs), is_urgent=is_urgent) as span:
             done = dict(zip(map(id, jobs), self._many_once(kind, jobs), strict=True))
             again = [job for job in jobs if self._needs_second_answer(*done[id(job)])]
             if again:
                 done |= zip(map(id, again), self._many_once(kind, again), strict=True)
-            _tell(told, [outcome for _, outcome in done.values()])
+            _describe(span, [outcome for _, outcome in done.values()])
         self._events.put(_Finished(kind, list(done.values())))
 
     def _many_once(self, kind: Kind, jobs: list[Job]) -> list[Done]:
@@ -280,38 +298,44 @@ class Runner:
         return [(job, late) for job in jobs] if late else self._done_many(kind, jobs)
 
     def _needs_second_answer(self, job: Job, outcome: Outcome) -> bool:
-        """Something else may have refused, and may have left before the right system was
-        recognised. So a row is refused when that system, after it was recognised, says so again.
-        A row that was refused before was only compared."""
+        """Whether to send the job a second time before its refusal counts.
+
+        The first refusal may have come from another server at the same address, which was gone
+        when the right system was recognised. A row that was refused before was only compared, so
+        it needs no second answer.
+        """
         return _is_refusal(outcome) and job.row.parked_at is None
 
     def _too_late(self) -> Outcome | None:
-        """After this process stood still for longer than its leases: others have the rows by now,
-        and what it was about to send may be no longer wanted."""
+        """An error, if this process was suspended for longer than its leases last; otherwise None.
+        Another worker may have claimed the rows by then, and the desired state may have changed."""
         if time.monotonic() - self._renewed < self._opts.lease_seconds:
             return None
         return Outcome(error=StoodStill("The worker stood still for longer than its lease."))
 
     def _proven(self, outcomes: list[Outcome]) -> list[Outcome]:
-        """A refusal stops work on its row for good, so it counts only when the right system is
-        seen to answer after it."""
+        """Replaces refusals by a temporary error if the right system cannot be recognised now.
+
+        A refused row is not tried again, so a refusal from another server must not count.
+        """
         if not any(_is_refusal(outcome) for outcome in outcomes):
             return outcomes
         try:
             self._context.prove()
-        except Exception as error:  # noqa: BLE001 - whatever happened, the rows must come back
+        except Exception as error:  # noqa: BLE001 - every job must have an outcome
             failure = known(error)
             return [Outcome(error=failure) if _is_refusal(each) else each for each in outcomes]
         return outcomes
 
     def _done_many(self, kind: Kind, jobs: list[Job]) -> list[Done]:
-        """A request that is refused as a whole is halved until the row that spoils it is alone."""
+        """Sends the jobs in one request. If it is refused as a whole, sends each half by itself,
+        and so on, until only the row that causes the refusal fails."""
         observers.requesting(kind.name, len(jobs))
         try:
             self._context.recognise()
             outcomes = self._proven(kind.act_many(jobs, self._context))
             return list(zip(jobs, outcomes, strict=True))
-        except Exception as error:  # noqa: BLE001 - whatever happened, the rows must come back
+        except Exception as error:  # noqa: BLE001 - every job must have an outcome
             failure = self._proven([Outcome(error=known(error))])[0].error or known(error)
             if failure.failure_class is not FailureClass.REJECTED or len(jobs) == 1:
                 return [(job, Outcome(error=failure)) for job in jobs]
@@ -319,6 +343,8 @@ class Runner:
         return self._done_many(kind, jobs[:half]) + self._done_many(kind, jobs[half:])
 
     def _ask(self, question: Any) -> Any:
+        """The database thread's answer. Raises JobFailed while the run is stopping, TimeoutError
+        without an answer in time, and any error of the answer itself."""
         if self._closed:
             raise JobFailed("The engine is stopping.")
         asked = _Asked(question)
@@ -328,8 +354,8 @@ class Runner:
     # In the database thread
 
     def _collect(self) -> None:
-        """Waits for the first event, then takes all that are there. Does not wait while there is
-        something to write."""
+        """Handles all events in the queue. Waits briefly for the first one, unless outcomes are
+        ready to be written."""
         asked: list[_Asked] = []
         try:
             seconds = 0.0 if self._flush_due() else _FLUSH_SECONDS
@@ -351,12 +377,13 @@ class Runner:
             self._drop_unsent()
 
     def _answer(self, asked: list[_Asked]) -> None:
-        """All at once; one that can't be answered doesn't take the others with it."""
+        """Answers all questions at once; if that fails, one by one, so that only the job whose
+        question cannot be answered fails."""
         try:
             answers = self._context.answers([each.question for each in asked])
         except (OperationalError, InterfaceError):
             raise
-        except Exception as error:  # noqa: BLE001 - the job that asked fails with it
+        except Exception as error:  # noqa: BLE001 - raised again in the job that asked
             if len(asked) == 1:
                 asked[0].answer.set_exception(error)
                 return
@@ -382,7 +409,7 @@ class Runner:
         return any(_any_urgent(job for job, _ in done) for done in self._waiting.values())
 
     def _flush(self) -> None:
-        """Writes what somebody waits for, and a portion of the rest."""
+        """Writes all interactive outcomes, and at most ``_PORTION`` of the rest."""
         left = _PORTION
         for kind in list(self._waiting):
             self._write(kind, [done for done in self._waiting[kind] if done[0].is_urgent])
@@ -405,10 +432,11 @@ class Runner:
             flying = self._flying[kind]
             for job, _ in done:
                 flying.pop(job.row.pk, None)
-            self._mind_the_gate(kind, done)
+            self._update_gate(kind, done)
             self._report(kind.name, written)
 
-    def _mind_the_gate(self, kind: Kind, done: list[Done]) -> None:
+    def _update_gate(self, kind: Kind, done: list[Done]) -> None:
+        """Closes the kind's gate after a systemic failure; opens it after a success."""
         _outages.note(kind.name, (outcome for _, outcome in done))
         gate = Gate(kind.name, self.state)
         if any(_is_systemic(outcome) for _, outcome in done):
@@ -418,6 +446,7 @@ class Runner:
         self._probing.discard(kind)
 
     def _keep_leases(self) -> None:
+        """Renews the leases when a third of their length is over."""
         if time.monotonic() - self._renewed < self._opts.lease_seconds / 3:
             return
         self._renewed = time.monotonic()
@@ -426,7 +455,7 @@ class Runner:
                 renew(kind, [job.row for job in jobs.values()], self._opts.lease_seconds)
 
     def _drop_unsent(self) -> None:
-        """After a stop: what the threads haven't begun never comes back by itself."""
+        """After a stop: releases rows whose jobs no thread has begun, since none will."""
         done = {(kind, job.row.pk) for kind, waiting in self._waiting.items() for job, _ in waiting}
         for kind, rows in self._not_begun().items():
             left = [row for row in rows if (kind, row.pk) not in done]
@@ -443,7 +472,7 @@ class Runner:
             }
 
     def _waited_enough(self) -> bool:
-        """For what was on the wire when the run was told to stop."""
+        """Whether ``stop_seconds`` have passed since the run was told to stop."""
         if not self.stop.is_set():
             return False
         if self._stop_by is None:
@@ -451,13 +480,15 @@ class Runner:
         return time.monotonic() > self._stop_by
 
     def _leave(self) -> None:
-        """No answer came in time: the rows stay leased for one whole lease more."""
+        """Ends the run without the missing outcomes. Their rows stay leased for one more lease, in
+        case their requests still arrive."""
         self._renewed = 0.0
         self._keep_leases()
         log.warning("stopped without an answer for %s rows", self._in_flight())
 
     def _give_back(self) -> None:
-        """Whatever ended the run: nobody waits for an answer, and rows not begun with are free."""
+        """However the run ended: fails the jobs that wait for an answer, and releases the rows that
+        were not begun."""
         with self._beginning:
             self._closed = True
         while not self._events.empty():
@@ -470,7 +501,7 @@ class Runner:
 
 
 def _written(kind: Kind, done: list[Done]) -> list[Done]:
-    """Writes the outcomes; one that the database can't hold is refused, and it alone."""
+    """Writes the outcomes. If the database rejects one, only its row fails, as refused."""
     try:
         return write_back(kind, done)
     except (OperationalError, InterfaceError):
@@ -496,17 +527,17 @@ def _about(error: Exception) -> str:
 def _outcome(act: Callable[[], Outcome]) -> Outcome:
     try:
         return act()
-    except Exception as error:  # noqa: BLE001 - whatever happened, the row must come back
+    except Exception as error:  # noqa: BLE001 - every job must have an outcome
         return Outcome(error=known(error))
 
 
-def _tell(told: Span, outcomes: Sequence[Outcome]) -> None:
-    """How many rows were changed and, by the first of them, why some were not."""
+def _describe(span: Span, outcomes: Sequence[Outcome]) -> None:
+    """Adds to the span how many rows changed and failed, and the first failure's code."""
     failed = [outcome.error for outcome in outcomes if outcome.error is not None]
     changed = sum(outcome.error is None and outcome.changed for outcome in outcomes)
-    told.tell(usher__changed=changed, usher__failed=len(failed))
+    span.tell(usher__changed=changed, usher__failed=len(failed))
     if failed:
-        told.fail(failed[0].code)
+        span.fail(failed[0].code)
 
 
 def _any_urgent(jobs: Iterable[Job]) -> bool:

@@ -1,6 +1,6 @@
-"""What is to be done, and what was refused: one table for all kinds of rows.
+"""The queue: one table with the work of all kinds of rows, waiting, claimed or refused.
 
-A row that is as wanted, and that nothing is to be done about, has no work.
+A row that is in sync and that need not be checked again has no work.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from django.db.models import Q
 from usher.contract.failures import FailureClass
 from usher.engine.lanes import Lane
 
-#: In one transaction, and in one statement, of which SQLite takes some thousand parameters.
-ROWS, _AT_ONCE = 5000, 500
+#: Rows changed by one transaction.
+ROWS = 5000
+#: Rows changed by one statement: SQLite limits the number of a statement's parameters.
+_ROWS_A_STATEMENT = 500
 
-#: Columns of a row's work that tell how it failed.
+#: The columns that say how a row failed, with their values for a row that did not fail.
 FRESH: dict[str, Any] = {
     "attempts": 0,
     "parked_at": None,
@@ -28,7 +30,7 @@ FRESH: dict[str, Any] = {
 }
 
 
-#: The lane in which a row waits already, or a new one that is claimed earlier.
+#: SQL: of the lane in which a row waits already and the new one, the one that is claimed first.
 _BETTER_LANE = (
     "CASE WHEN work.due_at IS NOT NULL AND work.lane < EXCLUDED.lane "
     "THEN work.lane ELSE EXCLUDED.lane END"
@@ -36,9 +38,15 @@ _BETTER_LANE = (
 
 
 class Work(models.Model):
-    """For one row of a kind. due_at: null when nothing is to be done, as for a refused row, whose
-    ``parked_at`` is since when. ``lease_owner`` is new with every claim: a worker that lost its
-    lease can't write. ``lane`` says which work is claimed first."""
+    """The work of one row of a kind.
+
+    kind, object_id: the kind's name and the row's id. lane: which work is claimed first. due_at:
+    when it may be claimed; null for a row that is not to be tried, such as a refused one.
+    attempts: failed attempts since the row was last made due. lease_owner, lease_until: who has
+    claimed it and until when; each claim has a new owner, so a worker that lost its lease cannot
+    write. error_class, error_code, error_message: how the last attempt failed. parked_at: when the
+    other system refused the row; null for a row that was not refused.
+    """
 
     kind = models.CharField(max_length=32)
     object_id = models.BigIntegerField()
@@ -64,7 +72,8 @@ class Work(models.Model):
                 name="work_queue",
                 condition=Q(due_at__isnull=False),
             ),
-            # Counts refusals by their codes, and pages through those of one, from the index alone.
+            # Counts refused rows by code, and pages through those of one code, by an index-only
+            # scan.
             models.Index(
                 fields=["kind", "error_code", "parked_at", "object_id"],
                 name="work_refused",
@@ -82,15 +91,18 @@ class Work(models.Model):
 
 
 def due(kind: str, now: Any) -> models.QuerySet[Work]:
-    """Work of this kind that nobody has claimed."""
+    """Work of this kind that may be claimed. now: a datetime, or an expression such as
+    ``clock.moment()``."""
     return Work.objects.filter(
         Q(lease_until__isnull=True) | Q(lease_until__lte=now), kind=kind, due_at__lte=now
     )
 
 
 def make_due(kind: str, ids: Sequence[int], now: datetime, lane: int) -> int:
-    """Makes these rows due, refused ones too, and forgets how they failed. Work that waits already
-    stays in its lane when that is claimed earlier. Returns how many."""
+    """Makes these rows due, refused ones too, and clears their errors. Returns how many.
+
+    Work that is already waiting stays in its lane if that is claimed before ``lane``.
+    """
     return _written(
         kind,
         ids,
@@ -105,8 +117,8 @@ def make_due(kind: str, ids: Sequence[int], now: datetime, lane: int) -> int:
 
 
 def recheck(kind: str, ids: Sequence[int], now: datetime, lane: int) -> int:
-    """Makes these rows due and keeps how they failed. Those that are due already stay as they are,
-    unless a worker has claimed them. Returns how many were changed."""
+    """Makes these rows due and keeps their errors. Rows that are due already are not changed,
+    unless a worker has claimed them. Returns how many rows were changed."""
     return _written(
         kind,
         ids,
@@ -118,13 +130,13 @@ def recheck(kind: str, ids: Sequence[int], now: datetime, lane: int) -> int:
 
 
 def create(kind: str, works: Iterable[Work]) -> None:
-    """Work of rows that were just made."""
+    """Saves the work of rows that were just created, as far as there is anything to do."""
     Work.objects.bulk_create([each for each in works if _matters(each)], batch_size=500)
 
 
 def put(kind: str, ids: Sequence[int], **values: Any) -> None:
-    """Sets these columns for these rows, whatever they were; work that says nothing any more goes.
-    It asks for no lease."""
+    """Sets these columns of these rows' work without regard to leases. Creates work where there is
+    none, and deletes work that is then neither due nor refused nor leased."""
     new = {name: _default(name) for name in ("lane", "due_at", "lease_until", *FRESH)} | values
     with transaction.atomic(savepoint=False):
         _written(kind, ids, new, ", ".join(f"{name} = EXCLUDED.{name}" for name in values))
@@ -133,8 +145,8 @@ def put(kind: str, ids: Sequence[int], **values: Any) -> None:
 
 
 def forget(kind: str, ids: Iterable[int]) -> None:
-    """Nothing is to be done about these rows, and nothing is known against them. Where a worker
-    has a lease it keeps it: nobody else begins before it has ended."""
+    """Deletes the work of these rows and clears their errors. A row that a worker has claimed
+    keeps its lease, so that no other worker can claim it before that lease ends."""
     ids = list(ids)
     work = Work.objects.filter(kind=kind, object_id__in=ids)
     with transaction.atomic(savepoint=False):
@@ -143,13 +155,14 @@ def forget(kind: str, ids: Iterable[int]) -> None:
 
 
 def leases_of(kind: str, ids: Iterable[int]) -> list[datetime | None]:
-    """When the leases of these rows end, where they have work; it is locked for the transaction."""
+    """When the leases of these rows end, by ascending id; None for work that is not claimed. Rows
+    without work are left out. Locks the work for the transaction."""
     found = Work.objects.select_for_update().filter(kind=kind, object_id__in=list(ids))
     return list(found.order_by("object_id").values_list("lease_until", flat=True))
 
 
 def delete(kind: str, ids: Iterable[int]) -> None:
-    """Of rows that are gone."""
+    """Deletes the work of rows that were deleted."""
     Work.objects.filter(kind=kind, object_id__in=list(ids)).delete()
 
 
@@ -158,11 +171,13 @@ def _default(column: str) -> Any:
 
 
 def _matters(work: Work) -> bool:
+    """Whether it is due, refused or leased."""
     return any((work.due_at, work.parked_at, work.lease_until))
 
 
 def _written(kind: str, ids: Sequence[int], values: dict[str, Any], update: str) -> int:
-    """Inserts work with these values, or does ``update`` to what is there, by ascending id."""
+    """Inserts work with these values, by ascending id; where work exists, runs ``update``, the SQL
+    after ``DO UPDATE SET``. Returns how many rows were inserted or updated."""
     if not ids:
         return 0
     quote, meta = connection.ops.quote_name, Work._meta
@@ -176,8 +191,8 @@ def _written(kind: str, ids: Sequence[int], values: dict[str, Any], update: str)
     one = f"({', '.join(['%s'] * len(names))})"
     count = 0
     with connection.cursor() as cursor:
-        for start in range(0, len(ids), _AT_ONCE):
-            some = sorted(ids[start : start + _AT_ONCE])
+        for start in range(0, len(ids), _ROWS_A_STATEMENT):
+            some = sorted(ids[start : start + _ROWS_A_STATEMENT])
             cursor.execute(
                 f"INSERT INTO {quote(meta.db_table)} AS work "  # noqa: S608
                 f"({', '.join(map(quote, names))}) VALUES {', '.join([one] * len(some))} "

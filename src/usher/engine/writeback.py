@@ -1,4 +1,4 @@
-"""Writes the outcomes of many rows at once, of those whose lease still holds."""
+"""Writes the outcomes of many jobs in one transaction, for rows whose lease is still valid."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ Done = tuple[Job, Outcome]
 
 
 def write_back(kind: Kind, done: Sequence[Done]) -> list[Done]:
-    """What was written: outcomes of rows whose lease was lost meanwhile are dropped.
+    """Writes the outcomes and returns those that were written, by ascending id of their rows.
 
-    Somebody else has, or had, those rows. What this worker sent may have arrived after what they
-    sent, as when it stood still between the two: so the rows are looked at once more.
+    The outcome of a row whose lease this worker has lost is dropped: another worker has claimed
+    that row since. The requests of the two workers may have reached the other system in either
+    order, so the row is made due once more.
     """
     in_order = sorted(done, key=lambda each: each[0].row.pk)
     owned = retried(lambda: _written(kind, in_order))
@@ -34,31 +35,33 @@ def write_back(kind: Kind, done: Sequence[Done]) -> list[Done]:
 
 
 def _written(kind: Kind, done: Sequence[Done]) -> list[Done]:
-    """Rows and their work are locked kind by kind, and by ascending id within one."""
+    """In a transaction. Locks rows in the order of the kinds and by ascending id within a kind,
+    so that two workers cannot deadlock."""
     kind.settle_before(done)
-    held, now = _held(kind, done)
-    owned = [(job, outcome) for job, outcome in done if job.row.pk in held]
-    _look_again(kind, [d for d in done if d[0].row.pk not in held], now)
+    locked, now = _lock_leased(kind, done)
+    owned = [(job, outcome) for job, outcome in done if job.row.pk in locked]
+    _recheck_lost(kind, [d for d in done if d[0].row.pk not in locked], now)
     good = [d for d in owned if d[1].error is None]
     _write_observed(kind, good, now)
-    _write_work(kind, [(d, held[d[0].row.pk]) for d in owned], now)
+    _write_work(kind, [(d, locked[d[0].row.pk]) for d in owned], now)
     kind.settle(owned, now)
     observers.writing(kind, owned)
     return owned
 
 
-def _look_again(kind: Kind, lost: Sequence[Done], now: datetime) -> None:
+def _recheck_lost(kind: Kind, lost: Sequence[Done], now: datetime) -> None:
+    """Makes due the rows whose lease was lost; tells the kind which of them were deleted."""
     if not lost:
         return
     rows = kind.model._default_manager.filter(pk__in=[job.row.pk for job, _ in lost])
     rows.make_due(now)
-    there = set(rows.values_list("pk", flat=True))
-    kind.settle_deleted([d for d in lost if d[0].row.pk not in there])
+    existing = set(rows.values_list("pk", flat=True))
+    kind.settle_deleted([d for d in lost if d[0].row.pk not in existing])
 
 
 @dataclass(frozen=True)
-class _Held:
-    """A row and its work as they are now, both locked."""
+class _Locked:
+    """The current state of a row and of its work, both locked for the transaction."""
 
     generation: int
     work_id: int
@@ -67,26 +70,27 @@ class _Held:
     parked_at: datetime | None
 
     def is_as_claimed(self, job: Job) -> bool:
-        """Otherwise the wanted side changed while the row was worked on, or it became due
-        meanwhile: then it stays due, so that nothing is lost."""
+        """Whether nobody changed the desired state, or made the row due, since it was claimed.
+        Otherwise the row stays due, so that the change is not lost."""
         return self.generation == job.generation and self.due_at == job.row.next_attempt_at
 
 
-def _held(kind: Kind, done: Sequence[Done]) -> tuple[dict[int, _Held], datetime]:
-    """Id → the row, of those whose lease holds; and the moment of the database."""
+def _lock_leased(kind: Kind, done: Sequence[Done]) -> tuple[dict[int, _Locked], datetime]:
+    """Locks the rows whose lease is still valid. Returns the row's id → its state, and the
+    database's current time."""
     owners = {job.row.pk: job.row.lease_owner for job, _ in done}
-    # By the ids of the work: asked for the rows' own, PostgreSQL compares each with each.
+    # Selected by the ids of the work: with the rows' own ids, PostgreSQL chose a nested loop.
     ids = [job.row.work.pk for job, _ in done]
     leased = kind.rows().filter(work__pk__in=ids, work__lease_owner__in=set(owners.values()))
     columns = ("generation", "work__id", "work__lane", "work__due_at", "work__parked_at")
     locked = leased.select_for_update().order_by("pk").annotate(now=moment())
     rows = list(locked.values_list("pk", "work__lease_owner", "now", *columns))
     now = rows[0][2] if rows else database_now()
-    return {pk: _Held(*rest) for pk, owner, _, *rest in rows if owners[pk] == owner}, now
+    return {pk: _Locked(*rest) for pk, owner, _, *rest in rows if owners[pk] == owner}, now
 
 
 def _write_observed(kind: Kind, good: Sequence[Done], now: datetime) -> None:
-    """One prepared statement for all rows."""
+    """Writes what the other system has now, and that it was seen; one statement, run once a row."""
     if not good:
         return
     fields = columns(kind.model, (*kind.observed_fields, "observed_generation", "observed_at"))
@@ -100,22 +104,22 @@ def _write_observed(kind: Kind, good: Sequence[Done], now: datetime) -> None:
     _update_many(kind.model, fields, rows)
 
 
-def _write_work(kind: Kind, owned: Sequence[tuple[Done, _Held]], now: datetime) -> None:
-    """Work that is done goes; the rest is due again, or is kept as refused."""
-    over, left = [], []
-    for done, held in owned:
-        values = _after(done, held, now)
+def _write_work(kind: Kind, owned: Sequence[tuple[Done, _Locked]], now: datetime) -> None:
+    """Deletes work that is finished; makes the rest due again or marks it as refused."""
+    finished, remaining = [], []
+    for done, locked in owned:
+        values = _work_after(done, locked, now)
         if values["due_at"] is None and values["parked_at"] is None:
-            over.append(held.work_id)
+            finished.append(locked.work_id)
         else:
-            left.append((held.work_id, list(values.values())))
-    if over:
-        Work.objects.filter(pk__in=over).delete()
-    if left:
-        _update_many(Work, columns(Work, _WORK), left)
+            remaining.append((locked.work_id, list(values.values())))
+    if finished:
+        Work.objects.filter(pk__in=finished).delete()
+    if remaining:
+        _update_many(Work, columns(Work, _WORK_COLUMNS), remaining)
 
 
-_WORK = (
+_WORK_COLUMNS = (
     "attempts",
     "error_class",
     "error_code",
@@ -128,13 +132,14 @@ _WORK = (
 )
 
 
-def _after(done: Done, held: _Held, now: datetime) -> dict[str, Any]:
+def _work_after(done: Done, locked: _Locked, now: datetime) -> dict[str, Any]:
+    """The columns of the row's work after this outcome."""
     job, outcome = done
     values = _success(job, outcome, now) if outcome.error is None else _failure(job, outcome, now)
-    if not held.is_as_claimed(job):
-        values |= {"due_at": held.due_at, "lane": held.lane, "parked_at": held.parked_at}
+    if not locked.is_as_claimed(job):
+        values |= {"due_at": locked.due_at, "lane": locked.lane, "parked_at": locked.parked_at}
     values |= {"lease_until": None, "lease_owner": ""}
-    return {name: values[name] for name in _WORK}
+    return {name: values[name] for name in _WORK_COLUMNS}
 
 
 def _success(job: Job, outcome: Outcome, now: datetime) -> dict[str, Any]:
@@ -162,26 +167,27 @@ def _failure(job: Job, outcome: Outcome, now: datetime) -> dict[str, Any]:
         "error_code": error.code[:64],
         "error_message": error.message[:500],
         "due_at": again,
-        "lane": row.lane if again and attempts < EARLY_ATTEMPTS else _later(row.lane),
+        "lane": row.lane if again and attempts < EARLY_ATTEMPTS else _not_interactive(row.lane),
         "parked_at": parked,
     }
 
 
-def _later(lane: int) -> int:
-    """The lane of a row that fails again and again: nobody sits in front of it any more."""
+def _not_interactive(lane: int) -> int:
+    """The lane of a row that keeps failing: nobody waits for it in a browser any more."""
     return max(lane, int(Lane.BACKGROUND))
 
 
 def _update_many(
     model: type[Any], fields: Sequence[Any], rows: Sequence[tuple[int, list[Any]]]
 ) -> None:
-    """Id and values of each row, by one prepared statement."""
+    """rows: each row's id, and its values in the order of ``fields``. One statement, run once a
+    row."""
     quote = connection.ops.quote_name
     sets = ", ".join(f"{quote(each.column)} = %s" for each in fields)
     sql = f"UPDATE {quote(model._meta.db_table)} SET {sets} WHERE id = %s"  # noqa: S608
     with connection.cursor() as cursor:
-        cursor.executemany(sql, [[*_saved(fields, values), pk] for pk, values in rows])
+        cursor.executemany(sql, [[*_for_database(fields, values), pk] for pk, values in rows])
 
 
-def _saved(fields: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+def _for_database(fields: Sequence[Any], values: Sequence[Any]) -> list[Any]:
     return [f.get_db_prep_save(v, connection) for f, v in zip(fields, values, strict=True)]
