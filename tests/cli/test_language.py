@@ -19,12 +19,16 @@ INSTEAD = {
     r"parked": "refused",
     r"both sides|either side|this side|that side": "the application and the LMS",
     r"P[1-9][0-9]?": "the step itself",
+    r"believed": "accepted, counts",
+    r"throw-?away": "temporary, test learner",
+    r"work(?:s|ed)? off|goes on|go on": "process, continue",
+    r"as wanted": "in sync, desired",
 }
 #: The rest are also identifiers, such as ``parked_at``, or have another meaning in code.
 IN_CODE = {
     word: instead
     for word, instead in INSTEAD.items()
-    if word not in ("parked", "both sides|either side|this side|that side", "P[1-9][0-9]?")
+    if word in ("roads?", "rooms?", "brings?|brought", "lays|laid|lay in", "whoever", "unjam|woken")
 }
 #: Of the engine, before they were ``make_due``, ``recheck``, ``Runner`` and ``LmsContext``; of
 #: connect, before it was ``write_record``.
