@@ -16,7 +16,7 @@ from usher.doctor.find import DoctorOptions, NotFoundError, places
     "--application",
     default="",
     metavar="PATH",
-    help="Checkout of the application, or the folder of a demo. Default: what is in this folder.",
+    help="Checkout of the application, or folder of a demo. Default: the one in this folder.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def why(learner: str, run: str, application: str, as_json: bool) -> None:

@@ -187,11 +187,11 @@ def reconcile_command(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Create in the LMS what an application lacks there: accounts, tokens, enrollments.
+    """Create the LMS accounts, tokens and enrollments that an application needs and lacks.
 
-    Reads what is due from the application's tables and writes back what was achieved; titles and
-    dates of course runs follow the LMS. Orders, payments and messages are never touched. It can be
-    stopped and run again at any time.
+    Reads from the application's tables what is due, and writes the results back. Also copies
+    titles and dates of course runs from the LMS. Orders, payments and messages are never changed.
+    It can be stopped and run again at any time.
     """
     asked = reconciling.Asked(kinds or reconciling.USUAL, user, run)
     if (with_console or metrics_at) and (dry_run or not watching):
