@@ -1,8 +1,8 @@
-"""Which work comes first: lanes of the queue.
+"""Lanes of the queue: which work is claimed first.
 
-What a person does (a sign-up, a purchase) is interactive: somebody waits for it in a browser.
-It is claimed before all other work. Code that makes work for many people, such as an import,
-says so::
+Work that follows from what a person does, such as a sign-up or a purchase, is interactive: somebody
+waits for it in a browser. It is claimed before all other work. Code that makes work for many
+learners, such as an import, should use the background lane::
 
     with background():
         for user in users:
@@ -31,13 +31,13 @@ _current: ContextVar[Lane] = ContextVar("usher_lane", default=Lane.INTERACTIVE)
 
 
 def current_lane() -> Lane:
-    """The lane of work that this code makes."""
+    """The lane of work that is made now, in this thread or task: interactive by default."""
     return _current.get()
 
 
 @contextmanager
 def background() -> Iterator[None]:
-    """What is made due within it waits until nothing interactive is due."""
+    """Rows that are made due within it are claimed only when nothing interactive is due."""
     token = _current.set(Lane.BACKGROUND)
     try:
         yield
@@ -46,7 +46,7 @@ def background() -> Iterator[None]:
 
 
 def by_lane(rows: Iterable[Any]) -> dict[Lane, list[int]]:
-    """Users' ids of these rows, by the lane of the row: what follows from a row inherits it."""
+    """Lane → the user ids of the rows in it. Work that follows from a row inherits its lane."""
     found: dict[Lane, list[int]] = {}
     for row in rows:
         found.setdefault(Lane(row.lane), []).append(row.user_id)

@@ -1,4 +1,4 @@
-"""Rows that a command made due and reports on, including those that another worker claims."""
+"""Reports on rows that a command made due, including those that another worker processes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from usher.engine.registry import kind
 from usher.engine.summary import Failure, Group, Summary
 from usher.engine.work import Work
 
-#: A kind's name → which of its rows.
+#: A kind's name → the condition for the rows that were made due.
 Asked = Mapping[str, Q]
 
 
 class MadeDue(dict[str, Q]):
-    """``Asked``, with the number of rows that were made due."""
+    """``Asked``, with the number of rows that were made due in ``rows``."""
 
     rows: int = 0
 
@@ -37,8 +37,8 @@ _IDS = 1000
 def is_claimed_elsewhere(asked: Asked, state: State) -> bool:
     """Whether another worker has claimed any of these rows, or is about to.
 
-    Rows that are still due after this worker found none to claim are being claimed by another
-    one, unless their kind has been stopped.
+    Called when this worker found nothing more to claim. A row that is due even so is being claimed
+    by another worker, unless the gate of its kind is closed.
     """
     now = database_now()
     leased, due = Q(work__lease_until__gt=now), Q(work__due_at__lte=now)
@@ -49,7 +49,8 @@ def is_claimed_elsewhere(asked: Asked, state: State) -> bool:
 
 
 def failures(asked: Asked) -> Iterator[tuple[Key, Failure]]:
-    """Current errors of rows that were made due. They had none then: making due clears errors."""
+    """Current errors of rows that were made due. Since making a row due clears its error, these
+    errors are newer."""
     for name in asked:
         each = kind(name)
         failing = _rows(name, asked).failing().select_related("work", *each.related)
@@ -61,8 +62,8 @@ def failures(asked: Asked) -> Iterator[tuple[Key, Failure]]:
 
 
 def succeeded_later(failing: Iterable[Key]) -> Iterator[Key]:
-    """Those of these rows that have succeeded since."""
-    soon = database_now() + timedelta(seconds=1)  # not those that became due at this moment
+    """Which of these rows have succeeded since they failed."""
+    soon = database_now() + timedelta(seconds=1)  # leaves out rows that have just become due
     ids: dict[str, list[int]] = {}
     for name, pk in failing:
         ids.setdefault(name, []).append(pk)
@@ -79,10 +80,10 @@ def succeeded_later(failing: Iterable[Key]) -> Iterator[Key]:
 def earlier(
     kinds: Iterable[Kind], scope: Scope, summary: Summary
 ) -> tuple[list[Group], list[Group]]:
-    """Failures from before a run that were not tried in it: rows that wait for their next attempt,
-    and refused rows."""
+    """Rows that failed before a run and were not tried in it, grouped by kind and error code: those
+    that wait for their next attempt, and those that were refused. summary: of that run."""
     now, waiting, refused = database_now(), [], []
-    told = Counter((failure.kind, failure.code) for failure in summary.failures)
+    reported = Counter((failure.kind, failure.code) for failure in summary.failures)
     for each in kinds:
         if (condition := scope.of(each)) is None:
             continue
@@ -97,7 +98,7 @@ def earlier(
         )
         for group in groups.order_by("error_code"):
             code, message = group["error_code"], group["message"]
-            known = told[each.name, code]
+            known = reported[each.name, code]
             if (count := group["waits"] - known) > 0:
                 due_in = max(0.0, (group["first"] - now).total_seconds())
                 waiting.append(Group(each.name, count, code, message, due_in))

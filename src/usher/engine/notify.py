@@ -1,4 +1,4 @@
-"""Tells workers that rows are due. Losing such a word loses nothing: the sweep finds the rows."""
+"""Sends workers a message that rows are due. If it is lost, the next sweep finds the rows."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ _last = 0.0
 
 
 def notify_workers(user_id: int | None = None) -> None:
-    """After the transaction: one task for a worker, about this user or about what is due. Does
-    nothing without a broker. Background work is announced now and then, not for each user."""
+    """When the transaction commits, sends one Celery task for the due rows of this user, or of all
+    users for None. Does nothing without a broker, and never raises.
+
+    In the background lane it sends at most one task in five seconds, for all users.
+    """
     if not broker_url():
         return
     if current_lane() is Lane.INTERACTIVE:
@@ -37,10 +40,10 @@ def _send_now_and_then() -> None:
 
 
 def broker_url() -> str:
-    """Where tasks are sent to; '' when the project has no broker, or one for tests only.
+    """The URL of Celery's broker; '' when the project has none, or an in-memory one for tests.
 
-    A project may configure its Celery app by other names than Django's settings: then the app
-    says.
+    It is ``CELERY_BROKER_URL``, or that of the current Celery app, which a project may configure
+    without Django's settings.
     """
     url = str(getattr(django_settings, "CELERY_BROKER_URL", "") or "")
     if not url and "celery" in sys.modules:
@@ -51,7 +54,7 @@ def broker_url() -> str:
 
 
 def _send(user_id: int | None) -> None:
-    work = import_string(_WORK)  # tasks start the engine, which tells workers
+    work = import_string(_WORK)  # imported late: tasks import this module
     queue = interactive_queue() if user_id else ""
     options = {"queue": queue} if queue else {}
     with contextlib.suppress(Exception):
@@ -59,6 +62,6 @@ def _send(user_id: int | None) -> None:
 
 
 def interactive_queue() -> str:
-    """``USHER_INTERACTIVE_QUEUE``: the Celery queue for what a person waits for, where workers of
-    its own stand ready. '' is the default queue."""
+    """``USHER_INTERACTIVE_QUEUE``: the Celery queue for interactive work, for projects that run
+    separate workers for it. '' is the default queue."""
     return str(getattr(django_settings, "USHER_INTERACTIVE_QUEUE", "") or "")

@@ -1,7 +1,7 @@
-"""Who is told what the engine did: metrics, the log of refusals, other apps as the console.
+"""Calls observers about what the engine did: metrics, the log of refusals, the console.
 
-An observer is called in the process and thread that did the work, after the transaction that wrote
-it. One that raises harms nothing and is logged. Without observers a call costs a look at a list.
+An observer is called in the process and thread that did the work, and unless its method says
+otherwise after that transaction. If it raises, the error is logged and the engine continues.
 """
 
 from __future__ import annotations
@@ -14,32 +14,34 @@ log = logging.getLogger("usher.engine")
 
 
 class Observer:
-    """The base: override what is of interest. It may use the database, and asks nobody else."""
+    """The base class: override what is of interest. Methods may use the database unless they say
+    otherwise, and must not use the network."""
 
     def writing(self, kind: Any, done: Sequence[tuple[Any, Any]]) -> None:
-        """Jobs and outcomes of one ``Kind`` are being written: within that transaction, which may
-        still be undone. Without statements of its own."""
+        """Jobs and outcomes of one ``Kind`` are being written. Called within the transaction, which
+        may still be rolled back; must not run statements."""
 
     def written(self, kind: str, done: Sequence[tuple[Any, Any]]) -> None:
         """Jobs and outcomes of one kind were written."""
 
     def requesting(self, kind: str, rows: int) -> None:
-        """One request about several rows is sent. In a network thread: without the database."""
+        """One request about this many rows is about to be sent. Called in a network thread: must
+        not use the database."""
 
     def passing(self) -> None:
-        """A run has written something and goes on."""
+        """A run has written outcomes and continues."""
 
     def swept(self) -> None:
         """A sweep has ended."""
 
     def beat(self) -> None:
-        """A worker shows that it is alive: every few seconds, or with each sweep of Celery's."""
+        """A worker is alive: every few seconds, or with each sweep where Celery runs the engine."""
 
     def ended(self, *, is_empty: bool) -> None:
-        """A run of the engine is over. is_empty: it found nothing to do."""
+        """A run has ended. is_empty: no row was due."""
 
     def stopped(self) -> None:
-        """A worker ends as it was told to, and is not to be missed."""
+        """A worker has stopped because it was told to, so its absence is no fault."""
 
 
 _observers: list[Observer] = []
@@ -89,5 +91,5 @@ def _each(call: Callable[[Observer], None]) -> None:
     for observer in _observers:
         try:
             call(observer)
-        except Exception:  # the engine's work goes on, whatever becomes of its history
+        except Exception:  # a fault in metrics must not stop the engine
             log.exception("an observer of the engine failed")

@@ -1,4 +1,4 @@
-"""How hard the engine works, from Django's settings."""
+"""The engine's own settings: concurrency, leases, and the time for stopping."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from django.conf import settings as django_settings
 
 @dataclass(frozen=True)
 class Options:
-    """concurrency: requests to the other system at a time, of one process. lease_seconds: for
-    which a claimed row is held without a sign of life. stop_seconds: how long a worker that is
-    told to stop waits for answers."""
+    """concurrency: concurrent requests of one process to the other system. lease_seconds: how long
+    a claimed row stays claimed unless its worker renews the lease. stop_seconds: how long a worker
+    that is told to stop waits for answers."""
 
     concurrency: int
     lease_seconds: float
@@ -19,7 +19,8 @@ class Options:
 
 
 def options() -> Options:
-    """``USHER_CONCURRENCY``, ``USHER_LEASE_SECONDS`` and ``USHER_STOP_SECONDS``."""
+    """Reads ``USHER_CONCURRENCY``, ``USHER_LEASE_SECONDS`` and ``USHER_STOP_SECONDS``. Raises
+    ValueError for a value that is not a number."""
     return Options(
         concurrency=int(getattr(django_settings, "USHER_CONCURRENCY", 32)),
         lease_seconds=float(getattr(django_settings, "USHER_LEASE_SECONDS", 60)),

@@ -1,6 +1,7 @@
-"""The system that the engine changes, as a project gives it to the engine.
+"""The interface of the system that the engine changes; a project implements it.
 
-``OtherSystem`` makes a ``Context`` for each run; kinds get it and know what more is in it.
+``OtherSystem`` makes a ``Context`` for each run. The engine passes it to the kinds, which know the
+project's own subclass.
 """
 
 from __future__ import annotations
@@ -11,76 +12,79 @@ from typing import Any, Protocol, Self
 
 from usher.engine.gate import State
 
-#: Asks the thread that has the database, and waits for its answer.
+#: Sends a question to the database thread and waits for the answer.
 Ask = Callable[[Any], Any]
 
 
 class Span(Protocol):
-    """What a step tells of itself, such as an OpenTelemetry span."""
+    """Records attributes and a failure of one step, such as an OpenTelemetry span."""
 
     def tell(self, **attributes: str | int) -> None: ...
 
     def fail(self, reason: str) -> None: ...
 
 
-class _Silent:
+class _NoSpan:
     def tell(self, **attributes: str | int) -> None:
-        """Nobody listens."""
+        """Does nothing."""
 
     def fail(self, reason: str) -> None:
-        """Nobody listens."""
+        """Does nothing."""
 
 
 class Context:
-    """The other system as jobs reach it, for one run. The base does nothing."""
+    """Access to the other system for the jobs of one run. The base class does nothing."""
 
-    #: Kinds go in batches where the other system offers their ``batch_capability``.
+    #: The batch capabilities that the other system offers: see ``Kind.batch_capability``.
     batch: frozenset[str]
 
     @property
     def state(self) -> State:
-        """What all workers share."""
+        """The state that all workers share."""
         raise NotImplementedError
 
     def before_work(self) -> None:
-        """In the database thread, before rows that were claimed are prepared."""
+        """Called in the database thread before claimed rows are prepared."""
 
     def recognise(self) -> None:
-        """In a network thread, before a job acts. Raises when it must not."""
+        """Called in a network thread before a job acts. Raises when the job must not be sent, for
+        example because another server answers at the address."""
 
     def prove(self) -> None:
-        """Before a refusal is believed. Raises unless it comes from the right system."""
+        """Called before a refusal counts. Raises unless the right system answers now."""
 
     def learned(self) -> Self | None:
-        """A context that knows the other system's ``batch``, where this one could not be told;
-        None when there is nothing new. Called now and then."""
+        """A context with the ``batch`` capabilities, if they were unknown when this one was made
+        and are known now; otherwise None. Called about once a second."""
         return None
 
     def asking(self, ask: Ask) -> Self:
-        """The same for jobs, whose questions to the database go through ``ask``."""
+        """This context for use by jobs, which send questions to the database thread by ``ask``."""
         return self
 
     def answers(self, questions: Sequence[Any]) -> list[Any]:
-        """In the database thread: to what jobs ask by ``ask``. Raises when one can't be
-        answered; then each is asked alone."""
+        """Called in the database thread: the answers to the jobs' questions, in their order. Raises
+        when one cannot be answered; each question is then asked by itself."""
         raise NotImplementedError
 
     def working_on(self, kind: str, rows: int, *, is_urgent: bool) -> AbstractContextManager[Span]:
-        """Is around a job's requests. is_urgent: a person waits for one of these rows."""
-        return nullcontext(_Silent())
+        """A context manager that surrounds the requests of jobs. kind: its name. rows: how many.
+        is_urgent: a person waits for at least one of them."""
+        return nullcontext(_NoSpan())
 
 
 class OtherSystem:
-    """One for each process."""
+    """The other system as a project registers it: one object in each process."""
 
     def context(self, *, accept_missing: bool = False) -> Context:
-        """For a run. accept_missing: what the other system does not show is believed to be lost,
-        however much it is."""
+        """A context for one run. accept_missing: treat objects that the other system does not show
+        as deleted there, however many they are."""
         raise NotImplementedError
 
     def state(self) -> State:
-        """What all workers share."""
+        """The state that all workers share."""
         raise NotImplementedError
 
     def before_sweep(self) -> None:
-        """Makes due what changed there without a message, and forgets what is old."""
+        """Called before each sweep: makes rows due whose objects changed in the other system
+        without a message, and deletes old data."""

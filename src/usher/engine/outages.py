@@ -1,4 +1,4 @@
-"""Tells the log once when a kind stops, and once when it goes on; between the two nothing."""
+"""Logs one warning when a kind stops and one when it resumes, and nothing in between."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ log = logging.getLogger("usher.engine")
 
 
 class Outages:
-    """Of one process, whose runs follow one another."""
+    """The kinds that are stopped, as seen by the runs of one process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._since: dict[str, float] = {}
 
     def note(self, kind: str, outcomes: Iterable[Outcome]) -> None:
-        """What came of rows of that kind."""
+        """Looks for a stop or a success among the outcomes of rows of that kind, and logs it."""
         outcomes = list(outcomes)
         failure = next((o.error for o in outcomes if o.error and _stops(o.error)), None)
         with self._lock:
@@ -36,5 +36,5 @@ class Outages:
 
 
 def _stops(error: KnownError) -> bool:
-    """The kind is stopped, or nothing is sent for now: no row can succeed."""
+    """Whether no row can succeed for now: the kind is stopped, or no requests are sent."""
     return error.failure_class is FailureClass.SYSTEMIC or not error.was_sent

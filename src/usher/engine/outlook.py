@@ -1,4 +1,4 @@
-"""What is due, by kind and lane, by one statement that locks nothing."""
+"""Finds the kinds and lanes that have due rows, by one statement that takes no locks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from usher.engine.kinds import Kind
 from usher.engine.lanes import Lane
 from usher.engine.work import due
 
-#: A kind and one of its lanes; None: any lane, where rows are few anyway.
+#: A kind and one of its lanes; None for any lane, used where a scope leaves only a few rows.
 Due = tuple[Kind, Lane | None]
 
 
 class Outlook:
-    """Of these kinds and this scope. interactive: kinds of which only the interactive lane is
-    looked at, whatever the scope."""
+    """The query for these kinds and this scope. interactive: kinds of which only the interactive
+    lane is included, whatever the scope."""
 
     def __init__(
         self, kinds: Sequence[Kind], scope: Scope, interactive: Sequence[Kind] = ()
@@ -34,7 +34,7 @@ class Outlook:
                 self._wanted += [((kind, lane), Q()) for lane in Lane]
         self._wanted += [((kind, Lane.INTERACTIVE), Q()) for kind in interactive]
         self._statement: tuple[str, list[Any]] | None = None
-        #: As the statement holds it; SQLite has no clock to ask when it is executed.
+        #: SQLite only: the time in the compiled statement, which each execution replaces.
         self._compiled_at: Any = None
 
     def due(self) -> set[Due]:
@@ -66,19 +66,19 @@ class Outlook:
 
 
 def _first(kind: Kind, lane: Lane | None, condition: Q, now: Any) -> Any:
-    """At most one row."""
+    """A query for at most one due row."""
     if condition:
         return kind.rows().filter(condition).due(now).order_by().values("pk")[:1]
     return due(kind.name, now).filter(lane=lane).order_by().values("pk")[:1]
 
 
 def count_due(kinds: Sequence[Kind], most: int) -> dict[str, int]:
-    """Kind's name → how many of its rows are due, counted up to ``most``. One statement."""
+    """A kind's name → how many of its rows are due, counted up to ``most``. One statement."""
     asked: list[str] = []
     values: list[Any] = []
     now = moment()
     for kind in kinds:
-        # The lanes are named so that the index of the queue finds the rows.
+        # Listing the lanes lets the database use the queue's index.
         rows = due(kind.name, now).filter(lane__in=Lane.values).order_by().values("pk")[:most]
         sql, more = rows.query.sql_with_params()
         asked.append(f"(SELECT COUNT(*) FROM ({sql}) AS due)")  # noqa: S608

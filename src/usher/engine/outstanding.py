@@ -1,4 +1,4 @@
-"""Messages that were sent to workers and are not worked off: none is sent a second time."""
+"""Remembers messages sent to workers and not yet processed, so that none is sent twice."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from django.db import IntegrityError, transaction
 from usher.engine.clock import database_now
 from usher.engine.models import OutstandingMessage
 
-#: A message that no worker took for so long was lost, as by a broker that was emptied. Sweeps come
-#: through the same queue: where nobody takes messages, nobody sends them either, so the queue does
-#: not grow. The message has no expiry, which a worker whose clock is ahead would take for past.
+#: Seconds after which a message that no worker took counts as lost, for example because the broker
+#: was emptied. The queue does not grow meanwhile: the sweeps that send messages come through the
+#: same queue. The message has no expiry, since a worker whose clock is ahead would discard it.
 KEPT_SECONDS = 60.0
 
 
 def begin(name: str) -> bool:
-    """Whether the message may be sent: no other of that name is outstanding."""
+    """Whether the message may be sent: none of that name is outstanding. If so, it is now."""
     now = database_now()
     until = now + timedelta(seconds=KEPT_SECONDS)
     rows = OutstandingMessage.objects.filter(name=name)
@@ -33,11 +33,11 @@ def begin(name: str) -> bool:
 
 
 def taken(name: str, seconds: float) -> None:
-    """A worker has the message and ends within that time, unless it dies."""
+    """A worker has taken the message and will process it within ``seconds``, unless it dies."""
     until = database_now() + timedelta(seconds=seconds)
     OutstandingMessage.objects.filter(name=name).update(until=until)
 
 
 def end(name: str) -> None:
-    """It was worked off."""
+    """The message has been processed."""
     OutstandingMessage.objects.filter(name=name).update(until=database_now())

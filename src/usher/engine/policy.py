@@ -1,4 +1,4 @@
-"""When a row that failed is tried again."""
+"""Decides when a failed row is tried again."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from dataclasses import dataclass
 from usher.contract.failures import FailureClass
 from usher.engine.errors import KnownError
 
-#: Seconds.
+#: Seconds; the delay doubles with each attempt.
 FIRST_DELAY = 2.0
 LONGEST_DELAY = 3600.0
-#: Somebody waits for the first attempts, and a system that answers some requests may answer the
-#: next; when it answers none nothing is sent to it, and nothing is counted.
+#: The first attempts are at most this many seconds apart, since somebody may wait for the row. It
+#: does not overload a system that is down: then no requests are sent, and no attempts are counted.
 EARLY_ATTEMPTS, EARLY_DELAY = 9, 15.0
 SYSTEMIC_DELAY = 30.0
-#: A row that waits for another row is looked at that often, if nobody wakes it before.
+#: Seconds until a row that waits for another row is checked, if that row does not make it due.
 WAITING_DELAY = 600.0
 
 
 @dataclass(frozen=True)
 class Retry:
-    """delay: seconds, None for parked. counts: whether this was an attempt at the row itself."""
+    """delay: seconds until the next attempt; None for a refused row. counts: whether the failure
+    counts as an attempt."""
 
     delay: float | None
     counts: bool
 
 
 def retry(error: KnownError, attempts: int) -> Retry:
-    """attempts: those that failed before this one."""
+    """The next attempt after this error. attempts: how many failed before this one."""
     if not error.was_sent:
         return Retry(_spread(error.retry_after or 1.0, 1.0, 2.0), counts=False)
     if error.failure_class is FailureClass.REJECTED:
@@ -48,5 +49,5 @@ def _doubled(first: float, attempts: int) -> float:
 
 
 def _spread(seconds: float, low: float, high: float) -> float:
-    """Jitter: rows that failed together must not come back together."""
+    """Adds jitter, so that rows that failed together are not retried together."""
     return seconds * random.uniform(low, high)  # noqa: S311 - spreads load, no secret

@@ -1,4 +1,4 @@
-"""Threads for requests to the other system: what a person waits for comes first."""
+"""A pool of threads for requests to the other system, in which urgent calls come first."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-#: One thread in so many is kept free of background work.
+#: One of this many threads is reserved for urgent calls.
 _KEPT_SHARE = 8
 
 _Call = tuple[Callable[..., None], tuple[Any, ...]]
 
 
 class Pool:
-    """At most ``size`` threads, started when there is work. Urgent calls are begun before others,
-    which never have all threads: an urgent call finds one though nobody else is answered.
+    """At most ``size`` threads, started when there is work.
 
-    The threads don't keep the process from ending: what is on the wire then is lost, as when the
-    process is killed, and its rows keep their lease.
+    Urgent calls start before background calls, which never use all threads: so an urgent call
+    starts even while the other system answers no background call.
+
+    The threads are daemons: they do not keep the process from ending. Requests in progress are
+    then lost, and their rows stay leased until the leases run out.
     """
 
     def __init__(self, size: int, name: str) -> None:
@@ -31,7 +33,7 @@ class Pool:
         self._is_closed = False
 
     def submit(self, call: Callable[..., None], *args: Any, urgent: bool = False) -> None:
-        """Calls ``call(*args)``, which must not raise, in one of the threads."""
+        """Runs ``call(*args)`` in one of the threads. ``call`` must not raise."""
         with self._changed:
             (self._urgent if urgent else self._background).append((call, args))
             self._changed.notify()
@@ -42,7 +44,7 @@ class Pool:
                 threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def close(self) -> None:
-        """Forgets what was not begun; what was is not waited for."""
+        """Drops the calls that have not started. Does not wait for the rest."""
         with self._changed:
             self._is_closed = True
             self._urgent.clear()
@@ -61,6 +63,7 @@ class Pool:
                         self._changed.notify()
 
     def _next(self) -> tuple[_Call, bool] | None:
+        """Waits for a call to run; with it, whether it is in the background. None when closed."""
         with self._changed:
             while not self._is_closed:
                 if self._urgent:

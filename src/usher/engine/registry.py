@@ -1,4 +1,4 @@
-"""The kinds of objects and the other system, as a project's ``AppConfig.ready()`` names them."""
+"""The kinds and the other system that a project registers in its ``AppConfig.ready()``."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ _systems: list[OtherSystem] = []
 
 
 def register(kinds: Iterable[Kind], system: OtherSystem) -> None:
-    """kinds: in the order in which they are worked on, and their rows locked: first those that
-    later kinds depend on. Replaces what was registered before."""
+    """Registers the kinds and the other system, and replaces any registered before.
+
+    kinds: in the order in which they are processed and their rows are locked, so a kind comes
+    after those that it depends on.
+    """
     _kinds.clear()
     _kinds.update((kind.name, kind) for kind in kinds)
     _systems[:] = [system]
@@ -28,26 +31,27 @@ def register(kinds: Iterable[Kind], system: OtherSystem) -> None:
 
 
 def _delete_work(sender: type[Reconciled], instance: Reconciled, **_: object) -> None:
-    """Of a row that was deleted."""
+    """Deletes the work of a row that was deleted."""
     work.delete(sender.work_kind, [instance.pk])
 
 
 def kind(name: str) -> Kind:
-    """Raises KeyError for a name that isn't registered."""
+    """The kind of that name. Raises KeyError if none is registered."""
     return _kinds[name]
 
 
 def all_kinds() -> dict[str, Kind]:
-    """Name → kind, in their order."""
+    """Name → kind, in the order of ``register``."""
     return dict(_kinds)
 
 
 def names() -> tuple[str, ...]:
-    """Of all kinds, in their order."""
+    """The names of all kinds, in the order of ``register``."""
     return tuple(_kinds)
 
 
 def other_system() -> OtherSystem:
+    """The registered system. Raises ImproperlyConfigured when there is none."""
     if not _systems:
         raise ImproperlyConfigured("Nothing is registered with usher.engine.registry.")
     return _systems[0]

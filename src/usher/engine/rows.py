@@ -1,7 +1,7 @@
-"""Writes different values into many rows by one statement, run once for each row.
+"""Writes different values into many rows by one prepared statement, executed once a row.
 
-``bulk_update`` builds one statement with a CASE for each column and row, which costs far more in
-Python than the database saves.
+Django's ``bulk_update`` builds a CASE for each column and row instead; building it costs more time
+in Python than it saves in the database.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from django.db import connection, models
 
 
 def columns(model: type[models.Model], names: Iterable[str]) -> list[Any]:
-    """The fields of these names, each of which is a column."""
+    """The model's fields of these names."""
     return [model._meta.get_field(name) for name in names]
 
 
 def update_rows(
     model: type[models.Model], names: Sequence[str], rows: Iterable[models.Model]
 ) -> None:
-    """Saves these fields of these rows, which all exist."""
+    """Saves these fields of existing rows, without signals."""
     fields = columns(model, names)
     quote = connection.ops.quote_name
     sets = ", ".join(f"{quote(field.column)} = %s" for field in fields)

@@ -1,4 +1,4 @@
-"""``reconcile``: changes the other system until it matches, for all due rows or some of them."""
+"""The engine's public functions: reconcile due rows, make rows due, recheck them, keep running."""
 
 from __future__ import annotations
 
@@ -37,12 +37,13 @@ from usher.engine.transactions import refuse_within_transaction
 
 #: Rows made due by one statement.
 _ROWS_A_STATEMENT = 5000
-#: Between two sweeps of ``watch``, and after the database did not answer.
+#: Seconds between two sweeps of ``watch``.
 _SWEEP_SECONDS = 60.0
+#: Seconds that ``watch`` waits after the database did not answer.
 _DATABASE_PAUSE = 2.0
-#: Between two looks at rows that another worker has, or that are due again.
+#: Seconds between two checks of rows that another worker has claimed, or that are due again soon.
 _LOOK_SECONDS = 0.1
-#: Rows that failed and are remembered one by one; the rest is only counted.
+#: The most failed rows that a run remembers one by one; any more are only counted.
 _FAILING = 100_000
 
 log = logging.getLogger("usher.engine")
@@ -53,8 +54,8 @@ Progress = Callable[[Summary], None]
 
 @dataclass(frozen=True)
 class Patience:
-    """seconds: how long a run waits, in all, for rows that failed and are due again soon, the time
-    in which a system that hangs lets everything fail included."""
+    """seconds: how long a run waits in all for rows that failed and are due again soon. Time in
+    which every request fails counts as well."""
 
     seconds: float = 0.0
 
@@ -72,14 +73,21 @@ def reconcile(
     accept_missing: bool = False,
     interactive_too: bool = False,
 ) -> Summary:
-    """Works on what is due of these kinds; of one user, about one object or of a range of
-    ids if given.
+    """Changes the other system until it matches the due rows. Returns what the run did.
 
-    asked: rows that the caller has just made due and answers for, as ``recheck`` gives them. Those
-    that another worker has are waited for, as long as a lease lasts, and what fails there counts.
-    A row that failed and then succeeded within this run counts as changed, not as failed.
-    accept_missing: believe that the other system lost objects, however many they are.
-    interactive_too: meanwhile also works on what people wait for, of all kinds and users.
+    kinds: names of kinds; all by default. user, about, ids: only rows of this user (or user's id),
+    rows that refer to this object, or rows with ids in this range, its end not included.
+
+    asked: rows that the caller has just made due, as ``recheck`` returns them, and reports on. The
+    run waits for those that another worker has claimed, at most as long as a lease lasts, and
+    includes their failures in the result. A row that failed and then succeeded within this run
+    counts as changed, not as failed.
+
+    patience: also wait for rows that failed and are due again soon. progress: called after every
+    write. stop: ends the run early when set. accept_missing: treat objects that the other system
+    does not show as deleted there, however many they are. interactive_too: also process interactive
+    rows of all kinds and users during the run.
+
     Raises KeyError for an unknown kind, ImproperlyConfigured for wrong settings, InTransaction
     within a transaction.
     """
@@ -108,8 +116,8 @@ def reconcile(
             tally.expected = getattr(asked, "rows", 0)
             if not tally.failing or for_retries <= 0:
                 return tally.end()
-            # A row may be due for long and still not be worked on, as while its kind's gate is
-            # closed: to wait for it needs patience too.
+            # A row whose kind's gate is closed is due but not claimed, so waiting for it must
+            # count against the patience as well.
             due_in = _until_due(found, scope)
             if due_in is None or (wait := max(due_in, _LOOK_SECONDS)) > for_retries:
                 return tally.end()
@@ -119,14 +127,14 @@ def reconcile(
 
 
 def scope_of(user: Any = None, about: Any = None, ids: tuple[int, int] | None = None) -> Scope:
-    """The rows of one user, about one object or of a range of ids; of all when nothing is given.
-    user: a user, or a user's id. about: an object that rows refer to."""
+    """A scope from the arguments of ``reconcile``; all rows when nothing is given. user: a user, or
+    a user's id. about: an object that rows refer to. ids: first id, and end not included."""
     first, end = ids or (None, None)
     return Scope(getattr(user, "pk", user), about, first, end)
 
 
 def _kinds_of(wanted: Iterable[str] | None) -> list[Kind]:
-    """In the order in which they are worked on; all for None. Raises KeyError."""
+    """The kinds of these names, all for None, in the order of the registry. Raises KeyError."""
     found = all_kinds()
     if wanted is None:
         return list(found.values())
@@ -137,7 +145,7 @@ def _kinds_of(wanted: Iterable[str] | None) -> list[Kind]:
 
 
 def _until_due(kinds: Sequence[Kind], scope: Scope) -> float | None:
-    """Seconds until the next row of the scope that failed is due; None when there is none."""
+    """Seconds until the first failed row in the scope is due again; None when none will be."""
     soonest = None
     for each in kinds:
         if (condition := scope.of(each)) is None:
@@ -149,13 +157,13 @@ def _until_due(kinds: Sequence[Kind], scope: Scope) -> float | None:
 
 
 class _Tally:
-    """Counts what was written; keeps the failures that were not made good later."""
+    """Counts the outcomes of a run; keeps the failures of rows that have not succeeded since."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._counts = Summary()
         self._progress = progress
         self.failing: dict[tuple[str, int], Failure] = {}
-        #: Rows that the caller made due; known to be done when nobody has any of them.
+        #: How many rows the caller made due; set when no worker has claimed any of them any more.
         self.expected = 0
         self._more = 0
 
@@ -175,11 +183,12 @@ class _Tally:
 
     @property
     def reached(self) -> int:
-        """How often a row was seen to be as wanted."""
+        """How many outcomes were successes."""
         return self._counts.changed + self._counts.unchanged
 
     def add_from_other_workers(self, asked: Asked) -> None:
-        """What other workers left of these rows, and made good of those that failed here."""
+        """Adds rows that failed in another worker; removes failures of this run that another worker
+        has since retried with success."""
         free = _FAILING - len(self.failing)
         self.failing = dict(islice(failures(asked), free)) | self.failing
         for key in list(succeeded_later(self.failing)):
@@ -187,7 +196,7 @@ class _Tally:
             self._counts.changed += 1
 
     def end(self) -> Summary:
-        """The summary, told to the log when anything was worked on."""
+        """The final summary, which is logged unless no row was processed."""
         found = self.summary()
         observers.ended(is_empty=not self.reached and not found.failed)
         if self.reached or found.failed:
@@ -214,14 +223,16 @@ def _failure(kind: str, job: Job, outcome: Outcome) -> Failure:
 def add_earlier(
     summary: Summary, kinds: Iterable[str] | None = None, *, user: Any = None, about: Any = None
 ) -> Summary:
-    """Adds what failed before this run and was not tried in it, for people who wait for it."""
+    """Adds to the summary of a run the rows that failed before it and were not tried in it, so that
+    a command can report them. Arguments as for ``reconcile``; returns the same summary."""
     scope = scope_of(user, about)
     summary.waiting, summary.refused = earlier(_kinds_of(kinds), scope, summary)
     return summary
 
 
 def recheck(kinds: Iterable[str] | None = None, *, user: Any = None, about: Any = None) -> Asked:
-    """Makes rows due although they seem right, so that they are compared again. Which ones."""
+    """Makes rows due although they are in sync, so that they are compared with the other system.
+    Arguments as for ``reconcile``. Returns the rows for its argument ``asked``."""
     scope, asked = scope_of(user, about), MadeDue()
     for each in _kinds_of(kinds):
         each.recheck_rows(user, about)
@@ -232,7 +243,8 @@ def recheck(kinds: Iterable[str] | None = None, *, user: Any = None, about: Any 
 
 
 def make_due(kind: Kind, condition: Q, lane: Lane = Lane.BACKGROUND) -> int:
-    """Makes rows due by ranges of ids, so that no statement touches a whole large table."""
+    """Makes the rows of this kind and condition due, in ranges of ids so that no statement changes
+    a whole large table. Returns how many."""
     manager, last, count = kind.model._default_manager, 0, 0
     while True:
         ids = list(
@@ -247,15 +259,15 @@ def make_due(kind: Kind, condition: Q, lane: Lane = Lane.BACKGROUND) -> int:
 
 
 def reopen(kinds: Iterable[str] | None = None) -> None:
-    """Forgets that these kinds failed for everybody: somebody says that it was repaired."""
+    """Opens the gates of these kinds, all by default: an operator has repaired the cause."""
     state = other_system().state()
     for each in _kinds_of(kinds):
         Gate(each.name, state).open()
 
 
 def sweep_prepare() -> None:
-    """Before every sweep: resets timestamps that a clock jump moved into the future, and makes due
-    what the other system changed without sending a message."""
+    """Runs before every sweep: resets timestamps that a clock jump moved into the future, makes due
+    rows that lost their work, and rows whose objects the other system changed without a message."""
     for each in all_kinds().values():
         reset_implausible_times(each, options().lease_seconds)
         restore_lost(each)
@@ -267,7 +279,10 @@ def sweep_prepare() -> None:
 def watch(
     kinds: Iterable[str] | None = None, *, stop: threading.Event, every: float = 1.0, **scope: Any
 ) -> None:
-    """Keeps on reconciling until ``stop`` is set: the engine of a machine without Celery."""
+    """Reconciles until ``stop`` is set: a worker that does not need Celery.
+
+    every: seconds between two checks for due rows. scope: as for ``scope_of``.
+    """
     wanted, swept = [each.name for each in _kinds_of(kinds)], 0.0
     outlook = Outlook(_kinds_of(wanted), scope_of(**scope))
     while not stop.is_set():
@@ -280,7 +295,7 @@ def watch(
                 until_sweep = StopAfter(stop, _SWEEP_SECONDS)
                 reconcile(wanted, stop=until_sweep, progress=lambda _: heartbeat.beat(), **scope)
         except (OperationalError, InterfaceError) as error:
-            # A database that restarts, or is busy for long: the rows are still there afterwards.
+            # The database restarts or is overloaded; the rows stay due.
             log.warning("the database does not answer: %s", str(error).strip())
             stop.wait(_DATABASE_PAUSE)
         close_old_connections()

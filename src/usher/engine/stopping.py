@@ -1,4 +1,4 @@
-"""Tells a run of the engine that it is to stop."""
+"""Objects that tell a run of the engine to stop."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ _LOOK_SECONDS = 0.1
 
 
 class Stop(Protocol):
-    """As ``threading.Event`` has them."""
+    """The part of ``threading.Event`` that a run needs."""
 
     def is_set(self) -> bool:
-        """Whether nothing new is to be begun."""
+        """Whether the run must not begin anything new."""
 
     def wait(self, timeout: float) -> object:
-        """Returns after so many seconds, or when it is set."""
+        """Returns after ``timeout`` seconds, or as soon as it is set."""
 
 
 class SharedStop:
-    """Seen by a process and by those it forks afterwards: Celery's main process sets it for its
-    pool. Without a lock, so that a signal handler may set it at any moment."""
+    """An event shared with the processes forked after its creation: Celery's main process sets it
+    for its pool. It has no lock, so that a signal handler can set it at any time."""
 
     def __init__(self) -> None:
         self._flag = RawValue("b", 0)
@@ -40,7 +40,7 @@ class SharedStop:
 
 
 class StopAfter:
-    """Set when ``stop`` is, and after so many seconds."""
+    """Is set when ``stop`` is set, and ``seconds`` after its creation."""
 
     def __init__(self, stop: Stop, seconds: float) -> None:
         self._stop = stop

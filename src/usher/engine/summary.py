@@ -1,17 +1,18 @@
-"""What a run of the engine did: the last line of every command."""
+"""The result of a run of the engine; its ``line`` is the last line of every command."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Failures kept with their words; the rest is only counted, so that memory stays flat.
+#: The most failures that are kept with their messages; any more are only counted.
 KEPT_FAILURES = 1000
 
 
 @dataclass(frozen=True)
 class Failure:
-    """kind: ``account`` …; what: the object, for people; ``code`` says why."""
+    """A row that failed. kind: the kind's name, such as ``account``. what: the row's name for
+    people. failure_class, code, message: as in ``errors.KnownError``."""
 
     kind: str
     what: str
@@ -22,8 +23,8 @@ class Failure:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of one kind with one reason. due_in: seconds until the first of them is tried again;
-    None: when somebody asks for it, or its reason is gone."""
+    """Failed rows of one kind with the same error code. due_in: seconds until the first of them is
+    tried again; None for refused rows, which are not tried again by themselves."""
 
     kind: str
     count: int
@@ -34,11 +35,12 @@ class Group:
 
 @dataclass
 class Summary:
-    """changed: by this run; unchanged: it was as wanted already; failed: still not so.
+    """changed: rows whose object the run changed in the other system. unchanged: rows that matched
+    already. failed: rows that failed and have not succeeded since. failures: the first of them.
 
-    by_others: rows that this run was asked for and that another worker has settled meanwhile.
-    waiting: rows that failed in earlier runs and are not due yet; refused: those that were
-    refused in earlier runs. Only commands ask for these two.
+    by_others: rows that the caller made due and another worker has processed. waiting: rows that
+    failed in earlier runs and are not due yet. refused: rows that were refused in earlier runs.
+    The last two are set by ``services.add_earlier`` only.
     """
 
     changed: int = 0
@@ -50,11 +52,13 @@ class Summary:
     refused: list[Group] = field(default_factory=list)
 
     def fail(self, failure: Failure) -> None:
+        """Counts a failure, and keeps it if there is room."""
         self.failed += 1
         if len(self.failures) < KEPT_FAILURES:
             self.failures.append(failure)
 
     def add(self, other: Summary) -> Summary:
+        """Adds the counts and failures of another run; returns this summary."""
         self.changed += other.changed
         self.unchanged += other.unchanged
         self.failed += other.failed
@@ -63,6 +67,7 @@ class Summary:
         return self
 
     def line(self) -> str:
+        """The counts for people, such as ``3 changed, 0 unchanged, 1 failed``."""
         counts = [
             f"{self.changed} changed",
             f"{self.unchanged} unchanged",
@@ -78,6 +83,7 @@ class Summary:
         return ", ".join(counts)
 
     def as_dict(self) -> dict[str, Any]:
+        """All fields, for JSON."""
         return {
             "changed": self.changed,
             "unchanged": self.unchanged,

@@ -1,8 +1,9 @@
-"""Celery only wakes workers and spreads the work; what is to be done is in the rows.
+"""Celery tasks. They start workers and distribute the load; the work itself is in the database.
 
-A sweep sends each kind as many messages as its due rows are worth, and none that is still
-outstanding: the queue doesn't grow while workers are busy or gone. A message is worked on for a
-limited time, so that a worker soon takes the next one; what is left is sent again.
+A sweep sends each kind one message for every ``ROWS_A_SHARE`` due rows, at most ``SHARES``, and
+none that is still outstanding: so the queue does not grow while workers are busy or stopped. A
+worker processes a message for a limited time, then takes the next one; a message is sent again
+while rows are due.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from usher.engine.services import reconcile, sweep_prepare
 from usher.engine.stopping import SharedStop, StopAfter
 from usher.engine.work import due
 
-#: Messages of one kind at a time, and due rows that are worth one.
+#: The most outstanding messages of one kind.
 SHARES = 8
+#: Due rows for which one message is sent.
 ROWS_A_SHARE = 1000
-#: Seconds for which one message is worked on.
+#: Seconds for which a worker processes one message.
 SHARE_SECONDS = 30.0
 
 stopping = SharedStop()
@@ -31,13 +33,13 @@ stopping = SharedStop()
 
 @worker_shutting_down.connect
 def _shutting_down(**_kwargs: Any) -> None:
-    """In Celery's main process: what its pool is doing ends soon instead of when all is done."""
+    """Runs in Celery's main process: makes the runs in its pool stop soon."""
     stopping.set()
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def work(user_id: int | None = None) -> None:
-    """Works on what is due: of one user, who may be waiting for it, or of all."""
+    """Reconciles the due rows of one user, who may be waiting for it, or of all users."""
     reconcile(user=user_id, stop=StopAfter(stopping, SHARE_SECONDS))
     if user_id is None and not stopping.is_set():
         spread()
@@ -45,7 +47,8 @@ def work(user_id: int | None = None) -> None:
 
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def work_share(kind: str, number: int) -> None:
-    """Works on what is due of one kind; several do so at once. number: from 0, of this kind."""
+    """Reconciles due rows of one kind; several workers do so concurrently. number: of the message
+    among those of this kind, from 0."""
     name = _name(kind, number)
     outstanding.taken(name, 2 * SHARE_SECONDS)
     try:
@@ -58,14 +61,15 @@ def work_share(kind: str, number: int) -> None:
 
 @shared_task(acks_late=True, ignore_result=True)
 def sweep() -> None:
-    """By beat: finds what a lost message left, and spreads it over the workers."""
+    """Sent by Celery beat: finds all due rows, including those whose message was lost, and
+    distributes them to the workers."""
     heartbeat.beat(heartbeat.LATE_SWEEPING)
     sweep_prepare()
     spread()
 
 
 def spread() -> None:
-    """Sends each kind as many messages as its due rows are worth."""
+    """Sends messages for the due rows of each kind, except those that are still outstanding."""
     counted = count_due(list(all_kinds().values()), SHARES * ROWS_A_SHARE)
     for name, count in counted.items():
         for number in range(-(-count // ROWS_A_SHARE)):

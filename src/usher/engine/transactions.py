@@ -1,4 +1,4 @@
-"""Transactions of the engine: repeated after a deadlock, and never around a request."""
+"""The engine's transactions: repeated after a deadlock, and never open during a request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SQLITE_BUSY = "database is locked"
 
 
 class InTransaction(RuntimeError):
-    """The other system was to be reached within a database transaction."""
+    """Something tried to reconcile within a database transaction."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -30,16 +30,18 @@ class InTransaction(RuntimeError):
 
 
 def refuse_within_transaction() -> None:
-    """Raises InTransaction, except within the transaction that Django's TestCase holds."""
+    """Raises InTransaction within a transaction, except that of Django's TestCase."""
     blocks = connection.atomic_blocks
     if blocks and not getattr(blocks[-1], "_from_testcase", False):
         raise InTransaction
 
 
 def retried(act: Callable[[], T]) -> T:
-    """``act`` in a transaction; again when the database ended it in favour of another one.
+    """Calls ``act`` in a transaction, up to six times if the database aborts it because of a
+    deadlock or a lock. Returns its result; raises OperationalError when that does not help.
 
-    Within a caller's transaction only once: a deadlock takes all of that transaction with it.
+    Within the caller's transaction it calls ``act`` only once: a deadlock aborts that transaction
+    as a whole.
     """
     tries = 1 if connection.in_atomic_block else _TRIES
     for attempt in range(1, tries):
