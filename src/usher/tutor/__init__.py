@@ -1,1 +1,2 @@
-"""The Tutor plugin: everything the manual procedure edits in generated files, as patches."""
+"""The Tutor plugin: configures the LMS through Tutor's hooks and patches instead of edits to
+generated files."""

@@ -1,7 +1,8 @@
-"""``tutor local|dev|k8s do usher-…``: each yields the service and the script of its job.
+"""Commands ``tutor local|dev|k8s do usher-…``: each yields the service and the script of its job.
 
-The description holds secrets, and a job's script is an argument of the container engine, so the
-script only names the file: it lies beside lms.env.yml, which LMS_CFG names in every image.
+A job's script is an argument of the container engine and visible in process lists. So the scripts
+only name the file with the description, which contains secrets: it is in the folder of lms.env.yml,
+whose path is LMS_CFG in every image.
 """
 
 import shlex
@@ -22,7 +23,8 @@ Job = Iterator[tuple[str, str]]
 
 
 def _as(check: Callable[[str, str], str]) -> Callable[..., str]:
-    """Tutor renders the script of a job as a template, so words of it are checked as well."""
+    """A click callback that checks a value. Tutor renders a job's script as a template and a shell
+    runs it, so only safe characters may be in it."""
 
     def callback(_context: click.Context, parameter: click.Parameter, value: str) -> str:
         try:
@@ -34,29 +36,33 @@ def _as(check: Callable[[str, str], str]) -> Callable[..., str]:
 
 
 @click.command(help="Create in the LMS what the applications need: records, service worker, token")
-@click.option("--dry-run", is_flag=True, help="Only say what would change")
+@click.option("--dry-run", is_flag=True, help="Change nothing; print the result")
 def usher_provision(dry_run: bool) -> Job:
     yield "lms", provision("--dry-run" if dry_run else "")
 
 
-@click.command(help="Print what the running LMS has, as JSON, without secrets")
+@click.command(help="Print facts about the running LMS, as JSON without secrets")
 def usher_report() -> Job:
     yield "lms", "./manage.py lms usher_report"
 
 
-@click.command(help="Send the applications what they missed, and forget old rows; for a timer")
+@click.command(help="Send webhooks and sign-outs that are due, and delete old ones; for a timer")
 def usher_send_events() -> Job:
     yield "lms", "./manage.py lms usher_send_events"
 
 
-@click.command(help="Remove from the LMS what usher-provision made")
-@click.option("--purge", is_flag=True, help="Leave no trace of it")
-@click.option("--dry-run", is_flag=True, help="Only say what would change")
+@click.command(help="Remove from the LMS what usher-provision created")
+@click.option(
+    "--purge",
+    is_flag=True,
+    help="Also delete accounts and provider versions that would only be disabled",
+)
+@click.option("--dry-run", is_flag=True, help="Change nothing; print the result")
 def usher_remove(purge: bool, dry_run: bool) -> Job:
     yield "lms", provision("--remove", "--purge" if purge else "", "--dry-run" if dry_run else "")
 
 
-@click.command(help="Decide that an LMS account belongs to the application's learner of its name")
+@click.command(help="Link an application's learner to the existing LMS account of that username")
 @click.option("--username", required=True, callback=_as(tutor_values.username))
 @click.option(
     "--application",
@@ -64,15 +70,15 @@ def usher_remove(purge: bool, dry_run: bool) -> Job:
     callback=_as(tutor_values.name),
     help="Its name in USHER_APPLICATIONS",
 )
-@click.option("--unlink", is_flag=True, help="Undo it; the account stays")
+@click.option("--unlink", is_flag=True, help="Remove the link; the account stays")
 @click.option(
     "--account",
     default="",
     callback=_as(lambda value, place: value and tutor_values.username(value, place)),
-    help="With --unlink: the LMS account that the learner is linked to, where it has another name",
+    help="With --unlink: username of the linked LMS account, if it differs from the learner's",
 )
 @click.option(
-    "--move", is_flag=True, help="Also if the learner signs in to another account: that ends"
+    "--move", is_flag=True, help="Replace the learner's link to another account; that access ends"
 )
 def usher_link(username: str, application: str, unlink: bool, account: str, move: bool) -> Job:
     words = ["./manage.py", "lms", "usher_link", "--username", username]
@@ -82,7 +88,7 @@ def usher_link(username: str, application: str, unlink: bool, account: str, move
     yield "lms", shlex.join(words)
 
 
-@click.command(help="Make the two courses that MITx Online's own tests expect, where missing")
+@click.command(help="Create the two courses that MITx Online's tests expect, if missing")
 @click.option(
     "--owner",
     required=True,
@@ -94,7 +100,7 @@ def usher_courses(owner: str) -> Job:
 
 
 def courses_script(owner: str) -> str:
-    """``create_course`` does not change an existing course. It started a week ago."""
+    """A script that creates ``COURSES``; ``create_course`` leaves existing courses unchanged."""
     lines = [
         shlex.join(["./manage.py", "cms", "create_course", "split", owner, org, number, run, title])
         for org, number, run, title in COURSES
@@ -103,6 +109,7 @@ def courses_script(owner: str) -> str:
 
 
 def provision(*options: str) -> str:
+    """A script that runs ``usher_provision`` with the description and these options."""
     words = ["./manage.py lms usher_provision --file", DESCRIPTION, *options]
     return " ".join(word for word in words if word)
 

@@ -1,9 +1,9 @@
-"""The containers' way to applications on the machine that runs them: ``extra_hosts``.
+"""Adds ``extra_hosts``, through which containers reach applications on the machine that runs them.
 
-``host-gateway`` is a name that the container engine itself knows, on Linux and on macOS, so no
-gateway address is looked up or written down. Tutor has no patch inside the services it defines,
-and its override files belong to the operator, so the lines are added to the generated compose
-files, between marks, each time before a container starts.
+The container engine resolves ``host-gateway`` on Linux and on macOS, so no gateway address has to
+be found. Tutor has no patch for the services that it defines, and its override files belong to the
+operator. So the lines are added to the generated compose files, between two marker comments, each
+time before a container starts.
 """
 
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from usher.contract import tutor_values
 
-#: Services that talk to an application, by the generated file that defines them first.
+#: Services that call an application, by the generated file that defines them first.
 SERVICES = {
     "local/docker-compose.yml": "lms",
     "local/docker-compose.prod.yml": "lms-worker",
@@ -23,7 +23,7 @@ _END = "# usher: end"
 
 
 class ComposeError(ValueError):
-    """A generated compose file is not as Tutor makes it; the message names it and what to do."""
+    """A generated compose file differs from Tutor's; the message names the file and what to do."""
 
 
 def write_hosts(env: Path, names: Sequence[str]) -> None:
@@ -47,7 +47,8 @@ def write_hosts(env: Path, names: Sequence[str]) -> None:
 
 
 def with_hosts(text: str, service: str, names: Sequence[str]) -> str:
-    """``text`` of a compose file whose ``service`` reaches this machine by each of ``names``."""
+    """The text of a compose file, changed so that ``names`` resolve to this machine in ``service``.
+    Raises ComposeError."""
     text = re.sub(rf"^ *{_BEGIN}\n(?:.*\n)*? *{_END}\n", "", text, flags=re.MULTILINE)
     if not names:
         return text
@@ -57,7 +58,7 @@ def with_hosts(text: str, service: str, names: Sequence[str]) -> str:
         raise ComposeError(str(error)) from None
     found = re.search(rf"^( +){service}: *\n((?:\1 +\S.*\n| *\n)+)", text, flags=re.MULTILINE)
     if found is None:
-        raise ComposeError(f"there is no service {service}; run: tutor config save")
+        raise ComposeError(f"no service {service}; to render the file again: tutor config save")
     margin = (re.match(r" +", found[2].lstrip("\n")) or found)[0]
     items = [f'  - "{name}:host-gateway"' for name in names]
     theirs = re.search(rf"^{margin}extra_hosts:(.*)\n( *)- ", found[2], flags=re.MULTILINE)

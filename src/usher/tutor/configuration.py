@@ -5,7 +5,7 @@ from typing import Any
 
 from usher.contract import description
 
-#: Saved in config.yml the first time, then never changed: new values would cut the connection.
+#: Generated and saved in config.yml once: new values would break the connection.
 UNIQUE: dict[str, str] = {
     "USHER_SECRET": secrets.token_hex(32),
     "USHER_SERVICE_WORKER_TOKEN": secrets.token_hex(32),
@@ -17,6 +17,6 @@ DEFAULTS: dict[str, Any] = {
     "USHER_AUTHN_MICROFRONTEND": False,
     "USHER_HOST_ALIASES": [],
     "USHER_REQUIREMENT": "",
-    # Installed without their dependencies: the platform has them, and its pins win.
+    # Installed without their dependencies, which the platform pins.
     "USHER_BACKEND_REQUIREMENTS": ["social-auth-mitxpro==0.7.1", "ol-social-auth==0.3.0"],
 }

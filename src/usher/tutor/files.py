@@ -1,4 +1,4 @@
-"""What the plugin keeps in a Tutor root besides rendered templates."""
+"""Files of the plugin in a Tutor root: the description with its permissions, and the wheel."""
 
 import os
 import shutil
@@ -15,11 +15,11 @@ WHEELS = Path("env/build/openedx/usher")
 
 
 def protect_secrets(root: Path) -> None:
-    """Only their owner may read config.yml and the description, which hold every secret.
+    """Make config.yml and the description, which contain all secrets, unreadable for other users.
 
-    Called before Tutor renders, too: a file that exists keeps its mode when it is written.
-    The container's user must be able to read the description. Where that is somebody else than
-    who runs Tutor, the folder around is closed to others instead, which mounts don't mind.
+    Called before Tutor renders as well: an existing file keeps its mode when it is written. The
+    container's user has to read the description. If that is not the user who runs Tutor, the
+    permissions of the parent folder keep other users out, which does not affect mounts.
     """
     if (root / "config.yml").exists():
         _chmod(root / "config.yml", 0o600)
@@ -36,8 +36,8 @@ def protect_secrets(root: Path) -> None:
         _chmod(description, 0o644)
 
 
-def carry_wheel(root: Path) -> None:
-    """Lay this package's wheel into the image's build context, and nothing beside it."""
+def write_wheel(root: Path) -> None:
+    """Write this package's wheel into the image's build context, and delete older wheels there."""
     folder = root / WHEELS
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / wheel.filename()
@@ -49,8 +49,8 @@ def carry_wheel(root: Path) -> None:
         target.write_bytes(content)
 
 
-def leave(root: Path) -> None:
-    """Take away what a disabled plugin would leave behind: the secrets and the wheel."""
+def remove_files(root: Path) -> None:
+    """Delete the description and the wheel, when the plugin is disabled."""
     (root / DESCRIPTION).unlink(missing_ok=True)
     shutil.rmtree(root / WHEELS, ignore_errors=True)
 

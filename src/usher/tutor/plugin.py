@@ -5,23 +5,23 @@ Configuration (``config.yml``; ``tutor config save`` renders it)
                                     those of usher.contract.applications.Entry, mostly ``name``,
                                     ``root_url``, ``server_url``, ``backend``, ``usher: false`` for
                                     one that isn't built on Usher. The first is the default one
-    USHER_SIGN_IN                   true; false gives plain LMS sign-in back and keeps all the rest
+    USHER_SIGN_IN                   true; false restores the LMS's own sign-in and keeps the rest
     USHER_AUTHN_MICROFRONTEND       false switches the sign-in micro-frontend off; true leaves
                                     it as tutor-mfe has it. Sign-in works either way
-    USHER_DEFAULT_APPLICATION       name of the application that /login leads to; "" is the first,
+    USHER_DEFAULT_APPLICATION       name of the application that /login redirects to; "": the first,
                                     ``choice`` lets the learner choose
-    USHER_REDIRECT_ANONYMOUS        false; true sends every anonymous visitor to the application
-    USHER_DIRECT_REGISTRATION       false; true lets people register at the LMS itself, too
+    USHER_REDIRECT_ANONYMOUS        false; true redirects anonymous visitors to the application
     USHER_ANONYMOUS_PATHS           regular expressions of paths that stay open to them
+    USHER_DIRECT_REGISTRATION       false; true lets people also register in the LMS itself
     USHER_SERVICE_WORKER_USERNAME, USHER_SERVICE_WORKER_EMAIL    its account
     USHER_SERVICE_WORKER_TOKEN      its access token; generated
     USHER_SECRET                    generated; ids and secrets that an entry doesn't state are
                                     derived from it, each for its application and purpose
     USHER_SUPERUSER_USERNAME, USHER_SUPERUSER_EMAIL    becomes a superuser; "": none
-    USHER_SUPERUSER_APPLICATION     name of the application that they sign in by; "" is none
-    USHER_HOST_ALIASES              further names that lead from the containers to this machine
-    USHER_REQUIREMENT               "" puts this very package into the image, by a wheel in its
-                                    build context; else what pip installs: openedx-usher==1.0
+    USHER_SUPERUSER_APPLICATION     name of the application that they sign in with; "": none
+    USHER_HOST_ALIASES              further host names that resolve to this machine in containers
+    USHER_REQUIREMENT               "" installs this package into the image, from a wheel in the
+                                    build context; else a pip requirement: openedx-usher==1.0
     USHER_BACKEND_REQUIREMENTS      distributions of the sign-in backends
 
 Rendered
@@ -34,12 +34,12 @@ Commands, for ``tutor local``, ``tutor dev`` and ``tutor k8s``
     do init --limit=usher           migrates usher.lms and provisions
     do usher-provision [--dry-run]  ``manage.py lms usher_provision``; its output ends in JSON
     do usher-report                 ``manage.py lms usher_report``; likewise
-    do usher-remove [--purge] [--dry-run]   removes what usher-provision made
-    do usher-link --username U --application NAME [--unlink]   an operator's decision
+    do usher-remove [--purge] [--dry-run]   removes what usher-provision created
+    do usher-link --username U --application NAME [--unlink]   links an existing LMS account
     do tests smoke                  Tutor's smoke tests, and those of ``usher.tutor.smoke``
     do usher-courses --owner EMAIL  two example courses, if missing
-    do usher-send-events            ``manage.py lms usher_send_events``: sends what is due, forgets
-                                    old rows; the LMS does both itself, at each change
+    do usher-send-events            ``manage.py lms usher_send_events``: sends due webhooks, deletes
+                                    old rows; the LMS also does both after each change
 """
 
 from collections.abc import Callable
@@ -69,14 +69,15 @@ hooks.Filters.CLI_DO_INIT_TASKS.add_item(
 if tests := getattr(hooks.Filters, "TESTS", None):  # Tutor 21.0.8 or newer
     tests.add_item(("lms", "smoke", str(HERE / "smoke" / "test_usher.py")))
 for patch in sorted((HERE / "patches").iterdir()):
-    # Low priority comes last: ours must win over tutor-mfe, whatever the order of plugins.
+    # Low priority is rendered last, so that these patches override those of tutor-mfe.
     hooks.Filters.ENV_PATCHES.add_item(
         (patch.name, patch.read_text()), priority=hooks.priorities.LOW
     )
 
 
 def _for_templates(function: Callable[[Config], Any]) -> Callable[..., Any]:
-    """Give ``function`` the configuration, and a broken entry the form of Tutor's own errors."""
+    """A template function that calls ``function`` with the configuration and turns EntryError into
+    TutorError."""
 
     @jinja2.pass_context
     @wraps(function)
@@ -90,7 +91,7 @@ def _for_templates(function: Callable[[Config], Any]) -> Callable[..., Any]:
 
 
 def _description(config: Config) -> str:
-    """The description as JSON; where it will lie is closed to others before Tutor writes it."""
+    """The description as JSON. Protects its file before Tutor writes it."""
     text = describe(config).to_json()
     if root := _root():
         _keep_generated(root, config)
@@ -108,9 +109,9 @@ def _keep_generated(root: Path, config: Config) -> None:
 
 
 def _wheel(_config: Config) -> str:
-    """The wheel's file name; Tutor renders the Dockerfile now, so it is written beside it."""
+    """The wheel's file name. Also writes the wheel: Tutor is rendering the Dockerfile."""
     if root := _root():
-        files.carry_wheel(root)
+        files.write_wheel(root)
     return files.wheel.filename()
 
 
@@ -129,33 +130,33 @@ def _before_containers_start(root: str, config: Config, _project_name: str) -> N
     try:
         compose.write_hosts(Path(root) / "env", description.host_aliases(config))
     except (EntryError, compose.ComposeError) as error:
-        # The LMS itself can start; what doesn't work then is its way to the application.
+        # The LMS itself can start without the hosts; it only can't reach the application.
         fmt.echo_alert(f"Usher: {error}")
 
 
 @hooks.Actions.PLUGIN_UNLOADED.add(priority=hooks.priorities.HIGH - 1)
-def _leave(plugin: str, root: str, _config: Config) -> None:
-    """Before Tutor removes this plugin's hooks; Tutor renders everything else again."""
+def _remove_files(plugin: str, root: str, _config: Config) -> None:
+    """Runs before Tutor removes this plugin's hooks. Rendered files are rendered again by Tutor."""
     if plugin == "usher":
-        files.leave(Path(root))
+        files.remove_files(Path(root))
 
 
 @hooks.Filters.IMAGES_BUILD.add()
 def _before_images_are_built(images: list[Any], config: Config) -> list[Any]:
-    """The checkout may have changed since the Dockerfile was rendered."""
+    """Write the wheel again: the code may have changed since the Dockerfile was rendered."""
     if (root := _root()) and not config["USHER_REQUIREMENT"]:
-        files.carry_wheel(root)
+        files.write_wheel(root)
     return images
 
 
 @hooks.Filters.IMAGES_BUILD_REQUIRED.add()
 def _build_on_launch(images: list[str], mode: str) -> list[str]:
-    """The published image holds no Usher, so ``tutor local launch`` must build one."""
+    """Make ``tutor local launch`` build the image: the published one does not contain Usher."""
     return [*images, "openedx"] if mode == "local" and "openedx" not in images else images
 
 
 def _root() -> Path | None:
-    """Tutor's root, which is known where a command of Tutor runs (hooks don't tell it)."""
+    """Tutor's root, from the running command of Tutor (hooks don't pass it); None without one."""
     context = click.get_current_context(silent=True)
     root = context.find_root().params.get("root") if context else None
     return Path(root) if root else None

@@ -1,8 +1,9 @@
-"""A wheel of this very package, so that the LMS runs the code that Tutor's environment has.
+"""Builds a wheel of the installed package, so that the LMS runs the same code as Tutor's
+environment.
 
-Made from the installed package itself: it works for a release and for a checkout installed
-editable, needs no network and no build tool, and the same code always gives the same bytes, so
-that the image's layers are only made anew when something changed.
+It works for a release and for an editable checkout, and needs neither network nor build tools. The
+same code always gives the same bytes, so that Docker rebuilds the image's layers only after a
+change.
 """
 
 import base64
@@ -39,7 +40,7 @@ def build() -> bytes:
     record = [f"{path},{_digest(content)},{len(content)}" for path, content in files.items()]
     files[f"{info}/RECORD"] = "\n".join([*record, f"{info}/RECORD,,", ""]).encode()
     target = io.BytesIO()
-    # Stored, not compressed: other versions of zlib would give other bytes.
+    # Not compressed, because the bytes would differ between versions of zlib.
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for path, content in files.items():
             entry = zipfile.ZipInfo(path, _OLDEST_DATE_OF_ZIP)

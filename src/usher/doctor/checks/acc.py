@@ -45,7 +45,7 @@ class UsernamesAreFree(Check):
                 cause="somebody else has their username in the LMS",
                 fix=f"{_REPAIR} (chooses another name)",
             )
-        return ok("nobody waits for a username")
+        return ok("no learner waits because of a username")
 
 
 @check
@@ -71,7 +71,7 @@ class EmailsAreFree(Check):
                 fix="when it is the same person: "
                 + lms_manage("usher_link --username NAME --application NAME"),
             )
-        return ok("nobody waits because of an e-mail")
+        return ok("no learner waits because of an e-mail")
 
 
 @check
@@ -93,10 +93,10 @@ class NamesAreValid(Check):
         if count:
             return warning(
                 f"{count} learners wait: {message}",
-                cause="the LMS refuses what they are called",
+                cause="the LMS does not accept their username, name or country",
                 fix=f"correct the field in the application's admin, then {_REPAIR}",
             )
-        return ok("the LMS refuses nobody's name")
+        return ok("no learner waits because of a name")
 
 
 @check
@@ -105,7 +105,8 @@ class IdentitiesAreUnique(Check):
 
     Symptom: a learner gets another learner's account.
     Cause: a username was changed, or given to a second learner.
-    Fix: Usher never reuses a username. If it happens all the same, compare both learners first.
+    Fix: compare both learners before either signs in, and give the username back to the one who had
+    it first. Usher itself never reuses a username.
     """
 
     id = "ACC-4"
@@ -123,7 +124,8 @@ class IdentitiesAreUnique(Check):
         if found.get("other_name", 0):
             pairs = [f"{uid} is called {name} in the LMS" for uid, name in found.get("renamed", [])]
             return failed(
-                "; ".join(pairs[:3]) or f"{found['other_name']} learners have another name there",
+                "; ".join(pairs[:3])
+                or f"{found['other_name']} learners have another username in the LMS",
                 cause="the username was changed in the LMS, or a link was edited",
                 fix="in the LMS's admin, restore the username, or the uid of the user social auth",
             )
@@ -142,7 +144,7 @@ class AccountsCanSignIn(Check):
 
     Symptom: sign-in says that the account is disabled.
     Cause: its password in the LMS is unusable.
-    Fix: a random password; nobody needs to know it.
+    Fix: set a random password, which nobody needs to know.
     """
 
     id = "ACC-5"
@@ -153,7 +155,7 @@ class AccountsCanSignIn(Check):
         if count:
             return failed(
                 f"{count} linked learners have an unusable password in the LMS",
-                cause="the LMS takes that for a disabled account",
+                cause="the LMS treats an account with an unusable password as disabled",
                 fix=PROVISION,
                 repair="provision",
             )
@@ -165,7 +167,7 @@ class AccountsAreActive(Check):
     """No account was deactivated in the LMS.
 
     Symptom: a learner is signed out without a message and can't sign in again.
-    Cause: the LMS's staff deactivated the account. Usher leaves that so.
+    Cause: the LMS's staff deactivated the account. Usher does not activate it again.
     Fix: decide: activate the account in the LMS, or deactivate the learner in the application.
     """
 
@@ -204,7 +206,7 @@ class AccountsAreActive(Check):
 class UsernamesArePrivate(Check):
     """Usernames in the LMS do not show e-mail addresses.
 
-    Symptom: others read a learner's e-mail address in forums and on leader boards.
+    Symptom: other learners see a learner's e-mail address in forums and on leader boards.
     Cause: the LMS username was made from the e-mail address that the learner signs in with.
     Fix: choose another username strategy for new learners; existing usernames stay.
     """

@@ -149,7 +149,7 @@ def _seconds(url: str, patience: float = _LONGEST_SECONDS) -> float | None:
 
 @contextlib.contextmanager
 def _held_connections(url: str) -> Iterator[None]:
-    """As many unfinished requests as the LMS may have at once; one occupies a single thread."""
+    """Open as many unfinished requests as the LMS may have at once; each occupies one thread."""
     _, host, port = origin(url)
     with contextlib.ExitStack() as stack:
         for _ in range(2):
@@ -163,8 +163,8 @@ class ClientSecretIsCheap(Check):
     """The LMS's client secret uses the fast keyed hash.
 
     Symptom: the token endpoint takes hundreds of milliseconds.
-    Cause: the client's secret is hashed like a password, slow on purpose; a random secret needs
-    no such thing.
+    Cause: the client's secret is hashed with the slow hash for passwords, which a random secret
+    does not need.
     Fix: use the keyed hasher; a stored secret is hashed again at its next use.
     """
 

@@ -20,7 +20,7 @@ class EnrollmentsAreAccepted(Check):
 
     Symptom: an enrollment is refused.
     Cause: its mode is not offered any more, or enrollment is closed (400, with a message).
-    Fix: choose another mode, or set force.
+    Fix: choose another mode, or set `force` at the enrollment in the application's admin.
     """
 
     id = "ENR-1"
@@ -76,7 +76,7 @@ class EnrollmentsAreInStep(Check):
             return warning(
                 f"{len(differing)} of the newest {len(here)} enrollments differ, first: "
                 f"{first['username']} in {first['course_key']}",
-                cause="the LMS was changed, and the application has not heard of it",
+                cause="somebody changed the LMS, or a change is still in progress",
                 fix=manage("reconcile --kind enrollment --recheck --wait 60"),
             )
         return ok(f"the newest {len(here)} enrollments are the same in the LMS")
@@ -95,7 +95,7 @@ class UnenrollmentsAreAccepted(Check):
 
     Symptom: unenrolling is refused: "mode mismatch".
     Cause: the active mode in the LMS differs from the one sent.
-    Fix: Usher sends the active mode; learners for whom that failed are shown here.
+    Fix: run reconcile, which reads the active mode and sends that one.
     """
 
     id = "ENR-3"
@@ -107,7 +107,7 @@ class UnenrollmentsAreAccepted(Check):
             return warning(
                 f"{sum(row.get('count', 0) for row in rows)} unenrollments refused: "
                 f"{rows[0].get('message', '')[:120]}",
-                cause="the LMS has another active mode than the one sent",
+                cause="the active mode in the LMS differs from the one sent",
                 fix=manage("reconcile --kind enrollment --recheck --wait 60"),
             )
         return ok("the LMS refuses no unenrollment")
@@ -144,7 +144,7 @@ class EnrollmentsAreKnownHere(Check):
         return warning(
             f"{len(extra)} enrollments of the newest {len(known)} learners are in the LMS only, "
             f"first: {name} in {key}",
-            cause="an instructor, or somebody else, enrolled them in the LMS",
+            cause="an instructor or another service enrolled them in the LMS",
             fix=manage("reconcile --kind enrollment --recheck --wait 60")
             if adopts
             else f"enroll {name} in {key} in the application's admin, or unenroll them in the LMS",
@@ -176,10 +176,10 @@ class NobodyWasGivenUp(Check):
             return warning(
                 f"the application gave up on {count}: {found[0].get('sample')}: "
                 f"{found[0].get('message', '')[:120]}",
-                cause="it does not try again what failed too often, or has has_sync_error",
+                cause="it does not retry records that failed too often or have has_sync_error",
                 fix=RECONCILE,
             )
-        return ok("the application has given up on nobody")
+        return ok("the application has given up on no learner")
 
 
 _SYNC_ERROR = "has-sync-error"

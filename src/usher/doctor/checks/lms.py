@@ -29,7 +29,7 @@ class ThirdPartyAuthIsOn(Check):
         if not context.lms.feature("ENABLE_THIRD_PARTY_AUTH"):
             return failed(
                 "ENABLE_THIRD_PARTY_AUTH is off in the running LMS",
-                cause="the plugin's settings are not in use, or sign-in was switched back",
+                cause="the plugin's settings are not in use, or USHER_SIGN_IN is false",
                 fix=LMS_SETTINGS,
             )
         return ok("ENABLE_THIRD_PARTY_AUTH is on")
@@ -109,7 +109,7 @@ class FormAsksNothing(Check):
         if asked:
             return failed(
                 f"REGISTRATION_EXTRA_FIELDS shows {' and '.join(asked)}",
-                cause="the LMS asks learners what the application has told already",
+                cause="the LMS asks learners for data that the application already provides",
                 fix=LMS_SETTINGS,
             )
         return ok("country and terms_of_service are hidden")
@@ -166,7 +166,7 @@ class RegistrationIsNotLimited(Check):
         if limited:
             return failed(
                 f"the LMS refused {limited} accounts with forbidden-request; its limit is {rate}",
-                cause="REGISTRATION_RATELIMIT takes all learners of the application for one",
+                cause="REGISTRATION_RATELIMIT counts all registrations by the application together",
                 fix=LMS_SETTINGS,
             )
         if rate == "60/7d":
@@ -241,7 +241,7 @@ class AdminOpens(Check):
 class LearnerHomeIsKnown(Check):
     """Doctor recognizes the page after sign-in.
 
-    Symptom: a tool says that sign-in failed, though it works.
+    Symptom: a tool reports that sign-in failed, although the learner is signed in.
     Cause: the learner dashboard is a micro-frontend, outside of the LMS (Tutor's default).
     Fix: none is needed: doctor asks the LMS whether the learner is signed in.
     """
@@ -257,7 +257,7 @@ class LearnerHomeIsKnown(Check):
             return ok(f"learners land on the LMS's own {LmsPath.DASHBOARD}")
         return note(
             f"learners land on the micro-frontend {home.get('url')}",
-            cause="that is Tutor's default; whether somebody is signed in is asked of the LMS",
+            cause="that is Tutor's default; doctor asks the LMS whether the learner is signed in",
         )
 
 

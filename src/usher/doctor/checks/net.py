@@ -95,7 +95,8 @@ class ApplicationReachesLms(Check):
 
 @dataclass(frozen=True)
 class SignsOfLife:
-    """answers: whether anything answers. is_lms: in the form of an LMS. text: the observation."""
+    """answers: whether any server answers. is_lms: whether the answer is an LMS's. text: what was
+    observed."""
 
     answers: bool
     is_lms: bool
@@ -103,8 +104,8 @@ class SignsOfLife:
 
 
 def signs_of_life(context: Context, url: str) -> SignsOfLife:
-    """The heartbeat, or else an API that needs no module store. The heartbeat alone says little:
-    it is slow, or 503, when any one of the LMS's services is."""
+    """Ask the heartbeat, and if it fails an API that needs no module store: the heartbeat is slow,
+    or answers 503, when any of the LMS's services is."""
     first = _asked(context, url + LmsPath.HEARTBEAT)
     if first.is_lms:
         return first
@@ -127,7 +128,7 @@ def _asked(context: Context, url: str) -> SignsOfLife:
 class LmsIsTheLms(Check):
     """The server at the LMS's address is this application's LMS.
 
-    Symptom: course runs vanish, accounts count as lost.
+    Symptom: course runs and accounts seem to be missing in the LMS.
     Cause: another server answers there: a proxy without its backend, a captive portal, another
     application, or an LMS without this application's learners.
     Fix: correct the address or the proxy. Until then Usher changes nothing.
@@ -158,7 +159,7 @@ class LmsIsTheLms(Check):
         return ok(f"{url} answers as an LMS does")
 
     def _lost(self, context: Context, url: str) -> list[str]:
-        """Of a learner and a run that the LMS had when last seen, those that it doesn't know."""
+        """Of one learner and one run that the LMS had at the last check, those missing now."""
         try:
             known = context.application.report.get("enrollments", [])[:1]
             token = context.token
@@ -186,7 +187,7 @@ class LmsIsTheLms(Check):
 _KNOWN_BY = 2
 
 
-#: Connected, but no answer in time, as on a busy machine.
+#: The error of a request that connected but got no answer in time, as on a busy machine.
 _SLOW = ("ReadTimeout",)
 
 

@@ -18,7 +18,7 @@ _MANY_ATTEMPTS = 20
 class EngineWorks(Check):
     """The sync worker is running.
 
-    Symptom: nothing is repaired.
+    Symptom: differences between the application and the LMS stay.
     Cause: no worker runs, or the broker is down.
     Fix: start a worker, or `reconcile --watch`.
     """
@@ -89,7 +89,7 @@ class TasksAreKnown(Check):
 class WorkerIsAlive(Check):
     """A sync worker has reported recently.
 
-    Symptom: nothing happens.
+    Symptom: changes in the application do not reach the LMS.
     Cause: no worker is running.
     Fix: start one.
     """

@@ -66,7 +66,7 @@ class ProviderIsEnabled(Check):
 class ProviderIsOnTheSite(Check):
     """The provider record is on the LMS's own site.
 
-    Symptom: as PRV-1.
+    Symptom: sign-in answers 500, as without a provider record (PRV-1).
     Cause: the record belongs to another site. The LMS has three; only the one of LMS_HOST, with its
     port, works.
     Fix: provision, which uses the site of SITE_ID.
@@ -96,7 +96,7 @@ class ProviderHasAddresses(Check):
     """The provider record has the application's addresses.
 
     Symptom: the browser is sent to the address `None`, or nowhere.
-    Cause: other_settings of the record are empty, or no JSON.
+    Cause: other_settings of the record are empty, or not JSON.
     Fix: provision, which writes them.
     """
 
@@ -236,7 +236,7 @@ def _is_anothers(name: str, context: Context) -> bool:
 
 
 def _origins(name: str, context: Context) -> set[tuple[str, str, int]]:
-    """Of the application's addresses in the LMS's record, enabled or not."""
+    """Scheme, host and port of the application's addresses in the provider record."""
     found: set[tuple[str, str, int]] = set()
     for row in context.lms.report.get("providers", []):
         if row.get("backend_name") == name:

@@ -18,7 +18,7 @@ class TokenIsAccepted(Check):
 
     Symptom: 401 on every call of the LMS.
     Cause: the token is wrong or has expired.
-    Fix: make a new token.
+    Fix: run `usher connect` again, which writes a valid token to the LMS and to the `.env`.
     """
 
     id = "SVC-1"
@@ -46,7 +46,7 @@ class TokenIsTheWorkers(Check):
 
     Symptom: requests are made as another user.
     Cause: the token belongs to another user than OPENEDX_SERVICE_WORKER_USERNAME.
-    Fix: correct either.
+    Fix: use the service worker's own token, or correct the username.
     """
 
     id = "SVC-4"
@@ -98,7 +98,7 @@ class WorkerIsStaff(Check):
 class WorkerIsActive(Check):
     """The service worker's account is active.
 
-    Symptom: some releases refuse its token; a checkbox that is easily missed.
+    Symptom: some releases of the LMS refuse its token.
     Cause: the account is not active.
     Fix: activate it.
     """
@@ -134,9 +134,9 @@ class WorkerIsActive(Check):
 class TokenLasts(Check):
     """The service worker's token does not expire soon.
 
-    Symptom: everything stops at a certain moment.
+    Symptom: every call of the LMS fails from one moment on.
     Cause: the token expires.
-    Fix: provision regularly, for example every week: it renews the token before.
+    Fix: provision regularly, for example every week, which renews the token before it expires.
     """
 
     id = "SVC-5"
@@ -164,7 +164,7 @@ class WorkerIsBound(Check):
 
     Symptom: one token can act as anybody, for every application of the LMS.
     Cause: the account is a superuser, or applications share it.
-    Fix: a service worker for each application, which provisioning makes.
+    Fix: provision, which creates a service worker for each application.
     """
 
     id = "SVC-6"

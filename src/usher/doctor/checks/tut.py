@@ -86,7 +86,7 @@ class TutorRootIsTheOne(Check):
 class PluginIsEnabled(Check):
     """The Tutor plugin is enabled.
 
-    Symptom: everything vanished after `tutor config save`.
+    Symptom: the settings are gone after `tutor config save`.
     Cause: settings were edited into generated files, which Tutor writes again.
     Fix: enable the plugin, which keeps these settings.
     """
@@ -176,7 +176,7 @@ class BackendImports(Check):
 class PinsHold(Check):
     """No requirement has displaced a version that the platform pins.
 
-    Symptom: other packages broke after ours were added.
+    Symptom: other packages fail after the sign-in backends were installed.
     Cause: a requirement installed an older version of a common package (attrs).
     Fix: install the backends without their dependencies, as the plugin does.
     """
@@ -199,10 +199,10 @@ class PinsHold(Check):
 
 @check
 class LmsEnvIsYaml(Check):
-    """lms.env.yml is YAML.
+    """lms.env.yml is valid YAML.
 
     Symptom: the LMS does not start, with a YAML error.
-    Cause: tabs, or another slip of a hand edit, in a generated file.
+    Cause: the generated file was edited by hand, for example with tabs.
     Fix: `tutor config save` writes it again.
     """
 
@@ -232,7 +232,7 @@ class NothingByHand(Check):
     Symptom: it worked yesterday; today an import error, or plain sign-in.
     Cause: a package was installed in a running container, or settings are in
     `lms/envs/private.py`: both are gone, or shadow the plugin's, when it is re-created.
-    Fix: build it into the image; remove private.py.
+    Fix: build the package into the image; remove private.py.
     """
 
     id = "TUT-8"

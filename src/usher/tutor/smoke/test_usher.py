@@ -19,14 +19,14 @@ _REDIRECTS = 5
 
 
 def lms_url() -> str:
-    """Without a slash at the end."""
+    """The LMS's URL without a slash at the end."""
     scheme = "https" if os.environ.get("ENABLE_HTTPS") == "true" else "http"
     port = os.environ.get("LMS_PORT", "")
     return f"{scheme}://{os.environ['LMS_HOST']}{':' + port if port else ''}"
 
 
-class _Shown(urllib.request.HTTPRedirectHandler):
-    """Redirects are answers."""
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Returns redirects as answers instead of following them."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
@@ -39,7 +39,7 @@ def get(url: str, cookies: dict[str, str] | None = None) -> tuple[int, HTTPMessa
         url, headers={"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
     )
     try:
-        answer = urllib.request.build_opener(_Shown()).open(request, timeout=_SECONDS)
+        answer = urllib.request.build_opener(_NoRedirects()).open(request, timeout=_SECONDS)
         found = answer.status, answer.headers
     except urllib.error.HTTPError as error:
         found = error.code, error.headers
