@@ -1,2 +1,2 @@
-"""``make simulate``: the real engine under a seeded scheduler, with virtual time and a model of the
-LMS. Read ``docs/simulation.md``."""
+"""``make simulate``: runs the real sync worker under a seeded scheduler, with virtual time and a
+model of the LMS. See ``docs/simulation.md``."""

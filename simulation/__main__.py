@@ -1,4 +1,5 @@
-"""``make simulate``: exit code 0 only when every invariant held in every seed."""
+"""``make simulate``: runs many seeds; the exit code is 0 only when every invariant held in every
+seed."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ def main() -> int:
 
 
 def _fix_hashes() -> None:
-    """The order of a set of texts changes from process to process, unless Python is told not to."""
+    """Start this program again with a fixed PYTHONHASHSEED, because the order of a set of strings
+    otherwise differs between processes."""
     if os.environ.get("PYTHONHASHSEED") != "0":
         os.environ["PYTHONHASHSEED"] = "0"
         sys.stdout.flush()

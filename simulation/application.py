@@ -1,4 +1,4 @@
-"""The application, campus, with an empty database in memory that every seed begins with."""
+"""The application, campus, with an empty in-memory database at the start of every seed."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def empty_database() -> bytes:
 
 
 def begin_anew() -> None:
-    """The empty database, and nothing remembered of an earlier seed."""
+    """Empty the database and clear all caches of an earlier seed."""
     from django.core.cache import cache
     from django.db import connection
 

@@ -1,4 +1,4 @@
-"""What must hold after every step, and when everything is at rest."""
+"""Invariants: conditions that must hold after every step, and conditions for the end of a seed."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Broken(AssertionError):
 
 @dataclass
 class Invariants:
-    """foreign: enrollments that somebody changed in the LMS, of which nobody was told yet. lost:
-    names of accounts that the LMS lost by itself, which only a recheck finds for sure."""
+    """foreign: enrollments that were changed in the LMS and not yet reported to the application.
+    lost: usernames of accounts that the LMS lost, which only a recheck is sure to find."""
 
     scheduler: Scheduler
     records: Records
@@ -78,7 +78,7 @@ class Invariants:
             raise Broken(f"{MOST_REQUESTS} requests, and no end")
 
     def _refusal_is_true(self, kind: str, row: Row, old: Row | None) -> None:
-        """Nobody but the LMS refuses anything, and every refusal says why."""
+        """Raises Broken for a refused row without a reason, or one that the LMS did not refuse."""
         if not row["parked_at"] or (old and old["parked_at"]):
             return
         subject = self._subject(kind, row)
@@ -141,7 +141,7 @@ class Invariants:
                 )
 
     def differences(self) -> Iterator[tuple[str, Row, str]]:
-        """Kind, row and what is wrong, wherever the LMS is not as it is wanted."""
+        """Kind, row and description of every row whose desired state differs from the LMS."""
         rows = self.records.rows
         for row in rows["account"].values():
             if row["username"].lower() in self.lost:
@@ -185,8 +185,8 @@ class Invariants:
         return None
 
     def _somebody_works_on(self, kind: str, row: Row) -> bool:
-        """A worker that stood still has sent, or is about to send, something about it, and will
-        look at the row again when it writes."""
+        """Whether a worker that was paused has sent, or is about to send, a request about the row.
+        It will check the row again when it writes."""
         return any(
             task.process.stood_still(task.began - 60, self.scheduler.now)
             and any((kind, row["id"]) == (each, job.row.pk) for each, job in task.about)
@@ -197,7 +197,7 @@ class Invariants:
     # When a request changes the LMS
 
     def arriving(self, message: Message) -> None:
-        """Nobody else has the rows that it is about."""
+        """Raises Broken if another worker has claimed a row that the request is about."""
         if message.request.method == "GET" or not message.about:
             return
         now = self.scheduler.now
@@ -223,7 +223,8 @@ class Invariants:
     # A message of the LMS
 
     def webhook(self, act: Callable[[], Any]) -> None:
-        """It makes rows due, and makes nobody forget anything."""
+        """Deliver a message of the LMS, and check that it only makes rows due and loses no
+        information."""
         kept = ("attempts", "error_code", "error_message", "parked_at", "lease_owner")
         self.after_step()
         before = self.records.rows
@@ -242,7 +243,7 @@ class Invariants:
     # At the end
 
     def unsettled(self) -> list[str]:
-        """What keeps the two sides from being at rest."""
+        """Reasons why the application and the LMS are not in sync yet."""
         found = []
         for kind, rows in self.records.rows.items():
             for row in rows.values():
@@ -252,14 +253,15 @@ class Invariants:
         return found
 
     def _waits_for_refused(self, row: Row) -> bool:
-        """Its learner's account is refused, or not wanted."""
+        """Whether the learner's account is refused or not wanted, so the row can't be settled."""
         if row["error_code"] not in ("no-account", "no-token"):
             return False
         account = self.records.account_of(row["user_id"])
         return account is None or bool(account["parked_at"]) or not account["is_active"]
 
     def at_rest(self) -> None:
-        """Both sides are equal, but for what the LMS refuses, which says why."""
+        """Raises Broken unless the application and the LMS agree, except for refused rows, each of
+        which needs a reason."""
         for kind, row, difference in self.differences():
             if not row["parked_at"] and not self._waits_for_refused(row):
                 raise Broken(f"in the end {self._subject(kind, row)} differs: {difference}")
@@ -279,7 +281,8 @@ class Invariants:
         self._modes_equal()
 
     def _gone_are_inactive(self) -> None:
-        """Nobody who was deleted here keeps an account that works, unless a person is told."""
+        """Raises Broken if the LMS account of a deleted user is still active and staff were not
+        notified."""
         here = {row["user_id"] for row in self.records.rows["account"].values()}
         told = {
             row["username"].lower()

@@ -1,4 +1,4 @@
-"""A model of the LMS: the one of the benchmarks, which also refuses, changes and remembers."""
+"""A model of the LMS: that of the benchmarks, with refusals, changes and a log of changes."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def course_key(number: int) -> str:
 
 
 class Sim(World):
-    """people: username in lower case → id of the learner whose account it is, None for one that
-    somebody made at the LMS. closed: runs that take no new learners. refused: kind and subject of
-    everything that this LMS ever refused. told: changes for ``changed_since``."""
+    """people: username in lower case → id of the user that the account belongs to, None for an
+    account that was created in the LMS. closed: runs that accept no new learners. refused: kind and
+    subject of everything this LMS has ever refused. told: changes for ``changed_since``."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -57,13 +57,13 @@ class Sim(World):
         self.render_pages()
 
     def stranger(self, username: str, email: str) -> None:
-        """Somebody who came to the LMS by themselves, long ago."""
+        """An account that somebody created in the LMS before the application was connected."""
         account = self.add_account(username, email, "Somebody else", "", "")
         account.joined = moment(-timedelta(days=30))
         self.people[username.lower()] = None
 
     def lose(self, username: str) -> None:
-        """The account and what belongs to it, as by a backup that was restored."""
+        """Delete an account with its enrollments, as restoring an old backup would."""
         account = self.accounts.pop(username.lower())
         self.by_email.pop(account.email.lower(), None)
         self.by_uid.pop(account.uid, None)
@@ -86,7 +86,7 @@ class Sim(World):
         self.render_pages()
 
     def offer(self, key: str, *modes: tuple[str, int, str]) -> None:
-        """The run's modes are these: slug, price, currency."""
+        """Set the run's modes: slug, price, currency."""
         self.modes[key] = [_mode(*mode) for mode in modes]
 
     def account_of(self, username: str) -> Account | None:
@@ -108,7 +108,8 @@ def _mode(slug: str, price: int, currency: str = "usd") -> dict[str, Any]:
 
 @dataclass
 class Asking:
-    """How the LMS asks the application, here in its database. fails: whether it is out of reach."""
+    """The LMS's requests to the application, answered directly from the database here. fails:
+    whether the application is unreachable."""
 
     world: Sim
     fails: Any = field(default=lambda: False)
@@ -145,7 +146,7 @@ class Asking:
 
 
 class Model(Lms):
-    """answer: a request to its answer, at once."""
+    """answer: returns the answer to a request immediately."""
 
     world: Sim
 
@@ -198,7 +199,7 @@ GONE = -1
 
 
 def _learner(username: str) -> int:
-    """Whose that name is in the application, or was."""
+    """The id of the application's user who has, or had, this username."""
     from usher.application.accounts.models import UsernameReservation
 
     rows = UsernameReservation.objects.filter(username=username)
@@ -274,7 +275,7 @@ class _BatchApi(BatchApi):
         return as_json({"results": [], "next": None, "now": moment()})
 
     def changed_enrollments(self, request: Request) -> Response:
-        """All of them, which a look for changes must bear."""
+        """All enrollments: a query for changes may return more than what changed."""
         if not self._may(request):
             return Response(404)
         found = [

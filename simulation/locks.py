@@ -1,9 +1,9 @@
-"""Watches in which order transactions lock the tables of reconciled rows.
+"""Checks the order in which transactions lock the tables of reconciled rows.
 
-SQLite has one writer at a time, so no two transactions ever wait for each other. PostgreSQL's do:
-when one locks accounts and then enrollments, and another the other way round, one of them is ended.
-So the order itself is what is checked, as the Linux kernel's lockdep does: every pair of tables
-is locked in one order only, whatever the interleaving.
+SQLite has one writer at a time, so transactions never wait for each other. On PostgreSQL, when one
+transaction locks accounts before enrollments and another the other way round, they deadlock and one
+is aborted. So the order itself is checked, as the Linux kernel's lockdep does: every pair of tables
+must always be locked in the same order.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _FOR_UPDATE = re.compile(r" FOR UPDATE( SKIP LOCKED)?")
 
 
 class LockOrderBroken(AssertionError):
-    """Two transactions that lock these tables at the same time can end in a deadlock."""
+    """Two transactions lock these tables in different orders and can deadlock."""
 
 
 class Locks:
-    """tables: those that matter, by kind. watch: whether the transaction that runs now does.
-    between: called before and after a write that is a transaction by itself. report: called with
-    what is broken, which the code under test can't catch."""
+    """tables: the tables to check, by kind. watch: whether to check the current transaction.
+    between: called before and after a write that is a transaction of its own. report: called with
+    the violation, because the code under test could catch an exception."""
 
     def __init__(
         self,
@@ -47,7 +47,8 @@ class Locks:
         self._held.clear()
 
     def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        """Around every statement; SQLite does not know FOR UPDATE."""
+        """Wraps the execution of every statement, and removes FOR UPDATE, which SQLite does not
+        support."""
         waits, table, kind = True, "", ""
         if found := _FOR_UPDATE.search(sql):
             waits = not found[1]

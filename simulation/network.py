@@ -1,7 +1,7 @@
-"""What lies between the application and the LMS, and what it does to requests and answers.
+"""The network between the application and the LMS, and its failures.
 
-What is assumed, because no client could do without: a request that reaches the LMS at all reaches
-it within ``LATEST`` seconds, which is less than is left of a lease after its last renewal.
+It assumes, as every client has to, that a request that reaches the LMS at all reaches it within
+``LATEST`` seconds, which is less than what remains of a lease after its last renewal.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ LATEST = 36.0
 
 
 class RequestInTransaction(AssertionError):
-    """The LMS was asked within a database transaction."""
+    """A request was sent to the LMS within a database transaction."""
 
 
 @dataclass
 class Message:
-    """One request. about: the jobs that it is sent for. answer: what the client gets."""
+    """One request. about: the jobs that it is sent for. answer: the answer that the client gets."""
 
     number: int
     process: Process
@@ -44,7 +44,7 @@ class Message:
 
 @dataclass
 class Weather:
-    """How much goes wrong: shares from 0 to 1."""
+    """Probabilities of failures, from 0 to 1."""
 
     lost_request: float = 0.0
     lost_answer: float = 0.0
@@ -74,7 +74,8 @@ class Network:
     answered: Callable[[Message], None] = lambda message: None
 
     def exchange(self, request: httpx.Request) -> httpx.Response:
-        """In a thread of a process. Raises httpx.TransportError."""
+        """Send a request from a thread of a process; return its answer. Raises
+        httpx.TransportError."""
         if connection.in_atomic_block:
             words = f"{request.method} {request.url.path} was sent within a database transaction"
             self.report(RequestInTransaction(words))
@@ -109,7 +110,7 @@ class Network:
         return self.messages[-1]
 
     def senders(self) -> set[Process]:
-        """Those whose requests are on the wire."""
+        """Processes that have a request in flight."""
         return {message.process for message in self.messages[-40:] if message.in_flight}
 
     def _send(self, message: Message) -> None:
@@ -186,7 +187,7 @@ def _said_by(impostor: Impostor) -> Response:
 
 
 class Connection:
-    """What ``usher.client.connection.opened_by`` opens."""
+    """The replacement for the connection that ``usher.client.connection.opened_by`` opens."""
 
     def __init__(self, network: Network) -> None:
         self._network = network

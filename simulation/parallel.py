@@ -1,4 +1,4 @@
-"""Many seeds, by as many processes as there are cores."""
+"""Runs many seeds in as many processes as there are cores."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def in_short(seed: int) -> Short:
 
 
 def simulate_many(seeds: Sequence[int], processes: int | None = None) -> Iterator[Short]:
-    """The outcomes, in no order. Each seed has a process of its own, a copy of one that has run
-    no seed, so that nothing of one seed is left for the next."""
+    """Yield the outcomes, in no particular order. Each seed runs in a forked process of its own, so
+    that no seed can affect another."""
     most = processes or os.cpu_count() or 1
     running: dict[Connection, tuple[int, BaseProcess]] = {}
     with Simulator():
@@ -53,7 +53,7 @@ def _tell(seed: int, pipe: Connection) -> None:
 
 
 def _ended(running: dict[Connection, tuple[int, BaseProcess]]) -> Iterator[Short]:
-    """Outcomes of those that have ended; waits for the first."""
+    """Outcomes of processes that have ended; waits for the first one."""
     for pipe in wait(list(running)):
         assert isinstance(pipe, Connection)
         seed, process = running.pop(pipe)

@@ -1,4 +1,4 @@
-"""What people, staff and the LMS's own users do meanwhile."""
+"""Actions of learners, staff and the LMS's own users during a simulation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNKNOWN_RUN = "course-v1:BenchX+Nowhere+2026_T1"
 
 
 class People:
-    """Acts are drawn first and then done, each in a web process."""
+    """An action is chosen first and then done, each in a web process."""
 
     def __init__(self, seed: Seed) -> None:
         self.seed = seed
@@ -27,7 +27,7 @@ class People:
         self.deleted = False
 
     def act(self) -> None:
-        """One thing that somebody does."""
+        """Do one action of a user or staff."""
         if len(self.signed_up) < 2:
             return self._signs_up()
         acts: dict[Callable[[], None], int] = {
@@ -50,7 +50,7 @@ class People:
         return self.draw.choices(list(acts), weights=list(acts.values()))[0]()
 
     def act_or_be_late(self) -> None:
-        """Somebody may be deleted while they do something."""
+        """Do one action; ignore it if its user was deleted meanwhile."""
         from django.core.exceptions import ObjectDoesNotExist
         from django.db import IntegrityError
 
@@ -62,7 +62,7 @@ class People:
             self._tell(f"too late: {error}")
 
     def in_the_lms(self) -> None:
-        """One thing that somebody does at the LMS."""
+        """Do one action of somebody in the LMS."""
         acts = (
             self._renames_run,
             self._closes_run,
@@ -120,7 +120,7 @@ class People:
         self._enrolls(reconcile_now=True)
 
     def _enrolls_within_a_transaction(self) -> None:
-        """As a view with ATOMIC_REQUESTS does."""
+        """Enroll within a transaction, as a view with ATOMIC_REQUESTS does."""
         from django.db import transaction
 
         from usher.engine.transactions import InTransaction
@@ -157,7 +157,7 @@ class People:
         self._on_enrollment("changes the mode in", change_mode)
 
     def _enrolls_in_vain(self) -> None:
-        """In a run that the LMS does not have, or in a mode that it has no more."""
+        """Enroll in a run that the LMS does not have, or in a mode that it no longer has."""
         from usher.application.enrollments.services import enroll
         from usher.application.runs.services import ensure_run
 
@@ -225,7 +225,7 @@ class People:
     # Staff
 
     def _retries(self) -> None:
-        """The admin's button."""
+        """Retry refused rows, as the admin's action does."""
         from usher.application.accounts.models import LmsAccount
         from usher.application.enrollments.models import Enrollment
 
@@ -264,7 +264,7 @@ class People:
         self.seed.notify("course_run.changed", "", key)
 
     def _changes_modes(self) -> None:
-        """The platform allows one mode in several currencies."""
+        """Change a run's modes; one mode may be in several currencies, as the platform allows."""
         key = course_key(self.draw.randrange(RUNS))
         modes = [("audit", 0, "usd"), ("verified", 49, "usd"), ("verified", 45, "eur")]
         self.seed.world.offer(key, *modes[: self.draw.randrange(1, 4)])
@@ -272,7 +272,7 @@ class People:
         self.seed.notify("course_run.changed", "", key)
 
     def _instructor_enrolls(self) -> None:
-        """Somebody's enrollment changes, and the application hears of it later or never."""
+        """Change an enrollment in the LMS; the application is notified later, or never."""
         world = self.seed.world
         known = sorted(k for k in world.enrollments if world.people.get(k[0].lower()) is not None)
         if not known:

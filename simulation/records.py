@@ -1,4 +1,4 @@
-"""The rows of the engine as they stand after a step, read without Django's models."""
+"""The sync worker's rows as they are after a step, read without Django's models."""
 
 from __future__ import annotations
 
@@ -37,13 +37,14 @@ Rows = dict[str, dict[int, Row]]
 @dataclass
 class Records:
     rows: Rows = field(default_factory=lambda: {name: {} for name in OWN})
-    #: Virtual time at which something is due at the earliest.
+    #: The earliest virtual time at which a row is due.
     due_at: float = float("inf")
     _writes: int = -1
     _queries: dict[str, str] = field(default_factory=dict)
 
     def look(self) -> Rows | None:
-        """What was there before, when anything was written since the last look."""
+        """Read the rows again if anything was written since the last call; return those of
+        before."""
         from django.db import connection
 
         raw = connection.connection
@@ -69,7 +70,7 @@ class Records:
         return before
 
     def due_kinds(self, now: float) -> list[str]:
-        """Those of which a row is due."""
+        """Kinds that have a due row."""
         return [
             kind
             for kind, rows in self.rows.items()
@@ -100,7 +101,7 @@ class Records:
 
 
 def seconds(text: Any, otherwise: float = float("inf")) -> float:
-    """A moment of the database as virtual time."""
+    """A timestamp of the database as virtual time, in seconds."""
     if not text:
         return otherwise
     found = text if isinstance(text, datetime) else datetime.fromisoformat(str(text))

@@ -1,4 +1,5 @@
-"""One seed: everything goes wrong for some minutes, then nothing does, and both sides are equal."""
+"""Runs one seed: some minutes with failures, then a time without, at whose end the application and
+the LMS must agree."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from simulation.story import Story
 from simulation.substitution import substituted
 
 KINDS = tuple(OWN)
-#: Seconds of virtual time: in which everything goes wrong, and after which all must be at rest.
+#: Seconds of virtual time: how long failures happen, and when everything must be in sync.
 TROUBLE, REST = 110.0, 4 * 3600.0
 _STILL = (20.0, 70.0, 130.0)
 
@@ -41,7 +42,7 @@ class Outcome:
 
 
 def simulate(seed: int) -> Outcome:
-    """Raises nothing: what went wrong is in the outcome."""
+    """Run one seed. Raises no exception: a failure is in the outcome's ``error``."""
     one = Seed(seed)
     error: BaseException | None = None
     try:
@@ -52,7 +53,7 @@ def simulate(seed: int) -> Outcome:
 
 
 class Simulator:
-    """Within it, ``simulate`` may be called as often as one likes."""
+    """A context within which ``simulate`` may be called any number of times."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -134,7 +135,7 @@ def _everything_virtual() -> Iterator[None]:
 
 
 def _import_everything() -> None:
-    """What is imported later would have the real time, and real threads."""
+    """Import all modules now: a module imported later would get the real time and real threads."""
     import usher.application
     import usher.client
     import usher.engine
@@ -146,7 +147,7 @@ def _import_everything() -> None:
 
 
 def _noting(act: Callable[..., Any], *, many: bool) -> Callable[..., Any]:
-    """What a thread works on while it does."""
+    """Record in the current task what a thread is working on."""
 
     def noted(self: Any, jobs: Any, context: Any) -> Any:
         task = _running().scheduler.task
@@ -231,7 +232,8 @@ class Seed:
         return task is not None and task.process.name.startswith("worker")
 
     def _report(self, error: Exception) -> None:
-        """The seed fails with this error after the step, also when some code catches it."""
+        """Make the seed fail with this error after the current step, even if the code under test
+        catches the exception."""
         self.error = self.error or error
 
     def _after_step(self) -> None:
@@ -298,7 +300,7 @@ class Seed:
         self.scheduler.spawn(worker, partial(self._guarded, self._works))
 
     def client(self) -> Any:
-        """The LMS client of the process that asks."""
+        """The LMS client of the current process."""
         from usher.application import conf, lms_client
 
         task = self.scheduler.task
@@ -316,7 +318,7 @@ class Seed:
     # What processes do
 
     def _guarded(self, act: Callable[[], None]) -> None:
-        """An error that ends a process ends the seed."""
+        """Run ``act``; an error that ends the process fails the seed."""
         try:
             act()
         except Exception as error:  # noqa: BLE001 - told by the loop
@@ -345,7 +347,8 @@ class Seed:
         )
 
     def _share(self) -> tuple[list[str], dict[str, Any]]:
-        """As a worker that watches, one that got a message about a kind, or about a learner."""
+        """Run a worker's share of the work: as a watching worker, or one that got a message about a
+        kind or a learner."""
         due = self.records.due_kinds(self.scheduler.now)
         way = self.draw.random()
         if way < 0.15:
@@ -379,14 +382,15 @@ class Seed:
                 return
 
     def _knows_batch_api(self) -> bool:
-        """Changes of which no message came are found by the batch API; that the LMS has none is
-        believed for some minutes."""
+        """Whether the client knows that the LMS has the batch API, which finds changes that no
+        message reported. A client remembers for some minutes that there is none."""
         from usher.client.batch import capabilities
 
         return not self.has_plugin or bool(capabilities(self.client()))
 
     def _last_sweep(self) -> None:
-        """Everything that could have been missed is looked for once, in peace."""
+        """Run a full sweep at the end, without failures, to find everything that could have been
+        missed."""
         from usher.application.runs.services import sync_runs
         from usher.engine.services import recheck
 
@@ -400,7 +404,8 @@ class Seed:
         self.swept = True
 
     def notify(self, kind: str, username: str, key: str, *, certain: bool = True) -> None:
-        """The LMS tells the application, once or twice; perhaps never, where that is borne."""
+        """Send a webhook of the LMS to the application, once or twice; or never, where losing it is
+        allowed."""
         from usher.application.webhooks.services import take
 
         if not certain and (not self.has_plugin or self.draw.random() < 0.3):
@@ -451,7 +456,8 @@ class Seed:
         ]
 
     def _victim(self, workers: list[Process], again: Callable[[], None]) -> Process | None:
-        """Rather one that waits for the LMS; without one, ``again`` is called a little later."""
+        """A random process, preferably one that is waiting for the LMS. Without one, ``again`` is
+        called a little later."""
         if not workers or self.calm:
             return None
         waiting = [each for each in workers if each in self.network.senders()]
@@ -527,7 +533,7 @@ class Seed:
             self.scheduler.after(self.draw.uniform(5, 60), is_back)
 
     def _messages(self) -> None:
-        """What the LMS says about things that did not change at all."""
+        """Send webhooks of the LMS about rows that did not change."""
         known = sorted(self.world.enrollments) or [("nobody", "")]
         refused = [
             tuple(subject.split(" in "))

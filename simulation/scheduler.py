@@ -1,8 +1,8 @@
-"""Runs the threads of several processes one at a time, in an order that a seed decides.
+"""Runs the threads of several processes one at a time, in an order that depends on the seed.
 
-Every thread is a greenlet. It gives control back where a real thread could be interrupted to any
-effect: when it waits, and before and after each transaction. Time is virtual: it moves on only
-when nobody can go on.
+Every thread is a greenlet. It yields control where interrupting a real thread could make a
+difference: when it waits, and before and after each transaction. Time is virtual and moves on only
+when no thread can run.
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-#: Seconds of one step, and of one look at the clock: no two moments are equal.
+#: Seconds that one step, or reading the clock, takes: no two times are equal.
 STEP, LOOK = 1e-3, 1e-6
 
 
 class Gone(BaseException):
-    """Thrown into what is left of a seed at its end; nothing may be done in answer to it."""
+    """Raised in the threads of a seed that are still alive at its end; they must not do anything
+    more."""
 
 
 class TooLong(Exception):
-    """The seed does not come to its end."""
+    """The seed took too many steps."""
 
 
 @dataclass(eq=False)
 class Process:
-    """One process of the application. ahead: seconds by which its clock differs from the
-    database's. paused_until: it stands still, as by SIGSTOP; paused_at: when that began. world:
-    what is its own, such as its client of the LMS."""
+    """One process of the application. ahead: seconds by which its clock is ahead of the database's.
+    paused_until: it is paused until then, as by SIGSTOP; paused_at: when the pause began. world:
+    objects of its own, such as its LMS client."""
 
     name: str
     ahead: float = 0.0
@@ -46,7 +47,7 @@ class Process:
         return self.name
 
     def stood_still(self, since: float, now: float) -> bool:
-        """Whether it did at any time from ``since`` on."""
+        """Whether it was paused at any time since ``since``."""
         return self.paused_until > since and self.paused_at < now
 
 
@@ -74,7 +75,7 @@ class Scheduler:
 
     def __init__(self, seed: int, *, most_steps: int = 60_000) -> None:
         self.draw = random.Random(f"schedule {seed}")
-        #: What the code under test draws comes from a source of its own.
+        #: Random numbers of the code under test come from a generator of their own.
         self.code_draw = random.Random(f"code {seed}")
         self.now = 0.0
         self.steps = 0
@@ -96,7 +97,7 @@ class Scheduler:
         return task
 
     def at(self, moment: float, act: Callable[[], None]) -> None:
-        """``act`` happens then, whatever processes do; it must not wait."""
+        """Call ``act`` at this virtual time, independent of all processes; it must not wait."""
         self._number += 1
         heapq.heappush(self._events, (moment, self._number, act))
 
@@ -104,24 +105,25 @@ class Scheduler:
         self.at(self.now + seconds, act)
 
     def kill(self, process: Process) -> None:
-        """As by SIGKILL: its threads never go on, and clean nothing up."""
+        """Kill a process as by SIGKILL: its threads stop, without cleaning up."""
         process.is_dead = True
 
     @property
     def task(self) -> Task | None:
-        """The thread that runs now; None while the scheduler itself does."""
+        """The running thread; None while the scheduler itself runs."""
         found = getcurrent()
         return found if isinstance(found, Task) else None
 
     def look(self) -> float:
-        """The time, which no two callers see the same."""
+        """The virtual time, a little later at each call, so that no two calls return the same."""
         self.now += LOOK
         return self.now
 
     # From a thread
 
     def wait(self, until: Callable[[], bool] | None, seconds: float | None = None) -> bool:
-        """Lets others go on until ``until()`` holds, or the time is over; whether it holds."""
+        """Let other threads run until ``until()`` is true or the time is over; return whether it is
+        true."""
         task = self.task
         if self.is_over:
             raise Gone
@@ -138,14 +140,15 @@ class Scheduler:
         return until is None or until()
 
     def breathe(self) -> None:
-        """Anybody may go on now."""
+        """Let any thread run next."""
         if self.task is not None:
             self.wait(None, 0.0)
 
     # The loop
 
     def run(self, is_done: Callable[[], bool]) -> None:
-        """Until ``is_done()`` or until nobody ever goes on. Raises what a thread raised."""
+        """Run until ``is_done()`` is true or no thread can run any more. Raises what a thread
+        raised."""
         while not is_done():
             self.tasks = [t for t in self.tasks if not t.dead and not t.process.is_dead]
             ready = [t for t in self.tasks if self._runs(t) and t.can_go(self.now)]
@@ -176,7 +179,7 @@ class Scheduler:
         self.observe()
 
     def _advance(self) -> bool:
-        """To the next moment at which something happens."""
+        """Move the time on to the next event."""
         moments = [self._events[0][0]] if self._events else []
         for task in self.tasks:
             paused = task.process.paused_until
@@ -191,7 +194,7 @@ class Scheduler:
 
     @contextmanager
     def ending(self) -> Iterator[None]:
-        """Afterwards nothing is left of the threads: their ``finally`` blocks end in Gone."""
+        """At its end, stop all threads: their ``finally`` blocks run with Gone."""
         self._hub = getcurrent()
         tasks: list[Task] = []
         spawn = self.spawn

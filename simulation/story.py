@@ -1,4 +1,4 @@
-"""What happened in one seed, line by line, for people."""
+"""The log of one seed, line by line, for people."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Line = tuple[float, str, Callable[[], str]]
 
 @dataclass
 class Story:
-    """Lines are put into words only when they are read. clock: the virtual time."""
+    """Lines are formatted only when they are read. clock: returns the virtual time."""
 
     clock: Callable[[], float]
     lines: list[Line] = field(default_factory=list)
@@ -79,7 +79,7 @@ def _item(item: dict[str, Any]) -> str:
 
 
 def short(text: str) -> str:
-    """Course keys as ``run 0``, long addresses without what is always the same."""
+    """``text`` with course keys as ``run 0``, and URLs without their constant parts."""
     for number in range(10):
         text = text.replace(f"course-v1:BenchX+C{number:05}+2026_T1", f"run-{number}")
     for prefix in (

@@ -1,6 +1,7 @@
-"""Puts the virtual things in the place of the real ones, in the modules of Usher only.
+"""Replaces real time, threads and network by virtual ones, in Usher's modules only.
 
-What those modules imported is exchanged in their namespaces, so their code runs unchanged.
+It exchanges what those modules have imported in their namespaces, so that their code runs
+unchanged.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _TELL_TIME = ("usher.client.client", "benchmarks.lms.world")
 
 @contextmanager
 def substituted(more: Mapping[Any, Any]) -> Iterator[None]:
-    """more: further objects, such as functions → what stands for them."""
+    """Replace within the block. more: further replacements, {object: its replacement}."""
     from django.utils import timezone
 
     from usher.engine import clock

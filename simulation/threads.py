@@ -1,4 +1,4 @@
-"""What stands for ``threading``, ``queue``, ``time`` and their kind while the simulation runs."""
+"""Replacements for ``threading``, ``queue``, ``time`` and similar modules in the simulation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _current: Scheduler | None = None
 
 
 def use(scheduler: Scheduler | None) -> None:
-    """Whose time and threads these are from now on."""
+    """Set the scheduler whose time and threads are used from now on."""
     global _current
     _current = scheduler
 
@@ -37,14 +37,14 @@ def database_time() -> datetime:
 
 
 def process_time() -> datetime:
-    """By the clock of the process that asks."""
+    """The time by the clock of the current process."""
     task = scheduler().task
     ahead = task.process.ahead if task is not None else 0.0
     return database_time() + timedelta(seconds=ahead)
 
 
 class Time:
-    """Module ``time``."""
+    """Replaces the module ``time``."""
 
     @staticmethod
     def monotonic() -> float:
@@ -65,7 +65,7 @@ class Time:
 
 
 class Moment(datetime):
-    """Class ``datetime``."""
+    """Replaces the class ``datetime``."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
@@ -152,7 +152,7 @@ class Thread:
         self._act = lambda: target(*args)
 
     def start(self) -> None:
-        """In the process that asks."""
+        """Start the thread in the current process."""
         task = scheduler().task
         if task is None:
             raise AssertionError("only a thread has threads")
@@ -160,7 +160,7 @@ class Thread:
 
 
 class Threading:
-    """Module ``threading``."""
+    """Replaces the module ``threading``."""
 
     Lock = RLock = Lock
     Condition, Event, Thread = Condition, Event, Thread
@@ -196,7 +196,7 @@ class Queue:
 
 
 class Queues:
-    """Module ``queue``."""
+    """Replaces the module ``queue``."""
 
     Queue = SimpleQueue = Queue
 
@@ -205,7 +205,8 @@ class Queues:
 
 
 class Pool:
-    """``ThreadPoolExecutor``: its threads end when there is nothing to do, and begin again."""
+    """Replaces ``ThreadPoolExecutor``. Its threads end when there is no work, and are started
+    again."""
 
     def __init__(self, max_workers: int = 1, **_: Any) -> None:
         self._most = max_workers
@@ -258,7 +259,7 @@ _real_result = Future.result
 
 
 def result(self: Future[Any], timeout: float | None = None) -> Any:
-    """``Future.result``."""
+    """Replaces ``Future.result``."""
     if _current is None or _current.task is None:
         return _real_result(self, timeout)
     if not self.done():
@@ -269,7 +270,7 @@ def result(self: Future[Any], timeout: float | None = None) -> Any:
 def wait_for_futures(
     futures: Iterable[Future[Any]], timeout: float | None = None, return_when: str = "ALL_COMPLETED"
 ) -> Any:
-    """``concurrent.futures.wait``."""
+    """Replaces ``concurrent.futures.wait``."""
     every = set(futures)
     some = any if return_when != "ALL_COMPLETED" else all
     scheduler().wait(lambda: some(future.done() for future in every), timeout)
@@ -278,14 +279,14 @@ def wait_for_futures(
 
 
 class Random:
-    """Module ``random``, from the seed."""
+    """Replaces the module ``random``, seeded."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(scheduler().code_draw, name)
 
 
 class Secrets:
-    """Module ``secrets``, from the seed: nothing here is secret."""
+    """Replaces the module ``secrets``, seeded: nothing is secret in the simulation."""
 
     def token_hex(self, size: int = 32) -> str:
         return scheduler().code_draw.randbytes(size).hex()
@@ -300,7 +301,7 @@ class Secrets:
 
 
 class Uuid:
-    """Module ``uuid``."""
+    """Replaces the module ``uuid``, seeded."""
 
     def uuid4(self) -> uuid.UUID:
         return uuid.UUID(int=scheduler().code_draw.getrandbits(128), version=4)

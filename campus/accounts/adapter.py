@@ -1,4 +1,4 @@
-"""Where campus differs from allauth."""
+"""campus's changes to allauth's behaviour."""
 
 import re
 from types import SimpleNamespace
@@ -19,7 +19,8 @@ from usher.contract.limits import USERNAME_MAX_LENGTH, USERNAME_MIN_LENGTH, USER
 
 class CampusAccountAdapter(DefaultAccountAdapter):
     def clean_username(self, username: str, shallow: bool = False) -> str:
-        """A name that the LMS accepts and that was never used: it identifies the learner."""
+        """A username that the LMS accepts and that was never used before: it identifies the
+        learner."""
         if not re.fullmatch(USERNAME_PATTERN, username):
             raise ValidationError("Use letters A to Z, digits, - and _ only.", code="characters")
         if not USERNAME_MIN_LENGTH <= len(username) <= USERNAME_MAX_LENGTH:
@@ -32,22 +33,22 @@ class CampusAccountAdapter(DefaultAccountAdapter):
         return str(username)
 
     def pre_login(self, request: HttpRequest, user: Any, **kwargs: Any) -> HttpResponse | None:
-        """Users created by staff, by command or in the admin, have nothing to confirm."""
+        """Skip the confirmation of the e-mail address for users created by staff."""
         if not kwargs.get("signup") and user.email and not user.emailaddress_set.exists():
             EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=True)
         response: HttpResponse | None = super().pre_login(request, user, **kwargs)
         return response
 
     def is_safe_url(self, url: str) -> bool:
-        """What can't be read as an address is no safe one; allauth would fail at it."""
+        """False also for a URL that can't be parsed, at which allauth would raise an exception."""
         try:
             return bool(super().is_safe_url(url))
         except ValueError:
             return False
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
-        """What a mail leads to is this site, whatever host the request named: somebody else may
-        have made it, to have a link to a host of theirs sent to the owner of the address."""
+        """Build links in mails from campus's own address, not from the request's Host header: an
+        attacker could otherwise have a link to another host sent to the owner of the address."""
         request = allauth_context.request
         here = request.build_absolute_uri("/").rstrip("/") if request is not None else ""
         site = SimpleNamespace(
@@ -62,10 +63,10 @@ class CampusAccountAdapter(DefaultAccountAdapter):
         super().send_mail(template_prefix, email, {"current_site": site, **own})
 
     def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
-        """Wrong passwords are counted by account; allauth adds the host that the request names,
-        and each port of it would have a count of its own."""
+        """Count wrong passwords by account. allauth adds the Host header, so each port would have a
+        count of its own."""
         return str(credentials.get("email", credentials.get("username", ""))).lower()
 
     def get_logout_redirect_url(self, request: HttpRequest) -> str:
-        """On through the one sign-out, which also ends the session at the LMS."""
+        """Redirect to the sign-out that also ends the session in the LMS."""
         return reverse("usher-sign-out")

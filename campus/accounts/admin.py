@@ -18,7 +18,7 @@ class NewUserForm(BaseUserCreationForm):
 
 @admin.register(User)
 class CampusUserAdmin(UserAdmin):
-    """A person's username is shown, not changed: the LMS knows the person by it."""
+    """The username is read-only: it identifies the user in the LMS."""
 
     list_display = ("username", "email", "name", "is_active", "is_staff", "date_joined")
     search_fields = ("username", "email", "name")
@@ -45,7 +45,7 @@ class CampusUserAdmin(UserAdmin):
             follow_profile(obj)
 
     def delete_model(self, request: Any, obj: User) -> None:
-        """The LMS account goes out of use, and its name is never given again."""
+        """Deactivate the LMS account; its username is never used again."""
         retire(obj)
         super().delete_model(request, obj)
 

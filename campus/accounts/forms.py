@@ -8,7 +8,7 @@ from usher.contract.limits import FULL_NAME_MAX_LENGTH, USERNAME_MAX_LENGTH
 
 
 class FullNameForm(forms.Form):
-    """What sign-up asks beside user name, e-mail address and password."""
+    """The fields of sign-up besides username, e-mail address and password."""
 
     name = forms.CharField(
         label="Full name",

@@ -9,12 +9,12 @@ from usher.contract.limits import FULL_NAME_MAX_LENGTH
 
 class CaseInsensitiveUserManager(UserManager["User"]):
     def get_by_natural_key(self, username: str | None) -> "User":
-        """``manage.py`` and the admin's sign-in find a person however the name is written."""
+        """Find a user ignoring case, for ``manage.py`` and the admin's sign-in."""
         return self.get(username__iexact=username)
 
 
 class User(AbstractUser):
-    """A person. ``name`` is the full name, as it will stand on certificates."""
+    """A user. ``name`` is the full name, as printed on certificates."""
 
     first_name = None  # type: ignore[assignment]
     last_name = None  # type: ignore[assignment]
@@ -26,7 +26,7 @@ class User(AbstractUser):
 
     class Meta:
         constraints = [
-            # The LMS compares both without case, so two people must not differ by case alone.
+            # The LMS ignores case in both, so two users must not differ by case alone.
             models.UniqueConstraint(
                 Lower("username"),
                 name="unique_username_any_case",

@@ -1,4 +1,4 @@
-"""The form of the sign-in page. Apart from the others: allauth's forms import those."""
+"""The form of the sign-in page. A module of its own, because allauth's forms import campus's."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ class SignInForm(LoginForm):
         self.fields["login"].label = "Username or email"
 
     def full_clean(self) -> None:
-        """After a wrong password both fields are told to be wrong, also to a screen reader."""
+        """After a wrong password mark both fields as invalid, also for screen readers."""
         super().full_clean()
         if self.is_bound and self.non_field_errors():
             for name in ("login", "password"):

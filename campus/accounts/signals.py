@@ -1,4 +1,4 @@
-"""Keeps the LMS in step with people here."""
+"""Queues changes of users for the LMS."""
 
 from typing import Any
 
@@ -23,7 +23,8 @@ log = structlog.get_logger("campus.accounts")
 
 @receiver(user_logged_in, dispatch_uid="campus.ensure_account")
 def has_lms_account(user: Any, **_: Any) -> None:
-    """After sign-up, once the address is confirmed, and again at each sign-in: it costs a look."""
+    """Queue the user's LMS account: after sign-up, once the address is confirmed, and at each
+    sign-in."""
     try:
         ensure_account(user)
     except (NoFreeName, AdapterFailed) as error:

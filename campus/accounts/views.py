@@ -9,7 +9,7 @@ from usher.application.accounts.services import follow_profile
 
 @login_required
 def profile(request: HttpRequest) -> HttpResponse:
-    """``/profile/``: full name and country; the LMS follows."""
+    """``/profile/``: change full name and country; the change is queued for the LMS."""
     form = ProfileForm(request.POST or None, instance=request.user)
     if request.method == "POST" and form.is_valid():
         user = form.save()

@@ -43,7 +43,8 @@ def database(url: str, home: Path) -> dict[str, Any]:
 
 
 def _sqlite(path: Path) -> dict[str, Any]:
-    """SQLite for several processes: readers don't wait for the writer, writers queue up."""
+    """SQLite for several processes: readers don't wait for the writer, and writers wait for each
+    other."""
     return {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": str(path),

@@ -12,7 +12,7 @@ _FALSE = {"0", "false", "no", "off", ""}
 
 
 class Environment:
-    """Text values by name; what the process was given wins over the file."""
+    """Settings by name, as strings. The process's environment overrides the file."""
 
     def __init__(self) -> None:
         self.path = Path(os.environ.get("CAMPUS_ENV_FILE", CAMPUS_DIR / ".env"))

@@ -1,4 +1,4 @@
-"""The Content-Security-Policy of campus's pages: nothing from elsewhere, no inline scripts."""
+"""The Content-Security-Policy of campus's pages: only campus's own resources, no inline scripts."""
 
 from collections.abc import Callable
 

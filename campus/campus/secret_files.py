@@ -1,4 +1,4 @@
-"""Secrets that campus makes for itself on first start, each in a file of mode 0600."""
+"""Secrets that campus generates at its first start, each in a file of mode 0600."""
 
 import os
 import secrets
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 
 def kept(path: Path, make: Callable[[], str]) -> str:
-    """The file's text; made first when it is absent. Safe when several processes start at once."""
+    """The file's text; generated first if the file is missing. Safe for concurrent processes."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")

@@ -178,7 +178,7 @@ SUPPORT_EMAIL = env.text("SUPPORT_EMAIL")
 MANAGERS = [(SITE_NAME, SUPPORT_EMAIL)] if SUPPORT_EMAIL else []
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", f"{SITE_NAME} <noreply@{_site.hostname}>")
 
-# A name of their own: on one host the LMS's cookies differ only by port, and browsers ignore ports.
+# Names of their own: browsers ignore ports, so the LMS's cookies on the same host would collide.
 SESSION_COOKIE_NAME = f"{EDITION_NAME}_session"
 CSRF_COOKIE_NAME = f"{EDITION_NAME}_csrf"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
@@ -221,7 +221,7 @@ LOGGING_CONFIG = "campus.logs.configure"
 USHER_EDITION = EDITION_NAME
 for _name in (value for key, value in vars(Env).items() if key.isupper()):
     globals()[_name] = env.text(_name)
-# How hard the engine works on the LMS: ``usher.engine.options``.
+# Concurrency and request rate of the sync worker: ``usher.engine.options``.
 USHER_CONCURRENCY = int(env.text("USHER_CONCURRENCY", "32"))
 USHER_LEASE_SECONDS = float(env.text("USHER_LEASE_SECONDS", "60"))
 USHER_REQUESTS_A_SECOND = float(env.text("USHER_REQUESTS_A_SECOND", "0"))

@@ -1,4 +1,4 @@
-"""The admin site, in campus's name."""
+"""The admin site with campus's name."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ class CampusAdminSite(AdminSite):
     def login(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """By the one sign-in page: Django's own knows no limit of wrong passwords."""
+        """Redirect to campus's sign-in page: Django's own does not limit wrong passwords."""
         from allauth.account.decorators import secure_admin_login
 
         answer: HttpResponse = secure_admin_login(super().login)(request, extra_context)

@@ -1,4 +1,4 @@
-"""What a server process checks before it serves: commands do the same by themselves."""
+"""Checks that a server process runs before it serves; Django's commands run the same checks."""
 
 import structlog
 from django.core import checks

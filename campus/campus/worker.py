@@ -1,6 +1,6 @@
 """Celery's entry point: ``celery -A campus.worker worker``, and ``beat``.
 
-Celery only wakes and spreads the work; a lost message is made good by the next sweep.
+Celery only starts and distributes the work; the next sweep makes up for a lost message.
 """
 
 import os

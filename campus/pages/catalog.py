@@ -1,4 +1,4 @@
-"""What pages show of runs and enrollments: it reads; changes go through Usher's services."""
+"""Reads course runs and enrollments for the pages; changes go through Usher's services."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,8 +21,8 @@ MAX_QUERY = 100
 
 @dataclass(frozen=True)
 class Place:
-    """A learner's place in a run. link: opens it in the LMS, signed in. told: its state in the
-    learner's words."""
+    """A learner's enrollment in a run. link: the URL that opens the run in the LMS, signed in.
+    told: its state in words for the learner."""
 
     run: CourseRun
     enrollment: Enrollment
@@ -31,7 +31,8 @@ class Place:
 
 
 def offered(words: str = "") -> QuerySet[CourseRun]:
-    """Runs that learners may see: under way, then to come, then over; with all of ``words``."""
+    """Course runs that learners may see: current ones, then future, then past ones; only those that
+    contain all of ``words``."""
     now = timezone.now()
     runs = CourseRun.objects.filter(live=True, missing_since__isnull=True, hidden=False)
     for word in words[:MAX_QUERY].replace("\x00", " ").split():
@@ -43,7 +44,7 @@ def offered(words: str = "") -> QuerySet[CourseRun]:
 
 
 def find(course_key: str) -> CourseRun | None:
-    """A run with its modes; None when it isn't shown."""
+    """A run with its modes; None if learners may not see it."""
     if "\x00" in course_key:
         return None
     modes = Prefetch("modes", CourseMode.objects.order_by("min_price", "id"))
@@ -53,7 +54,7 @@ def find(course_key: str) -> CourseRun | None:
 
 
 def is_free(user: Any, run: CourseRun) -> bool:
-    """Whether the run has a mode that a learner gets without paying."""
+    """Whether the run has a mode without a price."""
     try:
         choose_mode(user, run)
     except ModeNotAllowed:
@@ -77,7 +78,7 @@ def account(user: Any) -> LmsAccount | None:
 
 
 def places(user: Any) -> list[Place]:
-    """Where the learner is enrolled, latest first."""
+    """The learner's enrollments, latest first."""
     rows = (
         Enrollment.objects.filter(user=user, is_active=True)
         .select_related("run")
@@ -96,13 +97,13 @@ def enrolled_run_ids(user: Any) -> set[int]:
 
 
 def link(run: CourseRun) -> str:
-    """Opens the run in the LMS with the learner signed in."""
+    """The URL that opens the run in the LMS with the learner signed in."""
     settings = conf.settings()
     return settings.sign_in_url(settings.course_path(run.course_key))
 
 
 def stage(run: CourseRun, now: datetime | None = None) -> str:
-    """One phrase for where a run is in its life."""
+    """A phrase for the state of a run, such as when it starts."""
     now = now or timezone.now()
     if run.end and run.end <= now:
         return "Ended"

@@ -27,7 +27,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def course_run(request: HttpRequest, course_key: str) -> HttpResponse:
-    """``/courses/<key>/``"""
+    """``/courses/<key>/``: the page of a course run."""
     run = _run(course_key)
     context: dict[str, Any] = {
         "run": run,
@@ -42,7 +42,7 @@ def course_run(request: HttpRequest, course_key: str) -> HttpResponse:
 @require_POST
 @login_required
 def enroll_me(request: HttpRequest, course_key: str) -> HttpResponse:
-    """``/courses/<key>/enroll/``"""
+    """``/courses/<key>/enroll/``: enroll the signed-in learner."""
     run = _run(course_key)
     if not run.is_enrollable():
         messages.error(request, f"{run} does not take enrollments now.")
@@ -62,7 +62,7 @@ def enroll_me(request: HttpRequest, course_key: str) -> HttpResponse:
 @require_POST
 @login_required
 def unenroll_me(request: HttpRequest, course_key: str) -> HttpResponse:
-    """``/courses/<key>/unenroll/``"""
+    """``/courses/<key>/unenroll/``: unenroll the signed-in learner."""
     run = _run(course_key)
     try:
         unenroll(request.user, run)
@@ -76,7 +76,7 @@ def unenroll_me(request: HttpRequest, course_key: str) -> HttpResponse:
 @require_safe
 @login_required
 def dashboard(request: HttpRequest) -> HttpResponse:
-    """``/dashboard/``: the learner's runs, each one click from being open in the LMS."""
+    """``/dashboard/``: the learner's runs, each with a link that opens it in the LMS."""
     context = {
         "account": of_account(catalog.account(request.user)),
         "places": catalog.places(request.user),
