@@ -1,5 +1,6 @@
-"""The embedded LMS: a small Open edX on the libraries the LMS is made of, for development and CI.
+"""The embedded LMS: a small Open edX for development and CI, built on the libraries that the
+real LMS uses.
 
-Each folder that is named after an app of the platform carries that app's label, model names and
-fields, so that code written for the platform's tables finds the same tables here.
+A package named after an app of the platform has that app's label, model names and fields, so
+that code written for the platform's tables works here.
 """

@@ -1,4 +1,4 @@
-"""What ``usher.lms`` asks of the platform, asked of the embedded LMS (``usher.lms.platform``)."""
+"""Adapter for the embedded LMS, with the functions of ``usher.lms.platform``."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -78,7 +78,7 @@ def throttled_views() -> list[Any]:
 
 
 def forget_provider(site_id: int, backend: str) -> None:
-    """Only the cache of a running request holds a record here."""
+    """Clears the cache of the current request, the only cache of provider records here."""
     from edx_django_utils.cache import TieredCache
 
     TieredCache.delete_all_tiers(provider_model().cache_key_name(site_id, backend))
@@ -176,7 +176,7 @@ def filter_registration(values: dict[str, str]) -> dict[str, str]:
 
 
 def new_registration(user: Any) -> Any:
-    """Not saved; as the registration of a new user is filled, activated if the user is active."""
+    """The unsaved registration of a new user, activated if the user is active."""
     from django.utils import timezone
 
     registration = registration_model()()
@@ -197,7 +197,7 @@ def before_profiles(profiles: Sequence[Any]) -> list[Any]:
 
 
 def _compared() -> list[Any]:
-    """A new row differs from none, so it need not be compared."""
+    """Set the attributes that a save compares; a new row has no changes, so it isn't read again."""
     if not _has_costs():
         return []
     from usher.embedded.costs import receivers
@@ -221,7 +221,7 @@ def after_users(users: Sequence[Any]) -> list[Any]:
 
 
 def on_account_activated(user: Any) -> None:
-    """No receiver handles activations here."""
+    """Does nothing: no receiver listens to activations here."""
 
 
 def country_is_known(code: str) -> bool:
@@ -254,8 +254,8 @@ def record_identity_verifications(users: list[Any], provider: Any) -> None:
 
 
 def forget_recovery(user: Any) -> None:
-    """Addresses by which somebody could get at the account: one for recovery, and one that the
-    address is to be changed to once its owner confirms."""
+    """Delete e-mail addresses that give access to the account: the recovery address, and a new
+    address that waits for confirmation."""
     from usher.embedded.student.models import AccountRecovery, PendingEmailChange
 
     AccountRecovery.objects.filter(user=user).delete()
@@ -289,8 +289,8 @@ def set_enrollment(
     present: State | None,
     checked: dict[Any, Any],
 ) -> State:
-    """Writes what ``usher.lms.platform`` writes: the mode at once, where the public API enrolls in
-    the default mode first."""
+    """Write what ``usher.lms.platform`` writes: the requested mode at once, where the public API
+    enrolls in the default mode first."""
     from usher.embedded.enrollments import services
     from usher.embedded.student import services as student
     from usher.embedded.student.models import CourseEnrollment
@@ -315,7 +315,7 @@ def set_enrollment(
             try:
                 found = student.enroll(user, key, mode=mode, check_access=True, can_upgrade=force)
             except student.AlreadyEnrolledError:
-                # By another request, since this batch looked.
+                # Another request has enrolled the learner since this batch read the database.
                 found = CourseEnrollment.get_enrollment(user, key)
         found.update_enrollment(mode=mode, is_active=is_active)
     return found.mode, found.is_active
@@ -338,7 +338,8 @@ def _names() -> dict[type[Exception], EnrollmentError]:
 def add_enrollments(
     request: Any, wanted: Sequence[NewEnrollment], checked: dict[Any, Any]
 ) -> list[State | EnrollmentRefused | None]:
-    """As ``usher.lms.platform_enrollments`` adds them: the rows at once, the signals for each."""
+    """Like ``usher.lms.platform_enrollments``: insert all rows at once, and send the signals of
+    each."""
     from usher.embedded.student import services as student
     from usher.embedded.student.models import CourseEnrollmentAllowed
 

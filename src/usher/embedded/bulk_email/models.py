@@ -1,4 +1,4 @@
-"""Who wants no e-mail from a course."""
+"""Learners who opted out of a course's e-mails."""
 
 from django.conf import settings
 from django.db import models

@@ -1,4 +1,4 @@
-"""``/api/change_email_settings``: a learner's own subscription to a course's e-mails."""
+"""``/api/change_email_settings``: subscribe to a course's e-mails, or unsubscribe."""
 
 from typing import Any
 

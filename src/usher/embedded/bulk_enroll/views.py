@@ -1,4 +1,4 @@
-"""``/api/bulk_enroll/v1/bulk_enroll``: many people in many runs, for staff."""
+"""``/api/bulk_enroll/v1/bulk_enroll``: staff enroll many learners in many runs."""
 
 import re
 from typing import Any
@@ -49,7 +49,7 @@ class BulkEnrollmentSerializer(serializers.Serializer[Any]):
 
 
 def _state(user: User | None, email: str, key: CourseKey) -> dict[str, bool]:
-    """The state of one person in one run, before or after."""
+    """The enrollment state of one learner in one run, as the API reports it before and after."""
     allowed = CourseEnrollmentAllowed.objects.filter(email=email, course_id=key).first()
     return {
         "user": user is not None,
@@ -60,7 +60,7 @@ def _state(user: User | None, email: str, key: CourseKey) -> dict[str, bool]:
 
 
 def _find(identifier: str) -> tuple[User | None, str]:
-    """By e-mail or username; the address, for somebody without an account."""
+    """The user with this e-mail address or username; the address itself when it has no account."""
     field = "email" if "@" in identifier else "username"
     user = User.objects.filter(**{field: identifier}).first()
     return user, user.email if user else identifier

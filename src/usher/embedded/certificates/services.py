@@ -1,4 +1,4 @@
-"""Making certificates, announced as the platform announces them."""
+"""Creates certificates and sends the platform's signals."""
 
 from django.contrib.auth.models import User
 from opaque_keys.edx.keys import CourseKey

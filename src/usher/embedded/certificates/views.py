@@ -1,4 +1,4 @@
-"""``/api/certificates/v0/certificates/``: certificates that were earned."""
+"""``/api/certificates/v0/certificates/``: certificates that learners have earned."""
 
 from typing import Any
 

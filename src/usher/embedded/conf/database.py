@@ -1,6 +1,6 @@
-"""The LMS's database: SQLite in its folder, or what DATABASE_URL names.
+"""The LMS's database: SQLite in the LMS folder, or the one that DATABASE_URL names.
 
-MySQL and MariaDB need the package mysqlclient, which is not installed with this one.
+MySQL and MariaDB need the package mysqlclient, which is not installed with Usher.
 """
 
 import os
@@ -24,7 +24,7 @@ _ENGINES = {
 
 
 def database(folder: Path, url: str = "") -> dict[str, Any]:
-    """Django's description of the database; ``url`` overrides LMS_DATABASE_URL."""
+    """Django's settings of the database; ``url`` overrides LMS_DATABASE_URL."""
     url = url or os.environ.get("LMS_DATABASE_URL", "")
     if not url:
         return {
@@ -41,7 +41,7 @@ def database(folder: Path, url: str = "") -> dict[str, Any]:
         )
     query = dict(parse_qsl(parts.query))
     if parts.scheme == "mysql":
-        # As Tutor's settings have it.
+        # As in Tutor's settings.
         query.setdefault("init_command", "SET sql_mode='STRICT_TRANS_TABLES'")
     return {
         "ENGINE": engine,

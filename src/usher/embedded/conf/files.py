@@ -1,4 +1,4 @@
-"""Where the settings of one LMS come from: its folder, and the files an operator may lay over."""
+"""Reads the settings of an LMS: from its folder, and from files that override it."""
 
 import json
 import os
@@ -7,11 +7,11 @@ from typing import Any
 
 import yaml
 
-#: Names the folder of the LMS to run.
+#: Environment variable: the folder of the LMS to run.
 HOME_VARIABLE = "USHER_LMS_HOME"
 #: As in the platform: a YAML file that overrides everything else (Tutor renders one).
 OVERLAY_VARIABLE = "LMS_CFG"
-#: Tells the process that answers which process started it.
+#: Environment variable of the worker process: the id of the process that started it.
 SERVER_VARIABLE = "USHER_LMS_SERVER_PID"
 SETTINGS_FILE = "lms.env.yml"
 SECRETS_FILE = "lms.secrets.json"
@@ -22,7 +22,7 @@ class SettingsFileError(RuntimeError):
 
 
 def home() -> Path:
-    """The folder of this LMS. Raises SettingsFileError if none is given."""
+    """The folder of this LMS, from the environment. Raises SettingsFileError without one."""
     folder = os.environ.get(HOME_VARIABLE, "")
     if not folder:
         raise SettingsFileError(
@@ -32,7 +32,8 @@ def home() -> Path:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in ``path``. Raises SettingsFileError for anything else."""
+    """The mapping in the YAML file ``path``. Raises SettingsFileError if it can't be read or is
+    no mapping."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError as error:
@@ -45,7 +46,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """``lms.env.yml`` of the LMS with the file named by LMS_CFG over it; FEATURES are merged."""
+    """``lms.env.yml`` of the LMS, overridden by the file that LMS_CFG names; FEATURES are
+    merged. Raises SettingsFileError."""
     tokens = read_yaml(folder / SETTINGS_FILE)
     overlay = os.environ.get(OVERLAY_VARIABLE, "")
     if overlay:
@@ -56,7 +58,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def read_secrets(folder: Path) -> dict[str, Any]:
-    """SECRET_KEY and JWT_PRIVATE_SIGNING_JWK of the LMS in ``folder``."""
+    """SECRET_KEY and JWT_PRIVATE_SIGNING_JWK of the LMS in ``folder``. Raises SettingsFileError."""
     path = folder / SECRETS_FILE
     try:
         secrets: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

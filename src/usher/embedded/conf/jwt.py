@@ -13,7 +13,7 @@ def _number(value: int) -> str:
 
 
 def new_private_jwk() -> dict[str, str]:
-    """A fresh RSA key of 2048 bits as a private JSON Web Key."""
+    """A new RSA key of 2048 bits as a private JSON Web Key."""
     numbers = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_numbers()
     public = numbers.public_numbers
     return {

@@ -1,7 +1,7 @@
-"""What ``lms.envs.common`` says, for the parts of the platform that are here.
+"""Settings of ``lms.envs.common`` for the parts of the platform that the embedded LMS has.
 
-Names and defaults are the platform's (tree of June 2025), so that ``print_setting`` and code that
-reads settings find what they know.
+Names and defaults are the platform's (June 2025), so that ``print_setting`` and code that reads
+settings find the same values.
 """
 
 from typing import Any
@@ -81,13 +81,13 @@ COURSE_MODE_DEFAULTS: dict[str, Any] = {
     "suggested_prices": "",
 }
 
-#: Throttles of endpoints that have their own, by name and by kind of user.
+#: Rates of endpoints with their own throttles, by name and by kind of user.
 API_THROTTLE_RATES = {
     "course_list": {"user": "20/minute", "staff": "40/minute"},
     "enrollment": {"user": "40/minute", "staff": "120/minute"},
 }
 
-#: Whose account may retire others, besides superusers and staff with the permission.
+#: Username that may retire accounts, besides superusers and staff with the permission.
 RETIREMENT_SERVICE_WORKER_USERNAME = "RETIREMENT_SERVICE_USER"
 RETIREMENT_STATES = [
     "PENDING",

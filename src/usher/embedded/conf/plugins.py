@@ -1,4 +1,4 @@
-"""Plugin apps, found and applied as edx-platform does, by entry point and ``plugin_app``."""
+"""Finds and configures plugin apps as edx-platform does: by entry point and ``plugin_app``."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -39,7 +39,7 @@ def apply_settings(names: list[str], module: Any, kind: str) -> None:
 
 
 def url_patterns() -> list[URLPattern | URLResolver]:
-    """The plugins' urls, included under the regex and namespace that they ask for."""
+    """The plugins' URL patterns, under the regex and namespace of their ``plugin_app``."""
     patterns: list[URLPattern | URLResolver] = []
     for one in _configurations(settings.EMBEDDED_PLUGINS):
         described = getattr(one, "plugin_app", {}).get("url_config", {}).get(GROUP)

@@ -2,7 +2,7 @@ from django.apps import AppConfig
 
 
 class CoreConfig(AppConfig):
-    """What all apps of the embedded LMS share; no tables."""
+    """Code that all apps of the embedded LMS share. No tables."""
 
     name = "usher.embedded.core"
     label = "embedded_core"

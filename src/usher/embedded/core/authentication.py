@@ -1,4 +1,4 @@
-"""Bearer tokens of the LMS's own OAuth server, with the platform's refusals."""
+"""Authentication by bearer tokens of the LMS's OAuth server, with the platform's error messages."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ class BearerAuthentication(BaseAuthentication):
     allow_inactive_users = False
 
     def authenticate(self, request: Any) -> tuple[Any, Any] | None:
-        """Raises AuthenticationFailed; None when the request carries no bearer token."""
+        """User and token; None without a bearer token. Raises AuthenticationFailed."""
         words = get_authorization_header(request).split()
         if len(words) == 1:
             raise _refuse("token_not_provided", "Invalid token header. No credentials provided.")
@@ -60,7 +60,7 @@ class BearerAuthenticationAllowInactiveUser(BearerAuthentication):
     allow_inactive_users = True
 
 
-#: What most endpoints accept.
+#: Authentication classes of most endpoints.
 API_AUTHENTICATION = (
     JwtAuthentication,
     BearerAuthenticationAllowInactiveUser,

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 
 class ApiError(Exception):
-    """Carries the response to give."""
+    """An exception with the response to send."""
 
     def __init__(self, status: int, message: str, code: str | None = None) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ def _invalid(error: ValidationError) -> Response:
 
 
 class DeveloperErrorMixin:
-    """Turns exceptions of a view into such answers."""
+    """Turns a view's exceptions into errors with these fields."""
 
     def handle_exception(self, error: Exception) -> Response:
         if isinstance(error, ApiError):
@@ -56,7 +56,7 @@ class DeveloperErrorMixin:
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
-    """As in the LMS's version of the REST framework: the missing object isn't named."""
+    """Hides the name of a missing object, as the LMS's version of the REST framework does."""
     if isinstance(error, Http404):
         error = NotFound()
     return views.exception_handler(error, context)

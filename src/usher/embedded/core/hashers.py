@@ -1,19 +1,19 @@
-"""Hashing of secrets that are random, so that slowness would protect nothing."""
+"""Fast hashers for random secrets, which a slow hash would not protect better."""
 
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
 
 class RandomSecretHasher(PBKDF2PasswordHasher):
-    """One round: enough for 128 random bits and more, and cheap where many are made."""
+    """One round, for secrets of 128 random bits or more."""
 
     algorithm = "random_secret"
     iterations = 1
 
 
 class CheapPasswordHasher(PBKDF2PasswordHasher):
-    """For benchmarks and tests only: the stock algorithm's name and format, one round.
+    """For benchmarks and tests only: Django's default algorithm and format with one round.
 
-    What it writes is verified by the stock hasher too, so data made with it stays usable.
+    Django's default hasher verifies these hashes too, so data made with it stays usable.
     """
 
     iterations = 1

@@ -1,4 +1,4 @@
-"""Limits by address and by user, read from settings each time."""
+"""Rate limits by address and by user, read from the settings at each request."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from rest_framework.throttling import UserRateThrottle
 
 
 def client_address(group: str, request: HttpRequest) -> str:
-    """The address that limits count by (see ``core.middleware.XForwardedForMiddleware``)."""
+    """The client's address for rate limits (see ``core.middleware.XForwardedForMiddleware``)."""
     return str(request.META["REMOTE_ADDR"])
 
 
@@ -27,7 +27,8 @@ def rate_of(setting: str) -> Callable[[str, HttpRequest], str | None]:
 
 
 class StaffAwareThrottle(UserRateThrottle):
-    """A limit of its own for staff; ``family`` names the rates in API_THROTTLE_RATES."""
+    """A throttle with a separate rate for staff; ``family`` names the rates in
+    API_THROTTLE_RATES."""
 
     family = ""
 

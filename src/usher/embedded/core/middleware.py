@@ -1,4 +1,4 @@
-"""What the platform's middleware adds to requests and responses, where somebody can see it."""
+"""The platform's middleware whose effect on requests and responses is visible to clients."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,8 @@ View = Callable[[HttpRequest], HttpResponse]
 
 
 class XForwardedForMiddleware:
-    """The address limits count by is the last one that a proxy in front of the LMS wrote."""
+    """Sets the client's address to the last one in X-Forwarded-For, which the proxy in front of
+    the LMS added."""
 
     def __init__(self, get_response: View) -> None:
         self.get_response = get_response
@@ -24,9 +25,10 @@ class XForwardedForMiddleware:
 
 
 class EmailInSessionMiddleware:
-    """The session remembers its user's address, so a changed address can end other sessions.
+    """Stores the user's e-mail address in the session, so that a change of address can end other
+    sessions.
 
-    A request authenticated by a token therefore leaves a session cookie too.
+    As on the platform, a request authenticated by a token therefore also gets a session cookie.
     """
 
     def __init__(self, get_response: View) -> None:
@@ -44,7 +46,7 @@ class EmailInSessionMiddleware:
 
 
 class UserStandingMiddleware:
-    """A disabled account is told so on every page."""
+    """Answers every request of a disabled account with a message that it is disabled."""
 
     def __init__(self, get_response: View) -> None:
         self.get_response = get_response
@@ -61,7 +63,7 @@ class UserStandingMiddleware:
 
 
 class LanguagePreferenceMiddleware:
-    """Keeps the language cookie at what the signed-in user prefers."""
+    """Sets the language cookie to the signed-in user's preference."""
 
     def __init__(self, get_response: View) -> None:
         self.get_response = get_response

@@ -1,4 +1,4 @@
-"""Base of models that remember when they were made and changed."""
+"""Base class of models with times of creation and change."""
 
 from django.db import models
 from django.utils import timezone

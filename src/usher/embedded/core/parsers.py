@@ -2,6 +2,6 @@ from rest_framework.parsers import JSONParser
 
 
 class MergePatchParser(JSONParser):
-    """RFC 7396: only the fields that are sent change."""
+    """Parser for JSON merge patches (RFC 7396): only the fields that are sent change."""
 
     media_type = "application/merge-patch+json"

@@ -1,4 +1,4 @@
-"""Password rules, worded as the platform words them."""
+"""Password validators with the platform's messages."""
 
 from typing import Any
 

@@ -1,10 +1,10 @@
-"""Requests of which more is known than that they came."""
+"""Types of requests."""
 
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 
 
 class SignedInRequest(HttpRequest):
-    """What a view behind ``login_required`` gets; never made, only named as a type."""
+    """The type of the request in a view behind ``login_required``; never instantiated."""
 
     user: User

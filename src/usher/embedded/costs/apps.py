@@ -2,7 +2,7 @@ from django.apps import AppConfig
 
 
 class CostsConfig(AppConfig):
-    """The platform's forum roles, history and preferences, as far as they cost something."""
+    """Forum roles, history and preferences of the platform, for their database load."""
 
     name = "usher.embedded.costs"
     label = "platform_costs"

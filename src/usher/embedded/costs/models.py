@@ -1,4 +1,4 @@
-"""Tables that the platform writes to at each save of an enrollment, or for each new user."""
+"""Tables that the platform writes at each save of an enrollment, or for each new user."""
 
 from django.contrib.auth.models import User
 from django.db import models
@@ -6,7 +6,8 @@ from opaque_keys.edx.django.models import CourseKeyField
 
 
 class ForumRole(models.Model):
-    """Role of ``django_comment_client``; the links' unique index is where enrollments collide."""
+    """A role of ``django_comment_client``. Concurrent enrollments collide in the unique index of
+    its links."""
 
     name = models.CharField(max_length=30)
     course_id = CourseKeyField(max_length=255, blank=True, db_index=True)
@@ -21,7 +22,7 @@ class ForumRole(models.Model):
 
 
 class EnrollmentHistory(models.Model):
-    """A row for each save of an enrollment."""
+    """One row for each save of an enrollment."""
 
     enrollment_id = models.BigIntegerField(db_index=True)
     user_id = models.BigIntegerField(db_index=True)
@@ -35,7 +36,7 @@ class EnrollmentHistory(models.Model):
 
 
 class NotificationPreference(models.Model):
-    """Some for each new user."""
+    """Several rows for each new user."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE)
     type = models.CharField(max_length=128, db_index=True)

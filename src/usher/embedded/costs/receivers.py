@@ -1,4 +1,4 @@
-"""The receivers, in the platform's statements."""
+"""Receivers that run the same statements as the platform's."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -73,5 +73,5 @@ def add_preferences_of(users: Sequence[User]) -> None:
 
 
 def compare_with_saved(sender: Any, instance: Any, **kwargs: Any) -> None:
-    """The platform reads the saved row before each save, also of a new one."""
+    """Read the saved row before each save, as the platform does, even for a new row."""
     sender._default_manager.filter(pk=instance.pk).first()

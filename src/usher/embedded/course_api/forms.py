@@ -11,7 +11,7 @@ _TRUE, _FALSE = {"True", "true", "1"}, {"False", "false", "0"}
 
 
 def course_key(text: str) -> CourseKey:
-    """Raises ValidationError, worded as the platform does."""
+    """The parsed key. Raises ValidationError with the platform's message."""
     try:
         return CourseKey.from_string(text)
     except InvalidKeyError as error:

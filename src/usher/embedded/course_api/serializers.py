@@ -1,4 +1,4 @@
-"""A run as the course API shows it."""
+"""Serializers of course runs in the course API."""
 
 from typing import Any
 from urllib.parse import urlencode
@@ -58,11 +58,11 @@ class CourseDetailSerializer(CourseSerializer):
     overview = serializers.SerializerMethodField()
 
     def get_overview(self, run: CourseOverview) -> None:
-        """Runs have no content here, so there is none."""
+        """Always empty: runs have no content here."""
         return
 
     def to_representation(self, run: CourseOverview) -> dict[str, Any]:
-        """``is_enrolled`` is there for those who asked about themselves, and for staff."""
+        """Adds ``is_enrolled`` for staff, and for users who asked about themselves."""
         answer = super().to_representation(run)
         request = self.context["request"]
         username = request.query_params.get("username")

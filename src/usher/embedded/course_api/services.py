@@ -1,4 +1,4 @@
-"""Which runs somebody may see, on whose behalf."""
+"""Selects the course runs that a user may see."""
 
 from typing import Any
 
@@ -14,7 +14,8 @@ from usher.embedded.student.services import has_staff_access
 
 
 def effective_user(asks: Any, username: str) -> Any:
-    """Raises PermissionDenied, and User.DoesNotExist."""
+    """The user on whose behalf the request is made. Raises PermissionDenied, and
+    User.DoesNotExist."""
     if username == asks.username:
         return asks
     if not username:
@@ -25,7 +26,7 @@ def effective_user(asks: Any, username: str) -> Any:
 
 
 def _open_to_anybody() -> Q:
-    """Runs that have started, or that can be enrolled in now; those for staff only are neither."""
+    """Runs that have started or are open for enrollment, except those for staff only."""
     now = timezone.now()
     started = Q(start__isnull=True) | Q(start__lte=now)
     enrollable = (
@@ -44,7 +45,7 @@ def visible_runs(
     active_only: bool | None = None,
     course_keys: list[str] | None = None,
 ) -> "QuerySet[CourseOverview]":
-    """The runs that ``username`` may see ('' is anybody), oldest first."""
+    """Runs that ``username`` ('': an anonymous visitor) may see, oldest first."""
     user = effective_user(asks, username)
     found = CourseOverview.get_all_courses(
         orgs=[org] if org else None,
@@ -56,7 +57,7 @@ def visible_runs(
 
 
 def visible_run(asks: Any, username: str, key: CourseKey) -> CourseOverview:
-    """Raises Http404 for a run that is not there, or not for this user."""
+    """The run. Raises Http404 if it does not exist or this user may not see it."""
     user = effective_user(asks, username)
     run = CourseOverview.objects.filter(id=key).first()
     if run is None:

@@ -1,4 +1,4 @@
-"""``/api/courses/v1/courses/``: the list, and one run."""
+"""``/api/courses/v1/courses/``: the list of course runs, and one run."""
 
 from typing import Any
 

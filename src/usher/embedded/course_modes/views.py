@@ -1,4 +1,4 @@
-"""``/api/course_modes/v1/courses/<run>/``: the modes of a run, for staff."""
+"""``/api/course_modes/v1/courses/<run>/``: staff read and change the modes of a run."""
 
 from typing import Any
 

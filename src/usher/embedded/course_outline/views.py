@@ -17,7 +17,8 @@ from usher.embedded.course_overviews.models import CourseOverview
 
 
 class CourseOutlineView(DeveloperErrorMixin, APIView):
-    """For staff. Runs have no content here, so a run has no modules."""
+    """The outline of a run, for staff. Always without modules, because runs have no content
+    here."""
 
     http_method_names = ("get",)
     permission_classes = (IsAdminUser,)

@@ -1,4 +1,4 @@
-"""The runs that the LMS has (``course_overviews`` of the platform; content is not kept here)."""
+"""The course runs of the LMS (``course_overviews`` of the platform), without content."""
 
 import datetime
 import json
@@ -14,7 +14,7 @@ from opaque_keys.edx.keys import CourseKey
 
 from usher.embedded.core.models import TimeStampedModel
 
-#: The start of a run without one.
+#: The start date of a run for which none is given.
 DEFAULT_START_DATE = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 DEFAULT_IMAGE_URL = "/static/img.png"
 
@@ -82,7 +82,7 @@ class CourseOverview(TimeStampedModel):
         return str(self.id)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Fills in what follows from the key."""
+        """Fill in the fields that are derived from the key, and save."""
         key = self.id
         if not self._location:
             self._location = key.make_usage_key("course", "course")
@@ -94,7 +94,7 @@ class CourseOverview(TimeStampedModel):
 
     @classmethod
     def get_from_id(cls, course_id: CourseKey) -> "CourseOverview":
-        """Raises CourseOverview.DoesNotExist."""
+        """The run with this key. Raises CourseOverview.DoesNotExist."""
         return cls.objects.get(id=course_id)
 
     @classmethod

@@ -33,7 +33,7 @@ class CourseEnrollmentFullError(CourseEnrollmentError):
 
 
 class CourseEnrollmentExistsError(CourseEnrollmentError):
-    """``data`` is the enrollment that is there."""
+    """``data`` is the existing enrollment."""
 
 
 class CourseModeNotFoundError(CourseEnrollmentError):

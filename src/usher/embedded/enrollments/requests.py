@@ -1,4 +1,4 @@
-"""One ``POST`` of the enrollment API: who may ask what, and what comes of it."""
+"""Handles ``POST`` requests of the enrollment API: permissions, validation, and the change."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Wish:
-    """A request, checked for form and permission."""
+    """A validated request for which the user has permission."""
 
     user: User
     course_id: CourseKey
@@ -47,7 +47,8 @@ def _course_id(data: Any) -> CourseKey:
 
 
 def _username(data: Any, asks: User, privileged: bool) -> str:
-    """A username, an e-mail address, or the user's own. Others need rights."""
+    """The username, from a username or e-mail address in the request, or the user's own. Other
+    users need permission."""
     username = data.get("user")
     if username and username != asks.username and not privileged:
         raise Refused(404)
@@ -72,7 +73,7 @@ def _flag(data: Any, name: str, what: str) -> bool | None:
 
 
 def read(data: Any, asks: User) -> Wish:
-    """Raises Refused, in the platform's order of checks."""
+    """Validate the request, in the platform's order of checks. Raises Refused."""
     staff = asks.is_staff
     course_id = _course_id(data)
     username = _username(data, asks, staff)
@@ -112,7 +113,7 @@ def _apply(wish: Wish) -> dict[str, Any]:
             include_expired=wish.force,
         )
     if mode_changes and activity_changes and not wish.is_active:
-        # The requester knows an older state than this.
+        # The client's copy of the enrollment is out of date.
         raise Refused(
             400,
             f"Enrollment mode mismatch: active mode={there['mode']}, "
@@ -136,7 +137,7 @@ def _apply(wish: Wish) -> dict[str, Any]:
 
 
 def fulfil(wish: Wish) -> dict[str, Any]:
-    """The enrollment as it is then. Raises Refused."""
+    """Carry out the request; return the enrollment as it is then. Raises Refused."""
     username, course_id = wish.user.username, wish.course_id
     try:
         return _apply(wish)

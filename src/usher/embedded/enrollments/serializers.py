@@ -1,4 +1,4 @@
-"""Enrollments, and runs as the enrollment API shows them."""
+"""Serializers of enrollments and course runs in the enrollment API."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Reading and changing enrollments; answers are ready to be sent as JSON."""
+"""Reads and changes enrollments; results can be serialized as JSON."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ Answer = dict[str, Any]
 
 
 def course_details(course_id: CourseKey, include_expired: bool = False) -> Answer:
-    """Raises CourseNotFoundError."""
+    """The run with its modes. Raises CourseNotFoundError."""
     run = CourseOverview.objects.filter(id=course_id).first()
     if run is None:
         raise errors.CourseNotFoundError(
@@ -34,7 +34,7 @@ def get_enrollment(username: str, course_id: CourseKey) -> Answer | None:
 
 
 def get_enrollments(username: str) -> list[Answer]:
-    """Active ones, oldest first; enrollments in runs that are gone are left out."""
+    """Active enrollments, oldest first, except those in deleted runs."""
     found = (
         CourseEnrollment.objects.select_related("user", "course")
         .filter(user__username=username, is_active=True)
@@ -47,8 +47,8 @@ def get_enrollments(username: str) -> list[Answer]:
 def require_mode(
     course_id: CourseKey, mode: str, is_active: bool | None, include_expired: bool
 ) -> None:
-    """Leaving is possible in an expired mode too. Raises CourseNotFoundError or
-    CourseModeNotFoundError."""
+    """Check that the run offers the mode; unenrolling is possible in an expired mode too. Raises
+    CourseNotFoundError or CourseModeNotFoundError."""
     if not include_expired and is_active is not None:
         include_expired = not is_active
     details = course_details(course_id, include_expired)

@@ -33,7 +33,7 @@ class _EnrollmentApi(APIView):
 
 
 class EnrollmentView(_EnrollmentApi):
-    """One enrollment; ``null`` when there is none."""
+    """``GET``: one enrollment; ``null`` when there is none."""
 
     @method_decorator(ensure_csrf_cookie)
     def get(self, request: Any, course_id: str, username: str | None = None) -> Response:
@@ -44,7 +44,8 @@ class EnrollmentView(_EnrollmentApi):
 
 
 class EnrollmentListView(_EnrollmentApi):
-    """``GET``: those of oneself, or of ``user``; ``POST``: enroll, change, leave."""
+    """``GET``: the user's own enrollments, or those of ``user``. ``POST``: enroll, change the
+    mode, or unenroll."""
 
     @method_decorator(ensure_csrf_cookie)
     def get(self, request: Any) -> Response:
@@ -66,7 +67,7 @@ class EnrollmentListView(_EnrollmentApi):
 
 
 class EnrollmentCourseDetailView(APIView):
-    """What a run offers; for anybody."""
+    """A run with its modes; no authentication needed."""
 
     authentication_classes = ()
     permission_classes = ()

@@ -1,4 +1,4 @@
-"""Course grades that were computed and kept."""
+"""Stored course grades."""
 
 from django.db import models
 from opaque_keys.edx.django.models import CourseKeyField

@@ -1,4 +1,4 @@
-"""Keeping course grades, announced as the platform announces them."""
+"""Stores course grades and sends the platform's signals."""
 
 from datetime import datetime
 
@@ -14,7 +14,7 @@ from usher.embedded.grades.models import PersistentCourseGrade
 def record(
     user: User, key: CourseKey, *, percent: float, letter: str = "", passed: bool = False
 ) -> PersistentCourseGrade:
-    """``percent`` from 0 to 1. A learner who passed once stays passed."""
+    """Store a grade. percent: from 0 to 1. A learner who passed once stays passed."""
     before = PersistentCourseGrade.objects.filter(user_id=user.pk, course_id=key).first()
     moment: datetime | None = before.passed_timestamp if before else None
     grade, _ = PersistentCourseGrade.objects.update_or_create(

@@ -26,7 +26,8 @@ class GradesPagination(CursorPagination):
 
 
 def _grade(user: User, mode: str, key: CourseKey, grade: PersistentCourseGrade | None) -> Any:
-    """E-mail is shown for master's students only; without a kept grade all is zero."""
+    """One grade as the API returns it: e-mail only for master's students; zero without a stored
+    grade."""
     return {
         "username": user.username,
         "email": user.email if mode == "masters" else "",
@@ -85,7 +86,7 @@ class CourseGradesView(DeveloperErrorMixin, APIView):
         return _grade(user, "", key, grade)
 
     def _all(self, request: Any, key: CourseKey) -> Response:
-        """A page of learners; without course content no grade can be computed."""
+        """A page of learners. Without course content no grade can be computed."""
         pages = GradesPagination()
         found = CourseEnrollment.objects.filter(course_id=key, is_active=True)
         page = pages.paginate_queryset(found.select_related("user"), request, view=self) or []

@@ -2,7 +2,7 @@ from django.apps import AppConfig
 
 
 class HomeConfig(AppConfig):
-    """Commands that make and fill an LMS. No tables."""
+    """Commands that create and fill an LMS. No tables."""
 
     name = "usher.embedded.home"
     label = "embedded_home"

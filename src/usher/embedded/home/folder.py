@@ -1,4 +1,4 @@
-"""Making an LMS folder: settings, secrets, ``manage.py``, and a database with a first state."""
+"""Creates an LMS folder: settings, secrets, ``manage.py``, and a database with initial data."""
 
 import json
 import os
@@ -34,19 +34,19 @@ if __name__ == "__main__":
 '''
 
 
-#: The command that updates the database of a folder.
+#: The management command that creates or updates the database of a folder.
 PREPARE = ("prepare_lms",)
 
 
 class FolderError(RuntimeError):
-    """The folder can't be made or used; the message names it and what to do."""
+    """The folder can't be created or used; the message names it and what to do."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """root_url: the LMS's own address, with its port; application_url: where its learners come
-    from, '' for none yet; plugins: entry points to load; features and settings go over the
-    defaults into ``lms.env.yml``; cheap_passwords: for benchmarks and tests only."""
+    """root_url: the LMS's own address, with its port. application_url: that of the application,
+    '' for none yet. plugins: entry points to load. features, settings: override the defaults in
+    ``lms.env.yml``. cheap_passwords: for benchmarks and tests only."""
 
     root_url: str
     application_url: str = ""
@@ -57,7 +57,7 @@ class Plan:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """What a process of the LMS in ``folder`` needs."""
+    """Environment variables for a process of the LMS in ``folder``."""
     return {
         **os.environ,
         HOME_VARIABLE: str(folder.resolve()),
@@ -96,7 +96,7 @@ def _write(path: Path, text: str, mode: int) -> None:
 
 
 def make(folder: Path, plan: Plan) -> None:
-    """Make the LMS; one that is there keeps its secrets and its data.
+    """Create the LMS, or update it: an existing one keeps its secrets and its data.
 
     Raises FolderError.
     """
@@ -105,7 +105,7 @@ def make(folder: Path, plan: Plan) -> None:
 
 
 def write(folder: Path, plan: Plan) -> None:
-    """The files of :func:`make`; ``PREPARE`` is still to be run. Raises FolderError."""
+    """Write the files of :func:`make`, without running ``PREPARE``. Raises FolderError."""
     tokens = _settings(plan)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def write(folder: Path, plan: Plan) -> None:
 
 
 def _copy_template(folder: Path, plan: Plan) -> None:
-    """Migrating takes seconds; copying a migrated database takes none."""
+    """Copy a migrated database, because migrating takes seconds."""
     database = folder / "db.sqlite3"
     if not database.exists():
         shutil.copyfile(template.migrated_database(plan.plugins), database)
@@ -134,7 +134,7 @@ def _copy_template(folder: Path, plan: Plan) -> None:
 
 
 def manage(folder: Path, *arguments: str, text: str | None = None) -> str:
-    """Run one command of the LMS; returns what it printed. Raises FolderError."""
+    """Run a management command of the LMS; return its output. Raises FolderError."""
     done = subprocess.run(
         [sys.executable, str(folder / "manage.py"), *arguments],
         env=environment(folder),

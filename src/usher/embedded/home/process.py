@@ -1,4 +1,4 @@
-"""An LMS as a process of its own, for as long as a block lasts."""
+"""Runs an LMS as a separate process within a block."""
 
 import signal
 import socket
@@ -29,7 +29,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _answers(address: str) -> bool:
-    """Any answer counts: a plugin may redirect the heartbeat of anonymous visitors."""
+    """Whether a server answers; any status counts, because a plugin may redirect the heartbeat
+    of anonymous visitors."""
     opener = urllib.request.build_opener(_NoRedirect)
     try:
         opener.open(address + LmsPath.HEARTBEAT, timeout=2).close()
@@ -53,10 +54,10 @@ def _wait(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
 def running_lms(
     folder: Path, port: int = 0, variables: Mapping[str, str] | None = None
 ) -> Iterator[str]:
-    """Serve ``folder``; yields the address. Its messages go to ``server.log`` there. variables:
-    added to the environment of the process.
+    """Serve ``folder``; yields the URL. The output goes to ``server.log`` in the folder.
+    variables: added to the environment of the process.
 
-    Raises FolderError when it does not come up.
+    Raises FolderError when the server does not start.
     """
     port = port or free_port()
     address = f"http://127.0.0.1:{port}"

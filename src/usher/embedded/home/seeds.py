@@ -1,4 +1,4 @@
-"""First states of an LMS: what it can't do without, courses, and a load of them."""
+"""Initial data of an LMS: required records, example courses, and many courses for load tests."""
 
 import secrets
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ def person(
     staff: bool = False,
     superuser: bool = False,
 ) -> User:
-    """Make or confirm a user with profile and registration; '' is a random, usable password."""
+    """Create or update a user with profile and registration. password: '' for a random one."""
     user, created = User.objects.get_or_create(username=username, defaults={"email": email})
     user.is_active, user.is_staff, user.is_superuser = active, staff or superuser, superuser
     if created or password:
@@ -48,12 +48,12 @@ def registered(user: User) -> None:
 
 @transaction.atomic
 def prepare() -> None:
-    """The site that SITE_ID names, the client that sign-in cookies are issued for, and the states
-    of an account that is retired (which a new Open edX does not have)."""
+    """Create the records an LMS requires: the site of SITE_ID, the OAuth client for sign-in
+    cookies, and the retirement states (which a new Open edX does not have)."""
     Site.objects.update_or_create(
         id=settings.SITE_ID, defaults={"domain": settings.LMS_BASE, "name": settings.LMS_BASE[:50]}
     )
-    # After the other: Django gives that name to the site of SITE_ID in a new database.
+    # Renamed last: in a new database Django gives that name to the site of SITE_ID.
     Site.objects.get_or_create(id=1, defaults={"domain": "example.com", "name": "example.com"})
     service = User.objects.filter(username=LOGIN_SERVICE_USER).first() or person(
         LOGIN_SERVICE_USER, "login_service_user@fake.email"
@@ -77,7 +77,8 @@ def _day(text: str | None) -> datetime | None:
 
 
 def run(key: str, title: str, dates: Iterable[str | datetime | None]) -> CourseOverview:
-    """A self-paced run with the modes audit and verified (49 USD); ``dates`` as in ``_DATES``."""
+    """Create a self-paced run with the modes audit and verified (49 USD); ``dates`` as in
+    ``_DATES``."""
     moments = [_day(one) if isinstance(one, str) else one for one in dates]
     overview, _ = CourseOverview.objects.update_or_create(
         id=CourseKey.from_string(key),
@@ -99,7 +100,7 @@ E2E_RUN = "course-v1:edX+E2E-101+course"
 
 @transaction.atomic
 def courses() -> int:
-    """The demonstration course and the E2E test course."""
+    """Create the demonstration course and the E2E test course."""
     run(DEMO_RUN, "Demonstration Course", ("2013-02-05", None, None, None))
     run(E2E_RUN, "E2E Test Course", ("2016-01-01", "2030-01-01", "2015-01-01", "2029-12-31"))
     return 2
@@ -107,7 +108,8 @@ def courses() -> int:
 
 @transaction.atomic
 def load(runs: int) -> int:
-    """``course-v1:LoadX+C<i>+2026_T1`` for i from 0; the dates of each are a day later."""
+    """Create ``course-v1:LoadX+C<i>+2026_T1`` for i from 0; each starts a day later than the one
+    before."""
     first = [_day(one) for one in ("2026-01-01", "2027-01-01", "2025-06-01", "2026-12-01")]
     overviews, modes = [], []
     for number in range(runs):

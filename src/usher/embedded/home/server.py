@@ -1,4 +1,5 @@
-"""Serving an LMS folder: one process, many threads, because an answer may need another request."""
+"""Serves an LMS folder with one process and many threads, because a request may cause another
+request to the LMS."""
 
 import os
 from pathlib import Path
@@ -13,7 +14,7 @@ THREADS = 16
 
 
 def serve(folder: Path, host: str, port: int, threads: int = THREADS) -> None:
-    """Serve until the process is told to end."""
+    """Serve until the process is terminated."""
     os.environ[HOME_VARIABLE] = str(folder.resolve())
     os.environ["DJANGO_SETTINGS_MODULE"] = "usher.embedded.settings"
     os.environ[SERVER_VARIABLE] = str(os.getpid())

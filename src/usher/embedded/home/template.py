@@ -1,4 +1,4 @@
-"""A migrated, empty SQLite database, made once for each state of the migrations."""
+"""A migrated, empty SQLite database, created once for each set of migrations and cached."""
 
 import fcntl
 import hashlib
@@ -17,9 +17,11 @@ from usher.embedded.conf.files import HOME_VARIABLE, SECRETS_FILE, SETTINGS_FILE
 
 
 def kept_once(name: str, version: str, make: Callable[[Path], None]) -> Path:
-    """A file of the user's cache, which ``make`` writes to the path it is given if there is none.
+    """A file in the user's cache. If it is missing, ``make`` is called to write it to the given
+    path.
 
-    Waits while another process makes it."""
+    Waits while another process creates it.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "usher" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,7 +36,8 @@ def kept_once(name: str, version: str, make: Callable[[Path], None]) -> Path:
 
 
 def _migrations() -> list[Path]:
-    """The migrations of Usher's own apps; those of libraries change with their versions."""
+    """Contents of the migrations of Usher's own apps; those of libraries change with their
+    versions."""
     root = Path(usher.__path__[0])
     found = [*root.glob("embedded/*/migrations/*.py"), *root.glob("lms/**/migrations/*.py")]
     return sorted(found)
@@ -74,5 +77,5 @@ def _migrate(target: Path, plugins: tuple[str, ...]) -> None:
 
 
 def migrated_database(plugins: tuple[str, ...]) -> Path:
-    """Its path."""
+    """The path of the database; creates it if it is missing."""
     return kept_once("lms-template", _version(plugins), lambda target: _migrate(target, plugins))

@@ -1,4 +1,5 @@
-"""The process that answers. It ends with the process that started it, however that one ended."""
+"""The process that serves requests. It ends when the process that started it ends, even if that
+one was killed."""
 
 import os
 import threading
@@ -10,7 +11,8 @@ _SECONDS = 0.5
 
 
 def _end_with(parent: int) -> None:
-    """A server killed outright can't tell its worker, which would go on holding the port."""
+    """End this process when the parent ends: a killed parent can't stop its worker, which would
+    keep the port."""
     while os.getppid() == parent:
         time.sleep(_SECONDS)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Who uses the LMS through another learning platform (``lti_provider`` of the platform)."""
+"""Users who come from another learning platform by LTI (``lti_provider`` of the platform)."""
 
 import secrets
 

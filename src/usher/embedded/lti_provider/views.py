@@ -1,7 +1,7 @@
 """``POST /api/lti-user-fix/``: MIT's plugin ``ol-openedx-lti-utilities``.
 
-An account that was made for somebody who came by LTI takes the e-mail address that the learner's
-own account needs. It gives it up here, and is retired.
+An account that was created for an LTI user may have the e-mail address that the learner's own
+account needs. This endpoint frees the address and retires the LTI account.
 """
 
 import logging

@@ -1,4 +1,5 @@
-"""``/api/mobile/v0.5/``: who am I, as the applications ask before they enroll a learner."""
+"""``/api/mobile/v0.5/``: the token's user, which the applications read before they enroll a
+learner."""
 
 from typing import Any
 
@@ -23,7 +24,7 @@ class MyUserInfoView(APIView):
 
 
 class UserDetailView(APIView):
-    """Of oneself only; anybody else is not found."""
+    """The user's own details; other usernames answer 404."""
 
     authentication_classes = API_AUTHENTICATION
     permission_classes = (IsAuthenticated,)

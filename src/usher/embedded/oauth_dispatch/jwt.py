@@ -1,4 +1,4 @@
-"""JSON Web Tokens that stand for an opaque token of the OAuth toolkit."""
+"""JSON Web Tokens in place of the OAuth toolkit's opaque tokens."""
 
 import json
 import time
@@ -32,7 +32,8 @@ def _profile_claims(user: User) -> dict[str, Any]:
 
 
 def _filters(application: Any) -> list[str]:
-    """Tokens of users reach their own data only; those of a client's credentials reach all."""
+    """The token's filters: users' tokens reach their own data only, client credentials reach all
+    data."""
     access = ApplicationAccess.objects.filter(application=application).first()
     filters = list(access.filters or []) if access else []
     if application.authorization_grant_type != application.GRANT_CLIENT_CREDENTIALS:
@@ -42,7 +43,8 @@ def _filters(application: Any) -> list[str]:
 
 @cache
 def _private_key(jwk: str, algorithm: str) -> Any:
-    """Loading a private key checks its numbers, which takes far longer than signing with it."""
+    """The loaded private key, cached: loading checks the key, which takes far longer than
+    signing."""
     return jwt.PyJWK(json.loads(jwk), algorithm).key
 
 

@@ -1,4 +1,4 @@
-"""What an OAuth application of the LMS may ask for (``oauth_dispatch`` of the platform)."""
+"""Scopes and filters of the LMS's OAuth applications (``oauth_dispatch`` of the platform)."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -28,7 +28,7 @@ class CommaSeparatedField(models.CharField):
 
 
 class RestrictedApplication(models.Model):
-    """Its opaque tokens are born expired: only JSON Web Tokens count."""
+    """An application whose opaque tokens are issued expired, so that only JSON Web Tokens work."""
 
     application = models.ForeignKey(oauth2_settings.APPLICATION_MODEL, on_delete=models.CASCADE)
 
@@ -40,7 +40,7 @@ class RestrictedApplication(models.Model):
 
 
 class ApplicationAccess(models.Model):
-    """Scopes and filters beyond the defaults."""
+    """An application's scopes and filters in addition to the defaults."""
 
     application = models.OneToOneField(
         oauth2_settings.APPLICATION_MODEL, related_name="access", on_delete=models.CASCADE

@@ -1,4 +1,4 @@
-"""Scopes an application may ask for: the defaults, and those granted to it."""
+"""Scopes that an application may request: the defaults, and those in its ApplicationAccess."""
 
 from typing import Any
 

@@ -17,7 +17,7 @@ class LmsOAuth2Validator(OAuth2Validator):
     def validate_user(
         self, username: str, password: str, client: Any, request: Any, *args: Any, **kwargs: Any
     ) -> bool:
-        """A username or an e-mail address with its password."""
+        """Whether username or e-mail address and password are valid."""
         user = authenticate(username=username, password=password)
         if user is None:
             by_email = User.objects.filter(email=username).first()
@@ -30,7 +30,8 @@ class LmsOAuth2Validator(OAuth2Validator):
     def save_bearer_token(
         self, token: dict[str, Any], request: Any, *args: Any, **kwargs: Any
     ) -> None:
-        """A client's own token belongs to the client's user, and may have an end of its own."""
+        """Save the token; that of a client's credentials belongs to the client's user, and may
+        have its own expiry."""
         grant_type, user = request.grant_type, request.user
         if grant_type == "client_credentials":
             # The toolkit would drop the user for this grant.

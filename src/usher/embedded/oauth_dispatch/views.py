@@ -21,7 +21,8 @@ from usher.embedded.oauth_dispatch import jwt
 
 @method_decorator(csrf_exempt, name="dispatch")
 class AuthorizationView(views.AuthorizationView):
-    """Approved before means approved, even when the token has ended since."""
+    """An application that the user approved before needs no approval again, even after its token
+    expired."""
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         prompt = request.GET.get("approval_prompt", oauth2_settings.REQUEST_APPROVAL_PROMPT)

@@ -1,4 +1,4 @@
-"""Pages for what went wrong."""
+"""Error pages."""
 
 import logging
 from typing import Any
@@ -19,7 +19,7 @@ def bad_request(request: HttpRequest, exception: Any = None) -> HttpResponse:
 
 
 def forbidden(request: HttpRequest, exception: Any = None) -> HttpResponse:
-    """Also where a limit by address ends."""
+    """Status 403, which requests over the rate limit by address get as well."""
     return HttpResponseForbidden("<h1>403 Forbidden</h1>")
 
 
@@ -28,5 +28,5 @@ def not_found(request: HttpRequest, exception: Any = None) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """The cause is in the log only."""
+    """Status 500; only the log says why."""
     return _page(request, 500, "", "There has been an error on the server.")

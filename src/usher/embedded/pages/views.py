@@ -1,4 +1,4 @@
-"""Pages that people see, and the heartbeat that machines look at."""
+"""Pages for people, and the heartbeat for monitoring."""
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
@@ -23,8 +23,8 @@ def index(request: HttpRequest) -> HttpResponse:
 @login_required
 @ensure_csrf_cookie
 def dashboard(request: SignedInRequest) -> HttpResponse:
-    """The runs that somebody is enrolled in, newest first; or the micro-frontend's page, where the
-    platform's waffle flag says so, as Tutor's plugin for micro-frontends does."""
+    """The user's enrollments, newest first; or a redirect to the learner-home micro-frontend
+    when the platform's waffle flag is on, as Tutor's plugin for micro-frontends sets it."""
     home = settings.LEARNER_HOME_MICROFRONTEND_URL
     if home and flag_is_active(request, "learner_home_mfe.enabled"):
         return redirect(home)
@@ -64,7 +64,8 @@ def about(request: HttpRequest, course_id: str) -> HttpResponse:
 @login_required
 @ensure_csrf_cookie
 def run(request: SignedInRequest, course_id: str) -> HttpResponse:
-    """The home of a run, for those enrolled and for staff; others see what it is about."""
+    """The home page of a run for enrolled learners and staff; everybody else gets its about
+    page."""
     run_ = _run(course_id)
     if not settings.EMBEDDED_RUNS_HAVE_CONTENT:
         raise Http404("Course not found.")

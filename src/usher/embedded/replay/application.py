@@ -1,6 +1,7 @@
-"""The application's part in the recordings: a small real OAuth provider.
+"""The application in the recordings: a small OAuth provider.
 
-``code-NAME`` becomes ``tok-NAME``, and ``tok-NAME`` is NAME; everything else is refused.
+The code ``code-NAME`` gets the token ``tok-NAME``, which belongs to the user NAME; other codes
+and tokens are refused.
 """
 
 import json
@@ -46,12 +47,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, {"id": 1, "username": name, "email": email, "name": f"Name {name}"})
 
     def log_message(self, *args: Any) -> None:
-        """Silence: the LMS's side is what matters."""
+        """Log nothing: only the LMS's answers matter."""
 
 
 @contextmanager
 def running() -> Iterator[str]:
-    """Serve while the block lasts; yields the address without a slash at its end."""
+    """Serve within the block; yields the URL without a slash at the end."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

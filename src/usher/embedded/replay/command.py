@@ -1,4 +1,4 @@
-"""The command: one line for each recording, then how many agree."""
+"""``replay``: prints a line for each recording, then how many agree."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,8 @@ def _say(text: str) -> None:
 
 
 def run(folder: Path, *, verbose: bool = False) -> int:
-    """0 only when every recording agrees; 2 when there was nothing to compare."""
+    """The exit code: 0 when every recording agrees, 1 when one differs, 2 when there was none to
+    compare."""
     try:
         recordings = load(folder)
         agree = 0

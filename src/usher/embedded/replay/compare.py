@@ -1,8 +1,8 @@
-"""Whether an answer agrees with the recorded one.
+"""Compares an answer with the recorded one.
 
-Status, the headers that are shown (and that no other of their kind is there), and the body must
-be equal. What differs in every run is compared by its shape: ids, moments, tokens, states, codes,
-random names. Values that later requests carry on are learned here.
+Status, recorded headers and body must be equal, and there must be no other headers of these
+kinds. Values that differ in every run (ids, times, tokens, states, codes, random names) are
+compared by shape. Values that later requests repeat are remembered.
 """
 
 import json
@@ -15,9 +15,9 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 
 _HEADERS = ("Content-Type", "Allow", "WWW-Authenticate", "Location")
-#: Query parameters of a redirect that are random.
+#: Query parameters of a redirect that have random values.
 _RANDOM_PARAMETERS = {"state", "redirect_state", "code"}
-#: Parameters that hold another address.
+#: Query parameters whose value is a URL.
 _NESTED = {"redirect_uri"}
 _TOKENS = {"access_token", "refresh_token"}
 _MOMENTS = {"created", "date_joined", "last_login", "created_date", "modified_date", "modified"}
@@ -28,7 +28,7 @@ _WAIT = re.compile(r"(?<=available in )\d+(?= second)")
 
 
 class Learned(dict[str, str]):
-    """Recorded random values, and what they are in this run."""
+    """Recorded random values, and the values that replace them in this run."""
 
     def translate(self, text: str) -> str:
         for recorded, actual in self.items():
@@ -59,12 +59,12 @@ def title_of(html: str) -> str:
 
 
 def _shape(text: str) -> str:
-    """Letters and digits by kind, everything else as it is."""
+    """``text`` with letters and digits replaced by their kind."""
     return re.sub(r"[A-Za-z]", "a", re.sub(r"\d", "0", text))
 
 
 def differences(recorded: dict[str, Any], actual: httpx.Response, learned: Learned) -> list[str]:
-    """One line for each thing that differs; empty when the answers agree."""
+    """One line for each difference; empty when the answers agree."""
     found: list[str] = []
     if recorded["status"] != actual.status_code:
         found.append(f"status {recorded['status']}, here {actual.status_code}")

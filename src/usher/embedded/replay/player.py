@@ -1,4 +1,4 @@
-"""Replaying recordings in their order against an LMS that was started for them."""
+"""Replays recordings in order against an LMS that is started for them."""
 
 import json
 import shutil
@@ -95,7 +95,7 @@ def _code_of(answer: httpx.Response) -> str:
 
 
 class Player:
-    """One LMS in the recordings' start state; ``play`` takes recordings in their order."""
+    """An LMS in the start state of the recordings; ``play`` replays them in order."""
 
     def __init__(self, home: Path, address: str, helper: _Helper) -> None:
         self.home, self.address, self.helper = home, address, helper

@@ -1,4 +1,4 @@
-"""The state the recordings start from, and the changes that some of them ask for (``given``)."""
+"""The start state of the recordings, and the changes that a recording may require (``given``)."""
 
 import json
 from datetime import timedelta

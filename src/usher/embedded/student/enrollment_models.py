@@ -12,7 +12,8 @@ from usher.embedded.course_overviews.models import CourseOverview
 
 
 class CourseEnrollment(models.Model):
-    """A user in a run; an inactive row means the user left (or is about to come)."""
+    """A user's enrollment in a run. An inactive row means that the user has left, or is being
+    enrolled."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE)
     course = models.ForeignKey(CourseOverview, db_constraint=False, on_delete=models.DO_NOTHING)
@@ -79,7 +80,8 @@ class CourseEnrollment(models.Model):
 
 
 class CourseEnrollmentAllowed(models.Model):
-    """Somebody without an account who is enrolled as soon as there is one."""
+    """An invitation of an e-mail address without an account, which is enrolled when the account
+    is activated."""
 
     email = models.CharField(max_length=255, db_index=True)
     course_id = CourseKeyField(max_length=255, db_index=True)

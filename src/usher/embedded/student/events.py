@@ -1,4 +1,4 @@
-"""Announcements of what happened to accounts and enrollments, where the platform makes them."""
+"""Sends the openedx-events of accounts and enrollments."""
 
 from django.contrib.auth.models import User
 from django.core.exceptions import ObjectDoesNotExist

@@ -1,4 +1,4 @@
-"""People: what the platform keeps about a user beside ``auth_user``."""
+"""Users: what the platform stores about a user besides ``auth_user``."""
 
 import hashlib
 import json
@@ -111,7 +111,8 @@ class SocialLink(models.Model):
 
 
 class Registration(models.Model):
-    """The activation key; using it makes an account active, trusted ones are so at once."""
+    """The activation key of an account. Using it activates the account; trusted ones are active
+    at once."""
 
     user = models.OneToOneField(User, on_delete=models.CASCADE)
     activation_key = models.CharField(max_length=32, unique=True)
@@ -181,7 +182,7 @@ class PendingEmailChange(models.Model):
         return f"{self.user_id}: {self.new_email}"
 
     def request_change(self, email: str) -> str:
-        """Remember the wish; returns the key that confirms it."""
+        """Store the new address; return the key that confirms it."""
         self.new_email = email
         self.activation_key = uuid.uuid4().hex
         self.save()
@@ -205,7 +206,7 @@ class UserAttribute(TimeStampedModel):
 
 
 class AnonymousUserId(models.Model):
-    """The name under which others know a user (``sub`` of the LMS's JSON Web Tokens)."""
+    """A user's pseudonym (``sub`` of the LMS's JSON Web Tokens)."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE)
     anonymous_user_id = models.CharField(unique=True, max_length=32)

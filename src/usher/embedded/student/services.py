@@ -59,9 +59,10 @@ def has_staff_access(user: User, course_key: CourseKey) -> bool:
 
 
 def may_enroll(user: User, run: CourseOverview) -> bool:
-    """Whether ``user`` may enroll by their own rights: invited, staff, or the period is open.
+    """Whether ``user`` may enroll without staff: as staff, by invitation, or because enrollment
+    is open.
 
-    An invitation that somebody else has used is none.
+    An invitation that another user has used does not count.
     """
     invited = CourseEnrollmentAllowed.objects.filter(email=user.email, course_id=run.id).first()
     if invited:
@@ -72,7 +73,7 @@ def may_enroll(user: User, run: CourseOverview) -> bool:
 
 
 def default_mode(course_key: CourseKey) -> str:
-    """What somebody who names no mode gets."""
+    """The mode of an enrollment request that names none."""
     available = [mode.slug for mode in CourseMode.modes_for_course(course_key)]
     for slug in (CourseMode.DEFAULT_MODE_SLUG, CourseMode.AUDIT, CourseMode.HONOR):
         if slug in available:
@@ -107,9 +108,10 @@ def enroll(
     check_access: bool = False,
     can_upgrade: bool = False,
 ) -> CourseEnrollment:
-    """Enroll ``user``, or reactivate the enrollment. ``can_upgrade`` ignores a closed period.
+    """Enroll ``user``, or reactivate the enrollment. ``can_upgrade`` also enrolls in a closed
+    period.
 
-    Raises CourseEnrollmentException's kinds when ``check_access``.
+    With ``check_access``, raises the subclasses of CourseEnrollmentException.
     """
     if check_access:
         _check_access(user, course_key, can_upgrade)

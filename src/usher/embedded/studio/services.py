@@ -1,4 +1,4 @@
-"""Makes course runs, empty ones and copies of others. Runs have no content here."""
+"""Creates course runs, new ones and copies of existing ones, without content."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from opaque_keys.edx.keys import CourseKey
 from usher.embedded.course_overviews.models import DEFAULT_START_DATE, CourseOverview
 from usher.embedded.student.models import CourseAccessRole
 
-#: Of the source's columns, those that a copy has not.
+#: Columns that are not copied.
 _OWN_OF_A_RUN = frozenset(
     {
         "id",
@@ -26,7 +26,7 @@ _OWN_OF_A_RUN = frozenset(
 
 
 class DuplicateCourseError(Exception):
-    """The LMS has that run already; Studio answers 500."""
+    """The LMS already has this run; Studio answers 500."""
 
 
 def key_of(org: str, number: str, run: str) -> CourseKey:
@@ -34,7 +34,7 @@ def key_of(org: str, number: str, run: str) -> CourseKey:
 
 
 def create(user: User, key: CourseKey, values: dict[str, Any]) -> CourseOverview:
-    """A run whose author teaches it. Raises DuplicateCourseError."""
+    """Create a run with its author as instructor. Raises DuplicateCourseError."""
     if CourseOverview.objects.filter(id__iexact=str(key)).exists():
         raise DuplicateCourseError(str(key))
     run = CourseOverview(id=key, **{"start": DEFAULT_START_DATE, **values})
@@ -45,7 +45,8 @@ def create(user: User, key: CourseKey, values: dict[str, Any]) -> CourseOverview
 
 
 def rerun(user: User, source: CourseOverview, key: CourseKey) -> CourseOverview:
-    """A copy; its course modes and dates of enrollment are not copied, as in the platform."""
+    """Create a copy. As on the platform, modes and enrollment dates are not copied. Raises
+    DuplicateCourseError."""
     columns = [field.attname for field in CourseOverview._meta.concrete_fields]
     values = {name: getattr(source, name) for name in columns if name not in _OWN_OF_A_RUN}
     return create(user, key, values)

@@ -1,4 +1,4 @@
-"""Third-party sign-in is switched on when the platform starts, before any plugin's ``ready``."""
+"""Enables third-party sign-in at start, before any plugin's ``ready``."""
 
 from django.apps import AppConfig
 from django.conf import settings

@@ -1,4 +1,4 @@
-"""Failures of sign-in lead back to the page it was started from."""
+"""Redirects a failed sign-in to the page where it was started."""
 
 from django.http import HttpRequest
 from social_django.middleware import SocialAuthExceptionMiddleware

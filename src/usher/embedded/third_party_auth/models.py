@@ -1,4 +1,4 @@
-"""Provider records: who signs learners in, versioned and keyed by site and backend."""
+"""Provider records: how learners sign in with a provider; versioned by site and backend."""
 
 import json
 from functools import cache
@@ -22,7 +22,7 @@ def _backends() -> dict[str, type[BaseAuth]]:
 
 
 def oauth_backend_names() -> list[str]:
-    """Names that a record may carry: those in AUTHENTICATION_BACKENDS, nothing else."""
+    """Backend names that a record may have: those of AUTHENTICATION_BACKENDS."""
     return [name for name, one in _backends().items() if issubclass(one, OAuthAuth)]
 
 
@@ -44,7 +44,7 @@ def clean_json(text: str) -> str:
 
 
 class ProviderConfig(ConfigurationModel):
-    """What all kinds of provider share; the newest row of a key is the one that counts."""
+    """Base class of provider records. The newest row of a key is the current one."""
 
     icon_class = models.CharField(max_length=50, blank=True, default="fa-sign-in")
     icon_image = models.FileField(blank=True)
@@ -108,7 +108,7 @@ class OAuth2ProviderConfig(ProviderConfig):
 
     KEY_FIELDS = ("site_id", "backend_name")
     prefix = "oa2"
-    # Management commands write records too, which a server's own memory would not hear of.
+    # Not cached in memory: management commands in other processes write records too.
     cache_timeout = 0
 
     backend_name = models.CharField(
@@ -139,7 +139,7 @@ class OAuth2ProviderConfig(ProviderConfig):
 
     @property
     def provider_id(self) -> str:
-        """How URLs name the provider: ``oa2-mitxpro-oauth2``."""
+        """The provider's id in URLs, e.g. ``oa2-mitxpro-oauth2``."""
         return f"{self.prefix}-{self.backend_name}"
 
     @property
@@ -151,7 +151,7 @@ class OAuth2ProviderConfig(ProviderConfig):
         self.other_settings = clean_json(self.other_settings)
 
     def get_setting(self, name: str) -> Any:
-        """Raises KeyError when the record says nothing of ``name``."""
+        """A value of ``other_settings``. Raises KeyError if the record has none."""
         if name == "KEY":
             return self.key
         if name == "SECRET":

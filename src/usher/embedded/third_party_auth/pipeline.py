@@ -46,16 +46,16 @@ _ENTRIES = (*AUTH_DISPATCH_URLS, *API_ENTRIES)
 
 
 class AuthEntryError(AuthException):
-    """``auth_entry`` names no way into sign-in."""
+    """``auth_entry`` has an unknown value."""
 
 
 def clean_username(username: str = "") -> str:
-    """What may be kept of a name from outside: other characters become underscores."""
+    """The provider's username with characters that aren't allowed replaced by underscores."""
     return "_".join(re.findall(r"[a-zA-Z0-9\-]+", username))[:USERNAME_MAX_LENGTH]
 
 
 def user_exists(details: dict[str, Any]) -> bool:
-    """By e-mail when there is one, else by username without regard to case."""
+    """Whether a user has the e-mail address, or without one the username, ignoring case."""
     email, username = details.get("email"), details.get("username")
     if email:
         return email_exists_or_retired(email)
@@ -77,9 +77,9 @@ def associate_by_email_if_oauth(
     *args: Any,
     **kwargs: Any,
 ) -> dict[str, Any] | None:
-    """Join the sign-in to the account with its e-mail; the result counts for active accounts only.
+    """Associate the sign-in with the account of the same e-mail address; only if it is active.
 
-    The platform does so for any OAuth provider.
+    The platform does so for every OAuth provider.
     """
     if user is not None or registry.by_backend(backend.name) is None:
         return None
@@ -111,7 +111,7 @@ def get_username(
 
 
 def set_pipeline_timeout(strategy: Any, user: Any, *args: Any, **kwargs: Any) -> None:
-    """A sign-in that waits for somebody must not wait long on a shared computer."""
+    """Limit how long an unfinished sign-in is kept, for shared computers."""
     if strategy.request and not user:
         strategy.request.session.set_expiry(strategy.setting("PIPELINE_TIMEOUT", 600))
 
@@ -127,7 +127,7 @@ def ensure_user_information(
     *args: Any,
     **kwargs: Any,
 ) -> HttpResponse | None:
-    """Go on with a known user; send everybody else to the page that can make one."""
+    """Continue with a known user; redirect all others to the page where an account is created."""
     if current_partial:
         strategy.session_set("partial_pipeline_token_", current_partial.token)
         strategy.storage.partial.store(current_partial)
@@ -198,7 +198,7 @@ def set_logged_in_cookies(
     *args: Any,
     **kwargs: Any,
 ) -> HttpResponse | None:
-    """Set the sign-in cookies by one more redirect to where the pipeline goes on."""
+    """Set the sign-in cookies with a redirect that resumes the pipeline."""
     if auth_entry in API_ENTRIES or user is None or not user.is_authenticated:
         return None
     request: Any = strategy.request if strategy else None

@@ -1,4 +1,4 @@
-"""Which providers the current site has enabled, and which of them a sign-in is using."""
+"""The providers that are enabled on the current site, and the one that a running sign-in uses."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ def is_enabled() -> bool:
 
 
 def enabled() -> Iterator[OAuth2ProviderConfig]:
-    """Newest records that are enabled on this site and whose backend is installed."""
+    """Current records that are enabled on this site and whose backend is installed."""
     names = set(OAuth2ProviderConfig.objects.values_list("backend_name", flat=True))
     for name in sorted(names):
         record = OAuth2ProviderConfig.current(name)
@@ -24,7 +24,7 @@ def enabled() -> Iterator[OAuth2ProviderConfig]:
 
 
 def by_id(provider_id: str) -> OAuth2ProviderConfig | None:
-    """Raises ValueError for what can't be an id (``oa2-…``)."""
+    """The provider with this id (``oa2-…``). Raises ValueError for another kind of id."""
     if not provider_id:
         return None
     if "-" not in provider_id:
@@ -37,7 +37,7 @@ def by_backend(backend_name: str) -> OAuth2ProviderConfig | None:
 
 
 def running_pipeline(request: HttpRequest) -> dict[str, Any] | None:
-    """``{"kwargs", "backend"}`` of the sign-in that waits in this browser, or None."""
+    """``{"kwargs", "backend"}`` of this browser's unfinished sign-in, or None."""
     strategy = utils.load_strategy(request)
     token = strategy.session_get("partial_pipeline_token")
     if not token:

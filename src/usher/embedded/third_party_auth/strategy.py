@@ -1,4 +1,4 @@
-"""Settings of a backend come from its provider record first."""
+"""Reads a backend's settings from its provider record first."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Where sign-in ends for an account that isn't active yet."""
+"""The last step of sign-in for an account that isn't active yet."""
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse

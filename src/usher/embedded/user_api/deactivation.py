@@ -1,4 +1,4 @@
-"""``POST /api/user/v1/accounts/deactivate_logout/``: learners give up their own account."""
+"""``POST /api/user/v1/accounts/deactivate_logout/``: learners delete their own account."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Addresses of profile pictures, which are always the default: there is no upload here."""
+"""URLs of profile images, which are always the default ones: images can't be uploaded."""
 
 from django.conf import settings
 from django.contrib.auth.models import User

@@ -1,4 +1,4 @@
-"""Preferences, and the tables by which the platform forgets people."""
+"""Preferences, and the tables of account retirement."""
 
 from typing import Any
 

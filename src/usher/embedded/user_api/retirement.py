@@ -1,6 +1,6 @@
-"""How the platform forgets people: a request, carried out later by a pipeline of the operator's.
+"""Account retirement: a request, which a pipeline of the operator completes later.
 
-``user_api/accounts/utils.py`` and ``bulk_user_retirement/views.py`` of the platform.
+Follows ``user_api/accounts/utils.py`` and ``bulk_user_retirement/views.py`` of the platform.
 """
 
 import hashlib
@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 
 
 class RetirementStateError(Exception):
-    """The account can't be retired: it is being retired already, or the LMS has no states."""
+    """The account can't be retired: a retirement is in progress, or the LMS has no retirement
+    states."""
 
 
 class CanRetireUser(permissions.BasePermission):
@@ -44,12 +45,12 @@ class CanRetireUser(permissions.BasePermission):
 
 
 class BulkUsersRetirementView(APIView):
-    """``POST /v1/accounts/bulk_retire_users``; there is one behind a feature flag only."""
+    """``POST /v1/accounts/bulk_retire_users``, available with a feature flag only."""
 
     permission_classes = (permissions.IsAuthenticated, CanRetireUser)
 
     def post(self, request: Any) -> Response:
-        """200 whatever became of each: the answer names them in two lists."""
+        """Answers 200 with two lists: the usernames that were retired, and those that failed."""
         words = request.data.get("usernames") or ""
         usernames = [word.strip() for word in words.split(",")] if words else []
         failed = []
@@ -69,7 +70,7 @@ class BulkUsersRetirementView(APIView):
 
 
 def populate_states() -> None:
-    """As the platform's command ``populate_retirement_states`` does in an LMS without any."""
+    """Create the retirement states if there are none, as ``populate_retirement_states`` does."""
     for index, name in enumerate(settings.RETIREMENT_STATES):
         ended = name in ("ERRORED", "ABORTED", "COMPLETE")
         RetirementState.objects.get_or_create(
@@ -84,7 +85,7 @@ def populate_states() -> None:
 
 @transaction.atomic
 def request_retirement(user: User) -> None:
-    """No way in is left, and the account is in the queue. Raises RetirementStateError."""
+    """Close the account and queue its retirement. Raises RetirementStateError."""
     pending = RetirementState.objects.first()
     if pending is None:
         raise RetirementStateError(
@@ -108,7 +109,7 @@ def request_retirement(user: User) -> None:
 
 
 def close_account(user: User) -> None:
-    """Links, tokens and the password go; the e-mail address is free again."""
+    """Delete links, tokens and password, and free the e-mail address."""
     UserSocialAuth.objects.filter(user=user).delete()
     Registration.objects.filter(user=user).delete()
     get_refresh_token_model().objects.filter(user=user).delete()
@@ -119,5 +120,5 @@ def close_account(user: User) -> None:
 
 
 def _digest(text: str) -> str:
-    """Without regard to case, as the platform's ``user_util``."""
+    """Ignores case, as the platform's ``user_util``."""
     return hashlib.sha256(f"{settings.SECRET_KEY}:{text.lower()}".encode()).hexdigest()[:40]

@@ -1,4 +1,4 @@
-"""Accounts as the account API shows them, and what it lets people change."""
+"""Accounts in the account API, and the fields that users may change."""
 
 import re
 from typing import Any
@@ -25,7 +25,7 @@ def _none_if_empty(value: Any) -> Any:
 
 
 def visibility(user: User, profile: UserProfile | None) -> str:
-    """``private``, ``all_users`` or ``custom``; private for those who may be children."""
+    """``private``, ``all_users`` or ``custom``; private for users who may be children."""
     if profile is not None and profile.requires_parental_consent():
         return "private"
     preferred = UserPreference.get_value(user, ACCOUNT_VISIBILITY_KEY)
@@ -33,7 +33,7 @@ def visibility(user: User, profile: UserProfile | None) -> str:
 
 
 def visible_fields(user: User, profile: UserProfile | None) -> list[str]:
-    """What everybody may see of this account."""
+    """The fields of this account that everybody may see."""
     rules = settings.ACCOUNT_VISIBILITY_CONFIGURATION
     kind = visibility(user, profile)
     if profile is not None and kind == "all_users":
@@ -75,7 +75,7 @@ def _profile_data(profile: UserProfile, user: User, request: Any) -> dict[str, A
 
 
 def account_data(user: User, fields: list[str] | None, request: Any) -> dict[str, Any]:
-    """The named fields, or those that everybody may see."""
+    """The named fields; by default those that everybody may see."""
     try:
         profile = user.profile
     except ObjectDoesNotExist:
@@ -126,7 +126,7 @@ class PhoneNumberField(serializers.CharField):
 
 
 class ProfileSerializer(serializers.ModelSerializer[UserProfile]):
-    """What owners may change of their profile."""
+    """Fields of the profile that its owner may change."""
 
     language_proficiencies = LanguageSerializer(many=True, required=False)
     social_links = SocialLinkSerializer(many=True, required=False)

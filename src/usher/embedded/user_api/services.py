@@ -1,4 +1,4 @@
-"""Reading accounts and letting owners change them."""
+"""Reads accounts, and lets their owners change them."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -47,8 +47,8 @@ class AccountUpdateError(Exception):
 
 
 def accounts(request: Any, usernames: list[str], view: str | None = None) -> list[dict[str, Any]]:
-    """In full for staff and oneself (unless ``view=shared``), else what is shared.
-    Without usernames: one's own account.
+    """Accounts as the requester may see them: all fields for staff and the owner (unless
+    ``view=shared``), else the shared ones. Without usernames, the requester's own account.
 
     Raises UserNotFound.
     """
@@ -99,7 +99,7 @@ def _email_error(user: User, email: str) -> str:
 
 
 def _check(user: User, profile: UserProfile, update: dict[str, Any]) -> ProfileSerializer:
-    """Raises AccountValidationError with all that is wrong."""
+    """Validate the changes. Raises AccountValidationError with all errors."""
     field_errors: dict[str, Any] = {}
     for name in sorted(_READ_ONLY & set(update)):
         field_errors[name] = _invalid(
@@ -130,8 +130,8 @@ def _check(user: User, profile: UserProfile, update: dict[str, Any]) -> ProfileS
 
 
 def update_account(asks: User, update: dict[str, Any], username: str) -> None:
-    """Only owners may. Raises UserNotAuthorized, UserNotFound, AccountValidationError,
-    AccountUpdateError."""
+    """Change an account; only its owner may. Raises UserNotAuthorized, UserNotFound,
+    AccountValidationError, AccountUpdateError."""
     if asks.username != username:
         raise UserNotAuthorized
     user = User.objects.filter(username=username).first()

@@ -1,4 +1,4 @@
-"""``/api/user/v1/``: who am I, accounts."""
+"""``/api/user/v1/``: the signed-in user, and accounts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from usher.embedded.user_api import services
 
 
 class MayFindPeople(BasePermission):
-    """Finding people by e-mail or number is for staff."""
+    """Only staff may search users by e-mail address or id."""
 
     def has_permission(self, request: Any, view: Any) -> bool:
         finding = {"lms_user_id", "email"} & set(request.GET)

@@ -1,4 +1,4 @@
-"""Cookies that tell other sites, and the platform's own pages, who is signed in."""
+"""Cookies that tell other sites and the platform's micro-frontends who is signed in."""
 
 import json
 import time
@@ -25,7 +25,7 @@ ALL_COOKIES = (
 
 
 class LoginClientMissingError(RuntimeError):
-    """The OAuth application that sign-in cookies are issued for does not exist in this LMS."""
+    """The LMS has no OAuth application of the id for which sign-in cookies are issued."""
 
 
 def are_set(request: HttpRequest) -> bool:
@@ -77,7 +77,7 @@ def _jwt(request: HttpRequest, user: User, seconds: int) -> tuple[str, str]:
 
 
 def set_logged_in_cookies(request: HttpRequest, response: HttpResponse, user: User) -> HttpResponse:
-    """Four cookies, for as long as the session lasts. Raises LoginClientMissingError."""
+    """Set four cookies that last as long as the session. Raises LoginClientMissingError."""
     if not user.is_authenticated:
         return response
     options = _options(request, request.session.get_expiry_age())

@@ -1,4 +1,4 @@
-"""Refusals of registration, each an answer with a status."""
+"""Errors of registration, each with the status of its answer."""
 
 from typing import Any
 

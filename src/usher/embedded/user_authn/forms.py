@@ -1,4 +1,4 @@
-"""What a new account must say about its owner."""
+"""Validation of a new account's fields."""
 
 import re
 from typing import Any
@@ -22,7 +22,7 @@ EMAIL_MIN_LENGTH, EMAIL_MAX_LENGTH = 3, 254
 
 
 def validate_username(username: str) -> None:
-    """Raises ValidationError for characters that the platform's names may not have."""
+    """Raises ValidationError for characters that the platform does not allow in usernames."""
     if settings.FEATURES.get("ENABLE_UNICODE_USERNAME"):
         RegexValidator(rf"^{settings.USERNAME_REGEX_PARTIAL}$")(username)
     else:
@@ -37,7 +37,7 @@ def validate_name(name: str) -> None:
 
 
 class TrueField(forms.BooleanField):
-    """A box that must be ticked: ``true`` in any case; absent counts as unticked."""
+    """A checkbox that must be checked: ``true`` in any case; absent counts as unchecked."""
 
     widget = forms.CheckboxInput
 
@@ -58,7 +58,7 @@ class UsernameField(forms.CharField):
 
 
 class AccountCreationForm(forms.Form):
-    """Checks only; ``extra_fields`` are REGISTRATION_EXTRA_FIELDS."""
+    """Validates only; ``extra_fields`` are REGISTRATION_EXTRA_FIELDS."""
 
     username = UsernameField()
     email = forms.EmailField(

@@ -1,4 +1,4 @@
-"""What registration tells people, word for word as the platform does."""
+"""Messages of registration, word for word the platform's."""
 
 from usher.contract.limits import USERNAME_MAX_LENGTH, USERNAME_MIN_LENGTH
 

@@ -1,4 +1,4 @@
-"""``/login`` and ``/register``: one page, which may lead straight on to a provider."""
+"""``/login`` and ``/register``: one page, which may redirect to a provider."""
 
 import logging
 from typing import Any
@@ -28,7 +28,7 @@ def _start_of(record: OAuth2ProviderConfig, entry: str, target: str) -> str:
 
 
 def _hinted(target: str) -> OAuth2ProviderConfig | None:
-    """The provider that ``tpa_hint`` in the target names, if it is enabled here."""
+    """The provider that ``tpa_hint`` in the target names, if it is enabled on this site."""
     hints = parse_qs(urlparse(target).query).get("tpa_hint")
     try:
         return registry.by_id(hints[0]) if hints else None
@@ -38,13 +38,13 @@ def _hinted(target: str) -> OAuth2ProviderConfig | None:
 
 
 def _waiting(request: HttpRequest) -> dict[str, Any]:
-    """What a sign-in that waits in this browser knows of its person, for the form."""
+    """What an unfinished sign-in of this browser knows about the user, for the form."""
     running = registry.running_pipeline(request)
     record = registry.by_backend(running["backend"]) if running else None
     if running is None or record is None:
         return {}
     details = running["kwargs"].get("details", {})
-    # Somebody with this e-mail or username is here already: a form can't help, a person must.
+    # The e-mail address or username is taken: the form can't solve that, support must.
     wanted = {"username": details.get("username")}
     taken = user_exists(details) or user_exists(wanted)
     return {
@@ -67,7 +67,8 @@ def _waiting(request: HttpRequest) -> dict[str, Any]:
 )
 @ensure_csrf_cookie
 def login_and_registration_form(request: HttpRequest, initial_mode: str = "login") -> HttpResponse:
-    """Signed in: on to ``next``. A hinted provider: on to it. Else the page."""
+    """Redirects a signed-in user to ``next``, and anonymous ones to a hinted provider; else
+    shows the page."""
     target = after_sign_in(request)
     if request.user.is_authenticated:
         return set_logged_in_cookies(request, redirect(target), request.user)

@@ -1,4 +1,4 @@
-"""Where a browser may be sent after sign-in and sign-out."""
+"""URLs to which a browser may be redirected after sign-in and sign-out."""
 
 import mimetypes
 from urllib.parse import parse_qs, urlencode, urlparse, urlsplit, urlunsplit
@@ -13,9 +13,10 @@ from usher.embedded.third_party_auth import registry
 
 
 def is_safe_redirect(request: HttpRequest, target: str, client_id: str | None = None) -> bool:
-    """This host, the white list, or an address registered by the OAuth client that asks.
+    """Whether the URL is on this host, on the white list, or registered by the requesting OAuth
+    client.
 
-    A client that doesn't exist raises an uncaught error, as in the platform.
+    A client that doesn't exist raises an uncaught error, as on the platform.
     """
     allowed = {request.get_host(), *settings.LOGIN_REDIRECT_WHITELIST}
     target = target.translate({ord(one): None for one in "\t\r\n"})
@@ -29,7 +30,7 @@ def is_safe_redirect(request: HttpRequest, target: str, client_id: str | None = 
 
 
 def _asked_for(request: HttpRequest) -> str | None:
-    """``next``, when it is safe and a page."""
+    """``next``, if it is safe and leads to a page."""
     parameters = request.GET if request.method == "GET" else request.POST
     target = parameters.get("next")
     if not target or not is_safe_redirect(request, target, parameters.get("client_id")):
@@ -56,7 +57,7 @@ def after_sign_in(request: HttpRequest) -> str:
 
 
 def with_host(target: str) -> str:
-    """``target`` as an absolute address on the LMS, unless it is absolute already."""
+    """``target`` as an absolute URL on the LMS, unless it already is absolute."""
     scheme, host, path, query, fragment = urlsplit(target)
     if host:
         return target

@@ -1,4 +1,4 @@
-"""Making an account: from a form in the browser, or by an application with its access token."""
+"""Creates accounts: from the form in the browser, or for an application with an access token."""
 
 import logging
 import secrets
@@ -80,9 +80,9 @@ def refuse_unknown_country(data: dict[str, Any]) -> None:
 
 
 def create_account(request: Any, data: dict[str, Any]) -> User:
-    """Make the account that ``data`` describes and sign its owner in to this session.
+    """Create the account that ``data`` describes and sign its owner in to this session.
 
-    Raises RegistrationRefused; PermissionDenied where public registration is switched off.
+    Raises RegistrationRefused; PermissionDenied where public registration is disabled.
     """
     by_token = "provider" in data
     third_party = registry.is_enabled()
@@ -138,7 +138,7 @@ def _store(form: AccountCreationForm) -> tuple[User, Registration]:
 
 
 def _collision(user: User) -> RegistrationRefused:
-    """Somebody else was faster by a moment."""
+    """The refusal when another request created the account at the same time."""
     if username_exists_or_retired(user.username):
         message = f"An account with the Public Username '{user.username}' already exists."
         return RegistrationRefused(
@@ -153,7 +153,7 @@ def _token_refused(code: str, message: str) -> RegistrationRefused:
 
 
 def _identify(request: Any, data: dict[str, Any]) -> dict[str, Any]:
-    """The owner of the learner's access token, as the application reports it."""
+    """The owner of the learner's access token, according to the application."""
     name, token = data["provider"], data.get("access_token")
     request.social_strategy = load_strategy(request)
     request.backend = load_backend(
@@ -172,7 +172,7 @@ def _identify(request: Any, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _link(request: Any, user: User, token: str, identity: dict[str, Any]) -> None:
-    """Link the account, through the sign-in pipeline, to that user."""
+    """Link the account to that user, through the sign-in pipeline."""
     strategy, backend = request.social_strategy, request.backend
     code, message = "", ""
     linked = None
@@ -185,15 +185,15 @@ def _link(request: Any, user: User, token: str, identity: dict[str, Any]) -> Non
         message = "The provided access_token is not valid."
         code = RegistrationError.INVALID_ACCESS_TOKEN
     if not isinstance(linked, User):
-        # A pipeline that stopped half-way is not resumed.
+        # An unfinished pipeline is not resumed.
         strategy.clean_partial_pipeline(token)
         raise _token_refused(code, message)
 
 
 def announce(user: User, site: Any) -> None:
-    """What every new account gets, and the announcement that others wait for."""
+    """Create what every new account gets, and send the signals and events of a registration."""
     if site.pk != settings.SITE_ID:
-        # That an account was made on the LMS's own site goes without saying.
+        # Accounts created on the LMS's own site get no such attribute.
         UserAttribute.set_user_attribute(user, "created_on_site", site.domain)
     if UserPreference.get_value(user, LANGUAGE_KEY) is None:
         UserPreference.set_value(user, LANGUAGE_KEY, get_language() or settings.LANGUAGE_CODE)
@@ -201,7 +201,7 @@ def announce(user: User, site: Any) -> None:
 
 
 def _finish(request: Any, user: User, registration: Registration) -> None:
-    """Active at once, or when the e-mail is confirmed."""
+    """Activate the account, or send the e-mail with the activation link."""
     if _trusted(request, user):
         registration.user = user
         registration.activate()
@@ -211,7 +211,7 @@ def _finish(request: Any, user: User, registration: Registration) -> None:
 
 
 def _trusted(request: Any, user: User) -> bool:
-    """Whether the account is active at once, without an e-mail to confirm."""
+    """Whether the account is active without confirming the e-mail address."""
     if settings.FEATURES.get("SKIP_EMAIL_VALIDATION"):
         return True
     running = registry.running_pipeline(request) if registry.is_enabled() else None

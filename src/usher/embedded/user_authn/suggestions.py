@@ -1,4 +1,4 @@
-"""Usernames to offer instead of one that is taken."""
+"""Suggests free usernames in place of one that is taken."""
 
 import random
 import re
@@ -16,9 +16,9 @@ def _word(text: str) -> str:
 
 
 def suggest_usernames(name: str) -> list[str]:
-    """Up to three free usernames made of ``name``; none for a name beyond ASCII.
+    """Up to three free usernames made from ``name``; none for a name that isn't ASCII.
 
-    First and last word together, then the first word with random numbers that get longer.
+    First and last word joined, then the first word with random numbers of growing length.
     """
     if not name.isascii():
         return []

@@ -1,4 +1,4 @@
-"""Judging single fields of the registration form while somebody types."""
+"""Validates single fields of the registration form while the user types."""
 
 import re
 from collections.abc import Mapping
@@ -89,7 +89,8 @@ _JUDGES = {
 
 
 def judge(data: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
-    """Decisions by field, and usernames to offer (for a taken username, or for a good name)."""
+    """Error messages by field ('' if valid), and suggested usernames (for a taken username, or
+    for a name)."""
     only = data.get("form_field_key")
     wanted = [only] if only in _JUDGES else [name for name in _JUDGES if name in data]
     decisions = {name: _JUDGES[name](data) for name in wanted}

@@ -1,4 +1,4 @@
-"""Registration, its validation, signing in with a password, and signing out."""
+"""Registration, its validation, sign-in with a password, and sign-out."""
 
 import contextlib
 import html
@@ -44,7 +44,7 @@ def _refuse_password(purpose: str) -> HttpResponse:
 
 
 class RegistrationView(APIView):
-    """``POST`` makes an account; ``GET`` says what the form asks."""
+    """``POST`` creates an account; ``GET`` describes the form."""
 
     authentication_classes = ()
 
@@ -103,7 +103,7 @@ class RegistrationView(APIView):
 
 
 class RegistrationValidationView(APIView):
-    """Judges any of the form's fields; an empty text means there is nothing against it."""
+    """Validates any of the form's fields; an empty message means that the value is valid."""
 
     authentication_classes = ()
 
@@ -126,7 +126,7 @@ class RegistrationValidationView(APIView):
 
 
 class LoginSessionView(APIView):
-    """Sign-in with e-mail or username, and password."""
+    """Sign-in with e-mail address or username, and password."""
 
     authentication_classes = ()
 
@@ -190,7 +190,7 @@ def _logout_target(request: HttpRequest) -> str:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def logout_view(request: HttpRequest) -> HttpResponse:
-    """Ends the session, then loads every address of IDA_LOGOUT_URI_LIST in a hidden frame."""
+    """End the session, then load every URL of IDA_LOGOUT_URI_LIST in a hidden frame."""
     provider = registry.of_running_pipeline(request) if registry.is_enabled() else None
     logout(request)
     referrer = request.META.get("HTTP_REFERER", "").strip("/")

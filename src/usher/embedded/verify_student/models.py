@@ -1,4 +1,4 @@
-"""Proof of identity by sign-in through a trusted provider."""
+"""Identity verification by sign-in with a trusted provider."""
 
 from django.contrib.auth.models import User
 from django.db import models
@@ -7,7 +7,7 @@ from usher.embedded.core.models import TimeStampedModel
 
 
 class SSOVerification(TimeStampedModel):
-    """Made at sign-in where the provider record says so (``enable_sso_id_verification``)."""
+    """Created at sign-in if the provider record says so (``enable_sso_id_verification``)."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE)
     status = models.CharField(max_length=100, default="created")
