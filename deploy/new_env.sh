@@ -1,11 +1,11 @@
 #!/bin/sh
-# Makes deploy/.env from deploy/.env.example, with secrets of its own that nobody has seen.
-# Readable by you alone; an existing one is left as it is.
+# Creates deploy/.env from deploy/.env.example with new random secrets, readable by you alone.
+# An existing deploy/.env is left unchanged.
 set -eu
 umask 077
 cd "$(dirname "$0")"
 if [ -e .env ]; then
-    echo "deploy/.env is there already; nothing was changed."
+    echo "deploy/.env already exists; nothing was changed."
     exit 0
 fi
 random() { head -c 32 /dev/urandom | base64 | tr '+/' '-_'; }
@@ -16,4 +16,4 @@ random() { head -c 32 /dev/urandom | base64 | tr '+/' '-_'; }
     echo "USHER_ENCRYPTION_KEYS=$(random)"
 } >.env.new
 mv .env.new .env
-echo "Made deploy/.env. Write your addresses and the LMS's values into it."
+echo "Created deploy/.env. Next: set your addresses and the values from usher connect in it."
