@@ -106,6 +106,8 @@ def _account(user: Any) -> Iterator[Sentence]:
         return
     if not row.is_ready:
         text = f"The LMS account {row.username} is not made yet."
+    elif row.awaits_link:
+        text = f"The LMS account {row.username}, which was there before, is to be this learner's."
     elif row.is_deactivated_in_lms:
         text = f"The LMS account {row.username} is deactivated in the LMS: no sign-in is possible."
     elif not row.is_active:

@@ -105,6 +105,10 @@ REASONS: dict[str, tuple[str, str]] = {
         "The LMS refuses to make the account",
         "Read what the LMS says, correct the learner's data, then {retry}.",
     ),
+    "awaiting-link": (
+        "The LMS account is linked here, and not in the LMS yet",
+        "Compare with the LMS shows the command for its staff. It goes on by itself afterwards.",
+    ),
     "adapter-failed": (
         "A method of USHER_ADAPTER failed for this learner",
         "A developer corrects that class: the message and the log say where. It is tried again.",

@@ -2,6 +2,7 @@
 
 import csv
 import secrets
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,16 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from tests.application.conftest import Joined, configure, forget_clients
+from tests.support.lms_process import LmsProcess, lms_process
 from usher.application.accounts.services import ensure_account
 from usher.application.adapter import DefaultAdapter
+from usher.application.enrollments.services import enroll
 from usher.application.explain import explain
-from usher.application.models import LmsAccount
+from usher.application.models import CourseRun, Enrollment, LmsAccount, LmsToken
+from usher.application.states import State, state
+from usher.application.webhooks.services import take
+from usher.contract.oauth import DEFAULT_BACKEND
 from usher.engine.services import reconcile
 
 pytestmark = pytest.mark.each_database
@@ -119,27 +126,115 @@ def test_a_user_whom_the_lms_refused_is_adopted(joined: Any, listed: Any) -> Non
     decide(file, **{user.username: "link"})
     run("--decisions", str(file))
     account.refresh_from_db()
-    assert (account.username, account.is_ready, account.error_code) == (name, True, "")
+    assert (account.username, account.is_ready) == (name, True)
+    assert (state(account), account.error_code) == (State.PENDING, "awaiting-link")
+
+
+@pytest.fixture(scope="module")
+def guarded_lms(live_server: Any) -> Iterator[LmsProcess]:
+    """An LMS as in production: unlike the platform alone, its sign-in links no existing account."""
+    with lms_process(with_plugin=True, USHER_BACKENDS={DEFAULT_BACKEND: DEFAULT_BACKEND}) as lms:
+        lms.join_with_plugin(live_server.url)
+        yield lms
+
+
+@pytest.fixture(params=["public", "batch"])
+def either(
+    request: Any, guarded_lms: Any, live_server: Any, transactional_db: None, settings: Any
+) -> Iterator[Joined]:
+    """Asked by its public API, or by the batch API."""
+    by_batch = request.param == "batch"
+    configure(settings, guarded_lms, live_server.url, USHER_USE_BATCH_API=by_batch)
+    yield Joined(guarded_lms, live_server.url)
+    forget_clients()
+
+
+def adopted(lms: Any, file: Path) -> tuple[Any, str]:
+    """A user who is linked here, and not in the LMS; with the name of the LMS account."""
+    user = lms.learner()
+    name = f"old_{secrets.token_hex(4)}"
+    in_lms(lms, name, user.email)
+    run("--to", str(file))
+    decide(file, **{user.username: "link"})
+    out, _ = run("--decisions", str(file))
+    assert "linked here, not in the LMS yet" in out
+    assert f"usher_link --username {name} --application tested" in out
+    assert f"adopt_users --decisions {file}" in out
+    return user, name
+
+
+def records(user: Any) -> list[Any]:
+    return [LmsAccount.objects.get(user=user), LmsToken.objects.get(user=user)]
+
+
+def told_to_wait(user: Any) -> list[Any]:
+    return [
+        (state(row), row.error_code, row.attempts, "and not in the LMS yet" in row.error_message)
+        for row in records(user)
+    ]
+
+
+WAITS = [(State.PENDING, "awaiting-link", 0, True)] * 2
+
+
+def test_until_the_lms_links_too_records_wait_and_say_for_what(either: Any, tmp_path: Path) -> None:
+    user, name = adopted(either, tmp_path / "users.csv")
+    assert not LmsAccount.objects.due(), "nothing is sent that the LMS can only refuse"
+    assert told_to_wait(user) == WAITS
+    run_in_lms = CourseRun.objects.create(course_key="course-v1:edX+DemoX+Demo_Course")
+    enroll(user, run_in_lms)
+    for _ in range(2):  # a worker looks nevertheless, or somebody retries them
+        LmsAccount.objects.make_due()
+        LmsToken.objects.make_due()
+        reconcile(["account", "token", "enrollment"])
+        assert told_to_wait(user) == WAITS
+    assert Enrollment.objects.get().error_code == "no-account"
+    either.lms.manage("usher_link", "--username", name, "--application", "tested")
+    take(secrets.token_hex(8), "account.changed", name, "")  # as the LMS tells it
+    reconcile(["account", "token", "enrollment"])
+    assert [state(row) for row in records(user)] == [State.IN_SYNC] * 2
+    assert LmsToken.objects.get().is_valid_for(60)
+    assert state(Enrollment.objects.get()) is State.IN_SYNC
 
 
 def test_once_the_lms_links_too_the_same_command_has_them_checked(
-    batched: Any, tmp_path: Path
+    either: Any, tmp_path: Path
 ) -> None:
+    user, name = adopted(either, file := tmp_path / "users.csv")
+    again, _ = run("--decisions", str(file))
+    assert f"usher_link --username {name} --application tested" in again, "nothing is forgotten"
+    assert told_to_wait(user) == WAITS
+    either.lms.manage("usher_link", "--username", name, "--application", "tested")
+    out, _ = run("--decisions", str(file))
+    assert "linked before, and in the LMS; checked now" in out
+    assert "usher_link" not in out
+    reconcile(["account", "token"], user=user)
+    assert [state(row) for row in records(user)] == [State.IN_SYNC] * 2
+
+
+def test_where_the_lms_linked_first_nothing_waits(batched: Any, tmp_path: Path) -> None:
     user = batched.learner()
     name = f"old_{secrets.token_hex(4)}"
     in_lms(batched, name, user.email)
+    batched.lms.manage("usher_link", "--username", name, "--application", "tested")
     run("--to", str(file := tmp_path / "users.csv"))
     decide(file, **{user.username: "link"})
     out, _ = run("--decisions", str(file))
-    assert f"adopt_users --decisions {file}" in out
-    assert not LmsAccount.objects.due(), "nothing is sent that the LMS can only refuse"
-    batched.lms.manage("usher_link", "--username", name, "--application", "tested")
-    out, _ = run("--decisions", str(file))
-    assert "linked before, checked now" in out
-    assert "usher_link" not in out
+    assert "linked here, and in the LMS; checked now" in out
     reconcile(["account", "token"], user=user)
-    account = LmsAccount.objects.get()
-    assert (account.is_settled, account.error_code, user.lms_token.is_settled) == (True, "", True)
+    assert [state(row) for row in records(user)] == [State.IN_SYNC] * 2
+
+
+def test_a_link_that_is_undone_after_it_worked_is_refused(batched: Any, tmp_path: Path) -> None:
+    """It is no adoption that somebody will complete: a person has to look."""
+    user, name = adopted(batched, file := tmp_path / "users.csv")
+    batched.lms.manage("usher_link", "--username", name, "--application", "tested")
+    run("--decisions", str(file))
+    reconcile(["account", "token"], user=user)
+    batched.lms.manage("usher_link", "--unlink", "--username", name, "--application", "tested")
+    LmsAccount.objects.make_due()
+    reconcile(["account"], user=user)
+    assert state(LmsAccount.objects.get()) is State.REFUSED
 
 
 def test_what_changed_since_fails_and_the_rest_is_done(joined: Any, listed: Any) -> None:

@@ -5,28 +5,32 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.utils import timezone
 
+from usher.application.accounts.creation import not_linked_yet
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.naming import clean_username, is_reserved, reserve
 from usher.application.accounts.services import adopt
 from usher.application.adapter import AdapterFailed, adapter, log_failure
 from usher.application.lms_client import client
 from usher.application.tokens.models import LmsToken
+from usher.client import batch
 from usher.client.payloads import AccountSeen
 from usher.engine.clock import database_now
 from usher.engine.notify import notify_workers
+from usher.engine.work import FRESH
 
 BY_EMAIL, BY_USERNAME = "email", "username"
 LINK, SKIP = "link", "skip"
 _AT_A_TIME = 100
-#: Until ``usher_link`` ran in the LMS, it refuses the learner: the first attempt waits for that.
-_TIME_TO_LINK = timedelta(minutes=30)
+#: Until ``usher_link`` ran in the LMS, it refuses the learner: so the first attempt waits. The
+#: message that the LMS sends about the link makes the account due earlier.
+_TIME_TO_LINK = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,17 @@ COLUMNS = tuple(field.name for field in fields(Proposal))
 
 @dataclass(frozen=True)
 class Decided:
-    """What became of a decision. problem: '' when it was done; is_again: it was done before, and
-    the LMS account and token are checked now."""
+    """What became of a decision. problem: '' when it was done; is_again: it was done before;
+    is_linked: whether the LMS links both, too, None where it doesn't tell. Where it does, the
+    account and the token are checked now. application: this application's name in the LMS, '' where
+    that doesn't tell."""
 
     user: str
     lms_username: str
     problem: str = ""
     is_again: bool = False
+    is_linked: bool | None = None
+    application: str = ""
 
 
 def propose(by: str) -> list[Proposal]:
@@ -157,7 +165,8 @@ def _conflict(user: Any, seen: AccountSeen) -> str:
 def decide(rows: Iterable[Mapping[str, str]]) -> Iterator[Decided]:
     """Does what the rows say: those with the decision ``link`` are linked, no others.
 
-    Each account is asked for again: it must still be the one that the operator saw. What was
+    Each account is asked for again: it must still be the one that the operator saw. Each row is
+    done, or not, by itself; repeating the call after an interruption does the rest. What was
     linked before is due now, refusals included: so the same call follows ``usher_link``.
     """
     for row in rows:
@@ -178,11 +187,21 @@ def _link(row: Mapping[str, str]) -> Decided:
         return Decided(known, name, "the LMS has no such account")
     if str(seen.lms_user_id or "") != (row.get("lms_user_id") or ""):
         return Decided(known, name, "the LMS has another account of that name now")
+    links = batch.links_of(client(), name)
+    is_linked = None if links is None else links.leads_to == (name, seen.lms_user_id)
+    if links and (strangers := [each for each in links.linked_from if each != name]):
+        return Decided(
+            known, name, f"in the LMS the learner {strangers[0]} signs in to this account"
+        )
     try:
         is_new = _adopt(user, seen)
     except ValueError as error:
         return Decided(known, name, str(error))
-    return Decided(known, name, is_again=not is_new)
+    if is_linked or (is_linked is None and not is_new):
+        LmsAccount.objects.filter(user=user).make_due()
+        LmsToken.objects.filter(user=user).make_due()
+        notify_workers(user.pk)
+    return Decided(known, name, "", not is_new, is_linked, links.application if links else "")
 
 
 def _user(text: str) -> Any:
@@ -196,12 +215,9 @@ def _adopt(user: Any, seen: AccountSeen) -> bool:
     with transaction.atomic():
         account = LmsAccount.objects.select_for_update().filter(user=user).first()
         if account is None:
-            adopt(user, seen.username, seen.lms_user_id)
-            _make_due(user, database_now() + _TIME_TO_LINK)
+            _await_link(adopt(user, seen.username, seen.lms_user_id))
             return True
         if account.is_ready and account.username == seen.username:
-            _make_due(user, database_now())
-            notify_workers(user.pk)
             return False
         if account.is_ready:
             raise ValueError(f"the learner has the LMS account {account.username} already")
@@ -214,12 +230,22 @@ def _adopt(user: Any, seen: AccountSeen) -> bool:
             reserved_at=database_now(),
             created_in_lms_at=timezone.now(),
             lms_user_id=seen.lms_user_id,
+            observed_generation=0,
         )
+        account.username = seen.username
         LmsToken.objects.get_or_create(user=user)
-        _make_due(user, database_now() + _TIME_TO_LINK)
+        _await_link(account)
         return True
 
 
-def _make_due(user: Any, moment: datetime) -> None:
-    LmsAccount.objects.filter(user=user).make_due(moment)
-    LmsToken.objects.filter(user=user).make_due(moment)
+def _await_link(account: LmsAccount) -> None:
+    """Account and token say what they wait for before a worker has found out."""
+    error = not_linked_yet(account.username)
+    waits = FRESH | {
+        "due_at": database_now() + _TIME_TO_LINK,
+        "error_class": str(error.failure_class),
+        "error_code": error.code,
+        "error_message": error.message,
+    }
+    LmsAccount.objects.filter(pk=account.pk).set_work(**waits)
+    LmsToken.objects.filter(user_id=account.user_id).set_work(**waits)

@@ -13,6 +13,7 @@ from typing import Any
 from django.utils import timezone
 
 from usher.application.accounts.details import Details
+from usher.application.accounts.models import AWAITING_LINK
 from usher.application.lms.context import LmsContext
 from usher.client import batch
 from usher.client.authorization import AuthorizationFlow
@@ -24,7 +25,7 @@ from usher.client.errors import (
     Refused,
     RegistrationRefused,
 )
-from usher.client.ownership import is_younger, tokens_if_ours
+from usher.client.ownership import is_younger, own_tokens, tokens_if_ours
 from usher.client.payloads import AccountSeen, TokenPair, flag, read_tokens, user_id
 from usher.client.registration import register
 from usher.contract.failures import FailureClass, RegistrationError
@@ -52,7 +53,7 @@ class NameTaken(LmsError):
 @dataclass(frozen=True)
 class Learner:
     """What is needed to make one learner's account without the database. reactivate: whether an
-    account that the LMS deactivated is to be activated."""
+    account that the LMS deactivated is to be activated. awaits_link: as ``LmsAccount`` has it."""
 
     account_id: int
     user_id: int
@@ -64,14 +65,28 @@ class Learner:
     lms_user_id: int | None
     registration_token: str = ""
     reactivate: bool = False
+    awaits_link: bool = False
 
     def __repr__(self) -> str:
         return f"Learner({self.username!r})"
 
 
+def not_linked_yet(username: str) -> LmsError:
+    """Why something has to wait until the LMS's staff link an adopted account."""
+    message = (
+        f"The LMS account {username} is linked to this learner here, and not in the LMS yet. "
+        f"Run there: ./manage.py lms usher_link --username {username} --application NAME."
+    )
+    return LmsError(message, code=AWAITING_LINK)
+
+
+def _waits_for_link(learner: Learner) -> Outcome:
+    return Outcome(error=not_linked_yet(learner.username), waits=True)
+
+
 @dataclass(frozen=True)
 class Made:
-    """An account that wasn't there before, with the learner's tokens where they came with it."""
+    """An account that the learner didn't have before, with the tokens where they came with it."""
 
     tokens: TokenPair | None
 
@@ -85,6 +100,8 @@ def create_or_check(learner: Learner, context: LmsContext) -> Outcome:
         require_known_accounts(context)
         # Missing in the LMS, as after a restored backup: due again at once, to be created again.
         return Outcome(_observed(None, None, None), changed=True, next_in=0.0)
+    if learner.awaits_link and learner.is_active and seen.is_active:
+        return _adopted(learner, seen, context)
     if learner.is_active and learner.reactivate and not seen.is_active:
         raise Refused(
             f"The LMS's public API can't activate {learner.username}: install usher.lms, or "
@@ -94,6 +111,16 @@ def create_or_check(learner: Learner, context: LmsContext) -> Outcome:
     if seen.is_active == learner.is_active or learner.is_active:
         return Outcome(_observed(seen.lms_user_id, timezone.now(), seen.is_active))
     return _deactivate(learner, context)
+
+
+def _adopted(learner: Learner, seen: AccountSeen, context: LmsContext) -> Outcome:
+    """The public API doesn't tell to whom an account is linked: signing in does."""
+    flow = AuthorizationFlow(context.lms, learner.user_id, context.redirect_uri, context.grant)
+    tokens = own_tokens(context.lms, flow, learner.username)
+    if tokens is None:
+        return _waits_for_link(learner)
+    values = _observed(seen.lms_user_id, timezone.now(), True)
+    return Outcome(values, changed=True, extra=Made(tokens))
 
 
 def require_known_accounts(context: LmsContext) -> None:
@@ -221,13 +248,18 @@ def send_batch(learners: Sequence[Learner], context: LmsContext) -> list[Outcome
     outcomes = _not_sent([one for one in learners if not one.is_ready], context)
     items = [
         item(one.account_id, one.username, one.details, one.is_active)
-        | {"tokens": one.is_active and not one.is_ready, "reactivate": one.reactivate}
+        | {"tokens": _is_new(one), "reactivate": one.reactivate}
         for one in learners
         if one.account_id not in outcomes
     ]
     client_id = context.lms.who.client_id
     results = batch.send(context.lms, batch.ACCOUNTS, items, client_id=client_id) if items else {}
     return [outcomes.get(one.account_id) or _result(one, results, context) for one in learners]
+
+
+def _is_new(learner: Learner) -> bool:
+    """Whether the learner is to have an account whose tokens they don't have yet."""
+    return learner.is_active and (not learner.is_ready or learner.awaits_link)
 
 
 def _not_sent(learners: Sequence[Learner], context: LmsContext) -> dict[int, Outcome]:
@@ -251,8 +283,9 @@ def _result(learner: Learner, results: dict[Any, dict[str, Any]], context: LmsCo
     try:
         return _read_result(learner, batch.result_of(results, learner.account_id))
     except Refused as error:
-        is_wanted = learner.is_active and not learner.is_ready
-        if error.code == RegistrationError.PROTECTED_ACCOUNT and is_wanted:
+        if error.code in TAKEN and learner.awaits_link:
+            return _waits_for_link(learner)
+        if error.code == RegistrationError.PROTECTED_ACCOUNT and _is_new(learner):
             return _staff_account(learner, context, error)
         return Outcome(error=error)
     except LmsError as error:
@@ -263,12 +296,17 @@ def _staff_account(learner: Learner, context: LmsContext, error: Refused) -> Out
     """The LMS gives tokens of its staff to no service worker: only to who signs in as them."""
     flow = AuthorizationFlow(context.lms, learner.user_id, context.redirect_uri, context.grant)
     try:
-        tokens = tokens_if_ours(context.lms, flow, learner.username, learner.reserved_at)
+        if learner.awaits_link:  # an operator said that it is the learner's, whatever its age
+            tokens = own_tokens(context.lms, flow, learner.username)
+        else:
+            tokens = tokens_if_ours(context.lms, flow, learner.username, learner.reserved_at)
     except LmsError as problem:
         return Outcome(error=problem)
     if tokens is None:
-        return Outcome(error=error)
-    return Outcome(_observed(None, timezone.now(), True), changed=True, extra=Made(tokens))
+        return _waits_for_link(learner) if learner.awaits_link else Outcome(error=error)
+    return Outcome(
+        _observed(learner.lms_user_id, timezone.now(), True), changed=True, extra=Made(tokens)
+    )
 
 
 def _read_result(learner: Learner, result: dict[str, Any]) -> Outcome:
@@ -282,7 +320,7 @@ def _read_result(learner: Learner, result: dict[str, Any]) -> Outcome:
         raise error
     if not learner.is_ready and not learner.is_active:
         return Outcome(changed=status == "updated")  # as ``_withdraw`` does
-    is_new = status == "created" or not learner.is_ready
+    is_new = status == "created" or not learner.is_ready or _is_new(learner)
     is_active = flag(result.get("is_active", learner.is_active), "whether an account is active")
     values = _observed(user_id(result.get("lms_user_id")), timezone.now(), is_active)
     extra = Made(_tokens_of(result)) if is_new else None

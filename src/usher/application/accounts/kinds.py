@@ -76,6 +76,7 @@ class AccountKind(LmsKind):
                 lms_user_id=row.lms_user_id,
                 registration_token=tokens.get(row.user_id, ""),
                 reactivate=is_to_be_activated(row),
+                awaits_link=row.awaits_link,
             )
             prepared.append((Job(row, row.username, learner), outcome))
         return prepared

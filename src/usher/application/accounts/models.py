@@ -36,6 +36,10 @@ class UsernameReservation(models.Model):
 _DEACTIVATED = Q(is_active=True, observed_is_active=False, created_in_lms_at__isnull=False)
 
 
+#: The error code of records that wait until an adopted account is linked in the LMS.
+AWAITING_LINK = "awaiting-link"
+
+
 class LmsAccount(Reconciled):
     """A learner's account in the LMS: made once, its username fixed from then on.
 
@@ -87,6 +91,12 @@ class LmsAccount(Reconciled):
     def is_ready(self) -> bool:
         """Whether the account is known to exist in the LMS."""
         return self.created_in_lms_at is not None
+
+    @property
+    def awaits_link(self) -> bool:
+        """Whether it was there before, an operator said that it is this learner's, and the LMS has
+        not confirmed it yet: until ``usher_link`` ran there it refuses the learner."""
+        return self.is_ready and self.observed_generation == 0
 
     @property
     def is_deactivated_in_lms(self) -> bool:

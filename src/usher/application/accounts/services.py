@@ -218,10 +218,12 @@ def follow_profile(user: Any) -> None:
 
 
 def usernames(user_ids: Collection[int]) -> tuple[dict[int, str], set[int]]:
-    """The LMS usernames of these learners, and those whose account is known to be made."""
+    """The LMS usernames of these learners, and those whose account the LMS is known to have."""
     rows = LmsAccount.objects.filter(user_id__in=user_ids)
-    found = list(rows.values_list("user_id", "username", "created_in_lms_at"))
-    return {pk: name for pk, name, _ in found}, {pk for pk, _, made_at in found if made_at}
+    fields = ("user_id", "username", "created_in_lms_at", "observed_generation")
+    found = list(rows.values_list(*fields))
+    ready = {pk for pk, _, made_at, observed in found if made_at and observed}
+    return {pk: name for pk, name, *_ in found}, ready
 
 
 def known_accounts() -> tuple[int, list[str]]:

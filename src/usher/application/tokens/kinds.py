@@ -8,6 +8,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from usher.application.accounts.creation import not_linked_yet
 from usher.application.accounts.models import LmsAccount
 from usher.application.audit.services import record_many
 from usher.application.lms.context import LmsContext
@@ -45,6 +46,8 @@ class TokenKind(LmsKind):
             if account is None or not account.is_ready:
                 error = LmsError("The LMS account is made first.", code="no-account")
                 outcome = Outcome(error=error, waits=True)
+            elif account.awaits_link:
+                outcome = Outcome(error=not_linked_yet(account.username), waits=True)
             elif account.is_deactivated_in_lms and account.is_settled:
                 error = LmsError("The account is deactivated in the LMS.", code=DEACTIVATED)
                 outcome = Outcome(error=error, waits=True)

@@ -10,7 +10,7 @@ from typing import Any
 from django.apps import apps
 from django.db.models import Q
 
-from usher.application.accounts.models import LmsAccount, LmsProfile
+from usher.application.accounts.models import AWAITING_LINK, LmsAccount, LmsProfile
 from usher.application.enrollments.models import Enrollment
 from usher.application.explain import Sentence, asked, confirmed_address, explain
 from usher.application.records.models import Certificate, Grade
@@ -209,7 +209,8 @@ def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> It
 
 def _of_unlinked(account: LmsAccount) -> str:
     """What to do when the LMS says that an account exists which is linked here already."""
-    if not (account.parked_at and account.is_ready and "duplicate" in account.error_code):
+    is_refused = account.parked_at and account.is_ready and "duplicate" in account.error_code
+    if not is_refused and account.error_code != AWAITING_LINK:
         return ""
     return (
         "It is linked here, and not in the LMS: Compare with the LMS shows the command for its "

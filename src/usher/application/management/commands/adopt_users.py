@@ -30,8 +30,9 @@ class Command(EngineCommand):
         )
         parser.add_argument(
             "--application",
-            default="NAME",
-            help="this application's name in the LMS, for the commands to run there",
+            default="",
+            help="this application's name in the LMS, for the commands to run there, where the LMS "
+            "doesn't tell it",
         )
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -75,31 +76,54 @@ class Command(EngineCommand):
                     f"{options['decisions']} lacks the columns {', '.join(sorted(absent))}: start "
                     "from the file that manage.py adopt_users --to FILE writes."
                 )
-            done = list(adoption.decide(reader))
-        failed = [one for one in done if one.problem]
+            done = []
+            for one in adoption.decide(reader):
+                done.append(one)
+                if not options["json"]:
+                    self.stdout.write(_line(one))
         if options["json"]:
             self.stdout.write(json.dumps({"linked": [asdict(one) for one in done]}))
         else:
-            self._tell(done, options["application"], options["decisions"])
-        if failed:
+            self._tell_what_is_left(done, options)
+        if any(one.problem for one in done):
             sys.exit(1)
 
-    def _tell(self, done: list[adoption.Decided], application: str, file: str) -> None:
-        for one in done:
-            mark = "✗" if one.problem else "✓"
-            told = one.problem or ("linked before, checked now" if one.is_again else "linked here")
-            self.stdout.write(f"{mark} {one.user}  {one.lms_username}: {told}")
+    def _tell_what_is_left(self, done: list[adoption.Decided], options: Any) -> None:
         linked = [one for one in done if not one.problem]
         self.stdout.write(f"{len(linked)} linked, {len(done) - len(linked)} failed.")
-        if new := [one for one in linked if not one.is_again]:
-            self.stdout.write("To let them sign in to these accounts, run in the LMS:")
-            for one in new:
-                self.stdout.write(
-                    f"  ./manage.py lms usher_link --username {one.lms_username} "
-                    f"--application {application}"
-                )
-            self.stdout.write("Then run this again, to have accounts and tokens checked:")
-            self.stdout.write(f"  python manage.py adopt_users --decisions {file}")
+        left = [one for one in linked if one.is_linked is False or _is_unknown(one)]
+        if not left:
+            return
+        self.stdout.write("To let them sign in to these accounts, run in the LMS:")
+        for one in left:
+            application = options["application"] or one.application or "NAME"
+            self.stdout.write(
+                f"  ./manage.py lms usher_link --username {one.lms_username} "
+                f"--application {application}"
+            )
+        self.stdout.write(
+            "Until then their records wait and say so. Afterwards they go on by themselves within "
+            "ten minutes, or at once when you run this again:"
+        )
+        self.stdout.write(f"  python manage.py adopt_users --decisions {options['decisions']}")
+
+
+def _line(one: adoption.Decided) -> str:
+    if one.problem:
+        return f"✗ {one.user}  {one.lms_username}: {one.problem}"
+    here = "linked before" if one.is_again else "linked here"
+    if one.is_linked:
+        told = f"{here}, and in the LMS; checked now"
+    elif _is_unknown(one) or one.is_linked is False:
+        told = f"{here}, not in the LMS yet"
+    else:
+        told = f"{here}, checked now"
+    return f"✓ {one.user}  {one.lms_username}: {told}"
+
+
+def _is_unknown(one: adoption.Decided) -> bool:
+    """A link that was made here now, about which the LMS tells nothing."""
+    return one.is_linked is None and not one.is_again
 
 
 def _opened(name: str, mode: str) -> Any:
