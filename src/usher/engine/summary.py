@@ -52,7 +52,7 @@ class Summary:
     refused: list[Group] = field(default_factory=list)
 
     def fail(self, failure: Failure) -> None:
-        """Counts a failure, and keeps it if there is room."""
+        """Counts a failure, and keeps it unless enough are kept already."""
         self.failed += 1
         if len(self.failures) < KEPT_FAILURES:
             self.failures.append(failure)
