@@ -1,4 +1,4 @@
-"""One learner's whole story in sentences: for ``usher why`` and the console's learner page."""
+"""Describes the state of one learner in sentences, for ``usher why`` and the console."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _EVENTS = 5
 @dataclass(frozen=True)
 class Sentence:
     """topic: ``identity``, ``account``, ``token``, ``profile``, ``enrollment`` or ``history``;
-    about: the course key, for enrollments; state: a ``State``, '' where there is none; text: what
-    is so; cause: the LMS's last answer, where it was no; next: what happens now, and when."""
+    about: the course key, for enrollments; state: a ``State``, or ''; text: the current state in
+    words; cause: the last error, or ''; next: what happens next and when, or ''."""
 
     topic: str
     text: str
@@ -41,8 +41,11 @@ class Sentence:
 
 
 def explain(user: Any, run: CourseRun | None = None) -> list[Sentence]:
-    """Everything about one learner that decides whether they can learn; with ``run``, of that
-    run's enrollment only. Reads the database; asks the LMS nothing."""
+    """Sentences about a learner's identity, account, token, profile, enrollments and last events.
+
+    run: of the enrollments, only that in this run. Reads the database and sends no request to the
+    LMS.
+    """
     return [
         *_identity(user),
         *_account(user),
@@ -119,7 +122,7 @@ def _account(user: Any) -> Iterator[Sentence]:
 
 
 def _numbered(row: LmsAccount) -> str:
-    """Why the account has a number behind the learner's username."""
+    """Explains a number that was added to the learner's username in the LMS; else ''."""
     name = clean_username(str(row.user.get_username()))
     if not re.fullmatch(re.escape(name) + r"_\d+", row.username):
         return ""
@@ -184,7 +187,7 @@ def _enrollment(row: Enrollment) -> str:
 
 
 def _known_cause(row: Enrollment) -> str:
-    """What is known here of why the run does not take the learner now."""
+    """Why the run does not accept the learner now, as far as this application knows; else ''."""
     if not row.parked_at:
         return ""
     run, now, said = row.run, timezone.now(), ""

@@ -1,4 +1,4 @@
-"""The states of a record and their words, for admin, console, pages and commands."""
+"""The states of a record and their names in the admin, the console, pages and commands."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def in_state(rows: QuerySet[Any], wanted: State) -> QuerySet[Any]:
 
 
 def when(row: Any) -> str:
-    """What happens next with a record, and when, for people."""
+    """A sentence that says what happens next with a record, and when; '' when nothing will."""
     now = timezone.now()
     if row.parked_at:
         return getattr(row, "SENT_AGAIN", "") or (
@@ -82,7 +82,7 @@ def when(row: Any) -> str:
 
 
 def span(seconds: float) -> str:
-    """``40 s``, ``12 min``, ``3 h``, ``5 days``."""
+    """A number of seconds for people: ``40 s``, ``12 min``, ``3 h``, ``5 days``."""
     for size, word in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {word}"

@@ -1,5 +1,4 @@
-"""What learners read about an enrollment and their account: one wording for each state, on every
-page and in the API."""
+"""The texts that learners read about their enrollments and account, on pages and in the API."""
 
 from __future__ import annotations
 
@@ -11,15 +10,15 @@ from django.utils import timezone
 
 from usher.application.states import State, state
 
-#: After which a learner is told that it takes longer than it should.
+#: How long a learner waits before the text says that it takes longer than usual.
 _LONG = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
 class Told:
-    """state: ``ready``, ``preparing``, ``late``, ``refused`` or ``closed``; label: a word or two
-    for lists; text: sentences, '' where nothing needs to be said. Neither holds the LMS's words:
-    they are for staff."""
+    """state: ``ready``, ``preparing``, ``late``, ``refused`` or ``closed``. label: a word or two
+    for lists. text: sentences; '' when there is nothing to say. The LMS's own error messages are
+    not included: they are for staff."""
 
     state: str
     label: str
@@ -31,7 +30,7 @@ class Told:
 
     @property
     def needs_staff(self) -> bool:
-        """Nothing happens until a person does something: name an address to write to."""
+        """Whether nothing happens until staff act. Pages then show an address to write to."""
         return self.state in ("refused", "closed")
 
 
@@ -72,7 +71,7 @@ _ACCOUNT_CLOSED = Told(
 
 
 def of_account(account: Any) -> Told:
-    """account: a learner's ``LmsAccount``; None before there is one."""
+    """The text about a learner's account. account: an ``LmsAccount``; None before there is one."""
     if account is None:
         return _ACCOUNT_PREPARING
     if account.is_ready:
@@ -85,7 +84,8 @@ def of_account(account: Any) -> Told:
 
 
 def of_enrollment(row: Any, account: Any) -> Told:
-    """row: an ``Enrollment``; account: its learner's, or None."""
+    """The text about an enrollment. row: an ``Enrollment``. account: its learner's ``LmsAccount``,
+    or None."""
     if not row.is_active:
         return _LEAVING
     told = of_account(account)

@@ -1,4 +1,5 @@
-"""Who may see and do what: staff, each thing with a permission of its own; actions are audited."""
+"""Permissions of the console: its pages are for staff, each action needs its own permission and is
+audited."""
 
 from __future__ import annotations
 

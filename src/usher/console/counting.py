@@ -1,4 +1,4 @@
-"""Counts of large tables that cost the same however large they are."""
+"""Counts rows of large tables at a constant cost: exactly up to a limit, estimated beyond it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from django.db import connection
 from django.db.models import Max, QuerySet
 
-#: Rows that are counted one by one; beyond, a number is an estimate.
+#: The most rows that are counted exactly.
 EXACTLY = 10_000
 
 
 @dataclass(frozen=True)
 class Count:
-    """about: the number is an estimate, or a lower bound."""
+    """A number of rows. about: whether it is an estimate or a lower bound."""
 
     value: int
     about: bool = False
 
     def __str__(self) -> str:
-        """``1,234``; ``about 2.3 million``."""
+        """For people: ``1,234``, ``about 2.3 million``."""
         if not self.about:
             return f"{self.value:,}"
         for size, word in ((1_000_000_000, "billion"), (1_000_000, "million")):
@@ -37,7 +37,7 @@ class Count:
 
 
 def bounded(rows: QuerySet[Any], limit: int = EXACTLY) -> Count:
-    """How many rows, counted up to ``limit``; what lies beyond the planner estimates."""
+    """How many rows there are: counted up to ``limit``; beyond it, the query planner's estimate."""
     found = rows.order_by()[: limit + 1].count()
     if found <= limit:
         return Count(found)
@@ -45,19 +45,19 @@ def bounded(rows: QuerySet[Any], limit: int = EXACTLY) -> Count:
 
 
 def total(model: type[Any]) -> Count:
-    """How many rows a table has."""
+    """How many rows a table has, from the database's statistics if it is large."""
     if (estimate := _estimated(model)) > EXACTLY:
         return Count(estimate, about=True)
     found = model._default_manager.order_by()[: EXACTLY + 1].count()
     if found <= EXACTLY:
         return Count(found)
-    # Rows that came since the estimate was made, or a database that makes none.
+    # Rows were added since the estimate, or the database makes no estimates.
     last = model._default_manager.aggregate(last=Max("pk"))["last"]
     return Count(max(found, int(last or 0)), about=True)
 
 
 def _estimated(model: type[Any]) -> int:
-    """What PostgreSQL counted last; 0 elsewhere."""
+    """The number of rows in PostgreSQL's statistics; 0 with other databases."""
     if connection.vendor != "postgresql":
         return 0
     with connection.cursor() as cursor:
@@ -69,7 +69,7 @@ def _estimated(model: type[Any]) -> int:
 
 
 def _planned(rows: QuerySet[Any]) -> int:
-    """What PostgreSQL's planner expects; 0 elsewhere."""
+    """The number of rows that PostgreSQL's planner expects; 0 with other databases."""
     if connection.vendor != "postgresql":
         return 0
     plan: Any = rows.order_by().values("pk").explain(format="json")

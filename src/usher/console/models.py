@@ -1,4 +1,4 @@
-"""Django looks for models here; they live in the folders of what they are about."""
+"""Imports the models of the console's packages, since Django looks for models here."""
 
 from usher.console.doctor.models import DoctorRun
 from usher.console.recording.models import Attempt, WorkDone, Worker

@@ -1,4 +1,4 @@
-"""What all pages of the console share: the frame, and where one came from."""
+"""Functions that all pages of the console share."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def show(
 
 
 def tell(request: HttpRequest, text: str, *, good: bool = True) -> None:
-    """Shown on the next page; nothing in a project without Django's messages."""
+    """Shows a message on the next page; does nothing in a project without Django's messages."""
     level = messages.SUCCESS if good else messages.WARNING
     messages.add_message(request, level, text, fail_silently=True)

@@ -1,4 +1,4 @@
-"""The console's pages, below the path at which a project includes ``usher.console.urls``."""
+"""The URL patterns of the console, relative to where a project includes ``usher.console.urls``."""
 
 from django.urls import path
 

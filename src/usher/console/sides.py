@@ -1,4 +1,4 @@
-"""One thing as it is wanted here, beside what the LMS has."""
+"""Compares one value of this application with the LMS's value."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Side:
-    """One thing as it is wanted here and as the LMS was last seen to have it. differs: None where
-    it is not known. advice: what to do about a difference. record: kind and key of the record."""
+    """A value in this application and in the LMS, as last seen there. differs: None when unknown.
+    advice: what to do about a difference. record: kind and key of the record."""
 
     what: str
     wanted: str
@@ -22,7 +22,7 @@ class Side:
 
 
 def sides_of(here: Any, there: Any, fields: Iterable[tuple[str, str]]) -> list[Side]:
-    """fields: title, and the attribute that both have."""
+    """Compares attributes of two objects. fields: pairs of a title and the attribute's name."""
     return [side_of(title, getattr(here, name), getattr(there, name)) for title, name in fields]
 
 

@@ -1,4 +1,4 @@
-"""Words of the console: kinds, reasons, times."""
+"""Texts of the console: names of kinds, explanations of error codes, times."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from usher.application.states import span
 
-#: One, many.
+#: Singular and plural.
 KINDS: dict[str, tuple[str, str]] = {
     "account": ("account", "LMS accounts"),
     "token": ("token", "LMS tokens"),
@@ -152,7 +152,7 @@ _TAKEN_ADDRESS = (
     "Find out whose account that is, in the LMS's admin. If it is the same person's, give it "
     "another address there, then {retry}."
 )
-#: What a learner's page calls retrying.
+#: The label of the retry button on a learner's page.
 REPAIR = "choose Repair now"
 
 
@@ -190,5 +190,5 @@ def lasting(seconds: float) -> str:
 
 
 def learner_name(user: Any) -> str:
-    """By which a person is called in tables."""
+    """The person's name in tables."""
     return str(user.get_full_name() if hasattr(user, "get_full_name") else "") or str(user)

@@ -1,6 +1,6 @@
-"""Making an account in the LMS, by the public API or in batches, and what it may answer.
+"""Creates and checks accounts in the LMS, by its public API or by the batch API.
 
-Network only: runs in the engine's threads.
+Runs in the engine's network threads, so it must not use the database.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from usher.client.registration import register
 from usher.contract.failures import FailureClass, RegistrationError
 from usher.engine.kinds import Outcome
 
-#: Refusals of a name or an e-mail address that an account of somebody else has.
+#: Error codes: another account in the LMS has the username or the e-mail address.
 TAKEN = (
     RegistrationError.DUPLICATE_USERNAME,
     RegistrationError.DUPLICATE_EMAIL_USERNAME,
@@ -40,7 +40,10 @@ TAKEN = (
 
 
 class NameTaken(LmsError):
-    """Somebody else has the name in the LMS: the learner gets another one and is tried again."""
+    """Another account in the LMS has the username. The learner gets another one and is retried.
+
+    suggestions: usernames that the LMS proposes.
+    """
 
     failure_class = FailureClass.TRANSIENT
     default_code = "username-taken"
@@ -52,8 +55,14 @@ class NameTaken(LmsError):
 
 @dataclass(frozen=True)
 class Learner:
-    """What is needed to make one learner's account without the database. reactivate: whether an
-    account that the LMS deactivated is to be activated. awaits_link: as ``LmsAccount`` has it."""
+    """The data of an account's job.
+
+    reserved_at: when the learner got the username; an older LMS account of that name is somebody
+    else's. is_ready: whether the account is known to exist. is_active: whether it is to be active.
+    registration_token: an access token of this application for the registration, '' for none.
+    reactivate: whether to activate an account that is inactive in the LMS. awaits_link: as
+    ``LmsAccount`` has it.
+    """
 
     account_id: int
     user_id: int
@@ -86,19 +95,21 @@ def _waits_for_link(learner: Learner) -> Outcome:
 
 @dataclass(frozen=True)
 class Made:
-    """An account that the learner didn't have before, with the tokens where they came with it."""
+    """In ``Outcome.extra``: the learner did not have the account before. tokens: the learner's, if
+    they were obtained with the account."""
 
     tokens: TokenPair | None
 
 
 def create_or_check(learner: Learner, context: LmsContext) -> Outcome:
-    """By the public API: examines an account that should exist, creates one that doesn't."""
+    """By the public API: creates the account, or checks it if it is known to exist. Raises
+    LmsError."""
     if not learner.is_ready:
         return _register(learner, context) if learner.is_active else _withdraw(learner, context)
     seen = context.lms.account(learner.username)
     if seen is None:
         require_known_accounts(context)
-        # Missing in the LMS, as after a restored backup: due again at once, to be created again.
+        # Missing in the LMS, for example after a restored backup: due at once, to be created again.
         return Outcome(_observed(None, None, None), changed=True, next_in=0.0)
     if learner.awaits_link and learner.is_active and seen.is_active:
         return _adopted(learner, seen, context)
@@ -124,7 +135,8 @@ def _adopted(learner: Learner, seen: AccountSeen, context: LmsContext) -> Outcom
 
 
 def require_known_accounts(context: LmsContext) -> None:
-    """Before anything follows from an absent account. Raises LmsError when too many are."""
+    """Call before acting on a missing account. Raises LmsError when too many known accounts are
+    missing, since another LMS or an empty database may be answering."""
     context.evidence.require("account", lambda names: len(names) - len(context.lms.accounts(names)))
 
 
@@ -141,9 +153,9 @@ def _deactivate(learner: Learner, context: LmsContext) -> Outcome:
 
 
 def _withdraw(learner: Learner, context: LmsContext) -> Outcome:
-    """A learner deactivated before their account was known to be made: a registration whose answer
-    was lost may have made it. Nothing is observed of it, so that the account and its tokens are
-    made as new when the learner is activated."""
+    """Deactivates the account of a learner who was deactivated before the account was known to
+    exist: a registration without an answer may have created it. It is not recorded as existing, so
+    that the account and its tokens are set up anew if the learner is activated again."""
     if active_account(learner.username, learner.reserved_at, context) is None:
         return Outcome()
     return Outcome(changed=_deactivate(learner, context).changed)
@@ -152,8 +164,9 @@ def _withdraw(learner: Learner, context: LmsContext) -> Outcome:
 def active_account(
     username: str, reserved_at: datetime | None, context: LmsContext
 ) -> AccountSeen | None:
-    """The account, when it is active and the learner's: not older than the reservation of its
-    name. reserved_at: None when it is known to be the learner's."""
+    """The account if it is active and the learner's, that is, not older than the reservation of its
+    username; otherwise None. reserved_at: None when the account is known to be the learner's.
+    Raises LmsError."""
     seen = context.lms.account(username)
     if seen is None:
         require_known_accounts(context)
@@ -181,7 +194,8 @@ def _register(learner: Learner, context: LmsContext) -> Outcome:
 
 
 def _sent(learner: Learner, context: LmsContext) -> Any:
-    """Registers; once more without what the LMS refuses and doesn't need."""
+    """Registers the learner. If the LMS refuses the country or the full name, which it does not
+    need, tries once more without it."""
     sent = learner.details
     for _ in range(2):
         try:
@@ -204,7 +218,8 @@ def _sent(learner: Learner, context: LmsContext) -> Any:
 
 
 def _tokens_now(flow: AuthorizationFlow, cookies: dict[str, str]) -> TokenPair | None:
-    """With the session of the registration, two requests; a failure is left to the token's row."""
+    """The learner's tokens, by the session of the registration; None if that fails, and then the
+    token's own row is retried."""
     try:
         return flow.tokens(cookies) if cookies else None
     except LmsError:
@@ -225,7 +240,7 @@ def _observed(
 
 
 def item(row_id: int, username: str, wanted: Details, is_active: bool) -> dict[str, Any]:
-    """One account as ``usher.lms`` takes it."""
+    """One account in a request to the batch API. row_id: comes back with the result."""
     return {
         "id": row_id,
         "username": username,
@@ -237,11 +252,12 @@ def item(row_id: int, username: str, wanted: Details, is_active: bool) -> dict[s
 
 
 def send_batch(learners: Sequence[Learner], context: LmsContext) -> list[Outcome]:
-    """By the batch API: accounts with the learners' tokens, in one request.
+    """By the batch API: creates and checks accounts and obtains the learners' tokens, in one
+    request. Returns an outcome for each learner, in their order.
 
-    The endpoint updates an account that is linked to this application. One that is there before
-    its name was this learner's is a stranger's, so it must not even be sent. Neither is one that
-    is to be inactive and isn't there: the endpoint creates accounts that are missing.
+    The endpoint updates any account that is linked to this application, and creates missing ones.
+    So two sorts of learners are not sent: those whose username belongs to an older account, which
+    is somebody else's, and those whose account is to be inactive and does not exist.
     """
     if any(one.is_ready for one in learners):
         require_known_accounts(context)
@@ -263,7 +279,8 @@ def _is_new(learner: Learner) -> bool:
 
 
 def _not_sent(learners: Sequence[Learner], context: LmsContext) -> dict[int, Outcome]:
-    """Account's id → outcome, of those of these that are not sent; none is known to be made."""
+    """The account row's id → outcome, for the learners who must not be sent. learners: only those
+    whose account is not known to exist."""
     seen = context.lms.accounts([one.username for one in learners]) if learners else {}
     found: dict[int, Outcome] = {}
     for one in learners:
@@ -293,7 +310,8 @@ def _result(learner: Learner, results: dict[Any, dict[str, Any]], context: LmsCo
 
 
 def _staff_account(learner: Learner, context: LmsContext, error: Refused) -> Outcome:
-    """The LMS gives tokens of its staff to no service worker: only to who signs in as them."""
+    """For an account of the LMS's staff: obtains the tokens by signing in as the learner, since the
+    batch API does not return tokens of staff. If that fails, the outcome has ``error``."""
     flow = AuthorizationFlow(context.lms, learner.user_id, context.redirect_uri, context.grant)
     try:
         if learner.awaits_link:  # an operator said that it is the learner's, whatever its age
@@ -314,7 +332,7 @@ def _read_result(learner: Learner, result: dict[str, Any]) -> Outcome:
     if status == "refused":
         error = batch.refused(result)
         if error.code in TAKEN and not learner.is_ready and not learner.is_active:
-            return Outcome()  # the account is linked to nobody here: not the learner's
+            return Outcome()  # the LMS account is not linked to this application's learner
         if error.code in TAKEN and not learner.is_ready:
             raise NameTaken(learner.username, result["error"]["suggestions"]) from error
         raise error

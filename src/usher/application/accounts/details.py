@@ -1,4 +1,4 @@
-"""What the LMS is told about a learner, read from whatever user model the project has."""
+"""A learner's e-mail, full name and country for the LMS, as the project's adapter gives them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NAMELESS = "Learner"
 
 @dataclass(frozen=True)
 class Details:
-    """country: ISO 3166-1 code, '' when the project doesn't know it."""
+    """country: ISO 3166-1 alpha-2 code; '' when it is unknown."""
 
     email: str
     name: str
@@ -21,8 +21,11 @@ class Details:
 
 
 def details(user: Any) -> Details:
-    """As the project's adapter tells it. The LMS demands a full name, and shows it to others: a
-    learner without one gets a neutral name, never the e-mail address that they sign in with."""
+    """The learner's details. Raises AdapterFailed.
+
+    The LMS requires a full name and shows it to other learners. A learner without one gets a
+    neutral name, never the e-mail address.
+    """
     decides = adapter()
     country = decides.country(user)
     return Details(
@@ -33,6 +36,6 @@ def details(user: Any) -> Details:
 
 
 def full_name(user: Any) -> str:
-    """What the LMS is told, by every way: registration, profile, sign-in."""
+    """The full name for registration, profile and sign-in alike. Raises AdapterFailed."""
     own = str(user.get_username())
     return clean_full_name(adapter().full_name(user), otherwise=_NAMELESS if "@" in own else own)

@@ -1,4 +1,4 @@
-"""Accounts, profiles and retirements as the engine works on them."""
+"""How the engine reconciles accounts, profiles and retirements."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 from usher.engine.kinds import Job, Outcome
 from usher.engine.lanes import Lane, by_lane
 
-#: A learner is renamed so many times before a person must look.
+#: How often a learner gets another username before the account counts as refused.
 MAX_RENAMINGS = 10
-#: Seconds after which a registration that a worker began reaches the LMS no more.
+#: Seconds after which a registration request of a worker can no longer reach the LMS.
 _LATEST_REGISTRATION = 600.0
 
 
@@ -93,7 +93,7 @@ class AccountKind(LmsKind):
         store_tokens({job.row.user_id: m.tokens for job, m in made if m.tokens}, now)
         for lane, user_ids in by_lane(job.row for job, m in made if not m.tokens).items():
             forget_tokens(user_ids, lane)
-        _wake_enrollments([job.row for job, _ in made], now)
+        _retry_enrollments([job.row for job, _ in made], now)
         good = [job for job, outcome in done if outcome.error is None and job.data]
         _follow_changes(good, now)
         _retry_tokens_of_activated(done, now)
@@ -103,8 +103,8 @@ class AccountKind(LmsKind):
         record_many("lms-account", _audited(done))
 
     def settle_deleted(self, done: Sequence[tuple[Job, Outcome]]) -> None:
-        """A learner deleted while a worker sent something about the account, which may have
-        reached the LMS last, whatever the LMS answered."""
+        """Retires the accounts of learners who were deleted while a worker sent a request about
+        them: that request may have reached the LMS after the retirement of the deletion."""
         for job, outcome in done:
             if job.begun or outcome.values.get("observed_is_active"):
                 row = job.row
@@ -116,7 +116,7 @@ class AccountKind(LmsKind):
 
 
 def _eligible(user_ids: Sequence[int]) -> set[int]:
-    """Those of these learners who may have an LMS account now."""
+    """Which of these learners may have an LMS account now."""
     if not user_ids:
         return set()
     users = get_user_model()._default_manager.filter(pk__in=user_ids)
@@ -124,7 +124,7 @@ def _eligible(user_ids: Sequence[int]) -> set[int]:
 
 
 def _confirmed(user_ids: Sequence[int]) -> set[int]:
-    """Those of these learners whose address is known to be their own."""
+    """Which of these learners have confirmed their e-mail address."""
     if not user_ids:
         return set()
     users = get_user_model()._default_manager.filter(pk__in=user_ids)
@@ -132,8 +132,8 @@ def _confirmed(user_ids: Sequence[int]) -> set[int]:
 
 
 def _unconfirmed(decide: Callable[[Any], bool], user: Any) -> Outcome:
-    """The address may be somebody else's, who would find an LMS account in their name. Raises
-    AdapterFailed where the project's adapter couldn't tell."""
+    """The outcome for a learner who must confirm the e-mail address first: the address may be
+    somebody else's. decide: the adapter's method; raises AdapterFailed where it fails."""
     if type(adapter()) is not DefaultAdapter:
         decide(user)
     message = "Not sent: the learner's e-mail address is not confirmed, or USHER_ADAPTER says no."
@@ -151,15 +151,17 @@ def _audited(done: Sequence[tuple[Job, Outcome]]) -> Iterator[tuple[str, bool, d
 
 
 def is_to_be_activated(row: LmsAccount) -> bool:
-    """Whether an account that is inactive in the LMS is to be activated there: by setting, or
-    because somebody decided so here since the account was last in sync. Without such a decision
-    an account that the LMS's staff deactivated stays so."""
+    """Whether to activate an account that is inactive in the LMS.
+
+    Yes when ``USHER_ACCOUNT_WINNER`` says so, or when somebody activated it in this application
+    since it was last in sync. Otherwise an account that the LMS's staff deactivated stays inactive.
+    """
     was_decided = not row.is_settled and row.generation > 1
     return row.is_active and (was_decided or options().account_winner == APPLICATION)
 
 
 def _retry_tokens_of_activated(done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
-    """Tokens that wait for an account to be active in the LMS."""
+    """Makes due the tokens that waited for an account to be active in the LMS."""
     active = [
         job.row.user_id
         for job, outcome in done
@@ -169,20 +171,20 @@ def _retry_tokens_of_activated(done: Sequence[tuple[Job, Outcome]], now: datetim
         LmsToken.objects.filter(user_id__in=active, work__error_code=DEACTIVATED).make_due(now)
 
 
-def _wake_enrollments(accounts: Sequence[LmsAccount], now: datetime) -> None:
-    """Enrollments that wait for these accounts, or failed because they were not there.
+def _retry_enrollments(accounts: Sequence[LmsAccount], now: datetime) -> None:
+    """Makes due the enrollments that waited for these accounts, or failed without them.
 
-    Also claimed ones: the worker may have found no account and not have written that yet.
+    Claimed ones as well: their worker may have found no account and not have written that yet.
     """
     failed = Q(work__error_code__in=("no-account", "unknown-user"))
-    in_hand = Q(work__parked_at=None, observed_generation__lt=F("generation"))
-    Enrollment.objects.filter(failed | in_hand).make_due_after(accounts, now)
+    open_ones = Q(work__parked_at=None, observed_generation__lt=F("generation"))
+    Enrollment.objects.filter(failed | open_ones).make_due_after(accounts, now)
 
 
 def _follow_changes(sent: Sequence[Job], now: datetime) -> None:
-    """Learners whose name or e-mail changed while their account was made or checked: the older
-    ones may have reached the LMS last, so the profile is sent again although it seems right. So is
-    that of learners about whom the project's adapter failed before."""
+    """Sends the profile again for learners whose name or e-mail changed while their account was
+    created or checked, since the older values may have reached the LMS last; and for learners for
+    whom the project's adapter had failed before."""
     before = {job.row.user_id: job.data.details for job in sent}
     if not before:
         return
@@ -203,7 +205,8 @@ def _follow_changes(sent: Sequence[Job], now: datetime) -> None:
 
 
 def _rename(row: LmsAccount, error: creation.NameTaken, now: datetime) -> None:
-    """Another name for a learner whose name somebody else has in the LMS; tried at once."""
+    """Reserves another username for a learner whose username is taken in the LMS, and makes the
+    account due; marks the account as refused when there is no free name."""
     rows = LmsAccount.objects.filter(pk=row.pk)
     try:
         if row.renamings >= MAX_RENAMINGS:
@@ -212,7 +215,7 @@ def _rename(row: LmsAccount, error: creation.NameTaken, now: datetime) -> None:
     except NoFreeName as problem:
         rows.set_work(parked_at=now, due_at=None, error_message=str(problem)[:500])
         return
-    except AdapterFailed as failure:  # asked again at the next attempt
+    except AdapterFailed as failure:  # the next attempt calls the adapter again
         rows.set_work(error_code=failure.code, error_message=failure.message[:500])
         return
     rows.update(username=name, reserved_at=now, renamings=row.renamings + 1)
@@ -228,6 +231,9 @@ def _unconfirmed_profile(row: LmsProfile) -> Outcome:
 
 @dataclass(frozen=True)
 class _Profile:
+    """The data of a profile's job. token: the learner's, '' for none. wanted: the desired details;
+    seen: those last seen in the LMS."""
+
     username: str
     token: str = field(repr=False)
     wanted: Details
@@ -275,7 +281,8 @@ class ProfileKind(LmsKind):
         return prepared
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
-        """By the learner's own token; the platform changes an e-mail only after confirmation."""
+        """Uses the learner's own token. The public API cannot change an e-mail address: the LMS
+        asks the learner to confirm a new one."""
         data: _Profile = job.data
         changes = {
             name: value
@@ -286,12 +293,12 @@ class ProfileKind(LmsKind):
             try:
                 context.lms.change_account(data.username, changes, data.token)
             except AccessRefused as error:
-                # It is this learner's token that is refused, not the service worker's.
+                # The learner's token was refused, not the service worker's: only this row fails.
                 raise LmsError("The LMS refuses the learner's token.", code=error.code) from error
         seen = context.lms.account(data.username)
         if seen is None:
             creation.require_known_accounts(context)
-            # Not refused: it comes back when the account is made again.
+            # A temporary failure: the account will be created again.
             raise LmsError(f"The LMS has no account named {data.username}.", code="not-found")
         if data.wanted.email and seen.email.lower() != data.wanted.email.lower():
             raise Refused(
@@ -391,7 +398,7 @@ class RetirementKind(LmsKind):
             is_refused = result["status"] == "refused"
             error = batch.refused(result) if is_refused else None
             if error and job.row.reserved_at and error.code in creation.TAKEN:
-                error = None  # the account is linked to nobody here: not the learner's
+                error = None  # the LMS account is not linked to this application's learner
             outcomes.append(Outcome(changed=not is_refused, error=error))
         return outcomes
 
@@ -400,6 +407,7 @@ _GONE = Details("", "", "")
 
 
 def _nothing_there(row: Retirement) -> Outcome:
-    """A registration whose sender was killed may still reach the LMS: there is a second look."""
+    """The outcome when there is no active account. If it was never known to exist, the LMS is asked
+    once more later: the registration of a worker that was killed may still reach it."""
     may_come = row.reserved_at is not None and not row.is_settled
     return Outcome(next_in=_LATEST_REGISTRATION if may_come else None)

@@ -41,7 +41,7 @@ AWAITING_LINK = "awaiting-link"
 
 
 class LmsAccount(Reconciled):
-    """A learner's account in the LMS: made once, its username fixed from then on.
+    """A learner's account in the LMS. Its username never changes once the account exists there.
 
     ``is_active`` is desired, ``observed_is_active`` was last seen in the LMS. ``reserved_at``: when
     the learner got this username. An older LMS account of that name is somebody else's.
@@ -66,15 +66,15 @@ class LmsAccount(Reconciled):
         constraints = [models.UniqueConstraint(Lower("username"), name="lms_username_unique")]
         indexes = [
             *Reconciled.Meta.indexes,
-            # By a column that nothing else sorts: PostgreSQL takes it even where it knows nothing
-            # of ``observed_is_active``, as when all accounts were adopted.
+            # On ``username``, which no other index has: so PostgreSQL uses this one even without
+            # statistics of ``observed_is_active``, for example after all accounts were adopted.
             models.Index(
                 fields=["username"],
                 name="lmsaccount_deactivated_names",
                 condition=_DEACTIVATED,
             ),
         ]
-        #: For what staff do in the admin with records of any kind.
+        #: For actions of staff in the admin, on records of any kind.
         permissions = [
             ("retry_records", "Can retry records in the background"),
             ("repair_records", "Can retry records now, and wait for the LMS"),
@@ -105,7 +105,8 @@ class LmsAccount(Reconciled):
 
 
 class LmsProfile(Reconciled):
-    """Full name, country and e-mail of a learner as the LMS must have them."""
+    """The desired full name, country and e-mail of a learner in the LMS; ``observed_…`` were last
+    seen there."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="lms_profile"
@@ -127,10 +128,10 @@ class LmsProfile(Reconciled):
 
 
 class Retirement(Reconciled):
-    """A learner who is gone here, whose LMS account must not be used any more.
+    """The deactivation of a deleted learner's LMS account.
 
-    ``reserved_at``: for an account that was not known to be made; when the learner got the
-    username. An LMS account of that name that is older is somebody else's.
+    ``reserved_at``: when the learner got the username, if the account was not known to exist; an
+    older LMS account of that name is somebody else's. Null if it was known to exist.
     """
 
     username = models.CharField(max_length=USERNAME_MAX_LENGTH, unique=True)

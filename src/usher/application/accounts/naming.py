@@ -1,4 +1,4 @@
-"""Usernames that the LMS accepts, and that were never used before."""
+"""Chooses and reserves usernames that the LMS accepts and that no learner has ever had."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from usher.contract.limits import (
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_-]+")
 _RUNS = re.compile(r"[_-]{2,}")
 _FALLBACK = "learner"
-#: All that the LMS refuses in a full name: the platform's registration_form.py, validate_name.
+#: What the LMS refuses in a full name: ``validate_name`` in the platform's registration_form.py.
 _MARKUP = re.compile(r"[<>]")
 _ADDRESS = re.compile(r"\w*://\S*")
-#: Numbers tried after a name, and then numbers drawn from a large range.
+#: How many numbers are tried after a name, how many random ones after that, and their range.
 _NUMBERED = 30
 _DRAWN = 20
 _DRAWN_BELOW = 10**9
@@ -48,10 +48,10 @@ def clean_username(wanted: str) -> str:
 
 
 def clean_full_name(wanted: str, otherwise: str) -> str:
-    """``wanted`` as people write it; ``otherwise`` when it is empty.
+    """``wanted`` without what the LMS refuses; ``otherwise`` when nothing is left.
 
-    Only what the LMS refuses goes: ``<``, ``>`` and addresses that hold ``://``. So do spaces at
-    the ends and what no database keeps: control characters and halves of surrogate pairs.
+    Removes ``<``, ``>``, URLs, spaces at the ends, and what databases cannot store: control
+    characters and halves of surrogate pairs. Cuts the name to the LMS's maximum length.
 
     >>> clean_full_name("J.R.R. Tolkien", "tolkien")
     'J.R.R. Tolkien'
@@ -71,9 +71,9 @@ def candidates(wanted: str, suggestions: Iterable[str] = ()) -> Iterator[str]:
     base = clean_username(wanted)
     yield base
     for number in range(1, _NUMBERED + 1):
-        # The later, the sparser: a popular name doesn't try thousands of taken ones.
+        # In growing steps, so that a popular name does not try thousands of taken ones.
         yield _numbered(base, number if number <= 10 else number**4)
-    # Names of other alphabets all become the same one: thousands of learners can want it.
+    # Names without Latin letters all become the same one, so thousands of learners can share it.
     for _ in range(_DRAWN):
         yield _numbered(base, secrets.randbelow(_DRAWN_BELOW))
 
@@ -99,9 +99,10 @@ def reserve(user: Any, wanted: str, suggestions: Iterable[str] = ()) -> str:
 
 
 def reserve_many(wanted: Mapping[int, str]) -> dict[int, str]:
-    """Learner's id → their own name, reserved, for those whose name is free and clean as it is.
+    """Reserves the names of those learners whose name is valid and free. Returns learner's id →
+    username, without the rest.
 
-    The others are left out. Raises IntegrityError if one of the names is taken in the meantime.
+    wanted: learner's id → name. Raises IntegrityError if a name is taken in the meantime.
     """
     clean = {pk: name for pk, name in wanted.items() if clean_username(name) == name}
     lowered = UsernameReservation.objects.annotate(lowered=Lower("username"))
@@ -119,7 +120,8 @@ def reserve_many(wanted: Mapping[int, str]) -> dict[int, str]:
 
 
 def is_reserved(username: str, *, by_other_than: Any = None) -> bool:
-    """Whether somebody has or had that name, whatever its case."""
+    """Whether any learner has or had that name, ignoring case. by_other_than: ignores this user's
+    reservations."""
     rows = UsernameReservation.objects.filter(username__iexact=username)
     if by_other_than is not None and by_other_than.pk is not None:
         rows = rows.exclude(user=by_other_than)

@@ -1,4 +1,4 @@
-"""Gives every learner without a working LMS account or token one."""
+"""Creates the missing LMS accounts and tokens of learners, and repairs broken ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KINDS = ("account", "token")
 
 
 def missing(user: Any = None) -> int:
-    """How many eligible learners have no working LMS account or token."""
+    """How many eligible learners lack a working LMS account or token. user: only this one."""
     rows = get_user_model()._default_manager.all()
     if user is not None:
         rows = rows.filter(pk=user.pk)
@@ -40,10 +40,11 @@ def missing(user: Any = None) -> int:
 
 
 def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = None) -> Summary:
-    """Accounts and tokens that are missing, failed, refused or expired, of one learner or of all.
+    """Creates or retries accounts and tokens that are missing, failed, refused or expired, of one
+    learner or of all. Safe to repeat and to interrupt.
 
-    Refused ones are retried as well. Safe to repeat and to interrupt. wait: total seconds to wait
-    for retries.
+    wait: total seconds to wait for retries. progress: called after every write. Raises as
+    ``engine.services.reconcile``.
     """
     from usher.application.accounts.kinds import AccountKind
 
@@ -56,7 +57,7 @@ def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = N
     made_due = make_due(AccountKind(), no_account)
     _ensure_tokens(own)
     soon = timezone.now() + timedelta(seconds=RENEW_BEFORE)
-    # A token whose account isn't there yet comes with the account.
+    # Without an account: the token is obtained when the account is created.
     no_token = (
         own
         & Q(user__lms_account__created_in_lms_at__isnull=False, user__lms_account__is_active=True)
@@ -71,7 +72,7 @@ def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = N
 
 
 def _ensure_tokens(own: Q) -> None:
-    """A row for accounts that came without one."""
+    """Creates the token rows of accounts without one, such as adopted accounts."""
     last = 0
     accounts = LmsAccount.objects.filter(own, user__lms_token__isnull=True)
     while found := list(

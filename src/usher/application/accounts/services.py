@@ -1,4 +1,4 @@
-"""LMS accounts of learners: what the rest of an application calls."""
+"""LMS accounts of learners: the functions that the rest of an application calls."""
 
 from __future__ import annotations
 
@@ -42,11 +42,13 @@ __all__ = [
 
 
 def ensure_account(user: Any, *, reconcile_now: bool = False) -> LmsAccount:
-    """The learner's account row, created if absent, with the row of its token; both are then due.
+    """The learner's account row. If there is none, creates it and the row of its token, and makes
+    the account due.
 
-    The username is cleaned, unique, and reserved at once. ``reconcile_now`` also makes
-    the account in the LMS before returning; ``is_ready`` says whether that worked. It raises
-    InTransaction within a transaction.
+    A new account gets a username that the LMS accepts, reserved for this learner for good.
+    reconcile_now: also create the account in the LMS before returning; ``is_ready`` says whether
+    that succeeded. Raises InTransaction with ``reconcile_now`` within a transaction, AdapterFailed
+    where the project's adapter fails, NoFreeName where every username that was tried is taken.
     """
     if reconcile_now:
         refuse_within_transaction()
@@ -73,13 +75,15 @@ def _make(user: Any) -> LmsAccount:
 
 
 def ensure_accounts(*, batch: int = 1000) -> int:
-    """Rows for all eligible learners that have none; how many were made. Memory stays flat."""
+    """Creates account rows for all eligible learners without one; returns how many. It reads
+    ``batch`` learners at a time, so memory stays constant."""
     users = get_user_model()._default_manager.filter(lms_account__isnull=True)
     return sum(_make_many(found) for found in eligible_among(users, slice_of=batch))
 
 
 def _make_many(users: list[Any]) -> int:
-    """Those whose own names are free, together; the others one by one. How many were made."""
+    """Creates rows in bulk for learners whose own names are free, and one by one for the rest.
+    Returns how many it created."""
     try:
         with transaction.atomic():
             easy = _make_easy(users)
@@ -102,7 +106,7 @@ def _make_easy(users: list[Any]) -> set[int]:
     now = database_now()
     wanted = {}
     for user in users:
-        with suppress(AdapterFailed):  # tried and told one by one
+        with suppress(AdapterFailed):  # ``_make_many`` tries these one by one, and logs the error
             wanted[user.pk] = adapter().lms_username(user)
     names = reserve_many(wanted)
     LmsAccount.objects.bulk_create(
@@ -115,7 +119,7 @@ def _make_easy(users: list[Any]) -> set[int]:
 
 
 def confirmed(user: Any) -> None:
-    """The learner's e-mail address has been confirmed: what waited for that is due."""
+    """Call after the learner confirmed their e-mail address: makes due what waited for that."""
     LmsAccount.objects.filter(user=user, work__error_code="unconfirmed").make_due(
         lane=current_lane()
     )
@@ -126,7 +130,8 @@ def confirmed(user: Any) -> None:
 
 
 def reconcile_account(user: Any) -> Summary:
-    """Reconciles the learner's account and token now, refused ones too."""
+    """Reconciles the learner's account and token now, even if they were refused before. Raises
+    InTransaction within a transaction."""
     from usher.engine.services import reconcile
 
     LmsAccount.objects.filter(user=user).unsettled().make_due(lane=current_lane())
@@ -136,19 +141,23 @@ def reconcile_account(user: Any) -> Summary:
 
 
 def lms_username(user: Any) -> str:
-    """The name by which the LMS knows the learner, made up if need be."""
+    """The learner's username in the LMS. Creates the account row, and so reserves a username, if
+    there is none. Raises as ``ensure_account``."""
     return ensure_account(user).username
 
 
 def is_username_free(username: str, *, user: Any = None) -> bool:
-    """Whether a learner who signs up may have that name: names of learners gone stay taken."""
+    """Whether a learner who signs up may have that name. Usernames of deleted learners stay
+    reserved. user: ignores this learner's own reservations."""
     return not is_reserved(username, by_other_than=user)
 
 
 def adopt(user: Any, username: str, lms_user_id: int | None = None) -> LmsAccount:
-    """Says that an LMS account made before Usher is this learner's: the operator's decision.
+    """Links an LMS account that existed before Usher to this learner. The operator decides that it
+    is theirs.
 
-    Raises ValueError when that name was given to somebody else.
+    Raises ValueError when the username is or was another learner's, or when this learner has an
+    LMS account already.
     """
     if is_reserved(username, by_other_than=user):
         raise ValueError(f"{username} is, or was, the name of somebody else.")
@@ -173,7 +182,8 @@ def adopt(user: Any, username: str, lms_user_id: int | None = None) -> LmsAccoun
 
 
 def deactivate(user: Any, *, active: bool = False) -> LmsAccount:
-    """Wants the learner's LMS account inactive (or active again)."""
+    """Sets whether the learner's LMS account is to be active: deactivates it by default. A worker
+    applies that in the LMS. Raises LmsAccount.DoesNotExist for a learner without an account."""
     with transaction.atomic():
         account = LmsAccount.objects.select_for_update().get(user=user)
         account.want(is_active=active)
@@ -181,7 +191,8 @@ def deactivate(user: Any, *, active: bool = False) -> LmsAccount:
 
 
 def reactivate(user: Any) -> LmsAccount:
-    """Activates the learner's LMS account although the LMS's staff deactivated it."""
+    """Activates the learner's LMS account even if the LMS's staff deactivated it. Raises
+    LmsAccount.DoesNotExist for a learner without an account."""
     with transaction.atomic():
         account = LmsAccount.objects.select_for_update().get(user=user)
         if account.is_active:
@@ -191,11 +202,11 @@ def reactivate(user: Any) -> LmsAccount:
 
 
 def follow_profile(user: Any) -> None:
-    """After a learner's name, country or e-mail changed: wants the LMS to have the new ones.
+    """Call after a learner's name, country or e-mail changed: a worker sends them to the LMS.
 
-    Before the LMS account is made there is nothing to do: it is made with what holds then. Where
-    the project's adapter fails, saving a user goes on: the account's record fails and says why,
-    and once it succeeds again, the profile follows.
+    Does nothing while the LMS account does not exist: it is created with the values of that moment.
+    Does not raise where the project's adapter fails, so that users can be saved: then the account's
+    row fails with the adapter's error, and the profile is sent once the adapter succeeds.
     """
     account = LmsAccount.objects.filter(user=user, created_in_lms_at__isnull=False)
     if not account.exists():
@@ -218,7 +229,7 @@ def follow_profile(user: Any) -> None:
 
 
 def usernames(user_ids: Collection[int]) -> tuple[dict[int, str], set[int]]:
-    """The LMS usernames of these learners, and those whose account the LMS is known to have."""
+    """Learner's id → LMS username; and the ids of learners whose account the LMS has, as known."""
     rows = LmsAccount.objects.filter(user_id__in=user_ids)
     fields = ("user_id", "username", "created_in_lms_at", "observed_generation")
     found = list(rows.values_list(*fields))
@@ -227,14 +238,15 @@ def usernames(user_ids: Collection[int]) -> tuple[dict[int, str], set[int]]:
 
 
 def known_accounts() -> tuple[int, list[str]]:
-    """How many accounts were seen in the LMS, and the usernames of some of them."""
+    """The number of accounts that were seen in the LMS, and a sample of their usernames."""
     return sample_of(LmsAccount.objects.filter(created_in_lms_at__isnull=False), "username")
 
 
 def is_worked_on(user: Any) -> bool:
-    """Whether a worker holds a row of the learner: what it has sent may still reach the LMS.
+    """Whether a worker has claimed a row of the learner, so that requests may still reach the LMS.
 
-    Belongs in a transaction, during which none can begin with what is due.
+    Must be called in a transaction. Locks the learner's rows: no worker can claim them before that
+    transaction ends.
     """
     leases: list[Any] = []
     for model in (LmsAccount, LmsToken, LmsProfile):
@@ -246,10 +258,12 @@ def is_worked_on(user: Any) -> bool:
 
 
 def retire(user: Any) -> Retirement | None:
-    """Before a learner is deleted: wants the LMS account out of use; its name stays taken.
+    """Call before a learner is deleted: makes due the deactivation of the LMS account, whose
+    username stays reserved. Returns None for a learner without an account row.
 
-    Also when the account isn't known to be made, because the answer may have been lost. What a
-    worker has sent about it can reach the LMS until the worker's lease ends.
+    An account that is not known to exist is retired as well: the LMS may have created it without
+    an answer reaching us. Then the retirement is due when the lease on the account's row ends,
+    since a worker's request can reach the LMS until then.
     """
     account = LmsAccount.objects.filter(user=user).first()
     if account is None:
@@ -266,7 +280,8 @@ def retire(user: Any) -> Retirement | None:
 
 
 def make_due_by_hand() -> int:
-    """Retries what needed a person while the LMS had no batch API; call it when it has one."""
+    """Call when the LMS has got the batch API: retries the rows that needed a manual change in the
+    LMS without it. Returns how many."""
     left = {
         "retirement-by-hand": Retirement,
         "deactivation-by-hand": LmsAccount,

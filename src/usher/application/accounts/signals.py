@@ -1,4 +1,4 @@
-"""Changes of users in this application are sent to the LMS."""
+"""Signal handlers: changes and deletions of users are sent to the LMS."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from django.db.models.signals import post_save, pre_delete
 from usher.application.accounts import services
 from usher.application.accounts.models import LmsAccount
 
-#: Fields of users that the LMS is told about; a save of others only (``last_login``) is nothing.
-_TOLD = {"email", "name", "first_name", "last_name", "country", "is_active"}
+#: Fields of users that are sent to the LMS; a save of other fields only is ignored.
+_SENT_FIELDS = {"email", "name", "first_name", "last_name", "country", "is_active"}
 
 
 def connect() -> None:
+    """Connects the handlers; with django-allauth, also that of confirmed e-mail addresses."""
     user_model = get_user_model()
     post_save.connect(_saved, sender=user_model, dispatch_uid="usher.learner.saved")
     pre_delete.connect(_deleted, sender=user_model, dispatch_uid="usher.learner.deleted")
@@ -30,7 +31,7 @@ def _confirmed(email_address: Any, **_kwargs: Any) -> None:
 
 
 def _saved(instance: Any, created: bool, update_fields: Any = None, **kwargs: Any) -> None:
-    if created or kwargs.get("raw") or (update_fields and not _TOLD & set(update_fields)):
+    if created or kwargs.get("raw") or (update_fields and not _SENT_FIELDS & set(update_fields)):
         return
     account = LmsAccount.objects.filter(user=instance).first()
     if account is None:

@@ -1,9 +1,10 @@
-"""Enrollments that somebody made in the LMS, as an instructor does: recorded here.
+"""Records enrollments that were made in the LMS, for example by an instructor.
 
-What is found is only a reason to look. A row without a mode is made, settled and due; the engine
-asks the LMS for that enrollment and takes over what it has, or removes the row when there is none.
-From then on it is an enrollment as any other, and ``USHER_ENROLLMENT_WINNER`` says who is right
-about it. ``USHER_ADOPT_ENROLLMENTS = False`` leaves them to the LMS; ``drift`` lists them.
+For each one that is found, this creates a row without a mode that is in sync and due. The engine
+then reads that enrollment from the LMS and saves it in the row, or deletes the row if there is no
+such enrollment. From then on it is an enrollment like any other, and ``USHER_ENROLLMENT_WINNER``
+decides between different states. With ``USHER_ADOPT_ENROLLMENTS = False`` they are not recorded;
+``drift`` lists them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from usher.engine.models import Watermark
 
 #: Username in the LMS and course key.
 Pair = tuple[str, str]
-#: The name of the watermark that says how far the list of learners was gone through.
+#: The watermark with the id of the last account whose enrollments were read.
 _LISTED = "enrollments-listed"
 _NOT_BEFORE = timedelta(seconds=45)
 
@@ -34,9 +35,9 @@ log = logging.getLogger(__name__)
 
 
 def adopt(pairs: Iterable[Pair]) -> int:
-    """Rows for enrollments that the LMS may have and this application doesn't know; how many.
-
-    Learners without an LMS account here, and what is no course key, are left out.
+    """Creates rows for enrollments that the LMS may have and this application does not know.
+    Returns how many were unknown. Leaves out usernames without an LMS account here, and invalid
+    course keys.
     """
     wanted = set(pairs)
     if not wanted or not options().adopt_enrollments:
@@ -67,7 +68,7 @@ def adopt(pairs: Iterable[Pair]) -> int:
         for user_id, key in unknown
         if key in runs
     ]
-    # One that the learner asked for at the same moment stays as it is.
+    # A conflict: the learner was enrolled here at the same time; that row is kept.
     Enrollment.objects.bulk_create(rows, batch_size=500, ignore_conflicts=True)
     return len(rows)
 
@@ -83,9 +84,10 @@ def _runs(keys: set[str]) -> dict[str, int]:
 
 
 def find_some() -> int:
-    """Asks the LMS for the enrollments of the next hundred learners; how many are new here.
+    """Reads the enrollments of the next hundred learners from the LMS. Returns how many are new.
 
-    Called by every sweep, so that everybody's are seen in turn where no message tells of them.
+    Called by every sweep, so that all learners are covered in turn even without webhooks. At most
+    one call in 45 seconds sends a request.
     """
     if not options().adopt_enrollments:
         return 0
@@ -97,13 +99,14 @@ def find_some() -> int:
     try:
         found, last = _find_after(after)
     except LmsError:
-        return 0  # the mark stays where it was: the next sweep asks again
+        return 0  # the watermark is unchanged, so the next sweep asks for the same learners
     Watermark.objects.update_or_create(what=_LISTED, defaults={"since": str(last), "asked_at": now})
     return found
 
 
 def find_all(user: Any = None) -> int:
-    """The same for all learners, or for one. What can't be asked now is left to later sweeps."""
+    """The same for all learners, or for one. Stops at the first error of the LMS; later sweeps read
+    the rest."""
     found, last = 0, 0
     while options().adopt_enrollments:
         try:
@@ -118,7 +121,8 @@ def find_all(user: Any = None) -> int:
 
 
 def _find_after(last: int, user: Any = None) -> tuple[int, int]:
-    """How many are new, and the last account that was looked at: 0 after all of them."""
+    """Reads one page. Returns how many enrollments are new, and the id of the last account that was
+    read: 0 when none is left."""
     accounts = LmsAccount.objects.filter(created_in_lms_at__isnull=False, pk__gt=last)
     if user is not None:
         accounts = accounts.filter(user=user)

@@ -1,4 +1,4 @@
-"""Enrollments as the engine works on them."""
+"""How the engine reconciles enrollments."""
 
 from __future__ import annotations
 
@@ -27,8 +27,11 @@ from usher.engine.kinds import Job, Outcome
 
 @dataclass(frozen=True)
 class Wanted:
-    """look_first: compare with the LMS, and send only differences. adopt: the LMS's state wins.
-    refusal: the LMS's last answer, for a row that is re-checked but not sent again."""
+    """The data of an enrollment's job.
+
+    look_first: compare with the LMS before sending anything. adopt: the LMS's state wins. refusal:
+    the LMS's last answer, for a refused row that is compared and not sent again.
+    """
 
     username: str
     course_key: str
@@ -40,6 +43,7 @@ class Wanted:
     refusal: EnrollmentRefused | None = None
 
     def is_seen(self, seen: EnrollmentSeen | None) -> bool:
+        """Whether the enrollment in the LMS, None for none, matches this one."""
         if seen is None or not self.is_active:
             return self.is_active == bool(seen and seen.is_active)
         return seen.is_active and seen.mode == self.mode
@@ -97,7 +101,7 @@ class EnrollmentKind(LmsKind):
         if wanted.look_first:
             found = context.lms.enrollment(wanted.username, wanted.course_key)
             if wanted.adopt and found is None and job.row.observed_is_active:
-                # The LMS keeps the records of enrollments that ended: this one it knew.
+                # The LMS keeps records of ended enrollments, so it should know this one.
                 context.evidence.require("enrollment", lambda known: _missing(context.lms, known))
             if wanted.adopt or wanted.is_seen(found):
                 seen = found or EnrollmentSeen(wanted.mode, False)
@@ -105,7 +109,7 @@ class EnrollmentKind(LmsKind):
             if wanted.refusal:
                 raise wanted.refusal
         if not wanted.is_active:
-            return _outcome(job, _out(wanted, context))
+            return _outcome(job, _unenroll(wanted, context))
         seen = context.lms.enroll(
             wanted.username,
             wanted.course_key,
@@ -117,7 +121,7 @@ class EnrollmentKind(LmsKind):
         return _outcome(job, seen)
 
     def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
-        items = [_item(job) for job in jobs if not _goes_alone(job)]
+        items = [_item(job) for job in jobs if not _is_only_compared(job)]
         results = batch.send(context.lms, batch.ENROLLMENTS, items) if items else {}
         return [self._one_of_many(job, results, context) for job in jobs]
 
@@ -125,12 +129,12 @@ class EnrollmentKind(LmsKind):
         self, job: Job, results: dict[Any, dict[str, Any]], context: LmsContext
     ) -> Outcome:
         try:
-            if _goes_alone(job):
+            if _is_only_compared(job):
                 return self.act(job, context)
             result = batch.result_of(results, job.row.pk)
             if result["status"] == "refused":
                 if not job.data.is_active:
-                    return self.act(job, context)  # it asks what the learner would be out of
+                    return self.act(job, context)  # finds out whether the learner is enrolled
                 raise batch.refused(result, EnrollmentRefused)
             seen = read_enrollment(result)
             _require_as_wanted(job.data, seen)
@@ -141,9 +145,12 @@ class EnrollmentKind(LmsKind):
             return Outcome(error=_transient_if_unknown(error))
 
     def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
-        """Looks again at accounts that the LMS has lost, and at runs in which it refuses learners:
-        once a run is known to be missing, or its modes are known to differ, what was refused for
-        that is sent again when they are back. Accounts that are refused themselves stay so."""
+        """Rechecks accounts that the LMS does not know, and runs in which it refused learners.
+
+        When the check finds that a run is missing or that its modes differ, the refused enrollments
+        are sent again as soon as the run or the mode exists. Accounts that were refused stay
+        refused.
+        """
         LmsAccount.objects.not_parked().make_due_after(
             j.row for j, o in done if o.error and o.error.code == "unknown-user"
         )
@@ -153,7 +160,7 @@ class EnrollmentKind(LmsKind):
             RunModes.objects.filter(run_id__in=refused).recheck()
 
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
-        """Wants what the LMS has where that wins."""
+        """Saves the LMS's state as the desired one where the LMS wins."""
         for job, outcome in done:
             if isinstance(outcome.extra, EnrollmentSeen):
                 _adopt(job, outcome.extra)
@@ -165,7 +172,7 @@ class EnrollmentKind(LmsKind):
 
 
 def _require_as_wanted(wanted: Wanted, seen: EnrollmentSeen) -> None:
-    """Raises LmsError where the LMS answered with something else than was sent."""
+    """Raises LmsError when the LMS's answer differs from what was sent."""
     if seen.is_active != wanted.is_active:
         raise BadAnswer("The LMS's answer shows the enrollment as it was before the change.")
     if not wanted.is_seen(seen):
@@ -174,13 +181,13 @@ def _require_as_wanted(wanted: Wanted, seen: EnrollmentSeen) -> None:
         )
 
 
-def _goes_alone(job: Job) -> bool:
-    """Where the LMS is only looked at: the batch API would change it at once."""
+def _is_only_compared(job: Job) -> bool:
+    """Whether the job only reads the LMS. It must not use the batch API, which always writes."""
     return bool(job.data.adopt or job.data.refusal)
 
 
-def _out(wanted: Wanted, context: LmsContext) -> EnrollmentSeen:
-    """Out of the run. A learner who isn't in, or was never, is out already."""
+def _unenroll(wanted: Wanted, context: LmsContext) -> EnrollmentSeen:
+    """Unenrolls the learner. If the LMS refuses that because they are not enrolled, it succeeds."""
     try:
         return context.lms.enroll(wanted.username, wanted.course_key, mode="", is_active=False)
     except EnrollmentRefused as error:
@@ -202,13 +209,13 @@ def _adopt(job: Job, seen: EnrollmentSeen) -> None:
     if seen.is_active or job.row.mode:
         rows.update(mode=seen.mode, is_active=seen.is_active)
     else:
-        rows.delete()  # it only stood for an enrollment that the LMS might have had
+        rows.delete()  # created by ``adoption.adopt``, and the LMS has no such enrollment
 
 
 def _made_there(
     done: Sequence[tuple[Job, Outcome]],
 ) -> Iterator[tuple[str, bool, dict[str, Any]]]:
-    """Enrollments that somebody made in the LMS, and that were not known here."""
+    """Audit events for enrollments that were made in the LMS and not known here."""
     for job, outcome in done:
         seen = outcome.extra
         if isinstance(seen, EnrollmentSeen) and seen.is_active and not job.row.mode:
@@ -221,7 +228,8 @@ def _known_enrollments() -> tuple[int, list[tuple[str, str]]]:
 
 
 def _missing(lms: LmsClient, known: Sequence[tuple[str, str]]) -> int:
-    """How many of these enrollments the LMS has no record of, ended ones included."""
+    """How many of these enrollments the LMS has no record of; it keeps records of ended ones.
+    Raises TooManyMissing when it has none of them. known: usernames and course keys."""
     names = dict.fromkeys(name for name, _ in known)
     there = {(each.username, each.course_key) for each in lms.enrollments_of(names)}
     missing = sum(each not in there for each in known)
@@ -257,7 +265,7 @@ def _item(job: Job) -> dict[str, Any]:
 
 
 def _transient_if_unknown(error: LmsError) -> LmsError:
-    """A learner who is missing in the LMS is retried: the account is created again."""
+    """Makes the refusal of an unknown learner temporary: the account will be created again."""
     if isinstance(error, EnrollmentRefused) and error.code == "unknown-user":
         return LmsError(error.message, code=error.code, status=error.status)
     return error

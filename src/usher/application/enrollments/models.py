@@ -10,12 +10,13 @@ DEFAULT_MODE = "audit"
 
 
 class Enrollment(Reconciled):
-    """``mode`` and ``is_active`` are desired; ``observed_…`` was last seen in the LMS.
+    """``mode`` and ``is_active`` are desired; ``observed_…`` were last seen in the LMS.
 
-    ``force`` enrolls although the LMS says that enrollment is closed.
+    ``force`` enrolls even when enrollment is closed in the LMS. ``mode`` is '' for a row that
+    stands for an enrollment in the LMS that was not read yet (see ``adoption``).
     """
 
-    #: What happens next with a refused one, for people.
+    #: Says what happens next with a refused enrollment.
     SENT_AGAIN = (
         "Sent again by itself when the course run changes in the LMS; otherwise when somebody "
         "removes the cause and retries it."

@@ -1,4 +1,4 @@
-"""Which mode a learner gets who doesn't name one, and which modes a run is known to have."""
+"""Chooses and checks the modes of enrollments against the modes that a run is known to have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from usher.application.adapter import AdapterFailed, adapter, log_failure
 from usher.application.enrollments.models import DEFAULT_MODE, Enrollment
 from usher.application.runs.models import CourseRun
 
-#: Free modes in the order in which they are chosen; others follow as the LMS lists them.
+#: The free modes that are chosen first; any other follows in the order of the LMS.
 _PREFERRED = (DEFAULT_MODE, "honor")
 
 
@@ -72,9 +72,10 @@ def free_modes(run: CourseRun) -> list[str]:
 
 
 def follow_modes(run: CourseRun) -> None:
-    """After the modes of a run changed: wakes enrollments that were refused because of their mode.
+    """Call after the modes of a run changed: makes due the enrollments that were refused because of
+    their mode.
 
-    Learners who named none while nothing was known get one that the run has.
+    Learners who got the default mode while the run's modes were unknown get a mode that it has.
     """
     slugs = set(run.modes.values_list("slug", flat=True))
     waiting = Enrollment.objects.filter(run=run, is_active=True, force=False).unsettled()
@@ -90,5 +91,5 @@ def follow_modes(run: CourseRun) -> None:
             log_failure(error)
 
 
-#: Refusals of the LMS that another set of modes may end.
+#: Error codes of enrollments that the LMS refused because of their mode.
 _ABOUT_MODES = ("mode-not-offered", "mode-mismatch", "mode-kept")

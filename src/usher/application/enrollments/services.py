@@ -1,4 +1,4 @@
-"""Enrollments: what the rest of an application calls."""
+"""Enrollments: the functions that the rest of an application calls."""
 
 from __future__ import annotations
 
@@ -38,13 +38,14 @@ def enroll(
     force: bool = False,
     reconcile_now: bool = False,
 ) -> Enrollment:
-    """Wants the learner enrolled; the row is due at once. Harmless to repeat.
+    """Saves that the learner is to be enrolled, and makes the row due; a worker enrolls them in the
+    LMS. Safe to repeat.
 
-    mode: '' chooses a free one that the run has, and leaves an enrollment in the mode it has.
-    force: also when the LMS says that enrollment is closed, and in a mode that isn't known.
-    ``reconcile_now`` also enrolls in the LMS before returning; ``is_settled`` and
-    ``error_message`` say whether that worked. Raises ModeNotAllowed, and InTransaction for
-    ``reconcile_now`` within a transaction.
+    mode: '' keeps the mode of an active enrollment, else chooses a free mode of the run. force:
+    enroll even when enrollment is closed in the LMS, and in a mode that is not known.
+    reconcile_now: also enroll in the LMS before returning; ``is_settled`` and ``error_message`` say
+    whether that succeeded. Raises ModeNotAllowed, the errors of ``ensure_account``, and
+    InTransaction for ``reconcile_now`` within a transaction.
     """
     if reconcile_now:
         refuse_within_transaction()
@@ -62,7 +63,8 @@ def enroll(
 
 
 def unenroll(user: Any, run: CourseRun, *, reconcile_now: bool = False) -> Enrollment:
-    """Wants the learner out of the run. Raises NotEnrolled when there is no row."""
+    """Saves that the learner is to be unenrolled, and makes the row due. reconcile_now: as for
+    ``enroll``. Raises NotEnrolled when there is no row, and InTransaction as ``enroll``."""
     if reconcile_now:
         refuse_within_transaction()
     row = _change(user, run, is_active=False)
@@ -70,7 +72,8 @@ def unenroll(user: Any, run: CourseRun, *, reconcile_now: bool = False) -> Enrol
 
 
 def change_mode(user: Any, run: CourseRun, mode: str, *, reconcile_now: bool = False) -> Enrollment:
-    """Wants another mode for an enrollment. Raises NotEnrolled, ModeNotAllowed."""
+    """Saves that an enrollment is to have another mode, and makes the row due. reconcile_now: as
+    for ``enroll``. Raises NotEnrolled, ModeNotAllowed, and InTransaction as ``enroll``."""
     if reconcile_now:
         refuse_within_transaction()
     check_mode(user, run, mode)
@@ -84,7 +87,7 @@ def _make(user: Any, run: CourseRun, wanted: dict[str, Any]) -> Enrollment:
         with transaction.atomic():
             row.save(force_insert=True)
             notify_workers(user.pk)
-    except IntegrityError:  # made by another request at this moment
+    except IntegrityError:  # created by another request in the meantime
         return _change(user, run, **wanted)
     return row
 
@@ -92,7 +95,7 @@ def _make(user: Any, run: CourseRun, wanted: dict[str, Any]) -> Enrollment:
 def _change_or_make(user: Any, run: CourseRun, wanted: dict[str, Any]) -> Enrollment:
     try:
         return _change(user, run, **wanted)
-    except NotEnrolled:  # deleted at this moment
+    except NotEnrolled:  # deleted in the meantime
         return _make(user, run, wanted)
 
 
@@ -108,7 +111,8 @@ def _change(user: Any, run: CourseRun, **wanted: Any) -> Enrollment:
 
 
 def reconcile_enrollment(row: Enrollment) -> Enrollment:
-    """Sends this enrollment to the LMS now, the account first; returns the updated row."""
+    """Sends this enrollment to the LMS now, after creating the account if needed. Returns the
+    updated row. Raises InTransaction within a transaction."""
     from usher.engine.services import reconcile
 
     ensure_account(row.user, reconcile_now=True)

@@ -1,1 +1,1 @@
-"""The LMS as the engine sees it: what its answers prove, and what differs from it."""
+"""Connects the engine to the LMS; decides which of its answers to trust; lists differences."""

@@ -1,6 +1,6 @@
-"""Asks an LMS that has ``usher.lms`` what changed there, so that a lost message loses nothing.
+"""Reads the changes in an LMS that has ``usher.lms``, so that no lost webhook goes unnoticed.
 
-Only where both sides differ is a row made due; what is right then is the row's own business.
+A row is made due if its desired state differs from the LMS's. Its kind then decides which is right.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from usher.client.errors import BadAnswer, LmsError
 from usher.client.payloads import MAX_PAGES, moment, reading
 from usher.engine.models import Watermark
 
-#: How far back the first look goes, and how often is looked at most.
+#: How far back the first request goes, and the shortest time between two requests.
 FIRST_LOOK = timedelta(minutes=10)
 NOT_BEFORE = timedelta(seconds=45)
 
@@ -38,8 +38,11 @@ log = logging.getLogger(__name__)
 
 
 def pull_changes() -> int:
-    """How many rows were made due. Where the LMS has no batch API, or can't be asked for what
-    changed, only enrollments that were made there are looked for."""
+    """Makes rows due that differ from the LMS, and returns how many.
+
+    Without the batch API, or when the LMS does not return its changes, it only finds enrollments
+    that were made in the LMS. Logs errors of the LMS and does not raise them.
+    """
     lms = client()
     found = adoption.find_some()
     if not options().use_batch_api:
@@ -53,7 +56,7 @@ def pull_changes() -> int:
             _pull(what, make_due) for what, make_due in _MAKE_DUE.items() if what in offered
         )
     except LmsError as error:
-        # The watermark stays where it was: the next sweep asks again.
+        # The watermark is unchanged, so the next sweep asks for the same changes.
         log.warning("The LMS could not be asked what changed there: %s", error.message)
         return found
 
@@ -68,7 +71,7 @@ def _pull(what: str, make_due: Callable[[Items], int]) -> int:
     for _ in range(MAX_PAGES):
         asked_from = cursor
         items, cursor, then = batch.changed_since(client(), what, since, cursor)
-        # The first page's moment: what changes while the others are read comes the next time.
+        # The first page's time: changes made while later pages are read come the next time.
         following = following or then
         count += reading("changes", partial(make_due, items))
         if not cursor:
@@ -110,7 +113,7 @@ def _enrollment(item: dict[str, Any]) -> tuple[tuple[str, str], tuple[str, bool]
 
 
 def _runs(items: Items) -> int:
-    """Runs here are looked at again by the course list, which is what they follow."""
+    """Makes known runs and their modes due, adds unknown runs. Returns how many were made due."""
     keys = _each(items, lambda item: _text(item["course_id"]))
     known = set(CourseRun.objects.filter(course_key__in=keys).values_list("course_key", flat=True))
     for key in keys:
@@ -124,7 +127,7 @@ def _runs(items: Items) -> int:
 
 
 def _each(items: Items, read: Callable[[dict[str, Any]], T]) -> list[T]:
-    """Every item by itself: one that can't be read doesn't stop the others."""
+    """Reads each item; logs and leaves out those that cannot be read."""
     found = []
     for item in items:
         try:
@@ -135,7 +138,8 @@ def _each(items: Items, read: Callable[[dict[str, Any]], T]) -> list[T]:
 
 
 def _text(value: Any) -> str:
-    """Raises ValueError for what no database takes: NUL, and halves of surrogate pairs."""
+    """``value`` if it is a text that the database can store. Raises ValueError for anything else,
+    such as a text with NUL or with halves of surrogate pairs."""
     if not isinstance(value, str) or "\0" in value:
         raise ValueError("not a text that can be stored")
     value.encode()  # UnicodeEncodeError is a ValueError

@@ -1,4 +1,4 @@
-"""The LMS as a job reaches it."""
+"""Access to the LMS for the engine's jobs."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from usher.client.tracing import Span, span
 from usher.client.urgency import urgent
 from usher.engine.other_system import Ask, Context
 
-#: Gives OAuth codes of this application, in the database thread.
+#: Issues this application's authorization codes, one for each request; uses the database.
 Grants = Callable[[list[AuthorizationRequest]], list[str]]
 
 
 @dataclass(frozen=True)
 class LmsContext(Context):
-    """grants: writes OAuth codes, in the thread that calls it. grant: gets one for a job, from
-    whichever thread. batch: what the LMS offers of its batch API; batch_is_known: whether it said
-    so, and that is not what is assumed until it can be asked. known_accounts: how many accounts
-    the LMS is known to have, and usernames of some."""
+    """lms: the client. grants: issues authorization codes; only for the database thread. batch: the
+    LMS's batch capabilities. redirect_uri: of the application's OAuth client at the LMS. evidence:
+    of this run. batch_is_known: whether ``batch`` comes from the LMS, and not from an assumption
+    for the time until it answers. known_accounts: the number of accounts that the LMS is known to
+    have, and a sample of usernames. ask: sends a question to the database thread, for jobs."""
 
     lms: LmsClient
     grants: Grants
@@ -42,6 +43,7 @@ class LmsContext(Context):
         return self.lms.http.state
 
     def grant(self, wanted: AuthorizationRequest) -> str:
+        """An authorization code for a job, from any thread. Raises NotConnected."""
         code: str = self.ask(wanted) if self.ask else self.grants([wanted])[0]
         return code
 
@@ -49,12 +51,12 @@ class LmsContext(Context):
         recognition(self.lms).load(self.known_accounts)
 
     def recognise(self) -> None:
-        """Before anything is done in the LMS: raises TooManyMissing when it is another one."""
+        """Called before anything is sent. Raises TooManyMissing when another LMS answers."""
         if not self.evidence.accepts:
             recognition(self.lms).check(self.lms)
 
     def prove(self) -> None:
-        """Before a refusal is believed: raises LmsError unless the known LMS answers now."""
+        """Called before a refusal counts. Raises LmsError unless the known LMS answers now."""
         if self.evidence.accepts:
             self.lms.confirm()
         else:
@@ -76,6 +78,6 @@ class LmsContext(Context):
     def working_on(self, kind: str, rows: int, *, is_urgent: bool) -> Iterator[Span]:
         with (
             urgent() if is_urgent else nullcontext(),
-            span(f"reconcile {kind}", usher__kind=kind, usher__rows=rows) as told,
+            span(f"reconcile {kind}", usher__kind=kind, usher__rows=rows) as current,
         ):
-            yield told
+            yield current

@@ -1,4 +1,4 @@
-"""Compares the application with the LMS and changes nothing."""
+"""Lists the differences between the application and the LMS, without changing anything."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from usher.engine.options import options as engine_options
 
 #: The kinds that can be compared.
 KINDS = ("account", "enrollment", "run")
-#: Learners to a request, which is what the platform allows.
+#: Learners in one request: the platform's limit.
 _LEARNERS = 100
 _LATER = "waits for the worker"
 
@@ -32,11 +32,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that the application and the LMS do not agree on.
+    """One difference.
 
-    kind; what: the learner or run; field; here and there: what the application and the LMS have.
-    note: why it is so, when that is known. action: what ``reconcile --recheck`` would do about it,
-    '' for nothing.
+    kind: one of ``KINDS``. what: the learner or the run. field: what differs. here, there: the
+    values in the application and in the LMS. note: the cause, if it is known, else ''. action: what
+    ``reconcile --recheck`` would do; '' for nothing.
     """
 
     kind: str
@@ -51,8 +51,8 @@ class Difference:
 def drift(
     kinds: Iterable[str] = KINDS, *, user: Any = None, run: Any = None
 ) -> Iterator[Difference]:
-    """What differs, as it is found; of one learner or one run where given. Raises LmsError when
-    the LMS can't be asked."""
+    """Yields each difference as soon as it is found. user, run: only those of this learner or this
+    run. Iterating raises LmsError when the LMS does not answer."""
     lms = client()
     if "account" in kinds and run is None:
         yield from _accounts(lms, user)
@@ -93,7 +93,7 @@ def _accounts(lms: LmsClient, user: Any) -> Iterator[Difference]:
 
 
 def _changes_emails(lms: LmsClient) -> bool:
-    """Whether the LMS has the batch API: the public one changes no e-mail address."""
+    """Whether e-mail addresses can be changed in the LMS, which only the batch API can do."""
     offered = batch.capabilities(lms) if options().use_batch_api else None
     return batch.ACCOUNTS in (offered or ())
 
@@ -202,7 +202,7 @@ def _yes(value: bool) -> str:
 
 
 def _slices(rows: Any, size: int) -> Iterator[list[Any]]:
-    """By ranges of ids: memory doesn't grow with the table."""
+    """Reads the rows in slices by ascending id, so that memory does not grow with the table."""
     last = 0
     while found := list(rows.filter(pk__gt=last).order_by("pk")[:size]):
         yield found

@@ -1,11 +1,12 @@
-"""When "the LMS no longer has it" is believed.
+"""Decides whether an object that the LMS does not show counts as deleted there.
 
-One absent object proves little: a restored backup, another database behind the right address or a
-service worker without its rights make everything absent. So before a pass concludes anything from
-absence, a sample of objects that were seen in the LMS is asked for by the same means. Does it lack
-more than a small share of them, the kind stops and a person decides (``--accept-missing``).
+A single missing object proves little: after a restored backup, with another database at the same
+address, or if the service worker has lost its permissions, everything is missing. So before a run
+acts on a missing object, it asks for a sample of objects that were seen in the LMS before, by the
+same API. If more than a small share of them is missing, the kind stops until an operator decides
+(``--accept-missing``).
 
-That an answer comes from the LMS at all is the client's business: ``LmsClient.accounts``.
+Whether the answer comes from an LMS at all is checked by the client: ``LmsClient.accounts``.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from django.db.models import Max, Min, Subquery
 from usher.client.errors import LmsError
 from usher.contract.failures import FailureClass
 
-#: Objects of one sample; what one request may ask for.
+#: Objects in a sample: at most as many as one request may ask for.
 SAMPLE = 50
-#: Objects that are asked for in a request each.
+#: Objects in a sample if each needs a request of its own.
 _ONE_BY_ONE = 10
-#: Rows that are read to count them, or to find some to ask for.
+#: The most rows that are read to count them, or to find a sample.
 _COUNTED = 10_000
 
 
 class TooManyMissing(LmsError):
-    """The LMS lacks so many known objects that nothing is concluded."""
+    """The LMS shows so few of its known objects that no missing object counts as deleted."""
 
     failure_class = FailureClass.SYSTEMIC
     default_code = "too-many-missing"
@@ -39,13 +40,15 @@ class TooManyMissing(LmsError):
 
 @dataclass(frozen=True)
 class Limit:
-    """A pass may find ``share`` of the known objects missing, or ``count`` where that is more."""
+    """The most objects that may be missing: a ``share`` of all known ones (0 to 1), or ``count`` if
+    that is more."""
 
     share: float
     count: int
 
     def refuse(self, kind: str, missing: int, asked: int, total: int) -> None:
-        """Raises TooManyMissing when ``missing`` of ``asked``, out of ``total`` known, are more."""
+        """Raises TooManyMissing if more are missing. missing: how many of the ``asked`` objects of
+        a sample. total: how many objects are known; the share is projected to these."""
         estimated = missing / asked * total if asked else 0.0
         if estimated <= self.count or estimated <= self.share * total:
             return
@@ -58,7 +61,7 @@ class Limit:
 
 
 def limit() -> Limit:
-    """``USHER_MISSING_SHARE`` (0.05) and ``USHER_MISSING_COUNT`` (20)."""
+    """Reads ``USHER_MISSING_SHARE`` (0.05) and ``USHER_MISSING_COUNT`` (20)."""
     return Limit(
         float(getattr(django_settings, "USHER_MISSING_SHARE", 0.05)),
         int(getattr(django_settings, "USHER_MISSING_COUNT", 20)),
@@ -69,30 +72,32 @@ def limit() -> Limit:
 class _Sample:
     total: int
     items: Sequence[Any]
-    #: None until it was asked for; an error when it showed too many missing.
+    #: None before the LMS was asked; an error when too many are missing; True otherwise.
     verdict: LmsError | bool | None = None
     lock: threading.Lock = field(default_factory=lambda: threading.Lock())
 
 
 class Evidence:
-    """One for each pass."""
+    """The samples of one run, by kind. accept_missing: missing objects count without a check."""
 
     def __init__(self, *, accept_missing: bool = False) -> None:
         self.accepts = accept_missing
         self._samples: dict[str, _Sample] = {}
 
     def offer(self, kind: str, load: Callable[[], tuple[int, Sequence[Any]]]) -> None:
-        """In the database thread: how many objects of the kind were seen in the LMS, and some."""
+        """Called in the database thread. load: returns how many objects of the kind were seen in
+        the LMS, and a sample of them."""
         if kind not in self._samples:
             self._samples[kind] = _Sample(*load())
 
     def items(self, kind: str) -> Sequence[Any]:
+        """The sample of that kind; empty when there is none."""
         sample = self._samples.get(kind)
         return sample.items if sample else ()
 
     def require(self, kind: str, missing_of: Callable[[Sequence[Any]], int]) -> None:
-        """Before something follows from an absence. missing_of: asks the LMS for these objects
-        and tells how many it lacks. Raises LmsError when nothing may be concluded."""
+        """Call before acting on a missing object. missing_of: asks the LMS for these objects and
+        returns how many are missing. Raises LmsError when missing objects must not count."""
         sample = self._samples.get(kind)
         if self.accepts or sample is None:
             return
@@ -103,9 +108,9 @@ class Evidence:
             raise sample.verdict
 
     def require_any(self, kind: str, shows: Callable[[Any], bool], *, of: int = 1) -> None:
-        """The same for what can only be asked for one by one: the LMS shows at least one of some
-        known objects. shows: asks the LMS for one. of: fewer known objects prove nothing either
-        way, and the absence is believed."""
+        """The same for objects that need a request each: the LMS must show at least one of a few
+        known objects. shows: asks the LMS for one. of: with fewer known objects than this, missing
+        objects count without a check. Raises LmsError."""
         known = self.items(kind)[:_ONE_BY_ONE]
 
         def missing_of(items: Sequence[Any]) -> int:
@@ -137,8 +142,11 @@ def _none(kind: str, asked: int) -> str:
 
 
 def sample_of(rows: Any, *fields: str) -> tuple[int, list[Any]]:
-    """About how many rows there are, and these fields of some of them, taken from all over the
-    table. Reads the same few thousand rows however large the table is."""
+    """An estimate of the number of rows, and these fields of a random sample of them.
+
+    Reads at most some ten thousand rows, however large the table is. The sample has values for one
+    field and tuples for several.
+    """
     table = rows.model._default_manager
     ends = table.aggregate(first=Min("pk"), last=Max("pk"))
     if ends["first"] is None:

@@ -1,4 +1,4 @@
-"""The base of the kinds of this application."""
+"""The base class of this application's kinds."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from usher.engine.kinds import Kind
 
 
 class LmsKind(Kind):
-    """``batch_capability`` is that of ``usher.lms``, and ``context`` an ``LmsContext``."""
+    """A kind whose other system is the LMS: ``context`` is an ``LmsContext``, and
+    ``batch_capability`` one of ``usher.lms``."""
 
-    #: The column that holds the course run's id, '' for rows of no run.
+    #: The column with the course run's id; '' for rows that do not belong to a run.
     run_field: ClassVar[str] = ""
 
     def what(self, row: Any, name: str = "") -> str:
-        """The learner, the run or both, for people. name: the learner's, where it is known."""
+        """The learner, the run or both, for people. name: the learner's name, if it is known."""
         who = name or getattr(row, "username", "")
         if not who and self.user_field:
             who = f"learner {row.user_id}"

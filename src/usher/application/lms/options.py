@@ -1,4 +1,4 @@
-"""How this application treats the LMS, from Django's settings."""
+"""Settings that decide what is sent to the LMS and taken from it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ APPLICATION, LMS = "application", "lms"
 
 @dataclass(frozen=True)
 class LmsOptions:
-    """use_batch_api: use ``usher.lms`` where it answers. enrollment_winner: who is right when the
-    LMS changed an enrollment by itself. adopt_enrollments: enrollments that were made in the LMS
-    are recorded here. account_winner: who is right when the LMS deactivated an account that is
-    active here."""
+    """use_batch_api: use ``usher.lms`` if the LMS has it. enrollment_winner: whose state holds when
+    an enrollment was changed in the LMS. account_winner: the same when an account was deactivated
+    there. adopt_enrollments: record enrollments that were made in the LMS. The winners are
+    ``application`` or ``lms``."""
 
     use_batch_api: bool
     enrollment_winner: str
@@ -24,8 +24,8 @@ class LmsOptions:
 
 
 def options() -> LmsOptions:
-    """``USHER_USE_BATCH_API``, ``USHER_ENROLLMENT_WINNER`` and ``USHER_ACCOUNT_WINNER``
-    (``application`` or ``lms``), and ``USHER_ADOPT_ENROLLMENTS``."""
+    """Reads ``USHER_USE_BATCH_API``, ``USHER_ENROLLMENT_WINNER``, ``USHER_ACCOUNT_WINNER`` and
+    ``USHER_ADOPT_ENROLLMENTS``. Raises ImproperlyConfigured for an unknown winner."""
     return LmsOptions(
         use_batch_api=bool(getattr(django_settings, "USHER_USE_BATCH_API", True)),
         enrollment_winner=_winner("USHER_ENROLLMENT_WINNER", APPLICATION),

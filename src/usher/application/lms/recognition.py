@@ -1,9 +1,9 @@
-"""Whether the LMS that answers is the one in which learners' accounts were made.
+"""Checks that the LMS that answers is the one in which the learners' accounts were created.
 
-An LMS with another database, as after a restored backup or a changed address, answers in the right
-form and may even know the service worker. It doesn't know the learners. So before a worker does
-anything there, and before a refusal ends the attempts for a record, the LMS must show accounts that
-it is known to have; ``evidence.Limit`` says how many of them it may lack.
+An LMS with another database, for example after a restored backup or a change of address, gives
+valid answers and may even know the service worker, but not the learners. So before a worker sends
+anything, and before a refusal counts, the LMS must show accounts that it is known to have;
+``evidence.Limit`` says how many of them may be missing.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from usher.application.lms.evidence import TooManyMissing, limit
 from usher.client.client import LmsClient
 from usher.client.errors import BadAnswer, LmsError, Refused
 
-#: Seconds for which an answer holds: that the LMS is the known one, or can't tell; that it isn't.
+#: Seconds for which a result is reused: that the LMS is the known one, or gave no clear answer; and
+#: that it is another one.
 _HOLDS, _HOLDS_AGAINST = 60.0, 5.0
-#: Seconds that a thread waits while another one asks.
+#: Seconds that a thread waits for another thread's check.
 _WAIT = 5.0
 
 _lock = threading.Lock()
@@ -28,7 +29,7 @@ _of_clients: WeakKeyDictionary[LmsClient, Recognition] = WeakKeyDictionary()
 
 
 class Recognition:
-    """Of one LMS, shared by the threads of a process."""
+    """The results of the checks of one LMS, shared by the threads of a process."""
 
     def __init__(self) -> None:
         self._loaded_at = float("-inf")
@@ -39,15 +40,16 @@ class Recognition:
         self._proved: tuple[float, LmsError | None] = (float("-inf"), None)
 
     def load(self, sample: Callable[[], tuple[int, Sequence[Any]]]) -> None:
-        """In the database thread. sample: how many accounts are known, usernames of some."""
+        """Called in the database thread. sample: returns how many accounts are known, and some of
+        their usernames."""
         now = time.monotonic()
         if not self._names or now - self._loaded_at > _HOLDS:
             self._loaded_at, (self._total, self._names) = now, sample()
 
     def check(self, lms: LmsClient) -> None:
-        """Before something is done in the LMS; asks once a minute. Raises TooManyMissing.
+        """Call before anything is sent; asks the LMS once a minute. Raises TooManyMissing.
 
-        Where the LMS can't tell now nothing is raised: its other endpoints may well work.
+        Does not raise when the LMS fails to answer this check: its other endpoints may work.
         """
         if not self._names:
             return
@@ -62,9 +64,9 @@ class Recognition:
             raise self._checked[1]
 
     def prove(self, lms: LmsClient) -> None:
-        """Before a refusal is believed: raises LmsError unless the LMS is recognised now.
+        """Call before a refusal counts. Raises LmsError unless the LMS is recognised now.
 
-        Threads that wait for the same question share an answer that was asked for after they came.
+        Threads that call this at the same time share one request, if it was sent after their call.
         """
         came = time.monotonic()
         with self._proving:
@@ -85,7 +87,7 @@ class Recognition:
         names = list(self._names)
         try:
             if names:
-                missing = len(names) - len(lms.accounts(names))  # it asks for the control, too
+                missing = len(names) - len(lms.accounts(names))  # checks that an LMS answers, too
                 limit().refuse("account", missing, len(names), self._total)
             else:
                 lms.confirm()
@@ -97,5 +99,6 @@ class Recognition:
 
 
 def recognition(lms: LmsClient) -> Recognition:
+    """The process's one ``Recognition`` of that client's LMS."""
     with _lock:
         return _of_clients.setdefault(lms, Recognition())

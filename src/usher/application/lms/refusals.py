@@ -1,4 +1,4 @@
-"""One line in the log for each row that the LMS newly refuses."""
+"""Logs one line for each row that the LMS has newly refused."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ log = logger("usher.refusals")
 
 
 class RefusalLog(Observer):
-    """Kind, learner or run, and the error code as ``reason``: a value named ``code`` is taken for
-    an authorization code, and redacted. The LMS's own words stay in the row: they may repeat
-    whatever was sent."""
+    """Logs the kind, the learner or run, and the error code as ``reason``: a value named ``code``
+    would be redacted as an authorization code. The LMS's message is not logged, since it may repeat
+    personal data; it is in the row."""
 
     def written(self, kind: str, done: Sequence[tuple[Any, Any]]) -> None:
         for one in newly_refused(kind, done):

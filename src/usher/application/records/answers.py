@@ -1,5 +1,5 @@
-"""One answer of the LMS holds all of a learner's certificates: it is asked for once, however many
-of the learner's rows are due."""
+"""Shares the LMS's answer with all certificates of a learner among that learner's due rows, so that
+they need one request and not one each."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-#: Answers kept in a process.
+#: The most answers that a process keeps.
 _MOST = 5000
-#: How far the clocks of processes that make rows due may be apart.
+#: How much the clocks of processes that make rows due may differ.
 _MARGIN = timedelta(seconds=1)
 
 
@@ -25,7 +25,7 @@ class _Answer:
 
 
 class Answers:
-    """Of one LMS; threads share it."""
+    """The answers of one LMS, by learner; safe for use by several threads."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, _Answer] = OrderedDict()
@@ -40,11 +40,12 @@ class Answers:
         claimed_at: datetime,
         due_since: datetime,
     ) -> Any:
-        """What ``ask`` answers, or answered for another row of this learner.
+        """The result of ``ask``, or its earlier result for another row of this learner.
 
-        An answer is used for a row that became due before the request was sent: the request then
-        followed the change that made the row due. It was sent after its own row was claimed. Raises
-        what ``ask`` raises, which is not kept.
+        An earlier result is used only if its request was sent after this row became due, so that it
+        includes the change that made the row due. lease_owner, claimed_at, due_since: of this row;
+        the time of a request is taken to be ``claimed_at`` of the row that sent it. Raises what
+        ``ask`` raises; errors are not kept.
         """
         with self._lock:
             found = self._kept.get(learner)
@@ -63,7 +64,7 @@ class Answers:
     def _ask(self, learner: str, mine: _Answer, ask: Callable[[], Any]) -> None:
         try:
             mine.future.set_result(ask())
-        except BaseException as error:  # noqa: BLE001 - goes to all who wait
+        except BaseException as error:  # noqa: BLE001 - raised in every waiting thread
             with self._lock:
                 if self._kept.get(learner) is mine:
                     del self._kept[learner]

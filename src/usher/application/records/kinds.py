@@ -1,4 +1,4 @@
-"""Grades and certificates, pulled from the LMS."""
+"""How the engine copies grades and certificates from the LMS."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ _ROWS = 1000
 
 
 class _Pulled(LmsKind):
-    """A row for each learner and run; without an LMS account there is nothing to pull."""
+    """A kind with one row for each learner and run, whose values are copied from the LMS. Rows wait
+    until the learner has an LMS account."""
 
     run_field = "run_id"
     related = ("run",)
@@ -48,7 +49,7 @@ class _Pulled(LmsKind):
 
 
 def track(model: type[models.Model]) -> None:
-    """A row of ``model`` for each active enrollment that has none."""
+    """Creates a row of ``model`` for each active enrollment that has none."""
     last = 0
     enrollments = Enrollment.objects.filter(is_active=True, observed_is_active=True)
     while True:
@@ -124,7 +125,7 @@ _answers: WeakKeyDictionary[LmsClient, Answers] = WeakKeyDictionary()
 
 
 def _certificates(job: Job, lms: LmsClient) -> Sequence[CertificateSeen]:
-    """All of the learner's."""
+    """All certificates of the learner. Raises LmsError."""
     row = job.row
     return _answers.setdefault(lms, Answers()).of(
         job.data,

@@ -1,4 +1,4 @@
-"""What learners achieved, pulled from the LMS."""
+"""Learners' grades and certificates, copied from the LMS."""
 
 from django.conf import settings
 from django.db import models
@@ -8,7 +8,8 @@ from usher.engine.models import Reconciled
 
 
 class Grade(Reconciled):
-    """``percent`` from 0 to 1, null until the LMS was asked."""
+    """A learner's grade in a run. ``percent`` is from 0 to 1; null before it was read from the
+    LMS."""
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="lms_grades"
@@ -26,7 +27,8 @@ class Grade(Reconciled):
 
 
 class Certificate(Reconciled):
-    """``status`` is the LMS's word (``downloadable`` …), '' when there is no certificate."""
+    """A learner's certificate for a run. ``status`` is the LMS's, such as ``downloadable``; '' when
+    there is no certificate."""
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="lms_certificates"

@@ -1,4 +1,4 @@
-"""Single runs and their modes as the engine works on them; all runs at once: ``runs.sync``."""
+"""How the engine reconciles single runs and their modes. For all runs at once: ``runs.sync``."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from usher.client.payloads import ModeSeen, read_run
 from usher.engine.kinds import Job, Outcome
 from usher.engine.models import lock
 
-#: The platform takes one mode in several currencies.
+#: Slug and currency: the platform allows one mode in several currencies.
 _ModeKey = tuple[str, str]
-#: Modes whose end is the run's upgrade deadline.
+#: Modes whose expiry is the run's upgrade deadline.
 _PAID = ("verified", "no-id-professional", "professional", "credit")
 
 
@@ -31,7 +31,7 @@ class RunKind(LmsKind):
     model = CourseRun
     observed_fields = (*sync.FOLLOWED, "digest", "missing_since")
     always_many = True
-    #: As many keys as an address may hold.
+    #: As many keys as fit into a URL.
     batch_size = 50
     user_field = ""
     run_field = "pk"
@@ -58,7 +58,7 @@ class RunKind(LmsKind):
         _retry_refused([j.row.pk for j, o in done if o.error is None and o.changed], now)
 
     def recheck_rows(self, user: Any = None, about: Any = None) -> None:
-        """Runs come as a whole by ``runs.services.sync_runs``."""
+        """Does nothing: ``runs.services.sync_runs`` adds new runs."""
 
 
 def _known_runs() -> tuple[int, list[str]]:
@@ -108,7 +108,7 @@ class ModeKind(LmsKind):
     def act(self, job: Job, context: LmsContext) -> Outcome:
         found = context.lms.run_modes(job.what)
         if job.data and not found:
-            # The LMS gives every run a mode: modes that go are replaced by others.
+            # Every run in the LMS has a mode, so an empty list needs a check.
             context.evidence.require_any("mode", lambda key: bool(context.lms.run_modes(key)))
         return Outcome(extra=found)
 
@@ -138,7 +138,8 @@ class ModeKind(LmsKind):
 
 
 def _write_modes(run: CourseRun, seen: list[ModeSeen], have: dict[_ModeKey, CourseMode]) -> bool:
-    """Whether anything was different. Modes that the LMS no longer has go."""
+    """Saves the modes that the LMS shows and deletes the rest. Returns whether anything changed.
+    have: the run's modes in the database; it is emptied."""
     changed = False
     for mode in {(each.slug, each.currency): each for each in seen}.values():
         known = have.pop((mode.slug, mode.currency), None)
@@ -160,13 +161,14 @@ def _write_modes(run: CourseRun, seen: list[ModeSeen], have: dict[_ModeKey, Cour
 
 
 def _retry_refused(run_ids: list[int], now: datetime) -> None:
-    """Enrollments that the LMS refused for the state that these runs had, such as closed."""
+    """Makes due the refused enrollments of runs that changed: a change, such as a new enrollment
+    period, may have removed the cause."""
     if run_ids:
         Enrollment.objects.parked().filter(run_id__in=run_ids).make_due(now)
 
 
 def offered(run: CourseRun, slug: str) -> bool:
-    """Whether the run has that mode now, as far as it is known here."""
+    """Whether the run has that mode now; True while none of its modes is known."""
     modes = {mode.slug: mode for mode in run.modes.all()}
     mode = modes.get(slug)
     if mode is None:

@@ -21,7 +21,7 @@ COURSE_KEY_MAX_LENGTH = 255
 def validate_course_key(value: str) -> None:
     """Raises ValidationError unless ``value`` is a course key such as ``course-v1:edX+DemoX+1``."""
     try:
-        # The library takes dots as names; as a part of an address they lead elsewhere.
+        # The library accepts dots as names; in a URL they would lead to another path.
         has_dots = {".", ".."} & set(re.split(r"[/+:]", value))
         if len(value) > COURSE_KEY_MAX_LENGTH or has_dots:
             raise InvalidKeyError(CourseKey, value[:200])
@@ -35,10 +35,10 @@ def validate_course_key(value: str) -> None:
 
 
 class CourseRun(Reconciled):
-    """A run of a course. Everything but ``live`` follows the LMS.
+    """A run of a course. All fields but ``live`` are copied from the LMS.
 
-    ``missing_since``: since when the LMS doesn't show it. ``digest`` stands for what the
-    LMS last answered, so that an unchanged run costs no comparison of fields.
+    ``missing_since``: since when the LMS has not shown it. ``digest``: of the LMS's last answer, so
+    that unchanged runs need no comparison of fields.
     """
 
     course_key = models.CharField(
@@ -97,7 +97,7 @@ class RunModes(Reconciled):
 
 
 class CourseMode(models.Model):
-    """A way to take a run: ``audit``, ``verified`` …; prices in units of ``currency``."""
+    """A mode of a run, such as ``audit`` or ``verified``. ``min_price`` is in ``currency``."""
 
     run = models.ForeignKey(CourseRun, on_delete=models.CASCADE, related_name="modes")
     slug = models.CharField(max_length=100)
@@ -116,6 +116,6 @@ class CourseMode(models.Model):
         return f"{self.slug} of {self.run}"
 
     def as_values(self) -> dict[str, Any]:
-        """What the LMS decides, by field name."""
+        """The fields that are copied from the LMS → their values."""
         fields = ("slug", "name", "min_price", "currency", "expires_at")
         return {field: getattr(self, field) for field in fields}

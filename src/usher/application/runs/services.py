@@ -1,4 +1,4 @@
-"""Course runs: what the rest of an application calls."""
+"""Course runs: the functions that the rest of an application calls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class UnknownRun(ValueError):
 
 
 def ensure_run(course_key: str) -> CourseRun:
-    """The run's row, made if absent and then due. Raises UnknownRun for a malformed key."""
+    """The run's row. A new one is created and due. Raises UnknownRun for a malformed key."""
     try:
         validate_course_key(course_key)
     except ValidationError as error:
@@ -51,14 +51,18 @@ def sync_runs(
     accept_missing: bool = False,
     meanwhile: Callable[[], None] | None = None,
 ) -> Summary:
-    """Updates course runs from the LMS: those of ``keys``, or all, new ones included.
+    """Updates course runs from the LMS and adds new ones.
 
-    A run here that the LMS doesn't show is marked as missing and reported as failed; a key
-    that neither side knows is reported as failed and not kept. With
-    ``modes`` the modes of the runs follow too, which costs a request a run. waiting: called with
-    the seconds that the LMS's throttle makes us wait. accept_missing: believe that the LMS lost
-    runs, however many they are. meanwhile: called about once a second while pages of the course
-    list are read; what it raises ends the sync. Raises UnknownRun for a malformed key.
+    A known run that the LMS does not show is marked as missing and reported as failed. A key that
+    is unknown both here and in the LMS is reported as failed and not saved. Without ``keys``,
+    errors of the LMS are in the summary as a failure of the course list.
+
+    keys: course keys; all runs by default. modes: also update the runs' modes, with one request a
+    run. waiting: called when the LMS throttles, with the seconds to wait. progress: called with the
+    summary so far. patience: seconds to wait for the throttle in all. accept_missing: treat runs
+    that the LMS does not show as deleted there, however many they are. meanwhile: called about once
+    a second while the course list is read; what it raises ends the sync. Raises UnknownRun for a
+    malformed key.
     """
     from usher.engine.services import recheck, reconcile
 
@@ -89,10 +93,11 @@ def sync_runs(
 
 
 def _missing(lms: LmsClient, writer: sync.Writer, accept_missing: bool) -> set[str]:
-    """The runs here that the LMS doesn't show. Raises LmsError when that can't be believed.
+    """Keys of known runs that the LMS does not show. Raises LmsError when too many are missing, or
+    when the LMS's answers contradict each other.
 
-    The list changes while its pages are read, so a run that was on none of them is asked for by
-    its key; the runs that were seen show that this works.
+    The course list may change while its pages are read. So runs that were on no page are requested
+    by their keys; requesting runs that were on a page checks that this works.
     """
     unseen = sorted(writer.unseen)
     if not unseen:
@@ -134,13 +139,13 @@ def _sync_some(
             )
         )
         if is_new:
-            # A typing error must not stay, to be reported as missing by every later sync.
+            # A mistyped key must not stay and be reported as missing by every later sync.
             CourseRun.objects.filter(pk=run.pk, missing_since__isnull=False).delete()
     return summary
 
 
 def _mark_missing(keys: set[str], summary: Summary) -> None:
-    """The rest of the runs here: the LMS has none such, or hides it from the service worker."""
+    """Marks these runs as missing in the LMS and as refused, and adds them to the summary."""
     if not keys:
         return
     now = timezone.now()
@@ -166,12 +171,13 @@ MISSING = (
 
 
 def refresh_soon(course_key: str) -> None:
-    """Something says that the run changed in the LMS."""
+    """Call when a run has changed in the LMS: adds it if it is new, and makes it due. Ignores an
+    invalid course key."""
     with suppress(UnknownRun):
         run = ensure_run(course_key)
         CourseRun.objects.filter(pk=run.pk).recheck()
 
 
 def runs_of(keys: Iterable[str]) -> dict[str, Any]:
-    """Course key → run, of those that are here."""
+    """Course key → run, without keys that are unknown here."""
     return {run.course_key: run for run in CourseRun.objects.filter(course_key__in=list(keys))}

@@ -1,4 +1,4 @@
-"""Course runs follow the LMS: pages fetched concurrently, only what changed written."""
+"""Copies all course runs from the LMS: fetches pages concurrently and writes only changes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from usher.engine.rows import update_rows
 from usher.engine.summary import Failure, Summary
 from usher.engine.transactions import retried
 
-#: Fields of ``CourseRun`` that follow the LMS, and are written when it changed them.
+#: Fields of ``CourseRun`` that are copied from the LMS.
 FOLLOWED = (
     "title",
     "org",
@@ -42,20 +42,20 @@ FOLLOWED = (
 )
 _WRITTEN = (*FOLLOWED, "digest", "missing_since", "observed_at")
 _PAGES_AT_A_TIME = 16
-#: As many keys as an address may hold.
+#: As many keys as fit into a URL.
 _KEYS_A_REQUEST = 50
 _ROWS = 500
-#: A page is given up after so many failures, or when they took so many seconds: an LMS that hangs
-#: takes a minute for each.
+#: The sync fails after this many failures of one page, or this many seconds spent on them: each
+#: request to an LMS that hangs takes a minute.
 _TRIES = 5
 _FAILING_SECONDS = 90.0
 _MEANWHILE_SECONDS = 1.0
 
-#: Told how long the LMS lets us wait, in seconds.
+#: Called when the LMS throttles, with the seconds until the next attempt.
 Waiting = Callable[[float], None]
 
 
-#: What of the LMS's answer ``read_run`` reads.
+#: The fields of the LMS's answer that ``read_run`` reads.
 _READ = (
     "name",
     "org",
@@ -70,7 +70,7 @@ _READ = (
     "hidden",
 )
 _the_read = itemgetter(*_READ)
-#: Of values nested too deeply, which ``read_run`` refuses.
+#: The digest of values that are nested too deeply; ``read_run`` rejects them.
 _UNREADABLE = "unreadable"
 
 
@@ -89,11 +89,12 @@ def digest(raw: dict[str, Any]) -> str:
 def pages(
     lms: LmsClient, waiting: Waiting, patience: float, meanwhile: Callable[[], None] | None = None
 ) -> Iterator[RunPage]:
-    """All pages of the course list, as they come; the first is asked for at once, by the call.
+    """Yields all pages of the course list in the order in which they arrive. The call itself
+    already requests the first one.
 
-    A throttled page is asked for again when the LMS said so, within ``patience`` seconds in all.
-    meanwhile: called about once a second by the thread that iterates, while it waits for pages.
-    Iterating raises LmsError when a page can't be had: half a list must not pass for a whole one.
+    A throttled page is requested again after the time that the LMS named, within ``patience``
+    seconds in all. meanwhile: called about once a second by the iterating thread. Iterating raises
+    LmsError when a page cannot be fetched, since an incomplete list must not count as complete.
     """
     getter = _Getter(lms, waiting, patience)
     pool = ThreadPoolExecutor(_PAGES_AT_A_TIME, thread_name_prefix="usher-pages")
@@ -125,7 +126,7 @@ def _pages(
 
 
 def runs_by_key(lms: LmsClient, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The LMS's objects of those of these runs that it shows, asked for by their keys."""
+    """Course key → the LMS's object, for the runs that the LMS shows. Raises LmsError."""
     found: dict[str, dict[str, Any]] = {}
     for start in range(0, len(keys), _KEYS_A_REQUEST):
         some = keys[start : start + _KEYS_A_REQUEST]
@@ -137,8 +138,8 @@ def runs_by_key(lms: LmsClient, keys: Sequence[str]) -> dict[str, dict[str, Any]
 
 
 def require_known_runs(lms: LmsClient, evidence: Evidence) -> None:
-    """Before a run is believed to be missing: the LMS shows runs that it is known to have, by the
-    same means. Raises LmsError when it doesn't, or lacks too many."""
+    """Call before a run counts as missing: the LMS must show runs that it is known to have. Raises
+    LmsError when it shows none of them, or too few."""
     keys = evidence.items("run")
     lms.confirm()
     if len(keys) > 1 and not runs_by_key(lms, keys[:_KEYS_A_REQUEST]):
@@ -165,7 +166,7 @@ class _Getter:
             except NotThere:
                 if number == 1:
                     raise
-                return RunPage([], number, 0)  # the list became shorter in the meantime
+                return RunPage([], number, 0)  # runs were deleted in the meantime
             except LmsError as error:
                 throttled = isinstance(error, Throttled)
                 if not throttled:
@@ -196,7 +197,7 @@ class Writer:
         self._changed: list[CourseRun] = []
 
     def take(self, found: Sequence[dict[str, Any]]) -> None:
-        """The LMS's objects of one page."""
+        """Compares the LMS's objects of one page, and writes changes once there are enough."""
         for raw in found:
             key = str(raw.get("course_id", ""))
             self.unseen.discard(key)
@@ -233,7 +234,7 @@ class Writer:
 
 
 def _refuse_bad_key(key: str) -> None:
-    """Raises BadValue for what no page of a run could have in its address."""
+    """Raises BadValue for a malformed course key."""
     try:
         validate_course_key(key)
     except ValidationError as error:
@@ -241,7 +242,7 @@ def _refuse_bad_key(key: str) -> None:
 
 
 def _write(fresh: list[CourseRun], changed: list[CourseRun]) -> None:
-    """Another sync may write the same runs at the same time: rows are locked by ascending id."""
+    """In a transaction. Locks rows by ascending id, since another sync may write the same runs."""
     if changed:
         ids = [run.pk for run in changed]
         lock(CourseRun.objects.filter(pk__in=ids))
@@ -251,7 +252,7 @@ def _write(fresh: list[CourseRun], changed: list[CourseRun]) -> None:
         settled.forget_work()
     _create(fresh)
     if changed:
-        # What the LMS refused may have been so because of the run as it was.
+        # The change may have removed the cause of a refusal.
         Enrollment.objects.parked().filter(run_id__in=ids).make_due()
 
 
@@ -267,7 +268,7 @@ def _row(seen: RunSeen, pk: int, mark: str, now: datetime) -> CourseRun:
 
 
 def _create(runs: list[CourseRun]) -> None:
-    """Runs that another sync created in the meantime are not changed."""
+    """Creates runs; leaves those unchanged that another sync created in the meantime."""
     if not runs:
         return
     in_order = sorted(runs, key=lambda run: run.course_key)
@@ -281,7 +282,8 @@ def _create(runs: list[CourseRun]) -> None:
 
 
 def known_runs() -> dict[str, tuple[int, str]]:
-    """Course key → id and digest, of all runs here; one that was missing counts as changed."""
+    """Course key → id and digest, of all known runs. The digest of a run that is marked as missing
+    is '', so that it counts as changed when the LMS shows it again."""
     known = {
         key: (pk, mark)
         for key, pk, mark in CourseRun.objects.values_list("course_key", "pk", "digest").iterator()

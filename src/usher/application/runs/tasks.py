@@ -17,8 +17,8 @@ from usher.engine.tasks import SHARE_SECONDS, stopping
 
 @shared_task(acks_late=True, ignore_result=True)
 def sync_all_runs() -> None:
-    """By beat: runs and what changed in them. The course list of a large or slow LMS takes
-    minutes: meanwhile this worker does what people wait for."""
+    """Sent by Celery beat: updates all runs. Reading the course list of a large or slow LMS takes
+    minutes, so this worker also processes interactive work during that time."""
     outlook = Outlook([], Scope(), list(all_kinds().values()))
 
     def meanwhile() -> None:
@@ -32,4 +32,4 @@ def sync_all_runs() -> None:
 
 
 class _Stopping(Exception):
-    """The worker is told to stop; the next sync begins afresh."""
+    """The worker was told to stop; the next sync starts from the beginning."""

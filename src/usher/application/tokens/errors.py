@@ -1,11 +1,11 @@
-"""What stands between a learner and a token of the LMS, beside what ``lms.errors`` draws."""
+"""Errors of tokens, in addition to those in ``usher.client.errors``."""
 
 from usher.contract.failures import FailureClass
 from usher.engine.errors import EngineError
 
 
 class NoAccount(Exception):
-    """The learner has no LMS account yet: it is made first, and the token with it."""
+    """The learner has no LMS account yet; the token is obtained when the account is created."""
 
 
 class NotConnected(EngineError):

@@ -1,4 +1,4 @@
-"""Learners' tokens as the engine works on them."""
+"""How the engine reconciles learners' tokens."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from usher.client.payloads import TokenPair
 from usher.engine.kinds import Job, Outcome
 from usher.engine.models import ReconciledQuerySet
 
-#: Seconds: an access token that ends sooner is renewed when its row is looked at.
+#: Seconds: an access token that expires sooner is renewed when its row is processed.
 RENEW_BEFORE = 3600
-#: The error code of tokens of accounts that the LMS's staff deactivated.
+#: The error code of a token whose account the LMS's staff deactivated.
 DEACTIVATED = "deactivated-in-lms"
 
 
@@ -61,17 +61,17 @@ class TokenKind(LmsKind):
         return Outcome(sealed(pair), changed=True)
 
     def lost(self) -> ReconciledQuerySet:
-        """A token whose account is not made yet comes with the account."""
-        # By their ids, which stand in an index of such rows. With other columns, PostgreSQL expects
-        # most rows to be unsettled and reads the whole table.
+        """Without tokens whose account does not exist yet: they are obtained with the account."""
+        # Selected by ids, which an index of unsettled rows has. With other columns PostgreSQL
+        # expects most rows to be unsettled and reads the whole table.
         return self.rows().filter(
             pk__in=super().lost().values("pk"),
             user__lms_account__created_in_lms_at__isnull=False,
         )
 
     def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
-        """Re-checks accounts of learners whose sign-in failed: they may be missing. Those that are
-        refused themselves stay so."""
+        """Makes due the accounts of learners whose sign-in at the LMS failed, since they may be
+        missing there. Accounts that were refused stay refused."""
         LmsAccount.objects.not_parked().make_due_after(
             j.row for j, o in done if isinstance(o.error, SignInStopped)
         )
@@ -85,7 +85,8 @@ class TokenKind(LmsKind):
 
 
 def renew(row: LmsToken, context: LmsContext) -> TokenPair:
-    """Refreshes the token, or obtains a new one by authorization. Network only."""
+    """Refreshes the learner's token, or obtains a new one by the authorization code flow. Does not
+    use the database. Raises LmsError."""
     try:
         refresh_token = vault.open_sealed(row.refresh_token)
     except vault.Unreadable:

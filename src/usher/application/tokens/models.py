@@ -1,4 +1,4 @@
-"""Access of the application to the LMS on a learner's behalf."""
+"""Learners' tokens, by which the application calls the LMS on their behalf."""
 
 from datetime import timedelta
 
@@ -10,10 +10,8 @@ from usher.engine.models import Reconciled
 
 
 class LmsToken(Reconciled):
-    """A learner's tokens of the application's own OAuth client at the LMS, encrypted at rest.
-
-    Read and written by ``tokens.services`` and ``tokens.vault`` only.
-    """
+    """A learner's tokens for the application's OAuth client at the LMS, encrypted by
+    ``tokens.vault``. Use ``tokens.services.access_token_for`` to read them."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="lms_token"
@@ -30,7 +28,7 @@ class LmsToken(Reconciled):
         return f"token of {self.user}"
 
     def is_valid_for(self, seconds: float) -> bool:
-        """Whether the access token can be used for that long from now."""
+        """Whether the access token is valid for at least ``seconds`` from now."""
         return bool(
             self.access_token
             and self.expires_at

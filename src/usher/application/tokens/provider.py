@@ -1,7 +1,7 @@
-"""What this application, as OAuth2 provider, gives the LMS about a learner, without a round trip.
+"""Issues this application's own authorization codes and access tokens for the LMS.
 
-The engine acts for learners who are not there to be redirected. It writes the same records that
-the provider's own views write, after the same checks.
+The engine signs learners in at the LMS without a browser that could be redirected. So it writes the
+records that the OAuth2 provider's views would write, after the same checks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from usher.client.authorization import AuthorizationRequest
 from usher.contract.oauth import SCOPE_USER_READ
 from usher.engine.clock import database_now
 
-#: Seconds. A registration asks once, at once.
+#: Seconds; short, because the LMS uses a token or code once, within the same request.
 _ACCESS_TOKEN_LIFE = 300
 _GRANT_LIFE = 60
 _TOKEN_BYTES = 32
@@ -47,7 +47,8 @@ def lms_application() -> Any:
 
 
 def registration_tokens(user_ids: Iterable[int]) -> dict[int, str]:
-    """Learner's id → an access token for the LMS, scope user:read, good for five minutes."""
+    """Creates an access token for each learner, with the scope ``user:read``, valid for five
+    minutes. Returns learner's id → token. Raises NotConnected."""
     model, application = get_access_token_model(), lms_application()
     expires = database_now() + timedelta(seconds=_ACCESS_TOKEN_LIFE)
     tokens, rows = {}, []
@@ -63,17 +64,18 @@ def registration_tokens(user_ids: Iterable[int]) -> dict[int, str]:
 
 
 def forget_registration_tokens(tokens: Iterable[str]) -> None:
-    """They have done their work: gone at once, not when they expire."""
+    """Deletes tokens that were used, before they expire."""
     digests = [hashlib.sha256(token.encode()).hexdigest() for token in tokens if token]
     if digests:
         get_access_token_model().objects.filter(token_checksum__in=digests).delete()
 
 
 def grant_codes(wanted: list[AuthorizationRequest]) -> list[str]:
-    """A code for each, as the authorize view would give it, without asking the learner.
+    """An authorization code for each request, in their order, as the authorize view would issue it
+    without asking the learner.
 
-    Only for the LMS's own record and its registered redirect URIs: anything else is refused with
-    NotConnected, whatever address the LMS was made to send.
+    Raises NotConnected unless every request is from the LMS's OAuth2 client and for one of its
+    registered redirect URIs.
     """
     application = lms_application()
     expires = database_now() + timedelta(seconds=_GRANT_LIFE)
@@ -98,8 +100,8 @@ def grant_codes(wanted: list[AuthorizationRequest]) -> list[str]:
 
 
 def _create(rows: list[Any]) -> None:
-    """Without rows of learners who were deleted at this moment: the LMS finds their code or token
-    unknown."""
+    """Saves the rows, except those of learners who were deleted at the same time: the LMS will find
+    their codes or tokens unknown."""
     if not rows:
         return
     objects = type(rows[0]).objects
@@ -120,7 +122,7 @@ def _check(application: Any, wanted: AuthorizationRequest) -> None:
             f"The LMS signs in with the client id {wanted.client_id[:100]}, but this application "
             f"knows it as {application.client_id}: correct its provider record."
         )
-    # The provider's own rule, which knows what python-social-auth adds to the URI.
+    # The provider's own rule, which allows for the parameters that python-social-auth adds.
     validator = oauth2_settings.OAUTH2_VALIDATOR_CLASS()
     request = SimpleNamespace(client=application)
     if not validator.validate_redirect_uri(wanted.client_id, wanted.redirect_uri, request):

@@ -1,4 +1,4 @@
-"""Tokens of the LMS on a learner's behalf: what the rest of an application calls."""
+"""Learners' tokens for the LMS: the functions that the rest of an application calls."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from usher.engine.rows import update_rows
 
 __all__ = ["access_token_for", "rotate_keys"]
 
-#: Seconds that a token given out is valid at least, and that a caller waits for another's renewal.
+#: Seconds for which a returned token is valid at least, and the longest wait for a renewal by
+#: another process.
 _VALID_FOR = 60
 _WAIT = 30.0
 
 
 def access_token_for(user: Any) -> str:
-    """A token of the learner at the LMS that is valid for at least a minute.
+    """The learner's access token for the LMS, valid for at least a minute.
 
-    Renewed or made when needed, by one caller at a time: the row's lease is the lock, so that no
-    two workers use up one refresh token. Raises NoAccount, or the LmsError that stood in the way;
-    InTransaction when a token must be renewed within a transaction.
+    Obtains or renews the token if needed. Only one caller at a time does so, since the row's lease
+    serves as a lock: a refresh token can be used only once. Raises NoAccount when the LMS account
+    cannot be created now, LmsError when the token cannot be obtained, and InTransaction when it
+    would have to be obtained within a transaction.
     """
     row = _row(user)
     deadline = time.monotonic() + _WAIT
@@ -58,7 +60,7 @@ def _row(user: Any) -> LmsToken:
 
 
 def _reconcile_token(user: Any) -> None:
-    """Wants the token, and lets the engine make it; a row that somebody holds is left to them."""
+    """Reconciles the learner's token now, unless a worker has claimed it already."""
     from usher.engine.services import reconcile
 
     account = ensure_account(user, reconcile_now=True)

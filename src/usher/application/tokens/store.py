@@ -1,4 +1,4 @@
-"""Writes learners' tokens, encrypted, many at once."""
+"""Writes learners' tokens, encrypted, many rows at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from usher.engine.rows import update_rows
 
 
 def sealed(pair: TokenPair) -> dict[str, object]:
-    """The columns of a row that hold these tokens."""
+    """The column → value for these tokens, encrypted."""
     return {
         "access_token": vault.seal(pair.access_token),
         "refresh_token": vault.seal(pair.refresh_token),
@@ -27,8 +27,8 @@ def sealed(pair: TokenPair) -> dict[str, object]:
 
 
 def store_tokens(found: Mapping[int, TokenPair], now: datetime) -> None:
-    """Learner's id → tokens that came with the account; their rows are then right. In a
-    transaction."""
+    """Saves tokens that the LMS returned with new accounts; their rows are then in sync. Must be
+    called in a transaction. found: learner's id → tokens. now: the database's time."""
     if not found:
         return
     rows = list(LmsToken.objects.select_for_update().filter(user_id__in=found).order_by("pk"))
@@ -56,7 +56,8 @@ def store_tokens(found: Mapping[int, TokenPair], now: datetime) -> None:
 
 
 def forget_tokens(user_ids: Sequence[int], lane: Lane = Lane.BACKGROUND) -> None:
-    """Tokens of accounts that are no more: the rows are due, to get new ones. In a transaction."""
+    """Deletes tokens of accounts that the LMS lost, and makes their rows due so that new tokens are
+    obtained. Must be called in a transaction. user_ids: the learners."""
     if user_ids:
         rows = LmsToken.objects.filter(user_id__in=user_ids)
         lock(rows)
@@ -68,4 +69,4 @@ def forget_tokens(user_ids: Sequence[int], lane: Lane = Lane.BACKGROUND) -> None
             wanted_at=Now(),
         )
         rows.make_due(lane=lane)
-        rows.set_work(lane=lane)  # also where it waits in another
+        rows.set_work(lane=lane)  # make_due keeps an earlier lane

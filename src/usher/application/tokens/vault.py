@@ -1,4 +1,4 @@
-"""Learners' tokens at rest: encrypted with the newest key, readable with the older ones."""
+"""Encrypts learners' tokens for the database: with the newest key; older keys still decrypt."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def seal(text: str) -> str:
 
 
 def open_sealed(sealed: str) -> str:
-    """The text again. Raises Unreadable."""
+    """The decrypted text; '' for ''. Raises Unreadable."""
     if not sealed:
         return ""
     try:
@@ -37,7 +37,7 @@ def open_sealed(sealed: str) -> str:
 
 
 def reseal(sealed: str) -> str:
-    """The same text under the newest key. Raises Unreadable."""
+    """The same text encrypted with the newest key; '' for ''. Raises Unreadable."""
     if not sealed:
         return ""
     try:
@@ -67,7 +67,7 @@ def _of_keys(keys: tuple[str, ...]) -> MultiFernet:
 
 @lru_cache(maxsize=4)
 def _of_secrets(secrets: tuple[str, ...]) -> MultiFernet:
-    """Keys derived from Django's own secret, for projects that set none of their own."""
+    """Keys derived from ``SECRET_KEY``, for projects without ``USHER_ENCRYPTION_KEYS``."""
     boxes = []
     for secret in secrets:
         derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE)

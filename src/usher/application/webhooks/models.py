@@ -1,11 +1,12 @@
-"""Messages of the LMS that were taken."""
+"""Webhook messages of the LMS that were processed."""
 
 from django.db import models
 from django.utils import timezone
 
 
 class ReceivedEvent(models.Model):
-    """The id of a message: one that comes again within the tolerated age is dropped."""
+    """The id of a processed message. A message with the same id is ignored while its signature is
+    still accepted."""
 
     event_id = models.CharField(max_length=100, unique=True)
     received_at = models.DateTimeField(default=timezone.now, db_index=True)

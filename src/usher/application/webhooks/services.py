@@ -1,4 +1,8 @@
-"""What a message of the LMS means: some rows are due at once. It carries no truth itself."""
+"""Processes webhook messages of the LMS.
+
+A message only makes rows due; the engine then reads the state from the LMS. So a forged, late or
+repeated message cannot write wrong values.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +25,12 @@ from usher.contract.signatures import TOLERANCE_SECONDS
 
 
 def take(event_id: str, kind: str, username: str, course_id: str) -> bool:
-    """Wakes what the message is about; False when it was taken before.
+    """Makes due the rows that the message is about. Returns False for a message that was processed
+    before.
 
-    Unknown kinds and unknown learners are taken and do nothing: the LMS needn't send them again.
+    event_id: the message's id. kind: such as ``enrollment.changed``. username, course_id: '' where
+    the message has none. Messages of unknown kinds or about unknown learners count as processed,
+    so that the LMS does not send them again.
     """
     try:
         with transaction.atomic():
@@ -37,7 +44,7 @@ def take(event_id: str, kind: str, username: str, course_id: str) -> bool:
 
 
 def old() -> QuerySet[ReceivedEvent]:
-    """Ids older than any message that would still be accepted."""
+    """Ids of messages that are too old to be accepted again."""
     until = timezone.now() - timedelta(seconds=4 * TOLERANCE_SECONDS)
     return ReceivedEvent.objects.filter(received_at__lt=until)
 
@@ -57,7 +64,7 @@ def _enrollment(username: str, course_key: str) -> None:
 
 
 def _accounts_of(username: str) -> list[LmsAccount]:
-    """At most one. By the index, which is on the name in lower case."""
+    """The account of that name, ignoring case, or none. Lower() makes it use the index."""
     same = LmsAccount.objects.alias(lower=Lower("username"))
     return list(same.filter(lower=Lower(Value(username))))
 

@@ -1,4 +1,4 @@
-"""``POST /usher/webhooks/lms/``: signed messages of the LMS."""
+"""``POST /usher/webhooks/lms/``: receives signed messages of the LMS."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ from usher.engine.notify import notify_workers
 _MAX_BODY = 64 * 1024
 
 
-@csrf_exempt  # the signature says who speaks
+@csrf_exempt  # authenticated by its signature
 @require_POST
 def lms_webhook(request: HttpRequest) -> JsonResponse:
-    """200 taken or taken before, 401 not signed by our LMS or too old, 400 not a message."""
+    """Answers 200 for a message that was processed now or before, 401 for a wrong signature or one
+    that is too old, 400 for a malformed message, 413 for one over 64 KiB, and 429 for a client with
+    too many wrong signatures. The body is ``{"taken": bool}`` or ``{"error": text}``."""
     if limited := limits.WEBHOOKS.refusal(request):
         return limited
     body = body_of(request, _MAX_BODY)
@@ -72,12 +74,12 @@ class _Message:
     kind: str
     username: str
     course_id: str
-    #: When it was written, by the LMS's clock; None from a plugin that doesn't tell.
+    #: When it was written, in seconds since 1970 by the LMS's clock; None if the LMS did not say.
     at: float | None
 
 
 def _read(body: bytes) -> _Message | None:
-    """None if it is not a message, or has values that no database can store."""
+    """The message; None if it is malformed or has values that the database cannot store."""
     try:
         message = json.loads(body)
         kind, data = message["type"], message["data"]

@@ -1,4 +1,4 @@
-"""One mail to ``MANAGERS`` about what was refused since the last one: grouped, and seldom."""
+"""Sends ``MANAGERS`` one mail about the records that were refused since the last mail, grouped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MARK = "digest"
 
 
 class Digest(Observer):
-    """Sent by whichever worker finds first that one is due."""
+    """Makes the first worker that finds a mail due send it."""
 
     def __init__(self) -> None:
         self._looked = time.monotonic()
@@ -45,7 +45,8 @@ class Mail:
 
 
 def send_if_due() -> bool:
-    """Whether a mail was sent. A mail that fails is not sent again: the next one is as good."""
+    """Sends a mail if one is due; returns whether it was sent. A mail that fails is not retried:
+    later refusals cause another one."""
     minutes = digest_minutes()
     if minutes <= 0 or not settings.MANAGERS:
         return False
@@ -64,7 +65,8 @@ def send_if_due() -> bool:
 
 
 def _begin(every: timedelta) -> datetime | None:
-    """From when on refusals are to be told now; None while none is due, or another tells them."""
+    """The time since which refusals are to be reported now; None when no mail is due, or another
+    worker is sending it."""
     now = database_now()
     mark = Watermark.objects.filter(what=_MARK).first()
     if mark is None:
@@ -98,7 +100,7 @@ def compose(found: list[Group], since: datetime) -> Mail:
 
 
 def _url() -> str:
-    """Of the page of refusals; '' where the project serves none."""
+    """The URL of the refusals page; '' when the project does not include the console."""
     try:
         return conf.settings().site_base_url + reverse("usher_console:refusals")
     except NoReverseMatch:

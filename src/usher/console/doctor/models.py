@@ -1,4 +1,4 @@
-"""What doctor found, kept so that one can see what changed."""
+"""Results of doctor's checks, kept to show what changed between two runs."""
 
 from django.conf import settings
 from django.db import models

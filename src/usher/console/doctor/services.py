@@ -1,4 +1,4 @@
-"""Doctor's last run, and what was different the time before."""
+"""Doctor's last run, compared with the run before."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.utils.module_loading import import_string
 from usher.application.health.staff import examine
 from usher.console.doctor.models import DoctorRun
 
-#: By name: doctor is a package of its own, which an application may leave out.
+#: Imported by name: an application can be installed without the doctor package.
 _DOCTOR = "usher.doctor.staff.look"
 #: Runs that are kept; seconds after which a run that did not end is not waited for.
 KEPT = 20
@@ -27,7 +27,7 @@ _WORDS = {
     "skipped": "Not checked",
     "ok": "Passed",
 }
-#: What the first letters of a check's id stand for.
+#: The prefix of a check's id → the group's name.
 AREAS = {
     "ACC": "LMS accounts",
     "APP": "The application as identity provider",
@@ -51,12 +51,13 @@ class NoDoctor(RuntimeError):
 
 
 class AlreadyRunning(RuntimeError):
-    """Somebody else runs the checks at this moment."""
+    """The checks are already being run."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """before: the word of its status the time before, '' when it was the same or not there."""
+    """The result of one check. before: its status in the run before; '' when that was the same or
+    the check did not run."""
 
     id: str
     title: str
@@ -99,7 +100,7 @@ class Findings:
 
 
 def last() -> Findings | None:
-    """The newest run beside the one before it; None before the first."""
+    """The newest run, compared with the run before it; None before the first run."""
     runs = list(DoctorRun.objects.select_related("by").order_by("-id")[:2])
     if not runs:
         return None

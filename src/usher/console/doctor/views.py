@@ -11,7 +11,7 @@ from usher.console.pages import show, tell
 
 @page()
 def doctor(request: HttpRequest) -> HttpResponse:
-    """``/staff/doctor/``: the last run; nothing is checked by looking."""
+    """``/staff/doctor/``: shows the last run. Opening the page runs no checks."""
     return show(request, "doctor", {"findings": services.last()})
 
 

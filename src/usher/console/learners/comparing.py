@@ -1,4 +1,4 @@
-"""What the LMS has of one learner at this moment, compared with what is wanted here."""
+"""Reads one learner's current state from the LMS and compares it with the desired state here."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from usher.console.learners import tokens
 from usher.console.learners.services import ENROLLMENTS, Learner, Record, wanted_of
 from usher.console.sides import Side, sides_of
 
-#: That a person waits for an LMS that doesn't answer.
+#: Seconds that a page waits for the LMS.
 SECONDS = 10.0
-#: What makes the LMS equal to what is wanted here.
+#: Advice for a difference that a repair removes.
 REPAIR = "Repair now sends it to the LMS."
 SIGN_IN = "Sign-in"
 #: What the page shows before the LMS is asked.
@@ -63,12 +63,12 @@ class Compared:
 
     @property
     def differing(self) -> set[tuple[str, int]]:
-        """Kind and key of the records of which something differs."""
+        """Kind and key of the records that differ from the LMS."""
         return {side.record for side in self.sides if side.differs and side.record}
 
 
 def compare(user: Any) -> Compared:
-    """Asks the LMS, for ``SECONDS`` at most; changes nothing."""
+    """Reads the LMS, for at most ``SECONDS``, and compares; changes nothing."""
     with urgent(), within(SECONDS):
         return _compare(user)
 
@@ -95,7 +95,7 @@ def _compare(user: Any) -> Compared:
             sides += _runs(lms, user)
     except LmsError as error:
         return Compared(now, problem=f"{error.message} [{error.code}]")
-    sides.sort(key=lambda side: not side.differs)  # what differs first
+    sides.sort(key=lambda side: not side.differs)  # differences first
     return Compared(now, sides, alarm=alarm, command=_command(row, links))
 
 
@@ -123,7 +123,7 @@ def headline(learner: Learner, compared: Compared | None) -> tuple[str, str, str
 
 
 def _stored(learner: Learner) -> tuple[str, str, str]:
-    """The same from what is stored here alone."""
+    """The same without a request to the LMS, from the database alone."""
     state, text = learner.verdict
     if state == "ok":
         if not any(one.kind == "enrollment" for one in learner.records):
@@ -142,7 +142,7 @@ def _stored(learner: Learner) -> tuple[str, str, str]:
 
 
 def _is_taken(learner: Learner) -> bool:
-    """Whether the LMS refuses to make the account, because of the address."""
+    """Whether the LMS refuses to create the account because of the e-mail address."""
     account = learner.account
     return account is not None and not account.is_ready and "email" in account.error_code
 
@@ -155,7 +155,7 @@ _RETIRED = (
 
 
 def _detail(record: Record) -> str:
-    """What the LMS said, and what happens next."""
+    """The LMS's last error and the record's next step, in one text."""
     who = "Why"
     if record.state is State.REFUSED:
         who = "The LMS says"
@@ -248,7 +248,7 @@ def _how_to_enroll(row: Enrollment) -> str:
 
 
 def _runs(lms: LmsClient, user: Any) -> Iterator[Side]:
-    """Dates of the learner's runs that differ; not of runs that were never synchronised."""
+    """The dates that differ of the learner's runs; leaves out runs that were never synced."""
     rows = Enrollment.objects.filter(user=user, is_active=True, run__observed_at__isnull=False)
     rows = rows.select_related("run")
     found = {row.run.course_key: row.run for row in rows.order_by("-id")[:_RUNS]}
@@ -264,7 +264,7 @@ def _runs(lms: LmsClient, user: Any) -> Iterator[Side]:
 
 
 def sign_in(row: LmsAccount, links: LinksSeen | None) -> Side:
-    """Into which account the LMS signs the learner in."""
+    """Finds the account into which the LMS signs the learner in."""
     wanted, record = f"into {row.username}", ("account", row.pk)
     if links is None:
         advice = "Only an LMS with usher.lms tells it."

@@ -1,4 +1,4 @@
-"""Finds learners by what somebody has of them, by indexes only, within a second."""
+"""Finds learners by id, username, e-mail address or LMS username, using indexes only."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from usher.application.requests import is_storable
 
 FOUND = 20
 _SIMILAR = 5
-#: Letters that a part of a name must have.
+#: The fewest characters for a search by the beginning of a name.
 _PART = 3
-#: For one question; PostgreSQL stops what takes longer, as where an index is lacking.
+#: The limit for one query: PostgreSQL cancels a slower one, for example if an index is missing.
 _MILLISECONDS = 1000
 
 
 @dataclass
 class Found:
-    """users: at most ``FOUND``. is_part: they only begin with what was asked for. is_slow: a
-    question was given up because the table is large and has no index for it."""
+    """users: at most ``FOUND``. is_part: they were found by the beginning of a name or address.
+    is_slow: a query was cancelled because the table is large and has no index for it."""
 
     users: list[Any] = field(default_factory=list)
     is_part: bool = False
@@ -35,7 +35,8 @@ class Found:
 
 
 def find(text: str) -> Found:
-    """By id, username, e-mail address or LMS username, whole; else by how these begin."""
+    """Searches for exactly this id, username, e-mail address or LMS username; if there is none, for
+    names and addresses that begin with the text."""
     text = text.strip()
     if not text or not is_storable(text):
         return Found()
@@ -89,7 +90,7 @@ def _begins(text: str) -> Iterator[QuerySet[Any]]:
         if _has_index(model, name, Lower):
             low = text.lower()
             rows = users.annotate(lowered=Lower(name)).order_by("lowered")
-            # What begins so comes first from there on; the caller leaves out the rest.
+            # The matches come first in this order; the caller leaves out the rest.
             yield rows.filter(lowered__gte=low)
         else:
             yield users.filter(**{f"{name}__startswith": text}).order_by(name)
@@ -105,7 +106,7 @@ def _fields(model: Any) -> list[str]:
 
 
 def _has_index(model: Any, name: str, function: type[Func]) -> bool:
-    """Whether an index, or a unique constraint, begins with that function of the field."""
+    """Whether an index or unique constraint starts with that function of the field."""
     for one in (*model._meta.indexes, *model._meta.constraints):
         first = next(iter(getattr(one, "expressions", ()) or ()), None)
         if isinstance(first, OrderBy):
@@ -117,7 +118,7 @@ def _has_index(model: Any, name: str, function: type[Func]) -> bool:
 
 
 def key(text: str) -> Any:
-    """``text`` as a primary key of a user; None when it can't be one."""
+    """``text`` converted to the type of a user's primary key; None when it cannot be one."""
     field_ = get_user_model()._meta.pk
     try:
         value = field_.to_python(text)

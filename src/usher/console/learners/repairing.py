@@ -1,4 +1,4 @@
-"""What staff do for one learner: repair what can be repaired, link an LMS account."""
+"""Actions of staff for one learner: repair the records, or link an existing LMS account."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from usher.engine.summary import Summary
 
 #: Seconds that a person waits for a repair.
 REPAIR_SECONDS = 20.0
-#: For which the LMS is asked whether it takes the token.
+#: Seconds for asking the LMS whether it accepts the token.
 _LOOK_SECONDS = 5.0
-#: For which a worker is waited for that took the records first.
+#: Seconds to wait for a worker that has claimed the records already.
 _WORKER_SECONDS = 5.0
 
 
@@ -57,7 +57,7 @@ def repair(user: Any) -> Summary:
         rows.filter(~IN_SYNC).filter(has_work).make_due(lane=Lane.INTERACTIVE)
     due = 0
     for name in ("account", "enrollment"):
-        # What seems right is compared with the LMS, and sent only where it differs.
+        # Records in sync are compared with the LMS, and sent only if they differ.
         due += all_kinds()[name].rows().filter(user_id=user.pk).recheck()
     due = max(due, _due(user))
     stop = StopAfter(threading.Event(), REPAIR_SECONDS)
@@ -87,7 +87,8 @@ def _claimed(user: Any) -> bool:
 
 
 def _renew_token(user: Any) -> None:
-    """Makes a token due that the LMS refuses, that is another's, unreadable or at its end."""
+    """Makes the token due if the LMS rejects it, or if it belongs to another account, cannot be
+    decrypted or expires soon."""
     account = LmsAccount.objects.filter(user=user).first()
     token = LmsToken.objects.filter(user=user).first()
     if account is None or token is None or not account.is_ready or not account.observed_is_active:
@@ -96,7 +97,7 @@ def _renew_token(user: Any) -> None:
         with urgent(), within(_LOOK_SECONDS):
             found = tokens.look(token, account.username)
     except LmsError:
-        return  # it is not known to be wrong; the repair says what is wrong with the LMS
+        return  # whether the token works is unknown; the repair reports the LMS's error
     if found.is_useless:
         with transaction.atomic():
             forget_tokens([user.pk], Lane.INTERACTIVE)
@@ -105,8 +106,8 @@ def _renew_token(user: Any) -> None:
 
 
 def stopped(user: Any) -> list[str]:
-    """Kinds of this learner's records that are stopped for everybody. One learner's repair does
-    not start them again: what is wrong concerns all."""
+    """Kinds of this learner's records whose gate is closed. A repair of one learner does not open
+    it, since the cause concerns all learners."""
     state_of_all = client().http.state
     kinds = dict.fromkeys(one.kind for one in learner(user).wrong)
     return [words.many(name) for name in kinds if Gate(name, state_of_all).is_closed]

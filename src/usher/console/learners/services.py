@@ -1,4 +1,4 @@
-"""One learner, here and in the LMS: each record with its difference, attempts and next step."""
+"""The data of a learner's page: each record with its state, attempts and next step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from usher.console import words
 from usher.console.recording.models import Attempt
 from usher.console.sides import Side
 
-#: Attempts of one record, events of the audit log.
+#: The most attempts of one record and events of the audit log that the page shows.
 _ATTEMPTS = 10
 _EVENTS = 15
 ENROLLMENTS = 200
@@ -59,7 +59,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Learner:
-    """notes: what keeps the learner from an account at all. linked: how the two are joined."""
+    """notes: why the learner may not have an account. linked: how the LMS account was linked."""
 
     user: Any
     username: str
@@ -75,7 +75,7 @@ class Learner:
 
     @property
     def wrong(self) -> list[Record]:
-        """Refused ones first."""
+        """The records, refused ones first."""
         wrong = [one for one in self.records if one.state is not State.IN_SYNC]
         return sorted(wrong, key=lambda one: one.state is not State.REFUSED)
 
@@ -101,8 +101,7 @@ class Learner:
 
 
 def learner(user: Any, differing: Collection[tuple[str, int]] = ()) -> Learner:
-    """Reads the database; asks the LMS nothing. differing: records of which it was seen that the
-    LMS has something else."""
+    """Reads the database only. differing: records that a comparison found to differ."""
     account = LmsAccount.objects.filter(user=user).first()
     story = explain(user)
     return Learner(
@@ -135,7 +134,7 @@ def _linked(account: LmsAccount | None) -> str:
 
 
 def _made_or_linked(account: LmsAccount) -> Any:
-    """The event of the audit log that tells where the account came from."""
+    """The audit event of the account's creation or link."""
     if not apps.is_installed("usher.application.audit"):
         return None
     from usher.application.audit.models import AuditEvent
@@ -167,7 +166,7 @@ def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> It
             ],
         )
     token = LmsToken.objects.filter(user=user).first()
-    # One that comes with the account has no story of its own.
+    # A token that is obtained with the account is not listed by itself.
     if token and (token.next_attempt_at is not None or token.error_code or token.is_settled):
         yield _record("token", token, said.get(("token", "")))
     if profile := LmsProfile.objects.filter(user=user).first():
@@ -208,7 +207,7 @@ def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> It
 
 
 def _of_unlinked(account: LmsAccount) -> str:
-    """What to do when the LMS says that an account exists which is linked here already."""
+    """The advice when the LMS reports an existing account that is already linked here."""
     is_refused = account.parked_at and account.is_ready and "duplicate" in account.error_code
     if not is_refused and account.error_code != AWAITING_LINK:
         return ""
@@ -259,7 +258,7 @@ def _plain(row: Any) -> str:
 
 
 def _with_tries(records: list[Record], differing: Collection[tuple[str, int]]) -> list[Record]:
-    """The newest attempts at each record that has a story, in one query."""
+    """The newest attempts of each listed record, in one query."""
     asked = Q()
     for one in records:
         asked |= Q(kind=one.kind, row_id=one.pk)

@@ -1,4 +1,4 @@
-"""Whether the LMS takes a learner's token."""
+"""Checks whether the LMS accepts a learner's token."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _AGAIN = "Repair now obtains a new one."
 
 @dataclass(frozen=True)
 class TokenSeen:
-    """seen: in words. is_wrong: None where there is nothing to look at. is_useless: nothing is
-    lost when it is deleted."""
+    """seen: the result in words. is_wrong: None when there is no token to check. is_useless: it can
+    be deleted without loss."""
 
     seen: str
     is_wrong: bool | None
@@ -25,7 +25,7 @@ class TokenSeen:
 
 
 def look(token: LmsToken, username: str) -> TokenSeen:
-    """Asks the LMS whose it is. Raises LmsError when the LMS doesn't answer."""
+    """Asks the LMS to which account the token belongs. Raises LmsError when it does not answer."""
     if not token.access_token:
         return TokenSeen("none yet", None, "It is obtained when it is needed.")
     try:

@@ -22,7 +22,7 @@ _QUERY = 255
 
 @page()
 def find(request: HttpRequest) -> HttpResponse:
-    """``/staff/learners/?q=…``: the only one found is shown at once."""
+    """``/staff/learners/?q=…``: search; redirects to the learner if only one is found."""
     text = request.GET.get("q", "")[:_QUERY]
     found = finding.find(text)
     if len(found.users) == 1 and not found.is_part:
@@ -43,7 +43,7 @@ def learner(request: HttpRequest, pk: str) -> HttpResponse:
 
 @action(access.COMPARE)
 def compare(request: HttpRequest, pk: str) -> HttpResponse:
-    """The page with what the LMS says now; changes nothing on either side."""
+    """The page with the LMS's current state; changes nothing here or in the LMS."""
     user = _user(pk)
     compared = comparing.compare(user)
     audit(request, "compare", user.get_username(), differences=compared.differences)
@@ -99,7 +99,7 @@ def repair(request: HttpRequest, pk: str) -> HttpResponse:
 
 
 def _said(failures: Sequence[Any]) -> str:
-    """The LMS's words about the first of them; what only waits for another is left out."""
+    """The first record's error; leaves out records that only wait for another one."""
     causes = [one for one in failures if one.code != "no-account"] or list(failures)
     said = (f"{words.one(one.kind).capitalize()}: {one.message.rstrip('.')}." for one in causes[:3])
     return " ".join(said)
@@ -111,7 +111,7 @@ def _counts(summary: Any) -> dict[str, Any]:
 
 @action(access.LINK)
 def link(request: HttpRequest, pk: str) -> HttpResponse:
-    """Needs ``sure``, the box under the warning."""
+    """Needs the parameter ``sure``, the checkbox under the warning."""
     user = _user(pk)
     name, lms_id = request.POST.get("lms_username", ""), request.POST.get("lms_user_id", "")
     if not request.POST.get("sure"):

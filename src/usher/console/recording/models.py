@@ -1,9 +1,9 @@
-"""What workers leave for the console to show: attempts that failed, work done, their health."""
+"""What workers record for the console: failed attempts, counts of outcomes, their own health."""
 
 from django.db import models
 from django.utils import timezone
 
-#: As long as the column of the record itself.
+#: The length of the record's own column.
 MESSAGE_MAX_LENGTH = 500
 
 
@@ -30,8 +30,8 @@ class Attempt(models.Model):
 
 
 class WorkDone(models.Model):
-    """What one process did in one minute: how many records were changed in the LMS, were right
-    already, failed and are tried again, or were refused."""
+    """What one process did in one minute: how many records it changed in the LMS, found in sync,
+    will retry after a failure, or found refused."""
 
     minute = models.DateTimeField()
     worker = models.CharField(max_length=120)

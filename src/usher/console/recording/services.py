@@ -30,9 +30,9 @@ from usher.engine.observers import Observer
 from usher.engine.policy import retry
 from usher.engine.registry import names
 
-#: Seconds between two writes of one process.
+#: Seconds between two writes by one process.
 EVERY = 5.0
-#: Attempts of one record of which each is kept.
+#: How many failed attempts in a row are all kept; of later ones only some are.
 _FIRST = 8
 #: For which rows are kept.
 ATTEMPTS_KEPT = timedelta(days=30)
@@ -43,7 +43,7 @@ _COUNTED = ("changed", "unchanged", "failed", "refused")
 
 
 class Recorder(Observer):
-    """One for each process; its engine may run in several threads."""
+    """The recorder of one process; safe for use by several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -51,7 +51,7 @@ class Recorder(Observer):
         self._start()
 
     def _start(self) -> None:
-        """Also in a process that was forked, as Celery's pool is."""
+        """Starts with no counts; also in a forked process, such as those of Celery's pool."""
         self._pid = os.getpid()
         self.name = f"{socket.gethostname()[:80]}:{self._pid}"
         self._counts: Counter[str] = Counter()
@@ -88,7 +88,7 @@ class Recorder(Observer):
             self._show()
 
     def _show(self) -> None:
-        """Writes this worker's row; of a process that isn't one, nothing."""
+        """Writes the worker's row; does nothing in a process that is not a worker."""
         self._reported = time.monotonic()
         if what := role():
             values = {"what": what, "seen_at": database_now(), "report": self.report()}
@@ -103,7 +103,7 @@ class Recorder(Observer):
             Worker.objects.filter(name=self.name).delete()
 
     def flush(self) -> None:
-        """Adds what was counted to this minute's row."""
+        """Adds the counts to the row of this minute."""
         with self._lock:
             counts, self._counts = self._counts, Counter()
         self._flushed = time.monotonic()
@@ -113,7 +113,8 @@ class Recorder(Observer):
         _add_to_this_minute(self.name, counts)
 
     def report(self) -> dict[str, Any]:
-        """JSON: gates, circuits and pauses as this process knows them, and the LMS's answers."""
+        """The state of gates, circuit breakers and pauses as this process sees them, and statistics
+        of the LMS's answers; can be stored as JSON."""
         http = client().http
         health = http.health()
         return {
@@ -135,7 +136,7 @@ class Recorder(Observer):
 
 
 def _add_to_this_minute(worker: str, counts: Mapping[str, int]) -> None:
-    """One statement: it is part of what one learner's action costs a worker."""
+    """In one statement, since it runs for every learner's action."""
     table = connection.ops.quote_name(WorkDone._meta.db_table)
     values: list[Any] = [worker, *(counts.get(name, 0) for name in _COUNTED)]
     if connection.vendor == "sqlite":
@@ -165,7 +166,7 @@ def role() -> str:
 
 
 def _what(outcome: Any) -> str:
-    """The column that counts it; '' for none."""
+    """The column that counts this outcome; '' for none."""
     error: LmsError | None = outcome.error
     if error is None:
         return "changed" if outcome.changed else "unchanged"
@@ -183,7 +184,7 @@ def _attempt(kind: str, job: Any, outcome: Any) -> Attempt | None:
     if outcome.waits or not retry(error, row.attempts).counts:
         return None
     if row.parked_at is not None:
-        return None  # it was only compared with the LMS; the refusal is the one of before
+        return None  # only compared with the LMS: the earlier refusal stands
     if not _is_kept(row.attempts + 1):
         return None
     return Attempt(
@@ -196,13 +197,13 @@ def _attempt(kind: str, job: Any, outcome: Any) -> Attempt | None:
 
 
 def _is_kept(number: int) -> bool:
-    """Of a long row of failures the first eight, then the 16th, 32nd …: a million records that
-    fail for weeks must not fill the table."""
+    """Whether to keep this failure of a record: the first eight, then the 16th, 32nd and so on, so
+    that records that fail for weeks do not fill the table."""
     return number <= _FIRST or number & (number - 1) == 0
 
 
 def forget_old() -> int:
-    """Removes rows that are older than they need to be; how many."""
+    """Deletes rows that are older than the retention time; returns how many."""
     now = timezone.now()
     return sum(
         (

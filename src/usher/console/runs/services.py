@@ -1,4 +1,4 @@
-"""One course run: dates and modes here and in the LMS, enrollments by state."""
+"""The data of a course run's page: dates and modes here and in the LMS, enrollments by state."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from usher.engine.models import IN_SYNC
 from usher.engine.registry import all_kinds
 
 PAGE = 50
-#: That a person waits for an LMS that doesn't answer.
+#: Seconds that a page waits for the LMS.
 _SECONDS = 10.0
 #: Of one run.
 _REFUSED = 10
@@ -53,7 +53,7 @@ class RunPage:
 
 
 def runs(words: str = "") -> QuerySet[CourseRun]:
-    """By key or title; those that need somebody first."""
+    """Searches by key or title; runs that need attention come first."""
     found = CourseRun.objects.all()
     for word in words[:100].replace("\x00", " ").split():
         found = found.filter(Q(course_key__icontains=word) | Q(title__icontains=word))
@@ -61,7 +61,7 @@ def runs(words: str = "") -> QuerySet[CourseRun]:
 
 
 def page_of(run: CourseRun) -> RunPage:
-    """Reads the database; asks the LMS nothing."""
+    """Reads the database only."""
     rows = Enrollment.objects.filter(run=run)
     refused = list(rows.parked().select_related("work").order_by("-work__parked_at")[:_REFUSED])
     return RunPage(
@@ -77,9 +77,9 @@ def page_of(run: CourseRun) -> RunPage:
 
 
 def _by_state(run: CourseRun) -> list[tuple[State, Count]]:
-    """What is due or refused is counted; the rest is in sync."""
+    """Counts due and refused enrollments; the rest is in sync."""
     of_run, due = Q(run=run), ~IN_SYNC
-    # Of all that is due the first thousands are looked at: there is no index of one run's.
+    # Reads the first thousands of all due enrollments: there is no index by run.
     some = Enrollment.objects.filter(work__due_at__isnull=False)
     found = some.order_by("work__lane", "work__due_at", "work__object_id")[: EXACTLY + 1].aggregate(
         all=Counted("pk"),
@@ -114,7 +114,7 @@ class Compared:
 
 
 def compare(run: CourseRun) -> Compared:
-    """Asks the LMS; changes nothing."""
+    """Reads the run from the LMS; changes nothing."""
     now, lms = timezone.now(), client()
     try:
         with urgent(), within(_SECONDS):

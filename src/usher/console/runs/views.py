@@ -34,7 +34,7 @@ def run(request: HttpRequest, pk: int) -> HttpResponse:
 
 @action(access.REPAIR)
 def synchronise(request: HttpRequest, pk: int) -> HttpResponse:
-    """What the LMS says of the run is written here."""
+    """Copies the run's current values from the LMS."""
     found = get_object_or_404(CourseRun, pk=pk)
     try:
         problem = services.synchronise(found)
@@ -54,7 +54,7 @@ def synchronise(request: HttpRequest, pk: int) -> HttpResponse:
 
 @action(access.COMPARE)
 def compare(request: HttpRequest, pk: int) -> HttpResponse:
-    """The page with what the LMS says now; changes nothing on either side."""
+    """The page with the LMS's current values; changes nothing here or in the LMS."""
     found = get_object_or_404(CourseRun, pk=pk)
     compared = services.compare(found)
     audit(request, "compare", found.course_key, differences=compared.differences)

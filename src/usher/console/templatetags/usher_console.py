@@ -24,19 +24,19 @@ def ago(moment: datetime | None) -> str:
 
 @register.filter
 def mark(state: str) -> str:
-    """A sign for a state, so that it isn't told by colour alone."""
+    """A symbol for a state, so that it is not shown by colour alone."""
     return _MARKS.get(state, "?")
 
 
 @register.filter
 def css(state: object) -> str:
-    """A state's class: ``In sync`` → ``in-sync``."""
+    """A state's CSS class: ``In sync`` → ``in-sync``."""
     return str(state).lower().replace(" ", "-")
 
 
 @register.simple_tag(takes_context=True)
 def in_admin(context: Any, row: Any) -> str:
-    """Where an object is in Django's admin; '' where there is none, or not for this person."""
+    """The URL of an object in Django's admin; '' if there is none or the person may not see it."""
     return _in_admin(context["request"].user, type(row), row.pk)
 
 
