@@ -125,7 +125,7 @@ class ServerAnswersMeanwhile(Check):
             if (_seconds(url, patience) or patience) < patience / 2:
                 return failed(
                     "the application does not answer while another request is under way",
-                    cause="its server has a single thread; the LMS's call-back waits for ever",
+                    cause="its server has a single thread, so the LMS's request gets no answer",
                     fix="granian --interface wsgi --blocking-threads 16, or gunicorn --threads 16",
                 )
         raise NotKnownError("the application answers too slowly to tell")
@@ -251,7 +251,7 @@ class SignInArrives(Check):
         if not again and status >= 500:
             return failed(
                 f"it leads to {visited[-1]}, which answers {status}",
-                cause="the page where people sign in fails by itself",
+                cause="the application's sign-in page fails, also without the LMS",
                 fix="read the log of the server at that address; after an update, migrate its "
                 "database",
             )

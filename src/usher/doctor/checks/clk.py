@@ -42,7 +42,7 @@ class ClocksAgree(Check):
             )
             return failed(
                 f"{seen} by this machine's clock",
-                cause="a clock is wrong: tokens end, or begin, at the wrong moment",
+                cause="a clock is wrong, so tokens become valid or expire at the wrong time",
                 fix="sudo timedatectl set-ntp true (on the machine that is off)",
             )
         if len(off) < len(answers):

@@ -25,7 +25,7 @@ class KeysAreWellFormed(Check):
         if malformed:
             return warning(
                 f"{len(malformed)} malformed keys: {', '.join(malformed[:3])}",
-                cause="they were typed wrong; they look like course-v1:ORG+NUMBER+RUN",
+                cause="they were mistyped; a course key has the form course-v1:ORG+NUMBER+RUN",
                 fix=f"correct the course run {malformed[0]!r} in the application's admin",
             )
         return ok("all keys of runs are well-formed")

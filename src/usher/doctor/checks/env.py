@@ -37,7 +37,7 @@ class EnvFileIsClear(Check):
         say = failed if serious else warning
         return say(
             f"{path}, {first}{more}",
-            cause="readers of this file take that line differently, or not at all",
+            cause="programs that read this file interpret that line differently, or ignore it",
             fix=f"correct line {first.line} of {path}",
         )
 
@@ -104,7 +104,7 @@ class EnvFileIsInUse(Check):
         if stale:
             return failed(
                 f"the running application has other values than .env: {', '.join(stale)}",
-                cause="it was started with an older .env; a restart of containers keeps that",
+                cause="it was started with an older .env; restarting containers does not reload it",
                 fix=RESTART,
             )
         return ok("the running application has the values of .env")
@@ -136,7 +136,7 @@ class SettingsReadTheEnvFile(Check):
             lines = "; ".join(f'{key} = os.environ.get("{key}", "")' for key in ignored)
             return failed(
                 f"the settings do not read {', '.join(ignored)}",
-                cause="the project's settings module does not take these names from .env",
+                cause="the project's settings module does not read these names from .env",
                 fix=f"add to the settings module: {lines}; then {RESTART}",
             )
         return ok("the settings read what is written in .env")

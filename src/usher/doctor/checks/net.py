@@ -39,7 +39,7 @@ class NamesResolve(Check):
             line = shlex.quote(f"127.0.0.1 {' '.join(lost)}")
             return failed(
                 f"{' and '.join(lost)} can't be resolved here",
-                cause="no name server knows it, and /etc/hosts does not have it",
+                cause="neither DNS nor /etc/hosts has an address for it",
                 fix=f"echo {line} | sudo tee -a /etc/hosts",
             )
         return ok(f"{' and '.join(hosts)} resolve")
@@ -252,7 +252,7 @@ class GatewayFitsPlatform(Check):
     def _wrong(self, address: str, system: str, fix: str) -> Finding:
         return failed(
             f"{Env.OPENEDX_IP}={address} on {system}",
-            cause="that address is another platform's way from a container to this machine",
+            cause="containers reach this machine by that address on another platform only",
             fix=fix,
         )
 
@@ -290,7 +290,7 @@ class SchemesAgree(Check):
     def _wrong(self, seen: str) -> Finding:
         return failed(
             seen,
-            cause="the server behind the proxy does not know that the browser speaks https",
+            cause="the server behind the proxy does not know that the browser uses https",
             fix="proxy_set_header X-Forwarded-Proto $scheme; and SECURE_PROXY_SSL_HEADER, "
             "or in Tutor: tutor config save --set ENABLE_HTTPS=true",
         )

@@ -71,7 +71,7 @@ class ClientIdIsKnown(Check):
         return sum(row.get("count", 0) for row in rows)
 
     def _failed(self, seen: str, fix: str) -> Finding:
-        return failed(seen, cause="tokens of a client that is gone can't be refreshed", fix=fix)
+        return failed(seen, cause="tokens of a deleted client can't be refreshed", fix=fix)
 
 
 @check

@@ -34,7 +34,7 @@ class EngineWorks(Check):
         if overdue > _PATIENCE_SECONDS:
             return failed(
                 f"{self._waiting(context)} rows are due, one since {overdue / 60:.0f} minutes",
-                cause="no worker takes them",
+                cause="no worker processes them",
                 fix=START_WORKER,
             )
         return ok("what is due is being worked on")
@@ -179,7 +179,7 @@ class RefusalsAreSeen(Check):
         again = " ".join(f"--kind {shlex.quote(kind)}" for kind in kinds)
         return warning(
             "; ".join(shown[:_SHOWN]) + (f"; and {more} other reasons" if more > 0 else ""),
-            cause="the LMS refused them, and trying again would not help",
+            cause="the LMS refused them permanently",
             fix=f"remove the cause, then {manage(f'reconcile {again} --recheck --wait 60')}",
         )
 

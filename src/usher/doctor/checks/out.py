@@ -114,7 +114,7 @@ class SignOutByServers(Check):
     def _failed(self, seen: str) -> Finding:
         return failed(
             seen,
-            cause="the two servers can't tell each other of a sign-out",
+            cause="the two servers can't notify each other of a sign-out",
             fix=PROVISION,
             repair="provision",
         )

@@ -41,7 +41,7 @@ class ProviderIsEnabled(Check):
         if not records and context.stage == RECORD_NEXT:
             return warning(
                 f"no provider record of {backend} yet: right so far",
-                cause="the LMS's settings are done, its record comes next",
+                cause="the LMS's settings are complete; the record has not been created yet",
                 fix=PROVISION,
             )
         if not records:

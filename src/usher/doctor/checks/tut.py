@@ -41,7 +41,7 @@ class TutorIsSupported(Check):
         if int(number[0]) not in _SUPPORTED:
             return failed(
                 f"tutor {version}",
-                cause=f"Usher knows Tutor {wanted}",
+                cause=f"Usher supports Tutor {wanted}",
                 fix=fix,
             )
         return ok(f"tutor {version}")
@@ -105,7 +105,7 @@ class PluginIsEnabled(Check):
         )
         return failed(
             seen,
-            cause="Tutor writes its files anew at every `tutor config save`",
+            cause="Tutor overwrites its generated files at every `tutor config save`",
             fix=_ENABLE,
         )
 
@@ -219,7 +219,7 @@ class LmsEnvIsYaml(Check):
                 own = path.name == "config.yml"
                 return failed(
                     f"{path}, {place_of(error)}",
-                    cause="it was edited by hand; YAML knows no tabs",
+                    cause="it was edited by hand; YAML does not allow tabs",
                     fix=f"correct that line of {path}" if own else "tutor config save",
                 )
         return ok("config.yml and lms.env.yml are YAML")
@@ -243,7 +243,7 @@ class NothingByHand(Check):
         if report.get("private_settings"):
             return failed(
                 "lms/envs/private.py is there",
-                cause="its settings replace the plugin's, and go with the mounted folder",
+                cause="its settings replace the plugin's, and are lost with the mounted folder",
                 fix="mv lms/envs/private.py lms/envs/private.py.old, then restart the LMS",
             )
         extra = report.get("packages_outside_image", [])
@@ -251,7 +251,7 @@ class NothingByHand(Check):
         if extra and "django" not in extra:
             return failed(
                 f"{', '.join(extra)} installed in the running container",
-                cause="what is installed by hand is gone when the container is re-created",
+                cause="packages installed by hand are lost when the container is re-created",
                 fix="add them to OPENEDX_EXTRA_PIP_REQUIREMENTS, then: tutor images build openedx",
             )
         if "private_settings" not in report:
