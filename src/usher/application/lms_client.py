@@ -22,7 +22,7 @@ def client() -> LmsClient:
 
 
 def requests_a_second() -> float:
-    """``USHER_REQUESTS_A_SECOND``: the budget of all workers together for one LMS; 0 is none."""
+    """``USHER_REQUESTS_A_SECOND``: the limit for all workers together to one LMS; 0 for none."""
     return float(getattr(django_settings, "USHER_REQUESTS_A_SECOND", 0) or 0)
 
 

@@ -229,7 +229,8 @@ def follow_profile(user: Any) -> None:
 
 
 def usernames(user_ids: Collection[int]) -> tuple[dict[int, str], set[int]]:
-    """Learner's id → LMS username; and the ids of learners whose account the LMS has, as known."""
+    """Learner's id → LMS username; and the ids of learners whose account the LMS is known to
+    have."""
     rows = LmsAccount.objects.filter(user_id__in=user_ids)
     fields = ("user_id", "username", "created_in_lms_at", "observed_generation")
     found = list(rows.values_list(*fields))

@@ -1,4 +1,4 @@
-"""The settings that this very process runs with, and their fingerprints."""
+"""The settings of the running process, and their fingerprints."""
 
 from hmac import compare_digest
 
@@ -21,6 +21,7 @@ def is_proof(text: str) -> bool:
 
 
 def fingerprints() -> dict[str, str]:
-    """Fingerprints that tell only holders of the same ``.env`` which settings differ from it."""
+    """Fingerprints of the settings. A holder of the same ``.env`` can tell from them which settings
+    differ, and nobody can read the values."""
     found = values()
     return configuration_fingerprints(found, found.get(Env.OPENEDX_SERVICE_WORKER_API_TOKEN, ""))

@@ -40,7 +40,7 @@ from usher.engine.registry import all_kinds
 from usher.engine.work import Work
 from usher.engine.work import due as due_work
 
-#: How many of the newest learners and enrollments are looked at one by one.
+#: How many of the newest learners and enrollments are checked one by one.
 _LEARNERS = 10_000
 _ENROLLMENTS = 25
 _NAMED = 10
@@ -158,7 +158,7 @@ def _engine(rows: dict[str, Rows]) -> Engine:
 
 
 def _broker_error() -> str:
-    """'' when the broker answers, or there is none outside of this process."""
+    """The broker's error; '' when it answers or the project has none."""
     url = setup.broker_url()
     if not url:
         return ""
@@ -191,7 +191,7 @@ def _is_course_key(key: str) -> bool:
 
 
 def _name_clashes() -> list[str]:
-    """Names of learners whose LMS username was reserved for another, now or before."""
+    """LMS usernames of learners that are or were reserved for another learner."""
     newest = LmsAccount.objects.order_by("-pk").values("pk")[:_LEARNERS]
     of_others = UsernameReservation.objects.filter(
         username__iexact=OuterRef("username"),
@@ -201,7 +201,7 @@ def _name_clashes() -> list[str]:
 
 
 def _enrollments() -> list[EnrollmentSample]:
-    """The newest enrollments that are settled: what the LMS must have as well."""
+    """The newest enrollments in sync, which the LMS must have as well."""
     settled = Enrollment.objects.filter(IN_SYNC, work__due_at__isnull=True)
     rows = settled.select_related("run", "user__lms_account").order_by("-pk")[:_ENROLLMENTS]
     return [

@@ -1,4 +1,4 @@
-"""What doctor asks about learners one by one: a few of the newest, never all."""
+"""Facts about a few of the newest learners, for doctor's checks."""
 
 from __future__ import annotations
 
@@ -42,6 +42,6 @@ def _runs(accounts: list[LmsAccount]) -> dict[str, list[str]]:
 
 
 def _is_address(account: LmsAccount) -> bool:
-    """Others at the LMS can read this learner's e-mail address from the username."""
+    """Whether other learners in the LMS could read the e-mail address from the username."""
     email = account.user.email
     return bool(email) and account.username.lower().startswith(clean_username(email).lower()[:25])

@@ -34,7 +34,7 @@ from usher.engine.registry import names
 from usher.engine.work import Work
 from usher.engine.work import due as due_work
 
-#: Rows of one kind that are counted at most; that many means: that many or more.
+#: The most rows of one kind that are counted; this number means "this many or more".
 MOST = 100_000
 
 _FAMILIES: dict[str, Any] = {
@@ -47,7 +47,7 @@ _Samples = Iterable[tuple[tuple[str, ...], float]]
 
 
 class DatabaseCollector(Collector):
-    """For one scrape."""
+    """Collects the metrics of one scrape."""
 
     def collect(self) -> Iterator[Any]:
         yield _family(metrics.BUILD, [((usher.__version__,), 1.0)])
@@ -132,7 +132,7 @@ def _by_code(rows: Any) -> list[tuple[str, int]]:
 
 
 def _moments() -> Iterator[Any]:
-    """Of workers and sweeps: one small table."""
+    """The times of workers and sweeps, from one small table."""
     seen = {mark.what: mark.asked_at.timestamp() for mark in Watermark.objects.all()[:100]}
     for metric, what in ((metrics.WORKER_SEEN, heartbeat.WORKER), (metrics.SWEPT, heartbeat.SWEEP)):
         at = seen.pop(what, None)
@@ -152,7 +152,7 @@ def _messages() -> Iterator[Any]:
 
 
 def _stored() -> dict[str, dict[tuple[str, ...], dict[str, float]]]:
-    """Name → label values → part → value, of what all processes counted together."""
+    """The sums of all processes: metric's name → label values → part → value."""
     found: dict[str, dict[tuple[str, ...], dict[str, float]]] = {}
     rows = MetricValue.objects.order_by("name", "labels")
     for name, labels, part, value in rows.values_list("name", "labels", "part", "value"):

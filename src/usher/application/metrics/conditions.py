@@ -30,7 +30,7 @@ _looked = -_EVERY
 
 
 def note_if_due() -> None:
-    """Has the recorder write how this process sees the LMS, unless it did so just now."""
+    """Makes the recorder write how this process sees the LMS, at most once in a few seconds."""
     global _looked
     if time.monotonic() - _looked < _EVERY:
         return
@@ -78,7 +78,7 @@ def _all() -> dict[Metric, tuple[str, ...]]:
 
 
 def _seen(state: SharedState) -> Iterator[tuple[Metric, str, float]]:
-    """Metric, label, and the seconds that are left, 0 for none."""
+    """Metric, label, and the seconds until requests are allowed; 0 when they are."""
     for group in _CIRCUITS:
         yield metrics.CIRCUIT_OPEN, group, _left(state, f"circuit:{group}")
     for group in GROUPS:

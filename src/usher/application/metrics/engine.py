@@ -1,4 +1,4 @@
-"""What the engine tells the metrics. Nothing here costs a statement for a row."""
+"""Counts the engine's outcomes for the metrics, without a statement for each row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from usher.engine.observers import Observer
 
 
 class Counting(Observer):
-    """Counts outcomes that are in the database."""
+    """Counts outcomes that were written to the database."""
 
     def written(self, kind: str, done: Sequence[tuple[Job, Outcome]]) -> None:
         for outcome, count in Counter(_word(outcome) for _, outcome in done).items():
@@ -36,7 +36,7 @@ class Counting(Observer):
 
 
 def outbox(messages: int, oldest_seconds: float) -> None:
-    """What the LMS has yet to tell this application."""
+    """Records how many messages of the LMS were not yet delivered to this application."""
     recorder.set(metrics.OUTBOX, value=messages)
     recorder.set(metrics.OUTBOX_OLDEST, value=oldest_seconds)
 
@@ -51,7 +51,7 @@ def passed(*, is_empty: bool) -> None:
 
 
 def write_if_due() -> None:
-    """During a long pass: now and then."""
+    """Called now and then during a long run."""
     if recorder.is_due:
         write()
 

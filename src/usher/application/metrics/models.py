@@ -1,4 +1,4 @@
-"""What all processes counted together."""
+"""The sums of what all processes have counted."""
 
 from django.db import models
 from django.db.models.functions import Now

@@ -22,7 +22,7 @@ from usher.client.http import Exchange
 from usher.contract import metrics
 from usher.contract.metrics import Metric
 
-#: Seconds between two writes of a process that is busy.
+#: Seconds between two writes by a busy process.
 EVERY = 10.0
 _INFINITE = "+Inf"
 
@@ -33,13 +33,13 @@ _Key = tuple[str, tuple[str, ...], str]
 
 
 class Recorder:
-    """What this process counted since it last wrote; safe to use from many threads."""
+    """What this process has counted since it last wrote; safe for use by several threads."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Drops what was not written. A forked process begins with this: its parent writes it."""
+        """Drops the counts. A forked process starts with this, since its parent writes them."""
         self._lock = threading.Lock()
         self._added: dict[_Key, float] = {}
         self._values: dict[_Key, float] = {}
@@ -50,7 +50,7 @@ class Recorder:
             self._add(metric, labels, "", by)
 
     def observe(self, metric: Metric, *labels: str, value: float) -> None:
-        """One observation of a histogram."""
+        """Adds one observation to a histogram."""
         at = bisect_left(metric.buckets, value)
         part = str(metric.buckets[at]) if at < len(metric.buckets) else _INFINITE
         with self._lock:
@@ -58,7 +58,7 @@ class Recorder:
             self._add(metric, labels, "sum", value)
 
     def set(self, metric: Metric, *labels: str, value: float) -> None:
-        """The value of a gauge, which takes the place of what any process wrote before."""
+        """Sets a gauge, and so replaces the value that any process wrote before."""
         with self._lock:
             self._values[metric.name, labels, ""] = value
 
@@ -73,7 +73,7 @@ class Recorder:
 
     @property
     def has_values(self) -> bool:
-        """Whether the value of a gauge is to be written."""
+        """Whether a gauge has a value that was not written yet."""
         return bool(self._values)
 
     def flush(self) -> None:
@@ -104,7 +104,7 @@ def _write_all(added: dict[_Key, float], values: dict[_Key, float]) -> None:
 
 
 def _write(numbers: dict[_Key, float], value: str) -> None:
-    """In the order of the keys, as in all processes, so that there is no deadlock."""
+    """Writes in the order of the keys, as all processes do, so that there is no deadlock."""
     if not numbers:
         return
     rows = sorted(
@@ -131,7 +131,7 @@ os.register_at_fork(after_in_child=recorder.forget)
 
 @contextmanager
 def measured(exchange: Exchange) -> Iterator[None]:
-    """Around one request to the LMS."""
+    """Measures one request to the LMS."""
     started = time.monotonic()
     try:
         yield

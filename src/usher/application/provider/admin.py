@@ -1,4 +1,4 @@
-"""Clients and what they were given."""
+"""Django admin of OAuth2 clients and of the codes and tokens that were issued to them."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ class PolicyInline(admin.StackedInline):
 
 
 class IssuedAdmin(admin.ModelAdmin):
-    """What this provider has issued: to see, and, with a permission of its own, to revoke."""
+    """Codes and tokens: staff can see them and, with a separate permission, revoke them."""
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -64,7 +64,7 @@ class UsherRefreshTokenAdmin(IssuedAdmin, RefreshTokenAdmin):
 
 @admin.register(get_grant_model())
 class UsherGrantAdmin(IssuedAdmin, GrantAdmin):
-    """Codes, for the minute that they live."""
+    """Authorization codes, which are valid for a minute."""
 
 
 @admin.register(get_id_token_model())

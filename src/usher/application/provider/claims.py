@@ -1,4 +1,4 @@
-"""What the application says about a person to the LMS."""
+"""The claims about a learner that the application sends to the LMS."""
 
 from typing import Any
 

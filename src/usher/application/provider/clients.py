@@ -1,4 +1,4 @@
-"""The records of clients: the LMS is one."""
+"""Creates and finds the records of OAuth2 clients, such as the LMS's."""
 
 from typing import Any
 
@@ -68,7 +68,7 @@ def ensure_client(
 
 
 def _keep_policy(client: Any, pkce_required: bool, backchannel_logout_url: str) -> bool:
-    """Whether the client's policy had to be made or changed."""
+    """Creates or corrects the client's policy; returns whether it had to."""
     policy = ClientPolicy.objects.filter(application=client).first()
     policy = policy or ClientPolicy(application=client)
     before = (policy.pk is None, policy.pkce_required, policy.backchannel_logout_url)
@@ -82,7 +82,7 @@ def _keep_policy(client: Any, pkce_required: bool, backchannel_logout_url: str) 
 
 
 def _secret_to_set(client: Any, wanted: str) -> str:
-    """The secret to store, or '' if the stored one is right."""
+    """The secret to store; '' if the stored one matches already."""
     if client.pk is None:
         return wanted or generate_client_secret()
     if wanted and not check_password(wanted, client.client_secret):

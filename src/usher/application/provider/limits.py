@@ -69,7 +69,7 @@ class Limit:
         return _too_many() if failed > self._most else None
 
     def note_success(self, request: HttpRequest, who: str = "") -> None:
-        """The credentials were right: this is where that client lives."""
+        """Call when the credentials were right: remembers the address as this client's."""
         cache.set(_key("known", self.scope, who, _network(request)), 1, KNOWN_SECONDS)
 
     @property

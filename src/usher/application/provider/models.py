@@ -34,7 +34,7 @@ class ClientPolicy(models.Model):
 
 
 class SignedInSession(models.Model):
-    """A session of a signed-in person: what a sign-out at the LMS has to end here."""
+    """A session of a signed-in person, which a sign-out at the LMS ends here."""
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="usher_sessions"
@@ -47,7 +47,7 @@ class SignedInSession(models.Model):
 
 
 class SignOutMessage(models.Model):
-    """A sign-out that an LMS has yet to be told; gone when it was."""
+    """A sign-out message that was not yet delivered to an LMS; deleted when it was."""
 
     application = models.ForeignKey(
         oauth2_settings.APPLICATION_MODEL, on_delete=models.CASCADE, related_name="+"

@@ -1,4 +1,4 @@
-"""For Celery's beat, or any other clock: what the provider does from time to time."""
+"""The provider's periodic tasks, for Celery beat."""
 
 from celery import shared_task
 
@@ -8,11 +8,11 @@ from usher.application.provider.signout import sending
 
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
 def deliver_sign_outs() -> int:
-    """Sign-outs that an LMS was not told of yet, whatever process they came from."""
+    """Sends the sign-out messages that were not yet delivered to an LMS."""
     return sending.deliver_due()
 
 
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
 def forget_old() -> None:
-    """Rows that are older than they need to be: audit log, expired tokens, ids of messages."""
+    """Deletes old rows: audit events, expired tokens, ids of webhook messages."""
     retention.forget_old()

@@ -29,7 +29,7 @@ from usher.application.provider.hashers import ALGORITHM
 _ADDED_BY_CLIENT = {"redirect_state"}
 
 
-#: Whether the client of the request under way has shown who it is.
+#: Whether the client of the current request is authenticated.
 client_authenticated: ContextVar[bool] = ContextVar("client_authenticated", default=False)
 
 
@@ -151,7 +151,7 @@ class UsherValidator(OAuth2Validator):
     def invalidate_authorization_code(
         self, client_id: str, code: str, request: Any, *args: Any, **kwargs: Any
     ) -> None:
-        """Done already, in the transaction that made the tokens."""
+        """Does nothing: the transaction that created the tokens has deleted the code."""
 
     # -- tokens
 
@@ -242,12 +242,12 @@ class _Family:
 
 
 def _family(code: str) -> UUID:
-    """The family of tokens that a code gives, found again from the code alone."""
+    """The id of the family of tokens issued for a code; depends on the code only."""
     return UUID(bytes=sha256(b"usher-token-family:" + code.encode()).digest()[:16])
 
 
 def _end_tokens_of(code: str, client: Any) -> None:
-    """A code that was used before: the tokens it gave are revoked."""
+    """Revokes the tokens that were issued for a code that is used a second time."""
     _end_family(_family(code), client, "code-reused")
 
 
@@ -259,7 +259,7 @@ def _end_family(family: UUID | None, client: Any, event: str) -> None:
 
 
 def _is_storable(text: str | None) -> bool:
-    """PostgreSQL refuses a NUL in a text; nothing that we gave out has one."""
+    """Whether the text is not empty and has no NUL, which PostgreSQL rejects."""
     return text is not None and text != "" and "\x00" not in text
 
 

@@ -68,7 +68,7 @@ class AuthorizationView(toolkit.AuthorizationView):
         return response
 
     def form_invalid(self, form: Any) -> HttpResponse:
-        """The page of consent was sent back without what it had in it."""
+        """Answers a consent form that was submitted without its fields."""
         return HttpResponse("The request is incomplete.", status=400, content_type="text/plain")
 
     def redirect(self, redirect_to: str, application: Any) -> HttpResponse:
@@ -78,7 +78,7 @@ class AuthorizationView(toolkit.AuthorizationView):
 
 
 def _can_be_kept(parameters: QueryDict) -> bool:
-    """Whether the columns of a code could hold what a request says."""
+    """Whether the values of a request fit into the columns of an authorization code."""
     for name, values in parameters.lists():
         if any("\x00" in value or len(value) > LENGTHS.get(name, 10_000) for value in values):
             return False
@@ -159,7 +159,7 @@ class RevokeTokenView(toolkit.RevokeTokenView):
 
 
 def _unavailable(error: AdapterFailed) -> JsonResponse:
-    """The cause is for the log: it may hold what the LMS has no business with."""
+    """Logs the cause, and does not send it to the LMS, since it may contain internal details."""
     log_failure(error)
     body = {
         "error": "temporarily_unavailable",
