@@ -1,4 +1,4 @@
-"""What strangers send, made safe to look at."""
+"""Reads untrusted request bodies within limits, and checks that values can be stored."""
 
 from __future__ import annotations
 

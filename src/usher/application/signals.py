@@ -114,7 +114,7 @@ def newly_refused(kind: str, done: Sequence[tuple[Any, Any]]) -> list[Refusal]:
         if outcome.error is not None
         and not outcome.waits
         and outcome.error.failure_class == FailureClass.REJECTED
-        and job.row.parked_at is None  # it was told when it was refused
+        and job.row.parked_at is None  # reported when it was refused first
     ]
 
 

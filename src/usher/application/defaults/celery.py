@@ -1,4 +1,4 @@
-"""Celery: settings that suit tasks which only wake workers, and the periodic tasks."""
+"""Celery's settings for tasks that only start workers, and the periodic tasks."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def broker_url() -> str:
 
 
 def celery() -> Celery:
-    """What the workers say that answer within a second, and what beat is told to do."""
+    """The state of the workers that answer within a second, and the schedule of Celery beat."""
     from celery import current_app
 
     scheduled = {str(entry.get("task")) for entry in current_app.conf.beat_schedule.values()}
