@@ -22,14 +22,11 @@ from usher.client import batch
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError
 from usher.client.payloads import AccountSeen, LinksSeen, ListedEnrollment, read_run
-from usher.client.urgency import urgent, within
-from usher.console import words
+from usher.console import asking, words
 from usher.console.learners import tokens
 from usher.console.learners.services import ENROLLMENTS, Learner, Record, wanted_of
 from usher.console.sides import Side, sides_of
 
-#: Seconds that a page waits for the LMS.
-SECONDS = 10.0
 #: Advice for a difference that a repair removes.
 REPAIR = "Repair now sends it to the LMS."
 SIGN_IN = "Sign-in"
@@ -68,8 +65,8 @@ class Compared:
 
 
 def compare(user: Any) -> Compared:
-    """Reads the LMS, for at most ``SECONDS``, and compares; changes nothing."""
-    with urgent(), within(SECONDS):
+    """Reads the LMS, for at most ``asking.SECONDS``, and compares; changes nothing."""
+    with asking.for_a_page():
         return _compare(user)
 
 

@@ -26,6 +26,8 @@ from usher.engine.clock import database_now
 from usher.engine.lanes import Lane
 from usher.engine.models import IN_SYNC, Watermark
 from usher.engine.registry import all_kinds
+from usher.engine.work import Work
+from usher.engine.work import due as due_work
 
 #: Seconds for which one look is shown to all who look.
 KEPT = 3
@@ -186,10 +188,12 @@ def look() -> Overview:
 
 
 def _deactivated() -> Count:
-    """In the order of their index, which is used for that reason."""
-    rows = in_state(LmsAccount.objects.all(), State.DEACTIVATED).order_by("username")
-    found = rows[: _DEACTIVATED + 1].count()
-    return Count(min(found, _DEACTIVATED), about=found > _DEACTIVATED)
+    """Exact up to ``_DEACTIVATED``."""
+    # First the ids, in the order of their index: with more conditions PostgreSQL reads the table.
+    accounts = LmsAccount.objects.filter(LmsAccount.DEACTIVATED_IN_LMS).order_by("username")
+    ids = list(accounts.values_list("pk", flat=True)[: _DEACTIVATED + 1])
+    found = in_state(LmsAccount.objects.filter(pk__in=ids), State.DEACTIVATED).count()
+    return Count(found, about=len(ids) > _DEACTIVATED)
 
 
 def kind_counts() -> list[KindCounts]:
@@ -211,11 +215,12 @@ def _counts(name: str, model: Any) -> KindCounts:
         waiting=Counted("pk", filter=~IN_SYNC & Q(work__attempts=0)),
         retrying=Counted("pk", filter=~IN_SYNC & Q(work__attempts__gt=0)),
     )
-    refused = bounded(rows.parked(), REFUSED_EXACTLY)
+    work = Work.objects.filter(kind=name).values("object_id")
+    refused = bounded(work.filter(parked_at__isnull=False), REFUSED_EXACTLY)
     waiting, retrying = Count(open_["waiting"]), Count(open_["retrying"])
     if open_["all"] > EXACTLY:
         # Of those that have been due longest some thousands were looked at.
-        share = bounded(looked_at).value / open_["all"]
+        share = bounded(work.filter(due_at__isnull=False)).value / open_["all"]
         waiting = Count(round(waiting.value * share), about=True)
         retrying = Count(round(retrying.value * share), about=True)
     every = total(model)
@@ -226,14 +231,19 @@ def _counts(name: str, model: Any) -> KindCounts:
         in_sync = Count(rows.filter(IN_SYNC, work__parked_at__isnull=True).count())
     oldest = None
     if open_["all"]:
-        oldest = min(filter(None, (_oldest(rows.due(now), lane) for lane in Lane)), default=None)
+        oldest = min(
+            filter(None, (_oldest(due_work(name, now), lane) for lane in Lane)), default=None
+        )
     return KindCounts(name, words.many(name), in_sync, waiting, retrying, refused, oldest)
 
 
 def _oldest(due: Any, lane: Lane) -> datetime | None:
     """The first of a lane, as the index has them."""
     found: datetime | None = (
-        due.filter(work__lane=lane).order_by(*_QUEUE).values_list("work__due_at", flat=True).first()
+        due.filter(lane=lane)
+        .order_by("due_at", "object_id")
+        .values_list("due_at", flat=True)
+        .first()
     )
     return found
 

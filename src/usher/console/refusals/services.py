@@ -10,7 +10,7 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.db.models import Count as Counted
-from django.db.models import Exists, F, Max, Min, OuterRef, Q, QuerySet
+from django.db.models import Exists, Max, Min, OuterRef, Q, QuerySet
 
 from usher.application.runs.models import CourseRun
 from usher.console import words
@@ -19,6 +19,7 @@ from usher.engine.clock import database_now
 from usher.engine.kinds import Kind
 from usher.engine.notify import notify_workers
 from usher.engine.registry import all_kinds
+from usher.engine.work import Work
 
 #: Rows of a page, and examples of a group.
 PAGE = 50
@@ -90,15 +91,16 @@ def groups_since(kinds: Iterable[Kind], since: datetime | None = None) -> list[G
 def _groups_of(kind: Kind, since: datetime | None, hidden: Hidden) -> Iterator[Group]:
     rows = shown(kind, hidden).order_by()
     if since is not None:
-        rows = rows.filter(work__parked_at__gt=since)
-    grouped = rows.values(code=F("work__error_code")).annotate(
-        count=Counted("pk"), since=Min("work__parked_at"), newest=Max("work__parked_at")
+        rows = rows.filter(parked_at__gt=since)
+    # Counts a column of the index: the table itself is not read.
+    grouped = rows.values("error_code").annotate(
+        count=Counted("parked_at"), since=Min("parked_at"), newest=Max("parked_at")
     )
     for row in grouped.order_by("-count")[:50]:
-        examples = newest(kind, row["code"], EXAMPLES, hidden=hidden)
+        examples = newest(kind, row["error_code"], EXAMPLES, hidden=hidden)
         yield Group(
             kind.name,
-            row["code"],
+            row["error_code"],
             row["count"],
             row["since"],
             row["newest"],
@@ -120,21 +122,25 @@ class Hidden:
         self.single = set(single.order_by().values_list("kind", flat=True).distinct())
 
 
-def shown(kind: Kind, hidden: Hidden | None = None) -> QuerySet[Any]:
-    """Refused records of that kind that nobody ignores."""
+def shown(kind: Kind, hidden: Hidden | None = None) -> QuerySet[Work]:
+    """The work of refused records of that kind that nobody ignores."""
     hidden = hidden or Hidden()
-    rows = kind.model._default_manager.filter(work__parked_at__isnull=False)
+    rows = _refused(kind)
     for code, up_to in hidden.rules.get(kind.name, ()):
-        rows = rows.exclude(work__error_code=code, work__parked_at__lte=up_to)
+        rows = rows.exclude(error_code=code, parked_at__lte=up_to)
     if kind.name in hidden.single:
         rows = rows.filter(~_ignored_one_by_one(kind))
     return rows
 
 
+def _refused(kind: Kind) -> QuerySet[Work]:
+    return Work.objects.filter(kind=kind.name, parked_at__isnull=False)
+
+
 def _ignored_one_by_one(kind: Kind) -> Exists:
     return Exists(
         Ignored.objects.filter(
-            kind=kind.name, row_id=OuterRef("pk"), up_to__gte=OuterRef("work__parked_at")
+            kind=kind.name, row_id=OuterRef("object_id"), up_to__gte=OuterRef("parked_at")
         )
     )
 
@@ -143,13 +149,19 @@ def newest(
     kind: Kind, code: str, limit: int, before: str = "", hidden: Hidden | None = None
 ) -> list[Example]:
     """Of one group, the last refused first. before: ``Example.sort`` of the last one shown."""
-    rows = shown(kind, hidden).filter(work__error_code=code)
+    works = shown(kind, hidden).filter(error_code=code)
     if place := _place(before):
         at, pk = place
-        rows = rows.filter(Q(work__parked_at__lt=at) | Q(work__parked_at=at, pk__lt=pk))
-    return examples(
-        kind, list(rows.select_related("work").order_by("-work__parked_at", "-pk")[:limit])
-    )
+        works = works.filter(Q(parked_at__lt=at) | Q(parked_at=at, object_id__lt=pk))
+    return examples(kind, _newest_rows(kind, works, limit))
+
+
+def _newest_rows(kind: Kind, works: QuerySet[Work], limit: int) -> list[Any]:
+    """Their records with their work, the last refused first. The ids come from the index alone."""
+    newest_first = works.order_by("-parked_at", "-object_id")
+    ids = list(newest_first.values_list("object_id", flat=True)[:limit])
+    found = kind.rows().parked().select_related("work").in_bulk(ids)
+    return [found[pk] for pk in ids if pk in found]
 
 
 def _place(before: str) -> tuple[datetime, int] | None:
@@ -215,35 +227,38 @@ def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> tuple[int,
     How many, and whether some are left because they are too many for one request.
     """
     # Of those chosen, what a worker has retried meanwhile is left alone.
-    refused = kind.model._default_manager.filter(work__parked_at__isnull=False)
+    refused = kind.rows().parked()
     if ids is not None:
         count, are_left = refused.filter(pk__in=ids).make_due(), False
     else:
-        count, are_left = _retry_all(shown(kind).filter(work__error_code=code), refused)
+        count, are_left = _retry_all(shown(kind).filter(error_code=code), refused)
     notify_workers()
     return count, are_left
 
 
-def _retry_all(rows: Any, refused: Any) -> tuple[int, bool]:
+def _retry_all(works: QuerySet[Work], refused: Any) -> tuple[int, bool]:
     until, count = time.monotonic() + _SECONDS, 0
     while count < _AT_ONCE and time.monotonic() < until:
-        some = list(rows.order_by("work__parked_at", "pk").values_list("pk", flat=True)[:_ROWS])
+        oldest_first = works.order_by("parked_at", "object_id")
+        some = list(oldest_first.values_list("object_id", flat=True)[:_ROWS])
         if not some:
             return count, False
-        count += refused.filter(pk__in=some).make_due()
-    return count, rows.exists()
+        changed = refused.filter(pk__in=some).make_due()
+        if not changed:
+            break
+        count += changed
+    return count, works.exists()
 
 
 def ignore(kind: Kind, code: str, note: str, by: Any, ids: Sequence[int] | None = None) -> int:
     """Hides records that are refused now: those of ``ids``, or all of that code. How many."""
     now = database_now()
     if ids is None:
-        count = shown(kind).filter(work__error_code=code).count()
+        count = shown(kind).filter(error_code=code).count()
         Ignored.objects.filter(kind=kind.name, code=code).delete()
         Ignored.objects.create(kind=kind.name, code=code, up_to=now, note=note, by=by)
         return count
-    rows = kind.model._default_manager.filter(pk__in=ids, work__parked_at__isnull=False)
-    found = dict(rows.values_list("pk", "work__error_code"))
+    found = dict(_refused(kind).filter(object_id__in=ids).values_list("object_id", "error_code"))
     Ignored.objects.filter(kind=kind.name, row_id__in=found).delete()
     Ignored.objects.bulk_create(
         Ignored(kind=kind.name, code=code, row_id=pk, up_to=now, note=note, by=by)
@@ -277,13 +292,7 @@ def newest_of_all(kinds: Iterable[Kind], limit: int) -> list[tuple[str, str, Exa
     """The last refused records of these kinds: kind for people, code, record."""
     found, hidden = [], Hidden()
     for kind in kinds:
-        # The ids first: they come from the index alone.
-        ids = list(
-            shown(kind, hidden).order_by("-work__parked_at").values_list("pk", flat=True)[:limit]
-        )
-        if not ids:
-            continue
-        rows = list(kind.rows().parked().filter(pk__in=ids).select_related("work"))
+        rows = _newest_rows(kind, shown(kind, hidden), limit)
         found += [
             (words.one(kind.name), row.error_code, example)
             for row, example in zip(rows, examples(kind, rows), strict=True)

@@ -44,7 +44,7 @@ def group(request: HttpRequest) -> HttpResponse:
         "title": words.reason(code),
         "advice": words.advice(code, kind.name),
         "rows": rows,
-        "count": services.shown(kind).filter(work__error_code=code).count(),
+        "count": services.shown(kind).filter(error_code=code).count(),
         "before": rows[-1].sort if more else "",
         "is_first": not request.GET.get("before"),
     }

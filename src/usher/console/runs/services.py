@@ -18,7 +18,7 @@ from usher.application.runs.services import sync_runs
 from usher.application.states import State, state, when
 from usher.client.errors import LmsError
 from usher.client.payloads import ModeSeen, RunSeen, read_run
-from usher.client.urgency import urgent, within
+from usher.console import asking
 from usher.console.counting import EXACTLY, Count, bounded
 from usher.console.refusals.services import Example, examples
 from usher.console.sides import Side, side_of, sides_of
@@ -26,8 +26,6 @@ from usher.engine.models import IN_SYNC
 from usher.engine.registry import all_kinds
 
 PAGE = 50
-#: Seconds that a page waits for the LMS.
-_SECONDS = 10.0
 #: Of one run.
 _REFUSED = 10
 _DATES = (
@@ -117,7 +115,7 @@ def compare(run: CourseRun) -> Compared:
     """Reads the run from the LMS; changes nothing."""
     now, lms = timezone.now(), client()
     try:
-        with urgent(), within(_SECONDS):
+        with asking.for_a_page():
             lms.confirm()
             raw = sync.runs_by_key(lms, [run.course_key]).get(run.course_key)
             if raw is None:

@@ -1,0 +1,18 @@
+"""How the console's pages ask the LMS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from usher.client.urgency import urgent, within
+
+#: Seconds that a page waits for an LMS that does not answer.
+SECONDS = 10.0
+
+
+@contextmanager
+def for_a_page() -> Iterator[None]:
+    """Requests within the block go first, and take at most ``SECONDS`` together."""
+    with urgent(), within(SECONDS):
+        yield
