@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from datetime import datetime
 from typing import Any
@@ -44,6 +46,14 @@ def test_a_new_account_is_told_once(lms: Lms, name: str) -> None:
     lms.sign_in(name)
 
     wait_for(lambda: types(lms, name))
+    assert types(lms, name) == ["account.changed"]
+
+
+def test_a_command_sends_its_messages_before_it_ends(lms: Lms, name: str) -> None:
+    post(lms, ACCOUNTS, [account(name)])
+    lms.rows("delete from social_auth_usersocialauth where uid = ?", name)
+    command = ("usher_link", "--username", name, "--application", "campus")
+    subprocess.run([sys.executable, "manage.py", *command], cwd=lms.folder, check=True)
     assert types(lms, name) == ["account.changed"]
 
 

@@ -33,6 +33,15 @@ def wake_sender() -> None:
             thread.start()
 
 
+def wait_for_sender(seconds: float = 10) -> None:
+    """Wait until this process's sender has nothing left to send, but not longer than ``seconds``.
+
+    For management commands: the sender ends with the process.
+    """
+    for thread in list(_threads):
+        thread.join(seconds)
+
+
 def _run() -> None:
     from usher.lms.events.retention import forget_due
     from usher.lms.events.sender import send_due

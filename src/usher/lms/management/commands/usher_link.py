@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from usher.lms.accounts import services
 from usher.lms.connections.models import ConnectedApplication
 from usher.lms.errors import UsherLmsError
+from usher.lms.events.wake import wait_for_sender
 
 
 class Command(BaseCommand):
@@ -59,6 +60,7 @@ class Command(BaseCommand):
                 changed = services.link(username, backend, move=options["move"])
         except UsherLmsError as error:
             raise CommandError(str(error)) from error
+        wait_for_sender()  # so that the application hears of it now
         done = "unlinked" if options["unlink"] else "linked"
         outcome = {
             "username": username,
