@@ -14,7 +14,7 @@ def simulation(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("seeds", [10, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seeds", [10, pytest.param(300, marks=pytest.mark.slow)])
 def test_every_invariant_holds(seeds):
     done = simulation("--seeds", str(seeds))
     assert done.returncode == 0, done.stdout

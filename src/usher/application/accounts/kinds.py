@@ -200,8 +200,9 @@ def _follow_changes(sent: Sequence[Job], now: datetime) -> None:
             changed.append(user)
     if changed:
         profiles = LmsProfile.objects.filter(user__in=changed)
-        profiles.make_due(now)
+        # The rows before their work, as all code locks them.
         profiles.update(observed_name="", observed_country="")
+        profiles.make_due(now)
 
 
 def _rename(row: LmsAccount, error: creation.NameTaken, now: datetime) -> None:
