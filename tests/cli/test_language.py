@@ -8,14 +8,17 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-#: Word → what to write.
-INSTEAD = {
+#: Word → what to write, on pages and in the prose of code.
+INSTEAD_EVERYWHERE = {
     r"roads?": "public API, batch API",
     r"rooms?": "package",
     r"brings?|brought": "send, create, update, restore",
     r"lays|laid|lay in": "set, write",
     r"whoever": "the person, the user",
     r"unjam|woken": "retry, make due",
+}
+#: Words that are also identifiers, such as ``parked_at``, or have another meaning in code.
+INSTEAD = INSTEAD_EVERYWHERE | {
     r"parked": "refused",
     r"both sides|either side|this side|that side": "the application and the LMS",
     r"P[1-9][0-9]?": "the step itself",
@@ -23,12 +26,6 @@ INSTEAD = {
     r"throw-?away": "temporary, test learner",
     r"work(?:s|ed)? off|goes on|go on": "process, continue",
     r"as wanted": "in sync, desired",
-}
-#: The rest are also identifiers, such as ``parked_at``, or have another meaning in code.
-IN_CODE = {
-    word: instead
-    for word, instead in INSTEAD.items()
-    if word in ("roads?", "rooms?", "brings?|brought", "lays|laid|lay in", "whoever", "unjam|woken")
 }
 #: Of the engine, before they were ``make_due``, ``recheck``, ``Runner`` and ``LmsContext``; of
 #: connect, before it was ``write_record``.
@@ -68,7 +65,7 @@ def test_words_of_our_own_are_not_in_the_code(folder: str) -> None:
         for path in SOURCES
         if path.relative_to(ROOT).parts[2] == folder
         for line, text in prose_of(path)
-        for word, instead in IN_CODE.items()
+        for word, instead in INSTEAD_EVERYWHERE.items()
         if re.search(rf"\b(?:{word})\b", text, re.IGNORECASE)
     ]
     assert not found, "\n".join(found)

@@ -12,7 +12,7 @@ SECONDS = 10.0
 
 
 @contextmanager
-def for_a_page() -> Iterator[None]:
-    """Requests within the block go first, and take at most ``SECONDS`` together."""
-    with urgent(), within(SECONDS):
+def for_a_page(seconds: float = SECONDS) -> Iterator[None]:
+    """Requests within the block go first, and take at most so many seconds together."""
+    with urgent(), within(seconds):
         yield

@@ -189,10 +189,10 @@ def _written(kind: str, ids: Sequence[int], values: dict[str, Any], update: str)
     ]
     names = ("kind", "object_id", *values)
     one = f"({', '.join(['%s'] * len(names))})"
-    count = 0
+    ids, count = sorted(ids), 0
     with connection.cursor() as cursor:
         for start in range(0, len(ids), _ROWS_A_STATEMENT):
-            some = sorted(ids[start : start + _ROWS_A_STATEMENT])
+            some = ids[start : start + _ROWS_A_STATEMENT]
             cursor.execute(
                 f"INSERT INTO {quote(meta.db_table)} AS work "  # noqa: S608
                 f"({', '.join(map(quote, names))}) VALUES {', '.join([one] * len(some))} "

@@ -11,12 +11,11 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
 
 from usher.cli.demo import connection
 from usher.cli.demo.credentials import Credentials
 from usher.cli.demo.errors import DemoError
-from usher.cli.demo.processes import ServerProcess, free_port, require_free_port
+from usher.cli.demo.processes import RunningServers, ServerProcess, free_port, require_free_port
 from usher.cli.demo.setup import SetUp, Step
 from usher.contract.editions import EDITIONS, Edition
 
@@ -56,7 +55,7 @@ def checkout_folder() -> Path:
     return folder
 
 
-class Pair:
+class Pair(RunningServers):
     """An application in ``home/application`` and an LMS in ``home/lms``, with separate databases.
 
     Free ports are chosen if none are given. extra_environment: variables for both. Use it as a
@@ -73,6 +72,7 @@ class Pair:
         lms_port: int | None = None,
         extra_environment: Mapping[str, str] | None = None,
     ) -> None:
+        super().__init__()
         self.home = home.resolve()
         self.edition = edition
         self.addresses = Addresses(application_port or free_port(), lms_port or free_port())
@@ -82,8 +82,6 @@ class Pair:
         self.env_file = self.application_home / ".env"
         self.extra_environment = dict(extra_environment or {})
         self.credentials = Credentials.empty()
-        self._lock: IO[str] | None = None
-        self._servers: list[ServerProcess] = []
 
     @classmethod
     def found(cls, home: Path) -> "Pair":
@@ -176,29 +174,11 @@ class Pair:
     def start(self) -> None:
         """Starts both servers and the worker. If one of them can't start, all are stopped. Raises
         DemoError."""
-        self._servers = [self._lms_server(), self._application_server(), self._worker()]
         try:
-            for server in self._servers:
-                server.start()
-            for server in self._servers:
-                server.wait_until_ready()
+            self._start_all([self._lms_server(), self._application_server(), self._worker()])
         except BaseException:
             self.stop()
             raise
-
-    def check(self) -> None:
-        """Raises DemoError if one of the processes has ended."""
-        for server in self._servers:
-            server.check()
-
-    def stop(self) -> None:
-        """Stops all processes and unlocks the folder."""
-        for server in reversed(self._servers):
-            server.stop()
-        self._servers = []
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
 
     def server(self, name: str) -> ServerProcess:
         """The process ``lms``, ``application`` or ``worker``, to stop and start it in a test."""

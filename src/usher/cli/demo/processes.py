@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import httpx
 
@@ -121,3 +122,33 @@ class ServerProcess:
     def _log_tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
         return f" The end of {self.log}:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+class RunningServers:
+    """Base of a run: several processes, and the lock of a folder that one run at a time uses."""
+
+    def __init__(self) -> None:
+        self._servers: list[ServerProcess] = []
+        self._lock: IO[str] | None = None
+
+    def _start_all(self, servers: list[ServerProcess]) -> None:
+        """Starts them together and returns when all are ready. Raises DemoError."""
+        self._servers = servers
+        for server in servers:
+            server.start()
+        for server in servers:
+            server.wait_until_ready()
+
+    def check(self) -> None:
+        """Raises DemoError if one of the processes has ended."""
+        for server in self._servers:
+            server.check()
+
+    def stop(self) -> None:
+        """Stops all processes and unlocks the folder."""
+        for server in reversed(self._servers):
+            server.stop()
+        self._servers = []
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None

@@ -11,14 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 from urllib.parse import urlsplit
 
 from usher.cli.demo import connection, prepared
 from usher.cli.demo.browser import Browser
 from usher.cli.demo.credentials import Credentials
 from usher.cli.demo.errors import DemoError
-from usher.cli.demo.processes import ServerProcess, require_free_port
+from usher.cli.demo.processes import RunningServers, ServerProcess, require_free_port
 from usher.cli.dev.project import Project
 from usher.contract.envfile import write_private
 from usher.contract.environment import ALL_KEYS, Env
@@ -44,18 +43,17 @@ class Learner:
     without: str = ""
 
 
-class ProjectWithLms:
+class ProjectWithLms(RunningServers):
     """The project, its worker and the LMS. The LMS's data, secrets and logs are kept in ``home``: a
     later run with the same folder continues with the same LMS."""
 
     def __init__(self, project: Project, home: Path, port: int, lms_port: int) -> None:
+        super().__init__()
         self.project = project
         self.home = home.resolve()
         self.url = f"http://{PROJECT_HOST}:{port}"
         self.lms_url = f"http://{LMS_HOST}:{lms_port}"
         self._port, self._lms_port = port, lms_port
-        self._servers: list[ServerProcess] = []
-        self._lock: IO[str] | None = None
         self.credentials = Credentials.empty()
         self.learner = Learner("", "")
         self._username = ""
@@ -207,11 +205,7 @@ class ProjectWithLms:
         return "tables migrated; OAuth2 client, two course runs and a learner created"
 
     def _start(self) -> str:
-        self._servers = [self._lms(), self._application(), self._worker()]
-        for server in self._servers:
-            server.start()
-        for server in self._servers:
-            server.wait_until_ready()
+        self._start_all([self._lms(), self._application(), self._worker()])
         return f"{self.project.name} {self.url}, LMS {self.lms_url}, worker"
 
     def _wait_for_learner(self) -> str:
@@ -312,19 +306,6 @@ class ProjectWithLms:
         )
         if done.returncode and not allow_failure:
             raise DemoError(f"`manage.py {arguments[0]}` failed: {done.stderr[-2000:]}")
-
-    def check(self) -> None:
-        """Raises DemoError when one of the processes has died."""
-        for server in self._servers:
-            server.check()
-
-    def stop(self) -> None:
-        for server in reversed(self._servers):
-            server.stop()
-        self._servers = []
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
 
     # -- data of an earlier run
 

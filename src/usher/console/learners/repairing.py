@@ -17,8 +17,7 @@ from usher.application.lms_client import client
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.store import forget_tokens
 from usher.client.errors import LmsError
-from usher.client.urgency import urgent, within
-from usher.console import words
+from usher.console import asking, words
 from usher.console.learners import tokens
 from usher.console.learners.services import learner
 from usher.engine.clock import database_now
@@ -94,7 +93,7 @@ def _renew_token(user: Any) -> None:
     if account is None or token is None or not account.is_ready or not account.observed_is_active:
         return
     try:
-        with urgent(), within(_LOOK_SECONDS):
+        with asking.for_a_page(_LOOK_SECONDS):
             found = tokens.look(token, account.username)
     except LmsError:
         return  # whether the token works is unknown; the repair reports the LMS's error
