@@ -134,7 +134,7 @@ def test_the_record_is_made_once_and_its_secret_is_the_one_that_works(shop: Plai
     side.probe(None, ADDRESSES)
     assert side.url == shop.url
     assert not side.record_agrees(wanted, ADDRESSES)
-    assert side.write_record(wanted, ADDRESSES) == "made"
+    assert side.write_record(wanted, ADDRESSES) == "created"
     assert side.record_agrees(wanted, ADDRESSES)
     [record] = record_of(shop)
     assert record["name"] == "edx-oauth-app"
@@ -315,7 +315,7 @@ def test_an_application_built_on_usher_is_known_and_its_pkce_relaxed(campus: Sid
     assert (entry["name"], entry["usher"]) == ("mitxpro", True)
     campus.check_backend("mitxpro-oauth2")
     wanted = application(campus.url, name="mitxpro", webhook_secret="w" * 40)
-    assert campus.write_record(wanted, ADDRESSES) == "made, PKCE relaxed for it"
+    assert campus.write_record(wanted, ADDRESSES) == "created, PKCE relaxed for it"
     sent = "http://lms.example:8000/auth/complete/ol-oauth2/?redirect_state=x"
     found = campus.check(wanted, ADDRESSES, sent)
     assert (found["agrees"], found["accepts"], found["pkce_required"]) == (True, True, False)

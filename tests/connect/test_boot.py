@@ -151,7 +151,7 @@ def test_a_missing_env_is_made_from_the_example_when_that_is_allowed(shop: Plain
     asked: list[str] = []
     said = make_env(checkout, dry_run=False, may=lambda text: not asked.append(text))
     assert asked == [f"{shop.env_file} is missing. Make it from env.example?"]
-    assert said == f"{shop.env_file} made from env.example"
+    assert said == f"{shop.env_file} created from env.example"
     assert shop.env_file.read_text() == (shop.folder / "env.example").read_text()
     assert shop.env_file.stat().st_mode & 0o777 == 0o600
     assert make_env(checkout, dry_run=False, may=lambda _: False) == ""

@@ -121,7 +121,7 @@ def _open_embedded(asked: Asked) -> Opened:
         facts={
             "LMS": f"{url}, embedded",
             "folder": str(home),
-            "state": "runs" if running else "does not run" if there else "is to be made",
+            "state": "runs" if running else "does not run" if there else "will be created",
         },
         warnings=[_OPEN_TO_ALL.format(port=lms.server.port)] if in_containers else [],
         running=running,

@@ -28,10 +28,10 @@ def make_env(checkout: Checkout, *, dry_run: bool, may: Callable[[str], bool]) -
     todo = f"cp {example.name} {path}"
     if dry_run:
         if not checkout.compose:
-            return f"{path} would be made from {example.name}"
+            return f"{path} would be created from {example.name}"
         raise Refused(
             f"{path} is missing, and docker compose does not start without it. Make it: {todo}; "
-            "or leave --dry-run out, and it is made for you"
+            "or leave --dry-run out, and it is created for you"
         )
     if not may(f"{path} is missing. Make it from {example.name}?"):
         raise Refused(f"{path} is missing; make it: {todo}")
@@ -41,4 +41,4 @@ def make_env(checkout: Checkout, *, dry_run: bool, may: Callable[[str], bool]) -
 def _copied(example: Path, path: Path) -> str:
     # A symbolic link to a missing file is followed, as when settings are written.
     write_private(Path(os.path.realpath(path)), example.read_bytes())
-    return f"{path} made from {example.name}"
+    return f"{path} created from {example.name}"

@@ -50,7 +50,7 @@ SETTINGS = (
 
 
 #: Shown in a plan in place of an id or secret that doesn't exist yet.
-MADE = "(made by Usher)"
+GENERATED = "(generated)"
 
 
 @dataclass(frozen=True)

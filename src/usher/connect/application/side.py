@@ -9,8 +9,8 @@ from usher.connect.application import boot
 from usher.connect.application.checkout import ApplicationOptions, Checkout
 from usher.connect.application.manage import Manage
 from usher.connect.application.settings import (
+    GENERATED,
     KEYS,
-    MADE,
     SETTINGS,
     Identity,
     identity_of,
@@ -248,7 +248,7 @@ class Side:
         self.before.keep_record(self._foreign_record(application))
         self._asked = {}
         answer = self._script(self._params("write", application, addresses))
-        done = "made" if answer["created"] else f"changed: {', '.join(answer['changed'])}"
+        done = "created" if answer["created"] else f"changed: {', '.join(answer['changed'])}"
         return done + (", PKCE relaxed for it" if answer["relaxed"] else "")
 
     def check(
@@ -319,15 +319,15 @@ class Side:
         return values
 
     def planned_env(self, addresses: Addresses) -> dict[str, str]:
-        """Like ``env_values``, before there is a description: ids and secrets are ``MADE``."""
+        """Like ``env_values``, before there is a description: ids and secrets are ``GENERATED``."""
         made = Identity(
             self.backend,
-            MADE,
-            MADE,
-            MADE,
-            MADE,
-            MADE * bool(self.facts["usher"]),
-            [ServiceClient(purpose, MADE, MADE) for purpose in self.service_purposes],
+            GENERATED,
+            GENERATED,
+            GENERATED,
+            GENERATED,
+            GENERATED * bool(self.facts["usher"]),
+            [ServiceClient(purpose, GENERATED, GENERATED) for purpose in self.service_purposes],
         )
         return self._wanted(made, addresses)
 

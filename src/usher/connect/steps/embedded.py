@@ -52,7 +52,7 @@ class EmbeddedSteps(PlaceSteps):
     def _make(self) -> str:
         self.mark.set()
         self._embedded.make()
-        return "made"
+        return "created"
 
     def _render(self) -> str:
         self.mark.set()
