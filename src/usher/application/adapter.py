@@ -4,9 +4,10 @@ Subclass ``DefaultAdapter``, override what differs, and name the class in the se
 
     USHER_ADAPTER = "shop.openedx.Adapter"
 
-Methods are called wherever the decision is made: in requests, commands and workers. They must not
-call the LMS. ``usher.application.adapter.adapter()`` is the one instance in use; where one of its
-methods raises something about a learner, or returns what can't be used, callers see AdapterFailed.
+Methods are called wherever the decision is needed: in requests, commands and workers. They must not
+call the LMS. ``usher.application.adapter.adapter()`` returns the one instance in use. If one of its
+methods about a learner raises an exception, or returns a value of a wrong type, its caller gets
+AdapterFailed.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from usher.engine.errors import EngineError
 
 _log = logging.getLogger("usher.adapter")
 DEFAULT = "usher.application.adapter.DefaultAdapter"
-#: No 0, 1, l or o: people read these names aloud.
+#: Without 0, 1, l and o, which are confused when a name is read aloud.
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 _PRIVATE_LENGTH = 10
 #: Methods that decide about one learner, and what they must return.
@@ -52,8 +53,8 @@ _MAIL_ROWS = 20
 
 
 class AdapterFailed(EngineError):
-    """A method of ``USHER_ADAPTER`` raised something about this learner. A record that needs its
-    answer is tried again later, and no other learner's is concerned.
+    """A method of ``USHER_ADAPTER`` failed for one learner. That learner's records that need its
+    answer are tried again later; other learners' records are not affected.
 
     reason: the method and what it raised, without the learner.
     """
@@ -67,11 +68,12 @@ class AdapterFailed(EngineError):
 
 @dataclass(frozen=True)
 class Refusal:
-    """What the LMS refuses for good, until a person changes something and asks again.
+    """A record that the LMS refuses. It is not sent again until a person removes the cause and
+    retries it.
 
-    kind: ``account``, ``enrollment`` …; what: the learner, the run or both, for people;
+    kind: ``account``, ``enrollment`` …; what: names the learner, the run or both, for people;
     code and message: the LMS's reason; row: the record, as it was when it was refused;
-    request_id: of the request to the LMS, as its ``X-Request-ID`` said, '' for none.
+    request_id: the ``X-Request-ID`` of the request to the LMS, '' for none.
     """
 
     kind: str
@@ -83,23 +85,23 @@ class Refusal:
 
 
 class DefaultAdapter:
-    """What Usher does unless a project decides otherwise."""
+    """The decisions that Usher makes by default."""
 
-    # Who a learner is
+    # A learner's name and addresses
 
     def lms_username(self, user: Any) -> str:
-        """The username to ask the LMS for. Everybody in a course can see it.
+        """The username to create in the LMS. Everybody in a course can see it.
 
-        It is then cleaned, made unique and reserved, and never changes. By default
-        the user's own name; where people sign in by e-mail, a private one such as
-        ``learner_k3m9x2p7qa``.
+        Usher removes characters that the LMS rejects, makes it unique and reserves it; it never
+        changes afterwards. By default it is the user's own username, or, if people sign in by
+        e-mail, a random one such as ``learner_k3m9x2p7qa``.
         """
         name = str(user.get_username() or "")
         is_private = not name or "@" in name or user.get_email_field_name() == user.USERNAME_FIELD
         return private_username() if is_private else name
 
     def full_name(self, user: Any) -> str:
-        """The name on certificates; '' where the project doesn't know it, never an e-mail."""
+        """The name on certificates; '' if it is not known; never an e-mail address."""
         name = str(getattr(user, "name", "") or "")
         if not name and hasattr(user, "get_full_name"):
             name = str(user.get_full_name() or "")
@@ -110,7 +112,7 @@ class DefaultAdapter:
         return str(getattr(user, user.get_email_field_name(), "") or "")
 
     def country(self, user: Any) -> str:
-        """ISO 3166-1 code, '' where the project doesn't know it."""
+        """The ISO 3166-1 code, or '' if it is not known."""
         return str(getattr(user, "country", "") or "").strip().upper()
 
     # Who gets an LMS account
@@ -123,9 +125,9 @@ class DefaultAdapter:
     def confirmed(self, users: QuerySet[Any]) -> QuerySet[Any]:
         """Those of ``users``, a thousand at most, whose e-mail address is known to be their own.
 
-        By allauth's records, where allauth is installed and asks for confirmation. People whom it
-        has no record of were made by staff or by a command, which vouch for them. Where a project
-        decides ``is_confirmed`` only, that is asked for each.
+        If allauth is installed and confirms addresses, its records decide. Users without such a
+        record count as confirmed: staff or a command created them. If a project overrides only
+        ``is_confirmed``, that is called for each user.
         """
         if self._decides_one("confirmed"):
             return self._each("confirmed", users)
@@ -140,14 +142,15 @@ class DefaultAdapter:
     def eligible(self, users: QuerySet[Any]) -> QuerySet[Any]:
         """Those of ``users``, a thousand at most, who may have an LMS account.
 
-        In one query; where a project decides ``is_eligible`` only, that is asked for each.
+        One query. If a project overrides only ``is_eligible``, that is called for each user.
         """
         if self._decides_one("eligible"):
             return self._each("eligible", users)
         return self.confirmed(users.filter(is_active=True))
 
     def _decides_one(self, name: str) -> bool:
-        """Whether the project decides ``is_<name>`` for one learner, and not ``name`` for many."""
+        """Whether the project overrides ``is_<name>``, for one learner, and not ``<name>``, for
+        many."""
         return self._is_own(f"is_{name}") and not self._is_own(name)
 
     def _decides_many(self, name: str) -> bool:
@@ -157,7 +160,8 @@ class DefaultAdapter:
         return getattr(type(self), method) is not getattr(DefaultAdapter, method)
 
     def _each(self, name: str, users: QuerySet[Any]) -> QuerySet[Any]:
-        """An error concerns one learner, who has to wait: the others go on."""
+        """Those of ``users`` for whom ``is_<name>`` is true. Leaves out, and logs, users for whom
+        it fails."""
         found = []
         for user in users:
             try:
@@ -170,18 +174,18 @@ class DefaultAdapter:
     # Enrollments
 
     def allowed_modes(self, user: Any, run: Any) -> Collection[str] | None:
-        """Modes that the learner may have in the run; None leaves the decision to the LMS.
+        """The modes that the learner may have in the run; None leaves the decision to the LMS.
 
-        By default those that the run is known to have.
+        By default the modes that the run is known to have.
         """
         return [mode.slug for mode in run.modes.all()] or None
 
     # Refusals
 
     def refused(self, refusals: Sequence[Refusal]) -> None:
-        """After the LMS refused something for good. By default mails ``MANAGERS``.
+        """Called after the LMS has refused records. By default sends a mail to ``MANAGERS``.
 
-        At most one mail in fifteen minutes, and none where the console sends its digest.
+        Sends at most one mail in fifteen minutes, and none if the console sends its digest.
         """
         if digest_minutes() and apps.is_installed("usher.console"):
             return
@@ -204,8 +208,8 @@ class DefaultAdapter:
 
 
 def eligible_among(users: QuerySet[Any], *, slice_of: int = 1000) -> Iterator[list[Any]]:
-    """Those of ``users``, however many they are, who may have an LMS account: by their keys, in
-    lists of at most ``slice_of``. Memory stays flat."""
+    """Those of ``users`` who may have an LMS account, ordered by primary key, in lists of at most
+    ``slice_of``. Needs the memory for one list only."""
     last: Any = None
     ordered = users.order_by("pk")
     while True:
@@ -220,14 +224,16 @@ def eligible_among(users: QuerySet[Any], *, slice_of: int = 1000) -> Iterator[li
 
 
 def log_failure(error: AdapterFailed) -> None:
-    """For work that goes on with other learners. With the traceback of the project's own code."""
+    """Logs the failure with the traceback of the project's own code, for callers that continue with
+    other learners."""
     _log.error("%s", error.message, exc_info=error.__cause__)
 
 
 def failure_of(user: Any) -> AdapterFailed | None:
-    """What the adapter raises about this learner, of what an LMS account needs; None for nothing.
+    """The failure of the first method that an LMS account needs and that fails for this learner;
+    None if all succeed.
 
-    The name is asked for, and not reserved.
+    Does not reserve the username.
     """
     decides = adapter()
     for method in (
@@ -252,7 +258,7 @@ def digest_minutes() -> int:
 
 
 def private_username() -> str:
-    """A name that tells nothing about its owner: ``learner_`` and ten random characters."""
+    """A username that says nothing about its owner: ``learner_`` and ten random characters."""
     return "learner_" + "".join(secrets.choice(_ALPHABET) for _ in range(_PRIVATE_LENGTH))
 
 
@@ -272,8 +278,7 @@ def _confirmed(users: QuerySet[Any]) -> QuerySet[Any]:
 def _allauth_confirms() -> bool:
     if not apps.is_installed("allauth.account"):
         return False
-    asked = getattr(django_settings, "ACCOUNT_EMAIL_VERIFICATION", "optional")
-    return str(asked) != "none"
+    return str(getattr(django_settings, "ACCOUNT_EMAIL_VERIFICATION", "optional")) != "none"
 
 
 def adapter() -> DefaultAdapter:
@@ -293,21 +298,22 @@ def _adapter(path: str) -> DefaultAdapter:
         raise ImproperlyConfigured(
             f"USHER_ADAPTER is {path!r}: name a subclass of {DEFAULT}, so that it has every method."
         )
-    made = found()
+    instance = found()
     for name, expected in _OF_A_LEARNER.items():
-        setattr(made, name, _telling(name, getattr(made, name), expected))
-    return made
+        setattr(instance, name, _checked(name, getattr(instance, name), expected))
+    return instance
 
 
-def _telling(name: str, method: Callable[..., Any], expected: type) -> Callable[..., Any]:
-    """The method, whose failures say that it was this method, and about whom."""
+def _checked(name: str, method: Callable[..., Any], expected: type) -> Callable[..., Any]:
+    """Wraps a method: its exceptions, and answers of a wrong type, become an AdapterFailed that
+    names the method and the learner."""
 
     @wraps(method)
-    def tell(user: Any, *args: Any) -> Any:
+    def checked(user: Any, *args: Any) -> Any:
         try:
             answer = method(user, *args)
         except (AdapterFailed, OperationalError, InterfaceError):
-            raise  # the last two: the database doesn't answer, which is not about this learner
+            raise  # the last two: the database doesn't answer; this learner is not the cause
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
             raise AdapterFailed(name, user, problem) from error
@@ -321,7 +327,7 @@ def _telling(name: str, method: Callable[..., Any], expected: type) -> Callable[
             raise AdapterFailed(name, user, f"it returned {type(answer).__name__} {answer!r}")
         return answer
 
-    return tell
+    return checked
 
 
 def _forget(**_kwargs: Any) -> None:

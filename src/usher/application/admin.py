@@ -1,4 +1,4 @@
-"""Django admin: every record with its sync state, and buttons that repair it."""
+"""Django admin: every record with its sync state, and actions that retry it."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from usher.engine.summary import Summary
 from usher.engine.transactions import InTransaction
 from usher.engine.work import Work
 
-#: Records that an action sends to the LMS while the person waits; a worker sends the rest.
+#: The most records that "Retry now and wait" sends to the LMS.
 _AT_ONCE = 25
-#: Fields about the worker's bookkeeping.
+#: Fields of the sync worker, shown folded.
 _ADVANCED = (
     "generation",
     "observed_generation",
@@ -44,8 +44,8 @@ _ADVANCED = (
     "parked_at",
     "error_class",
 )
-#: Of a run: what the LMS says.
-_FOLLOWING = (
+#: Fields of a run that are copied from the LMS.
+_COPIED_FROM_LMS = (
     "title",
     "short_description",
     "start",
@@ -80,7 +80,8 @@ class ErrorClassFilter(admin.SimpleListFilter):
 
 
 class ErrorCodeFilter(admin.SimpleListFilter):
-    """Codes that rows have; Django's own filter has a link without text for rows that have none."""
+    """The error codes that rows have. Django's own filter would add a link without text, for rows
+    without an error."""
 
     title = "error code"
     parameter_name = "error_code"
@@ -95,13 +96,13 @@ class ErrorCodeFilter(admin.SimpleListFilter):
 
 
 class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """The base: state, filters, retry and repair."""
+    """Base class: the state of a record, filters, and the actions that retry it."""
 
     list_filter: ClassVar[Any] = (StateFilter, ErrorClassFilter, ErrorCodeFilter)
     list_per_page = 50
     show_full_result_count = False
     actions: Any = ("retry", "repair")
-    #: Names of fields, where people read something else than the model's own.
+    #: Field name → label, if it differs from the model's.
     labels: ClassVar[dict[str, str]] = {}
     readonly_fields: ClassVar[Any] = (
         "state",
@@ -117,7 +118,7 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """How the worker keeps count is of use to few: it is folded away."""
+        """Fields of the sync worker are folded, because few people need them."""
         fields = list(self.get_fields(request, obj))
         advanced = [name for name in fields if name in _ADVANCED]
         return [
@@ -134,7 +135,7 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def state(self, row: Any) -> str:
         return f"{state(row)}: {row.error_message}" if row.error_message else str(state(row))
 
-    # Seeing records is not yet acting on them: each action asks for a permission of its own.
+    # The permission to see records does not include the actions: each has a permission of its own.
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("usher.retry_records"))
@@ -146,7 +147,7 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def retry(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         count = queryset.model._default_manager.filter(pk__in=queryset.values("pk")).make_due()
         notify_workers()
-        self.message_user(request, f"{count} are due now; a worker sends them to the LMS.")
+        self.message_user(request, f"{count} are due now; a worker will send them to the LMS.")
 
     @admin.action(description=f"Retry now and wait (at most {_AT_ONCE})", permissions=["repair"])
     def repair(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
@@ -165,7 +166,7 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             self.message_user(
                 request,
                 "This project runs each request in a transaction (ATOMIC_REQUESTS), in which the "
-                f"LMS can't be reached: {len(ids)} are due now, and a worker repairs them.",
+                f"LMS can't be called: {len(ids)} are due now; a worker will send them to the LMS.",
                 messages.WARNING,
             )
             return
@@ -196,13 +197,13 @@ class LmsAccountAdmin(ReconciledAdmin):
 
     @admin.action(description="Activate in the LMS", permissions=["activate"])
     def activate(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """For accounts that the LMS's staff deactivated: they stay so until somebody decides."""
+        """For accounts that the LMS's staff deactivated. The sync worker does not activate them."""
         for account in queryset.select_related("user"):
             reactivate(account.user)
-        self.message_user(request, f"{len(queryset)} are activated in the LMS by a worker.")
+        self.message_user(request, f"Activated: {len(queryset)}. A worker will tell the LMS.")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """The LMS identifies the learner by this name, so it can't be changed."""
+        """The username can't be changed, because the LMS identifies the learner by it."""
         fixed = ("username", "user", "reserved_at", "lms_user_id", "created_in_lms_at")
         return (*super().get_readonly_fields(request, obj), *fixed, "active_in_lms")
 
@@ -268,7 +269,7 @@ class UsernameReservationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 class CourseModeInline(admin.TabularInline):  # type: ignore[type-arg]
-    """Shown, not changed: modes follow the LMS."""
+    """Read-only, because modes are copied from the LMS."""
 
     model = CourseMode
     extra = 0
@@ -289,9 +290,9 @@ class CourseRunAdmin(ReconciledAdmin):
     inlines = (CourseModeInline,)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """What follows the LMS is not staff's to write, and a run keeps its key."""
+        """Fields that are copied from the LMS, and an existing run's key, can't be edited."""
         fixed = ("course_key",) if obj else ()
-        return (*fixed, *_FOLLOWING, *super().get_readonly_fields(request, obj))
+        return (*fixed, *_COPIED_FROM_LMS, *super().get_readonly_fields(request, obj))
 
 
 @admin.register(RunModes)
@@ -302,7 +303,7 @@ class RunModesAdmin(ReconciledAdmin):
 
 
 class EnrollmentForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A mode is one that a run is known to have, or the one that the enrollment has now."""
+    """Offers the modes that the run is known to have, and the enrollment's current mode."""
 
     class Meta:
         model = Enrollment
@@ -349,7 +350,7 @@ class EnrollmentAdmin(ReconciledAdmin):
         return row.observed_mode if row.observed_is_active else "not enrolled"
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Another learner or run is another enrollment."""
+        """Learner and run can't be changed: that would be another enrollment."""
         fixed = ("user", "run") if obj else ()
         return (*fixed, *super().get_readonly_fields(request, obj))
 
@@ -361,11 +362,11 @@ class EnrollmentAdmin(ReconciledAdmin):
         rows = list(queryset.filter(is_active=True).select_related("user", "run"))
         for row in rows:
             unenroll(row.user, row.run)
-        self.message_user(request, f"{len(rows)} unenrolled; a worker tells the LMS.")
+        self.message_user(request, f"Unenrolled: {len(rows)}. A worker will tell the LMS.")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Not while the LMS has, or may have, the learner in the run: without its record nobody
-        would unenroll them. With a learner who is deleted it goes, too."""
+        """An enrollment can be deleted after the learner is unenrolled in the LMS; without its
+        record they would stay enrolled there. Deleting a learner deletes all their enrollments."""
         allowed = super().has_delete_permission(request, obj)
         match = request.resolver_match
         is_here = match is not None and str(match.url_name).startswith("usher_enrollment")
@@ -374,7 +375,7 @@ class EnrollmentAdmin(ReconciledAdmin):
         return not obj.is_active and obj.is_settled
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Every change of the desired state is a new generation."""
+        """Saves changes with ``want``, which also makes the row due."""
         if not change:
             super().save_model(request, obj, form, change)
             notify_workers()

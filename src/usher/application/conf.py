@@ -1,8 +1,8 @@
 """The one settings object: ``conf.settings()``.
 
 Reads Django's settings under the names that MITx Online and MIT xPro already use
-(``usher.contract.environment.Env``), fills in defaults and gives them types. What is missing or
-malformed is named, all at once, by Django's system checks.
+(``usher.contract.environment.Env``), adds defaults and converts types. Django's system checks name
+all settings that are missing or malformed at once.
 """
 
 import re
@@ -28,7 +28,7 @@ from usher.contract.oauth import (
 )
 from usher.contract.paths import LmsPath
 
-#: What differs by edition; a project of its own (no ``USHER_EDITION``) has the last column.
+#: Edition → default LMS address and backend. '' is a project without ``USHER_EDITION``.
 _BY_EDITION = {
     "mitxonline": ("http://edx.odl.local:18000", MITXPRO_OAUTH2.name),
     "mitxpro": ("http://local.openedx.io:8000", OL_OAUTH2.name),
@@ -36,7 +36,7 @@ _BY_EDITION = {
 }
 _COURSE_BASE, _COURSE_SUFFIX = LmsPath.COURSE_HOME.split("{course_key}")
 
-#: The connection can't work without these; they are absent until it is made.
+#: Settings without which the application is not connected to an LMS. ``usher connect`` writes them.
 REQUIRED = (
     Env.OPENEDX_API_CLIENT_ID,
     Env.OPENEDX_API_CLIENT_SECRET,
@@ -47,12 +47,13 @@ REQUIRED = (
 
 @dataclass(frozen=True)
 class Settings:
-    """Addresses have no trailing slash; an absent text is ''.
+    """Addresses have no trailing slash, except ``course_base_url``, and ``logout_redirect_url`` if
+    it is set with one. A text that is not set is ''.
 
+    site_base_url: this application's address for browsers.
     api_base_url: the LMS's address for servers. base_redirect_url: its address for browsers.
-    course_base_url and course_base_url_suffix: what precedes and follows a course key.
-    timeout_seconds: for one request to the LMS.
-    encryption_keys: newest first. site_base_url: this application's address for browsers.
+    course_base_url and course_base_url_suffix: the parts of a course's address before and after
+    its key. encryption_keys: newest first. timeout_seconds: for one request to the LMS.
     """
 
     site_base_url: str
@@ -74,21 +75,21 @@ class Settings:
     timeout_seconds: float
 
     def course_path(self, course_key: str) -> str:
-        """A run's home at the LMS, relative to ``base_redirect_url`` where it lies there."""
+        """The address of a run's home page, relative to ``base_redirect_url`` if it is below it."""
         url = f"{self.course_base_url}{course_key}{self.course_base_url_suffix}"
-        # With its slash: http://lms.example is no part of http://lms.example:2000.
-        is_there = url.startswith(self.base_redirect_url + "/")
-        return url.removeprefix(self.base_redirect_url) if is_there else url
+        # With a slash, because http://lms.example:2000 is not below http://lms.example.
+        is_below = url.startswith(self.base_redirect_url + "/")
+        return url.removeprefix(self.base_redirect_url) if is_below else url
 
     def sign_in_url(self, next_path: str = LmsPath.DASHBOARD) -> str:
-        """Where a browser goes to arrive at ``next_path`` of the LMS signed in."""
+        """The address that signs a browser in at the LMS and then opens ``next_path`` there."""
         joint = "&" if "?" in self.social_login_path else "?"
         query = urlencode({"next": next_path})
         return f"{self.base_redirect_url}{self.social_login_path}{joint}{query}"
 
     @property
     def backchannel_logout_url(self) -> str:
-        """Where the LMS takes signed sign-out messages, by its address for servers."""
+        """The LMS's endpoint for signed sign-out messages, at its address for servers."""
         path = LmsPath.USHER_BACKCHANNEL_LOGOUT.format(backend=self.oauth_provider)
         return self.api_base_url + path
 
@@ -97,7 +98,7 @@ _OWN_BACKEND = re.compile(r"[a-z0-9][a-z0-9-]{0,22}-oauth2")
 
 
 class _Reader:
-    """Reads values from Django's settings and collects problems."""
+    """Reads values from Django's settings and collects those that are malformed."""
 
     def __init__(self, source: Any) -> None:
         self.source = source
@@ -108,14 +109,15 @@ class _Reader:
         return str(value).strip() or default if value is not None else default
 
     def url(self, name: str, default: str = "") -> str:
-        """An absolute http(s) address in its one spelling; a slash at its end is taken off."""
+        """An absolute http(s) address, normalized. Without a trailing slash, except for the address
+        after sign-out."""
         value = self.text(name, default)
         if not value:
             return ""
         try:
             return normalised(value) if name == Env.LOGOUT_REDIRECT_URL else base(value)
         except BadAddress as error:
-            # With a password in it, it must not be shown.
+            # It may contain a password, which must not be shown.
             shown = "not usable" if "@" in value else repr(value)
             self.problems.append(f"{name} is {shown}: {error}; write one like http://host:8000")
             return default
@@ -146,8 +148,8 @@ class _Reader:
         return value
 
     def backend(self, name: str, default: str) -> str:
-        """A known backend, or the name that ``usher connect`` gives the second application of an
-        LMS, ``<application>-oauth2``."""
+        """A known backend, or ``<application>-oauth2``, the name that ``usher connect`` gives to
+        the second application of an LMS."""
         value = self.text(name, default)
         if value not in BACKENDS and not _OWN_BACKEND.fullmatch(value):
             known = ", ".join(BACKENDS)
@@ -160,7 +162,8 @@ class _Reader:
 
 
 def read(source: Any) -> tuple[Settings, list[str]]:
-    """The settings in ``source`` (Django's), and the malformed ones, each with what to write."""
+    """Reads Django's settings, ``source``. Returns them, and a sentence for each malformed one that
+    says what to write."""
     reader = _Reader(source)
     edition = reader.choice("USHER_EDITION", "", _BY_EDITION)
     default_api, default_backend = _BY_EDITION[edition]
@@ -192,7 +195,7 @@ def read(source: Any) -> tuple[Settings, list[str]]:
 
 
 def _course_base(reader: _Reader, browser: str) -> str:
-    """Ends with a slash: a course key follows it."""
+    """Ends with a slash, because a course key follows."""
     return reader.url(Env.OPENEDX_COURSE_BASE_URL, browser + _COURSE_BASE) + "/"
 
 
@@ -202,7 +205,8 @@ def _keys(reader: _Reader) -> tuple[str, ...]:
 
 
 def _check_agreement(reader: _Reader, settings: Settings) -> None:
-    """Two settings name the backend; when they differ, sign-in ends in an LMS error page."""
+    """Reports two settings that name different backends: sign-in would end at the LMS's error
+    page."""
     start = LmsPath.sign_in_start(settings.oauth_provider)
     path = settings.social_login_path
     if path.startswith("/auth/login/") and not path.startswith(start):
@@ -213,7 +217,8 @@ def _check_agreement(reader: _Reader, settings: Settings) -> None:
 
 
 def settings() -> Settings:
-    """Raises ImproperlyConfigured, naming every malformed setting at once."""
+    """The settings of this process. Raises ImproperlyConfigured, which names all malformed
+    settings."""
     return _settings(_changes)
 
 
@@ -223,7 +228,8 @@ _changes = 0
 
 @lru_cache(maxsize=1)
 def _settings(_changes: int) -> Settings:
-    """A thread that read the settings before a change can't cache the old ones."""
+    """The number of changes is the cache's key, so a thread that has read the settings before a
+    change can't cache the old ones."""
     found, problems = read(django_settings)
     if problems:
         raise ImproperlyConfigured("; ".join(problems))

@@ -25,9 +25,9 @@ _EVENTS = 5
 
 @dataclass(frozen=True)
 class Sentence:
-    """topic: ``identity``, ``account``, ``token``, ``profile``, ``enrollment`` or ``history``;
-    about: the course key, for enrollments; state: a ``State``, or ''; text: the current state in
-    words; cause: the last error, or ''; next: what happens next and when, or ''."""
+    """topic: ``identity``, ``account``, ``token``, ``profile``, ``enrollment`` or ``history``.
+    text: a sentence about it. state: a ``State``, or ''. cause: the last error, or ''. next: what
+    happens next and when, or ''. about: the course key, for enrollments."""
 
     topic: str
     text: str
@@ -43,8 +43,7 @@ class Sentence:
 def explain(user: Any, run: CourseRun | None = None) -> list[Sentence]:
     """Sentences about a learner's identity, account, token, profile, enrollments and last events.
 
-    run: of the enrollments, only that in this run. Reads the database and sends no request to the
-    LMS.
+    run: leaves out enrollments in other runs. Reads the database; sends no request to the LMS.
     """
     return [
         *_identity(user),
@@ -57,21 +56,21 @@ def explain(user: Any, run: CourseRun | None = None) -> list[Sentence]:
 
 
 def _identity(user: Any) -> Iterator[Sentence]:
-    known = dict.fromkeys((str(user.get_username()), asked("email", user)))
+    known = dict.fromkeys((str(user.get_username()), from_adapter("email", user)))
     yield Sentence("identity", ", ".join(filter(None, known)) + ".")
     if failure := failure_of(user):
         yield Sentence(
             "identity",
             f"{failure.reason}.",
-            next="The learner has to wait until a developer corrects that class.",
+            next="A developer must correct that class.",
         )
     else:
         yield from _eligibility(user)
 
 
-def asked(method: str, user: Any) -> str:
-    """What the project's adapter says, or why it couldn't: a page about a learner is needed most
-    when something is wrong with them."""
+def from_adapter(method: str, user: Any) -> str:
+    """What a method of the project's adapter returns about the user; if it fails, the reason in
+    parentheses."""
     try:
         return str(getattr(adapter(), method)(user))
     except AdapterFailed as error:
@@ -79,7 +78,7 @@ def asked(method: str, user: Any) -> str:
 
 
 def confirmed_address(user: Any) -> bool:
-    """Whether the address is known to be the learner's own; no where the adapter fails."""
+    """Whether the e-mail address is known to be the learner's own; False if the adapter fails."""
     try:
         return bool(adapter().is_confirmed(user))
     except AdapterFailed:
@@ -92,10 +91,10 @@ def _eligibility(user: Any) -> Iterator[Sentence]:
     elif not adapter().is_confirmed(user):
         yield Sentence(
             "identity",
-            "The e-mail address is not confirmed. Once it is, the LMS account is made.",
+            "The e-mail address is not confirmed. Once it is, the LMS account is created.",
         )
     elif not adapter().is_eligible(user):
-        yield Sentence("identity", "USHER_ADAPTER allows this learner no LMS account.")
+        yield Sentence("identity", "USHER_ADAPTER does not allow this learner an LMS account.")
 
 
 def _account(user: Any) -> Iterator[Sentence]:
@@ -103,21 +102,21 @@ def _account(user: Any) -> Iterator[Sentence]:
     if row is None:
         yield Sentence(
             "account",
-            "No LMS account is asked for.",
+            "No LMS account was requested.",
             next="Call ensure_account(user), or run manage.py repair_missing_courseware_records.",
         )
         return
     if not row.is_ready:
-        text = f"The LMS account {row.username} is not made yet."
+        text = f"The LMS account {row.username} is not created yet."
     elif row.awaits_link:
-        text = f"The LMS account {row.username}, which was there before, is to be this learner's."
+        text = f"The existing LMS account {row.username} is not linked to this learner yet."
     elif row.is_deactivated_in_lms:
         text = f"The LMS account {row.username} is deactivated in the LMS: no sign-in is possible."
     elif not row.is_active:
         done = row.observed_is_active is False
-        text = f"The LMS account {row.username} {'is' if done else 'is to be'} deactivated."
+        text = f"The LMS account {row.username} {'is' if done else 'will be'} deactivated."
     else:
-        text = f"LMS account {row.username}, made {_ago(row.created_in_lms_at)}{_numbered(row)}."
+        text = f"LMS account {row.username}, created {_ago(row.created_in_lms_at)}{_numbered(row)}."
     yield _of(row, "account", text)
 
 
@@ -136,9 +135,9 @@ def _token(user: Any) -> Iterator[Sentence]:
     if row.is_valid_for(0):
         text = f"LMS token, valid for {_left(row.expires_at)}."
     elif row.expires_at:
-        text = f"The LMS token ended {_ago(row.expires_at)}; it is renewed when it is needed."
+        text = f"The LMS token expired {_ago(row.expires_at)}; it is renewed when it is needed."
     elif row.next_attempt_at is None and not row.error_code:
-        text = "No LMS token yet: it comes with the account."
+        text = "No LMS token yet: it is obtained after the account is created."
     else:
         text = "No LMS token yet."
     yield _of(row, "token", text)
@@ -147,7 +146,8 @@ def _token(user: Any) -> Iterator[Sentence]:
 def _profile(user: Any) -> Iterator[Sentence]:
     row = LmsProfile.objects.filter(user=user).first()
     if row is not None and not row.is_settled:
-        yield _of(row, "profile", f"Name and e-mail are to become {row.name}, {row.email}.")
+        text = f"The LMS will be sent the name {row.name} and the e-mail address {row.email}."
+        yield _of(row, "profile", text)
 
 
 def _enrollments(user: Any, run: CourseRun | None) -> Iterator[Sentence]:
@@ -166,7 +166,9 @@ def _enrollment(row: Enrollment) -> str:
     key, run = row.run.course_key, row.run
     title = f"{run.title} ({key})" if run.title else key
     if not row.mode:
-        return f"Somebody may have enrolled the learner in {title} in the LMS; it is looked at."
+        return (
+            f"The learner may have been enrolled in {title} in the LMS; a worker will check there."
+        )
     missing = " The LMS does not show this run." if run.missing_since else ""
     if row.is_settled:
         done = f"Enrolled in {title} as {row.mode}" if row.is_active else f"Unenrolled from {title}"
@@ -175,11 +177,14 @@ def _enrollment(row: Enrollment) -> str:
     refused = " (refused)" if row.parked_at else ""
     if not row.is_active:
         if row.observed_is_active is False:
-            return f"Unenrolled from {title}; the LMS is asked once more.{missing}"
-        return f"Still to be unenrolled from {title}{refused}.{missing}"
+            return f"Unenrolled from {title}; a worker will check the LMS once more.{missing}"
+        return f"Not unenrolled yet from {title}{refused}.{missing}"
     if row.observed_is_active:
         if row.observed_mode == row.mode:
-            return f"Enrolled in {title} as {row.mode}; the LMS is asked once more.{missing}"
+            return (
+                f"Enrolled in {title} as {row.mode}; a worker will check the LMS once more."
+                f"{missing}"
+            )
         return (
             f"Enrolled in {title} as {row.observed_mode}, not yet as {row.mode}{refused}.{missing}"
         )
@@ -192,9 +197,9 @@ def _known_cause(row: Enrollment) -> str:
         return ""
     run, now, said = row.run, timezone.now(), ""
     if run.enrollment_start and run.enrollment_start > now:
-        said = f" The run takes enrollments from {_day(run.enrollment_start)}."
+        said = f" The run accepts enrollments from {_day(run.enrollment_start)}."
     if run.enrollment_end and run.enrollment_end <= now:
-        said = f" The run took enrollments until {_day(run.enrollment_end)}."
+        said = f" The run accepted enrollments until {_day(run.enrollment_end)}."
     if row.error_code.startswith("mode-"):
         said += _modes(row, CourseMode.objects.filter(run=run))
     return said

@@ -45,7 +45,7 @@ def state(row: Any) -> State:
 
 
 def in_state(rows: QuerySet[Any], wanted: State) -> QuerySet[Any]:
-    """Those of ``rows`` for which ``state`` gives ``wanted``."""
+    """Those of ``rows`` whose state is ``wanted``."""
     if wanted is State.REFUSED:
         return rows.filter(work__parked_at__isnull=False)
     rows = rows.filter(work__parked_at__isnull=True)
@@ -60,7 +60,7 @@ def in_state(rows: QuerySet[Any], wanted: State) -> QuerySet[Any]:
 
 
 def when(row: Any) -> str:
-    """A sentence that says what happens next with a record, and when; '' when nothing will."""
+    """A sentence that says what happens next with a record, and when; '' if nothing will."""
     now = timezone.now()
     if row.parked_at:
         return getattr(row, "SENT_AGAIN", "") or (
@@ -68,21 +68,26 @@ def when(row: Any) -> str:
         )
     if row.lease_until and row.lease_until > now:
         left = (row.lease_until - now).total_seconds()
-        return f"A worker has it now; if that one was killed, another takes it in {span(left)}."
+        return (
+            "A worker is processing it; if that worker was killed, another continues in "
+            f"{span(left)}."
+        )
     if row.next_attempt_at is None:
         if state(row) is State.DEACTIVATED:
             return (
-                "It stays so until somebody activates it, in the LMS's admin or in the admin here."
+                "It stays deactivated until somebody activates it, in the LMS's admin or in the "
+                "admin here."
             )
         return ""
     seconds = (row.next_attempt_at - now).total_seconds()
-    waits = row.is_settled or row.error_code  # a code without an attempt: something comes first
-    again = "Tried again" if row.attempts else "Looked at again" if waits else "Sent"
+    # A row with an error code and no attempt waits for something else, such as its account.
+    waits = row.is_settled or row.error_code
+    again = "Tried again" if row.attempts else "Checked again" if waits else "Sent"
     return f"{again} {'as soon as a worker is free' if seconds <= 0 else 'in ' + span(seconds)}."
 
 
 def span(seconds: float) -> str:
-    """A number of seconds for people: ``40 s``, ``12 min``, ``3 h``, ``5 days``."""
+    """Seconds as people read them: ``40 s``, ``12 min``, ``3 h``, ``5 days``."""
     for size, word in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {word}"

@@ -25,10 +25,10 @@ def why(*arguments: str) -> str:
 
 def test_the_story_from_nothing_to_enrolled(joined: Any) -> None:
     user, run = joined.learner(), ensure_run(DEMO)
-    assert "No LMS account is asked for." in why(user.email)
+    assert "No LMS account was requested." in why(user.email)
     enroll(user, run)
     told = why(user.email)
-    assert f"The LMS account {user.username} is not made yet." in told
+    assert f"The LMS account {user.username} is not created yet." in told
     assert "Pending" in told
     assert "Sent as soon as a worker is free." in told
     enroll(user, run, reconcile_now=True)

@@ -228,10 +228,10 @@ def test_a_page_tells_when_a_run_takes_learners_and_in_which_modes(
     past, future = timezone.now() - timedelta(days=9), timezone.now() + timedelta(days=9)
     refused(user, "enrollment-closed", enrollment_end=past)
     day = f"{past.day} {past:%B %Y}"
-    assert f"The run took enrollments until {day}." in page_of(staff, user)
+    assert f"The run accepted enrollments until {day}." in page_of(staff, user)
     refused(user, "enrollment-refused", enrollment_start=future)
     day = f"{future.day} {future:%B %Y}"
-    assert f"The run takes enrollments from {day}." in page_of(staff, user)
+    assert f"The run accepts enrollments from {day}." in page_of(staff, user)
     refused(user, "mode-unavailable", mode="honor")
     assert "as honor (refused). It offers audit." in page_of(staff, user)
     refused(user, "mode-not-offered", mode="verified")

@@ -313,7 +313,7 @@ def test_an_account_is_made_by_nobody_who_looks(staff: Client) -> None:
     user = get_user_model().objects.create_user("grace", "grace@learners.example")
     LmsAccount.objects.filter(user=user).delete()
     assert (
-        "No LMS account is asked for." in staff.get(f"/staff/learners/{user.pk}/").content.decode()
+        "No LMS account was requested." in staff.get(f"/staff/learners/{user.pk}/").content.decode()
     )
     assert not LmsAccount.objects.filter(user=user).exists()
     ensure_account(user)

@@ -98,7 +98,7 @@ def test_an_enrollment_that_the_lms_has_can_be_ended_but_not_deleted(joined, sta
     chosen = {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"}
     staff.post(url, chosen)
     assert models.Enrollment.objects.filter(pk=row.pk).exists()
-    assert "1 unenrolled" in act(staff, models.Enrollment, "unenroll", row)
+    assert "Unenrolled: 1" in act(staff, models.Enrollment, "unenroll", row)
     assert staff.post(delete, {"post": "yes"}).status_code == 403  # the LMS has not been told yet
     act(staff, models.Enrollment, "repair", row)
     assert joined.enrollments(user.lms_account.username) == {DEMO: ("audit", False)}

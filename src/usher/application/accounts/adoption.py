@@ -1,4 +1,8 @@
-"""Users who had an LMS account before Usher: who is who, and what an operator decided."""
+"""Links users to LMS accounts that exist already, as an operator decides for each of them.
+
+``propose`` lists the accounts that may belong to users, the operator writes a decision into each
+line, and ``decide`` carries the decisions out.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +32,16 @@ from usher.engine.work import FRESH
 BY_EMAIL, BY_USERNAME = "email", "username"
 LINK, SKIP = "link", "skip"
 _AT_A_TIME = 100
-#: Until ``usher_link`` ran in the LMS, it refuses the learner: so the first attempt waits. The
-#: message that the LMS sends about the link makes the account due earlier.
+#: The LMS refuses the learner until ``usher_link`` has run there, so the first attempt waits this
+#: long. The LMS's webhook about the link makes the account due earlier.
 _TIME_TO_LINK = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """One line of the list. conflict: why a person should look twice, '' for nothing;
-    decision: '' until an operator writes ``link`` or ``skip``."""
+    """One line of the list: a user, and an LMS account that may be theirs. conflict: a reason why
+    it may be another person's, or ''. decision: ``link`` or ``skip``, or '' before an operator has
+    decided."""
 
     user_id: int
     user: str
@@ -53,10 +58,13 @@ COLUMNS = tuple(field.name for field in fields(Proposal))
 
 @dataclass(frozen=True)
 class Decided:
-    """What became of a decision. problem: '' when it was done; is_again: it was done before;
-    is_linked: whether the LMS links both, too, None where it doesn't tell. Where it does, the
-    account and the token are checked now. application: this application's name in the LMS, '' where
-    that doesn't tell."""
+    """The outcome of one decision.
+
+    problem: why it was not carried out, or ''. is_again: an earlier call has carried it out.
+    is_linked: whether the LMS, too, links the user to the account; None if it can't say. If it
+    does, the account and its token are checked now. application: this application's name in the
+    LMS, '' if it can't say.
+    """
 
     user: str
     lms_username: str
@@ -67,11 +75,11 @@ class Decided:
 
 
 def propose(by: str) -> list[Proposal]:
-    """Returns the LMS account of each active user who has none from Usher, found by e-mail or
-    username.
+    """For each active user without an LMS account from Usher, the LMS account with the same e-mail
+    address or username.
 
-    Changes nothing. Users whom the LMS doesn't know are left out: they get a new account.
-    Raises LmsError when the LMS can't be asked.
+    by: ``email`` or ``username``. Changes nothing. Leaves out users for whom the LMS has no such
+    account; they will get a new one. Raises LmsError if the LMS does not answer.
     """
     proposals = []
     client().confirm()
@@ -81,11 +89,11 @@ def propose(by: str) -> list[Proposal]:
     users_of: dict[str, list[str]] = defaultdict(list)
     for each in proposals:
         users_of[each.lms_username.lower()].append(each.user)
-    return [_beside(each, users_of[each.lms_username.lower()]) for each in proposals]
+    return [_unless_unique(each, users_of[each.lms_username.lower()]) for each in proposals]
 
 
-def _beside(proposal: Proposal, users: list[str]) -> Proposal:
-    """The proposal with a conflict where its LMS account was found for several users."""
+def _unless_unique(proposal: Proposal, users: list[str]) -> Proposal:
+    """The proposal, with a conflict if its LMS account was found for several users."""
     others = [user for user in users if user != proposal.user]
     if not others:
         return proposal
@@ -95,7 +103,7 @@ def _beside(proposal: Proposal, users: list[str]) -> Proposal:
 def proposals_for(user: Any) -> list[Proposal]:
     """LMS accounts that may be this user's: those with the user's e-mail address or username.
 
-    None where Usher made, or linked, one. Changes nothing. Raises LmsError.
+    Empty if Usher has created or linked an account for the user. Changes nothing. Raises LmsError.
     """
     if LmsAccount.objects.filter(user=user, created_in_lms_at__isnull=False).exists():
         return []
@@ -163,11 +171,12 @@ def _conflict(user: Any, seen: AccountSeen) -> str:
 
 
 def decide(rows: Iterable[Mapping[str, str]]) -> Iterator[Decided]:
-    """Does what the rows say: those with the decision ``link`` are linked, no others.
+    """Carries out the rows' decisions: links the rows with ``link``, and no others.
 
-    Each account is asked for again: it must still be the one that the operator saw. Each row is
-    done, or not, by itself; repeating the call after an interruption does the rest. What was
-    linked before is due now, refusals included: so the same call follows ``usher_link``.
+    rows: mappings with the names in ``COLUMNS``. Reads each account from the LMS again; it must be
+    the account that the operator saw. Each row succeeds or fails by itself, so the call can be
+    repeated after an interruption. It is also repeated after ``usher_link`` has run in the LMS: it
+    makes accounts that it linked before due now, refused ones too.
     """
     for row in rows:
         if (row.get("decision") or "").strip().lower() == LINK:
@@ -210,8 +219,11 @@ def _user(text: str) -> Any:
 
 
 def _adopt(user: Any, seen: AccountSeen) -> bool:
-    """Whether it was not linked yet. Also links if an account was requested and not created, as
-    when the LMS refused it because the e-mail address exists already."""
+    """Links the user to the account. Returns False if they were linked before.
+
+    Replaces an account that was requested and never created, for example because the LMS refused
+    its e-mail address. Raises ValueError, with the reason, if they can't be linked.
+    """
     with transaction.atomic():
         account = LmsAccount.objects.select_for_update().filter(user=user).first()
         if account is None:
@@ -239,7 +251,7 @@ def _adopt(user: Any, seen: AccountSeen) -> bool:
 
 
 def _await_link(account: LmsAccount) -> None:
-    """Account and token say what they wait for before a worker has found out."""
+    """Makes account and token due later, with the link as the reason why they wait."""
     error = not_linked_yet(account.username)
     waits = FRESH | {
         "due_at": database_now() + _TIME_TO_LINK,

@@ -6,12 +6,12 @@ from rest_framework.request import Request
 
 
 class Pages(CursorPagination):
-    """Pages by key, not by number: as fast at the end of a long list as at its start."""
+    """Pages by id, not by number: the last page of a long list is as fast as the first."""
 
     ordering = "id"
 
     def decode_cursor(self, request: Request) -> Any:
-        """A cursor that we did not make is no page: its place must be an id."""
+        """Answers 404 if the cursor's position is not an id, as in a cursor made up by a client."""
         cursor: Cursor | None = super().decode_cursor(request)
         position = cursor.position if cursor else None
         if position is not None and not (position.isascii() and position.isdigit()):

@@ -9,7 +9,7 @@ from rest_framework.parsers import JSONParser
 
 
 class Json(JSONParser):
-    """JSON; input that is nested too deeply answers 400."""
+    """JSON. Answers 400 if it is nested too deeply."""
 
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
         try:

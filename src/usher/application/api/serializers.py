@@ -1,4 +1,4 @@
-"""Shapes of the API. They show what the records hold; the services decide what may change."""
+"""The API's representations of records. What may be changed is decided by the services."""
 
 from typing import Any
 
@@ -49,8 +49,8 @@ class CourseRunSerializer(serializers.ModelSerializer[CourseRun]):
 
 class EnrollmentSerializer(serializers.ModelSerializer[Enrollment]):
     """``state``: in_sync, pending, retrying or refused (see ``usher.application.states``).
-    ``label`` and ``message`` tell the learner, in the words of every page. ``url`` opens the
-    run."""
+    ``label`` and ``message``: texts for the learner, the same as on all pages. ``url``: opens the
+    run in the LMS."""
 
     course_key = serializers.CharField(source="run.course_key", read_only=True)
     title = serializers.CharField(source="run.title", read_only=True)
@@ -89,12 +89,13 @@ class EnrollSerializer(serializers.Serializer[Any]):
         max_length=100,
         default="",
         allow_blank=True,
-        help_text="A free mode of the run; empty for the one that the run offers everybody.",
+        help_text="A free mode of the run; empty for the mode that the run offers to everybody.",
     )
 
 
-def _asked(method: str, user: Any) -> str:
-    """'' where the project's adapter fails: a page about oneself is shown nevertheless."""
+def _from_adapter(method: str, user: Any) -> str:
+    """What a method of the project's adapter returns about the user; '' if it fails, so that the
+    rest of the answer is still sent."""
     try:
         return str(getattr(adapter(), method)(user))
     except AdapterFailed as error:
@@ -113,10 +114,10 @@ class MeSerializer(serializers.Serializer[Any]):
     lms_account_is_ready = serializers.SerializerMethodField()
 
     def get_email(self, user: Any) -> str:
-        return _asked("email", user)
+        return _from_adapter("email", user)
 
     def get_name(self, user: Any) -> str:
-        return _asked("full_name", user)
+        return _from_adapter("full_name", user)
 
     def get_lms_username(self, user: Any) -> str | None:
         account = LmsAccount.objects.filter(user=user).first()

@@ -5,7 +5,7 @@ from usher.application.api import views
 
 
 class CourseKeyConverter:
-    """A course key of either form; no control characters, which databases refuse."""
+    """A course key of either form. Control characters don't match, since databases reject them."""
 
     regex = r"[^\x00-\x1f\x7f]{1,255}"
 

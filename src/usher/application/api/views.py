@@ -1,4 +1,4 @@
-"""``/api/v1/``: for an integrator's own pages, with the visitor's session."""
+"""``/api/v1/``: for an integrator's own pages, authenticated by the visitor's session."""
 
 from typing import Any, ClassVar
 
@@ -24,18 +24,20 @@ from usher.application.runs.models import CourseMode, CourseRun
 
 class NotEnrollable(exceptions.APIException):
     status_code = status.HTTP_409_CONFLICT
-    default_detail = "This run does not take enrollments, or not in this mode, now."
+    default_detail = "This run does not accept enrollments in this mode now."
     default_code = "not-enrollable"
 
 
 class Unavailable(exceptions.APIException):
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-    default_detail = "The application can't decide this for you now; its log says why."
+    default_detail = (
+        "The application can't find out now which modes you may have; its log has the reason."
+    )
     default_code = "unavailable"
 
 
 class OwnSession:
-    """Like this whatever ``REST_FRAMEWORK`` the project has for its own pages."""
+    """Settings of every view here. They don't depend on the project's own ``REST_FRAMEWORK``."""
 
     authentication_classes = [SessionAuthentication]
     permission_classes: ClassVar[list[Any]] = [permissions.IsAuthenticated]
@@ -81,7 +83,7 @@ class EnrollmentsView(OwnSession, generics.ListAPIView[Enrollment]):
     serializer_class = serializers.EnrollmentSerializer
 
     def get_queryset(self) -> QuerySet[Enrollment]:
-        if not self.request.user.is_authenticated:  # the schema is made without a visitor
+        if not self.request.user.is_authenticated:  # the schema is generated without a visitor
             return Enrollment.objects.none()
         return mine(self.request.user)
 
@@ -90,12 +92,12 @@ class EnrollmentsView(OwnSession, generics.ListAPIView[Enrollment]):
         responses={
             201: serializers.EnrollmentSerializer,
             404: OpenApiResponse(description="There is no such run."),
-            409: OpenApiResponse(description="The run takes no enrollments in that mode now."),
-            503: OpenApiResponse(description="USHER_ADAPTER could not tell this learner's modes."),
+            409: OpenApiResponse(description="The run accepts no enrollments in that mode now."),
+            503: OpenApiResponse(description="USHER_ADAPTER failed for this learner's modes."),
         },
     )
     def post(self, request: Request) -> Response:
-        """Enroll me; harmless to repeat."""
+        """Enroll me. A repeated request changes nothing."""
         wanted = serializers.EnrollSerializer(data=request.data)
         wanted.is_valid(raise_exception=True)
         run = get_object_or_404(offered_runs(), course_key=wanted.validated_data["course_key"])
@@ -144,9 +146,10 @@ def mine(user: Any) -> QuerySet[Enrollment]:
 
 
 def is_free(run: CourseRun, mode: str) -> bool:
-    """Whether a learner may take that mode without paying: paid ones are given by staff or shop."""
+    """Whether a learner may choose that mode without paying. Paid modes are set by staff or by the
+    project's shop."""
     if not mode:
-        return True  # a free one is chosen
+        return True  # enroll() chooses a free mode
     if not run.modes.all():
         return mode == DEFAULT_MODE
     return mode in free_modes(run)

@@ -1,1 +1,1 @@
-"""Who did what to whom: sign-ins, provisioning and the use of secrets."""
+"""The audit log of sign-ins, provisioning and the use of secrets."""

@@ -1,7 +1,7 @@
-"""How many failures are written: anybody can make a request fail, as often as they like.
+"""Limits how many failures a minute are written to the audit log, since anybody can cause them.
 
-Counted by event and address, and by event alone for those who have many addresses. What was not
-written is told by the next event that is.
+Failures are counted for each event and address, and for each event over all addresses. The next
+event that is written has the number of those that were not.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from django.conf import settings
 from django.core.cache import cache
 
 WINDOW_SECONDS = 60
-#: Of one event from one address in a minute; ``USHER_AUDIT_FAILURES_A_MINUTE``.
+#: Failures of one event from one address that are written in a minute, by default.
 FAILURES_A_WINDOW = 30
-#: Of one event from all addresses, times the above.
+#: How many times as many are written of one event from all addresses together.
 ADDRESSES = 10
 
 
 def suppressed(name: str, address: str | None) -> int | None:
-    """None when the event is one too many, else how many were left out before it."""
+    """None if the failure must not be written; else how many were not written before it.
+
+    The limit is the setting ``USHER_AUDIT_FAILURES_A_MINUTE``.
+    """
     limit = int(getattr(settings, "USHER_AUDIT_FAILURES_A_MINUTE", FAILURES_A_WINDOW))
     window = int(time.time()) // WINDOW_SECONDS
     left_out = _key("left-out", name)
@@ -38,7 +41,7 @@ def _count(key: str, seconds: int = 2 * WINDOW_SECONDS) -> int:
     cache.add(key, 0, seconds)
     try:
         return int(cache.incr(key))
-    except ValueError:  # ended between the two calls
+    except ValueError:  # expired between the two calls
         return 1
 
 

@@ -1,7 +1,7 @@
 from django.conf import settings
 from django.db import models
 
-#: What people read instead of the names of events.
+#: Event name → its title on pages, if it is not the name in other letters.
 _TITLES = {
     "lms-account": "LMS account created or changed",
     "lms-token": "LMS token obtained",
@@ -15,8 +15,9 @@ _TITLES = {
 class AuditEvent(models.Model):
     """One event. Rows are added, never changed.
 
-    ``actor`` did it; ``subject`` is whom or what it was done to, as text, so that it outlives a
-    deleted record. ``detail`` holds no secret (``usher.application.audit.text`` takes them out).
+    actor: the user who caused the event, or null. subject: the user or object that it is about, as
+    text, which remains when the object is deleted. detail: further values, with secrets redacted by
+    ``usher.application.audit.text``.
     """
 
     at = models.DateTimeField(auto_now_add=True, db_index=True)
@@ -42,5 +43,5 @@ class AuditEvent(models.Model):
 
     @property
     def title(self) -> str:
-        """The event in words: ``LMS account created or changed``."""
+        """The event as pages show it: ``LMS account created or changed``."""
         return _TITLES.get(self.name) or self.name.replace("-", " ").capitalize()

@@ -1,4 +1,4 @@
-"""``record`` writes one event to the audit log and to the process's log, ``record_many`` many."""
+"""``record`` and ``record_many`` write events to the audit log and to the process's log."""
 
 from collections.abc import Iterable
 from ipaddress import ip_address
@@ -25,10 +25,11 @@ def record(
     succeeded: bool = True,
     **detail: Any,
 ) -> AuditEvent:
-    """Write that ``name`` (``sign-in``, ``account-created`` …) happened to ``subject``.
+    """Writes one event. Returns it, unsaved if too many failures were written this minute.
 
-    actor: the user who did it; None for a machine. request: gives the address. What strangers
-    fail to do is written a bounded number of times a minute; the event is returned unsaved then.
+    name: ``sign-in``, ``account-created`` …; subject: the user or object that the event is about.
+    actor: the user who caused it; None for a machine. request: its client's address is written.
+    Failures without an actor are limited, see ``bounds``.
     """
     address = client_address(request) if request is not None else None
     event = AuditEvent(
@@ -52,9 +53,9 @@ def record(
 
 
 def record_many(name: str, events: Iterable[tuple[object, bool, dict[str, Any]]]) -> None:
-    """Write that ``name`` happened to each subject, in one statement: what the engine did.
+    """Writes an event for each subject in one statement, for the engine's results.
 
-    events: (subject, succeeded, detail). Nothing where the audit app is not installed.
+    events: (subject, succeeded, detail). Does nothing if the audit app is not installed.
     """
     if not apps.is_installed("usher.application.audit"):
         return
@@ -73,10 +74,11 @@ def record_many(name: str, events: Iterable[tuple[object, bool, dict[str, Any]]]
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """Where a request came from.
+    """The client's IP address; None if it is not one.
 
-    Behind a proxy, name the header that it sets, and that nobody else can set, in
-    ``USHER_CLIENT_ADDRESS_HEADER`` (``X-Real-IP``); without one it is the peer's address.
+    It is read from the header named by ``USHER_CLIENT_ADDRESS_HEADER``, such as ``X-Real-IP``. The
+    proxy must set that header and remove it from clients' requests. Without the setting it is the
+    address of the connection.
     """
     header = getattr(settings, "USHER_CLIENT_ADDRESS_HEADER", "")
     found = request.headers.get(header, "") if header else request.META.get("REMOTE_ADDR", "")

@@ -1,4 +1,4 @@
-"""Sign-ins and sign-outs, however they come about."""
+"""Records every sign-in and sign-out that Django signals."""
 
 from typing import Any
 

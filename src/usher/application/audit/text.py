@@ -1,10 +1,10 @@
-"""Makes values safe for a log: one line each, of bounded length, without secrets."""
+"""Prepares values for logs: one line each, of bounded length, without secrets."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-#: Control characters, line and paragraph separators, and marks that turn text around.
+#: Control characters, line and paragraph separators, and marks that change the text's direction.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _SECRET_NAME = re.compile(
     r"secret|token|password|authorization|cookie|session_?(key|id)|code_verifier|^code$|api_key",
@@ -15,7 +15,7 @@ MAX_LENGTH = 255
 
 
 def one_line(value: object, limit: int = MAX_LENGTH) -> str:
-    """``value`` as text that can't start a new line of a log or hide what it says."""
+    """``value`` as text without characters that could start a new line of a log or hide text."""
     return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", str(value))[:limit]
 
 
@@ -25,7 +25,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def safe(detail: Mapping[str, Any]) -> dict[str, Any]:
-    """``detail`` with secrets redacted and text in one line; numbers and flags as they are."""
+    """``detail`` with secrets redacted and each text on one line; numbers and flags unchanged."""
     return {one_line(name, 60): _safe_value(name, value) for name, value in detail.items()}
 
 

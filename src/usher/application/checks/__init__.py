@@ -1,1 +1,1 @@
-"""``manage.py check``: names all that is missing or malformed, each with its fix."""
+"""``manage.py check``: each setting that is missing or malformed, with its fix."""

@@ -1,4 +1,4 @@
-"""``manage.py check --deploy``: what production needs beyond a developer's machine."""
+"""``manage.py check --deploy``: settings for production that a developer does not need."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def messages() -> Iterator[CheckMessage]:
     found, _ = conf.read(django_settings)
     for name, address in (
         ("SITE_BASE_URL", found.site_base_url),
-        # Before there is an LMS, its address is only a default.
+        # Until an LMS is connected, its address is only a default.
         ("OPENEDX_BASE_REDIRECT_URL", "" if conf.missing() else found.base_redirect_url),
     ):
         if address.startswith("http://"):
@@ -34,23 +34,22 @@ def messages() -> Iterator[CheckMessage]:
         )
     if not found.encryption_keys:
         yield WarningMessage(
-            "USHER_ENCRYPTION_KEYS is not set: learners' tokens are encrypted with a key that "
-            "SECRET_KEY gives, so a new SECRET_KEY makes them unreadable.",
-            hint='Make one: python -c "from cryptography.fernet import Fernet; '
+            "USHER_ENCRYPTION_KEYS is not set: learners' tokens are encrypted with a key that is "
+            "derived from SECRET_KEY, so a new SECRET_KEY makes them unreadable.",
+            hint='Generate one: python -c "from cryptography.fernet import Fernet; '
             'print(Fernet.generate_key().decode())"',
             id="usher.W020",
         )
     if not found.webhook_secret:
         yield WarningMessage(
-            "USHER_WEBHOOK_SECRET is not set: changes in the LMS are only seen by the next "
-            "comparison.",
+            "USHER_WEBHOOK_SECRET is not set: webhooks of the LMS are not accepted, so changes in "
+            "the LMS are found only by the next comparison.",
             hint="Run `usher connect`.",
             id="usher.W021",
         )
     if not django_settings.MANAGERS and digest_minutes():
         yield WarningMessage(
-            "MANAGERS is empty: nobody gets a mail when the LMS refuses a learner or an "
-            "enrollment.",
+            "MANAGERS is empty: no mail is sent when the LMS refuses an account or an enrollment.",
             hint="Set MANAGERS to the addresses of your support staff, or USHER_DIGEST_MINUTES "
             "to 0.",
             id="usher.W028",
@@ -60,11 +59,11 @@ def messages() -> Iterator[CheckMessage]:
 
 
 def _addresses() -> Iterator[CheckMessage]:
-    """Whose requests are counted together."""
+    """Rate limits: the setting that tells visitors behind a proxy apart."""
     header = str(getattr(django_settings, "USHER_CLIENT_ADDRESS_HEADER", "") or "")
     if header and not re.fullmatch(r"[A-Za-z0-9-]+", header):
         yield WarningMessage(
-            f"USHER_CLIENT_ADDRESS_HEADER is {header!r}, which is no name of a header: all "
+            f"USHER_CLIENT_ADDRESS_HEADER is {header!r}, which is not the name of a header: all "
             "visitors share one limit.",
             hint="Write it as in the protocol, such as X-Real-IP.",
             id="usher.W027",
@@ -75,12 +74,12 @@ def _addresses() -> Iterator[CheckMessage]:
         getattr(django_settings, "SECURE_PROXY_SSL_HEADER", None)
         or getattr(django_settings, "USE_X_FORWARDED_HOST", False)
     )
-    where = "behind your proxy all" if has_proxy else "behind a proxy all"
+    where = "behind your proxy" if has_proxy else "behind a proxy"
     yield WarningMessage(
-        f"USHER_CLIENT_ADDRESS_HEADER is not set: {where} visitors have the proxy's address, so "
-        "they share one limit, and anybody can use it up for everybody.",
-        hint="Name the header that the proxy sets to the visitor's address, and never passes on "
-        "from visitors, such as X-Real-IP. Without a proxy, silence this check.",
+        f"USHER_CLIENT_ADDRESS_HEADER is not set: {where}, all visitors have the proxy's address "
+        "and share one limit, so a single visitor can lock out all others.",
+        hint="Name the header that the proxy sets to the visitor's address and removes from "
+        "visitors' requests, such as X-Real-IP. Without a proxy, silence this check.",
         id="usher.W026",
     )
 
@@ -88,7 +87,7 @@ def _addresses() -> Iterator[CheckMessage]:
 def _processes() -> Iterator[CheckMessage]:
     if any(one.get("ENGINE") == SQLITE for one in django_settings.DATABASES.values()):
         yield WarningMessage(
-            "The database is SQLite, which one machine can use.",
+            "The database is SQLite, which only processes on one machine can use.",
             hint="Use PostgreSQL: pip install 'openedx-usher[postgresql]'",
             id="usher.W022",
         )
@@ -96,8 +95,8 @@ def _processes() -> Iterator[CheckMessage]:
     has_redis = getattr(django_settings, "REDIS_URL", "") or "redis" in cache
     if broker_url() and not has_redis:
         yield WarningMessage(
-            "Several processes share no memory: each has rate limits and a request budget of its "
-            "own.",
+            "Without Redis, each process has its own rate limits and its own budget of requests to "
+            "the LMS.",
             hint="Set REDIS_URL, or a Redis cache.",
             id="usher.W023",
         )

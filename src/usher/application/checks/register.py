@@ -1,4 +1,4 @@
-"""Tells Django of the checks."""
+"""Registers the checks with Django."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ TAG = "usher"
 
 
 @register(TAG)
-def settings_are_right(**_: Any) -> list[CheckMessage]:
+def settings_are_valid(**_: Any) -> list[CheckMessage]:
     return [*settings.messages(), *work.messages()]
 
 
 @register(TAG, Tags.urls)
-def addresses_are_there(**_: Any) -> list[CheckMessage]:
-    """Nothing when the URLconf can't be read: Django's own checks name that."""
+def urls_resolve(**_: Any) -> list[CheckMessage]:
+    """Does not run if the URLconf can't be imported, which Django's own checks report."""
     return list(urls.messages())
 
 

@@ -1,4 +1,4 @@
-"""The connection, the OAuth2 provider and the adapter."""
+"""Settings of the connection, the OAuth2 provider, metrics and the adapter."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _metrics() -> Iterator[CheckMessage]:
         except ValueError as error:
             yield Error(
                 f"USHER_METRICS_NETWORKS: {error}.",
-                hint="Write networks such as 10.0.0.0/8, with commas between them.",
+                hint="Write networks such as 10.0.0.0/8, separated by commas.",
                 id="usher.E016",
             )
 
@@ -56,16 +56,16 @@ def _apps() -> Iterator[CheckMessage]:
 def _sessions() -> Iterator[CheckMessage]:
     if absent := [name for name in MIDDLEWARE if name not in django_settings.MIDDLEWARE]:
         yield WarningMessage(
-            f"MIDDLEWARE lacks {', '.join(absent)}: when somebody who has changed the password "
-            "signs out of the LMS, the session here goes on.",
+            f"MIDDLEWARE lacks {', '.join(absent)}: a learner who changes their password, and then "
+            "signs out of the LMS, stays signed in here.",
             hint=_APPLY,
             id="usher.W008",
         )
     if django_settings.SESSION_ENGINE.endswith("signed_cookies"):
         yield WarningMessage(
-            "SESSION_ENGINE keeps sessions in cookies, which can't be ended from outside: a "
-            "sign-out at the LMS does not sign out here.",
-            hint="Use a session engine with a database or a cache.",
+            "SESSION_ENGINE keeps sessions in cookies, which the server can't end: a learner who "
+            "signs out of the LMS stays signed in here.",
+            hint="Use a session engine that stores sessions in the database or a cache.",
             id="usher.W009",
         )
 
@@ -84,7 +84,7 @@ def _connection() -> Iterator[CheckMessage]:
 
 
 def _env_file() -> Iterator[CheckMessage]:
-    """Lines of the ``.env`` that was read from which nobody gets the value that they show."""
+    """Lines of the ``.env`` whose values are not read as they are written."""
     path = getattr(django_settings, "USHER_ENV_FILE", "")
     if not path:
         return
@@ -101,10 +101,10 @@ def _env_file() -> Iterator[CheckMessage]:
 def _site() -> Iterator[CheckMessage]:
     found, _ = conf.read(django_settings)
     if not found.site_base_url:
-        # Before there is an LMS it is only missing, and must not stop makemigrations.
+        # Until an LMS is connected this is a warning, because an error would stop makemigrations.
         kind, number = (WarningMessage, "W007") if conf.missing() else (Error, "E006")
         yield kind(
-            "SITE_BASE_URL is not set: the LMS is sent to no address of this application.",
+            "SITE_BASE_URL is not set: the LMS gets no address of this application.",
             hint="Set SITE_BASE_URL in the environment, or give site_base_url= to "
             "defaults.apply(), such as https://campus.example.org.",
             id=f"usher.{number}",
@@ -113,8 +113,8 @@ def _site() -> Iterator[CheckMessage]:
     site, lms = urlsplit(found.site_base_url), urlsplit(found.base_redirect_url)
     if not _is_allowed(site.hostname or ""):
         yield Error(
-            f"ALLOWED_HOSTS lacks {site.hostname}, the host of SITE_BASE_URL: requests of the LMS "
-            "are answered with 400.",
+            f"ALLOWED_HOSTS lacks {site.hostname}, the host of SITE_BASE_URL: Django answers the "
+            "LMS's requests with 400.",
             hint=f"Add {site.hostname!r} to ALLOWED_HOSTS.",
             id="usher.E007",
         )
@@ -141,13 +141,13 @@ def _hashers() -> Iterator[CheckMessage]:
     hashers = django_settings.PASSWORD_HASHERS
     if KEYED_HASHER not in hashers:
         yield Error(
-            "PASSWORD_HASHERS lacks the hasher of client secrets.",
+            "PASSWORD_HASHERS lacks the hasher for client secrets.",
             hint=f"{_APPLY} Or: PASSWORD_HASHERS = defaults.password_hashers()",
             id="usher.E002",
         )
     elif hashers[0] == KEYED_HASHER:
         yield Error(
-            "PASSWORD_HASHERS begins with the hasher of client secrets, so people's passwords "
+            "PASSWORD_HASHERS begins with the hasher for client secrets, so passwords of users "
             "would be hashed with it.",
             hint="Put a password hasher first.",
             id="usher.E003",
@@ -158,11 +158,12 @@ def _signing_key() -> Iterator[CheckMessage]:
     from oauth2_provider.utils import jwk_from_pem
 
     name = "OIDC_RSA_PRIVATE_KEY"
-    hint = "Make one with `openssl genrsa 2048` and set it in the environment."
+    hint = "Generate one with `openssl genrsa 2048` and set it in the environment."
     pem = _option(name)
     if not pem:
         yield WarningMessage(
-            f"OAUTH2_PROVIDER[{name!r}] is not set: the LMS is not told when somebody signs out.",
+            f"OAUTH2_PROVIDER[{name!r}] is not set: the LMS is not notified when a learner signs "
+            "out here.",
             hint=hint,
             id="usher.W002",
         )
@@ -171,8 +172,8 @@ def _signing_key() -> Iterator[CheckMessage]:
         jwk_from_pem(pem)
     except ValueError:
         yield Error(
-            f"OAUTH2_PROVIDER[{name!r}] is not a private key in PEM: nothing can be signed with "
-            "it.",
+            f"OAUTH2_PROVIDER[{name!r}] is not a private key in PEM format, so ID tokens and "
+            "sign-out messages can't be signed.",
             hint=hint,
             id="usher.E004",
         )
@@ -188,7 +189,7 @@ def _provider() -> Iterator[CheckMessage]:
     found, _ = conf.read(django_settings)
     lms = urlsplit(found.base_redirect_url)
     allowed = _option("ALLOWED_REDIRECT_URI_SCHEMES")
-    # Before there is an LMS, its address is only a default.
+    # Until an LMS is connected, its address is only a default.
     if lms.scheme not in allowed and not conf.missing():
         yield Error(
             f"The LMS is at {found.base_redirect_url}, but OAUTH2_PROVIDER["
@@ -201,15 +202,15 @@ def _provider() -> Iterator[CheckMessage]:
 
     if not issubclass(_option("OAUTH2_VALIDATOR_CLASS"), UsherValidator):
         yield Error(
-            f"{named} is not Usher's: codes could be used twice and PKCE would be required of "
-            "an LMS that can't do it.",
-            hint=f"{_APPLY} A validator of your own inherits from "
+            f"{named} is not Usher's: codes could be used twice, and PKCE would be required of an "
+            "LMS that does not support it.",
+            hint=f"{_APPLY} Your own validator must inherit from "
             "usher.application.provider.validator.UsherValidator.",
             id="usher.E009",
         )
     if absent := {"user:read", "openid"} - set(_option("SCOPES")):
         yield Error(
-            f"OAUTH2_PROVIDER['SCOPES'] lacks {', '.join(sorted(absent))}, which the LMS asks for.",
+            f"OAUTH2_PROVIDER['SCOPES'] lacks {', '.join(sorted(absent))}, which the LMS requests.",
             hint="Add them: OAUTH2_PROVIDER['SCOPES'] = defaults.SCOPES | {...}",
             id="usher.E010",
         )

@@ -1,4 +1,4 @@
-"""Addresses that the LMS and browsers call by name."""
+"""The paths of this application that the LMS and browsers request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CALLED = (
 def messages() -> Iterator[CheckMessage]:
     if not getattr(django_settings, "ROOT_URLCONF", ""):
         return
-    if absent := [path for path in _CALLED if not _leads_somewhere(path)]:
+    if absent := [path for path in _CALLED if not _resolves(path)]:
         yield Error(
             f"No view answers at {', '.join(absent)}, which the LMS calls.",
             hint='Add path("", include("usher.application.urls")) to the root URLconf.',
@@ -38,25 +38,25 @@ def messages() -> Iterator[CheckMessage]:
         login = resolve_url(django_settings.LOGIN_URL)
     except NoReverseMatch:
         login = str(django_settings.LOGIN_URL)
-    if not urlsplit(login).netloc and not _leads_somewhere(login):
+    if not urlsplit(login).netloc and not _resolves(login):
         yield WarningMessage(
-            f"LOGIN_URL is {django_settings.LOGIN_URL!r}, where no view answers: learners who come "
-            "from the LMS are sent there.",
+            f"LOGIN_URL is {django_settings.LOGIN_URL!r}, where no view answers: learners who sign "
+            "in at the LMS are redirected there.",
             hint="Set LOGIN_URL to your sign-in page.",
             id="usher.W004",
         )
     elif template := _missing_template(login):
         yield Error(
             f"The sign-in page at {login} has no template: {template} does not exist.",
-            hint="Make the template, or use the admin's for a start: "
+            hint="Create the template, or use the admin's for now: "
             'path("accounts/login/", LoginView.as_view(template_name="admin/login.html")).',
             id="usher.E015",
         )
 
 
 def _missing_template(path: str) -> str:
-    """The template of Django's LoginView, or of a view like it, if it does not exist; '' when it
-    does, and for other views."""
+    """The name of the sign-in page's template if it does not exist; '' if it exists, or if the view
+    is not one of Django's template views."""
     try:
         func = resolve(path).func
     except Resolver404:
@@ -73,7 +73,7 @@ def _missing_template(path: str) -> str:
     return ""
 
 
-def _leads_somewhere(path: str) -> bool:
+def _resolves(path: str) -> bool:
     try:
         resolve(path)
     except Resolver404:

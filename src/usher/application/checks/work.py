@@ -1,4 +1,4 @@
-"""Whether somebody will do the work: Celery, and the database that workers share."""
+"""Settings that the sync worker needs: Celery, and the database that processes share."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def _celery() -> Iterator[CheckMessage]:
         return
     from celery import current_app
 
-    # Celery makes an app called "default" where the project has loaded none.
+    # Celery creates an app called "default" if the project has loaded none.
     if current_app.main == "default" or str(current_app.conf.broker_url or "") != broker:
         yield Error(
-            "CELERY_BROKER_URL is set, but this process has no Celery app that uses it: tasks are "
-            "sent elsewhere, and nobody is enrolled.",
+            "CELERY_BROKER_URL is set, but this process has no Celery app that uses it: tasks "
+            "never reach a worker, so nobody is enrolled.",
             hint=_APP_MODULE,
             id="usher.E014",
         )
@@ -54,7 +54,8 @@ def _schedule(app: Any) -> Iterator[CheckMessage]:
     planned = {entry.get("task") for entry in (app.conf.beat_schedule or {}).values()}
     if not planned & {SWEEP, FORMER_SWEEP}:
         yield WarningMessage(
-            f"Celery's beat schedule lacks {SWEEP}: what a lost message left is found by nobody.",
+            f"Celery's beat schedule lacks {SWEEP}: a record whose message was lost is never "
+            "processed.",
             hint="CELERY_BEAT_SCHEDULE = defaults.beat_schedule() | {...}",
             id="usher.W005",
         )

@@ -1,10 +1,10 @@
-"""Records enrollments that were made in the LMS, for example by an instructor.
+"""Records enrollments that were created in the LMS, for example by an instructor.
 
-For each one that is found, this creates a row without a mode that is in sync and due. The engine
-then reads that enrollment from the LMS and saves it in the row, or deletes the row if there is no
-such enrollment. From then on it is an enrollment like any other, and ``USHER_ENROLLMENT_WINNER``
-decides between different states. With ``USHER_ADOPT_ENROLLMENTS = False`` they are not recorded;
-``drift`` lists them.
+For each enrollment that is found, this creates a row without a mode that is in sync and due. The
+engine then reads that enrollment from the LMS and saves it in the row, or deletes the row if there
+is no such enrollment. From then on it is an enrollment like any other. If its state here and in the
+LMS differ later, ``USHER_ENROLLMENT_WINNER`` decides. With ``USHER_ADOPT_ENROLLMENTS = False``
+such enrollments are not recorded; ``drift`` lists them.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ log = logging.getLogger(__name__)
 
 
 def adopt(pairs: Iterable[Pair]) -> int:
-    """Creates rows for enrollments that the LMS may have and this application does not know.
-    Returns how many were unknown. Leaves out usernames without an LMS account here, and invalid
-    course keys.
+    """Creates rows for those of these enrollments that have none here. Returns how many those are.
+
+    Leaves out usernames that no account here has, and invalid course keys.
     """
     wanted = set(pairs)
     if not wanted or not options().adopt_enrollments:
@@ -68,7 +68,7 @@ def adopt(pairs: Iterable[Pair]) -> int:
         for user_id, key in unknown
         if key in runs
     ]
-    # A conflict: the learner was enrolled here at the same time; that row is kept.
+    # On a conflict, the learner was enrolled here at the same time, and that row is kept.
     Enrollment.objects.bulk_create(rows, batch_size=500, ignore_conflicts=True)
     return len(rows)
 
@@ -105,14 +105,14 @@ def find_some() -> int:
 
 
 def find_all(user: Any = None) -> int:
-    """The same for all learners, or for one. Stops at the first error of the LMS; later sweeps read
-    the rest."""
+    """Reads the enrollments of all learners, or of one user, from the LMS. Returns how many are
+    new. Stops at the first error of the LMS; later sweeps read the rest."""
     found, last = 0, 0
     while options().adopt_enrollments:
         try:
             new, last = _find_after(last, user)
         except LmsError as error:
-            log.warning("Enrollments made in the LMS were not all looked for: %s", error.message)
+            log.warning("Not all enrollments could be read from the LMS: %s", error.message)
             break
         found += new
         if not last:
@@ -121,8 +121,8 @@ def find_all(user: Any = None) -> int:
 
 
 def _find_after(last: int, user: Any = None) -> tuple[int, int]:
-    """Reads one page. Returns how many enrollments are new, and the id of the last account that was
-    read: 0 when none is left."""
+    """Reads the enrollments of the next accounts. Returns how many enrollments are new, and the id
+    of the last account, or 0 if no account is left."""
     accounts = LmsAccount.objects.filter(created_in_lms_at__isnull=False, pk__gt=last)
     if user is not None:
         accounts = accounts.filter(user=user)

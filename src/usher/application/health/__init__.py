@@ -1,1 +1,1 @@
-"""Is this process alive, and can it serve?"""
+"""Health endpoints, the staff page, and the application's report to doctor."""

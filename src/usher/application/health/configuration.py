@@ -1,4 +1,4 @@
-"""The settings of the running process, and their fingerprints."""
+"""The settings of this process, and their fingerprints."""
 
 from hmac import compare_digest
 
@@ -15,13 +15,13 @@ def values() -> dict[str, str]:
 
 
 def is_proof(text: str) -> bool:
-    """Whether who sent this has the service worker's token, as doctor has from the ``.env``."""
+    """Whether the request has the service worker's token, which doctor reads from the ``.env``."""
     expected = proof_of(values().get(Env.OPENEDX_SERVICE_WORKER_API_TOKEN, ""))
     return bool(expected) and compare_digest(expected.encode(), text.encode("utf-8", "replace"))
 
 
 def fingerprints() -> dict[str, str]:
-    """Fingerprints of the settings. A holder of the same ``.env`` can tell from them which settings
-    differ, and nobody can read the values."""
+    """Fingerprints of the settings. They show which settings differ from a ``.env``, and don't
+    reveal the values."""
     found = values()
     return configuration_fingerprints(found, found.get(Env.OPENEDX_SERVICE_WORKER_API_TOKEN, ""))

@@ -1,6 +1,6 @@
-"""What this application tells doctor of itself; the shape is ``contract.application_report``.
+"""The application's report to doctor, of the shape ``contract.application_report``.
 
-Cheap on large tables: it counts only due and refused rows, by index.
+It is fast on large tables, because it counts only due and refused rows, by index.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _engine(rows: dict[str, Rows]) -> Engine:
 
 
 def _broker_error() -> str:
-    """The broker's error; '' when it answers or the project has none."""
+    """The broker's error; '' if it answers, or if the project has none."""
     url = setup.broker_url()
     if not url:
         return ""
@@ -201,7 +201,7 @@ def _name_clashes() -> list[str]:
 
 
 def _enrollments() -> list[EnrollmentSample]:
-    """The newest enrollments in sync, which the LMS must have as well."""
+    """The newest enrollments that are in sync, so the LMS must have them."""
     settled = Enrollment.objects.filter(IN_SYNC, work__due_at__isnull=True)
     rows = settled.select_related("run", "user__lms_account").order_by("-pk")[:_ENROLLMENTS]
     return [

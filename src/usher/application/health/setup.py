@@ -1,4 +1,4 @@
-"""How this process is set up: settings that are read, redirects that are allowed, Celery."""
+"""Doctor's facts about this process: the settings it reads, allowed redirects, and Celery."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from usher.application.health.configuration import values
 from usher.contract.application_report import Celery
 from usher.contract.environment import ALL_KEYS
 
-#: What a worker must know, and what beat must start; by the ends of their names.
+#: The ends of the names of tasks that a worker must have registered, and that beat must start.
 _TASKS = ("engine.tasks.work", "engine.tasks.work_share", "engine.tasks.sweep")
 _SWEEP = "engine.tasks.sweep"
 _SECONDS = 1.5
@@ -30,7 +30,7 @@ def facts() -> dict[str, Any]:
 
 
 def broker_url() -> str:
-    """'' where no broker outside of this process is used."""
+    """'' if no broker outside of this process is used."""
     url = str(getattr(settings, "CELERY_BROKER_URL", "") or "")
     return "" if url.startswith("memory:") else url
 

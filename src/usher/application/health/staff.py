@@ -1,4 +1,4 @@
-"""``/staff/health/``: what ``usher doctor`` says of this application and its LMS, for staff."""
+"""``/staff/health/``: the results of ``usher doctor`` for this application and its LMS."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ from usher.application import conf
 from usher.application.health import facts
 from usher.contract.application_report import ApplicationReport
 
-#: By name, because doctor is a package that an application may leave out.
+#: Imported by name, because an application can run without the package ``doctor``.
 _DOCTOR = "usher.doctor.staff.look"
 
 
-#: Seconds for which a report is shown again: each look asks the LMS some thirty times.
+#: Seconds for which a report is cached, because it takes some thirty requests to the LMS.
 KEPT_SECONDS = 30
 _KEPT = "usher-staff-health"
 
@@ -30,9 +30,9 @@ _KEPT = "usher-staff-health"
 @staff_member_required
 @permission_required("usher.view_health", raise_exception=True)
 def health(request: HttpRequest) -> HttpResponse:
-    """A page, or JSON with ``?format=json``; 503 while something failed.
+    """A page, or JSON with ``?format=json``. Answers 503 if a check failed.
 
-    For staff who may see it: it names learners and settings, and asks the LMS.
+    Needs a permission, because it names learners and settings and sends requests to the LMS.
     """
     report = cache.get(_KEPT)
     if report is None:
@@ -63,7 +63,7 @@ def examine(look: Any) -> dict[str, Any]:
 
 
 def _ask() -> ApplicationReport:
-    """In a thread of doctor's, which leaves no connection behind."""
+    """Runs in one of doctor's threads, and closes that thread's database connections."""
     try:
         return facts.report()
     finally:

@@ -10,15 +10,15 @@ from usher.application.health import configuration
 
 @never_cache
 def live(request: HttpRequest) -> JsonResponse:
-    """200 as long as this process answers at all."""
+    """Answers 200 as long as this process is running."""
     return JsonResponse({"status": "ok"})
 
 
 @never_cache
 def ready(request: HttpRequest) -> JsonResponse:
-    """200 when requests can be served, 503 while the database can't be reached.
+    """Answers 200, or 503 if the database can't be reached.
 
-    Who shows to have the service worker's token is told fingerprints of the settings in use.
+    A request with the service worker's token also gets fingerprints of the settings in use.
     """
     try:
         with connection.cursor() as cursor:

@@ -103,7 +103,7 @@ def _activity(row: LmsAccount, here: str, there: str) -> Difference:
         return _differs("account", row, row.username, "active", here, there, "deactivate it")
     if is_to_be_activated(row):
         return _differs("account", row, row.username, "active", here, there, "activate it")
-    note = "deactivated in the LMS; it stays so until somebody activates it, there or here"
+    note = "deactivated in the LMS, and not activated again until somebody does so, there or here"
     return Difference("account", row.username, "active", here, there, note)
 
 

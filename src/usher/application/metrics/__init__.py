@@ -1,6 +1,5 @@
-"""Numbers for Prometheus at ``/metrics``.
+"""Metrics for Prometheus at ``/metrics``.
 
-What happened (outcomes, durations) is counted in each process and added to a table, so that web
-processes and workers on any machine give one sum. What there is (rows due, rows refused) is asked
-of the database by each scrape.
+Each process counts outcomes and durations, and adds them to a table that all processes share. Each
+scrape reads these sums, and counts the rows that are due and refused at that moment.
 """

@@ -1,7 +1,7 @@
-"""What one scrape answers: the sums in the database, and rows as they are at this moment.
+"""Collects the answer to one scrape: the sums in the database, and the current number of rows.
 
-Every query reads an index of the rows that are due, claimed or refused, never whole tables; counts
-end at ``MOST``. So a scrape costs the same among ten million learners as among ten.
+Every query reads an index of the rows that are due, claimed or refused, and counts no more than
+``MOST`` rows. So the cost of a scrape does not depend on the number of learners.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Gates, circuits and pauses, which workers know and the process that is scraped may not.
+"""Metrics of gates, circuits and pauses, which each worker knows for itself.
 
-Each process writes until when they last; a moment that has passed says by itself that it is over.
-Where there is Redis, the process that is scraped also asks what all processes share there.
+Each process writes the time until which they last; they are over when that time has passed. With
+Redis, the process that is scraped also reads the state that all processes share there.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from usher.engine.registry import names
 #: Seconds for which a closed gate, or an open circuit, is shown while it is being probed.
 _PROBED = 60.0
 
-#: Seconds between two looks of one process: with Redis each costs some dozens of its answers.
+#: Seconds between two reads by one process. With Redis, each takes some dozens of its commands.
 _EVERY = 5.0
 
-_told: set[tuple[str, str]] = set()
+_reported: set[tuple[str, str]] = set()
 _looked = -_EVERY
 
 
 def note_if_due() -> None:
-    """Makes the recorder write how this process sees the LMS, at most once in a few seconds."""
+    """Gives the recorder this process's state of the LMS, at most once in a few seconds."""
     global _looked
     if time.monotonic() - _looked < _EVERY:
         return
@@ -39,10 +39,10 @@ def note_if_due() -> None:
     for metric, label, left in _seen(client().http.state):
         key = (metric.name, label)
         if left > 0:
-            _told.add(key)
+            _reported.add(key)
             recorder.set(metric, label, value=now + left)
-        elif key in _told:
-            _told.discard(key)
+        elif key in _reported:
+            _reported.discard(key)
             recorder.set(metric, label, value=0.0)
 
 

@@ -42,8 +42,8 @@ def outbox(messages: int, oldest_seconds: float) -> None:
 
 
 def passed(*, is_empty: bool) -> None:
-    """A pass has ended. One that found nothing to do is written with those that follow, unless the
-    state of the LMS changed."""
+    """Called after a run of a worker. A run that found no work is written together with later ones,
+    unless the state of the LMS has changed."""
     recorder.count(metrics.PASSES)
     conditions.note_if_due()
     if not is_empty or recorder.is_due or recorder.has_values:

@@ -1,7 +1,7 @@
-"""Counts in memory, and adds what was counted to the database now and then.
+"""Counts in memory, and adds the counts to the database every few seconds.
 
-Counting costs about a microsecond and no statement. What is not written yet when a process is
-killed is lost: the metrics then miss the last seconds of that process.
+Counting takes about a microsecond and no statement. If a process is killed, the counts of its last
+seconds are lost.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _Key = tuple[str, tuple[str, ...], str]
 
 
 class Recorder:
-    """What this process has counted since it last wrote; safe for use by several threads."""
+    """The counts of this process since it last wrote them. Safe for use by several threads."""
 
     def __init__(self) -> None:
         self.forget()
@@ -77,8 +77,8 @@ class Recorder:
         return bool(self._values)
 
     def flush(self) -> None:
-        """Adds what was counted to the database, in one or two statements. While the database
-        doesn't take it, it stays here."""
+        """Adds the counts to the database, in one or two statements. If the database fails, they
+        are kept for the next call."""
         with self._lock:
             added, self._added = self._added, {}
             values, self._values = self._values, {}
@@ -96,7 +96,7 @@ class Recorder:
 
 
 def _write_all(added: dict[_Key, float], values: dict[_Key, float]) -> None:
-    """All or nothing; one statement alone is that by itself."""
+    """Writes in a transaction, unless there is only one statement, which is atomic by itself."""
     both = bool(added and values) or connection.in_atomic_block
     with transaction.atomic() if both else nullcontext():
         _write(added, "usher_metricvalue.value + excluded.value")
@@ -104,7 +104,7 @@ def _write_all(added: dict[_Key, float], values: dict[_Key, float]) -> None:
 
 
 def _write(numbers: dict[_Key, float], value: str) -> None:
-    """Writes in the order of the keys, as all processes do, so that there is no deadlock."""
+    """Writes in the order of the keys. All processes do so, which avoids deadlocks."""
     if not numbers:
         return
     rows = sorted(

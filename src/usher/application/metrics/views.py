@@ -17,7 +17,7 @@ from usher.application.audit.services import client_address
 from usher.application.metrics.collector import registry
 from usher.application.metrics.recorder import recorder
 
-#: Set by proxies: who sends such a request isn't whom its connection comes from.
+#: Headers that proxies set. A request with one of them does not come from the connection's address.
 _FORWARDED = ("X-Forwarded-For", "X-Real-IP", "Forwarded")
 _OFF = (
     "Metrics are off. Set USHER_METRICS_TOKEN, and have Prometheus send it as a bearer token, or "
@@ -28,8 +28,9 @@ _OFF = (
 @never_cache
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """For who presents ``USHER_METRICS_TOKEN``, or comes from one of ``USHER_METRICS_NETWORKS``;
-    without either setting for nobody: 403. A wrong or missing token is answered 401."""
+    """Answers requests with ``USHER_METRICS_TOKEN`` as their bearer token, and requests from one of
+    ``USHER_METRICS_NETWORKS``. Else answers 401 for a wrong or missing token, and 403 if no token
+    is set."""
     token, networks = _token(), networks_of_settings()
     if not token and not networks:
         return HttpResponse(_OFF, status=403, content_type="text/plain")
@@ -52,7 +53,7 @@ def _token() -> str:
 
 
 def networks_of_settings() -> list[str]:
-    """``USHER_METRICS_NETWORKS``, a list or a text with commas."""
+    """The networks in ``USHER_METRICS_NETWORKS``, which is a list or a text with commas."""
     found = getattr(django_settings, "USHER_METRICS_NETWORKS", ()) or ()
     return found.replace(",", " ").split() if isinstance(found, str) else list(found)
 
@@ -63,8 +64,9 @@ def _has_token(request: HttpRequest, token: str) -> bool:
 
 
 def _is_within(request: HttpRequest, networks: list[str]) -> bool:
-    """By the address that the audit log has, too. Behind a proxy that
-    ``USHER_CLIENT_ADDRESS_HEADER`` doesn't name, that is the proxy's: nobody is let in by it."""
+    """Whether the request comes from one of the networks. Uses the same address as the audit log.
+    Always False for a request through a proxy if ``USHER_CLIENT_ADDRESS_HEADER`` is not set, since
+    the address would be the proxy's."""
     if not networks:
         return False
     header = str(getattr(django_settings, "USHER_CLIENT_ADDRESS_HEADER", "") or "")

@@ -1,8 +1,9 @@
-"""What the OAuth toolkit's validator does otherwise here.
+"""Usher's validator for the OAuth toolkit.
 
-Differences: PKCE by client, redirect URIs compared exactly, a code is spent in the transaction that
-makes its tokens, a code presented twice ends the tokens it gave (RFC 6749 4.1.2), people who
-were switched off get no tokens, and one query loads what an exchange needs.
+Differences from the toolkit's own: each client's policy decides about PKCE; redirect URIs are
+compared exactly; a code is deleted in the transaction that creates its tokens; a code that is used
+twice revokes the tokens issued for it (RFC 6749 4.1.2); deactivated users get no tokens; one query
+loads all that an exchange of a code needs.
 """
 
 from contextvars import ContextVar
@@ -25,7 +26,7 @@ from usher.application.audit.services import record
 from usher.application.provider import claims
 from usher.application.provider.hashers import ALGORITHM
 
-#: What python-social-auth adds to the redirect URI that was registered.
+#: Parameters that python-social-auth adds to the registered redirect URI.
 _ADDED_BY_CLIENT = {"redirect_state"}
 
 
@@ -61,12 +62,13 @@ class UsherValidator(OAuth2Validator):
         return request.client
 
     def _check_secret(self, provided_secret: str, stored_secret: str) -> bool:
-        """Verify; a secret with a slow password hash is hashed again, so it is slow only once."""
+        """Whether the secret is right. Replaces a slow password hash with a fast one, so that only
+        the first check is slow."""
         if not super()._check_secret(provided_secret, stored_secret):
             return False
         try:
             is_slow = identify_hasher(stored_secret).algorithm != ALGORITHM
-        except ValueError:  # kept in the clear on purpose: it is the key of HS256
+        except ValueError:  # not hashed, on purpose: it is the key of HS256
             return True
         if is_slow and check_password(provided_secret, stored_secret):
             get_application_model().objects.filter(client_secret=stored_secret).update(
@@ -82,13 +84,13 @@ class UsherValidator(OAuth2Validator):
     def validate_redirect_uri(
         self, client_id: str, redirect_uri: str, request: Any, *args: Any, **kwargs: Any
     ) -> bool:
-        """RFC 9700 2.1: compared as text, but for what python-social-auth adds to each request."""
+        """Compares as text (RFC 9700 2.1), without the parameters that python-social-auth adds."""
         return _as_registered(redirect_uri) in request.client.redirect_uris.split()
 
     def validate_scopes(
         self, client_id: str, scopes: list[str], client: Any, request: Any, *args: Any, **kw: Any
     ) -> bool:
-        """``openid`` needs a client with a signature algorithm: there is an ID token to sign."""
+        """``openid`` needs a client with a signature algorithm, because its ID token is signed."""
         if "openid" in scopes and not client.algorithm:
             return False
         return super().validate_scopes(client_id, scopes, client, request, *args, **kw)
@@ -96,7 +98,7 @@ class UsherValidator(OAuth2Validator):
     # -- codes
 
     def _grant(self, code: str, request: Any) -> Any:
-        """The unspent grant of that code with its user and client: one query a request."""
+        """The grant of an unused code, with its user and client. One query in each request."""
         found = getattr(request, "_usher_grant", None)
         if found is None and _is_storable(code):
             found = (
@@ -124,7 +126,7 @@ class UsherValidator(OAuth2Validator):
         if grant.application_id != client.pk or grant.is_expired() or not grant.user.is_active:
             return False
         if request.code_verifier and not grant.code_challenge:
-            return False  # RFC 9700 2.1.1: somebody took the challenge out of the request
+            return False  # RFC 9700 2.1.1: somebody removed the challenge from the request
         request.scopes = grant.scope.split()
         request.user = grant.user
         request.nonce = grant.nonce or None
@@ -163,18 +165,18 @@ class UsherValidator(OAuth2Validator):
         super()._check_and_set_request_resource(request)
 
     def save_bearer_token(self, token: Any, request: Any, *args: Any, **kwargs: Any) -> None:
-        """Of two exchanges of one code or one refresh token at once, one fails. Then both are
-        suspicious (RFC 9700 4.14.2): what the other one gave ends as well."""
+        """If one code or refresh token is exchanged twice at the same time, one exchange fails, and
+        the tokens that the other one issued are revoked (RFC 9700 4.14.2)."""
         try:
             super().save_bearer_token(token, request, *args, **kwargs)
         except _SpentMeanwhile as error:
-            # The transaction of the exchange is rolled back: this is outside of it.
+            # Outside of the exchange's transaction, which is rolled back.
             _end_family(error.family, request.client, error.event)
             raise errors.InvalidGrantError(request=request) from error
 
     def _save_bearer_token(self, token: Any, request: Any, *args: Any, **kwargs: Any) -> None:
-        """Runs in a transaction, which begins with a write: the second of two waits for the end
-        of the first, and finds the code or the token spent."""
+        """Runs in a transaction that begins with a write. So a second exchange at the same time
+        waits for the first, and then finds that the code or refresh token has been used."""
         if request.grant_type == "authorization_code":
             spent, _ = get_grant_model().objects.filter(pk=request._usher_grant.pk).delete()
             if not spent:
@@ -187,8 +189,8 @@ class UsherValidator(OAuth2Validator):
         super()._save_bearer_token(token, request, *args, **kwargs)
 
     def revoke_token(self, token: str, token_type_hint: str, request: Any, *args: Any) -> None:
-        """RFC 7009 2.1: of a refresh token, with all that came of the same sign-in: it may have
-        been exchanged a moment ago."""
+        """Revokes a token and, for a refresh token, all tokens of the same sign-in (RFC 7009 2.1),
+        because the token may have been exchanged a moment ago."""
         super().revoke_token(token, token_type_hint, request, *args)
         checksum = sha256(token.encode()).hexdigest()
         found = get_refresh_token_model().objects.filter(
@@ -235,7 +237,8 @@ class _SpentMeanwhile(Exception):
 
 
 class _Family:
-    """Stands for the refresh token before the first: it names the family."""
+    """Takes the place of the previous refresh token when the first one is created, and gives the
+    family's id."""
 
     def __init__(self, request: Any) -> None:
         self.token_family = _family(request.code)

@@ -1,4 +1,4 @@
-"""The provider's pages and endpoints, on the OAuth toolkit's."""
+"""The OAuth2 provider's pages and endpoints, built on those of the OAuth toolkit."""
 
 import json
 from hashlib import sha256
@@ -54,8 +54,8 @@ class AuthorizationView(toolkit.AuthorizationView):
     http_method_names: ClassVar[list[str]] = ["get", "head", "post", "options"]
 
     def form_valid(self, form: Any) -> HttpResponse:
-        """The page of consent was sent back. Its hidden fields may have been changed, or the client
-        removed, since it was shown."""
+        """Handles the consent form. Checks its hidden fields, since the browser may have changed
+        them, or the client may have been deleted, since the form was shown."""
         clients = get_application_model().objects
         client = clients.filter(client_id=form.cleaned_data["client_id"]).first()
         if client is None or not client.redirect_uri_allowed(form.cleaned_data["redirect_uri"]):
@@ -72,7 +72,7 @@ class AuthorizationView(toolkit.AuthorizationView):
         return HttpResponse("The request is incomplete.", status=400, content_type="text/plain")
 
     def redirect(self, redirect_to: str, application: Any) -> HttpResponse:
-        """Every answer to a client names who gave it, errors too (RFC 9207 2)."""
+        """Adds ``iss``, the provider's address, to every answer to a client (RFC 9207 2)."""
         issuer = oauth2_settings.oauth2_authorization_server_issuer(self.request)
         return super().redirect(_with_issuer(redirect_to, issuer), application)
 
@@ -86,8 +86,8 @@ def _can_be_kept(parameters: QueryDict) -> bool:
 
 
 def _is_withheld(request: HttpRequest) -> bool:
-    """Whether an LMS must not hear of this person: it would make an account for an address that
-    may be somebody else's."""
+    """Whether an LMS must not learn who this user is, because it would create an account for an
+    e-mail address that may be another person's."""
     if not request.user.is_authenticated or adapter().is_eligible(request.user):
         return False
     client_id = request.GET.get("client_id") or request.POST.get("client_id") or ""
@@ -102,7 +102,7 @@ def _with_issuer(uri: str, issuer: str) -> str:
 
 
 class TokenView(toolkit.TokenView):
-    """``/oauth2/token/``: codes and refresh tokens into access tokens. No session, no page."""
+    """``/oauth2/token/``: exchanges codes and refresh tokens for access tokens."""
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         client_id = limits.claimed_client(request)
@@ -159,17 +159,18 @@ class RevokeTokenView(toolkit.RevokeTokenView):
 
 
 def _unavailable(error: AdapterFailed) -> JsonResponse:
-    """Logs the cause, and does not send it to the LMS, since it may contain internal details."""
+    """Answers 503. Logs the cause; does not send it to the LMS, since it may contain internals."""
     log_failure(error)
     body = {
         "error": "temporarily_unavailable",
-        "error_description": "The application can't tell about this user now; its log says why.",
+        "error_description": "The application can't look up this user now; its log has the reason.",
     }
     return JsonResponse(body, status=503, headers=NO_STORE)
 
 
 def _count_failure(request: HttpRequest, client_id: str) -> JsonResponse | None:
-    """A client that has shown who it is may make mistakes; they are its own."""
+    """Counts a failed request. Failures of an authenticated client are not attempts to guess a
+    secret."""
     is_wrong = not client_authenticated.get()
     return limits.TOKENS.count_failure(request, client_id, is_wrong=is_wrong)
 
@@ -177,7 +178,7 @@ def _count_failure(request: HttpRequest, client_id: str) -> JsonResponse | None:
 @csrf_exempt
 @require_safe
 def users_me(request: HttpRequest) -> JsonResponse:
-    """``/api/users/me``: who the access token is about."""
+    """``/api/users/me``: the user of the access token."""
     try:
         token = bearer.lms_token(request, {SCOPE_USER_READ})
         if not adapter().is_eligible(token.user):
@@ -192,7 +193,7 @@ def users_me(request: HttpRequest) -> JsonResponse:
 
 @csrf_exempt
 def userinfo(request: HttpRequest) -> HttpResponse:
-    """OpenID's userinfo, also for tokens that only have ``user:read``: see ``claims``."""
+    """OpenID Connect's userinfo. Accepts tokens with ``user:read`` only, too; see ``claims``."""
     if request.method not in {"GET", "HEAD", "POST"}:
         return HttpResponse(status=405, headers={"Allow": "GET, HEAD, POST"})
     try:
@@ -218,12 +219,12 @@ def userinfo(request: HttpRequest) -> HttpResponse:
 @require_GET
 @never_cache
 def landing(request: HttpRequest) -> HttpResponse:
-    """Where the LMS sends a browser after authorizing the application.
+    """The redirect URI of the application's own client in the LMS.
 
-    The application reads the code on the server's side and never sends browsers here; one that
-    comes anyway finds the way home. Nothing in the query decides where.
+    The application reads the code from the LMS's redirect itself, so browsers don't normally come
+    here. The page links to the application's home page, whatever the query says.
     """
     home = resolve_url(settings.LOGIN_REDIRECT_URL)
     response = render(request, "usher/landing.html", {"home": home})
-    response["Referrer-Policy"] = "no-referrer"  # the address holds a code
+    response["Referrer-Policy"] = "no-referrer"  # the address contains a code
     return response

@@ -51,8 +51,8 @@ def old() -> QuerySet[ReceivedEvent]:
 
 def _account(username: str, _course_key: str) -> None:
     # An account that was refused before it was created can't have changed in the LMS.
-    made = Q(work__parked_at__isnull=True) | Q(created_in_lms_at__isnull=False)
-    LmsAccount.objects.filter(made, pk__in=[a.pk for a in _accounts_of(username)]).recheck()
+    may_exist = Q(work__parked_at__isnull=True) | Q(created_in_lms_at__isnull=False)
+    LmsAccount.objects.filter(may_exist, pk__in=[a.pk for a in _accounts_of(username)]).recheck()
 
 
 def _enrollment(username: str, course_key: str) -> None:
@@ -69,7 +69,7 @@ def _accounts_of(username: str) -> list[LmsAccount]:
     return list(same.filter(lower=Lower(Value(username))))
 
 
-def _pulled(model: Any) -> Callable[[str, str], None]:
+def _read_from_lms(model: Any) -> Callable[[str, str], None]:
     def act(username: str, course_key: str) -> None:
         run = runs_of([course_key]).get(course_key)
         for account in _accounts_of(username) if run else ():
@@ -86,7 +86,7 @@ def _run(_username: str, course_key: str) -> None:
 _ACTS: dict[str, Callable[[str, str], None]] = {
     "account.changed": _account,
     "enrollment.changed": _enrollment,
-    "grade.changed": _pulled(Grade),
-    "certificate.changed": _pulled(Certificate),
+    "grade.changed": _read_from_lms(Grade),
+    "certificate.changed": _read_from_lms(Certificate),
     "course_run.changed": _run,
 }

@@ -185,7 +185,7 @@ def _account(user: Any, row: LmsAccount, account: AccountSeen) -> Iterator[Side]
             "the action Activate in the LMS in the admin here."
         )
     yield Side("Account", wanted, active, wanted != active, advice, ("account", row.pk))
-    email, name = _asked("email", user), _asked("full_name", user)
+    email, name = _from_adapter("email", user), _from_adapter("full_name", user)
     profile = LmsProfile.objects.filter(user=user).first()
     for what, here, there in (("E-mail", email, account.email), ("Name", name, account.name)):
         if here:
@@ -193,8 +193,9 @@ def _account(user: Any, row: LmsAccount, account: AccountSeen) -> Iterator[Side]
             yield Side(what, here, there, differs, _how_to_rename(profile, here) if differs else "")
 
 
-def _asked(method: str, user: Any) -> str:
-    """'' where the project's adapter fails: the learner's story above says so."""
+def _from_adapter(method: str, user: Any) -> str:
+    """What a method of the project's adapter returns about the user; '' if it fails. The page has a
+    sentence about the failure."""
     try:
         return str(getattr(adapter(), method)(user))
     except AdapterFailed:

@@ -12,7 +12,7 @@ from django.db.models import Q
 
 from usher.application.accounts.models import AWAITING_LINK, LmsAccount, LmsProfile
 from usher.application.enrollments.models import Enrollment
-from usher.application.explain import Sentence, asked, confirmed_address, explain
+from usher.application.explain import Sentence, confirmed_address, explain, from_adapter
 from usher.application.records.models import Certificate, Grade
 from usher.application.states import State, state, when
 from usher.application.tokens.models import LmsToken
@@ -83,7 +83,7 @@ class Learner:
     def verdict(self) -> tuple[str, str]:
         """State and sentence."""
         if self.account is None:
-            return "waiting", self.notes[0] if self.notes else "No LMS account is asked for."
+            return "waiting", self.notes[0] if self.notes else "No LMS account was requested."
         if self.notes:
             return "warning", self.notes[0]
         refused = [one for one in self.records if one.state is State.REFUSED]
@@ -107,8 +107,8 @@ def learner(user: Any, differing: Collection[tuple[str, int]] = ()) -> Learner:
     return Learner(
         user=user,
         username=str(user.get_username()),
-        name=asked("full_name", user),
-        email=asked("email", user),
+        name=from_adapter("full_name", user),
+        email=from_adapter("email", user),
         is_active=bool(user.is_active),
         is_confirmed=confirmed_address(user),
         account=account,
@@ -123,7 +123,7 @@ def _linked(account: LmsAccount | None) -> str:
     if account is None:
         return "There is no LMS account of this learner."
     if not account.is_ready:
-        return f"The username {account.username} is reserved; the LMS account is not made yet."
+        return f"The username {account.username} is reserved; the LMS account is not created yet."
     event = _made_or_linked(account)
     since = words.ago(account.created_in_lms_at)
     if event is None:
