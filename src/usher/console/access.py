@@ -11,10 +11,10 @@ from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import resolve_url
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from usher.application.logs import logger
 
@@ -38,8 +38,21 @@ def page(*needed: str) -> Callable[[View], View]:
 
 
 def action(*needed: str) -> Callable[[View], View]:
-    """What staff do: by POST, for those who also may see the console."""
-    return lambda view: require_POST(_guarded(view, needed))
+    """What staff do: by POST, for those who also may see the console. Its URL is below that of a
+    page. A GET, as after signing in again, leads to that page and does nothing."""
+
+    def guard(view: View) -> View:
+        guarded = _guarded(view, needed)
+
+        @wraps(view)
+        def act(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            if request.method in ("GET", "HEAD"):
+                return HttpResponseRedirect("../")
+            return guarded(request, *args, **kwargs)
+
+        return require_http_methods(["GET", "HEAD", "POST"])(act)
+
+    return guard
 
 
 def _guarded(view: View, needed: tuple[str, ...]) -> View:

@@ -147,6 +147,18 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
 }
 
+#: Codes whose message is Usher's own: nothing was sent, or the LMS's answer is described.
+_OWN = {
+    "activation-by-hand",
+    "adapter-failed",
+    "awaiting-link",
+    "deactivation-by-hand",
+    "email-needs-usher-lms",
+    "not-linked",
+    "retirement-by-hand",
+    "sign-in-stopped",
+}
+
 _READ = "Read what the LMS says, remove the cause, then {retry}."
 _TAKEN_ADDRESS = (
     "Find out whose account that is, in the LMS's admin. If it is the same person's, give it "
@@ -175,6 +187,12 @@ def advice(code: str, kind: str = "", retry: str = "retry") -> str:
     if kind == "profile" and code == "duplicate-email":
         text = _TAKEN_ADDRESS
     return text.replace("{retry}", retry)
+
+
+def said(code: str, kind: str = "") -> str:
+    """Whose words the message of a refusal is: ``The LMS says`` or ``Why``."""
+    is_own = code in _OWN or (kind in ("run", "profile") and code == "not-found")
+    return "Why" if is_own else "The LMS says"
 
 
 def ago(moment: datetime | None) -> str:

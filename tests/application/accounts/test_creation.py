@@ -58,6 +58,19 @@ def test_a_new_learner_costs_three_requests(joined, faulty):
     assert paths == [REGISTRATION, "/oauth2/authorize", "/oauth2/access_token"]
 
 
+@pytest.mark.parametrize("api", ["joined", "batched"])
+def test_a_check_of_an_account_keeps_when_it_was_made(request, api):
+    lms = request.getfixturevalue(api)
+    user = lms.learner()
+    ensure_account(user, reconcile_now=True)
+    made = timezone.now() - timedelta(days=9)
+    LmsAccount.objects.filter(user=user).update(created_in_lms_at=made)
+    LmsAccount.objects.filter(user=user).recheck()
+    summary = reconcile(["account"], user=user)
+    assert (summary.changed, summary.unchanged) == (0, 1)
+    assert LmsAccount.objects.get(user=user).created_in_lms_at == made
+
+
 def test_nothing_is_kept_in_the_clear(joined):
     user = joined.learner()
     ensure_account(user, reconcile_now=True)

@@ -52,7 +52,7 @@ def test_one_mail_for_all_and_no_second_within_the_hour() -> None:
     assert not send_if_due()
     (sent,) = mail.outbox
     assert sent.subject.endswith("Open edX refused 4 records")
-    assert "- 3 of Enrollments: The run does not offer this mode [mode-not-offered]" in sent.body
+    assert "- Enrollments, 3: The run does not offer this mode [mode-not-offered]" in sent.body
     assert "The LMS says: No place." in sent.body
     assert "/staff/refusals/" in sent.body
 

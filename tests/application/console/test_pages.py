@@ -18,6 +18,7 @@ from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
 from usher.application.metrics.models import MetricValue
 from usher.application.models import LmsAccount
+from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run
 from usher.console import access
 from usher.console.models import Attempt, DoctorRun, Ignored, WorkDone, Worker
@@ -107,7 +108,9 @@ def test_looking_changes_nothing(staff: Client, row: Enrollment) -> None:
     for page in pages(row):
         assert staff.get(page).status_code in (200, 302), page
     for address, _, data in actions(row):
-        assert staff.get(address, data).status_code == 405, address
+        answer = staff.get(address, data)
+        assert (answer.status_code, answer["Location"]) == (302, "../"), address
+        assert staff.put(address).status_code == 405, address
     assert everything() == before
 
 
@@ -276,6 +279,32 @@ def test_the_audit_log_says_who_did_what(staff: Client, row: Enrollment) -> None
     assert event.detail["chosen"] == str(row.pk)
 
 
+def test_an_action_leads_back_to_its_page_after_signing_in_again(row: Enrollment) -> None:
+    """A session that ended meanwhile: nothing is done, and no page is blank."""
+    page = f"/staff/learners/{row.user_id}/"
+    answer = Client().post(f"{page}repair/")
+    assert answer["Location"] == f"/accounts/login/?next={page}repair/"
+    get_user_model().objects.create_superuser("boss", "boss@staff.example")
+    browser = Client()
+    browser.force_login(get_user_model().objects.get(username="boss"))
+    assert browser.get(f"{page}repair/", follow=True).redirect_chain == [("../", 302)]
+    assert browser.get(f"{page}repair/", follow=True).context["learner"].username == "ada"
+
+
+def test_whose_words_a_message_is(staff: Client, row: Enrollment) -> None:
+    """A run that the LMS does not show was refused by nobody: the message is Usher's."""
+    CourseRun.objects.filter(pk=row.run_id).set_work(
+        parked_at=timezone.now(), error_code="not-found", error_message="It is not there."
+    )
+    groups = staff.get("/staff/refusals/").context["groups"]
+    assert {group.kind: group.said for group in groups} == {
+        "enrollment": "The LMS says",
+        "run": "Why",
+    }
+    listed = staff.get("/staff/learners/").content.decode()
+    assert f'<a href="/staff/runs/{row.run_id}/">' in listed
+
+
 # Doctor
 
 
@@ -289,7 +318,11 @@ def test_doctor_shows_the_last_run_and_what_changed(staff: Client) -> None:
 
     assert "have not been run" in staff.get("/staff/doctor/").content.decode()
     DoctorRun.objects.create(report=checks("ok", "ok", "failed"))
-    DoctorRun.objects.create(report=checks("failed", "ok", "ok"))
+    report = checks("failed", "ok", "ok")
+    report["counts"] = {"ok": 2, "warning": 0, "note": 1, "skipped": 3, "failed": 1}
+    DoctorRun.objects.create(report=report)
+    shown = staff.get("/staff/doctor/").content.decode()
+    assert "1 failed, 3 not checked, 1 note, 2 passed" in shown
     area = staff.get("/staff/doctor/").context["findings"].areas[0]
     assert [(line.id, line.before) for line in area.open] == [("NET-0", "Passed")]
     assert [(line.id, line.before) for line in area.rest] == [("NET-1", ""), ("NET-2", "Failed")]

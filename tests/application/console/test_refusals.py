@@ -1,12 +1,15 @@
 """Refusals: groups, retry, ignore, export."""
 
 import csv
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tests.application.console.conftest import DEMO
@@ -14,7 +17,11 @@ from usher.application.enrollments.models import Enrollment
 from usher.application.runs.services import ensure_run
 from usher.console import words
 from usher.console.refusals import services, table
+from usher.engine.models import ReconciledQuerySet
 from usher.engine.registry import kind
+from usher.engine.work import Work
+
+LONG_AGO = timezone.now() - timedelta(days=9)
 
 pytestmark = pytest.mark.django_db
 
@@ -88,6 +95,48 @@ def test_too_many_for_one_request_are_said_to_be_left(
     assert services.retry(kind("enrollment"), "mode-not-offered") == (1, False)
 
 
+def test_a_retry_of_a_group_ends_when_a_round_changes_nothing(
+    rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work of records that were deleted past Django: it can't be retried, nor is it in the way."""
+    monkeypatch.setattr(services, "_ROWS", 1)
+    gone = [row + 1000 for row in rows]
+    works = [
+        Work(kind="enrollment", object_id=pk, parked_at=at, error_code="mode-not-offered")
+        for pk, at in [(gone[0], LONG_AGO), (gone[1], LONG_AGO), (gone[2], timezone.now())]
+    ]
+    Work.objects.bulk_create(works)
+    assert services.retry(kind("enrollment"), "mode-not-offered") == (3, False)
+    assert services.retry(kind("enrollment"), "mode-not-offered") == (0, False)
+
+
+def test_what_is_refused_again_during_a_retry_is_not_retried_again(
+    rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "_ROWS", 1)
+    make_due = ReconciledQuerySet.make_due
+
+    def and_refuse(found: Any, *args: Any, **options: Any) -> int:
+        """As a worker does that is as fast as this request."""
+        ids = list(found.values_list("pk", flat=True))
+        count = make_due(found, *args, **options)
+        refuse(Enrollment.objects.filter(pk__in=ids), "mode-not-offered")
+        return count
+
+    monkeypatch.setattr(ReconciledQuerySet, "make_due", and_refuse)
+    assert services.retry(kind("enrollment"), "mode-not-offered") == (3, False)
+
+
+def test_a_selection_of_which_some_have_gone_says_so(staff: Client, rows: list[int]) -> None:
+    Enrollment.objects.get(pk=rows[0]).delete()
+    Enrollment.objects.filter(pk=rows[1]).make_due()
+    marked = [str(pk) for pk in (*rows[:3], rows[2])]
+    page = post(staff, "retry", code="mode-not-offered", row=marked).content.decode()
+    assert "1 retried: a worker sends them to the LMS. 2 marked: not refused" in page
+    page = post(staff, "retry", code="mode-not-offered", row=marked).content.decode()
+    assert "Nothing is retried. 3 marked: not refused" in page
+
+
 def test_what_is_ignored_is_hidden_until_it_is_refused_again(
     staff: Client, rows: list[int]
 ) -> None:
@@ -104,6 +153,31 @@ def test_what_is_ignored_is_hidden_until_it_is_refused_again(
 
     refuse(Enrollment.objects.all(), "mode-not-offered")
     assert counts() == {"mode-not-offered": 4}
+
+
+def test_the_last_note_counts(staff: Client, rows: list[int]) -> None:
+    one, two = [str(rows[0])], [str(rows[0]), str(rows[1])]
+    post(staff, "ignore", code="mode-not-offered", row=one, note="first")
+    post(staff, "ignore", code="mode-not-offered", row=two, note="second")
+    notes = {row.row_id: row.note for row in services.ignored()}
+    assert notes == {rows[0]: "second", rows[1]: "second"}
+    post(staff, "ignore", code="mode-not-offered", all="1", note="all of them")
+    page = post(staff, "ignore", code="mode-not-offered", all="1", note="pressed twice")
+    assert "0 ignored" in page.content.decode()
+    assert [row.note for row in services.ignored()] == ["all of them", "second", "second"]
+    # What was ignored by itself stays so when the group is shown again.
+    staff.post("/staff/refusals/unignore/", {"ignored": str(services.ignored()[0].pk)})
+    assert counts() == {"mode-not-offered": 1, "enrollment-closed": 1}
+
+
+def test_what_is_refused_for_another_reason_meanwhile_is_not_ignored(
+    staff: Client, rows: list[int]
+) -> None:
+    both = [str(rows[0]), str(rows[3])]
+    page = post(staff, "ignore", code="mode-not-offered", row=both, note="known")
+    assert "1 ignored" in page.content.decode()
+    assert "1 marked: not refused for this reason" in page.content.decode()
+    assert counts() == {"mode-not-offered": 2, "enrollment-closed": 1}
 
 
 def test_a_note_is_asked_for(staff: Client, rows: list[int]) -> None:
@@ -147,6 +221,38 @@ def test_the_export_holds_a_group(staff: Client, rows: list[int]) -> None:
     assert {line["message"] for line in lines} == {f"'{formula}", "The mode is not there."}
     assert {line["learner"] for line in lines} == {"n0", "'@SUM(1)", "n2"}
     assert answer["Content-Disposition"].startswith("attachment")
+
+
+def test_an_export_goes_on_past_records_that_have_gone(
+    rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deleted, or retried by a worker, between the two queries of one page."""
+    monkeypatch.setattr(services, "_EXPORTED_AT_ONCE", 1)
+    last = rows[2]
+    Work.objects.filter(object_id=last).update(object_id=last + 1000, parked_at=timezone.now())
+    found = services.exported(kind("enrollment"), "mode-not-offered")
+    assert sorted(one.pk for one in found) == rows[:2]
+
+
+def test_an_export_is_read_page_by_page(rows: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """100,000 records are neither read at once, nor is the export one answer in memory."""
+    monkeypatch.setattr(services, "_EXPORTED_AT_ONCE", 2)
+    lines = table.lines(
+        "enrollment",
+        "mode-not-offered",
+        services.exported(kind("enrollment"), "mode-not-offered"),
+    )
+    with CaptureQueriesContext(connection) as asked:
+        next(lines)
+        assert len(asked) == 0
+        next(lines)
+        first = len(asked)
+        next(lines)
+        assert len(asked) == first
+        assert len(list(lines)) == 1
+        assert len(asked) > first
+    monkeypatch.setattr(services, "EXPORTED", 2)
+    assert len(list(services.exported(kind("enrollment"), "mode-not-offered"))) == 2
 
 
 @pytest.mark.parametrize(

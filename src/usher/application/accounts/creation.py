@@ -58,8 +58,9 @@ class Learner:
     """The data of an account's job.
 
     reserved_at: when the learner got the username; an older LMS account of that name is somebody
-    else's. is_ready: whether the account is known to exist. is_active: whether it is to be active.
-    registration_token: an access token of this application for the registration, '' for none.
+    else's. made_at: since when the account is known to exist; None when it is not known to.
+    is_active: whether it is to be active. registration_token: an access token of this application
+    for the registration, '' for none.
     reactivate: whether to activate an account that is inactive in the LMS. awaits_link: as
     ``LmsAccount`` has it.
     """
@@ -69,7 +70,7 @@ class Learner:
     username: str
     details: Details
     reserved_at: datetime
-    is_ready: bool
+    made_at: datetime | None
     is_active: bool
     lms_user_id: int | None
     registration_token: str = ""
@@ -78,6 +79,10 @@ class Learner:
 
     def __repr__(self) -> str:
         return f"Learner({self.username!r})"
+
+    @property
+    def is_ready(self) -> bool:
+        return self.made_at is not None
 
 
 def not_linked_yet(username: str) -> LmsError:
@@ -120,7 +125,7 @@ def create_or_check(learner: Learner, context: LmsContext) -> Outcome:
             code="activation-by-hand",
         )
     if seen.is_active == learner.is_active or learner.is_active:
-        return Outcome(_observed(seen.lms_user_id, timezone.now(), seen.is_active))
+        return Outcome(_observed(seen.lms_user_id, learner.made_at, seen.is_active))
     return _deactivate(learner, context)
 
 
@@ -130,7 +135,7 @@ def _adopted(learner: Learner, seen: AccountSeen, context: LmsContext) -> Outcom
     tokens = own_tokens(context.lms, flow, learner.username)
     if tokens is None:
         return _waits_for_link(learner)
-    values = _observed(seen.lms_user_id, timezone.now(), True)
+    values = _observed(seen.lms_user_id, learner.made_at, True)
     return Outcome(values, changed=True, extra=Made(tokens))
 
 
@@ -149,7 +154,7 @@ def _deactivate(learner: Learner, context: LmsContext) -> Outcome:
             "install usher.lms, or deactivate the account in the LMS's admin.",
             code="deactivation-by-hand",
         ) from error
-    return Outcome(_observed(learner.lms_user_id, timezone.now(), False), changed=True)
+    return Outcome(_observed(learner.lms_user_id, learner.made_at, False), changed=True)
 
 
 def _withdraw(learner: Learner, context: LmsContext) -> Outcome:
@@ -323,7 +328,9 @@ def _staff_account(learner: Learner, context: LmsContext, error: Refused) -> Out
     if tokens is None:
         return _waits_for_link(learner) if learner.awaits_link else Outcome(error=error)
     return Outcome(
-        _observed(learner.lms_user_id, timezone.now(), True), changed=True, extra=Made(tokens)
+        _observed(learner.lms_user_id, learner.made_at or timezone.now(), True),
+        changed=True,
+        extra=Made(tokens),
     )
 
 
@@ -340,7 +347,8 @@ def _read_result(learner: Learner, result: dict[str, Any]) -> Outcome:
         return Outcome(changed=status == "updated")  # as ``_withdraw`` does
     is_new = status == "created" or not learner.is_ready or _is_new(learner)
     is_active = flag(result.get("is_active", learner.is_active), "whether an account is active")
-    values = _observed(user_id(result.get("lms_user_id")), timezone.now(), is_active)
+    made_at = None if status == "created" else learner.made_at
+    values = _observed(user_id(result.get("lms_user_id")), made_at or timezone.now(), is_active)
     extra = Made(_tokens_of(result)) if is_new else None
     return Outcome(values, changed=is_new or status == "updated", extra=extra)
 

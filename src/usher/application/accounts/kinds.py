@@ -71,7 +71,7 @@ class AccountKind(LmsKind):
                 username=row.username,
                 details=told,
                 reserved_at=row.reserved_at,
-                is_ready=row.is_ready,
+                made_at=row.created_in_lms_at,
                 is_active=row.is_active,
                 lms_user_id=row.lms_user_id,
                 registration_token=tokens.get(row.user_id, ""),

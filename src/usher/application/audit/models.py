@@ -3,6 +3,14 @@ from django.db import models
 
 #: Event name → its title on pages, if it is not the name in other letters.
 _TITLES = {
+    "console-compare": "Compared with the LMS in the console",
+    "console-export": "Refusals exported from the console",
+    "console-ignore": "Refusals ignored in the console",
+    "console-link": "Linked to an existing LMS account in the console",
+    "console-repair": "Repaired in the console",
+    "console-retry": "Refusals retried in the console",
+    "console-synchronise": "Course run synchronised in the console",
+    "console-unignore": "Ignored refusals shown again in the console",
     "lms-account": "LMS account created or changed",
     "lms-token": "LMS token obtained",
     "enrollment-from-lms": "Enrollment made in the LMS recorded here",

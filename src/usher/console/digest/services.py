@@ -88,8 +88,8 @@ def compose(found: list[Group], since: datetime) -> Mail:
     lines = [f"Open edX refused {count:,} {noun} since {since:%Y-%m-%d %H:%M} UTC.", ""]
     for group in found:
         lines += [
-            f"- {group.count:,} of {words.many(group.kind)}: {group.title} [{group.code}]",
-            f"  The LMS says: {' '.join(group.message.split())[:300]}",
+            f"- {words.many(group.kind)}, {group.count:,}: {group.title} [{group.code}]",
+            f"  {group.said}: {' '.join(group.message.split())[:300]}",
             f"  {group.advice}",
             "",
         ]

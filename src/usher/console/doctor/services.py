@@ -105,12 +105,13 @@ def last() -> Findings | None:
     if not runs:
         return None
     run, before = runs[0], runs[1] if len(runs) > 1 else None
+    counts = run.report.get("counts", {})
     earlier = {c["id"]: c["status"] for c in before.report["checks"]} if before else {}
     return Findings(
         at=run.at,
         by=str(run.by or ""),
         next=str(run.report.get("next", "")),
-        counts={_WORDS[k]: v for k, v in run.report.get("counts", {}).items() if k in _WORDS and v},
+        counts={_WORDS[name]: counts[name] for name in _ORDER if counts.get(name)},
         areas=_areas(run.report["checks"], earlier),
         before_at=before.at if before else None,
     )

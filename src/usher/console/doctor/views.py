@@ -26,5 +26,6 @@ def run_now(request: HttpRequest) -> HttpResponse:
     else:
         failed = run.report["counts"].get("failed", 0)
         audit(request, "doctor", "checks", failed=failed)
-        tell(request, f"{failed} failed." if failed else "Nothing failed.", good=not failed)
+        noun = "check" if failed == 1 else "checks"
+        tell(request, f"{failed} {noun} failed." if failed else "No check failed.", good=not failed)
     return redirect("usher_console:doctor")

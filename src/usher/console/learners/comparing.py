@@ -16,7 +16,7 @@ from usher.application.enrollments.models import Enrollment
 from usher.application.lms_client import client
 from usher.application.runs import sync
 from usher.application.runs.models import CourseRun
-from usher.application.states import State, when
+from usher.application.states import when
 from usher.application.tokens.models import LmsToken
 from usher.client import batch
 from usher.client.client import LmsClient
@@ -153,12 +153,7 @@ _RETIRED = (
 
 def _detail(record: Record) -> str:
     """The LMS's last error and the record's next step, in one text."""
-    who = "Why"
-    if record.state is State.REFUSED:
-        who = "The LMS says"
-    elif record.attempts:
-        who = "Last answer"
-    said = f"{who}: {record.cause}" if record.cause else ""
+    said = f"{record.whose}: {record.cause}" if record.cause else ""
     if said and said[-1] not in ".!?":
         said += "."
     return " ".join(filter(None, (said, record.advice or record.next)))

@@ -56,6 +56,13 @@ class Record:
     differs: bool = False
     is_missing: bool = False
 
+    @property
+    def whose(self) -> str:
+        """What the cause is introduced by."""
+        if self.state is State.REFUSED:
+            return words.said(self.code, self.kind)
+        return "Last answer" if self.attempts else "Why"
+
 
 @dataclass(frozen=True)
 class Learner:

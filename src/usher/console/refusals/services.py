@@ -28,8 +28,9 @@ EXAMPLES = 3
 _AT_ONCE = 100_000
 _SECONDS = 20.0
 _ROWS = 5000
-#: Rows of an export at most; the rest is said to be left out.
+#: Rows of an export at most; the newest. Rows that it reads at once.
 EXPORTED = 200_000
+_EXPORTED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,10 @@ class Group:
     @property
     def advice(self) -> str:
         return words.advice(self.code, self.kind)
+
+    @property
+    def said(self) -> str:
+        return words.said(self.code, self.kind)
 
     @property
     def kind_title(self) -> str:
@@ -151,15 +156,25 @@ def newest(
     """Of one group, the last refused first. before: ``Example.sort`` of the last one shown."""
     works = shown(kind, hidden).filter(error_code=code)
     if place := _place(before):
-        at, pk = place
-        works = works.filter(Q(parked_at__lt=at) | Q(parked_at=at, object_id__lt=pk))
-    return examples(kind, _newest_rows(kind, works, limit))
+        works = works.filter(_before(*place))
+    return examples(kind, _records(kind, [pk for _, pk in _newest_places(works, limit)]))
 
 
-def _newest_rows(kind: Kind, works: QuerySet[Work], limit: int) -> list[Any]:
-    """Their records with their work, the last refused first. The ids come from the index alone."""
+def _newest_places(works: QuerySet[Work], limit: int) -> list[tuple[datetime, int]]:
+    """When they were refused and their records' ids, the last refused first; from the index."""
     newest_first = works.order_by("-parked_at", "-object_id")
-    ids = list(newest_first.values_list("object_id", flat=True)[:limit])
+    return list(newest_first.values_list("parked_at", "object_id")[:limit])
+
+
+def _before(at: datetime, pk: int) -> Q:
+    """What comes after this place in a list with the last refused first."""
+    # The first condition lets the database begin there in the index.
+    return Q(parked_at__lte=at) & (Q(parked_at__lt=at) | Q(object_id__lt=pk))
+
+
+def _records(kind: Kind, ids: Sequence[int]) -> list[Any]:
+    """The records with their work, in the order of ``ids``; without those that are gone, or not
+    refused any more."""
     found = kind.rows().parked().select_related("work").in_bulk(ids)
     return [found[pk] for pk in ids if pk in found]
 
@@ -237,32 +252,36 @@ def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> tuple[int,
 
 
 def _retry_all(works: QuerySet[Work], refused: Any) -> tuple[int, bool]:
+    """Retries each record once, the first refused first. Those that are refused again meanwhile
+    are not retried again, and work without a record is passed over."""
     until, count = time.monotonic() + _SECONDS, 0
+    left = works.filter(parked_at__lte=database_now()).order_by("parked_at", "object_id")
     while count < _AT_ONCE and time.monotonic() < until:
-        oldest_first = works.order_by("parked_at", "object_id")
-        some = list(oldest_first.values_list("object_id", flat=True)[:_ROWS])
+        some = list(left.values_list("parked_at", "object_id")[:_ROWS])
         if not some:
             return count, False
-        changed = refused.filter(pk__in=some).make_due()
-        if not changed:
-            break
-        count += changed
-    return count, works.exists()
+        count += refused.filter(pk__in=[pk for _, pk in some]).make_due()
+        at, pk = some[-1]
+        left = left.filter(Q(parked_at__gte=at) & (Q(parked_at__gt=at) | Q(object_id__gt=pk)))
+    return count, left.exists()
 
 
 def ignore(kind: Kind, code: str, note: str, by: Any, ids: Sequence[int] | None = None) -> int:
-    """Hides records that are refused now: those of ``ids``, or all of that code. How many."""
-    now = database_now()
+    """Hides records that are refused now with that code: those of ``ids``, or all. How many.
+
+    A record that was refused for another reason meanwhile stays visible.
+    """
+    now, decision = database_now(), {"kind": kind.name, "code": code}
     if ids is None:
-        count = shown(kind).filter(error_code=code).count()
-        Ignored.objects.filter(kind=kind.name, code=code).delete()
-        Ignored.objects.create(kind=kind.name, code=code, up_to=now, note=note, by=by)
+        if count := shown(kind).filter(error_code=code).count():
+            Ignored.objects.filter(**decision, row_id=None).delete()
+            Ignored.objects.create(**decision, up_to=now, note=note, by=by)
         return count
-    found = dict(_refused(kind).filter(object_id__in=ids).values_list("object_id", "error_code"))
+    refused = _refused(kind).filter(error_code=code, object_id__in=ids)
+    found = list(refused.values_list("object_id", flat=True))
     Ignored.objects.filter(kind=kind.name, row_id__in=found).delete()
     Ignored.objects.bulk_create(
-        Ignored(kind=kind.name, code=code, row_id=pk, up_to=now, note=note, by=by)
-        for pk, code in found.items()
+        Ignored(**decision, row_id=pk, up_to=now, note=note, by=by) for pk in found
     )
     return len(found)
 
@@ -282,17 +301,18 @@ def unignore(pk: int) -> Ignored | None:
 
 def exported(kind: Kind, code: str) -> Iterator[Example]:
     """All of a group, at most ``EXPORTED``, page by page."""
-    before, left = "", EXPORTED
-    while left > 0 and (found := newest(kind, code, min(1000, left), before)):
-        yield from found
-        before, left = found[-1].sort, left - len(found)
+    works = shown(kind).filter(error_code=code)
+    rest, left = works, EXPORTED
+    while places := _newest_places(rest, min(_EXPORTED_AT_ONCE, left)):
+        yield from examples(kind, _records(kind, [pk for _, pk in places]))
+        rest, left = works.filter(_before(*places[-1])), left - len(places)
 
 
 def newest_of_all(kinds: Iterable[Kind], limit: int) -> list[tuple[str, str, Example]]:
     """The last refused records of these kinds: kind for people, code, record."""
     found, hidden = [], Hidden()
     for kind in kinds:
-        rows = _newest_rows(kind, shown(kind, hidden), limit)
+        rows = _records(kind, [pk for _, pk in _newest_places(shown(kind, hidden), limit)])
         found += [
             (words.one(kind.name), row.error_code, example)
             for row, example in zip(rows, examples(kind, rows), strict=True)

@@ -43,7 +43,9 @@ def group(request: HttpRequest) -> HttpResponse:
         "code": code,
         "title": words.reason(code),
         "advice": words.advice(code, kind.name),
+        "said": words.said(code, kind.name),
         "rows": rows,
+        "exported": services.EXPORTED,
         "count": services.shown(kind).filter(error_code=code).count(),
         "before": rows[-1].sort if more else "",
         "is_first": not request.GET.get("before"),
@@ -60,8 +62,9 @@ def retry(request: HttpRequest) -> HttpResponse:
         return redirect(_address(kind, code))
     count, more = services.retry(kind, code, ids)
     audit(request, "retry", f"{kind.name} {code}", records=count, chosen=_named(ids))
+    told = f"{count:,} retried: a worker sends them to the LMS." if count else "Nothing is retried."
     left = " More are left: choose Retry all once more." if more else ""
-    tell(request, f"{count:,} retried: a worker sends them to the LMS.{left}")
+    tell(request, f"{told}{_gone(ids, count)}{left}", good=count > 0)
     return redirect("usher_console:refusals" if ids is None else _address(kind, code))
 
 
@@ -70,12 +73,13 @@ def ignore(request: HttpRequest) -> HttpResponse:
     kind, code = _group(request.POST)
     ids, note = _chosen(request), request.POST.get("note", "").replace("\x00", "").strip()[:_NOTE]
     if ids == [] or not note:
-        what = "Write a note that says why." if not note else "Mark the records first."
+        what = "Mark the records first." if note else "Write a note that says why."
         tell(request, f"Nothing was ignored. {what}", good=False)
         return redirect(_address(kind, code))
     count = services.ignore(kind, code, note, request.user, ids)
     audit(request, "ignore", f"{kind.name} {code}", records=count, note=note, chosen=_named(ids))
-    tell(request, f"{count:,} ignored. They are shown again when they are refused again.")
+    told = "They are shown again when they are refused again." if count else "Nothing changed."
+    tell(request, f"{count:,} ignored. {told}{_gone(ids, count)}", good=count > 0)
     return redirect("usher_console:refusals" if ids is None else _address(kind, code))
 
 
@@ -111,8 +115,14 @@ def _chosen(request: HttpRequest) -> list[int] | None:
     """Ids of the records that were marked; None for all of the group."""
     if request.POST.get("all"):
         return None
-    texts = request.POST.getlist("row")[:_CHOSEN]
+    texts = dict.fromkeys(request.POST.getlist("row")[:_CHOSEN])
     return [int(text) for text in texts if text.isascii() and text.isdigit() and len(text) < 19]
+
+
+def _gone(ids: list[int] | None, count: int) -> str:
+    """Says how many of the marked records were left alone."""
+    gone = 0 if ids is None else len(ids) - count
+    return f" {gone:,} marked: not refused for this reason any more, left alone." if gone else ""
 
 
 def _named(ids: list[int] | None) -> str:

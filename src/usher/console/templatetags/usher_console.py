@@ -23,6 +23,12 @@ def ago(moment: datetime | None) -> str:
 
 
 @register.filter
+def number(value: int) -> str:
+    """``100,000``"""
+    return f"{value:,}"
+
+
+@register.filter
 def mark(state: str) -> str:
     """A symbol for a state, so that it is not shown by colour alone."""
     return _MARKS.get(state, "?")
