@@ -7,12 +7,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.sidecar.conftest import Sides
 from tests.sidecar.test_drift import course_of, mode_of
+from usher.sidecar import accounts
+from usher.sidecar.adapters.adapter import Lock
+from usher.sidecar.adapters.known import adapter_of
 
 ACCOUNT = {"mitxonline": "openedx.OpenEdxUser", "mitxpro": "courseware.CoursewareUser"}
 TOKEN = {"mitxonline": "openedx.OpenEdxApiAuth", "mitxpro": "courseware.OpenEdxApiAuth"}
@@ -191,7 +195,9 @@ def test_a_name_that_another_person_has_in_the_lms_is_replaced(sides: Sides) -> 
 
 
 @only("mitxonline")
-def test_a_learner_whom_the_application_is_making_is_left_to_it(sides: Sides) -> None:
+def test_a_learner_whom_the_application_is_making_is_left_to_it(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name, other = stem(sides, "held"), stem(sides, "unheld")
     sides.people(name, other)
     holder = subprocess.Popen(
@@ -204,13 +210,29 @@ def test_a_learner_whom_the_application_is_making_is_left_to_it(sides: Sides) ->
     )
     assert holder.stdout and holder.stdin
     assert "held\n" in holder.stdout
-    done = sides.json("reconcile")
+    with monkeypatch.context() as patched:
+        patched.setattr(accounts, "EXPIRED", -sides_lock(sides).expire)
+        done = sides.json("reconcile")
     assert done["kinds"]["account"]["left"] == 1
     assert tokens(sides, name) == []
     assert len(tokens(sides, other)) == 1
-    holder.stdin.close()
-    holder.wait()
-    assert sides.json("reconcile")["kinds"]["account"]["done"] == 1
+
+    def let_go(_: float) -> None:
+        assert holder.stdin
+        holder.stdin.close()
+        holder.wait()
+
+    # A run that was killed leaves its locks behind; the next one waits until they end.
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=let_go)
+    monkeypatch.setattr(accounts, "time", clock)
+    done = sides.json("reconcile")
+    assert (done["kinds"]["account"]["done"], done["kinds"]["account"]["left"]) == (1, 0)
+
+
+def sides_lock(sides: Sides) -> Lock:
+    found = adapter_of(sides.shape.name).lock
+    assert found is not None
+    return found
 
 
 _HOLD = """

@@ -83,7 +83,19 @@ def test_an_agent_in_trouble_is_told_and_ended(what: str, tmp_path: Path) -> Non
         agent.ask("about")
     words = str(caught.value)
     is_dead = what.startswith("dies")
-    assert ("ended with 3" in words or "ended with -9" in words) == is_dead, words
+    assert ("ended with 3" in words or "killed by signal 9" in words) == is_dead, words
+
+
+def test_a_stopped_agent_that_reads_no_more_is_ended(tmp_path: Path) -> None:
+    """A request may be larger than what a pipe holds."""
+    script = tmp_path / "manage.py"
+    beginning, _, _ = AGENT.rpartition("lines.readline()")
+    script.write_text(beginning + "import signal; os.kill(os.getpid(), signal.SIGSTOP)")
+    with (
+        Agent(checkout_of(script), start_timeout=120, silence=1) as agent,
+        pytest.raises(AgentFailed, match="did not answer for 1 seconds"),
+    ):
+        agent.ask("write", rows=["x" * 1_000_000])
 
 
 def test_what_the_application_prints_between_answers_is_no_answer(tmp_path: Path) -> None:

@@ -1,7 +1,11 @@
 """``usher reconcile --watch``: what each look looks at, and how it ends."""
 
+import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
 from typing import Any
 
 import pytest
@@ -10,8 +14,10 @@ from tests.sidecar.conftest import Sides, checkout_of
 from tests.sidecar.test_drift import course_of
 from tests.sidecar.test_reconcile import ACCOUNT, _command, _until, only, stem, tokens
 from tests.support.faults import SLOW, UNAVAILABLE, faulty_proxy
+from usher.sidecar import outcome
 from usher.sidecar.accounts import ACCOUNT as ACCOUNT_KIND
 from usher.sidecar.adapters.known import adapter_of
+from usher.sidecar.enrollments import ENROLLMENT
 from usher.sidecar.errors import SidecarError
 from usher.sidecar.outcome import DONE, FAILED, REFUSED, Memory
 from usher.sidecar.process import Agent
@@ -23,6 +29,7 @@ from usher.sidecar.watching import (
     WHOLE_REST,
     Looking,
     QuickLooks,
+    Stopping,
     WholeLooks,
 )
 
@@ -132,6 +139,39 @@ result = None
 """
 
 
+def test_rows_that_failed_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each change of a row that fails is another one: they would grow for as long as it watches."""
+    monkeypatch.setattr(outcome, "_MOST_RESTS", 10)
+    monkeypatch.setattr(outcome, "REST", -1.0)
+    memory = Memory()
+    for number in range(1000):
+        memory.met(ENROLLMENT, number, REFUSED)
+    assert len(memory._rests) <= 20
+
+
+@contextmanager
+def stopping(patience: float, ended: Event) -> Iterator[Stopping]:
+    made = Stopping(ended.set, patience)
+    with made.listening(), made.batches():
+        yield made
+
+
+def test_a_second_signal_ends_it_at_once() -> None:
+    ended = Event()
+    with stopping(600.0, ended):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert not ended.is_set()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert ended.is_set()
+
+
+def test_a_batch_that_never_ends_is_not_waited_for() -> None:
+    ended = Event()
+    with stopping(0.01, ended):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert ended.wait(60)
+
+
 def watching(sides: Sides, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         _command(sides, "--watch", *more),
@@ -149,6 +189,7 @@ def test_sigterm_ends_it_after_the_batch_under_way(sides: Sides) -> None:
     watcher.send_signal(signal.SIGTERM)
     said, _ = watcher.communicate(timeout=120)
     assert watcher.returncode == 0, said
+    assert "since the start:\n✓ account" in said
     assert "stopped" in said
     there = sides.lms.shell(
         "from django.contrib.auth import get_user_model\n"

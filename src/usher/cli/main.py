@@ -5,7 +5,9 @@ installed, only the commands that need it fail, with a message that names the ex
 """
 
 import importlib
+import json
 import sys
+from typing import Any
 
 try:
     import click
@@ -103,6 +105,16 @@ class LazyCommands(click.Group):
             ) from error
         assert isinstance(command, click.Command)  # noqa: S101 - a mistake in COMMANDS, not input
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Programs that ask for JSON get an object even for a wrong option."""
+        as_json = "--json" in ctx.args
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if as_json:
+                click.echo(json.dumps({"ok": False, "error": error.format_message()}))
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

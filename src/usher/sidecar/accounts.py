@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -18,12 +19,17 @@ from usher.sidecar.learners import Learner, learners
 from usher.sidecar.opening import Opened
 from usher.sidecar.outcome import FAILED, LEFT, REFUSED, Outcome
 from usher.sidecar.overlapping import overlapped
+from usher.sidecar.process import MOST_ROWS
 from usher.sidecar.public_accounts import SIZE as PUBLIC_SIZE
 from usher.sidecar.public_accounts import PublicAccounts
 
 ACCOUNT = "account"
 #: Learners to a batch: some seconds of work, within the time for which their locks last.
 SIZE = 200
+#: Seconds between two looks at locked learners, and after the end of a lock until it is given up.
+LOCKS_EVERY, EXPIRED = 2.0, 10.0
+#: Outcomes of a write after which the row is as it was to be.
+_RECORDED = ("written", "same")
 _NAME_TAKEN = RegistrationError.DUPLICATE_USERNAME.value
 
 #: Learners to their results in the batch API's form, by primary key, with ``tokens`` as a
@@ -45,11 +51,33 @@ def reconcile_accounts(sides: Opened, due: Selection, outcome: Outcome, *, batch
 
 
 def _reconcile(sides: Opened, due: Selection, outcome: Outcome, send: Send, size: int) -> None:
+    """A killed run leaves its locks behind, which end by themselves."""
+    lock = sides.adapter.lock
+    until = time.monotonic() + (lock.expire + EXPIRED if lock and outcome.waits else 0.0)
+    locked = _pass(sides, due, outcome, send, size)
+    while locked and time.monotonic() < until:
+        time.sleep(LOCKS_EVERY)
+        outcome.told()
+        again, locked = list(locked), {}
+        for start in range(0, len(again), MOST_ROWS):
+            only = due.also({"pk__in": again[start : start + MOST_ROWS]})
+            locked |= _pass(sides, only, outcome, send, size)
+    for email, content in locked.values():
+        reason = "the application makes it right now"
+        outcome.add(ACCOUNT, LEFT, email, reason, key=content)
+
+
+def _pass(
+    sides: Opened, due: Selection, outcome: Outcome, send: Send, size: int
+) -> dict[Any, tuple[str, Any]]:
+    """Returns those that the application has locked: primary key -> e-mail address, content."""
+    locked: dict[Any, tuple[str, Any]] = {}
+
     def work(page: list[Learner]) -> None:
         due = [learner for learner in page if outcome.memory.is_due(ACCOUNT, learner.content)]
         with outcome.memory.taken(ACCOUNT, [learner.pk for learner in due]) as free:
             page = [learner for learner in due if learner.pk in free]
-            with _locked(sides, page, outcome) as mine:
+            with _locked(sides, page, locked) as mine:
                 named = _named(sides, mine, outcome)
                 if named:
                     _make(sides, named, send, outcome)
@@ -58,6 +86,7 @@ def _reconcile(sides: Opened, due: Selection, outcome: Outcome, send: Send, size
     with overlapped(work, pages) as results:
         for _ in results:
             outcome.told()
+    return locked
 
 
 def _batch_sender(sides: Opened) -> Send:
@@ -88,8 +117,11 @@ def _result(results: batch.Results, learner: Learner, now: datetime) -> dict[str
 
 
 @contextmanager
-def _locked(sides: Opened, page: list[Learner], outcome: Outcome) -> Iterator[list[Learner]]:
-    """Locks learners, and yields those whose account nobody else makes at this moment."""
+def _locked(
+    sides: Opened, page: list[Learner], locked: dict[Any, tuple[str, Any]]
+) -> Iterator[list[Learner]]:
+    """Locks learners, and yields those whose account nobody else makes at this moment; adds the
+    rest to ``locked``."""
     lock = sides.adapter.lock
     if lock is None:
         yield page
@@ -108,8 +140,7 @@ def _locked(sides: Opened, page: list[Learner], outcome: Outcome) -> Iterator[li
     try:
         for learner, got in zip(page, answers, strict=True):
             if not got:
-                reason = "the application makes it right now"
-                outcome.add(ACCOUNT, LEFT, learner.email, reason, key=learner.content)
+                locked[learner.pk] = learner.email, learner.content
         yield [learner for learner, got in zip(page, answers, strict=True) if got]
     finally:
         sides.agent.ask("unlock", holder=holder)
@@ -175,6 +206,7 @@ def _take(sides: Opened, page: list[Learner], results: Results, outcome: Outcome
     made = []
     for learner in page:
         result = results[learner.pk]
+        learner = replace(learner, username=result.get("named", learner.username))
         if result["status"] == FAILED:
             outcome.add_answered(ACCOUNT, FAILED, learner.email, result, learner.content)
         elif result["error"]:
@@ -187,7 +219,7 @@ def _take(sides: Opened, page: list[Learner], results: Results, outcome: Outcome
 
 def _sent(sides: Opened, page: list[Learner], send: Send) -> Generator[Results]:
     """Returns results by primary key. A name that another person has in the LMS is replaced
-    by one that the LMS suggests, as the application's own code does."""
+    by one that the LMS suggests, as the application's own code does: ``named`` in a result."""
     with closing(send(page)) as sent:
         for results in sent:
             again = _with_other_names(sides, page, results)
@@ -195,7 +227,10 @@ def _sent(sides: Opened, page: list[Learner], send: Send) -> Generator[Results]:
                 del results[learner.pk]
             yield results
             if again:
-                yield from send(again)
+                names = {learner.pk: {"named": learner.username} for learner in again}
+                with closing(send(again)) as sent_again:
+                    for found in sent_again:
+                        yield {key: result | names[key] for key, result in found.items()}
 
 
 def _with_other_names(sides: Opened, page: list[Learner], results: Results) -> list[Learner]:
@@ -283,53 +318,66 @@ def _kept(sides: Opened, learner: Learner, error: dict[str, Any]) -> bool:
 
 
 def _record(sides: Opened, made: list[tuple[Learner, dict[str, Any]]], outcome: Outcome) -> None:
-    """Writes tokens, then accounts: a recorded account without a token has only the token due."""
-    tokens: list[tuple[Learner, TokenPair]] = [
-        (learner, result["tokens"]) for learner, result in made if result["tokens"]
-    ]
-    if tokens:
-        token = sides.adapter.token
-        sides.agent.ask(
-            "write",
-            model=token.model,
-            rows=[
-                {
-                    "find": {token.columns["user"]: learner.pk},
-                    "set": {
-                        token.columns["access"]: given.access_token,
-                        token.columns["refresh"]: given.refresh_token,
-                        token.columns["expires"]: given.expires_at.isoformat(),
-                    },
-                }
-                for learner, given in tokens
-            ],
-        )
+    """Writes accounts, then the tokens of those that could be recorded: a token of an account whose
+    name changed meanwhile is another account's. A recorded account has only the token due."""
     account = sides.adapter.account
     unrecorded = [learner for learner, _ in made if not learner.made]
     results = iter(
         sides.agent.ask(
             "write",
             model=account.model,
+            owner=_owner(sides),
             rows=[_account_row(sides, learner) for learner in unrecorded],
         )
         if unrecorded
         else ()
     )
-    for learner, result in made:
-        written = {"outcome": "same"} if learner.made else next(results)
-        if result.get("token_error") and written["outcome"] in ("written", "same"):
+    outcomes = [{"outcome": "same"} if one.made else next(results) for one, _ in made]
+    _record_tokens(
+        sides,
+        [
+            (learner, result["tokens"])
+            for (learner, result), written in zip(made, outcomes, strict=True)
+            if result["tokens"] and written["outcome"] in _RECORDED
+        ],
+    )
+    for (learner, result), written in zip(made, outcomes, strict=True):
+        if result.get("token_error") and written["outcome"] in _RECORDED:
             reason = f"the account was made; no token yet: {result['token_error']}"
             outcome.add(ACCOUNT, FAILED, learner.email, reason, key=learner.content)
         else:
             outcome.add_written(ACCOUNT, learner.email, written, learner.content)
 
 
+def _record_tokens(sides: Opened, tokens: list[tuple[Learner, TokenPair]]) -> None:
+    token = sides.adapter.token
+    rows = [
+        {
+            "find": {token.columns["user"]: learner.pk},
+            "set": {
+                token.columns["access"]: given.access_token,
+                token.columns["refresh"]: given.refresh_token,
+                token.columns["expires"]: given.expires_at.isoformat(),
+            },
+        }
+        for learner, given in tokens
+    ]
+    if rows:
+        sides.agent.ask("write", model=token.model, rows=rows)
+
+
+def _owner(sides: Opened) -> dict[str, str]:
+    return {"model": sides.adapter.users.model, "by": sides.adapter.account.columns["user"]}
+
+
 def _account_row(sides: Opened, learner: Learner) -> dict[str, Any]:
+    """The row with the name for which the account was made: whoever renamed it meanwhile wins."""
     columns = sides.adapter.account.columns
     row: dict[str, Any] = {
         "find": {columns["user"]: learner.pk},
         "set": {columns["made"]: True},
     }
     if "username" in columns:
-        row["expect"] = {columns["made"]: False}
-    return row
+        row["expect"] = {columns["made"]: False, columns["username"]: learner.username}
+        return {**row, "owner": {}}
+    return {**row, "owner": {sides.adapter.users.columns["username"]: learner.username}}

@@ -272,7 +272,8 @@ def write(request):
     """Writes a batch in one transaction; returns the outcome of each row, in order.
 
     A row says ``pk`` or, for one that may have to be made, ``find`` (unique values); ``expect``:
-    values it must still have; ``set``: what it gets. Outcomes: written, same, changed (somebody
+    values it must still have; ``set``: what it gets; ``owner``: values that the row of
+    ``request["owner"]``, {model, by}, must still have. Outcomes: written, same, changed (somebody
     else changed it meanwhile: nothing is written), busy (locked by somebody), gone, refused.
     """
     from django.db import transaction
@@ -293,15 +294,17 @@ def write(request):
 
 def together(model, rows, request):
     """Writes rows that one statement locks, without a savepoint for each."""
-    outcomes = [None] * len(rows)
+    outcomes = [outcome and {"outcome": outcome} for outcome in of_owners(rows, request)]
     changes = []
     by_key = {}
     for position, row in enumerate(rows):
+        if outcomes[position]:
+            continue
         found = found_by(row)
         if len(found) == 1:
             by_key.setdefault(next(iter(found)), []).append(position)
         else:
-            outcomes[position] = {"outcome": changed_row(model, row, request)}
+            outcomes[position] = {"outcome": changed_row(model, row, {**request, "owner": None})}
     for key, positions in by_key.items():
         attname = model._meta.pk.attname if key == "pk" else key
         values = [found_by(rows[position])[key] for position in positions]
@@ -323,23 +326,61 @@ def together(model, rows, request):
 
 def write_row(model, row, request):
     """Writes one row in a savepoint, or a transaction: its refusal does not affect other rows."""
-    from django.db import InterfaceError, OperationalError, transaction
+    from django.db import transaction
 
     try:
         with transaction.atomic():
             return {"outcome": changed_row(model, row, request)}
-    except (InterfaceError, OperationalError):
-        # The database is at fault, not the row.
-        raise
     except Exception as error:
+        if is_of_the_database(error):
+            raise
         return {"outcome": "refused", "message": (str(error) or type(error).__name__)[:500]}
+
+
+def is_of_the_database(error):
+    """Whether the database is at fault, and not the row. A subclass of ProgrammingError is raised
+    for what a row's own code does in a transaction."""
+    from django.db import InterfaceError, InternalError, OperationalError, ProgrammingError
+
+    for_all = (InterfaceError, InternalError, OperationalError)
+    return isinstance(error, for_all) or type(error) is ProgrammingError
 
 
 def found_by(row):
     return {"pk": row["pk"]} if "pk" in row else row["find"]
 
 
+def of_owners(rows, request):
+    """Locks the rows' owners; returns for each row why it can't be written, or None."""
+    if not request.get("owner"):
+        return [None] * len(rows)
+    model, by = model_of(request["owner"]["model"]), request["owner"]["by"]
+    keys = {found_by(row)[by] for row in rows}
+    those = everything(model).filter(pk__in=keys)
+    locked = those.order_by("pk").select_for_update(skip_locked=True)
+    locked = {row.pk: row for row in locked}
+    there = set(locked)
+    if len(locked) < len(keys):
+        there = set(those.values_list("pk", flat=True))
+    outcomes = []
+    for row in rows:
+        key = found_by(row)[by]
+        if key not in locked:
+            outcomes.append("busy" if key in there else "gone")
+        else:
+            same = has_values(model, locked[key], row["owner"])
+            outcomes.append(None if same else "changed")
+    return outcomes
+
+
+def has_values(model, row, values):
+    return all(getattr(row, name) == value_for(model, name, values[name]) for name in values)
+
+
 def changed_row(model, row, request):
+    (outcome,) = of_owners([row], request)
+    if outcome:
+        return outcome
     those = everything(model).filter(**found_by(row))
     locked = those.select_for_update(skip_locked=True).first()
     outcome, change = decide(model, row, locked, locked is not None or those.exists())
@@ -374,9 +415,8 @@ def decide(model, row, locked, there):
     if expected is None:
         # It was to be made, and somebody made it first.
         return "changed", None
-    for name, value in expected.items():
-        if getattr(locked, name) != value_for(model, name, value):
-            return "changed", None
+    if not has_values(model, locked, expected):
+        return "changed", None
     if all(getattr(locked, name) == value for name, value in wanted.items()):
         return "same", None
     return "written", Change(locked, wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -109,7 +110,7 @@ def drift_command(
     the application and the LMS. Exit code 1 if there are any.
     """
     show = _Shown(as_json, show_all)
-    with _told():
+    with _told(show):
         wishes, lms_url = _wishes(given)
         _lacks_modes(wishes, kinds, show.console)
         with _opening(wishes, show.console) as (checkout, adapter, agent):
@@ -197,7 +198,7 @@ def reconcile_command(
     if (with_console or metrics_at) and (dry_run or not watching):
         raise click.UsageError("--console and --metrics go with --watch.")
     show = _Progress(as_json)
-    with _told():
+    with _told(show):
         wishes, lms_url = _wishes(given)
         if _lacks_modes(wishes, kinds, show.console):
             asked = replace(asked, kinds=[kind for kind in kinds if kind != RUN_MODE])
@@ -207,6 +208,12 @@ def reconcile_command(
         if watching and not dry_run:
             console_at = (console_host, console_port) if with_console else None
             with _served(console_at, metrics_at, show) as watched:
+
+                def ended() -> None:
+                    show.watched(watched)
+                    show.stopped()
+
+                stopping = Stopping(lambda: _end_at_once(ended, 0))
                 watch(
                     wishes,
                     lms_url,
@@ -216,10 +223,12 @@ def reconcile_command(
                     after=show.end,
                     troubled=show.trouble,
                     watched=watched,
+                    stopping=stopping,
                 )
-            show.stopped()
+            ended()
             return
         with _opening(wishes, show.console) as (checkout, adapter, agent):
+            reconciling.check(agent, adapter, asked)
             due = reconciling.count_due(agent, adapter, asked)
             sides = with_lms(checkout, adapter, agent, lms_url, concurrency)
             if dry_run:
@@ -228,20 +237,33 @@ def reconcile_command(
                 show.dry_run(due)
                 return
             show.due(adapter.title, due)
-            outcome, stopping = Outcome(), Stopping()
+            outcome = Outcome(waits=True)
+            stopping = Stopping(
+                lambda: _end_at_once(lambda: show.interrupted(outcome), INTERRUPTED)
+            )
             try:
                 with stopping.listening(), show.going(due) as progress:
                     _reconcile(sides, asked, outcome, stopping, progress)
             except (SidecarError, LmsError):
-                if outcome.numbers:
-                    show.end(outcome)
+                show.done_before(outcome)
                 raise
-            show.end(outcome)
+            if stopping.asked:
+                show.interrupted(outcome)
+            else:
+                show.end(outcome)
     if stopping.asked:
-        show.stopped()
         sys.exit(INTERRUPTED)
     if not outcome.ok:
         sys.exit(DIFFERS)
+
+
+def _end_at_once(told: Callable[[], None], exit_code: int) -> None:
+    """Ends this process although a batch is under way, as a kill would; says so first."""
+    try:
+        told()
+        sys.stdout.flush()
+    finally:
+        os._exit(exit_code)
 
 
 def _lacks_modes(wishes: ApplicationOptions, kinds: Sequence[str], console: Console) -> bool:
@@ -338,6 +360,7 @@ class _Progress:
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
+        self._before = Outcome()
         self.console = Console(highlight=False, soft_wrap=True, stderr=as_json)
 
     def due(self, title: str, numbers: dict[str, int]) -> None:
@@ -401,6 +424,31 @@ class _Progress:
     def end(self, outcome: Outcome) -> None:
         if self._as_json:
             click.echo(json.dumps(outcome.as_data()))
+        self._results(outcome)
+
+    def done_before(self, outcome: Outcome) -> None:
+        """What was done before the error that ``failed`` tells."""
+        self._before = outcome
+        if outcome.numbers:
+            self._results(outcome)
+
+    def interrupted(self, outcome: Outcome) -> None:
+        if self._as_json:
+            click.echo(json.dumps(outcome.as_data() | {"ok": False, "error": "interrupted"}))
+        self._results(outcome)
+        self.stopped()
+
+    def failed(self, reason: str) -> None:
+        """The error for which the command ends."""
+        if self._as_json:
+            click.echo(json.dumps(self._before.as_data() | {"ok": False, "error": reason}))
+
+    def watched(self, seen: Watched) -> None:
+        """What was done since the start."""
+        self.console.print("since the start:")
+        self._numbers(seen.as_outcome())
+
+    def _results(self, outcome: Outcome) -> None:
         shown: Counter[tuple[str, str]] = Counter()
         for entry in outcome.reasons:
             which = entry["result"], entry["kind"]
@@ -414,6 +462,9 @@ class _Progress:
             if number > _SHOWN:
                 more = f"and {number - _SHOWN} more {result}; --json lists all"
                 self.console.print(f"    {'':<8} {kind:<12} {more}")
+        self._numbers(outcome)
+
+    def _numbers(self, outcome: Outcome) -> None:
         for kind, numbers in outcome.as_data()["kinds"].items():
             told = ", ".join(f"{number} {result}" for result, number in numbers.items() if number)
             mark = "✗" if numbers[REFUSED] or numbers[FAILED] else "✓"
@@ -493,6 +544,11 @@ class _Shown:
         next_step = f"; usher reconcile works on the {waiting} marked ·" if waiting else ""
         self._say(f"\n{given_up} given up, {counted(len(differences), 'difference')}{next_step}")
 
+    def failed(self, reason: str) -> None:
+        """The error for which the command ends; what was found before is told with it."""
+        if self._as_json:
+            click.echo(json.dumps(self._data | {"ok": False, "error": reason}))
+
     def _line(self, section: str, mark: str, kind: str, what: str, words: str) -> None:
         self._found[section, kind] += 1
         if self._show_all or self._found[section, kind] <= _SHOWN:
@@ -543,16 +599,27 @@ def _as_remembered(target: str) -> str:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Turns expected errors into a line and an exit code; unexpected ones keep their traceback."""
+def _told(show: _Progress | _Shown) -> Iterator[None]:
+    """Turns expected errors into a line and an exit code; unexpected ones keep their traceback.
+    With ``--json`` each is also the one object on standard output."""
     try:
         yield
     except KeyboardInterrupt:
+        show.failed("interrupted")
         click.echo("stopped", err=True)
         sys.exit(INTERRUPTED)
     except (SidecarError, ConnectError, connections.ConnectionsError) as error:
-        click.echo(f"✗ {printable(str(error))}", err=True)
-        sys.exit(NOT_ASKED)
+        _end_with(show, str(error))
     except LmsError as error:
-        click.echo(f"✗ The LMS could not be asked: {printable(explained(error))}", err=True)
-        sys.exit(NOT_ASKED)
+        _end_with(show, f"The LMS could not be asked: {explained(error)}")
+    except click.ClickException:
+        raise
+    except Exception as error:
+        show.failed(f"{type(error).__name__}: {error}")
+        raise
+
+
+def _end_with(show: _Progress | _Shown, reason: str) -> NoReturn:
+    show.failed(reason)
+    click.echo(f"✗ {printable(reason)}", err=True)
+    sys.exit(NOT_ASKED)

@@ -143,7 +143,7 @@ def _record(
         and result["status"] == "changed"
     ]
     if changed:
-        _take_back(sides, changed, send)
+        _take_back(sides, changed, send, outcome)
 
 
 def _set(sides: Opened, enrolled: bool) -> dict[str, Any]:
@@ -160,12 +160,26 @@ def _expected(sides: Opened, row: dict[str, Any]) -> dict[str, Any]:
     return {columns[name]: row[name] for name in names if name in columns}
 
 
-def _take_back(sides: Opened, rows: list[dict[str, Any]], send: Send) -> None:
-    """Ends enrollments that this pass made and that were refunded in between."""
+def _take_back(sides: Opened, rows: list[dict[str, Any]], send: Send, outcome: Outcome) -> None:
+    """Ends enrollments that this pass made and that were refunded in between. No column says that
+    such a one is due again, so what can't be ended now is told."""
     gone = _unwanted(sides, rows)
-    if gone:
+    if not gone:
+        return
+    failed: LmsError | None = None
+    try:
         # Without a mode: whichever is active is ended.
-        send([{**_item(sides, row), "is_active": False, "mode": ""} for row in gone])
+        results = send([{**_item(sides, row), "is_active": False, "mode": ""} for row in gone])
+    except LmsError as error:
+        results, failed = {}, error
+    for row in gone:
+        result = _in_batch_form(failed, FAILED) if failed else _result(results, row)
+        if told := result["error"]:
+            reason = f"ended here while it was made in the LMS, where it stays: {told['message']}"
+            answered = {**result, "error": {**told, "message": reason}}
+            outcome.add_answered(ENROLLMENT, FAILED, _what(row), answered)
+    if failed is not None and failed.failure_class is FailureClass.SYSTEMIC:
+        raise failed
 
 
 def _unwanted(sides: Opened, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

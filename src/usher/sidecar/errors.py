@@ -35,8 +35,7 @@ class RequestFailed(SidecarError):
     """code, message: the agent's; an exception of the application is named in the message."""
 
     def __init__(self, title: str, code: str, message: str) -> None:
-        name = message.partition(":")[0]
-        do = _DATABASE.get(name, "") if code == "failed" else ""
+        do = _what_to_do(message) if code == "failed" else ""
         super().__init__(
             f"{title} could not do what was asked of it: {message.strip().rstrip('.')}. {do}"
             "What was under way is found again by the next run."
@@ -44,6 +43,25 @@ class RequestFailed(SidecarError):
         self.code = code
 
 
+def _what_to_do(message: str) -> str:
+    """message: the class of an exception, and its words."""
+    words = message.lower()
+    for said, do in _SAID.items():
+        if said in words:
+            return do
+    return _DATABASE.get(message.partition(":")[0], "")
+
+
+#: Words of SQLite and PostgreSQL, and what to do.
+_SAID = {
+    "readonly database": "Its database can't be written to: check who owns its file and folder. ",
+    "read-only transaction": "Its database takes no writes: is it a replica? Use the primary. ",
+    "disk is full": "The disk of its database is full: free some space. ",
+    "no space left": "The disk of its database is full: free some space. ",
+    "database is locked": "Another process keeps its database locked: run this again. ",
+    "no such table": "Its tables are older than its code: run its migrate command. ",
+    "no such column": "Its tables are older than its code: run its migrate command. ",
+}
 #: Exceptions of Django's databases, and what to do.
 _DATABASE = {
     "OperationalError": "Its database did not answer: start it. ",

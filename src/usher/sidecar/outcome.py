@@ -21,6 +21,9 @@ REST = 3600.0
 _FIRST_REST, _LONGEST_REST = 2.0, 300.0
 #: Rows of which it is kept that they agreed.
 _MOST_RIGHT = 10_000
+#: Rows that are left alone for a while, until those whose time is over are forgotten. A row that
+#: changed is another one, so this grows as long as a sidecar watches.
+_MOST_RESTS = 10_000
 
 
 class Memory:
@@ -30,6 +33,7 @@ class Memory:
     def __init__(self) -> None:
         #: Until when it is left alone, and for how long that is.
         self._rests: dict[tuple[str, Any], tuple[float, float]] = {}
+        self._clear_at = _MOST_RESTS
         self._right: dict[tuple[str, Any], Any] = {}
         self._taken: set[tuple[str, Any]] = set()
         self._taking = Lock()
@@ -41,7 +45,16 @@ class Memory:
             return
         _, last = self._rests.get((kind, key), (0.0, 0.0))
         rest = REST if result == REFUSED else max(_FIRST_REST, min(2 * last, _LONGEST_REST))
+        if len(self._rests) >= self._clear_at:
+            self._forget_those_over()
         self._rests[kind, key] = (time.monotonic() + rest, rest)
+
+    def _forget_those_over(self) -> None:
+        """An hour after it was due, a row that still fails would have been met again."""
+        past = time.monotonic() - REST
+        with self._taking:
+            kept = {key: rest for key, rest in list(self._rests.items()) if rest[0] > past}
+            self._rests, self._clear_at = kept, max(_MOST_RESTS, 2 * len(kept))
 
     def is_due(self, kind: str, key: Any) -> bool:
         until, _ = self._rests.get((kind, key), (0.0, 0.0))
@@ -75,11 +88,12 @@ class Outcome:
     """done: as wanted in the LMS and written here; refused: by the LMS or the application's own
     validation; failed: a passing failure, due again; left: somebody else changed or held the row.
 
-    progress is told the numbers after every batch.
+    progress is told the numbers after every batch. waits: for locks that end by themselves.
     """
 
     progress: Callable[[Outcome], None] = lambda outcome: None
     memory: Memory = field(default_factory=Memory)
+    waits: bool = False
     numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
     reasons: list[dict[str, str]] = field(default_factory=list)
     _adding: Lock = field(default_factory=Lock)

@@ -164,11 +164,26 @@ class Agent:
 
     def _write(self, data: bytes) -> None:
         assert self._process.stdin  # noqa: S101 - a pipe was asked for
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            self._process.kill()
+
+        # A process that is stopped reads nothing, and a full pipe would be waited on for ever.
+        waiting = threading.Timer(self._silence, give_up)
+        waiting.daemon = True
+        waiting.start()
         try:
             self._process.stdin.write(data)
             self._process.stdin.flush()
         except OSError as error:
+            if late.is_set():
+                words = self._why_late(self._silence, time.monotonic()) + self._said()
+                raise AgentFailed(words) from error
             raise self._ended() from error
+        finally:
+            waiting.cancel()
 
     def _answer(self, number: int, silence: float) -> Any:
         until = time.monotonic() + silence
@@ -241,11 +256,7 @@ class Agent:
         except subprocess.TimeoutExpired:
             code = None
         self._lines.put(None)
-        return AgentFailed(
-            f"{self._checkout.title}'s manage.py ended"
-            + (f" with {code}" if code is not None else "")
-            + self._said()
-        )
+        return AgentFailed(f"{self._checkout.title}'s manage.py {_end_of(code)}{self._said()}")
 
     def _said(self) -> str:
         lines = [line for line in self._noise if not line.startswith(("  File ", "    "))]
@@ -265,6 +276,15 @@ def _lines_of(stream: IO[bytes], mark: bytes | None = None) -> Iterator[bytes]:
         if not is_rest:
             yield line
         is_rest = not is_whole
+
+
+def _end_of(code: int | None) -> str:
+    """In words: a negative code is a signal."""
+    if code is None:
+        return "ended"
+    if code < 0:
+        return f"was killed by signal {-code}; the next run goes on from here"
+    return f"ended with {code}"
 
 
 def _message(text: bytes) -> dict[str, Any] | None:

@@ -71,6 +71,22 @@ def due(
     return found
 
 
+def check(agent: Agent, adapter: Adapter, asked: Asked) -> None:
+    """Raises SidecarError for a user or a course run that the application does not have: with one
+    that is misspelt nothing would ever be due."""
+    if asked.user:
+        user = Selection().also([{"email": asked.user}, {"username": asked.user}])
+        if not agent.ask("count", model=adapter.users.model, **user.request()):
+            raise SidecarError(
+                f"{adapter.title} has no user with the username or e-mail address {asked.user!r}."
+            )
+    if asked.run:
+        run = Selection(filter=({adapter.runs.columns["course"]: asked.run},))
+        if not agent.ask("count", model=adapter.runs.model, **run.request()):
+            form = "" if runs.is_key(asked.run) else " A key is course-v1:<org>+<course>+<run>."
+            raise SidecarError(f"{adapter.title} has no course run {asked.run!r}.{form}")
+
+
 def count_due(agent: Agent, adapter: Adapter, asked: Asked) -> dict[str, int]:
     """Counts what is due, with the enrollments that become due with the accounts."""
     found = {

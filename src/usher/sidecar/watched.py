@@ -52,6 +52,7 @@ class Watched:
         self._refused: dict[tuple[str, str], Refused] = {}
         self.started = now()
         self.opened: Opened | None = None
+        self.has_opened = False
         self.looked: datetime | None = None
         self.trouble: tuple[str, datetime] | None = None
         self.numbers: Counter[tuple[str, str]] = Counter()
@@ -61,7 +62,7 @@ class Watched:
         return self._counting.exchange(exchange) if self._counting else nullcontext()
 
     def opens(self, sides: Opened) -> None:
-        self.opened = sides
+        self.opened, self.has_opened = sides, True
 
     def passed(self, outcome: Outcome) -> None:
         """Notes that a pass has ended, or failed half way."""
@@ -95,6 +96,11 @@ class Watched:
         """Returns what was refused or failed lately, newest first."""
         with self._lock:
             return sorted(self._refused.values(), key=lambda one: one.last, reverse=True)
+
+    def as_outcome(self) -> Outcome:
+        """Returns the numbers since the start."""
+        with self._lock:
+            return Outcome(numbers=Counter(self.numbers))
 
     @property
     def is_late(self) -> bool:

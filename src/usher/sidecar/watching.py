@@ -14,17 +14,18 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from threading import Event, Lock, Thread
+from threading import Event, Lock, Thread, Timer
 from types import FrameType
 
 from usher.client.errors import LmsError
 from usher.connect.application.checkout import ApplicationOptions
+from usher.connect.errors import ConnectError
 from usher.sidecar.accounts import ACCOUNT
 from usher.sidecar.enrollments import ENROLLMENT, UNENROLLMENT
 from usher.sidecar.errors import SidecarError, explained
 from usher.sidecar.opening import CONCURRENCY, Opened, opened_application, with_lms
 from usher.sidecar.outcome import Memory, Outcome
-from usher.sidecar.reconcile import KINDS, Asked, reconcile
+from usher.sidecar.reconcile import KINDS, Asked, check, reconcile
 from usher.sidecar.run_modes import RUN_MODE
 from usher.sidecar.runs import RUN
 from usher.sidecar.watched import Watched
@@ -45,6 +46,9 @@ _RECORDED = (ACCOUNT, ENROLLMENT, UNENROLLMENT)
 _COMPARED = tuple(kind for kind in KINDS if kind not in _RECORDED)
 #: Seconds in which a look that failed is noticed.
 _FAILED_EVERY = 0.2
+#: Seconds for which a batch under way may go on after SIGTERM or SIGINT: fewer than the 60 after
+#: which containers are killed. An LMS that has stopped answering would be waited on for minutes.
+PATIENCE = 30.0
 #: Seconds by which the time looked back on overlaps with the last look: transactions take a while.
 _OVERLAP = 60.0
 
@@ -54,11 +58,19 @@ class Stopped(Exception):
 
 
 class Stopping:
-    """Between SIGTERM and the end: a batch under way is finished and recorded, no other begun."""
+    """Between SIGTERM and the end: a batch under way is finished and recorded, no other begun.
 
-    def __init__(self) -> None:
+    at_once: ends the process, which loses nothing: what is under way is found again by the next
+    start. It is called by a second signal, and when the batch takes longer than ``patience``
+    seconds.
+    """
+
+    def __init__(self, at_once: Callable[[], None], patience: float = PATIENCE) -> None:
         self._asked = Event()
         self._busy = False
+        self._at_once = at_once
+        self._giving_up = Timer(patience, at_once)
+        self._giving_up.daemon = True
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -69,14 +81,17 @@ class Stopping:
         except Stopped:
             return
         finally:
+            self._giving_up.cancel()
             for each, handler in zip(signals, before, strict=True):
                 signal.signal(each, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        again = self._asked.is_set()
+        if self._asked.is_set():
+            self._at_once()
+            return
         self._asked.set()
-        if again or not self._busy:
-            # The second one is meant: what is under way is found again by the next start.
+        self._giving_up.start()
+        if not self._busy:
             raise Stopped
 
     @contextmanager
@@ -246,24 +261,30 @@ def watch(
     after: Callable[[Outcome], None],
     troubled: Callable[[str, float], None],
     watched: Watched | None = None,
+    stopping: Stopping,
 ) -> None:
     """Until SIGTERM or SIGINT. began: told the application's title and the LMS's address, each
     time both are reached; after: told of each look that did something; troubled: why, and the
-    seconds until the next try; watched: told of everything. The application and the LMS may be
+    seconds until the next try; watched: told of everything; stopping: hears the signals. The
+    application and the LMS may be
     restarted meanwhile."""
     seen, wait = watched or Watched(), _FIRST_WAIT
-    watching, stopping = Watching(asked, seen, after), Stopping()
+    watching = Watching(asked, seen, after)
     with stopping.listening():
         while True:
             opened = time.monotonic()
             try:
                 with opened_application(wishes) as (checkout, adapter, agent):
+                    check(agent, adapter, asked)
                     sides = with_lms(checkout, adapter, agent, lms_url, concurrency, seen.around)
                     began(adapter.title, sides.lms.http.base_url)
                     seen.opens(sides)
                     with watching.looking(sides) as looking:
                         looking.wait()
-            except (SidecarError, LmsError) as error:
+            except (SidecarError, LmsError, ConnectError, OSError) as error:
+                if isinstance(error, ConnectError | OSError) and not seen.has_opened:
+                    raise
+                # Its folder may be replaced by a release of the application.
                 stopping.stop_if_asked()
                 if time.monotonic() - opened > _LONGEST_WAIT:
                     wait = _FIRST_WAIT

@@ -1,0 +1,110 @@
+"""What ends ``usher drift`` and ``usher reconcile`` early: one object with ``--json``, and an exit
+code that is not 0."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from tests.sidecar.conftest import Sides
+from tests.sidecar.test_reconcile import only, stem, tokens
+from tests.support.checkout import free_port
+from usher.cli.main import main
+from usher.sidecar.errors import RequestFailed
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs a command without what this machine remembers of connections; returns its exit code and
+    the object that it printed."""
+
+    def run(*words: str) -> tuple[int, dict[str, Any]]:
+        done = CliRunner().invoke(main, [*words, "--json"])
+        return done.exit_code, json.loads(done.stdout)
+
+    return run
+
+
+@pytest.mark.parametrize("command", ["drift", "reconcile"])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--application", "{folder}/nothing"], "neither a folder nor an http address"),
+        (["--application", "{folder}"], "has no manage.py"),
+        (["--application", "{folder}", "--manage", "false"], "neither MITx Online nor MIT xPro"),
+        (["--application", "{folder}", "--edition", "mitxonline", "--manage", "/no/such"], "run"),
+        (["--application", "{folder}", "--edition", "mitxpro", "--manage", "false"], "ended with"),
+        (["--kind", "seat"], "'seat' is not one of"),
+        (["--no-such-option"], "--no-such-option"),
+    ],
+)
+def test_it_is_one_object(
+    named: Any, command: str, arguments: list[str], words: str, tmp_path: Path
+) -> None:
+    code, told = named(command, *(each.format(folder=tmp_path) for each in arguments))
+    assert code == 2
+    assert words in told["error"]
+    assert told["ok"] is False
+
+
+def test_an_lms_that_does_not_answer_is_one_object(sides: Sides) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    for command in ("drift", "reconcile"):
+        done = sides.usher(command, "--lms-url", nowhere, "--json")
+        assert done.exit_code == 2
+        told = json.loads(done.stdout)
+        assert f"Nothing answers at {nowhere}" in told["error"]
+        assert told["ok"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--user", "nobody@example.org"], "no user with the username or e-mail address"),
+        (["--run", "course-v1:no+such+one"], "no course run 'course-v1:no+such+one'"),
+        (["--run", "MITx/6.1x"], "A key is course-v1:"),
+    ],
+)
+def test_a_misspelt_user_or_run_is_not_nothing_to_do(
+    arguments: list[str], words: str, sides: Sides
+) -> None:
+    done = sides.usher("reconcile", *arguments, "--json")
+    assert done.exit_code == 2
+    assert words in json.loads(done.stdout)["error"]
+
+
+@only("mitxonline")
+def test_what_was_done_before_the_error_is_in_the_object(sides: Sides, monkeypatch: Any) -> None:
+    from usher.client.errors import Unreachable
+    from usher.sidecar import reconcile
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise Unreachable("The LMS went away.")
+
+    name = stem(sides, "beforehand")
+    sides.people(name)
+    monkeypatch.setattr(reconcile, "reconcile_enrollments", fail)
+    done = sides.usher("reconcile", "--json")
+    assert done.exit_code == 2
+    told = json.loads(done.stdout)
+    assert told["kinds"]["account"]["done"] == 1
+    assert "The LMS went away" in told["error"]
+    assert len(tokens(sides, name)) == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ("OperationalError: attempt to write a readonly database", "can't be written to"),
+        ("InternalError: cannot execute UPDATE in a read-only transaction", "Use the primary"),
+        ("OperationalError: database or disk is full", "free some space"),
+        ("OperationalError: could not extend file: No space left on device", "free some space"),
+        ("OperationalError: database is locked", "Another process"),
+        ("OperationalError: no such column: users_user.name", "migrate"),
+        ("OperationalError: connection refused", "start it"),
+    ],
+)
+def test_a_database_s_error_says_what_to_do(message: str, advice: str) -> None:
+    assert advice in str(RequestFailed("MIT xPro", "failed", message))
