@@ -9,8 +9,11 @@ from django.contrib import admin, messages
 from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest
 
-from usher.application.accounts.services import reactivate
+from usher.application.accounts.naming import NoFreeName
+from usher.application.accounts.services import ensure_account, reactivate
+from usher.application.adapter import AdapterFailed
 from usher.application.enrollments.models import DEFAULT_MODE
+from usher.application.enrollments.modes import ModeNotAllowed, check_mode
 from usher.application.enrollments.services import unenroll
 from usher.application.models import (
     Certificate,
@@ -54,6 +57,13 @@ _COPIED_FROM_LMS = (
     "enrollment_end",
     "upgrade_deadline",
 )
+
+
+def _is_page_of(request: HttpRequest, model: str) -> bool:
+    """Whether the request is for the admin's pages of that model, not of a record above it, such as
+    a learner, with whom their records are deleted."""
+    match = request.resolver_match
+    return match is not None and str(match.url_name).startswith(f"usher_{model}_")
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -210,6 +220,12 @@ class LmsAccountAdmin(ReconciledAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Only with the learner: the account would stay in the LMS, and nobody would know it."""
+        return super().has_delete_permission(request, obj) and not _is_page_of(
+            request, "lmsaccount"
+        )
+
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         was = LmsAccount.objects.get(pk=obj.pk)
         was.want(is_active=obj.is_active)
@@ -225,6 +241,11 @@ class LmsTokenAdmin(ReconciledAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Only with the learner: the token would stay valid in the LMS, and no other be made."""
+        is_here = _is_page_of(request, "lmstoken")
+        return super().has_delete_permission(request, obj) and not is_here
 
 
 @admin.register(LmsProfile)
@@ -242,6 +263,11 @@ class RetirementAdmin(ReconciledAdmin):
     list_display = ("username", "asked_at", "state", "attempts")
     search_fields = ("username",)
     actions = ("retry", "repair", "mark_done")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Not before it is done: the account of a deleted learner would stay active in the LMS."""
+        is_done = obj is None or obj.is_settled
+        return super().has_delete_permission(request, obj) and is_done
 
     def has_close_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("usher.close_retirements"))
@@ -294,6 +320,14 @@ class CourseRunAdmin(ReconciledAdmin):
         fixed = ("course_key",) if obj else ()
         return (*fixed, *_COPIED_FROM_LMS, *super().get_readonly_fields(request, obj))
 
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Not while the LMS has, or may have, learners in the run: their records would go with it,
+        and nobody would unenroll them."""
+        if not super().has_delete_permission(request, obj):
+            return False
+        rows = obj.enrollments.all() if obj else Enrollment.objects.none()
+        return not (rows.filter(is_active=True).exists() or rows.unsettled().exists())
+
 
 @admin.register(RunModes)
 class RunModesAdmin(ReconciledAdmin):
@@ -303,7 +337,8 @@ class RunModesAdmin(ReconciledAdmin):
 
 
 class EnrollmentForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Offers the modes that the run is known to have, and the enrollment's current mode."""
+    """Offers the modes that the run is known to have and the project's adapter allows, and the
+    enrollment's current mode."""
 
     class Meta:
         model = Enrollment
@@ -321,10 +356,23 @@ class EnrollmentForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> dict[str, Any]:
         found = super().clean() or {}
-        run, mode = found.get("run"), found.get("mode")
-        known = list(run.modes.values_list("slug", flat=True)) if run else []
-        if run and known and mode not in known:
+        row = self.instance
+        # Of an existing enrollment, the form has only what may be changed.
+        user, run = (found.get("user"), found.get("run")) if not row.pk else (row.user, row.run)
+        mode = found.get("mode")
+        is_kept = bool(row.pk) and mode == self.initial.get("mode")
+        if user is None or run is None or not mode or is_kept:
+            return found
+        known = list(run.modes.values_list("slug", flat=True))
+        if known and mode not in known:
             self.add_error("mode", f"{run.course_key} has these modes: {', '.join(known)}.")
+            return found
+        try:
+            check_mode(user, run, mode)
+        except ModeNotAllowed as error:
+            self.add_error("mode", f"USHER_ADAPTER does not allow it: {error}")
+        except AdapterFailed as error:
+            self.add_error("mode", f"It can't be checked now: {error.message}")
         return found
 
 
@@ -368,9 +416,7 @@ class EnrollmentAdmin(ReconciledAdmin):
         """An enrollment can be deleted after the learner is unenrolled in the LMS; without its
         record they would stay enrolled there. Deleting a learner deletes all their enrollments."""
         allowed = super().has_delete_permission(request, obj)
-        match = request.resolver_match
-        is_here = match is not None and str(match.url_name).startswith("usher_enrollment")
-        if obj is None or not is_here or not allowed:
+        if obj is None or not _is_page_of(request, "enrollment") or not allowed:
             return allowed
         return not obj.is_active and obj.is_settled
 
@@ -378,6 +424,11 @@ class EnrollmentAdmin(ReconciledAdmin):
         """Saves changes with ``want``, which also makes the row due."""
         if not change:
             super().save_model(request, obj, form, change)
+            try:
+                ensure_account(obj.user)
+            except (AdapterFailed, NoFreeName) as error:
+                said = f"The enrollment waits for an LMS account, which can't be made: {error}"
+                self.message_user(request, said, messages.ERROR)
             notify_workers()
             return
         wanted = {name: getattr(obj, name) for name in ("mode", "is_active", "force")}

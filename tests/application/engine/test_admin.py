@@ -8,9 +8,11 @@ from django.utils import timezone
 
 from usher.application import models
 from usher.application.accounts.services import ensure_account
+from usher.application.adapter import DefaultAdapter
 from usher.application.enrollments.services import enroll
 from usher.application.runs.services import ensure_run
 from usher.application.states import State
+from usher.engine.services import reconcile
 
 SHOWN = [m for m in site._registry if m._meta.app_label == "usher"]
 DEMO = "course-v1:edX+DemoX+Demo_Course"
@@ -131,6 +133,63 @@ def test_a_mode_is_one_that_the_run_has(staff):
     add = {"user": make_learner().pk, "run": run.pk, "mode": "honor", "is_active": "on"}
     answer = staff.post(reverse("admin:usher_enrollment_add"), add).content.decode()
     assert "has these modes: audit, verified" in answer
+
+
+class OnlyAudit(DefaultAdapter):
+    def allowed_modes(self, user, run):
+        if user.name == "Bug":
+            raise KeyError("no such field")
+        return ["audit"]
+
+
+def test_a_mode_is_one_that_the_adapter_allows(staff, settings):
+    from tests.application.conftest import make_learner
+
+    settings.USHER_ADAPTER = f"{__name__}.OnlyAudit"
+    run, user, broken = ensure_run(DEMO), make_learner(), make_learner(name="Bug")
+    for slug in ("audit", "verified"):
+        models.CourseMode.objects.create(run=run, slug=slug)
+    row = enroll(user, run)
+    change = reverse("admin:usher_enrollment_change", args=[row.pk])
+    told = staff.post(change, {"mode": "verified", "is_active": "on"}).content.decode()
+    assert "USHER_ADAPTER does not allow it" in told
+    add = {"run": run.pk, "mode": "audit", "is_active": "on"}
+    page = reverse("admin:usher_enrollment_add")
+    told = staff.post(page, add | {"user": broken.pk}).content.decode()
+    assert "allowed_modes of USHER_ADAPTER failed" in told
+    models.Enrollment.objects.filter(pk=row.pk).update(mode="verified")  # of an earlier adapter
+    assert staff.post(change, {"mode": "verified"}).status_code == 302
+    row.refresh_from_db()
+    assert not row.is_active
+
+
+def test_an_enrollment_that_is_added_gets_an_account(joined, staff):
+    user, run = joined.learner(), ensure_run(DEMO)
+    add = {"user": user.pk, "run": run.pk, "mode": "audit", "is_active": "on"}
+    assert staff.post(reverse("admin:usher_enrollment_add"), add).status_code == 302
+    reconcile(["account", "token", "enrollment"])
+    assert models.Enrollment.objects.get(user=user).is_settled
+    assert joined.enrollments(user.lms_account.username) == {DEMO: ("audit", True)}
+
+
+def test_records_of_what_the_lms_has_are_not_deleted(staff):
+    from tests.application.conftest import make_learner
+
+    user, run = make_learner(), ensure_run(DEMO)
+    row = enroll(user, run)
+    retirement = models.Retirement.objects.create(username="gone")
+    token = models.LmsToken.objects.get(user=user)
+    for kept in (user.lms_account, token, run, retirement):
+        name = kept._meta.model_name
+        page = reverse(f"admin:usher_{name}_delete", args=[kept.pk])
+        assert staff.post(page, {"post": "yes"}).status_code == 403, name
+        listed = reverse(f"admin:usher_{name}_changelist")
+        chosen = {"action": "delete_selected", "_selected_action": [kept.pk], "post": "yes"}
+        staff.post(listed, chosen)
+        assert type(kept).objects.filter(pk=kept.pk).exists(), name
+    models.Enrollment.objects.filter(pk=row.pk).delete()
+    page = reverse("admin:usher_courserun_delete", args=[run.pk])
+    assert staff.post(page, {"post": "yes"}).status_code == 302
 
 
 def test_fields_are_named_for_people_and_bookkeeping_is_folded_away(staff):

@@ -54,6 +54,32 @@ def test_what_is_forgotten_is_named(
     assert words in found(settings)[id_]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("USHER_ADOPT_ENROLLMENTS", "no", "write True or False"),
+        ("USHER_CONCURRENCY", "many", "write a whole number, 1 or more"),
+        ("USHER_LEASE_SECONDS", 0, "write a number above 0"),
+        ("USHER_ENROLLMENT_WINNER", "both", "write application or lms"),
+    ],
+)
+def test_values_in_the_settings_themselves_are_checked(
+    project: Any, name: str, value: Any, words: str
+) -> None:
+    setattr(project, name, value)
+    assert f"{name} is {value!r}: {words}" in found(settings)["usher.E001"]
+
+
+def test_a_name_that_is_misspelt(project: Any, tmp_path: Path) -> None:
+    assert "usher.W011" not in found(settings)
+    project.USHER_ADAPTR = "shop.openedx.Adapter"
+    assert "Did you mean USHER_ADAPTER?" in found(settings)["usher.W011"]
+    del project.USHER_ADAPTR
+    project.USHER_ENV_FILE = str(tmp_path / ".env")
+    (tmp_path / ".env").write_text("OPENEDX_API_BASEURL=http://lms.example\n")
+    assert "Did you mean OPENEDX_API_BASE_URL?" in found(settings)["usher.W011"]
+
+
 def test_an_lms_without_https_and_a_provider_that_wants_https(project: Any) -> None:
     project.OPENEDX_API_BASE_URL = "http://lms.example"
     project.OAUTH2_PROVIDER = project.OAUTH2_PROVIDER | {"ALLOWED_REDIRECT_URI_SCHEMES": ["https"]}

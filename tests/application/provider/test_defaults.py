@@ -16,10 +16,12 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def applied(tmp_path: Path, env: str = "", **own: Any) -> dict[str, Any]:
+def applied(
+    tmp_path: Path, env: str = "", arguments: dict[str, Any] | None = None, **own: Any
+) -> dict[str, Any]:
     (tmp_path / ".env").write_text(env)
     settings = {"BASE_DIR": tmp_path, **own}
-    defaults.apply(settings)
+    defaults.apply(settings, **(arguments or {}))
     return settings
 
 
@@ -88,3 +90,62 @@ def test_types_are_checked_all_at_once(tmp_path: Path) -> None:
         applied(tmp_path, "USHER_CONCURRENCY=many\nUSHER_LEASE_SECONDS=soon\n")
     assert "USHER_CONCURRENCY is 'many': write a whole number" in str(refused.value)
     assert "USHER_LEASE_SECONDS" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "USHER_CONCURRENCY=0",
+        "USHER_LEASE_SECONDS=-3",
+        "USHER_STOP_SECONDS=nan",
+        "USHER_REQUESTS_A_SECOND=inf",
+        "USHER_AUDIT_DAYS=1e3",
+        "USHER_ENROLLMENT_WINNER=both",
+        "USHER_ACCOUNT_WINNER=LMS",
+        "USHER_MISSING_SHARE=5",
+        "USHER_ADOPT_ENROLLMENTS=maybe",
+    ],
+)
+def test_values_that_make_no_sense_are_refused(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=line.split("=")[0]):
+        applied(tmp_path, line + "\n")
+
+
+def test_false_and_0_of_the_project_stay(tmp_path: Path) -> None:
+    env = "USHER_ADOPT_ENROLLMENTS=true\nUSHER_DIGEST_MINUTES=5\nUSHER_ADAPTER=shop.Adapter\n"
+    own = {"USHER_ADOPT_ENROLLMENTS": False, "USHER_DIGEST_MINUTES": 0, "USHER_ADAPTER": ""}
+    found = applied(tmp_path, env, **own)
+    assert found["USHER_ADOPT_ENROLLMENTS"] is False
+    assert found["USHER_DIGEST_MINUTES"] == 0
+    assert found["USHER_ADAPTER"] == "shop.Adapter"
+
+
+def test_what_the_parts_can_be_told_apply_can_be_told(tmp_path: Path) -> None:
+    told = {
+        "issuer": "https://id.shop.example",
+        "https_only": True,
+        "sweep_seconds": 5.0,
+        "sync_runs_seconds": 7.0,
+    }
+    found = applied(tmp_path, "CELERY_BROKER_URL=redis://here/0\n", told)
+    provider, schedule = found["OAUTH2_PROVIDER"], found["CELERY_BEAT_SCHEDULE"]
+    assert provider["ALLOWED_REDIRECT_URI_SCHEMES"] == ["https"]
+    assert provider["OIDC_ISS_ENDPOINT"] == "https://id.shop.example"
+    assert {5.0, 7.0} <= {entry["schedule"] for entry in schedule.values()}
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("http_only", "Did you mean https_only?"),
+        ("rsa_private_key", "Write oidc_rsa_private_key"),
+        ("ACCESS_TOKEN_EXPIRE_SECONDS", "write it above the call"),
+        ("zzz", "It takes site_base_url, env_file,"),
+    ],
+)
+def test_an_argument_that_is_unknown_is_answered_with_the_right_one(
+    tmp_path: Path, name: str, advice: str
+) -> None:
+    with pytest.raises(ImproperlyConfigured, match=f"has no argument '{name}'") as refused:
+        applied(tmp_path, "", {name: 1})
+    assert advice in str(refused.value)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from usher.application import conf
 from usher.application.adapter import adapter
-from usher.application.defaults import INSTALLED_APPS, KEYED_HASHER, MIDDLEWARE
+from usher.application.defaults import INSTALLED_APPS, KEYED_HASHER, MIDDLEWARE, environment
 from usher.application.metrics.views import networks_of_settings
 from usher.contract.envfile import EnvFile, EnvFileError
 
@@ -73,14 +75,29 @@ def _sessions() -> Iterator[CheckMessage]:
 def _connection() -> Iterator[CheckMessage]:
     yield from _env_file()
     _found, problems = conf.read(django_settings)
-    for problem in problems:
+    for problem in [*problems, *environment.malformed(django_settings)]:
         yield Error(problem, id="usher.E001")
+    for name, meant in environment.misspelt(_names()):
+        yield WarningMessage(
+            f"{name} is no setting of Usher, and has no effect.",
+            hint=f"Did you mean {meant}?",
+            id="usher.W011",
+        )
     if missing := conf.missing():
         yield WarningMessage(
             f"Not connected to an LMS yet: {', '.join(missing)} not set.",
             hint="Run `usher dev` or `usher connect`, or write them in the .env file.",
             id="usher.W001",
         )
+
+
+def _names() -> list[str]:
+    """Of settings, environment variables, and the lines of the ``.env``."""
+    found = {*dir(django_settings), *os.environ}
+    with suppress(EnvFileError, OSError):  # named by _env_file
+        if path := getattr(django_settings, "USHER_ENV_FILE", ""):
+            found |= set(EnvFile.read(Path(path)).values())
+    return sorted(found)
 
 
 def _env_file() -> Iterator[CheckMessage]:
@@ -194,7 +211,8 @@ def _provider() -> Iterator[CheckMessage]:
         yield Error(
             f"The LMS is at {found.base_redirect_url}, but OAUTH2_PROVIDER["
             f"'ALLOWED_REDIRECT_URI_SCHEMES'] is {allowed}: every sign-in would end in 400.",
-            hint=f"Add {lms.scheme!r} (https_only=False), or give the LMS an https address.",
+            hint=f"Add {lms.scheme!r}, with https_only=False in defaults.apply() or in "
+            "defaults.oauth2_provider(), or give the LMS an https address.",
             id="usher.E008",
         )
     named = "OAUTH2_PROVIDER['OAUTH2_VALIDATOR_CLASS']"

@@ -11,10 +11,11 @@ _PROVIDER = "usher.application.provider.tasks"
 SWEEP = f"{_ENGINE}.sweep"
 #: Its name in versions whose engine was a part of ``usher.application``: still a task.
 FORMER_SWEEP = "usher.application.engine.tasks.sweep"
+SWEEP_SECONDS, SYNC_RUNS_SECONDS = 60.0, 3600.0
 
 
 def beat_schedule(
-    *, sweep_seconds: float = 60.0, sync_runs_seconds: float = 3600.0
+    *, sweep_seconds: float = SWEEP_SECONDS, sync_runs_seconds: float = SYNC_RUNS_SECONDS
 ) -> dict[str, dict[str, Any]]:
     """Entries for ``CELERY_BEAT_SCHEDULE``."""
     return {

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
 from usher.contract.envfile import EnvFile, EnvFileError
-from usher.contract.environment import ALL_KEYS
+from usher.contract.environment import ALL_KEYS, ServiceEnv
 
 _FALSE, _TRUE = {"0", "false", "no", "off"}, {"1", "true", "yes", "on"}
 
@@ -21,18 +23,43 @@ def _flag(text: str) -> bool:
     raise ValueError("write true or false")
 
 
-def _integer(text: str) -> int:
-    try:
+def _whole(least: int) -> Callable[[str], int]:
+    def read_one(text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text) or int(text) < least:
+            raise ValueError(f"write a whole number, {least} or more")
         return int(text)
-    except ValueError:
-        raise ValueError("write a whole number") from None
+
+    return read_one
 
 
-def _number(text: str) -> float:
+def _seconds(text: str) -> float:
+    number = _rate(text)
+    if number == 0:
+        raise ValueError("write a number above 0")
+    return number
+
+
+def _rate(text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise ValueError("write a number") from None
+        number = -1.0
+    if not 0 <= number < 10**9:
+        raise ValueError("write a number, 0 or more")
+    return number
+
+
+def _share(text: str) -> float:
+    number = _rate(text)
+    if number > 1:
+        raise ValueError("write a number from 0 to 1")
+    return number
+
+
+def _winner(text: str) -> str:
+    if text not in ("application", "lms"):
+        raise ValueError("write application or lms")
+    return text
 
 
 #: Settings besides those of the connection, with their types; docs/reference/settings.md takes
@@ -45,37 +72,53 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "USHER_ADAPTER": str,
     # Whether enrollments that were made in the LMS are recorded here. Default: true.
     "USHER_ADOPT_ENROLLMENTS": _flag,
-    # Days for which audit events are kept. Default: 400.
-    "USHER_AUDIT_DAYS": _integer,
+    # Days for which audit events are kept; 0 for ever. Default: 400.
+    "USHER_AUDIT_DAYS": _whole(0),
     # Failed attempts recorded in a minute; more are counted only. Default: 30.
-    "USHER_AUDIT_FAILURES_A_MINUTE": _integer,
+    "USHER_AUDIT_FAILURES_A_MINUTE": _whole(0),
     # Whether to use the batch API of `usher.lms` where the LMS has it. Default: true.
     "USHER_USE_BATCH_API": _flag,
     # Header in which a proxy passes the client's address, such as `X-Real-IP`. Default: none.
     "USHER_CLIENT_ADDRESS_HEADER": str,
     # Requests to the LMS at a time, of one worker. Default: 32.
-    "USHER_CONCURRENCY": _integer,
+    "USHER_CONCURRENCY": _whole(1),
     # Minutes between two mails about refusals to `MANAGERS`; 0 for none. Default: 60, and 0 while
     # `DEBUG` is on.
-    "USHER_DIGEST_MINUTES": _integer,
+    "USHER_DIGEST_MINUTES": _whole(0),
     # Who wins when the LMS changed an enrollment: `application` or `lms`. Default: `application`.
-    "USHER_ENROLLMENT_WINNER": str,
+    "USHER_ENROLLMENT_WINNER": _winner,
     # Who wins when the LMS's staff deactivated an account that is active here: with `lms` it stays
     # deactivated, with `application` it is activated again. Default: `lms`.
-    "USHER_ACCOUNT_WINNER": str,
+    "USHER_ACCOUNT_WINNER": _winner,
     # Celery queue for work that a learner waits for. Default: the queue of all other tasks.
     "USHER_INTERACTIVE_QUEUE": str,
     # Seconds after which a record claimed by a worker that is gone is free. Default: 60.
-    "USHER_LEASE_SECONDS": _number,
+    "USHER_LEASE_SECONDS": _seconds,
+    # Networks that may read `/metrics`, such as `10.0.0.0/8, 127.0.0.1`. Default: none.
     "USHER_METRICS_NETWORKS": str,
+    # Bearer token for `/metrics`. Default: none.
     "USHER_METRICS_TOKEN": str,
+    # With more than this number, and this share, of known objects missing in the LMS, nothing is
+    # changed before `--accept-missing`. Default: 20.
+    "USHER_MISSING_COUNT": _whole(0),
+    # The share for `USHER_MISSING_COUNT`, from 0 to 1. Default: 0.05.
+    "USHER_MISSING_SHARE": _share,
     # Requests a second that all workers together send to the LMS. Default: no limit.
-    "USHER_REQUESTS_A_SECOND": _number,
+    "USHER_REQUESTS_A_SECOND": _rate,
     # Seconds for which a stopping worker waits for answers of the LMS. Default: 20.
-    "USHER_STOP_SECONDS": _number,
+    "USHER_STOP_SECONDS": _rate,
     # Failed token requests of one client from one address in a minute before more are refused.
     # Default: 30.
-    "USHER_TOKEN_FAILURES_A_MINUTE": _integer,
+    "USHER_TOKEN_FAILURES_A_MINUTE": _whole(1),
+}
+
+
+#: Names that this package, ``usher dev`` and Tutor's plugin have for other things.
+_OTHERS = {
+    *(value for name, value in vars(ServiceEnv).items() if name.isupper()),
+    "USHER_EDITION",
+    "USHER_ENV_FILE",
+    "USHER_BACKENDS",
 }
 
 
@@ -97,13 +140,40 @@ def settings(values: Mapping[str, str]) -> dict[str, Any]:
     """Settings that the environment has a value for. Raises ImproperlyConfigured, all at once."""
     found: dict[str, Any] = {key: values[key] for key in ALL_KEYS if values.get(key)}
     problems = []
-    for name, kind in OPTIONS.items():
+    for name in OPTIONS:
         if not values.get(name):
             continue
         try:
-            found[name] = kind(values[name].strip())
+            found[name] = OPTIONS[name](values[name].strip())
         except ValueError as error:
             problems.append(f"{name} is {values[name]!r}: {error}")
     if problems:
         raise ImproperlyConfigured("; ".join(problems))
     return found
+
+
+def malformed(source: Any) -> Iterator[str]:
+    """Values in ``source`` (Django's settings) that can't be used, each with what to write: for
+    projects that set them themselves."""
+    for name, kind in OPTIONS.items():
+        value = getattr(source, name, None)
+        if kind is str or value is None or value == "":
+            continue
+        if kind is _flag:
+            # Any text, even "no", would count as True.
+            if value not in (True, False):
+                yield f"{name} is {value!r}: write True or False"
+            continue
+        try:
+            kind(str(value).strip())
+        except ValueError as error:
+            yield f"{name} is {value!r}: {error}"
+
+
+def misspelt(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Those of ``names`` that are almost a setting of Usher, each with that setting."""
+    known = {*OPTIONS, *ALL_KEYS, *_OTHERS}
+    for name in names:
+        if name.startswith(("USHER_", "OPENEDX_")) and name not in known:
+            for close in get_close_matches(name, sorted(known), n=1, cutoff=0.9):
+                yield name, close

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+import inspect
+from collections.abc import Collection, MutableMapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
+
+from django.core.exceptions import ImproperlyConfigured
 
 from usher.application.defaults import environment
 from usher.application.defaults.apps import INSTALLED_APPS, MIDDLEWARE
-from usher.application.defaults.celery import celery
+from usher.application.defaults.celery import (
+    SWEEP_SECONDS,
+    SYNC_RUNS_SECONDS,
+    beat_schedule,
+    celery,
+)
 from usher.application.defaults.database import SQLITE, sqlite_options
 from usher.application.defaults.provider import (
     KEYED_HASHER,
@@ -22,12 +31,27 @@ from usher.contract.environment import Env
 BESIDE_MANAGE = ".env"
 
 
+#: Parameters of ``apply`` that are not options.
+_NOT_OPTIONS = ("settings", "unknown")
+#: Arguments of the parts, and what ``apply`` calls them.
+_OTHER_NAMES = {
+    "rsa_private_key": "oidc_rsa_private_key",
+    "broker_url": "CELERY_BROKER_URL = … above the call",
+    "hashers": "PASSWORD_HASHERS = [...] above the call",
+}
+
+
 def apply(
     settings: MutableMapping[str, Any],
     *,
     site_base_url: str = "",
     env_file: str | Path | None = BESIDE_MANAGE,
     oidc_rsa_private_key: str = "",
+    issuer: str = "",
+    https_only: bool | None = None,
+    sweep_seconds: float = SWEEP_SECONDS,
+    sync_runs_seconds: float = SYNC_RUNS_SECONDS,
+    **unknown: Never,
 ) -> None:
     """Adds to ``settings``, the ``globals()`` of a settings module, what Usher needs.
 
@@ -37,8 +61,17 @@ def apply(
 
     site_base_url: this application's address for browsers, where ``SITE_BASE_URL`` is in neither.
     oidc_rsa_private_key: PEM, where ``OIDC_RSA_PRIVATE_KEY`` is in neither.
-    Raises ImproperlyConfigured when the file can't be read or a value has the wrong type.
+    issuer: of ID tokens; '' for ``SITE_BASE_URL`` and ``/oauth2``.
+    https_only: refuse redirect URIs that are not https; None refuses them if the addresses of this
+    application and of the LMS are https.
+    sweep_seconds, sync_runs_seconds: of the periodic tasks, for projects with Celery.
+    All that the OAuth toolkit, Django REST framework and Celery can be told besides is set before
+    the call, such as ``OAUTH2_PROVIDER = {"ACCESS_TOKEN_EXPIRE_SECONDS": 3600}``.
+
+    Raises ImproperlyConfigured when the file can't be read, a value has the wrong type, or an
+    argument is unknown.
     """
+    _refuse(unknown)
     path = _path(settings, env_file)
     values = environment.read(path)
     # `manage.py check` names the lines of it that can't be understood.
@@ -50,13 +83,33 @@ def apply(
     _middleware(settings)
     _hashers(settings)
     key = (values.get("OIDC_RSA_PRIVATE_KEY") or oidc_rsa_private_key).replace("\\n", "\n")
-    _provider(settings, key)
+    _provider(settings, key, issuer, https_only)
     settings.setdefault("REST_FRAMEWORK", rest_framework())
     settings["REST_FRAMEWORK"].setdefault(
         "DEFAULT_SCHEMA_CLASS", rest_framework()["DEFAULT_SCHEMA_CLASS"]
     )
-    _celery(settings, values.get("CELERY_BROKER_URL", ""))
+    _celery(
+        settings,
+        values.get("CELERY_BROKER_URL", ""),
+        beat_schedule(sweep_seconds=sweep_seconds, sync_runs_seconds=sync_runs_seconds),
+    )
     _databases(settings)
+
+
+def _refuse(unknown: Collection[str]) -> None:
+    """Raises ImproperlyConfigured, with what was probably meant."""
+    known = [name for name in inspect.signature(apply).parameters if name not in _NOT_OPTIONS]
+    for name in unknown:
+        if name.isupper():
+            advice = f"It is a setting: write it above the call, as {name} = … or in its dictionary"
+        elif name in _OTHER_NAMES:
+            advice = f"Write {_OTHER_NAMES[name]}"
+        else:
+            [close, *_] = get_close_matches(name, known, n=1) or [""]
+            advice = f"Did you mean {close}" if close else f"It takes {', '.join(known)}"
+        raise ImproperlyConfigured(
+            f"defaults.apply() has no argument {name!r}. {advice}{'?' * advice.startswith('Did')}"
+        )
 
 
 def _path(settings: MutableMapping[str, Any], env_file: str | Path | None) -> Path | None:
@@ -66,7 +119,8 @@ def _path(settings: MutableMapping[str, Any], env_file: str | Path | None) -> Pa
 
 
 def _default(settings: MutableMapping[str, Any], name: str, value: Any) -> None:
-    if value not in ("", None) and not settings.get(name):
+    """False and 0 are values that a project has set."""
+    if value not in ("", None) and settings.get(name) in ("", None):
         settings[name] = value
 
 
@@ -88,29 +142,35 @@ def _hashers(settings: MutableMapping[str, Any]) -> None:
         settings["PASSWORD_HASHERS"] = [*there, KEYED_HASHER]
 
 
-def _provider(settings: MutableMapping[str, Any], key: str) -> None:
+def _provider(
+    settings: MutableMapping[str, Any], key: str, issuer: str, https_only: bool | None
+) -> None:
     site = str(settings.get("SITE_BASE_URL") or "").rstrip("/")
     lms = str(
         settings.get(Env.OPENEDX_BASE_REDIRECT_URL) or settings.get(Env.OPENEDX_API_BASE_URL) or ""
     )
-    ours = oauth2_provider(
-        issuer=f"{site}/oauth2" if site else "",
-        rsa_private_key=key,
+    if https_only is None:
         # An LMS at an http address asks for an http redirect URI.
-        https_only=site.startswith("https://") and lms.startswith("https://"),
+        https_only = site.startswith("https://") and lms.startswith("https://")
+    ours = oauth2_provider(
+        issuer=issuer or (f"{site}/oauth2" if site else ""),
+        rsa_private_key=key,
+        https_only=https_only,
     )
     settings["OAUTH2_PROVIDER"] = ours | settings.get("OAUTH2_PROVIDER", {})
     settings.setdefault("OAUTH2_PROVIDER_APPLICATION_MODEL", "oauth2_provider.Application")
 
 
-def _celery(settings: MutableMapping[str, Any], broker_url: str) -> None:
+def _celery(
+    settings: MutableMapping[str, Any], broker_url: str, schedule: dict[str, dict[str, Any]]
+) -> None:
     """Only for projects that have a broker: the others run ``reconcile --watch``."""
     broker_url = settings.get("CELERY_BROKER_URL") or broker_url
     if not broker_url:
         return
     for name, value in celery(broker_url).items():
         if name == "CELERY_BEAT_SCHEDULE":
-            settings[name] = value | settings.get(name, {})
+            settings[name] = schedule | settings.get(name, {})
         else:
             settings.setdefault(name, value)
 

@@ -305,8 +305,8 @@ class AuthorizeAnswers(Check):
                 f"the LMS's address is {scheme}, and the application redirects to "
                 f"{', '.join(schemes)} only",
                 cause="https_only is on in OAUTH2_PROVIDER, and the LMS is served without https",
-                fix="defaults.oauth2_provider(https_only=False) in the settings, or serve the LMS "
-                f"by https; then {RESTART}",
+                fix="https_only=False in defaults.apply() in the settings, or serve the LMS by "
+                f"https; then {RESTART}",
             )
         parts = urlsplit(asked)
         told = context.application.authorize(f"{parts.path}?{parts.query}")
