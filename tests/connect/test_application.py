@@ -250,6 +250,28 @@ def test_what_was_changed_since_survives_the_undoing(shop: PlainCheckout):
     assert "OPENEDX_API_BASE_URL" not in text
 
 
+def test_example_values_are_removed_unless_somebody_replaced_them(shop: PlainCheckout):
+    shop.env_file.write_text(shop.env_file.read_text() + "MAIL_KEY=\n")
+    before = shop.env_file.read_bytes()
+    side = side_of(shop)
+    side.needed = {"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"}
+    values = side.env_values(description(application(shop.url)), ADDRESSES)
+    side.write_env(values | side.needed)
+
+    later = side_of(shop)
+    later.write_env(values)
+    assert later.restore_env(values) == "restored"
+    assert shop.env_file.read_bytes() == before
+    assert later.env_restored(values)
+
+    later.needed = side.needed
+    later.write_env(values | later.needed)
+    shop.env_file.write_text(shop.env_file.read_text().replace("mail.example.org", "mail.mit.edu"))
+    assert later.restore_env(values) == "restored, except MAIL_DOMAIN, changed since"
+    assert shop.env_file.read_text() == before.decode() + "MAIL_DOMAIN=mail.mit.edu\n"
+    shop.env_file.write_bytes(before)
+
+
 def test_a_checkout_without_env_gets_one_and_loses_it_again(shop: PlainCheckout):
     side = side_of(shop)
     values = side.env_values(description(application(shop.url)), ADDRESSES)

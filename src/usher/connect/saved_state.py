@@ -18,6 +18,7 @@ _ENV = "env.before"
 _NO_ENV = "env.absent"
 _RECORD = "record.before.json"
 _SUBJECT = "subject.json"
+_EXAMPLES = "examples.json"
 
 
 def state_home() -> Path:
@@ -115,6 +116,16 @@ class SavedState:
         if (self.folder / _NO_ENV).exists():
             return EnvFile()
         return EnvFile.read(self.folder / _ENV) if (self.folder / _ENV).exists() else None
+
+    def keep_examples(self, values: dict[str, str]) -> None:
+        """Saves example values that are about to be written into the ``.env``."""
+        if values:
+            self._write(_EXAMPLES, json.dumps(self.examples() | values).encode())
+
+    def examples(self) -> dict[str, str]:
+        """Returns the example values that were written into the ``.env``."""
+        file = self.folder / _EXAMPLES
+        return dict(json.loads(file.read_text())) if file.exists() else {}
 
     @property
     def had_no_env(self) -> bool:

@@ -400,6 +400,7 @@ class Side:
         if path is None:
             raise Refused(f"{self.checkout.title} has no .env here; name it with --env-file")
         self.before.keep_env(path)
+        self.before.keep_examples(self.needed)
         changed = self.differing(values)
         envfile.update(path, values)
         return f"{_settings(len(changed))} written" if changed else "mode set to 0600"
@@ -414,7 +415,7 @@ class Side:
             ours = [key for key, value in written.items() if now.get(key) == value]
             envfile.write(path, now.without(ours))
             return f"no saved copy; removed {', '.join(ours) or 'nothing'}"
-        restored = now.restored(KEYS, before)
+        restored = now.restored(self._written_keys(now.values()), before)
         if self.before.had_no_env and not restored.text.strip():
             path.unlink()
             return "removed; there was none before Usher"
@@ -431,7 +432,13 @@ class Side:
         if before is None:
             return not any(now.get(key) == value for key, value in written.items())
         empty = self.before.had_no_env and not path.read_text().strip()
-        return not empty and all(now.get(key) == before.get(key) for key in KEYS)
+        return not empty and all(now.get(k) == before.get(k) for k in self._written_keys(now))
+
+    def _written_keys(self, now: dict[str, str]) -> set[str]:
+        """The settings to restore: those that connect writes, and those with an example value that
+        nobody has replaced. now: the values in the ``.env``."""
+        examples = self.before.examples()
+        return {*KEYS, *(key for key, value in examples.items() if now.get(key) == value)}
 
 
 def _settings(count: int) -> str:
