@@ -45,7 +45,7 @@ def enroll_me(request: HttpRequest, course_key: str) -> HttpResponse:
     """``/courses/<key>/enroll/``: enroll the signed-in learner."""
     run = _run(course_key)
     if not run.is_enrollable():
-        messages.error(request, f"{run} does not take enrollments now.")
+        messages.error(request, f"{run} does not accept enrollments now.")
         return redirect("course-run", course_key=run.course_key)
     try:
         enroll(request.user, run)

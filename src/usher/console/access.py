@@ -33,13 +33,15 @@ log = logger("usher.console")
 
 
 def page(*needed: str) -> Callable[[View], View]:
-    """A page: for staff who may see the console and have what else is needed; changes nothing."""
+    """Decorates a page, which changes nothing. Staff need the permissions to see the console and in
+    ``needed``."""
     return lambda view: require_safe(_guarded(view, needed))
 
 
 def action(*needed: str) -> Callable[[View], View]:
-    """What staff do: by POST, for those who also may see the console. Its URL is below that of a
-    page. A GET, as after signing in again, leads to that page and does nothing."""
+    """Decorates an action, which is a POST request and needs the same permissions as a page. Its
+    URL is below that of a page. A GET request, as after signing in again, redirects to that page.
+    """
 
     def guard(view: View) -> View:
         guarded = _guarded(view, needed)
@@ -69,7 +71,7 @@ def _guarded(view: View, needed: tuple[str, ...]) -> View:
 
 
 def may(request: HttpRequest) -> dict[str, bool]:
-    """What this person may do, for templates."""
+    """The user's permissions, for templates: action → whether it is allowed."""
     user: Any = request.user
     names = {
         "retry": RETRY,
@@ -86,9 +88,9 @@ def may(request: HttpRequest) -> dict[str, bool]:
 def audit(
     request: HttpRequest, name: str, subject: object, *, succeeded: bool = True, **detail: Any
 ) -> None:
-    """Writes to the audit log what a person did; to the process's log where there is none.
+    """Writes a person's action to the audit log or, if there is none, to the process's log.
 
-    subject: the learner's username, the run's key, or what else it was done to.
+    subject: the learner's username, the course key, or another name of the object.
     """
     if apps.is_installed("usher.application.audit"):
         from usher.application.audit.services import record

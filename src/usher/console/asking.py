@@ -1,4 +1,4 @@
-"""How the console's pages ask the LMS."""
+"""Requests to the LMS from the console's pages."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ SECONDS = 10.0
 
 @contextmanager
 def for_a_page(seconds: float = SECONDS) -> Iterator[None]:
-    """Requests within the block go first, and take at most so many seconds together."""
+    """Requests within the block are urgent, and take at most so many seconds together."""
     with urgent(), within(seconds):
         yield

@@ -16,13 +16,13 @@ from usher.console.access import may
 def show(
     request: HttpRequest, name: str, context: Mapping[str, Any], status: int = 200
 ) -> HttpResponse:
-    """The page of that name, which is also the entry of the navigation that is marked."""
+    """Renders the template of that name. Its first part is the current entry of the navigation."""
     frame = {
         "section": name.split("/")[0],
         "may": may(request),
         "site_title": str(getattr(settings, "SITE_NAME", "") or "Open edX"),
         "is_theme_edition": str(getattr(settings, "USHER_EDITION", "") or ""),
-        "told": list(messages.get_messages(request)),
+        "notices": list(messages.get_messages(request)),
     }
     return render(request, f"usher_console/{name}.html", {**frame, **context}, status=status)
 

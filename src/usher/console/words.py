@@ -22,8 +22,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "retirement": ("retirement", "Retirements"),
 }
 
-#: Code → what it means, what to do: ``{retry}`` is what the page calls it. Codes that are not here
-#: are the LMS's own.
+#: Error code → its meaning, and advice, in which ``{retry}`` becomes the label of the page's
+#: button. Other codes are the LMS's own.
 REASONS: dict[str, tuple[str, str]] = {
     "duplicate-email": (
         "The LMS has another account with this e-mail address",
@@ -39,7 +39,7 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "validation-error": (
         "The LMS does not accept the learner's data",
-        "Correct what the LMS names here, then {retry}.",
+        "Correct in this application what the LMS names, then {retry}.",
     ),
     "invalid-country": (
         "The LMS does not know the country",
@@ -47,12 +47,12 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "protected-account": (
         "The LMS account has staff rights of its own",
-        "Link it by hand, or take the rights away in the LMS, then {retry}.",
+        "Link it by hand, or remove the rights in the LMS, then {retry}.",
     ),
     "enrollment-closed": (
-        "The run does not take enrollments now",
-        "Give the run other dates of enrollment in the LMS, then {retry}; or mark “Enroll although "
-        "closed” at the enrollment in the admin.",
+        "The run does not accept enrollments now",
+        "Change the run's enrollment dates in the LMS, then {retry}; or select “Enroll although "
+        "closed” for the enrollment in the admin.",
     ),
     "mode-not-offered": (
         "The run does not offer this mode",
@@ -61,15 +61,15 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "mode-kept": (
         "The LMS keeps the learner in another mode",
-        "Change the mode in the LMS's admin, or want the mode that it has.",
+        "Change the mode in the LMS's admin, or set the enrollment here to the mode of the LMS.",
     ),
     "mode-mismatch": (
         "The learner is enrolled in another mode",
-        "Compare the learner with the LMS, then want the mode that it has.",
+        "Compare the learner with the LMS, then set the enrollment here to the mode of the LMS.",
     ),
     "not-found": (
         "The LMS does not show it",
-        "Publish the run, or let the service worker see it; else remove it here.",
+        "Publish the run, or allow the service worker to see it; or remove it here.",
     ),
     "unknown-run": (
         "The LMS does not have this course run",
@@ -91,7 +91,7 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "not-enrolled": (
         "The LMS has no such enrollment",
-        "Compare the learner with the LMS: there is nothing to unenroll from.",
+        "Compare the learner with the LMS. There is nothing to end.",
     ),
     "invalid": (
         "The LMS does not understand the request",
@@ -99,46 +99,48 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "enrollment-refused": (
         "The LMS refuses the enrollment",
-        "Read what the LMS says: often the run does not take enrollments now. Then {retry}.",
+        "Read what the LMS says: often the run does not accept enrollments now. Then {retry}.",
     ),
     "registration-refused": (
-        "The LMS refuses to make the account",
+        "The LMS refuses to create the account",
         "Read what the LMS says, correct the learner's data, then {retry}.",
     ),
     "awaiting-link": (
         "The LMS account is linked here, and not in the LMS yet",
-        "Compare with the LMS shows the command for its staff. It goes on by itself afterwards.",
+        "Compare with the LMS: the page then shows the command for the LMS's staff. Afterwards the "
+        "account is retried automatically.",
     ),
     "adapter-failed": (
         "A method of USHER_ADAPTER failed for this learner",
-        "A developer corrects that class: the message and the log say where. It is tried again.",
+        "A developer must correct that class; the message and the log say where. The record is "
+        "retried automatically.",
     ),
     "sign-in-stopped": (
         "The LMS stopped the sign-in",
-        "Read what the LMS says: the account may be linked to somebody else there.",
+        "Read what the LMS says: the account may be linked to another person there.",
     ),
     "not-linked": (
         "The LMS does not link the learner's sign-in to the account",
-        "Compare the learner with the LMS: the account may be somebody else's.",
+        "Compare the learner with the LMS: the account may be another person's.",
     ),
     "activation-by-hand": (
-        "The LMS account has to be activated by hand",
+        "The LMS account must be activated by hand",
         "Activate it in the LMS's admin, then {retry}.",
     ),
     "unknown-user": (
         "The LMS does not have this learner",
-        "Repair the learner: the account is made again.",
+        "Repair the learner: the account is created again.",
     ),
     "account-disabled": (
         "The LMS account is deactivated",
         "Activate it in the LMS if the ban is over, then {retry}.",
     ),
     "retirement-by-hand": (
-        "The LMS account has to be retired by hand",
+        "The LMS account must be retired by hand",
         "Retire it in the LMS's admin, then mark the retirement as done.",
     ),
     "deactivation-by-hand": (
-        "The LMS account has to be deactivated by hand",
+        "The LMS account must be deactivated by hand",
         "Deactivate it in the LMS's admin, then {retry}.",
     ),
     "email-needs-usher-lms": (
@@ -147,7 +149,7 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
 }
 
-#: Codes whose message is Usher's own: nothing was sent, or the LMS's answer is described.
+#: Codes whose message is Usher's own, because nothing was sent or it describes the LMS's answer.
 _OWN = {
     "activation-by-hand",
     "adapter-failed",
@@ -177,12 +179,12 @@ def many(kind: str) -> str:
 
 
 def reason(code: str) -> str:
-    """What a code means, for a heading."""
-    return REASONS[code][0] if code in REASONS else f"The LMS says no: {code or 'no code'}"
+    """The meaning of an error code, for a heading."""
+    return REASONS[code][0] if code in REASONS else f"Refused with {code or 'no code'}"
 
 
 def advice(code: str, kind: str = "", retry: str = "retry") -> str:
-    """What to do about it; general where the code is not known. retry: what the page calls it."""
+    """What to do about an error code. retry: the label of the page's retry button."""
     text = REASONS[code][1] if code in REASONS else _READ
     if kind == "profile" and code == "duplicate-email":
         text = _TAKEN_ADDRESS
@@ -190,7 +192,7 @@ def advice(code: str, kind: str = "", retry: str = "retry") -> str:
 
 
 def said(code: str, kind: str = "") -> str:
-    """Whose words the message of a refusal is: ``The LMS says`` or ``Why``."""
+    """The label of a refusal's message: ``The LMS says``, or ``Why`` if it is Usher's own."""
     is_own = code in _OWN or (kind in ("run", "profile") and code == "not-found")
     return "Why" if is_own else "The LMS says"
 
@@ -208,5 +210,5 @@ def lasting(seconds: float) -> str:
 
 
 def learner_name(user: Any) -> str:
-    """The person's name in tables."""
+    """A user's name in tables."""
     return str(user.get_full_name() if hasattr(user, "get_full_name") else "") or str(user)

@@ -89,7 +89,7 @@ def test_a_link_that_is_gone_and_one_that_leads_elsewhere(batched: Any, staff: C
     elsewhere = Page(staff, other)
     assert elsewhere.headline[:2] == (
         "bad",
-        f"Signing in leads into another account of the LMS: {user.username}.",
+        f"The learner signs in to another account of the LMS: {user.username}.",
     )
     assert " --move " in elsewhere.command
     taken = Page(staff, user)
@@ -123,7 +123,7 @@ def test_tokens_that_are_no_good_are_seen_and_renewed(joined: Any, staff: Client
     for broken, seen in (
         (lambda: joined.lms.shell(REVOKE.format(name=user.username)), "the LMS refuses it"),
         (lambda: row.update(access_token="of a lost key"), "no key here decrypts it"),
-        (lambda: row.update(expires_at="2020-01-01T00:00:00Z"), "ended "),
+        (lambda: row.update(expires_at="2020-01-01T00:00:00Z"), "expired "),
     ):
         broken()
         page = Page(staff, user)

@@ -70,14 +70,14 @@ def test_a_repair_makes_what_is_missing_and_sends_nothing_else(joined: Any, staf
     assert "Repaired" in post(staff, user, "repair")
     assert joined.enrollments(user.username) == {DEMO: ("audit", True)}
     assert joined.account(other.username) is None
-    assert "Nothing was to be repaired." in post(staff, user, "repair")
+    assert "There was nothing to repair." in post(staff, user, "repair")
 
 
 def test_a_repair_that_fails_says_why(faulty: Any, joined: Any, staff: Client) -> None:
     user = joined.learner()
     enroll(user, ensure_run(NOWHERE))
     said = post(staff, user, "repair")
-    assert "Not all is repaired. Enrollment: " in said
+    assert "Not everything was repaired. Enrollment: " in said
     assert "Enrollment: The learner&#x27;s" not in said
 
 
@@ -86,7 +86,7 @@ def test_a_repair_starts_nothing_that_is_stopped_for_everybody(joined: Any, staf
     enroll(user, ensure_run(DEMO))
     gate = Gate("account", client().http.state)
     gate.close()
-    assert "Stopped for everybody: LMS accounts" in post(staff, user, "repair")
+    assert "Stopped for all learners: LMS accounts" in post(staff, user, "repair")
     assert gate.is_closed
     assert joined.account(user.username) is None
 

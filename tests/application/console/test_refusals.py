@@ -132,9 +132,9 @@ def test_a_selection_of_which_some_have_gone_says_so(staff: Client, rows: list[i
     Enrollment.objects.filter(pk=rows[1]).make_due()
     marked = [str(pk) for pk in (*rows[:3], rows[2])]
     page = post(staff, "retry", code="mode-not-offered", row=marked).content.decode()
-    assert "1 retried: a worker sends them to the LMS. 2 marked: not refused" in page
+    assert "1 retried: a worker will send them to the LMS. 2 not changed: no longer" in page
     page = post(staff, "retry", code="mode-not-offered", row=marked).content.decode()
-    assert "Nothing is retried. 3 marked: not refused" in page
+    assert "Nothing was retried. 3 not changed: no longer refused" in page
 
 
 def test_what_is_ignored_is_hidden_until_it_is_refused_again(
@@ -176,7 +176,7 @@ def test_what_is_refused_for_another_reason_meanwhile_is_not_ignored(
     both = [str(rows[0]), str(rows[3])]
     page = post(staff, "ignore", code="mode-not-offered", row=both, note="known")
     assert "1 ignored" in page.content.decode()
-    assert "1 marked: not refused for this reason" in page.content.decode()
+    assert "1 not changed: no longer refused for this reason" in page.content.decode()
     assert counts() == {"mode-not-offered": 2, "enrollment-closed": 1}
 
 
@@ -271,5 +271,5 @@ def test_every_refusal_of_the_lms_has_words() -> None:
     others = {RegistrationError.INVALID_ACCESS_TOKEN, RegistrationError.RATE_LIMITED}
     codes = {str(code) for code in (*EnrollmentError, *RegistrationError) if code not in others}
     assert codes - words.REASONS.keys() == set()
-    assert words.reason("something-new") == "The LMS says no: something-new"
+    assert words.reason("something-new") == "Refused with something-new"
     assert words.advice("something-new")

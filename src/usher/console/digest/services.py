@@ -20,14 +20,14 @@ from usher.engine.models import Watermark
 from usher.engine.observers import Observer
 from usher.engine.registry import all_kinds
 
-#: Seconds between two looks of one worker, and for which a mail server has an answer.
+#: Seconds between two checks of one worker, and seconds to wait for the mail server.
 _EVERY = 60.0
 _TIMEOUT = 10
 _MARK = "digest"
 
 
 class Digest(Observer):
-    """Makes the first worker that finds a mail due send it."""
+    """Checks now and then whether a mail is due; the first worker that finds so sends it."""
 
     def __init__(self) -> None:
         self._looked = time.monotonic()
@@ -93,7 +93,7 @@ def compose(found: list[Group], since: datetime) -> Mail:
             f"  {group.advice}",
             "",
         ]
-    lines.append("Nothing is sent again until somebody removes the cause and retries it.")
+    lines.append("No record is sent again until somebody removes the cause and retries it.")
     if url := _url():
         lines.append(url)
     return Mail(f"Open edX refused {count:,} {noun}", "\n".join(lines) + "\n")

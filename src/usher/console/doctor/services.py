@@ -15,7 +15,7 @@ from usher.console.doctor.models import DoctorRun
 
 #: Imported by name: an application can be installed without the doctor package.
 _DOCTOR = "usher.doctor.staff.look"
-#: Runs that are kept; seconds after which a run that did not end is not waited for.
+#: Runs that are kept, and seconds after which a run that has not ended counts as killed.
 KEPT = 20
 _LOCK, _LOCKED = "usher-console-doctor", 120
 #: Worst first.

@@ -31,10 +31,12 @@ from usher.console.sides import Side, sides_of
 REPAIR = "Repair now sends it to the LMS."
 SIGN_IN = "Sign-in"
 #: What the page shows before the LMS is asked.
-_AS_SEEN = "So it was when the LMS was last seen. Compare with the LMS now shows how it is."
-_NO_COURSE = "The learner is in no course here: no enrollment is asked for."
+_AS_SEEN = (
+    "This is the last known state of the LMS. Compare with the LMS now reads its current state."
+)
+_NO_COURSE = "The learner is in no course here: no enrollment was requested."
 _NO_COURSE_ADVICE = (
-    "Do they use another address, or did they never enroll? Nothing is to be repaired."
+    "Do they use another address, or did they never enroll? There is nothing to repair."
 )
 #: Course runs whose dates are compared: one request of the LMS.
 _RUNS = 20
@@ -43,9 +45,9 @@ _DATES = (("Start", "start"), ("End", "end"), ("Enrollment end", "enrollment_end
 
 @dataclass(frozen=True)
 class Compared:
-    """What the LMS has at this moment. problem: why it could not be asked. candidates: accounts
-    there that may be this learner's. alarm: a sentence about what can't wait, '' for nothing.
-    command: what makes the sign-in right in the LMS, to copy."""
+    """The LMS's current state of a learner. problem: why the LMS could not be read. candidates:
+    accounts there that may be this learner's. alarm: a sentence about a problem that is urgent, or
+    ''. command: what the LMS's staff must run to correct the sign-in, or ''."""
 
     at: datetime
     sides: list[Side] = field(default_factory=list)
@@ -65,7 +67,7 @@ class Compared:
 
 
 def compare(user: Any) -> Compared:
-    """Reads the LMS, for at most ``asking.SECONDS``, and compares; changes nothing."""
+    """Reads the LMS, which takes at most ``asking.SECONDS``, and compares. Changes nothing."""
     with asking.for_a_page():
         return _compare(user)
 
@@ -97,7 +99,7 @@ def _compare(user: Any) -> Compared:
 
 
 def headline(learner: Learner, compared: Compared | None) -> tuple[str, str, str]:
-    """State, the one sentence that matters most, and what follows from it."""
+    """The state, the most important finding, and advice about it."""
     state, text, detail = _stored(learner)
     if compared is None or compared.problem:
         return state, text, detail
@@ -108,12 +110,12 @@ def headline(learner: Learner, compared: Compared | None) -> tuple[str, str, str
     if state == "ok" and differing:
         one = differing[0]
         if len(differing) == 1:
-            text = f"{one.what} now: {one.seen}. Wanted: {one.wanted}."
+            text = f"{one.what} in the LMS: {one.seen}. Desired: {one.wanted}."
             return "warning", text, one.advice
         what = ", ".join(side.what for side in differing)
-        return "warning", f"{len(differing)} things differ in the LMS: {what}.", one.advice
+        return "warning", f"{len(differing)} differences in the LMS: {what}.", one.advice
     if state == "ok":
-        return state, "The LMS has everything of this learner as it is wanted.", ""
+        return state, "All of this learner's records in the LMS have the desired state.", ""
     if not compared.candidates and _is_taken(learner):
         return state, text, _RETIRED
     return state, text, detail
@@ -127,7 +129,10 @@ def _stored(learner: Learner) -> tuple[str, str, str]:
             return "warning", _NO_COURSE, _NO_COURSE_ADVICE
         return state, text, _AS_SEEN
     if not learner.is_active:
-        advice = "If the reason is gone, activate the user in the admin; the LMS account follows."
+        advice = (
+            "If the reason no longer applies, activate the user in the admin; a worker then "
+            "activates the LMS account."
+        )
         return state, text, advice
     if learner.wrong:
         return state, text, _detail(learner.wrong[0])
@@ -144,10 +149,10 @@ def _is_taken(learner: Learner) -> bool:
     return account is not None and not account.is_ready and "email" in account.error_code
 
 
-#: Where the LMS refuses an address and shows no account that has it.
+#: The advice if the LMS refuses an e-mail address and shows no account that has it.
 _RETIRED = (
-    "The LMS shows no account with this address. It keeps the address of a retired account for "
-    "ever: the learner needs another address."
+    "The LMS shows no account with this address. It never releases the address of a retired "
+    "account: the learner needs another address."
 )
 
 
@@ -164,8 +169,8 @@ def _no_account(row: LmsAccount, links: LinksSeen | None) -> Side:
     advice = (
         "Usernames must never change: see Sign-in."
         if renamed
-        else "Repair now makes account and enrollments again. What the learner did in the LMS "
-        "comes back from its backup only."
+        else "Repair now creates account and enrollments again. The learner's work in the LMS can "
+        "be restored only from the LMS's backup."
     )
     return Side("LMS account", row.username, "none", True, advice, ("account", row.pk))
 
@@ -176,8 +181,8 @@ def _account(user: Any, row: LmsAccount, account: AccountSeen) -> Iterator[Side]
     advice = REPAIR if wanted != active else ""
     if row.is_active and not account.is_active:
         advice = (
-            "Staff of the LMS deactivated it: ask them why. Then activate it there, or by "
-            "the action Activate in the LMS in the admin here."
+            "Staff of the LMS deactivated it: ask them why. Then activate it there, or with the "
+            "action Activate in the LMS in the admin here."
         )
     yield Side("Account", wanted, active, wanted != active, advice, ("account", row.pk))
     email, name = _from_adapter("email", user), _from_adapter("full_name", user)
@@ -198,7 +203,8 @@ def _from_adapter(method: str, user: Any) -> str:
 
 
 def _how_to_rename(profile: LmsProfile | None, wanted: str) -> str:
-    """The LMS may refuse it, as where another account has the address."""
+    """Advice for a name or address that differs. The LMS may refuse it, for example because another
+    account has the address."""
     if profile is None or not profile.parked_at:
         return REPAIR
     advice = words.advice(profile.error_code, "profile", words.REPAIR)
@@ -221,8 +227,8 @@ def _enrollments(user: Any, seen: list[ListedEnrollment]) -> Iterator[Side]:
     for key, one in there.items():
         if one.is_active:
             advice = (
-                "Nothing here asks for it, and Repair now leaves it alone. Unenroll the learner "
-                "in the LMS, or enroll them here."
+                "It has no record here, so Repair now does not change it. Unenroll the learner in "
+                "the LMS, or enroll them here."
                 if key in known
                 else "This course run is not known here."
             )
@@ -237,7 +243,7 @@ def _how_to_enroll(row: Enrollment) -> str:
     if not row.is_settled:
         return when(row)
     what = f"sends “{wanted_of(row)}” to the LMS again"
-    return f"Somebody changed it in the LMS: is it to stay so? If not, Repair now {what}."
+    return f"Somebody changed it in the LMS. Is that right? If not, Repair now {what}."
 
 
 def _runs(lms: LmsClient, user: Any) -> Iterator[Side]:
@@ -249,25 +255,26 @@ def _runs(lms: LmsClient, user: Any) -> Iterator[Side]:
     for key, raw in there.items():
         for side in sides_of(found[key], read_run(raw), _DATES):
             if side.differs:
-                advice = "Synchronise now on the page of the course run writes it here."
+                advice = "Synchronise now on the page of the course run copies it here."
                 yield replace(side, what=f"{side.what} of {found[key]}", advice=advice)
 
 
-# By which account the learner signs in
+# The account that the learner signs in to
 
 
 def sign_in(row: LmsAccount, links: LinksSeen | None) -> Side:
     """Finds the account into which the LMS signs the learner in."""
     wanted, record = f"into {row.username}", ("account", row.pk)
     if links is None:
-        advice = "Only an LMS with usher.lms tells it."
+        advice = "Only an LMS with usher.lms reports it."
         return Side(SIGN_IN, wanted, "", None, advice, record)
     if links.leads_to is None and not links.exists:
-        return Side(SIGN_IN, wanted, "not linked", True, "It is linked with the account.", record)
+        advice = "It is linked when the account is created."
+        return Side(SIGN_IN, wanted, "not linked", True, advice, record)
     if links.leads_to is None:
         advice = (
-            "The link between the learner and the LMS account is missing there. Staff of the LMS "
-            "make it by the command below; then choose Repair now."
+            "The LMS does not link the learner to the account. Staff of the LMS must run the "
+            "command below; then choose Repair now."
         )
         return Side(SIGN_IN, wanted, "not linked", True, advice, record)
     name, lms_id = links.leads_to
@@ -303,7 +310,7 @@ def _alarm(row: LmsAccount, links: LinksSeen | None) -> str:
     if links.leads_to and links.leads_to[0] != row.username:
         if _is_renamed(row, links):
             return f"The LMS account was renamed to {links.leads_to[0]}."
-        return f"Signing in leads into another account of the LMS: {links.leads_to[0]}."
+        return f"The learner signs in to another account of the LMS: {links.leads_to[0]}."
     if others := [name for name in links.linked_from if name != row.username]:
         return f"Somebody else signs in to this learner's LMS account: {', '.join(others)}."
     if links.exists and links.leads_to is None:

@@ -54,7 +54,7 @@ def find(text: str) -> Found:
 
 
 def similar(user: Any) -> list[Any]:
-    """Users whose username or e-mail address begins as this one's, but for what follows ``@``."""
+    """Users whose username or e-mail address begins with the part of this user's before ``@``."""
     model = get_user_model()
     values = (str(getattr(user, name) or "").partition("@")[0] for name in _fields(model))
     users: list[Any] = []

@@ -38,17 +38,17 @@ _WORKER_SECONDS = 5.0
 
 
 def repair(user: Any) -> Summary:
-    """Retries what is not in sync, refusals too, renews a token that is no good, and waits some
-    seconds for the LMS. ``by_others``: records that a worker took first; it has done with them,
-    unless it takes longer than a few seconds.
+    """Retries the records that are not in sync, refused ones too, renews an invalid token, and
+    waits some seconds for the LMS.
 
-    Raises InTransaction within a transaction.
+    The summary's ``by_others`` is the number of records that a worker had claimed before; this
+    waits a few seconds for it. Raises InTransaction within a transaction.
     """
     try:
         if adapter().is_eligible(user):
             ensure_account(user)
     except AdapterFailed as error:
-        log_failure(error)  # the learner's story says why; what there is of them is repaired
+        log_failure(error)  # the page shows the reason; existing records are repaired
     _renew_token(user)
     for kind in _kinds():
         rows = kind.rows().filter(user_id=user.pk)
@@ -113,9 +113,9 @@ def stopped(user: Any) -> list[str]:
 
 
 def link(user: Any, lms_username: str, lms_user_id: str) -> str:
-    """Links the learner to an LMS account that is there already: '' or why it was not done.
+    """Links the learner to an existing LMS account. Returns '', or why it was not linked.
 
-    The account is asked for again: it must still be the one that was shown. Raises LmsError.
+    Reads the account from the LMS again; it must be the one that was shown. Raises LmsError.
     """
     row = {
         "user_id": str(user.pk),

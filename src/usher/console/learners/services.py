@@ -37,8 +37,9 @@ class Try:
 
 @dataclass(frozen=True)
 class Record:
-    """A record of the learner. text: a sentence; cause: the LMS's words; next: what happens.
-    differs: a comparison with the LMS just found a difference. is_missing: its course run is."""
+    """A record of the learner. text: its state in a sentence; cause: the last error; next: what
+    happens next. differs: the comparison with the LMS on this page found a difference.
+    is_missing: the LMS does not show its course run."""
 
     kind: str
     title: str
@@ -58,7 +59,7 @@ class Record:
 
     @property
     def whose(self) -> str:
-        """What the cause is introduced by."""
+        """The label of the cause."""
         if self.state is State.REFUSED:
             return words.said(self.code, self.kind)
         return "Last answer" if self.attempts else "Why"
@@ -104,7 +105,7 @@ class Learner:
             return "waiting", self.wrong[0].text
         if missing := [one for one in self.records if one.is_missing]:
             return "warning", f"The LMS does not show {missing[0].title} any more."
-        return "ok", "Everything of this learner is in sync."
+        return "ok", "All records of this learner are in sync."
 
 
 def learner(user: Any, differing: Collection[tuple[str, int]] = ()) -> Learner:
@@ -131,16 +132,16 @@ def _linked(account: LmsAccount | None) -> str:
         return "There is no LMS account of this learner."
     if not account.is_ready:
         return f"The username {account.username} is reserved; the LMS account is not created yet."
-    event = _made_or_linked(account)
+    event = _created_or_linked(account)
     since = words.ago(account.created_in_lms_at)
     if event is None:
-        return f"Linked {since}; the audit log does not tell where the LMS account came from."
+        return f"Linked {since}. The audit log does not say who created the LMS account."
     if event.name == _LINKED:
-        return f"{event.actor or 'Somebody'} linked it to an LMS account of before, {since}."
-    return f"Usher made the LMS account {since}."
+        return f"{event.actor or 'Somebody'} linked it to an LMS account that existed, {since}."
+    return f"Usher created the LMS account {since}."
 
 
-def _made_or_linked(account: LmsAccount) -> Any:
+def _created_or_linked(account: LmsAccount) -> Any:
     """The audit event of the account's creation or link."""
     if not apps.is_installed("usher.application.audit"):
         return None
@@ -155,7 +156,7 @@ def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> It
     said = {(one.topic, one.about): one for one in story}
     if account is not None:
         active = {True: "active", False: "deactivated", None: ""}[account.observed_is_active]
-        seen = active or ("made" if account.is_ready else "not made")
+        seen = active or ("created" if account.is_ready else "not created")
         wanted = "active" if account.is_active else "deactivated"
         yield _record(
             "account",
@@ -204,8 +205,8 @@ def _records(user: Any, account: LmsAccount | None, story: list[Sentence]) -> It
             is_missing=row.is_active and row.run.missing_since is not None,
             sides=[Side("Enrollment", wanted, seen, _differs(wanted, seen))],
         )
-    pulled: tuple[tuple[str, Any], ...] = (("grade", Grade), ("certificate", Certificate))
-    for name, model in pulled:
+    from_lms: tuple[tuple[str, Any], ...] = (("grade", Grade), ("certificate", Certificate))
+    for name, model in from_lms:
         for row in model.objects.filter(user=user).select_related("run").order_by("-id")[:50]:
             if state(row) is not State.IN_SYNC:
                 yield _record(
@@ -219,14 +220,14 @@ def _of_unlinked(account: LmsAccount) -> str:
     if not is_refused and account.error_code != AWAITING_LINK:
         return ""
     return (
-        "It is linked here, and not in the LMS: Compare with the LMS shows the command for its "
-        "staff. Then choose Repair now."
+        "It is linked here, and not in the LMS. Compare with the LMS: the page then shows the "
+        "command for the LMS's staff. Afterwards choose Repair now."
     )
 
 
 def wanted_of(row: Enrollment) -> str:
     if not row.mode:
-        return "as the LMS has it"
+        return "as in the LMS"
     return f"enrolled as {row.mode}" if row.is_active else "not enrolled"
 
 
@@ -261,7 +262,7 @@ def _record(kind: str, row: Any, said: Sentence | None, **more: Any) -> Record:
 
 
 def _plain(row: Any) -> str:
-    return "The LMS has it as it is wanted." if state(row) is State.IN_SYNC else "Not yet in sync."
+    return "The LMS has the desired state." if state(row) is State.IN_SYNC else "Not yet in sync."
 
 
 def _with_tries(records: list[Record], differing: Collection[tuple[str, int]]) -> list[Record]:

@@ -32,21 +32,21 @@ def look(token: LmsToken, username: str) -> TokenSeen:
         access_token = vault.open_sealed(token.access_token)
     except vault.Unreadable:
         advice = (
-            "It was encrypted with a key that USHER_ENCRYPTION_KEYS does not have: put the key "
-            f"back behind the newest one. If it is lost: {_AGAIN}"
+            "It was encrypted with a key that is not in USHER_ENCRYPTION_KEYS: add the key after "
+            f"the newest one. If the key is lost: {_AGAIN}"
         )
         return TokenSeen("no key here decrypts it", True, advice, True)
     if not token.is_valid_for(0):
         advice = f"It is renewed when it is needed. {_AGAIN}"
-        return TokenSeen(f"ended {words.ago(token.expires_at)}", True, advice)
+        return TokenSeen(f"expired {words.ago(token.expires_at)}", True, advice)
     try:
         owner = client().me(access_token)
     except AccessRefused as error:
         if error.status != 401:
             raise
-        advice = f"It was revoked in the LMS, though it should be valid still. {_AGAIN}"
+        advice = f"It was revoked in the LMS before it expired. {_AGAIN}"
         return TokenSeen("the LMS refuses it", True, advice, True)
     if owner != username:
-        advice = "Correct the sign-in first, then Repair now obtains one of the right account."
+        advice = "Correct the sign-in first; then Repair now obtains a token of the right account."
         return TokenSeen(f"of {owner}", True, advice, True)
     return TokenSeen(f"valid, of {owner}", False)

@@ -72,29 +72,33 @@ def repair(request: HttpRequest, pk: str) -> HttpResponse:
     except InTransaction:
         notify_workers(user.pk)
         audit(request, "repair", user.get_username(), queued=True)
-        tell(request, "Queued: this project runs requests in a transaction, so a worker repairs.")
+        tell(
+            request,
+            "Queued: this project runs each request in a transaction, so a worker will repair the "
+            "records.",
+        )
         return redirect("usher_console:learner", pk=pk)
     audit(request, "repair", user.get_username(), **_counts(summary))
     if stopped := repairing.stopped(user):
         tell(
             request,
-            f"Stopped for everybody: {', '.join(stopped)}. The overview says why.",
+            f"Stopped for all learners: {', '.join(stopped)}. The overview says why.",
             good=False,
         )
     elif summary.failed:
-        tell(request, f"Not all is repaired. {_said(summary.failures)}", good=False)
+        tell(request, f"Not everything was repaired. {_said(summary.failures)}", good=False)
     elif summary.by_others:
         tell(
             request,
-            f"A worker took {summary.by_others} of the records first, and has repaired them unless "
-            "this page says otherwise. Compare with the LMS to be sure.",
+            f"A worker had already claimed {summary.by_others} of the records. It has repaired "
+            "them, unless this page says otherwise. Compare with the LMS to be sure.",
         )
     elif summary.changed:
         tell(request, f"Repaired: {summary.line()}.")
     elif services.learner(user).verdict[0] == "ok":
-        tell(request, "Nothing was to be repaired.")
+        tell(request, "There was nothing to repair.")
     else:
-        tell(request, "Repair now can't change this: a person has to, as said below.", good=False)
+        tell(request, "Repair now can't correct this. A person must; see below.", good=False)
     return redirect("usher_console:learner", pk=pk)
 
 
@@ -127,7 +131,7 @@ def link(request: HttpRequest, pk: str) -> HttpResponse:
         tell(request, f"Not linked: {problem}.", good=False)
         return redirect("usher_console:learner", pk=pk)
     tell(request, f"Linked here to the LMS account {name}.")
-    # With the command that the LMS's staff need, until when the LMS lets nobody in.
+    # Shows the command for the LMS's staff; until they run it, the learner can't sign in there.
     return _page(request, user, comparing.compare(user))
 
 

@@ -12,7 +12,8 @@ WIDTH, HEIGHT = 600, 120
 
 @dataclass(frozen=True)
 class Chart:
-    """done, failed: ``points`` of a polyline; top: records a minute at the upper edge."""
+    """done, failed: the ``points`` of a polyline; area: those of a polygon. top: records a minute
+    at the upper edge."""
 
     done: str
     failed: str
@@ -46,7 +47,7 @@ def _points(values: Sequence[int], top: int) -> str:
 
 
 def _round_up(value: int) -> int:
-    """To 1, 2 or 5 times a power of ten."""
+    """The next 1, 2 or 5 times a power of ten."""
     size = 1
     while True:
         for factor in (1, 2, 5):

@@ -1,4 +1,4 @@
-"""What the overview shows. Reads the database and the cache; asks the LMS nothing."""
+"""The data of the overview. Reads the database and the cache; sends no request to the LMS."""
 
 from __future__ import annotations
 
@@ -29,26 +29,28 @@ from usher.engine.registry import all_kinds
 from usher.engine.work import Work
 from usher.engine.work import due as due_work
 
-#: Seconds for which one look is shown to all who look.
+#: Seconds for which the overview is cached for all visitors.
 KEPT = 3
 _KEY = "usher-console-overview"
-#: Refusals are counted from an index alone.
+#: The most refusals that are counted exactly; more than of other rows, since an index is enough.
 REFUSED_EXACTLY = 100_000
-#: Deactivated accounts that are counted at most.
+#: The most deactivated accounts that are counted.
 _DEACTIVATED = 1000
+#: Minutes of the chart.
 MINUTES = 60
-#: Seconds after which what a worker said of the LMS says nothing about now.
+#: Seconds after which a worker's report about the LMS is too old to be used.
 _FRESH = 180
-#: Seconds of silence after which a worker is taken for gone, and for which it is still listed.
+#: Seconds without a report after which a worker counts as gone, and after which it is not listed.
 _GONE = 600
 _GONE_SHOWN = 3600
-#: The order of the index of what is due.
+#: The order of the index of due rows.
 _QUEUE = ("work__lane", "work__due_at", "work__object_id")
 
 
 @dataclass(frozen=True)
 class KindCounts:
-    """oldest: since when the record has been due that waits longest, None for none."""
+    """Records of one kind by state. waiting: the number of pending records. oldest: since when the
+    longest waiting record has been due; None if none is due."""
 
     name: str
     title: str
@@ -70,7 +72,7 @@ class KindCounts:
 
 @dataclass(frozen=True)
 class WorkerSeen:
-    """state: ``alive``, ``late``, or ``gone`` after ten minutes of silence."""
+    """state: ``alive``, ``late``, or ``gone`` after ten minutes without a report."""
 
     name: str
     what: str
@@ -88,8 +90,9 @@ class Gate:
 
 @dataclass(frozen=True)
 class LmsHealth:
-    """state: ``ok``, ``failing`` or ``unknown``; sentence says so. median, slow: milliseconds of
-    the last requests, the median and the 95th percentile; None where none are known."""
+    """state: ``ok``, ``failing`` or ``unknown``. sentence: the same for people. median, slow: the
+    median and the 95th percentile of the last requests, in milliseconds; None if unknown.
+    circuits, throttled: groups of endpoints, and when each is tried again."""
 
     state: str
     sentence: str
@@ -108,10 +111,10 @@ class Minute:
 
 @dataclass(frozen=True)
 class Messages:
-    """received_at: the last message of the LMS; pulled_at: when it was last asked what changed.
-    sign_outs: that the LMS is to be told; oldest: since when. outbox: messages that the LMS had
-    yet to deliver at ``outbox_at``, None where it doesn't tell; outbox_for: how long the oldest
-    had waited then."""
+    """received_at: when the LMS's last webhook arrived. pulled_at: when the LMS's list of changes
+    was last read. sign_outs: how many sign-out messages to the LMS wait; oldest: since when.
+    outbox: how many of its messages the LMS had not delivered at ``outbox_at``, None if unknown;
+    outbox_for: how long the oldest had waited then."""
 
     received_at: datetime | None
     pulled_at: datetime | None
@@ -151,14 +154,14 @@ class Overview:
 
     @property
     def none(self) -> str:
-        """The kinds of which there are no records, for a sentence."""
+        """The titles of kinds without records, separated by commas."""
         shown = {kind.name for kind in self.shown}
         titles = [kind.title for kind in self.kinds if kind.name not in shown]
         return ", ".join(titles)
 
 
 def overview() -> Overview:
-    """At most ``KEPT`` seconds old."""
+    """The overview, at most ``KEPT`` seconds old."""
     found = cache.get(_KEY)
     if not isinstance(found, Overview):
         found = look()
@@ -209,8 +212,8 @@ def kind_counts() -> list[KindCounts]:
 def _counts(name: str, model: Any) -> KindCounts:
     rows = model._default_manager.all()
     now = database_now()
-    looked_at = rows.filter(work__due_at__isnull=False).order_by(*_QUEUE)
-    open_ = looked_at[: EXACTLY + 1].aggregate(
+    longest_due_first = rows.filter(work__due_at__isnull=False).order_by(*_QUEUE)
+    open_ = longest_due_first[: EXACTLY + 1].aggregate(
         all=Counted("pk"),
         waiting=Counted("pk", filter=~IN_SYNC & Q(work__attempts=0)),
         retrying=Counted("pk", filter=~IN_SYNC & Q(work__attempts__gt=0)),
@@ -219,10 +222,10 @@ def _counts(name: str, model: Any) -> KindCounts:
     refused = bounded(work.filter(parked_at__isnull=False), REFUSED_EXACTLY)
     waiting, retrying = Count(open_["waiting"]), Count(open_["retrying"])
     if open_["all"] > EXACTLY:
-        # Of those that have been due longest some thousands were looked at.
-        share = bounded(work.filter(due_at__isnull=False)).value / open_["all"]
-        waiting = Count(round(waiting.value * share), about=True)
-        retrying = Count(round(retrying.value * share), about=True)
+        # The first thousands were counted; all rows are estimated from these.
+        factor = bounded(work.filter(due_at__isnull=False)).value / open_["all"]
+        waiting = Count(round(waiting.value * factor), about=True)
+        retrying = Count(round(retrying.value * factor), about=True)
     every = total(model)
     if every.about:
         rest = every.value - refused.value - waiting.value - retrying.value
@@ -238,7 +241,7 @@ def _counts(name: str, model: Any) -> KindCounts:
 
 
 def _oldest(due: Any, lane: Lane) -> datetime | None:
-    """The first of a lane, as the index has them."""
+    """When the first row of a lane, in the order of the index, became due."""
     found: datetime | None = (
         due.filter(lane=lane)
         .order_by("due_at", "object_id")
@@ -249,7 +252,7 @@ def _oldest(due: Any, lane: Lane) -> datetime | None:
 
 
 def _without_dormant(token: KindCounts, account: KindCounts) -> KindCounts:
-    """A token whose account is not made yet waits for nothing of its own; nor is it in sync."""
+    """Corrects an estimate: a token whose account is not created yet is neither due nor in sync."""
     dormant = account.waiting + account.retrying + account.refused
     values = vars(token) | {
         "in_sync": Count(max(0, token.in_sync.value - dormant.value), about=True)
@@ -258,7 +261,7 @@ def _without_dormant(token: KindCounts, account: KindCounts) -> KindCounts:
 
 
 def throughput() -> list[Minute]:
-    """The last hour, minute by minute, oldest first; the minute under way is left out."""
+    """The last hour, minute by minute, oldest first. Leaves out the current minute."""
     now = timezone.now().replace(second=0, microsecond=0)
     first = now - timedelta(minutes=MINUTES)
     rows = WorkDone.objects.filter(minute__gte=first, minute__lt=now).values("minute")
@@ -277,7 +280,7 @@ def throughput() -> list[Minute]:
 
 
 def _workers(reports: list[Worker]) -> list[WorkerSeen]:
-    """Those that are gone are left out after an hour, unless there is no other."""
+    """Leaves out workers that have been gone for an hour, unless there is no other."""
     found = [WorkerSeen(r.name, r.what, r.seen_at, _worker_state(r)) for r in reports]
     recent = [one for one in found if one.state != "gone" or _age(one.seen_at) < _GONE_SHOWN]
     return (recent or found[:1])[:12]
@@ -292,9 +295,9 @@ def _worker_state(row: Worker) -> str:
 
 
 def _lms(reports: list[Worker]) -> LmsHealth:
-    told: list[dict[str, Any]] = [row.report.get("lms", {}) for row in reports]
-    answered = max((one.get("answered_at") or 0.0 for one in told), default=0.0)
-    last: dict[str, Any] = max(told, key=lambda one: one.get("failed_at") or 0.0, default={})
+    seen: list[dict[str, Any]] = [row.report.get("lms", {}) for row in reports]
+    answered = max((one.get("answered_at") or 0.0 for one in seen), default=0.0)
+    last: dict[str, Any] = max(seen, key=lambda one: one.get("failed_at") or 0.0, default={})
     failed = last.get("failed_at") or 0.0
     fresh = [row for row in reports if _age(row.seen_at) < _FRESH]
     milliseconds = sorted(
@@ -312,11 +315,11 @@ def _lms(reports: list[Worker]) -> LmsHealth:
     if answered:
         state = "ok" if fresh else "unknown"
         return LmsHealth(state, f"Last answer {words.ago(_moment(answered))}.", **common)
-    return LmsHealth("unknown", "No worker has asked the LMS anything yet.", **common)
+    return LmsHealth("unknown", "No worker has sent a request to the LMS yet.", **common)
 
 
 def _waits(reports: list[Worker], what: str) -> list[tuple[str, str]]:
-    """Groups of endpoints that nothing is sent to, each with when it is tried again."""
+    """Groups of endpoints that get no requests now, and when each is tried again."""
     found: dict[str, float] = {}
     for row in reports:
         for group, seconds in row.report.get(what, {}).items():
@@ -362,7 +365,7 @@ def _messages() -> Messages:
 
 
 def _outbox() -> dict[str, Any]:
-    """As the LMS said when it was last asked."""
+    """The LMS's outbox, as the LMS last reported it."""
     names = (metrics.OUTBOX.name, metrics.OUTBOX_OLDEST.name)
     rows = {row.name: row for row in MetricValue.objects.filter(name__in=names, labels="[]")}
     if (row := rows.get(metrics.OUTBOX.name)) is None:
@@ -381,18 +384,18 @@ def _asked_at(*what: str) -> datetime | None:
 
 
 def _verdict(kinds: list[KindCounts], refused: Count, lms: LmsHealth, gates: list[Gate]) -> Verdict:
-    """The one sentence that matters most now."""
+    """The most important finding."""
     open_ = sum((kind.waiting + kind.retrying for kind in kinds), Count(0))
     seen = heartbeat.seconds_ago()
     if seen is None or seen[0] > seen[1]:
-        since = "has ever run" if seen is None else f"was seen for {span(seen[0])}"
+        since = "has ever run" if seen is None else f"has reported for {span(seen[0])}"
         return Verdict(
             "bad",
             f"No worker {since}.",
             "Start Celery's workers and beat, or manage.py reconcile --watch.",
         )
     if lms.state == "failing":
-        return Verdict("bad", "The LMS does not answer as it should.", lms.sentence)
+        return Verdict("bad", "The last request to the LMS failed.", lms.sentence)
     if gates:
         names = ", ".join(gate.kind for gate in gates)
         return Verdict("bad", f"Stopped: {names}.", gates[0].why)
@@ -401,7 +404,7 @@ def _verdict(kinds: list[KindCounts], refused: Count, lms: LmsHealth, gates: lis
         return Verdict(
             "warning",
             f"{refused} {noun} refused.",
-            "Nothing is sent again until somebody removes the causes.",
+            "They are not sent again until somebody removes the causes and retries them.",
         )
     if retrying := sum((kind.retrying for kind in kinds), Count(0)):
         noun = "record" if retrying.value == 1 else "records"

@@ -8,7 +8,7 @@ from usher.console.pages import show
 
 @page()
 def overview(request: HttpRequest) -> HttpResponse:
-    """``/staff/``; ``?refresh=off`` stands still."""
+    """``/staff/``. With ``?refresh=off`` the page does not refresh itself."""
     found = services.overview()
     context = {
         "overview": found,

@@ -1,4 +1,4 @@
-"""What workers record for the console: failed attempts, counts of outcomes, their own health."""
+"""What workers record for the console: failed attempts, numbers of outcomes, their own state."""
 
 from django.db import models
 from django.utils import timezone
@@ -8,9 +8,9 @@ MESSAGE_MAX_LENGTH = 500
 
 
 class Attempt(models.Model):
-    """One attempt at a record that failed, and the success that came after failures.
+    """A failed attempt to reconcile a record, or the success after failures. Kept for 30 days.
 
-    kind, row_id: the record. Kept for some weeks.
+    kind, row_id: the record.
     """
 
     kind = models.CharField(max_length=16)
@@ -30,8 +30,8 @@ class Attempt(models.Model):
 
 
 class WorkDone(models.Model):
-    """What one process did in one minute: how many records it changed in the LMS, found in sync,
-    will retry after a failure, or found refused."""
+    """How many records one process handled in one minute. changed: changed in the LMS. unchanged:
+    found in sync. failed: will be retried. refused: refused by the LMS."""
 
     minute = models.DateTimeField()
     worker = models.CharField(max_length=120)

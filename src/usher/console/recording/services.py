@@ -1,7 +1,7 @@
-"""Writes down what a worker does, little by little: counts each few seconds, failures as they are.
+"""Records the work of a worker: numbers of outcomes every few seconds, and each failure.
 
-Healthy work costs an addition in memory. Records that wait for others, or for a circuit that is
-open, are no attempts and leave no row.
+A success only adds to a number in memory. Records that wait for another record, or because a
+circuit is open, do not count as attempts.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from usher.engine.registry import names
 
 #: Seconds between two writes by one process.
 EVERY = 5.0
-#: How many failed attempts in a row are all kept; of later ones only some are.
+#: The number of failed attempts in a row that are all kept. Of later ones, only some are.
 _FIRST = 8
-#: For which rows are kept.
+#: How long rows are kept.
 ATTEMPTS_KEPT = timedelta(days=30)
 WORK_KEPT = timedelta(days=2)
 WORKERS_KEPT = timedelta(days=1)
@@ -157,8 +157,7 @@ def _add_to_this_minute(worker: str, counts: Mapping[str, int]) -> None:
 
 
 def role() -> str:
-    """What this process is, '' for one that only reconciles now and then: a command, a web
-    server."""
+    """The kind of this worker process; '' for a command or a web server, which is not a worker."""
     program = os.path.basename(sys.argv[0]) if sys.argv else ""  # noqa: PTH119 - a name, no path
     if "celery" in program or (program == "__main__.py" and "celery" in sys.argv[0]):
         return "Celery worker"

@@ -1,14 +1,15 @@
-"""Refusals that staff decided to leave as they are."""
+"""Refusals that staff ignore."""
 
 from django.conf import settings
 from django.db import models
 
 
 class Ignored(models.Model):
-    """Hides refused records, with a note. row_id: the record; None for all of that kind and code.
+    """Hides records that were refused until ``up_to``, with a note. row_id: one record; None for
+    all of this kind and code.
 
-    Only what was refused up to ``up_to``: a record that is refused again after somebody retried it
-    is shown again, and so is a new one of the same code.
+    A record that is refused after ``up_to`` is shown: a new one with the same code, or one that
+    somebody has retried.
     """
 
     kind = models.CharField(max_length=16)
@@ -23,8 +24,8 @@ class Ignored(models.Model):
 
     class Meta:
         default_permissions = ()
-        #: For all that staff do in the console. Retry and repair have those of the admin:
-        #: ``usher.retry_records`` and ``usher.repair_records``.
+        #: Permissions of all actions of the console. Retry and repair use the permissions of the
+        #: admin: ``usher.retry_records`` and ``usher.repair_records``.
         permissions = [
             ("view_console", "Can see the console"),
             ("ignore_refusals", "Can ignore refused records"),

@@ -1,4 +1,4 @@
-"""Refused records, by kind and code; those that staff ignore are hidden from counts and lists."""
+"""Refused records by kind and error code. Counts and lists leave out those that staff ignore."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from usher.engine.notify import notify_workers
 from usher.engine.registry import all_kinds
 from usher.engine.work import Work
 
-#: Rows of a page, and examples of a group.
+#: Rows on a page, and examples in a group.
 PAGE = 50
 EXAMPLES = 3
-#: Records that one request retries at most, seconds that it takes at most, rows of a statement.
+#: Limits of one request that retries records: records, seconds, and rows in a statement.
 _AT_ONCE = 100_000
 _SECONDS = 20.0
 _ROWS = 5000
-#: Rows of an export at most; the newest. Rows that it reads at once.
+#: The most rows of an export, the newest ones, and how many are read at once.
 EXPORTED = 200_000
 _EXPORTED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
 class Group:
-    """since, newest: when the first and the last of them was refused. message: the LMS's words
-    about the newest."""
+    """Refused records of one kind and code. since, newest: when the first and the last of them were
+    refused. message: the LMS's message about the newest."""
 
     kind: str
     code: str
@@ -65,8 +65,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Example:
-    """A refused record for people. user_pk, run_pk: None where it has no such. sort: its place in
-    the list."""
+    """A refused record. who, where: the names of its learner and course run. user_pk, run_pk: None
+    if it has none. sort: its position in the list, for ``before`` of ``newest``."""
 
     pk: int
     who: str
@@ -82,12 +82,12 @@ class Example:
 
 
 def groups() -> list[Group]:
-    """By kind and code, the most frequent first."""
+    """All refused records, grouped by kind and code, the largest group first."""
     return groups_since(all_kinds().values())
 
 
 def groups_since(kinds: Iterable[Kind], since: datetime | None = None) -> list[Group]:
-    """Of these kinds, only what was refused after that moment."""
+    """The same for these kinds, and for records that were refused after ``since``."""
     hidden = Hidden()
     found = [group for kind in kinds for group in _groups_of(kind, since, hidden)]
     return sorted(found, key=lambda group: (-group.count, group.kind, group.code))
@@ -97,7 +97,7 @@ def _groups_of(kind: Kind, since: datetime | None, hidden: Hidden) -> Iterator[G
     rows = shown(kind, hidden).order_by()
     if since is not None:
         rows = rows.filter(parked_at__gt=since)
-    # Counts a column of the index: the table itself is not read.
+    # Counts a column of the index, so that the table is not read.
     grouped = rows.values("error_code").annotate(
         count=Counted("parked_at"), since=Min("parked_at"), newest=Max("parked_at")
     )
@@ -115,7 +115,10 @@ def _groups_of(kind: Kind, since: datetime | None, hidden: Hidden) -> Iterator[G
 
 
 class Hidden:
-    """What staff ignore, read once for a whole page."""
+    """The decisions to ignore records, read once for a page.
+
+    rules: kind → codes, each with ``up_to``. single: kinds of which single records are ignored.
+    """
 
     def __init__(self) -> None:
         self.rules: dict[str, list[tuple[str, datetime]]] = {}
@@ -128,7 +131,7 @@ class Hidden:
 
 
 def shown(kind: Kind, hidden: Hidden | None = None) -> QuerySet[Work]:
-    """The work of refused records of that kind that nobody ignores."""
+    """The work of refused records of this kind that are not ignored."""
     hidden = hidden or Hidden()
     rows = _refused(kind)
     for code, up_to in hidden.rules.get(kind.name, ()):
@@ -153,33 +156,35 @@ def _ignored_one_by_one(kind: Kind) -> Exists:
 def newest(
     kind: Kind, code: str, limit: int, before: str = "", hidden: Hidden | None = None
 ) -> list[Example]:
-    """Of one group, the last refused first. before: ``Example.sort`` of the last one shown."""
+    """The records of one group, the last refused first. before: the ``Example.sort`` of the last
+    record on the previous page."""
     works = shown(kind, hidden).filter(error_code=code)
-    if place := _place(before):
-        works = works.filter(_before(*place))
-    return examples(kind, _records(kind, [pk for _, pk in _newest_places(works, limit)]))
+    if position := _position(before):
+        works = works.filter(_before(*position))
+    return examples(kind, _records(kind, [pk for _, pk in _newest_positions(works, limit)]))
 
 
-def _newest_places(works: QuerySet[Work], limit: int) -> list[tuple[datetime, int]]:
-    """When they were refused and their records' ids, the last refused first; from the index."""
+def _newest_positions(works: QuerySet[Work], limit: int) -> list[tuple[datetime, int]]:
+    """The time of each refusal and its record's id, the last refused first, from the index."""
     newest_first = works.order_by("-parked_at", "-object_id")
-    return list(newest_first.values_list("parked_at", "object_id")[:limit])
+    found: Any = newest_first.values_list("parked_at", "object_id")[:limit]
+    return list(found)
 
 
 def _before(at: datetime, pk: int) -> Q:
-    """What comes after this place in a list with the last refused first."""
-    # The first condition lets the database begin there in the index.
+    """The condition for records that follow this position, with the last refused first."""
+    # The first condition lets the database begin at the position in the index.
     return Q(parked_at__lte=at) & (Q(parked_at__lt=at) | Q(object_id__lt=pk))
 
 
 def _records(kind: Kind, ids: Sequence[int]) -> list[Any]:
-    """The records with their work, in the order of ``ids``; without those that are gone, or not
-    refused any more."""
+    """The records with their work, in the order of ``ids``. Leaves out records that were deleted or
+    are no longer refused."""
     found = kind.rows().parked().select_related("work").in_bulk(ids)
     return [found[pk] for pk in ids if pk in found]
 
 
-def _place(before: str) -> tuple[datetime, int] | None:
+def _position(before: str) -> tuple[datetime, int] | None:
     at, _, pk = before.partition("|")
     try:
         return datetime.fromisoformat(at), int(pk)
@@ -188,7 +193,7 @@ def _place(before: str) -> tuple[datetime, int] | None:
 
 
 def examples(kind: Kind, rows: Sequence[Any]) -> list[Example]:
-    """With the names of learners and runs, in two queries for all of them."""
+    """The rows with the names of their learners and runs; two queries."""
     users = _users(kind, rows)
     runs = _runs(kind, rows)
     return [
@@ -239,9 +244,9 @@ def _who(kind: Kind, row: Any, users: dict[Any, Any]) -> str:
 def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> tuple[int, bool]:
     """Makes refused records due: those of ``ids``, or all of that code that are not ignored.
 
-    How many, and whether some are left because they are too many for one request.
+    Returns how many, and whether more are left than one request can retry.
     """
-    # Of those chosen, what a worker has retried meanwhile is left alone.
+    # Leaves out chosen records that are no longer refused.
     refused = kind.rows().parked()
     if ids is not None:
         count, are_left = refused.filter(pk__in=ids).make_due(), False
@@ -252,8 +257,8 @@ def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> tuple[int,
 
 
 def _retry_all(works: QuerySet[Work], refused: Any) -> tuple[int, bool]:
-    """Retries each record once, the first refused first. Those that are refused again meanwhile
-    are not retried again, and work without a record is passed over."""
+    """Retries each record once, the first refused first. Leaves out records that are refused again
+    meanwhile, and work whose record was deleted."""
     until, count = time.monotonic() + _SECONDS, 0
     left = works.filter(parked_at__lte=database_now()).order_by("parked_at", "object_id")
     while count < _AT_ONCE and time.monotonic() < until:
@@ -267,9 +272,10 @@ def _retry_all(works: QuerySet[Work], refused: Any) -> tuple[int, bool]:
 
 
 def ignore(kind: Kind, code: str, note: str, by: Any, ids: Sequence[int] | None = None) -> int:
-    """Hides records that are refused now with that code: those of ``ids``, or all. How many.
+    """Hides records that are refused now with that code: those of ``ids``, or all. Returns their
+    number.
 
-    A record that was refused for another reason meanwhile stays visible.
+    A record that has been refused for another reason meanwhile stays visible.
     """
     now, decision = database_now(), {"kind": kind.name, "code": code}
     if ids is None:
@@ -287,12 +293,12 @@ def ignore(kind: Kind, code: str, note: str, by: Any, ids: Sequence[int] | None 
 
 
 def ignored() -> list[Ignored]:
-    """The last decisions to ignore something."""
+    """The last hundred decisions to ignore records."""
     return list(Ignored.objects.select_related("by").order_by("-id")[:100])
 
 
 def unignore(pk: int) -> Ignored | None:
-    """Shows again what was hidden; None when there is no such decision."""
+    """Deletes a decision to ignore records, and returns it; None if there is no such decision."""
     row = Ignored.objects.filter(pk=pk).first()
     if row is not None:
         Ignored.objects.filter(pk=pk).delete()
@@ -300,19 +306,19 @@ def unignore(pk: int) -> Ignored | None:
 
 
 def exported(kind: Kind, code: str) -> Iterator[Example]:
-    """All of a group, at most ``EXPORTED``, page by page."""
+    """The newest records of a group, at most ``EXPORTED``. Reads them page by page."""
     works = shown(kind).filter(error_code=code)
     rest, left = works, EXPORTED
-    while places := _newest_places(rest, min(_EXPORTED_AT_ONCE, left)):
-        yield from examples(kind, _records(kind, [pk for _, pk in places]))
-        rest, left = works.filter(_before(*places[-1])), left - len(places)
+    while positions := _newest_positions(rest, min(_EXPORTED_AT_ONCE, left)):
+        yield from examples(kind, _records(kind, [pk for _, pk in positions]))
+        rest, left = works.filter(_before(*positions[-1])), left - len(positions)
 
 
 def newest_of_all(kinds: Iterable[Kind], limit: int) -> list[tuple[str, str, Example]]:
-    """The last refused records of these kinds: kind for people, code, record."""
+    """The last refused records of these kinds, each with the title of its kind and its code."""
     found, hidden = [], Hidden()
     for kind in kinds:
-        rows = _records(kind, [pk for _, pk in _newest_places(shown(kind, hidden), limit)])
+        rows = _records(kind, [pk for _, pk in _newest_positions(shown(kind, hidden), limit)])
         found += [
             (words.one(kind.name), row.error_code, example)
             for row, example in zip(rows, examples(kind, rows), strict=True)

@@ -1,4 +1,4 @@
-"""Refusals as CSV, safe to open in a spreadsheet."""
+"""Refused records as CSV that is safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Iterable, Iterator
 from usher.console.refusals.services import Example
 
 HEADER = ("record", "learner", "course_run", "code", "message", "refused_at")
-#: A cell that begins with one of these is a formula to spreadsheets; after blanks, too.
+#: A spreadsheet takes a cell for a formula if it begins with one of these, even after blanks.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 class _Echo:
-    """A file that gives back what is written to it."""
+    """A file object that returns what is written to it."""
 
     def write(self, text: str) -> str:
         return text
 
 
 def cell(value: object) -> str:
-    """As text: an apostrophe before what a spreadsheet would calculate."""
+    """The value as text. Adds an apostrophe if a spreadsheet would take it for a formula."""
     text = str(value)
     return f"'{text}" if text.lstrip(" \u00a0").startswith(_FORMULA) else text
 

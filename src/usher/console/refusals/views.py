@@ -15,7 +15,7 @@ from usher.engine.kinds import Kind
 from usher.engine.registry import all_kinds, names
 
 _NOTE = 500
-#: Records that one form may name: more than a page shows.
+#: The most records that are read from one form; a page shows fewer.
 _CHOSEN = 500
 
 
@@ -33,7 +33,7 @@ def groups(request: HttpRequest) -> HttpResponse:
 
 @page()
 def group(request: HttpRequest) -> HttpResponse:
-    """``/staff/refusals/group/?kind=…&code=…``, newest first; ``before`` goes on from a row."""
+    """``/staff/refusals/group/?kind=…&code=…``, newest first; ``&before=…`` for the next page."""
     kind, code = _group(request.GET)
     found = services.newest(kind, code, services.PAGE + 1, request.GET.get("before", ""))
     rows, more = found[: services.PAGE], found[services.PAGE :]
@@ -58,13 +58,14 @@ def retry(request: HttpRequest) -> HttpResponse:
     kind, code = _group(request.POST)
     ids = _chosen(request)
     if ids == []:
-        tell(request, "Nothing was chosen: mark the records to retry first.", good=False)
+        tell(request, "Nothing was chosen: select the records to retry first.", good=False)
         return redirect(_address(kind, code))
     count, more = services.retry(kind, code, ids)
     audit(request, "retry", f"{kind.name} {code}", records=count, chosen=_named(ids))
-    told = f"{count:,} retried: a worker sends them to the LMS." if count else "Nothing is retried."
+    retried = f"{count:,} retried: a worker will send them to the LMS."
+    said = retried if count else "Nothing was retried."
     left = " More are left: choose Retry all once more." if more else ""
-    tell(request, f"{told}{_gone(ids, count)}{left}", good=count > 0)
+    tell(request, f"{said}{_gone(ids, count)}{left}", good=count > 0)
     return redirect("usher_console:refusals" if ids is None else _address(kind, code))
 
 
@@ -73,13 +74,13 @@ def ignore(request: HttpRequest) -> HttpResponse:
     kind, code = _group(request.POST)
     ids, note = _chosen(request), request.POST.get("note", "").replace("\x00", "").strip()[:_NOTE]
     if ids == [] or not note:
-        what = "Mark the records first." if note else "Write a note that says why."
+        what = "Select the records first." if note else "Write a note that says why."
         tell(request, f"Nothing was ignored. {what}", good=False)
         return redirect(_address(kind, code))
     count = services.ignore(kind, code, note, request.user, ids)
     audit(request, "ignore", f"{kind.name} {code}", records=count, note=note, chosen=_named(ids))
-    told = "They are shown again when they are refused again." if count else "Nothing changed."
-    tell(request, f"{count:,} ignored. {told}{_gone(ids, count)}", good=count > 0)
+    said = "They are shown again when they are refused again." if count else "Nothing changed."
+    tell(request, f"{count:,} ignored. {said}{_gone(ids, count)}", good=count > 0)
     return redirect("usher_console:refusals" if ids is None else _address(kind, code))
 
 
@@ -89,13 +90,13 @@ def unignore(request: HttpRequest) -> HttpResponse:
     row = services.unignore(int(text)) if text.isascii() and text.isdigit() else None
     if row is not None:
         audit(request, "unignore", f"{row.kind} {row.code}", record=row.row_id, note=row.note)
-        tell(request, "Shown again.")
+        tell(request, "No longer ignored.")
     return redirect("usher_console:refusals")
 
 
 @action(access.EXPORT)
 def export(request: HttpRequest) -> HttpResponse:
-    """A group as CSV. By POST, as it names learners and so is audited."""
+    """A group as CSV. A POST request, because it contains learners' names and is audited."""
     kind, code = _group(request.POST)
     audit(request, "export", f"{kind.name} {code}")
     found = table.lines(kind.name, code, services.exported(kind, code))
@@ -112,7 +113,7 @@ def _group(data: Any) -> tuple[Kind, str]:
 
 
 def _chosen(request: HttpRequest) -> list[int] | None:
-    """Ids of the records that were marked; None for all of the group."""
+    """Ids of the selected records; None for the whole group."""
     if request.POST.get("all"):
         return None
     texts = dict.fromkeys(request.POST.getlist("row")[:_CHOSEN])
@@ -120,9 +121,9 @@ def _chosen(request: HttpRequest) -> list[int] | None:
 
 
 def _gone(ids: list[int] | None, count: int) -> str:
-    """Says how many of the marked records were left alone."""
+    """A sentence with the number of selected records that are no longer refused; '' for none."""
     gone = 0 if ids is None else len(ids) - count
-    return f" {gone:,} marked: not refused for this reason any more, left alone." if gone else ""
+    return f" {gone:,} not changed: no longer refused for this reason." if gone else ""
 
 
 def _named(ids: list[int] | None) -> str:

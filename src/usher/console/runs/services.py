@@ -26,7 +26,7 @@ from usher.engine.models import IN_SYNC
 from usher.engine.registry import all_kinds
 
 PAGE = 50
-#: Of one run.
+#: The most refused enrollments that a run's page shows.
 _REFUSED = 10
 _DATES = (
     ("Starts", "start"),
@@ -61,7 +61,7 @@ def runs(words: str = "") -> QuerySet[CourseRun]:
 def page_of(run: CourseRun) -> RunPage:
     """Reads the database only."""
     rows = Enrollment.objects.filter(run=run)
-    # In the order of the index, by reason: to sort them, all refusals of a run would be read.
+    # In the order of the index. Any other order would read all refused enrollments of the run.
     by_reason = rows.parked().order_by("work__error_code", "work__parked_at", "work__object_id")
     refused = list(by_reason.select_related("work")[:_REFUSED])
     return RunPage(
@@ -79,7 +79,7 @@ def page_of(run: CourseRun) -> RunPage:
 def _by_state(run: CourseRun) -> list[tuple[State, Count]]:
     """Counts due and refused enrollments; the rest is in sync."""
     of_run, due = Q(run=run), ~IN_SYNC
-    # Reads the first thousands of all due enrollments: there is no index by run.
+    # Reads the first thousands of all due enrollments, since there is no index by run.
     some = Enrollment.objects.filter(work__due_at__isnull=False)
     found = some.order_by("work__lane", "work__due_at", "work__object_id")[: EXACTLY + 1].aggregate(
         all=Counted("pk"),
@@ -100,8 +100,8 @@ def _by_state(run: CourseRun) -> list[tuple[State, Count]]:
 
 @dataclass(frozen=True)
 class Compared:
-    """What the LMS says now. seen: None when it does not show the run; problem: why it could not
-    be asked."""
+    """The LMS's current values of a run. seen: None if the LMS does not show the run. problem: why
+    the LMS could not be read."""
 
     at: datetime
     seen: RunSeen | None = None
@@ -143,8 +143,7 @@ def _price(mode: Any) -> str:
 
 
 def synchronise(run: CourseRun) -> str:
-    """Dates, title and modes follow what the LMS says now: '' or why they don't. Raises
-    InTransaction."""
+    """Copies title, dates and modes from the LMS. Returns errors, or ''. Raises InTransaction."""
     try:
         summary = sync_runs([run.course_key], modes=True)
     except LmsError as error:

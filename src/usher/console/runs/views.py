@@ -42,13 +42,17 @@ def synchronise(request: HttpRequest, pk: int) -> HttpResponse:
         refresh_soon(found.course_key)
         notify_workers()
         audit(request, "synchronise", found.course_key, queued=True)
-        tell(request, "Queued: this project runs requests in a transaction, so a worker does it.")
+        tell(
+            request,
+            "Queued: this project runs each request in a transaction, so a worker will synchronise "
+            "the run.",
+        )
         return redirect("usher_console:run", pk=pk)
     audit(request, "synchronise", found.course_key, succeeded=not problem, problem=problem)
     if problem:
         tell(request, f"Not synchronised: {problem}", good=False)
     else:
-        tell(request, "Synchronised: what the LMS says of the run is written here.")
+        tell(request, "Synchronised: the LMS's values were copied here.")
     return redirect("usher_console:run", pk=pk)
 
 
