@@ -130,3 +130,42 @@ def test_a_refresh_takes_neither_focus_nor_place_nor_what_is_marked(
     nameless = "() => document.querySelectorAll('#live :is(a, button, input):not([id])').length"
     assert page.evaluate(nameless) == 0
     window.close()
+
+
+def test_an_overview_that_is_not_refreshed_says_so(screen, live_server, admin_client, addresses):
+    window = screen.new_context()
+    window.add_cookies(cookies_of(admin_client, live_server.url))
+    page = window.new_page()
+    page.goto(live_server.url + "/staff/")
+    stale = page.get_by_role("alert")
+    expect(stale).to_have_count(0)
+    window.route("**/staff/", lambda route: route.abort())
+    expect(stale).to_contain_text("could not be refreshed")
+    window.unroute("**/staff/")
+    expect(stale).to_have_count(0)
+
+    window.clear_cookies()
+    page.wait_for_url("**/accounts/login/?next=/staff/", timeout=60_000)
+    window.close()
+
+
+def test_enter_in_the_note_does_not_retry(screen, live_server, admin_client, addresses):
+    window = screen.new_context()
+    window.add_cookies(cookies_of(admin_client, live_server.url))
+    page = window.new_page()
+    page.goto(live_server.url + addresses[2])
+    page.get_by_role("checkbox").press("Space")
+    page.locator("summary").press("Enter")
+    note = page.get_by_label("Why")
+    note.fill("next term")
+    note.press("Enter")
+    assert Enrollment.objects.get().parked_at is not None
+    expect(note).to_have_value("next term")
+
+    note.fill("")
+    page.get_by_role("button", name="Ignore selected").press("Enter")
+    expect(note).to_be_focused()
+    note.fill("next term")
+    page.get_by_role("button", name="Ignore selected").press("Enter")
+    expect(page.get_by_role("status")).to_contain_text("1 ignored")
+    window.close()
