@@ -39,6 +39,8 @@ LONGEST = 900.0
 #: Seconds between two looks at whether the process is still there.
 _POLL = 1.0
 _LAST_LINES = 15
+#: Django's shell says so whenever it starts.
+_IMPORTED = "objects imported automatically"
 #: Of a line that the application prints, so much is kept; bytes.
 _LONGEST_NOISE = 1000
 #: Bytes of one answer of the agent: a thousand rows have far less.
@@ -259,8 +261,9 @@ class Agent:
         return AgentFailed(f"{self._checkout.title}'s manage.py {_end_of(code)}{self._said()}")
 
     def _said(self) -> str:
-        lines = [line for line in self._noise if not line.startswith(("  File ", "    "))]
-        words = "\n".join(f"  {self._secrets.hide(line)}" for line in lines or self._noise)
+        noise = [line for line in self._noise if _IMPORTED not in line]
+        lines = [line for line in noise if not line.startswith(("  File ", "    "))]
+        words = "\n".join(f"  {self._secrets.hide(line)}" for line in lines or noise)
         return f":\n{words}" if words else ""
 
 
