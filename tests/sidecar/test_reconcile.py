@@ -56,7 +56,7 @@ def test_learners_are_put_right_and_a_second_run_has_nothing_to_do(sides: Sides)
     )
     assert len(sides.rows("courses.CourseRunEnrollmentAudit", "pk")) >= 2
     again = sides.json("reconcile")
-    assert again == {"ok": True, "kinds": {}, "reasons": []}
+    assert again == {"ok": True, "kinds": {}, "waiting": {}, "reasons": []}
 
 
 def _mode(sides: Sides) -> dict[str, str]:
@@ -106,6 +106,7 @@ def test_a_refused_learner_is_told_and_the_others_are_made(sides: Sides) -> None
     name, other = stem(sides, "taken"), stem(sides, "free")
     sides.accounts_in_lms(stem(sides, "holder"))
     sides.people(name, other)
+    sides.enroll(name, course_of(sides), **_mode(sides))
     sides.shape.run(
         "from users.models import User\n"
         f"User.objects.filter(username={name!r}).update(email={stem(sides, 'x') + '@e.org'!r})\n"
@@ -123,6 +124,9 @@ def test_a_refused_learner_is_told_and_the_others_are_made(sides: Sides) -> None
     )
     assert len(tokens(sides, other)) == 1
     assert tokens(sides, name) == []
+    # MITx Online records that the account was refused, so its enrollments no longer wait for it.
+    waits = "1 waiting for its learner's account" in run.output
+    assert waits == (sides.shape.name == "mitxpro")
     if sides.shape.name == "mitxonline":
         # Kept where its own tasks look, so that nobody tries it for ever.
         told = sides.json("drift", "--given-up")["given_up"]

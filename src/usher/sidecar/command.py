@@ -250,6 +250,7 @@ def reconcile_command(
             if stopping.asked:
                 show.interrupted(outcome)
             else:
+                outcome.waiting = reconciling.count_waiting(agent, adapter, asked)
                 show.end(outcome)
     if stopping.asked:
         sys.exit(INTERRUPTED)
@@ -469,7 +470,10 @@ class _Progress:
             told = ", ".join(f"{number} {result}" for result, number in numbers.items() if number)
             mark = "✗" if numbers[REFUSED] or numbers[FAILED] else "✓"
             self.console.print(f"{mark} {kind:<12} {told}")
-        if not outcome.numbers:
+        for kind, number in outcome.waiting.items():
+            whose = "its learner's account" if number == 1 else "their learners' accounts"
+            self.console.print(f"· {kind:<12} {number} waiting for {whose}")
+        if not outcome.numbers and not outcome.waiting:
             self.console.print("✓ nothing to do")
 
     def link(self, address: str) -> None:

@@ -88,12 +88,15 @@ class Outcome:
     """done: as wanted in the LMS and written here; refused: by the LMS or the application's own
     validation; failed: a passing failure, due again; left: somebody else changed or held the row.
 
+    waiting: kind -> rows that become due when their learners have accounts.
+
     progress is told the numbers after every batch. waits: for locks that end by themselves.
     """
 
     progress: Callable[[Outcome], None] = lambda outcome: None
     memory: Memory = field(default_factory=Memory)
     waits: bool = False
+    waiting: dict[str, int] = field(default_factory=dict)
     numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
     reasons: list[dict[str, str]] = field(default_factory=list)
     _adding: Lock = field(default_factory=Lock)
@@ -170,5 +173,6 @@ class Outcome:
         return {
             "ok": self.ok,
             "kinds": {kind: {r: self.numbers[kind, r] for r in results} for kind in kinds},
+            "waiting": self.waiting,
             "reasons": self.reasons,
         }

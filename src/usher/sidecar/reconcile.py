@@ -93,10 +93,18 @@ def count_due(agent: Agent, adapter: Adapter, asked: Asked) -> dict[str, int]:
         kind: agent.ask("count", model=model, **selection.request())
         for kind, (model, selection) in due(adapter, asked).items()
     }
-    if ACCOUNT in asked.kinds and ENROLLMENT in asked.kinds:
-        model, waiting = due(adapter, asked, waiting=True)[ENROLLMENT]
-        found[ENROLLMENT] += agent.ask("count", model=model, **waiting.request())
+    for kind, number in count_waiting(agent, adapter, asked).items():
+        found[kind] += number
     return found
+
+
+def count_waiting(agent: Agent, adapter: Adapter, asked: Asked) -> dict[str, int]:
+    """Counts the enrollments that become due when their learners have accounts; {} for none."""
+    if ACCOUNT not in asked.kinds or ENROLLMENT not in asked.kinds:
+        return {}
+    model, waiting = due(adapter, asked, waiting=True)[ENROLLMENT]
+    number = agent.ask("count", model=model, **waiting.request())
+    return {ENROLLMENT: number} if number else {}
 
 
 def count_compared(sides: Opened, asked: Asked) -> dict[str, int]:
