@@ -75,6 +75,36 @@ def test_a_misspelt_user_or_run_is_not_nothing_to_do(
     assert words in json.loads(done.stdout)["error"]
 
 
+def test_a_user_for_whom_nothing_is_done_is_told_why(sides: Sides) -> None:
+    inactive, new = stem(sides, "inactive"), stem(sides, "fresh")
+    sides.people(inactive, new)
+    sides.shape.run(
+        "from django.utils import timezone\n"
+        "from users.models import User\n"
+        f"User.objects.filter(username={inactive!r}).update(is_active=False)\n"
+        f"User.objects.filter(username={new!r}).update(created_on=timezone.now())\nresult = None"
+    )
+    for name, words in ((inactive, "inactive in"), (new, "itself does it in the first 5 minutes")):
+        done = sides.usher("reconcile", "--user", name, "--json")
+        assert done.exit_code == 0
+        (reason,) = json.loads(done.stdout)["reasons"]
+        assert words in reason["reason"]
+
+
+@only("mitxonline")
+def test_a_user_whom_the_application_gave_up_is_told_why(sides: Sides) -> None:
+    name = stem(sides, "gaveup")
+    sides.people(name)
+    sides.shape.run(
+        "from openedx.models import OpenEdxUser\nfrom users.models import User\n"
+        f"OpenEdxUser.objects.create(user=User.objects.get(username={name!r}), edx_username='x-y',"
+        " has_sync_error=True, sync_error_data={'email': [{'user_message': 'It is taken'}]})\n"
+        "result = None"
+    )
+    (reason,) = sides.json("reconcile", "--user", name)["reasons"]
+    assert "gave the account up: It is taken" in reason["reason"]
+
+
 @only("mitxonline")
 def test_what_was_done_before_the_error_is_in_the_object(sides: Sides, monkeypatch: Any) -> None:
     from usher.client.errors import Unreachable

@@ -80,6 +80,48 @@ def test_who_is_deleted_meanwhile_is_left(sides: Sides) -> None:
     assert len(tokens(sides, other)) == 1
 
 
+def test_an_email_address_that_changed_meanwhile_stays_and_is_a_difference(sides: Sides) -> None:
+    name = stem(sides, "newmail")
+    sides.people(name)
+
+    def change() -> None:
+        sides.shape.run(
+            "from users.models import User\n"
+            f"User.objects.filter(username={name!r}).update(email={name + '@new.org'!r})\n"
+            "result = None"
+        )
+
+    with meanwhile(sides, ACCOUNTS, change) as proxy:
+        assert sides.json("reconcile", "--kind", "account", "--lms-url", proxy.url)["ok"]
+    assert sides.rows("users.User", "email", username=name) == [(f"{name}@new.org",)]
+    listed = sides.json("drift", "--kind", "account")["differences"]
+    assert [each["difference"] for each in listed if each["what"] == f"{name}@new.org"] == [
+        f"the LMS has another e-mail for {name}: {name}@example.org"
+    ]
+    assert sides.json("reconcile", "--kind", "profile", "--user", name)["ok"]
+
+
+def test_an_enrollment_deleted_meanwhile_is_ended_in_the_lms(sides: Sides) -> None:
+    name, course = stem(sides, "vanishing"), course_of(sides)
+    sides.people(name)
+    assert sides.json("reconcile")["ok"]
+    sides.enroll(name, course, **_mode(sides))
+
+    def delete() -> None:
+        sides.shape.run(
+            "from courses.models import CourseRunEnrollment\n"
+            f"CourseRunEnrollment._base_manager.filter(user__username={name!r}).delete()\n"
+            "result = None"
+        )
+
+    with meanwhile(sides, ENROLLMENTS, delete) as proxy:
+        done = sides.json("reconcile", "--kind", "enrollment", "--lms-url", proxy.url)
+    assert done["ok"], done
+    assert done["kinds"]["enrollment"]["left"] == 1
+    assert sides.enrollments_in_lms(name) == {(course, mode_of(sides), False)}
+    assert sides.json("drift", "--kind", "enrollment")["differences"] == []
+
+
 def test_an_enrollment_that_ended_meanwhile_and_stays_in_the_lms_is_told(sides: Sides) -> None:
     """No column of the application says that it is to be ended."""
     name, course = stem(sides, "ending"), course_of(sides)

@@ -27,6 +27,7 @@ from usher.contract import connections
 from usher.contract.editions import EDITIONS
 from usher.contract.terminal import printable, wrapped
 from usher.sidecar import reconcile as reconciling
+from usher.sidecar.accounts import ACCOUNT
 from usher.sidecar.adapters.adapter import Adapter
 from usher.sidecar.adapters.known import adapter_of
 from usher.sidecar.comparing import ADOPT, MISSING
@@ -238,6 +239,8 @@ def reconcile_command(
                 return
             show.due(adapter.title, due)
             outcome = Outcome(waits=True)
+            if user and (why := reconciling.why_not_taken(agent, adapter, user)):
+                outcome.add(ACCOUNT, LEFT, user, why)
             stopping = Stopping(
                 lambda: _end_at_once(lambda: show.interrupted(outcome), INTERRUPTED)
             )

@@ -16,6 +16,7 @@ from usher.sidecar.adapters.adapter import Adapter, Selection
 from usher.sidecar.details import PROFILE, reconcile_profiles
 from usher.sidecar.enrollments import ENROLLMENT, UNENROLLMENT, reconcile_enrollments
 from usher.sidecar.errors import SidecarError
+from usher.sidecar.learners import learners
 from usher.sidecar.opening import Opened
 from usher.sidecar.outcome import Outcome
 from usher.sidecar.process import Agent
@@ -85,6 +86,28 @@ def check(agent: Agent, adapter: Adapter, asked: Asked) -> None:
         if not agent.ask("count", model=adapter.runs.model, **run.request()):
             form = "" if runs.is_key(asked.run) else " A key is course-v1:<org>+<course>+<run>."
             raise SidecarError(f"{adapter.title} has no course run {asked.run!r}.{form}")
+
+
+def why_not_taken(agent: Agent, adapter: Adapter, user: str) -> str:
+    """Returns why nothing is done for a user, in words; '' for one for whom everything is."""
+    this = Selection().also([{"email": user}, {"username": user}])
+    taken = adapter.users_taken.also(*this.filter)
+    page = next(iter(learners(agent, adapter, only=taken, with_enrollments=False)), [])
+    for learner in page:
+        if not learner.given_up:
+            return ""
+        reason = learner.reason or "no reason was kept"
+        return f"{adapter.title} gave the account up: {reason} (reset its has_sync_error to retry)"
+    found = agent.ask(
+        "page", model=adapter.users.model, fields=adapter.users.paths, **this.request()
+    )
+    rows = [adapter.users.named(row) for row in found["rows"]]
+    if not any(row["is_active"] for row in rows):
+        return f"inactive in {adapter.title}"
+    must_sign_in = adapter.users.columns["last_login"] in adapter.users_taken.paths
+    if must_sign_in and not any(row["last_login"] for row in rows):
+        return f"has never signed in to {adapter.title}"
+    return f"{adapter.title} itself does it in the first {adapter.grace // 60} minutes"
 
 
 def count_due(agent: Agent, adapter: Adapter, asked: Asked) -> dict[str, int]:
