@@ -53,7 +53,7 @@ def reconcile_accounts(sides: Opened, due: Selection, outcome: Outcome, *, batch
 def _reconcile(sides: Opened, due: Selection, outcome: Outcome, send: Send, size: int) -> None:
     """A killed run leaves its locks behind, which end by themselves."""
     lock = sides.adapter.lock
-    until = time.monotonic() + (lock.expire + EXPIRED if lock and outcome.waits else 0.0)
+    until = time.monotonic() + (lock.expire + EXPIRED if lock and outcome.awaits_locks else 0.0)
     locked = _pass(sides, due, outcome, send, size)
     while locked and time.monotonic() < until:
         time.sleep(LOCKS_EVERY)

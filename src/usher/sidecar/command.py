@@ -238,7 +238,7 @@ def reconcile_command(
                 show.dry_run(due)
                 return
             show.due(adapter.title, due)
-            outcome = Outcome(waits=True)
+            outcome = Outcome(awaits_locks=True)
             if user and (why := reconciling.why_not_taken(agent, adapter, user)):
                 outcome.add(ACCOUNT, LEFT, user, why)
             stopping = Stopping(

@@ -88,14 +88,13 @@ class Outcome:
     """done: as wanted in the LMS and written here; refused: by the LMS or the application's own
     validation; failed: a passing failure, due again; left: somebody else changed or held the row.
 
-    waiting: kind -> rows that become due when their learners have accounts.
-
-    progress is told the numbers after every batch. waits: for locks that end by themselves.
+    waiting: kind -> how many rows become due when their learners have accounts. progress is told
+    the numbers after every batch. awaits_locks: waits for the application's locks until they end.
     """
 
     progress: Callable[[Outcome], None] = lambda outcome: None
     memory: Memory = field(default_factory=Memory)
-    waits: bool = False
+    awaits_locks: bool = False
     waiting: dict[str, int] = field(default_factory=dict)
     numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
     reasons: list[dict[str, str]] = field(default_factory=list)
