@@ -39,7 +39,7 @@ def test_it_is_about_what_is_exported(expression: str) -> None:
     names = set(re.findall(r"\busher_\w+", expression))
     assert names
     assert names <= set(EXPORTED), f"not exported: {names - set(EXPORTED)}"
-    labels = {"le"}.union(*(EXPORTED[name].labels for name in names))
+    labels = {"le", "job"}.union(*(EXPORTED[name].labels for name in names))
     grouped = re.findall(r"\bby \(([^)]*)\)", expression)
     selected = re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", expression)
     assert {name.strip() for some in grouped for name in some.split(",")} <= labels

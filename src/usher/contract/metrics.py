@@ -56,6 +56,15 @@ REFUSED = Metric(
 
 # What workers did
 
+OUTCOME_WORDS = (
+    "changed",
+    "unchanged",
+    "waits",
+    "transient",
+    "throttled",
+    "rejected",
+    "systemic",
+)
 OUTCOMES = Metric(
     "usher_outcomes_total",
     COUNTER,
@@ -130,6 +139,7 @@ WEBHOOK_LAG = Metric(
     (),
     _LAG,
 )
+WEBHOOK_RESULTS = ("taken", "repeated", "refused")
 WEBHOOKS = Metric(
     "usher_webhooks_total",
     COUNTER,

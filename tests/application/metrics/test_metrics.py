@@ -125,6 +125,14 @@ def test_every_metric_is_exported_under_its_name_and_no_other(db, scrape):
     assert scrape()
 
 
+def test_counters_are_there_before_they_are_counted(db, scrape):
+    """A series that begins with 500 has not increased, says Prometheus."""
+    found = scrape()
+    assert of(found, metrics.WEBHOOKS, result="refused") == 0
+    assert of(found, metrics.OUTCOMES, kind="enrollment", outcome="rejected") == 0
+    assert of(found, metrics.PASSES) == 0
+
+
 def test_a_pass_is_counted_from_the_wish_to_the_lms(joined, scrape):
     user, run = joined.learner(), ensure_run(DEMO)
     enroll(user, run)

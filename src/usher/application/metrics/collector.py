@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator
+from itertools import product
 from typing import Any
 
 from django.db import connection
@@ -59,9 +60,23 @@ class DatabaseCollector(Collector):
             if metric.type == metrics.HISTOGRAM:
                 yield _histogram(metric, stored.get(metric.name, {}))
             elif metric.type == metrics.COUNTER or metric in _TOLD:
-                found = stored.get(metric.name, {})
-                yield _family(metric, [(labels, parts[""]) for labels, parts in found.items()])
+                values = dict.fromkeys(_known(metric), 0.0)
+                values |= {
+                    labels: parts[""] for labels, parts in stored.get(metric.name, {}).items()
+                }
+                yield _family(metric, values.items())
         yield from conditions.families(stored, _family)
+
+
+def _known(metric: Metric) -> Iterator[tuple[str, ...]]:
+    """The labels that a counter can have. It is exported as 0 before it is counted: Prometheus
+    sees no increase in a series that begins with 500."""
+    if metric is metrics.OUTCOMES:
+        yield from product(names(), metrics.OUTCOME_WORDS)
+    elif metric is metrics.WEBHOOKS:
+        yield from ((result,) for result in metrics.WEBHOOK_RESULTS)
+    elif metric is metrics.PASSES:
+        yield ()
 
 
 #: Gauges that workers write.
