@@ -15,5 +15,5 @@ class SignInForm(LoginForm):
         super().full_clean()
         if self.is_bound and self.non_field_errors():
             for name in ("login", "password"):
-                told = {"aria-invalid": "true", "aria-describedby": "form-errors"}
-                self.fields[name].widget.attrs.update(told)
+                attributes = {"aria-invalid": "true", "aria-describedby": "form-errors"}
+                self.fields[name].widget.attrs.update(attributes)

@@ -12,8 +12,8 @@ from usher.application.accounts.models import LmsAccount
 from usher.application.adapter import AdapterFailed
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.modes import ModeNotAllowed, choose_mode
+from usher.application.learner_texts import LearnerText, of_enrollment
 from usher.application.runs.models import CourseMode, CourseRun
-from usher.application.told import Told, of_enrollment
 
 PAGE_SIZE = 24
 MAX_QUERY = 100
@@ -22,12 +22,12 @@ MAX_QUERY = 100
 @dataclass(frozen=True)
 class Place:
     """A learner's enrollment in a run. link: the URL that opens the run in the LMS, signed in.
-    told: its state in words for the learner."""
+    status: its state in words for the learner."""
 
     run: CourseRun
     enrollment: Enrollment
     link: str
-    told: Told
+    status: LearnerText
 
 
 def offered(words: str = "") -> QuerySet[CourseRun]:
@@ -60,7 +60,7 @@ def is_free(user: Any, run: CourseRun) -> bool:
     except ModeNotAllowed:
         return False
     except AdapterFailed:
-        return True  # who enrolls is told that it can't be decided now
+        return True  # unknown; enrolling then shows a message that it can't be decided now
     return True
 
 

@@ -11,8 +11,8 @@ from pages import catalog
 from usher.application import conf
 from usher.application.adapter import AdapterFailed, log_failure
 from usher.application.enrollments.services import ModeNotAllowed, NotEnrolled, enroll, unenroll
+from usher.application.learner_texts import of_account
 from usher.application.runs.models import CourseRun
-from usher.application.told import of_account
 
 
 @require_safe

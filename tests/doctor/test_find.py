@@ -9,7 +9,7 @@ import pytest
 
 from usher.contract.throwaway import is_throwaway, new_name
 from usher.doctor.check import Status
-from usher.doctor.checks.env import EnvFileIsClear
+from usher.doctor.checks.env import EnvFileIsUnambiguous
 from usher.doctor.context import look_at
 from usher.doctor.find import DoctorOptions, NotFoundError, places
 from usher.doctor.fixes import CONNECT, LMS_LOGS, PROVISION, RESTART, fitted
@@ -105,10 +105,10 @@ def test_fixes_of_usher_dev(project: Path):
 
 def test_quotes_in_what_usher_dev_wrote_are_no_problem(project: Path):
     with look_at(places(DoctorOptions())) as context:
-        assert EnvFileIsClear().probe(context).status is Status.OK
+        assert EnvFileIsUnambiguous().probe(context).status is Status.OK
     (project / ".env").write_text("OPENEDX_API_BASE_URL='http://lms.example.org'\n")
     with look_at(places(DoctorOptions())) as context:
-        assert EnvFileIsClear().probe(context).status is Status.WARNING
+        assert EnvFileIsUnambiguous().probe(context).status is Status.WARNING
 
 
 def test_a_project_without_an_lms_is_told_both_ways_to_one(project: Path):

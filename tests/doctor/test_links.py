@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from usher.doctor.check import Finding, Status
-from usher.doctor.checks.prv import LinksAreOfThisBackend
+from usher.doctor.checks.prv import LinksUseThisBackend
 
 
 def found(old_record: dict[str, Any]) -> Finding:
@@ -19,7 +19,7 @@ def found(old_record: dict[str, Any]) -> Finding:
         "providers": [ours, {"backend_name": "ol-oauth2", "enabled": False, **old_record}],
     }
     context: Any = SimpleNamespace(backend="mitxpro-oauth2", lms=SimpleNamespace(report=report))
-    return LinksAreOfThisBackend().probe(context)
+    return LinksUseThisBackend().probe(context)
 
 
 def test_links_of_a_disconnected_application_stay_where_they_are() -> None:

@@ -10,7 +10,7 @@ import pytest
 import usher
 from tests.support.shapes import Shape
 from usher.doctor.check import Finding, Status
-from usher.doctor.checks.enr import NobodyWasGivenUp
+from usher.doctor.checks.enr import NoLearnerWasGivenUp
 from usher.doctor.context import Context, look_at
 from usher.doctor.find import DoctorOptions, places
 from usher.doctor.runner import run
@@ -61,7 +61,7 @@ def test_app_9_and_enr_5_by_its_own_tables(mitxonline: Shape) -> None:
     assert findings(mitxonline, "ENR-5")["ENR-5"].status is Status.SKIPPED  # no LMS is known
     with look(mitxonline) as context:
         (error,) = context.application.errors("account", "has-sync-error")
-        found = NobodyWasGivenUp().probe(context)
+        found = NoLearnerWasGivenUp().probe(context)
     assert (error["count"], error["sample"]) == (1, "zoe@example.org")
     assert found.status is Status.WARNING
     assert "zoe@example.org" in found.seen

@@ -170,7 +170,7 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         total = Summary()
         try:
             for pk in ids:
-                total.add(reconcile([name], ids=(pk, pk + 1), asked={name: Q(pk=pk)}))
+                total.add(reconcile([name], ids=(pk, pk + 1), made_due={name: Q(pk=pk)}))
         except InTransaction:
             notify_workers()
             self.message_user(

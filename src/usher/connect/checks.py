@@ -115,7 +115,7 @@ def _wait_for(
     probe: Callable[[httpx.Client], Check],
     meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
-    begun = told = time.monotonic()
+    begun = reported = time.monotonic()
     with httpx.Client(timeout=TIMEOUT) as client:
         while (last := _guarded("", lambda: probe(client))).outcome != "ok":
             meanwhile()
@@ -124,8 +124,8 @@ def _wait_for(
                 raise ToolFailed(
                     f"{what} did not come up within {START_SECONDS:.0f} seconds: {last.seen}"
                 )
-            if now > told + SAY_SECONDS:
-                told = now
+            if now > reported + SAY_SECONDS:
+                reported = now
                 sys.stderr.write(
                     f"          waiting for {what}, {now - begun:.0f} of at most "
                     f"{START_SECONDS:.0f} seconds: {last.seen}\n"

@@ -71,11 +71,11 @@ class Context:
 
     @cached_property
     def backend(self) -> str:
-        """The backend that the application asks for; where it doesn't tell, the one that the LMS
-        has enabled."""
-        told = self.application.setting(Env.OPENEDX_OAUTH_PROVIDER)
-        if told or self.application.knows_settings:
-            return told or DEFAULT_BACKEND
+        """The backend in the application's settings; if they are not known, the one that is enabled
+        in the LMS."""
+        name = self.application.setting(Env.OPENEDX_OAUTH_PROVIDER)
+        if name or self.application.knows_settings:
+            return name or DEFAULT_BACKEND
         try:
             records = self.lms.report.get("providers", [])
         except NotKnownError:
@@ -106,8 +106,8 @@ class Context:
     @property
     def sign_in_start(self) -> str:
         """The path at which a browser starts to sign in."""
-        told = self.application.setting(Env.OPENEDX_SOCIAL_LOGIN_PATH)
-        return told or social_login_path(self.backend)
+        path = self.application.setting(Env.OPENEDX_SOCIAL_LOGIN_PATH)
+        return path or social_login_path(self.backend)
 
     @cached_property
     def stage(self) -> str:

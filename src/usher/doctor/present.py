@@ -75,8 +75,8 @@ def _not_checked(lines: list[Line], what: str) -> str:
     often = max(seen, key=seen.count)
     names = ", ".join(line.id for line in lines)
     number = f"{len(lines)} {what}" if len(lines) > 1 else f"1 {what.removesuffix('s')}"
-    told = f"{number} could not be made ({names})"
-    return f"{told}: {often}" if len(lines) == 1 or seen.count(often) > 1 else f"{told}; see there"
+    said = f"{number} could not be made ({names})"
+    return f"{said}: {often}" if len(lines) == 1 or seen.count(often) > 1 else f"{said}; see there"
 
 
 def list_as_dict() -> list[dict[str, Any]]:

@@ -18,12 +18,10 @@ from usher.engine.registry import kind
 from usher.engine.summary import Failure, Group, Summary
 from usher.engine.work import Work
 
-#: A kind's name → the condition for the rows that were made due.
-Asked = Mapping[str, Q]
-
 
 class MadeDue(dict[str, Q]):
-    """``Asked``, with the number of rows that were made due in ``rows``."""
+    """Rows that a command made due: a kind's name → the condition for its rows. rows: how many were
+    made due; 0 if the command did not count them."""
 
     rows: int = 0
 
@@ -34,7 +32,7 @@ Key = tuple[str, int]
 _IDS = 1000
 
 
-def is_claimed_elsewhere(asked: Asked, state: State) -> bool:
+def is_claimed_elsewhere(made_due: Mapping[str, Q], state: State) -> bool:
     """Whether another worker has claimed any of these rows, or is about to.
 
     Called when this worker found nothing more to claim. A row that is due even so is being claimed
@@ -43,17 +41,19 @@ def is_claimed_elsewhere(asked: Asked, state: State) -> bool:
     now = database_now()
     leased, due = Q(work__lease_until__gt=now), Q(work__due_at__lte=now)
     return any(
-        _rows(name, asked).filter(leased if Gate(name, state).is_closed else leased | due).exists()
-        for name in asked
+        _rows(name, made_due)
+        .filter(leased if Gate(name, state).is_closed else leased | due)
+        .exists()
+        for name in made_due
     )
 
 
-def failures(asked: Asked) -> Iterator[tuple[Key, Failure]]:
+def failures(made_due: Mapping[str, Q]) -> Iterator[tuple[Key, Failure]]:
     """Current errors of rows that were made due. Since making a row due clears its error, these
     errors are newer."""
-    for name in asked:
+    for name in made_due:
         each = kind(name)
-        failing = _rows(name, asked).failing().select_related("work", *each.related)
+        failing = _rows(name, made_due).failing().select_related("work", *each.related)
         for row in failing.iterator():
             yield (
                 (name, row.pk),
@@ -108,5 +108,5 @@ def earlier(
     return waiting, refused
 
 
-def _rows(name: str, asked: Asked) -> ReconciledQuerySet:
-    return kind(name).rows().filter(asked[name])
+def _rows(name: str, made_due: Mapping[str, Q]) -> ReconciledQuerySet:
+    return kind(name).rows().filter(made_due[name])

@@ -53,16 +53,16 @@ class Outlook:
         return {due for (due, _), is_due in zip(self._wanted, found, strict=True) if is_due}
 
     def _compiled(self) -> tuple[str, list[Any]]:
-        asked: list[str] = []
+        columns: list[str] = []
         values: list[Any] = []
         now: Any = moment()
         if connection.vendor == "sqlite":
             self._compiled_at = connection.ops.adapt_datetimefield_value(now.value)
         for (kind, lane), condition in self._wanted:
             sql, more = _first(kind, lane, condition, now).query.sql_with_params()
-            asked.append(f"EXISTS ({sql})")
+            columns.append(f"EXISTS ({sql})")
             values += more
-        return f"SELECT {', '.join(asked)}", values
+        return f"SELECT {', '.join(columns)}", values
 
 
 def _first(kind: Kind, lane: Lane | None, condition: Q, now: Any) -> Any:
@@ -74,16 +74,16 @@ def _first(kind: Kind, lane: Lane | None, condition: Q, now: Any) -> Any:
 
 def count_due(kinds: Sequence[Kind], most: int) -> dict[str, int]:
     """A kind's name → how many of its rows are due, counted up to ``most``. One statement."""
-    asked: list[str] = []
+    columns: list[str] = []
     values: list[Any] = []
     now = moment()
     for kind in kinds:
         # Listing the lanes lets the database use the queue's index.
         rows = due(kind.name, now).filter(lane__in=Lane.values).order_by().values("pk")[:most]
         sql, more = rows.query.sql_with_params()
-        asked.append(f"(SELECT COUNT(*) FROM ({sql}) AS due)")  # noqa: S608
+        columns.append(f"(SELECT COUNT(*) FROM ({sql}) AS due)")  # noqa: S608
         values += more
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {', '.join(asked)}", values)
+        cursor.execute(f"SELECT {', '.join(columns)}", values)
         found = cursor.fetchone()
     return {kind.name: count for kind, count in zip(kinds, found, strict=True)}

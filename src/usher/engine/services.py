@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -20,7 +20,6 @@ from usher.engine.gate import Gate
 from usher.engine.kinds import Job, Kind, Outcome
 from usher.engine.lanes import Lane
 from usher.engine.made_due import (
-    Asked,
     MadeDue,
     earlier,
     failures,
@@ -66,7 +65,7 @@ def reconcile(
     user: Any = None,
     about: Any = None,
     ids: tuple[int, int] | None = None,
-    asked: Asked | None = None,
+    made_due: Mapping[str, Q] | None = None,
     patience: Patience | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
@@ -78,8 +77,8 @@ def reconcile(
     kinds: names of kinds; all by default. user, about, ids: only rows of this user (or user's id),
     rows that refer to this object, or rows with ids in this range, its end not included.
 
-    asked: rows that the caller has just made due, as ``recheck`` returns them, and reports on. The
-    run waits for those that another worker has claimed, at most as long as a lease lasts, and
+    made_due: rows that the caller has just made due and reports on, as ``recheck`` returns them.
+    The run waits for those that another worker has claimed, at most as long as a lease lasts, and
     includes their failures in the result. A row that failed and then succeeded within this run
     counts as changed, not as failed.
 
@@ -104,16 +103,16 @@ def reconcile(
     while True:
         began, reached = time.monotonic(), tally.reached
         runner.run(found, scope, interactive)
-        if runner.stop.is_set() or (asked is None and patience is None):
+        if runner.stop.is_set() or (made_due is None and patience is None):
             return tally.end()
         if tally.reached == reached:
             for_retries -= time.monotonic() - began
-        if asked and for_other_workers > 0 and is_claimed_elsewhere(asked, runner.state):
+        if made_due and for_other_workers > 0 and is_claimed_elsewhere(made_due, runner.state):
             wait = _LOOK_SECONDS
             for_other_workers -= wait
         else:
-            tally.add_from_other_workers(asked or {})
-            tally.expected = getattr(asked, "rows", 0)
+            tally.add_from_other_workers(made_due or {})
+            tally.expected = getattr(made_due, "rows", 0)
             if not tally.failing or for_retries <= 0:
                 return tally.end()
             # A row whose kind's gate is closed is due but not claimed, so waiting for it must
@@ -186,11 +185,11 @@ class _Tally:
         """How many outcomes were successes."""
         return self._counts.changed + self._counts.unchanged
 
-    def add_from_other_workers(self, asked: Asked) -> None:
+    def add_from_other_workers(self, made_due: Mapping[str, Q]) -> None:
         """Adds rows that failed in another worker; removes failures of this run that another worker
         has since retried with success."""
         free = _FAILING - len(self.failing)
-        self.failing = dict(islice(failures(asked), free)) | self.failing
+        self.failing = dict(islice(failures(made_due), free)) | self.failing
         for key in list(succeeded_later(self.failing)):
             del self.failing[key]
             self._counts.changed += 1
@@ -230,16 +229,16 @@ def add_earlier(
     return summary
 
 
-def recheck(kinds: Iterable[str] | None = None, *, user: Any = None, about: Any = None) -> Asked:
+def recheck(kinds: Iterable[str] | None = None, *, user: Any = None, about: Any = None) -> MadeDue:
     """Makes rows due although they are in sync, so that they are compared with the other system.
-    Arguments as for ``reconcile``. Returns the rows for its argument ``asked``."""
-    scope, asked = scope_of(user, about), MadeDue()
+    Arguments as for ``reconcile``. Returns the rows for its argument ``made_due``."""
+    scope, made_due = scope_of(user, about), MadeDue()
     for each in _kinds_of(kinds):
         each.recheck_rows(user, about)
         if (condition := scope.of(each)) is not None:
-            asked.rows += make_due(each, condition, Lane.RECHECK)
-            asked[each.name] = condition
-    return asked
+            made_due.rows += make_due(each, condition, Lane.RECHECK)
+            made_due[each.name] = condition
+    return made_due
 
 
 def make_due(kind: Kind, condition: Q, lane: Lane = Lane.BACKGROUND) -> int:

@@ -77,9 +77,9 @@ def as_somebody_unknown(chain: Chain) -> str:
         browser.close()
     where = plain(str(page.url))
     if page.status_code >= httpx.codes.BAD_REQUEST:
-        told = f": {heading}" if (heading := _heading(page)) else ""
+        shown = f": {heading}" if (heading := _heading(page)) else ""
         raise BrokenError(
-            f"sign-in ends at {where}, which answers {page.status_code}{told}",
+            f"sign-in ends at {where}, which answers {page.status_code}{shown}",
             _cause_of_error(page, where),
         )
     if urlsplit(where).netloc == chain.hosts[0]:
@@ -150,10 +150,10 @@ def _signs_in(browser: Browser, chain: Chain, username: str) -> str:
     me = browser.client.get(chain.lms_url + LmsPath.ME)
     where = plain(str(page.url))
     if me.status_code != httpx.codes.OK:
-        told = f": {heading}" if (heading := _heading(page)) else ""
+        shown = f": {heading}" if (heading := _heading(page)) else ""
         raise BrokenError(
             f"a learner's sign-in ends at {where} with {page.status_code}, not signed in there"
-            f"{told}",
+            f"{shown}",
             chain.logs,
         )
     found = str(me.json().get("username"))

@@ -57,8 +57,8 @@ def __getattr__(attribute: str) -> Any:
     for name, base in getattr(settings, "USHER_BACKENDS", {}).items():
         if name != base and class_name(name) == attribute:
             module, _, parent = BACKENDS[base].class_path.rpartition(".")
-            made = type(attribute, (getattr(import_module(module), parent),), {"name": name})
-            made.__module__ = __name__
-            globals()[attribute] = made
-            return made
+            backend = type(attribute, (getattr(import_module(module), parent),), {"name": name})
+            backend.__module__ = __name__
+            globals()[attribute] = backend
+            return backend
     raise AttributeError(f"no backend of USHER_BACKENDS is called {attribute}")

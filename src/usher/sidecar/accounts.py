@@ -371,7 +371,8 @@ def _owner(sides: Opened) -> dict[str, str]:
 
 
 def _account_row(sides: Opened, learner: Learner) -> dict[str, Any]:
-    """The row with the name for which the account was made: whoever renamed it meanwhile wins."""
+    """The row with the name for which the account was created. A name that somebody has changed
+    meanwhile is kept."""
     columns = sides.adapter.account.columns
     row: dict[str, Any] = {
         "find": {columns["user"]: learner.pk},

@@ -38,7 +38,7 @@ def deactivated(both):
 
 
 def look_again(kinds=("account", "token", "profile")):
-    summary = reconcile(kinds, asked=recheck(kinds))
+    summary = reconcile(kinds, made_due=recheck(kinds))
     assert not [f for f in summary.failures if f.code != "deactivated-in-lms"], summary.failures
 
 

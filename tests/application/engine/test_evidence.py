@@ -64,7 +64,7 @@ def test_an_lms_that_lost_all_accounts_is_not_believed(joined) -> None:
         f"g().objects.filter(username__in={names!r}).delete()"
     )
 
-    summary = reconcile(["account"], asked=recheck(["account"]))
+    summary = reconcile(["account"], made_due=recheck(["account"]))
 
     assert {failure.code for failure in summary.failures} == {"too-many-missing"}
     assert not LmsAccount.objects.filter(created_in_lms_at=None).exists()
@@ -123,7 +123,7 @@ def test_a_mode_in_two_currencies_is_kept_twice(joined, monkeypatch) -> None:
     monkeypatch.setattr(LmsClient, "run_modes", lambda self, key: seen)
 
     for _ in range(2):
-        summary = reconcile(["mode"], asked=recheck(["mode"], about=run))
+        summary = reconcile(["mode"], made_due=recheck(["mode"], about=run))
         assert summary.failed == 0
     found = CourseMode.objects.filter(run=run, slug="verified").values_list("currency", flat=True)
     assert sorted(found) == ["eur", "usd"]
@@ -143,7 +143,7 @@ def test_what_the_database_does_not_take_fails_alone(joined, monkeypatch) -> Non
         return real(run, seen, have)
 
     monkeypatch.setattr(kinds, "_write_modes", broken)
-    summary = reconcile(["mode"], asked=recheck(["mode"]))
+    summary = reconcile(["mode"], made_due=recheck(["mode"]))
 
     assert [(f.what, f.code) for f in summary.failures] == [(bad.course_key, "unwritable")]
     assert RunModes.objects.get(run=good).is_settled

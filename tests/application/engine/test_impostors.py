@@ -278,7 +278,7 @@ def test_an_lms_that_lost_its_enrollments_unenrolls_nobody(joined, settings):
         "from usher.embedded.student.models import CourseEnrollment as E; "
         f"E.objects.filter(user__username__in={names!r}).delete()"
     )
-    summary = reconcile(["enrollment"], asked=recheck(["enrollment"]))
+    summary = reconcile(["enrollment"], made_due=recheck(["enrollment"]))
     assert {failure.code for failure in summary.failures} == {"too-many-missing"}
     assert Enrollment.objects.filter(is_active=True, observed_is_active=True).count() == 2
     reopen(["enrollment"])

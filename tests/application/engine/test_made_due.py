@@ -67,7 +67,7 @@ def test_what_fails_elsewhere_is_told(account):
     _, (row,) = claim(kind("account"), Scope(), 1, LEASE)
     bring("account", row, Outcome(error=Refused("No such country.", code="bad-country")))
     assert reconcile(["account"]).failed == 0, "it was not asked for"
-    summary = reconcile(["account"], asked={"account": Q(pk=row.pk)})
+    summary = reconcile(["account"], made_due={"account": Q(pk=row.pk)})
     assert summary.failed == 1
     assert summary.failures[0].what == account.username
     assert summary.failures[0].message == "No such country."
@@ -81,13 +81,13 @@ def test_what_another_worker_has_is_waited_for(account):
         bring("account", row, Outcome(error=Refused("No such country.", code="bad-country")))
 
     with another_worker(slow):
-        summary = reconcile(["account"], asked={"account": Q(pk=row.pk)})
+        summary = reconcile(["account"], made_due={"account": Q(pk=row.pk)})
     assert [failure.code for failure in summary.failures] == ["bad-country"]
 
 
 def test_a_worker_that_died_is_waited_for_and_replaced(account):
     claim(kind("account"), Scope(), 1, 0.5)
-    assert reconcile(["account"], asked={"account": Q(pk=account.pk)}).changed == 1
+    assert reconcile(["account"], made_due={"account": Q(pk=account.pk)}).changed == 1
     account.refresh_from_db()
     assert account.is_ready
 
@@ -99,7 +99,7 @@ def test_what_failed_here_and_was_made_good_elsewhere_is_no_failure(account, set
     def make_good(summary):
         assert rows.failing().set_work(error_code="", due_at=None) == 1
 
-    summary = reconcile(["account"], asked={"account": Q(pk=account.pk)}, progress=make_good)
+    summary = reconcile(["account"], made_due={"account": Q(pk=account.pk)}, progress=make_good)
     assert (summary.changed, summary.failed) == (1, 0)
 
 

@@ -38,10 +38,10 @@ def test_what_another_worker_did_is_counted(joined, monkeypatch):
     """Another worker takes the rows between their wake-up and this run, and is done first."""
     for _ in range(5):
         ensure_account(joined.learner())
-    asked = services.recheck(["account", "token"])
-    assert asked.rows == 10
+    made_due = services.recheck(["account", "token"])
+    assert made_due.rows == 10
     reconcile(["account", "token"])
-    summary = reconcile(["account", "token"], asked=asked)
+    summary = reconcile(["account", "token"], made_due=made_due)
     assert summary.failed == 0
     assert summary.by_others == 10
     assert "10 done by another worker" in summary.line()

@@ -78,7 +78,7 @@ def test_the_next_sweep_records_it(sides, learner):
     assert sides.enrollments(learner.lms_account.username) == {DEMO: ("audit", True)}
     assert unenroll(learner, row.run, reconcile_now=True).is_settled
     a_minute_later()
-    reconcile(["enrollment"], asked=recheck(["enrollment"]))
+    reconcile(["enrollment"], made_due=recheck(["enrollment"]))
     assert here(learner) == {DEMO: ("audit", False)}
 
 
@@ -96,10 +96,10 @@ def test_a_recheck_records_all_of_one_learner(sides, learner):
     for user in (learner, other):
         enroll_in_lms(sides, user)
     enroll_in_lms(sides, learner, E2E)
-    reconcile(["enrollment"], user=learner, asked=recheck(["enrollment"], user=learner))
+    reconcile(["enrollment"], user=learner, made_due=recheck(["enrollment"], user=learner))
     assert here(learner) == {DEMO: ("audit", True), E2E: ("audit", True)}
     assert here(other) == {}
-    reconcile(["enrollment"], asked=recheck(["enrollment"]))
+    reconcile(["enrollment"], made_due=recheck(["enrollment"]))
     assert here(other) == {DEMO: ("audit", True)}
     assert list(drift(["enrollment"])) == []
 
@@ -128,10 +128,10 @@ def test_what_the_learner_wants_meanwhile_goes_before(sides, learner):
 def test_it_appears_whichever_side_wins(sides, learner, settings, winner):
     settings.USHER_ENROLLMENT_WINNER = winner
     enroll_in_lms(sides, learner)
-    reconcile(["enrollment"], asked=recheck(["enrollment"]))
+    reconcile(["enrollment"], made_due=recheck(["enrollment"]))
     assert here(learner) == {DEMO: ("audit", True)}
     enroll_in_lms(sides, learner, mode="verified")
-    reconcile(["enrollment"], asked=recheck(["enrollment"]))
+    reconcile(["enrollment"], made_due=recheck(["enrollment"]))
     mode = "verified" if winner == "lms" else "audit"
     assert here(learner) == {DEMO: (mode, True)}
     assert sides.enrollments(learner.lms_account.username) == {DEMO: (mode, True)}
@@ -142,7 +142,7 @@ def test_a_setting_leaves_them_to_the_lms(sides, learner, settings):
     enroll_in_lms(sides, learner)
     take("left-1", "enrollment.changed", learner.lms_account.username, DEMO)
     a_minute_later()
-    reconcile(["enrollment"], asked=recheck(["enrollment"]))
+    reconcile(["enrollment"], made_due=recheck(["enrollment"]))
     assert here(learner) == {}
     assert "USHER_ADOPT_ENROLLMENTS" in next(iter(drift(["enrollment"]))).note
 

@@ -61,7 +61,7 @@ def test_certificates_that_vanish_together_are_not_believed(joined, learner, fau
         "empty", 200, "application/json", b"[]", only=("/api/certificates/",)
     )
     forget_clients()
-    summary = reconcile(["certificate"], asked=recheck(["certificate"]))
+    summary = reconcile(["certificate"], made_due=recheck(["certificate"]))
     assert {failure.code for failure in summary.failures} == {"too-many-missing"}
     assert set(Certificate.objects.values_list("status", flat=True)) == {"downloadable"}
     faulty.impostor = None
@@ -72,7 +72,7 @@ def test_certificates_that_vanish_together_are_not_believed(joined, learner, fau
     )
     forget_clients()
     reopen(["certificate"])
-    assert reconcile(["certificate"], asked=recheck(["certificate"])).failed == 0
+    assert reconcile(["certificate"], made_due=recheck(["certificate"])).failed == 0
     assert Certificate.objects.get(user=other).status == ""
     assert Certificate.objects.get(user=learner).status == "downloadable"
 

@@ -169,11 +169,11 @@ def test_ops_4_celery_knows_no_tasks(
     system: System, missing: list[str], schedule: bool, seen: str
 ) -> None:
     """What the workers answer is put into the report; asking them is tested with the facts."""
-    from usher.doctor.checks.ops import TasksAreKnown
+    from usher.doctor.checks.ops import CeleryRunsTasks
     from usher.doctor.context import look_at
 
     with look_at(system.places) as context:
         celery = {"workers": 1, "missing_tasks": missing, "is_scheduled": schedule}
         context.application.report["celery"] = celery
-        found = TasksAreKnown().probe(context)
+        found = CeleryRunsTasks().probe(context)
     assert (found.status, seen in found.seen) == ("failed", True), "OPS-4"

@@ -54,7 +54,7 @@ def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = N
     else:
         ensure_account(user)
     no_account = own & Q(created_in_lms_at__isnull=True, is_active=True)
-    made_due = make_due(AccountKind(), no_account)
+    count = make_due(AccountKind(), no_account)
     _ensure_tokens(own)
     soon = timezone.now() + timedelta(seconds=RENEW_BEFORE)
     # Without an account: the token is obtained when the account is created.
@@ -63,11 +63,13 @@ def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = N
         & Q(user__lms_account__created_in_lms_at__isnull=False, user__lms_account__is_active=True)
         & (Q(expires_at__isnull=True) | Q(expires_at__lt=soon))
     )
-    made_due += make_due(TokenKind(), no_token)
+    count += make_due(TokenKind(), no_token)
     reopen(_KINDS)
-    asked = MadeDue(account=no_account, token=no_token)
-    asked.rows = made_due
-    summary = reconcile(_KINDS, user=user, asked=asked, patience=Patience(wait), progress=progress)
+    made_due = MadeDue(account=no_account, token=no_token)
+    made_due.rows = count
+    summary = reconcile(
+        _KINDS, user=user, made_due=made_due, patience=Patience(wait), progress=progress
+    )
     return add_earlier(summary, _KINDS, user=user)
 
 

@@ -137,7 +137,7 @@ def reconcile_account(user: Any) -> Summary:
     LmsAccount.objects.filter(user=user).unsettled().make_due(lane=current_lane())
     LmsToken.objects.filter(user=user).unsettled().make_due(lane=current_lane())
     own = Q(user=user)
-    return reconcile(["account", "token"], user=user, asked={"account": own, "token": own})
+    return reconcile(["account", "token"], user=user, made_due={"account": own, "token": own})
 
 
 def lms_username(user: Any) -> str:

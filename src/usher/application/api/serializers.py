@@ -5,7 +5,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from usher.application import conf, told
+from usher.application import conf, learner_texts
 from usher.application.accounts.models import LmsAccount
 from usher.application.adapter import AdapterFailed, adapter, log_failure
 from usher.application.enrollments.models import Enrollment
@@ -69,18 +69,18 @@ class EnrollmentSerializer(serializers.ModelSerializer[Enrollment]):
         return state(enrollment).slug
 
     def get_label(self, enrollment: Enrollment) -> str:
-        return _told(enrollment).label
+        return _text(enrollment).label
 
     def get_message(self, enrollment: Enrollment) -> str:
-        return _told(enrollment).text
+        return _text(enrollment).text
 
     def get_url(self, enrollment: Enrollment) -> str:
         settings = conf.settings()
         return settings.sign_in_url(settings.course_path(enrollment.run.course_key))
 
 
-def _told(enrollment: Enrollment) -> told.Told:
-    return told.of_enrollment(enrollment, getattr(enrollment.user, "lms_account", None))
+def _text(enrollment: Enrollment) -> learner_texts.LearnerText:
+    return learner_texts.of_enrollment(enrollment, getattr(enrollment.user, "lms_account", None))
 
 
 class EnrollSerializer(serializers.Serializer[Any]):

@@ -117,7 +117,7 @@ def reconcile_enrollment(row: Enrollment) -> Enrollment:
 
     ensure_account(row.user, reconcile_now=True)
     Enrollment.objects.filter(pk=row.pk).unsettled().make_due(lane=current_lane())
-    asked = {"enrollment": Q(pk=row.pk)}
-    reconcile(["enrollment"], user=row.user, about=row.run, asked=asked)
+    made_due = {"enrollment": Q(pk=row.pk)}
+    reconcile(["enrollment"], user=row.user, about=row.run, made_due=made_due)
     row.refresh_from_db()
     return row

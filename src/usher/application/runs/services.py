@@ -85,9 +85,9 @@ def sync_runs(
     writer.flush()
     _mark_missing(missing, summary)
     if modes:
-        asked = recheck(["mode"])
+        made_due = recheck(["mode"])
         summary.add(
-            reconcile(["mode"], asked=asked, progress=progress, accept_missing=accept_missing)
+            reconcile(["mode"], made_due=made_due, progress=progress, accept_missing=accept_missing)
         )
     return summary
 
@@ -126,13 +126,13 @@ def _sync_some(
     for key in keys:
         is_new = not CourseRun.objects.filter(course_key=key).exists()
         run = ensure_run(key)
-        asked = recheck(kinds, about=run)
+        made_due = recheck(kinds, about=run)
         patience = Patience(90)
         summary.add(
             reconcile(
                 kinds,
                 about=run,
-                asked=asked,
+                made_due=made_due,
                 patience=patience,
                 progress=progress,
                 accept_missing=accept_missing,

@@ -103,9 +103,9 @@ def demo(
             steps, walk = _run(pair, console, trouble=trouble)
             ok = all(step.ok for step in steps)
             if as_json:
-                told = [asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps]
+                shown = [asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps]
                 cases = {"trouble": as_data()} if trouble and ok else {}
-                click.echo(json.dumps({"ok": ok, "edition": edition, "steps": told, **cases}))
+                click.echo(json.dumps({"ok": ok, "edition": edition, "steps": shown, **cases}))
             if trouble and ok:
                 _print_trouble(console)
             if not once and ok:

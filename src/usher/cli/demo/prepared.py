@@ -21,10 +21,10 @@ def fingerprint(*parts: str, folders: Iterable[Path] = ()) -> str:
 
 def is_prepared(home: Path, wanted: str) -> bool:
     """Whether ``home`` was set up with the fingerprint ``wanted``."""
-    return bool(wanted == told(home).get("fingerprint"))
+    return bool(wanted == recorded(home).get("fingerprint"))
 
 
-def told(home: Path) -> dict[str, Any]:
+def recorded(home: Path) -> dict[str, Any]:
     """What :func:`note` wrote; empty if there is no readable file."""
     try:
         found = json.loads((home / FILE_NAME).read_text())

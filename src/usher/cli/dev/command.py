@@ -91,14 +91,14 @@ def dev(
             console.print(f"[bold]usher dev[/bold]  {project.name} and an embedded LMS\n")
             _take(servers.steps(recheck=recheck), steps, console)
             if as_json:
-                told = [asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps]
-                click.echo(json.dumps({"ok": True, "steps": told}))
+                shown = [asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps]
+                click.echo(json.dumps({"ok": True, "steps": shown}))
             if not once:
                 _stay_up(servers, console)
     except (DemoError, OSError, httpx.HTTPError) as error:
         if as_json:
-            told = [asdict(step) for step in steps]
-            click.echo(json.dumps({"ok": False, "steps": told, "error": str(error)}))
+            shown = [asdict(step) for step in steps]
+            click.echo(json.dumps({"ok": False, "steps": shown, "error": str(error)}))
             sys.exit(1)
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:

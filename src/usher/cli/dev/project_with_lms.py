@@ -64,8 +64,8 @@ class ProjectWithLms(RunningServers):
         """The one of an earlier run in ``home``, which may still be running. Raises DemoError if
         there was none."""
         try:
-            told = prepared.told(home)
-            ports = [urlsplit(str(told[name])).port or 0 for name in ("url", "lms_url")]
+            recorded = prepared.recorded(home)
+            ports = [urlsplit(str(recorded[name])).port or 0 for name in ("url", "lms_url")]
         except (ValueError, KeyError) as error:
             raise DemoError(
                 f"{home} has no LMS of `usher dev` yet. Run `usher dev` once to create it."

@@ -380,8 +380,8 @@ class Side:
     def _composed_env(self) -> dict[str, str]:
         """Returns the environment of a container created now; {} if docker compose doesn't say."""
         try:
-            told = json.loads(self.manage.compose("config", "--format", "json"))
-            given = told["services"][self.manage.service].get("environment") or {}
+            config = json.loads(self.manage.compose("config", "--format", "json"))
+            given = config["services"][self.manage.service].get("environment") or {}
         except (ToolFailed, ValueError, KeyError, TypeError, AttributeError):
             return {}
         # A key without a value is passed on from docker's own environment; $ is written as $$.

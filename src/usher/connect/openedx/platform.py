@@ -240,9 +240,9 @@ class Platform:
             raise ToolFailed(f"{error}\n{logs}".strip(), error.exit_code) from error
         return self._logs(output) if self.in_cluster else output
 
-    def _logs(self, told: str) -> str:
-        """Returns the logs of the jobs that Tutor's output ``told`` names. Raises ToolFailed."""
-        names = dict.fromkeys(_JOB.findall(told))
+    def _logs(self, output: str) -> str:
+        """Returns the logs of the jobs that Tutor's ``output`` names. Raises ToolFailed."""
+        names = dict.fromkeys(_JOB.findall(output))
         return "\n".join(self._kubectl("logs", f"job/{name}") for name in names)
 
     def _kubectl(self, *words: str, stdin: str = "") -> str:

@@ -68,8 +68,8 @@ class Server:
         """Raises ToolFailed, with the end of the log, if the process has ended."""
         if not self.runs:
             lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-            told = "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])
-            raise ToolFailed(f"the embedded LMS has ended; the end of {self.log}:\n{told}")
+            last = "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])
+            raise ToolFailed(f"the embedded LMS has ended; the end of {self.log}:\n{last}")
 
     def stop(self) -> bool:
         """Stops the process; returns whether it was running. Raises ToolFailed."""

@@ -26,7 +26,7 @@ def _learners(context: Context) -> Learners:
 
 
 @check
-class UsernamesAreFree(Check):
+class NoUsernameIsRefused(Check):
     """No learner waits because of a username.
 
     Symptom: a learner is not created: the username is taken.
@@ -49,7 +49,7 @@ class UsernamesAreFree(Check):
 
 
 @check
-class EmailsAreFree(Check):
+class NoEmailIsRefused(Check):
     """No learner waits because of an e-mail.
 
     Symptom: a learner is not created: the e-mail is taken.
@@ -75,7 +75,7 @@ class EmailsAreFree(Check):
 
 
 @check
-class NamesAreValid(Check):
+class NoNameIsRefused(Check):
     """No learner waits because of a name that the LMS refuses.
 
     Symptom: a learner is not created: a field is invalid.
@@ -100,7 +100,7 @@ class NamesAreValid(Check):
 
 
 @check
-class IdentitiesAreUnique(Check):
+class UsernamesAreUnique(Check):
     """No two learners have, or had, the same username.
 
     Symptom: a learner gets another learner's account.
@@ -203,7 +203,7 @@ class AccountsAreActive(Check):
 
 
 @check
-class UsernamesArePrivate(Check):
+class UsernamesHideEmails(Check):
     """Usernames in the LMS do not show e-mail addresses.
 
     Symptom: other learners see a learner's e-mail address in forums and on leader boards.

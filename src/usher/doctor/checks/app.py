@@ -22,7 +22,7 @@ _PASSWORD_HASHERS = ("pbkdf2", "bcrypt", "argon2", "scrypt")
 
 
 @check
-class RedirectIsRegistered(Check):
+class RedirectUriIsRegistered(Check):
     """The LMS's redirect URI is registered.
 
     Symptom: a page that says "Mismatching redirect URI".
@@ -52,7 +52,7 @@ class RedirectIsRegistered(Check):
 
 
 @check
-class PkceFitsBackend(Check):
+class PkceIsOptional(Check):
     """PKCE is optional for the LMS's client.
 
     Symptom: `invalid_request: Code challenge required`.
@@ -99,7 +99,7 @@ class ScopeIsKnown(Check):
 
 
 @check
-class ServerAnswersMeanwhile(Check):
+class ServerAnswersConcurrently(Check):
     """The application answers while another request is under way.
 
     Symptom: registration times out.
@@ -159,7 +159,7 @@ def _held_connections(url: str) -> Iterator[None]:
 
 
 @check
-class ClientSecretIsCheap(Check):
+class ClientSecretUsesKeyedHash(Check):
     """The LMS's client secret uses the fast keyed hash.
 
     Symptom: the token endpoint takes hundreds of milliseconds.
@@ -232,7 +232,7 @@ class BackendNamesAgree(Check):
 
 
 @check
-class SignInArrives(Check):
+class SignInHasNoLoop(Check):
     """Sign-in has no redirect loop.
 
     Symptom: the browser reports too many redirects.
@@ -280,7 +280,7 @@ _ROUNDS = 3
 
 
 @check
-class AuthorizeAnswers(Check):
+class AuthorizeAcceptsLmsRequest(Check):
     """The application's authorize page accepts what the LMS sends.
 
     Symptom: 400 at the application's authorize page, after the person has signed in.
@@ -309,17 +309,17 @@ class AuthorizeAnswers(Check):
                 f"https; then {RESTART}",
             )
         parts = urlsplit(asked)
-        told = context.application.authorize(f"{parts.path}?{parts.query}")
-        status, location = told.get("status"), told.get("location", "")
+        page = context.application.authorize(f"{parts.path}?{parts.query}")
+        status, location = page.get("status"), page.get("location", "")
         if status is None:
-            return skipped(f"nobody to ask for: {told.get('said')}")
+            return skipped(f"nobody to ask for: {page.get('said')}")
         if status == 302 and location.startswith(sent.split("?")[0]):
             if error := query_of(location).get("error"):
                 return self._refused(f"the application answers {error}")
             return ok("the application gives the LMS a code")
         if status == 200 or (status == 302 and not location.startswith(sent.split("?")[0])):
             return ok(f"the application goes on to {location.split('?')[0] or 'a consent page'}")
-        return self._refused(f"the authorize page answers {status}: {str(told.get('said'))[:160]}")
+        return self._refused(f"the authorize page answers {status}: {str(page.get('said'))[:160]}")
 
     def _refused(self, seen: str) -> Finding:
         return failed(
@@ -331,7 +331,7 @@ class AuthorizeAnswers(Check):
 
 
 @check
-class ProfilesAreFinished(Check):
+class LearnersHaveUsernames(Check):
     """Learners have a username for the LMS.
 
     Symptom: a learner who signs in to the LMS sees a page that says that sign-in failed.

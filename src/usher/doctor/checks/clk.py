@@ -31,8 +31,8 @@ class ClocksAgree(Check):
             "the LMS": context.lms.get(LmsPath.HEARTBEAT),
             "the application": _application(context),
         }
-        told = {who: seconds_off(answer) for who, answer in answers.items() if answer is not None}
-        off = {who: seconds for who, seconds in told.items() if seconds is not None}
+        all_off = {who: seconds_off(found) for who, found in answers.items() if found is not None}
+        off = {who: seconds for who, seconds in all_off.items() if seconds is not None}
         if not off:
             raise NotKnownError("no answer says what time it is")
         wrong = {who: seconds for who, seconds in off.items() if abs(seconds) > _TOLERANCE_SECONDS}

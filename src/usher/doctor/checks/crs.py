@@ -8,7 +8,7 @@ _UP = ("OPS-1", "OPS-2", "OPS-3")
 
 
 @check
-class KeysAreWellFormed(Check):
+class CourseKeysAreWellFormed(Check):
     """Course keys are well-formed.
 
     Symptom: a course run never gets its dates or modes.
@@ -32,7 +32,7 @@ class KeysAreWellFormed(Check):
 
 
 @check
-class RunsAreFound(Check):
+class LmsHasCourseRuns(Check):
     """The LMS has every course run that the application offers.
 
     Symptom: a run is not found.
@@ -59,7 +59,7 @@ class RunsAreFound(Check):
 
 
 @check
-class SyncIsNotThrottled(Check):
+class CourseRunSyncCompletes(Check):
     """The sync of course runs completes.
 
     Symptom: the sync stalls.

@@ -54,7 +54,7 @@ def at_lms(context: Context, usernames: set[str]) -> dict[tuple[str, str], Any]:
 
 
 @check
-class EnrollmentsAreInStep(Check):
+class EnrollmentsMatch(Check):
     """The application and the LMS have the same enrollments.
 
     Symptom: a learner is enrolled in the application and not in the LMS, or the reverse.
@@ -114,7 +114,7 @@ class UnenrollmentsAreAccepted(Check):
 
 
 @check
-class EnrollmentsAreKnownHere(Check):
+class LmsEnrollmentsAreKnown(Check):
     """The application knows the LMS's enrollments.
 
     Symptom: a learner is enrolled in the LMS, and the application does not show it.
@@ -152,7 +152,7 @@ class EnrollmentsAreKnownHere(Check):
 
 
 @check
-class NobodyWasGivenUp(Check):
+class NoLearnerWasGivenUp(Check):
     """The application has given up no learner.
 
     Symptom: a learner has paid and is in no course.

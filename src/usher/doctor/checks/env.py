@@ -12,7 +12,7 @@ from usher.doctor.fixes import RESTART
 
 
 @check
-class EnvFileIsClear(Check):
+class EnvFileIsUnambiguous(Check):
     """Every program reads the same values from the .env.
 
     Symptom: a setting in `.env` seems to be ignored.

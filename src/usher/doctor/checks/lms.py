@@ -92,7 +92,7 @@ class SignInLeadsToApplication(Check):
 
 
 @check
-class FormAsksNothing(Check):
+class RegistrationHasNoExtraFields(Check):
     """No extra required fields in LMS registration.
 
     Symptom: a form asks for the country, or for the terms.
@@ -120,7 +120,7 @@ def _is_asked(fields: dict[str, Any], name: str) -> bool:
 
 
 @check
-class EmailIsTrusted(Check):
+class EmailIsConfirmedOnce(Check):
     """Learners do not have to confirm their e-mail address twice.
 
     Symptom: the LMS asks to confirm the e-mail address.
@@ -149,7 +149,7 @@ class EmailIsTrusted(Check):
 
 
 @check
-class RegistrationIsNotLimited(Check):
+class RegistrationIsNotRateLimited(Check):
     """The LMS lets the application create many accounts.
 
     Symptom: 403 `forbidden-request` after some sixty accounts.
@@ -187,7 +187,7 @@ def _forbidden(context: Context) -> int:
 
 
 @check
-class LoginServiceExists(Check):
+class LoginServiceClientExists(Check):
     """The LMS has its own login-service client.
 
     Symptom: every sign-in answers 500.
@@ -212,7 +212,7 @@ class LoginServiceExists(Check):
 
 
 @check
-class AdminOpens(Check):
+class AdminWorks(Check):
     """The LMS's admin works.
 
     Symptom: the LMS admin answers 500 after the change.
@@ -238,7 +238,7 @@ class AdminOpens(Check):
 
 
 @check
-class LearnerHomeIsKnown(Check):
+class LearnerHomeIsRecognized(Check):
     """Doctor recognizes the page after sign-in.
 
     Symptom: a tool reports that sign-in failed, although the learner is signed in.
@@ -262,7 +262,7 @@ class LearnerHomeIsKnown(Check):
 
 
 @check
-class RegistrationIsClosed(Check):
+class OnlyApplicationCreatesAccounts(Check):
     """Only the application creates accounts.
 
     Symptom: somebody else has a learner's username or e-mail address in the LMS.

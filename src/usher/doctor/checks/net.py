@@ -20,7 +20,7 @@ _MAC_NAME = "host.docker.internal"
 
 
 @check
-class NamesResolve(Check):
+class HostNamesResolve(Check):
     """Both host names resolve.
 
     Symptom: the application's page, or the LMS, does not open.
@@ -69,11 +69,11 @@ class ApplicationReachesLms(Check):
     def probe(self, context: Context) -> Finding:
         url, public = context.api_url, context.lms.url
         differs = not same_origin(url, public)
-        seen = signs_of_life(context, url)
+        seen = look_at_server(context, url)
         if context.tutor.given and differs and host_of(url) == host_of(public):
-            told = f"{url}, but Tutor's mode {context.tutor.mode} serves {public}"
-            return self._other_address(told, public)
-        if not seen.answers and differs and signs_of_life(context, public).is_lms:
+            other = f"{url}, but Tutor's mode {context.tutor.mode} serves {public}"
+            return self._other_address(other, public)
+        if not seen.answers and differs and look_at_server(context, public).is_lms:
             return self._other_address(f"{seen.text}; {public} does", public)
         if not seen.answers:
             return failed(
@@ -81,7 +81,7 @@ class ApplicationReachesLms(Check):
                 cause=f"the LMS is down, or {Env.OPENEDX_API_BASE_URL} is not its address",
                 fix=LMS_START,
             )
-        if not seen.is_lms and differs and signs_of_life(context, public).is_lms:
+        if not seen.is_lms and differs and look_at_server(context, public).is_lms:
             return self._other_address(f"{seen.text}; {public} is the LMS", public)
         return ok(f"{url} answers")
 
@@ -94,18 +94,18 @@ class ApplicationReachesLms(Check):
 
 
 @dataclass(frozen=True)
-class SignsOfLife:
-    """answers: whether any server answers. is_lms: whether the answer is an LMS's. text: what was
-    observed."""
+class ServerSeen:
+    """answers: whether any server answers. is_lms: whether the answer is an LMS's. text: the answer
+    in words."""
 
     answers: bool
     is_lms: bool
     text: str
 
 
-def signs_of_life(context: Context, url: str) -> SignsOfLife:
-    """Ask the heartbeat, and if it fails an API that needs no module store: the heartbeat is slow,
-    or answers 503, when any of the LMS's services is."""
+def look_at_server(context: Context, url: str) -> ServerSeen:
+    """Requests the heartbeat and, if that fails, an API that needs no module store, because the
+    heartbeat is slow, or answers 503, when any of the LMS's services is."""
     first = _asked(context, url + LmsPath.HEARTBEAT)
     if first.is_lms:
         return first
@@ -113,19 +113,19 @@ def signs_of_life(context: Context, url: str) -> SignsOfLife:
     return second if second.is_lms or not first.answers else first
 
 
-def _asked(context: Context, url: str) -> SignsOfLife:
+def _asked(context: Context, url: str) -> ServerSeen:
     try:
         answer = context.web.get(url)
     except NoAnswerError as error:
-        return SignsOfLife(False, False, str(error))
+        return ServerSeen(False, False, str(error))
     form = answer.headers.get("content-type", "").split(";")[0]
-    told = f"{url} answers {answer.status_code} ({form or 'no content type'})"
+    text = f"{url} answers {answer.status_code} ({form or 'no content type'})"
     known = (200, 503) if url.endswith(LmsPath.HEARTBEAT) else (200, 401)
-    return SignsOfLife(True, form == "application/json" and answer.status_code in known, told)
+    return ServerSeen(True, form == "application/json" and answer.status_code in known, text)
 
 
 @check
-class LmsIsTheLms(Check):
+class ServerIsThisLms(Check):
     """The server at the LMS's address is this application's LMS.
 
     Symptom: course runs and accounts seem to be missing in the LMS.
@@ -142,7 +142,7 @@ class LmsIsTheLms(Check):
         url = _or_nothing(context) or context.lms.url
         if not url:
             raise NotKnownError("the LMS's address is not known: give --lms")
-        seen = signs_of_life(context, url)
+        seen = look_at_server(context, url)
         if not seen.answers:
             raise NotKnownError(seen.text)
         if not seen.is_lms:
@@ -261,7 +261,7 @@ _INSPECT = "docker network inspect tutor_local_default -f '{{(index .IPAM.Config
 
 
 @check
-class SchemesAgree(Check):
+class RedirectsKeepScheme(Check):
     """Redirects keep the scheme that browsers use.
 
     Symptom: behind https a redirect goes to http, or redirects loop.
@@ -275,11 +275,13 @@ class SchemesAgree(Check):
     def probe(self, context: Context) -> Finding:
         scheme = urlsplit(context.lms.url).scheme
         answer = context.lms.get(context.sign_in_start)
-        told = query_of(answer.headers.get("location", "")).get("redirect_uri", "")
-        if not told:
+        redirect_uri = query_of(answer.headers.get("location", "")).get("redirect_uri", "")
+        if not redirect_uri:
             return skipped("sign-in does not start, so no redirect was seen")
-        if urlsplit(told).scheme != scheme:
-            return self._wrong(f"{context.lms.url} tells browsers to come back to {told[:80]}")
+        if urlsplit(redirect_uri).scheme != scheme:
+            return self._wrong(
+                f"{context.lms.url} tells browsers to come back to {redirect_uri[:80]}"
+            )
         own = urlsplit(context.application.url).scheme
         page = context.application.get("/")
         target = page.headers.get("location", "")

@@ -75,7 +75,7 @@ class ClientIdIsKnown(Check):
 
 
 @check
-class OwnClientIsRight(Check):
+class ApplicationClientIsComplete(Check):
     """The application's OAuth client in the LMS is complete.
 
     Symptom: learners' tokens can't be obtained.

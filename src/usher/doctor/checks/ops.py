@@ -15,7 +15,7 @@ _MANY_ATTEMPTS = 20
 
 
 @check
-class EngineWorks(Check):
+class SyncWorkerIsRunning(Check):
     """The sync worker is running.
 
     Symptom: differences between the application and the LMS stay.
@@ -44,7 +44,7 @@ class EngineWorks(Check):
 
 
 @check
-class TasksAreKnown(Check):
+class CeleryRunsTasks(Check):
     """Celery's workers know Usher's tasks, and beat starts them.
 
     Symptom: nothing enrolls; a worker logs "Received unregistered task".
@@ -86,7 +86,7 @@ class TasksAreKnown(Check):
 
 
 @check
-class WorkerIsAlive(Check):
+class SyncWorkerReportedRecently(Check):
     """A sync worker has reported recently.
 
     Symptom: changes in the application do not reach the LMS.
@@ -117,7 +117,7 @@ def _duration(seconds: float) -> str:
 
 
 @check
-class RefusalsAreParked(Check):
+class RefusalsAreNotRetried(Check):
     """Refused records are not retried endlessly.
 
     Symptom: the same thousand errors every hour.
@@ -147,7 +147,7 @@ class RefusalsAreParked(Check):
 
 
 @check
-class RefusalsAreSeen(Check):
+class NoRecordIsRefused(Check):
     """No record is refused.
 
     Symptom: one learner's name, grade or account is not updated, without a message.
@@ -210,7 +210,7 @@ _SHOWN = 3
 
 
 @check
-class LmsIsNotOverwhelmed(Check):
+class LmsIsNotOverloaded(Check):
     """The application does not overload a failing LMS.
 
     Symptom: the LMS is overwhelmed after an outage.

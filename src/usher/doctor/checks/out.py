@@ -11,7 +11,7 @@ from usher.doctor.fixes import CONNECT, LMS_SETTINGS, PROVISION, setting
 
 
 @check
-class SignOutLeadsOn(Check):
+class SignOutEndsBothSessions(Check):
     """Signing out of the application signs out of the LMS, and the reverse.
 
     Symptom: signed out of the application, still signed in to the LMS.
@@ -72,7 +72,7 @@ class SignOutLeadsOn(Check):
 
 
 @check
-class SignOutByServers(Check):
+class SignOutNeedsNoCookies(Check):
     """Signing out works without the browser's cookies.
 
     Symptom: signed out at the LMS, still signed in at the application.

@@ -63,7 +63,7 @@ class ProviderIsEnabled(Check):
 
 
 @check
-class ProviderIsOnTheSite(Check):
+class ProviderIsOnLmsSite(Check):
     """The provider record is on the LMS's own site.
 
     Symptom: sign-in answers 500, as without a provider record (PRV-1).
@@ -127,7 +127,7 @@ class ProviderHasAddresses(Check):
 
 
 @check
-class ProviderAsksNothing(Check):
+class ProviderSkipsForms(Check):
     """The provider record asks learners nothing.
 
     Symptom: the learner sees a form or a dialog during sign-in.
@@ -154,7 +154,7 @@ class ProviderAsksNothing(Check):
 
 
 @check
-class ClientIsTheSame(Check):
+class ClientCredentialsMatch(Check):
     """The application and the LMS have the same client id and secret.
 
     Symptom: `invalid_client` in the LMS's log.
@@ -185,7 +185,7 @@ class ClientIsTheSame(Check):
 
 
 @check
-class LinksAreOfThisBackend(Check):
+class LinksUseThisBackend(Check):
     """Learners are linked by the sign-in backend in use.
 
     Symptom: learners who signed in before can't sign in to the LMS.

@@ -41,7 +41,7 @@ class TokenIsAccepted(Check):
 
 
 @check
-class TokenIsTheWorkers(Check):
+class TokenBelongsToWorker(Check):
     """The token is the service worker's own.
 
     Symptom: requests are made as another user.
@@ -131,7 +131,7 @@ class WorkerIsActive(Check):
 
 
 @check
-class TokenLasts(Check):
+class TokenDoesNotExpireSoon(Check):
     """The service worker's token does not expire soon.
 
     Symptom: every call of the LMS fails from one moment on.
@@ -159,7 +159,7 @@ class TokenLasts(Check):
 
 
 @check
-class WorkerIsBound(Check):
+class WorkerIsBoundToApplication(Check):
     """The service worker acts for this application only.
 
     Symptom: one token can act as anybody, for every application of the LMS.

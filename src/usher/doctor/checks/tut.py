@@ -48,7 +48,7 @@ class TutorIsSupported(Check):
 
 
 @check
-class TutorRootIsTheOne(Check):
+class TutorRootIsInUse(Check):
     """The Tutor root is that of the LMS in use.
 
     Symptom: changes have no effect.
@@ -111,7 +111,7 @@ class PluginIsEnabled(Check):
 
 
 @check
-class PluginIsInEffect(Check):
+class RenderedSettingsAreInUse(Check):
     """The running LMS uses the rendered settings.
 
     Symptom: the plugin is enabled, but its settings have no effect.
@@ -147,7 +147,7 @@ class PluginIsInEffect(Check):
 
 
 @check
-class BackendImports(Check):
+class BackendsCanBeImported(Check):
     """The sign-in backends can be imported in the LMS.
 
     Symptom: import error of the backend in the LMS.
@@ -173,7 +173,7 @@ class BackendImports(Check):
 
 
 @check
-class PinsHold(Check):
+class PinnedVersionsAreInstalled(Check):
     """No requirement has displaced a version that the platform pins.
 
     Symptom: other packages fail after the sign-in backends were installed.
@@ -198,7 +198,7 @@ class PinsHold(Check):
 
 
 @check
-class LmsEnvIsYaml(Check):
+class LmsEnvIsValidYaml(Check):
     """lms.env.yml is valid YAML.
 
     Symptom: the LMS does not start, with a YAML error.
@@ -226,7 +226,7 @@ class LmsEnvIsYaml(Check):
 
 
 @check
-class NothingByHand(Check):
+class NothingIsInstalledByHand(Check):
     """Nothing was installed in the container by hand.
 
     Symptom: it worked yesterday; today an import error, or plain sign-in.

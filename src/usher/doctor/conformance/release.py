@@ -1,4 +1,4 @@
-"""Which Open edX this looks like: told by usher.lms where installed, else read from its pages."""
+"""The release of an Open edX: reported by usher.lms if installed, else read from its pages."""
 
 import re
 
@@ -12,11 +12,11 @@ _RECORDED = "a tree of June 2025 (between Teak and Ulmo)"
 
 
 def seen_release(client: httpx.Client, token: str) -> str:
-    """Returns the release's name, such as ``teak``; '' when it can't be told."""
+    """Returns the release's name, such as ``teak``; '' if it is unknown."""
     try:
         answer = client.get(LmsPath.USHER_API, headers={"Authorization": f"Bearer {token}"})
-        if answer.status_code == httpx.codes.OK and (told := answer.json().get("release")):
-            return str(told)
+        if answer.status_code == httpx.codes.OK and (release := answer.json().get("release")):
+            return str(release)
         for path in ("/", LmsPath.LOGIN):
             if found := _LINKS.search(client.get(path, follow_redirects=True).text):
                 return found[1].lower()

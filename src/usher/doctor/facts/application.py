@@ -99,17 +99,17 @@ class Application:
 
     @fact
     def running_fingerprints(self) -> dict[str, str]:
-        """Of the settings that the running process has; none when it doesn't tell. It tells who
-        has the service worker's token as well; another token is a fingerprint of nothing."""
+        """Fingerprints of the settings in use by the running process; empty if it does not report
+        them. It reports them only to a request with the same service worker's token."""
         proof = proof_of(self.written(Env.OPENEDX_SERVICE_WORKER_API_TOKEN))
         try:
             found = self.get(ApplicationPath.HEALTH_READY, token=proof).json()
         except (NotKnownError, ValueError):
             return {}
-        told = found.get("configuration") if isinstance(found, dict) else None
-        if not isinstance(told, dict):
+        fingerprints = found.get("configuration") if isinstance(found, dict) else None
+        if not isinstance(fingerprints, dict):
             return {}
-        return told or {"": ""}
+        return fingerprints or {"": ""}
 
     def get(self, path: str, token: str = "") -> httpx.Response:
         if not self.url:

@@ -23,24 +23,24 @@ class Lms:
 
     @fact
     def report(self) -> LmsReport:
-        """Raises NotKnownError where usher.lms isn't installed or can't be asked."""
-        if told := self._told_by_itself():
-            return told
+        """Raises NotKnownError if usher.lms isn't installed or can't be reached."""
+        if found := self._from_the_running_lms():
+            return found
         if self.ask is None:
             raise NotKnownError("the LMS's own report is needed: give --tutor-root or --lms-home")
         return self.ask()
 
-    def _told_by_itself(self) -> LmsReport | None:
-        """By the process that serves the LMS: quick, and with the settings that really run. None
-        where it doesn't run, doesn't know the token, or has no Usher."""
+    def _from_the_running_lms(self) -> LmsReport | None:
+        """The report of the process that serves the LMS, which is fast and has the settings in use.
+        None if it does not run, does not accept the token, or has no Usher."""
         if not (self.url and self.token):
             return None
         try:
             answer = self.web.request("GET", self.at(LmsPath.USHER_REPORT), self.token, timeout=60)
-            told: LmsReport = answer.json()
+            found: LmsReport = answer.json()
         except (NoAnswerError, ValueError):
             return None
-        return told if answer.status_code == httpx.codes.OK and "version" in told else None
+        return found if answer.status_code == httpx.codes.OK and "version" in found else None
 
     def get(self, path: str, *, token: str = "") -> httpx.Response:
         """Gets one page and follows no redirect; without a token, as a stranger's browser does."""

@@ -272,7 +272,7 @@ def link(username: str, backend: str, *, move: bool = False) -> bool:
         if present is not None:
             revoke_learner_access(present)
         revoke_all_access(user)
-        # An account made by `createsuperuser` has no profile, which the platform needs at sign-in.
+        # An account created by `createsuperuser` has no profile, which sign-in needs.
         profiles = conf.platform().profile_model().objects
         profiles.get_or_create(user=user, defaults={"name": username})
         UserSocialAuth.objects.create(user=user, provider=backend, uid=username)

@@ -23,7 +23,7 @@ def provision_client(wanted: Application, outcome: Outcome) -> tuple[Any, bool]:
     """Create or update the client. Returns it, and whether it existed before (adopted)."""
     model = get_application_model()
     client, adopted = _find(wanted)
-    made = client is None
+    created = client is None
     if client is None:
         client = model(client_id=wanted.oauth_client_id, redirect_uris="")
     changes = assign(
@@ -37,12 +37,12 @@ def provision_client(wanted: Application, outcome: Outcome) -> tuple[Any, bool]:
             "name": client.name or wanted.oauth_name,
         },
     )
-    if made or not secret_matches(client, wanted.oauth_client_secret):
+    if created or not secret_matches(client, wanted.oauth_client_secret):
         client.client_secret = stored_secret(wanted.oauth_client_secret)
         changes.append("client_secret")
     if changes:
         client.save()
-    outcome.note("OAuth client", client.name, changes, made=made)
+    outcome.note("OAuth client", client.name, changes, created=created)
     if adopted and changes:
         outcome.items[-1] = Item("OAuth client", client.name, "adopted", changes)
     return client, adopted
@@ -99,8 +99,8 @@ def provision_login_service(outcome: Outcome) -> None:
     """Create the client of the LMS's own sign-in if it is missing: every sign-in then fails with
     status 500. The platform's migrations normally create it."""
     model = get_application_model()
-    made = not model.objects.filter(client_id=login_service_id()).exists()
-    if made:
+    created = not model.objects.filter(client_id=login_service_id()).exists()
+    if created:
         user = _login_service_user()
         model.objects.create(
             client_id=login_service_id(),
@@ -110,15 +110,15 @@ def provision_login_service(outcome: Outcome) -> None:
             authorization_grant_type=model.GRANT_PASSWORD,
             redirect_uris="",
         )
-    outcome.note("OAuth client", LOGIN_SERVICE, [], made=made)
+    outcome.note("OAuth client", LOGIN_SERVICE, [], created=created)
 
 
 def _login_service_user() -> Any:
     name = settings.JWT_AUTH.get("JWT_LOGIN_SERVICE_USERNAME", "login_service_user")
-    user, made = get_user_model().objects.get_or_create(
+    user, created = get_user_model().objects.get_or_create(
         username=name, defaults={"password": random_password_hash()}
     )
-    if made:
+    if created:
         conf.platform().profile_model().objects.get_or_create(user=user, defaults={"name": name})
     return user
 

@@ -25,10 +25,10 @@ class Outcome:
     items: list[Item] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def note(self, what: str, name: str, changes: list[str], *, made: bool = False) -> None:
-        """Add an item. changes: names of the fields that differed. made: the record is new."""
-        outcome = "created" if made else "changed" if changes else "unchanged"
-        self.items.append(Item(what, name, outcome, [] if made else changes))
+    def note(self, what: str, name: str, changes: list[str], *, created: bool = False) -> None:
+        """Add an item. changes: names of the fields that differed. created: the record is new."""
+        outcome = "created" if created else "changed" if changes else "unchanged"
+        self.items.append(Item(what, name, outcome, [] if created else changes))
 
     def as_dict(self) -> dict[str, Any]:
         changed = sum(item.outcome not in ("unchanged", "kept") for item in self.items)

@@ -33,7 +33,7 @@ def provision_provider(wanted: Application, site: Site, outcome: Outcome) -> Non
             "Open edX keeps; choose a shorter one"
         )
     record = current_record(site, wanted.backend)
-    made = record is None
+    created = record is None
     if record is None:
         record = conf.platform().provider_model()(site=site, backend_name=wanted.backend)
     changes = assign(record, _fields(wanted))
@@ -42,7 +42,7 @@ def provision_provider(wanted: Application, site: Site, outcome: Outcome) -> Non
         changes.append("other_settings")
     if changes:
         _save_version(record, site)
-    outcome.note("provider record", wanted.backend, changes, made=made)
+    outcome.note("provider record", wanted.backend, changes, created=created)
 
 
 def _fields(wanted: Application) -> dict[str, Any]:
@@ -103,9 +103,9 @@ def remove_provider(wanted: Application, site: Site, outcome: Outcome, *, purge:
 
 
 def _delete_versions(site: Site, backend: str, outcome: Outcome) -> None:
-    made = list(ProviderVersion.objects.values_list("record_id", flat=True))
+    of_usher = list(ProviderVersion.objects.values_list("record_id", flat=True))
     rows = conf.platform().provider_model().objects
-    ours = rows.filter(site=site, backend_name=backend, pk__in=made)
+    ours = rows.filter(site=site, backend_name=backend, pk__in=of_usher)
     ids = list(ours.values_list("pk", flat=True))
     if not ids:
         return

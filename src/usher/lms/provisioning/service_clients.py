@@ -14,7 +14,7 @@ from usher.lms.connections.models import ConnectedApplication, ServiceClient, Se
 from usher.lms.errors import ProvisioningError
 from usher.lms.provisioning.clients import secret_matches, stored_secret
 from usher.lms.provisioning.outcome import Item, Outcome, assign
-from usher.lms.provisioning.users import get_or_make
+from usher.lms.provisioning.users import get_or_create_user
 
 #: The platform's permission that staff need to retire learners. Superusers have it.
 MAY_RETIRE = {"content_type__app_label": "user_api", "codename": "add_userretirementrequest"}
@@ -66,13 +66,13 @@ def _account(
             f"LMS user {wanted.username!r} can't be the account for {wanted.purpose}: it exists "
             "and was not created for it. Rename that account in the LMS's admin"
         )
-    user, made = get_or_make(wanted.username, wanted.email)
+    user, created = get_or_create_user(wanted.username, wanted.email)
     changes = assign(user, {"is_staff": True, "is_active": True})
     if changes:
         user.save()
     if wanted.purpose == contract.RETIREMENT:
         changes += _let_retire(user, outcome)
-    outcome.note("service account", wanted.username, changes, made=made)
+    outcome.note("service account", wanted.username, changes, created=created)
     return user, True
 
 
@@ -103,7 +103,7 @@ def _client(
     known = application.service_clients.filter(purpose=wanted.purpose).first()
     ids = [wanted.client_id, *([known.client_id] if known else [])]
     client = model.objects.filter(client_id__in=ids).first()
-    made = client is None
+    created = client is None
     if client is None:
         client = model(client_id=wanted.client_id)
     changes = assign(
@@ -117,12 +117,12 @@ def _client(
             "redirect_uris": "",
         },
     )
-    if made or not secret_matches(client, wanted.client_secret):
+    if created or not secret_matches(client, wanted.client_secret):
         client.client_secret = stored_secret(wanted.client_secret)
         changes.append("client_secret")
     if changes:
         client.save()
-    outcome.note("OAuth client", client.name, changes, made=made)
+    outcome.note("OAuth client", client.name, changes, created=created)
     ServiceClient.objects.update_or_create(
         application=application,
         purpose=wanted.purpose,

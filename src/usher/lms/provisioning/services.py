@@ -104,7 +104,7 @@ def _record_connection(
     wanted: Application, client: Any, site: Site, outcome: Outcome, *, adopted: bool
 ) -> ConnectedApplication:
     known = ConnectedApplication.objects.filter(name=wanted.name).first()
-    made = known is None
+    created = known is None
     if known is not None and known.backend != wanted.backend:
         _change_backend(known.backend, wanted, site, outcome)
     if known is None:
@@ -126,9 +126,9 @@ def _record_connection(
             "oauth_client_hash_fingerprint": fingerprint(client.client_secret),
         },
     )
-    if changes or made:
+    if changes or created:
         known.save()
-    outcome.note("application", wanted.name, changes, made=made)
+    outcome.note("application", wanted.name, changes, created=created)
     return known
 
 

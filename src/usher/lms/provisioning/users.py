@@ -35,12 +35,12 @@ def provision_superuser(wanted: contract.Superuser, outcome: Outcome) -> None:
         outcome.items.append(Item("superuser", wanted.username, "kept"))
         outcome.warnings.append(reason)
         return
-    user, made = get_or_make(wanted.username, wanted.email, wanted.password)
+    user, created = get_or_create_user(wanted.username, wanted.email, wanted.password)
     changes = assign(user, {"is_superuser": True, "is_staff": True, "is_active": True})
     user.save()
     if wanted.backend:
         link(wanted.username, wanted.backend)
-    outcome.note("superuser", wanted.username, changes, made=made)
+    outcome.note("superuser", wanted.username, changes, created=created)
 
 
 def _why_not_theirs(wanted: contract.Superuser) -> str:
@@ -89,16 +89,16 @@ def provision_service_worker(
     application's OAuth client ``client``. Raises ProvisioningError."""
     _refuse_unsuitable_account(wanted, application)
     _retire_former_workers(wanted, application, outcome)
-    user, made = get_or_make(wanted.username, wanted.email)
+    user, created = get_or_create_user(wanted.username, wanted.email)
     changes = assign(user, {"is_staff": True, "is_active": True})
     if changes:
         user.save()
-    worker, _ = ServiceWorker.objects.get_or_create(user=user, defaults={"made": made})
+    worker, _ = ServiceWorker.objects.get_or_create(user=user, defaults={"made": created})
     if worker.application_id != application.pk:
         worker.application = application
         worker.save()
         changes.append("application")
-    outcome.note("service worker", wanted.username, changes, made=made)
+    outcome.note("service worker", wanted.username, changes, created=created)
     _provision_token(worker, wanted, client, outcome)
 
 
@@ -148,7 +148,7 @@ def _retire_former_workers(
         outcome.note("service worker", worker.user.username, changes)
 
 
-def get_or_make(username: str, email: str, password: str = "") -> tuple[Any, bool]:
+def get_or_create_user(username: str, email: str, password: str = "") -> tuple[Any, bool]:
     """The user of that name with a profile, and whether it was created. password: '' for a random
     one. Raises ProvisioningError when another user has the e-mail address."""
     model = get_user_model()
@@ -182,7 +182,7 @@ def _provision_token(
     now = timezone.now()
     lifetime = timedelta(days=wanted.token_days)
     token = find_access_token(wanted.token)
-    made = token is None
+    created = token is None
     if token is None:
         token = get_access_token_model()(token=wanted.token, user=worker.user, expires=now)
     elif token.user_id != worker.user_id and not _is_unbound(token.user_id):
@@ -197,7 +197,7 @@ def _provision_token(
     if changes:
         token.save()
     _forget_former_token(worker, wanted.token)
-    outcome.note("service worker's token", wanted.username, changes, made=made)
+    outcome.note("service worker's token", wanted.username, changes, created=created)
 
 
 def _is_unbound(user_id: int | None) -> bool:

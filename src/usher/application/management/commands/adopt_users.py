@@ -102,8 +102,8 @@ class Command(EngineCommand):
                 f"--application {application}"
             )
         self.stdout.write(
-            "Until then their records wait and say so. Afterwards they go on by themselves within "
-            "ten minutes, or at once when you run this again:"
+            "Until then their records are pending. Afterwards a worker processes them within ten "
+            "minutes, or at once when you run this again:"
         )
         self.stdout.write(f"  python manage.py adopt_users --decisions {options['decisions']}")
 
@@ -113,16 +113,16 @@ def _line(one: adoption.Decided) -> str:
         return f"✗ {one.user}  {one.lms_username}: {one.problem}"
     here = "linked before" if one.is_again else "linked here"
     if one.is_linked:
-        told = f"{here}, and in the LMS; checked now"
+        link = f"{here}, and in the LMS; checked now"
     elif _is_unknown(one) or one.is_linked is False:
-        told = f"{here}, not in the LMS yet"
+        link = f"{here}, not in the LMS yet"
     else:
-        told = f"{here}, checked now"
-    return f"✓ {one.user}  {one.lms_username}: {told}"
+        link = f"{here}, checked now"
+    return f"✓ {one.user}  {one.lms_username}: {link}"
 
 
 def _is_unknown(one: adoption.Decided) -> bool:
-    """A link that was made here now, about which the LMS tells nothing."""
+    """Whether the user was linked here now, and the LMS can't say whether it links them, too."""
     return one.is_linked is None and not one.is_again
 
 

@@ -45,12 +45,12 @@ class Command(EngineCommand):
         kinds = options["kind"] or list(names())
         scope = {"user": _user(options["user"]), "about": _run(options["run"])}
         if options["dry_run"]:
-            self._tell_what_it_would_do(kinds, scope, options)
+            self._report_what_would_change(kinds, scope, options)
             return
         services.reopen(kinds)
         services.sweep_prepare()
-        asked = services.recheck(kinds, **scope) if options["recheck"] else None
-        with _told_to_stop() as stop:
+        made_due = services.recheck(kinds, **scope) if options["recheck"] else None
+        with _stopping_at_signals() as stop:
             if options["watch"]:
                 services.watch(kinds, stop=stop, **scope)
                 return
@@ -58,7 +58,7 @@ class Command(EngineCommand):
                 patience = services.Patience(options["wait"])
                 summary = services.reconcile(
                     kinds,
-                    asked=asked,
+                    made_due=made_due,
                     patience=patience,
                     progress=progress,
                     stop=stop,
@@ -70,7 +70,7 @@ class Command(EngineCommand):
         services.add_earlier(summary, kinds, **scope)
         self.finish(summary, "rows", options)
 
-    def _tell_what_it_would_do(
+    def _report_what_would_change(
         self, kinds: list[str], scope: dict[str, Any], options: dict[str, Any]
     ) -> None:
         """``--dry-run``. With ``--recheck`` it compares with the LMS, as the run would."""
@@ -91,7 +91,7 @@ class Command(EngineCommand):
             self.stdout.write(f"    would {difference.action or 'be left as it is'}")
         others = [name for name in kinds if name not in COMPARED]
         if others:
-            self.stdout.write(f"  not compared here, asked again by a run: {', '.join(others)}")
+            self.stdout.write(f"  not compared in a dry run: {', '.join(others)}")
         self.stdout.write(
             f"✓ dry run: {sum(checked.values())} records to check, {len(found)} differ, "
             f"{len(would)} would be changed; nothing was"
@@ -119,18 +119,18 @@ def _count(name: str, scope: dict[str, Any], *, only_due: bool) -> int:
 
 
 @contextmanager
-def _told_to_stop() -> Iterator[threading.Event]:
-    """Set by Ctrl-C or SIGTERM: answers on their way are waited for, the rest is given back. A
-    second signal ends the command at once."""
+def _stopping_at_signals() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets. The run then waits for answers to requests
+    that were sent, and releases the other rows. A second signal ends the command at once."""
     stop = threading.Event()
     before: dict[int, Any] = {}
 
-    def told(number: int, _frame: Any) -> None:
+    def on_signal(number: int, _frame: Any) -> None:
         stop.set()
         signal.signal(number, before[number])
 
     if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {each: signal.signal(each, on_signal) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:

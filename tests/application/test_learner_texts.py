@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount
 from usher.application.enrollments.models import Enrollment
-from usher.application.told import of_account, of_enrollment
+from usher.application.learner_texts import of_account, of_enrollment
 
 NOW = timezone.now()
 OLD = NOW - timedelta(hours=1)

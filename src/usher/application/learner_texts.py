@@ -15,7 +15,7 @@ _LONG = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
-class Told:
+class LearnerText:
     """state: ``ready``, ``preparing``, ``late``, ``refused`` or ``closed``. label: a word or two
     for lists. text: sentences; '' when there is nothing to say. The LMS's own error messages are
     not included: they are for staff."""
@@ -34,43 +34,43 @@ class Told:
         return self.state in ("refused", "closed")
 
 
-_READY = Told("ready", "Ready")
-_PREPARING = Told(
+_READY = LearnerText("ready", "Ready")
+_PREPARING = LearnerText(
     "preparing", "Being prepared", "Your place is being prepared. This takes a moment."
 )
-_LATE = Told(
+_LATE = LearnerText(
     "late",
     "Being prepared",
     "This takes longer than usual. We keep trying; you need not do anything.",
 )
-_REFUSED = Told(
+_REFUSED = LearnerText(
     "refused",
     "Needs our help",
     "The course could not be opened for you yet. Our staff see this and look into it.",
 )
-_LEAVING = Told("preparing", "Leaving", "You are being unenrolled.")
-_ACCOUNT_PREPARING = Told(
+_LEAVING = LearnerText("preparing", "Leaving", "You are being unenrolled.")
+_ACCOUNT_PREPARING = LearnerText(
     "preparing",
     "Being prepared",
     "Your Open edX account is being created. You can enroll now; courses open in a moment.",
 )
-_ACCOUNT_REFUSED = Told(
+_ACCOUNT_REFUSED = LearnerText(
     "refused",
     "Needs our help",
     "Your Open edX account could not be created yet. Our staff see this and look into it.",
 )
-_ACCOUNT_TAKEN = Told(
+_ACCOUNT_TAKEN = LearnerText(
     "refused",
     "Needs our help",
     "Your Open edX account could not be created yet: an account with your e-mail address already "
     "exists. Our staff see this and will contact you.",
 )
-_ACCOUNT_CLOSED = Told(
+_ACCOUNT_CLOSED = LearnerText(
     "closed", "Closed", "Your Open edX account was deactivated, so courses can't be opened."
 )
 
 
-def of_account(account: Any) -> Told:
+def of_account(account: Any) -> LearnerText:
     """The text about a learner's account. account: an ``LmsAccount``; None before there is one."""
     if account is None:
         return _ACCOUNT_PREPARING
@@ -83,14 +83,14 @@ def of_account(account: Any) -> Told:
     return _LATE if _is_late(account, account.reserved_at) else _ACCOUNT_PREPARING
 
 
-def of_enrollment(row: Any, account: Any) -> Told:
+def of_enrollment(row: Any, account: Any) -> LearnerText:
     """The text about an enrollment. row: an ``Enrollment``. account: its learner's ``LmsAccount``,
     or None."""
     if not row.is_active:
         return _LEAVING
-    told = of_account(account)
-    if told.needs_staff:
-        return told if told is _ACCOUNT_CLOSED else _REFUSED
+    text = of_account(account)
+    if text.needs_staff:
+        return text if text is _ACCOUNT_CLOSED else _REFUSED
     if row.observed_is_active:
         return _READY  # also while another mode is refused: the course opens
     if state(row) is State.REFUSED:
