@@ -60,7 +60,10 @@ def test_a_link_lets_one_browser_in_and_is_good_once(address: str, links: list[s
         assert "SameSite=Lax" in cookie
         page = browser.get("/")
         assert page.status_code == 200
-        assert "default-src 'none'" in page.headers["content-security-policy"]
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        # The page's own empty icon, which browsers complain of otherwise.
+        assert "img-src data:" in policy
         assert browser.get("/nowhere/").status_code == 404
     with httpx.Client(base_url=address, trust_env=False) as other:
         assert other.get(link.removeprefix(address)).status_code == 403
@@ -236,6 +239,8 @@ def test_the_operator_finds_a_refused_learner(sides: Sides) -> None:
         address = f"http://{page.url.netloc.decode()}"
         _until(lambda: "refused" in browser.get(f"{address}/").text)
         shown = browser.get(f"{address}/learners/", params={"q": f"{name}@example.org"}).text
+        folder = str(sides.shape.folder)
+        assert f"usher reconcile --application {folder} --user {name}@example.org" in shown
         assert "unknown-run" in shown
         assert NOWHERE in shown
         assert "recorded as made" in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from html import escape
@@ -37,7 +38,7 @@ def overview(watched: Watched) -> str:
     ]
     table = _table(head, rows) if rows else "<p>Nothing was due yet.</p>"
     body = _verdict_box(state, text, then)
-    body += _panel(f"Since {watched.started:%H:%M} UTC", table) + _lms(watched)
+    body += _panel(f"Since {watched.started:%H:%M} UTC", table) + _lms(watched) + _as_of()
     return _page("/", "Overview", body, watched)
 
 
@@ -86,7 +87,7 @@ def refusals(watched: Watched) -> str:
     body += "".join(_group(*group, found) for group, found in groups.items())
     if not groups:
         body += '<div class="empty"><p>Nothing was refused in the last two hours.</p></div>'
-    body += _panel("Given up by the application itself", _given_up(watched))
+    body += _panel("Given up by the application itself", _given_up(watched)) + _as_of()
     return _page("/refusals/", "Refusals", body, watched)
 
 
@@ -175,7 +176,7 @@ def _who(what: str) -> str:
 
 def _learner(watched: Watched, one: Learner, differences: list[Difference]) -> str:
     refused = [each for each in watched.refused() if _who(each.what) == one.email]
-    said = [f"{each.kind}: {each.reason}" for each in refused]
+    said = [f"{each.kind.capitalize()}: {each.reason}" for each in refused]
     if one.given_up:
         said.append(f"Given up by the application: {one.reason or 'no reason was kept'}")
     if said:
@@ -209,7 +210,7 @@ def _learner(watched: Watched, one: Learner, differences: list[Difference]) -> s
     head = ("Course run", "Wanted", "Recorded as enrolled", "Failed attempts")
     table = _table(head, rows) if rows else "<p>No enrollments in the application.</p>"
     there = _table(
-        ("Kind", "What", "Difference", ""),
+        ("Kind", "What", "Difference", "Next"),
         [
             (d.kind, d.what, d.difference, "still to be done" if d.waiting else "")
             for d in differences
@@ -217,18 +218,27 @@ def _learner(watched: Watched, one: Learner, differences: list[Difference]) -> s
     )
     return (
         f"<h2>{escape(one.email or one.username)}</h2>{verdict}"
-        + (_panel("What differs in the LMS now", there) if differences else "")
-        + _panel("In the application", f"<dl>{items}</dl>{table}")
-        + _panel("Repair", _how(one))
+        + (_panel("What differs in the LMS now", there, level=3) if differences else "")
+        + _panel("In the application", f"<dl>{items}</dl>{table}", level=3)
+        + _panel("Repair", _how(watched, one), level=3)
     )
 
 
-def _how(one: Learner) -> str:
-    name = escape(one.email or one.username)
+def _how(watched: Watched, one: Learner) -> str:
+    folder = watched.opened.checkout.folder if watched.opened else None
+    of_application = f" --application {shlex.quote(str(folder))}" if folder else ""
+    name = escape(f"{of_application} --user {shlex.quote(one.email or one.username)}")
     return (
         "<p>The sidecar sends what is due by itself. Once the cause of a refusal is gone, this "
         "sends it at once:</p>"
-        f'<code class="fix">usher reconcile --application DIR --user {name}</code>'
+        f'<code class="fix">usher reconcile{name}</code>'
+        '<p class="small muted">Add --manage or --edition if this sidecar was started with it.</p>'
+    )
+
+
+def _as_of() -> str:
+    return (
+        f'<p class="small muted">As of {now():%H:%M:%S} UTC. Reload the page for newer numbers.</p>'
     )
 
 
@@ -287,8 +297,10 @@ def _verdict_box(state: str, text: str, then: str, *, small: bool = False) -> st
     )
 
 
-def _panel(title: str, body: str, state: str = "") -> str:
-    return f'<section class="panel {state}"><h3>{escape(title)}</h3>{body}</section>'
+def _panel(title: str, body: str, state: str = "", *, level: int = 2) -> str:
+    """Renders a section. level: of its heading, one more than that of the heading before it."""
+    heading = f"<h{level}>{escape(title)}</h{level}>"
+    return f'<section class="panel {state}">{heading}{body}</section>'
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
@@ -297,8 +309,10 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     lines = "".join(
         '<tr role="row">'
         + "".join(
-            f'<td role="cell" data-label="{escape(name)}">{escape(str(value))}</td>'
-            for name, value in zip(names, row, strict=True)
+            f'<th scope="row" role="rowheader">{escape(str(value))}</th>'
+            if number == 0
+            else f'<td role="cell" data-label="{escape(name)}">{escape(str(value))}</td>'
+            for number, (name, value) in enumerate(zip(names, row, strict=True))
         )
         + "</tr>"
         for row in rows
