@@ -94,8 +94,8 @@ class LmsAccount(Reconciled):
 
     @property
     def awaits_link(self) -> bool:
-        """Whether it was there before, an operator said that it is this learner's, and the LMS has
-        not confirmed it yet: until ``usher_link`` ran there it refuses the learner."""
+        """Whether an operator has linked this existing account to the learner, and the LMS has not
+        linked it yet. The LMS refuses the learner until ``usher_link`` has run there."""
         return self.is_ready and self.observed_generation == 0
 
     @property

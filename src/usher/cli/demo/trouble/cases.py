@@ -155,7 +155,7 @@ CASES: tuple[Case, ...] = (
         "jana",
         "I can't get into any course.",
         "She had registered at the LMS itself before, with the same e-mail address: no "
-        "account is made or linked by itself.",
+        "account is created or linked automatically.",
         "Have her prove that the account jana is hers. Compare with the LMS offers it: link it, "
         "then give staff of the LMS the usher_link command that the page shows then.",
         {
@@ -174,8 +174,8 @@ CASES: tuple[Case, ...] = (
     Case(
         "lena",
         "I signed up yesterday and can't start.",
-        "Her e-mail address is not confirmed, so that no LMS account is made.",
-        "Have her sign in here: the confirmation is sent again. Her account is made within ten "
+        "Her e-mail address is not confirmed, so that no LMS account is created.",
+        "Have her sign in here: the confirmation is sent again. Her account is created within ten "
         "minutes after it, or by Repair now.",
         {"here account": "Pending unconfirmed", "there account": "none"},
     ),
@@ -273,7 +273,7 @@ CASES: tuple[Case, ...] = (
     Case(
         "yara",
         "I did everything and am in no course.",
-        "She never enrolled: her account is fine, and no enrollment is asked for.",
+        "She never enrolled: her account is fine, and no enrollment was requested.",
         "Have her enroll.",
         {"here account": "In sync", "there account": "active"},
     ),
