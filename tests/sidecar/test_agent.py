@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,20 @@ def test_what_the_application_prints_does_not_break_the_protocol(shape: Shape) -
             assert agent.ask("count", model="users.User") >= 0
     finally:
         shape.env_file.write_text(quiet)
+
+
+def test_settings_that_can_t_be_read_end_the_agent_with_their_words(
+    shape: Shape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``manage.py shell`` starts all the same, and the agent's thread reads already."""
+    checkout = checkout_of(shape)
+    for name in shape.values:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(AgentFailed) as caught:
+        Agent(replace(checkout, env_file=None))
+    assert "ended with 1" in str(caught.value)
+    assert "is required" in str(caught.value)
+    assert "Fatal" not in str(caught.value)
 
 
 def test_an_application_that_does_not_start_is_told_with_its_words(shape: Shape) -> None:

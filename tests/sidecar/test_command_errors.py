@@ -12,7 +12,9 @@ from tests.sidecar.conftest import Sides
 from tests.sidecar.test_reconcile import only, stem, tokens
 from tests.support.checkout import free_port
 from usher.cli.main import main
+from usher.sidecar import command as commands
 from usher.sidecar.errors import RequestFailed
+from usher.sidecar.opening import _timeout
 
 
 @pytest.fixture
@@ -36,6 +38,14 @@ def named(monkeypatch: pytest.MonkeyPatch) -> Any:
         (["--application", "{folder}", "--manage", "false"], "neither MITx Online nor MIT xPro"),
         (["--application", "{folder}", "--edition", "mitxonline", "--manage", "/no/such"], "run"),
         (["--application", "{folder}", "--edition", "mitxpro", "--manage", "false"], "ended with"),
+        (["--application", "{folder}", "--env-file", "{folder}/no.env"], "no.env does not exist"),
+        (
+            [
+                *("--application", "{folder}", "--edition", "mitxpro", "--manage", "false"),
+                *("--env-file", "{folder}/latin.env"),
+            ],
+            "save the file as UTF-8",
+        ),
         (["--kind", "seat"], "'seat' is not one of"),
         (["--no-such-option"], "--no-such-option"),
     ],
@@ -43,6 +53,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_it_is_one_object(
     named: Any, command: str, arguments: list[str], words: str, tmp_path: Path
 ) -> None:
+    (tmp_path / "latin.env").write_bytes(b"NAME=\xe4\n")
     code, told = named(command, *(each.format(folder=tmp_path) for each in arguments))
     assert code == 2
     assert words in told["error"]
@@ -57,6 +68,30 @@ def test_an_lms_that_does_not_answer_is_one_object(sides: Sides) -> None:
         told = json.loads(done.stdout)
         assert f"Nothing answers at {nowhere}" in told["error"]
         assert told["ok"] is False
+
+
+@pytest.mark.parametrize("address", ["ftp://lms", "not an address", "http://u:secret@lms"])
+def test_an_address_that_is_none_is_one_object(address: str, sides: Sides) -> None:
+    done = sides.usher("drift", "--lms-url", address, "--json")
+    assert done.exit_code == 2
+    assert "The LMS's address in --lms-url can't be used" in json.loads(done.stdout)["error"]
+    assert "secret" not in done.output
+
+
+@pytest.mark.parametrize("value", ["abc", "", "0", "-1", "inf", "nan", None, []])
+def test_a_time_limit_that_is_none_is_the_default(value: Any) -> None:
+    assert _timeout(value) == 60.0
+
+
+def test_a_fault_of_its_own_is_not_taken_for_a_difference(sides: Sides, monkeypatch: Any) -> None:
+    def fail(*_: Any) -> None:
+        raise KeyError("something")
+
+    monkeypatch.setattr(commands, "drift", fail)
+    done = sides.usher("drift", "--json")
+    assert done.exit_code == 2
+    assert json.loads(done.stdout)["error"] == "KeyError: 'something'"
+    assert "Traceback" in done.stderr
 
 
 @pytest.mark.parametrize(

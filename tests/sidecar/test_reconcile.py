@@ -1,5 +1,6 @@
 """``usher reconcile`` on applications of their shape, with the batch API of a real embedded LMS."""
 
+import json
 import os
 import signal
 import subprocess
@@ -229,8 +230,10 @@ def test_a_learner_whom_the_application_is_making_is_left_to_it(
     # A run that was killed leaves its locks behind; the next one waits until they end.
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=let_go)
     monkeypatch.setattr(accounts, "time", clock)
-    done = sides.json("reconcile")
-    assert (done["kinds"]["account"]["done"], done["kinds"]["account"]["left"]) == (1, 0)
+    run = sides.usher("reconcile", "--json")
+    numbers = json.loads(run.stdout)["kinds"]["account"]
+    assert (numbers["done"], numbers["left"]) == (1, 0)
+    assert "1 learners are locked" in run.stderr
 
 
 def sides_lock(sides: Sides) -> Lock:

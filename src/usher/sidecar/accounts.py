@@ -55,6 +55,11 @@ def _reconcile(sides: Opened, due: Selection, outcome: Outcome, send: Send, size
     lock = sides.adapter.lock
     until = time.monotonic() + (lock.expire + EXPIRED if lock and outcome.awaits_locks else 0.0)
     locked = _pass(sides, due, outcome, send, size)
+    if locked and outcome.awaits_locks:
+        outcome.says(
+            f"{len(locked)} learners are locked, by {sides.adapter.title} or by a run that was "
+            "killed; waiting until the locks end"
+        )
     while locked and time.monotonic() < until:
         time.sleep(LOCKS_EVERY)
         outcome.told()

@@ -15,6 +15,7 @@ import queue
 import sys
 import threading
 import time
+import traceback
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
@@ -90,7 +91,16 @@ def as_json(value):
 
 
 def serve(mark):
-    channel = Channel(mark)
+    try:
+        answer_all(Channel(mark))
+    except BaseException:
+        # Not by the end of the interpreter: it would wait for the thread that reads.
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def answer_all(channel):
     # ``shell`` itself begins although the settings can't be read.
     django.setup()
     channel.send({"id": 0, "ok": about()})

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -25,6 +26,7 @@ from usher.connect.application.checkout import ApplicationOptions, Checkout, rec
 from usher.connect.errors import ConnectError
 from usher.contract import connections
 from usher.contract.editions import EDITIONS
+from usher.contract.envfile import EnvFileError
 from usher.contract.terminal import printable, wrapped
 from usher.sidecar import reconcile as reconciling
 from usher.sidecar.accounts import ACCOUNT
@@ -238,7 +240,7 @@ def reconcile_command(
                 show.dry_run(due)
                 return
             show.due(adapter.title, due)
-            outcome = Outcome(awaits_locks=True)
+            outcome = Outcome(awaits_locks=True, says=show.console.print)
             if user and (why := reconciling.why_not_taken(agent, adapter, user)):
                 outcome.add(ACCOUNT, LEFT, user, why)
             stopping = Stopping(
@@ -575,6 +577,8 @@ class _Shown:
 
 def _wishes(given: dict[str, Any]) -> tuple[ApplicationOptions, str]:
     """Returns the options, completed from the remembered connection. Raises SidecarError."""
+    if given["env_file"] and not Path(given["env_file"]).expanduser().exists():
+        raise SidecarError(f"--env-file: {given['env_file']} does not exist.")
     target = _as_remembered(given["application"])
     remembered = [
         found for found in connections.known() if not target or found.application == target
@@ -607,23 +611,24 @@ def _as_remembered(target: str) -> str:
 
 @contextmanager
 def _told(show: _Progress | _Shown) -> Iterator[None]:
-    """Turns expected errors into a line and an exit code; unexpected ones keep their traceback.
-    With ``--json`` each is also the one object on standard output."""
+    """Turns expected errors into a line and an exit code; unexpected ones are told with their
+    traceback. With ``--json`` each is also the one object on standard output."""
     try:
         yield
     except KeyboardInterrupt:
         show.failed("interrupted")
         click.echo("stopped", err=True)
         sys.exit(INTERRUPTED)
-    except (SidecarError, ConnectError, connections.ConnectionsError) as error:
+    except (SidecarError, ConnectError, EnvFileError, connections.ConnectionsError) as error:
         _end_with(show, str(error))
     except LmsError as error:
         _end_with(show, f"The LMS could not be asked: {explained(error)}")
     except click.ClickException:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a traceback's own exit code is that of DIFFERS
         show.failed(f"{type(error).__name__}: {error}")
-        raise
+        traceback.print_exc()
+        sys.exit(NOT_ASKED)
 
 
 def _end_with(show: _Progress | _Shown, reason: str) -> NoReturn:

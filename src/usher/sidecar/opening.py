@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from usher.client.addresses import BadAddress
 from usher.client.client import Credentials, LmsClient
 from usher.client.errors import LmsError
 from usher.client.http import Exchange, Http
@@ -31,6 +33,8 @@ _SETTINGS = (
 Around = Callable[[Exchange], AbstractContextManager[Any]]
 #: Accounts that must be found before the LMS is believed about any that is not.
 _SAMPLE = 50
+#: Seconds for a request, as both applications have it.
+_TIMEOUT = 60.0
 #: As the engine's own default (``USHER_CONCURRENCY``).
 CONCURRENCY = 32
 
@@ -102,13 +106,19 @@ def _client(
             f"{checkout.title} has no {missing}; connect it to the LMS first: "
             f"usher connect --application {checkout.folder or checkout.url}"
         )
-    http = Http(
-        base_url,
-        browser_url=found[Env.OPENEDX_BASE_REDIRECT_URL] or base_url,
-        timeout=float(found[Env.EDX_API_CLIENT_TIMEOUT] or 60),
-        state=LocalState(),
-        around=around,
-    )
+    try:
+        http = Http(
+            base_url,
+            browser_url=found[Env.OPENEDX_BASE_REDIRECT_URL] or base_url,
+            timeout=_timeout(found[Env.EDX_API_CLIENT_TIMEOUT]),
+            state=LocalState(),
+            around=around,
+        )
+    except BadAddress as error:
+        # The address is not repeated: it may hold a password.
+        names = f"{Env.OPENEDX_API_BASE_URL} or {Env.OPENEDX_BASE_REDIRECT_URL}"
+        where = "--lms-url" if lms_url else f"{names} of {checkout.title}"
+        raise SidecarError(f"The LMS's address in {where} can't be used: {error}") from error
     return LmsClient(
         http,
         Credentials(
@@ -120,6 +130,15 @@ def _client(
             registration_token=registration_token,
         ),
     )
+
+
+def _timeout(value: Any) -> float:
+    """Seconds; the application's own default for what is no number of them."""
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        return _TIMEOUT
+    return seconds if 0 < seconds < math.inf else _TIMEOUT
 
 
 def _trusted(lms: LmsClient, adapter: Adapter, agent: Agent) -> str:

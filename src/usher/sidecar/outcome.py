@@ -90,11 +90,13 @@ class Outcome:
 
     waiting: kind -> how many rows become due when their learners have accounts. progress is told
     the numbers after every batch. awaits_locks: waits for the application's locks until they end.
+    says: told why it takes long, in words.
     """
 
     progress: Callable[[Outcome], None] = lambda outcome: None
     memory: Memory = field(default_factory=Memory)
     awaits_locks: bool = False
+    says: Callable[[str], None] = lambda words: None
     waiting: dict[str, int] = field(default_factory=dict)
     numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
     reasons: list[dict[str, str]] = field(default_factory=list)

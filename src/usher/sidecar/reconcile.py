@@ -150,9 +150,11 @@ def _offered(sides: Opened) -> frozenset[str]:
     """Returns what the LMS does in batches. Raises SidecarError."""
     found = batch.capabilities(sides.lms)
     if found is None:
+        failure = sides.lms.http.health().failure
+        reason = f" ({failure.rstrip('.')})" if failure else ""
         raise SidecarError(
-            f"The LMS at {sides.lms.http.base_url} can't say now what its batch API offers; "
-            "nothing was changed. Run this again."
+            f"The LMS at {sides.lms.http.base_url} can't say now what its batch API offers"
+            f"{reason}; nothing was changed. Run this again."
         )
     return found
 

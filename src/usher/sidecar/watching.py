@@ -20,6 +20,7 @@ from types import FrameType
 from usher.client.errors import LmsError
 from usher.connect.application.checkout import ApplicationOptions
 from usher.connect.errors import ConnectError
+from usher.contract.envfile import EnvFileError
 from usher.sidecar.accounts import ACCOUNT
 from usher.sidecar.enrollments import ENROLLMENT, UNENROLLMENT
 from usher.sidecar.errors import SidecarError, explained
@@ -49,6 +50,8 @@ _FAILED_EVERY = 0.2
 #: Seconds for which a batch under way may go on after SIGTERM or SIGINT: fewer than the 60 after
 #: which containers are killed. An LMS that has stopped answering would be waited on for minutes.
 PATIENCE = 30.0
+#: Errors of the application's files, which a release of it replaces.
+_OF_FILES = (ConnectError, EnvFileError, OSError)
 #: Seconds by which the time looked back on overlaps with the last look: transactions take a while.
 _OVERLAP = 60.0
 
@@ -281,8 +284,8 @@ def watch(
                     seen.opens(sides)
                     with watching.looking(sides) as looking:
                         looking.wait()
-            except (SidecarError, LmsError, ConnectError, OSError) as error:
-                if isinstance(error, ConnectError | OSError) and not seen.has_opened:
+            except (SidecarError, LmsError, *_OF_FILES) as error:
+                if isinstance(error, _OF_FILES) and not seen.has_opened:
                     raise
                 # Its folder may be replaced by a release of the application.
                 stopping.stop_if_asked()
