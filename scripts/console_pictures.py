@@ -1,0 +1,97 @@
+"""Draws docs/images/console-*.png from the pages of a running `usher demo --trouble`.
+
+python scripts/console_pictures.py [FOLDER]     # of the demo's data; .demo by default
+"""
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, StorageState
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.support.browser import chromium  # noqa: E402
+
+IMAGES = ROOT / "docs" / "images"
+LEARNER = "emil@learners.example"
+#: Pixels of a wide picture, and of a phone.
+WIDE, PHONE = 960, 320
+
+
+def main() -> int:
+    home = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / ".demo")
+    port = json.loads((home / "pair.json").read_text())["application_port"]
+    password = json.loads((home / "credentials.json").read_text())["superuser_password"]
+    console = f"http://localhost:{port}/staff"
+    with chromium() as browser:
+        state = _signed_in(browser, console, password)
+        _wide(browser, state, console)
+        _phones(browser, state, console)
+    _fewer_colours()
+    return 0
+
+
+def _signed_in(browser: Browser, console: str, password: str) -> StorageState:
+    page = browser.new_page()
+    page.goto(f"{console}/")
+    page.fill("input[name=login]", "admin")
+    page.fill("input[name=password]", password)
+    with page.expect_navigation(url=f"{console}/"):
+        page.keyboard.press("Enter")
+    return page.context.storage_state()
+
+
+def _wide(browser: Browser, state: StorageState, console: str) -> None:
+    pages = (
+        ("overview", "/?refresh=off", "light", 1050),
+        ("refusals", "/refusals/", "dark", 720),
+        ("learner", f"/learners/?q={LEARNER}", "light", 1170),
+        ("doctor", "/doctor/", "light", 1130),
+    )
+    for name, path, scheme, height in pages:
+        window = browser.new_context(
+            viewport={"width": WIDE, "height": height}, color_scheme=scheme, storage_state=state
+        )
+        page = window.new_page()
+        page.goto(console + path)
+        if name == "doctor":  # twice: the second run shows what the first one found
+            for _ in range(2):
+                with page.expect_navigation():
+                    page.get_by_role("button", name="Run the checks now").click()
+        page.screenshot(path=IMAGES / f"console-{name}.png")
+        window.close()
+
+
+def _phones(browser: Browser, state: StorageState, console: str) -> None:
+    """Two pages beside each other, in one picture."""
+    window = browser.new_context(viewport={"width": PHONE, "height": 1170}, storage_state=state)
+    page = window.new_page()
+    shots = [_shot(page, console + path) for path in ("/?refresh=off", f"/learners/?q={LEARNER}")]
+    page.set_viewport_size({"width": 2 * PHONE + 24, "height": 1170})
+    page.goto("about:blank")
+    images = "".join(f'<img src="data:image/png;base64,{shot}">' for shot in shots)
+    page.set_content(f'<body style="margin:0;display:flex;gap:24px">{images}</body>')
+    page.screenshot(path=IMAGES / "console-phone.png")
+    window.close()
+
+
+def _shot(page: Page, address: str) -> str:
+    page.goto(address)
+    return base64.b64encode(page.screenshot()).decode()
+
+
+def _fewer_colours() -> None:
+    """Makes the files a third as large, if pngquant (Debian's package) is there."""
+    files = [str(file) for file in sorted(IMAGES.glob("console-*.png"))]
+    try:
+        subprocess.run(["pngquant", "--force", "--ext", ".png", "64", *files], check=True)
+    except FileNotFoundError:
+        print("pngquant is not installed: the pictures are larger than they need be.")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
