@@ -15,6 +15,7 @@ from usher.cli.main import main
 from usher.sidecar import command as commands
 from usher.sidecar.errors import RequestFailed
 from usher.sidecar.opening import _timeout
+from usher.sidecar.outcome import Outcome
 
 
 @pytest.fixture
@@ -173,3 +174,14 @@ def test_what_was_done_before_the_error_is_in_the_object(sides: Sides, monkeypat
 )
 def test_a_database_s_error_says_what_to_do(message: str, advice: str) -> None:
     assert advice in str(RequestFailed("MIT xPro", "failed", message))
+
+
+def test_an_interrupted_run_is_not_nothing_to_do(capsys: Any) -> None:
+    """The batch that was under way has no numbers yet."""
+    commands._Progress(as_json=False).interrupted(Outcome())
+    said = capsys.readouterr().out
+    assert "nothing to do" not in said
+    assert "stopped" in said
+    commands._Progress(as_json=True).interrupted(Outcome())
+    told = json.loads(capsys.readouterr().out)
+    assert (told["ok"], told["error"]) == (False, "interrupted")

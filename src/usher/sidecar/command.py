@@ -441,7 +441,8 @@ class _Progress:
     def interrupted(self, outcome: Outcome) -> None:
         if self._as_json:
             click.echo(json.dumps(outcome.as_data() | {"ok": False, "error": "interrupted"}))
-        self._results(outcome)
+        if outcome.numbers:
+            self._results(outcome)
         self.stopped()
 
     def failed(self, reason: str) -> None:
@@ -451,8 +452,10 @@ class _Progress:
 
     def watched(self, seen: Watched) -> None:
         """What was done since the start."""
-        self.console.print("since the start:")
-        self._numbers(seen.as_outcome())
+        done = seen.as_outcome()
+        self.console.print("since the start:" + ("" if done.numbers else " nothing was done"))
+        if done.numbers:
+            self._numbers(done)
 
     def _results(self, outcome: Outcome) -> None:
         shown: Counter[tuple[str, str]] = Counter()

@@ -8,10 +8,11 @@ must take effect within seconds.
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Event, Lock, Thread, Timer
@@ -50,6 +51,7 @@ _FAILED_EVERY = 0.2
 #: Seconds for which a batch under way may go on after SIGTERM or SIGINT: fewer than the 60 after
 #: which containers are killed. An LMS that has stopped answering would be waited on for minutes.
 PATIENCE = 30.0
+_STOPPING = b"\nstopping after the batch under way; a second Ctrl-C stops at once\n"
 #: Errors of the application's files, which a release of it replaces.
 _OF_FILES = (ConnectError, EnvFileError, OSError)
 #: Seconds by which the time looked back on overlaps with the last look: transactions take a while.
@@ -94,6 +96,9 @@ class Stopping:
             return
         self._asked.set()
         self._giving_up.start()
+        with suppress(OSError):
+            # Not by ``print``: the signal may have come in the middle of one.
+            os.write(2, _STOPPING)
         if not self._busy:
             raise Stopped
 
