@@ -73,7 +73,7 @@ def test_enrollments(row: Enrollment, of: LmsAccount | None, state: str) -> None
     assert bool(told.text) is not told.is_ready
 
 
-def test_who_left_is_not_told_to_be_in() -> None:
+def test_an_unenrolled_learner_does_not_read_that_they_are_enrolled() -> None:
     assert of_enrollment(enrollment(is_active=False, observed_is_active=True), MADE).label == (
         "Leaving"
     )

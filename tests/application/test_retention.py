@@ -55,7 +55,7 @@ def test_the_audit_log_is_kept_as_long_as_is_asked(rows, settings, days, left):
     assert AuditEvent.objects.count() == left
 
 
-def test_they_go_in_portions(rows, monkeypatch, django_assert_max_num_queries):
+def test_old_rows_are_deleted_in_portions(rows, monkeypatch, django_assert_max_num_queries):
     monkeypatch.setattr(retention, "_PORTION", 3)
     old = timezone.now() - timedelta(days=500)
     ReceivedEvent.objects.bulk_create(

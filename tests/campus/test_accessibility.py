@@ -182,7 +182,7 @@ def test_the_keyboard_skips_to_the_content(screen, site):
     page.close()
 
 
-def test_nothing_comes_from_elsewhere(screen, site, client, learner):
+def test_pages_load_nothing_from_other_sites(screen, site, client, learner):
     client.force_login(learner)
     context = screen.new_context()
     context.add_cookies(cookies_of(client, site))

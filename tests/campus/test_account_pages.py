@@ -119,7 +119,7 @@ def test_signing_in_needs_the_page_s_own_token(learner):
         assert strict.post(path, {"login": "ada"}).status_code == 403
 
 
-def test_guessing_passwords_is_slowed_down(client):
+def test_password_guessing_is_rate_limited(client):
     get_user_model().objects.create_user("ada", "ada@learners.example", "correct horse battery")
     for _ in range(6):
         client.post("/accounts/login/", {"login": "ada", "password": "wrong"})
@@ -179,7 +179,7 @@ def test_a_forgotten_password_is_reset_by_mail(client, mailoutbox, learner):
     assert AuditEvent.objects.filter(name="own-password-changed", subject="ada").exists()
 
 
-def test_whom_staff_made_signs_in_without_confirming(client):
+def test_a_user_created_by_staff_signs_in_without_confirming(client):
     get_user_model().objects.create_superuser("edx", "edx@example.org", "correct horse battery")
     client.post("/accounts/login/", {"login": "edx", "password": "correct horse battery"})
     assert is_signed_in(client)

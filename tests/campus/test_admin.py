@@ -83,7 +83,7 @@ def test_staff_sign_in_by_the_one_page_which_limits_wrong_passwords(client, admi
     assert "_auth_user_id" not in client.session
 
 
-def test_who_is_no_staff_is_told_so(browser):
+def test_a_user_who_is_not_staff_sees_why_the_admin_is_closed(browser):
     assert browser.get("/admin/", follow=True).status_code == 403
 
 

@@ -82,7 +82,7 @@ def test_changing_needs_the_page_s_token(learner, run):
     assert enroll(strict).status_code == 403
 
 
-def test_others_enrollments_are_not_there(browser, run, django_user_model):
+def test_enrollments_of_other_learners_are_not_found(browser, run, django_user_model):
     other = Client()
     other.force_login(django_user_model.objects.create_user("eve", "eve@learners.example"))
     enroll(other)

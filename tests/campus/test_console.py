@@ -78,7 +78,7 @@ def test_its_pages_can_be_used_by_everybody(
     assert found == {}
 
 
-def test_the_overview_refreshes_itself_until_it_is_told_to_stop(
+def test_the_overview_refreshes_itself_until_that_is_turned_off(
     screen, live_server, admin_client, addresses
 ):
     window = screen.new_context()
@@ -100,9 +100,7 @@ def test_the_overview_refreshes_itself_until_it_is_told_to_stop(
     window.close()
 
 
-def test_a_refresh_takes_neither_focus_nor_place_nor_what_is_marked(
-    screen, live_server, admin_client, addresses
-):
+def test_a_refresh_keeps_focus_position_and_selection(screen, live_server, admin_client, addresses):
     window = screen.new_context(viewport={"width": 1000, "height": 400})
     window.add_cookies(cookies_of(admin_client, live_server.url))
     page = window.new_page()

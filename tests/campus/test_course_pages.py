@@ -111,7 +111,7 @@ def test_the_dashboard_opens_runs_in_the_lms_signed_in(browser, run, learner, se
     assert parse_qs(parts.query)["auth_entry"] == ["login"]
 
 
-def test_the_dashboard_tells_how_far_things_are(browser, run, learner):
+def test_the_dashboard_shows_the_state_of_each_enrollment(browser, run, learner):
     browser.post(RUN + "enroll/")
     assert "account is being created" in browser.get("/dashboard/").content.decode()
     LmsAccount.objects.update(created_in_lms_at=timezone.now())

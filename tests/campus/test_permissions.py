@@ -139,7 +139,7 @@ def test_the_health_page_needs_its_permission(looks):
     assert browser.get("/staff/health/").status_code == 200
 
 
-def test_it_does_not_look_again_at_each_load(looks):
+def test_the_health_page_does_not_run_the_checks_at_each_load(looks):
     browser = staff_browser("usher.view_health")
     for _ in range(5):
         assert browser.get("/staff/health/?format=json").json()["at"]
@@ -149,7 +149,7 @@ def test_it_does_not_look_again_at_each_load(looks):
 @pytest.mark.parametrize(
     "proof", ["", "Bearer wrong", "Bearer token-of-the-worker", "Basic eDp5", "Bearer \xff"]
 )
-def test_nothing_is_told_of_the_settings_to_strangers(settings, proof):
+def test_strangers_see_nothing_of_the_settings(settings, proof):
     settings.OPENEDX_SERVICE_WORKER_API_TOKEN = "token-of-the-worker"
     headers = {"Authorization": proof} if proof else {}
     answer = Client().get("/health/ready", headers=headers)
@@ -158,7 +158,7 @@ def test_nothing_is_told_of_the_settings_to_strangers(settings, proof):
     assert Client().get("/health/live").json() == {"status": "ok"}
 
 
-def test_who_has_the_token_is_told(settings):
+def test_a_request_with_the_token_gets_fingerprints_of_the_settings(settings):
     settings.OPENEDX_SERVICE_WORKER_API_TOKEN = "token-of-the-worker"
     headers = {"Authorization": f"Bearer {proof_of('token-of-the-worker')}"}
     told = Client().get("/health/ready", headers=headers).json()["configuration"]

@@ -76,7 +76,7 @@ def test_any_other_text_is_an_address_or_a_clear_error(text):
         assert "DATABASE_URL" in str(error)
 
 
-def test_secrets_are_made_once_for_their_owner_alone(tmp_path):
+def test_secrets_are_generated_once_and_readable_by_their_owner_only(tmp_path):
     path = tmp_path / "deep" / "secret"
     first = kept(path, random_key)
     assert kept(path, random_key) == first
@@ -85,7 +85,7 @@ def test_secrets_are_made_once_for_their_owner_alone(tmp_path):
     assert list(path.parent.iterdir()) == [path], "no drafts are left"
 
 
-def test_of_two_processes_that_make_a_secret_one_wins(tmp_path):
+def test_two_processes_that_create_a_secret_end_with_the_same_one(tmp_path):
     path = tmp_path / "secret"
 
     def make_while_another_does():
@@ -140,7 +140,7 @@ def test_over_https_everything_is_strict(tmp_path):
 
 
 @pytest.mark.django_db
-def test_pages_bring_strict_headers_and_nothing_from_elsewhere(client):
+def test_pages_have_strict_headers_and_load_nothing_from_other_sites(client):
     page = client.get("/")
     assert page["X-Frame-Options"] == "DENY"
     assert page["X-Content-Type-Options"] == "nosniff"

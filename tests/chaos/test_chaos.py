@@ -8,7 +8,7 @@ pytestmark = pytest.mark.slow
 SHORT = Plan(operations=160, workers=3, kills=3, hurry=8, limit=500)
 
 
-def test_in_the_end_both_sides_are_as_wanted():
+def test_in_the_end_application_and_lms_have_the_desired_state():
     found = run(SHORT)
     assert found["lost"] == []
     assert found["duplicates"] == []

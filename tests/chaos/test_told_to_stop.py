@@ -93,7 +93,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[tuple[World, str]]:
             yield World(around, lms_url, env, ours), request.param
 
 
-def test_what_is_on_the_wire_is_awaited_and_nothing_stays_claimed(
+def test_answers_to_sent_requests_are_awaited_and_no_row_stays_claimed(
     world: tuple[World, str],
 ) -> None:
     both, name = world

@@ -28,7 +28,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(("edition", "trouble"), [("mitxonline", ["--trouble"]), ("mitxpro", [])])
-def test_the_walk_holds_and_is_told_as_one_json_object(
+def test_the_demo_works_and_prints_one_json_object(
     edition: str, trouble: list[str], tmp_path: Path
 ) -> None:
     # Whatever characters chance gives to secrets and ids.
@@ -54,7 +54,7 @@ def test_the_walk_holds_and_is_told_as_one_json_object(
         assert "30 learners write to support" in done.stderr
 
 
-def test_the_thirty_things_are_documented_and_a_case_that_is_not_there_is_told() -> None:
+def test_the_thirty_cases_are_documented_and_a_missing_case_is_reported() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "trouble.md").read_text()
     assert len({case.learner for case in CASES}) == len(CASES) == 30
     for case in CASES:
@@ -96,7 +96,7 @@ def test_a_home_that_is_no_folder_is_named_without_a_traceback(tmp_path: Path) -
     assert done.stderr == ""
 
 
-def test_a_command_that_breaks_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_command_that_fails_prints_one_line(tmp_path: Path) -> None:
     pair = Pair(tmp_path, EDITIONS["mitxonline"])
     (pair.application_home).mkdir()
     (pair.application_home / "campus.sqlite3").write_text("not a database")

@@ -26,7 +26,7 @@ def test_a_copy_is_migrated_empty_and_private(tmp_path: Path) -> None:
     pair.manage_application("migrate", "--check")  # fails where a migration is missing
 
 
-def test_it_is_made_once_for_each_state_of_the_migrations(
+def test_a_template_database_is_created_once_for_each_state_of_the_migrations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -28,28 +28,28 @@ RUN_BY = {
     "usher conformance": "tests/doctor/faults/test_commands.py::test_conformance_reads_only",
     "usher drift": "tests/sidecar/test_drift.py::test_differences_are_exit_code_1_and_lines",
     "usher reconcile": "tests/sidecar/test_reconcile.py"
-    "::test_learners_are_put_right_and_a_second_run_has_nothing_to_do",
+    "::test_learners_are_repaired_and_a_second_run_has_nothing_to_do",
     "usher reconcile … --watch": "tests/sidecar/test_reconcile.py"
     "::test_watching_repairs_what_becomes_due_and_survives_the_application",
     "usher dev": f"{GUIDE}::test_a_learner_is_in_a_course",
-    "usher demo": "tests/cli/test_demo.py::test_the_walk_holds_and_is_told_as_one_json_object",
+    "usher demo": "tests/cli/test_demo.py::test_the_demo_works_and_prints_one_json_object",
     "usher demo … --provision": "tests/cli/test_demo.py"
     "::test_it_stays_up_refuses_a_twin_stops_on_interrupt_and_finds_its_data_again",
     "make demo": "tests/cli/test_demo.py"
     "::test_it_stays_up_refuses_a_twin_stops_on_interrupt_and_finds_its_data_again",
     "make simulate": "tests/simulation/test_simulation.py"
-    "::test_a_seed_reproduces_exactly_and_tells_its_story",
+    "::test_a_seed_reproduces_exactly_and_prints_its_events",
     "django-admin startproject": f"{GUIDE}::integrator",
     ". .usher/dev/env": f"{GUIDE}::test_the_page_s_code_enrolls",
     "python manage.py check": f"{GUIDE}"
     "::test_the_check_warns_only_of_the_lms_that_is_not_there_yet",
     "python manage.py shell": f"{GUIDE}::test_the_page_s_code_enrolls",
     "python manage.py reconcile --watch": "tests/application/engine/test_stopping.py"
-    "::test_reconcile_told_to_stop_ends_with_exit_code_130",
+    "::test_reconcile_ends_with_exit_code_130_after_a_signal",
     "python manage.py adopt_users": "tests/application/accounts/test_adoption.py"
-    "::test_once_the_lms_links_too_the_same_command_has_them_checked",
+    "::test_after_usher_link_the_same_command_makes_the_records_due",
     "./manage.py lms usher_link": "tests/application/accounts/test_adoption.py"
-    "::test_once_the_lms_links_too_the_same_command_has_them_checked",
+    "::test_after_usher_link_the_same_command_makes_the_records_due",
     "celery": f"{GUIDE}::test_with_celery_by_the_book",
     "sh deploy/new_env.sh": "tests/deploy/test_compose.py"
     "::test_the_settings_are_readable_by_their_owner_alone_and_kept",
@@ -82,7 +82,7 @@ SNIPPETS = {
     "docs/metrics.md": "tests/deploy/test_prometheus.py::test_prometheus_can_read_what_is_exported",
     "docs/doctor/README.md": "tests/doctor/test_runner.py::test_the_check_of_the_page",
     "docs/console.md": "tests/campus/test_console.py"
-    "::test_the_overview_refreshes_itself_until_it_is_told_to_stop",
+    "::test_the_overview_refreshes_itself_until_that_is_turned_off",
     "docs/production.md": "tests/application/engine/test_lanes.py"
     "::test_a_learners_own_action_is_interactive_and_an_import_is_not",
 }

@@ -177,7 +177,7 @@ def test_pytest_starts_where_only_the_lms_plugin_is_installed(wheel: Path) -> No
     assert import_all(wheel, (USHER, "pytest"), ("usher.testing.plugin",)) == 1
 
 
-def test_what_is_missing_would_be_noticed(wheel: Path) -> None:
+def test_a_missing_package_would_be_noticed(wheel: Path) -> None:
     with pytest.raises(AssertionError, match="No module named 'idna'"):
         import_all(wheel, (USHER,), ("usher.client",))
 

@@ -43,7 +43,7 @@ CODE = re.compile(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_words_of_our_own_are_not_in_the_documentation(page: Path) -> None:
+def test_private_words_are_not_in_the_documentation(page: Path) -> None:
     text = re.sub(r"```.*?```|`[^`\n]*`|\]\([^)]*\)", "", page.read_text(), flags=re.DOTALL)
     for word, instead in INSTEAD.items():
         found = re.search(rf"^.*\b(?:{word})\b.*$", text, re.MULTILINE)
@@ -59,7 +59,7 @@ def prose_of(path: Path) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("folder", sorted({path.relative_to(ROOT).parts[2] for path in SOURCES}))
-def test_words_of_our_own_are_not_in_the_code(folder: str) -> None:
+def test_private_words_are_not_in_the_code(folder: str) -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}: write {instead}: {text}"
         for path in SOURCES
@@ -71,7 +71,7 @@ def test_words_of_our_own_are_not_in_the_code(folder: str) -> None:
     assert not found, "\n".join(found)
 
 
-def test_names_of_our_own_are_not_in_the_code() -> None:
+def test_former_names_are_not_in_the_code() -> None:
     found = [
         f"{path.relative_to(ROOT)}: {name}"
         for path in SOURCES
@@ -86,7 +86,7 @@ def test_codes_stand_only_where_they_are_defined() -> None:
     assert not found, "say the thing itself instead of its code"
 
 
-def test_words_of_our_own_are_not_in_the_names_of_tests() -> None:
+def test_private_words_are_not_in_the_names_of_tests() -> None:
     words = "parked|woken|whoever|laid|lays|room|road|unjam"
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         found = re.search(

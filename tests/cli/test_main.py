@@ -30,7 +30,7 @@ def test_every_command_loads_and_has_help(name: str) -> None:
     assert "Usage:" in result.output
 
 
-def test_a_missing_package_is_named_with_the_extra_that_brings_it() -> None:
+def test_a_missing_package_is_named_with_its_extra() -> None:
     program = (
         "import sys; sys.modules['httpx'] = None\n"
         "from usher.cli.main import main; main(['dev', '--help'])"

@@ -83,7 +83,7 @@ def test_a_base_has_no_query():
 
 
 @given(st.text(max_size=60))
-def test_whatever_is_written_has_one_spelling_or_is_refused(text):
+def test_every_address_is_normalized_or_refused(text):
     for address in (text, f"http://{text}", f"HTTPS://{text}:443/"):
         try:
             once = normalised(address)
@@ -135,6 +135,6 @@ def test_certificates_are_checked_however_the_scheme_is_written(untrusted, schem
 
 
 @pytest.mark.parametrize("address", ["http://a:b@lms.example", "lms.example", "http://x/?y"])
-def test_a_client_is_not_made_for_a_bad_address(address):
+def test_no_client_is_created_for_a_malformed_address(address):
     with pytest.raises(BadAddress):
         Http(address, state=LocalState())

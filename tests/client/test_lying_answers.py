@@ -57,7 +57,7 @@ def says(body: Any, status: int = 200, **headers: str) -> Answering:
     "value", ["²", "1e400", "-5", "nan", "٣", "9" * 400, "12, 13", "Wed, 21 Oct 2099 07:28:00 GMT"]
 )
 @pytest.mark.parametrize(("status", "error"), [(429, Throttled), (503, ServerFailed)])
-def test_a_retry_after_of_nonsense_is_a_guess(
+def test_a_malformed_retry_after_is_replaced_by_a_guess(
     status: int, error: type[LmsError], value: str
 ) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
@@ -98,7 +98,7 @@ def test_a_token_that_no_header_holds_is_named_and_not_shown(token: str) -> None
     assert "OPENEDX_SERVICE_WORKER_API_TOKEN" in str(caught.value)
 
 
-def test_the_library_s_words_about_a_header_are_not_repeated() -> None:
+def test_the_http_library_s_message_about_a_header_is_not_repeated() -> None:
     """They hold the header, and so a session."""
     server = _Raw(b"")
     http = Http(server.url, state=LocalState())
@@ -175,7 +175,7 @@ def test_of_the_next_page_only_the_query_counts() -> None:
     assert asked[1].params["cursor"] == "abc="
 
 
-def test_what_no_database_keeps_is_in_no_message() -> None:
+def test_characters_that_databases_reject_are_removed_from_messages() -> None:
     answer = says(b'{"detail": "nul \\u0000 and half \\ud800", "error_code": "a\\u0000"}', 403)
     with lms(answer) as client, pytest.raises(AccessRefused) as caught:
         client.run_modes("course-v1:a+b+c")

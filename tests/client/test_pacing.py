@@ -53,7 +53,7 @@ def test_one_process_of_the_lms_stays_free() -> None:
     assert lms_with(16, Pacing(500), 60)[-1] == MOST_AT_ONCE
 
 
-def test_what_was_too_many_is_seldom_tried_again() -> None:
+def test_a_number_of_requests_that_was_too_high_is_seldom_tried_again() -> None:
     seen = lms_with(2, Pacing(500), 200)
     assert 2 in seen
     assert seen.count(2) <= 3

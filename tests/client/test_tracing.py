@@ -46,7 +46,7 @@ def test_a_request_is_a_span(spans: InMemorySpanExporter) -> None:
     assert "ada-lovelace" not in found.to_json()
 
 
-def test_what_is_refused_or_broken_is_a_failure(spans: InMemorySpanExporter) -> None:
+def test_refused_and_failed_requests_are_failed_spans(spans: InMemorySpanExporter) -> None:
     ask_an_lms_that_answers(httpx.Response(403, json={"detail": "ada-lovelace may not"}))
 
     (found,) = spans.get_finished_spans()
@@ -63,7 +63,7 @@ def test_steps_within_are_its_children(spans: InMemorySpanExporter) -> None:
     assert step.attributes == {"usher.rows": 1}
 
 
-def test_an_exception_passes_and_its_words_are_not_told(spans: InMemorySpanExporter) -> None:
+def test_an_exception_passes_and_its_message_is_not_recorded(spans: InMemorySpanExporter) -> None:
     with pytest.raises(ValueError, match="ada-lovelace"), tracing.span("x"):
         raise ValueError("ada-lovelace")
     (found,) = spans.get_finished_spans()

@@ -83,7 +83,7 @@ def test_a_compose_checkout_is_recognised_by_its_web_service(shop: PlainCheckout
         ("courses/management/commands/sync_courseruns.py", "MITXPRO_BASE_URL", MITXPRO),
     ],
 )
-def test_mitx_online_and_xpro_are_told_apart(tmp_path: Path, mark, key, edition):
+def test_mitx_online_and_mit_xpro_are_distinguished(tmp_path: Path, mark, key, edition):
     (tmp_path / mark).parent.mkdir(parents=True)
     (tmp_path / mark).touch()
     (tmp_path / "manage.py").touch()
@@ -114,7 +114,7 @@ def test_a_virtualenv_checkout_uses_its_own_python(tmp_path: Path):
         ({"manage.py": "", "compose.yml": "services:\n\tweb:"}, "compose.yml is not YAML: line 2"),
     ],
 )
-def test_what_is_no_application_is_refused_with_the_way_out(tmp_path: Path, files, says):
+def test_a_folder_that_is_no_application_is_refused_with_what_to_do(tmp_path: Path, files, says):
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(Refused, match=says):
@@ -129,7 +129,7 @@ def test_neither_a_folder_nor_an_address():
 # -- the record
 
 
-def test_the_record_is_made_once_and_its_secret_is_the_one_that_works(shop: PlainCheckout):
+def test_the_record_is_created_once_and_its_secret_works(shop: PlainCheckout):
     side, wanted = side_of(shop), application(shop.url)
     side.probe(None, ADDRESSES)
     assert side.url == shop.url
@@ -195,7 +195,9 @@ def test_an_application_that_demands_pkce_is_refused(shop: PlainCheckout):
         side.check_backend("mitxpro-oauth2")
 
 
-def test_an_application_that_does_not_start_is_named_with_its_last_words(shop: PlainCheckout):
+def test_an_application_that_does_not_start_is_named_with_the_end_of_its_output(
+    shop: PlainCheckout,
+):
     (shop.folder / "shop/settings.py").write_text("raise RuntimeError('out of order')\n")
     with pytest.raises(Refused, match=r"(?s)shop can't be reached.*out of order"):
         side_of(shop).probe(None, ADDRESSES)
@@ -238,7 +240,7 @@ def test_the_env_is_written_kept_and_restored_to_the_letter(shop: PlainCheckout)
     assert side.env_restored(values)
 
 
-def test_what_was_changed_since_survives_the_undoing(shop: PlainCheckout):
+def test_later_changes_survive_disconnecting(shop: PlainCheckout):
     side = side_of(shop)
     values = side.env_values(description(application(shop.url)), ADDRESSES)
     side.write_env(values)

@@ -21,7 +21,9 @@ def demand(shop: PlainCheckout) -> None:
     shop.env_file.write_text(f'{text}SHOP_COMPANY_ID=\nSHOP_REQUIRED="{names}"\n')
 
 
-def test_it_is_looked_at_with_placeholders_and_what_it_needs_is_written(shop: PlainCheckout):
+def test_an_application_is_examined_with_placeholders_and_example_values_are_written(
+    shop: PlainCheckout,
+):
     demand(shop)
     before = shop.env_file.read_text()
     side = side_of(shop)
@@ -96,13 +98,13 @@ def test_placeholders_are_no_arguments(shop: PlainCheckout):
         ("OperationalError: connection refused", set(), set()),
     ],
 )
-def test_words_of_an_application_that_does_not_start(said: str, ours: set, others: set):
+def test_the_error_of_an_application_that_does_not_start(said: str, ours: set, others: set):
     found = boot.missing(said)
     assert (set(found.ours), set(found.others)) == (ours, others)
     assert not boot.missing(said, ours | others)  # asked twice, it is no placeholder's matter
 
 
-def test_a_secret_key_is_made_anew_each_time():
+def test_a_secret_key_is_generated_each_time():
     said = "settings are missing: SECRET_KEY."
     first, second = (boot.missing(said).others["SECRET_KEY"] for _ in range(2))
     assert first != second
@@ -119,7 +121,7 @@ def test_a_secret_key_is_made_anew_each_time():
         ("something else", ""),
     ],
 )
-def test_what_only_a_person_can_do_is_named(said: str, advice: str):
+def test_steps_that_only_a_person_can_do_are_named(said: str, advice: str):
     assert advice in boot.advice(said, compose=True)
     assert bool(boot.advice(said, compose=True)) == bool(advice)
 
@@ -140,7 +142,7 @@ def test_an_application_that_was_never_migrated_names_the_command(shop: PlainChe
         side_of(shop).probe(None, ADDRESSES)
 
 
-def test_a_missing_env_is_made_from_the_example_when_that_is_allowed(shop: PlainCheckout):
+def test_a_missing_env_is_created_from_the_example_when_that_is_allowed(shop: PlainCheckout):
     shop.env_file.unlink()
     checkout = recognise(ApplicationOptions(str(shop.folder)))
     with pytest.raises(Refused, match=r"cp env.example .*\.env; or leave --dry-run out"):

@@ -81,7 +81,7 @@ def test_the_image_of_a_cluster_comes_from_a_registry(chain: Chain, shop: PlainC
 
 
 @pytest.mark.chain(22, "local")
-def test_what_an_application_answers_runs_nothing_here(chain: Chain, shop: PlainCheckout):
+def test_an_application_s_answers_run_nothing_on_this_machine(chain: Chain, shop: PlainCheckout):
     """Tutor renders its configuration as templates, so such an answer must not get there."""
     mark = chain.home / "MARK"
     attack = f"{{{{ cycler.__init__.__globals__.os.popen('touch {mark}').read() }}}}"

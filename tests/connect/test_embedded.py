@@ -131,7 +131,7 @@ def test_there_and_back(beside: Beside):
     assert not (beside.home / "usher.json").exists()
 
 
-def test_what_is_refused_before_anything_is_made(shop: PlainCheckout, tmp_path: Path):
+def test_connect_refuses_before_it_creates_anything(shop: PlainCheckout, tmp_path: Path):
     asked = Asked(lms="embedded", applications=[ApplicationOptions(str(shop.folder))])
     with pytest.raises(Refused, match="can't be used with an embedded LMS"):
         open_lms(replace(asked, tutor_root=str(tmp_path)))
@@ -144,7 +144,7 @@ def test_what_is_refused_before_anything_is_made(shop: PlainCheckout, tmp_path: 
     assert not embedded_home().exists()
 
 
-def test_it_listens_on_every_interface_only_for_containers(shop: PlainCheckout):
+def test_the_lms_listens_on_every_interface_only_for_containers(shop: PlainCheckout):
     url = f"http://localhost:{free_port()}"
     in_containers = ApplicationOptions(str(shop.folder))
     opened = open_lms(Asked(lms="embedded", lms_url=url, applications=[in_containers]))
@@ -156,7 +156,7 @@ def test_it_listens_on_every_interface_only_for_containers(shop: PlainCheckout):
     assert "127.0.0.1" in server_of(opened).command
 
 
-def test_connecting_again_needs_not_be_told_what_runs_the_lms(shop: PlainCheckout):
+def test_connecting_again_remembers_what_runs_the_lms(shop: PlainCheckout):
     asked = Asked(applications=[ApplicationOptions(str(shop.folder))])
     assert as_before(asked) == asked
     place = {"lms": "embedded", "lms_home": "/lms"}

@@ -93,7 +93,7 @@ def test_versions(version, outcome):
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_tutor_is_looked_at_in_its_own_python(release, tmp_path: Path, runner: Runner):
+def test_tutor_is_examined_with_its_own_python(release, tmp_path: Path, runner: Runner):
     """Every release answers, and rendered files are told from edited ones."""
     root = TutorRoot.make(release, tmp_path / "root", plugins=("mfe", "usher"))
     root.run("config", "save")
@@ -283,7 +283,7 @@ def test_an_entry_keeps_what_a_person_added():
 # -- left over
 
 
-def test_what_was_done_by_hand_is_found_and_named(root: Path, tmp_path: Path):
+def test_changes_made_by_hand_are_found_and_named(root: Path, tmp_path: Path):
     private = root / "env/build/openedx/requirements/private.txt"
     private.parent.mkdir(parents=True, exist_ok=True)
     private.write_text("social-auth-mitxpro\n")

@@ -93,7 +93,7 @@ def test_a_step_that_does_not_take_stops_the_plan():
         (NeedsPerson("x", "push the button"), NeedsPerson),
     ],
 )
-def test_what_stops_a_step_is_told_with_its_name(error, kind):
+def test_an_error_in_a_step_names_the_step(error, kind):
     def act() -> str:
         raise error
 

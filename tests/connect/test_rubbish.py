@@ -28,7 +28,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=range(len(ANSWERS)))
-def test_it_is_refused_with_words(answer: str, tmp_path: Path) -> None:
+def test_malformed_answers_are_refused_with_a_message(answer: str, tmp_path: Path) -> None:
     script = tmp_path / "manage.py"
     script.write_text(f"import sys; sys.stdin.read(); print({answer!r})")
     checkout = checkout_of(script)

@@ -135,7 +135,7 @@ def test_a_chain_that_works(both: tuple[Served, Served]):
     assert any('"is_active":false' in each.replace(" ", "") for each in lms.asked)
 
 
-def test_a_sign_in_that_goes_round_for_ever_is_named_with_its_cause(both: tuple[Served, Served]):
+def test_a_sign_in_loop_is_named_with_its_cause(both: tuple[Served, Served]):
     """MITx Online at its own port: only its API gateway signs people in."""
     lms, application = both
     application.pages["/oauth2/authorize/"] = f"{application.url}/login/"
@@ -196,7 +196,7 @@ def test_the_link_that_breaks_is_named(
     assert learners.there == set()
 
 
-def test_what_stays_at_the_lms_is_said(both: tuple[Served, Served]):
+def test_records_that_remain_in_the_lms_are_named(both: tuple[Served, Served]):
     lms = both[0]
     lms.pages["/usher/api/v1/accounts/"] = 404
     walked = as_learner(chain(*both), Learners(lms))
@@ -256,7 +256,7 @@ def test_an_lms_whose_heartbeat_is_slow_is_up(
         answered.set()
 
 
-def test_what_is_waited_for_is_shown(
+def test_waiting_for_a_server_is_shown(
     serve: Callable[[Pages], Served],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -276,7 +276,7 @@ def test_what_is_waited_for_is_shown(
     assert f"of at most 300 seconds: {lms.url} answers 502" in said
 
 
-def test_an_application_that_signs_out_by_post_only_is_told_to_a_person(
+def test_an_application_that_signs_out_by_post_only_is_reported(
     serve: Callable[[Pages], Served],
 ):
     def told(status: int | str, gateway: str = "") -> list[str]:
@@ -322,7 +322,7 @@ def test_the_gateway_is_used_where_people_sign_in(shape: Shape):
     assert told.url == "http://mitxonline.odl.local:8013"  # a person knows better
 
 
-def test_it_gets_clients_for_what_it_does_as_a_service(shape: Shape):
+def test_an_application_gets_oauth_clients_for_its_services(shape: Shape):
     side = side_of(shape)
     entry = side.entry(Choice("ol-oauth2", "ol-oauth2"))
     assert entry["service_clients"] == ["courses", "retirement"]
@@ -335,7 +335,7 @@ def test_it_gets_clients_for_what_it_does_as_a_service(shape: Shape):
     assert "service_clients" not in side.entry(Choice("ol-oauth2", "ol-oauth2"))
 
 
-def test_a_learner_is_made_with_a_session_and_removed(shape: Shape):
+def test_a_temporary_learner_is_created_with_a_session_and_removed(shape: Shape):
     side = side_of(shape)
     made = side.manage.walk({"action": "make", "username": "usher-test-1"})
     assert made["cookie"] == "mitxonline_sessionid"

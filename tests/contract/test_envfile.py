@@ -48,7 +48,7 @@ def test_any_text_is_read_and_kept(text):
 
 
 @given(FILES, st.dictionaries(NAMES, VALUES, max_size=4))
-def test_what_is_set_is_read_and_nothing_else_changes(text, values):
+def test_a_written_value_is_read_back_and_other_lines_stay(text, values):
     assume(all(writable(value) for value in values.values()))
     before = EnvFile(text)
     after = before.with_values(values)
@@ -58,7 +58,7 @@ def test_what_is_set_is_read_and_nothing_else_changes(text, values):
 
 
 @given(FILES, st.dictionaries(NAMES, TOKENS, max_size=4))
-def test_what_was_set_is_taken_back_to_the_letter(text, values):
+def test_undoing_restores_the_file_exactly(text, values):
     before = EnvFile(text)
     assert before.with_values(values).restored(values, before) == before
 

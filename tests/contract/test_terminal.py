@@ -39,7 +39,7 @@ STEERING = (
 
 
 @pytest.mark.parametrize("text", STEERING, ids=ascii)
-def test_nothing_that_is_quoted_steers_the_terminal(text: str) -> None:
+def test_quoted_text_can_not_control_the_terminal(text: str) -> None:
     """A learner may be called so, and a course as well."""
     findings = (
         ok(text),
@@ -53,10 +53,10 @@ def test_nothing_that_is_quoted_steers_the_terminal(text: str) -> None:
     assert "�" in printable(text)
 
 
-def test_colours_of_programs_are_taken_out() -> None:
+def test_colour_codes_in_output_are_removed() -> None:
     assert printable("\x1b[2m12:00\x1b[0m [\x1b[32m\x1b[1minfo\x1b[0m] up") == "12:00 [info] up"
     assert printable("\x1b[\x1b[0m2J") == "�[2J"
 
 
-def test_what_people_write_stays() -> None:
+def test_ordinary_text_is_not_changed() -> None:
     assert printable("Łukasz 李\r\nname\tand more") == "Łukasz 李\nname and more"

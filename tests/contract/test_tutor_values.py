@@ -36,7 +36,7 @@ TEXTS = (
 @example(text="ol-oauth2\nimport os")
 @example(text="ol-oauth2\n")
 @example(text="shop.example\n    privileged: true")
-def test_nothing_that_passes_has_a_meaning_of_its_own(check: Any, text: str) -> None:
+def test_no_accepted_value_has_special_characters(check: Any, text: str) -> None:
     try:
         passed = check(text, "value")
     except NotAllowed as error:
@@ -54,7 +54,7 @@ def test_nothing_that_passes_has_a_meaning_of_its_own(check: Any, text: str) -> 
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | hostile, st.lists))
-def test_what_is_of_another_kind_is_refused_too(value: Any) -> None:
+def test_values_of_another_type_are_refused_too(value: Any) -> None:
     for check in (*TEXTS, tutor_values.pattern, tutor_values.flag):
         try:
             passed = check(value, "value")

@@ -54,7 +54,7 @@ def test_every_alert_says_what_to_do() -> None:
             assert len(rule["annotations"]["description"]) > 20
 
 
-def test_no_metric_is_looked_at_by_nobody() -> None:
+def test_metrics_that_no_alert_or_panel_uses_are_known() -> None:
     """What is neither alerted on nor drawn is only an answer to further questions."""
     used = set(re.findall(r"\busher_\w+", "\n".join(EXPRESSIONS)))
     unused = {m.name for m in metrics.ALL if not used & set(m.series)}

@@ -75,7 +75,7 @@ def test_the_manifest_runs_the_same_command(service, container):
     assert container["command"] == service["entrypoint"]
 
 
-def test_neither_holds_a_secret(container):
+def test_neither_file_contains_a_secret(container):
     assert {"secretRef", "configMapRef"} == {key for each in container["envFrom"] for key in each}
     for name in ("sidecar.compose.yml", "sidecar.kubernetes.yml"):
         assert not re.search(

@@ -40,7 +40,7 @@ def test_containers_read_their_env_file_themselves(checkout: Path):
     assert manage.env_file is None
 
 
-def test_accounts_of_test_learners_are_told_from_others():
+def test_accounts_of_test_learners_are_distinguished_from_others():
     assert is_throwaway(new_name("usher-test"))
     assert is_throwaway("doctor-547c5879")
     assert not any(map(is_throwaway, ("doctor-who", "usher-test-", "xdoctor-547c5879")))
@@ -65,7 +65,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("named", ["", ".", ".usher/dev"])
-def test_what_usher_dev_made_is_found(project: Path, named: str):
+def test_an_lms_of_usher_dev_is_found(project: Path, named: str):
     found = places(DoctorOptions(application=named))
     assert found.dev_home == project / ".usher" / "dev"
     assert found.application_url == "http://localhost:8000"
@@ -111,7 +111,7 @@ def test_quotes_in_what_usher_dev_wrote_are_no_problem(project: Path):
         assert EnvFileIsUnambiguous().probe(context).status is Status.WARNING
 
 
-def test_a_project_without_an_lms_is_told_both_ways_to_one(project: Path):
+def test_a_project_without_an_lms_reads_two_ways_to_get_one(project: Path):
     (project / ".usher" / "dev" / "prepared.json").unlink()
     with pytest.raises(NotFoundError, match=r"usher dev.*usher connect"):
         places(DoctorOptions())

@@ -86,7 +86,9 @@ def test_net_6_something_else_answers_there(tmp_path: Path, answers: dict[str, A
 
 
 @pytest.mark.parametrize("heartbeat", [Answer(404), Answer(500), Answer(503, "down")])
-def test_net_3_other_signs_of_life_than_the_heartbeat(tmp_path: Path, heartbeat: Answer) -> None:
+def test_net_3_other_answers_of_the_lms_than_the_heartbeat(
+    tmp_path: Path, heartbeat: Answer
+) -> None:
     answers = {"/heartbeat": heartbeat, "/api/user/v1/me": Answer(401, {"detail": "no token"})}
     with serving(answers) as lms:
         path = env_file(tmp_path, OPENEDX_API_BASE_URL=lms)

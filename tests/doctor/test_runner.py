@@ -119,7 +119,9 @@ def test_a_failed_check_stops_those_after_it(nothing_known: Context) -> None:
 
 
 @pytest.mark.usefixtures("own_checks")
-def test_what_cant_be_known_is_skipped_and_a_broken_check_fails(nothing_known: Context) -> None:
+def test_a_check_without_its_facts_is_skipped_and_a_check_that_crashes_fails(
+    nothing_known: Context,
+) -> None:
     by_id = {line.id: line.finding for line in run(nothing_known).lines}
     assert by_id["YYY-1"] == Finding(Status.SKIPPED, "nobody told")
     assert by_id["ZZZ-1"].status is Status.FAILED
@@ -148,7 +150,7 @@ def test_an_unknown_id_is_refused(nothing_known: Context) -> None:
         run(nothing_known, only=["NOPE-1"])
 
 
-def test_where_nothing_is_known_nothing_fails_and_nothing_is_proven(nothing_known: Context) -> None:
+def test_without_any_facts_no_check_fails_or_passes(nothing_known: Context) -> None:
     report = run(nothing_known)
     assert report.root_causes == []
     assert report.exit_code == 3
@@ -169,7 +171,7 @@ def test_where_nothing_is_known_nothing_fails_and_nothing_is_proven(nothing_know
         (False, 0, "Next: nothing to do. 1 check could not be made (AAA-1): nobody told"),
     ],
 )
-def test_what_could_not_be_checked_is_counted_and_named(
+def test_checks_that_could_not_be_made_are_counted_and_named(
     nothing_known: Context, own_checks: None, essential: bool, code: int, said: str
 ) -> None:
     registry._REGISTERED.clear()

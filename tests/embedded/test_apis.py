@@ -260,7 +260,7 @@ def test_throttles_count_for_each_user_and_are_a_setting(strict_lms: EmbeddedLms
     assert body["developer_message"].startswith("Request was throttled. Expected available in ")
 
 
-def test_who_am_i_of_the_mobile_api_leads_to_oneself(lms: EmbeddedLms) -> None:
+def test_my_user_info_of_the_mobile_api_redirects_to_the_own_user(lms: EmbeddedLms) -> None:
     """MITx Online and MIT xPro ask this before each enrollment (edx-api-client's ``user_info``)."""
     with lms.api(LEARNER) as api:
         answer = api.get("/api/mobile/v0.5/my_user_info")

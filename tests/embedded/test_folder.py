@@ -67,7 +67,7 @@ def test_a_file_named_by_lms_cfg_goes_over(made: Path, tmp_path: Path) -> None:
     assert (platform, root) == ("Tested", ROOT)
 
 
-def test_made_again_it_keeps_its_secrets_and_data(made: Path) -> None:
+def test_creating_the_folder_again_keeps_its_secrets_and_data(made: Path) -> None:
     secrets = (made / "lms.secrets.json").read_bytes()
     folders.manage(made, "seed_courses")
     folders.make(made, folders.Plan(root_url="http://lms.example:9000"))
@@ -103,7 +103,7 @@ def test_replaying_nothing_is_refused(tmp_path: Path) -> None:
     assert "there are no recordings" in done.stderr
 
 
-def test_a_server_that_is_killed_takes_its_worker_along(tmp_path: Path) -> None:
+def test_a_killed_server_s_worker_ends_too(tmp_path: Path) -> None:
     folders.make(tmp_path, folders.Plan(root_url=ROOT, plugins=(), cheap_passwords=True))
     port = free_port()
     command = [sys.executable, "-m", "usher.embedded", "serve", str(tmp_path), "--port", str(port)]

@@ -7,9 +7,7 @@ import pytest
 from tests.support.embedded import EmbeddedLms
 
 
-def test_every_application_is_told_of_a_sign_out_in_a_hidden_frame(
-    lms: EmbeddedLms, name: str
-) -> None:
+def test_a_sign_out_loads_every_application_in_a_hidden_frame(lms: EmbeddedLms, name: str) -> None:
     lms.register(name)
     with lms.browser() as browser:
         lms.sign_in(browser, name)

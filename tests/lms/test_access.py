@@ -143,7 +143,7 @@ class TestAccountsWithRights:
         ],
         ids=lambda change: next(iter(change)),
     )
-    def test_nothing_of_them_is_changed(
+    def test_accounts_of_staff_are_not_changed(
         self, lms: Lms, name: str, rights: dict[str, int], change: dict[str, Any]
     ) -> None:
         learner(lms, name, **rights)
@@ -159,7 +159,7 @@ class TestAccountsWithRights:
         assert name in refused["error"]["message"]
         assert lms.rows(sql, name) == before
 
-    def test_what_asks_for_nothing_new_is_answered(
+    def test_a_request_that_changes_nothing_is_answered(
         self, lms: Lms, name: str, rights: dict[str, int]
     ) -> None:
         """An application's superuser is a learner too, who is found to be as wanted."""
@@ -259,7 +259,7 @@ class TestLearnersOfAnotherApplication:
                 names = [one["name"] for one in api.get(API).json()["applications"]]
             assert names == [name]
 
-    def test_the_report_tells_nothing_of_the_others_secrets(self, two: Lms) -> None:
+    def test_the_report_has_no_secrets_of_other_applications(self, two: Lms) -> None:
         for token, name in ((TOKEN, WORKER), (OTHER_TOKEN, OTHER_WORKER["username"])):
             with two.api(token) as api:
                 found = api.get(API + "report/").json()

@@ -71,7 +71,7 @@ class TestAccounts:
         assert result["status"] == "exists"
         assert result["tokens"]["access_token"]
 
-    def test_what_differs_is_updated(self, lms: Lms, name: str) -> None:
+    def test_fields_that_differ_are_updated(self, lms: Lms, name: str) -> None:
         post(lms, ACCOUNTS, [account(name)])
 
         new = {"email": f"{name}@new.example", "name": "Neuer Name", "country": "DE"}
@@ -212,7 +212,9 @@ class TestEnrollments:
         finally:
             lms.rows(f"update {table} set enrollment_end = ? where id = ?", before, E2E)
 
-    def test_a_mode_that_is_gone_keeps_nobody_in(self, lms: Lms, name: str) -> None:
+    def test_a_learner_can_leave_a_run_whose_mode_no_longer_exists(
+        self, lms: Lms, name: str
+    ) -> None:
         """Leaving without naming a mode is possible though the run isn't offered in it any more."""
         enroll(lms, name, course_id=E2E, mode="verified")
         rename = "update course_modes_coursemode set mode_slug = ? where course_id = ? and "
@@ -242,7 +244,7 @@ class TestChanges:
         assert {mode["mode_slug"] for mode in run["modes"]} == {"audit", "verified"}
         assert run["pacing"] == "self"
 
-    def test_what_changed_since_a_moment(self, lms: Lms, name: str) -> None:
+    def test_changes_since_a_moment_are_listed(self, lms: Lms, name: str) -> None:
         """A first look lists everything; what it answered as ``now`` leads to what came after."""
         post(lms, ACCOUNTS, [account(name + "a"), account(name + "b")])
         with lms.api() as api:

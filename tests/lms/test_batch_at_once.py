@@ -139,7 +139,7 @@ def test_one_more_item_takes_few_statements(lms: Lms, name: str) -> None:
     assert (enrollments[1] - enrollments[0]) / more < 4
 
 
-def test_what_is_refused_in_a_batch_is_refused_before_anything_is_written(
+def test_a_refused_item_of_a_batch_is_refused_before_anything_is_written(
     lms: Lms, name: str
 ) -> None:
     names = [f"{name}_{number}" for number in range(4)]

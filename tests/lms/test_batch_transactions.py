@@ -297,9 +297,7 @@ outcome = during(fail, Enrollment, EnrollmentBatch, given["items"])
     assert enrolled(lms, learners) == set(learners) - {bad}
 
 
-def test_what_a_request_remembers_of_a_rolled_back_transaction_is_forgotten(
-    lms: Lms, learners: list[str]
-) -> None:
+def test_a_request_s_cache_forgets_a_rolled_back_transaction(lms: Lms, learners: list[str]) -> None:
     """The platform answers from its request cache whether somebody is enrolled."""
     script = """
 from edx_django_utils.cache import RequestCache

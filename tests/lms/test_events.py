@@ -42,7 +42,7 @@ def enroll_publicly(lms: Lms, username: str, course_id: str = DEMO) -> None:
         assert api.post("/api/enrollment/v1/enrollment", json=body).status_code == 200
 
 
-def test_a_new_account_is_told_once(lms: Lms, name: str) -> None:
+def test_a_new_account_is_sent_once(lms: Lms, name: str) -> None:
     lms.sign_in(name)
 
     wait_for(lambda: types(lms, name))
@@ -57,7 +57,7 @@ def test_a_command_sends_its_messages_before_it_ends(lms: Lms, name: str) -> Non
     assert types(lms, name) == ["account.changed"]
 
 
-def test_the_application_is_not_told_what_it_asked_for(lms: Lms, name: str) -> None:
+def test_the_application_gets_no_event_for_its_own_request(lms: Lms, name: str) -> None:
     """It is in the log, which a sweep reads; what came of it on the side is told."""
     invite = (
         "insert into student_courseenrollmentallowed (email, course_id, auto_enroll, created) "
@@ -111,7 +111,7 @@ def test_messages_are_signed(lms: Lms, name: str) -> None:
     }
 
 
-def test_a_change_in_the_lms_itself_is_told(lms: Lms, name: str) -> None:
+def test_a_change_in_the_lms_sends_an_event(lms: Lms, name: str) -> None:
     post(lms, ACCOUNTS, [account(name)])
 
     change_address(lms, name)
@@ -126,7 +126,7 @@ def test_a_change_in_the_lms_itself_is_told(lms: Lms, name: str) -> None:
         ("grades.services import record; record(u, key, percent=0.9)", "grade.changed"),
     ],
 )
-def test_certificates_and_grades_are_told(lms: Lms, name: str, made: str, kind: str) -> None:
+def test_certificates_and_grades_send_events(lms: Lms, name: str, made: str, kind: str) -> None:
     post(lms, ACCOUNTS, [account(name)])
     script = (
         "from django.contrib.auth.models import User; from opaque_keys.edx.keys import CourseKey; "
@@ -150,7 +150,7 @@ def test_a_sign_in_is_not_a_change(lms: Lms, name: str) -> None:
     assert lms.value("select count(*) from usher_lms_message where username = ?", name) == before
 
 
-def test_learners_of_nobody_are_not_told_of(lms: Lms, name: str) -> None:
+def test_learners_without_an_application_send_no_events(lms: Lms, name: str) -> None:
     script = (
         "from django.contrib.auth import get_user_model as g; from usher.lms import conf; "
         f"u = g().objects.create_user({name!r}, 'old-{name}@x.example', 'pw'); "
@@ -163,7 +163,9 @@ def test_learners_of_nobody_are_not_told_of(lms: Lms, name: str) -> None:
 
 
 @pytest.mark.parametrize("status", [500, 302])
-def test_an_application_that_is_down_is_told_later(lms: Lms, name: str, status: int) -> None:
+def test_events_for_an_application_that_is_down_are_sent_later(
+    lms: Lms, name: str, status: int
+) -> None:
     post(lms, ACCOUNTS, [account(name)])
     lms.application.answer = status
     started = time.monotonic()

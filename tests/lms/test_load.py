@@ -12,7 +12,7 @@ from benchmarks.lms_load import PAGE, Load, main, measure
 from tests.lms.conftest import Lms
 
 
-def test_it_measures_and_ends_what_it_began(lms: Lms) -> None:
+def test_the_load_test_removes_what_it_created(lms: Lms) -> None:
     """Without a run of the caller's, the enrollments are spread over the LMS's own runs."""
     asked = Namespace(accounts=6, enrollments=9, run=None, mode="", deadlocks="")
     with lms.api() as client:
@@ -30,7 +30,7 @@ def test_it_measures_and_ends_what_it_began(lms: Lms) -> None:
     assert lms.value(f"select count(*) {made} and (e.is_active or u.is_active)") == 0
 
 
-def test_what_was_made_before_it_was_stopped_is_ended_and_nothing_else_is_made(
+def test_a_stopped_load_test_removes_what_it_created(
     lms: Lms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send = Load.send
@@ -62,7 +62,7 @@ def test_what_was_made_before_it_was_stopped_is_ended_and_nothing_else_is_made(
         (None, None, "token can't be read"),
     ],
 )
-def test_what_makes_it_impossible_is_said_before_anything_is_made(
+def test_the_load_test_checks_its_requirements_first(
     lms: Lms,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

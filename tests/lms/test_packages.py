@@ -42,7 +42,7 @@ def test_a_backend_lives_with_the_versions_of_the_platform(conflicts) -> None:
     )
 
 
-def test_an_older_version_that_the_platform_does_not_bear_is_told(conflicts) -> None:
+def test_an_older_version_that_the_platform_does_not_support_is_reported(conflicts) -> None:
     assert conflicts(
         social_auth_mitxpro=("0.7.1", ["attrs<25.0.0,>=24.0.0"]),
         referencing=("0.36.2", ["attrs>=25.1"]),
@@ -50,7 +50,7 @@ def test_an_older_version_that_the_platform_does_not_bear_is_told(conflicts) -> 
     ) == ["referencing requires attrs>=25.1, but it is 24.2.0."]
 
 
-def test_what_a_backend_needs_and_is_not_there_is_told(conflicts) -> None:
+def test_a_missing_requirement_of_a_backend_is_named(conflicts) -> None:
     assert conflicts(social_auth_mitxpro=("0.7.1", ["social-auth-core<5"])) == [
         "social_auth_mitxpro requires social-auth-core, which is not installed."
     ]

@@ -71,7 +71,7 @@ def test_the_provider_record_is_as_the_manual_says(lms: Lms) -> None:
     }
 
 
-def test_a_dry_run_tells_and_changes_nothing(lms: Lms, plan: dict[str, Any]) -> None:
+def test_a_dry_run_reports_and_changes_nothing(lms: Lms, plan: dict[str, Any]) -> None:
     plan["applications"][0]["provider_name"] = "Renamed"
     before = lms.value(PROVIDERS)
 
@@ -100,7 +100,7 @@ def test_a_file_is_read_too(lms: Lms, plan: dict[str, Any], tmp_path: Path) -> N
     assert json.loads(done.stdout)["changed"] == 0
 
 
-def test_a_service_worker_switched_off_by_hand_is_put_right(lms: Lms, plan: dict[str, Any]) -> None:
+def test_a_service_worker_deactivated_by_hand_is_activated(lms: Lms, plan: dict[str, Any]) -> None:
     lms.rows("update auth_user set is_active = 0, is_staff = 0 where username = ?", WORKER)
 
     answer = lms.provision(plan)
@@ -213,7 +213,7 @@ def test_a_wrong_description_is_refused(lms: Lms, text: str, complaint: str) -> 
     assert "Traceback" not in done.stderr
 
 
-def test_nothing_is_changed_when_a_part_can_t_be(lms: Lms, plan: dict[str, Any]) -> None:
+def test_provisioning_changes_all_or_nothing(lms: Lms, plan: dict[str, Any]) -> None:
     """The superuser comes first; the second application's backend is the first one's."""
     plan["superuser"] = {"username": "late_edx", "email": "late@example.org"}
     plan["applications"].append(lms.application.description(name="other"))
@@ -242,7 +242,7 @@ def test_the_applications_superuser_signs_in_by_it(
 
 
 @pytest.mark.parametrize("same", ["username", "email"])
-def test_an_account_that_was_there_before_is_no_applications_superuser(
+def test_an_account_that_existed_before_is_not_made_a_superuser(
     lms: Lms, plan: dict[str, Any], name: str, same: str
 ) -> None:
     theirs = {"username": f"{name}x", "email": f"{name}x@learners.example"}
@@ -262,7 +262,7 @@ def test_an_account_that_was_there_before_is_no_applications_superuser(
     assert lms.rows(rights, somebody["username"]) == [(0, 0)]
 
 
-def test_a_learner_of_another_address_is_never_made_superuser(
+def test_a_learner_with_another_address_is_never_made_a_superuser(
     lms: Lms, plan: dict[str, Any], name: str
 ) -> None:
     """Who is called so in the LMS may be somebody else at the application."""
@@ -286,7 +286,7 @@ def test_a_learner_of_another_address_is_never_made_superuser(
 
 
 @pytest.mark.parametrize("backend", ["", "mitxpro-oauth2"])
-def test_somebody_who_took_the_name_first_is_no_superuser(
+def test_the_first_owner_of_the_name_is_not_made_a_superuser(
     lms: Lms, plan: dict[str, Any], name: str, backend: str
 ) -> None:
     """A learner, also of the same address, where the LMS's own superuser is meant."""
@@ -314,7 +314,7 @@ def test_a_backend_that_is_not_loaded_is_warned_of(lms: Lms, plan: dict[str, Any
     assert any("not-there is not loaded" in warning for warning in answer["warnings"])
 
 
-def test_another_backend_takes_the_learners_links_along(lms: Lms, plan: dict[str, Any]) -> None:
+def test_another_backend_moves_the_learners_links(lms: Lms, plan: dict[str, Any]) -> None:
     """Links are kept by the backend's name: without them every learner would be stopped."""
     links = "select count(*) from social_auth_usersocialauth where provider = ?"
     lms.rows(

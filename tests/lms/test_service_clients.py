@@ -67,7 +67,7 @@ def signed_in(lms: Lms, plan: dict[str, Any], purpose: str) -> httpx.Client:
     return httpx.Client(base_url=lms.url, headers=headers, timeout=60, trust_env=False)
 
 
-def test_made_used_and_taken_away(lms: Lms, name: str, tmp_path: Path) -> None:
+def test_a_service_client_is_created_used_and_removed(lms: Lms, name: str, tmp_path: Path) -> None:
     plan = plan_of(lms, *PURPOSES)
     answer = lms.provision(plan)
     secrets = [one["client_secret"] for one in plan["applications"][0]["service_clients"]]
@@ -134,7 +134,7 @@ def test_a_studio_that_does_not_run_is_a_warning(lms: Lms, tmp_path: Path) -> No
     assert examine(lms, plan, tmp_path, **nobody).status is Status.WARNING
 
 
-def test_an_account_that_was_there_before_gets_no_rights(lms: Lms) -> None:
+def test_an_account_that_existed_before_gets_no_rights(lms: Lms) -> None:
     lms.provision(plan_of(lms))
     lms.provision(plan_of(lms, "retirement"))
     lms.rows("delete from usher_lms_serviceclient")

@@ -285,7 +285,7 @@ def test_switching_needs_the_form(lms: Lms, name: str) -> None:
     assert browser.get("/api/user/v1/me").json() == {"username": name}
 
 
-def test_what_the_lms_does_not_accept_is_said(lms: Lms, name: str) -> None:
+def test_a_page_says_what_the_lms_does_not_accept(lms: Lms, name: str) -> None:
     for who in ({"username": name + " !"}, {"name": "<script>"}, {"email": "nonsense"}):
         lms.application.who = {"username": name, "email": f"{name}@x.example", "name": "N", **who}
         with lms.browser() as browser:
@@ -296,7 +296,7 @@ def test_what_the_lms_does_not_accept_is_said(lms: Lms, name: str) -> None:
     assert lms.rows(USER, name) == []
 
 
-def test_somebody_whose_registration_is_unfinished_is_led_back(lms: Lms) -> None:
+def test_a_learner_with_an_unfinished_registration_is_sent_back(lms: Lms) -> None:
     """As MITx Online answers before a person has completed the profile."""
     lms.application.who = {"username": None, "email": "x@x.example"}
     with lms.browser() as browser:
@@ -388,7 +388,9 @@ PendingEmailChange(user=u).request_change("other-{name}@evil.example")
         assert done.returncode == 0, done.stderr
         return name
 
-    def test_nothing_of_before_works_any_more(self, lms: Lms, squatted: str) -> None:
+    def test_after_linking_former_passwords_sessions_and_tokens_are_invalid(
+        self, lms: Lms, squatted: str
+    ) -> None:
         browser = lms.browser()
         form = {"email": f"{squatted}@learners.example", "password": "squatter-pass-1"}
         browser.get("/login")

@@ -75,7 +75,7 @@ def test_signing_in_again_at_once_arrives(lms: Lms, name: str) -> None:
     assert "edx-jwt-cookie-header-payload" in browser.cookies
 
 
-def test_the_application_is_not_told_what_it_told(lms: Lms, name: str) -> None:
+def test_a_sign_out_from_the_application_is_not_sent_back_to_it(lms: Lms, name: str) -> None:
     lms.sign_in(name)
     send(lms, lms.application.logout_token(name))
 
@@ -83,7 +83,7 @@ def test_the_application_is_not_told_what_it_told(lms: Lms, name: str) -> None:
     assert lms.rows(told, name) == []
 
 
-def test_a_token_is_good_once(lms: Lms, name: str) -> None:
+def test_a_logout_token_works_once(lms: Lms, name: str) -> None:
     token = lms.application.logout_token(name)
     assert send(lms, token).status_code == 200
     browser = lms.sign_in(name)
@@ -131,7 +131,7 @@ def test_tokens_that_are_not_right(lms: Lms, name: str, changes: dict[str, Any])
     assert signed_in(browser)
 
 
-def test_tokens_that_somebody_else_signed(lms: Lms, name: str) -> None:
+def test_logout_tokens_with_another_signature_are_refused(lms: Lms, name: str) -> None:
     browser = lms.sign_in(name)
     stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     forged = lms.application.logout_token(name, key=stranger)
@@ -162,7 +162,7 @@ def test_a_sign_out_is_not_lost_while_the_application_has_no_keys(lms: Lms, name
     assert not signed_in(browser)
 
 
-def test_keys_that_can_t_be_had_are_not_asked_for_at_every_try(lms: Lms) -> None:
+def test_unreachable_keys_are_not_requested_at_every_message(lms: Lms) -> None:
     """Anybody can send a token: an application that is down, or whose answer has no end, must not
     keep a worker of the LMS waiting each time."""
     script = (
@@ -197,7 +197,7 @@ def test_only_connected_applications_are_listened_to(lms: Lms, name: str) -> Non
     assert httpx.get(f"{lms.url}/usher/backchannel-logout/mitxpro-oauth2/").status_code == 405
 
 
-def test_the_application_is_told_of_a_sign_out_here(lms: Lms, name: str) -> None:
+def test_the_application_is_notified_of_a_sign_out_in_the_lms(lms: Lms, name: str) -> None:
     browser = lms.sign_in(name)
 
     browser.get("/logout")

@@ -30,6 +30,6 @@ def test_a_connected_lms_passes(lms: Lms, tmp_path: Path) -> None:
     assert (code, "2 passed" in told) == (0, True), told
 
 
-def test_what_is_not_a_connected_lms_fails(lms: Lms, tmp_path: Path) -> None:
+def test_an_lms_that_is_not_connected_fails(lms: Lms, tmp_path: Path) -> None:
     code, told = smoke_tests(lms.application.url, tmp_path)
     assert (code, "answers 404 without a token" in told) == (1, True), told

@@ -177,7 +177,7 @@ for row in Audit.objects.filter(enrollment__user__in={users}).select_related("en
 """
 
 
-def test_of_two_who_make_the_same_row_one_makes_it(agent: Agent, shape: Shape) -> None:
+def test_two_writers_of_the_same_row_create_it_once(agent: Agent, shape: Shape) -> None:
     (user,) = shape.run(MAKE_USERS.format(count=1, stem="twice"))
     model = adapter_of(shape.name).token.model
     values = {
@@ -223,7 +223,7 @@ def test_an_error_is_an_answer_and_the_agent_goes_on(agent: Agent) -> None:
     assert agent.ask("about")["version"] == 1
 
 
-def test_what_the_application_prints_does_not_break_the_protocol(shape: Shape) -> None:
+def test_output_of_the_application_does_not_break_the_protocol(shape: Shape) -> None:
     noisy = shape.env_file.read_text() + "SHAPE_NOISE=1\n"
     quiet = shape.env_file.read_text()
     shape.env_file.write_text(noisy)
@@ -248,7 +248,7 @@ def test_settings_that_can_t_be_read_end_the_agent_with_their_words(
     assert "Fatal" not in str(caught.value)
 
 
-def test_an_application_that_does_not_start_is_told_with_its_words(shape: Shape) -> None:
+def test_an_application_that_does_not_start_is_reported_with_its_output(shape: Shape) -> None:
     text = shape.env_file.read_text()
     shape.env_file.write_text(text.replace("MAILGUN_KEY=mail-key\n", ""))
     try:

@@ -51,7 +51,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> Any:
         (["--no-such-option"], "--no-such-option"),
     ],
 )
-def test_it_is_one_object(
+def test_errors_are_one_json_object(
     named: Any, command: str, arguments: list[str], words: str, tmp_path: Path
 ) -> None:
     (tmp_path / "latin.env").write_bytes(b"NAME=\xe4\n")
@@ -111,7 +111,7 @@ def test_a_misspelt_user_or_run_is_not_nothing_to_do(
     assert words in json.loads(done.stdout)["error"]
 
 
-def test_a_user_for_whom_nothing_is_done_is_told_why(sides: Sides) -> None:
+def test_a_user_without_work_is_reported_with_the_reason(sides: Sides) -> None:
     inactive, new = stem(sides, "inactive"), stem(sides, "fresh")
     sides.people(inactive, new)
     sides.shape.run(
@@ -128,7 +128,7 @@ def test_a_user_for_whom_nothing_is_done_is_told_why(sides: Sides) -> None:
 
 
 @only("mitxonline")
-def test_a_user_whom_the_application_gave_up_is_told_why(sides: Sides) -> None:
+def test_a_user_given_up_by_the_application_is_reported_with_the_reason(sides: Sides) -> None:
     name = stem(sides, "gaveup")
     sides.people(name)
     sides.shape.run(
@@ -142,7 +142,7 @@ def test_a_user_whom_the_application_gave_up_is_told_why(sides: Sides) -> None:
 
 
 @only("mitxonline")
-def test_what_was_done_before_the_error_is_in_the_object(sides: Sides, monkeypatch: Any) -> None:
+def test_work_done_before_the_error_is_in_the_object(sides: Sides, monkeypatch: Any) -> None:
     from usher.client.errors import Unreachable
     from usher.sidecar import reconcile
 

@@ -48,7 +48,7 @@ def refusing(what: str = "ada@x.example in course-v1:a+b+c") -> Outcome:
     return found
 
 
-def test_a_link_lets_one_browser_in_and_is_good_once(address: str, links: list[str]) -> None:
+def test_a_link_signs_one_browser_in_once(address: str, links: list[str]) -> None:
     with httpx.Client(base_url=address, trust_env=False) as browser:
         assert browser.get("/").status_code == 403
         assert browser.get("/open?key=").status_code == 403
@@ -71,7 +71,7 @@ def test_a_link_lets_one_browser_in_and_is_good_once(address: str, links: list[s
         assert other.get("/").status_code == 403
 
 
-def test_who_comes_without_a_link_gets_a_new_one_in_the_terminal(
+def test_a_visitor_without_a_link_causes_a_new_link_in_the_terminal(
     address: str, links: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with httpx.Client(base_url=address, trust_env=False) as browser:
@@ -117,7 +117,7 @@ def test_an_address_that_can_t_be_read_is_answered(address: str) -> None:
     connection.close()
 
 
-def test_nothing_but_loopback_is_listened_on(address: str) -> None:
+def test_the_pages_listen_on_loopback_only(address: str) -> None:
     assert address.startswith("http://127.0.0.1:")
 
 
@@ -186,7 +186,7 @@ def test_on_an_address_of_its_own_the_link_leads_there(watched: Watched, links: 
 @pytest.mark.parametrize(
     ("host", "is_warned"), [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", True)]
 )
-def test_who_listens_beyond_loopback_is_warned(
+def test_listening_beyond_loopback_is_warned_of(
     host: str, is_warned: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with _served((host, 0), "", _Progress(as_json=False)):

@@ -90,7 +90,7 @@ _UNRECORDED = ("unrecorded", "tokenless")
         ("back", {"enrolled in the LMS; refunded here"}),
     ],
 )
-def test_each_state_of_a_learner_is_told(
+def test_each_state_of_a_learner_is_reported(
     found: Any, sides: Sides, who: str, expected: set[str]
 ) -> None:
     name = sides.shape.name[:5] + who
@@ -99,14 +99,14 @@ def test_each_state_of_a_learner_is_told(
     assert words(found, name) == {text.format(name) for text in expected}
 
 
-def test_another_email_is_told(found: Any, sides: Sides) -> None:
+def test_another_email_is_reported(found: Any, sides: Sides) -> None:
     name = sides.shape.name[:5] + "renamed"
     assert words(found, "renamed-here") == {
         f"the LMS has another e-mail for {name}: {name}@example.org"
     }
 
 
-def test_a_run_with_another_title_is_told(found: Any, sides: Sides) -> None:
+def test_a_run_with_another_title_is_reported(found: Any, sides: Sides) -> None:
     course = course_of(sides)
     (title,) = [
         d["difference"]
@@ -129,7 +129,9 @@ def test_differences_are_exit_code_1_and_lines(found: Any, sides: Sides) -> None
     assert "usher reconcile works on the" in done.output
 
 
-def test_whom_the_application_gave_up_is_listed_with_its_reason(found: Any, sides: Sides) -> None:
+def test_learners_given_up_by_the_application_are_listed_with_the_reason(
+    found: Any, sides: Sides
+) -> None:
     name, course = sides.shape.name[:5], "course-v1:given+up+run"
     sides.people(f"{name}given")
     if sides.shape.name == "mitxonline":
@@ -162,7 +164,7 @@ def test_whom_the_application_gave_up_is_listed_with_its_reason(found: Any, side
     assert not [reason for what, reason in listed if what.startswith(f"{name}back")]
 
 
-def test_somebody_else_at_the_address_of_the_lms_is_not_believed(sides: Sides) -> None:
+def test_another_server_at_the_address_of_the_lms_is_not_accepted(sides: Sides) -> None:
     done = sides.usher("drift", "--lms-url", "http://127.0.0.1:9")
     assert done.exit_code == 2
     assert "The LMS at http://127.0.0.1:9 could not be asked" in done.output

@@ -57,7 +57,7 @@ def page() -> LmsError:
         (Throttled("Rate limited.", retry_after=1.0), "--concurrency"),
     ],
 )
-def test_it_says_what_happened_and_what_to_do(error: LmsError, next_step: str) -> None:
+def test_every_error_says_what_happened_and_what_to_do(error: LmsError, next_step: str) -> None:
     words = explained(error)
     assert words.startswith(error.message.rstrip(". "))
     assert next_step in words

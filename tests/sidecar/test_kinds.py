@@ -90,7 +90,7 @@ for slug, ends in (("verified", datetime(2031, 2, 3, tzinfo=timezone.utc)), ("ex
 
 
 @only("mitxpro")
-def test_dates_that_the_application_refuses_are_told(sides: Sides) -> None:
+def test_dates_that_the_application_refuses_are_reported(sides: Sides) -> None:
     name, course = stem(sides, "clean"), course_of(sides)
     sides.people(name)
     sides.enroll(name, course)
@@ -122,7 +122,7 @@ def ended(sides: Sides, name: str) -> None:
     )
 
 
-def test_what_was_refunded_is_ended_in_the_lms_when_asked_for(sides: Sides) -> None:
+def test_refunded_enrollments_are_ended_in_the_lms_on_request(sides: Sides) -> None:
     name, course = stem(sides, "ended"), course_of(sides)
     sides.people(name)
     sides.enroll(name, course, **_mode(sides))
@@ -290,7 +290,7 @@ for user in get_user_model().objects.filter(username__in={names!r}):
 
 
 @only("mitxpro")
-def test_an_application_that_keeps_no_modes_is_told(sides: Sides) -> None:
+def test_an_application_without_modes_is_reported(sides: Sides) -> None:
     for command in ("reconcile", "drift"):
         done = sides.usher(command, "--kind", "run-mode")
         assert done.exit_code in (0, 1), done.output

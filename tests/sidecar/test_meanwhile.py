@@ -35,7 +35,7 @@ def meanwhile(
         yield proxy
 
 
-def test_who_is_renamed_meanwhile_has_no_account_recorded(sides: Sides) -> None:
+def test_a_learner_renamed_meanwhile_has_no_account_recorded(sides: Sides) -> None:
     """Neither the account nor the token of the old name would be the learner's."""
     name, online = stem(sides, "renamed"), sides.shape.name == "mitxonline"
     sides.people(name)
@@ -63,7 +63,7 @@ def test_who_is_renamed_meanwhile_has_no_account_recorded(sides: Sides) -> None:
     _deactivate(sides, owner)
 
 
-def test_who_is_deleted_meanwhile_is_left(sides: Sides) -> None:
+def test_a_learner_deleted_meanwhile_is_skipped(sides: Sides) -> None:
     name, other = stem(sides, "deleted"), stem(sides, "staying")
     sides.people(name, other)
 
@@ -122,7 +122,7 @@ def test_an_enrollment_deleted_meanwhile_is_ended_in_the_lms(sides: Sides) -> No
     assert sides.json("drift", "--kind", "enrollment")["differences"] == []
 
 
-def test_an_enrollment_that_ended_meanwhile_and_stays_in_the_lms_is_told(sides: Sides) -> None:
+def test_an_enrollment_that_ended_meanwhile_and_stays_in_the_lms_is_reported(sides: Sides) -> None:
     """No column of the application says that it is to be ended."""
     name, course = stem(sides, "ending"), course_of(sides)
     sides.people(name)

@@ -261,7 +261,7 @@ def test_name_and_email_follow_the_application(plain: Sides) -> None:
     assert (account["name"], account["email"]) == ("Another Name", f"{name}@new.example")
 
 
-def test_an_application_that_does_not_answer_the_lms_is_told_and_nobody_given_up(
+def test_an_application_that_does_not_answer_the_lms_is_reported_and_no_learner_given_up(
     shape: Shape, plain: Sides
 ) -> None:
     name = stem(plain, "alone")

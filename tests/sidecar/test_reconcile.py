@@ -36,7 +36,7 @@ def tokens(sides: Sides, name: str) -> list[Any]:
     return sides.rows(TOKEN[sides.shape.name], "access_token", "refresh_token", user__username=name)
 
 
-def test_learners_are_put_right_and_a_second_run_has_nothing_to_do(sides: Sides) -> None:
+def test_learners_are_repaired_and_a_second_run_has_nothing_to_do(sides: Sides) -> None:
     names = [stem(sides, f"new{number}") for number in range(30)]
     course = course_of(sides)
     sides.people(*names)
@@ -103,7 +103,7 @@ def test_one_user_alone_is_reconciled(sides: Sides) -> None:
     sides.json("reconcile")
 
 
-def test_a_refused_learner_is_told_and_the_others_are_made(sides: Sides) -> None:
+def test_a_refused_learner_is_reported_and_the_others_get_accounts(sides: Sides) -> None:
     name, other = stem(sides, "taken"), stem(sides, "free")
     sides.accounts_in_lms(stem(sides, "holder"))
     sides.people(name, other)
@@ -139,7 +139,7 @@ def test_a_refused_learner_is_told_and_the_others_are_made(sides: Sides) -> None
     )
 
 
-def test_what_was_refunded_or_given_up_stays_so(sides: Sides) -> None:
+def test_refunded_and_given_up_enrollments_are_not_sent(sides: Sides) -> None:
     name, course = stem(sides, "refunded"), course_of(sides)
     sides.people(name)
     sides.enroll(name, course, active=False, change_status="refunded")

@@ -32,7 +32,9 @@ RUBBISH = {
 
 
 @pytest.mark.parametrize("what", RUBBISH)
-def test_it_is_said_at_once(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_agent_is_reported_at_once(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SHOP_API_TOKEN", "a-secret-of-the-environment")
     script = tmp_path / "manage.py"
     script.write_text(START + RUBBISH[what])
@@ -73,7 +75,7 @@ TROUBLE = {
 
 
 @pytest.mark.parametrize("what", TROUBLE)
-def test_an_agent_in_trouble_is_told_and_ended(what: str, tmp_path: Path) -> None:
+def test_a_failing_agent_is_reported_and_stopped(what: str, tmp_path: Path) -> None:
     script = tmp_path / "manage.py"
     script.write_text(AGENT + TROUBLE[what])
     with (
@@ -98,7 +100,7 @@ def test_a_stopped_agent_that_reads_no_more_is_ended(tmp_path: Path) -> None:
         agent.ask("write", rows=["x" * 1_000_000])
 
 
-def test_what_the_application_prints_between_answers_is_no_answer(tmp_path: Path) -> None:
+def test_output_between_answers_is_not_an_answer(tmp_path: Path) -> None:
     script = tmp_path / "manage.py"
     script.write_text(
         AGENT
@@ -109,7 +111,7 @@ def test_what_the_application_prints_between_answers_is_no_answer(tmp_path: Path
         assert agent.ask("about") == "mine"
 
 
-def test_another_version_of_the_protocol_is_told(tmp_path: Path) -> None:
+def test_another_version_of_the_protocol_is_reported(tmp_path: Path) -> None:
     script = tmp_path / "manage.py"
     script.write_text(AGENT.replace('"version": 1', '"version": 0'))
     with pytest.raises(AgentFailed, match="version 0"):

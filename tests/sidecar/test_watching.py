@@ -72,7 +72,7 @@ def test_whole_looks_take_a_kind_at_a_time_and_the_lms_s_own_now_and_then() -> N
     assert whole.next(1000.0 + COMPARED_EVERY) == "run"
 
 
-def test_what_failed_is_left_alone_for_longer_each_time_and_a_changed_row_is_not() -> None:
+def test_failed_rows_wait_longer_each_time_and_changed_rows_do_not_wait() -> None:
     memory = Memory()
     assert memory.is_due("account", "ada@old")
     for _ in range(3):
@@ -200,7 +200,7 @@ def test_sigterm_ends_it_after_the_batch_under_way(sides: Sides) -> None:
     sides.json("reconcile")
 
 
-def test_it_goes_on_after_the_lms_was_away(sides: Sides) -> None:
+def test_watching_continues_after_the_lms_was_down(sides: Sides) -> None:
     first, second = stem(sides, "before"), stem(sides, "after")
     with faulty_proxy(sides.lms.url) as proxy:
         watcher = watching(sides, "--lms-url", proxy.url)
@@ -237,7 +237,7 @@ def test_a_change_is_picked_up_while_a_whole_look_waits_for_the_lms(sides: Sides
 
 
 @only("mitxonline")
-def test_what_staff_set_back_is_tried_again_at_once(sides: Sides) -> None:
+def test_a_row_reset_by_staff_is_retried_at_once(sides: Sides) -> None:
     """By a bulk update, as the application's admin does it: no moment of change tells of it."""
     name, rows = stem(sides, "setback"), "courses.CourseRunEnrollment"
     sides.people(name)

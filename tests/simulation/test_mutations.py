@@ -40,7 +40,7 @@ def found(mutation: Callable[[Patch], None], *words: str, first: int) -> Outcome
     raise AssertionError(f"not found in {len(SEEDS)} seeds")
 
 
-def test_rows_whose_request_is_on_the_wire_are_given_back():
+def test_rows_whose_request_was_sent_are_released():
     """A worker that is told to stop frees them; another one takes them, and is overtaken."""
 
     def mutation(patch: Patch) -> None:

@@ -20,7 +20,7 @@ def test_every_invariant_holds(seeds):
     assert done.returncode == 0, done.stdout
 
 
-def test_a_seed_reproduces_exactly_and_tells_its_story():
+def test_a_seed_reproduces_exactly_and_prints_its_events():
     first, second = (simulation("--seed", "17") for _ in range(2))
     assert first.stdout == second.stdout
     assert first.returncode == 0, first.stdout

@@ -61,7 +61,7 @@ def test_an_application_without_usher_gets_no_messages() -> None:
     assert application.client_secret
 
 
-def test_what_an_entry_states_is_not_derived() -> None:
+def test_explicit_values_of_an_entry_are_kept() -> None:
     (entry,) = read_entries([{"name": "mitxpro", "client_id": "id", "client_secret": "given"}])
     application = to_application(entry, SECRET)
     assert (application.client_id, application.client_secret) == ("id", "given")
@@ -98,7 +98,7 @@ def test_the_second_application_has_an_oauth_client_of_its_own() -> None:
         ([{"name": "mitxpro"}, {"name": "mitxonline"}], "the same backend"),
     ],
 )
-def test_what_cannot_be_used_is_named(applications: Any, words: str) -> None:
+def test_unusable_values_are_named(applications: Any, words: str) -> None:
     with pytest.raises(EntryError) as caught:
         read_entries(applications)
     assert words in str(caught.value)
@@ -197,7 +197,7 @@ FIELDS = st.sampled_from(["name", "root_url", "server_url", "backend", "redirect
         ),
     )
 )
-def test_whatever_stands_in_the_configuration_is_read_or_refused_with_words(items: Any) -> None:
+def test_any_configuration_is_read_or_refused_with_a_message(items: Any) -> None:
     try:
         entries = read_entries(items)
     except EntryError as refusal:

@@ -106,7 +106,7 @@ def test_two_applications_have_a_backend_each(own_root: TutorRoot) -> None:
 
 
 @pytest.mark.newest
-def test_switched_off_it_is_a_plain_lms_again(own_root: TutorRoot) -> None:
+def test_a_disabled_plugin_leaves_a_plain_lms(own_root: TutorRoot) -> None:
     own_root.configure(USHER_SIGN_IN=False)
     own_root.run("config", "save")
     off = read_back(own_root, "local")

@@ -177,7 +177,9 @@ def told_to_wait(user: Any) -> list[Any]:
 WAITS = [(State.PENDING, "awaiting-link", 0, True)] * 2
 
 
-def test_until_the_lms_links_too_records_wait_and_say_for_what(either: Any, tmp_path: Path) -> None:
+def test_until_the_lms_links_the_account_records_wait_with_that_reason(
+    either: Any, tmp_path: Path
+) -> None:
     user, name = adopted(either, tmp_path / "users.csv")
     assert not LmsAccount.objects.due(), "nothing is sent that the LMS can only refuse"
     assert told_to_wait(user) == WAITS
@@ -197,7 +199,7 @@ def test_until_the_lms_links_too_records_wait_and_say_for_what(either: Any, tmp_
     assert state(Enrollment.objects.get()) is State.IN_SYNC
 
 
-def test_once_the_lms_links_too_the_same_command_has_them_checked(
+def test_after_usher_link_the_same_command_makes_the_records_due(
     either: Any, tmp_path: Path
 ) -> None:
     user, name = adopted(either, file := tmp_path / "users.csv")
@@ -212,7 +214,7 @@ def test_once_the_lms_links_too_the_same_command_has_them_checked(
     assert [state(row) for row in records(user)] == [State.IN_SYNC] * 2
 
 
-def test_where_the_lms_linked_first_nothing_waits(batched: Any, tmp_path: Path) -> None:
+def test_if_the_lms_linked_first_nothing_waits(batched: Any, tmp_path: Path) -> None:
     user = batched.learner()
     name = f"old_{secrets.token_hex(4)}"
     in_lms(batched, name, user.email)
@@ -237,7 +239,7 @@ def test_a_link_that_is_undone_after_it_worked_is_refused(batched: Any, tmp_path
     assert state(LmsAccount.objects.get()) is State.REFUSED
 
 
-def test_what_changed_since_fails_and_the_rest_is_done(joined: Any, listed: Any) -> None:
+def test_a_row_that_changed_since_fails_and_the_others_are_linked(joined: Any, listed: Any) -> None:
     gone, fine = joined.learner(), joined.learner()
     for user in (gone, fine):
         in_lms(joined, f"old_{user.pk}_{secrets.token_hex(3)}", user.email)

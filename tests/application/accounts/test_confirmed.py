@@ -38,7 +38,7 @@ def both(request):
     return request.getfixturevalue(request.param)
 
 
-def test_neither_asking_nor_repairing_nor_enrolling_makes_an_account(both):
+def test_an_unconfirmed_learner_gets_no_account(both):
     user = unconfirmed()
     account = ensure_account(user, reconcile_now=True)
     enroll(user, ensure_run(DEMO))

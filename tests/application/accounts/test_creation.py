@@ -59,7 +59,7 @@ def test_a_new_learner_costs_three_requests(joined, faulty):
 
 
 @pytest.mark.parametrize("api", ["joined", "batched"])
-def test_a_check_of_an_account_keeps_when_it_was_made(request, api):
+def test_a_check_of_an_account_keeps_its_time_of_creation(request, api):
     lms = request.getfixturevalue(api)
     user = lms.learner()
     ensure_account(user, reconcile_now=True)
@@ -71,7 +71,7 @@ def test_a_check_of_an_account_keeps_when_it_was_made(request, api):
     assert LmsAccount.objects.get(user=user).created_in_lms_at == made
 
 
-def test_nothing_is_kept_in_the_clear(joined):
+def test_tokens_are_stored_encrypted(joined):
     user = joined.learner()
     ensure_account(user, reconcile_now=True)
     row = LmsToken.objects.get(user=user)
@@ -240,7 +240,7 @@ def test_two_learners_who_want_the_same_name(joined):
     assert LmsAccount.objects.filter(created_in_lms_at__isnull=False).count() == 2
 
 
-def test_an_account_that_the_lms_lost_is_made_again(joined):
+def test_an_account_that_the_lms_lost_is_created_again(joined):
     user = joined.learner("wiped")
     account = ensure_account(user, reconcile_now=True)
     joined.lms.shell(

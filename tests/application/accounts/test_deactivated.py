@@ -73,7 +73,7 @@ def test_drift_and_a_dry_run_name_it_and_change_nothing(both, deactivated):
     assert "0 would be changed; nothing was" in out.getvalue()
 
 
-def test_somebody_here_decides_to_activate_it(batched):
+def test_staff_of_the_application_can_activate_it(batched):
     account = ensure_account(batched.learner(), reconcile_now=True)
     set_active(batched, account.username, False)
     look_again()

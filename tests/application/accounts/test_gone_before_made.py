@@ -80,7 +80,9 @@ def test_a_learner_who_is_activated_again_has_an_account(batched):
     assert batched.account(account.username)["is_active"] is True
 
 
-def test_what_was_on_its_way_when_the_learner_was_deleted_is_looked_for_later(batched):
+def test_an_account_that_was_requested_before_its_learner_was_deleted_is_searched_for_later(
+    batched,
+):
     account = ensure_account(batched.learner())
     until = account.reserved_at + timedelta(seconds=50)
     LmsAccount.objects.set_work(lease_owner="a worker", lease_until=until)

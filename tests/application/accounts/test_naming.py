@@ -98,7 +98,7 @@ def test_full_names(text, name):
     assert clean_full_name(text, otherwise="somebody") == name
 
 
-def test_names_run_out_with_words(db, monkeypatch):
+def test_reserving_fails_if_all_candidates_are_taken(db, monkeypatch):
     monkeypatch.setattr(naming.secrets, "randbelow", lambda below: 7777)
     user = make_learner()
     for name in candidates("popular"):

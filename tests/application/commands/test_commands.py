@@ -39,7 +39,7 @@ def passwords(monkeypatch):
     monkeypatch.setenv("USHER_TEST_LEARNER_PASSWORD", "a-Password-of-2")
 
 
-def test_configure_instance_makes_everything_once(transactional_db, passwords, settings):
+def test_configure_instance_creates_everything_once(transactional_db, passwords, settings):
     settings.OPENEDX_API_BASE_URL = "http://edx.odl.local:18000"
     code, out, _ = run(
         "configure_instance", "linux", "--gateway", "172.22.0.1", "--tutor-dev", "--no-input"
@@ -108,7 +108,7 @@ def test_a_wait_is_a_number_of_seconds(wait):
             run(command, f"--wait={wait}")
 
 
-def test_no_password_at_the_prompt_makes_nothing(db, monkeypatch):
+def test_without_a_password_at_the_prompt_nothing_is_created(db, monkeypatch):
     def end_of_input(prompt):
         raise EOFError
 

@@ -39,7 +39,7 @@ def test_the_story_from_nothing_to_enrolled(joined: Any) -> None:
     assert "Pending" not in told
 
 
-def test_a_refusal_is_told_with_the_lms_words(joined: Any) -> None:
+def test_why_shows_the_lms_s_message_of_a_refusal(joined: Any) -> None:
     user = joined.learner()
     row = enroll(user, ensure_run("course-v1:edX+Nowhere+1"), reconcile_now=True)
     told = json.loads(why(user.username, "--json"))["story"]
@@ -62,7 +62,7 @@ def test_a_learner_is_found_by_lms_username(joined: Any) -> None:
     assert "ann@example.org" in why(user.lms_account.username)
 
 
-def test_who_and_what_is_not_known_is_named(joined: Any) -> None:
+def test_an_unknown_user_or_run_is_named(joined: Any) -> None:
     with pytest.raises(CommandError, match="No learner is called 'nobody'"):
         why("nobody")
     with pytest.raises(CommandError, match="is not known here"):
@@ -70,7 +70,7 @@ def test_who_and_what_is_not_known_is_named(joined: Any) -> None:
 
 
 @pytest.mark.django_db
-def test_filters_and_words_of_states_agree(django_user_model: Any) -> None:
+def test_filters_and_names_of_states_agree(django_user_model: Any) -> None:
     now = timezone.now()
     for number, values in enumerate(
         (

@@ -111,7 +111,7 @@ def test_an_account_that_was_renamed_is_no_other_account(batched: Any, staff: Cl
     assert page.command == ""
 
 
-def test_tokens_that_are_no_good_are_seen_and_renewed(joined: Any, staff: Client) -> None:
+def test_invalid_tokens_are_found_and_renewed(joined: Any, staff: Client) -> None:
     """Without usher.lms too; only how the learner signs in isn't known then."""
     user = enrolled(joined)
     fine = Page(staff, user)

@@ -57,7 +57,7 @@ def test_one_mail_for_all_and_no_second_within_the_hour() -> None:
     assert "/staff/refusals/" in sent.body
 
 
-def test_the_next_tells_only_what_is_new() -> None:
+def test_the_next_mail_contains_only_new_refusals() -> None:
     refuse(3, "mode-not-offered", "a")
     assert send_if_due()
     an_hour_later()

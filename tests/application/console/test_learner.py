@@ -39,7 +39,7 @@ def post(staff: Client, user: Any, what: str, **data: Any) -> str:
     return answer.content.decode()
 
 
-def test_a_refusal_is_told_with_its_attempts_and_repaired(joined: Any, staff: Client) -> None:
+def test_a_refusal_is_shown_with_its_attempts_and_repaired(joined: Any, staff: Client) -> None:
     user = joined.learner()
     row = enroll(user, ensure_run(NOWHERE), reconcile_now=True)
     page = staff.get(f"/staff/learners/{user.pk}/")
@@ -63,7 +63,9 @@ def test_a_refusal_is_told_with_its_attempts_and_repaired(joined: Any, staff: Cl
     assert AuditEvent.objects.get(name="console-repair").subject == user.username
 
 
-def test_a_repair_makes_what_is_missing_and_sends_nothing_else(joined: Any, staff: Client) -> None:
+def test_a_repair_creates_missing_records_and_sends_nothing_else(
+    joined: Any, staff: Client
+) -> None:
     user, other = joined.learner(), joined.learner()
     enroll(user, ensure_run(DEMO))
     enroll(other, ensure_run(DEMO))
@@ -109,7 +111,7 @@ def test_the_comparison_shows_what_differs_and_changes_nothing(joined: Any, staf
     assert not run.context["compared"].problem
 
 
-def test_an_lms_that_is_away_is_said_to_be(faulty: Any, joined: Any, staff: Client) -> None:
+def test_an_lms_that_does_not_answer_is_reported(faulty: Any, joined: Any, staff: Client) -> None:
     user = joined.learner()
     run = ensure_run(DEMO)
     faulty.break_all("reset")
@@ -221,7 +223,7 @@ def refused(user: Any, code: str, mode: str = "audit", **dates: Any) -> Enrollme
     )
 
 
-def test_a_page_tells_when_a_run_takes_learners_and_in_which_modes(
+def test_a_page_shows_when_a_run_accepts_enrollments_and_in_which_modes(
     staff: Client, django_user_model: Any
 ) -> None:
     user = django_user_model.objects.create(username="ann", email="ann@example.org")
@@ -242,7 +244,9 @@ def test_a_page_tells_when_a_run_takes_learners_and_in_which_modes(
     assert "then retry" not in page
 
 
-def test_who_is_in_no_course_may_be_somebody_else(staff: Client, django_user_model: Any) -> None:
+def test_a_learner_without_courses_is_shown_with_similar_users(
+    staff: Client, django_user_model: Any
+) -> None:
     create = django_user_model.objects.create
     user = create(username="xavier", email="xavier@learners.example")
     other = create(username="xavier_work", email="xavier@work.example")

@@ -114,7 +114,7 @@ def test_looking_changes_nothing(staff: Client, row: Enrollment) -> None:
     assert everything() == before
 
 
-def test_what_people_and_the_lms_write_is_text(staff: Client, row: Enrollment) -> None:
+def test_text_of_learners_and_of_the_lms_is_escaped(staff: Client, row: Enrollment) -> None:
     for page in pages(row):
         text = staff.get(page, follow=True).content.decode()
         assert "<script>alert" not in text, page
@@ -184,7 +184,7 @@ def test_unknown_learners_runs_and_groups_are_not_found(staff: Client) -> None:
 # What the overview says
 
 
-def test_nothing_runs_is_said_first(staff: Client) -> None:
+def test_a_missing_worker_is_reported_first(staff: Client) -> None:
     assert "No worker has ever run." in staff.get("/staff/").content.decode()
 
 
@@ -217,7 +217,7 @@ def test_the_overview_counts_by_state(staff: Client, monkeypatch: pytest.MonkeyP
     assert [(m.done, m.failed) for m in overview.throughput if m.done] == [(10, 3)]
 
 
-def test_what_workers_told_of_the_lms_is_shown(staff: Client) -> None:
+def test_reports_of_workers_about_the_lms_are_shown(staff: Client) -> None:
     now = timezone.now()
     report = {
         "lms": {
@@ -249,7 +249,7 @@ def test_what_workers_told_of_the_lms_is_shown(staff: Client) -> None:
     assert overview.messages.pulled_at is None
 
 
-def test_the_last_sweep_and_messages_are_told(staff: Client) -> None:
+def test_the_last_sweep_and_messages_are_shown(staff: Client) -> None:
     from usher.application.models import ReceivedEvent
     from usher.engine import heartbeat
     from usher.engine.models import Watermark
@@ -291,7 +291,7 @@ def test_an_action_leads_back_to_its_page_after_signing_in_again(row: Enrollment
     assert browser.get(f"{page}repair/", follow=True).context["learner"].username == "ada"
 
 
-def test_whose_words_a_message_is(staff: Client, row: Enrollment) -> None:
+def test_a_message_is_labelled_as_the_lms_s_or_usher_s(staff: Client, row: Enrollment) -> None:
     """A run that the LMS does not show was refused by nobody: the message is Usher's."""
     CourseRun.objects.filter(pk=row.run_id).set_work(
         parked_at=timezone.now(), error_code="not-found", error_message="It is not there."
@@ -342,7 +342,7 @@ def test_doctor_runs_by_the_button_only(staff: Client, monkeypatch: pytest.Monke
     assert AuditEvent.objects.filter(name="console-doctor").exists()
 
 
-def test_an_account_is_made_by_nobody_who_looks(staff: Client) -> None:
+def test_opening_a_page_creates_no_account(staff: Client) -> None:
     user = get_user_model().objects.create_user("grace", "grace@learners.example")
     LmsAccount.objects.filter(user=user).delete()
     assert (

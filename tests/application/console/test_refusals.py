@@ -58,7 +58,7 @@ def post(staff: Client, what: str, **data: Any) -> Any:
     return staff.post(f"/staff/refusals/{what}/", {"kind": "enrollment", **data}, follow=True)
 
 
-def test_groups_hold_the_words_of_the_lms(staff: Client, rows: list[int]) -> None:
+def test_groups_show_the_lms_s_message(staff: Client, rows: list[int]) -> None:
     first, second = services.groups()
     assert (first.code, first.count, second.count) == ("mode-not-offered", 3, 1)
     page = staff.get("/staff/refusals/").content.decode()
@@ -74,7 +74,7 @@ def test_a_selection_is_retried_and_nothing_else(staff: Client, rows: list[int])
     assert due.get().error_code == ""
 
 
-def test_nothing_chosen_is_nothing_retried(staff: Client, rows: list[int]) -> None:
+def test_without_a_selection_nothing_is_retried(staff: Client, rows: list[int]) -> None:
     page = post(staff, "retry", code="mode-not-offered")
     assert "Nothing was chosen" in page.content.decode()
     assert not Enrollment.objects.filter(work__parked_at=None).exists()
@@ -110,7 +110,7 @@ def test_a_retry_of_a_group_ends_when_a_round_changes_nothing(
     assert services.retry(kind("enrollment"), "mode-not-offered") == (0, False)
 
 
-def test_what_is_refused_again_during_a_retry_is_not_retried_again(
+def test_a_record_refused_again_during_a_retry_is_not_retried_again(
     rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "_ROWS", 1)
@@ -137,7 +137,7 @@ def test_a_selection_of_which_some_have_gone_says_so(staff: Client, rows: list[i
     assert "Nothing was retried. 3 not changed: no longer refused" in page
 
 
-def test_what_is_ignored_is_hidden_until_it_is_refused_again(
+def test_an_ignored_record_is_hidden_until_it_is_refused_again(
     staff: Client, rows: list[int]
 ) -> None:
     post(staff, "ignore", code="mode-not-offered", row=[str(rows[0])], note="known")
@@ -170,7 +170,7 @@ def test_the_last_note_counts(staff: Client, rows: list[int]) -> None:
     assert counts() == {"mode-not-offered": 1, "enrollment-closed": 1}
 
 
-def test_what_is_refused_for_another_reason_meanwhile_is_not_ignored(
+def test_a_record_refused_for_another_reason_meanwhile_is_not_ignored(
     staff: Client, rows: list[int]
 ) -> None:
     both = [str(rows[0]), str(rows[3])]
@@ -180,7 +180,7 @@ def test_what_is_refused_for_another_reason_meanwhile_is_not_ignored(
     assert counts() == {"mode-not-offered": 2, "enrollment-closed": 1}
 
 
-def test_a_note_is_asked_for(staff: Client, rows: list[int]) -> None:
+def test_ignoring_needs_a_note(staff: Client, rows: list[int]) -> None:
     page = post(staff, "ignore", code="mode-not-offered", all="1", note="  ")
     assert "Write a note" in page.content.decode()
     assert counts()["mode-not-offered"] == 3
@@ -263,7 +263,7 @@ def test_formulas_are_text(text: str) -> None:
     assert table.cell("plain = text") == "plain = text"
 
 
-def test_every_refusal_of_the_lms_has_words() -> None:
+def test_every_error_code_of_the_lms_is_explained() -> None:
     from usher.contract.failures import RegistrationError
     from usher.lms.errors import EnrollmentError
 

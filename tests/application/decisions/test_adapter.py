@@ -127,7 +127,7 @@ def test_an_adapter_that_is_none_is_named(settings: Any, path: str) -> None:
         adapter()
 
 
-def test_who_is_confirmed_is_told_by_allauth() -> None:
+def test_allauth_decides_who_is_confirmed() -> None:
     from allauth.account.models import EmailAddress
 
     vouched, waiting, confirmed, moved = (learner(n) for n in ("one", "two", "three", "four"))
@@ -145,7 +145,7 @@ def test_who_is_confirmed_is_told_by_allauth() -> None:
     assert list(found) == [vouched, confirmed]
 
 
-def test_nobody_has_to_confirm_where_the_project_asks_nobody(settings: Any) -> None:
+def test_nobody_has_to_confirm_if_the_project_does_not_require_it(settings: Any) -> None:
     from allauth.account.models import EmailAddress
 
     settings.ACCOUNT_EMAIL_VERIFICATION = "none"
@@ -154,7 +154,7 @@ def test_nobody_has_to_confirm_where_the_project_asks_nobody(settings: Any) -> N
     assert adapter().is_eligible(user)
 
 
-def test_managers_are_told_of_refusals_but_not_of_each(settings: Any) -> None:
+def test_managers_get_one_mail_about_several_refusals(settings: Any) -> None:
     settings.USHER_DIGEST_MINUTES = 0
     settings.MANAGERS = [("Staff", "staff@example.org")]
     cache.delete("usher-refusals-mailed")

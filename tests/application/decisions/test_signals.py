@@ -44,7 +44,7 @@ def test_an_account_and_an_enrollment_that_are_settled_say_so_once(joined: Any, 
     assert len(heard) == 2
 
 
-def test_a_refusal_is_told_with_its_reason(joined: Any, heard: Any, settings: Any) -> None:
+def test_a_refusal_is_signalled_with_its_reason(joined: Any, heard: Any, settings: Any) -> None:
     settings.USHER_DIGEST_MINUTES = 0
     settings.MANAGERS = [("Staff", "staff@example.org")]
     cache.delete("usher-refusals-mailed")
@@ -57,7 +57,7 @@ def test_a_refusal_is_told_with_its_reason(joined: Any, heard: Any, settings: An
     cache.delete("usher-refusals-mailed")
 
 
-def test_a_deactivation_is_told(joined: Any, heard: Any) -> None:
+def test_a_deactivation_is_signalled(joined: Any, heard: Any) -> None:
     user, run = joined.learner(), ensure_run(DEMO)
     enroll(user, run, reconcile_now=True)
     heard.clear()

@@ -97,7 +97,7 @@ def test_a_name_as_long_as_the_platform_takes(batched):
     assert batched.account(account.username)["name"] == user.name
 
 
-def test_a_request_that_is_refused_as_a_whole_tells_why(batched, monkeypatch):
+def test_a_request_that_is_refused_as_a_whole_reports_the_reason(batched, monkeypatch):
     # Longer than any column of ours: SQLite would keep it, PostgreSQL wouldn't.
     too_long = Details(email="e" * 250 + "@example.org", name="Ada", country="")
     monkeypatch.setattr(account_kinds, "details", lambda user: too_long)
@@ -158,7 +158,7 @@ def test_a_learner_deleted_here_is_switched_off_there(batched):
     assert batched.account(name)["is_active"] is False
 
 
-def test_accounts_that_the_lms_made_at_sign_in_are_ours(batched):
+def test_accounts_that_the_lms_created_at_sign_in_are_the_learners_own(batched):
     """A learner signed in by browser before the engine came to make the account."""
     user = batched.learner()
     account = ensure_account(user)
@@ -172,7 +172,7 @@ def test_accounts_that_the_lms_made_at_sign_in_are_ours(batched):
     assert account.username == user.username
 
 
-def test_a_learner_who_is_deleted_while_the_account_is_made(batched):
+def test_a_learner_deleted_while_the_account_is_created(batched):
     """What the worker has sent may reach the LMS last, so the account is retired again."""
     user, accounts = batched.learner("leaving"), kind("account")
     name = ensure_account(user).username
@@ -188,7 +188,7 @@ def test_a_learner_who_is_deleted_while_the_account_is_made(batched):
     assert batched.account(name)["is_active"] is False
 
 
-def test_an_enrollment_in_hand_while_its_account_is_made_is_not_forgotten(batched):
+def test_an_enrollment_claimed_before_its_account_was_created_is_not_forgotten(batched):
     """It found no account, which was made before that was written."""
     user, enrollments = batched.learner("early"), kind("enrollment")
     ensure_account(user)
@@ -203,7 +203,7 @@ def test_an_enrollment_in_hand_while_its_account_is_made_is_not_forgotten(batche
     assert enrollment.is_settled, enrollment.error_message
 
 
-def test_a_learner_whom_nobody_works_on(batched):
+def test_a_learner_whose_records_no_worker_has_claimed(batched):
     user = batched.learner()
     ensure_account(user, reconcile_now=True)
     with transaction.atomic():

@@ -91,7 +91,7 @@ def test_a_range_of_ids(rows):
     assert sorted(row.pk for row in found) == rows[10:15]
 
 
-def test_a_change_while_it_is_worked_on_stays_due(transactional_db):
+def test_a_row_changed_while_it_is_processed_stays_due(transactional_db):
     user, run = make_learner(), ensure_run("course-v1:a+b+c")
     enroll(user, run)
     _, found = claim(kind("enrollment"), Scope(), 1, LEASE)
@@ -104,14 +104,14 @@ def test_a_change_while_it_is_worked_on_stays_due(transactional_db):
     assert row.next_attempt_at is not None
 
 
-def test_a_wake_up_while_it_is_worked_on_is_not_lost(rows):
+def test_a_row_made_due_while_it_is_processed_is_not_lost(rows):
     _, found = claim(kind("retirement"), Scope(), 1, LEASE)
     Retirement.objects.filter(pk=found[0].pk).make_due()
     write_back(kind("retirement"), [(Job(found[0], "x"), Outcome())])
     assert Retirement.objects.get(pk=found[0].pk).next_attempt_at is not None
 
 
-def test_a_message_of_the_lms_while_it_is_worked_on_is_not_lost(rows):
+def test_a_message_of_the_lms_during_processing_is_not_lost(rows):
     """The worker may have asked the LMS before that message's cause."""
     pk = rows[0]
     _, found = claim(kind("retirement"), Scope(first_id=pk, end_id=pk + 1), 1, LEASE)
@@ -158,7 +158,7 @@ def test_delays_double_and_end_at_an_hour(rows):
     assert before + timedelta(minutes=29) < row.next_attempt_at < before + timedelta(minutes=91)
 
 
-def test_rows_that_a_jumping_clock_put_out_of_reach_are_freed(rows):
+def test_timestamps_that_a_clock_jump_moved_into_the_future_are_reset(rows):
     far = timezone.now() + timedelta(days=30)
     Retirement.objects.filter(pk=rows[0]).set_work(attempts=3, due_at=far)
     Retirement.objects.filter(pk=rows[1]).set_work(lease_owner="dead", lease_until=far)

@@ -52,7 +52,7 @@ def test_the_sample_is_asked_for_once_a_pass() -> None:
 
 
 @pytest.mark.each_database
-def test_an_lms_that_lost_all_accounts_is_not_believed(joined) -> None:
+def test_an_lms_that_lost_all_accounts_is_not_accepted(joined) -> None:
     """As after a restored backup of another day; with --accept-missing they are made anew."""
     learners = [make_learner(f"lost{number}") for number in range(22)]
     for learner in learners:
@@ -77,7 +77,7 @@ def test_an_lms_that_lost_all_accounts_is_not_believed(joined) -> None:
     assert sorted(LmsAccount.objects.values_list("username", flat=True)) == sorted(names)
 
 
-def test_runs_that_vanish_together_are_not_believed(joined) -> None:
+def test_runs_that_vanish_together_are_not_accepted_as_missing(joined) -> None:
     sync_runs()
     keys = [f"course-v1:Gone+{number}+Run" for number in range(25)]
     CourseRun.objects.bulk_create(CourseRun(course_key=key, digest="seen") for key in keys)
@@ -130,7 +130,7 @@ def test_a_mode_in_two_currencies_is_kept_twice(joined, monkeypatch) -> None:
 
 
 @pytest.mark.each_database
-def test_what_the_database_does_not_take_fails_alone(joined, monkeypatch) -> None:
+def test_a_value_that_the_database_rejects_fails_only_its_row(joined, monkeypatch) -> None:
     """The other rows of the pass are served."""
     from usher.application.runs import kinds
 

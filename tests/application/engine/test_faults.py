@@ -119,7 +119,7 @@ def test_two_engines_at_once(joined):
     assert LmsToken.objects.filter(expires_at__gt=timezone.now()).count() == len(users)
 
 
-def test_watching_brings_what_comes_later(joined, eventually):
+def test_watching_sends_rows_that_become_due_later(joined, eventually):
     stop = threading.Event()
 
     def engine():

@@ -60,9 +60,7 @@ def test_interactive_rows_are_claimed_first(transactional_db):
     assert [row.pk for row in found] == [row.pk for row in made[2::2]]
 
 
-def test_what_is_due_is_known_by_one_statement(
-    transactional_db, django_assert_num_queries, learner
-):
+def test_one_statement_finds_what_is_due(transactional_db, django_assert_num_queries, learner):
     kinds = [kind("account"), kind("token"), kind("retirement")]
     outlook = Outlook(kinds, Scope())
     with django_assert_num_queries(1):
@@ -90,7 +88,7 @@ def test_a_learners_own_action_is_interactive_and_an_import_is_not(learner, run)
     assert lane_of(other) is Lane.INTERACTIVE
 
 
-def test_accounts_made_for_everybody_are_background_work(transactional_db):
+def test_creating_accounts_for_all_users_is_background_work(transactional_db):
     taken = make_learner(username="Taken_1")
     make_learner(username="taken@1")  # wants a name that is taken: made by itself
     ensure_accounts()

@@ -63,7 +63,7 @@ def account(joined):
     return ensure_account(joined.learner())
 
 
-def test_what_fails_elsewhere_is_told(account):
+def test_failures_in_another_worker_are_reported(account):
     _, (row,) = claim(kind("account"), Scope(), 1, LEASE)
     bring("account", row, Outcome(error=Refused("No such country.", code="bad-country")))
     assert reconcile(["account"]).failed == 0, "it was not asked for"
@@ -73,7 +73,7 @@ def test_what_fails_elsewhere_is_told(account):
     assert summary.failures[0].message == "No such country."
 
 
-def test_what_another_worker_has_is_waited_for(account):
+def test_rows_claimed_by_another_worker_are_waited_for(account):
     _, (row,) = claim(kind("account"), Scope(), 1, LEASE)
 
     def slow():
@@ -92,7 +92,7 @@ def test_a_worker_that_died_is_waited_for_and_replaced(account):
     assert account.is_ready
 
 
-def test_what_failed_here_and_was_made_good_elsewhere_is_no_failure(account, settings):
+def test_a_row_that_another_worker_retried_with_success_is_no_failure(account, settings):
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"  # nobody listens there
     rows = LmsAccount.objects.filter(pk=account.pk)
 
@@ -112,7 +112,7 @@ def test_an_engine_that_watches_does_not_hide_what_fails(joined):
     assert not CourseRun.objects.filter(course_key__contains="Nobody").exists()
 
 
-def test_an_account_that_is_made_elsewhere_is_ready_when_it_is_given_out(joined):
+def test_an_account_created_by_another_worker_is_ready_when_it_is_returned(joined):
     with an_engine_that_watches("account", "token"):
         for _ in range(10):
             account = ensure_account(joined.learner("given"), reconcile_now=True)

@@ -47,7 +47,7 @@ def test_messages_sent_before_an_upgrade_are_still_understood(name):
     assert f"usher.application.engine.tasks.{name}" in current_app.tasks
 
 
-def test_kinds_are_registered_in_the_order_in_which_they_are_worked_on():
+def test_kinds_are_registered_in_the_order_in_which_they_are_processed():
     names = registry.names()
     assert names.index("account") < names.index("token") < names.index("enrollment")
     assert [kind.name for kind in registry.all_kinds().values()] == list(names)

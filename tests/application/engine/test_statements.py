@@ -38,7 +38,7 @@ def run(transactional_db):
     return found
 
 
-def test_what_a_learner_asks_for(learner, run, django_assert_max_num_queries):
+def test_statements_of_a_learner_s_own_actions(learner, run, django_assert_max_num_queries):
     with django_assert_max_num_queries(CALLER):
         row = enroll(learner, run)
     assert row.mode == "audit"
@@ -80,7 +80,7 @@ def test_a_pass_that_finds_nothing(empty, django_assert_max_num_queries):
         tasks.work(None)
 
 
-def test_a_look_of_a_worker_that_watches(empty, django_assert_max_num_queries):
+def test_statements_of_an_idle_worker(empty, django_assert_max_num_queries):
     class Once(threading.Event):
         def wait(self, timeout=None):
             self.set()

@@ -71,7 +71,7 @@ def an_enrollment(joined):
     return enroll(user, ensure_run(DEMO))
 
 
-def test_a_request_on_the_wire_is_waited_for(joined, held):
+def test_a_sent_request_is_waited_for(joined, held):
     row, stop, errors = an_enrollment(joined), threading.Event(), []
     worker = started(stop, errors)
     assert held.arrived.wait(90)
@@ -90,7 +90,7 @@ def test_a_request_on_the_wire_is_waited_for(joined, held):
     assert joined.enrollments(row.user.lms_account.username) == {DEMO: ("verified", True)}
 
 
-def test_what_is_not_answered_in_time_keeps_its_lease(joined, held, settings):
+def test_a_row_whose_answer_is_late_keeps_its_lease(joined, held, settings):
     settings.USHER_STOP_SECONDS = 0.5
     row, stop, errors = an_enrollment(joined), threading.Event(), []
     worker = started(stop, errors)
@@ -104,7 +104,7 @@ def test_what_is_not_answered_in_time_keeps_its_lease(joined, held, settings):
     assert claim(kind("enrollment"), Scope(), 10, 60)[1] == []
 
 
-def test_rows_that_nobody_began_with_are_given_back_at_once(joined, held, settings):
+def test_rows_that_no_thread_has_started_are_released_at_once(joined, held, settings):
     settings.USHER_CONCURRENCY = 1
     run = ensure_run(DEMO)
     users = [joined.learner() for _ in range(5)]
@@ -125,7 +125,7 @@ def test_rows_that_nobody_began_with_are_given_back_at_once(joined, held, settin
     assert Enrollment.objects.due().count() == 4
 
 
-def test_an_interrupted_run_gives_back_nothing_that_was_sent(joined, held, monkeypatch):
+def test_an_interrupted_run_releases_no_row_that_was_sent(joined, held, monkeypatch):
     row, errors = an_enrollment(joined), []
 
     def interrupted(*_):
@@ -193,7 +193,7 @@ def test_sweeps_add_nothing_while_messages_are_outstanding(sent):
     assert sent == [("account", n) for n in range(3)]
 
 
-def test_a_message_that_was_worked_off_or_lost_may_be_sent_again(sent, monkeypatch):
+def test_a_message_that_was_processed_or_lost_may_be_sent_again(sent, monkeypatch):
     many_accounts(5)
     monkeypatch.setattr(tasks, "reconcile", lambda kinds, **options: None)
     tasks.sweep()
@@ -206,7 +206,7 @@ def test_a_message_that_was_worked_off_or_lost_may_be_sent_again(sent, monkeypat
     assert len(sent) == 3
 
 
-def test_a_message_is_worked_on_for_a_limited_time(sent, monkeypatch):
+def test_a_message_is_processed_for_a_limited_time(sent, monkeypatch):
     stops = []
     monkeypatch.setattr(tasks, "SHARE_SECONDS", 0.05)
     monkeypatch.setattr(tasks, "reconcile", lambda *_, stop, **__: stops.append(stop))
@@ -230,7 +230,7 @@ def test_a_learner_does_not_wait_behind_a_backlog(sent, monkeypatch):
     assert [row.user_id for row in found] == [user.pk]
 
 
-def test_reconcile_told_to_stop_ends_with_exit_code_130(tmp_path):
+def test_reconcile_ends_with_exit_code_130_after_a_signal(tmp_path):
     """The signal handler, in a process of its own."""
     script = tmp_path / "told.py"
     script.write_text(

@@ -34,7 +34,7 @@ from usher.engine.services import reconcile
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
-def test_what_another_worker_did_is_counted(joined, monkeypatch):
+def test_rows_processed_by_another_worker_are_counted(joined, monkeypatch):
     """Another worker takes the rows between their wake-up and this run, and is done first."""
     for _ in range(5):
         ensure_account(joined.learner())
@@ -80,7 +80,7 @@ def test_a_step_is_a_span_with_its_requests_within(joined, monkeypatch):
     assert all(learner.username not in one.to_json() for one in spans)
 
 
-def test_rows_that_wait_are_told_with_their_reason_and_the_command_fails(joined, capsys):
+def test_waiting_rows_are_reported_with_their_reason_and_the_command_fails(joined, capsys):
     for _ in range(3):
         ensure_account(joined.learner())
     later = database_now() + timedelta(seconds=300)
@@ -104,7 +104,7 @@ def test_rows_that_wait_are_told_with_their_reason_and_the_command_fails(joined,
     assert "3 refused before" in told
 
 
-def test_what_failed_in_this_run_is_not_told_twice(joined, settings, capsys):
+def test_failures_of_this_run_are_not_reported_twice(joined, settings, capsys):
     ensure_account(joined.learner())
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"  # nobody listens there
     with pytest.raises(SystemExit):
@@ -115,7 +115,7 @@ def test_what_failed_in_this_run_is_not_told_twice(joined, settings, capsys):
     assert "waiting" not in told
 
 
-def test_the_log_tells_a_pass_and_an_outage_once(joined, caplog, settings):
+def test_the_log_has_each_run_and_each_outage_once(joined, caplog, settings):
     caplog.set_level(logging.INFO, logger="usher.engine")
     user, run = joined.learner(), ensure_run(DEMO)
     reconcile()
@@ -143,7 +143,7 @@ def test_the_log_tells_a_pass_and_an_outage_once(joined, caplog, settings):
     assert any(m == "reconciled: 1 changed, 0 unchanged, 0 failed" for m in caplog.messages)
 
 
-def test_the_log_tells_each_new_refusal_once_and_nothing_that_the_lms_said(joined, caplog):
+def test_the_log_has_each_new_refusal_once_without_the_lms_s_message(joined, caplog):
     caplog.set_level(logging.INFO, logger="usher.refusals")
     user = joined.learner()
     row = enroll(user, ensure_run("course-v1:edX+Nowhere+9"), reconcile_now=True)

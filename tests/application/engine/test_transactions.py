@@ -197,7 +197,9 @@ def test_a_web_process_whose_clock_is_ahead_gets_a_token(joined, monkeypatch):
 # Workers are told at once
 
 
-def test_whatever_is_wanted_wakes_a_worker(transactional_db, settings, monkeypatch):
+def test_every_change_of_the_desired_state_notifies_a_worker(
+    transactional_db, settings, monkeypatch
+):
     settings.CELERY_BROKER_URL = "redis://localhost:9/0"
     sent = []
     monkeypatch.setattr(notify, "_send", sent.append)

@@ -104,7 +104,7 @@ def test_a_recheck_records_all_of_one_learner(sides, learner):
     assert list(drift(["enrollment"])) == []
 
 
-def test_what_ended_in_the_lms_is_not_recorded(sides, learner):
+def test_an_enrollment_that_ended_in_the_lms_is_not_recorded(sides, learner):
     enroll_in_lms(sides, learner, is_active=False)
     take("ended-1", "enrollment.changed", learner.lms_account.username, DEMO)
     take("never-1", "enrollment.changed", learner.lms_account.username, E2E)
@@ -115,7 +115,7 @@ def test_what_ended_in_the_lms_is_not_recorded(sides, learner):
     assert here(learner) == {}
 
 
-def test_what_the_learner_wants_meanwhile_goes_before(sides, learner):
+def test_the_learner_s_own_enrollment_takes_precedence(sides, learner):
     """They enroll themselves while the row only stands for what the LMS may have."""
     enroll_in_lms(sides, learner, mode="verified")
     take("meanwhile-1", "enrollment.changed", learner.lms_account.username, DEMO)
@@ -125,7 +125,9 @@ def test_what_the_learner_wants_meanwhile_goes_before(sides, learner):
 
 
 @pytest.mark.parametrize("winner", ["application", "lms"])
-def test_it_appears_whichever_side_wins(sides, learner, settings, winner):
+def test_an_enrollment_of_the_lms_is_recorded_whichever_setting_decides(
+    sides, learner, settings, winner
+):
     settings.USHER_ENROLLMENT_WINNER = winner
     enroll_in_lms(sides, learner)
     reconcile(["enrollment"], made_due=recheck(["enrollment"]))

@@ -118,7 +118,7 @@ def test_an_enrollment_waits_for_its_account(joined, run):
 
 
 @pytest.mark.each_database
-def test_a_learner_whom_the_lms_lost_is_made_again_and_enrolled(joined, run):
+def test_a_learner_whom_the_lms_lost_gets_a_new_account_and_enrollments(joined, run):
     user = joined.learner()
     enroll(user, run, reconcile_now=True)
     name = user.lms_account.username
@@ -133,7 +133,7 @@ def test_a_learner_whom_the_lms_lost_is_made_again_and_enrolled(joined, run):
     assert LmsAccount.objects.get(user=user).is_ready
 
 
-def test_what_the_lms_changed_is_put_right(joined, run):
+def test_a_change_in_the_lms_is_reverted(joined, run):
     user = joined.learner()
     enroll(user, run, "verified", reconcile_now=True)
     name = user.lms_account.username
@@ -215,7 +215,7 @@ def test_a_refused_enrollment_is_retried_when_its_run_opens(joined, keys):
     assert joined.enrollments(user.lms_account.username)[closed] == ("audit", True)
 
 
-def test_what_the_lms_changed_holds_where_the_lms_wins(joined, run, settings):
+def test_a_change_in_the_lms_is_kept_if_the_setting_says_so(joined, run, settings):
     settings.USHER_ENROLLMENT_WINNER = "lms"
     user = joined.learner()
     enroll(user, run, reconcile_now=True)
@@ -285,7 +285,7 @@ def test_a_mode_that_the_run_does_not_have_is_refused_before_it_is_stored(joined
     assert enroll(user, run, "verified", force=True).mode == "verified"
 
 
-def test_a_refusal_has_the_run_looked_at(joined):
+def test_a_refusal_rechecks_the_run(joined):
     """A run that was deleted in the LMS is known to be missing, so its return is noticed."""
     user = joined.learner()
     ensure_account(user, reconcile_now=True)

@@ -70,7 +70,7 @@ def of(samples, metric, **labels):
 # Who may read them
 
 
-def test_nobody_may_until_somebody_says_who(db):
+def test_metrics_are_closed_until_a_setting_opens_them(db):
     answer = get()
     assert answer.status_code == 403
     assert "USHER_METRICS_TOKEN" in answer.content.decode()
@@ -104,7 +104,7 @@ def test_a_network_may_read_them(db, settings, address, headers, status):
     assert get(REMOTE_ADDR=address, **headers).status_code == status
 
 
-def test_behind_a_proxy_the_address_is_the_one_that_the_proxy_tells(db, settings):
+def test_behind_a_proxy_the_address_is_read_from_the_proxy_s_header(db, settings):
     settings.USHER_METRICS_NETWORKS = ["10.0.0.0/8"]
     settings.USHER_CLIENT_ADDRESS_HEADER = "X-Real-IP"
     assert get(REMOTE_ADDR="10.0.0.1", HTTP_X_REAL_IP="192.0.2.9").status_code == 403
@@ -133,7 +133,7 @@ def test_counters_are_there_before_they_are_counted(db, scrape):
     assert of(found, metrics.PASSES) == 0
 
 
-def test_a_pass_is_counted_from_the_wish_to_the_lms(joined, scrape):
+def test_the_time_from_the_desired_state_to_the_lms_is_measured(joined, scrape):
     user, run = joined.learner(), ensure_run(DEMO)
     enroll(user, run)
     enroll(user, ensure_run("course-v1:edX+Nowhere+1"))
@@ -188,7 +188,7 @@ def test_a_kind_that_is_stopped_is_seen_and_seen_to_go_on(joined, scrape):
     assert of(scrape(), metrics.GATE_CLOSED, kind="account") == 0
 
 
-def test_a_process_that_is_not_the_worker_tells_what_the_worker_saw(joined, scrape):
+def test_any_process_reports_what_the_workers_saw(joined, scrape):
     from tests.application.conftest import forget_clients
 
     client().http.state.pause("group:enrollment", 100.0)
@@ -200,7 +200,7 @@ def test_a_process_that_is_not_the_worker_tells_what_the_worker_saw(joined, scra
     assert of(told, metrics.THROTTLED, group="courses") == 0
 
 
-def test_what_the_lms_has_yet_to_tell_is_asked_by_the_sweep(batched, scrape):
+def test_the_sweep_reads_how_many_messages_wait_in_the_lms_s_outbox(batched, scrape):
     batched.lms.shell(
         "from usher.lms.connections.models import ConnectedApplication as A; "
         "from usher.lms.events.models import Message as M; from django.utils import timezone as t; "

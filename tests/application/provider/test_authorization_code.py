@@ -104,7 +104,7 @@ def test_redirect_uris_are_compared_exactly(lms, redirect_uri):
     assert "Location" not in answer
 
 
-def test_what_python_social_auth_adds_to_the_redirect_uri_is_accepted(lms):
+def test_parameters_that_python_social_auth_adds_to_the_redirect_uri_are_accepted(lms):
     uri = CALLBACK + "?redirect_state=abc"
     code = answer_of(lms.authorize(redirect_uri=uri))["code"]
     assert lms.token(code=code).status_code == 400, "the token request must name the same"
@@ -119,7 +119,7 @@ def test_the_redirect_uri_of_the_token_request_must_be_the_one_of_the_code(lms, 
     assert answer.status_code == 400
 
 
-def test_an_unknown_client_is_told_so_and_never_sent_away(lms):
+def test_an_unknown_client_gets_an_error_page_and_no_redirect(lms):
     answer = lms.authorize(client_id="unknown")
     assert answer.status_code == 400
     assert "Location" not in answer
@@ -220,12 +220,12 @@ def test_a_client_that_asks_shows_a_page_and_needs_a_click(lms):
     "query",
     ["?%", "?client_id=%00", "?client_id=%ff", "?a=b&a=c&client_id=x&client_id=y", "?x=\x01"],
 )
-def test_rubbish_is_answered_not_raised(lms, query):
+def test_malformed_requests_are_answered_without_an_exception(lms, query):
     assert lms.browser.get("/oauth2/authorize/" + query).status_code in {400, 404}
 
 
 @pytest.mark.parametrize("body", [b"", b"%", b"code=%00&grant_type=authorization_code", b"\xff"])
-def test_rubbish_at_the_token_endpoint_is_answered_not_raised(lms, body):
+def test_malformed_token_requests_are_answered_without_an_exception(lms, body):
     answer = Client().post("/oauth2/token/", body, "application/x-www-form-urlencoded")
     assert answer.status_code in {400, 401}
     assert lms.token(code="a\x00b").status_code == 400

@@ -47,7 +47,7 @@ def test_a_complete_project_has_no_errors(project: Any) -> None:
         ("PASSWORD_HASHERS", ["a"], "usher.E002", "defaults.apply"),
     ],
 )
-def test_what_is_forgotten_is_named(
+def test_missing_settings_are_named(
     project: Any, name: str, value: Any, id_: str, words: str
 ) -> None:
     setattr(project, name, value)
@@ -122,7 +122,7 @@ def test_urls_without_the_settings_name_the_settings(project: Any) -> None:
         require("no.such.app", by="usher.application.urls")
 
 
-def test_somebody_is_told_of_refusals(project: Any) -> None:
+def test_empty_managers_are_warned_of(project: Any) -> None:
     project.USHER_DIGEST_MINUTES, project.MANAGERS = 60, []
     assert "MANAGERS" in found(deploy)["usher.W028"]
     project.MANAGERS = [("Staff", "staff@shop.example")]

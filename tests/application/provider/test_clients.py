@@ -18,7 +18,7 @@ from usher.application.provider.models import ClientPolicy
 pytestmark = pytest.mark.django_db
 
 
-def test_a_client_is_made_once_and_then_left_alone():
+def test_a_client_is_created_once_and_then_kept():
     record, secret, changed = ensure_client("edx-oauth-app", [CALLBACK])
     assert changed and len(secret) >= 43
     again, no_secret, changed_again = ensure_client("edx-oauth-app", [CALLBACK])
@@ -70,7 +70,7 @@ def test_a_former_key_works_while_it_is_listed(settings):
     assert not check_password("s" * 40, kept)
 
 
-def test_people_s_passwords_are_never_kept_so():
+def test_passwords_of_users_never_use_the_keyed_hash():
     user = get_user_model().objects.create_user("eve", "eve@learners.example", "correct horse")
     assert user.password.startswith("pbkdf2_sha256$")
 
@@ -133,7 +133,7 @@ def test_other_client_ids_are_no_way_around_the_limit(lms, nothing_counted, monk
     assert AuditEvent.objects.filter(name="client-refused").count() <= 31
 
 
-def test_guesses_are_refused_before_they_are_looked_at(
+def test_guesses_above_the_limit_are_refused_without_a_check(
     lms, nothing_counted, django_assert_num_queries
 ):
     """So that many of them cost next to nothing, and a right one would not be noticed."""

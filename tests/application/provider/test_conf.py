@@ -111,7 +111,7 @@ def test_all_problems_are_named_at_once(settings):
     assert [found.id for found in run_checks(tags=["usher"])].count("usher.E001") == 2
 
 
-def test_what_is_missing_is_named_in_one_warning(settings):
+def test_all_missing_settings_are_named_in_one_warning(settings):
     for name in conf.REQUIRED:
         setattr(settings, name, "")
     settings.OPENEDX_API_CLIENT_ID = "there"
@@ -139,7 +139,7 @@ def test_settings_follow_a_change(settings):
         st.text() | st.integers() | st.none(),
     )
 )
-def test_nothing_that_is_written_there_raises(values):
+def test_no_value_of_a_setting_raises_an_exception(values):
     found, problems = read(**values)
     assert found.api_base_url.startswith("http")
     assert all(isinstance(problem, str) for problem in problems)

@@ -21,7 +21,7 @@ def ask(capsys: Any, action: str) -> dict[str, Any]:
     return dict(json.loads(answer))
 
 
-def test_a_superusers_name_in_the_lms_is_reserved_before_it_is_told(capsys: Any) -> None:
+def test_a_superusers_name_in_the_lms_is_reserved_before_it_is_printed(capsys: Any) -> None:
     """Learner ``ad.min`` has the name ``ad_min`` there, so superuser ``ad_min`` gets another."""
     from usher.application.accounts.services import ensure_account
 

@@ -40,7 +40,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: Any) ->
     assert found["OAUTH2_PROVIDER"]["OIDC_ISS_ENDPOINT"] == "https://one.example/oauth2"
 
 
-def test_what_the_project_set_stays(tmp_path: Path) -> None:
+def test_settings_of_the_project_are_kept(tmp_path: Path) -> None:
     own: dict[str, Any] = {
         "OPENEDX_API_BASE_URL": "https://mine.example",
         "INSTALLED_APPS": ["shop", "rest_framework"],
@@ -120,7 +120,7 @@ def test_false_and_0_of_the_project_stay(tmp_path: Path) -> None:
     assert found["USHER_ADAPTER"] == "shop.Adapter"
 
 
-def test_what_the_parts_can_be_told_apply_can_be_told(tmp_path: Path) -> None:
+def test_apply_accepts_the_options_of_all_its_parts(tmp_path: Path) -> None:
     told = {
         "issuer": "https://id.shop.example",
         "https_only": True,

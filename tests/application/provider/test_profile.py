@@ -98,7 +98,7 @@ def test_a_token_without_the_scope_is_403(lms):
         ("user:read", {"sub", "name", "username", "preferred_username", "email", "id"}),
     ],
 )
-def test_userinfo_tells_what_the_scopes_allow(lms, scope, names):
+def test_userinfo_contains_what_the_scopes_allow(lms, scope, names):
     answer = get("/oauth2/userinfo/", lms.exchange(scope=scope)["access_token"])
     assert set(answer.json()) == names
     assert answer.json()["sub"] == "ada-at-lms"
@@ -157,7 +157,7 @@ def test_authorization_server_metadata_agrees(lms, settings, path):
 @pytest.mark.parametrize(
     "path", ["introspect/", "device/", "register/", "applications/", "authorized_tokens/"]
 )
-def test_what_nobody_needs_is_not_served(lms, path):
+def test_unused_endpoints_are_not_served(lms, path):
     assert lms.browser.get("/oauth2/" + path).status_code == 404
 
 

@@ -92,7 +92,7 @@ def test_it_never_redirects_elsewhere(lms, settings, target):
 
 
 @pytest.mark.django_db
-def test_someone_who_is_not_signed_in_is_still_sent_on(client, settings):
+def test_an_anonymous_visitor_is_redirected_too(client, settings):
     settings.LOGOUT_REDIRECT_URL = "http://lms.example:8000/logout"
     assert client.get("/logout/").url.startswith("http://lms.example:8000/logout")
 
@@ -101,7 +101,7 @@ def test_someone_who_is_not_signed_in_is_still_sent_on(client, settings):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_lms_is_told_with_a_signed_token(fake_lms, lms, settings):
+def test_the_lms_is_notified_with_a_signed_token(fake_lms, lms, settings):
     lms.browser.get("/logout/?no_redirect=1")
     (message,) = fake_lms.wait_for(1)
     assert message.path == "/usher/backchannel-logout/mitxpro-oauth2/"
@@ -121,7 +121,7 @@ def test_the_lms_is_told_with_a_signed_token(fake_lms, lms, settings):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_any_way_to_sign_out_tells_it(fake_lms, lms):
+def test_every_way_to_sign_out_notifies_the_lms(fake_lms, lms):
     lms.browser.post("/accounts/logout/")
     assert len(fake_lms.wait_for(1)) == 1
 
@@ -139,7 +139,7 @@ def test_a_slow_lms_does_not_hold_the_page(fake_lms, lms, monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_a_broken_lms_did_not_take_is_kept_and_sent_later(fake_lms, lms):
+def test_a_sign_out_message_that_the_lms_did_not_accept_is_sent_later(fake_lms, lms):
     fake_lms.status = 503
     lms.browser.get("/logout/?no_redirect=1")
     fake_lms.wait_for(1)
@@ -156,7 +156,7 @@ def test_what_a_broken_lms_did_not_take_is_kept_and_sent_later(fake_lms, lms):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_same_process_comes_back_to_it(fake_lms, lms, monkeypatch):
+def test_a_failed_sign_out_message_is_sent_again_by_the_same_process(fake_lms, lms, monkeypatch):
     monkeypatch.setattr(sending, "FIRST_RETRY", timedelta(seconds=0.2))
     fake_lms.status = 503
     lms.browser.get("/logout/?no_redirect=1")

@@ -61,7 +61,7 @@ def test_a_failure_is_not_kept() -> None:
     assert ask(answers, lms, owner="a", claimed=1, due=0) == 1
 
 
-def test_who_asks_meanwhile_waits_for_the_same_answer() -> None:
+def test_concurrent_callers_wait_for_the_same_answer() -> None:
     answers, started, go = Answers(), threading.Event(), threading.Event()
     found: list[str] = []
 

@@ -49,7 +49,7 @@ def certify(joined, user):
     )
 
 
-def test_certificates_that_vanish_together_are_not_believed(joined, learner, faulty):
+def test_certificates_that_vanish_together_are_not_accepted_as_missing(joined, learner, faulty):
     """Something else answers for that endpoint alone, with an empty list."""
     other = joined.learner()
     enroll(other, ensure_run(DEMO), reconcile_now=True)
@@ -129,7 +129,7 @@ def test_a_new_email_needs_usher_in_the_lms(joined, learner):
     assert row.error_code == "email-needs-usher-lms"
 
 
-def test_switching_off_is_for_a_person_where_the_lms_does_not_let_us(joined, learner):
+def test_an_lms_without_the_plugin_needs_a_person_to_deactivate_an_account(joined, learner):
     deactivate(learner)
     summary = reconcile(["account"])
     assert summary.failures[0].code == "deactivation-by-hand"
@@ -145,7 +145,9 @@ def test_a_deleted_learner_leaves_a_task(joined, learner):
     assert row.parked_at is not None or row.is_settled
 
 
-def test_a_save_that_the_lms_is_not_told_about(joined, learner, django_assert_num_queries):
+def test_a_save_without_changes_for_the_lms_sends_nothing(
+    joined, learner, django_assert_num_queries
+):
     learner.last_login = None
     with django_assert_num_queries(1):
         learner.save(update_fields=["last_login"])

@@ -34,7 +34,7 @@ def taken(*found: dict[str, Any]) -> sync.Writer:
     return writer
 
 
-def test_what_is_no_course_key_is_refused_alone(db: None, client: Any) -> None:
+def test_an_invalid_course_key_is_refused_alone(db: None, client: Any) -> None:
     writer = taken(*[described(key) for key in NO_KEYS], described(GOOD))
     assert list(CourseRun.objects.values_list("course_key", flat=True)) == [GOOD]
     assert len(writer.summary.failures) == len(NO_KEYS)

@@ -144,7 +144,7 @@ def test_a_list_that_hangs_is_given_up_sooner(faulty, settings, monkeypatch):
     assert len(faulty.seen) == 2
 
 
-def test_a_long_sync_by_celery_lets_nobody_wait(joined, monkeypatch):
+def test_a_long_sync_by_celery_does_not_delay_learners(joined, monkeypatch):
     """A worker that is alone does what people wait for while the LMS gives its course list."""
     user = joined.learner()
     ensure_account(user)
@@ -167,7 +167,7 @@ def test_a_long_sync_by_celery_lets_nobody_wait(joined, monkeypatch):
     assert CourseRun.objects.filter(course_key=DEMO, observed_at__isnull=False).exists()
 
 
-def test_a_sync_by_celery_ends_when_the_worker_is_told_to_stop(joined, monkeypatch):
+def test_a_sync_by_celery_ends_when_the_worker_is_stopped(joined, monkeypatch):
     told, gave_up = threading.Event(), threading.Event()
 
     def slow(lms, *arguments, **options):

@@ -91,7 +91,7 @@ def test_one_renewal_for_many_who_ask_at_once(learner, faulty):
     assert faulty.count(TOKEN) == 1
 
 
-def test_a_failing_lms_is_told_to_the_caller(learner, faulty):
+def test_the_caller_gets_the_error_of_a_failing_lms(learner, faulty):
     expire(learner)
     faulty.break_all(faults.UNAVAILABLE)
     with pytest.raises(LmsError, match="503"):
@@ -100,7 +100,7 @@ def test_a_failing_lms_is_told_to_the_caller(learner, faulty):
     assert access_token_for(learner)
 
 
-def test_no_account_is_told_to_the_caller(joined, settings):
+def test_the_caller_gets_an_error_if_there_is_no_account(joined, settings):
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
     with pytest.raises(NoAccount, match="Nothing answers"):
         access_token_for(joined.learner())
@@ -136,7 +136,7 @@ def test_codes_are_given_to_the_lms_alone(joined):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_learner_who_is_deleted_meanwhile_takes_nobodys_code_along(joined):
+def test_a_learner_deleted_meanwhile_affects_no_other_learner_s_code(joined):
     user, application = joined.learner(), lms_application()
     landing = application.redirect_uris.split()[0]
     gone = AuthorizationRequest(user.pk + 1000, application.client_id, landing, "user:read")

@@ -131,7 +131,7 @@ def test_how_long_a_message_took_is_measured(send, learner):
     assert stored[metrics.WEBHOOKS.name, '["repeated"]', ""] == 1
 
 
-def test_a_message_is_taken_once(send, learner):
+def test_a_message_is_processed_once(send, learner):
     assert send(message("enrollment.changed", learner)).json() == {"taken": True}
     Enrollment.objects.set_work(due_at=None)
     assert send(message("enrollment.changed", learner)).json() == {"taken": False}
@@ -153,7 +153,7 @@ def test_forged_and_old_messages_are_refused(send, learner):
     assert Enrollment.objects.get().next_attempt_at is None
 
 
-def test_without_a_secret_nothing_is_taken(send, learner, settings):
+def test_without_a_secret_no_message_is_accepted(send, learner, settings):
     settings.USHER_WEBHOOK_SECRET = ""
     assert send(message("enrollment.changed", learner), secret="").status_code == 401
 

@@ -23,7 +23,7 @@ def asked(name: str, status: int, **headers: str) -> tuple[str, tuple[str, ...]]
     return outcome.verdict, outcome.reasons
 
 
-def test_what_is_off_by_a_setting_is_unknown() -> None:
+def test_an_expectation_that_a_setting_switches_off_is_unknown() -> None:
     verdict, reasons = asked("bulk-enroll-learner", 404)
     assert verdict == "unknown"
     assert "ENABLE_BULK_ENROLLMENT_VIEW" in reasons[0]

@@ -84,7 +84,7 @@ def test_two_addresses_and_a_token_are_enough_for_much(system: System, tmp_path:
         (("--lms", "http://127.0.0.1:9", "--only", "NOPE-1"), "no check NOPE-1"),
     ],
 )
-def test_what_cant_be_examined_is_said(words: tuple[str, ...], said: str) -> None:
+def test_parts_that_can_not_be_examined_are_reported(words: tuple[str, ...], said: str) -> None:
     done = usher("doctor", *words)
     assert done.returncode == 2
     assert said in done.stderr
@@ -103,7 +103,7 @@ def test_list_shows_every_check() -> None:
 @pytest.mark.parametrize(
     "words", [("doctor", "--only", "NOPE-1"), ("conformance", "--token-file", "/dev/null")]
 )
-def test_json_also_says_that_it_cant_look(words: tuple[str, ...]) -> None:
+def test_json_reports_that_nothing_could_be_examined(words: tuple[str, ...]) -> None:
     done = usher(*words, "--lms", "http://127.0.0.1:9", "--json")
     assert done.returncode == 2
     assert json.loads(done.stdout)["error"]
@@ -132,7 +132,7 @@ def test_conformance_reads_only(system: System, asked: list[str]) -> None:
     assert not [secret for secret in secrets_of(system) if secret in done.stdout]
 
 
-def test_conformance_with_a_throw_away_learner(system: System, asked: list[str]) -> None:
+def test_conformance_with_a_temporary_learner(system: System, asked: list[str]) -> None:
     done = usher(*asked, "--write", "--json")
     found = json.loads(done.stdout)
     assert [row for row in found["expectations"] if row["verdict"] == "deviates"] == []
@@ -153,7 +153,7 @@ def test_conformance_names_what_deviates(system: System, asked: list[str]) -> No
     assert "status is 403, expected 200" in done.stdout
 
 
-def test_conformance_of_an_lms_that_cant_be_asked(tmp_path: Path) -> None:
+def test_conformance_of_an_lms_that_does_not_answer(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("x")
     done = usher("conformance", "--lms", "http://127.0.0.1:9", "--token-file", f"{tmp_path}/token")
     assert done.returncode == 2

@@ -24,7 +24,7 @@ def journey(system: System) -> Finding:
         return walk(context).finding
 
 
-def test_without_the_plugin_the_application_makes_the_account(system: System) -> None:
+def test_without_the_plugin_the_application_creates_the_account(system: System) -> None:
     system.serve_lms_with(
         USHER_BACKENDS={},
         THIRD_PARTY_AUTH_BACKENDS=[BACKENDS[DEFAULT_BACKEND].class_path],

@@ -46,7 +46,7 @@ def with_settings(system: System, folder: Path, lines: str) -> Command:
     return Command((sys.executable, "manage.py"), system.pair.campus_folder, environment)
 
 
-def test_acc_6_staff_made_an_account_inactive(system: System) -> None:
+def test_acc_6_staff_deactivated_an_account(system: System) -> None:
     system.lms.run(LMS_USER + "g().objects.filter(pk=ada.pk).update(is_active=False)")
     assert "ada" in only(system, "ACC-6").seen
     system.lms.run(LMS_USER + "g().objects.filter(pk=ada.pk).update(is_active=True)")
@@ -66,7 +66,7 @@ def test_acc_7_a_username_shows_the_email(system: System) -> None:
     assert "ann_smith_example_org" in only(system, "ACC-7").seen
 
 
-def test_app_7_sign_in_goes_round(system: System) -> None:
+def test_app_7_sign_in_loops(system: System) -> None:
     answers = {
         "/oauth2/authorize/": Answer(302, None, {"Location": "/login/?next=/oauth2/authorize/"}),
         "/login/": Answer(302, None, {"Location": "/oauth2/authorize/"}),
@@ -113,7 +113,7 @@ def test_enr_4_enrolled_in_the_lms_alone(system: System) -> None:
     assert system.causes() == []
 
 
-def test_enr_2_the_advice_brings_the_enrollment_back(system: System) -> None:
+def test_enr_2_the_advice_restores_the_enrollment(system: System) -> None:
     system.lms.run(ENROLLED + "assert mine.update(is_active=False)")
     carry_out(only(system, "ENR-2"))
     assert system.causes() == []
