@@ -9,6 +9,7 @@ from django.utils import timezone
 from usher.application.accounts.models import LmsAccount
 from usher.application.enrollments.models import Enrollment
 from usher.application.learner_texts import of_account, of_enrollment
+from usher.application.runs.models import CourseRun
 
 NOW = timezone.now()
 OLD = NOW - timedelta(hours=1)
@@ -59,6 +60,11 @@ def test_accounts(row: LmsAccount | None, state: str) -> None:
         (enrollment(parked_at=NOW, error_code="x"), MADE, "refused"),
         (enrollment(parked_at=NOW, error_code="x", observed_is_active=True), MADE, "ready"),
         (enrollment(observed_is_active=True, observed_generation=1), MADE, "ready"),
+        (
+            enrollment(observed_is_active=True, run=CourseRun(pk=1, missing_since=NOW)),
+            MADE,
+            "closed",
+        ),
         (enrollment(), account(parked_at=NOW, error_code="duplicate-email"), "refused"),
         (
             enrollment(observed_is_active=True),

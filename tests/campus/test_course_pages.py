@@ -124,6 +124,23 @@ def test_the_dashboard_shows_the_state_of_each_enrollment(browser, run, learner)
     assert "e-mail address already exists" in browser.get("/dashboard/").content.decode()
 
 
+@pytest.mark.parametrize("cause", ["refused", "run is missing"])
+def test_a_course_that_does_not_open_has_no_button_to_open_it(browser, run, learner, cause):
+    browser.post(RUN + "enroll/")
+    LmsAccount.objects.update(created_in_lms_at=timezone.now())
+    if cause == "refused":
+        Enrollment.objects.set_work(parked_at=timezone.now(), error_code="course-full")
+    else:
+        Enrollment.objects.update(observed_is_active=True)
+        type(run).objects.update(missing_since=timezone.now())
+    for page in (RUN, "/dashboard/"):
+        text = browser.get(page).content.decode()
+        assert "Our staff see this" in text or page == "/dashboard/"
+        assert ">Enrolled<" not in text
+        assert ">Ready<" not in text
+        assert ">Open" not in text
+
+
 def test_the_dashboard_is_for_people_signed_in(client):
     assert client.get("/dashboard/").url == "/accounts/login/?next=/dashboard/"
 

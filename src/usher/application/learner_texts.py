@@ -48,6 +48,11 @@ _REFUSED = LearnerText(
     "Needs our help",
     "The course could not be opened for you yet. Our staff see this and look into it.",
 )
+_RUN_MISSING = LearnerText(
+    "closed",
+    "Not available",
+    "The course is not available in Open edX now. Our staff see this and look into it.",
+)
 _LEAVING = LearnerText("preparing", "Leaving", "You are being unenrolled.")
 _ACCOUNT_PREPARING = LearnerText(
     "preparing",
@@ -91,6 +96,8 @@ def of_enrollment(row: Any, account: Any) -> LearnerText:
     text = of_account(account)
     if text.needs_staff:
         return text if text is _ACCOUNT_CLOSED else _REFUSED
+    if row.run_id and row.run.missing_since:
+        return _RUN_MISSING
     if row.observed_is_active:
         return _READY  # also while another mode is refused: the course opens
     if state(row) is State.REFUSED:
