@@ -46,6 +46,34 @@ class User(AbstractUser):
     objects = UserManager()
 """
 
+#: Another: a UUID as primary key, other names of fields, no ``is_active``.
+MEMBERS = """
+import uuid
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.db import models
+
+
+class UserManager(BaseUserManager):
+    def create_user(self, mail, password=None, **fields):
+        user = self.model(mail=mail, **fields)
+        user.set_password(password)
+        user.save()
+        return user
+
+    def create_superuser(self, mail, password=None, **fields):
+        return self.create_user(mail, password, is_staff=True, is_superuser=True, **fields)
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    mail = models.EmailField(unique=True)
+    is_staff = models.BooleanField(default=False)
+    EMAIL_FIELD = USERNAME_FIELD = "mail"
+    objects = UserManager()
+"""
+
 
 def page(heading: str) -> str:
     """What the page says under a heading; '' is before the first one."""
@@ -110,14 +138,14 @@ def integrator(tmp_path_factory: pytest.TempPathFactory) -> Integrator:
     return begin(tmp_path_factory.mktemp("shop"))
 
 
-def begin(folder: Path) -> Integrator:
+def begin(folder: Path, people: str = PEOPLE) -> Integrator:
     """Somebody who has done all up to the page's third step."""
     me = Integrator(folder)
     install, start = commands(page(""))
     assert install.startswith("pip install")
     me.run(start)
     me.run("python manage.py startapp people")
-    (me.folder / "people" / "models.py").write_text(PEOPLE)
+    (me.folder / "people" / "models.py").write_text(people)
     with (me.folder / "shop" / "settings.py").open("a") as settings:
         settings.write('INSTALLED_APPS += ["people"]\nAUTH_USER_MODEL = "people.User"\n')
     me.write("1. Settings")
@@ -274,7 +302,7 @@ def redis() -> Iterator[str]:
 
 
 def test_with_celery_by_the_book(tmp_path: Path) -> None:
-    integrator = begin(tmp_path)
+    integrator = begin(tmp_path, MEMBERS)
     with redis() as url:
         broker = {"CELERY_BROKER_URL": url}
         told = subprocess.run(

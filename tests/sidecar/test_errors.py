@@ -7,18 +7,16 @@ import httpx
 import pytest
 
 from usher.client.client import refusal
+from usher.client.connection import opened_by
 from usher.client.errors import (
     BadAnswer,
-    CircuitOpen,
     LmsError,
     NotTheLms,
-    ServerFailed,
-    Throttled,
     TimedOut,
-    Unreachable,
 )
-from usher.client.http import Answer
+from usher.client.http import Answer, Http
 from usher.client.payloads import read_account, reading
+from usher.client.shared import LocalState
 from usher.sidecar.errors import explained
 from usher.sidecar.outcome import FAILED, REFUSED, Outcome
 from usher.sidecar.public_accounts import _is_new
@@ -26,6 +24,26 @@ from usher.sidecar.public_accounts import _is_new
 
 def answered(status: int, body: bytes = b"", kind: str = "application/json") -> LmsError:
     return refusal(Answer(status, httpx.Headers({"content-type": kind}), body))
+
+
+def met(status: int, *, times: int = 1) -> LmsError:
+    """The error of the client's own request, or of the last of several, to an LMS that answers so;
+    0 for an LMS that does not answer."""
+
+    class Answers(httpx.MockTransport):
+        deadline = 0.0
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if not status:
+            raise httpx.ConnectError("refused", request=request)
+        return httpx.Response(status, json={}, headers={"Retry-After": "1"})
+
+    with opened_by(lambda base_url, ssl_context: Answers(answer)):
+        http = Http("http://lms.example", state=LocalState())
+        for _ in range(times):
+            with pytest.raises(LmsError) as caught:
+                http.request("POST", "/api/x", group="grades", json_body={})
+    return caught.value
 
 
 def unreadable() -> LmsError:
@@ -50,11 +68,11 @@ def page() -> LmsError:
         (NotTheLms("What answers has no accounts: it is not the LMS."), "--lms-url"),
         (page(), "Check OPENEDX_API_BASE_URL"),
         (unreadable(), "usher doctor"),
-        (ServerFailed("The LMS failed with 502 at /api/x.", status=502), "--lms-url"),
-        (Unreachable("No connection to the LMS."), "--lms-url"),
+        (met(502), "--lms-url"),
+        (met(0), "--lms-url"),
         (TimedOut("The LMS did not answer within 60 s."), "--concurrency"),
-        (CircuitOpen("Not sent."), "--concurrency"),
-        (Throttled("Rate limited.", retry_after=1.0), "--concurrency"),
+        (met(503, times=30), "--concurrency"),
+        (met(429), "--concurrency"),
     ],
 )
 def test_every_error_says_what_happened_and_what_to_do(error: LmsError, next_step: str) -> None:

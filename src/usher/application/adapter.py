@@ -30,6 +30,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.functions import Lower
 from django.utils.module_loading import import_string
 
+from usher.application.user_model import active
 from usher.engine.errors import EngineError
 
 _log = logging.getLogger("usher.adapter")
@@ -146,7 +147,7 @@ class DefaultAdapter:
         """
         if self._decides_one("eligible"):
             return self._each("eligible", users)
-        return self.confirmed(users.filter(is_active=True))
+        return self.confirmed(active(users))
 
     def _decides_one(self, name: str) -> bool:
         """Whether the project overrides ``is_<name>``, for one learner, and not ``<name>``, for

@@ -29,6 +29,7 @@ from usher.application.models import (
     UsernameReservation,
 )
 from usher.application.states import State, in_state, state, states_of
+from usher.application.user_model import naming_fields
 from usher.contract.failures import FailureClass
 from usher.engine.notify import notify_workers
 from usher.engine.registry import all_kinds
@@ -126,6 +127,14 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "error_code",
         "error_message",
     )
+
+    def get_search_fields(self, request: HttpRequest) -> list[str]:
+        """``user__email`` stands for the fields by which the project names its users."""
+        found: list[str] = []
+        for field in super().get_search_fields(request):
+            is_user = field == "user__email"
+            found += [f"user__{name}" for name in naming_fields()] if is_user else [field]
+        return found
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Fields of the sync worker are folded, because few people need them."""

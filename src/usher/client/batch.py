@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import threading
 import time
@@ -39,6 +40,7 @@ _AHEAD = timedelta(days=1)
 
 _lock = threading.Lock()
 _paces: WeakKeyDictionary[LmsClient, dict[str, Pacing]] = WeakKeyDictionary()
+_names: WeakKeyDictionary[LmsClient, str] = WeakKeyDictionary()
 _known: WeakKeyDictionary[LmsClient, tuple[float, frozenset[str] | None]] = WeakKeyDictionary()
 
 
@@ -54,14 +56,35 @@ def capabilities(lms: LmsClient) -> frozenset[str] | None:
         return found
     try:
         with urgent():  # nothing else is sent before this is known
-            found = _read(_get(lms, LmsPath.USHER_API))
+            body = _get(lms, LmsPath.USHER_API)
+            found = _read(body)
             if not found:
                 lms.confirm()
     except LmsError:
         return None
     with _lock:
         _known[lms] = (time.monotonic(), found)
+        _names[lms] = _name(body)
     return found
+
+
+def application_name(lms: LmsClient, *, ask: bool = False) -> str:
+    """What the LMS calls this application; empty if that is not known. ask: send a request if it
+    was not learned before."""
+    if ask:
+        capabilities(lms)
+    with _lock:
+        return _names.get(lms, "")
+
+
+def _name(body: Any) -> str:
+    """The name in an answer of ``/usher/api/v1/``, which lists the caller's application alone."""
+    listed = body.get("applications") if isinstance(body, dict) else None
+    only = listed[0] if isinstance(listed, list) and len(listed) == 1 else None
+    name = only.get("name") if isinstance(only, dict) else None
+    # It becomes part of a command that a person copies.
+    is_plain = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name)
+    return str(name) if is_plain else ""
 
 
 def outbox(lms: LmsClient) -> tuple[int, float] | None:

@@ -61,8 +61,8 @@ _common_options = _options(
     click.option(
         "--lms",
         type=click.Choice([connections.TUTOR, connections.EMBEDDED]),
-        help="What runs the LMS: Tutor, or an embedded LMS on this machine, created if necessary "
-        "[default: as in the last connection, else tutor].",
+        help="What runs the LMS: Tutor, or an embedded LMS on this machine, which `usher connect` "
+        "creates if necessary [default: as in the last connection, else tutor].",
     ),
     click.option("--lms-home", default="", help="Folder of the embedded LMS."),
     click.option("--tutor", default="", help="Tutor's executable [default: the one on PATH]."),

@@ -7,9 +7,15 @@ tried again later.
 
 from __future__ import annotations
 
+import logging
+import threading
 from typing import ClassVar, Protocol, runtime_checkable
 
 from usher.contract.failures import FailureClass, storable
+
+log = logging.getLogger("usher.engine")
+_logged: set[tuple[str, str, int]] = set()
+_lock = threading.Lock()
 
 
 @runtime_checkable
@@ -72,7 +78,25 @@ class StoodStill(EngineError):
 
 
 def known(error: Exception) -> KnownError:
-    """``error`` itself if it is a ``KnownError``; otherwise a ``JobFailed`` that names it."""
+    """``error`` itself if it is a ``KnownError``; otherwise a ``JobFailed`` that names it. Its
+    traceback is logged once in each process."""
     if isinstance(error, KnownError):
         return error
+    if _is_new(error):
+        log.error("A bug in a job; its rows are tried again later.", exc_info=error)
     return JobFailed(f"{type(error).__name__}: {error}")
+
+
+def _is_new(error: Exception) -> bool:
+    """Whether no error of this type was raised by this line before: a bug that fails every row
+    must not fill the log."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    where = (frame.tb_frame.f_code.co_filename, frame.tb_lineno) if frame else ("", 0)
+    key = (type(error).__name__, *where)
+    with _lock:
+        if key in _logged:
+            return False
+        _logged.add(key)
+    return True

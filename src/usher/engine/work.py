@@ -29,7 +29,6 @@ FRESH: dict[str, Any] = {
     "error_message": "",
 }
 
-
 #: SQL: of the lane in which a row waits already and the new one, the one that is claimed first.
 _BETTER_LANE = (
     "CASE WHEN work.due_at IS NOT NULL AND work.lane < EXCLUDED.lane "

@@ -168,9 +168,12 @@ def records(user: Any) -> list[Any]:
 
 
 def told_to_wait(user: Any) -> list[Any]:
+    account, token = records(user)
+    command = f"usher_link --username {account.username} --application tested."
+    assert account.error_message.endswith(command)
     return [
         (state(row), row.error_code, row.attempts, "and not in the LMS yet" in row.error_message)
-        for row in records(user)
+        for row in (account, token)
     ]
 
 
@@ -253,6 +256,28 @@ def test_a_row_that_changed_since_fails_and_the_others_are_linked(joined: Any, l
     with pytest.raises(SystemExit):
         run("--decisions", str(file))
     assert LmsAccount.objects.get().user == fine
+
+
+def test_an_account_that_another_learner_signs_in_to_is_not_adopted(
+    batched: Any, tmp_path: Path
+) -> None:
+    user, name = batched.learner(), f"old_{secrets.token_hex(4)}"
+    in_lms(batched, name, user.email)
+    run("--to", str(file := tmp_path / "users.csv"))
+    batched.lms.shell(
+        "from django.contrib.auth.models import User; "
+        "from social_django.models import UserSocialAuth; "
+        f"UserSocialAuth.objects.create(user=User.objects.get(username={name!r}), "
+        f"provider={DEFAULT_BACKEND!r}, uid='stranger')"
+    )
+    decide(file, **{user.username: "link"})
+    out = StringIO()
+    with pytest.raises(SystemExit) as failed:
+        call_command("adopt_users", "--decisions", str(file), stdout=out)
+    assert failed.value.code == 1
+    assert f"{name}: in the LMS the learner stranger signs in to this account" in out.getvalue()
+    assert "0 linked, 1 failed." in out.getvalue()
+    assert not LmsAccount.objects.exists()
 
 
 def test_a_file_that_is_no_list_is_named(tmp_path: Path, db: None) -> None:

@@ -23,6 +23,7 @@ from usher.application.accounts.services import adopt
 from usher.application.adapter import AdapterFailed, adapter, log_failure
 from usher.application.lms_client import client
 from usher.application.tokens.models import LmsToken
+from usher.application.user_model import active, key, key_of
 from usher.client import batch
 from usher.client.payloads import AccountSeen
 from usher.engine.clock import database_now
@@ -43,7 +44,7 @@ class Proposal:
     it may be another person's, or ''. decision: ``link`` or ``skip``, or '' before an operator has
     decided."""
 
-    user_id: int
+    user_id: int | str
     user: str
     email: str
     lms_username: str
@@ -118,7 +119,7 @@ def _proposal(user: Any, seen: AccountSeen) -> Proposal:
     except AdapterFailed as error:
         email, conflict = "", error.reason
     return Proposal(
-        user_id=user.pk,
+        user_id=key_of(user),
         user=str(user.get_username()),
         email=email,
         lms_username=seen.username,
@@ -129,12 +130,12 @@ def _proposal(user: Any, seen: AccountSeen) -> Proposal:
 
 
 def _users() -> Iterator[list[Any]]:
-    rows = get_user_model()._default_manager.filter(is_active=True).order_by("pk")
+    rows = active(get_user_model()._default_manager.all()).order_by("pk")
     rows = rows.exclude(lms_account__created_in_lms_at__isnull=False)
-    last = 0
-    while found := list(rows.filter(pk__gt=last)[:_AT_A_TIME]):
+    found = list(rows[:_AT_A_TIME])
+    while found:
         yield found
-        last = found[-1].pk
+        found = list(rows.filter(pk__gt=found[-1].pk)[:_AT_A_TIME])
 
 
 def _by_email(users: list[Any]) -> dict[int, AccountSeen]:
@@ -170,7 +171,7 @@ def _conflict(user: Any, seen: AccountSeen) -> str:
     return ""
 
 
-def decide(rows: Iterable[Mapping[str, str]]) -> Iterator[Decided]:
+def decide(rows: Iterable[Mapping[str, str]], *, application: str = "") -> Iterator[Decided]:
     """Carries out the rows' decisions: links the rows with ``link``, and no others.
 
     rows: mappings with the names in ``COLUMNS``. Reads each account from the LMS again; it must be
@@ -180,10 +181,10 @@ def decide(rows: Iterable[Mapping[str, str]]) -> Iterator[Decided]:
     """
     for row in rows:
         if (row.get("decision") or "").strip().lower() == LINK:
-            yield _link(row)
+            yield _link(row, application)
 
 
-def _link(row: Mapping[str, str]) -> Decided:
+def _link(row: Mapping[str, str], application: str) -> Decided:
     name = (row.get("lms_username") or "").strip()
     user = _user(row.get("user_id") or "")
     if user is None:
@@ -203,7 +204,7 @@ def _link(row: Mapping[str, str]) -> Decided:
             known, name, f"in the LMS the learner {strangers[0]} signs in to this account"
         )
     try:
-        is_new = _adopt(user, seen)
+        is_new = _adopt(user, seen, links.application if links else application)
     except ValueError as error:
         return Decided(known, name, str(error))
     if is_linked or (is_linked is None and not is_new):
@@ -214,11 +215,13 @@ def _link(row: Mapping[str, str]) -> Decided:
 
 
 def _user(text: str) -> Any:
+    """The user with that primary key, whatever its type; None without one."""
+    pk = key(text.strip())
     users = get_user_model()._default_manager
-    return users.filter(pk=text).first() if text.isascii() and text.isdigit() else None
+    return users.filter(pk=pk).first() if pk is not None else None
 
 
-def _adopt(user: Any, seen: AccountSeen) -> bool:
+def _adopt(user: Any, seen: AccountSeen, application: str) -> bool:
     """Links the user to the account. Returns False if they were linked before.
 
     Replaces an account that was requested and never created, for example because the LMS refused
@@ -227,7 +230,7 @@ def _adopt(user: Any, seen: AccountSeen) -> bool:
     with transaction.atomic():
         account = LmsAccount.objects.select_for_update().filter(user=user).first()
         if account is None:
-            _await_link(adopt(user, seen.username, seen.lms_user_id))
+            _await_link(adopt(user, seen.username, seen.lms_user_id), application)
             return True
         if account.is_ready and account.username == seen.username:
             return False
@@ -246,13 +249,13 @@ def _adopt(user: Any, seen: AccountSeen) -> bool:
         )
         account.username = seen.username
         LmsToken.objects.get_or_create(user=user)
-        _await_link(account)
+        _await_link(account, application)
         return True
 
 
-def _await_link(account: LmsAccount) -> None:
+def _await_link(account: LmsAccount, application: str) -> None:
     """Makes account and token due later, with the link as the reason why they wait."""
-    error = not_linked_yet(account.username)
+    error = not_linked_yet(account.username, application)
     waits = FRESH | {
         "due_at": database_now() + _TIME_TO_LINK,
         "error_class": str(error.failure_class),

@@ -85,17 +85,22 @@ class Learner:
         return self.made_at is not None
 
 
-def not_linked_yet(username: str) -> LmsError:
-    """Why something has to wait until the LMS's staff link an adopted account."""
+def not_linked_yet(username: str, application: str) -> LmsError:
+    """Why something has to wait until the LMS's staff link an adopted account. application: this
+    application's name in the LMS, '' if that is not known."""
     message = (
         f"The LMS account {username} is linked to this learner here, and not in the LMS yet. "
-        f"Run there: ./manage.py lms usher_link --username {username} --application NAME."
+        f"Run there: ./manage.py lms usher_link --username {username} "
+        f"--application {application or 'NAME'}."
     )
+    if not application:
+        message += " NAME is this application's name in the LMS, which `usher status` shows."
     return LmsError(message, code=AWAITING_LINK)
 
 
-def _waits_for_link(learner: Learner) -> Outcome:
-    return Outcome(error=not_linked_yet(learner.username), waits=True)
+def _waits_for_link(learner: Learner, context: LmsContext) -> Outcome:
+    name = batch.application_name(context.lms, ask=True)
+    return Outcome(error=not_linked_yet(learner.username, name), waits=True)
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,7 @@ def _adopted(learner: Learner, seen: AccountSeen, context: LmsContext) -> Outcom
     flow = AuthorizationFlow(context.lms, learner.user_id, context.redirect_uri, context.grant)
     tokens = own_tokens(context.lms, flow, learner.username)
     if tokens is None:
-        return _waits_for_link(learner)
+        return _waits_for_link(learner, context)
     values = _observed(seen.lms_user_id, learner.made_at, True)
     return Outcome(values, changed=True, extra=Made(tokens))
 
@@ -306,7 +311,7 @@ def _result(learner: Learner, results: dict[Any, dict[str, Any]], context: LmsCo
         return _read_result(learner, batch.result_of(results, learner.account_id))
     except Refused as error:
         if error.code in TAKEN and learner.awaits_link:
-            return _waits_for_link(learner)
+            return _waits_for_link(learner, context)
         if error.code == RegistrationError.PROTECTED_ACCOUNT and _is_new(learner):
             return _staff_account(learner, context, error)
         return Outcome(error=error)
@@ -326,7 +331,7 @@ def _staff_account(learner: Learner, context: LmsContext, error: Refused) -> Out
     except LmsError as problem:
         return Outcome(error=problem)
     if tokens is None:
-        return _waits_for_link(learner) if learner.awaits_link else Outcome(error=error)
+        return _waits_for_link(learner, context) if learner.awaits_link else Outcome(error=error)
     return Outcome(
         _observed(learner.lms_user_id, learner.made_at or timezone.now(), True),
         changed=True,

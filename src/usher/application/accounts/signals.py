@@ -11,8 +11,9 @@ from django.db.models.signals import post_save, pre_delete
 from usher.application.accounts import services
 from usher.application.accounts.models import LmsAccount
 
-#: Fields of users that are sent to the LMS; a save of other fields only is ignored.
-_SENT_FIELDS = {"email", "name", "first_name", "last_name", "country", "is_active"}
+#: A save of these fields only, as at each sign-in, is ignored. Any other may be one that the
+#: project's adapter reads.
+_NEVER_SENT = {"last_login", "password"}
 
 
 def connect() -> None:
@@ -31,7 +32,7 @@ def _confirmed(email_address: Any, **_kwargs: Any) -> None:
 
 
 def _saved(instance: Any, created: bool, update_fields: Any = None, **kwargs: Any) -> None:
-    if created or kwargs.get("raw") or (update_fields and not _SENT_FIELDS & set(update_fields)):
+    if created or kwargs.get("raw") or (update_fields and set(update_fields) <= _NEVER_SENT):
         return
     account = LmsAccount.objects.filter(user=instance).first()
     if account is None:

@@ -43,5 +43,6 @@ def _runs(accounts: list[LmsAccount]) -> dict[str, list[str]]:
 
 def _is_address(account: LmsAccount) -> bool:
     """Whether other learners in the LMS could read the e-mail address from the username."""
-    email = account.user.email
+    user = account.user
+    email = str(getattr(user, user.get_email_field_name(), "") or "")
     return bool(email) and account.username.lower().startswith(clean_username(email).lower()[:25])

@@ -8,14 +8,15 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 from django.db.models import Q
 
+from usher.application.user_model import naming_fields
+
 
 def named(name: str) -> Any:
     """By username, e-mail or LMS username, whatever the case. Raises CommandError."""
-    model = get_user_model()
-    field = model.USERNAME_FIELD
-    email = model.get_email_field_name()
-    asked = Q(**{f"{field}__iexact": name}) | Q(**{f"{email}__iexact": name})
-    learners = model._default_manager
+    asked = Q()
+    for field in naming_fields():
+        asked |= Q(**{f"{field}__iexact": name})
+    learners = get_user_model()._default_manager
     found = list(learners.filter(asked)[:2])
     found = found or list(learners.filter(lms_account__username__iexact=name)[:2])
     if len(found) != 1:

@@ -6,6 +6,7 @@ from django.core.exceptions import ObjectDoesNotExist
 
 from usher.application.accounts.details import full_name
 from usher.application.adapter import adapter
+from usher.application.user_model import key_of
 from usher.contract.oauth import SCOPE_USER_READ
 
 
@@ -27,7 +28,7 @@ def profile(user: Any) -> dict[str, Any]:
     """What ``/api/users/me`` answers; ``social-auth-mitxpro`` and ``ol-social-auth`` read
     ``username``, ``email`` and ``name``."""
     return {
-        "id": user.pk,
+        "id": key_of(user),
         "username": lms_username(user),
         "email": adapter().email(user),
         "name": full_name(user),
@@ -54,5 +55,5 @@ def claims(user: Any, scopes: set[str]) -> dict[str, Any]:
     if reads_user or "email" in scopes:
         found["email"] = adapter().email(user)
     if reads_user:
-        found["id"] = user.pk
+        found["id"] = key_of(user)
     return found

@@ -16,6 +16,7 @@ from usher.application.lms.kind import LmsKind
 from usher.application.tokens import vault
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.store import sealed
+from usher.client import batch
 from usher.client.authorization import AuthorizationFlow
 from usher.client.errors import InvalidGrant, LmsError, SignInStopped
 from usher.client.payloads import TokenPair
@@ -47,7 +48,8 @@ class TokenKind(LmsKind):
                 error = LmsError("The LMS account is made first.", code="no-account")
                 outcome = Outcome(error=error, waits=True)
             elif account.awaits_link:
-                outcome = Outcome(error=not_linked_yet(account.username), waits=True)
+                name = batch.application_name(context.lms)
+                outcome = Outcome(error=not_linked_yet(account.username, name), waits=True)
             elif account.is_deactivated_in_lms and account.is_settled:
                 error = LmsError("The account is deactivated in the LMS.", code=DEACTIVATED)
                 outcome = Outcome(error=error, waits=True)

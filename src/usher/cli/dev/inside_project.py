@@ -104,6 +104,7 @@ def _state():
         "settled": [row.run.course_key for row in rows if row.is_settled],
         "waiting": [row.run.course_key for row in rows if not row.is_settled],
         "problems": [row.error_message for row in records if row.parked_at],
+        "errors": [row.error_message for row in records if row.error_message and row.attempts],
         "token": learner.lms_token.is_settled,
     }
 

@@ -219,9 +219,10 @@ class ProjectWithLms(RunningServers):
                 courses, self._username = len(found["settled"]), found["username"]
                 return f"LMS account {found['username']}, enrolled in {courses} courses"
             if time.monotonic() > deadline:
+                errors = " ".join(dict.fromkeys(found["errors"]))
                 raise DemoError(
-                    f"The learner is not enrolled in the LMS after {_ENROLLED_WITHIN:.0f} s; see "
-                    f"{self.home}/worker.log."
+                    f"The learner is not enrolled in the LMS after {_ENROLLED_WITHIN:.0f} s: "
+                    f"{errors or 'no attempt of the worker failed.'} See {self.home}/worker.log."
                 )
             time.sleep(0.2)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.exceptions import ValidationError
 from django.db import DatabaseError, OperationalError, connection, transaction
 from django.db.models import Func, QuerySet
 from django.db.models.expressions import OrderBy
@@ -15,6 +14,7 @@ from django.db.models.functions import Lower, Upper
 
 from usher.application.accounts.models import LmsAccount, UsernameReservation
 from usher.application.requests import is_storable
+from usher.application.user_model import key, naming_fields
 
 FOUND = 20
 _SIMILAR = 5
@@ -55,8 +55,7 @@ def find(text: str) -> Found:
 
 def similar(user: Any) -> list[Any]:
     """Users whose username or e-mail address begins with the part of this user's before ``@``."""
-    model = get_user_model()
-    values = (str(getattr(user, name) or "").partition("@")[0] for name in _fields(model))
+    values = (str(getattr(user, name) or "").partition("@")[0] for name in naming_fields())
     users: list[Any] = []
     for text in dict.fromkeys(value for value in values if len(value) >= _PART):
         for rows in _begins(text):
@@ -70,7 +69,7 @@ def _whole(text: str) -> Iterator[QuerySet[Any]]:
     users = model._default_manager.all()
     if (pk := key(text)) is not None:
         yield users.filter(pk=pk)
-    for name in _fields(model):
+    for name in naming_fields():
         if _has_index(model, name, Lower):
             yield users.alias(lowered=Lower(name)).filter(lowered=text.lower())
         elif _has_index(model, name, Upper):
@@ -86,7 +85,7 @@ def _whole(text: str) -> Iterator[QuerySet[Any]]:
 def _begins(text: str) -> Iterator[QuerySet[Any]]:
     model = get_user_model()
     users = model._default_manager.all()
-    for name in _fields(model):
+    for name in naming_fields():
         if _has_index(model, name, Lower):
             low = text.lower()
             rows = users.annotate(lowered=Lower(name)).order_by("lowered")
@@ -97,12 +96,8 @@ def _begins(text: str) -> Iterator[QuerySet[Any]]:
 
 
 def _begins_with(user: Any, text: str) -> bool:
-    values = (str(getattr(user, name) or "") for name in _fields(type(user)))
+    values = (str(getattr(user, name) or "") for name in naming_fields())
     return any(value.lower().startswith(text.lower()) for value in values)
-
-
-def _fields(model: Any) -> list[str]:
-    return list(dict.fromkeys((model.USERNAME_FIELD, model.get_email_field_name())))
 
 
 def _has_index(model: Any, name: str, function: type[Func]) -> bool:
@@ -115,17 +110,6 @@ def _has_index(model: Any, name: str, function: type[Func]) -> bool:
         if source and getattr(source[0], "name", "") == name:
             return True
     return False
-
-
-def key(text: str) -> Any:
-    """``text`` converted to the type of a user's primary key; None when it cannot be one."""
-    field_ = get_user_model()._meta.pk
-    try:
-        value = field_.to_python(text)
-        field_.run_validators(value)
-    except (ValidationError, OverflowError, ValueError):
-        return None
-    return value
 
 
 def _ask(rows: QuerySet[Any], found: Found) -> list[Any]:

@@ -7,6 +7,7 @@ from django.contrib.auth import get_user_model
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
+from usher.application import user_model
 from usher.client.errors import LmsError
 from usher.console import access, words
 from usher.console.access import action, audit, page
@@ -136,7 +137,7 @@ def link(request: HttpRequest, pk: str) -> HttpResponse:
 
 
 def _user(text: str) -> Any:
-    pk = finding.key(text) if "\x00" not in text else None
+    pk = user_model.key(text) if "\x00" not in text else None
     user = get_user_model()._default_manager.filter(pk=pk).first() if pk is not None else None
     if user is None:
         raise Http404("no such learner")

@@ -77,7 +77,7 @@ class Command(EngineCommand):
                     "from the file that manage.py adopt_users --to FILE writes."
                 )
             done = []
-            for one in adoption.decide(reader):
+            for one in adoption.decide(reader, application=options["application"]):
                 done.append(one)
                 if not options["json"]:
                     self.stdout.write(_line(one))

@@ -1,0 +1,43 @@
+"""What differs between user models: a project's own may have other fields than Django's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+
+
+def active(users: QuerySet[Any]) -> QuerySet[Any]:
+    """Those of ``users`` who are not deactivated; all, if the user model has no such field."""
+    return users.filter(is_active=True) if "is_active" in _fields(users.model) else users
+
+
+def naming_fields(model: Any = None) -> list[str]:
+    """The fields by which people name a user: the name to sign in with, and the e-mail address if
+    the user model has one. model: the project's user model by default."""
+    model = model or get_user_model()
+    email = [model.get_email_field_name()]
+    return list(dict.fromkeys([model.USERNAME_FIELD, *_fields(model).intersection(email)]))
+
+
+def key(text: str, model: Any = None) -> Any:
+    """``text`` converted to the type of a user's primary key; None when it cannot be one. model:
+    the project's user model by default."""
+    field = (model or get_user_model())._meta.pk
+    try:
+        value = field.to_python(text)
+        field.run_validators(value)
+    except (ValidationError, OverflowError, ValueError):
+        return None
+    return value
+
+
+def key_of(user: Any) -> int | str:
+    """The primary key as JSON can have it, whatever its type."""
+    return user.pk if isinstance(user.pk, int) else str(user.pk)
+
+
+def _fields(model: Any) -> set[str]:
+    return {field.name for field in model._meta.get_fields()}
