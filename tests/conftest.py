@@ -1,4 +1,4 @@
-"""For all tests: what would cost them time; for those in Django's own process: its database."""
+"""For all tests: settings that save time, and the database of tests in Django's own process."""
 
 import functools
 import ssl

@@ -1,4 +1,4 @@
-"""The application served by a thread, joined to a real embedded LMS in another process."""
+"""The application, served by a thread and connected to a real embedded LMS in another process."""
 
 from __future__ import annotations
 

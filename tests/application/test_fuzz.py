@@ -1,4 +1,4 @@
-"""Whatever strangers, learners and other clients send: a refusal, never a failure."""
+"""Arbitrary requests of strangers, learners and other clients are refused without an exception."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""A learner reads one wording for one state."""
+"""A learner reads the same text for the same state everywhere."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""Rows that only tell what happened are removed when they are old, by every kind of clock."""
+"""Old rows of logs are deleted, whichever process runs the deletion."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""The benchmark LMS answers as the recorded one does, and refuses what that refuses."""
+"""The benchmark LMS answers and refuses as the recorded one does."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Sign-up, confirmation, sign-in, reset, profile: what a person does with an account."""
+"""Sign-up, confirmation, sign-in, password reset and profile."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What staff do with people in the admin is wanted in the LMS too."""
+"""Changes to users in the admin change the desired state in the LMS."""
 
 import pytest
 from django.utils import timezone

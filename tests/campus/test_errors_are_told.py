@@ -1,4 +1,4 @@
-"""What went wrong is told to screen readers too, and in the same words everywhere."""
+"""Errors are announced to screen readers too, in the same words on all pages."""
 
 import pytest
 from django.utils import timezone

@@ -1,4 +1,4 @@
-"""Staff see and do what they have a permission for, and nothing more."""
+"""Staff see and do only what they have a permission for."""
 
 import pytest
 from django.contrib.auth import get_user_model

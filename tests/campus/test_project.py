@@ -1,4 +1,4 @@
-"""How campus starts: environment, database address, secrets of its own, headers, logs, mail."""
+"""Settings of the reference application: environment, database, secrets, headers, logs, mail."""
 
 import logging
 import os

@@ -1,4 +1,5 @@
-"""A short ``make chaos``: real PostgreSQL, Redis, web server, Celery workers, all broken once."""
+"""A short ``make chaos``: real PostgreSQL, Redis, web server and Celery workers, each broken
+once."""
 
 import pytest
 from benchmarks.chaos.run import Plan, run

@@ -1,5 +1,5 @@
-"""A real worker that is told to stop while the LMS takes its time: Ctrl-C at ``reconcile --watch``,
-SIGTERM to Celery. It waits for what is on the wire, and leaves nothing claimed."""
+"""A real worker is stopped while the LMS is slow, with Ctrl-C for ``reconcile --watch`` and
+SIGTERM for Celery. It waits for the answers to its requests, and no row stays claimed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``usher demo``: the walk of both editions, and what it says when it can't start."""
+"""``usher demo``: the demo of both editions, and its messages if it can't start."""
 
 import json
 import os

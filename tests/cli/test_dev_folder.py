@@ -1,4 +1,5 @@
-"""The folder of ``usher dev``: closed to others, and the project's own files stay as they are."""
+"""The folder of ``usher dev`` is readable by its owner only; the project's files are not
+changed."""
 
 import stat
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The docs name only what is there: links, and the tests that prove what they say."""
+"""Links in the documentation work, and the tests that it names exist."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The ``usher`` command: what it lists, and what it says when a room can't be used."""
+"""The ``usher`` command: its help, and its message if a package can't be imported."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Servers of the demo: ports, readiness, death, and nothing left behind."""
+"""Servers of the demo: ports, readiness, and that they end with the demo."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The client is tried against the LMS that the application's tests have."""
+"""Runs the client against the embedded LMS of the application's tests."""
 
 from tests.application.conftest import joined_lms, lms_server
 

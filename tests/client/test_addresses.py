@@ -1,4 +1,4 @@
-"""Addresses in one spelling, and what is no address."""
+"""Addresses are normalized, and malformed ones are refused."""
 
 import http.server
 import ssl

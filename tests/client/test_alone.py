@@ -1,4 +1,4 @@
-"""The client without Django, and its page, whose sessions run against a real LMS."""
+"""The client without Django, and docs/client.md, whose sessions run against a real LMS."""
 
 import doctest
 import re

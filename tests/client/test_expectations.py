@@ -1,4 +1,4 @@
-"""The client takes every refusal as the expectations say, from the recorded answer."""
+"""The client reads each recorded refusal as the expectations say."""
 
 import json
 from collections.abc import Callable

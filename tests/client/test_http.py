@@ -1,4 +1,4 @@
-"""The one way to the LMS, against real servers that misbehave."""
+"""HTTP requests to real servers that misbehave."""
 
 import gzip
 import logging

@@ -1,5 +1,5 @@
-"""Answers that only something hostile or broken gives: each becomes an error of ours, and none of
-them shows a secret."""
+"""Answers of a hostile or broken server: each becomes one of the client's errors, and none shows a
+secret."""
 
 from __future__ import annotations
 

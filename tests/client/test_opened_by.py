@@ -1,4 +1,4 @@
-"""``opened_by``: tests answer for an LMS, or refuse to reach one."""
+"""``opened_by``: tests replace the LMS, or refuse connections to one."""
 
 import httpx
 import pytest

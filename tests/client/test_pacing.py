@@ -1,4 +1,4 @@
-"""Batches are sized by time, and as many at once as leave the LMS free for learners."""
+"""The size and number of concurrent batches depend on how long they take."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Whatever an LMS answers, a reader gives a typed value that the database holds, or an error."""
+"""Any answer is read as a typed value that the database can store, or raises an error."""
 
 from __future__ import annotations
 

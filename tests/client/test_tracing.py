@@ -1,4 +1,4 @@
-"""Spans of OpenTelemetry: what is told, and that nothing of a learner is."""
+"""Spans of OpenTelemetry: their contents, and that they contain nothing about a learner."""
 
 from contextlib import suppress
 

@@ -1,4 +1,4 @@
-"""The full chain: real Tutor, the stand-in engine, the embedded LMS, and checkouts to connect."""
+"""Real Tutor, a stand-in for Docker, the embedded LMS, and checkouts to connect."""
 
 import json
 import os

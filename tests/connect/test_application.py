@@ -1,4 +1,4 @@
-"""The application's side: a checkout as people have it, its record and its .env."""
+"""The application's part of a connection: a checkout, its OAuth2 record and its .env."""
 
 import json
 import re

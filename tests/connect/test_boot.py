@@ -1,4 +1,5 @@
-"""A fresh checkout: no ``.env``, settings that it does not start without, assets not built."""
+"""A fresh checkout: without ``.env``, without settings that it needs to start, or without
+assets."""
 
 import pytest
 

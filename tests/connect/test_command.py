@@ -1,4 +1,4 @@
-"""``usher connect`` as an operator meets it before everything is in place."""
+"""``usher connect`` before its requirements are met."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The same without Tutor: an embedded LMS that connect makes, starts and leaves running."""
+"""Connecting without Tutor, to an embedded LMS that connect creates, starts and leaves running."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Which Tutor, which root, which mode: found with real Tutor, refused where it is not certain."""
+"""Tutor, its root and its mode are found with real Tutor, or refused if they are ambiguous."""
 
 import json
 import os

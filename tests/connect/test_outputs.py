@@ -1,4 +1,4 @@
-"""What the applications' commands print, in their own words, and what it means."""
+"""Output of the applications' commands, and how connect interprets it."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The engine of a plan: looks before it acts, and can be cut off anywhere."""
+"""A plan examines each step before it acts, and can be interrupted anywhere."""
 
 from dataclasses import dataclass, field
 

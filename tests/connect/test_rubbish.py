@@ -1,4 +1,4 @@
-"""An application that answers rubbish: refused with words, and without a traceback."""
+"""Malformed answers of an application are refused with a message and without a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The walk of a throw-away learner, on small servers of our own that answer as both sides do."""
+"""The journey of a temporary learner, on small servers that answer as application and LMS do."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The file of connections: what is remembered, how it is kept, and a file that can't be read."""
+"""The file of connections: its contents, its mode, and a file that can't be read."""
 
 import json
 import stat

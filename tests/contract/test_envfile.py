@@ -1,4 +1,4 @@
-"""The .env editor: what it reads, what it refuses, what it leaves alone."""
+"""The .env editor: what it reads, refuses and keeps."""
 
 import io
 import stat

@@ -1,4 +1,5 @@
-"""What holds a secret doesn't show it: tracebacks, debuggers and error reports print values."""
+"""``repr`` of an object with a secret does not show it, since tracebacks and error reports print
+values."""
 
 from __future__ import annotations
 

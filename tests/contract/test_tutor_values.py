@@ -1,4 +1,4 @@
-"""What may go into Tutor's configuration: whatever passes can't end a line or begin a template."""
+"""Values for Tutor's configuration: none that is accepted can end a line or begin a template."""
 
 import shlex
 from typing import Any

@@ -1,4 +1,4 @@
-"""What production is made of: the compose file and the settings it starts with."""
+"""The compose file for production, and its settings."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Alert rules and dashboard: right in Prometheus's eyes, and about metrics that exist."""
+"""Prometheus accepts the alert rules and the dashboard, and the metrics in them exist."""
 
 import json
 import re

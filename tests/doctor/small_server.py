@@ -1,4 +1,4 @@
-"""A real HTTP server of a few fixed answers, for checks that need no more than that."""
+"""A real HTTP server with a few fixed answers, for checks that need no more."""
 
 import json
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""No row of the catalogue is without a fault that is injected."""
+"""Every check in the catalogue has a test that injects its fault."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""What doctor gives the programs that it asks."""
+"""How doctor finds the application and the LMS, and what it passes to their programs."""
 
 import fcntl
 import json

@@ -1,4 +1,4 @@
-"""An application without Usher, run by docker compose: what doctor can tell of it."""
+"""Doctor's facts about an application without Usher, run by docker compose."""
 
 import subprocess
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
-"""Checks run side by side, a failed one stops those that come after it, and all are documented."""
+"""Checks run concurrently, a failed check stops those that depend on it, and all are
+documented."""
 
 import re
 import threading

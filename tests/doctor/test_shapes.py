@@ -1,4 +1,4 @@
-"""MITx Online's and MIT xPro's own tables: what doctor tells of them, and of what it can't know."""
+"""Doctor's findings from the tables of MITx Online and MIT xPro, and what these can't tell."""
 
 import ast
 import sys

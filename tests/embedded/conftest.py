@@ -1,4 +1,4 @@
-"""One LMS for all tests of a worker: they use learners of their own."""
+"""One LMS for all tests of a worker, each with its own learners."""
 
 from collections.abc import Iterator
 

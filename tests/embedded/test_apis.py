@@ -1,4 +1,4 @@
-"""Endpoints beyond what was recorded: what the platform's source says."""
+"""Endpoints that were not recorded, compared with the platform's source."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Sign-in in a real browser, through an application that asks nobody anything."""
+"""Sign-in in a real browser, through an application without forms."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The comparison says no when anything that matters differs."""
+"""The comparison of answers fails if anything that matters differs."""
 
 import copy
 from typing import Any

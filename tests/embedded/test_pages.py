@@ -1,4 +1,4 @@
-"""What people see: courses, sign-out, errors, the admin."""
+"""Pages: courses, sign-out, errors, the admin."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The registration API beyond what was recorded: what the platform's source says."""
+"""The registration API where it was not recorded, compared with the platform's source."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every recording of a real LMS, replayed in its order against the embedded one."""
+"""Every recording of a real LMS is replayed in order against the embedded one."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The list in docs/endpoints.md is true: what it says is there is there."""
+"""Every endpoint in docs/endpoints.md exists."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Both sides as real processes, and Chromium in front of them."""
+"""Application and LMS as real processes, and Chromium in front of them."""
 
 from collections.abc import Iterator
 from pathlib import Path

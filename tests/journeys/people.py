@@ -1,4 +1,4 @@
-"""What a person does in the browser, by the words they see."""
+"""A person's actions in the browser, by the labels that they see."""
 
 import re
 import secrets

@@ -1,5 +1,5 @@
-"""What happens to a learner when something is in the way: nobody gets another's account, nothing is
-lost, and the page says what happened."""
+"""A learner with an obstacle: nobody gets another's account, nothing is lost, and the page says
+what happened."""
 
 import re
 import time

@@ -1,4 +1,4 @@
-"""A served LMS with the plugin, and the application it is connected to: both real."""
+"""A served LMS with the plugin, and the application it is connected to, both real."""
 
 from __future__ import annotations
 

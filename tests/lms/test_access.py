@@ -1,4 +1,4 @@
-"""What a service worker's token can be used for, and for what it can't."""
+"""What a service worker's token allows and what it does not."""
 
 from __future__ import annotations
 

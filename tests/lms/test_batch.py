@@ -1,4 +1,4 @@
-"""The batch API: many items, one outcome each, the same twice."""
+"""The batch API: many items, an outcome for each, and the same outcome for a repeated request."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""New accounts and enrollments of a batch are written at once: with the rows and signals that
-they have one by one."""
+"""Accounts and enrollments of a batch are inserted together, with the same rows and signals as one
+by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Webhooks: signed, retried, and never in the way of the LMS."""
+"""Webhooks are signed, retried, and never delay or fail the LMS's own work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No input makes the LMS fail: what can't be understood is answered 400, and says where."""
+"""No input makes the LMS fail: malformed input is answered with 400 and its place."""
 
 from __future__ import annotations
 

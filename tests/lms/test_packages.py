@@ -1,4 +1,4 @@
-"""Which packages of an LMS don't fit together."""
+"""Packages of an LMS whose versions don't fit together."""
 
 from __future__ import annotations
 

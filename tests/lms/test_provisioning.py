@@ -1,4 +1,4 @@
-"""usher_provision: one description, one transaction, and nothing changed twice."""
+"""usher_provision: one description, one transaction; a second run changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""usher_report: what doctor compares, and no secrets."""
+"""usher_report: what doctor compares, without secrets."""
 
 from __future__ import annotations
 

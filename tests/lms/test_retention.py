@@ -1,4 +1,4 @@
-"""The plugin's tables keep what they need, and lose the rest without a person."""
+"""Old rows in the plugin's tables are deleted automatically."""
 
 from __future__ import annotations
 

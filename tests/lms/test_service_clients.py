@@ -1,4 +1,4 @@
-"""OAuth clients with the grant client credentials: made, examined, used, taken away."""
+"""OAuth clients with the grant client credentials: created, examined, used, removed."""
 
 from __future__ import annotations
 

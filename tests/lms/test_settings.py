@@ -1,4 +1,5 @@
-"""What the plugin sets, over settings modules as the releases have them. No Django is needed."""
+"""The plugin's settings, applied to settings modules like those of each release. Needs no
+Django."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Signing in with the application: straight through, or a page that says why not; never a form,
-never somebody else's account, never in circles."""
+"""Signing in with the application ends on the requested page, or on a page that says why not:
+never at a form, in another person's account or in a loop."""
 
 from __future__ import annotations
 

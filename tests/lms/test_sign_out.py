@@ -1,4 +1,4 @@
-"""Signing out on one side ends the session on the other."""
+"""Signing out of the application or of the LMS ends the session in the other."""
 
 from __future__ import annotations
 

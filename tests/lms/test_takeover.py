@@ -1,5 +1,5 @@
-"""Nobody ends signed in as somebody else, and no account that was there before is linked:
-whatever way into sign-in, whoever owns the account, by either backend."""
+"""Nobody gets signed in as another person, and no existing account is linked, for each entry to
+sign-in, each kind of account and each backend."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What ends ``usher drift`` and ``usher reconcile`` early: one object with ``--json``, and an exit
-code that is not 0."""
+"""Errors that end ``usher drift`` and ``usher reconcile`` early: one object with ``--json``, and
+an exit code that is not 0."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The pages and metrics of a sidecar that watches: who gets in, and what they show."""
+"""The pages and metrics of ``--watch``: who may open them, and their contents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What ``usher drift`` finds in an application of their shape and a real embedded LMS."""
+"""``usher drift`` with applications shaped like MITx Online and MIT xPro, and a real embedded
+LMS."""
 
 from typing import Any
 

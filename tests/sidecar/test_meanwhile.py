@@ -1,5 +1,5 @@
-"""Rows that the application changes while the LMS works on their batch: its change stays, and what
-the LMS was told for nothing is ended or said."""
+"""Rows that the application changes while the LMS processes their batch: the application's change
+is kept, and what the LMS did needlessly is ended or reported."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Learners with odd names, addresses and course runs: none of them fails another."""
+"""Learners with unusual names, addresses and course runs: none of them fails another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""``usher reconcile`` on applications of their shape, with the batch API of a real embedded LMS."""
+"""``usher reconcile`` with applications shaped like MITx Online and MIT xPro, and the batch API of
+a real embedded LMS."""
 
 import json
 import os

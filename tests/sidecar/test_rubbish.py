@@ -1,4 +1,5 @@
-"""An application that prints rubbish in the agent's place, or dies: said at once, in few words."""
+"""An application that prints something else in the agent's place, or crashes, is reported at
+once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``usher reconcile --watch``: what each look looks at, and how it ends."""
+"""``usher reconcile --watch``: what each check reads, and how watching ends."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A seed is the same whatever ran before it in the process."""
+"""A seed gives the same result whatever ran before it in the process."""
 
 from simulation.run import Simulator, simulate
 

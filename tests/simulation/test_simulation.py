@@ -1,4 +1,4 @@
-"""Seeds of ``make simulate``, as people run it."""
+"""Seeds of ``make simulate``."""
 
 import subprocess
 import sys

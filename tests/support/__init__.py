@@ -1,1 +1,1 @@
-"""What several test folders share: real servers, browsers, faults."""
+"""Helpers for several test folders: real servers, browsers, faults."""

@@ -1,4 +1,4 @@
-"""A checkout as people have it, run by the stand-in ``docker compose``: the plain application."""
+"""A plain application's checkout, run by the stand-in for ``docker compose``."""
 
 import json
 import os

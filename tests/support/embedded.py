@@ -1,4 +1,4 @@
-"""The embedded LMS as the recordings found the real one, and those who use it."""
+"""The embedded LMS in the state in which the real one was recorded."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

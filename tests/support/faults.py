@@ -1,4 +1,4 @@
-"""A real HTTP proxy in front of the LMS that breaks what it is told to break."""
+"""A real HTTP proxy in front of the LMS that breaks chosen requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real embedded LMS in a process of its own, joined to an application."""
+"""A real embedded LMS in a process of its own, connected to an application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""README and docs as tests read them: their blocks of code, and the commands in those."""
+"""README and docs for tests: their blocks of code, and the commands in them."""
 
 import re
 from collections.abc import Iterator

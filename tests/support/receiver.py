@@ -1,4 +1,4 @@
-"""A small real HTTP server that keeps what it was sent."""
+"""A small real HTTP server that keeps the requests that it got."""
 
 import threading
 from collections.abc import Iterator

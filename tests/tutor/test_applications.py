@@ -1,4 +1,4 @@
-"""Entries of USHER_APPLICATIONS: what follows from a few words, and what is refused."""
+"""Entries of USHER_APPLICATIONS: values that are derived from them, and those that are refused."""
 
 from typing import Any
 

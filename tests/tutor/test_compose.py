@@ -1,4 +1,4 @@
-"""Laying extra_hosts into text that Tutor, and perhaps another plugin, has made."""
+"""Adding extra_hosts to a compose file that Tutor, and perhaps another plugin, has written."""
 
 import pytest
 import yaml

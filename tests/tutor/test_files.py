@@ -1,4 +1,4 @@
-"""What lies in a root: secrets that only their owner reads, hosts in compose files."""
+"""Files in a Tutor root: secrets that only their owner can read, hosts in compose files."""
 
 import os
 import stat

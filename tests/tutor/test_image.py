@@ -1,4 +1,4 @@
-"""The image: what its Dockerfile installs, and that the wheel it carries is this code."""
+"""The image: what its Dockerfile installs, and that its wheel contains this code."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""P12 and P13, read back from the settings that Tutor rendered, in every release and mode."""
+"""The plugin's settings as Tutor renders them, in every release and mode."""
 
 from collections.abc import Callable
 from typing import Any

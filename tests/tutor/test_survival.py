@@ -1,4 +1,4 @@
-"""P25: what connects the LMS survives whatever Tutor does to its files."""
+"""The connection survives all of Tutor's commands that rewrite its files."""
 
 import hashlib
 import shutil

@@ -1,4 +1,4 @@
-"""Users who had an LMS account before: listed, and linked only where an operator says so."""
+"""Users who had an LMS account before Usher: listed, and linked only if an operator decides so."""
 
 import csv
 import secrets

@@ -1,4 +1,4 @@
-"""Learners whose e-mail address is not confirmed are sent to the LMS by no path."""
+"""A learner whose e-mail address is not confirmed is never sent to the LMS."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""A learner's LMS account and token, made against a real embedded LMS."""
+"""A learner's LMS account and token are created in a real embedded LMS."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""A learner whose account the LMS's staff deactivated: it stays so, and everything says so."""
+"""An account that the LMS's staff deactivated stays deactivated, and has a state of its own."""
 
 import json
 from io import StringIO

@@ -1,4 +1,4 @@
-"""Usernames and full names, cleaned for what the LMS takes."""
+"""Usernames and full names are cleaned of what the LMS rejects."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Management commands: what they do, say and exit with. No traceback on bad input."""
+"""Management commands: their effects, output and exit codes. Bad input causes no traceback."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""``manage.py why``: one learner's story."""
+"""``manage.py why`` explains the state of one learner."""
 
 import json
 from io import StringIO

@@ -1,4 +1,4 @@
-"""Comparing one learner with the LMS: sign-in and token, and what a repair makes of them."""
+"""Comparing one learner with the LMS: sign-in, token, and the results of a repair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts that cost the same however large a table is, and what a learner is found by."""
+"""Counts and searches take the same time however large a table is."""
 
 import pytest
 from django.contrib.auth import get_user_model

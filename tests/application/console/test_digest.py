@@ -1,4 +1,4 @@
-"""Staff get one mail about refusals, now and then."""
+"""Staff get one mail about all new refusals of a period."""
 
 from datetime import timedelta
 from typing import Any

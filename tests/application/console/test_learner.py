@@ -1,4 +1,4 @@
-"""The learner's page against a real LMS: story, comparison, repair, linking, attempts."""
+"""The learner's page against a real LMS: state, comparison, repair, linking, attempts."""
 
 from datetime import timedelta
 from html import unescape

@@ -1,4 +1,4 @@
-"""Who sees and does what in the console, and that looking changes nothing."""
+"""Permissions of the console, and that opening a page changes nothing."""
 
 from datetime import timedelta
 from html import escape

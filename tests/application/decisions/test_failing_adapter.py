@@ -1,4 +1,4 @@
-"""A method of ``USHER_ADAPTER`` that raises for one learner: that learner waits, nobody else."""
+"""A method of ``USHER_ADAPTER`` that raises for one learner fails only that learner's records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals about what became of records in a real embedded LMS."""
+"""Signals about the results of records in a real embedded LMS."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""The admin shows every record with its state, and repairs it."""
+"""The admin shows every record with its state, and retries it."""
 
 import pytest
 from django.contrib.admin import site

@@ -1,4 +1,4 @@
-"""What the LMS changed by itself is found although its message was lost."""
+"""Changes in the LMS are found even if their webhook was lost."""
 
 import tomllib
 from pathlib import Path

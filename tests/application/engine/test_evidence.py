@@ -1,4 +1,4 @@
-"""An absence is believed of the LMS alone, and never of much at once."""
+"""An absence is accepted only from the LMS itself, and never for many objects at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many operations while the LMS fails three requests in ten: in the end both sides are equal."""
+"""While the LMS fails three requests in ten, all operations reach the desired state in the end."""
 
 import random
 import secrets

@@ -1,5 +1,5 @@
-"""Something else answers at the LMS's address: nothing is lost, marked as missing, renamed, refused
-or made twice, and once the LMS is back everything becomes as wanted without a person."""
+"""Another server answers at the LMS's address: nothing is lost, marked as missing, renamed,
+refused or created twice. When the LMS is back, everything gets in sync without a person."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person waits for is worked on before everything else."""
+"""Rows that a person waits for are processed before all others."""
 
 import threading
 from types import SimpleNamespace

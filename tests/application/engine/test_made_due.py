@@ -1,4 +1,4 @@
-"""A command beside workers who take the rows that it made due."""
+"""A command reports on rows that it made due and another worker claims."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Rows keep their work through migrations, forward and back, on whichever database."""
+"""Rows keep their work through migrations, forward and back, on each database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine is a package of its own: it works without what it reconciles."""
+"""The engine is a package of its own, which works without the application."""
 
 from __future__ import annotations
 

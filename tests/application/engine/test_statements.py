@@ -1,4 +1,4 @@
-"""What an action costs the database, in statements: a transaction's begin and end count too."""
+"""The number of SQL statements of an action, including the begin and end of transactions."""
 
 import threading
 

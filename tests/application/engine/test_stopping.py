@@ -1,4 +1,5 @@
-"""A worker that is told to stop: what it has sent is waited for, and never given back."""
+"""A stopping worker waits for answers to requests that it sent, and does not release those
+rows."""
 
 import signal
 import subprocess

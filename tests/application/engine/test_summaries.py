@@ -1,4 +1,4 @@
-"""What a run tells: the command's last lines, and the log."""
+"""The summary of a run: the command's last lines, and the log."""
 
 import logging
 import re

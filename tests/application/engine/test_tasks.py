@@ -1,4 +1,4 @@
-"""What Celery is told when its processes start."""
+"""The configuration of Celery's processes at their start."""
 
 import pytest
 from celery.signals import beat_embedded_init, beat_init

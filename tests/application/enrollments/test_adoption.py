@@ -1,4 +1,4 @@
-"""Enrollments that somebody made in the LMS appear in the application."""
+"""Enrollments that somebody created in the LMS are recorded in the application."""
 
 from __future__ import annotations
 

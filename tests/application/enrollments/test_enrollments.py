@@ -1,4 +1,4 @@
-"""Enrollments made in a real embedded LMS."""
+"""Enrollments are created, changed and ended in a real embedded LMS."""
 
 import pytest
 from django.utils import timezone

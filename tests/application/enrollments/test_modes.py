@@ -1,4 +1,4 @@
-"""The mode of a learner who names none."""
+"""The mode of a learner who enrolls without naming one."""
 
 from datetime import timedelta
 

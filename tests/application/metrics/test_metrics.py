@@ -1,4 +1,4 @@
-"""What ``/metrics`` tells, to whom, and that it is one sum of all processes."""
+"""``/metrics``: its contents, who may read it, and that it sums up all processes."""
 
 import json
 import os

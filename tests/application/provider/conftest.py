@@ -1,4 +1,4 @@
-"""A client of the provider as the LMS is one, and a learner signed in at the application."""
+"""An OAuth2 client like the LMS, and a learner who is signed in to the application."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Usher added to a plain Django project, as the README says, in a process of its own."""
+"""Usher is added to a plain Django project, as the README says, in a process of its own."""
 
 import subprocess
 import sys

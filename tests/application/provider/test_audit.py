@@ -1,4 +1,4 @@
-"""The audit log: what is written, and what never is."""
+"""The audit log: which events and values it contains, and that it contains no secrets."""
 
 import pytest
 from django.test import Client

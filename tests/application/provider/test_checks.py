@@ -1,4 +1,4 @@
-"""``manage.py check`` names each thing that can be forgotten, with its fix."""
+"""``manage.py check`` names each missing setting, with its fix."""
 
 from pathlib import Path
 from typing import Any

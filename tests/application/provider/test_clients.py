@@ -1,4 +1,4 @@
-"""Client records and how their secrets are kept."""
+"""Client records, and how their secrets are stored."""
 
 from base64 import b64encode
 

@@ -1,4 +1,4 @@
-"""The settings object: names people have, defaults by edition, all problems at once."""
+"""The settings object: names, defaults by edition, and all problems reported at once."""
 
 from types import SimpleNamespace
 

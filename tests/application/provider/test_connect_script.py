@@ -1,4 +1,4 @@
-"""What ``usher connect`` asks of an application that is built on Usher, run inside it."""
+"""The script that ``usher connect`` runs inside an application built on Usher."""
 
 import json
 from importlib import resources

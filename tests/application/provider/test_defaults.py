@@ -1,4 +1,4 @@
-"""``defaults.apply``: what a project has set stays, the environment fills in the rest."""
+"""``defaults.apply`` keeps the project's settings and adds the others from the environment."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""``/api/users/me``, userinfo, ID tokens, discovery: what the LMS reads."""
+"""``/api/users/me``, userinfo, ID tokens and discovery, which the LMS reads."""
 
 import json
 

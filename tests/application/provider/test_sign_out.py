@@ -1,4 +1,4 @@
-"""``/logout/`` and back-channel sign-out, both directions."""
+"""``/logout/`` and back-channel sign-out, in both directions."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""A learner's certificates are asked for once, and never answered by something older."""
+"""A learner's certificates are requested once, and an older answer is never used."""
 
 import threading
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""A course list that holds what no run is: refused one by one, and no page fails for it."""
+"""A course list with malformed runs: each is refused by itself, and the other runs are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learners' tokens: made, refreshed, renewed by one at a time, encrypted."""
+"""Learners' tokens are obtained, refreshed and encrypted, and renewed by one process at a time."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Signed messages of the LMS: taken once, refused when forged, old or malformed."""
+"""Signed messages of the LMS are processed once, and refused if forged, old or malformed."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""What counts as a deviation: only what Usher relies on, and what is there."""
+"""Only differences that Usher depends on count as deviations."""
 
 from dataclasses import replace
 

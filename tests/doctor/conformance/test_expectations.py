@@ -1,4 +1,4 @@
-"""The expectations say no more and no less than the recordings show."""
+"""The expectations agree with the recordings."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Shapes accept what they say, and name the place of what they don't."""
+"""Shapes accept the values they describe, and name the place of others."""
 
 from typing import Any
 

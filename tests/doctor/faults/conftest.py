@@ -1,4 +1,4 @@
-"""One running system for all faults; each test gets it as it was in the beginning."""
+"""One running system for all faults. Each test gets it in its original state."""
 
 from collections.abc import Iterator
 from pathlib import Path

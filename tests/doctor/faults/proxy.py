@@ -1,4 +1,4 @@
-"""A real proxy in front of an LMS: with https of its own, or with a page that breaks."""
+"""A real proxy in front of an LMS, with its own https or with a broken page."""
 
 import datetime
 import ipaddress

@@ -1,4 +1,4 @@
-"""Both sides running and joined, with doctor looking at them; faults go in and come out again."""
+"""A running application and LMS, examined by doctor. Tests inject faults and remove them."""
 
 import sqlite3
 from collections.abc import Iterator

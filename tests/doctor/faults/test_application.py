@@ -1,4 +1,4 @@
-"""Faults of the application: its provider's records, its rows, its engine."""
+"""Faults of the application: its OAuth2 provider, its records, its sync worker."""
 
 import sys
 from pathlib import Path

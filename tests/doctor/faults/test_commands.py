@@ -1,4 +1,5 @@
-"""``usher doctor`` and ``usher conformance`` as operators run them, both sides running."""
+"""``usher doctor`` and ``usher conformance`` as operators run them, with application and LMS
+running."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The journey: through an LMS without the plugin, past a micro-frontend, and out again."""
+"""The journey of a test learner: without the LMS plugin, past a micro-frontend, and sign-out."""
 
 from collections.abc import Iterator
 

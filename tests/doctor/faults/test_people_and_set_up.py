@@ -1,4 +1,5 @@
-"""Faults that only a closer look shows; each advice is carried out and clears the finding."""
+"""Faults of learners and of the set-up. The advice for each is carried out and removes the
+finding."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Faults of settings: the LMS, or the application, really served with them."""
+"""Faults of settings, with an LMS or an application that is served with them."""
 
 import pytest
 

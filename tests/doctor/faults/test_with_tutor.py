@@ -1,4 +1,4 @@
-"""Both sides running, and a real Tutor root that is the LMS's: no check is left out."""
+"""Application and LMS running, with the LMS's real Tutor root: no check is skipped."""
 
 import os
 from pathlib import Path

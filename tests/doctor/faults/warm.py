@@ -1,4 +1,4 @@
-"""A ``manage.py`` as doctor calls one, in a process that stays."""
+"""A ``manage.py`` for doctor whose process keeps running between commands."""
 
 import sys
 from collections.abc import Mapping

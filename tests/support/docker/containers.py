@@ -1,4 +1,4 @@
-"""What a container would run, run as a process of this machine."""
+"""Runs what a container would run as a process of this machine."""
 
 import os
 import subprocess

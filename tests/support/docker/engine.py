@@ -1,4 +1,5 @@
-"""The engine as a test sees it: a folder with ``docker`` and ``kubectl``, and a book of calls."""
+"""The stand-in for Docker as tests use it: a folder with ``docker`` and ``kubectl``, and a list of
+calls."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The part of a Kubernetes API server that Tutor asks: which jobs there are, and how they ended."""
+"""The part of a Kubernetes API server that Tutor uses: the jobs, and how they ended."""
 
 import json
 from collections.abc import Iterator

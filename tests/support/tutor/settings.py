@@ -1,4 +1,4 @@
-"""What a root's rendered settings amount to in the LMS."""
+"""The LMS's settings that result from a root's rendered files."""
 
 import json
 import os

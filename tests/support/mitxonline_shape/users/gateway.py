@@ -1,4 +1,4 @@
-"""Who comes through the API gateway is who its header says, as with APISIX."""
+"""Signs in the user that the API gateway's header names, as APISIX does."""
 
 import base64
 import json
