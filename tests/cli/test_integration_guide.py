@@ -223,6 +223,38 @@ def test_the_page_s_test_passes_and_other_lms_are_refused(integrator: Integrator
     assert "6 passed" in told
 
 
+def test_a_refused_request_is_reported_once(integrator: Integrator) -> None:
+    (integrator.folder / "test_refused.py").write_text(REFUSED)
+    told = integrator.run("python -m pytest -q -p no:cacheprovider test_refused.py || true")
+    # One test let the error through and failed; the other caught it, and its teardown fails.
+    assert "1 failed, 1 passed, 1 error" in told
+    assert "Use the fixture usher_lms" in told.replace("\n", " ")
+
+
+REFUSED = """
+from usher.testing import LmsTrafficRefused
+
+
+def ask(settings):
+    from usher.application.lms_client import client
+
+    settings.OPENEDX_API_CLIENT_ID = settings.OPENEDX_API_CLIENT_SECRET = "x"
+    settings.OPENEDX_SERVICE_WORKER_USERNAME = settings.OPENEDX_SERVICE_WORKER_API_TOKEN = "x"
+    client().confirm()
+
+
+def test_lets_it_through(settings):
+    ask(settings)
+
+
+def test_catches_it(settings):
+    try:
+        ask(settings)
+    except LmsTrafficRefused:
+        pass
+"""
+
+
 MORE = '''
 import time
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from usher.testing.refusal import Refused
 
 OPTION = "usher_lms_traffic"
+#: The class in ``usher.testing.refusal``, which can't be imported in every environment.
+_REFUSED = "LmsTrafficRefused"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -70,17 +72,33 @@ def _usher_no_lms(pytestconfig: pytest.Config) -> Iterator[Refused | None]:
         yield refused
 
 
+#: Whether a test has failed because of a refused request.
+_failed = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[pytest.TestReport]:
+    if call.when == "call" and type(getattr(call.excinfo, "value", None)).__name__ == _REFUSED:
+        item.stash[_failed] = True
+    return (yield)
+
+
 @pytest.fixture(autouse=True)
-def _usher_names_refused(_usher_no_lms: Refused | None) -> Iterator[None]:
+def _usher_names_refused(
+    request: pytest.FixtureRequest, _usher_no_lms: Refused | None
+) -> Iterator[None]:
     """Fails a test after a refused request even if its code, such as a worker's thread, caught the
-    error."""
+    error. A test that failed for that reason is not reported twice."""
     yield
     if _usher_no_lms is not None and _usher_no_lms.base_urls:
         from usher.testing.refusal import LmsTrafficRefused
 
         base_url = _usher_no_lms.base_urls[0]
         _usher_no_lms.base_urls.clear()
-        raise LmsTrafficRefused(base_url)
+        if not request.node.stash.get(_failed, False):
+            raise LmsTrafficRefused(base_url)
 
 
 @pytest.fixture(scope="session")
