@@ -1,5 +1,6 @@
 """Reads course runs and enrollments for the pages; changes go through Usher's services."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -88,12 +89,13 @@ def places(user: Any) -> list[Place]:
     return [Place(row.run, row, link(row.run), of_enrollment(row, own)) for row in rows]
 
 
-def enrolled_run_ids(user: Any) -> set[int]:
+def statuses(user: Any, runs: Iterable[CourseRun]) -> dict[int, LearnerText]:
+    """A run's id → what the learner is told about their enrollment, for runs they chose."""
     if not user.is_authenticated:
-        return set()
-    return set(
-        Enrollment.objects.filter(user=user, is_active=True).values_list("run_id", flat=True)
-    )
+        return {}
+    rows = Enrollment.objects.filter(user=user, run__in=runs, is_active=True).select_related("run")
+    own = account(user)
+    return {row.run_id: of_enrollment(row, own) for row in rows}
 
 
 def link(run: CourseRun) -> str:

@@ -20,8 +20,8 @@ def home(request: HttpRequest) -> HttpResponse:
     """``/``: the catalog."""
     words = request.GET.get("q", "")
     page = Paginator(catalog.offered(words), catalog.PAGE_SIZE).get_page(request.GET.get("page"))
-    enrolled = catalog.enrolled_run_ids(request.user)
-    runs = [(run, catalog.stage(run), run.pk in enrolled) for run in page.object_list]
+    statuses = catalog.statuses(request.user, page.object_list)
+    runs = [(run, catalog.stage(run), statuses.get(run.pk)) for run in page.object_list]
     return render(request, "pages/home.html", {"page": page, "runs": runs, "words": words})
 
 
