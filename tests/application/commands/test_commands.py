@@ -208,6 +208,20 @@ def test_unknown_learners_and_runs_are_named(joined):
         run("reconcile", "--kind", "nonsense")
 
 
+def test_a_dry_run_says_what_waits_and_why(joined, settings):
+    """Between two attempts nothing is due, which must not look like success."""
+    enroll(joined.learner(), ensure_run(DEMO))
+    settings.OPENEDX_SERVICE_WORKER_API_TOKEN = "ended"
+    assert run("reconcile")[0] == 1
+    code, out, _ = run("reconcile", "--dry-run")
+    assert code == 1
+    assert "✗ waiting 1 × run: The LMS refuses access (401)" in " ".join(out.split())
+    assert "✗ records: 0 would be changed, " in out
+    code, out, _ = run("reconcile", "--dry-run", "--json")
+    assert code == 1
+    assert {group["kind"] for group in json.loads(out)["waiting"]} >= {"run"}
+
+
 @pytest.mark.each_database
 def test_reconcile_and_drift(joined):
     user = joined.learner()

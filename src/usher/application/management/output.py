@@ -87,7 +87,21 @@ class EngineCommand(BaseCommand):
             found = Summary(changed=count).as_dict() | {"dry_run": True}
             self.stdout.write(json.dumps(found | more))
         else:
-            self.stdout.write(f"✓ {of}: {count} would be changed, nothing was")
+            waiting = sum(group["count"] for group in more.get("waiting", ()))
+            wait = f", {waiting} waiting" if waiting else ""
+            mark = "✗" if waiting else "✓"
+            self.stdout.write(f"{mark} {of}: {count} would be changed{wait}, nothing was")
+
+    def show_earlier(self, summary: Summary) -> None:
+        """Rows that failed before this run: those that wait, and those that were refused."""
+        for group in summary.waiting:
+            text = f"{group.count} × {group.kind}: {group.message} [{group.code}] "
+            text += f"next attempt in {group.due_in or 0:.0f} s"
+            self.stdout.write(f"✗ waiting {wrapped(text, 10)}")
+        for group in summary.refused[:_SHOWN]:
+            text = f"{group.count} × {group.kind}: {group.message} [{group.code}] "
+            text += "retried by reconcile --recheck"
+            self.stdout.write(f"– refused {wrapped(text, 10)}")
 
     def finish(self, summary: Summary, of: str, options: Any, **more: Any) -> None:
         """The last line, and the exit code: not 0 when something failed, or waits because it failed
@@ -100,14 +114,7 @@ class EngineCommand(BaseCommand):
                 self.stdout.write(f"✗ failed  {wrapped(text, 10)}")
             if summary.failed > _SHOWN:
                 self.stdout.write(f"  … and {summary.failed - _SHOWN} more, see the admin")
-            for group in summary.waiting:
-                text = f"{group.count} × {group.kind}: {group.message} [{group.code}] "
-                text += f"next attempt in {group.due_in or 0:.0f} s"
-                self.stdout.write(f"✗ waiting {wrapped(text, 10)}")
-            for group in summary.refused[:_SHOWN]:
-                text = f"{group.count} × {group.kind}: {group.message} [{group.code}] "
-                text += "retried by reconcile --recheck"
-                self.stdout.write(f"– refused {wrapped(text, 10)}")
+            self.show_earlier(summary)
             mark = "✗" if summary.failed or summary.waiting else "✓"
             self.stdout.write(f"{mark} {of}: {summary.line()}")
         if summary.failed or summary.waiting:

@@ -14,6 +14,7 @@ from usher.application.management.users import named
 from usher.application.runs.models import CourseRun
 from usher.engine import services
 from usher.engine.registry import all_kinds, names
+from usher.engine.summary import Summary
 
 
 class Command(EngineCommand):
@@ -76,7 +77,14 @@ class Command(EngineCommand):
         """``--dry-run``. With ``--recheck`` it compares with the LMS, as the run would."""
         if not options["recheck"]:
             due = {name: _count(name, scope, only_due=True) for name in kinds}
-            self.would_change(sum(due.values()), "records", options, due=due)
+            earlier = services.add_earlier(Summary(), kinds, **scope)
+            if not options["json"]:
+                self.show_earlier(earlier)
+            told = earlier.as_dict()
+            more = {"due": due, "waiting": told["waiting"], "refused": told["refused"]}
+            self.would_change(sum(due.values()), "records", options, **more)
+            if earlier.waiting:
+                raise SystemExit(1)
             return
         checked = {name: _count(name, scope, only_due=False) for name in kinds}
         compared = [name for name in kinds if name in COMPARED]
