@@ -249,6 +249,20 @@ def test_reconcile_and_drift(joined):
     assert run("drift", "--kind", "enrollment")[0] == 0
 
 
+def test_a_dry_run_with_a_dead_lms_says_that_nothing_could_be_sent(joined, settings):
+    enroll(joined.learner(), ensure_run(DEMO))
+    code, out, _ = run("reconcile", "--dry-run", "--kind", "grade")
+    assert (code, out) == (0, "✓ records: 0 would be changed, nothing was\n")
+    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
+    code, out, _ = run("reconcile", "--dry-run")
+    assert code == 1
+    assert "✗ stopped Nothing answers at" in " ".join(out.split())
+    assert out.splitlines()[-1].startswith("✗ records: ")
+    code, out, _ = run("reconcile", "--dry-run", "--json")
+    assert code == 1
+    assert "Nothing answers" in json.loads(out)["stopped"]
+
+
 def test_an_lms_that_is_down_is_a_failure_not_a_traceback(joined, settings):
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
     joined.learner()

@@ -89,7 +89,7 @@ class EngineCommand(BaseCommand):
         else:
             waiting = sum(group["count"] for group in more.get("waiting", ()))
             wait = f", {waiting} waiting" if waiting else ""
-            mark = "✗" if waiting else "✓"
+            mark = "✗" if waiting or more.get("stopped") else "✓"
             self.stdout.write(f"{mark} {of}: {count} would be changed{wait}, nothing was")
 
     def show_earlier(self, summary: Summary) -> None:

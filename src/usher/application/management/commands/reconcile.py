@@ -12,8 +12,10 @@ from usher.application.management.differences import line_of, rows_of
 from usher.application.management.output import EngineCommand, seconds
 from usher.application.management.users import named
 from usher.application.runs.models import CourseRun
+from usher.client.errors import LmsError
+from usher.contract.terminal import wrapped
 from usher.engine import services
-from usher.engine.registry import all_kinds, names
+from usher.engine.registry import all_kinds, names, other_system
 from usher.engine.summary import Summary
 
 
@@ -78,12 +80,15 @@ class Command(EngineCommand):
         if not options["recheck"]:
             due = {name: _count(name, scope, only_due=True) for name in kinds}
             earlier = services.add_earlier(Summary(), kinds, **scope)
+            stopped = _why_stopped()
             if not options["json"]:
                 self.show_earlier(earlier)
-            told = earlier.as_dict()
-            more = {"due": due, "waiting": told["waiting"], "refused": told["refused"]}
+                if stopped:
+                    self.stdout.write(f"✗ stopped {wrapped(stopped, 10)}")
+            told = earlier.as_dict() | {"due": due, "stopped": stopped}
+            more = {key: told[key] for key in ("due", "waiting", "refused", "stopped")}
             self.would_change(sum(due.values()), "records", options, **more)
-            if earlier.waiting:
+            if earlier.waiting or stopped:
                 raise SystemExit(1)
             return
         checked = {name: _count(name, scope, only_due=False) for name in kinds}
@@ -104,6 +109,17 @@ class Command(EngineCommand):
             f"✓ dry run: {sum(checked.values())} records to check, {len(found)} differ, "
             f"{len(would)} would be changed; nothing was"
         )
+
+
+def _why_stopped() -> str:
+    """Why nothing could be sent to the LMS now; '' when the known LMS answers."""
+    context = other_system().context()
+    context.before_work()
+    try:
+        context.prove()
+    except LmsError as error:
+        return error.message
+    return ""
 
 
 def _user(name: str | None) -> Any:
