@@ -8,9 +8,13 @@ import httpx
 import pytest
 
 from tests.doctor.small_server import Answer, serving
+from usher.contract.oauth import DEFAULT_BACKEND
+from usher.contract.paths import LmsPath
 from usher.doctor.checks.clk import seconds_off
+from usher.doctor.checks.net import LmsReachesApplication
 from usher.doctor.context import Places, look_at
 from usher.doctor.facts.web import BETWEEN
+from usher.doctor.fixes import RESTART
 from usher.doctor.runner import run
 
 LMS = {"/heartbeat": Answer(200, {"modulestore": {"status": True}})}
@@ -61,6 +65,22 @@ def test_net_3_the_lms_is_down(tmp_path: Path) -> None:
         (found,) = [line.finding for line in run(context).root_causes]
     assert found.seen.startswith("the LMS doesn't answer: ")
     assert "OPENEDX_API_BASE_URL=" not in found.fix
+
+
+@pytest.mark.parametrize("is_down", [True, False])
+def test_net_2_an_application_that_is_down_is_not_the_provider_records_fault(is_down: bool) -> None:
+    probe = {"backend_name": DEFAULT_BACKEND, "url": "http://app:8013/", "error": "ConnectError"}
+    report = {"version": "1", "token_probes": [probe | {"status": None}]}
+    answers = LMS | {str(LmsPath.USHER_REPORT): Answer(200, report)}
+    with serving(answers) as lms, serving({"/": Answer(200, {})}) as other:
+        places = Places(lms, "http://127.0.0.1:1" if is_down else other, token="t")
+        with look_at(places) as context:
+            found = LmsReachesApplication().probe(context)
+    if is_down:
+        assert found.seen.startswith("the application doesn't answer: http://127.0.0.1:1/")
+        assert found.fix == RESTART
+    else:
+        assert "provider record" in found.cause
 
 
 NOT_FOUND = Answer(404, "404 page not found", {"Content-Type": "text/plain"})

@@ -13,7 +13,7 @@ from usher.doctor.check import Check, Finding, check, failed, ok, skipped
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.facts.web import NoAnswerError, host_of, query_of, resolves, same_origin
-from usher.doctor.fixes import CONNECT, LMS_START, setting
+from usher.doctor.fixes import CONNECT, LMS_START, RESTART, setting
 
 _GATEWAY = re.compile(r"^(172\.(1[6-9]|2\d|3[01])|192\.168|10)\.\d")
 _MAC_NAME = "host.docker.internal"
@@ -196,9 +196,10 @@ class LmsReachesApplication(Check):
     """The LMS reaches the application's token endpoint.
 
     Symptom: sign-in ends at the LMS's error page.
-    Cause: the LMS's container can't reach the address in the provider record: the gateway address
-    is wrong, or changed after a restart.
-    Fix: correct the address; use the name `host.docker.internal` instead of an IP address.
+    Cause: the application is down, or the LMS's container can't reach the address in the provider
+    record: the gateway address is wrong, or changed after a restart.
+    Fix: start the application, or correct the address; use the name `host.docker.internal` instead
+    of an IP address.
     """
 
     id = "NET-2"
@@ -214,6 +215,12 @@ class LmsReachesApplication(Check):
                 raise NotKnownError(f"{probe.get('url')} answered the LMS too slowly to tell")
             if status is None or status == 404 or status >= 502:
                 seen = probe.get("error") or f"it answers {status}"
+                if status is None and (down := _down(context)):
+                    return failed(
+                        f"the application doesn't answer: {down}",
+                        cause="it does not run, or listens at another address",
+                        fix=RESTART,
+                    )
                 return failed(
                     f"from inside the LMS, {probe.get('url')}: {seen}",
                     cause="ACCESS_TOKEN_URL of the provider record is not the application's "
@@ -223,6 +230,15 @@ class LmsReachesApplication(Check):
                 )
             return ok(f"from inside the LMS, {probe.get('url')} answers {status}")
         return skipped("the LMS did not try the application's token endpoint")
+
+
+def _down(context: Context) -> str:
+    """Why the application can't be reached from here either; '' if it answers."""
+    try:
+        context.application.get("/")
+    except NoAnswerError as error:
+        return str(error)
+    return ""
 
 
 @check
