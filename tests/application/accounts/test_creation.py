@@ -152,6 +152,33 @@ def test_an_account_whose_answer_was_lost_is_recognized(joined, faulty):
     assert client().me(access_token_for(user)) == user.username
 
 
+def test_an_own_account_that_the_lms_cannot_sign_in_now_is_not_given_up(joined, faulty):
+    """The answer was lost, and then the LMS could not exchange this application's codes: the end of
+    such a sign-in looks like that of a learner without an account."""
+    user = joined.learner("unclear")
+    account = ensure_account(user)
+    faulty.break_next(faults.LOST_ANSWER, path=REGISTRATION)
+    reconcile(["account"], user=user)
+    row = (
+        "from usher.embedded.third_party_auth.models import OAuth2ProviderConfig as P; "
+        "row = P.objects.order_by('-change_date', '-pk').first(); "
+    )
+    secret = joined.lms.shell(f"{row}print(row.secret)").strip()
+    joined.lms.shell(f"{row}row.secret = 'wrong'; row.save()")
+    LmsAccount.objects.filter(user=user).make_due()
+    assert reconcile(["account"], user=user).failed == 1
+    account.refresh_from_db()
+    assert account.username == user.username
+    assert account.parked_at is None
+    assert account.error_code == "unclear"
+    joined.lms.shell(f"{row}row.secret = {secret!r}; row.save()")
+    LmsAccount.objects.filter(user=user).make_due()
+    reconcile(["account"], user=user)
+    account.refresh_from_db()
+    assert account.is_ready, account.error_message
+    assert account.username == user.username
+
+
 @pytest.mark.parametrize("fault", [f for f in faults.ALL if f != faults.SLOW])
 def test_no_fault_during_creation_loses_the_learner(joined, faulty, fault):
     user = joined.learner("fault")

@@ -66,7 +66,7 @@ def test_another_name_does_not_activate_it(both, deactivated):
 def test_drift_and_a_dry_run_name_it_and_change_nothing(both, deactivated):
     found = next(one for one in drift(["account"]) if one.what == deactivated.username)
     assert (found.field, found.here, found.there, found.action) == ("active", "yes", "no", "")
-    assert "it stays so" in found.note
+    assert "not activated again" in found.note
     out = StringIO()
     call_command("reconcile", "--recheck", "--dry-run", "--kind", "account", stdout=out)
     assert "be left as it is" in out.getvalue()

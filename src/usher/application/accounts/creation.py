@@ -25,7 +25,7 @@ from usher.client.errors import (
     Refused,
     RegistrationRefused,
 )
-from usher.client.ownership import is_younger, own_tokens, tokens_if_ours
+from usher.client.ownership import is_younger, made_for_us, own_tokens, tokens_if_ours
 from usher.client.payloads import AccountSeen, TokenPair, flag, read_tokens, user_id
 from usher.client.registration import register
 from usher.contract.failures import FailureClass, RegistrationError
@@ -37,6 +37,11 @@ TAKEN = (
     RegistrationError.DUPLICATE_EMAIL_USERNAME,
     "tpa-token-already-associated",
 )
+
+
+#: How often an account that may be the learner's own is looked at again before it counts as
+#: somebody else's: some two hours.
+_UNCLEAR_ATTEMPTS = 12
 
 
 class NameTaken(LmsError):
@@ -62,7 +67,7 @@ class Learner:
     is_active: whether it is to be active. registration_token: an access token of this application
     for the registration, '' for none.
     reactivate: whether to activate an account that is inactive in the LMS. awaits_link: as
-    ``LmsAccount`` has it.
+    ``LmsAccount`` has it. attempts: how many have failed.
     """
 
     account_id: int
@@ -76,6 +81,7 @@ class Learner:
     registration_token: str = ""
     reactivate: bool = False
     awaits_link: bool = False
+    attempts: int = 0
 
     def __repr__(self) -> str:
         return f"Learner({self.username!r})"
@@ -193,14 +199,33 @@ def _register(learner: Learner, context: LmsContext) -> Outcome:
     except RegistrationRefused as error:
         if error.code not in TAKEN:
             raise
-        tokens = tokens_if_ours(context.lms, flow, learner.username, learner.reserved_at)
+        is_younger_account = made_for_us(context.lms, learner.username, learner.reserved_at)
+        tokens = own_tokens(context.lms, flow, learner.username) if is_younger_account else None
         if tokens is None:
+            if is_younger_account:
+                _raise_if_unclear(learner, error)
             raise NameTaken(learner.username, error.suggestions) from error
         return Outcome(_observed(None, timezone.now(), True), changed=True, extra=Made(tokens))
     if made.username != learner.username:
         raise BadAnswer(f"The LMS made {made.username[:50]} instead of {learner.username}.")
     values = _observed(made.lms_user_id, timezone.now(), True)
     return Outcome(values, changed=True, extra=Made(_tokens_now(flow, made.cookies)))
+
+
+def _raise_if_unclear(learner: Learner, error: Refused) -> None:
+    """For an LMS account that has both the username and the e-mail address, and was created since
+    the username was reserved: it is probably the learner's own, from a registration whose answer
+    was lost, and the LMS can't sign in anybody now, for example while this application restarts.
+    Raises LmsError, so that it is tried again, unless that was done often enough. Another username
+    would not help, since the e-mail address stays taken."""
+    is_both = error.code == RegistrationError.DUPLICATE_EMAIL_USERNAME
+    if is_both and learner.attempts < _UNCLEAR_ATTEMPTS:
+        raise LmsError(
+            f"The LMS has an account {learner.username} with the learner's e-mail address, created "
+            "since the username was reserved, and signing in did not lead to it. This is tried "
+            "again, because a sign-in that fails for a moment looks the same.",
+            code="unclear",
+        ) from error
 
 
 def _sent(learner: Learner, context: LmsContext) -> Any:
@@ -346,6 +371,7 @@ def _read_result(learner: Learner, result: dict[str, Any]) -> Outcome:
         if error.code in TAKEN and not learner.is_ready and not learner.is_active:
             return Outcome()  # the LMS account is not linked to this application's learner
         if error.code in TAKEN and not learner.is_ready:
+            _raise_if_unclear(learner, error)  # older accounts are not sent
             raise NameTaken(learner.username, result["error"]["suggestions"]) from error
         raise error
     if not learner.is_ready and not learner.is_active:

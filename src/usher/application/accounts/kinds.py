@@ -77,6 +77,7 @@ class AccountKind(LmsKind):
                 registration_token=tokens.get(row.user_id, ""),
                 reactivate=is_to_be_activated(row),
                 awaits_link=row.awaits_link,
+                attempts=row.attempts,
             )
             prepared.append((Job(row, row.username, learner), outcome))
         return prepared
