@@ -18,6 +18,7 @@ def main() -> None:
 
     policy.FIRST_DELAY /= hurry
     policy.SYSTEMIC_DELAY /= hurry
+    policy.LONGEST_DELAY /= hurry
     gate._FIRST /= hurry
     from celery.__main__ import main as celery
 
