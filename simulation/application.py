@@ -92,5 +92,5 @@ def begin_anew() -> None:
     runner._outages = Outages()
     recorder._start()
     metrics.forget()
-    conditions._told.clear()
+    conditions._reported.clear()
     conditions._looked = -conditions._EVERY
