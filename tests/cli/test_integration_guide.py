@@ -149,13 +149,13 @@ def begin(folder: Path, people: str = PEOPLE) -> Integrator:
     with (me.folder / "shop" / "settings.py").open("a") as settings:
         settings.write('INSTALLED_APPS += ["people"]\nAUTH_USER_MODEL = "people.User"\n')
     me.write("1. Settings")
-    me.write("2. Addresses")
+    me.write("2. URLs")
     me.run("python manage.py makemigrations people")
     return me
 
 
 def test_the_check_warns_only_of_the_lms_that_is_not_there_yet(integrator: Integrator) -> None:
-    (check,) = commands(page("2. Addresses"))
+    (check,) = commands(page("2. URLs"))
     told = integrator.run(check)
     assert set(re.findall(r"usher\.\w+", told)) == {"usher.W001", "usher.W002", "usher.W007"}
     assert "3 issues" in told
