@@ -60,13 +60,6 @@ _COPIED_FROM_LMS = (
 )
 
 
-def _is_page_of(request: HttpRequest, model: str) -> bool:
-    """Whether the request is for the admin's pages of that model, not of a record above it, such as
-    a learner, with whom their records are deleted."""
-    match = request.resolver_match
-    return match is not None and str(match.url_name).startswith(f"usher_{model}_")
-
-
 class StateFilter(admin.SimpleListFilter):
     title = "sync state"
     parameter_name = "state"
@@ -154,6 +147,14 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def state(self, row: Any) -> str:
         return f"{state(row)}: {row.error_message}" if row.error_message else str(state(row))
 
+    def is_own_page(self, request: HttpRequest) -> bool:
+        """Whether the request is for the pages of this model, and not for those of a record above
+        it, such as a learner, with whom their records are deleted."""
+        match = request.resolver_match
+        return match is not None and str(match.url_name).startswith(
+            f"{self.opts.app_label}_{self.opts.model_name}_"
+        )
+
     # The permission to see records does not include the actions: each has a permission of its own.
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
@@ -194,8 +195,15 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         self.message_user(request, f"{total.line()}. {words}", level)
 
 
+class DeletedWithLearnerAdmin(ReconciledAdmin):
+    """For what stays valid in the LMS: without its record here, nobody would know it there."""
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and not self.is_own_page(request)
+
+
 @admin.register(LmsAccount)
-class LmsAccountAdmin(ReconciledAdmin):
+class LmsAccountAdmin(DeletedWithLearnerAdmin):
     list_display = ("username", "user", "active", "active_in_lms", "lms_user_id", "state")
     labels: ClassVar[Any] = {"is_active": "Active"}
     search_fields = ("username", "user__email")
@@ -229,19 +237,13 @@ class LmsAccountAdmin(ReconciledAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Only with the learner: the account would stay in the LMS, and nobody would know it."""
-        return super().has_delete_permission(request, obj) and not _is_page_of(
-            request, "lmsaccount"
-        )
-
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         was = LmsAccount.objects.get(pk=obj.pk)
         was.want(is_active=obj.is_active)
 
 
 @admin.register(LmsToken)
-class LmsTokenAdmin(ReconciledAdmin):
+class LmsTokenAdmin(DeletedWithLearnerAdmin):
     exclude = ("access_token", "refresh_token")
     list_display = ("user", "expires_at", "scope", "state", "attempts")
     search_fields = ("user__email", "user__lms_account__username")
@@ -250,11 +252,6 @@ class LmsTokenAdmin(ReconciledAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Only with the learner: the token would stay valid in the LMS, and no other be made."""
-        is_here = _is_page_of(request, "lmstoken")
-        return super().has_delete_permission(request, obj) and not is_here
 
 
 @admin.register(LmsProfile)
@@ -425,7 +422,7 @@ class EnrollmentAdmin(ReconciledAdmin):
         """An enrollment can be deleted after the learner is unenrolled in the LMS; without its
         record they would stay enrolled there. Deleting a learner deletes all their enrollments."""
         allowed = super().has_delete_permission(request, obj)
-        if obj is None or not _is_page_of(request, "enrollment") or not allowed:
+        if obj is None or not self.is_own_page(request) or not allowed:
             return allowed
         return not obj.is_active and obj.is_settled
 
