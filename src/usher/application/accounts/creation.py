@@ -199,12 +199,11 @@ def _register(learner: Learner, context: LmsContext) -> Outcome:
     except RegistrationRefused as error:
         if error.code not in TAKEN:
             raise
-        is_younger_account = made_for_us(context.lms, learner.username, learner.reserved_at)
-        tokens = own_tokens(context.lms, flow, learner.username) if is_younger_account else None
-        if tokens is None:
-            if is_younger_account:
-                _raise_if_unclear(learner, error)
+        if not made_for_us(context.lms, learner.username, learner.reserved_at):
             raise NameTaken(learner.username, error.suggestions) from error
+        tokens = own_tokens(context.lms, flow, learner.username)
+        if tokens is None:
+            raise _taken_or_unclear(learner, error, error.suggestions) from error
         return Outcome(_observed(None, timezone.now(), True), changed=True, extra=Made(tokens))
     if made.username != learner.username:
         raise BadAnswer(f"The LMS made {made.username[:50]} instead of {learner.username}.")
@@ -212,20 +211,24 @@ def _register(learner: Learner, context: LmsContext) -> Outcome:
     return Outcome(values, changed=True, extra=Made(_tokens_now(flow, made.cookies)))
 
 
-def _raise_if_unclear(learner: Learner, error: Refused) -> None:
-    """For an LMS account that has both the username and the e-mail address, and was created since
-    the username was reserved: it is probably the learner's own, from a registration whose answer
-    was lost, and the LMS can't sign in anybody now, for example while this application restarts.
-    Raises LmsError, so that it is tried again, unless that was done often enough. Another username
-    would not help, since the e-mail address stays taken."""
+def _taken_or_unclear(learner: Learner, error: Refused, suggestions: Sequence[str]) -> LmsError:
+    """The error for an LMS account that was created since the username was reserved, and to which
+    signing in did not lead.
+
+    If it has the e-mail address, too, it is probably the learner's own, from a registration whose
+    answer was lost, and the LMS can't sign in anybody now, for example while this application
+    restarts. Another username would not help, since the e-mail address stays taken. So it is tried
+    again, unless that was done often enough.
+    """
     is_both = error.code == RegistrationError.DUPLICATE_EMAIL_USERNAME
-    if is_both and learner.attempts < _UNCLEAR_ATTEMPTS:
-        raise LmsError(
-            f"The LMS has an account {learner.username} with the learner's e-mail address, created "
-            "since the username was reserved, and signing in did not lead to it. This is tried "
-            "again, because a sign-in that fails for a moment looks the same.",
-            code="unclear",
-        ) from error
+    if not is_both or learner.attempts >= _UNCLEAR_ATTEMPTS:
+        return NameTaken(learner.username, suggestions)
+    return LmsError(
+        f"The LMS has an account {learner.username} with the learner's e-mail address, created "
+        "since the username was reserved, and signing in did not lead to it. This is tried "
+        "again, because a sign-in that fails for a moment looks the same.",
+        code="unclear",
+    )
 
 
 def _sent(learner: Learner, context: LmsContext) -> Any:
@@ -371,8 +374,8 @@ def _read_result(learner: Learner, result: dict[str, Any]) -> Outcome:
         if error.code in TAKEN and not learner.is_ready and not learner.is_active:
             return Outcome()  # the LMS account is not linked to this application's learner
         if error.code in TAKEN and not learner.is_ready:
-            _raise_if_unclear(learner, error)  # older accounts are not sent
-            raise NameTaken(learner.username, result["error"]["suggestions"]) from error
+            # Older accounts are not sent.
+            raise _taken_or_unclear(learner, error, result["error"]["suggestions"]) from error
         raise error
     if not learner.is_ready and not learner.is_active:
         return Outcome(changed=status == "updated")  # as ``_withdraw`` does
