@@ -27,6 +27,8 @@ INSTEAD = INSTEAD_EVERYWHERE | {
     r"work(?:s|ed)? off|goes on|go on": "process, continue",
     r"as wanted": "in sync, desired",
 }
+#: The same in names of tests, where words are joined by underscores.
+IN_NAMES = ("parked", "told", "believed", "put_right", "on_the_wire", "throw_away", "worked_on")
 #: Of the engine, before they were ``make_due``, ``recheck``, ``Runner`` and ``LmsContext``; of
 #: connect, before it was ``write_record``.
 NAMES = r"\.wake\(|\bwake_soon\b|\bunjam\b|\bPump\b|\bMeans\b(?=[:(,)])|\blay_\w+"
@@ -87,10 +89,7 @@ def test_codes_stand_only_where_they_are_defined() -> None:
 
 
 def test_private_words_are_not_in_the_names_of_tests() -> None:
-    words = (
-        "parked|woken|whoever|laid|lays|room|road|unjam|told|believed|brings?|brought|put_right"
-        "|on_the_wire|throw_away|worked_on"
-    )
+    words = "|".join([*INSTEAD_EVERYWHERE, *IN_NAMES])
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         found = re.search(
             rf"^def test_(?:\w*_)?(?:{words})(?:_\w*)?\(", path.read_text(), re.MULTILINE
