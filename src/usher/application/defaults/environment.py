@@ -140,11 +140,11 @@ def settings(values: Mapping[str, str]) -> dict[str, Any]:
     """Settings that the environment has a value for. Raises ImproperlyConfigured, all at once."""
     found: dict[str, Any] = {key: values[key] for key in ALL_KEYS if values.get(key)}
     problems = []
-    for name in OPTIONS:
+    for name, kind in OPTIONS.items():
         if not values.get(name):
             continue
         try:
-            found[name] = OPTIONS[name](values[name].strip())
+            found[name] = kind(values[name].strip())
         except ValueError as error:
             problems.append(f"{name} is {values[name]!r}: {error}")
     if problems:

@@ -85,9 +85,16 @@ class Command(EngineCommand):
                 self.show_earlier(earlier)
                 if stopped:
                     self.stdout.write(f"✗ stopped {wrapped(stopped, 10)}")
-            told = earlier.as_dict() | {"due": due, "stopped": stopped}
-            more = {key: told[key] for key in ("due", "waiting", "refused", "stopped")}
-            self.would_change(sum(due.values()), "records", options, **more)
+            groups = earlier.as_dict()
+            self.would_change(
+                sum(due.values()),
+                "records",
+                options,
+                due=due,
+                waiting=groups["waiting"],
+                refused=groups["refused"],
+                stopped=stopped,
+            )
             if earlier.waiting or stopped:
                 raise SystemExit(1)
             return
