@@ -374,8 +374,8 @@ def _read_result(learner: Learner, result: dict[str, Any]) -> Outcome:
         if error.code in TAKEN and not learner.is_ready and not learner.is_active:
             return Outcome()  # the LMS account is not linked to this application's learner
         if error.code in TAKEN and not learner.is_ready:
-            # Older accounts are not sent.
-            raise _taken_or_unclear(learner, error, result["error"]["suggestions"]) from error
+            # The LMS looked for the link itself, so the account is somebody else's, however young.
+            raise NameTaken(learner.username, result["error"]["suggestions"]) from error
         raise error
     if not learner.is_ready and not learner.is_active:
         return Outcome(changed=status == "updated")  # as ``_withdraw`` does

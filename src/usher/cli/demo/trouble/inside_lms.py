@@ -56,6 +56,8 @@ def prepare(runs):
     seeds.person("elif_1", "elif.new@learners.example", name="Elif Kaya")
     seeds.person("rosa_b", "rosa.b@example.org", name="Rosa Bianchi")
     _retired("samir_old", "samir@learners.example")
+    # Long before the learners got their usernames here, so that none can be taken for their own.
+    User.objects.update(date_joined=opened)
     return {}
 
 
