@@ -33,15 +33,37 @@ class Connection(httpx.HTTPTransport):
     ``time.monotonic``; set before each exchange."""
 
     def __init__(self, ssl_context: ssl.SSLContext | None) -> None:
-        # The base class would only make another pool, and a TLS context for it.
+        # The base class would only make a pool, and a TLS context for it.
         self.deadline = math.inf
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=ssl_context,
-            max_connections=1,
-            max_keepalive_connections=1,
-            keepalive_expiry=_KEEPALIVE,
-            network_backend=_Backend(self),
-        )
+        self._pool = _Single(ssl_context, _Backend(self))  # type: ignore[assignment]
+
+
+class _Single:
+    """Takes the place of httpx's connection pool, whose accounting a single connection doesn't
+    need."""
+
+    def __init__(self, ssl_context: ssl.SSLContext | None, backend: httpcore.SyncBackend) -> None:
+        self._ssl_context = ssl_context
+        self._backend = backend
+        self._connection: httpcore.HTTPConnection | None = None
+
+    def handle_request(self, request: httpcore.Request) -> httpcore.Response:
+        """Sends the request, over a new connection unless the one of before can still be used."""
+        found = self._connection
+        if found is None or not found.is_idle() or found.has_expired():
+            self.close()
+            found = self._connection = httpcore.HTTPConnection(
+                request.url.origin,
+                self._ssl_context,
+                keepalive_expiry=_KEEPALIVE,
+                network_backend=self._backend,
+            )
+        return found.handle_request(request)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
 
 
 class Transport(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -15,6 +16,8 @@ from usher.client.errors import Misconfigured
 #: Seconds in which a connection must be made.
 CONNECT_TIMEOUT = 10.0
 _TOKEN = re.compile(r"[\x21-\x7e]*")
+#: Few addresses get nearly all requests, and parsing one takes longer than all else here.
+_parsed = lru_cache(maxsize=64)(httpx.URL)
 
 
 def is_token(value: str) -> bool:
@@ -82,7 +85,7 @@ class Outgoing:
         times = {"connect": min(timeout, CONNECT_TIMEOUT), "read": timeout}
         return httpx.Request(
             self.method,
-            self._url,
+            _parsed(self._url),
             headers=self._headers,
             content=self._content,
             extensions={"timeout": times | {"write": timeout, "pool": timeout}},

@@ -47,11 +47,15 @@ def span(name: str, *, is_request: bool = False, **attributes: str | int) -> Ite
         yield Span()
         return
     kind = trace.SpanKind.CLIENT if is_request else trace.SpanKind.INTERNAL
+    current = _TRACER.start_span(name, kind=kind)
+    if not current.get_span_context().is_valid:  # the program has set up no tracing
+        yield Span()
+        return
     # An exception's message may name a learner, so it is not recorded; the caller passes a code to
     # ``fail``.
-    with _TRACER.start_as_current_span(
-        name, kind=kind, record_exception=False, set_status_on_exception=False
-    ) as current:
+    with trace.use_span(
+        current, end_on_exit=True, record_exception=False, set_status_on_exception=False
+    ):
         told = Span(current)
         told.tell(**attributes)
         yield told
