@@ -195,7 +195,7 @@ class Http:
         if params:
             path += ("&" if "?" in path else "?") + urlencode(params, doseq=True)
         build = Outgoing(method, self._url(path), self._headers)
-        request_id = request_id or f"{random.getrandbits(64):016x}"  # noqa: S311 - no secret
+        request_id = request_id or f"{random.getrandbits(64):016x}"
         build.add(json_body, form, {"X-Request-ID": request_id, **(headers or {})}, cookies, token)
         repeatable = method == "GET" if again is None else again
         for attempt in (0, 1):
