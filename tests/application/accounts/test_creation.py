@@ -138,7 +138,7 @@ def test_an_email_that_the_lms_has_is_reported_and_never_linked(joined):
     assert joined.account(f"x{user.username}")["links"] == []
 
 
-def test_an_account_whose_answer_was_lost_is_recognized(joined, faulty):
+def test_an_account_whose_answer_was_lost_is_recognised(joined, faulty):
     user = joined.learner("lost")
     account = ensure_account(user)
     faulty.break_next(faults.LOST_ANSWER, path=REGISTRATION)

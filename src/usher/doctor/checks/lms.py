@@ -238,8 +238,8 @@ class AdminWorks(Check):
 
 
 @check
-class LearnerHomeIsRecognized(Check):
-    """Doctor recognizes the page after sign-in.
+class LearnerHomeIsRecognised(Check):
+    """Doctor recognises the page after sign-in.
 
     Symptom: a tool reports that sign-in failed, although the learner is signed in.
     Cause: the learner dashboard is a micro-frontend, outside of the LMS (Tutor's default).

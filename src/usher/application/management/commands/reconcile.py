@@ -57,7 +57,7 @@ class Command(EngineCommand):
             if options["watch"]:
                 services.watch(kinds, stop=stop, **scope)
                 return
-            with self.progress("Rows", options) as progress:
+            with self.progress("Records", options) as progress:
                 patience = services.Patience(options["wait"])
                 summary = services.reconcile(
                     kinds,
@@ -71,7 +71,7 @@ class Command(EngineCommand):
             if stop.is_set():
                 raise KeyboardInterrupt
         services.add_earlier(summary, kinds, **scope)
-        self.finish(summary, "rows", options)
+        self.finish(summary, "records", options)
 
     def _report_what_would_change(
         self, kinds: list[str], scope: dict[str, Any], options: dict[str, Any]
