@@ -203,7 +203,7 @@ def _register(learner: Learner, context: LmsContext) -> Outcome:
             raise NameTaken(learner.username, error.suggestions) from error
         tokens = own_tokens(context.lms, flow, learner.username)
         if tokens is None:
-            raise _taken_or_unclear(learner, error, error.suggestions) from error
+            raise _taken_or_unclear(learner, error) from error
         return Outcome(_observed(None, timezone.now(), True), changed=True, extra=Made(tokens))
     if made.username != learner.username:
         raise BadAnswer(f"The LMS made {made.username[:50]} instead of {learner.username}.")
@@ -211,7 +211,7 @@ def _register(learner: Learner, context: LmsContext) -> Outcome:
     return Outcome(values, changed=True, extra=Made(_tokens_now(flow, made.cookies)))
 
 
-def _taken_or_unclear(learner: Learner, error: Refused, suggestions: Sequence[str]) -> LmsError:
+def _taken_or_unclear(learner: Learner, error: RegistrationRefused) -> LmsError:
     """The error for an LMS account that was created since the username was reserved, and to which
     signing in did not lead.
 
@@ -222,7 +222,7 @@ def _taken_or_unclear(learner: Learner, error: Refused, suggestions: Sequence[st
     """
     is_both = error.code == RegistrationError.DUPLICATE_EMAIL_USERNAME
     if not is_both or learner.attempts >= _UNCLEAR_ATTEMPTS:
-        return NameTaken(learner.username, suggestions)
+        return NameTaken(learner.username, error.suggestions)
     return LmsError(
         f"The LMS has an account {learner.username} with the learner's e-mail address, created "
         "since the username was reserved, and signing in did not lead to it. This is tried "
