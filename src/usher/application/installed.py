@@ -5,7 +5,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 
 def require(app: str, *, by: str) -> None:
-    """Raises ImproperlyConfigured, before the import of a model fails far from the cause."""
+    """Raises ImproperlyConfigured if the project lacks ``app``. Otherwise the import of a model
+    would fail, with a message that does not name the cause. by: the URLs that need the app."""
     if not apps.is_installed(app):
         raise ImproperlyConfigured(
             f"The URLconf includes {by}, but INSTALLED_APPS lacks {app}. Call "

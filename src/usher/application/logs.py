@@ -1,6 +1,6 @@
 """Loggers of this app: through the standard library, whether or not the project sets up structlog.
 
-Left to itself structlog prints to standard output, where commands write their JSON.
+Without configuration structlog prints to standard output, where commands write their JSON.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Django looks for models here; they live in the folders of what they are about."""
+"""Django looks for models here. They are defined in the folder of each capability."""
 
 from usher.application.accounts.models import (
     LmsAccount,

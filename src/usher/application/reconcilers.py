@@ -1,4 +1,4 @@
-"""What this application gives the engine: its kinds of objects, and the LMS."""
+"""Registers the LMS and this application's kinds of objects with the engine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from usher.contract.paths import ApplicationPath
 from usher.engine import registry
 from usher.engine.other_system import OtherSystem
 
-#: In the order in which they are worked on: first those that later kinds depend on.
+#: In the order in which they are processed: a kind comes after those that it depends on.
 KINDS = (
     AccountKind,
     TokenKind,
@@ -35,12 +35,12 @@ KINDS = (
     CertificateKind,
     RetirementKind,
 )
-#: Seconds before the LMS is asked again for its batch API, when it couldn't tell.
+#: Seconds until the LMS is asked again whether it has the batch API, if it did not answer.
 _ASK_AGAIN = (0.2, 0.5)
 
 
 class Lms(OtherSystem):
-    """The one that the settings name."""
+    """The LMS that the settings name."""
 
     def context(self, *, accept_missing: bool = False) -> LmsContext:
         return lms_context(accept_missing=accept_missing)

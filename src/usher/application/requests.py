@@ -11,7 +11,7 @@ LONGEST = 255
 
 
 def body_of(request: HttpRequest, limit: int) -> bytes | None:
-    """The body, None when it is longer than ``limit`` bytes, whatever the request says of it."""
+    """The body; None if it is longer than ``limit`` bytes, whatever its Content-Length says."""
     try:
         declared = int(request.META.get("CONTENT_LENGTH") or 0)
     except ValueError:
@@ -26,7 +26,8 @@ def body_of(request: HttpRequest, limit: int) -> bytes | None:
 
 
 def is_storable(text: str) -> bool:
-    """Whether a database takes this text: no NUL, no half of a surrogate pair, not endless."""
+    """Whether a database can store this text: it has no NUL, no half of a surrogate pair, and is
+    not too long."""
     if len(text) > LONGEST or "\x00" in text:
         return False
     try:

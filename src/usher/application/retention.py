@@ -1,7 +1,7 @@
-"""How long rows are kept that only tell what happened, and their removal.
+"""Removes rows that only record past events: how long each table keeps them, and their removal.
 
-Called by every sweep (``reconcile --watch``, Celery's ``sweep``) and by a periodic task of its
-own. Rows go in portions, so that no statement holds a large part of a table.
+Called by every sweep (``reconcile --watch``, Celery's ``sweep``) and by a periodic task of its own.
+Rows are deleted in portions, so that no statement locks a large part of a table.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ log = logger("usher.retention")
 
 #: Days; ``USHER_AUDIT_DAYS``. 0 keeps the audit log permanently.
 AUDIT_DAYS = 400
-#: Seconds between two removals that sweeps of one process begin.
+#: Seconds between two removals by the sweeps of one process.
 EVERY = 3600.0
 _PORTION = 1000
-#: Of one table, in one go: a first removal of millions of rows takes several hours of sweeps.
+#: The most rows of one table in one removal. The first removal of millions of rows takes several
+#: hours of sweeps.
 _MOST = 100_000
 
-#: Not at once, so that a command that lives for a moment does nothing of it.
+#: The first removal is not at once, so that short commands don't do it.
 _last = time.monotonic() - EVERY + 60
 
 
 def forget_due() -> None:
-    """``forget_old``, unless this process did it within the hour."""
+    """Calls ``forget_old``, at most once an hour in each process."""
     global _last
     if time.monotonic() - _last < EVERY:
         return
@@ -43,16 +44,16 @@ def forget_due() -> None:
 
 
 def forget_old() -> dict[str, int]:
-    """Remove rows past their retention; how many of each table."""
+    """Removes rows past their retention. Returns the table's name → how many."""
     found = {name: forget() for name, forget in _TABLES.items()}
-    clear_expired()  # codes and tokens that this application gave; in portions, too
+    clear_expired()  # codes and tokens that this application issued; also in portions
     if any(found.values()):
         log.info("old rows removed", **found)
     return found
 
 
 def remove(rows: QuerySet[Any]) -> int:
-    """Delete these rows portion by portion; how many."""
+    """Deletes these rows portion by portion. Returns how many."""
     removed = 0
     while removed < _MOST:
         ids = list(rows.order_by("pk").values_list("pk", flat=True)[:_PORTION])
@@ -91,7 +92,8 @@ def _sessions() -> int:
 
 
 def register(name: str, forget: Callable[[], int]) -> None:
-    """Another app's rows: ``forget`` removes those past their retention and returns how many."""
+    """Adds another app's table. forget: removes its rows past their retention and returns how
+    many."""
     _TABLES[name] = forget
 
 

@@ -1,4 +1,5 @@
-"""All paths of Usher in the application; mount at the root: the LMS knows them by name."""
+"""All URLs of Usher in the application. Include them at the root, because the LMS expects these
+paths."""
 
 from django.urls import URLPattern, URLResolver, include, path, re_path
 from oauth2_provider.views import OAuthServerMetadataView

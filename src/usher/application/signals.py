@@ -1,9 +1,9 @@
-"""Signals about what became of records in the LMS.
+"""Signals about records: what the LMS accepted, refused or deactivated.
 
-Sent after the transaction that wrote the outcome, in the process that did the work: usually a
-worker. A receiver that raises harms nothing and is logged; one that takes long holds up a worker,
-so hand long work to a task. A record may be settled again, as when a mode changes: receivers must
-bear to be called twice.
+Sent after the transaction that wrote the outcome, in the process that did the work, usually a
+worker. An exception in a receiver is logged and has no other effect. A slow receiver delays a
+worker, so do long work in a task. A receiver may be called again for the same record, for example
+after its mode changed.
 
     @receiver(enrollment_settled)
     def welcome(sender, enrollment, user, run, changed, **kwargs): ...
@@ -21,21 +21,21 @@ from usher.application.adapter import DefaultAdapter, Refusal, adapter
 from usher.contract.failures import FailureClass
 from usher.engine.observers import Observer
 
-#: A learner's LMS account was made. Arguments: account, user.
+#: A learner's LMS account was created. Arguments: account, user.
 account_ready = Signal()
-#: An enrollment is in sync. Arguments: enrollment, user, run, changed (whether
-#: this run of the worker changed the LMS; False: it was so already).
+#: An enrollment is in sync. Arguments: enrollment, user, run, changed (whether the worker changed
+#: the LMS; False if it matched already).
 enrollment_settled = Signal()
-#: The LMS refuses a record for good. sender: its model. Arguments: row, kind, code, message, user
-#: (None where the record has no learner).
+#: The LMS refuses a record, which is not retried automatically. sender: its model. Arguments: row,
+#: kind, code, message, user (None if the record has no learner).
 refused = Signal()
-#: An LMS account was seen inactive. Arguments: account, user, wanted (True: this application
-#: asked for it; False: somebody did so in the LMS).
+#: An LMS account was found inactive. Arguments: account, user, wanted (True if this application
+#: requested it, False if the LMS's staff deactivated it).
 learner_deactivated = Signal()
 
 
 class Announcing(Observer):
-    """Sends the signals for what the engine writes."""
+    """Sends the signals for the outcomes that the engine writes."""
 
     def writing(self, kind: Any, done: Sequence[tuple[Any, Any]]) -> None:
         announce(kind.name, kind.model, done)
@@ -89,7 +89,8 @@ def _deactivated(kind: str, done: Sequence[tuple[Any, Any]]) -> list[int]:
 
 
 def _settled(kind: str, done: Sequence[tuple[Any, Any]]) -> dict[int, bool]:
-    """Enrollments that were not settled before, or that this changed: row → changed."""
+    """Id of each enrollment that was not settled before, or that changed in the LMS → whether it
+    changed."""
     if kind != "enrollment":
         return {}
     return {
@@ -100,7 +101,7 @@ def _settled(kind: str, done: Sequence[tuple[Any, Any]]) -> dict[int, bool]:
 
 
 def newly_refused(kind: str, done: Sequence[tuple[Any, Any]]) -> list[Refusal]:
-    """Of these outcomes, rows that the LMS refuses and had not refused before."""
+    """The refusals among these outcomes that are new: the LMS had not refused the row before."""
     return [
         Refusal(
             kind,
@@ -114,7 +115,7 @@ def newly_refused(kind: str, done: Sequence[tuple[Any, Any]]) -> list[Refusal]:
         if outcome.error is not None
         and not outcome.waits
         and outcome.error.failure_class == FailureClass.REJECTED
-        and job.row.parked_at is None  # reported when it was refused first
+        and job.row.parked_at is None  # reported when it was first refused
     ]
 
 

@@ -1,4 +1,4 @@
-"""Celery finds tasks in this module with plain ``app.autodiscover_tasks()``."""
+"""The module in which Celery's ``app.autodiscover_tasks()`` finds the tasks."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ __all__ = [
     "work_share",
 ]
 
-#: Where tasks were before: messages that were sent before an upgrade, and beat schedules that a
-#: project wrote by hand, still have these names.
+#: Earlier names of tasks, which messages sent before an upgrade, and beat schedules that a project
+#: wrote itself, still have.
 _FORMER = "usher.application.engine.tasks"
 
 
@@ -42,6 +42,7 @@ _also_named_as_before(sync_all_runs, "sync_all_runs")
 @beat_init.connect
 @beat_embedded_init.connect
 def sweep_at_the_start(**_kwargs: Any) -> None:
-    """Beat sends a task for the first time when its interval has passed: for a minute after each
-    start nothing would be swept, and pages would say that no worker is alive."""
+    """Runs a sweep when beat starts. Beat sends a task for the first time after its interval, so
+    without this there would be no sweep for a minute, and pages would say that no worker is
+    running."""
     sweep.apply_async(retry=False)

@@ -1,4 +1,5 @@
-"""``path("", include("usher.application.urls"))``: at the root, as the LMS knows the paths."""
+"""``path("", include("usher.application.urls"))``, at the root, because the LMS expects these
+paths."""
 
 from django.urls import include, path
 

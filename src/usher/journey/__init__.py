@@ -1,5 +1,5 @@
-"""A throw-away learner, walked from the LMS through the application and back, then removed.
+"""Signs a temporary test learner in to the LMS through the application, and removes the learner.
 
-It needs no Django and imports only ``usher.contract``; the application is reached by its own
-``manage.py shell``.
+It needs no Django and imports only ``usher.contract``. It creates and removes the learner with the
+application's own ``manage.py shell``.
 """

@@ -1,8 +1,9 @@
 # mypy: ignore-errors
-"""Runs inside the application, on standard input of ``manage.py shell`` with PARAMS in front.
+"""Runs inside the application: ``manage.py shell`` reads this file on its standard input.
 
-Makes a learner with a session, as somebody has who has just signed in, or removes them. Works for
-MITx Online, MIT xPro, applications built on Usher and others with Django's own users.
+The caller puts a line ``PARAMS = {…}`` in front. Creates a learner with a session, like the one
+after a sign-in, or removes the learner. Works for MITx Online, MIT xPro, applications built on
+Usher and others with Django's own users.
 """
 
 import json
@@ -45,7 +46,8 @@ def _user(username):
 
 
 def _profile(user):
-    """What MITx Online and MIT xPro ask for before they tell the LMS who somebody is."""
+    """Fills in the profile that MITx Online and MIT xPro require before they send the LMS a
+    learner's details."""
     rows = (
         ("openedx", "OpenEdxUser", {"edx_username": user.username, "has_been_synced": True}),
         ("users", "LegalAddress", {"first_name": "Usher", "last_name": "T", "country": "US"}),
@@ -79,13 +81,14 @@ def _session(user, auth):
     store[auth.HASH_SESSION_KEY] = user.get_session_auth_hash()
     store.set_expiry(600)
     store.create()
-    # Under signed_cookies the key is what is in the session, made when it is saved.
+    # With signed_cookies the session's key is its signed content, which ``save`` makes.
     store.save()
     return store
 
 
 def _backend():
-    """One that knows users by their password: a gateway's ends a session that comes past it."""
+    """The authentication backend that checks passwords. An API gateway's backend would end a
+    session whose requests do not come through the gateway."""
     from django.conf import settings
     from django.contrib.auth.backends import ModelBackend, RemoteUserBackend
     from django.utils.module_loading import import_string

@@ -1,19 +1,21 @@
-"""A browser without a screen that follows redirects one by one, so that a loop can be named."""
+"""A browser on httpx that follows redirects one by one, so that a loop's pages can be named."""
 
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import httpx
 
-#: Redirects of a sign-in that works: some ten, with a gateway and an identity provider more.
+#: The most redirects that are followed. A sign-in has some ten, more with a gateway and an identity
+#: provider.
 MOST_REDIRECTS = 30
-#: The same page so often is a loop. A sign-in passes the LMS's ``/auth/complete/`` twice.
+#: Visits of the same page that count as a loop. A sign-in visits the LMS's ``/auth/complete/``
+#: twice.
 SAME_PAGE = 4
 TIMEOUT = httpx.Timeout(30, connect=10)
 
 
 class BrokenError(Exception):
-    """A step of the journey failed: the observation, and the fix."""
+    """A step of the journey failed. seen: what was observed. fix: what to do, or ''."""
 
     def __init__(self, seen: str, fix: str = "") -> None:
         self.fix = fix
@@ -21,11 +23,11 @@ class BrokenError(Exception):
 
 
 class LoopError(BrokenError):
-    """Two pages redirect a browser to each other endlessly."""
+    """Pages redirect a browser to each other without end."""
 
 
 class UnreachableError(BrokenError):
-    """A page on the way doesn't answer at all. host: with its port."""
+    """A page did not answer. host: its host, with its port."""
 
     def __init__(self, host: str, why: str) -> None:
         self.host = host
@@ -34,7 +36,7 @@ class UnreachableError(BrokenError):
 
 @dataclass
 class Browser:
-    """visited: every address of the last walk, without its query."""
+    """visited: the addresses that the last ``follow`` requested, without their queries."""
 
     client: httpx.Client = field(
         default_factory=lambda: httpx.Client(
@@ -44,8 +46,8 @@ class Browser:
     visited: list[str] = field(default_factory=list)
 
     def follow(self, url: str, *, only: tuple[str, ...] = ()) -> httpx.Response:
-        """The page at which the redirects end. only: hosts to stay at; a redirect to another one
-        is the end. Raises LoopError, UnreachableError."""
+        """The page at which the redirects end. only: hosts whose pages are requested; a redirect to
+        any other host is not followed. Raises LoopError, UnreachableError."""
         self.visited = []
         answer = self._get(url)
         while answer.next_request is not None:
@@ -74,5 +76,5 @@ class Browser:
 
 
 def plain(url: str) -> str:
-    """Without the query, which changes each time and may hold codes."""
+    """``url`` without its query, which may contain authorization codes."""
     return url.partition("?")[0].partition("#")[0]

@@ -1,6 +1,7 @@
-"""The chain as a browser sees it: first as somebody unknown, then as a learner of the application.
+"""Signs in at the LMS as a browser does: as an anonymous visitor, and as a learner of the
+application.
 
-Every step is a request of the kind a browser sends; nothing is concluded from settings.
+Every step is a request that a browser would send; no result is inferred from settings.
 """
 
 import re
@@ -20,7 +21,7 @@ from usher.journey.steps import TIMEOUT, BrokenError, Browser, LoopError, Unreac
 #: Runs ``learner.py`` in the application with these parameters.
 Script = Callable[[dict[str, Any]], dict[str, Any]]
 MODE = "audit"
-#: As the three databases say it, in a log or on the error page of a server under development.
+#: The message of PostgreSQL, SQLite and MySQL, in a log or on Django's debug page.
 _NO_TABLE = re.compile(
     r"relation \"(\S+?)\" does not exist|no such table: ([^\s<]+)|Table '(\S+?)' doesn't exist"
 )
@@ -33,8 +34,9 @@ _GATEWAY = (
 
 @dataclass(frozen=True)
 class Chain:
-    """lms_url, application_url: for browsers; token: the service worker's; gateway: whether the
-    application signs people in at an API gateway; logs: the command that shows the LMS's."""
+    """lms_url, application_url: addresses for browsers. token: the service worker's. gateway:
+    whether people sign in to the application at an API gateway. logs: the command that shows the
+    LMS's log."""
 
     lms_url: str
     application_url: str
@@ -44,7 +46,7 @@ class Chain:
     logs: str = "tutor local logs --tail=100 lms"
 
     def sign_in(self, target: str) -> str:
-        """Where a browser starts to sign in at the LMS, to end at ``target``."""
+        """The address that starts sign-in at the LMS and afterwards opens ``target``."""
         query = urlencode({"auth_entry": "login", "next": target})
         return f"{self.lms_url}{LmsPath.sign_in_start(self.backend)}?{query}"
 
@@ -55,14 +57,15 @@ class Chain:
 
 @dataclass(frozen=True)
 class Walked:
-    """said: what the learner did, in words; left: what could not be removed afterwards."""
+    """said: what the learner did, for people. left: what could not be removed afterwards."""
 
     said: str
     left: str = ""
 
 
 def as_somebody_unknown(chain: Chain) -> str:
-    """To the page where people sign in, in words. Raises BrokenError."""
+    """Follows sign-in to the application's sign-in page. Returns a sentence for people. Raises
+    BrokenError."""
     browser = Browser()
     try:
         page = browser.follow(chain.sign_in(LmsPath.DASHBOARD))
@@ -92,7 +95,7 @@ def as_somebody_unknown(chain: Chain) -> str:
 
 
 def missing_table(said: str) -> str:
-    """The table that a Django application misses by its own words; '' for none."""
+    """The database table that is missing, according to an application's error; '' for none."""
     found = _NO_TABLE.search(said)
     return next(filter(None, found.groups())) if found else ""
 
@@ -112,7 +115,8 @@ def _cause_of_loop(browser: Browser, chain: Chain) -> str:
 
 
 def as_learner(chain: Chain, script: Script) -> Walked:
-    """A throw-away learner, from the application's session to a course. Raises BrokenError."""
+    """Creates a test learner, who signs in, is enrolled and opens a course; then removes the
+    learner. Raises BrokenError."""
     username = throwaway.new_name("usher-test")
     runs: list[str] = []
     said: list[str] = []
@@ -121,7 +125,7 @@ def as_learner(chain: Chain, script: Script) -> Walked:
             said.append(_signs_in(browser, chain, username))
             said.append(_opens_a_course(browser, chain, username, runs))
     finally:
-        # The application first: while it wants the account, it would make it again.
+        # First from the application, which would otherwise create the LMS account again.
         try:
             script({"action": "remove", "username": username})
         finally:
@@ -133,7 +137,8 @@ def as_learner(chain: Chain, script: Script) -> Walked:
 def _browser_of(chain: Chain, made: dict[str, Any]) -> Iterator[Browser]:
     browser = Browser()
     host = urlsplit(chain.application_url).hostname or ""
-    domain = host if "." in host else f"{host}.local"  # as cookie jars call such names
+    # Cookie jars add .local to a host name without a dot.
+    domain = host if "." in host else f"{host}.local"
     browser.client.cookies.set(made["cookie"], made["session"], domain=domain)
     try:
         yield browser
@@ -146,7 +151,8 @@ def _signs_in(browser: Browser, chain: Chain, username: str) -> str:
         page = browser.follow(chain.sign_in(LmsPath.DASHBOARD), only=chain.hosts)
     except LoopError as error:
         raise LoopError(f"sign-in never ends: {error}", _cause_of_loop(browser, chain)) from error
-    # What the dashboard is differs by release; whether one is signed in, the LMS itself tells.
+    # The dashboard differs between releases; this endpoint of the LMS names the signed-in user in
+    # all.
     me = browser.client.get(chain.lms_url + LmsPath.ME)
     where = plain(str(page.url))
     if me.status_code != httpx.codes.OK:
@@ -163,7 +169,7 @@ def _signs_in(browser: Browser, chain: Chain, username: str) -> str:
 
 
 def _heading(page: httpx.Response) -> str:
-    """What a page says in its first line, as that on which the LMS plugin stops a sign-in."""
+    """The heading of a page, such as that at which the LMS plugin stops a sign-in."""
     found = re.search(r"<h1[^>]*>(.*?)</h1>", page.text, re.DOTALL)
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", found[1])).split())[:200] if found else ""
 
@@ -197,7 +203,8 @@ def _opens_a_course(browser: Browser, chain: Chain, username: str, runs: list[st
 
 
 def _remove_at_lms(chain: Chain, username: str, runs: list[str]) -> str:
-    """Unenroll and deactivate: an LMS can't delete a learner. Returns what could not be removed."""
+    """Unenrolls and deactivates the learner, whom an LMS can't delete. Returns what could not be
+    undone."""
     left: list[str] = []
     with httpx.Client(base_url=chain.lms_url, timeout=TIMEOUT, trust_env=False) as worker:
         worker.headers["Authorization"] = f"Bearer {chain.token}"

@@ -1,11 +1,11 @@
-"""Letters of other alphabets in the Latin letters that a username of the LMS may hold."""
+"""Converts letters of other alphabets to the Latin letters that LMS usernames may contain."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-#: What has no base letter in Unicode's tables.
+#: Letters for which Unicode's tables have no base letter.
 _LATIN = {"ß": "ss", "ẞ": "Ss", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d", "ŋ": "ng", "ə": "e"}
 _OTHERS = (
     "α=a β=v γ=g δ=d ε=e ζ=z η=i θ=th ι=i κ=k λ=l μ=m ν=n ξ=x ο=o π=p ρ=r σ=s ς=s τ=t υ=y φ=f "
@@ -24,7 +24,7 @@ def in_latin_letters(text: str) -> str:
     >>> in_latin_letters("Łukasz Żółć, Søren, Иван")
     'Lukasz Zolc, Soren, Ivan'
     """
-    # й and ї are letters of their own, not и and і with an accent: the table is asked first.
+    # First by the table: Unicode would decompose й and ї into и and і with an accent.
     known = "".join(_letter(char) for char in unicodedata.normalize("NFC", text))
     plain = unicodedata.normalize("NFKD", known)
     return "".join(_letter(char) for char in plain if not unicodedata.combining(char))

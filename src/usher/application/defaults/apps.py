@@ -1,4 +1,4 @@
-"""The Django apps that Usher is made of, those that it stands on, and its middleware."""
+"""Usher's Django apps and middleware, and the apps that Usher needs."""
 
 INSTALLED_APPS = [
     "usher.engine",

@@ -8,7 +8,8 @@ SQLITE = "django.db.backends.sqlite3"
 
 
 def sqlite_options() -> dict[str, Any]:
-    """``OPTIONS`` of a SQLite database: readers don't wait for the writer, writers queue up."""
+    """``OPTIONS`` of a SQLite database with which readers don't wait for a writer, and writers wait
+    for each other."""
     return {
         # A transaction that reads first and writes later would fail at once, not wait,
         # when another wrote in between; taking the lock at its start makes it wait.

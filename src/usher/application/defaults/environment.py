@@ -1,4 +1,4 @@
-"""The environment, and under it the ``.env`` file that ``usher connect`` writes."""
+"""Reads settings from the environment and from the ``.env`` file that ``usher connect`` writes."""
 
 from __future__ import annotations
 
@@ -67,53 +67,57 @@ def _winner(text: str) -> str:
 OPTIONS: dict[str, Callable[[str], Any]] = {
     # Redis, which workers on several machines share. Default: none.
     "REDIS_URL": str,
-    # Your class of decisions, such as `shop.openedx.Adapter`; see "Add Usher to your own
-    # application". Default: `usher.application.adapter.DefaultAdapter`.
+    # Your adapter class, such as `shop.openedx.Adapter`; see "Add Usher to your own application".
+    # Default: `usher.application.adapter.DefaultAdapter`.
     "USHER_ADAPTER": str,
-    # Whether enrollments that were made in the LMS are recorded here. Default: true.
+    # Whether enrollments that were created in the LMS are recorded in the application. Default:
+    # true.
     "USHER_ADOPT_ENROLLMENTS": _flag,
     # Days for which audit events are kept; 0 for ever. Default: 400.
     "USHER_AUDIT_DAYS": _whole(0),
-    # Failed attempts recorded in a minute; more are counted only. Default: 30.
+    # Failed attempts that are recorded in a minute; any more are only counted. Default: 30.
     "USHER_AUDIT_FAILURES_A_MINUTE": _whole(0),
     # Whether to use the batch API of `usher.lms` where the LMS has it. Default: true.
     "USHER_USE_BATCH_API": _flag,
     # Header in which a proxy passes the client's address, such as `X-Real-IP`. Default: none.
     "USHER_CLIENT_ADDRESS_HEADER": str,
-    # Requests to the LMS at a time, of one worker. Default: 32.
+    # Concurrent requests of one worker to the LMS. Default: 32.
     "USHER_CONCURRENCY": _whole(1),
     # Minutes between two mails about refusals to `MANAGERS`; 0 for none. Default: 60, and 0 while
     # `DEBUG` is on.
     "USHER_DIGEST_MINUTES": _whole(0),
-    # Who wins when the LMS changed an enrollment: `application` or `lms`. Default: `application`.
+    # Whose state is kept if a recorded enrollment was changed in the LMS: `application` or `lms`.
+    # Default: `application`.
     "USHER_ENROLLMENT_WINNER": _winner,
-    # Who wins when the LMS's staff deactivated an account that is active here: with `lms` it stays
-    # deactivated, with `application` it is activated again. Default: `lms`.
+    # Whose state is kept if the LMS's staff deactivated an account that is active in the
+    # application: with `lms` it stays deactivated, with `application` it is activated again.
+    # Default: `lms`.
     "USHER_ACCOUNT_WINNER": _winner,
     # Celery queue for work that a learner waits for. Default: the queue of all other tasks.
     "USHER_INTERACTIVE_QUEUE": str,
-    # Seconds after which a record claimed by a worker that is gone is free. Default: 60.
+    # Seconds until another worker may take the records of a worker that was killed. Default: 60.
     "USHER_LEASE_SECONDS": _seconds,
     # Networks that may read `/metrics`, such as `10.0.0.0/8, 127.0.0.1`. Default: none.
     "USHER_METRICS_NETWORKS": str,
     # Bearer token for `/metrics`. Default: none.
     "USHER_METRICS_TOKEN": str,
-    # With more than this number, and this share, of known objects missing in the LMS, nothing is
-    # changed before `--accept-missing`. Default: 20.
+    # If more known objects than this number, and than `USHER_MISSING_SHARE`, are missing in the
+    # LMS, nothing is changed until an operator runs a command with `--accept-missing`. Default: 20.
     "USHER_MISSING_COUNT": _whole(0),
-    # The share for `USHER_MISSING_COUNT`, from 0 to 1. Default: 0.05.
+    # The share of known objects for `USHER_MISSING_COUNT`, from 0 to 1. Default: 0.05.
     "USHER_MISSING_SHARE": _share,
     # Requests a second that all workers together send to the LMS. Default: no limit.
     "USHER_REQUESTS_A_SECOND": _rate,
     # Seconds for which a stopping worker waits for answers of the LMS. Default: 20.
     "USHER_STOP_SECONDS": _rate,
-    # Failed token requests of one client from one address in a minute before more are refused.
+    # Failed token requests of one client from one address in a minute; any more are refused.
     # Default: 30.
     "USHER_TOKEN_FAILURES_A_MINUTE": _whole(1),
 }
 
 
-#: Names that this package, ``usher dev`` and Tutor's plugin have for other things.
+#: Variables that begin as settings do and are not settings: those of ``usher dev`` and the Tutor
+#: plugin.
 _OTHERS = {
     *(value for name, value in vars(ServiceEnv).items() if name.isupper()),
     "USHER_EDITION",
@@ -123,9 +127,9 @@ _OTHERS = {
 
 
 def read(env_file: Path | None) -> dict[str, str]:
-    """Names and values, those of the process before those of the file.
+    """Name → value, from the process's environment and, for names that it lacks, from the file.
 
-    Raises ImproperlyConfigured when the file is there and can't be read.
+    env_file: None for no file. Raises ImproperlyConfigured if the file exists and can't be read.
     """
     found: dict[str, str] = {}
     if env_file is not None:
@@ -137,7 +141,8 @@ def read(env_file: Path | None) -> dict[str, str]:
 
 
 def settings(values: Mapping[str, str]) -> dict[str, Any]:
-    """Settings that the environment has a value for. Raises ImproperlyConfigured, all at once."""
+    """The settings in ``OPTIONS`` that have a value, converted to their types. Raises
+    ImproperlyConfigured, which names all malformed values."""
     found: dict[str, Any] = {key: values[key] for key in ALL_KEYS if values.get(key)}
     problems = []
     for name, kind in OPTIONS.items():
@@ -153,8 +158,8 @@ def settings(values: Mapping[str, str]) -> dict[str, Any]:
 
 
 def malformed(source: Any) -> Iterator[str]:
-    """Values in ``source`` (Django's settings) that can't be used, each with what to write: for
-    projects that set them themselves."""
+    """A sentence for each value in ``source``, Django's settings, that has a wrong type; it says
+    what to write. These are values that a project set itself."""
     for name, kind in OPTIONS.items():
         value = getattr(source, name, None)
         if kind is str or value is None or value == "":

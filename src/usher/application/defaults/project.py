@@ -33,7 +33,7 @@ BESIDE_MANAGE = ".env"
 
 #: Parameters of ``apply`` that are not options.
 _NOT_OPTIONS = ("settings", "unknown")
-#: Arguments of the parts, and what ``apply`` calls them.
+#: Argument of one of the functions that ``apply`` calls → what to write instead.
 _OTHER_NAMES = {
     "rsa_private_key": "oidc_rsa_private_key",
     "broker_url": "CELERY_BROKER_URL = … above the call",
@@ -53,20 +53,19 @@ def apply(
     sync_runs_seconds: float = SYNC_RUNS_SECONDS,
     **unknown: Never,
 ) -> None:
-    """Adds to ``settings``, the ``globals()`` of a settings module, what Usher needs.
+    """Adds the settings that Usher needs to ``settings``, the ``globals()`` of a settings module.
 
-    What the module has set before stays: lists are appended to, dictionaries get what they lack,
-    and a name that has a value keeps it. Names without one are read from the environment, and
-    under it from ``env_file``, which is relative to ``BASE_DIR``; None reads no file.
+    Settings that the module has set before are kept: lists are appended to, dictionaries get the
+    keys that they lack, and other values stay. Names without a value are read from the environment,
+    or else from ``env_file``, which is relative to ``BASE_DIR``; None reads no file.
 
-    site_base_url: this application's address for browsers, where ``SITE_BASE_URL`` is in neither.
-    oidc_rsa_private_key: PEM, where ``OIDC_RSA_PRIVATE_KEY`` is in neither.
-    issuer: of ID tokens; '' for ``SITE_BASE_URL`` and ``/oauth2``.
-    https_only: refuse redirect URIs that are not https; None refuses them if the addresses of this
-    application and of the LMS are https.
-    sweep_seconds, sync_runs_seconds: of the periodic tasks, for projects with Celery.
-    All that the OAuth toolkit, Django REST framework and Celery can be told besides is set before
-    the call, such as ``OAUTH2_PROVIDER = {"ACCESS_TOKEN_EXPIRE_SECONDS": 3600}``.
+    site_base_url: this application's address for browsers, if ``SITE_BASE_URL`` is set in neither.
+    oidc_rsa_private_key: PEM, if ``OIDC_RSA_PRIVATE_KEY`` is set in neither. issuer: of ID tokens;
+    '' for ``SITE_BASE_URL`` and ``/oauth2``. https_only: refuse redirect URIs that are not https;
+    None refuses them if the addresses of this application and of the LMS are https. sweep_seconds,
+    sync_runs_seconds: intervals of Celery's periodic tasks. Set other options of the OAuth toolkit,
+    Django REST framework and Celery before the call, such as ``OAUTH2_PROVIDER =
+    {"ACCESS_TOKEN_EXPIRE_SECONDS": 3600}``.
 
     Raises ImproperlyConfigured when the file can't be read, a value has the wrong type, or an
     argument is unknown.
@@ -74,7 +73,7 @@ def apply(
     _refuse(unknown)
     path = _path(settings, env_file)
     values = environment.read(path)
-    # `manage.py check` names the lines of it that can't be understood.
+    # `manage.py check` names its lines that can't be read.
     _default(settings, "USHER_ENV_FILE", str(path) if path and path.is_file() else "")
     _default(settings, "SITE_BASE_URL", values.get("SITE_BASE_URL") or site_base_url)
     for name, value in environment.settings(values).items():
@@ -97,7 +96,7 @@ def apply(
 
 
 def _refuse(unknown: Collection[str]) -> None:
-    """Raises ImproperlyConfigured, with what was probably meant."""
+    """Raises ImproperlyConfigured for unknown arguments, with what was probably meant."""
     known = [name for name in inspect.signature(apply).parameters if name not in _NOT_OPTIONS]
     for name in unknown:
         if name.isupper():
@@ -119,7 +118,7 @@ def _path(settings: MutableMapping[str, Any], env_file: str | Path | None) -> Pa
 
 
 def _default(settings: MutableMapping[str, Any], name: str, value: Any) -> None:
-    """False and 0 are values that a project has set."""
+    """Sets ``name`` unless the project has set it; False and 0 count as set."""
     if value not in ("", None) and settings.get(name) in ("", None):
         settings[name] = value
 
@@ -150,7 +149,7 @@ def _provider(
         settings.get(Env.OPENEDX_BASE_REDIRECT_URL) or settings.get(Env.OPENEDX_API_BASE_URL) or ""
     )
     if https_only is None:
-        # An LMS at an http address asks for an http redirect URI.
+        # An LMS at an http address has an http redirect URI.
         https_only = site.startswith("https://") and lms.startswith("https://")
     ours = oauth2_provider(
         issuer=issuer or (f"{site}/oauth2" if site else ""),
@@ -164,7 +163,7 @@ def _provider(
 def _celery(
     settings: MutableMapping[str, Any], broker_url: str, schedule: dict[str, dict[str, Any]]
 ) -> None:
-    """Only for projects that have a broker: the others run ``reconcile --watch``."""
+    """Sets nothing for projects without a broker, which run ``reconcile --watch``."""
     broker_url = settings.get("CELERY_BROKER_URL") or broker_url
     if not broker_url:
         return

@@ -23,7 +23,8 @@ SCOPES = {
 
 
 def password_hashers(hashers: tuple[str, ...] | list[str] = _DJANGO_HASHERS) -> list[str]:
-    """``PASSWORD_HASHERS`` with the hasher of client secrets last: never that of passwords."""
+    """``PASSWORD_HASHERS`` with the hasher for client secrets last, so that passwords never use
+    it."""
     return [*hashers, KEYED_HASHER]
 
 
@@ -33,8 +34,8 @@ def oauth2_provider(
     """``OAUTH2_PROVIDER``.
 
     issuer: ``https://host/oauth2``, where discovery is served; '' derives it from each request.
-    rsa_private_key: PEM; it signs ID tokens and sign-out messages. https_only: refuse redirect
-    URIs that are not https. overrides: whatever else the OAuth toolkit can be told.
+    rsa_private_key: PEM; it signs ID tokens and sign-out messages. https_only: refuse redirect URIs
+    that are not https. overrides: further options of the OAuth toolkit.
     """
     settings: dict[str, Any] = {
         "SCOPES": SCOPES,
@@ -67,7 +68,7 @@ def oauth2_provider(
 
 
 def rest_framework() -> dict[str, Any]:
-    """``REST_FRAMEWORK`` for ``/api/v1/``: signed-in people, JSON only."""
+    """``REST_FRAMEWORK`` for ``/api/v1/``: signed-in users only, JSON only."""
     return {
         "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
         "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],

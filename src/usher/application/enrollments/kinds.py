@@ -29,8 +29,8 @@ from usher.engine.kinds import Job, Outcome
 class Wanted:
     """The data of an enrollment's job.
 
-    look_first: compare with the LMS before sending anything. adopt: the LMS's state wins. refusal:
-    the LMS's last answer, for a refused row that is compared and not sent again.
+    look_first: compare with the LMS before sending anything. adopt: the LMS's state is kept.
+    refusal: the LMS's last answer, for a refused row that is compared and not sent again.
     """
 
     username: str
@@ -160,7 +160,7 @@ class EnrollmentKind(LmsKind):
             RunModes.objects.filter(run_id__in=refused).recheck()
 
     def settle(self, done: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
-        """Saves the LMS's state as the desired one where the LMS wins."""
+        """Saves the LMS's state as the desired one if ``USHER_ENROLLMENT_WINNER`` is ``lms``."""
         for job, outcome in done:
             if isinstance(outcome.extra, EnrollmentSeen):
                 _adopt(job, outcome.extra)

@@ -12,7 +12,7 @@ from usher.application.adapter import AdapterFailed, adapter, log_failure
 from usher.application.enrollments.models import DEFAULT_MODE, Enrollment
 from usher.application.runs.models import CourseRun
 
-#: The free modes that are chosen first; any other follows in the order of the LMS.
+#: The free modes that are chosen first. Any other free mode comes after these, in the LMS's order.
 _PREFERRED = (DEFAULT_MODE, "honor")
 
 
@@ -34,8 +34,8 @@ def check_mode(user: Any, run: CourseRun, mode: str) -> None:
 def choose_mode(user: Any, run: CourseRun) -> str:
     """The mode for a learner who named none: one that is free and still open, ``audit`` first.
 
-    ``audit`` as long as nothing is known of the run's modes. Raises ModeNotAllowed when every
-    mode costs something or is over.
+    ``audit`` as long as the run's modes are not known. Raises ModeNotAllowed if every mode costs
+    something or has ended.
     """
     known = _with_modes(run)
     allowed = adapter().allowed_modes(user, known)
@@ -62,7 +62,7 @@ def _with_modes(run: CourseRun) -> CourseRun:
 
 
 def free_modes(run: CourseRun) -> list[str]:
-    """Modes of the run that cost nothing in any currency and are not over."""
+    """Modes of the run that cost nothing in any currency and have not ended."""
     now = timezone.now()
     free: dict[str, bool] = {}
     for mode in sorted(run.modes.all(), key=lambda each: each.pk):

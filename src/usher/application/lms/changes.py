@@ -1,6 +1,7 @@
 """Reads the changes in an LMS that has ``usher.lms``, so that no lost webhook goes unnoticed.
 
-A row is made due if its desired state differs from the LMS's. Its kind then decides which is right.
+A row is made due if its desired state differs from the LMS's. Its kind then decides which state is
+kept.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How ``drift`` and a dry run of ``reconcile`` show what differs from the LMS."""
+"""Formats differences for ``drift`` and for the dry run of ``reconcile``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""``configure_instance``: what an application needs before it can be joined to an LMS."""
+"""``configure_instance``: creates the records that an application needs to be connected to an
+LMS."""
 
 from __future__ import annotations
 
@@ -20,22 +21,22 @@ from usher.application.provider.clients import ensure_client
 from usher.application.runs.services import ensure_run
 from usher.contract.oauth import BACKENDS, lms_redirect_uri
 
-#: The courses that everybody tries first.
+#: The courses in which the test learner is enrolled.
 COURSES = ("course-v1:edX+DemoX+Demo_Course", "course-v1:edX+E2E-101+course")
 DOMAIN = "odl.local"
-#: Addresses that Tutor gives the LMS, over its releases.
+#: Host names that Tutor gives the LMS, in all its releases.
 _TUTOR_HOSTS = ("local.openedx.io", "local.edly.io", "local.overhang.io")
 _DEV_PORT = 8000
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
 class CantMakeUser(Exception):
-    """The project's user model wants more than can be guessed."""
+    """The project's user model has further required fields."""
 
 
 @dataclass(frozen=True)
 class Client:
-    """The OAuth2 record of the LMS; ``secret`` only when it was set now, '' afterwards."""
+    """The OAuth2 record of the LMS. secret: '' unless this call set it."""
 
     client_id: str
     secret: str
@@ -59,7 +60,7 @@ def _is_ipv6(text: str) -> bool:
 
 
 def lms_addresses(platform: str, gateway: str, *, tutor: bool, tutor_dev: bool) -> list[str]:
-    """Every address by which this LMS may ask to be sent back to."""
+    """All addresses of this LMS to which sign-in may redirect back."""
     found = conf.settings()
     port = urlsplit(found.api_base_url).port
     addresses = [found.base_redirect_url, found.api_base_url]
@@ -77,7 +78,8 @@ def lms_addresses(platform: str, gateway: str, *, tutor: bool, tutor_dev: bool) 
 
 
 def make_client(addresses: Iterable[str], client_id: str = "", secret: str = "") -> Client:
-    """The record of the LMS, for both backends at all its addresses. Harmless to repeat."""
+    """Creates or updates the LMS's record, with redirect URIs for both backends at all its
+    addresses. Safe to repeat."""
     uris = [lms_redirect_uri(address, name) for address in addresses for name in BACKENDS]
     found = conf.settings()
     client, shown, changed = ensure_client(
@@ -102,10 +104,10 @@ def _signs_in_by_email(model: Any) -> bool:
 
 
 def make_user(username: str, email: str, name: str, password: str, *, superuser: bool) -> Any:
-    """A person whose e-mail counts as confirmed: the operator vouches for it.
+    """Creates a user whose e-mail address counts as confirmed, since the operator chose it.
 
-    Works for any user model whose manager has Django's ``create_user`` and ``create_superuser``.
-    Raises CantMakeUser when the model demands more than a name, an e-mail and a password.
+    Works for user models whose manager has Django's ``create_user`` and ``create_superuser``.
+    Raises CantMakeUser if the model requires more than a name, an e-mail address and a password.
     """
     model = get_user_model()
     first, _, last = name.partition(" ")
@@ -138,7 +140,7 @@ def make_user(username: str, email: str, name: str, password: str, *, superuser:
 
 
 def make_learning(user: Any, *, enrolled: bool) -> None:
-    """The two courses, and the test learner's account and enrollments, wanted from now on."""
+    """Creates the rows of the two courses and of the test learner's account and enrollments."""
     runs = [ensure_run(key) for key in COURSES]
     if user is None:
         return

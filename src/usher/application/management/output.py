@@ -1,4 +1,4 @@
-"""How commands show what they do: a bar on a terminal, one last line, JSON for machines."""
+"""The output of commands: a progress bar on a terminal, one last line, or JSON."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from usher.client.errors import LmsError
 from usher.contract.terminal import wrapped
 from usher.engine.summary import Summary
 
-#: Failures shown by name; the rest is counted, and all of them stand in the admin.
+#: The most failures that are listed; the rest is counted. All are in the admin.
 _SHOWN = 20
 
 
 def seconds(text: str) -> float:
-    """The type of an argument that says how long to wait."""
+    """``text`` as seconds, for the ``type`` of an argument. Raises ArgumentTypeError."""
     try:
         value = float(text)
     except ValueError:
@@ -36,7 +36,8 @@ def seconds(text: str) -> float:
 
 
 class EngineCommand(BaseCommand):
-    """The base of all commands: no traceback for what a person can put right."""
+    """The base of all commands. Errors that an operator can correct are shown without a
+    traceback."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -68,7 +69,7 @@ class EngineCommand(BaseCommand):
 
     @contextmanager
     def progress(self, title: str, options: Any) -> Iterator[Callable[[Summary], None]]:
-        """Gives what to call with the summary so far; draws only on a terminal."""
+        """Yields a function to call with the summary so far. Draws only on a terminal."""
         if options["json"] or not sys.stderr.isatty():
             yield lambda summary: None
             return
@@ -78,11 +79,11 @@ class EngineCommand(BaseCommand):
             yield lambda summary: bar.update(task, description=f"{title}: {summary.line()}")
 
     def note(self, text: str) -> None:
-        """Something a waiting person wants to know; never in the way of the output."""
+        """Writes a message about a wait to standard error, so that it is not part of the output."""
         self.stderr.write(text)
 
     def would_change(self, count: int, of: str, options: Any, **more: Any) -> None:
-        """The last line of a dry run. more: keys of its JSON object."""
+        """Writes the last line of a dry run. more: further keys of its JSON object."""
         if options["json"]:
             found = Summary(changed=count).as_dict() | {"dry_run": True}
             self.stdout.write(json.dumps(found | more))
@@ -93,7 +94,8 @@ class EngineCommand(BaseCommand):
             self.stdout.write(f"{mark} {of}: {count} would be changed{wait}, nothing was")
 
     def show_earlier(self, summary: Summary) -> None:
-        """Rows that failed before this run: those that wait, and those that were refused."""
+        """Lists rows that failed before this run: those that will be retried, and those that were
+        refused."""
         for group in summary.waiting:
             text = f"{group.count} × {group.kind}: {group.message} [{group.code}] "
             text += f"next attempt in {group.due_in or 0:.0f} s"
@@ -104,8 +106,8 @@ class EngineCommand(BaseCommand):
             self.stdout.write(f"– refused {wrapped(text, 10)}")
 
     def finish(self, summary: Summary, of: str, options: Any, **more: Any) -> None:
-        """The last line, and the exit code: not 0 when something failed, or waits because it failed
-        before. of: what is counted."""
+        """Writes the last line. Exits with 1 if a row failed in this run, or failed before and is
+        to be retried. of: what is counted."""
         if options["json"]:
             self.stdout.write(json.dumps(summary.as_dict() | more))
         else:

@@ -1,4 +1,4 @@
-"""What both names of the sync command do."""
+"""The sync of course runs, for both names of the command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from usher.application.runs.services import sync_runs
 
 
 def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
-    """Runs and their modes of these keys, or of all; ``None`` is all."""
+    """Syncs the course runs of these keys and their modes; all for None."""
     if keys is not None:
         _check(keys)
     if options["dry_run"]:

@@ -1,4 +1,4 @@
-"""Finds the learner that a person names on the command line."""
+"""Finds the learner that is named on the command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from usher.application.user_model import naming_fields
 
 
 def named(name: str) -> Any:
-    """By username, e-mail or LMS username, whatever the case. Raises CommandError."""
+    """The user with this username, e-mail address or LMS username, in any case of letters. Raises
+    CommandError if there is none, or several."""
     asked = Q()
     for field in naming_fields():
         asked |= Q(**{f"{field}__iexact": name})

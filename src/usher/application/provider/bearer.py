@@ -1,4 +1,4 @@
-"""Access tokens in requests (RFC 6750): in the Authorization header, nowhere else."""
+"""Checks access tokens in the Authorization header of requests (RFC 6750)."""
 
 from hashlib import sha256
 from typing import Any
@@ -12,7 +12,8 @@ from usher.application.requests import is_storable
 
 
 class BearerError(Exception):
-    """The request may not be served. code: of RFC 6750, '' when no token was presented."""
+    """The request has no valid token. code: RFC 6750's error code; '' if the request has no
+    token."""
 
     def __init__(self, status: int, code: str, description: str) -> None:
         super().__init__(description)
@@ -27,9 +28,9 @@ class BearerError(Exception):
 
 
 def access_token(request: HttpRequest, any_of: set[str]) -> Any:
-    """The valid token that the request presents, its ``user`` loaded.
+    """The request's access token, with its ``user`` loaded.
 
-    any_of: scopes of which the token must have one. Raises BearerError.
+    any_of: the token must have one of these scopes. Raises BearerError.
     """
     text = parse_bearer_token(request.META.get("HTTP_AUTHORIZATION"))
     if text is None:
@@ -54,10 +55,10 @@ def access_token(request: HttpRequest, any_of: set[str]) -> Any:
 
 
 def lms_token(request: HttpRequest, any_of: set[str]) -> Any:
-    """As ``access_token``, for what only an LMS may ask.
+    """As ``access_token``, for endpoints that only an LMS may use.
 
-    An LMS signs in, and registers, the learner that a token belongs to. So a token issued to
-    another client is refused: that client could sign in to the LMS as the learner. Raises
+    The LMS signs in, and registers, the learner to whom a token belongs. Another client could use
+    its token to sign in to the LMS as the learner, so tokens of other clients are refused. Raises
     BearerError.
     """
     token = access_token(request, any_of)

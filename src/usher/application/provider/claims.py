@@ -13,8 +13,8 @@ from usher.contract.oauth import SCOPE_USER_READ
 def lms_username(user: Any) -> str:
     """The learner's username in the LMS, which never changes.
 
-    The LMS knows people by this name alone, so it is reserved before it is told: a name that is
-    merely the user's own here may already be somebody else's in the LMS.
+    The LMS identifies people by this name only, so it is reserved before it is sent: the user's own
+    name in this application may already be somebody else's in the LMS.
     """
     try:
         return str(user.lms_account.username)
@@ -25,7 +25,7 @@ def lms_username(user: Any) -> str:
 
 
 def profile(user: Any) -> dict[str, Any]:
-    """What ``/api/users/me`` answers; ``social-auth-mitxpro`` and ``ol-social-auth`` read
+    """The answer of ``/api/users/me``. ``social-auth-mitxpro`` and ``ol-social-auth`` read
     ``username``, ``email`` and ``name``."""
     return {
         "id": key_of(user),
@@ -38,9 +38,10 @@ def profile(user: Any) -> dict[str, Any]:
 
 
 def claims(user: Any, scopes: set[str]) -> dict[str, Any]:
-    """OpenID claims that the scopes allow; ``sub`` is the LMS username: unique, never reused.
+    """The OpenID claims that the scopes allow. ``sub`` is the LMS username, which is unique and
+    never reused.
 
-    ``ol-social-auth`` asks for ``user:read`` alone also when it uses discovery, and reads
+    ``ol-social-auth`` requests only ``user:read``, even if it uses discovery, and reads
     ``username``, ``email`` and ``name`` from the answer.
     """
     username = lms_username(user)

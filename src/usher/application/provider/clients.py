@@ -14,8 +14,8 @@ from usher.application.provider.models import ClientPolicy
 
 
 def is_lms(client: Any) -> bool:
-    """Whether that client is an LMS: the one that the settings name, or one with an address for
-    sign-out messages, which only LMSs have."""
+    """Whether this client is an LMS: the one in the settings, or one with an address for sign-out
+    messages, which only LMSs have."""
     if client is None:
         return False
     if client.name == conf.settings().oauth_app_name:
@@ -36,11 +36,12 @@ def ensure_client(
     pkce_required: bool = False,
     backchannel_logout_url: str = "",
 ) -> tuple[Any, str, bool]:
-    """Make or correct the confidential authorization-code client of that name.
+    """Creates or corrects the confidential authorization-code client of that name.
 
-    Returns the record, its secret in the clear when it was set in this call ('' otherwise: only a
-    hash is kept) and whether anything was changed. Redirect URIs are added, never taken away.
-    client_id and client_secret: what they must be; '' keeps what is there or makes one.
+    Returns the record, its secret if this call set it ('' otherwise, since only a hash is stored),
+    and whether anything changed. Redirect URIs are added and never removed. client_id,
+    client_secret: the required values; '' keeps the present value, or generates one for a new
+    client.
     """
     model = get_application_model()
     found = model.objects.filter(name=name).order_by("id").first()
@@ -68,7 +69,7 @@ def ensure_client(
 
 
 def _keep_policy(client: Any, pkce_required: bool, backchannel_logout_url: str) -> bool:
-    """Creates or corrects the client's policy; returns whether it had to."""
+    """Creates or corrects the client's policy. Returns whether anything changed."""
     policy = ClientPolicy.objects.filter(application=client).first()
     policy = policy or ClientPolicy(application=client)
     before = (policy.pk is None, policy.pkce_required, policy.backchannel_logout_url)
@@ -82,7 +83,7 @@ def _keep_policy(client: Any, pkce_required: bool, backchannel_logout_url: str) 
 
 
 def _secret_to_set(client: Any, wanted: str) -> str:
-    """The secret to store; '' if the stored one matches already."""
+    """The secret to store; '' if the stored hash matches ``wanted`` already."""
     if client.pk is None:
         return wanted or generate_client_secret()
     if wanted and not check_password(wanted, client.client_secret):

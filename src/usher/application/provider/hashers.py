@@ -1,9 +1,9 @@
 """A hash for client secrets: keyed and fast.
 
-A password hasher is slow because people choose guessable passwords. A client secret is random
-(128 characters from the OAuth toolkit), so guessing is hopeless whatever the hash costs, and the
-token endpoint need not burn most of its time on it. The key keeps a stolen database from telling
-even whether two secrets are equal.
+A password hasher is slow because people choose passwords that can be guessed. A client secret is
+random (128 characters from the OAuth toolkit), so it can't be guessed even with a fast hash, and a
+slow one would take most of the token endpoint's time. Because of the key, a stolen database does
+not even show whether two secrets are equal.
 """
 
 import hmac
@@ -20,8 +20,8 @@ _PURPOSE = "usher.application.provider.client_secret"
 class KeyedSecretHasher(BasePasswordHasher):
     """``usher_keyed$<salt>$<hex>``: HMAC-SHA256 with a key derived from ``SECRET_KEY``.
 
-    Secrets hashed under a former key verify while it is in ``SECRET_KEY_FALLBACKS``. Never for
-    passwords of people: they can be guessed.
+    Secrets that were hashed with an earlier key are accepted while that key is in
+    ``SECRET_KEY_FALLBACKS``. Not for users' passwords, which can be guessed.
     """
 
     algorithm = ALGORITHM
@@ -52,4 +52,4 @@ class KeyedSecretHasher(BasePasswordHasher):
         return False
 
     def harden_runtime(self, password: str, encoded: str) -> None:
-        """Nothing to even out: every verification takes the same time."""
+        """Does nothing: every verification takes the same time."""

@@ -1,9 +1,9 @@
-"""Limits on what fails: at the token endpoint, and for messages of the LMS.
+"""Limits failed requests at the token endpoint, and failed messages of the LMS.
 
-Only failures count. Who has succeeded from an address before is served from there whatever fails,
-so that a stranger who knows the LMS's client id (it is in every sign-in address) can't lock the
-LMS out. Anybody else is refused before credentials are looked at once too many were wrong. That
-counts by address, whatever client ids are tried.
+Only failures count. A client that has succeeded from an address before is never refused there, so
+that a stranger who knows the LMS's client id, which is in every sign-in URL, can't lock the LMS
+out. For anybody else, once too many credentials were wrong, requests are refused before credentials
+are checked. Failures are counted by address, whatever client ids are tried.
 """
 
 from base64 import b64decode
@@ -20,14 +20,14 @@ from usher.application.audit.services import client_address
 
 WINDOW_SECONDS = 60
 DEFAULT_FAILURES_A_WINDOW = 30
-#: An address may fail so many times as often as a single client there.
+#: An address may fail this many times as often as one client at that address.
 CLIENTS_OF_AN_ADDRESS = 2
-#: Seconds for which an address is known to be a client's.
+#: Seconds for which a client is remembered to have succeeded from an address.
 KNOWN_SECONDS = 30 * 86400
 
 
 def claimed_client(request: HttpRequest) -> str:
-    """The client id that a request presents, in its body or by HTTP Basic; '' without one."""
+    """The client id in a request's body or HTTP Basic header; '' if there is none."""
     scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "basic":
         return request.POST.get("client_id", "")
@@ -40,13 +40,15 @@ def claimed_client(request: HttpRequest) -> str:
 
 @dataclass(frozen=True)
 class Limit:
-    """scope: what is limited, by itself; times: how often the setting's number of failures."""
+    """scope: what is limited; each scope has its own counts. times: the limit, as a multiple of the
+    setting."""
 
     scope: str
     times: int = 1
 
     def refusal(self, request: HttpRequest, who: str = "") -> JsonResponse | None:
-        """The answer to give without looking at credentials; None to go on.
+        """The answer to a request that must be refused before its credentials are checked; None to
+        continue.
 
         who: the client id in the request.
         """
@@ -58,9 +60,9 @@ class Limit:
     def count_failure(
         self, request: HttpRequest, who: str = "", *, is_wrong: bool
     ) -> JsonResponse | None:
-        """Count one failure; the answer to give instead when there were too many.
+        """Counts one failure. Returns the answer to give instead if there were too many, else None.
 
-        is_wrong: whether the credentials were, which counts against the address as well.
+        is_wrong: whether the credentials were wrong, which also counts against the address.
         """
         network = _network(request)
         if is_wrong:
@@ -69,7 +71,8 @@ class Limit:
         return _too_many() if failed > self._most else None
 
     def note_success(self, request: HttpRequest, who: str = "") -> None:
-        """Call when the credentials were right: remembers the address as this client's."""
+        """Call if the credentials were right: remembers that the client has succeeded from this
+        address."""
         cache.set(_key("known", self.scope, who, _network(request)), 1, KNOWN_SECONDS)
 
     @property
@@ -80,7 +83,7 @@ class Limit:
 
 #: The token endpoint and revocation.
 TOKENS = Limit("tokens")
-#: Signed messages of the LMS, many of which may come from one address.
+#: Signed messages of the LMS. Many may come from one address.
 WEBHOOKS, SIGN_OUTS = Limit("webhooks", times=4), Limit("sign-outs", times=4)
 
 
@@ -93,7 +96,8 @@ def _too_many() -> JsonResponse:
 
 
 def _network(request: HttpRequest) -> str:
-    """The address; of IPv6 the network, as a single machine has as many addresses as it likes."""
+    """The IPv4 address or the IPv6 network, since one machine can use any number of IPv6
+    addresses."""
     text = client_address(request)
     if text is None:
         return "unknown"
@@ -112,7 +116,7 @@ def _add(*parts: str) -> int:
     cache.add(key, 0, WINDOW_SECONDS)
     try:
         return int(cache.incr(key))
-    except ValueError:  # ended between the two calls: a new window
+    except ValueError:  # expired between the two calls: a new window
         return 1
 
 

@@ -5,10 +5,10 @@ from oauth2_provider.settings import oauth2_settings
 
 
 class ClientPolicy(models.Model):
-    """What this provider asks of one client, beyond what the OAuth toolkit's record can say.
+    """The provider's rules for one client that the OAuth toolkit's record has no fields for.
 
     A client without a policy must use PKCE. ``social-auth-mitxpro`` and ``ol-social-auth`` don't
-    send a code challenge, so the LMS's record is marked otherwise: it alone.
+    send a code challenge, so only the LMS's client has a policy that does not require it.
     """
 
     application = models.OneToOneField(
@@ -34,7 +34,7 @@ class ClientPolicy(models.Model):
 
 
 class SignedInSession(models.Model):
-    """A session of a signed-in person, which a sign-out at the LMS ends here."""
+    """A session of a signed-in user. A sign-out in the LMS ends it."""
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="usher_sessions"
@@ -47,7 +47,7 @@ class SignedInSession(models.Model):
 
 
 class SignOutMessage(models.Model):
-    """A sign-out message that was not yet delivered to an LMS; deleted when it was."""
+    """A sign-out message that was not delivered to an LMS yet. It is deleted after delivery."""
 
     application = models.ForeignKey(
         oauth2_settings.APPLICATION_MODEL, on_delete=models.CASCADE, related_name="+"
@@ -66,7 +66,7 @@ class SignOutMessage(models.Model):
 
 
 class SeenSignOut(models.Model):
-    """The id of a sign-out message that was received: a second one of that id is a replay."""
+    """The id of a sign-out message that was received. A second message with this id is a replay."""
 
     event_id = models.CharField(max_length=100, unique=True)
     received_at = models.DateTimeField(default=timezone.now, db_index=True)

@@ -1,7 +1,7 @@
-"""Under ``/oauth2/``. The namespace is the OAuth toolkit's: it reverses its own names.
+"""URLs under ``/oauth2/``. The namespace is the OAuth toolkit's, because it reverses its own names.
 
 Introspection, device grants, dynamic registration and the toolkit's own management pages are left
-out: nothing here needs them.
+out, because nothing uses them.
 """
 
 from django.urls import path, re_path

@@ -25,7 +25,7 @@ from usher.application.provider.validator import client_authenticated
 from usher.application.requests import is_storable
 from usher.contract.oauth import SCOPE_USER_READ
 
-#: Of what is kept with a code.
+#: The longest values that are stored with an authorization code.
 LENGTHS = {"nonce": 255, "code_challenge": 128, "code_challenge_method": 10}
 GRANT_TYPES = ("authorization_code", "refresh_token")
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}

@@ -1,4 +1,4 @@
-"""Learners' tokens, by which the application calls the LMS on their behalf."""
+"""Learners' tokens, with which the application calls the LMS on their behalf."""
 
 from datetime import timedelta
 

@@ -17,6 +17,9 @@ from usher.contract.environment import Env
 _PURPOSE = b"usher learner tokens v1"
 
 
+_LOST_KEY = "A learner's token was encrypted with a key that is no longer configured."
+
+
 class Unreadable(Exception):
     """No configured key decrypts this token; a new one must be obtained."""
 
@@ -33,7 +36,7 @@ def open_sealed(sealed: str) -> str:
     try:
         return _box().decrypt(sealed.encode()).decode()
     except InvalidToken as error:
-        raise Unreadable("A learner's token was encrypted with a key that is gone.") from error
+        raise Unreadable(_LOST_KEY) from error
 
 
 def reseal(sealed: str) -> str:
@@ -43,7 +46,7 @@ def reseal(sealed: str) -> str:
     try:
         return _box().rotate(sealed.encode()).decode()
     except InvalidToken as error:
-        raise Unreadable("A learner's token was encrypted with a key that is gone.") from error
+        raise Unreadable(_LOST_KEY) from error
 
 
 def _box() -> MultiFernet:

@@ -13,10 +13,11 @@ from usher.application.management import instance
 from usher.application.management.output import EngineCommand
 
 SUPERUSER, LEARNER = "admin", "testlearner"
-#: Where ``--no-input`` finds the passwords.
+#: The environment variables with the passwords for ``--no-input``.
 SUPERUSER_PASSWORD = "DJANGO_SUPERUSER_PASSWORD"  # noqa: S105 - a name
 LEARNER_PASSWORD = "USHER_TEST_LEARNER_PASSWORD"  # noqa: S105 - a name
-#: Where a secret made elsewhere is taken from: arguments show in the process list.
+#: The environment variable with a given client secret, since every user of the machine can see
+#: arguments.
 CLIENT_SECRET = "USHER_EDX_OAUTH_SECRET"  # noqa: S105 - a name
 
 
@@ -122,7 +123,7 @@ class Command(EngineCommand):
         }
 
     def _passwords(self, options: Any) -> dict[str, str]:
-        """Of the people who aren't there yet; asked for twice, or taken from the environment."""
+        """Username → password, of the users to create: typed in twice, or from the environment."""
         people = [] if options["dont_create_superuser"] else [(SUPERUSER, SUPERUSER_PASSWORD)]
         people.append((LEARNER, LEARNER_PASSWORD))
         found = {}

@@ -1,5 +1,5 @@
-"""Sign-out of application and LMS, also where browsers send no cookies in frames.
+"""Sign-out from both the application and the LMS, also in browsers that send no cookies in frames.
 
-The application tells each LMS by a signed message (OpenID Connect Back-Channel Logout 1.0); the
-LMS tells the application by one signed as its webhooks are.
+The application notifies each LMS with a logout token (OpenID Connect Back-Channel Logout 1.0). The
+LMS notifies the application with a message that is signed as its webhooks are.
 """

@@ -14,9 +14,9 @@ LIFETIME_SECONDS = 120
 
 
 def make(client: Any, subject: str, issuer: str) -> str:
-    """A signed token saying that the learner with LMS username ``subject`` signed out.
+    """A signed token which says that the learner with the LMS username ``subject`` signed out.
 
-    It is short-lived: each attempt to deliver it makes a new one.
+    It is valid for a short time, so each delivery attempt makes a new one.
     """
     key = jwk_from_pem(oauth2_settings.OIDC_RSA_PRIVATE_KEY)
     now = int(time.time())

@@ -1,7 +1,7 @@
-"""Keeps sight of a session whose key changes while somebody is signed in.
+"""Records a new key of a session in which somebody is signed in.
 
-Django gives a session a new key when its owner changes the password, and sends no signal. A
-sign-out from outside ends sessions by their keys, so it must know the new one.
+Django gives a session a new key when its user changes the password, and sends no signal. A sign-out
+in the LMS ends sessions by their keys, so the new one must be known.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from usher.application.provider.signout import sessions
 
 
 class KnownSessions:
-    """Anywhere behind Django's own session middleware."""
+    """The middleware. It comes anywhere after Django's session middleware."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

@@ -1,4 +1,5 @@
-"""Takes the LMS's word, signed, that somebody signed out there."""
+"""Receives the LMS's signed messages that a learner signed out there, and ends the learner's
+sessions."""
 
 import json
 import time
@@ -16,13 +17,13 @@ from usher.application.provider.signout import sessions
 from usher.application.requests import is_storable
 from usher.contract import signatures
 
-#: The clocks of application and LMS may differ by so much.
+#: How far the clocks of the application and the LMS may differ.
 CLOCK_TOLERANCE = timedelta(seconds=60)
 _REMEMBER = timedelta(seconds=4 * signatures.TOLERANCE_SECONDS)
 
 
 class SignOutRefused(Exception):
-    """status: of the HTTP answer; the message says why."""
+    """The message is not accepted; the error's text says why. status: of the HTTP answer."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -30,10 +31,10 @@ class SignOutRefused(Exception):
 
 
 def receive(request: HttpRequest, body: bytes) -> int:
-    """End the sessions of the learner named in the message; how many there were.
+    """Ends the sessions of the learner in the message. Returns how many there were.
 
-    Raises SignOutRefused. A message that was seen before ends nothing and is no error: the
-    sender may not have got the answer.
+    A message that was received before ends nothing and is no error, since its sender may not have
+    got the answer. Raises SignOutRefused.
     """
     event_id = _verified_event_id(request, body)
     username, at = _content(body, event_id)
@@ -46,7 +47,7 @@ def receive(request: HttpRequest, body: bytes) -> int:
 
 
 def old() -> QuerySet[SeenSignOut]:
-    """Ids older than any message that would still be accepted."""
+    """Ids of messages that are too old to be accepted again."""
     return SeenSignOut.objects.filter(received_at__lt=timezone.now() - _REMEMBER)
 
 
@@ -77,7 +78,7 @@ def _verified_event_id(request: HttpRequest, body: bytes) -> str:
 
 
 def _content(body: bytes, event_id: str) -> tuple[str, datetime]:
-    """Username and moment of ``{"event_id", "username", "at"}``."""
+    """Username and time from the body ``{"event_id", "username", "at"}``. Raises SignOutRefused."""
     try:
         message = json.loads(body)
         username, at = message["username"], message["at"]
@@ -88,12 +89,12 @@ def _content(body: bytes, event_id: str) -> tuple[str, datetime]:
         raise SignOutRefused(400, "username is not a text that a username could be.")
     if message.get("event_id", event_id) != event_id:
         raise SignOutRefused(400, "event_id is not the one that was signed.")
-    # Not in the future; the largest date can't be added to.
+    # Not in the future: adding to the largest date would fail.
     return username, min(moment, timezone.now())
 
 
 def _moment(at: object) -> datetime:
-    """ISO 8601 text or Unix seconds."""
+    """``at``, ISO 8601 text or Unix seconds, as a datetime."""
     if isinstance(at, str):
         moment = datetime.fromisoformat(at)
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,8 +1,8 @@
-"""Tells each connected LMS that somebody signed out of the application.
+"""Notifies each connected LMS that a learner signed out of the application.
 
-A message is a row until the LMS took it, so none is lost with a process. Delivery runs beside
-the request: the page waits for it a moment, so that usually the LMS session is over before the
-browser gets there, and never longer.
+A message is stored in the database until the LMS has accepted it, so none is lost with a process. A
+thread delivers it. The request waits for that for a moment, so that the LMS session has usually
+ended before the browser arrives there.
 """
 
 import ssl
@@ -33,7 +33,8 @@ PAGE_WAITS_SECONDS = 1.0
 REQUEST_SECONDS = 5.0
 FIRST_RETRY = timedelta(seconds=15)
 GIVE_UP_AFTER = timedelta(hours=24)
-#: The LMS refuses for good: it has no such address, or no such learner or session.
+#: Statuses after which a message is not sent again: the LMS has no such address, learner or
+#: session.
 _FINAL = {400, 401, 403, 404, 405, 410}
 
 _workers = ThreadPoolExecutor(2, thread_name_prefix="usher-signout")
@@ -47,7 +48,8 @@ class Alarm:
         self._timer: threading.Timer | None = None
 
     def set(self, seconds: float | None) -> None:
-        """Ring after so many seconds instead of when it would have; None: not at all."""
+        """Delivers due messages after this many seconds, instead of at the time set before; None
+        for never."""
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
@@ -62,7 +64,8 @@ alarm = Alarm()
 
 
 def announce(subject: str) -> None:
-    """Queue a message to each connected LMS and have it delivered; returns within about a second.
+    """Stores a message for each connected LMS and starts the delivery. Returns within about a
+    second.
 
     subject: the learner's LMS username.
     """
@@ -97,7 +100,7 @@ def _deliver_in_thread() -> None:
 
 
 def seconds_to_next() -> float | None:
-    """Seconds until a queued message is due, None without one."""
+    """Seconds until the next stored message is due; None if there is none."""
     first = SignOutMessage.objects.order_by("next_attempt_at").first()
     if first is None:
         return None
@@ -105,9 +108,9 @@ def seconds_to_next() -> float | None:
 
 
 def address(client: Any) -> str:
-    """Where that client takes sign-out messages; '' where it takes none.
+    """The address at which this client receives sign-out messages; '' if it receives none.
 
-    Of the LMS that the settings name, the settings know it: its address may have changed since.
+    For the LMS in the settings it is made from the settings, since its address may have changed.
     """
     settings = conf.settings()
     if client.name == settings.oauth_app_name:
@@ -119,7 +122,8 @@ def address(client: Any) -> str:
 
 
 def deliver_due() -> int:
-    """Send what is due; how many messages the LMS took. Safe to run in several processes."""
+    """Sends the messages that are due. Returns how many the LMS accepted. Safe in several
+    processes."""
     taken = 0
     with httpx.Client(
         timeout=REQUEST_SECONDS, follow_redirects=False, trust_env=False, verify=_tls()
@@ -131,12 +135,13 @@ def deliver_due() -> int:
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """One for the process: making it reads every certificate, which takes 20 ms."""
+    """One TLS context for the process: making one reads every certificate, which takes 20 ms."""
     return httpx.create_ssl_context(trust_env=False)
 
 
 def _claim() -> SignOutMessage | None:
-    """One due message. It is postponed first, so that a later run sends it if this process dies."""
+    """One due message, or None. It is postponed first, so that it is sent later if this process
+    dies."""
     now = timezone.now()
     due = SignOutMessage.objects.filter(next_attempt_at__lte=now).order_by("next_attempt_at", "id")
     for message in due.select_related("application__usher_policy")[:10]:
@@ -153,7 +158,7 @@ def _deliver(http: httpx.Client, message: SignOutMessage) -> bool:
     issuer = oauth2_settings.OIDC_ISS_ENDPOINT or f"{settings.site_base_url}/oauth2"
     token = logout_tokens.make(message.application, message.subject, issuer)
     try:
-        # Its status is all that counts; its body may have no end.
+        # Only the status matters, and the body may be endless.
         with http.stream("POST", address(message.application), data={"logout_token": token}) as got:
             answer = got
     except httpx.HTTPError as error:
@@ -167,7 +172,7 @@ def _deliver(http: httpx.Client, message: SignOutMessage) -> bool:
 
 def _keep(message: SignOutMessage, error: str) -> bool:
     if timezone.now() - message.created_at > GIVE_UP_AFTER:
-        message.delete()  # by now the LMS's own session has most likely ended
+        message.delete()  # the LMS's session has probably expired by now
     else:
         SignOutMessage.objects.filter(pk=message.pk).update(last_error=one_line(error))
     log.warning("lms not told of sign-out", subject=message.subject, error=one_line(error))

@@ -1,4 +1,4 @@
-"""Which sessions a person has, and how to end them from outside."""
+"""Records the sessions of each user, and ends them."""
 
 from datetime import datetime, timedelta
 from importlib import import_module
@@ -11,12 +11,12 @@ from django.utils import timezone
 
 from usher.application.provider.models import SignedInSession
 
-#: In the session itself: the key by which it was noted here.
+#: Key in the session's data with the session key that was recorded.
 NOTED_AS = "_usher_noted_as"
 
 
 def remember(request: HttpRequest, user: Any) -> None:
-    """Note the session of a sign-in; forget those of this person that have run out by now."""
+    """Records the session of a sign-in, and deletes the records of this user's expired sessions."""
     session = getattr(request, "session", None)
     if session is None:
         return
@@ -30,7 +30,7 @@ def remember(request: HttpRequest, user: Any) -> None:
 
 
 def follow(session: Any) -> None:
-    """Note a session's new key when it has one; costs nothing for a session that is as it was."""
+    """Records a session's new key, if it has changed; otherwise runs no query."""
     if session is None or not session.modified:
         return
     noted = session.get(NOTED_AS)
@@ -46,13 +46,14 @@ def forget(session_key: str | None) -> None:
 
 
 def old() -> QuerySet[SignedInSession]:
-    """Sessions that have ended by their age."""
+    """Records of sessions that have expired."""
     ran_out = timezone.now() - timedelta(seconds=settings.SESSION_COOKIE_AGE)
     return SignedInSession.objects.filter(started_at__lt=ran_out)
 
 
 def end_all(user: Any, started_before: datetime) -> int:
-    """End the sessions of a person that started before that moment; how many there were."""
+    """Ends this user's sessions that started before ``started_before``. Returns how many there
+    were."""
     store = import_module(settings.SESSION_ENGINE).SessionStore
     rows = list(SignedInSession.objects.filter(user=user, started_at__lte=started_before))
     for row in rows:

@@ -1,4 +1,4 @@
-"""Follows sign-ins and sign-outs, by whatever page they happen."""
+"""Handles Django's signals of sign-ins and sign-outs, from any page."""
 
 from typing import Any
 
@@ -24,5 +24,5 @@ def signed_out(request: HttpRequest, user: Any, **_: Any) -> None:
     try:
         username = user.lms_account.username
     except ObjectDoesNotExist:
-        return  # never was at the LMS
+        return  # has no LMS account
     sending.announce(username)

@@ -23,12 +23,12 @@ MAX_BODY_BYTES = 10_000
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def sign_out(request: HttpRequest) -> HttpResponse:
-    """``/logout/``: ends the session here, then the one at the LMS.
+    """``/logout/``: ends the session here, then the one in the LMS.
 
     GET works and needs no CSRF token, because the LMS's sign-out page calls it in a hidden frame.
-    A foreign page can thus sign somebody out, and do nothing else. With
-    ``no_redirect=1`` the answer is empty; otherwise the browser goes on to ``LOGOUT_REDIRECT_URL``
-    (the LMS's sign-out), or to ``next`` when it is a path of this site.
+    So a page of another site can sign a user out, and do nothing else. With ``no_redirect=1`` the
+    answer is empty; otherwise it redirects to ``LOGOUT_REDIRECT_URL`` (the LMS's sign-out), or to
+    ``next`` if that is a path of this site.
     """
     if request.method == "HEAD":
         return HttpResponse()
@@ -53,7 +53,7 @@ def _destination(request: HttpRequest) -> str:
 @csrf_exempt
 @require_POST
 def lms_signed_out(request: HttpRequest) -> JsonResponse:
-    """``/usher/backchannel-logout/``: a signed message of the LMS."""
+    """``/usher/backchannel-logout/``: receives a signed message of the LMS."""
     if limited := limits.SIGN_OUTS.refusal(request):
         return limited
     try:
