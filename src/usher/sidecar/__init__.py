@@ -1,1 +1,2 @@
-"""Keeps an application that is not built on Usher in step with the LMS; its code stays as it is."""
+"""Keeps the LMS in sync with an application that is not built on Usher, without changing its
+code."""

@@ -1,4 +1,4 @@
-"""Makes accounts and tokens in the LMS, and records them in the application."""
+"""Creates accounts and tokens in the LMS, and records them in the application."""
 
 from __future__ import annotations
 
@@ -24,34 +24,37 @@ from usher.sidecar.public_accounts import SIZE as PUBLIC_SIZE
 from usher.sidecar.public_accounts import PublicAccounts
 
 ACCOUNT = "account"
-#: Learners to a batch: some seconds of work, within the time for which their locks last.
+#: Learners in a batch: some seconds of work, shorter than their locks last.
 SIZE = 200
-#: Seconds between two looks at locked learners, and after the end of a lock until it is given up.
+#: Seconds between two checks of locked learners, and after a lock's end until the wait is given up.
 LOCKS_EVERY, EXPIRED = 2.0, 10.0
-#: Outcomes of a write after which the row is as it was to be.
+#: Outcomes of a write after which the row has the intended values.
 _RECORDED = ("written", "same")
 _NAME_TAKEN = RegistrationError.DUPLICATE_USERNAME.value
 
-#: Learners to their results in the batch API's form, by primary key, with ``tokens`` as a
-#: TokenPair or None; ``token_error``: why an account that was made has none yet. Some at a time, as
-#: they come: what was achieved is recorded before an LMS that fails ends the rest.
+#: Sends a page of learners to the LMS and yields results: primary key → a result as the batch API
+#: gives it, with ``tokens`` as a TokenPair or None. ``token_error``: why a created account has no
+#: token yet. It yields several times, so that results are recorded before the LMS fails for the
+#: rest.
 Results = dict[Any, dict[str, Any]]
 Send = Callable[[Sequence[Learner]], Generator[Results]]
 
 
 def reconcile_accounts(sides: Opened, due: Selection, outcome: Outcome, *, batched: bool) -> None:
-    """Makes what is ``due``. Raises LmsError when the LMS refuses every learner alike."""
+    """Creates the accounts and tokens that are ``due``. Raises LmsError if the LMS refuses all
+    learners for the same reason."""
     if batched:
         _reconcile(sides, due, outcome, _batch_sender(sides), SIZE)
     else:
         with PublicAccounts(sides) as send:
-            # A small page where few are sent at a time: its learners are locked until all are done.
+            # Small pages if few requests are sent at a time: learners are locked until the whole
+            # page is done.
             size = min(PUBLIC_SIZE, 2 * sides.concurrency)
             _reconcile(sides, due, outcome, send, size)
 
 
 def _reconcile(sides: Opened, due: Selection, outcome: Outcome, send: Send, size: int) -> None:
-    """A killed run leaves its locks behind, which end by themselves."""
+    """Waits for locks, which a killed run may have left; they expire."""
     lock = sides.adapter.lock
     until = time.monotonic() + (lock.expire + EXPIRED if lock and outcome.awaits_locks else 0.0)
     locked = _pass(sides, due, outcome, send, size)
@@ -68,14 +71,15 @@ def _reconcile(sides: Opened, due: Selection, outcome: Outcome, send: Send, size
             only = due.also({"pk__in": again[start : start + MOST_ROWS]})
             locked |= _pass(sides, only, outcome, send, size)
     for email, content in locked.values():
-        reason = "the application makes it right now"
+        reason = "the application is creating it now"
         outcome.add(ACCOUNT, LEFT, email, reason, key=content)
 
 
 def _pass(
     sides: Opened, due: Selection, outcome: Outcome, send: Send, size: int
 ) -> dict[Any, tuple[str, Any]]:
-    """Returns those that the application has locked: primary key -> e-mail address, content."""
+    """Processes all due learners once. Returns those that are locked: primary key → e-mail address
+    and ``Learner.content``."""
     locked: dict[Any, tuple[str, Any]] = {}
 
     def work(page: list[Learner]) -> None:
@@ -111,7 +115,7 @@ def _batch_sender(sides: Opened) -> Send:
 
 
 def _result(results: batch.Results, learner: Learner, now: datetime) -> dict[str, Any]:
-    """Returns the LMS's result for one item; a failed one where it left the item out."""
+    """Returns the LMS's result for one item; a failure if the LMS left the item out."""
     try:
         result = batch.result_of(results, learner.pk)
         tokens = read_tokens(result["tokens"], now) if result.get("tokens") else None
@@ -125,8 +129,7 @@ def _result(results: batch.Results, learner: Learner, now: datetime) -> dict[str
 def _locked(
     sides: Opened, page: list[Learner], locked: dict[Any, tuple[str, Any]]
 ) -> Iterator[list[Learner]]:
-    """Locks learners, and yields those whose account nobody else makes at this moment; adds the
-    rest to ``locked``."""
+    """Locks learners and yields those that it could lock; adds the others to ``locked``."""
     lock = sides.adapter.lock
     if lock is None:
         yield page
@@ -152,15 +155,17 @@ def _locked(
 
 
 def _named(sides: Opened, page: list[Learner], outcome: Outcome) -> list[Learner]:
-    """Reads the locked learners again, and has the application's own code name the nameless.
+    """Reads the locked learners again, and lets the application's own code choose missing
+    usernames.
 
-    Names are committed before the LMS hears of them: it asks the application for them.
+    Usernames are committed before they are sent, because the LMS requests them from the
+    application.
     """
     page = _again(sides, page)
     nameless = [learner for learner in page if not learner.username]
     if nameless and sides.adapter.name_function:
         keys = [learner.pk for learner in nameless]
-        # Its own code makes them one after the other.
+        # Its own code chooses usernames one after the other.
         user = sides.adapter.account.columns["user"]
         rows = [{"find": {user: key}, "set": {}} for key in keys]
         sides.agent.ask("write", model=sides.adapter.account.model, rows=rows)
@@ -179,7 +184,7 @@ def _named(sides: Opened, page: list[Learner], outcome: Outcome) -> list[Learner
 
 
 def _again(sides: Opened, page: list[Learner]) -> list[Learner]:
-    """Reads the learners again and leaves out those for whom nothing is missing any more."""
+    """Reads the learners again. Leaves out those who have an account and a token by now."""
     keys = [learner.pk for learner in page]
     if not keys:
         return []
@@ -223,8 +228,9 @@ def _take(sides: Opened, page: list[Learner], results: Results, outcome: Outcome
 
 
 def _sent(sides: Opened, page: list[Learner], send: Send) -> Generator[Results]:
-    """Returns results by primary key. A name that another person has in the LMS is replaced
-    by one that the LMS suggests, as the application's own code does: ``named`` in a result."""
+    """Yields results by primary key. A username that another person has in the LMS is replaced by
+    one that the LMS suggests, as the application's own code does; the result has it as
+    ``named``."""
     with closing(send(page)) as sent:
         for results in sent:
             again = _with_other_names(sides, page, results)
@@ -253,7 +259,8 @@ def _with_other_names(sides: Opened, page: list[Learner], results: Results) -> l
 
 
 def _simpler(learner: Learner, result: dict[str, Any] | None) -> Learner | None:
-    """Returns an item without what the LMS refused and does not need, as by its public API."""
+    """Returns the learner without a value that the LMS refused and does not need; None if there is
+    none."""
     error = result.get("error") if result else None
     if not error:
         return None
@@ -291,8 +298,8 @@ def _renamed(sides: Opened, learner: Learner, name: str) -> bool:
 
 
 def _refused(sides: Opened, learner: Learner, result: dict[str, Any], outcome: Outcome) -> None:
-    """Records a refusal where the application keeps its own, so that its tasks stop, too. Staff who
-    clear it there have the learner tried again at once."""
+    """Records a refusal in the application's own columns, so that its tasks stop trying too. If
+    staff clear it there, the learner is tried again at once."""
     columns, error = sides.adapter.account.columns, result["error"]
     is_kept = False
     if "given_up" in columns and error["code"] != RegistrationError.PROTECTED_ACCOUNT:
@@ -323,8 +330,9 @@ def _kept(sides: Opened, learner: Learner, error: dict[str, Any]) -> bool:
 
 
 def _record(sides: Opened, made: list[tuple[Learner, dict[str, Any]]], outcome: Outcome) -> None:
-    """Writes accounts, then the tokens of those that could be recorded: a token of an account whose
-    name changed meanwhile is another account's. A recorded account has only the token due."""
+    """Writes accounts, then tokens of the accounts that could be written: if a username has changed
+    meanwhile, the token belongs to another account. For an account without a token, only the token
+    is due afterwards."""
     account = sides.adapter.account
     unrecorded = [learner for learner, _ in made if not learner.made]
     results = iter(
@@ -376,8 +384,8 @@ def _owner(sides: Opened) -> dict[str, str]:
 
 
 def _account_row(sides: Opened, learner: Learner) -> dict[str, Any]:
-    """The row with the name for which the account was created. A name that somebody has changed
-    meanwhile is kept."""
+    """The row with the username of the created account. A username that was changed meanwhile is
+    kept."""
     columns = sides.adapter.account.columns
     row: dict[str, Any] = {
         "find": {columns["user"]: learner.pk},

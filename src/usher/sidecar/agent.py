@@ -1,12 +1,12 @@
 """Runs inside the application's own Python: reads and writes its tables for the sidecar.
 
-Standard library and the application's own Django (>= 4.2, Python >= 3.9) only. It is sent as text
-to ``manage.py shell -c`` and never imported from this package there.
+It uses only the standard library and the application's own Django (4.2 or newer, Python 3.9 or
+newer). It is sent as text to ``manage.py shell -c``, so the application needs no package of Usher.
 
-A request and an answer are one JSON line each: ``{"id": 1, "do": "page", ...}`` and
-``{"id": 1, "ok": ...}`` or ``{"id": 1, "error": {"code": ..., "message": ...}}``. Answers carry a
-mark that the sidecar chose, because the application may print whatever it likes when it starts.
-While a request is worked on, a line ``{"id": 1, "alive": seconds}`` comes every few seconds.
+A request and an answer are one JSON line each: ``{"id": 1, "do": "page", ...}`` and ``{"id": 1,
+"ok": ...}`` or ``{"id": 1, "error": {"code": ..., "message": ...}}``. Answers begin with a mark
+that the sidecar chose, because the application may print other lines. While a request is processed,
+a line ``{"id": 1, "alive": seconds}`` is sent every few seconds.
 """
 
 import json
@@ -22,15 +22,15 @@ from decimal import Decimal
 import django
 
 VERSION = 1
-#: Seconds between two signs of life; without a word from the sidecar for SILENCE, the agent ends.
+#: Seconds between two lines ``alive``, and seconds without a request after which the agent ends.
 HEARTBEAT = 5.0
 SILENCE = 120.0
-#: A batch keeps rows locked: more than this is refused.
+#: The most rows in a request, because they stay locked until it is done.
 MOST_ROWS = 1000
 
 
 class Wrong(Exception):
-    """A request that can't be answered; ``code`` is for programs."""
+    """A request that can't be carried out. code: for programs."""
 
     def __init__(self, code, message):
         super().__init__(message)
@@ -38,7 +38,7 @@ class Wrong(Exception):
 
 
 class Channel:
-    """Lines to and from the sidecar; everything else that is printed goes to standard error."""
+    """Exchanges lines with the sidecar. All other output of the process goes to standard error."""
 
     def __init__(self, mark):
         self.mark = mark
@@ -64,7 +64,7 @@ class Channel:
             self.heard = time.monotonic()
             if line.strip():
                 self.requests.put(line)
-        # The sidecar is gone. An open transaction is rolled back by the database.
+        # The sidecar has ended. The database rolls back an open transaction.
         os._exit(0)
 
     def _beat(self):
@@ -94,14 +94,14 @@ def serve(mark):
     try:
         answer_all(Channel(mark))
     except BaseException:
-        # Not by the end of the interpreter: it would wait for the thread that reads.
+        # A normal exit would wait for the thread that reads.
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
 
 
 def answer_all(channel):
-    # ``shell`` itself begins although the settings can't be read.
+    # ``shell`` starts even if the settings can't be read.
     django.setup()
     channel.send({"id": 0, "ok": about()})
     while True:
@@ -123,7 +123,7 @@ def answer_all(channel):
 
 
 def let_connections_go():
-    """A connection that the database closed while nothing was asked must not fail the next."""
+    """Closes database connections that have ended, so that the next request does not fail."""
     from django.db import close_old_connections
 
     close_old_connections()
@@ -137,11 +137,11 @@ def about(request=None):
     }
 
 
-# -- what is there
+# -- facts about the application
 
 
 def check(request):
-    """Names from ``tables`` and ``functions`` that this application does not have."""
+    """Returns the names in ``tables`` and ``functions`` that this application does not have."""
     missing = []
     for table in request["tables"]:
         try:
@@ -210,7 +210,7 @@ def settings(request):
 
 
 def everything(model):
-    """Returns all rows of a model: the managers of both applications hide some."""
+    """Returns all rows of a model, also those that the applications' own managers leave out."""
     return model._base_manager.all()
 
 
@@ -228,7 +228,7 @@ def narrowed(rows, request):
 
 
 def given(value):
-    """Converts ``{"ago": seconds}`` and ``{"in": seconds}`` to moments of this machine's clock."""
+    """Converts ``{"ago": seconds}`` and ``{"in": seconds}`` to times by this machine's clock."""
     from django.utils import timezone
 
     if isinstance(value, dict) and set(value) == {"ago"}:
@@ -239,9 +239,9 @@ def given(value):
 
 
 def page(request):
-    """Returns rows after ``after`` in the order of their primary keys, and what belongs to them.
+    """Returns rows after ``after`` in the order of their primary keys, with their related rows.
 
-    ``with``: name -> {model, by, fields, filter, exclude}: the rows of another table that point to
+    ``with``: name → {model, by, fields, filter, exclude}: rows of another table, which refer to
     these by ``by``.
     """
     model, fields, limit = model_of(request["model"]), request["fields"], rows_of(request)
@@ -281,10 +281,10 @@ def rows_of(request):
 def write(request):
     """Writes a batch in one transaction; returns the outcome of each row, in order.
 
-    A row says ``pk`` or, for one that may have to be made, ``find`` (unique values); ``expect``:
-    values it must still have; ``set``: what it gets; ``owner``: values that the row of
-    ``request["owner"]``, {model, by}, must still have. Outcomes: written, same, changed (somebody
-    else changed it meanwhile: nothing is written), busy (locked by somebody), gone, refused.
+    A row has ``pk`` or, if it may have to be created, ``find`` (unique values). ``expect``: values
+    that it must still have. ``set``: values to write. ``owner``: values that the row of
+    ``request["owner"]``, {model, by}, must still have. Outcomes: written, same, changed (by another
+    process; nothing is written), busy (locked by another process), gone, refused.
     """
     from django.db import transaction
 
@@ -297,13 +297,14 @@ def write(request):
         with transaction.atomic():
             return together(model, rows, request)
     except Exception as error:
-        # One is refused, can't be stored, or was made or deleted meanwhile: each row alone.
+        # A row is refused, can't be stored, or was created or deleted meanwhile: each row by
+        # itself.
         sys.stderr.write("each row alone, for one failed: {}\n".format(error))
         return [write_row(model, row, request) for row in rows]
 
 
 def together(model, rows, request):
-    """Writes rows that one statement locks, without a savepoint for each."""
+    """Writes all rows after locking them with one statement, without a savepoint for each."""
     outcomes = [outcome and {"outcome": outcome} for outcome in of_owners(rows, request)]
     changes = []
     by_key = {}
@@ -335,7 +336,8 @@ def together(model, rows, request):
 
 
 def write_row(model, row, request):
-    """Writes one row in a savepoint, or a transaction: its refusal does not affect other rows."""
+    """Writes one row in its own savepoint or transaction, so that its error does not affect
+    others."""
     from django.db import transaction
 
     try:
@@ -348,8 +350,8 @@ def write_row(model, row, request):
 
 
 def is_of_the_database(error):
-    """Whether the database is at fault, and not the row. A subclass of ProgrammingError is raised
-    for what a row's own code does in a transaction."""
+    """Whether this error concerns the whole database and not one row. Subclasses of
+    ProgrammingError are raised for what a row's own code does in a transaction."""
     from django.db import InterfaceError, InternalError, OperationalError, ProgrammingError
 
     for_all = (InterfaceError, InternalError, OperationalError)
@@ -361,7 +363,8 @@ def found_by(row):
 
 
 def of_owners(rows, request):
-    """Locks the rows' owners; returns for each row why it can't be written, or None."""
+    """Locks the rows' owners. Returns for each row the outcome if it can't be written, else
+    None."""
     if not request.get("owner"):
         return [None] * len(rows)
     model, by = model_of(request["owner"]["model"]), request["owner"]["by"]
@@ -399,7 +402,7 @@ def changed_row(model, row, request):
 
 
 class Change:
-    """row: of the application's model, as it is in the database. values: what it gets. new: it is
+    """row: an instance with the values in the database. values: those to write. new: whether it is
     not in the database yet."""
 
     def __init__(self, row, values, new=False):
@@ -412,8 +415,8 @@ class Change:
 
 
 def decide(model, row, locked, there):
-    """Returns the outcome, and the Change if it is ``written``. locked: the row, None when it isn't
-    there or somebody else has it; there: whether it is."""
+    """Returns the outcome, and the Change if it is ``written``. locked: the row; None if it does
+    not exist or another process has locked it. there: whether it exists."""
     wanted = {name: value_for(model, name, value) for name, value in row["set"].items()}
     if locked is None:
         if there:
@@ -423,7 +426,7 @@ def decide(model, row, locked, there):
         return "written", Change(model(**row["find"]), wanted, new=True)
     expected = row.get("expect")
     if expected is None:
-        # It was to be made, and somebody made it first.
+        # It was to be created, and another process created it first.
         return "changed", None
     if not has_values(model, locked, expected):
         return "changed", None
@@ -433,7 +436,7 @@ def decide(model, row, locked, there):
 
 
 def value_for(model, name, value):
-    """Converts a value of JSON to the field's own type."""
+    """Converts a value from JSON to the field's type."""
     field = next(f for f in model._meta.concrete_fields if name in (f.name, f.attname))
     value = given(value)
     if value is None or isinstance(value, (dict, list)):
@@ -442,8 +445,8 @@ def value_for(model, name, value):
 
 
 def save(model, changes, request):
-    """Saves as the application does, so that its audit rows and validation apply; in a few
-    statements for all where that writes the same."""
+    """Saves with the application's own code, so that audit rows are written and values validated;
+    if a few statements for all rows write the same, uses these."""
     if request.get("by") == "save_and_log":
         save_logged(model, changes, request.get("audit"))
     elif is_plain(model):
@@ -454,7 +457,7 @@ def save(model, changes, request):
 
 
 def is_plain(model):
-    """Whether saving a row writes it and does nothing afterwards."""
+    """Whether saving a row of this model does nothing but write it."""
     from django.db.models import Model
     from django.db.models.signals import post_save
 
@@ -463,8 +466,8 @@ def is_plain(model):
 
 
 def announce(row):
-    """Sends ``pre_save``; returns whether the row stayed as it was: both applications have
-    a listener for all models that sets the language of pages."""
+    """Sends ``pre_save`` and returns whether the row is unchanged: both applications have a
+    receiver for all models, which sets the language of pages."""
     from django.db import router
     from django.db.models.signals import pre_save
 
@@ -475,7 +478,7 @@ def announce(row):
 
 
 def save_many(model, changes):
-    """Inserts new rows by one statement, and updates those that get the same values by one."""
+    """Inserts new rows with one statement, and updates rows that get the same values with one."""
     create(model, [change.apply() for change in changes if change.new])
     alike = {}
     for change in changes:
@@ -502,24 +505,25 @@ def create(model, rows):
 
 
 def moments_of_change(model):
-    """The columns that every save sets to the present moment, with their values."""
+    """The columns that every save sets to the current time, with their values."""
     fields = [field for field in model._meta.concrete_fields if getattr(field, "auto_now", False)]
     return {field.name: field.pre_save(model(), False) for field in fields}
 
 
 # -- writing with audit rows
 #
-# ``save_and_log`` of both applications takes a dozen statements a row. It is called for the first
-# rows of every batch; when it did no more than write the row and one audit row, whose contents
-# ``to_dict`` foretold, the rest of the batch is written like it in a few statements.
+# ``save_and_log`` of both applications takes a dozen statements for each row. It saves the first
+# rows of every batch. If it writes only the row and one audit row, with the content that
+# ``to_dict`` gave beforehand, the rest of the batch is written in the same way with a few
+# statements.
 
-#: Rows of a batch that the application's own code always saves.
+#: The number of rows in a batch that the application's own code always saves.
 SAMPLES = 2
 
 
 def save_logged(model, changes, audit):
     """audit: {model, row, before, after, with}: the table of audit rows, its columns, and the
-    relations that ``to_dict`` looks at; none when the application's own code is to save all."""
+    relations that ``to_dict`` reads; None if the application's own code must save all rows."""
     rest = changes
     many = len(changes) > 2 * SAMPLES and not any(change.new for change in changes)
     if audit and many and is_plain(model):
@@ -536,8 +540,8 @@ def save_logged(model, changes, audit):
 
 
 def logged_as_foretold(model, change, audit):
-    """Saves one row by the application's own code; returns the columns of its audit row that have
-    nothing to do with the row; None when it did anything else."""
+    """Saves one row with the application's own code. Returns the columns of its audit row that do
+    not depend on the row; None if anything else was written."""
     from copy import copy
 
     from django.db import connection
@@ -588,7 +592,7 @@ def save_many_logged(model, changes, audit, logged):
 
 
 class Writing:
-    """Collects the statements that changed something."""
+    """Collects the statements that write to the database."""
 
     def __init__(self):
         self.statements = []
@@ -599,7 +603,7 @@ class Writing:
         return execute(sql, params, many, context)
 
     def only(self, updated, inserted):
-        """Whether that was one update of one table and one insert into the other."""
+        """Whether these were one update of the first table and one insert into the second."""
         from django.db import connection
 
         quote = connection.ops.quote_name
@@ -609,7 +613,7 @@ class Writing:
 
 
 def plain(data):
-    """Returns a value as it comes back from a column of JSON."""
+    """Returns a value as a JSON column returns it."""
     return json.loads(json.dumps(data))
 
 
@@ -622,7 +626,8 @@ def without(data, names):
 
 
 def make(request):
-    """Inserts rows of a table without logic of its own, all or none; returns their primary keys."""
+    """Inserts rows without calling the model's ``save``, all or none. Returns their primary
+    keys."""
     from django.db import transaction
 
     if len(request["rows"]) > MOST_ROWS:
@@ -642,7 +647,7 @@ def remove(request):
 
 
 def address(request):
-    """Returns the application's address of a named URL, as its own code builds it."""
+    """Returns the application's URL of that name, as its own code builds it."""
     from urllib.parse import urljoin
 
     from django.conf import settings as django_settings
@@ -652,8 +657,8 @@ def address(request):
 
 
 def call(request):
-    """Calls a function of the application for each row, in one transaction; returns the error of
-    each, or null. Each has a savepoint of its own only if one failed without."""
+    """Calls a function of the application for each row, in one transaction. Returns the error of
+    each, or null. If one fails, each is called again in a savepoint."""
     from django.db import transaction
 
     function, model = function_of(request["function"]), model_of(request["model"])
@@ -687,7 +692,8 @@ held = {}
 
 
 class Held:
-    """A lock of several holders: learners without a value of their own have one name."""
+    """A lock that several holders share: learners without a value in the column have the same lock
+    name."""
 
     def __init__(self, lock, expire):
         self.lock, self.expire = lock, expire
@@ -695,7 +701,7 @@ class Held:
         self.holders = set()
 
     def share(self, holder):
-        """Whether the holder has this lock, too, for long enough."""
+        """Adds a holder. Returns whether the lock lasts long enough for it."""
         if self.until - time.monotonic() < self.expire / 2:
             try:
                 self.lock.extend(self.expire)
@@ -708,11 +714,12 @@ class Held:
 
 
 def lock(request):
-    """Takes the application's own lock for each row, without waiting; whether it is held now.
+    """Takes the application's own lock for each row, without waiting. Returns for each whether it
+    is held.
 
-    ``function`` makes a lock by its name; ``name`` has ``{}`` for the row's ``column``. The locks
-    end by themselves after ``expire`` seconds, should this process die. ``holder``: any name, by
-    which they are given back.
+    ``function`` makes a lock of a given name; ``name`` has ``{}`` for the row's ``column``. Locks
+    expire after ``expire`` seconds, for example if this process dies. ``holder``: any name, by
+    which ``unlock`` releases them.
     """
     make, model = function_of(request["function"]), model_of(request["model"])
     rows = everything(model).filter(pk__in=request["keys"])
@@ -731,7 +738,7 @@ def lock(request):
 
 
 def unlock(request):
-    """Releases the holder's locks; one that has expired is no error."""
+    """Releases the holder's locks. A lock that has expired is no error."""
     for name, one in list(held.items()):
         one.holders.discard(request["holder"])
         if one.holders:

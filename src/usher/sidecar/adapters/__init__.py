@@ -1,1 +1,1 @@
-"""What the tables of each application mean, as data; ``agent.py`` knows nothing of them."""
+"""Describes the tables of each application as data. ``agent.py`` does not depend on it."""

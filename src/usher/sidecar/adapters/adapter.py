@@ -1,4 +1,4 @@
-"""The parts of an adapter."""
+"""The classes of which adapters consist."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _LOOKUP = re.compile(r"__(isnull|lt|gt|startswith)$")
-#: Of both applications' tables.
+#: Primary key and timestamp columns that the tables of both applications have.
 CREATED = "created_on"
-#: A condition of the agent: paths and values that all hold, or a list of which one holds.
+#: A condition for the agent: path → value, which must all hold, or a list of such conditions, of
+#: which one must hold.
 Condition = Mapping[str, Any] | list[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Table:
-    """model: app label and name. columns: our name -> the application's column or path.
+    """model: app label and name. columns: the sidecar's name → the application's column or path.
 
-    methods: of the model, which the sidecar calls.
+    methods: methods of the model that the sidecar calls.
     """
 
     model: str
@@ -30,14 +31,14 @@ class Table:
         return list(self.columns.values())
 
     def named(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """A row of the agent under our names, with its ``pk``."""
+        """A row of the agent with the sidecar's names, and its ``pk``."""
         return {"pk": row["pk"], **{our: row[theirs] for our, theirs in self.columns.items()}}
 
 
 @dataclass(frozen=True)
 class Audit:
-    """The audit rows that ``save_and_log`` writes. row, before, after: columns: the row that was
-    saved, and its ``to_dict`` then and now. related: relations that ``to_dict`` looks at."""
+    """The audit rows that ``save_and_log`` writes. row, before, after: the columns with the saved
+    row and its ``to_dict`` before and after. related: relations that ``to_dict`` reads."""
 
     model: str
     row: str
@@ -55,7 +56,7 @@ class Audit:
         }
 
 
-#: Both applications keep it alike.
+#: The same in both applications.
 ENROLLMENT_AUDIT = Audit(
     "courses.CourseRunEnrollmentAudit",
     row="enrollment_id",
@@ -67,8 +68,8 @@ ENROLLMENT_AUDIT = Audit(
 
 @dataclass(frozen=True)
 class RunModes:
-    """modes: the modes that there are. offered: a row for each mode of a run. paid: the mode that
-    is paid for, whose end is the run's ``deadline``."""
+    """modes: the table of all modes. offered: the table with a row for each mode of a run. paid:
+    the paid mode, whose end is the run's ``deadline``."""
 
     modes: Table
     offered: Table
@@ -77,7 +78,7 @@ class RunModes:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows of a table are meant: every ``filter`` holds, no ``exclude`` does."""
+    """Selects rows of a table, for which every ``filter`` holds and no ``exclude``."""
 
     filter: tuple[Condition, ...] = ()
     exclude: tuple[Condition, ...] = ()
@@ -89,7 +90,7 @@ class Selection:
         return {"filter": list(self.filter), "exclude": list(self.exclude)}
 
     def by(self, relation: str) -> Selection:
-        """Returns a selection of another table: rows whose ``relation`` fulfils the ``filter``."""
+        """Returns a selection of another table: rows whose ``relation`` is in this selection."""
 
         def path(alternative: Mapping[str, Any]) -> Mapping[str, Any]:
             return {f"{relation}__{name}": value for name, value in alternative.items()}
@@ -102,7 +103,7 @@ class Selection:
 
     @property
     def paths(self) -> set[str]:
-        """Returns the columns that the conditions look at."""
+        """Returns the columns in the conditions."""
         found: set[str] = set()
         for condition in (*self.filter, *self.exclude):
             for alternative in condition if isinstance(condition, list) else [condition]:
@@ -112,8 +113,8 @@ class Selection:
 
 @dataclass(frozen=True)
 class Lock:
-    """function: makes a lock of the application by its name; name: with ``{}`` for the user's
-    ``column``; expire: seconds."""
+    """function: the application's function that makes a lock of a given name. name: with ``{}`` for
+    the user's ``column``. expire: seconds."""
 
     function: str
     name: str
@@ -125,29 +126,26 @@ class Lock:
 class Adapter:
     """One application.
 
-    users_taken: whom its own code would take. account, token: one row a user, found by ``user``.
-    audit: of enrollments.
-    account_name: ``users`` or ``account``, the table whose ``username`` is the one in the LMS.
-    enrollment_mode: '' when the table has a mode.
-    retry_limit: attempts after which the application gives up; 0 when it never does.
-    name_function: the application's own, which names a user's LMS account; '' when it has none.
-    users_due: of those taken, who lacks an account or a token. enrollments_due: of those taken,
-    which are to be made, of learners who have an account. enrollment_username: path to its name.
-    enrollment_run: column of the run's primary key.
-    enrollments_waiting: those that become due when their learners have accounts.
-    mode_instead: the mode its own code takes when the LMS doesn't offer the wanted one.
-    lock: what its own account creation holds.
-    grace: seconds for which its own code leaves what is new to the request that made it.
-    users_changed, enrollments_changed, runs_changed: columns that say when a row last changed;
-    other changes are found by a look at all rows. profile_changed: further ones, of details.
-    enrollment_account_changed: paths from an enrollment to such columns of its learner's account.
-    unenrollments_due: rows that the application ended although the LMS was not told yet.
-    when_enrolled, when_unenrolled: what its own code also writes then, by our names.
-    profile: what its own code sends to the LMS of the details of a learner.
-    graded: runs whose grades are compared.
-    run_modes: the modes in which a run is offered; None when the application keeps none.
-    landing: name of its URL to which the LMS sends authorization codes.
-    registration_token: its setting for an LMS that restricts registration.
+    users_taken: the users for whom its own code would create accounts. account, token: tables with
+    one row a user, found by ``user``. audit: the audit table of enrollments. account_name:
+    ``users`` or ``account``, the table whose ``username`` is the one in the LMS. enrollment_mode:
+    '' when the table has a mode. retry_limit: attempts after which the application gives up; 0 if
+    it never does. name_function: its function that chooses a user's LMS username; '' if it has
+    none. users_due: those of users_taken who lack an account or a token. enrollments_due:
+    enrollments to create, of learners who have an account. enrollment_username: path to the LMS
+    username. enrollment_run: column of the run's primary key. enrollments_waiting: enrollments that
+    become due when their learners have accounts. mode_instead: the mode that its own code takes if
+    the LMS doesn't offer the desired one. lock: the lock that its own code holds while it creates
+    an account. grace: seconds for which its own code leaves new rows to the request that created
+    them. users_changed, enrollments_changed, runs_changed: columns with the time of a row's last
+    change; other changes are found only by a full check. profile_changed: further such columns, for
+    profiles. enrollment_account_changed: paths from an enrollment to such columns of its learner's
+    account. unenrollments_due: enrollments that the application ended without success in the LMS.
+    when_enrolled, when_unenrolled: further values that its own code writes then, by the sidecar's
+    names. profile: the details of a learner that its own code sends to the LMS. graded: runs whose
+    grades are compared. run_modes: the tables of the modes of runs; None if the application has
+    none. landing: name of its URL that receives the LMS's authorization codes. registration_token:
+    its setting for an LMS that restricts registration.
     """
 
     name: str
@@ -190,14 +188,15 @@ class Adapter:
     name_function: str = ""
 
     def changed_users(self, seconds: float) -> Condition:
-        """Returns users that changed, or whose grace period ended, in the last so many seconds."""
+        """Returns the condition for users that changed, or whose grace period ended, in the last
+        ``seconds``."""
         return _changed(self.users_changed, seconds, self.grace)
 
     def changed_enrollments(self, seconds: float) -> Condition:
         return _changed(self.enrollments_changed, seconds, self.grace)
 
     def newly_due_enrollments(self, seconds: float) -> Condition:
-        """Returns enrollments that changed, or for whose learner an account was made meanwhile."""
+        """Returns the condition for enrollments that changed, or whose learner got an account."""
         columns = (*self.enrollments_changed, *self.enrollment_account_changed)
         return _changed(columns, seconds, self.grace)
 

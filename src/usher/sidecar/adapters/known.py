@@ -1,4 +1,4 @@
-"""The adapters there are, and the check that an application is as its adapter says."""
+"""All adapters, and the check that an application has the tables of its adapter."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def missing(agent: Agent, adapter: Adapter) -> list[str]:
 
 
 def check(agent: Agent, adapter: Adapter) -> None:
-    """Raises NotAsKnown when a release of the application changed what the adapter reads."""
+    """Raises NotAsKnown if the application's release lacks anything that the adapter needs."""
     if names := missing(agent, adapter):
         raise NotAsKnown(adapter.title, names)

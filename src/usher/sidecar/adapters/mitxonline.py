@@ -1,4 +1,4 @@
-"""MITx Online: which of its columns mean what. Read from its release of August 2026."""
+"""The adapter of MITx Online, made from its source code of August 2026."""
 
 from usher.contract.environment import Env
 from usher.sidecar.adapters.adapter import (
@@ -10,14 +10,15 @@ from usher.sidecar.adapters.adapter import (
     Table,
 )
 
-#: Its own code leaves users and enrollments of the last five minutes to the request that made them.
+#: Its own code leaves users and enrollments of the last five minutes to the request that created
+#: them.
 GRACE = 300
 
 # users.models: FaultyOpenEdxUserManager and its grace period.
 USERS = Selection(
     filter=({"is_active": True, "last_login__isnull": False, "created_on__lt": {"ago": GRACE}},)
 )
-# openedx.api.retry_failed_edx_enrollments; refunds and deferrals stay what they are.
+# openedx.api.retry_failed_edx_enrollments; refunds and deferrals are not changed.
 ENROLLMENTS = Selection(
     filter=(
         {
@@ -103,7 +104,8 @@ MITXONLINE = Adapter(
         ],
         exclude=({"user__openedx_users__has_sync_error": True},),
     ),
-    # courses.api.deactivate_run_enrollment: ended here although the LMS could not be told.
+    # courses.api.deactivate_run_enrollment: ended in the application although the request to the
+    # LMS failed.
     unenrollments_due=Selection(
         filter=({"active": False, "edx_enrolled": True, "change_status__isnull": False},),
         exclude=({"run__run_tag__startswith": "fake"},),

@@ -1,14 +1,15 @@
-"""MIT xPro: which of its columns mean what. Read from its release of August 2026."""
+"""The adapter of MIT xPro, made from its source code of August 2026."""
 
 from usher.contract.environment import Env
 from usher.sidecar.adapters.adapter import ENROLLMENT_AUDIT, Adapter, Selection, Table
 
-#: Its own code leaves users and enrollments of the last five minutes to the request that made them.
+#: Its own code leaves users and enrollments of the last five minutes to the request that created
+#: them.
 GRACE = 300
 
 # users.models: FaultyCoursewareUserManager; courseware.api.repair_faulty_courseware_users.
 USERS = Selection(filter=({"is_active": True, "created_on__lt": {"ago": GRACE}},))
-# courseware.api.retry_failed_edx_enrollments; refunds and deferrals stay what they are.
+# courseware.api.retry_failed_edx_enrollments; refunds and deferrals are not changed.
 ENROLLMENTS = Selection(
     filter=(
         {
@@ -41,7 +42,7 @@ MITXPRO = Adapter(
     users_due=USERS.also(
         [{"courseware_users__isnull": True}, {"openedx_api_auth__isnull": True}],
     ),
-    # The row itself says that the account was made: has_been_synced is true by default.
+    # If there is a row, the account was created: has_been_synced is true by default.
     account=Table("courseware.CoursewareUser", {"user": "user_id", "made": "has_been_synced"}),
     account_name="users",
     token=Table(
@@ -72,7 +73,8 @@ MITXPRO = Adapter(
     enrollments_waiting=MISSING.also(*USERS.by("user").filter).also(
         {"user__courseware_users__isnull": True}
     ),
-    # courses.api.deactivate_run_enrollment: ended here although the LMS could not be told.
+    # courses.api.deactivate_run_enrollment: ended in the application although the request to the
+    # LMS failed.
     unenrollments_due=Selection(
         filter=({"active": False, "edx_enrolled": True, "change_status__isnull": False},)
     ),
