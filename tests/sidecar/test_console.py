@@ -20,6 +20,7 @@ from usher.sidecar import metrics
 from usher.sidecar.command import _Progress, _served
 from usher.sidecar.console import server
 from usher.sidecar.outcome import DONE, REFUSED, Outcome
+from usher.sidecar.reconcile import KINDS
 from usher.sidecar.watched import Watched
 
 NOWHERE = "course-v1:Nowhere+1+1"
@@ -156,6 +157,15 @@ def test_metrics_count_what_happened() -> None:
     assert "usher_passes_total 1.0" in text
     assert 'usher_lms_request_seconds_count{group="accounts"' in text
     assert "ada@x.example" not in text
+
+
+def test_counters_are_there_before_they_are_counted() -> None:
+    """A series that begins with 500 has not increased, says Prometheus."""
+    found = metrics.Metrics()
+    for kind in KINDS:
+        for outcome in ("changed", "rejected", "transient", "waits"):
+            labels = {"kind": kind, "outcome": outcome}
+            assert found.registry.get_sample_value("usher_outcomes_total", labels) == 0
 
 
 def test_on_all_addresses_it_lets_in_by_the_link_alone(watched: Watched, links: list[str]) -> None:

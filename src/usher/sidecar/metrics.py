@@ -10,6 +10,7 @@ import time
 from collections import Counter as Counted
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -19,6 +20,7 @@ from usher.client.http import Exchange
 from usher.contract import metrics
 from usher.contract.metrics import Metric
 from usher.sidecar.outcome import DONE, FAILED, LEFT, REFUSED, Outcome
+from usher.sidecar.reconcile import KINDS
 from usher.sidecar.watched import Refused
 
 _WORDS = {DONE: "changed", REFUSED: "rejected", FAILED: "transient", LEFT: "waits"}
@@ -31,6 +33,10 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._gauge(metrics.BUILD).labels(usher.__version__).set(1)
         self._outcomes = self._counter(metrics.OUTCOMES)
+        # Exported as 0 before it is counted: Prometheus sees no increase in a series that begins
+        # with 500.
+        for kind, word in product(KINDS, _WORDS.values()):
+            self._outcomes.labels(kind, word)
         self._passes = self._counter(metrics.PASSES)
         self._seen = self._gauge(metrics.WORKER_SEEN)
         self._refused = self._gauge(metrics.REFUSED)

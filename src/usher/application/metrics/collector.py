@@ -45,6 +45,8 @@ _FAMILIES: dict[str, Any] = {
 }
 #: Label values and value.
 _Samples = Iterable[tuple[tuple[str, ...], float]]
+#: Label values → part → value.
+_Parts = dict[tuple[str, ...], dict[str, float]]
 
 
 class DatabaseCollector(Collector):
@@ -58,7 +60,8 @@ class DatabaseCollector(Collector):
         stored = _stored()
         for metric in metrics.ALL:
             if metric.type == metrics.HISTOGRAM:
-                yield _histogram(metric, stored.get(metric.name, {}))
+                nothing: _Parts = {labels: {} for labels in _known(metric)}
+                yield _histogram(metric, nothing | stored.get(metric.name, {}))
             elif metric.type == metrics.COUNTER or metric in _TOLD:
                 values = dict.fromkeys(_known(metric), 0.0)
                 values |= {
@@ -69,13 +72,15 @@ class DatabaseCollector(Collector):
 
 
 def _known(metric: Metric) -> Iterator[tuple[str, ...]]:
-    """The labels that a counter can have. It is exported as 0 before it is counted: Prometheus
-    sees no increase in a series that begins with 500."""
+    """The labels that a counter or a histogram can have. It is exported as 0 before it is counted:
+    Prometheus sees no increase in a series that begins with 500. Requests have too many labels."""
     if metric is metrics.OUTCOMES:
         yield from product(names(), metrics.OUTCOME_WORDS)
     elif metric is metrics.WEBHOOKS:
         yield from ((result,) for result in metrics.WEBHOOK_RESULTS)
-    elif metric is metrics.PASSES:
+    elif metric in (metrics.SETTLE, metrics.BATCH_ROWS):
+        yield from ((name,) for name in names())
+    elif metric in (metrics.PASSES, metrics.WEBHOOK_LAG):
         yield ()
 
 
@@ -97,7 +102,7 @@ def _family(metric: Metric, samples: _Samples) -> Any:
     return made
 
 
-def _histogram(metric: Metric, found: dict[tuple[str, ...], dict[str, float]]) -> Any:
+def _histogram(metric: Metric, found: _Parts) -> Any:
     made = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
     for labels, parts in found.items():
         total, buckets = 0.0, []
@@ -166,9 +171,9 @@ def _messages() -> Iterator[Any]:
     yield _family(metrics.SIGN_OUTS_OLDEST, [((), seconds)])
 
 
-def _stored() -> dict[str, dict[tuple[str, ...], dict[str, float]]]:
+def _stored() -> dict[str, _Parts]:
     """The sums of all processes: metric's name → label values → part → value."""
-    found: dict[str, dict[tuple[str, ...], dict[str, float]]] = {}
+    found: dict[str, _Parts] = {}
     rows = MetricValue.objects.order_by("name", "labels")
     for name, labels, part, value in rows.values_list("name", "labels", "part", "value"):
         by_labels = found.setdefault(name, {})

@@ -30,8 +30,8 @@ class Ignored(models.Model):
             ("view_console", "Can see the console"),
             ("ignore_refusals", "Can ignore refused records"),
             ("export_refusals", "Can export refused records"),
-            ("compare_with_lms", "Can ask the LMS what it has of a learner or a course run"),
-            ("link_accounts", "Can link a learner to an LMS account that is there already"),
+            ("compare_with_lms", "Can compare a learner or a course run with the LMS"),
+            ("link_accounts", "Can link a learner to an existing LMS account"),
             ("run_doctor", "Can run doctor's checks"),
         ]
         indexes = [models.Index(fields=["kind", "row_id"], name="usher_ignored_row")]

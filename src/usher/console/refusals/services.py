@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -28,8 +28,7 @@ EXAMPLES = 3
 _AT_ONCE = 100_000
 _SECONDS = 20.0
 _ROWS = 5000
-#: The most rows of an export, the newest ones, and how many are read at once.
-EXPORTED = 200_000
+#: Rows of an export that are read at once.
 _EXPORTED_AT_ONCE = 1000
 
 
@@ -187,8 +186,8 @@ def _records(kind: Kind, ids: Sequence[int]) -> list[Any]:
 def _position(before: str) -> tuple[datetime, int] | None:
     at, _, pk = before.partition("|")
     try:
-        return datetime.fromisoformat(at), int(pk)
-    except ValueError:
+        return datetime.fromisoformat(at).astimezone(UTC), int(pk)
+    except (ValueError, OverflowError):
         return None
 
 
@@ -306,12 +305,11 @@ def unignore(pk: int) -> Ignored | None:
 
 
 def exported(kind: Kind, code: str) -> Iterator[Example]:
-    """The newest records of a group, at most ``EXPORTED``. Reads them page by page."""
-    works = shown(kind).filter(error_code=code)
-    rest, left = works, EXPORTED
-    while positions := _newest_positions(rest, min(_EXPORTED_AT_ONCE, left)):
+    """All records of a group, the last refused first. Reads them page by page."""
+    works = rest = shown(kind).filter(error_code=code)
+    while positions := _newest_positions(rest, _EXPORTED_AT_ONCE):
         yield from examples(kind, _records(kind, [pk for _, pk in positions]))
-        rest, left = works.filter(_before(*positions[-1])), left - len(positions)
+        rest = works.filter(_before(*positions[-1]))
 
 
 def newest_of_all(kinds: Iterable[Kind], limit: int) -> list[tuple[str, str, Example]]:

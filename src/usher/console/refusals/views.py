@@ -45,7 +45,6 @@ def group(request: HttpRequest) -> HttpResponse:
         "advice": words.advice(code, kind.name),
         "said": words.said(code, kind.name),
         "rows": rows,
-        "exported": services.EXPORTED,
         "count": services.shown(kind).filter(error_code=code).count(),
         "before": rows[-1].sort if more else "",
         "is_first": not request.GET.get("before"),
@@ -86,8 +85,8 @@ def ignore(request: HttpRequest) -> HttpResponse:
 
 @action(access.IGNORE)
 def unignore(request: HttpRequest) -> HttpResponse:
-    text = request.POST.get("ignored", "")
-    row = services.unignore(int(text)) if text.isascii() and text.isdigit() else None
+    pk = _id(request.POST.get("ignored", ""))
+    row = services.unignore(pk) if pk is not None else None
     if row is not None:
         audit(request, "unignore", f"{row.kind} {row.code}", record=row.row_id, note=row.note)
         tell(request, "No longer ignored.")
@@ -117,7 +116,11 @@ def _chosen(request: HttpRequest) -> list[int] | None:
     if request.POST.get("all"):
         return None
     texts = dict.fromkeys(request.POST.getlist("row")[:_CHOSEN])
-    return [int(text) for text in texts if text.isascii() and text.isdigit() and len(text) < 19]
+    return [pk for text in texts if (pk := _id(text)) is not None]
+
+
+def _id(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def _gone(ids: list[int] | None, count: int) -> str:

@@ -1,0 +1,26 @@
+"""The labels of permissions, in databases that have the earlier ones."""
+
+from importlib import import_module
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import Permission
+from django.db import connection
+
+from usher.console.models import Ignored
+
+rename = import_module("usher.console.migrations.0002_permissions_in_plain_words")
+
+
+class Editor:
+    connection = connection
+
+
+@pytest.mark.django_db
+def test_labels_of_existing_permissions_are_renamed() -> None:
+    labels = dict(Ignored._meta.permissions)
+    found = Permission.objects.filter(content_type__app_label="usher_console")
+    rename.rename_back(apps, Editor)
+    assert dict(found.values_list("codename", "name")) != labels
+    rename.rename(apps, Editor)
+    assert dict(found.values_list("codename", "name")) == labels
