@@ -31,6 +31,14 @@ START_WORKER = "<start worker>"
 RECONCILE = "<reconcile>"
 
 _COMMANDS = re.compile(r"<(manage|lms manage) ([^<>]*)>")
+#: The programs that fixes run, after environment variables if there are any.
+_BEGINS = re.compile(
+    r"([A-Z_]+=\S+ )*(/\S+|\./manage\.py|\(cd|chmod|docker|echo|export|git|mv|python\S*|sudo|tail|tutor"
+    r"|usher) "
+)
+#: What follows a command, or explains it, in a sentence.
+_PROSE = re.compile(r", (then|or|and)\b|: |; | \(")
+_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 _DEV_RESTART = "stop `usher dev` with Ctrl-C and start it again"
 _COMPOSE = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 
@@ -69,6 +77,11 @@ def fitted(fix: str, context: "Context") -> str:
         if word in fix:
             fix = fix.replace(word, text(context))
     return _COMMANDS.sub(lambda found: _command(found[1], found[2], context), fix)
+
+
+def is_command(fix: str) -> bool:
+    """Whether a fitted fix is one command line and nothing else."""
+    return bool(_BEGINS.match(fix)) and not _PROSE.search(_QUOTED.sub("''", fix))
 
 
 def _command(which: str, arguments: str, context: "Context") -> str:

@@ -8,6 +8,7 @@ from usher.doctor.context import Context
 from usher.doctor.facts.application import Application
 from usher.doctor.facts.lms import Lms
 from usher.doctor.facts.web import Web
+from usher.doctor.fixes import is_command
 from usher.doctor.present import next_step
 from usher.doctor.runner import run
 
@@ -17,7 +18,7 @@ _MARKS = {"ok": "✓", "note": "i", "warning": "!", "failed": "✗", "skipped": 
 def look(
     ask: Callable[[], ApplicationReport], *, application_url: str, lms_url: str, token: str
 ) -> dict[str, Any]:
-    """``Report.to_dict`` and ``next``, what to do first; each check has a ``mark`` as well.
+    """``Report.to_dict`` and ``next``, what to do first; each check has a ``mark`` and ``fix_is_command`` as well.
 
     ask: tells the application's report; called in a thread of its own. token: the service
     worker's, by which the LMS tells its report.
@@ -29,4 +30,5 @@ def look(
     found = report.to_dict()
     for line in found["checks"]:
         line["mark"] = _MARKS[line["status"]]
+        line["fix_is_command"] = is_command(line["fix"])
     return {**found, "next": next_step(report)}

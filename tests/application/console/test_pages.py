@@ -328,6 +328,25 @@ def test_doctor_shows_the_last_run_and_what_changed(staff: Client) -> None:
     assert [(line.id, line.before) for line in area.rest] == [("NET-1", ""), ("NET-2", "Failed")]
 
 
+def test_only_a_command_is_shown_as_one(staff: Client) -> None:
+    checks = [
+        {"id": "NET-1", "title": "t", "status": "failed", "seen": "s", "fix": "tutor config save"}
+        | {"fix_is_command": True},
+        {
+            "id": "NET-2",
+            "title": "t",
+            "status": "failed",
+            "seen": "s",
+            "fix": "publish it in Studio",
+        }
+        | {"fix_is_command": False},
+    ]
+    DoctorRun.objects.create(report={"counts": {"failed": 2}, "checks": checks, "next": "n"})
+    shown = staff.get("/staff/doctor/").content.decode()
+    assert '<code class="fix">tutor config save</code>' in shown
+    assert "<b>Fix:</b> publish it in Studio</p>" in shown
+
+
 def test_doctor_runs_by_the_button_only(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     from usher.console.doctor import services
 

@@ -65,6 +65,7 @@ class Line:
     seen: str
     cause: str = ""
     fix: str = ""
+    fix_is_command: bool = False
     page: str = ""
     before: str = ""
 
@@ -133,7 +134,13 @@ def _line(check: dict[str, Any], earlier: dict[str, str]) -> Line:
     was = earlier.get(check["id"], "")
     texts = {name: str(check.get(name, "")) for name in ("id", "title", "status", "seen")}
     more = {name: str(check.get(name, "")) for name in ("cause", "fix", "page")}
-    return Line(**texts, **more, before=_WORDS.get(was, was) if was != check["status"] else "")
+    is_command = bool(check.get("fix_is_command"))
+    return Line(
+        **texts,
+        **more,
+        fix_is_command=is_command,
+        before=_WORDS.get(was, was) if was != check["status"] else "",
+    )
 
 
 def run_now(by: Any) -> DoctorRun:

@@ -20,7 +20,8 @@ class EnrollmentsAreAccepted(Check):
 
     Symptom: an enrollment is refused.
     Cause: its mode is not offered any more, or enrollment is closed (400, with a message).
-    Fix: choose another mode, or set `force` at the enrollment in the application's admin.
+    Fix: choose another mode, or select "Enroll although closed", at the enrollment in the
+    application's admin.
     """
 
     id = "ENR-1"
@@ -39,7 +40,8 @@ class EnrollmentsAreAccepted(Check):
                 f"{count} enrollments refused: {refused[0].get('sample')}: "
                 f"{refused[0].get('message', '')[:120]}",
                 cause="the mode is not offered, or enrollment is closed",
-                fix="choose another mode, or 'force', at the enrollment in the application's admin",
+                fix="choose another mode, or select 'Enroll although closed', at the enrollment in "
+                "the application's admin",
             )
         return ok("the LMS refuses no enrollment")
 
