@@ -33,8 +33,8 @@ RECONCILE = "<reconcile>"
 _COMMANDS = re.compile(r"<(manage|lms manage) ([^<>]*)>")
 #: The programs that fixes run, after environment variables if there are any.
 _BEGINS = re.compile(
-    r"([A-Z_]+=\S+ )*(/\S+|\./manage\.py|\(cd|chmod|docker|echo|export|git|mv|python\S*|sudo|tail|tutor"
-    r"|usher) "
+    r"([A-Z_]+=\S+ )*"
+    r"(/\S+|\./manage\.py|\(cd|chmod|docker|echo|export|git|mv|python\S*|sudo|tail|tutor|usher) "
 )
 #: What follows a command, or explains it, in a sentence.
 _PROSE = re.compile(r", (then|or|and)\b|: |; | \(")

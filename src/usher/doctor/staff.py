@@ -18,7 +18,8 @@ _MARKS = {"ok": "✓", "note": "i", "warning": "!", "failed": "✗", "skipped": 
 def look(
     ask: Callable[[], ApplicationReport], *, application_url: str, lms_url: str, token: str
 ) -> dict[str, Any]:
-    """``Report.to_dict`` and ``next``, what to do first; each check has a ``mark`` and ``fix_is_command`` as well.
+    """``Report.to_dict`` and ``next``, what to do first; each check has a ``mark`` and
+    ``fix_is_command`` as well.
 
     ask: tells the application's report; called in a thread of its own. token: the service
     worker's, by which the LMS tells its report.
