@@ -21,7 +21,7 @@ from usher.connect.errors import Refused
 from usher.connect.openedx.embedded import EmbeddedLms
 from usher.connect.openedx.serving import Server
 from usher.connect.opening import (
-    Asked,
+    CommandOptions,
     Opened,
     all_before,
     as_before,
@@ -132,7 +132,7 @@ def test_there_and_back(beside: Beside):
 
 
 def test_connect_refuses_before_it_creates_anything(shop: PlainCheckout, tmp_path: Path):
-    asked = Asked(lms="embedded", applications=[ApplicationOptions(str(shop.folder))])
+    asked = CommandOptions(lms="embedded", applications=[ApplicationOptions(str(shop.folder))])
     with pytest.raises(Refused, match="can't be used with an embedded LMS"):
         open_lms(replace(asked, tutor_root=str(tmp_path)))
     with socket.socket() as taken:
@@ -147,17 +147,17 @@ def test_connect_refuses_before_it_creates_anything(shop: PlainCheckout, tmp_pat
 def test_the_lms_listens_on_every_interface_only_for_containers(shop: PlainCheckout):
     url = f"http://localhost:{free_port()}"
     in_containers = ApplicationOptions(str(shop.folder))
-    opened = open_lms(Asked(lms="embedded", lms_url=url, applications=[in_containers]))
+    opened = open_lms(CommandOptions(lms="embedded", lms_url=url, applications=[in_containers]))
     assert "every interface" in opened.warnings[0]
     assert "0.0.0.0" in server_of(opened).command
     by_hand = replace(in_containers, manage="python manage.py")
-    opened = open_lms(Asked(lms="embedded", lms_url=url, applications=[by_hand]))
+    opened = open_lms(CommandOptions(lms="embedded", lms_url=url, applications=[by_hand]))
     assert opened.warnings == []
     assert "127.0.0.1" in server_of(opened).command
 
 
 def test_connecting_again_remembers_what_runs_the_lms(shop: PlainCheckout):
-    asked = Asked(applications=[ApplicationOptions(str(shop.folder))])
+    asked = CommandOptions(applications=[ApplicationOptions(str(shop.folder))])
     assert as_before(asked) == asked
     place = {"lms": "embedded", "lms_home": "/lms"}
     connections.remember(Connection("shop", str(shop.folder), "http://localhost:1", **place))
@@ -179,7 +179,7 @@ def test_connecting_again_takes_the_options_of_before(shop: PlainCheckout, tmp_p
     SavedState(str(shop.env_file)).keep_subject(
         {"wishes": before, "root": "/lms", "lms": "embedded"}
     )
-    begun = as_before(Asked(applications=[again]))
+    begun = as_before(CommandOptions(applications=[again]))
     assert (begun.lms, begun.lms_home) == ("embedded", "/lms")
     other = ApplicationOptions(str(tmp_path))
     assert with_earlier_options(other) == other

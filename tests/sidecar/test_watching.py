@@ -21,7 +21,7 @@ from usher.sidecar.enrollments import ENROLLMENT
 from usher.sidecar.errors import SidecarError
 from usher.sidecar.outcome import DONE, FAILED, REFUSED, Memory
 from usher.sidecar.process import Agent
-from usher.sidecar.reconcile import Asked, count_due
+from usher.sidecar.reconcile import Scope, count_due
 from usher.sidecar.watching import (
     COMPARED_EVERY,
     EVERY,
@@ -35,7 +35,7 @@ from usher.sidecar.watching import (
 
 
 def test_a_quick_look_is_at_what_changed_since_the_one_before() -> None:
-    quick = QuickLooks(Asked())
+    quick = QuickLooks(Scope())
     first = quick.next(1000.0)
     assert first.changed_in is not None
     quick.done(1000.0, 0.01)
@@ -46,7 +46,7 @@ def test_a_quick_look_is_at_what_changed_since_the_one_before() -> None:
 
 
 def test_a_look_that_costs_much_comes_less_often() -> None:
-    quick, whole = QuickLooks(Asked()), WholeLooks(Asked(kinds=(ACCOUNT_KIND,)))
+    quick, whole = QuickLooks(Scope()), WholeLooks(Scope(kinds=(ACCOUNT_KIND,)))
     assert quick.done(1000.0, 0.01) == EVERY
     assert quick.done(1000.0, 3.0) == 3.0 * QUICK_REST
     whole.done(ACCOUNT_KIND, 1000.0, 1040.0, 30.0)
@@ -55,13 +55,13 @@ def test_a_look_that_costs_much_comes_less_often() -> None:
 
 
 def test_a_slow_lms_makes_no_look_rarer() -> None:
-    whole = WholeLooks(Asked(kinds=(ACCOUNT_KIND,)))
+    whole = WholeLooks(Scope(kinds=(ACCOUNT_KIND,)))
     whole.done(ACCOUNT_KIND, 1000.0, 1900.0, 0.01)
     assert whole.next(1900.0 + EVERY) == ACCOUNT_KIND
 
 
 def test_whole_looks_take_a_kind_at_a_time_and_the_lms_s_own_now_and_then() -> None:
-    whole, looked = WholeLooks(Asked()), []
+    whole, looked = WholeLooks(Scope()), []
     while kind := whole.next(1000.0):
         looked.append(kind)
         whole.done(kind, 1000.0, 1000.1, 0.01)
@@ -119,7 +119,7 @@ def test_a_look_at_what_changed_sees_new_and_changed_rows_alone(sides: Sides) ->
     with Agent(checkout_of(sides.shape)) as agent:
 
         def due(**asked: Any) -> int:
-            return count_due(agent, adapter, Asked(kinds=("account",), **asked))["account"]
+            return count_due(agent, adapter, Scope(kinds=("account",), **asked))["account"]
 
         assert due() == 3
         assert due(changed_in=60.0) == 2

@@ -18,7 +18,7 @@ from usher.connect.disconnecting import disconnecting_of
 from usher.connect.errors import ConnectError, NeedsPerson, Refused
 from usher.connect.openedx.instance import MODES
 from usher.connect.opening import (
-    Asked,
+    CommandOptions,
     Opened,
     all_before,
     as_before,
@@ -121,7 +121,7 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
     """
     view = shown.View(as_json)
     with _ending(view):
-        asked = _asked(given)
+        asked = _options_of(given)
         applications = [with_earlier_options(each) for each in asked.applications or all_before()]
         if not applications:
             raise Refused("no application named; give its checkout: --application ~/mitxonline")
@@ -182,7 +182,7 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **given: An
     """
     view = shown.View(as_json)
     with _ending(view):
-        asked = with_defaults(_asked(given))
+        asked = with_defaults(_options_of(given))
         applications = [with_earlier_options(each) for each in asked.applications]
         asked = replace(asked, applications=applications)
         opened = open_lms(asked)
@@ -229,7 +229,7 @@ def _prepared(plan: Plan, opened: Opened) -> Plan:
     return plan
 
 
-def _asked(given: dict[str, Any]) -> Asked:
+def _options_of(given: dict[str, Any]) -> CommandOptions:
     targets = list(given["targets"])
     fields = ("edition", "backend", "name", "manage", "env_file", "url", "server_url")
     for name in fields:
@@ -242,7 +242,7 @@ def _asked(given: dict[str, Any]) -> Asked:
         )
         for i, target in enumerate(targets)
     ]
-    return Asked(
+    return CommandOptions(
         lms=given["lms"] or "",
         lms_home=given["lms_home"],
         tutor=given["tutor"],

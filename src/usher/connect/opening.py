@@ -49,7 +49,7 @@ _OPEN_TO_ALL = (
 
 
 @dataclass(frozen=True)
-class Asked:
+class CommandOptions:
     """The options of the command line; '' for values to detect.
 
     lms: what runs the LMS, as ``usher.contract.connections`` names it; lms_home: folder of an
@@ -79,12 +79,12 @@ class Opened:
     running: bool
 
 
-def open_lms(asked: Asked) -> Opened:
+def open_lms(asked: CommandOptions) -> Opened:
     """Returns the LMS that the options name. Raises Refused."""
     return _open_embedded(asked) if asked.lms == connections.EMBEDDED else _open_tutor(asked)
 
 
-def _open_embedded(asked: Asked) -> Opened:
+def _open_embedded(asked: CommandOptions) -> Opened:
     """Returns the embedded LMS of the given folder, which may not exist yet. Raises Refused."""
     if asked.tutor or asked.tutor_root or asked.mode:
         raise Refused("--tutor, --tutor-root and --mode can't be used with an embedded LMS")
@@ -142,7 +142,7 @@ def _host_beside(urls: list[str]) -> str:
     return "localhost" if "127.0.0.1" in taken else "127.0.0.1"
 
 
-def _open_tutor(asked: Asked) -> Opened:
+def _open_tutor(asked: CommandOptions) -> Opened:
     """Returns the platform with its Tutor, root and mode. Raises Refused."""
     secrets = Secrets()
     runner = Runner(secrets)
@@ -193,7 +193,7 @@ def _address(value: str, what: str) -> str:
         raise Refused(str(error)) from error
 
 
-def open_sides(asked: Asked, opened: Opened) -> list[tuple[Side, Choice]]:
+def open_sides(asked: CommandOptions, opened: Opened) -> list[tuple[Side, Choice]]:
     """Returns each requested application with its backend. Raises Refused."""
     entries = opened.lms.entries()
     found: list[tuple[Side, Choice]] = []
@@ -224,7 +224,7 @@ def _change_of_backend(entries: list[dict[str, Any]], side: Side, backend: Choic
     ]
 
 
-def reopen_sides(asked: Asked, opened: Opened) -> tuple[list[Side], list[str]]:
+def reopen_sides(asked: CommandOptions, opened: Opened) -> tuple[list[Side], list[str]]:
     """Returns the applications to disconnect: those requested, or all of this LMS.
 
     The second list has the names of all of them, including those that only the LMS knows.
@@ -299,7 +299,7 @@ def connection_of(side: Side, backend: Choice, opened: Opened) -> Connection:
     )
 
 
-def with_defaults(asked: Asked) -> Asked:
+def with_defaults(asked: CommandOptions) -> CommandOptions:
     """Returns the options with an LMS, if they name none.
 
     It is the LMS of the requested applications' connections, or that of the only connection.
@@ -317,7 +317,7 @@ def with_defaults(asked: Asked) -> Asked:
     return replace(asked, lms=lms, lms_home=home, tutor=tutor, tutor_root=root, mode=mode)
 
 
-def as_before(asked: Asked) -> Asked:
+def as_before(asked: CommandOptions) -> CommandOptions:
     """Returns the options with ``lms`` as in the applications' last connection, if not given."""
     if asked.lms or asked.tutor or asked.tutor_root or asked.mode:
         return asked
@@ -399,7 +399,7 @@ def warn_of_moves(sides: list[tuple[Side, Choice]], opened: Opened) -> None:
         )
 
 
-def _is_asked(connection: Connection, asked: Asked) -> bool:
+def _is_asked(connection: Connection, asked: CommandOptions) -> bool:
     checkouts = [recognise(options) for options in asked.applications]
     named = {str(checkout.folder or checkout.url) for checkout in checkouts}
     return bool({connection.application, connection.url} & named)

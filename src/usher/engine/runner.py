@@ -60,7 +60,7 @@ Report = Callable[[str, Sequence[Done]], None]
 
 
 @dataclass
-class _Asked:
+class _Question:
     """A question of a job to the database thread, and where the answer goes."""
 
     question: Any
@@ -88,7 +88,7 @@ class Runner:
         self.stop: Stop = threading.Event()
         self._opts = opts
         self._report = report
-        self._events: queue.Queue[_Asked | _Finished] = queue.Queue()
+        self._events: queue.Queue[_Question | _Finished] = queue.Queue()
         self._context = context.asking(self._ask)
         self._asked_for_batch = time.monotonic()
         self.state = context.state
@@ -347,7 +347,7 @@ class Runner:
         without an answer in time, and any error of the answer itself."""
         if self._closed:
             raise JobFailed("The engine is stopping.")
-        asked = _Asked(question)
+        asked = _Question(question)
         self._events.put(asked)
         return asked.answer.result(timeout=_ANSWER_WITHIN)
 
@@ -356,14 +356,14 @@ class Runner:
     def _collect(self) -> None:
         """Handles all events in the queue. Waits briefly for the first one, unless outcomes are
         ready to be written."""
-        asked: list[_Asked] = []
+        asked: list[_Question] = []
         try:
             seconds = 0.0 if self._flush_due() else _FLUSH_SECONDS
-            event: _Asked | _Finished | None = self._events.get(timeout=seconds)
+            event: _Question | _Finished | None = self._events.get(timeout=seconds)
         except queue.Empty:
             event = None
         while event is not None:
-            if isinstance(event, _Asked):
+            if isinstance(event, _Question):
                 asked.append(event)
             else:
                 self._add(event.kind, event.done)
@@ -376,7 +376,7 @@ class Runner:
         if self.stop.is_set():
             self._drop_unsent()
 
-    def _answer(self, asked: list[_Asked]) -> None:
+    def _answer(self, asked: list[_Question]) -> None:
         """Answers all questions at once; if that fails, one by one, so that only the job whose
         question cannot be answered fails."""
         try:
@@ -493,7 +493,7 @@ class Runner:
             self._closed = True
         while not self._events.empty():
             event = self._events.get_nowait()
-            if isinstance(event, _Asked):
+            if isinstance(event, _Question):
                 event.answer.set_exception(JobFailed("The engine is stopping."))
         for kind, rows in self._not_begun().items():
             if rows:

@@ -46,13 +46,13 @@ from usher.sidecar.watched import Watched
 from usher.sidecar.watching import Stopping, watch
 
 T = TypeVar("T")
-#: Exit codes: 1 something differs or was refused, 2 it could not be looked at.
+#: Exit codes: 1 something differs or was refused, 2 the command could not run.
 DIFFERS, NOT_ASKED = 1, 2
-#: As shells have it for Ctrl-C.
+#: Exit code of shells for Ctrl-C.
 INTERRUPTED = 130
 #: Differences and refusals of one kind that are shown without ``--all``.
 _SHOWN = 10
-#: Seconds between two lines about progress where there is no terminal.
+#: Seconds between two lines about progress if the output is not a terminal.
 _LINE_EVERY = 30.0
 
 
@@ -197,15 +197,15 @@ def reconcile_command(
     titles and dates of course runs from the LMS. Orders, payments and messages are never changed.
     It can be stopped and run again at any time.
     """
-    asked = reconciling.Asked(kinds or reconciling.USUAL, user, run)
+    scope = reconciling.Scope(kinds or reconciling.USUAL, user, run)
     if (with_console or metrics_at) and (dry_run or not watching):
         raise click.UsageError("--console and --metrics go with --watch.")
     show = _Progress(as_json)
     with _told(show):
         wishes, lms_url = _wishes(given)
         if _lacks_modes(wishes, kinds, show.console):
-            asked = replace(asked, kinds=[kind for kind in kinds if kind != RUN_MODE])
-            if not asked.kinds:
+            scope = replace(scope, kinds=[kind for kind in kinds if kind != RUN_MODE])
+            if not scope.kinds:
                 show.dry_run({}) if dry_run else show.end(Outcome())
                 return
         if watching and not dry_run:
@@ -220,7 +220,7 @@ def reconcile_command(
                 watch(
                     wishes,
                     lms_url,
-                    asked,
+                    scope,
                     concurrency=concurrency,
                     began=show.watching,
                     after=show.end,
@@ -231,11 +231,11 @@ def reconcile_command(
             ended()
             return
         with _opening(wishes, show.console) as (checkout, adapter, agent):
-            reconciling.check(agent, adapter, asked)
-            due = reconciling.count_due(agent, adapter, asked)
+            reconciling.check(agent, adapter, scope)
+            due = reconciling.count_due(agent, adapter, scope)
             sides = with_lms(checkout, adapter, agent, lms_url, concurrency)
             if dry_run:
-                due |= reconciling.count_compared(sides, asked)
+                due |= reconciling.count_compared(sides, scope)
                 show.due(adapter.title, due)
                 show.dry_run(due)
                 return
@@ -248,23 +248,23 @@ def reconcile_command(
             )
             try:
                 with stopping.listening(), show.going(due) as progress:
-                    _reconcile(sides, asked, outcome, stopping, progress)
+                    _reconcile(sides, scope, outcome, stopping, progress)
             except (SidecarError, LmsError):
                 show.done_before(outcome)
                 raise
-            if stopping.asked:
+            if stopping.is_set:
                 show.interrupted(outcome)
             else:
-                outcome.waiting = reconciling.count_waiting(agent, adapter, asked)
+                outcome.waiting = reconciling.count_waiting(agent, adapter, scope)
                 show.end(outcome)
-    if stopping.asked:
+    if stopping.is_set:
         sys.exit(INTERRUPTED)
     if not outcome.ok:
         sys.exit(DIFFERS)
 
 
 def _end_at_once(told: Callable[[], None], exit_code: int) -> None:
-    """Ends this process although a batch is under way, as a kill would; says so first."""
+    """Ends this process although a batch is in progress, as a kill would. Prints that first."""
     try:
         told()
         sys.stdout.flush()
@@ -273,7 +273,7 @@ def _end_at_once(told: Callable[[], None], exit_code: int) -> None:
 
 
 def _lacks_modes(wishes: ApplicationOptions, kinds: Sequence[str], console: Console) -> bool:
-    """Whether the operator asked for modes of runs where the application keeps none; says so."""
+    """Whether the operator named the modes of runs and the application has none; prints that."""
     edition = recognise(wishes).edition if RUN_MODE in kinds else None
     if edition is None or adapter_of(edition.name).run_modes is not None:
         return False
@@ -285,7 +285,7 @@ def _lacks_modes(wishes: ApplicationOptions, kinds: Sequence[str], console: Cons
 def _opening(
     wishes: ApplicationOptions, console: Console
 ) -> Iterator[tuple[Checkout, Adapter, Agent]]:
-    """Says on a terminal that the application is starting, which takes up to minutes."""
+    """Shows on a terminal that the application is starting, which may take minutes."""
     with ExitStack() as stack:
         starting = f"starting manage.py of {escape(printable(wishes.target))}"
         with console.status(starting) if console.is_terminal else nullcontext():
@@ -297,8 +297,7 @@ def _opening(
 def _served(
     console_at: tuple[str, int] | None, metrics_at: str, show: _Progress
 ) -> Iterator[Watched]:
-    """Pages and metrics, where they are asked for. console_at: address and port; None for no
-    pages."""
+    """Serves pages and metrics if requested. console_at: address and port; None for no pages."""
     with ExitStack() as stack:
         counting = None
         if metrics_at:
@@ -346,7 +345,7 @@ def _listening(where: str, server: AbstractContextManager[T]) -> Iterator[T]:
 
 def _reconcile(
     sides: Opened,
-    asked: reconciling.Asked,
+    scope: reconciling.Scope,
     outcome: Outcome,
     stopping: Stopping,
     progress: Callable[[Outcome], None],
@@ -358,11 +357,11 @@ def _reconcile(
             stop_if_asked(so_far)
 
         outcome.progress = after_batch
-        reconciling.reconcile(sides, asked, outcome)
+        reconciling.reconcile(sides, scope, outcome)
 
 
 class _Progress:
-    """Lines for people; with ``as_json`` one object for each thing that is told."""
+    """Prints lines for people; with ``as_json`` a JSON object for each event."""
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
@@ -383,7 +382,7 @@ class _Progress:
 
     @contextmanager
     def going(self, due: dict[str, int]) -> Iterator[Callable[[Outcome], None]]:
-        """due: how many of each kind there are, where that is known."""
+        """due: kind → number of rows to process, if known."""
         if not self.console.is_terminal:
             yield self._lines(due)
             return
@@ -411,7 +410,7 @@ class _Progress:
             yield told
 
     def _lines(self, due: dict[str, int]) -> Callable[[Outcome], None]:
-        """Prints a line now and then, for a log."""
+        """Prints a line from time to time, for logs."""
         last = time.monotonic()
 
         def told(outcome: Outcome) -> None:
@@ -433,7 +432,7 @@ class _Progress:
         self._results(outcome)
 
     def done_before(self, outcome: Outcome) -> None:
-        """What was done before the error that ``failed`` tells."""
+        """Shows what was done before the error; ``failed`` then shows the error."""
         self._before = outcome
         if outcome.numbers:
             self._results(outcome)
@@ -446,12 +445,12 @@ class _Progress:
         self.stopped()
 
     def failed(self, reason: str) -> None:
-        """The error for which the command ends."""
+        """Shows the error that ended the command."""
         if self._as_json:
             click.echo(json.dumps(self._before.as_data() | {"ok": False, "error": reason}))
 
     def watched(self, seen: Watched) -> None:
-        """What was done since the start."""
+        """Shows what was done since the start."""
         done = seen.as_outcome()
         self.console.print("since the start:" + ("" if done.numbers else " nothing was done"))
         if done.numbers:
@@ -485,7 +484,7 @@ class _Progress:
             self.console.print("✓ nothing to do")
 
     def link(self, address: str) -> None:
-        """Prints the link to standard error only, because it lets in its reader."""
+        """Prints the link to standard error only, because it gives access to the pages."""
         Console(stderr=True, highlight=False, soft_wrap=True).print(
             f"console  {address}  (good once; then the browser is let in until this ends)"
         )
@@ -557,7 +556,7 @@ class _Shown:
         self._say(f"\n{given_up} given up, {counted(len(differences), 'difference')}{next_step}")
 
     def failed(self, reason: str) -> None:
-        """The error for which the command ends; what was found before is told with it."""
+        """Shows the error that ended the command, and what was found before."""
         if self._as_json:
             click.echo(json.dumps(self._data | {"ok": False, "error": reason}))
 
@@ -567,7 +566,7 @@ class _Shown:
             self._say(f"  {mark} {kind:<11} {wrapped(escape(f'{what}: {words}'), 16)}")
 
     def _hidden(self, *sections: str) -> None:
-        """Says how many of the same kind were not shown."""
+        """Prints how many of the same kind were not shown."""
         for (section, kind), number in list(self._found.items()):
             if section in sections and number > _SHOWN and not self._show_all:
                 mark = "·" if section == "waiting" else "✗"
@@ -614,8 +613,8 @@ def _as_remembered(target: str) -> str:
 
 @contextmanager
 def _told(show: _Progress | _Shown) -> Iterator[None]:
-    """Turns expected errors into a line and an exit code; unexpected ones are told with their
-    traceback. With ``--json`` each is also the one object on standard output."""
+    """Turns expected errors into a line and an exit code; prints the traceback of others. With
+    ``--json`` it also prints each as the one object on standard output."""
     try:
         yield
     except KeyboardInterrupt:

@@ -1,9 +1,9 @@
-"""Enrollments that no column of the application says are due: found by comparing both sides.
+"""Enrollments that are due although no column shows it: found by comparing with the LMS.
 
-None of this is done unless it is asked for by name. Which side is followed:
+Each kind is processed only if it is named. What is changed:
 
 ======== ============================================================ =======================
-kind     difference                                                   who follows
+kind     difference                                                   changed
 ======== ============================================================ =======================
 missing  recorded here as enrolled; the LMS has no such enrollment    the LMS
 mode     another mode in the LMS, except a paid one where it is free  the LMS
@@ -11,8 +11,8 @@ mode     another mode in the LMS, except a paid one where it is free  the LMS
 adopt    the LMS has an enrollment; no row here, whatever its status  the application
 ======== ============================================================ =======================
 
-An enrollment that is inactive in the LMS, and one that was refunded, deferred or ended here, are
-decisions of somebody: they are listed by ``drift`` and never reversed.
+An enrollment that is inactive in the LMS, or was refunded, deferred or ended in the application, is
+somebody's decision: ``drift`` lists it, and it is never reversed.
 """
 
 from __future__ import annotations
@@ -25,33 +25,35 @@ from typing import Any
 from usher.client.payloads import ListedEnrollment
 from usher.sidecar.adapters.adapter import Adapter, Selection
 from usher.sidecar.enrollments import due_rows, enroll, pages_of, sender
-from usher.sidecar.learners import Learner, Wanted, learners
+from usher.sidecar.learners import Enrollment, Learner, learners
 from usher.sidecar.opening import Opened
 from usher.sidecar.outcome import Memory, Outcome
 from usher.sidecar.overlapping import overlapped
 
 MISSING, MODE, ADOPT = "missing", "mode", "adopt"
 KINDS = (MISSING, MODE, ADOPT)
-#: Modes that nobody pays for.
+#: Free modes.
 _FREE = ("audit", "honor")
-#: Requests to the LMS at a time.
+#: Concurrent requests to the LMS.
 _AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class Both:
-    """A learner's enrollment in a run on both sides. row: the application's that wants it. ended:
-    one that does not. found: the LMS's."""
+    """A learner's enrollment in a run, in the application and in the LMS. row: the application's
+    active row. ended: one that was refunded, deferred or ended. found: the LMS's enrollment. None
+    if there is none."""
 
     learner: Learner
     course: str
-    row: Wanted | None
-    ended: Wanted | None
+    row: Enrollment | None
+    ended: Enrollment | None
     found: ListedEnrollment | None
 
 
 def both_sides(learner: Learner, there: list[ListedEnrollment]) -> Iterator[Both]:
-    """Several rows here may stand for one enrollment there: of several orders, one is enough."""
+    """Pairs the enrollments of a learner. Several rows here, for example of several orders, may
+    belong to one enrollment in the LMS."""
     seen = {enrollment.course_key: enrollment for enrollment in there}
     wanted = {row.course: row for row in learner.enrollments if row.wanted}
     ended = {row.course: row for row in learner.enrollments if row.course not in wanted}
@@ -60,7 +62,7 @@ def both_sides(learner: Learner, there: list[ListedEnrollment]) -> Iterator[Both
 
 
 def is_other_mode(adapter: Adapter, both: Both) -> bool:
-    """Whether the LMS has it in a mode that the application's own code would not leave."""
+    """Whether the mode in the LMS is one that the application's own code would change."""
     if both.row is None or both.found is None or not both.found.is_active or not both.row.mode:
         return False
     return both.found.mode not in (both.row.mode, adapter.mode_instead)
@@ -71,7 +73,7 @@ def _is_missing(adapter: Adapter, both: Both) -> bool:
 
 
 def _is_mode(adapter: Adapter, both: Both) -> bool:
-    """Whether the mode is to be changed; a learner who has more than was paid for keeps it."""
+    """Whether to change the mode. A learner who has a paid mode in the LMS keeps it."""
     if both.row is None or both.found is None or not is_other_mode(adapter, both):
         return False
     return both.row.mode not in _FREE or both.found.mode in _FREE
@@ -96,9 +98,10 @@ def differing(
     changed_in: float | None = None,
     memory: Memory | None = None,
 ) -> Iterator[list[Both]]:
-    """Pages. user, run: only of these; '' for all. changed_in: only of learners of whose
-    enrollments the application changed one in so many seconds. memory: of these, those that are
-    as they were when they were right are left out."""
+    """Yields pages of differing enrollments. user, run: only of these; '' for all. changed_in: only
+    of learners with an enrollment that the application changed in the last so many seconds; None
+    for all. memory: of these, leaves out those that have not changed since they agreed with the
+    LMS."""
     if changed_in is not None:
         for keys in _with_changes(sides, changed_in):
             yield from _differing(sides, kind, user, run, keys, memory)
@@ -107,7 +110,7 @@ def differing(
 
 
 def _with_changes(sides: Opened, seconds: float) -> Iterator[list[Any]]:
-    """Returns the primary keys of learners whose enrollments changed."""
+    """Yields the primary keys of learners whose enrollments changed."""
     table, user = sides.adapter.enrollments, sides.adapter.enrollments.columns["user"]
     changed = Selection(filter=(sides.adapter.changed_enrollments(seconds),))
     for page in sides.agent.pages(model=table.model, fields=[user], limit=500, **changed.request()):
@@ -170,7 +173,7 @@ def _in_known_runs(sides: Opened, found: list[Both]) -> list[Both]:
 
 
 def _runs(sides: Opened, found: list[Both]) -> dict[str, Any]:
-    """Returns course key -> primary key of the runs that the application has."""
+    """Returns course key → primary key, of those runs that the application has."""
     table = sides.adapter.runs
     keys = sorted({both.course for both in found})
     if not keys:
@@ -196,7 +199,8 @@ def reconcile_compared(
     run: str = "",
     changed_in: float | None = None,
 ) -> None:
-    """Raises LmsError when the LMS refuses every learner alike."""
+    """Processes all differences of ``kind``. Raises LmsError if the LMS refuses all learners for
+    the same reason."""
     with ThreadPoolExecutor(sides.concurrency, thread_name_prefix="enrollment") as pool:
         send = sender(sides, pool, batched=batched)
         for page in differing(sides, kind, user, run, changed_in, outcome.memory):
@@ -213,7 +217,8 @@ def reconcile_compared(
 
 
 def _adopt(sides: Opened, page: list[Both], outcome: Outcome) -> None:
-    """Creates enrollments as the application's sync does, but in the LMS's mode and audited."""
+    """Creates enrollments as the application's sync does, but in the LMS's mode and with audit
+    rows."""
     columns, known = sides.adapter.enrollments.columns, _runs(sides, page)
     due = [both for both in page if outcome.memory.is_due(ADOPT, (both.learner.pk, both.course))]
     if not due:

@@ -1,7 +1,7 @@
-"""Learners' details and modes in the LMS where they differ from the application's.
+"""Learners' names, e-mail addresses and countries in the LMS that differ from the application's.
 
-No column of the application says that these are due, so every learner is compared: 100 to a
-request. The application's own code sends a change when it is made, and never again.
+No column of the application shows that these are due, so every learner is compared, 100 in each
+request. The application's own code sends each change only once, when it is made.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PROFILE = "profile"
 
 @dataclass(frozen=True)
 class Differing:
-    """changes: ``name``, ``email``, ``country`` -> the application's value."""
+    """changes: ``name``, ``email`` or ``country`` → the application's value."""
 
     learner: Learner
     changes: dict[str, str]
@@ -37,8 +37,9 @@ def differing(
     changed_in: float | None = None,
     memory: Memory | None = None,
 ) -> Iterator[list[Differing]]:
-    """Pages of learners with an account. changed_in: only users changed in so many seconds.
-    memory: of these, those that are as they were when they were right are left out."""
+    """Yields pages of differing learners with an account. changed_in: only users that changed in
+    the last so many seconds; None for all. memory: of these, leaves out those that have not changed
+    since they agreed with the LMS."""
     short = memory if changed_in is not None else None
     for page in learners(sides.agent, sides.adapter, only=_selected(sides, user, changed_in)):
         named = [
@@ -75,7 +76,8 @@ def _selected(sides: Opened, user: str, changed_in: float | None) -> Selection:
 
 
 def _changes(adapter: Adapter, learner: Learner, seen: AccountSeen) -> dict[str, str]:
-    """Returns what differs; nothing for an account that staff of the LMS may have banned."""
+    """Returns what differs; nothing for an inactive account, which the LMS's staff may have
+    banned."""
     if not seen.is_active:
         return {}
     found = {}
@@ -101,7 +103,8 @@ def reconcile_profiles(
     user: str = "",
     changed_in: float | None = None,
 ) -> None:
-    """Raises LmsError when the LMS refuses every learner alike."""
+    """Sends the details that differ. Raises LmsError if the LMS refuses all learners for the same
+    reason."""
     with PublicAccounts(sides) as public:
         for page in differing(sides, user, changed_in, outcome.memory):
             due = [each for each in page if outcome.memory.is_due(PROFILE, each.learner.content)]
@@ -112,7 +115,7 @@ def reconcile_profiles(
 
 
 def _by_batch(sides: Opened, due: list[Differing]) -> dict[Any, LmsError]:
-    """Updates profiles in batches; returns by primary key why one was not done."""
+    """Updates profiles in batches. Returns primary key → error of those that failed."""
     items = [
         {
             "id": each.learner.pk,
@@ -140,8 +143,8 @@ def _by_batch(sides: Opened, due: list[Differing]) -> dict[Any, LmsError]:
 def _by_public_api(
     sides: Opened, public: PublicAccounts, due: list[Differing]
 ) -> dict[Any, LmsError]:
-    """A sign-in on the learner's behalf takes the e-mail address along, as their own code has it;
-    its token changes the rest: the LMS lets nobody else change it."""
+    """Signs in on each learner's behalf, which updates the e-mail address in the LMS, and changes
+    the rest with the learner's own token, since the LMS accepts no other. Returns the errors."""
 
     changes = {each.learner.pk: each.changes for each in due}
 
@@ -162,7 +165,8 @@ def _by_public_api(
 def _verify(
     sides: Opened, due: list[Differing], errors: dict[Any, LmsError], outcome: Outcome
 ) -> None:
-    """Records as done what the LMS shows afterwards: platforms differ in what a sign-in changes."""
+    """Reads the accounts again and records those that now agree as done: releases of the LMS differ
+    in what a sign-in changes."""
     seen = sides.lms.accounts([each.learner.username for each in due])
     for each in due:
         learner, error = each.learner, errors.get(each.learner.pk)

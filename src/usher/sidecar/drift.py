@@ -18,17 +18,17 @@ from usher.sidecar.records import CERTIFICATE, GRADE
 from usher.sidecar.run_modes import RUN_MODE, offered
 
 KINDS = ("account", "enrollment", "run", RUN_MODE, GRADE, CERTIFICATE)
-#: Without being asked for. The LMS answers a request for every run's grades, and for every
-#: learner's certificates.
+#: The kinds compared by default. Grades need a request for each run, and certificates one for each
+#: learner.
 USUAL = ("account", "enrollment", "run", RUN_MODE)
-#: Requests to the LMS at a time.
+#: Concurrent requests to the LMS.
 _AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class Difference:
-    """what: the learner or run, and the enrollment's run; difference: in words; waiting: the
-    application itself would still do it."""
+    """what: the learner or the run, or both. difference: a description. waiting: whether ``usher
+    reconcile``, or the application itself, will remove it."""
 
     kind: str
     what: str
@@ -50,7 +50,8 @@ def drift(sides: Opened, kinds: Collection[str] = USUAL) -> Iterator[Difference]
 
 
 def _learners(sides: Opened, kinds: Collection[str]) -> Iterator[Difference]:
-    """Compares learners; reads pages one after another and asks the LMS about several at a time."""
+    """Compares learners. Reads pages one after another, and sends requests about several pages at a
+    time."""
     pages = learners(sides.agent, sides.adapter)
     with overlapped(lambda page: differences_of(sides, page, kinds), pages, _AT_ONCE) as results:
         for found in results:

@@ -1,4 +1,4 @@
-"""Enrolls and unenrolls in the LMS as the application wants it, and records it there."""
+"""Enrolls and unenrolls learners in the LMS, and records the results in the application."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from usher.sidecar.overlapping import overlapped
 
 ENROLLMENT, UNENROLLMENT = "enrollment", "unenrollment"
 SIZE = 300
-#: Codes of the batch API, and of the client for the public API's words.
+#: Error codes of the batch API, and those that the client gives to messages of the public API.
 _MODE_REFUSED = ("mode-unavailable", "mode-not-offered")
 
-#: Items of the batch API to results in its form, by ``id``.
+#: Sends items of the batch API and returns its results: ``id`` → result.
 Send = Callable[[list[dict[str, Any]]], dict[Any, dict[str, Any]]]
 
 
 def reconcile_enrollments(
     sides: Opened, due: Selection, outcome: Outcome, *, batched: bool, ends: bool = False
 ) -> None:
-    """Everything in ``due``. ends: what the application has ended, where it could not tell the LMS
-    then, and not what it wants. Raises LmsError when the LMS refuses every learner alike."""
+    """Enrolls everything in ``due``. ends: unenrolls instead: ``due`` has enrollments that the
+    application ended without success in the LMS. Raises LmsError if the LMS refuses all learners
+    for the same reason."""
     kind = UNENROLLMENT if ends else ENROLLMENT
     with ThreadPoolExecutor(sides.concurrency, thread_name_prefix="enrollment") as pool:
         send = sender(sides, pool, batched=batched)
@@ -50,7 +51,8 @@ def reconcile_enrollments(
 def due_rows(
     kind: str, rows: list[dict[str, Any]], outcome: Outcome
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yields rows that were not refused lately and are not under way, marked as taken meanwhile."""
+    """Yields the rows that were not refused recently and that no other thread processes, marked as
+    taken until the block ends."""
     due = [row for row in rows if outcome.memory.is_due(kind, _content(row))]
     with outcome.memory.taken(ENROLLMENT, [row["pk"] for row in due]) as free:
         yield [row for row in due if row["pk"] in free]
@@ -73,8 +75,8 @@ def enroll(
     outcome: Outcome,
     kind: str = ENROLLMENT,
 ) -> None:
-    """rows: of the application, under our names. Another kind than ENROLLMENT: they are enrolled
-    by the application's record, which stays as it is."""
+    """Enrolls and records the results. rows: the application's, with the sidecar's names. kind:
+    with any other than ENROLLMENT, the application's rows are not changed."""
     try:
         results = send([_item(sides, row) for row in rows])
         instead = sides.adapter.mode_instead
@@ -119,7 +121,8 @@ def _record(
     outcome: Outcome,
     kind: str,
 ) -> None:
-    """Records results. A row that changed meanwhile stays; a refund ends the enrollment."""
+    """Records results. A row that changed meanwhile is not written; if it was refunded, the new
+    enrollment is ended."""
     table = sides.adapter.enrollments
     results = sides.agent.ask(
         "write",
@@ -154,21 +157,21 @@ def _set(sides: Opened, enrolled: bool) -> dict[str, Any]:
 
 
 def _expected(sides: Opened, row: dict[str, Any]) -> dict[str, Any]:
-    """Returns the values that the row must still have: those for which the enrollment was made."""
+    """Returns the values that the row must still have, since the enrollment was made for these."""
     names = ("wanted", "enrolled", "change_status", "mode")
     columns = sides.adapter.enrollments.columns
     return {columns[name]: row[name] for name in names if name in columns}
 
 
 def _take_back(sides: Opened, rows: list[dict[str, Any]], send: Send, outcome: Outcome) -> None:
-    """Ends enrollments that this pass made and that were refunded in between. No column says that
-    such a one is due again, so what can't be ended now is told."""
+    """Ends enrollments that this pass made for rows that were refunded meanwhile. No column shows
+    that these are due, so failures are reported."""
     gone = _unwanted(sides, rows)
     if not gone:
         return
     failed: LmsError | None = None
     try:
-        # Without a mode: whichever is active is ended.
+        # Without a mode: the enrollment is ended in any mode.
         results = send([{**_item(sides, row), "is_active": False, "mode": ""} for row in gone])
     except LmsError as error:
         results, failed = {}, error
@@ -183,8 +186,8 @@ def _take_back(sides: Opened, rows: list[dict[str, Any]], send: Send, outcome: O
 
 
 def _unwanted(sides: Opened, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those whose learner has no row for that run any more that wants it: of several orders,
-    one is enough."""
+    """Those rows whose learner has no other active row for the same run, for example of another
+    order."""
     columns = sides.adapter.enrollments.columns
     wanted = Selection(
         filter=(
@@ -210,7 +213,7 @@ def _unenroll(sides: Opened, rows: list[dict[str, Any]], send: Send, outcome: Ou
             if found.is_active
         }
         told = [row for row in _unwanted(sides, rows) if (row["username"], row["course"]) in active]
-        # Without a mode: whichever is active is ended.
+        # Without a mode: the enrollment is ended in any mode.
         results = send([{**_item(sides, row), "is_active": False, "mode": ""} for row in told])
     except LmsError as error:
         if error.failure_class is FailureClass.SYSTEMIC:
@@ -234,7 +237,8 @@ def _unenroll(sides: Opened, rows: list[dict[str, Any]], send: Send, outcome: Ou
 
 
 def _record_ended(sides: Opened, ended: list[dict[str, Any]], send: Send, outcome: Outcome) -> None:
-    """Records what was ended; who enrolled again meanwhile is enrolled again in the LMS."""
+    """Records ended enrollments. A learner who enrolled again meanwhile is enrolled again in the
+    LMS."""
     results = sides.agent.ask(
         "write",
         model=sides.adapter.enrollments.model,
@@ -261,8 +265,8 @@ def _record_ended(sides: Opened, ended: list[dict[str, Any]], send: Send, outcom
 def _refused(
     sides: Opened, row: dict[str, Any], result: dict[str, Any], outcome: Outcome, kind: str
 ) -> None:
-    """Counts a refusal as the application counts its own attempts, so that it gives up alike. Staff
-    who set that back have it tried again at once."""
+    """Counts a refusal like the application's own attempts, so that the application gives up as
+    usual. If staff reset the count, the enrollment is tried again at once."""
     column = sides.adapter.enrollments.columns.get("attempts") if kind == ENROLLMENT else None
     counted = {**row, "attempts": row["attempts"] + 1} if column else row
     outcome.add_answered(kind, REFUSED, _what(row), result, _content(counted))
@@ -288,7 +292,8 @@ def sender(sides: Opened, pool: ThreadPoolExecutor, *, batched: bool) -> Send:
 
 
 def _public_sender(sides: Opened, pool: ThreadPoolExecutor) -> Send:
-    """Enrolls by one request each, several at a time; returns results in the batch API's form."""
+    """Enrolls with the public API, one request for each item, several at a time. Returns results in
+    the batch API's form."""
 
     def send(items: list[dict[str, Any]]) -> dict[Any, dict[str, Any]]:
         return dict(pool.map(one, items))
@@ -313,7 +318,7 @@ def _public_sender(sides: Opened, pool: ThreadPoolExecutor) -> Send:
 
 
 def _result(results: dict[Any, dict[str, Any]], row: dict[str, Any]) -> dict[str, Any]:
-    """Returns the LMS's result for one item; a failed one where it left the item out."""
+    """Returns the LMS's result for one item; a failure if the LMS left the item out."""
     try:
         return batch.result_of(results, row["pk"])
     except LmsError as error:
@@ -331,7 +336,7 @@ def _code(result: dict[str, Any] | None) -> str:
 
 
 def _content(row: dict[str, Any]) -> tuple[Any, ...]:
-    """Returns the values by whose change a refusal of the row may end."""
+    """Returns the values of the row. If one of them changes, a refused row is tried again."""
     names = ("pk", "username", "course", "mode", "attempts", "wanted", "change_status")
     return tuple(row.get(name) for name in names)
 

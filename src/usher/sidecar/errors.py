@@ -1,4 +1,4 @@
-"""What can go wrong between the sidecar and the application.
+"""The errors of the sidecar.
 
 SidecarError
 ├── AgentFailed       the agent didn't start, ended, or didn't answer in time
@@ -32,7 +32,8 @@ class AgentFailed(SidecarError):
 
 
 class RequestFailed(SidecarError):
-    """code, message: the agent's; an exception of the application is named in the message."""
+    """The agent answered with an error. code, message: the agent's; the message names an exception
+    of the application."""
 
     def __init__(self, title: str, code: str, message: str) -> None:
         do = _what_to_do(message) if code == "failed" else ""
@@ -44,7 +45,8 @@ class RequestFailed(SidecarError):
 
 
 def _what_to_do(message: str) -> str:
-    """message: the class of an exception, and its words."""
+    """Advice for an error of the database, or ''. message: the class of an exception, and its
+    text."""
     words = message.lower()
     for said, do in _SAID.items():
         if said in words:
@@ -52,7 +54,7 @@ def _what_to_do(message: str) -> str:
     return _DATABASE.get(message.partition(":")[0], "")
 
 
-#: Words of SQLite and PostgreSQL, and what to do.
+#: Messages of SQLite and PostgreSQL → what to do.
 _SAID = {
     "readonly database": "Its database can't be written to: check who owns its file and folder. ",
     "read-only transaction": "Its database takes no writes: is it a replica? Use the primary. ",
@@ -62,7 +64,7 @@ _SAID = {
     "no such table": "Its tables are older than its code: run its migrate command. ",
     "no such column": "Its tables are older than its code: run its migrate command. ",
 }
-#: Exceptions of Django's databases, and what to do.
+#: Exceptions of Django's databases → what to do.
 _DATABASE = {
     "OperationalError": "Its database did not answer: start it. ",
     "InterfaceError": "Its database did not answer: start it. ",
@@ -71,7 +73,7 @@ _DATABASE = {
 
 
 class NotAsKnown(SidecarError):
-    """``missing``: models, columns, functions."""
+    """missing: names of models, columns and functions."""
 
     def __init__(self, title: str, missing: list[str]) -> None:
         super().__init__(
@@ -82,7 +84,7 @@ class NotAsKnown(SidecarError):
 
 
 class NotAnswering(SidecarError):
-    """What the LMS, or whatever answers in its place, did, and what to do about it."""
+    """The LMS did not answer as expected. The message says what to do."""
 
     def __init__(self, lms_url: str, error: LmsError) -> None:
         super().__init__(f"The LMS at {lms_url} could not be asked: {explained(error)}")
@@ -107,7 +109,7 @@ _LATER = "Run this again later; a lower --concurrency asks less of it."
 
 
 def explained(error: LmsError) -> str:
-    """Returns an error that every learner would meet, with what to do about it."""
+    """Returns the message of an error that concerns all learners, with what to do about it."""
     return f"{error.message.rstrip('. ')}. {_advice(error)}".rstrip()
 
 

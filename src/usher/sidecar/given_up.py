@@ -1,4 +1,5 @@
-"""Learners whom the application itself has given up, with its reasons. Asks the LMS nothing."""
+"""Learners whom the application itself has given up, with its reasons. Sends no request to the
+LMS."""
 
 from __future__ import annotations
 
@@ -10,13 +11,13 @@ from usher.sidecar.adapters.adapter import Adapter, Selection
 from usher.sidecar.learners import said
 from usher.sidecar.process import Agent
 
-#: Seconds after which an application that counts no attempts should have enrolled a learner.
+#: Seconds after which an enrollment counts as given up, if the application counts no attempts.
 OVERDUE = 24 * 3600
 
 
 @dataclass(frozen=True)
 class GivenUp:
-    """kind: account or enrollment; what: the learner, and the run; reason: in words."""
+    """kind: account or enrollment. what: the learner, and the run. reason: a sentence."""
 
     kind: str
     what: str

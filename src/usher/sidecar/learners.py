@@ -1,4 +1,5 @@
-"""What the application wants for its learners, page by page, under our names."""
+"""Reads learners, enrollments and course runs from the application, page by page, with the
+sidecar's names."""
 
 from __future__ import annotations
 
@@ -12,8 +13,9 @@ from usher.sidecar.process import Agent
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """An enrollment of the application. wanted: active and neither refunded nor deferred."""
+class Enrollment:
+    """An enrollment of the application. wanted: whether it is active and neither refunded nor
+    deferred."""
 
     pk: Any
     course: str
@@ -26,9 +28,9 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Learner:
-    """username: of the LMS account, '' when it has no name yet. since: when it got that name.
-    made: the application says that the account exists. given_up, reason: it stopped trying.
-    token: it has one of the LMS."""
+    """username: of the LMS account; '' if none was chosen yet. since: when it was chosen. made:
+    whether the account exists, according to the application. given_up, reason: whether the
+    application stopped trying, and why. token: whether it has an LMS token."""
 
     pk: Any
     email: str
@@ -40,11 +42,12 @@ class Learner:
     given_up: bool
     reason: str
     token: bool
-    enrollments: list[Wanted]
+    enrollments: list[Enrollment]
 
     @property
     def content(self) -> tuple[Any, ...]:
-        """Returns the values by whose change a refusal of the learner may end."""
+        """Returns values of the learner. If one of them changes, a refused learner is tried
+        again."""
         return self.pk, self.username, self.email, self.name, self.country
 
 
@@ -56,7 +59,8 @@ def learners(
     only: Selection | None = None,
     with_enrollments: bool = True,
 ) -> Iterator[list[Learner]]:
-    """Returns learners for whom the application's own code makes accounts. only: fewer of them."""
+    """Yields pages of learners for whom the application's own code creates accounts. only:
+    restricts them further."""
     pages = agent.pages(
         model=adapter.users.model,
         fields=adapter.users.paths,
@@ -70,7 +74,7 @@ def learners(
 def runs(
     agent: Agent, adapter: Adapter, size: int = 500, *, only: Selection | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Returns course runs that the application's own sync updates. only: fewer of them."""
+    """Yields course runs that the application's own sync updates. only: restricts them further."""
     for page in agent.pages(
         model=adapter.runs.model,
         fields=adapter.runs.paths,
@@ -124,9 +128,9 @@ def _read(adapter: Adapter, page: dict[str, Any]) -> list[Learner]:
     return found
 
 
-def _wanted(adapter: Adapter, row: dict[str, Any]) -> Wanted:
+def _wanted(adapter: Adapter, row: dict[str, Any]) -> Enrollment:
     status = row["change_status"] or ""
-    return Wanted(
+    return Enrollment(
         pk=row["pk"],
         course=row["course"],
         mode=row.get("mode") or adapter.enrollment_mode,
@@ -138,7 +142,7 @@ def _wanted(adapter: Adapter, row: dict[str, Any]) -> Wanted:
 
 
 def said(data: Any) -> str:
-    """Returns the LMS's message in an error that the application kept, in one line."""
+    """Returns the LMS's message in an error that the application has stored, on one line."""
     if isinstance(data, dict):
         words = [
             str(entry["user_message"])

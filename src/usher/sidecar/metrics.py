@@ -1,6 +1,6 @@
-"""Metrics of a sidecar that watches: the application's own names, for what there is of them here.
+"""Metrics of a sidecar with ``--watch``: those of ``usher.contract.metrics`` that apply to it.
 
-Labels are kinds, outcomes and groups of endpoints: nothing about learners.
+Labels are kinds, outcomes and groups of endpoints; none is about a learner.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WORDS = {DONE: "changed", REFUSED: "rejected", FAILED: "transient", LEFT: "wait
 
 
 class Metrics:
-    """What this process counted; a restart begins at 0, as Prometheus expects of a process."""
+    """The counts of this process. They begin at 0 at each start, as Prometheus expects."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

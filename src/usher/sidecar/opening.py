@@ -1,4 +1,5 @@
-"""An application and its LMS, opened: the checkout, its adapter, the agent, the client."""
+"""Opens an application and its LMS: starts the agent, makes the client, and checks that it is the
+right LMS."""
 
 from __future__ import annotations
 
@@ -31,18 +32,18 @@ _SETTINGS = (
     Env.EDX_API_CLIENT_TIMEOUT,
 )
 Around = Callable[[Exchange], AbstractContextManager[Any]]
-#: Accounts that must be found before the LMS is believed about any that is not.
+#: The number of known accounts that the LMS is asked for; it must show some of them.
 _SAMPLE = 50
-#: Seconds for a request, as both applications have it.
+#: Seconds for one request, the default of both applications.
 _TIMEOUT = 60.0
-#: As the engine's own default (``USHER_CONCURRENCY``).
+#: The engine's default (``USHER_CONCURRENCY``).
 CONCURRENCY = 32
 
 
 @dataclass(frozen=True)
 class Opened:
-    """worker: the service worker's username, as the LMS says it. concurrency: requests to the
-    LMS's public APIs at a time."""
+    """worker: the service worker's username in the LMS. concurrency: concurrent requests to the
+    LMS's public APIs."""
 
     checkout: Checkout
     adapter: Adapter
@@ -115,7 +116,7 @@ def _client(
             around=around,
         )
     except BadAddress as error:
-        # The address is not repeated: it may hold a password.
+        # The address is not shown, because it may contain a password.
         names = f"{Env.OPENEDX_API_BASE_URL} or {Env.OPENEDX_BASE_REDIRECT_URL}"
         where = "--lms-url" if lms_url else f"{names} of {checkout.title}"
         raise SidecarError(f"The LMS's address in {where} can't be used: {error}") from error
@@ -133,7 +134,7 @@ def _client(
 
 
 def _timeout(value: Any) -> float:
-    """Seconds; the application's own default for what is no number of them."""
+    """``value`` as seconds; the applications' default if it is not a number."""
     try:
         seconds = float(value)
     except (TypeError, ValueError):
@@ -142,10 +143,10 @@ def _timeout(value: Any) -> float:
 
 
 def _trusted(lms: LmsClient, adapter: Adapter, agent: Agent) -> str:
-    """Returns the service worker's name, from an LMS that also knows the application's learners.
+    """Returns the service worker's username, after the LMS has shown learners of the application.
 
-    Whatever else answers at its address, or an LMS with an empty database, must not make all
-    learners look lost. Raises NotTrusted, LmsError.
+    Otherwise another server at its address, or an LMS with an empty database, would make all
+    learners seem to be missing. Raises NotTrusted, LmsError.
     """
     worker = lms.me(lms.who.service_token)
     if worker not in lms.accounts([worker]):
@@ -164,7 +165,7 @@ def _trusted(lms: LmsClient, adapter: Adapter, agent: Agent) -> str:
 
 
 def _made_accounts(adapter: Adapter, agent: Agent) -> list[str]:
-    """Returns usernames of some accounts that the application says exist in the LMS."""
+    """Returns usernames of some accounts that exist in the LMS, according to the application."""
     made = {adapter.account.columns["made"]: True}
     if adapter.account_name == "account":
         path = adapter.account.columns["username"]

@@ -1,4 +1,4 @@
-"""What a pass of the sidecar did: numbers for each kind, and what was refused, with reasons."""
+"""The result of a pass: counts for each kind, and refusals with their reasons."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ from usher.client.errors import LmsError
 DONE, REFUSED, FAILED, LEFT = "done", "refused", "failed", "left"
 
 
-#: Seconds for which what was refused is left alone by a sidecar that goes on watching.
+#: With ``--watch``: seconds until a refused row is tried again.
 REST = 3600.0
-#: The same of what failed or was left for a moment: first, doubled each time, and at most.
+#: The same for a failed row or one that was left: the first pause, doubled each time, and the
+#: longest.
 _FIRST_REST, _LONGEST_REST = 2.0, 300.0
-#: Rows of which it is kept that they agreed.
+#: The most rows of which it is remembered that they agreed with the LMS.
 _MOST_RIGHT = 10_000
-#: Rows that are left alone for a while, until those whose time is over are forgotten. A row that
-#: changed is another one, so this grows as long as a sidecar watches.
+#: The number of remembered refusals and failures at which those that have expired are removed. A
+#: changed row gets a new entry, so their number grows.
 _MOST_RESTS = 10_000
 
 
 class Memory:
-    """What was refused or failed lately, for as long as this process lives: the application of some
-    has no place to keep it. And what is under way: a quick look may come beside a whole one."""
+    """Remembers rows that were refused or failed recently, since not every application has a column
+    for that; and rows that a thread processes now, since several threads check the same tables. It
+    lasts as long as the process."""
 
     def __init__(self) -> None:
-        #: Until when it is left alone, and for how long that is.
+        #: Kind and content of a row → the time until which it is not tried, and the pause in
+        #: seconds.
         self._rests: dict[tuple[str, Any], tuple[float, float]] = {}
         self._clear_at = _MOST_RESTS
         self._right: dict[tuple[str, Any], Any] = {}
@@ -39,7 +42,8 @@ class Memory:
         self._taking = Lock()
 
     def met(self, kind: str, key: Any, result: str) -> None:
-        """What became of a row with this content (``key``): how long it is left alone now."""
+        """Records the result of a row with this content (``key``), which sets the pause until its
+        next attempt."""
         if result == DONE:
             self._rests.pop((kind, key), None)
             return
@@ -50,7 +54,8 @@ class Memory:
         self._rests[kind, key] = (time.monotonic() + rest, rest)
 
     def _forget_those_over(self) -> None:
-        """An hour after it was due, a row that still fails would have been met again."""
+        """Removes entries an hour after their pause ended: a row that still fails would have a new
+        entry."""
         past = time.monotonic() - REST
         with self._taking:
             kept = {key: rest for key, rest in list(self._rests.items()) if rest[0] > past}
@@ -61,8 +66,8 @@ class Memory:
         return until <= time.monotonic()
 
     def is_right(self, kind: str, key: Any, content: Any) -> bool:
-        """Whether this content of a row was lately found to agree with the LMS's: a look at what
-        changed meets each change many times."""
+        """Whether this content of a row agreed with the LMS before: a check of recent changes reads
+        each of them many times."""
         return bool(self._right.get((kind, key)) == content)
 
     def found_right(self, kind: str, key: Any, content: Any) -> None:
@@ -72,7 +77,7 @@ class Memory:
 
     @contextmanager
     def taken(self, table: str, keys: Iterable[Any]) -> Iterator[set[Any]]:
-        """Yields the rows that no other thread works on, marked as taken until the block ends."""
+        """Yields the rows that no other thread processes, marked as taken until the block ends."""
         with self._taking:
             mine = {key for key in keys if (table, key) not in self._taken}
             self._taken |= {(table, key) for key in mine}
@@ -85,12 +90,13 @@ class Memory:
 
 @dataclass
 class Outcome:
-    """done: as wanted in the LMS and written here; refused: by the LMS or the application's own
-    validation; failed: a passing failure, due again; left: somebody else changed or held the row.
+    """done: in the LMS as desired, and recorded. refused: by the LMS or by the application's own
+    validation. failed: a temporary failure, due again. left: another process changed or locked the
+    row.
 
-    waiting: kind -> how many rows become due when their learners have accounts. progress is told
-    the numbers after every batch. awaits_locks: waits for the application's locks until they end.
-    says: told why it takes long, in words.
+    waiting: kind → number of rows that become due when their learners have accounts. progress:
+    called after every batch. awaits_locks: whether to wait until the application's locks end. says:
+    called with a sentence if something takes long.
     """
 
     progress: Callable[[Outcome], None] = lambda outcome: None
@@ -112,9 +118,9 @@ class Outcome:
         request_id: str = "",
         key: Any = None,
     ) -> None:
-        """code: of the refusal, where it has one. request_id: of the request that the LMS refused,
-        '' for none. key: the row's content, which is left alone for a while when it was not done.
-        Pages under way at the same time may add."""
+        """Counts one row. code: of the refusal, or ''. request_id: of the request that the LMS
+        refused, or ''. key: the row's content; it is not tried again for a while if it was not
+        done. Several threads may call this."""
         told = {
             "kind": kind,
             "what": what,
@@ -146,8 +152,8 @@ class Outcome:
         self.add(kind, result, what, reason, error["code"], request_id, key)
 
     def add_written(self, kind: str, what: str, written: dict[str, Any], key: Any = None) -> bool:
-        """Counts what became of the application's row, as its agent answered; False when the row
-        was left, as one that changed meanwhile."""
+        """Counts the agent's outcome of writing a row. Returns False if the row was not written,
+        for example because it changed meanwhile."""
         if written["outcome"] in ("written", "same"):
             self.add(kind, DONE, key=key)
         elif written["outcome"] == "refused":

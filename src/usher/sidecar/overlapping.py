@@ -1,4 +1,4 @@
-"""Pages that overlap: the LMS works on one while the application records another."""
+"""Processes several pages at a time: the LMS works on one while the application records another."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ R = TypeVar("R")
 def overlapped(
     work: Callable[[T], R], pages: Iterable[T], at_once: int = 2
 ) -> Iterator[Iterator[R]]:
-    """What ``work`` returns for each page, in their order. Leaving the context begins no other
-    page and waits for those under way, so that what was done in the LMS is recorded."""
+    """Yields an iterator of what ``work`` returns for each page, in their order. On leaving, no
+    other page is begun, and those in progress are finished, so that what was done in the LMS is
+    recorded."""
     with closing(_results(work, pages, at_once)) as results:
         yield results
 

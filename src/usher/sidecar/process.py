@@ -1,4 +1,4 @@
-"""The agent as a process: started through the application's ``manage.py``, asked by JSON lines."""
+"""Starts the agent through the application's ``manage.py``, and exchanges JSON lines with it."""
 
 from __future__ import annotations
 
@@ -22,36 +22,38 @@ from usher.contract.terminal import printable
 from usher.sidecar.errors import AgentFailed, RequestFailed
 
 VERSION = 1
-#: Rows that the agent takes or gives in one request, as ``agent.MOST_ROWS``.
+#: The most rows in one request, as ``agent.MOST_ROWS``.
 MOST_ROWS = 1000
-#: Reads the agent's source from standard input, so that nothing long or secret is an argument.
+#: The argument of ``shell -c``. It reads the agent's source from standard input, so that nothing
+#: long or secret is an argument.
 BOOTSTRAP = (
     "import sys; i = sys.stdin.buffer; m, n = i.readline().split();"
     " s = {'__name__': 'usher_agent'}; exec(compile(i.read(int(n)), 'usher_agent', 'exec'), s);"
     " s['serve'](m.decode())"
 )
-#: Seconds. Containers may have to be started first.
+#: Seconds for the start, since containers may have to be started first.
 START = 300.0
-#: Seconds without an answer or a sign of life.
+#: Seconds without an answer or a line ``alive``, after which AgentFailed is raised.
 SILENCE = 60.0
-#: Seconds for one request, whatever signs of life there are: a table may be locked for ever.
+#: The most seconds for one request, since a table may be locked for ever.
 LONGEST = 900.0
-#: Seconds between two looks at whether the process is still there.
+#: Seconds between two checks whether the process is still running.
 _POLL = 1.0
 _LAST_LINES = 15
-#: Django's shell says so whenever it starts.
+#: A line that Django's shell always prints at the start.
 _IMPORTED = "objects imported automatically"
-#: Of a line that the application prints, so much is kept; bytes.
+#: The most bytes that are kept of a line of the application's output.
 _LONGEST_NOISE = 1000
-#: Bytes of one answer of the agent: a thousand rows have far less.
+#: The most bytes in an answer of the agent; a thousand rows need far less.
 _LONGEST_ANSWER = 64 * 1024 * 1024
 
 
 class Agent:
-    """Use as a context manager. One request at a time; other threads wait.
+    """The agent's process. Use it as a context manager. It has one request at a time; other threads
+    wait.
 
-    start_timeout, silence, longest: seconds until AgentFailed. busy: seconds for which the
-    application has worked on requests of the thread that asks for it.
+    start_timeout, silence, longest: seconds until AgentFailed. busy: seconds that the requests of
+    the calling thread have taken so far.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class Agent:
             self._secrets.add(v for k, v in written.values().items() if _is_secret(k, v))
             if not checkout.compose:
                 environment |= written.over(environment)
-        # Ours would be taken for the application's.
+        # The application would read our settings module as its own.
         environment.pop("DJANGO_SETTINGS_MODULE", None)
         try:
             return subprocess.Popen(
@@ -124,7 +126,7 @@ class Agent:
         self.close()
 
     def close(self) -> None:
-        """Closes the agent's input, at which it ends by itself."""
+        """Closes the agent's input, which ends it."""
         if self._process.stdin:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
@@ -172,7 +174,7 @@ class Agent:
             late.set()
             self._process.kill()
 
-        # A process that is stopped reads nothing, and a full pipe would be waited on for ever.
+        # If the process is suspended, a write to a full pipe would never return.
         waiting = threading.Timer(self._silence, give_up)
         waiting.daemon = True
         waiting.start()
@@ -196,7 +198,7 @@ class Agent:
                 message = self._lines.get(timeout=max(0.0, min(until - now, last - now, _POLL)))
             except queue.Empty:
                 if self._process.poll() is not None:
-                    # A child of it may hold its output open.
+                    # One of its child processes may keep its output open.
                     raise self._ended() from None
                 if time.monotonic() < min(until, last):
                     continue
@@ -228,7 +230,8 @@ class Agent:
         )
 
     def _listen(self) -> None:
-        """Reads lines: those with the mark are the agent's, all others the application's output."""
+        """Reads lines: those with the mark are the agent's answers, all others the application's
+        output."""
         assert self._process.stdout  # noqa: S101
         mark = self._mark.encode() + b" "
         for line in _lines_of(self._process.stdout, mark):
@@ -268,8 +271,8 @@ class Agent:
 
 
 def _lines_of(stream: IO[bytes], mark: bytes | None = None) -> Iterator[bytes]:
-    """The lines of what a process prints, however much that is. The rest of a line that is too
-    long is left out; those that begin with ``mark`` may be as long as an answer."""
+    """Yields the lines of a process's output. Cuts lines that are too long; those that begin with
+    ``mark`` may be as long as an answer."""
     is_rest = False
     while line := stream.readline(_LONGEST_NOISE):
         is_whole = line.endswith(b"\n")
@@ -282,7 +285,7 @@ def _lines_of(stream: IO[bytes], mark: bytes | None = None) -> Iterator[bytes]:
 
 
 def _end_of(code: int | None) -> str:
-    """In words: a negative code is a signal."""
+    """Describes an exit code; a negative one is a signal."""
     if code is None:
         return "ended"
     if code < 0:
@@ -291,7 +294,7 @@ def _end_of(code: int | None) -> str:
 
 
 def _message(text: bytes) -> dict[str, Any] | None:
-    """Parses a line; None for one that is no answer of the agent."""
+    """Parses a line. Returns None if it is not an answer of the agent."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -302,6 +305,7 @@ def _message(text: bytes) -> dict[str, Any] | None:
 
 
 def _is_secret(key: str, value: str) -> bool:
-    """Whether a setting is secret, by its name or as an address with a password in it."""
+    """Whether a setting is secret, because of its name or because it is an address with a
+    password."""
     named = any(word in key for word in ("SECRET", "TOKEN", "PASSWORD", "KEY", "DATABASE_URL"))
     return named or ("://" in value and "@" in value)

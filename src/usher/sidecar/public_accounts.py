@@ -1,9 +1,10 @@
-"""Accounts and tokens by the LMS's public APIs, for an LMS without ``usher.lms``.
+"""Creates accounts and tokens with the LMS's public APIs, for an LMS without ``usher.lms``.
 
-The registration API makes the account: the LMS asks the application who the learner is, by an
-access token that the agent wrote into the application's own table. Tokens come of a sign-in on
-the learner's behalf, with a code that the agent writes into the application's grant table. The
-application must be running: the LMS asks it in both cases.
+The registration API creates the account. The LMS requests the learner's details from the
+application, with an access token that the agent wrote into the application's own table. Tokens are
+obtained by a sign-in on the learner's behalf, with a code that the agent writes into the
+application's grant table. The application must be running, since the LMS sends it requests in both
+cases.
 """
 
 from __future__ import annotations
@@ -30,20 +31,22 @@ from usher.sidecar.errors import SidecarError
 from usher.sidecar.learners import Learner
 from usher.sidecar.opening import Opened
 
-#: Learners to a batch: their locks last longer than a batch takes.
+#: Learners in a batch: few enough that it ends before their locks expire.
 SIZE = 64
-#: Learners at a time, of those that failed for a moment: the LMS and the application may both be
-#: small.
+#: Concurrent learners when those that failed temporarily are tried again: a small LMS or
+#: application may have been overloaded.
 AT_ONCE_AGAIN = 4
-#: Seconds between two reports of results to the caller, who records them: a run may be killed.
+#: Seconds between two reports of results to the caller, which records them, since a run may be
+#: killed.
 _RESULTS_EVERY = 1.0
-#: Seconds. Each is used at once, by an application that may be busy.
+#: Seconds for which codes and tokens are valid. Each is used at once, but the application may be
+#: busy.
 _TOKEN_LIFE = 300
 _CODE_LIFE = 300
 _BYTES = 32
-#: What the sidecar's own codes and tokens begin with. A run that was killed leaves them behind.
+#: The prefix of the sidecar's own codes and tokens, by which those of a killed run are found.
 _OURS = "usher-"
-#: For so long after an account was made, its registration may still be under way in the LMS.
+#: Seconds after an account's creation in which the LMS may still be processing its registration.
 _BEING_MADE = timedelta(minutes=10)
 _APPLICATION = "oauth2_provider.Application"
 _TOKEN = "oauth2_provider.AccessToken"  # noqa: S105 - a model
@@ -53,7 +56,8 @@ _TAKEN = (RegistrationError.DUPLICATE_USERNAME, RegistrationError.DUPLICATE_EMAI
 
 @dataclass(frozen=True)
 class OwnRecord:
-    """The LMS's OAuth record in the application. landing: where the LMS sends codes for it."""
+    """The LMS's OAuth record in the application. landing: the redirect URI of the application's own
+    client in the LMS."""
 
     pk: Any
     client_id: str
@@ -62,8 +66,9 @@ class OwnRecord:
 
 
 class PublicAccounts:
-    """Use as a context manager. Call it with learners for their results, by primary key, in the
-    batch API's form, those of each second; several pages may be under way at a time."""
+    """Call it with a page of learners: it yields results about once a second, primary key → result
+    in the batch API's form. Several pages may be in progress at a time. Use it as a context
+    manager."""
 
     def __init__(self, sides: Opened) -> None:
         self._sides = sides
@@ -81,7 +86,8 @@ class PublicAccounts:
 
     @property
     def _grants(self) -> Grants:
-        """Grants, made when first needed: an application without the record may have nobody due."""
+        """Grants, created when first needed: if nobody is due, the application needs no OAuth
+        record."""
         with self._reading:
             if self._read is None:
                 self._read = Grants(self._sides, own_record(self._sides))
@@ -89,8 +95,8 @@ class PublicAccounts:
             return self._read
 
     def __call__(self, learners: Sequence[Learner]) -> Generator[dict[Any, dict[str, Any]]]:
-        """Raises LmsError when the LMS refuses every learner alike, after the results of those who
-        were done before."""
+        """Raises LmsError if the LMS refuses all learners for the same reason, after it has yielded
+        earlier results."""
         new = [learner for learner in learners if not learner.made]
         with self._registration_tokens(new) as tokens:
             again = []
@@ -111,7 +117,7 @@ class PublicAccounts:
                 done, left = wait(left, timeout=_RESULTS_EVERY)
                 failed = next(filter(None, map(Future.exception, done)), None)
                 if failed is not None:
-                    # Of those who are under way, some may get their account all the same.
+                    # Requests in progress may still create accounts.
                     left = {future for future in left if not future.cancel()}
                     done |= wait(left).done
                 good = [future for future in done if future.exception() is None]
@@ -125,7 +131,8 @@ class PublicAccounts:
     def signed_in(
         self, learners: Sequence[Learner], do: Callable[[Learner, TokenPair], None]
     ) -> dict[Any, LmsError | None]:
-        """Signs each learner in and calls a function with their token; returns what failed."""
+        """Signs each learner in and calls ``do`` with the learner's tokens. Returns primary key →
+        error, or None."""
 
         def one(learner: Learner) -> LmsError | None:
             try:
@@ -143,7 +150,8 @@ class PublicAccounts:
 
     @contextmanager
     def _registration_tokens(self, learners: Sequence[Learner]) -> Iterator[dict[Any, str]]:
-        """Yields learner -> an access token of the application, which is deleted afterwards."""
+        """Yields primary key → an access token of the application; deletes the tokens
+        afterwards."""
         tokens = {learner.pk: _own_secret() for learner in learners}
         if not tokens:
             yield tokens
@@ -194,8 +202,8 @@ class PublicAccounts:
             return {**_result("created", None), "token_error": error.message}
 
     def _registered(self, learner: Learner, token: str) -> dict[str, str]:
-        """The cookies of the new learner's session; once more without what the LMS refuses and
-        does not need."""
+        """Registers the learner and returns the cookies of the session. If the LMS refuses a value
+        that it does not need, tries once more without it."""
         sent = learner
         for attempt in (0, 1):
             try:
@@ -219,9 +227,10 @@ class PublicAccounts:
         raise AssertionError("unreachable")
 
     def _tokens_if_ours(self, learner: Learner, flow: AuthorizationFlow) -> TokenPair | None:
-        """Of an account that an earlier run made and could not record: it is younger than the
-        learner here, has their e-mail address, and signing in through the application leads into
-        it. An older one is not even tried: the platform links accounts of one e-mail address."""
+        """The tokens of an account that an earlier run created and could not record; None if it is
+        not the learner's. It is the learner's if it is younger than the learner here, has the same
+        e-mail address, and signing in through the application leads to it. Sign-in is not tried for
+        an older account, since the platform would link it because of the e-mail address."""
         lms = self._sides.lms
         seen, since = lms.account(learner.username), moment(learner.since)
         if seen is None or since is None or not is_younger(seen, since):
@@ -230,7 +239,7 @@ class PublicAccounts:
             return None
         tokens = own_tokens(lms, flow, learner.username)
         if tokens is None and _is_new(seen):
-            # A run that was killed has left the LMS in the middle of this registration.
+            # A killed run may have begun this registration, which the LMS has not finished.
             raise LmsError(
                 f"The LMS made {learner.username} a moment ago and does not sign it in yet; the "
                 "next run tries it again.",
@@ -240,7 +249,8 @@ class PublicAccounts:
 
 
 class Grants:
-    """Codes of the application for the LMS. Threads that ask at the same time share a write."""
+    """Issues authorization codes of the application for the LMS. Threads that call it at the same
+    time share one write."""
 
     def __init__(self, sides: Opened, record: OwnRecord) -> None:
         self._sides, self.record = sides, record
@@ -248,7 +258,8 @@ class Grants:
         self._adding, self._writing = Lock(), Lock()
 
     def __call__(self, wanted: AuthorizationRequest) -> str:
-        """Raises Misconfigured for another client or redirect URI than the LMS's own here."""
+        """A new code. Raises Misconfigured unless the client and redirect URI are those of the
+        LMS's record."""
         self._check(wanted)
         mine: Future[str] = Future()
         with self._adding:
@@ -301,7 +312,7 @@ class Grants:
 
 
 def own_record(sides: Opened) -> OwnRecord:
-    """Returns the LMS's OAuth record. Raises SidecarError when the application has none."""
+    """Returns the LMS's OAuth record. Raises SidecarError if the application has none."""
     name = sides.agent.ask("settings", names=[Env.OPENEDX_OAUTH_APP_NAME])
     name = name[Env.OPENEDX_OAUTH_APP_NAME] or EDX_OAUTH_APP
     page = sides.agent.ask(
@@ -327,7 +338,7 @@ def _own_secret() -> str:
 
 
 def _remove_expired(sides: Opened, record: OwnRecord) -> None:
-    """Deletes expired codes and tokens of killed runs, and nobody else's."""
+    """Deletes the expired codes and tokens of killed runs, and no others."""
     for model, column in ((_TOKEN, "token"), (_GRANT, "code")):
         ours = {
             "application_id": record.pk,
@@ -344,7 +355,7 @@ def _is_new(seen: AccountSeen) -> bool:
 
 
 def _without_state(uri: str) -> str:
-    """Returns an address without the ``state`` that python-social-auth adds to it."""
+    """Returns the redirect URI without the ``state`` that python-social-auth adds."""
     parts = urlsplit(uri)
     query = [(k, v) for k, v in parse_qsl(parts.query) if k != "redirect_state"]
     return urlunsplit(parts._replace(query=urlencode(query)))

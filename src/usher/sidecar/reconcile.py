@@ -1,7 +1,7 @@
-"""One pass: what the application's own tables say is due, and nothing else.
+"""One pass over the rows that are due according to the application's own tables.
 
-The sidecar keeps no state. What is due is read from the application, and what was achieved is
-written back before the next batch, so a pass that was killed is finished by the next.
+The sidecar stores nothing. It reads from the application what is due, and writes the results of
+each batch back before the next, so the next pass continues where a killed one ended.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from usher.sidecar.run_modes import RUN_MODE, count_lacking, reconcile_run_modes
 from usher.sidecar.runs import RUN, reconcile_runs
 
 KINDS = (ACCOUNT, ENROLLMENT, RUN, RUN_MODE, UNENROLLMENT, PROFILE, *comparing.KINDS)
-#: Without being asked for: none ends an enrollment or overwrites anything in the LMS.
+#: The kinds processed by default: none of them ends an enrollment or overwrites values in the LMS.
 USUAL = (ACCOUNT, ENROLLMENT, RUN, RUN_MODE)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """user: e-mail or username, run: its key; '' for all. changed_in: only what the application
-    changed in so many seconds; None for all."""
+class Scope:
+    """Which rows a pass processes. user: e-mail address or username; run: course key; '' for all.
+    changed_in: only rows that the application changed in the last so many seconds; None for all."""
 
     kinds: Collection[str] = USUAL
     user: str = ""
@@ -39,57 +39,57 @@ class Asked:
     changed_in: float | None = None
 
     def takes(self, kind: str) -> bool:
-        """Whether a kind is asked for; with a user given, those of course runs are not."""
+        """Whether a kind is processed. With a user, kinds of course runs are not."""
         return kind in self.kinds and not (kind in (RUN, RUN_MODE) and self.user)
 
 
 def due(
-    adapter: Adapter, asked: Asked, *, waiting: bool = False
+    adapter: Adapter, scope: Scope, *, waiting: bool = False
 ) -> dict[str, tuple[str, Selection]]:
-    """Returns kind -> table, and which of its rows are due. waiting: enrollments that are not
-    due before their learners have accounts."""
+    """Returns kind → table, and the selection of its due rows. waiting: returns the enrollments
+    that become due when their learners have accounts."""
     found: dict[str, tuple[str, Selection]] = {}
-    if ACCOUNT in asked.kinds:
+    if ACCOUNT in scope.kinds:
         users = adapter.users_due
-        if asked.user:
-            users = users.also([{"email": asked.user}, {"username": asked.user}])
-        if asked.changed_in is not None:
-            users = users.also(adapter.changed_users(asked.changed_in))
+        if scope.user:
+            users = users.also([{"email": scope.user}, {"username": scope.user}])
+        if scope.changed_in is not None:
+            users = users.also(adapter.changed_users(scope.changed_in))
         found[ACCOUNT] = (adapter.users.model, users)
     for kind, rows in (
         (ENROLLMENT, adapter.enrollments_waiting if waiting else adapter.enrollments_due),
         (UNENROLLMENT, adapter.unenrollments_due),
     ):
-        if kind not in asked.kinds:
+        if kind not in scope.kinds:
             continue
-        if asked.user:
-            rows = rows.also([{"user__email": asked.user}, {"user__username": asked.user}])
-        if asked.run:
-            rows = rows.also({adapter.enrollments.columns["course"]: asked.run})
-        if asked.changed_in is not None:
-            rows = rows.also(adapter.newly_due_enrollments(asked.changed_in))
+        if scope.user:
+            rows = rows.also([{"user__email": scope.user}, {"user__username": scope.user}])
+        if scope.run:
+            rows = rows.also({adapter.enrollments.columns["course"]: scope.run})
+        if scope.changed_in is not None:
+            rows = rows.also(adapter.newly_due_enrollments(scope.changed_in))
         found[kind] = (adapter.enrollments.model, rows)
     return found
 
 
-def check(agent: Agent, adapter: Adapter, asked: Asked) -> None:
-    """Raises SidecarError for a user or a course run that the application does not have: with one
-    that is misspelt nothing would ever be due."""
-    if asked.user:
-        user = Selection().also([{"email": asked.user}, {"username": asked.user}])
+def check(agent: Agent, adapter: Adapter, scope: Scope) -> None:
+    """Raises SidecarError for a user or a course run that the application does not have, for
+    example because it is misspelt."""
+    if scope.user:
+        user = Selection().also([{"email": scope.user}, {"username": scope.user}])
         if not agent.ask("count", model=adapter.users.model, **user.request()):
             raise SidecarError(
-                f"{adapter.title} has no user with the username or e-mail address {asked.user!r}."
+                f"{adapter.title} has no user with the username or e-mail address {scope.user!r}."
             )
-    if asked.run:
-        run = Selection(filter=({adapter.runs.columns["course"]: asked.run},))
+    if scope.run:
+        run = Selection(filter=({adapter.runs.columns["course"]: scope.run},))
         if not agent.ask("count", model=adapter.runs.model, **run.request()):
-            form = "" if runs.is_key(asked.run) else " A key is course-v1:<org>+<course>+<run>."
-            raise SidecarError(f"{adapter.title} has no course run {asked.run!r}.{form}")
+            form = "" if runs.is_key(scope.run) else " A key is course-v1:<org>+<course>+<run>."
+            raise SidecarError(f"{adapter.title} has no course run {scope.run!r}.{form}")
 
 
 def why_not_taken(agent: Agent, adapter: Adapter, user: str) -> str:
-    """Returns why nothing is done for a user, in words; '' for one for whom everything is."""
+    """Returns why nothing is done for a user; '' if there is no such reason."""
     this = Selection().also([{"email": user}, {"username": user}])
     taken = adapter.users_taken.also(*this.filter)
     page = next(iter(learners(agent, adapter, only=taken, with_enrollments=False)), [])
@@ -110,44 +110,44 @@ def why_not_taken(agent: Agent, adapter: Adapter, user: str) -> str:
     return f"{adapter.title} itself does it in the first {adapter.grace // 60} minutes"
 
 
-def count_due(agent: Agent, adapter: Adapter, asked: Asked) -> dict[str, int]:
-    """Counts what is due, with the enrollments that become due with the accounts."""
+def count_due(agent: Agent, adapter: Adapter, scope: Scope) -> dict[str, int]:
+    """Counts due rows, including enrollments that become due when their learners have accounts."""
     found = {
         kind: agent.ask("count", model=model, **selection.request())
-        for kind, (model, selection) in due(adapter, asked).items()
+        for kind, (model, selection) in due(adapter, scope).items()
     }
-    for kind, number in count_waiting(agent, adapter, asked).items():
+    for kind, number in count_waiting(agent, adapter, scope).items():
         found[kind] += number
     return found
 
 
-def count_waiting(agent: Agent, adapter: Adapter, asked: Asked) -> dict[str, int]:
+def count_waiting(agent: Agent, adapter: Adapter, scope: Scope) -> dict[str, int]:
     """Counts the enrollments that become due when their learners have accounts; {} for none."""
-    if ACCOUNT not in asked.kinds or ENROLLMENT not in asked.kinds:
+    if ACCOUNT not in scope.kinds or ENROLLMENT not in scope.kinds:
         return {}
-    model, waiting = due(adapter, asked, waiting=True)[ENROLLMENT]
+    model, waiting = due(adapter, scope, waiting=True)[ENROLLMENT]
     number = agent.ask("count", model=model, **waiting.request())
     return {ENROLLMENT: number} if number else {}
 
 
-def count_compared(sides: Opened, asked: Asked) -> dict[str, int]:
-    """Counts differences from the LMS, of the kinds that only a comparison shows."""
+def count_compared(sides: Opened, scope: Scope) -> dict[str, int]:
+    """Counts differences from the LMS, for the kinds that are found only by comparing with it."""
     found = {}
-    if asked.takes(RUN):
-        found[RUN] = runs.count_differing(sides, asked.run)
-    if asked.takes(RUN_MODE) and sides.adapter.run_modes:
+    if scope.takes(RUN):
+        found[RUN] = runs.count_differing(sides, scope.run)
+    if scope.takes(RUN_MODE) and sides.adapter.run_modes:
         batched = batch.COURSE_RUNS in _offered(sides)
-        found[RUN_MODE] = count_lacking(sides, batched=batched, only=asked.run)
-    if asked.takes(PROFILE):
-        found[PROFILE] = details.count_differing(sides, asked.user)
+        found[RUN_MODE] = count_lacking(sides, batched=batched, only=scope.run)
+    if scope.takes(PROFILE):
+        found[PROFILE] = details.count_differing(sides, scope.user)
     for kind in comparing.KINDS:
-        if asked.takes(kind):
-            found[kind] = comparing.count_differing(sides, kind, asked.user, asked.run)
+        if scope.takes(kind):
+            found[kind] = comparing.count_differing(sides, kind, scope.user, scope.run)
     return found
 
 
 def _offered(sides: Opened) -> frozenset[str]:
-    """Returns what the LMS does in batches. Raises SidecarError."""
+    """Returns the batch capabilities of the LMS. Raises SidecarError."""
     found = batch.capabilities(sides.lms)
     if found is None:
         failure = sides.lms.http.health().failure
@@ -159,40 +159,40 @@ def _offered(sides: Opened) -> frozenset[str]:
     return found
 
 
-def reconcile(sides: Opened, asked: Asked, outcome: Outcome) -> Outcome:
+def reconcile(sides: Opened, scope: Scope, outcome: Outcome) -> Outcome:
     """Reconciles accounts first, because enrollments need them. Raises SidecarError, LmsError."""
     known = _offered(sides)
     accounts, enrollments = batch.ACCOUNTS in known, batch.ENROLLMENTS in known
-    selections = {kind: selection for kind, (_, selection) in due(sides.adapter, asked).items()}
+    selections = {kind: selection for kind, (_, selection) in due(sides.adapter, scope).items()}
     if ACCOUNT in selections:
         reconcile_accounts(sides, selections[ACCOUNT], outcome, batched=accounts)
     for kind, ends in ((ENROLLMENT, False), (UNENROLLMENT, True)):
         if kind in selections:
             reconcile_enrollments(sides, selections[kind], outcome, batched=enrollments, ends=ends)
-    if asked.takes(RUN):
-        reconcile_runs(sides, outcome, asked.run, asked.changed_in)
-    if asked.takes(RUN_MODE):
+    if scope.takes(RUN):
+        reconcile_runs(sides, outcome, scope.run, scope.changed_in)
+    if scope.takes(RUN_MODE):
         reconcile_run_modes(
             sides,
             outcome,
             batched=batch.COURSE_RUNS in known,
-            only=asked.run,
-            changed_in=asked.changed_in,
+            only=scope.run,
+            changed_in=scope.changed_in,
         )
-    if asked.takes(PROFILE):
+    if scope.takes(PROFILE):
         reconcile_profiles(
-            sides, outcome, batched=accounts, user=asked.user, changed_in=asked.changed_in
+            sides, outcome, batched=accounts, user=scope.user, changed_in=scope.changed_in
         )
     for kind in comparing.KINDS:
-        # What only the LMS has no column of the application says.
-        if asked.takes(kind) and not (kind == comparing.ADOPT and asked.changed_in is not None):
+        # No column of the application shows enrollments that only the LMS has.
+        if scope.takes(kind) and not (kind == comparing.ADOPT and scope.changed_in is not None):
             comparing.reconcile_compared(
                 sides,
                 kind,
                 outcome,
                 batched=enrollments,
-                user=asked.user,
-                run=asked.run,
-                changed_in=asked.changed_in,
+                user=scope.user,
+                run=scope.run,
+                changed_in=scope.changed_in,
             )
     return outcome

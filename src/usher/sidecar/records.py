@@ -1,4 +1,4 @@
-"""Grades and certificates: compared with the LMS, never written. Their own code makes them."""
+"""Compares grades and certificates with the LMS. They are never written."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from usher.sidecar.process import MOST_ROWS
 
 GRADE, CERTIFICATE = "grade", "certificate"
 _AT_ONCE = 8
-#: Grades that differ by less are the same: both round.
+#: Grades that differ by less count as equal, since both are rounded.
 _NEAR = 0.005
-#: Of the LMS's certificates, those that a learner has.
+#: The statuses of the LMS's certificates that a learner can use.
 _ISSUED = "downloadable"
 
 #: what, difference
@@ -25,12 +25,13 @@ Found = tuple[str, str]
 
 
 def grades(sides: Opened) -> Iterator[Found]:
-    """Compares grades by one request for each run; those set by staff here are left out."""
+    """Compares grades, with one request for each run. Leaves out those that staff set in the
+    application."""
     for run in runs(sides.agent, sides.adapter, only=sides.adapter.graded):
         try:
             there = dict(sides.lms.grades_of_run(run["course"]))
         except NotThere:
-            continue  # the comparison of runs says that the LMS does not have it
+            continue  # the comparison of runs reports that the LMS does not have it
         here = {
             row["username"]: row for row in _rows_of(sides, sides.adapter.grades, run["course"])
         }
@@ -64,7 +65,7 @@ def _rows_of(sides: Opened, table: Table, course: str) -> Iterator[dict[str, Any
 
 
 def certificates(sides: Opened) -> Iterator[Found]:
-    """Compares certificates of enrolled learners by one request each, several at a time."""
+    """Compares certificates of enrolled learners, with one request each, several at a time."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for page in learners(sides.agent, sides.adapter):
             made = [
@@ -89,7 +90,8 @@ def _seen(sides: Opened, username: str) -> set[str]:
 
 
 def _certificates_of(sides: Opened, keys: list[Any]) -> dict[Any, set[str]]:
-    """Returns learners' certificates here; revoked ones count: the application decided so."""
+    """Returns learner → course keys of the certificates here, including revoked ones, since the
+    application decided to revoke them."""
     table = sides.adapter.certificates
     found: dict[Any, set[str]] = {}
     if not keys:

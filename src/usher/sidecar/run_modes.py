@@ -1,5 +1,5 @@
-"""The modes in which a course run is offered: they are the LMS's, and added as the application's
-own code adds them. It never takes one away from a run, and neither does this."""
+"""Copies the modes in which the LMS offers a course run, as the application's own code does.
+Neither ever removes a mode."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from usher.sidecar.process import MOST_ROWS
 from usher.sidecar.runs import content_of, is_key, to_compare
 
 RUN_MODE = "run-mode"
-#: Runs to a write.
+#: Runs in one write.
 _SIZE = 100
 
 
 @dataclass(frozen=True)
 class Offered:
-    """row: the application's run, under our names. lacks: the LMS's modes that it has not got.
-    deadline: the end of the paid mode in the LMS, None when it is the run's own or there is none.
-    error: why the LMS did not tell."""
+    """row: the application's run, with the sidecar's names. lacks: modes of the LMS that the run
+    lacks. deadline: the end of the paid mode in the LMS; None if the run has the same, or there is
+    none. error: why the LMS did not return the modes."""
 
     row: dict[str, Any]
     lacks: list[ModeSeen]
@@ -49,8 +49,9 @@ def offered(
     changed_in: float | None = None,
     memory: Memory | None = None,
 ) -> Iterator[list[Offered]]:
-    """Pages. batched: the LMS lists all runs with their modes; else it is asked for each one.
-    only, changed_in, memory: as in ``runs.to_compare``. Raises LmsError."""
+    """Yields pages of compared runs. batched: whether the LMS lists all runs with their modes;
+    otherwise each run needs a request. only, changed_in, memory: as for ``runs.to_compare``. Raises
+    LmsError."""
     table = sides.adapter.run_modes
     if table is None:
         return
@@ -129,7 +130,7 @@ def _of_run(
     return Offered(
         row,
         [mode for mode in there if mode.slug not in here],
-        # Where the LMS sets none, a deadline that staff set here stays.
+        # If the LMS has none, a deadline that staff set here is kept.
         ends if ends is not None and ends != moment(row["deadline"]) else None,
     )
 
@@ -146,7 +147,8 @@ def reconcile_run_modes(
     only: str = "",
     changed_in: float | None = None,
 ) -> None:
-    """Writes modes of runs that differ. Raises LmsError when the LMS refuses to tell of any run."""
+    """Writes the modes of runs that differ. Raises LmsError if the LMS refuses all runs for the
+    same reason."""
     table = sides.adapter.run_modes
     if table is None:
         return

@@ -1,4 +1,4 @@
-"""Course runs: title and dates are the LMS's, and follow it as by the application's own sync."""
+"""Copies titles and dates of course runs from the LMS, as the application's own sync does."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from usher.sidecar.outcome import Memory, Outcome
 from usher.sidecar.overlapping import overlapped
 
 RUN = "run"
-#: Requests to the LMS at a time.
+#: Concurrent requests to the LMS.
 _AT_ONCE = 8
-#: What both applications' own code asks the LMS for, in the platform's characters: one wrong key
-#: would spoil a whole request.
+#: Course keys that both applications' own code requests, in the platform's characters. One
+#: malformed key would make a whole request fail.
 _KEY = re.compile(r"course-v1:[\w\-~.:]+\+[\w\-~.:]+\+[\w\-~.:]+")
 _MOMENTS = ("start", "end", "enrollment_start", "enrollment_end", "certificate_available")
 
 
 @dataclass(frozen=True)
-class Compared:
-    """row: the application's, under our names. seen: None when the LMS does not list the run.
-    changes: our name -> the LMS's value, where it is another. error: why what it says of the run
-    can't be read."""
+class ComparedRun:
+    """row: the application's run, with the sidecar's names. seen: None if the LMS does not list it.
+    changes: the sidecar's name → the LMS's value, where they differ. error: why the LMS's data of
+    the run can't be read."""
 
     row: dict[str, Any]
     seen: RunSeen | None
@@ -47,8 +47,9 @@ def is_key(text: str) -> bool:
 def selected(
     sides: Opened, only: str = "", changed_in: float | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Returns the runs that the application's own sync updates. only: the key of one, '' for all.
-    changed_in: only those that the application changed in so many seconds."""
+    """Yields the runs that the application's own sync updates. only: the key of one, '' for all.
+    changed_in: only those that the application changed in the last so many seconds; None for
+    all."""
     found = sides.adapter.runs_taken
     if only:
         found = found.also({sides.adapter.runs.columns["course"]: only})
@@ -60,8 +61,8 @@ def selected(
 def to_compare(
     sides: Opened, kind: str, only: str, changed_in: float | None, memory: Memory | None
 ) -> Iterator[dict[str, Any]]:
-    """Returns runs as ``selected`` does. memory: of those that the application changed, the ones as
-    they were when they were right are left out."""
+    """Yields runs as ``selected`` does. memory: with ``changed_in``, leaves out runs that have not
+    changed since they agreed with the LMS."""
     for row in selected(sides, only, changed_in):
         if changed_in is None or memory is None or not memory.is_right(kind, row["pk"], row):
             yield row
@@ -69,15 +70,15 @@ def to_compare(
 
 def compared(
     sides: Opened, only: str = "", changed_in: float | None = None, memory: Memory | None = None
-) -> Iterator[list[Compared]]:
-    """Yields runs as ``to_compare`` does, a request to the LMS at a time."""
+) -> Iterator[list[ComparedRun]]:
+    """Yields pages of the runs of ``to_compare`` with the LMS's data, one page for each request."""
     rows = to_compare(sides, RUN, only, changed_in, memory)
     pages = iter(lambda: list(islice(rows, COURSE_LIST_PAGE_SIZE)), [])
     with overlapped(lambda page: _page(sides, page), pages, _AT_ONCE) as results:
         yield from results
 
 
-def _page(sides: Opened, rows: list[dict[str, Any]]) -> list[Compared]:
+def _page(sides: Opened, rows: list[dict[str, Any]]) -> list[ComparedRun]:
     seen = _seen(sides.lms, [row["course"] for row in rows if is_key(row["course"])])
     return [_compared(sides.adapter, row, seen.get(row["course"])) for row in rows]
 
@@ -94,19 +95,21 @@ def _seen(lms: LmsClient, keys: list[str]) -> dict[str, RunSeen | LmsError]:
         try:
             run = read_run(raw)
         except LmsError as error:
-            # The others of the page are compared all the same.
+            # The others of the page are still compared.
             found[str(raw.get("course_id"))] = error
         else:
             found[run.course_key] = run
     return found
 
 
-def _compared(adapter: Adapter, row: dict[str, Any], seen: RunSeen | LmsError | None) -> Compared:
+def _compared(
+    adapter: Adapter, row: dict[str, Any], seen: RunSeen | LmsError | None
+) -> ComparedRun:
     if seen is None:
-        return Compared(row, None, {})
+        return ComparedRun(row, None, {})
     if isinstance(seen, LmsError):
-        return Compared(row, None, {}, seen)
-    # Without a date for certificates of its own a run has the date of its end, as their code says.
+        return ComparedRun(row, None, {}, seen)
+    # A run without a certificate date of its own has its end date, as in the applications' code.
     there: dict[str, Any] = {
         "title": seen.title,
         "start": seen.start,
@@ -117,11 +120,11 @@ def _compared(adapter: Adapter, row: dict[str, Any], seen: RunSeen | LmsError | 
         "certificate_available": seen.certificate_available or seen.end,
     }
     known = {name: there[name] for name in there if name in adapter.runs.columns}
-    return Compared(row, seen, {n: v for n, v in known.items() if here(row, n) != v})
+    return ComparedRun(row, seen, {n: v for n, v in known.items() if here(row, n) != v})
 
 
 def content_of(row: dict[str, Any]) -> tuple[str, ...]:
-    """Returns the values by whose change a row counts as changed."""
+    """Returns the values of a row that are compared."""
     return tuple(map(str, row.values()))
 
 
@@ -138,7 +141,7 @@ def shown(value: Any) -> str:
 def reconcile_runs(
     sides: Opened, outcome: Outcome, only: str = "", changed_in: float | None = None
 ) -> None:
-    """Writes what differs by the model's own ``save``, with its validation."""
+    """Writes differences with the model's own ``save`` and validation."""
     for page in compared(sides, only, changed_in, outcome.memory):
         for found in page:
             if found.error is not None:
@@ -161,13 +164,14 @@ def count_differing(sides: Opened, only: str = "") -> int:
     return sum(bool(found.changes) for page in compared(sides, only) for found in page)
 
 
-def _write(sides: Opened, due: list[Compared], outcome: Outcome) -> None:
+def _write(sides: Opened, due: list[ComparedRun], outcome: Outcome) -> None:
     columns = sides.adapter.runs.columns
     rows = []
     for found in due:
         wanted = {columns[name]: value for name, value in found.changes.items()}
         if {"start", "end"} & set(found.changes):
-            # Their own code has it calculated again, and would refuse one before the end.
+            # The application calculates it again; its validation would refuse a date before the
+            # end.
             wanted[columns["expiration"]] = None
         expected = {path: found.row[name] for name, path in columns.items() if path in wanted}
         values = {

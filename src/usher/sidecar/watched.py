@@ -1,4 +1,4 @@
-"""What a sidecar that watches has seen, for its pages and metrics. Kept in memory alone."""
+"""The state of a sidecar with ``--watch``, for its pages and metrics. It is kept in memory only."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from usher.client.http import Exchange
 from usher.sidecar.opening import Opened
 from usher.sidecar.outcome import FAILED, REFUSED, REST, Outcome
 
-#: For which a refusal is shown after it was last met: it is met again after ``REST``.
+#: Seconds for which a refusal is shown after its last attempt; the next one is after ``REST``.
 _SHOWN = timedelta(seconds=2 * REST)
-#: Passes without trouble that are older make the sidecar late.
+#: Seconds without a successful pass after which the sidecar is late.
 LATE = timedelta(minutes=5)
 _MOST = 10_000
 
 
 @dataclass
 class Refused:
-    """result: ``refused`` or ``failed``; request_id: of the request to the LMS, '' for none;
-    first, last: when it was met."""
+    """A refused or failed row. result: ``refused`` or ``failed``. request_id: of the request to the
+    LMS, or ''. first, last: the times of its first and last attempt."""
 
     kind: str
     what: str
@@ -36,15 +36,15 @@ class Refused:
 
 
 class Counting(Protocol):
-    """Metrics, where there are any."""
+    """The interface of ``metrics.Metrics``."""
 
     def passed(self, outcome: Outcome, refused: list[Refused]) -> None: ...
     def exchange(self, exchange: Exchange) -> AbstractContextManager[None]: ...
 
 
 class Watched:
-    """Safe to use from several threads. opened: the application and its LMS, None while they
-    can't be reached; trouble: why, and until when it is waited."""
+    """Safe to use from several threads. opened: the application and its LMS; None while they can't
+    be reached. trouble: the reason, and the time of the next try."""
 
     def __init__(self, counting: Counting | None = None) -> None:
         self._lock = threading.Lock()
@@ -58,14 +58,14 @@ class Watched:
         self.numbers: Counter[tuple[str, str]] = Counter()
 
     def around(self, exchange: Exchange) -> AbstractContextManager[None]:
-        """Entered for the time of each request to the LMS."""
+        """A context manager that is entered for each request to the LMS."""
         return self._counting.exchange(exchange) if self._counting else nullcontext()
 
     def opens(self, sides: Opened) -> None:
         self.opened, self.has_opened = sides, True
 
     def passed(self, outcome: Outcome) -> None:
-        """Notes that a pass has ended, or failed half way."""
+        """Records the outcome of a pass that ended or failed."""
         at = now()
         with self._lock:
             self.numbers.update(outcome.numbers)
@@ -78,7 +78,7 @@ class Watched:
             self._counting.passed(outcome, self.refused())
 
     def looks_again(self) -> None:
-        """Notes that a pass was made without trouble."""
+        """Records that a pass succeeded."""
         self.looked, self.trouble = now(), None
 
     def _meet(self, entry: dict[str, str], at: datetime) -> None:
@@ -93,12 +93,12 @@ class Watched:
         self.opened, self.trouble = None, (reason, now() + timedelta(seconds=wait))
 
     def refused(self) -> list[Refused]:
-        """Returns what was refused or failed lately, newest first."""
+        """Returns rows that were refused or failed recently, newest first."""
         with self._lock:
             return sorted(self._refused.values(), key=lambda one: one.last, reverse=True)
 
     def as_outcome(self) -> Outcome:
-        """Returns the numbers since the start."""
+        """Returns the counts since the start."""
         with self._lock:
             return Outcome(numbers=Counter(self.numbers))
 

@@ -1,9 +1,9 @@
-"""Looks at the application for as long as the sidecar runs, in a thread for each sort of them.
+"""``--watch``: checks the application continuously, in several threads.
 
-Quick looks are at what the application changed, whole ones at everything, a kind at a time. Kinds
-that the application's own tables show are looked at apart from those for which the LMS is asked. No
-quick look waits for a whole one, or for an LMS that is slow to tell of its course runs: a change
-must take effect within seconds.
+Quick looks check what the application changed recently; whole looks check all rows, one kind at a
+time. Kinds that are due according to the application's own tables have other threads than kinds
+that must be compared with the LMS. So no quick look waits for a whole one or for a slow answer of
+the LMS, and a change takes effect within seconds.
 """
 
 from __future__ import annotations
@@ -27,47 +27,48 @@ from usher.sidecar.enrollments import ENROLLMENT, UNENROLLMENT
 from usher.sidecar.errors import SidecarError, explained
 from usher.sidecar.opening import CONCURRENCY, Opened, opened_application, with_lms
 from usher.sidecar.outcome import Memory, Outcome
-from usher.sidecar.reconcile import KINDS, Asked, check, reconcile
+from usher.sidecar.reconcile import KINDS, Scope, check, reconcile
 from usher.sidecar.run_modes import RUN_MODE
 from usher.sidecar.runs import RUN
 from usher.sidecar.watched import Watched
 
-#: Seconds between two looks at the application's tables.
+#: Seconds between two looks.
 EVERY = 1.0
-#: Seconds until the next try when the application or the LMS can't be reached; doubled each time.
+#: Seconds until the next try if the application or the LMS can't be reached: the first pause,
+#: doubled each time, and the longest.
 _FIRST_WAIT, _LONGEST_WAIT = 2.0, 60.0
-#: Seconds of rest for each second of the application's database. Quick and whole looks together
-#: use at most a fifth of its time.
+#: Seconds of pause for each second that the application's database worked: quick and whole looks
+#: together use at most a fifth of its time.
 QUICK_REST, WHOLE_REST = 5.0, 30.0
-#: Seconds between two whole looks at what only a comparison with the LMS shows, and at the modes of
-#: runs, for which an LMS without the batch API is asked once a run.
+#: Seconds between two whole looks that compare with the LMS, and between two at the modes of runs,
+#: for which an LMS without the batch API needs a request for each run.
 COMPARED_EVERY = 300.0
 RUN_MODES_EVERY = 3600.0
-#: Kinds that the application's own tables show: a look asks the LMS nothing when none is due.
+#: Kinds that are due according to the application's own tables: if none is due, no request is sent.
 _RECORDED = (ACCOUNT, ENROLLMENT, UNENROLLMENT)
 _COMPARED = tuple(kind for kind in KINDS if kind not in _RECORDED)
-#: Seconds in which a look that failed is noticed.
+#: Seconds within which the failure of a thread is noticed.
 _FAILED_EVERY = 0.2
-#: Seconds for which a batch under way may go on after SIGTERM or SIGINT: fewer than the 60 after
-#: which containers are killed. An LMS that has stopped answering would be waited on for minutes.
+#: Seconds for a batch in progress after SIGTERM or SIGINT: less than the 60 after which containers
+#: are killed. Otherwise an LMS that does not answer would delay the end for minutes.
 PATIENCE = 30.0
 _STOPPING = b"\nstopping after the batch under way; a second Ctrl-C stops at once\n"
-#: Errors of the application's files, which a release of it replaces.
+#: Errors of reading the application's files, which may be replaced by a new release.
 _OF_FILES = (ConnectError, EnvFileError, OSError)
-#: Seconds by which the time looked back on overlaps with the last look: transactions take a while.
+#: Seconds by which a look overlaps with the one before, because transactions commit later than
+#: their timestamps.
 _OVERLAP = 60.0
 
 
 class Stopped(Exception):
-    """SIGTERM or SIGINT came, and no batch is under way."""
+    """SIGTERM or SIGINT was received, and no batch is in progress."""
 
 
 class Stopping:
-    """Between SIGTERM and the end: a batch under way is finished and recorded, no other begun.
+    """Handles SIGTERM and SIGINT: a batch in progress is finished and recorded, and no other begun.
 
-    at_once: ends the process, which loses nothing: what is under way is found again by the next
-    start. It is called by a second signal, and when the batch takes longer than ``patience``
-    seconds.
+    at_once: ends the process; nothing is lost, since the next run finds what is still due. It is
+    called at a second signal, and when the batch takes longer than ``patience`` seconds.
     """
 
     def __init__(self, at_once: Callable[[], None], patience: float = PATIENCE) -> None:
@@ -97,14 +98,14 @@ class Stopping:
         self._asked.set()
         self._giving_up.start()
         with suppress(OSError):
-            # Not by ``print``: the signal may have come in the middle of one.
+            # Not with ``print``, because the signal may have interrupted one.
             os.write(2, _STOPPING)
         if not self._busy:
             raise Stopped
 
     @contextmanager
     def batches(self) -> Iterator[Callable[[Outcome], None]]:
-        """Called between two batches."""
+        """Yields a function to call between two batches."""
         self._busy = True
         try:
             yield lambda outcome: self.stop_if_asked()
@@ -113,7 +114,7 @@ class Stopping:
         self.stop_if_asked()
 
     @property
-    def asked(self) -> bool:
+    def is_set(self) -> bool:
         return self._asked.is_set()
 
     def stop_if_asked(self) -> None:
@@ -123,38 +124,39 @@ class Stopping:
 
 @dataclass
 class QuickLooks:
-    """At what the application changed since the last one: among a million learners that is a
-    fraction of a whole look. Moments are of ``time.monotonic``."""
+    """The schedule of looks at what the application changed since the last look. With a million
+    learners such a look takes a fraction of a whole one. Times are of ``time.monotonic``."""
 
-    asked: Asked
+    scope: Scope
     _looked: float | None = None
 
-    def next(self, now: float) -> Asked:
+    def next(self, now: float) -> Scope:
         since = 0.0 if self._looked is None else now - self._looked
-        return replace(self.asked, changed_in=since + _OVERLAP)
+        return replace(self.scope, changed_in=since + _OVERLAP)
 
     def done(self, started: float, busy: float) -> float:
-        """Returns seconds to the next look. busy: how long the application's database searched."""
+        """Returns seconds until the next look. busy: seconds that the application's database
+        worked."""
         self._looked = started
         return max(EVERY, QUICK_REST * busy)
 
 
 @dataclass
 class WholeLooks:
-    """At all rows, a kind at a time, each as often as its cost allows. In a small application
-    that is as often as the quick ones; they also find what no column tells, such as a bulk
-    update or a row that was deleted. Moments are of ``time.monotonic``."""
+    """The schedule of looks at all rows, one kind at a time, each as often as its cost allows; in a
+    small application as often as quick looks. They also find changes that no column shows, such as
+    bulk updates and deleted rows. Times are of ``time.monotonic``."""
 
-    asked: Asked
+    scope: Scope
     _due: dict[str, float] = field(default_factory=dict)
 
     def next(self, now: float) -> str | None:
-        """Returns the kind to look at; None when none is due yet."""
-        kinds = [kind for kind in KINDS if self.asked.takes(kind)]
+        """Returns the kind to look at; None if none is due yet."""
+        kinds = [kind for kind in KINDS if self.scope.takes(kind)]
         return next((kind for kind in kinds if now >= self._due.get(kind, now)), None)
 
     def done(self, kind: str, started: float, ended: float, busy: float) -> None:
-        """busy: for how long the application's database searched."""
+        """busy: seconds that the application's database worked."""
         if kind in _RECORDED:
             self._due[kind] = ended + max(EVERY, WHOLE_REST * busy)
         elif kind in (RUN, RUN_MODE):
@@ -163,12 +165,12 @@ class WholeLooks:
             self._due[kind] = started + max(COMPARED_EVERY, 20 * (ended - started))
 
 
-#: One sort of looks, until ``Looking`` ends.
+#: Runs one sort of looks until ``Looking`` ends.
 Looks = Callable[["Looking"], None]
 
 
 class Looking:
-    """A thread for each sort of looks, for as long as the block lasts. Leaving it lets each finish
+    """Runs a thread for each sort of looks while the block lasts. On leaving, each thread finishes
     its batch."""
 
     def __init__(self, sorts: Iterable[Looks]) -> None:
@@ -195,12 +197,12 @@ class Looking:
             self._failed = error
 
     def stop_if_ended(self, outcome: Outcome) -> None:
-        """Called between two batches."""
+        """Raises Stopped if the looks are to end. Called between two batches."""
         if self._ended.is_set():
             raise Stopped
 
     def rest(self, seconds: float) -> None:
-        """For the threads, between two looks."""
+        """Waits between two looks, in a thread of them."""
         if self._ended.wait(seconds):
             raise Stopped
 
@@ -212,14 +214,14 @@ class Looking:
 
 
 class Watching:
-    """What outlives the connection to the application. after: told of each look that did something;
-    seen: told of all."""
+    """The state that is kept when the application is opened again. after: called for each look that
+    processed rows. seen: records all looks."""
 
-    def __init__(self, asked: Asked, seen: Watched, after: Callable[[Outcome], None]) -> None:
-        self._asked, self._seen, self._after = asked, seen, after
+    def __init__(self, scope: Scope, seen: Watched, after: Callable[[Outcome], None]) -> None:
+        self._scope, self._seen, self._after = scope, seen, after
         self._memory, self._telling = Memory(), Lock()
-        taken = ([kind for kind in each if asked.takes(kind)] for each in (_RECORDED, _COMPARED))
-        groups = [replace(asked, kinds=kinds) for kinds in taken if kinds]
+        taken = ([kind for kind in each if scope.takes(kind)] for each in (_RECORDED, _COMPARED))
+        groups = [replace(scope, kinds=kinds) for kinds in taken if kinds]
         self._quick = [QuickLooks(group) for group in groups]
         self._whole = [WholeLooks(group) for group in groups]
 
@@ -242,15 +244,15 @@ class Watching:
             if kind is None:
                 looking.rest(EVERY / 2)
                 continue
-            busy = self._look(sides, replace(self._asked, kinds=(kind,)), looking)
+            busy = self._look(sides, replace(self._scope, kinds=(kind,)), looking)
             looks.done(kind, started, time.monotonic(), busy)
 
-    def _look(self, sides: Opened, asked: Asked, looking: Looking) -> float:
-        """Seconds for which the application's database searched."""
+    def _look(self, sides: Opened, scope: Scope, looking: Looking) -> float:
+        """Makes one look. Returns seconds that the application's database worked."""
         outcome = Outcome(looking.stop_if_ended, memory=self._memory)
         busy = sides.agent.busy
         try:
-            reconcile(sides, asked, outcome)
+            reconcile(sides, scope, outcome)
         finally:
             with self._telling:
                 self._seen.passed(outcome)
@@ -262,7 +264,7 @@ class Watching:
 def watch(
     wishes: ApplicationOptions,
     lms_url: str,
-    asked: Asked,
+    scope: Scope,
     *,
     concurrency: int = CONCURRENCY,
     began: Callable[[str, str], None],
@@ -271,19 +273,18 @@ def watch(
     watched: Watched | None = None,
     stopping: Stopping,
 ) -> None:
-    """Until SIGTERM or SIGINT. began: told the application's title and the LMS's address, each
-    time both are reached; after: told of each look that did something; troubled: why, and the
-    seconds until the next try; watched: told of everything; stopping: hears the signals. The
-    application and the LMS may be
-    restarted meanwhile."""
+    """Runs until SIGTERM or SIGINT. began: called with the application's title and the LMS's
+    address each time both are reached. after: called for each look that processed rows. troubled:
+    called with an error and the seconds until the next try. watched: records everything. stopping:
+    handles the signals. The application and the LMS may be restarted meanwhile."""
     seen, wait = watched or Watched(), _FIRST_WAIT
-    watching = Watching(asked, seen, after)
+    watching = Watching(scope, seen, after)
     with stopping.listening():
         while True:
             opened = time.monotonic()
             try:
                 with opened_application(wishes) as (checkout, adapter, agent):
-                    check(agent, adapter, asked)
+                    check(agent, adapter, scope)
                     sides = with_lms(checkout, adapter, agent, lms_url, concurrency, seen.around)
                     began(adapter.title, sides.lms.http.base_url)
                     seen.opens(sides)
@@ -292,7 +293,7 @@ def watch(
             except (SidecarError, LmsError, *_OF_FILES) as error:
                 if isinstance(error, _OF_FILES) and not seen.has_opened:
                     raise
-                # Its folder may be replaced by a release of the application.
+                # The application's folder may be replaced by a new release.
                 stopping.stop_if_asked()
                 if time.monotonic() - opened > _LONGEST_WAIT:
                     wait = _FIRST_WAIT

@@ -51,7 +51,7 @@ def carry_out_accounts(
 
 def _carry_out(items: list[Item], application: ConnectedApplication, site: Site) -> list[Item]:
     about = frozenset((item["username"], "") for item in items)
-    with outbox.gathering(outbox.Asked(application, EventType.ACCOUNT, about)):
+    with outbox.gathering(outbox.OwnChanges(application, EventType.ACCOUNT, about)):
         batch = _Batch(items, application, site)
         with batch.writes.watching():
             added = batch.add(items) if len(items) > 1 else {}

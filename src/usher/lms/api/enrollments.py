@@ -48,7 +48,7 @@ def _carry_out(
     request: Any, items: list[Item], application: ConnectedApplication, checked: dict[Any, Any]
 ) -> list[Item]:
     about = frozenset((item["username"], item["course_id"]) for item in items)
-    with outbox.gathering(outbox.Asked(application, EventType.ENROLLMENT, about)):
+    with outbox.gathering(outbox.OwnChanges(application, EventType.ENROLLMENT, about)):
         batch = _Batch(request, items, application, checked)
         with batch.writes.watching():
             added = batch.add(items) if len(items) > 1 else {}

@@ -29,7 +29,7 @@ _BACKLOG_LIMIT = 100_000
 
 
 @dataclass(frozen=True)
-class Asked:
+class OwnChanges:
     """Changes of one kind, by username and course id, that an application requested itself. They
     are logged, but the application gets no webhook about them."""
 
@@ -72,7 +72,7 @@ def note(kind: EventType, user_id: int | None, username: str, course_id: str = "
 
 
 @contextmanager
-def gathering(asked: Asked | None = None) -> Iterator[None]:
+def gathering(own: OwnChanges | None = None) -> Iterator[None]:
     """Collect notes within the block, and save them at its end without duplicates, in a few
     queries."""
     if _gathered.notes is not None:
@@ -84,15 +84,15 @@ def gathering(asked: Asked | None = None) -> Iterator[None]:
         notes = list(dict.fromkeys(_gathered.notes))
     finally:
         _gathered.notes = None
-    put(notes, asked)
+    put(notes, own)
 
 
-def put(notes: Iterable[Note], asked: Asked | None = None) -> None:
+def put(notes: Iterable[Note], own: OwnChanges | None = None) -> None:
     """Add the messages for ``notes``, and start the sender when they are committed."""
     notes = list(notes)
     applications = applications_by_user({user_id for _, user_id, _, _ in notes})
     messages = [
-        _message(found, application, asked)
+        _message(found, application, own)
         for found in notes
         for application in applications.get(found[1], [])
         if found[0] != EventType.SIGNED_OUT or address(found[0], application)
@@ -102,9 +102,9 @@ def put(notes: Iterable[Note], asked: Asked | None = None) -> None:
         transaction.on_commit(wake_sender)
 
 
-def _message(found: Note, application: ConnectedApplication, asked: Asked | None) -> Message:
+def _message(found: Note, application: ConnectedApplication, own: OwnChanges | None) -> Message:
     kind, _, username, course_id = found
-    is_sent = address(kind, application) and not (asked and asked.covers(application, found))
+    is_sent = address(kind, application) and not (own and own.covers(application, found))
     return Message(
         application=application,
         type=kind.value,

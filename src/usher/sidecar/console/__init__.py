@@ -1,1 +1,1 @@
-"""Pages of a sidecar that watches, for the operator at this machine. They change nothing."""
+"""Pages of a sidecar with ``--watch``, for the operator at this machine. They change nothing."""

@@ -1,4 +1,4 @@
-"""The pages as HTML. What they show of learners is asked of the application and the LMS now."""
+"""Renders the pages as HTML. A learner's page reads the application and the LMS."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from usher.sidecar.outcome import DONE, FAILED, LEFT, REFUSED
 from usher.sidecar.watched import Refused, Watched, now
 
 _PAGES = (("/", "Overview"), ("/refusals/", "Refusals"), ("/learners/", "Learners"))
-#: Learners whom the application gave up, that are listed at most.
+#: The most learners whom the application gave up that are listed.
 _GIVEN_UP = 200
 _FOUND = 20
-#: Of one reason.
+#: The most refusals that are listed for one reason.
 _NAMED = 50
 
 
@@ -101,7 +101,7 @@ def _group(kind: str, reason: str, found: list[Refused]) -> str:
 
 
 def _line(what: str, more: str) -> str:
-    """Renders one line; a learner's name links to their page."""
+    """Renders one line, with a link to the learner's page."""
     who, _, where = what.partition(" in ")
     link = f'<a href="/learners/?{escape(urlencode({"q": who}))}">{escape(who)}</a>'
     named = link if "@" in who else escape(who)
@@ -161,7 +161,8 @@ def _found(watched: Watched, text: str) -> str:
 
 
 def _named(text: str) -> list[Mapping[str, Any]]:
-    """Returns the condition that finds a user by name, through indexed columns."""
+    """Returns the condition that finds a user by username or e-mail address, with indexed
+    columns."""
     return [{"email": text}, {"email": text.lower()}, {"username": text}]
 
 
@@ -298,7 +299,7 @@ def _verdict_box(state: str, text: str, then: str, *, small: bool = False) -> st
 
 
 def _panel(title: str, body: str, state: str = "", *, level: int = 2) -> str:
-    """Renders a section. level: of its heading, one more than that of the heading before it."""
+    """Renders a section. level: of its heading."""
     heading = f"<h{level}>{escape(title)}</h{level}>"
     return f'<section class="panel {state}">{heading}{body}</section>'
 

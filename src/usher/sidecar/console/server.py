@@ -1,9 +1,9 @@
-"""Serves the pages to the person who followed the link in the terminal: on loopback, unless told
-otherwise, as in a container whose port is published on the loopback of its host.
+"""Serves the pages to the person who opened the link in the terminal. It listens on loopback,
+unless another address is given, as in a container whose port is published on its host's loopback.
 
-The link is good once. It leaves a cookie, which is good for as long as the sidecar runs. Requests
-are answered only under a name of this machine, so that no page elsewhere can reach them by a name
-of its own that leads here.
+The link works once. It sets a cookie that is valid as long as the sidecar runs. Only requests whose
+Host header names this machine are answered, so that no other site can reach the pages by a name of
+its own that resolves to this machine (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from usher.sidecar.console import pages
 from usher.sidecar.watched import Watched
 
 HOST = "127.0.0.1"
-#: All addresses of this machine; they are reached by its loopback, too.
+#: Addresses that mean all interfaces; these include loopback.
 ALL = "0.0.0.0"  # noqa: S104 - asked for by the operator
 _NAMES = {HOST, "localhost"}
-#: Seconds between two links that are printed because somebody came without one.
+#: Seconds between two links that are printed after a request without a valid link.
 _LINK_EVERY = 10.0
 _QUERY = 255
 _HEADERS = {
@@ -42,7 +42,7 @@ _HEADERS = {
 
 
 class Access:
-    """Links and sessions. say: prints a link for the operator."""
+    """Links and sessions. say: prints a link to the terminal."""
 
     def __init__(self, address: str, say: Callable[[str], None]) -> None:
         self.cookie = f"usher-console-{urlsplit(address).port}"
@@ -60,14 +60,15 @@ class Access:
         self._say(link)
 
     def say_another(self) -> None:
-        """Prints a new link for somebody who came without one, at most every ten seconds."""
+        """Prints a new link after a request without a valid one, at most every ten seconds."""
         with self._lock:
             is_due = time.monotonic() - self._said > _LINK_EVERY
         if is_due:
             self.say_link()
 
     def session_for(self, key: str) -> str:
-        """Returns a session's cookie for the key of a link that was not used yet; else ''."""
+        """Returns the cookie of a new session if ``key`` is of a link that was not used yet, else
+        ''."""
         with self._lock:
             is_right = bool(self._key) and hmac.compare_digest(self._key.encode(), key.encode())
             if not is_right:
@@ -88,8 +89,8 @@ class Access:
 def serving(
     watched: Watched, port: int, say: Callable[[str], None], host: str = HOST
 ) -> Iterator[str]:
-    """Serves until the block ends; gives the address: on loopback, unless it listens on another
-    address alone. port: 0 for a free one. host: address to listen on. Raises OSError."""
+    """Serves until the block ends. Yields the address of the pages. port: 0 for a free one. host:
+    address to listen on. Raises OSError."""
     with ThreadingHTTPServer((host, port), _Handler) as server:
         server.daemon_threads = True
         name = HOST if host == ALL else host
@@ -135,7 +136,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._show(address.path, query)
 
     def _is_addressed(self) -> bool:
-        """Whether a request names this machine as its host; the port may be a forwarded one."""
+        """Whether the request's Host header names this machine, with any port, since it may be
+        forwarded."""
         host = self.headers.get("Host", "")
         try:
             return urlsplit(f"http://{host}").hostname in self.names and "@" not in host
