@@ -1,4 +1,4 @@
-"""What a check is, what it finds, and how checks are found."""
+"""The base class of checks, their findings, and their registry."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from usher.doctor.context import Context
 
 ENTRY_POINTS = "usher.doctor.checks"
-#: Families in the order in which causes lead to symptoms.
+#: Families of checks, causes before symptoms.
 FAMILIES = (
     "env",
     "net",
@@ -33,7 +33,7 @@ FAMILIES = (
 
 
 class Status(StrEnum):
-    """NOTE: information that needs no action. SKIPPED: not known, or nothing to know."""
+    """NOTE: information that needs no action. SKIPPED: not known, or not applicable."""
 
     OK = "ok"
     NOTE = "note"
@@ -44,10 +44,10 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """seen: the observation. cause: why, of a note or a failure. fix: '' unless something is wrong;
-    a command to copy, or the line to change, with the words of ``fixes``.
-    repair: a name in ``repairs`` when ``--fix`` can. applies: False for a skipped check of a thing
-    that this deployment doesn't have."""
+    """seen: the observation. cause: the reason for a note or a failure. fix: '' unless something is
+    wrong; a command to copy, or the line to change, with the placeholders of ``fixes``. repair: the
+    name in ``repairs`` with which ``--fix`` corrects it, or ''. applies: False for a skipped check
+    of something that this deployment doesn't have."""
 
     status: Status
     seen: str
@@ -57,7 +57,7 @@ class Finding:
     applies: bool = True
 
     def __post_init__(self) -> None:
-        """Cleans the texts, which may quote what an application, an LMS or a learner wrote."""
+        """Removes control characters: the texts may quote an application, an LMS or a learner."""
         for name in ("seen", "cause", "fix"):
             object.__setattr__(self, name, printable(getattr(self, name)))
 
@@ -71,7 +71,7 @@ def ok(seen: str) -> Finding:
 
 
 def note(seen: str, *, cause: str) -> Finding:
-    """cause: why it is so, and why nothing is to be done about it here."""
+    """cause: why it is so, and why nothing needs to be done."""
     return Finding(Status.NOTE, seen, cause)
 
 
@@ -89,16 +89,16 @@ def skipped(reason: str) -> Finding:
 
 
 def not_applicable(reason: str) -> Finding:
-    """Returns a finding for a check that this deployment has no subject for."""
+    """Returns a finding for a check of something that this deployment doesn't have."""
     return Finding(Status.SKIPPED, reason, applies=False)
 
 
 class Check(ABC):
-    """One question. The docstring is its documentation: a title, then symptom, cause and fix.
+    """One check. The docstring is its documentation: a title, then symptom, cause and fix.
 
-    id: as in the catalogue, ``NET-1``. depends_on: checks whose failure would be the cause of this
-    one's. essential: the connection is not proven to work unless this was seen to be right.
-    ``probe`` may raise NotKnownError for a fact that can't be had: the check is skipped.
+    id: such as ``NET-1``. depends_on: ids of checks whose failure would cause this one to fail.
+    essential: whether the connection counts as proven only if this check succeeded. ``probe`` may
+    raise NotKnownError if a fact can't be found out: the check is then skipped.
     """
 
     id: ClassVar[str]
@@ -115,7 +115,8 @@ class Check(ABC):
 
     @classmethod
     def page(cls) -> str:
-        """Where its documentation is: a path in this repository, or ``docs_url`` of another's."""
+        """Where its documentation is: a path in this repository, or ``docs_url`` of another
+        distribution."""
         if cls.docs_url or not cls.__module__.startswith("usher.doctor."):
             return cls.docs_url
         return f"docs/doctor/{cls.id.split('-')[0].lower()}.md#{cls.id.lower()}"
@@ -133,7 +134,7 @@ def check(kind: type[Check]) -> type[Check]:
 
 
 def all_checks() -> dict[str, type[Check]]:
-    """Every check by id, ours in the order of the families, then those of other distributions.
+    """Id → check: Usher's own in the order of the families, then those of other distributions.
 
     Another distribution names a module, or a check, under the entry point group
     ``usher.doctor.checks``.

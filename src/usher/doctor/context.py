@@ -1,4 +1,5 @@
-"""What doctor looks at: an embedded LMS, a Tutor root, a checkout, or just two addresses."""
+"""The objects that doctor examines: an embedded LMS, a Tutor root, a checkout, or only two
+addresses."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,9 +27,11 @@ CONNECTED = "connected"
 
 @dataclass
 class Context:
-    """Facts by where they come from, gathered when asked for. For one run; then ``close``.
+    """The sources of facts. Each fact is collected when it is first needed. For one run; then call
+    ``close``.
 
-    lms: as this machine reaches it. lms_for_application: as its ``.env`` says.
+    lms: at its address for this machine. lms_for_application: at the address in the application's
+    ``.env``.
     """
 
     lms: Lms
@@ -55,7 +58,8 @@ class Context:
         self.web.close()
 
     def slow_facts(self) -> list[Callable[[], object]]:
-        """Facts that need another program: they are gathered from the start, side by side."""
+        """Functions that collect facts with other programs; they are called at once, at the
+        start."""
         return [
             lambda: self.lms.report,
             lambda: self.application.report,
@@ -100,7 +104,7 @@ class Context:
 
     @property
     def lms_client_id(self) -> str:
-        """The LMS's client id at the application, by the provider record."""
+        """The LMS's client id in the application, from the provider record."""
         return str(self.lms.provider(self.backend).get("client_id", ""))
 
     @property
@@ -111,7 +115,7 @@ class Context:
 
     @cached_property
     def stage(self) -> str:
-        """How far the setup is, in words; '' if the LMS does not report it."""
+        """A sentence about how far the setup is; '' if the LMS does not report it."""
         try:
             settings_done = bool(self.lms.feature("ENABLE_THIRD_PARTY_AUTH"))
             record_there = bool(self.lms.report.get("providers"))
@@ -131,7 +135,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Places:
-    """What the operator, or a caller, names. Everything is optional.
+    """What the operator or a caller names. Everything is optional.
 
     lms_url: for browsers and this machine; application: a folder with a ``.env``, or an address;
     manage: the application's ``manage.py``; lms_manage: that of an embedded LMS; demo_home: the
@@ -153,7 +157,7 @@ class Places:
 
 
 def look_at(places: Places) -> Context:
-    """A context of what ``places`` names; what they don't is read from the ``.env``."""
+    """A context for ``places``. What is missing in it is read from the ``.env``."""
     web = Web()
     tutor = Tutor(places.tutor_root, places.tutor_mode, places.tutor_executable)
     if places.lms_manage:
@@ -197,7 +201,7 @@ def _url_by(tutor: Tutor) -> str:
         return ""
 
 
-#: Where applications keep their own browser address.
+#: Settings with applications' own addresses for browsers.
 OWN_ADDRESSES = ("SITE_BASE_URL", "MITX_ONLINE_BASE_URL", "MITXPRO_BASE_URL")
 
 

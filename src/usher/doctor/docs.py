@@ -12,7 +12,7 @@ _INTRO = "intro.md"
 
 
 def pages() -> dict[str, str]:
-    """File name -> text, for every family and the index."""
+    """File name → text, for each family and the index."""
     checks = {name: kind for name, kind in all_checks().items() if _is_ours(kind)}
     found = {}
     index = [(files(__package__) / _INTRO).read_text(encoding="utf-8")]
@@ -44,7 +44,7 @@ def _page(title: str, kinds: list[type[Check]]) -> str:
         parts.append(f'\n<a id="{kind.id.lower()}"></a>\n\n## {kind.id}: {kind.title()}\n')
         parts += [_line(line) for line in body[1:] if line.strip()]
         if kind.depends_on:
-            parts.append(f"\nComes after {', '.join(kind.depends_on)}.")
+            parts.append(f"\nDepends on {', '.join(kind.depends_on)}.")
     return "\n".join(parts) + "\n"
 
 

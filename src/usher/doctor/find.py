@@ -1,7 +1,7 @@
-"""From what the operator names to places: a checkout, an address, a demo, a Tutor root.
+"""Finds what the operator names: a checkout, an address, a demo, a Tutor root.
 
-What isn't named is looked for: a demo of this checkout, what ``usher dev`` made for the project in
-this folder, the Tutor root that ``tutor`` uses, and the application in this folder.
+If nothing is named, it looks for a demo of this checkout, an LMS of ``usher dev`` for the project
+in this folder, the Tutor root that ``tutor`` uses, and the application in this folder.
 """
 
 import fcntl
@@ -35,9 +35,9 @@ class NotFoundError(ValueError):
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """The command line. application: a folder or an address, or the home of a demo. manage: runs
-    its manage.py. tutor_mode: '' to find out. tutor: the executable. url: the application's
-    address, where it is not that of its settings."""
+    """The options of the command line. application: a folder or an address, or the home of a demo.
+    manage: the command that runs its manage.py. tutor_mode: '' to detect it. tutor: the executable.
+    url: the application's address, if it differs from that in its settings."""
 
     lms_url: str = ""
     application: str = ""
@@ -138,7 +138,7 @@ def _remembered(here: Path) -> Connection | None:
 
 
 def _completed(options: DoctorOptions) -> DoctorOptions:
-    """Completes the options with those that ``usher connect`` got for the same application."""
+    """Completes the options with those with which the same application was connected."""
     if not options.application or urlsplit(options.application).scheme in ("http", "https"):
         named = options.application.rstrip("/")
     else:
@@ -148,7 +148,7 @@ def _completed(options: DoctorOptions) -> DoctorOptions:
 
 
 def _with(options: DoctorOptions, connection: Connection) -> DoctorOptions:
-    """Completes the options from a connection, without its LMS when the operator names another."""
+    """Completes the options from a connection; leaves out its LMS if the operator names another."""
     elsewhere = options.lms_url or options.lms_home or options.tutor_root
     lms: dict[str, Any] = {}
     if not elsewhere:
@@ -178,7 +178,8 @@ def _is_demo(folder: Path) -> bool:
 
 
 def _demo(home: Path, options: DoctorOptions) -> Places:
-    """Application and LMS of ``usher demo``. The LMS's settings have the application's address."""
+    """The application and the LMS of ``usher demo``. The LMS's settings have the application's
+    address."""
     settings = yaml.safe_load((home / "lms/lms.env.yml").read_text(encoding="utf-8"))
     sign_outs = settings.get("USHER_LOGOUT_URIS") or [""]
     url = sign_outs[0].removesuffix("/logout/")
@@ -219,7 +220,8 @@ def _is_running(home: Path) -> bool:
 
 
 def _dev_home(folder: Path, options: DoctorOptions) -> Path | None:
-    """``folder`` itself, or that in a project which has no ``.env`` and names no other LMS."""
+    """The folder of ``usher dev``: ``folder`` itself, or the one in a project that has no ``.env``
+    if the operator names no other LMS; otherwise None."""
     if _is_dev(folder):
         return folder
     named = options.env_file or options.lms_url or options.lms_home or options.tutor_root
@@ -229,7 +231,7 @@ def _dev_home(folder: Path, options: DoctorOptions) -> Path | None:
 
 
 def _dev(home: Path, options: DoctorOptions) -> Places:
-    """A project and the LMS that ``usher dev`` made for it. Raises NotFoundError."""
+    """A project and its LMS of ``usher dev``. Raises NotFoundError."""
     try:
         project = Path(json.loads((home / "prepared.json").read_text())["project"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -277,8 +279,9 @@ def _values(env_file: Path | None) -> dict[str, str]:
 
 
 def _manage(given: str, folder: Path | None, env_file: Path | None) -> Command | None:
-    """In the running container where there is a compose file, which reads its ``.env`` by itself,
-    else by this Python; CAMPUS_ENV_FILE is how the reference application is told its ``.env``."""
+    """The command that runs manage.py: in the running container if there is a compose file, which
+    reads the ``.env`` itself, else with this Python. CAMPUS_ENV_FILE names the reference
+    application's ``.env``."""
     environment = {"CAMPUS_ENV_FILE": str(env_file.resolve())} if env_file else {}
     if given:
         words = tuple(shlex.split(given))
@@ -294,7 +297,7 @@ def _manage(given: str, folder: Path | None, env_file: Path | None) -> Command |
 
 
 def _own_address(folder: Path | None, values: dict[str, str]) -> str:
-    """The application's browser address by its ``.env``, or by what checkout it is."""
+    """The application's address for browsers, from its ``.env`` or its edition."""
     for name in OWN_ADDRESSES:
         if urlsplit(values.get(name, "")).scheme in ("http", "https"):
             return values[name].rstrip("/")
@@ -307,7 +310,7 @@ def _own_address(folder: Path | None, values: dict[str, str]) -> str:
 
 
 def _by_tutor(root: Path | None) -> str:
-    """The first application that the plugin's configuration names."""
+    """The address of the first application in the plugin's configuration."""
     try:
         config = yaml.safe_load((root / "config.yml").read_text()) if root else None
         first = (config or {}).get("USHER_APPLICATIONS", [])[0]
@@ -318,7 +321,7 @@ def _by_tutor(root: Path | None) -> str:
 
 
 def _mode(values: dict[str, str]) -> str:
-    """Tutor's dev mode is the one whose LMS has a port of its own."""
+    """The mode, from the LMS's address in the settings: only in dev mode it has a port."""
     try:
         port = urlsplit(values.get(Env.OPENEDX_API_BASE_URL, "")).port
     except ValueError:

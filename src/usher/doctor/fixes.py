@@ -1,8 +1,8 @@
-"""How a fix is carried out where this LMS and this application run.
+"""The commands of fixes, for the LMS and the application that doctor examines.
 
-Checks write fixes with the words below; ``fitted`` replaces them with the commands for a demo,
-``usher dev``, an embedded LMS, a Tutor root or another Open edX, and for an application in
-containers or without.
+Checks write fixes with the placeholders below. ``fitted`` replaces them by the commands for a demo,
+``usher dev``, an embedded LMS, a Tutor root or another Open edX, and for an application with or
+without containers.
 """
 
 import re
@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from usher.doctor.context import Context
 
-#: Makes and corrects the LMS's records and the application's record of the LMS.
+#: Creates or corrects the LMS's records and the application's record of the LMS.
 PROVISION = "<provision>"
-#: The same, and what the application's ``.env`` must hold.
+#: The same, and the settings in the application's ``.env``.
 CONNECT = "<connect>"
 #: Restarts the running LMS with the plugin's settings.
 LMS_SETTINGS = "<lms settings>"
 LMS_LOGS = "<lms logs>"
 LMS_START = "<lms start>"
-#: The application's ``.env``, and what makes its processes read it again.
+#: The application's ``.env``, and the command that makes its processes read it again.
 ENV_FILE = "<env file>"
 RESTART = "<restart>"
 START_WORKER = "<start worker>"
-#: Accounts, tokens and enrollments of an application without Usher in it.
+#: Creates accounts, tokens and enrollments of an application that is not built on Usher.
 RECONCILE = "<reconcile>"
 
 _COMMANDS = re.compile(r"<(manage|lms manage) ([^<>]*)>")
@@ -64,7 +64,7 @@ def lms_manage(arguments: str) -> str:
 
 
 def setting(line: str) -> str:
-    """A line of the application's ``.env``, and what makes it count."""
+    """A line for the application's ``.env``, and how to make its processes read it."""
     return f"{line} in {ENV_FILE}, then {RESTART}"
 
 
@@ -134,7 +134,7 @@ def _folder(context: "Context") -> Path | None:
 
 
 def _env_file(context: "Context") -> str:
-    if context.deployment is Deployment.DEV:  # which writes its own anew at each start
+    if context.deployment is Deployment.DEV:  # because it writes its own file at each start
         return "the project's .env or settings"
     file = context.application.env_file
     return shlex.quote(str(file)) if file is not None else "the application's .env"

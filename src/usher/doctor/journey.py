@@ -1,4 +1,5 @@
-"""``--journey``: a throw-away learner walked through the whole chain by HTTP, then removed."""
+"""``--journey``: a test learner signs in, is enrolled and signs out, by HTTP, and is then
+removed."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -23,13 +24,13 @@ from usher.doctor.runner import Line
 
 _TIMEOUT = httpx.Timeout(60, connect=10)
 _MODE = "audit"
-#: How long the two servers may take to tell each other of a sign-out.
+#: Seconds that the two servers may take to notify each other of a sign-out.
 _SIGN_OUT_SECONDS = 10.0
 
 
 @dataclass
 class _Walker:
-    """notes: remarks about a successful journey."""
+    """The steps of one learner. notes: remarks about a successful journey."""
 
     context: Context
     browser: Browser
@@ -43,7 +44,8 @@ class _Walker:
     def start_anew(self) -> None:
         """Starts with a browser that is signed in to the application and nothing else."""
         host = self.context.application.url.split("/")[2].split(":")[0]
-        domain = host if "." in host else f"{host}.local"  # as cookie jars call such names
+        # Cookie jars add .local to a host name without a dot.
+        domain = host if "." in host else f"{host}.local"
         cookies = self.browser.client.cookies
         cookies.clear()
         cookies.set(self.session["cookie"], self.session["session"], domain=domain)
@@ -53,13 +55,13 @@ class _Walker:
     def sign_in(self) -> None:
         """Signs in to the LMS through the application's authorize page.
 
-        An LMS without the plugin shows a new learner its form, which a browser's script sends by
-        itself; here the application makes the account, and the learner comes again.
+        An LMS without the plugin shows a new learner its form, which a script in a browser submits.
+        Here the application creates the account, and the learner signs in again.
         """
         landing = self._start()
         if self._is_registration(landing):
             self._make_account()
-            self.start_anew()  # the LMS would go on with the sign-in that it has begun
+            self.start_anew()  # otherwise the LMS would continue the sign-in that it has begun
             landing = self._start()
         self.lms_username = self._who_am_i()
         if not self.lms_username:
@@ -121,8 +123,8 @@ class _Walker:
             raise StrayedError(f"signing out of the application ended at {landing.shown}")
 
     def sign_out_of_the_lms(self) -> None:
-        """The application's session must end as well: by the two servers alone, or else by the
-        frames that the LMS's page loads."""
+        """Signs out of the LMS. The application's session must end too, by a message between the
+        servers or by the frames that the LMS's page loads."""
         self.session = _application(self.context, "session", self.username)
         self.start_anew()
         begun = self._start()
@@ -165,7 +167,8 @@ class _Walker:
         return page.status_code if page is not None else 0
 
     def _ends_within(self, seconds: float) -> bool:
-        """Whether the application's session ended: then it can't sign in to the LMS any more."""
+        """Whether the application's session ends within ``seconds``: then it can't sign in to the
+        LMS any more."""
         deadline = monotonic() + seconds
         while self._application_signs_in():
             if monotonic() >= deadline:
@@ -174,8 +177,8 @@ class _Walker:
         return True
 
     def _application_signs_in(self) -> bool:
-        """Asked by another browser with the same session of the application and nothing else: to
-        sign out of the LMS again in this one could itself end the application's session."""
+        """Uses another browser, with only the same session of the application, since signing out of
+        the LMS again in this one could itself end that session."""
         with closing(Browser(*self.browser.homes)) as other:
             for cookie in self.browser.client.cookies.jar:
                 if cookie.name == self.session["cookie"]:
@@ -185,7 +188,7 @@ class _Walker:
 
 
 def walk(context: Context) -> Line:
-    """The journey as one line of the report."""
+    """Makes the journey. Returns its line of the report."""
     return Line("JOURNEY", "A learner gets through the whole chain", _journey(context))
 
 
@@ -229,7 +232,8 @@ def _take(step: Callable[[], None]) -> None:
 
 @contextmanager
 def _throw_away(context: Context, username: str) -> Iterator[_Walker]:
-    """A learner of the application with a session, who is always removed from both sides."""
+    """A learner of the application with a session, who is always removed from the application and
+    the LMS."""
     made = _application(context, "make", username)
     with closing(Browser(context.application.url, context.lms.url)) as browser:
         walker = _Walker(context, browser, username, made)
@@ -237,7 +241,7 @@ def _throw_away(context: Context, username: str) -> Iterator[_Walker]:
         try:
             yield walker
         finally:
-            # The application first: its worker would create the account again.
+            # First from the application: its worker would create the account again.
             try:
                 _application(context, "remove", username)
             finally:
@@ -245,7 +249,8 @@ def _throw_away(context: Context, username: str) -> Iterator[_Walker]:
 
 
 def _application(context: Context, action: str, username: str) -> dict[str, Any]:
-    """The session of a learner goes through a pipe, never through arguments."""
+    """Runs a step of ``journey_learner``. The learner's session is passed by a pipe, never as an
+    argument."""
     if context.application.manage is None:
         raise NotKnownError("the application's manage.py is not known: give --application")
     script = (files(__package__) / "journey_learner.py").read_text(encoding="utf-8")
@@ -255,7 +260,8 @@ def _application(context: Context, action: str, username: str) -> dict[str, Any]
 
 
 def _remove_at_lms(walker: _Walker) -> str:
-    """Removes the LMS account, after an unfinished sign-in by the name it would have had."""
+    """Removes the LMS account. After an unfinished sign-in it is found by the username that it
+    would have got."""
     name, token = walker.lms_username or walker.username, walker.context.token
     runs = [walker.run] if walker.run else []
     with httpx.Client(base_url=walker.context.lms.url, timeout=_TIMEOUT) as worker:

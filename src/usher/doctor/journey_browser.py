@@ -1,4 +1,4 @@
-"""The browser of the journey: follows redirects as a browser does, and says where it ended."""
+"""The browser of the journey, which follows redirects."""
 
 import re
 from collections import Counter
@@ -17,13 +17,13 @@ _FRAME = re.compile(r"<iframe[^>]*\ssrc=[\"']([^\"']+)", re.IGNORECASE)
 
 
 class StrayedError(Exception):
-    """A step of the journey ended elsewhere; the message says where."""
+    """A step of the journey ended at another page than expected; the message says where."""
 
 
 @dataclass(frozen=True)
 class Landing:
-    """Where a way ended. page: None for a page outside of the application and the LMS that does not
-    answer here, such as a micro-frontend that browsers alone reach."""
+    """The page at which redirects ended. page: None for a page outside of the application and the
+    LMS that does not answer here, such as a micro-frontend that only browsers can reach."""
 
     url: str
     page: httpx.Response | None
@@ -35,19 +35,19 @@ class Landing:
 
 
 class Browser:
-    """One learner's cookies. homes: the addresses of the application and the LMS."""
+    """A browser with one learner's cookies. homes: the addresses of the application and the LMS."""
 
     def __init__(self, *homes: str) -> None:
         self.homes = homes
         self.client = httpx.Client(timeout=_TIMEOUT, follow_redirects=False)
 
     def go(self, url: str) -> Landing:
-        """Raises StrayedError for a way in circles, or when the application or the LMS does not
-        answer."""
+        """Follows redirects from ``url``. Raises StrayedError for a redirect loop, or if the
+        application or the LMS does not answer."""
         return self._on(self.client.build_request("GET", url))
 
     def submit(self, url: str) -> Landing:
-        """An empty form, with the token that the application's forms have."""
+        """Submits an empty form with the CSRF token of the application."""
         token = next((c.value for c in self.client.cookies.jar if "csrf" in c.name.lower()), "")
         headers = {"Referer": url, "X-CSRFToken": token or ""}
         data = {"csrfmiddlewaretoken": token or ""}
@@ -72,15 +72,15 @@ class Browser:
         raise StrayedError(f"it goes round between {' and '.join(round_) or visited[-1]}")
 
     def frames_of(self, landing: Landing) -> list[str]:
-        """Addresses of the frames on the page that a way ended at."""
+        """The addresses of the frames on this page."""
         if landing.page is None:
             return []
         found = _FRAME.findall(landing.page.text)
         return [urljoin(landing.url, unescape(address)) for address in found]
 
     def signed_in_as(self, lms_url: str) -> str:
-        """The username that the LMS itself knows this browser by; '' for none. No page is looked
-        at: after sign-in it may be one of a micro-frontend."""
+        """The username of the user who is signed in to the LMS, according to its API; '' for none.
+        No page is used, since the one after sign-in may belong to a micro-frontend."""
         answer = self.client.get(lms_url.rstrip("/") + LmsPath.ME)
         if answer.status_code in (401, 403):
             return ""

@@ -1,5 +1,6 @@
-# Read on standard input by the application's `manage.py shell`, with STEP in front:
-# makes a throw-away learner with a session, their LMS account, or removes them. Prints JSON.
+# The application's `manage.py shell` reads this file on standard input, after a line that defines
+# STEP. It creates a test learner with a session, or the learner's LMS account, or removes the
+# learner. It prints JSON.
 import json
 import secrets
 import sys
@@ -36,30 +37,31 @@ def _make(username):
 
 
 def _sign_in_again(username):
-    """Makes another session, because the first one ended with the sign-out."""
+    """Creates another session, because the first one ended with the sign-out."""
     return _session_of(auth.get_user_model().objects.get(email=f"{username}@learners.example"))
 
 
 def _session_of(user):
-    """As a sign-in makes it, with its signals: an application may note whose session it is."""
+    """Creates a session as a sign-in does, with its signals, by which an application may record
+    whose it is."""
     request = HttpRequest()
     request.META.update(REMOTE_ADDR="127.0.0.1", HTTP_USER_AGENT="usher-doctor")
     request.session = import_module(settings.SESSION_ENGINE).SessionStore()
     auth.login(request, user, backend=_backend())
     request.session.set_expiry(600)
-    request.session.save()  # sessions kept in the cookie itself get their key here
+    request.session.save()  # with sessions in cookies, this makes the key
     return {
         "cookie": settings.SESSION_COOKIE_NAME,
         "session": request.session.session_key,
-        # A browser has this one from its sign-in as well; pages need not set it again.
+        # A browser has the CSRF cookie since its sign-in, and pages need not set it again.
         "csrf_cookie": settings.CSRF_COOKIE_NAME,
         "csrf": request.META.get("CSRF_COOKIE", ""),
     }
 
 
 def _backend():
-    """One for people who sign in by themselves: a gateway's ends the session of everybody who
-    comes without its headers."""
+    """The authentication backend that checks passwords. An API gateway's backend would end a
+    session whose requests have no headers of the gateway."""
     found = [(path, auth.load_backend(path)) for path in settings.AUTHENTICATION_BACKENDS]
     own = [path for path, backend in found if not isinstance(backend, RemoteUserBackend)]
     plain = [path for path in own if path.endswith("ModelBackend")]
@@ -67,7 +69,7 @@ def _backend():
 
 
 def _name_for_the_lms(user, username):
-    """Where an application keeps that name in a table of its own, as MITx Online does."""
+    """Stores the LMS username, if the application has a table for it, as MITx Online does."""
     if not apps.is_installed("openedx") or not hasattr(user, "openedx_users"):
         return
     rows = user.openedx_users
@@ -77,7 +79,7 @@ def _name_for_the_lms(user, username):
 
 
 def _account(username):
-    """Has the application's engine make the account; None where the application has no engine."""
+    """Creates the account with the application's engine; returns None if it has none."""
     if not apps.is_installed("usher.application"):
         return {"ready": None, "error": ""}
     from usher.application.accounts.services import ensure_account
@@ -88,7 +90,8 @@ def _account(username):
 
 
 def _delete(user, late):
-    """Deletes the account once no worker has it: a request on its way could make it again."""
+    """Deletes the user as soon as no worker has claimed its records: a request in progress could
+    create the account again."""
     with transaction.atomic():
         if apps.is_installed("usher.application") and not late:
             from usher.application.accounts.services import is_worked_on

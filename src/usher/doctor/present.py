@@ -1,4 +1,4 @@
-"""A report for people: a short line for each check, the root cause last, and what to do next."""
+"""Prints a report for people: a line for each check, and what to do next."""
 
 from typing import Any
 
@@ -69,8 +69,8 @@ def next_step(report: Report) -> str:
 
 
 def _not_checked(lines: list[Line], what: str) -> str:
-    """How many, which, and the reason that most of them have: one command that fails, such as the
-    application's manage.py, keeps many from being made."""
+    """A sentence with the number of these checks, their ids, and the most frequent reason: one
+    failing command, such as the application's manage.py, may be the reason for many."""
     seen = [line.finding.seen for line in lines]
     often = max(seen, key=seen.count)
     names = ", ".join(line.id for line in lines)

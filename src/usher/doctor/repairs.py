@@ -1,4 +1,4 @@
-"""What ``--fix`` may do: a repair can be run twice, and changes nothing but what it says."""
+"""The repairs of ``--fix``. Each can be repeated safely, and changes only what it says."""
 
 import sys
 from collections.abc import Callable
@@ -10,20 +10,21 @@ from usher.doctor.facts.commands import Command
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.runner import Report
 
-#: The command's module, by name: it is no part of this package.
+#: Imported by name, because it belongs to another package.
 _USHER = "usher.cli.main"
 
 
 @dataclass(frozen=True)
 class Repair:
-    """says: what it will do, shown before. apply: does it; raises NotKnownError when it can't."""
+    """says: what it will do, shown beforehand. apply: makes the repair; raises NotKnownError if it
+    can't."""
 
     says: str
     apply: Callable[[Context], None]
 
 
 def offered(report: Report) -> dict[str, Repair]:
-    """Returns the repairs that this report asks for, each once."""
+    """Returns the repairs for the failures in this report, by name."""
     names = dict.fromkeys(line.finding.repair for line in report.root_causes)
     return {name: REPAIRS[name] for name in names if name in REPAIRS}
 

@@ -1,4 +1,4 @@
-"""Runs checks side by side, a check after those it depends on."""
+"""Runs checks concurrently, each after those that it depends on."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -21,8 +21,8 @@ class UnknownCheckError(ValueError):
 
 @dataclass(frozen=True)
 class Line:
-    """What one check found. because: the failed check that this one was skipped for. page: where
-    the check is documented, '' when it isn't. essential: see ``Check``."""
+    """The finding of one check. because: the failed check because of which this one was skipped, or
+    ''. page: where the check is documented, or ''. essential: see ``Check``."""
 
     id: str
     title: str
@@ -49,8 +49,8 @@ class Line:
 
 @dataclass
 class Report:
-    """lines: in the order in which causes lead to symptoms. stage: how far the set-up is.
-    asked: ids that the operator named; none for all."""
+    """lines: causes before symptoms. stage: how far the setup is. asked: ids that the operator
+    named; empty for all checks."""
 
     lines: list[Line] = field(default_factory=list)
     asked: frozenset[str] = frozenset()
@@ -71,19 +71,20 @@ class Report:
 
     @property
     def unknown(self) -> list[Line]:
-        """Checks that could not be made, though no other failure is the reason."""
+        """Checks that could not be made for another reason than a failed check."""
         skipped = self.of_status(Status.SKIPPED)
         return [line for line in skipped if line.finding.applies and not line.because]
 
     @property
     def unproven(self) -> list[Line]:
-        """Essential checks that could not be made: nobody can tell whether it works."""
+        """Essential checks that could not be made, so that it is unknown whether the connection
+        works."""
         return [line for line in self.unknown if line.essential]
 
     @property
     def exit_code(self) -> int:
-        """1 when something failed; 2 when a check that was asked for could not be made; 3 when an
-        essential one could not."""
+        """1 if a check failed; 2 if a check that the operator named could not be made; 3 if an
+        essential one could not; else 0."""
         if not self.healthy:
             return 1
         if self.asked:
@@ -104,8 +105,8 @@ class Report:
 
 
 def run(context: Context, only: Iterable[str] = ()) -> Report:
-    """Run every check, or those named. Of the checks that these depend on, only those are reported
-    that failed and so are the reason why a named one could not be made.
+    """Runs all checks, or those in ``only``. Of the checks that these depend on, only failed ones
+    are reported, because of which a named check could not be made.
 
     Raises UnknownCheckError for an id that no check has.
     """
@@ -118,7 +119,8 @@ def run(context: Context, only: Iterable[str] = ()) -> Report:
             pool.submit(gather)
         futures: dict[str, Future[Line]] = {}
         for name in order:
-            # Checks that it depends on were submitted before: it never waits for the queue.
+            # The checks that it depends on were submitted earlier, so waiting for them can't block
+            # the pool.
             waits_for = [futures[needed] for needed in checks[name].depends_on if needed in futures]
             futures[name] = pool.submit(_line, checks[name], context, waits_for)
         lines = {name: future.result() for name, future in futures.items()}

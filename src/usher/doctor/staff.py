@@ -1,4 +1,4 @@
-"""Doctor for an application's own staff page: the same checks, asked from inside of it."""
+"""Doctor for an application's own staff page: the same checks, run in the application's process."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,8 +21,8 @@ def look(
     """``Report.to_dict`` and ``next``, what to do first; each check has a ``mark`` and
     ``fix_is_command`` as well.
 
-    ask: tells the application's report; called in a thread of its own. token: the service
-    worker's, by which the LMS tells its report.
+    ask: returns the application's report; called in another thread. token: the service worker's,
+    with which the LMS returns its report.
     """
     web = Web()
     application = Application(web, application_url, ask=ask)

@@ -1,1 +1,1 @@
-"""The checks, one file a family; ``usher.doctor.check.all_checks`` finds them."""
+"""The checks, one file for each family; ``usher.doctor.check.all_checks`` finds them."""

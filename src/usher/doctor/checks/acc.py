@@ -13,7 +13,8 @@ _UP = ("OPS-1", "OPS-2", "OPS-3")
 
 
 def _refused(context: Context, *codes: str) -> tuple[int, str]:
-    """How many learners the LMS refuses for that reason, and what it says about one."""
+    """How many learners the LMS refuses with one of these codes, and its message about one of
+    them."""
     rows = context.application.refusals("account", *codes)
     message = next((f"{row.get('sample', '')}: {row.get('message', '')}" for row in rows), "")
     return sum(row.get("count", 0) for row in rows), message[:160]
@@ -182,7 +183,8 @@ class AccountsAreActive(Check):
         found = {name for name in inactive or seen if name not in meant and not is_throwaway(name)}
         if banned := sorted(found):
             some = banned[0] + (f" and {len(banned) - 1} more" if banned[1:] else "")
-            # An application without Usher in it does not tell which of its learners are active.
+            # An application that is not built on Usher does not report which of its learners are
+            # active.
             here = " and active here" if report.get("usher") else ""
             return warning(
                 f"deactivated in the LMS{here}: {some}",
@@ -195,7 +197,7 @@ class AccountsAreActive(Check):
         return ok("no account was deactivated in the LMS")
 
     def _inactive(self, context: Context) -> list[str] | None:
-        """None when the LMS reports none of its learners."""
+        """LMS usernames of inactive accounts; None if the LMS does not report them."""
         try:
             return _learners(context).get("inactive")
         except NotKnownError:

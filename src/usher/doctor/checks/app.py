@@ -117,7 +117,8 @@ class ServerAnswersConcurrently(Check):
         if urlsplit(url).scheme == "https":
             return skipped("a proxy stands in front of the application")
         for _ in range(_TRIES):
-            # What a busy machine needs for one answer is measured first, and again afterwards.
+            # The time for one answer is measured before and afterwards, since the machine may be
+            # busy.
             patience = max(_AT_LEAST_SECONDS, _MANY_TIMES * (_seconds(url) or _LONGEST_SECONDS))
             with _held_connections(url):
                 if _seconds(url, patience) is not None:
@@ -138,7 +139,7 @@ _MANY_TIMES = 5
 
 
 def _seconds(url: str, patience: float = _LONGEST_SECONDS) -> float | None:
-    """How long one answer takes; None when there is none within ``patience``."""
+    """Seconds that one answer takes; None if there is none within ``patience`` seconds."""
     began = time.monotonic()
     try:
         httpx.get(url.rstrip("/") + ApplicationPath.USERS_ME, timeout=patience, trust_env=False)
@@ -149,7 +150,7 @@ def _seconds(url: str, patience: float = _LONGEST_SECONDS) -> float | None:
 
 @contextlib.contextmanager
 def _held_connections(url: str) -> Iterator[None]:
-    """Open as many unfinished requests as the LMS may have at once; each occupies one thread."""
+    """Opens as many unfinished requests as the LMS may send at once; each occupies one thread."""
     _, host, port = origin(url)
     with contextlib.ExitStack() as stack:
         for _ in range(2):
@@ -275,7 +276,7 @@ class SignInHasNoLoop(Check):
             return False
 
 
-#: A page is asked for twice by a sign-in that works: before, and after the person signed in.
+#: Requests for the same page in a sign-in that works: before and after the person signed in.
 _ROUNDS = 3
 
 

@@ -58,8 +58,8 @@ def _application(context: Context) -> httpx.Response | None:
 
 
 def seconds_off(answer: httpx.Response) -> float | None:
-    """By how much the answer's date is outside of the time between asking and its arrival, which
-    may be minutes on a busy machine; None without a date."""
+    """By how many seconds the answer's date is outside of the time between the request and the
+    answer, which may be minutes on a busy machine; None without a date."""
     asked, there = answer.extensions[BETWEEN]
     try:
         date = parsedate_to_datetime(answer.headers.get("date", "")).astimezone(UTC)

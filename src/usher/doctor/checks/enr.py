@@ -47,7 +47,7 @@ class EnrollmentsAreAccepted(Check):
 
 
 def at_lms(context: Context, usernames: set[str]) -> dict[tuple[str, str], Any]:
-    """The LMS's enrollments of these learners, by username and course key."""
+    """(username, course key) → the LMS's enrollment, of these learners."""
     query = urlencode({"username": ",".join(sorted(usernames)), "page_size": 100})
     answer = context.lms.get(f"{LmsPath.ENROLLMENTS}?{query}", token=context.token)
     if answer.status_code != 200:

@@ -25,7 +25,7 @@ class EnvFileIsUnambiguous(Check):
 
     def probe(self, context: Context) -> Finding:
         found = context.application.env.problems()
-        # What `usher dev` writes is read by a shell and by Usher, never by `docker run`.
+        # The file of `usher dev` is read by a shell and by Usher only, never by `docker run`.
         names = () if context.dev_home else ALL_KEYS
         problems = [problem for problem in found if problem.serious or problem.key in names]
         path = context.application.env_file
@@ -94,7 +94,8 @@ class EnvFileIsInUse(Check):
             token = values.get(Env.OPENEDX_SERVICE_WORKER_API_TOKEN, "")
             written = configuration_fingerprints(values, token)
             stale = [key for key in written if running.get(key) != written[key]]
-            if len(stale) == len(written):  # the key of all fingerprints is another
+            # The service worker's token differs, with which all fingerprints are made.
+            if len(stale) == len(written):
                 stale = [Env.OPENEDX_SERVICE_WORKER_API_TOKEN]
         else:
             seen = application.report.get("settings", {})
@@ -129,7 +130,7 @@ class SettingsReadTheEnvFile(Check):
         written = {key for key, value in context.application.env.values().items() if value}
         asked = written & _SETTINGS if not report.get("usher") else written & set(ALL_KEYS)
         in_process, read = set(report["environment"]), set(report["read"])
-        # Settings that read the file itself have it without the environment.
+        # Settings that read the file themselves don't need the environment.
         reads_file = bool((asked - in_process) & read)
         ignored = sorted((asked - read - {Env.OPENEDX_IP}) & (asked if reads_file else in_process))
         if ignored:
@@ -142,7 +143,7 @@ class SettingsReadTheEnvFile(Check):
         return ok("the settings read what is written in .env")
 
 
-#: Those that MITx Online and MIT xPro both read.
+#: The settings that both MITx Online and MIT xPro read.
 _SETTINGS = frozenset(
     {
         Env.OPENEDX_API_BASE_URL,

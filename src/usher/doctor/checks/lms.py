@@ -153,8 +153,8 @@ class RegistrationIsNotRateLimited(Check):
     """The LMS lets the application create many accounts.
 
     Symptom: 403 `forbidden-request` after some sixty accounts.
-    Cause: the platform limits registrations to 60 in 7 days an address.
-    Fix: enable the Tutor plugin, which lifts the limit for the application's calls.
+    Cause: the platform limits registrations to 60 in 7 days from one IP address.
+    Fix: enable the Tutor plugin, which exempts the application's requests.
     """
 
     id = "LMS-6"

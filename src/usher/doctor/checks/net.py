@@ -95,8 +95,8 @@ class ApplicationReachesLms(Check):
 
 @dataclass(frozen=True)
 class ServerSeen:
-    """answers: whether any server answers. is_lms: whether the answer is an LMS's. text: the answer
-    in words."""
+    """answers: whether any server answers. is_lms: whether the answer is an LMS's. text: a
+    description of the answer."""
 
     answers: bool
     is_lms: bool
@@ -159,7 +159,8 @@ class ServerIsThisLms(Check):
         return ok(f"{url} answers as an LMS does")
 
     def _lost(self, context: Context, url: str) -> list[str]:
-        """Of one learner and one run that the LMS had at the last check, those missing now."""
+        """Descriptions of those that are missing now, of one learner and one run that the LMS had
+        before."""
         try:
             known = context.application.report.get("enrollments", [])[:1]
             token = context.token
@@ -187,7 +188,7 @@ class ServerIsThisLms(Check):
 _KNOWN_BY = 2
 
 
-#: The error of a request that connected but got no answer in time, as on a busy machine.
+#: Part of the error if a connection was made and no answer came in time, as on a busy machine.
 _SLOW = ("ReadTimeout",)
 
 
@@ -233,7 +234,7 @@ class LmsReachesApplication(Check):
 
 
 def _down(context: Context) -> str:
-    """Why the application can't be reached from here either; '' if it answers."""
+    """Why the application can't be reached from this machine either; '' if it answers."""
     try:
         context.application.get("/")
     except NoAnswerError as error:

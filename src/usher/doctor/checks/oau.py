@@ -174,7 +174,8 @@ class ServiceClientsWork(Check):
         return ok(f"clients for {' and '.join(worked)} work")
 
     def _use(self, context: Context, purpose: str, token: str) -> Finding | None:
-        """Changes nothing: reads runs, and retires nobody."""
+        """Uses the client for its purpose without changing anything: reads runs, or retires an
+        empty list."""
         ask = partial(context.web.request, token=token, scheme="JWT")
         if purpose == RETIREMENT:
             url = context.lms.at(LmsPath.BULK_RETIRE)

@@ -9,7 +9,8 @@ from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotApplicableError, NotKnownError
 from usher.doctor.fixes import LMS_LOGS, START_WORKER, manage
 
-#: A sweep also finds rows whose message was lost; after that time no worker can be running.
+#: Seconds for which a due row may wait while a worker runs: sweeps find even rows whose message was
+#: lost.
 _PATIENCE_SECONDS = 300
 _MANY_ATTEMPTS = 20
 
@@ -191,7 +192,7 @@ def _is_shown_elsewhere(kind: str, error: RowError) -> bool:
     return code in _ELSEWHERE.get(kind, ())
 
 
-#: Refusals that checks of their own explain.
+#: Refusals that other checks report.
 _ELSEWHERE = {
     "account": (
         RegistrationError.DUPLICATE_USERNAME,

@@ -45,7 +45,7 @@ class SignOutEndsBothSessions(Check):
                 cause="the LMS does not tell the application when a learner signs out",
                 fix=LMS_SETTINGS,
             )
-        # As a browser asks for it in a hidden frame: with GET, and without being signed in.
+        # As a browser requests it in a hidden frame: with GET, and without a session.
         status = context.application.get(ApplicationPath.LOGOUT).status_code
         if status in (404, 405):
             return note(
@@ -58,7 +58,8 @@ class SignOutEndsBothSessions(Check):
         return ok("each side's sign-out leads to the other's")
 
     def _at_gateway(self, address: str, context: Context) -> Finding:
-        """The gateway sends on to where people sign in; the application itself has no such page."""
+        """Checks the gateway's sign-out, which must redirect; the application itself has no such
+        page."""
         status = context.application.get(ApplicationPath.GATEWAY_LOGOUT).status_code
         if status in (301, 404):
             return failed(

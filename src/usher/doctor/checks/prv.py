@@ -228,9 +228,9 @@ class LinksUseThisBackend(Check):
 
 
 def _is_anothers(name: str, context: Context) -> bool:
-    """Whether that backend's record leads to another application, such as one that was disconnected
-    and whose learners stay linked: moving their links would give this application's learners
-    the accounts of others. A backend that was renamed leads to the same application."""
+    """Whether the provider record of that backend leads to another application, for example to one
+    that was disconnected. Moving the links of its learners would give their accounts to learners of
+    this application. The record of a renamed backend leads to the same application."""
     theirs, ours = _origins(name, context), _origins(context.backend, context)
     return bool(theirs and ours) and not theirs & ours
 

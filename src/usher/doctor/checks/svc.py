@@ -16,7 +16,7 @@ _SOON = timedelta(days=14)
 class TokenIsAccepted(Check):
     """The LMS accepts the service worker's token.
 
-    Symptom: 401 on every call of the LMS.
+    Symptom: the LMS answers every request with 401.
     Cause: the token is wrong or has expired.
     Fix: run `usher connect` again, which writes a valid token to the LMS and to the `.env`.
     """
@@ -134,7 +134,7 @@ class WorkerIsActive(Check):
 class TokenDoesNotExpireSoon(Check):
     """The service worker's token does not expire soon.
 
-    Symptom: every call of the LMS fails from one moment on.
+    Symptom: from one moment on, every request to the LMS fails.
     Cause: the token expires.
     Fix: provision regularly, for example every week, which renews the token before it expires.
     """
@@ -196,7 +196,7 @@ class WorkerIsBoundToApplication(Check):
         )
 
 
-#: As the platform's own command changes it.
+#: The change that the platform's own command makes.
 _NO_SUPERUSER = (
     'shell -c "from django.contrib.auth import get_user_model; '
     "get_user_model().objects.filter(username='{name}').update(is_superuser=False)\""

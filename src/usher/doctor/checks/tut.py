@@ -247,7 +247,8 @@ class NothingIsInstalledByHand(Check):
                 fix="mv lms/envs/private.py lms/envs/private.py.old, then restart the LMS",
             )
         extra = report.get("packages_outside_image", [])
-        # Where Django itself is newer than the container, everything was installed there: no image.
+        # If Django itself is newer than the container, everything was installed there, without an
+        # image.
         if extra and "django" not in extra:
             return failed(
                 f"{', '.join(extra)} installed in the running container",

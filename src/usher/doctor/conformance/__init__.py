@@ -1,1 +1,2 @@
-"""Does this LMS answer as the recorded one? The expectations are data, in ``expectations/``."""
+"""Checks whether an LMS answers as the recorded one. The expectations are data, in
+``expectations/``."""

@@ -1,4 +1,4 @@
-"""Asks an LMS what the expectations say, in their order, and notes how it answers."""
+"""Sends the requests of the expectations to an LMS, in their order, and compares the answers."""
 
 import json
 import re
@@ -19,7 +19,8 @@ Verdict = Literal["agrees", "deviates", "unknown"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """verdict ``unknown``: it was not asked, or not answered; ``reasons`` says why."""
+    """verdict: ``agrees``, ``deviates``, or ``unknown`` if the request was not sent or not
+    answered. reasons: deviations, or why it is unknown."""
 
     expectation: Expectation
     verdict: Verdict
@@ -28,8 +29,9 @@ class Outcome:
 
 @dataclass
 class Conversation:
-    """Everything that requests need. tokens: by actor. values: fill ``{name}`` in requests.
-    why_missing: what to give so that a value becomes known. session: the learner's own cookies."""
+    """Everything that requests need. tokens: actor → token. values: name → the value of ``{name}``
+    in requests. why_missing: name → what to give so that its value is known. session: has the
+    learner's cookies."""
 
     client: httpx.Client
     values: dict[str, str] = field(default_factory=dict, repr=False)
@@ -88,7 +90,7 @@ class Conversation:
         return actor in ("nobody", *self.tokens)
 
     def send(self, expectation: Expectation) -> httpx.Response:
-        """The LMS's answer to one request; raises httpx.HTTPError when there is none."""
+        """The LMS's answer to one request. Raises httpx.HTTPError if there is none."""
         request = expectation.request
         headers = dict(request.get("headers", {}))
         client = self.client
@@ -131,7 +133,7 @@ class Conversation:
 
 
 def csrf_headers(session: httpx.Client) -> dict[str, str]:
-    """What Django's CSRF protection asks of requests that rely on cookies."""
+    """The headers that Django's CSRF protection requires of requests with cookies."""
     found = [cookie.value for cookie in session.cookies.jar if cookie.name == "csrftoken"]
     headers = {"Referer": str(session.base_url)}
     return {**headers, "X-CSRFToken": found[-1] or ""} if found else headers

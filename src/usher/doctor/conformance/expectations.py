@@ -1,4 +1,4 @@
-"""Reads the expectation files. They are data: nothing about an LMS's answers is in code."""
+"""Reads the expectation files. All that is known about the LMS's answers is in these files."""
 
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,12 +14,12 @@ _FOLDER = files(__package__) / "expectations"
 class Expectation:
     """One fact about an endpoint.
 
-    actor: who asks: ``worker``, ``learner``, ``nobody``, ``stranger`` (unknown token), ``ended``
-    (expired token). writes: it changes the LMS, so it's asked with ``--write`` only. unasked: why
-    conformance never asks it; '' when it does. failure: how a client must take it
-    (``contract.failures``), '' for no failure. feature: the platform's setting without which it has
-    no such address, '' for none. keep: values for later requests, each with the
-    expression that finds it in the Location header or the body. source: the recorded exchanges.
+    actor: who sends the request: ``worker``, ``learner``, ``nobody``, ``stranger`` (unknown token),
+    ``ended`` (expired token). writes: it changes the LMS, so it is sent with ``--write`` only.
+    unasked: why conformance never sends it, or ''. failure: its class for a client
+    (``contract.failures``), '' for no failure. feature: the platform's setting that the endpoint
+    needs, or ''. keep: values for later requests: name → the expression that finds it in the
+    Location header or the body. source: the recorded exchanges.
     """
 
     id: str
@@ -42,7 +42,7 @@ class Expectation:
 
 @cache
 def load() -> tuple[Expectation, ...]:
-    """Every expectation, in the order to ask them; later ones rely on what earlier ones wrote."""
+    """All expectations, in the order of the requests; later ones rely on values of earlier ones."""
     shapes = yaml.safe_load((_FOLDER / "shapes.yaml").read_text(encoding="utf-8"))
     found = []
     for name in ORDER:

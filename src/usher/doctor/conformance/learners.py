@@ -1,4 +1,4 @@
-"""Throw-away learners: registered by the public form, and deactivated when all was asked."""
+"""Registers a test learner by the public form, and removes the learner."""
 
 import secrets
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ _DEACTIVATE = "/api/user/v1/accounts/deactivate_logout/"
 
 
 class LearnerError(Exception):
-    """The LMS wouldn't make a throw-away learner; the message has its answer."""
+    """The LMS refused to create a test learner; the message has its answer."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class ThrowAwayLearner:
 
 
 def register(session: httpx.Client, token: str) -> ThrowAwayLearner:
-    """Register one with a password. Raises LearnerError when the LMS refuses.
+    """Registers a test learner with a password. Raises LearnerError if the LMS refuses.
 
-    token: the service worker's, as an LMS with a connected application takes no others.
+    token: the service worker's. An LMS with a connected application accepts no other registration.
     """
     username = f"conformance-{secrets.token_hex(4)}"
     learner = ThrowAwayLearner(
@@ -62,13 +62,13 @@ def register(session: httpx.Client, token: str) -> ThrowAwayLearner:
 
 
 def _brief(answer: httpx.Response) -> str:
-    """Returns the answer's message in one line; the title, for a page of HTML."""
+    """Returns the answer's message on one line; the title of an HTML page."""
     body = Answer.of(answer).body
     return str(body["title"] if isinstance(body, dict) and "title" in body else body)[:120]
 
 
 def remove(learner: ThrowAwayLearner, worker: httpx.Client, token: str) -> str:
-    """Unenroll and deactivate. Returns what could not be removed, '' for nothing.
+    """Unenrolls and deactivates the learner. Returns what could not be undone, or ''.
 
     An LMS can't delete a learner by its API, only deactivate them.
     """
@@ -79,7 +79,7 @@ def remove(learner: ThrowAwayLearner, worker: httpx.Client, token: str) -> str:
 
 
 def remove_where_there(username: str, runs: list[str], worker: httpx.Client, token: str) -> str:
-    """Like ``remove_by_worker``, but succeeds where the LMS has no such account."""
+    """Like ``remove_by_worker``, but succeeds if the LMS has no such account."""
     worker.cookies.clear()
     headers = {"Authorization": f"Bearer {token}"}
     if worker.get(f"{LmsPath.ACCOUNTS}/{username}", headers=headers).status_code != 200:

@@ -26,7 +26,8 @@ def seen_release(client: httpx.Client, token: str) -> str:
 
 
 def describe(release: str, deviating: int) -> str:
-    """One sentence: what it says it is, and how it behaves compared with the recorded one."""
+    """A sentence: the release that the LMS reports, and how its answers compare with the recorded
+    ones."""
     named = f"it says {release}; " if release else "it does not say its release; "
     if not deviating:
         return f"{named}as far as it was asked, it answers like {_RECORDED}"

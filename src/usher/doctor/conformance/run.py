@@ -1,4 +1,5 @@
-"""One conformance run: find what to ask about, ask, clean up, and sum up."""
+"""A conformance run: finds runs and a learner for the requests, sends them, cleans up, returns the
+result."""
 
 import secrets
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ _WHY_MISSING = {
 
 @dataclass(frozen=True)
 class Request:
-    """What the operator gave. Secrets come from files, never from arguments."""
+    """The operator's options. Secrets are read from files and are never arguments."""
 
     lms_url: str
     token: str = field(repr=False)
@@ -59,7 +60,8 @@ class Request:
 
 @dataclass
 class Result:
-    """outcomes: one for each expectation. release: a sentence. left_over: what wasn't removed."""
+    """outcomes: one for each expectation. release: a sentence. left_over: what could not be
+    removed."""
 
     lms_url: str
     outcomes: list[Outcome] = field(default_factory=list)
@@ -97,8 +99,8 @@ def _outcome_to_dict(outcome: Outcome) -> dict[str, Any]:
 
 
 def check(request: Request) -> Result:
-    """Ask everything that may be asked. Raises ConformanceError when the LMS doesn't answer, or
-    doesn't know the service worker's token."""
+    """Sends all requests that may be sent. Raises ConformanceError if the LMS doesn't answer or
+    refuses the service worker's token."""
     result = Result(request.lms_url)
     try:
         with _client(request) as client, _client(request) as session:
@@ -158,8 +160,8 @@ def _conversation(client: httpx.Client, request: Request) -> Conversation:
 def _learner(
     conversation: Conversation, session: httpx.Client, request: Request, result: Result
 ) -> Iterator[None]:
-    """With ``write``, a throw-away learner while the questions are asked. A learner's token given
-    by the operator is never used to write."""
+    """With ``write``, there is a test learner within the block. A learner's token from the operator
+    is never used to write."""
     if not request.write:
         yield
         return
@@ -181,7 +183,8 @@ def _learner(
     try:
         yield
     finally:
-        newcomer = conversation.values["newcomer"]  # there when a refusal was expected in vain
+        # This learner exists if a request succeeded although a refusal was expected.
+        newcomer = conversation.values["newcomer"]
         left = [
             remove(learner, conversation.client, request.token),
             remove_where_there(newcomer, [], conversation.client, request.token),

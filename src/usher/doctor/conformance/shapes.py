@@ -1,4 +1,4 @@
-"""Compares a value with a shape, as the expectation files write them (see ``shapes.yaml``)."""
+"""Compares a value with a shape of the expectation files (see ``shapes.yaml``)."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ _VARIABLE = re.compile(r"\{(\w+)(?::raw)?\}")
 
 
 def differences(shape: Any, value: Any, variables: Variables, where: str = "body") -> list[str]:
-    """One sentence for each place where ``value`` isn't of ``shape``; empty when it is."""
+    """A sentence for each place where ``value`` differs from ``shape``."""
     if isinstance(shape, dict):
         return _object_differences(shape, value, variables, where)
     if isinstance(shape, list):
@@ -61,7 +61,7 @@ def _text_fits(shape: str, value: Any, variables: Variables) -> bool:
 
 
 def as_pattern(template: str, variables: Variables) -> str:
-    """A regular expression of ``template``: values that are not known may be anything."""
+    """``template`` as a regular expression, in which unknown values match anything."""
     pattern, end = "", 0
     for match in _VARIABLE.finditer(template):
         known = variables.get(match[1])
@@ -72,7 +72,7 @@ def as_pattern(template: str, variables: Variables) -> str:
 
 
 def names_in(template: Any) -> set[str]:
-    """The names of values that a request needs before it can be made."""
+    """The names of the values that a request needs."""
     if isinstance(template, str):
         return set(_VARIABLE.findall(template))
     if isinstance(template, dict):

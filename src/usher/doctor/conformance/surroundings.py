@@ -1,4 +1,4 @@
-"""What there is to ask about at this LMS: whose token, which runs, which backend."""
+"""Finds what requests need: the owner of a token, course runs, the backend."""
 
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ from usher.contract.paths import LmsPath, in_path
 
 
 class ConformanceError(Exception):
-    """The LMS can't be asked at all; the message says why and what to do."""
+    """No request can be sent to the LMS; the message says why and what to do."""
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -38,8 +38,8 @@ def worker_name(client: httpx.Client, token: str) -> str:
 
 
 def runs(client: httpx.Client, token: str, worker: str) -> dict[str, str]:
-    """``course`` and ``course2``, open to enrollment, ``closed_course``, which isn't, and ``org``,
-    as far as the LMS shows such runs."""
+    """Names of values → keys: ``course`` and ``course2``, open to enrollment, ``closed_course``,
+    which isn't, and ``org``, if the LMS shows such runs."""
     answer = client.get(
         LmsPath.COURSES,
         headers=bearer(token),

@@ -1,4 +1,4 @@
-"""Conformance for people: short lines by endpoint, the sums, and what to do next."""
+"""Prints the result for people: lines by endpoint, the counts, and what to do next."""
 
 from itertools import groupby
 

@@ -1,1 +1,1 @@
-"""Where facts come from: each is gathered once, when a check first asks for it."""
+"""The sources of facts: each fact is collected once, when a check first needs it."""

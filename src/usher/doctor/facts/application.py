@@ -1,4 +1,4 @@
-"""The application: its ``.env``, what it answers, and what it reports of itself."""
+"""Facts about the application: its ``.env``, its answers, and its report."""
 
 import subprocess
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from usher.doctor.facts.memo import NotKnownError, fact
 from usher.doctor.facts.web import Web
 
 _SCRIPT = "application_script.py"
-#: What the report calls its records, and people.
+#: Kind in the report → its name for people.
 _KINDS = {
     "account": "accounts",
     "token": "tokens",
@@ -31,8 +31,8 @@ _AUTHORIZE = "authorize_script.py"
 
 @dataclass
 class Application:
-    """url: as browsers reach it. manage: its ``manage.py``. ask: tells its report in this very
-    process; used by its own staff page instead of ``manage``."""
+    """url: its address for browsers. manage: its ``manage.py``. ask: returns its report in this
+    process; the application's own staff page uses it instead of ``manage``."""
 
     web: Web
     url: str
@@ -52,7 +52,7 @@ class Application:
 
     @fact
     def report(self) -> ApplicationReport:
-        """Raises NotKnownError when the application can't be asked."""
+        """The application's report. Raises NotKnownError if it can't be obtained."""
         if self.ask is not None:
             return self.ask()
         if self.manage is None:
@@ -62,7 +62,7 @@ class Application:
         return report
 
     def authorize(self, address: str) -> dict[str, Any]:
-        """How its authorize page answers one of its own users; no grant is kept. Raises
+        """Its authorize page's answer to one of its own users; no grant is kept. Raises
         NotKnownError."""
         if self.manage is None:
             raise NotKnownError("the application's manage.py is not known: give --application")
@@ -71,7 +71,7 @@ class Application:
         return found
 
     def written(self, name: str) -> str:
-        """A setting's value in its ``.env``; '' when it isn't there."""
+        """A setting's value in its ``.env``; '' if there is none."""
         try:
             return self.env.get(name) or ""
         except NotKnownError:
@@ -130,8 +130,8 @@ class Application:
         return rows[kind]
 
     def refusals(self, kind: str, *codes: str) -> list[RowError]:
-        """``errors`` for the codes of the LMS's answers, which only an application built on Usher
-        keeps. Raises NotKnownError."""
+        """``errors`` for these codes of the LMS's answers, which only an application built on Usher
+        stores. Raises NotKnownError."""
         if not self.report.get("usher"):
             raise NotKnownError(f"the application does not record why {_KINDS[kind]} are refused")
         return self.errors(kind, *codes)

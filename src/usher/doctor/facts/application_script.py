@@ -1,6 +1,7 @@
-# Read on standard input by the application's `manage.py shell`: prints what it is, as JSON.
-# With Usher in it, Usher tells; else its settings, the OAuth toolkit's records and its own tables
-# do, as MITx Online and MIT xPro have them. What a table can't tell is left out.
+# The application's `manage.py shell` reads this file on standard input. It prints the application's
+# report as JSON. If the application is built on Usher, Usher makes the report; otherwise it is made
+# from settings, the OAuth toolkit's records, and the tables of MITx Online and MIT xPro. Facts that
+# these don't have are left out.
 import json
 import os
 import re
@@ -14,12 +15,12 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 NAMED = 25
-#: Their own limit, after which an enrollment is not tried again.
+#: The applications' own limit of attempts, after which an enrollment is not tried again.
 RETRIES = 5
 COURSE_KEY = re.compile(
     r"course-v1:[\w\-~.:]+\+[\w\-~.:]+\+[\w\-~.:]+|[\w\-~.:]+/[\w\-~.:]+/[\w\-~.:]+"
 )
-#: Their own tasks leave younger learners and enrollments alone.
+#: Seconds for which the applications' own tasks ignore new learners and enrollments.
 YOUNG = timedelta(minutes=5)
 NAMES = (
     "OPENEDX_API_BASE_URL",
@@ -106,7 +107,7 @@ def _plain():
 
 
 def _learners():
-    """The learners for whom its own tasks make accounts."""
+    """The learners for whom the application's own tasks create accounts."""
     model = get_user_model()
     found = model._base_manager.filter(is_active=True, last_login__isnull=False)
     for name in ("created_on", "date_joined"):
@@ -146,7 +147,7 @@ def _error(code, count, message, sample):
 
 
 def _wanted():
-    """Enrollments that count: not those that were refunded or deferred."""
+    """Active enrollments, without those that were refunded or deferred."""
     found = ENROLLMENT._base_manager.filter(active=True)
     if _has(ENROLLMENT, "change_status"):
         found = found.filter(Q(change_status__isnull=True) | Q(change_status=""))
@@ -167,7 +168,8 @@ def _enrollments():
 
 
 def _settled():
-    """The newest enrollments, which the LMS should have; '' for a mode not kept here."""
+    """The newest enrollments, which the LMS should have. mode: '' if the application does not store
+    it."""
     rows = _wanted().filter(edx_enrolled=True).order_by("-pk")[:NAMED]
     return [
         {
@@ -189,7 +191,7 @@ def _lms_username(user):
 
 
 def _learner_runs(settled):
-    """Every run that these learners have, or had, an enrollment of any state in."""
+    """LMS username → course keys of all the learner's enrollments, of any state."""
     model, found = get_user_model(), {}
     for name in sorted({row["username"] for row in settled}):
         if _has(ACCOUNT, "edx_username"):
@@ -202,7 +204,7 @@ def _learner_runs(settled):
 
 
 def _unfinished():
-    """Learners who signed up and have no username for the LMS yet: ``users/me`` answers null."""
+    """Learners who signed up and have no LMS username yet: ``users/me`` answers null."""
     if not _has(ACCOUNT, "edx_username"):
         return {"count": 0, "sample": ""}
     named = ACCOUNT._base_manager.filter(user=OuterRef("pk")).exclude(
@@ -215,7 +217,8 @@ def _unfinished():
 
 
 def _malformed():
-    """Keys that break the grammar of edx-opaque-keys, which not every application has installed."""
+    """Course keys that are malformed. edx-opaque-keys is not used, since not every application has
+    it."""
     keys = RUN._base_manager.order_by("-pk").values_list("courseware_id", flat=True)[:10_000]
     return [str(key) for key in keys if not COURSE_KEY.fullmatch(key or "")][:NAMED]
 

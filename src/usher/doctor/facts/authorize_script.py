@@ -1,5 +1,6 @@
-# Read on standard input by the application's `manage.py shell`, with ASKED in front: the authorize
-# page answers this request for one of its own people. Nothing it writes is kept. Prints JSON.
+# The application's `manage.py shell` reads this file on standard input, after a line that defines
+# ASKED. It requests the authorize page for one of the application's users, rolls everything back,
+# and prints JSON.
 import json
 import sys
 
@@ -38,6 +39,6 @@ def _answer(address):
 with transaction.atomic():
     answer = _answer(globals()["ASKED"])
     transaction.set_rollback(True)
-# The code that it gave was never kept; nothing of it is shown.
+# The code is not stored, and not shown.
 answer["location"] = answer.get("location", "").split("code=")[0]
 sys.stdout.write(json.dumps(answer))

@@ -1,4 +1,4 @@
-"""Other programs asked for facts; what they print is parsed, never shown whole."""
+"""Runs other programs to collect facts. Their output is parsed and never shown as a whole."""
 
 import json
 import os
@@ -12,19 +12,21 @@ from typing import Any
 from usher.contract.envfile import EnvFile, EnvFileError
 from usher.doctor.facts.memo import NotKnownError
 
-#: A busy machine takes long to start a program: Tutor alone imports for seconds.
+#: Seconds for one command, since a busy machine starts programs slowly; Tutor's imports alone take
+#: seconds.
 _SECONDS = 120
 
 
 class CommandError(NotKnownError):
-    """A program could not be run or failed; the message has the end of what it said."""
+    """A program could not be run or failed; the message has the end of its output."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """How to reach a program: ``("docker", "compose", "exec", "-T", "web", "./manage.py")``.
+    """The words that run a program: ``("docker", "compose", "exec", "-T", "web", "./manage.py")``.
 
-    environment: shown with the command; env_file: a ``.env`` whose lines the program is given.
+    environment: variables, shown with the command. env_file: a ``.env`` whose settings the program
+    gets.
     """
 
     words: tuple[str, ...]
@@ -33,7 +35,7 @@ class Command:
     env_file: Path | None = None
 
     def shown(self, arguments: str) -> str:
-        """The command with these arguments as a person types it in a shell."""
+        """The command with these arguments, as one types it in a shell."""
         names = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
         line = " ".join([*names, *map(shlex.quote, self.words), arguments])
         return f"(cd {shlex.quote(str(self.folder))} && {line})" if self.folder else line
@@ -79,7 +81,7 @@ class Command:
         try:
             return EnvFile.read(self.env_file).over(os.environ) if self.env_file else {}
         except (EnvFileError, OSError):
-            return {}  # ENV-1 tells
+            return {}  # the check ENV-1 reports it
 
     def json(self, *more: str, stdin: str = "") -> Any:
         """Returns the JSON with which the command's output ends. Raises CommandError."""

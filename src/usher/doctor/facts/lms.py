@@ -1,4 +1,4 @@
-"""The LMS: what it answers, and what it reports of itself."""
+"""Facts about the LMS: its answers, and its report."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from usher.doctor.facts.web import NoAnswerError, Web
 
 @dataclass
 class Lms:
-    """url: as this machine and browsers reach it. ask: gets the LMS's own report."""
+    """url: its address for this machine and browsers. ask: returns the LMS's own report."""
 
     web: Web
     url: str
@@ -31,8 +31,8 @@ class Lms:
         return self.ask()
 
     def _from_the_running_lms(self) -> LmsReport | None:
-        """The report of the process that serves the LMS, which is fast and has the settings in use.
-        None if it does not run, does not accept the token, or has no Usher."""
+        """The report of the LMS's web server, which is fast and has the settings in use. None if it
+        does not run, refuses the token, or has no Usher."""
         if not (self.url and self.token):
             return None
         try:
@@ -43,7 +43,7 @@ class Lms:
         return found if answer.status_code == httpx.codes.OK and "version" in found else None
 
     def get(self, path: str, *, token: str = "") -> httpx.Response:
-        """Gets one page and follows no redirect; without a token, as a stranger's browser does."""
+        """Requests a page and follows no redirect. token: '' for an anonymous request."""
         return self.web.get(self.at(path), token)
 
     def at(self, path: str) -> str:
@@ -53,21 +53,21 @@ class Lms:
 
     @fact
     def me(self) -> httpx.Response:
-        """The user to whom, as the LMS sees it, the service worker's token belongs."""
+        """The LMS's answer about the owner of the service worker's token."""
         if not self.token:
             raise NotKnownError("the service worker's token is not known")
         return self.get(LmsPath.ME, token=self.token)
 
     @fact
     def site(self) -> Site:
-        """The site that this LMS serves, by SITE_ID."""
+        """The LMS's own site, that of SITE_ID."""
         for site in self.report.get("sites", []):
             if site.get("current"):
                 return site
         raise NotKnownError("the LMS does not report its site")
 
     def setting(self, name: str) -> Any:
-        """The running value. Raises NotKnownError when it isn't reported."""
+        """The value in the running LMS. Raises NotKnownError if it isn't reported."""
         settings = self.report.get("settings", {})
         if name not in settings:
             raise NotKnownError(f"the LMS does not report {name}")
@@ -85,7 +85,7 @@ class Lms:
         return [row for row in found if row.get("backend_name") == backend]
 
     def provider(self, backend: str) -> Provider:
-        """The record that counts: the newest on this LMS's site."""
+        """The record in use: the newest on the LMS's own site."""
         for row in self.providers(backend):
             if row.get("site_id") == self.site.get("id"):
                 return row

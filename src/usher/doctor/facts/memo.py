@@ -1,4 +1,4 @@
-"""Facts that are gathered once, whichever thread asks first; the others wait for it."""
+"""Facts that are collected once, in the thread that first needs them; other threads wait."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -9,15 +9,15 @@ T = TypeVar("T")
 
 
 class NotKnownError(Exception):
-    """This fact can't be had here; the message says why, for the reader of a skipped check."""
+    """This fact can't be found out; the message says why, for people who read the skipped check."""
 
 
 class NotApplicableError(NotKnownError):
-    """This deployment has nothing of the kind."""
+    """This deployment does not have what the fact is about."""
 
 
 class fact(Generic[T]):
-    """Decorates a method whose value, or error, is remembered for its object."""
+    """Decorates a method whose result, or NotKnownError, is cached on its object."""
 
     def __init__(self, gather: Callable[[Any], T]) -> None:
         self.gather = gather

@@ -1,4 +1,4 @@
-"""Tutor: its version, its root, and what it has rendered there."""
+"""Facts about Tutor: its version, its root, and its rendered files."""
 
 import os
 import re
@@ -16,16 +16,16 @@ from usher.doctor.facts.memo import NotApplicableError, NotKnownError, fact
 PLUGIN = "usher"
 CONFIG = "env/apps/openedx/config"
 SETTINGS = "env/apps/openedx/settings/lms"
-#: What the plugin renders into lms.env.yml and the settings files.
+#: Text that the plugin renders into lms.env.yml and the settings files.
 _MARK = re.compile(r"^USHER_|usher\.lms", re.MULTILINE)
-#: What people who set this up by hand write into generated files.
+#: Text that the manual procedure adds to generated files.
 _BY_HAND = ("THIRD_PARTY_AUTH_BACKENDS", "SOCIAL_AUTH_OAUTH_SECRETS", "mitxpro-oauth2", "ol-oauth2")
 
 
 @dataclass
 class Tutor:
-    """root: the one asked about. mode: local, dev, nightly or k8s. executable: as on the path.
-    without: why there is none; elsewhere: whether something else runs the LMS."""
+    """root: the Tutor root, or None. mode: local, dev, nightly or k8s. executable: name or path.
+    without: why there is no root. elsewhere: whether something else runs the LMS."""
 
     root: Path | None
     mode: str = "local"
@@ -65,7 +65,7 @@ class Tutor:
 
     @fact
     def config(self) -> dict[str, Any]:
-        """config.yml. Raises NotKnownError when it is missing or no YAML."""
+        """The content of config.yml. Raises NotKnownError if it is missing or not YAML."""
         path = self._known_root / "config.yml"
         try:
             found = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -105,12 +105,12 @@ class Tutor:
 
     @fact
     def rendered(self) -> bool:
-        """Whether the rendered files hold what the plugin puts there."""
+        """Whether the rendered files contain the plugin's settings."""
         return all(_MARK.search(text) for text in self._rendered_texts())
 
     @fact
     def edited_by_hand(self) -> list[Path]:
-        """Generated files with lines that only the plugin, or a person, puts there."""
+        """Generated files with lines that were added by hand."""
         files = (self.lms_env_file, self.settings_file)
         return [path for path in files if any(word in _text(path) for word in _BY_HAND)]
 
@@ -118,7 +118,8 @@ class Tutor:
         return [_text(self.lms_env_file), _text(self.settings_file)]
 
     def for_this_root(self, fix: str) -> str:
-        """Returns a fix that says ``tutor local`` as it is typed for this root, mode and image."""
+        """Returns a fix in which ``tutor local`` is replaced by the command for this root, mode and
+        image."""
         if self.root is None:
             return fix
         root, mode = f"--root {shlex.quote(str(self.root))}", self.mode_word
@@ -135,12 +136,13 @@ class Tutor:
 
     @property
     def mode_word(self) -> str:
-        """The mode as Tutor names it: nightly is ``dev`` on another branch."""
+        """Tutor's own name of the mode: nightly is ``dev`` on another branch."""
         return "dev" if self.mode == "nightly" else self.mode
 
     @property
     def report_command(self) -> Command:
-        """A command that prints the running LMS's report, whatever was rendered or built since."""
+        """The command that prints the running LMS's report, independent of what was rendered or
+        built since."""
         if self.mode == "k8s":
             return self.command("exec", "lms", "./manage.py", "lms")
         return self.command("exec", "-T", "lms", "./manage.py", "lms")
@@ -148,7 +150,7 @@ class Tutor:
     @fact
     def report(self) -> Any:
         """The LMS's report, from the running container. A job would start the databases of a
-        platform that does not run, and leave them."""
+        stopped platform and leave them running."""
         return self.report_command.json("usher_report")
 
 

@@ -1,4 +1,4 @@
-"""Addresses asked over HTTP, each once, without following redirects."""
+"""HTTP requests of the checks: each address is requested once, without following redirects."""
 
 import socket
 from dataclasses import dataclass, field
@@ -11,21 +11,22 @@ import httpx
 
 from usher.doctor.facts.memo import NotKnownError
 
-#: An LMS that was just started takes several seconds for its first answers.
+#: Seconds for one answer: an LMS that was just started takes several for its first ones.
 _TIMEOUT = httpx.Timeout(20.0, connect=5.0)
-#: Extension of an answer: when it was asked for and when it was there, by this machine's clock.
+#: Key of an answer's extension with the times of the request and of the answer, by this machine's
+#: clock.
 BETWEEN = "usher_between"
-#: Redirects; browsers give up after twenty.
+#: The most redirects that are followed; browsers give up after twenty.
 _LONGEST_WAY = 20
 
 
 class NoAnswerError(NotKnownError):
-    """Nothing answered; the message names the address and the reason."""
+    """No server answered; the message names the address and the reason."""
 
 
 @dataclass
 class Web:
-    """One pool of connections for a whole run. ``get`` remembers answers by address and token."""
+    """One pool of connections for a whole run. ``get`` caches answers by address and token."""
 
     _client: httpx.Client = field(
         default_factory=lambda: httpx.Client(
@@ -37,7 +38,7 @@ class Web:
     _lock: Lock = field(default_factory=Lock)
 
     def get(self, url: str, token: str = "") -> httpx.Response:
-        """Returns the answer. Raises NoAnswerError when there is none."""
+        """Returns the answer. Raises NoAnswerError if there is none."""
         key = (url, token)
         with self._lock:
             lock = self._locks.setdefault(key, Lock())
@@ -71,8 +72,8 @@ class Web:
         return answer
 
     def follow(self, url: str) -> tuple[list[str], int]:
-        """The pages that a browser which is not signed in is led through, their queries left out,
-        and the status of the last. Raises NoAnswerError."""
+        """The addresses to which an anonymous browser is redirected, without their queries, and the
+        status of the last. Raises NoAnswerError."""
         visited: list[str] = []
         with httpx.Client(timeout=_TIMEOUT, follow_redirects=False) as browser:
             while len(visited) < _LONGEST_WAY:
@@ -99,7 +100,7 @@ def _reason(error: Exception) -> str:
 
 
 def resolves(host: str) -> bool:
-    """Whether this machine knows an address of ``host``."""
+    """Whether this machine resolves ``host``."""
     try:
         socket.getaddrinfo(host, None)
     except (OSError, UnicodeError):
@@ -121,7 +122,7 @@ def same_origin(one: str, other: str) -> bool:
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    """Returns scheme, host and port; the scheme's default port where none is written."""
+    """Returns scheme, host and port; without a port, the scheme's default one."""
     parts = urlsplit(url)
     default = 443 if parts.scheme == "https" else 80
     return parts.scheme, parts.hostname or "", parts.port or default
