@@ -146,7 +146,7 @@ def _token(user: Any) -> Iterator[Sentence]:
 def _profile(user: Any) -> Iterator[Sentence]:
     row = LmsProfile.objects.filter(user=user).first()
     if row is not None and not row.is_settled:
-        text = f"The LMS will be sent the name {row.name} and the e-mail address {row.email}."
+        text = f"The name {row.name} and the e-mail address {row.email} are not in the LMS yet."
         yield _of(row, "profile", text)
 
 

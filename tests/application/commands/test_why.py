@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.models import LmsAccount, LmsProfile
 from usher.application.enrollments.services import enroll
 from usher.application.explain import explain
 from usher.application.runs.services import ensure_run
@@ -47,6 +47,17 @@ def test_why_shows_the_lms_s_message_of_a_refusal(joined: Any) -> None:
     assert line["state"] == "Refused"
     assert line["cause"].startswith(f"{row.error_message} [{row.error_code}]")
     assert "Sent again by itself when the course run changes" in line["next"]
+
+
+def test_a_refused_name_is_not_said_to_be_sent(django_user_model: Any, db: None) -> None:
+    user = django_user_model.objects.create_user("ada", "ada@new.example")
+    row = LmsProfile.objects.create(user=user, name="Ada", email="ada@new.example")
+    LmsProfile.objects.filter(pk=row.pk).set_work(
+        parked_at=timezone.now(), error_code="duplicate-email"
+    )
+    line = next(one for one in explain(user) if one.topic == "profile")
+    text = "The name Ada and the e-mail address ada@new.example are not in the LMS yet."
+    assert (line.text, line.state) == (text, "Refused")
 
 
 def test_an_account_deactivated_in_the_lms_is_named(joined: Any) -> None:

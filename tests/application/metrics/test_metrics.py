@@ -26,6 +26,7 @@ from usher.contract import metrics
 from usher.contract.paths import ApplicationPath
 from usher.engine import services
 from usher.engine.gate import Gate
+from usher.engine.models import Watermark
 from usher.engine.services import reconcile
 from usher.engine.work import Work
 
@@ -225,6 +226,14 @@ def test_sweeps_and_workers_are_seen(joined, scrape):
     before = time.time()
     services.sweep_prepare()
     assert before - 1 < of(scrape(), metrics.SWEPT) <= time.time() + 1
+
+
+def test_a_mark_that_is_not_about_the_lms_is_no_request_to_it(db, scrape):
+    Watermark.objects.create(what="digest", asked_at=timezone.now())
+    Watermark.objects.create(what="accounts", asked_at=timezone.now())
+    found = scrape()
+    assert of(found, metrics.ASKED, what="accounts") is not None
+    assert of(found, metrics.ASKED, what="digest") is None
 
 
 # One sum

@@ -28,7 +28,7 @@ from usher.engine.models import Watermark
 #: Username in the LMS and course key.
 Pair = tuple[str, str]
 #: The watermark with the id of the last account whose enrollments were read.
-_LISTED = "enrollments-listed"
+LISTED = "enrollments-listed"
 _NOT_BEFORE = timedelta(seconds=45)
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def find_some() -> int:
     """
     if not options().adopt_enrollments:
         return 0
-    mark = Watermark.objects.filter(what=_LISTED).first()
+    mark = Watermark.objects.filter(what=LISTED).first()
     now = timezone.now()
     if mark is not None and now - mark.asked_at < _NOT_BEFORE:
         return 0
@@ -100,7 +100,7 @@ def find_some() -> int:
         found, last = _find_after(after)
     except LmsError:
         return 0  # the watermark is unchanged, so the next sweep asks for the same learners
-    Watermark.objects.update_or_create(what=_LISTED, defaults={"since": str(last), "asked_at": now})
+    Watermark.objects.update_or_create(what=LISTED, defaults={"since": str(last), "asked_at": now})
     return found
 
 

@@ -23,9 +23,11 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 import usher
+from usher.application.enrollments.adoption import LISTED
 from usher.application.metrics import conditions
 from usher.application.metrics.models import MetricValue
 from usher.application.provider.models import SignOutMessage
+from usher.client import batch
 from usher.contract import metrics
 from usher.contract.metrics import Metric
 from usher.engine import heartbeat
@@ -84,6 +86,8 @@ def _known(metric: Metric) -> Iterator[tuple[str, ...]]:
         yield ()
 
 
+#: What the LMS is asked for. Other watermarks, as of the console's mails, are not about the LMS.
+_ASKED = (batch.ACCOUNTS, batch.ENROLLMENTS, batch.COURSE_RUNS, LISTED)
 #: Gauges that workers write.
 _TOLD = (metrics.OUTBOX, metrics.OUTBOX_OLDEST)
 
@@ -153,7 +157,8 @@ def _by_code(rows: Any) -> list[tuple[str, int]]:
 
 def _moments() -> Iterator[Any]:
     """The times of workers and sweeps, from one small table."""
-    seen = {mark.what: mark.asked_at.timestamp() for mark in Watermark.objects.all()[:100]}
+    marks = Watermark.objects.filter(what__in=(heartbeat.WORKER, heartbeat.SWEEP, *_ASKED))
+    seen = {mark.what: mark.asked_at.timestamp() for mark in marks}
     for metric, what in ((metrics.WORKER_SEEN, heartbeat.WORKER), (metrics.SWEPT, heartbeat.SWEEP)):
         at = seen.pop(what, None)
         yield _family(metric, [] if at is None else [((), at)])
