@@ -1,1 +1,2 @@
-"""Benchmarks against what is used today, and the proof under faults; see ``docs/benchmarks.md``."""
+"""Benchmarks against edx-api-client called serially, and tests under faults; see
+``docs/benchmarks.md``."""

@@ -44,7 +44,7 @@ SUBJECTS = (
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of each is measured in a round; the reference's rates need fewer items."""
+    """Numbers of items in one round. The rates of the serial implementation need fewer items."""
 
     rounds: int
     learners: int
@@ -61,7 +61,7 @@ class Sizes:
     flat: int
 
 
-#: Learners with which one operation is compared to what it takes with very many.
+#: The small number of learners, compared with a very large one.
 FEW = 10_000
 WHOLE = Sizes(
     3,
@@ -160,7 +160,7 @@ def measure(subject: str, both: Stage, sizes: Sizes, rounds: int, found: results
 
 
 def machine() -> str:
-    """Few words that say what it was measured on."""
+    """A short description of this machine."""
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"{os.cpu_count()} processors ({platform.machine()}), {gigabytes:.0f} GB, "

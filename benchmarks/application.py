@@ -1,4 +1,4 @@
-"""The application, campus, set up for a benchmark or for chaos."""
+"""Sets up and serves the reference application for benchmarks and for ``make chaos``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SERVER = ("--interface", "wsgi", "--workers", "1", "--blocking-threads", "8", "-
 def environment(
     home: Path, port: int, lms_url: str, database_url: str, **more: str
 ) -> dict[str, str]:
-    """Of every process of the application."""
+    """Environment variables for every process of the application."""
     return {
         "DJANGO_SETTINGS_MODULE": "campus.settings",
         "CAMPUS_ENV_FILE": str(home / "none.env"),
@@ -38,7 +38,7 @@ def environment(
 
 
 def prepare(env: Mapping[str, str], lms_url: str) -> None:
-    """Tables, and the LMS's record at the application."""
+    """Creates the tables and the LMS's OAuth record."""
     migrate(env, "campus/manage.py")
     python(
         env,
@@ -56,7 +56,8 @@ def migrate(env: Mapping[str, str], manage: str) -> None:
 
 
 def python(env: Mapping[str, str], script: str) -> str:
-    """Runs ``script`` with Django set up; what it printed. Its log is shown only if it fails."""
+    """Runs ``script`` with Django set up, and returns its output. Its log is shown only if it
+    fails."""
     whole = "import django; django.setup()\n" + script
     command = [sys.executable, "-c", whole]
     done = subprocess.run(
@@ -70,7 +71,7 @@ def python(env: Mapping[str, str], script: str) -> str:
 def serve(
     surroundings: Surroundings, name: str, wsgi: str, port: int, env: Mapping[str, str]
 ) -> Process:
-    """A granian as in production, one process of it."""
+    """Starts granian as in production, with one process."""
     server = surroundings.module(
         name, "granian", [*SERVER, "--host", "127.0.0.1", "--port", str(port), wsgi], env
     )
@@ -83,7 +84,7 @@ def landing(port: int) -> str:
 
 
 def serve_lms(surroundings: Surroundings, port: int, application_port: int, *more: Any) -> Process:
-    """The benchmark LMS."""
+    """Starts the benchmark LMS."""
     arguments = ["--port", str(port), "--application-url", f"http://localhost:{application_port}"]
     server = surroundings.module("lms", "benchmarks.lms", [*arguments, *map(str, more)], {})
     server.wait_for_port(port)

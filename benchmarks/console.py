@@ -1,4 +1,4 @@
-"""Asks the console's pages among a great many learners; a contender (``benchmarks.contender``)."""
+"""Requests the console's pages with very many learners; a contender (``benchmarks.contender``)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CODES = ("mode-not-offered", "enrollment-closed", "mode-kept", "course-full")
 
 
 def prepare(count: int, refused: int) -> int:
-    """``count`` learners, all in one run; ``refused`` of their enrollments are refused."""
+    """Creates ``count`` learners, all in one run; ``refused`` of their enrollments are refused."""
     many_accounts("console", count)
     runs([f"course-v1:Console+C{number}+R" for number in range(50)])
     first = Enrollment(
@@ -51,22 +51,22 @@ def prepare(count: int, refused: int) -> int:
             "(SELECT object_id FROM usher_engine_work WHERE kind = 'enrollment')"
         )
         cursor.execute("VACUUM ANALYZE")
-        cursor.execute("CHECKPOINT")  # what was just written is not measured
-    return Enrollment.objects.parked().count()
+        cursor.execute("CHECKPOINT")  # so that the work of these writes is not measured
+    return Enrollment.objects.refused().count()
 
 
 def pages() -> dict[str, float]:
-    """Page → median milliseconds of server time, nothing cached."""
+    """Page → median milliseconds of server time, without caches."""
     django_settings.ALLOWED_HOSTS = ["*"]
     model = get_user_model()
     boss = model.objects.filter(username="boss").first()
     browser = Client()
     browser.force_login(boss or model.objects.create_superuser("boss", "boss@bench.example"))
-    row = Enrollment.objects.parked().select_related("user").first()
+    row = Enrollment.objects.refused().select_related("user").first()
     if row is None:
         raise RuntimeError("nothing is refused: prepare() comes first")
     last = (
-        Enrollment.objects.parked()
+        Enrollment.objects.refused()
         .order_by("work__parked_at")
         .values_list("work__parked_at", "pk")[0]
     )
@@ -85,7 +85,7 @@ def pages() -> dict[str, float]:
         "doctor": "/staff/doctor/",
     }
     for address in asked.values():
-        browser.get(address)  # templates are read, statements and plans known
+        browser.get(address)  # templates are loaded and statements prepared
     return {name: _milliseconds(browser, address) for name, address in asked.items()}
 
 

@@ -1,5 +1,6 @@
-"""A process with one contender's Django in it, which does what it is told and says how long it
-took: ``python -m benchmarks.contender MODULE``, a JSON line for each call and each answer."""
+"""A process with the Django project of one implementation, a contender: it calls functions of
+MODULE and measures their time. ``python -m benchmarks.contender MODULE`` reads a JSON line for each
+call and writes one for each answer."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from benchmarks.processes import ROOT, environment_of
 
 
 class Contender:
-    """The side that measures."""
+    """The benchmark's end: starts the process and calls its functions."""
 
     def __init__(self, module: str, environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -36,7 +37,7 @@ class Contender:
         self._process.wait(30)
 
     def call(self, function: str, **arguments: Any) -> dict[str, Any]:
-        """``seconds`` and ``cpu`` that it took, and its ``answer``."""
+        """Returns ``seconds`` and ``cpu`` that the call took, and its ``answer``."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise RuntimeError("not started")

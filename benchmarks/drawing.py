@@ -1,4 +1,4 @@
-"""Bars as SVG, readable on light and dark pages."""
+"""Bar charts as SVG, readable on light and dark pages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STYLE = """
 
 @dataclass(frozen=True)
 class Bar:
-    """ratio: how many times faster; target: what was asked for."""
+    """ratio: how many times faster. target: the ratio to reach."""
 
     title: str
     ratio: float

@@ -1,4 +1,4 @@
-"""Earlier code of this repository, taken from its history, to be measured in turn with today's."""
+"""Extracts earlier code from this repository's history, to be measured in turn with today's."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 
 from benchmarks.processes import ROOT
 
-#: The last commit whose batch API worked in one transaction a request.
+#: The last commit whose batch API used one transaction for each request.
 LONG_TRANSACTIONS = "34c8888c4e"
 #: The embedded LMS with MariaDB and ``PLATFORM_COSTS``, as it was first measured.
 EMBEDDED = "dbb3800b6d"
 
 
 def batch_api_in_long_transactions(folder: Path) -> Path | None:
-    """Writes the batch API of ``LONG_TRANSACTIONS`` with the embedded LMS of ``EMBEDDED``, which it
-    ran on a few hours later, into ``folder``; the folder to have in PYTHONPATH. None where the
-    history lacks them, as in an archive or a shallow clone."""
+    """Writes the batch API of ``LONG_TRANSACTIONS`` and the embedded LMS of ``EMBEDDED`` into
+    ``folder``. Returns the folder for PYTHONPATH; None if the history lacks these commits, as in an
+    archive or a shallow clone."""
     platform = "src/usher/embedded/platform.py"
     if not all(_is_here(commit) for commit in (LONG_TRANSACTIONS, EMBEDDED)):
         return None

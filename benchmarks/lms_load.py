@@ -1,13 +1,12 @@
-"""Measures the batch API of a real LMS, and what a learner's page takes beside it.
+"""Measures the batch API of a real LMS, and the time of a learner's page meanwhile.
 
     python -m benchmarks.lms_load --lms URL --token-file F --accounts 2000 --enrollments 5000 \\
         [--run COURSE_KEY] [--mode MODE] [--at-once 1] [--batch 25] [--page /heartbeat]
 
-The token is that of a service worker (`usher_provision` writes it down). Accounts are made with
-tokens, then enrolled in the runs given by ``--run`` (once for each, several are filled in turn),
-or in as many of the LMS's own runs as it takes. Afterwards, and after Ctrl-C or an error, the
-enrollments that were made are ended and the accounts set inactive; an LMS deletes accounts only on
-its own machine, so the command that does is printed.
+The token is a service worker's. Accounts are created with tokens, then enrolled in the runs given
+by ``--run`` (may be repeated), or in as many of the LMS's own runs as needed. Afterwards, and after
+Ctrl-C or an error, these enrollments are ended and the accounts deactivated. Accounts can be
+deleted only on the LMS's machine, so the command for that is printed.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ import httpx
 
 _API = "/usher/api/v1/"
 ACCOUNTS, ENROLLMENTS, RUNS = f"{_API}accounts/", f"{_API}enrollments/", f"{_API}course-runs/"
-#: Seconds between two looks at the page.
+#: Seconds between two requests for the page.
 _PAGE_EVERY = 0.1
-#: The platform limits how often an address may open its sign-in page, so that isn't the page.
+#: Not the sign-in page, because the platform limits requests for it by address.
 PAGE = "/heartbeat"
 _PAGE_TIMEOUT = 60
 _ATTEMPTS = 10
@@ -42,22 +41,23 @@ PREFIX = "usher-load-"
 
 @dataclass
 class Load:
-    """One LMS under load: how many items a request, and how many requests at once."""
+    """The load on one LMS: items in a request, and concurrent requests."""
 
     client: httpx.Client
     batch: int
     at_once: int
     page: str
     refused: list[Any] = field(default_factory=list)
-    #: Requests that the LMS answered with an error, such as 500 after a deadlock, or not at all.
+    #: Requests that the LMS answered with an error, such as 500 after a deadlock, or did not
+    #: answer.
     failed: int = 0
-    #: How often the page was refused or failed; its percentiles say nothing then.
+    #: Failed requests for the page; with these its percentiles are meaningless.
     page_failed: int = 0
-    #: What the LMS carried out, by path and item id: to be ended afterwards.
+    #: Successful items by path and id, which are ended afterwards.
     made: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def send(self, path: str, items: list[dict[str, Any]]) -> None:
-        """One request, repeated when the LMS fails at it, as the application does."""
+        """Sends one request, and repeats it if the LMS fails, as the application does."""
         body = {"items": items, "request_id": secrets.token_hex(16)}
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -77,7 +77,7 @@ class Load:
                 return
 
     def measured(self, path: str, items: list[dict[str, Any]]) -> dict[str, Any]:
-        """Items a second, and seconds of the page beside them."""
+        """Returns items in a second, and seconds of the page meanwhile."""
         batches = [items[i : i + self.batch] for i in range(0, len(items), self.batch)]
         with self._looking_at_the_page() as seconds, ThreadPoolExecutor(self.at_once) as pool:
             started = time.monotonic()
@@ -86,7 +86,7 @@ class Load:
                 for each in sending:
                     each.result()
             except BaseException:
-                # Also Ctrl-C: what is under way ends, what is not under way does not begin.
+                # Also after Ctrl-C: requests in progress are finished, and no others begun.
                 pool.shutdown(cancel_futures=True)
                 raise
             took = time.monotonic() - started
@@ -144,7 +144,7 @@ def accounts(number: int, prefix: str) -> list[dict[str, Any]]:
 def enrollments(
     number: int, learners: list[dict[str, Any]], runs: list[str], mode: str
 ) -> list[dict[str, Any]]:
-    """Run by run, each learner once. mode: '' for the run's default."""
+    """The items, run by run, each learner once. mode: '' for the run's default."""
     pairs = ((run, learner["username"]) for run in runs for learner in learners)
     return [
         {
@@ -166,12 +166,13 @@ def runs_of(client: httpx.Client, number: int) -> list[str]:
 
 
 def deadlocks(ask: Callable[[], int] | None) -> int | None:
-    """InnoDB's own count; None where there is no way to ask."""
+    """InnoDB's count of deadlocks; None if it can't be read."""
     return ask() if ask is not None else None
 
 
 def counting_deadlocks(command: str) -> Callable[[], int] | None:
-    """``command`` prints a number, such as that of the status variable Innodb_deadlocks."""
+    """A function that runs ``command``, which prints a number such as the status variable
+    Innodb_deadlocks."""
     if not command:
         return None
 
@@ -221,7 +222,7 @@ def main() -> None:
 
 
 def refuse_unusable(client: httpx.Client) -> None:
-    """Ends with a message where the batch API can't be used, before anything is made."""
+    """Exits with a message if the batch API can't be used, before anything is created."""
     try:
         answer = client.get(_API, timeout=30)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -277,7 +278,8 @@ def measure(load: Load, asked: Any) -> dict[str, Any]:
 
 
 def _load_average() -> float | None:
-    """Of this machine, in the last minute: what else it does slows everything here."""
+    """This machine's load average of the last minute, since other work slows down the
+    measurement."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
@@ -286,8 +288,8 @@ def _tell(text: str) -> None:
 
 
 def clean_up(load: Load) -> None:
-    """As far as an API can: nobody is enrolled any more, and nobody can sign in. Only what was
-    made: an account that does not exist would be made inactive, but made."""
+    """Ends the created enrollments and deactivates the created accounts. Leaves out others, because
+    deactivating an account that does not exist would create it."""
     enrolled, present = load.made.get(ENROLLMENTS, {}), load.made.get(ACCOUNTS, {})
     left = [
         {**{key: value for key, value in item.items() if key != "mode"}, "is_active": False}

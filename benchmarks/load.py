@@ -1,4 +1,4 @@
-"""A client that costs little: one connection, kept, one request at a time."""
+"""A fast HTTP client: one connection, which is kept, and one request at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A MariaDB server of our own, where Debian's package is there; it is never installed from here."""
+"""Runs a MariaDB server, if Debian's package is installed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ innodb_flush_log_at_trx_commit=0
 
 
 def missing() -> str:
-    """Why there can be no server here; '' when there can."""
+    """Why no server can be started; '' if one can."""
     if not (shutil.which("mariadbd") and shutil.which("mariadb-install-db")):
         return "MariaDB is not installed (apt-get install mariadb-server)"
     if importlib.util.find_spec("MySQLdb") is None:

@@ -1,4 +1,4 @@
-"""Rounds: both contenders in turn, so that whatever else the machine does hits both alike."""
+"""Rounds measure both implementations in turn, so that other load on the machine affects both."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Figure:
-    """reference and ours: one measure a round, in ``unit``. The ratio is that of the medians: how
-    many times better ours is, or with ``is_share`` how much of the reference ours takes."""
+    """reference, ours: one measurement of each round, in ``unit``. The ratio is that of the
+    medians: how many times better Usher is, or with ``is_share`` the share of the reference's value
+    that Usher needs."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""What is measured of Usher, and what has to be there before."""
+"""The functions of Usher that are measured, and those that create their data."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def repair() -> dict[str, Any]:
 
 
 def accounts(names: str, first: int, end: int) -> int:
-    """Accounts that the LMS has already."""
+    """Creates accounts that the LMS has already."""
     users = get_user_model().objects.filter(
         username__in=[names.format(number) for number in range(first, end)]
     )
@@ -82,7 +82,7 @@ def runs(keys: list[str]) -> int:
 
 
 def enrollments(names: str, first: int, end: int, each: int) -> int:
-    """``each`` enrollments a learner, due."""
+    """Creates ``each`` due enrollments for each learner."""
     users = get_user_model().objects.filter(
         username__in=[names.format(number) for number in range(first, end)]
     )
@@ -96,7 +96,7 @@ def enroll() -> dict[str, Any]:
 
 
 def forget_capabilities() -> None:
-    """The LMS was changed: ask it anew what it can do in batches."""
+    """Makes the client ask the LMS for its batch capabilities again, because they were changed."""
     from usher.client import batch
 
     batch._known.clear()
@@ -107,7 +107,8 @@ def sync_runs() -> dict[str, Any]:
 
 
 def raw_fetch() -> int:
-    """The same pages by the same client, as many at a time, thrown away; how many bytes."""
+    """Fetches the same pages with the same client, as many at a time, and drops them. Returns
+    bytes."""
     lms = client()
     path = f"{LmsPath.COURSES}?page={{}}&page_size={COURSE_LIST_PAGE_SIZE}&username=service-worker"
 
@@ -159,12 +160,13 @@ def sessions(count: int) -> list[str]:
 
 
 def rest() -> None:
-    """Nothing is due, so that what comes next is all that the workers do."""
+    """Deletes all work, so that workers process only what comes next."""
     Work.objects.filter(due_at__isnull=False).delete()
 
 
 def work_off(redis_url: str, messages: int) -> int:
-    """Wakes the workers and waits until every enrollment is settled; how many were not."""
+    """Sends messages to the workers and waits until every enrollment is settled. Returns how many
+    were not."""
     from campus.worker import app
     from usher.engine.tasks import work
 
@@ -181,11 +183,11 @@ def work_off(redis_url: str, messages: int) -> int:
     return count
 
 
-# A great many learners
+# Very many learners
 
 
 def many_accounts(name: str, count: int) -> int:
-    """``name0``, ``name1`` …, in SQL: copies of one row, whatever columns it has."""
+    """Creates ``name0``, ``name1`` … with SQL, as copies of one row with any columns."""
     learners(name + "{}", 0, 1)
     accounts(name + "{}", 0, 1)
     user = get_user_model().objects.get(username=f"{name}0")
@@ -207,7 +209,7 @@ def many_accounts(name: str, count: int) -> int:
 
 
 def copy(model: Any, pk: int, other: dict[str, str], rows: str) -> None:
-    """Copies of one row, in SQL: one for each of ``rows``. other: columns that differ."""
+    """Copies a row with SQL, once for each of ``rows``. other: columns that differ."""
     table = model._meta.db_table
     columns = [f.column for f in model._meta.concrete_fields if not f.primary_key]
     values = ", ".join(other.get(column, f't."{column}"') for column in columns)
@@ -220,7 +222,7 @@ def copy(model: Any, pk: int, other: dict[str, str], rows: str) -> None:
 
 
 def sweep_all() -> dict[str, Any]:
-    """Looks at every account, although all seem right."""
+    """Rechecks every account."""
     before = peak_mb()
     recheck(["account"])
     found = reconcile(["account"]).as_dict()
@@ -228,16 +230,16 @@ def sweep_all() -> dict[str, Any]:
 
 
 def peak_mb() -> float:
-    """The most memory that this process had at a time."""
+    """The peak memory of this process, in megabytes."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-# People, beside a backlog
+# People during a backlog
 
 
 def due_again(names: str) -> int:
-    """The enrollments of these learners, as if they had never been sent."""
+    """Makes the enrollments of these learners due, as if they had never been sent."""
     rows = Enrollment.objects.filter(user__username__startswith=names)
     rows.update(observed_generation=0, observed_is_active=None)
     return rows.make_due()
@@ -248,12 +250,12 @@ def count_unsettled(names: str) -> int:
 
 
 def count_claimed() -> int:
-    """Enrollments that a worker has a lease on."""
+    """How many enrollments a worker has claimed."""
     return Work.objects.filter(kind="enrollment").exclude(lease_owner="").count()
 
 
 def sweep() -> None:
-    """Sends messages as beat does."""
+    """Runs a sweep, which sends messages as with beat."""
     from campus.worker import app
     from usher.engine import tasks
 
@@ -262,7 +264,8 @@ def sweep() -> None:
 
 
 def people(names: str, count: int, at_once: int) -> dict[str, list[float]]:
-    """Each signs up, waits for the token, enrolls and waits for the LMS; seconds of both."""
+    """Each person signs up, waits for the token, enrolls and waits for the LMS. Returns the seconds
+    of both waits."""
     from campus.worker import app
     from usher.application.accounts.services import ensure_account
     from usher.application.enrollments.services import enroll as want
@@ -301,7 +304,8 @@ def _wait_for(rows: Any) -> None:
 
 
 def statements() -> dict[str, int]:
-    """Of a learner's ``enroll``, of the worker that sends it, and of a pass that finds nothing."""
+    """Number of SQL statements of a learner's ``enroll``, of the worker that sends it, and of a
+    pass without due rows."""
     from usher.application.accounts.services import ensure_account
     from usher.application.enrollments.services import enroll as want
 
@@ -332,7 +336,8 @@ _DUE = 500
 
 
 def many_learners(name: str, count: int) -> int:
-    """Learners with account, token and enrollment, all settled but ``_DUE`` enrollments."""
+    """Creates learners with account, token and enrollment, all settled except ``_DUE``
+    enrollments."""
     key = "course-v1:BenchX+Flat+2026_T1"
     runs([key])
     many_accounts(name, count)
@@ -353,7 +358,7 @@ def many_learners(name: str, count: int) -> int:
 
 
 def operation(name: str) -> list[float]:
-    """Seconds of some repetitions, after one that fills the caches."""
+    """Seconds of several repetitions, after one that fills the caches."""
     act = {"claim": _claim, "sweep": _sweep, "webhook": _webhook, "empty_pass": _empty_pass}[name]
     if name == "empty_pass":
         rest()

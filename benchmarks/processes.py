@@ -22,7 +22,7 @@ def free_port() -> int:
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = _START) -> None:
-    """Raises RuntimeError when it doesn't come true in time."""
+    """Waits for the condition. Raises RuntimeError if it isn't true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -31,7 +31,7 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = _START) 
 
 
 class Process:
-    """A process of ours with its log; ``python -m`` unless the command says otherwise."""
+    """A process with a log file."""
 
     def __init__(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path
@@ -70,12 +70,12 @@ class Process:
         wait_for(answers, f"{self.name} listening")
 
     def send(self, number: signal.Signals) -> None:
-        """To the process and what it started."""
+        """Sends a signal to the process and its children."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
     def again(self) -> None:
-        """Once it has ended, the same anew."""
+        """Waits until it has ended, and starts it again."""
         self.process.wait()
         self.process = self._start()
 
@@ -90,6 +90,6 @@ class Process:
 
 
 def environment_of(more: Mapping[str, str]) -> dict[str, str]:
-    """Ours, without the settings of the user who runs this."""
+    """This process's environment without settings of applications, with ``more``."""
     own = {k: v for k, v in os.environ.items() if not k.startswith(("DJANGO_", "CAMPUS_"))}
     return own | {"PYTHONPATH": f"{ROOT}:{ROOT / 'campus'}", "PYTHONUNBUFFERED": "1"} | dict(more)

@@ -1,4 +1,4 @@
-"""What came out: as a table, as JSON, as a drawing."""
+"""The results as a table, as JSON and as pictures."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from benchmarks.measures.memory import TARGET_MB
 from benchmarks.measures.sidecar import Looked
 from benchmarks.measuring import Figure
 
-#: At most so many statements: in the caller, in the worker, of a pass that finds nothing.
+#: The most statements: in the caller, in the worker, in a pass without due rows.
 STATEMENTS = {"enroll": 8, "worker": 12, "empty_pass": 2}
 
 
 @dataclass
 class Results:
-    """rss_mb: of a sweep over ``swept`` accounts. None and empty: not measured this time."""
+    """rss_mb: peak memory of a check of ``swept`` accounts. None or empty: not measured this
+    time."""
 
     machine: str
     is_quick: bool
@@ -118,7 +119,8 @@ class Results:
         return lines
 
     def write(self, path: Path) -> None:
-        """Figures that were not measured this time keep what is in the file."""
+        """Writes the results. Figures that were not measured this time keep their values in the
+        file."""
         known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         measured = {f.name: round(f.ratio, 2) for f in self.figures if f is not self.stalled}
         ratios = known.get("ratios", {}) | measured
@@ -148,7 +150,7 @@ class Results:
         path.write_text(json.dumps(whole, indent=1) + "\n")
 
     def _sidecar(self, known: dict[str, Any]) -> dict[str, Any]:
-        """As measured, or as the file has it."""
+        """The sidecar's figures, as measured or as in the file."""
         if self.sidecar is None:
             return {name: value for name, value in known.items() if name.startswith("sidecar_")}
         return {
@@ -159,7 +161,7 @@ class Results:
         }
 
     def _new_keys(self, known: dict[str, Any]) -> dict[str, Any]:
-        """What isn't known is left out."""
+        """The figures measured this time; leaves out all others."""
         names = (
             "interactive_p99_seconds",
             "interactive_backlog",
@@ -193,7 +195,7 @@ class Results:
         ]
         path.parent.mkdir(parents=True, exist_ok=True)
         if bars:
-            path.write_text(draw("How many times faster than what is used today", bars))
+            path.write_text(draw("How many times faster than serial calls", bars))
         if self.waits:
             waits = [
                 Wait(

@@ -1,5 +1,5 @@
-"""What benchmarks and chaos run on: PostgreSQL, Redis and server processes, all real, all in one
-folder that is gone afterwards."""
+"""Starts PostgreSQL, Redis and server processes for benchmarks and ``make chaos``, in one folder
+that is deleted afterwards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["PostgreSQL", "Process", "Surroundings", "control", "free_port", "sur
 
 
 class PostgreSQL:
-    """One server in ``folder``; databases are made by name."""
+    """A server with its data in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         import pgserver
@@ -28,14 +28,14 @@ class PostgreSQL:
         self._server = pgserver.get_server(folder, cleanup_mode="stop")
 
     def url(self, name: str) -> str:
-        """``DATABASE_URL`` of the database ``name``, made when absent."""
+        """``DATABASE_URL`` of the database ``name``, which is created if it does not exist."""
         found = self._server.psql(f"SELECT 1 FROM pg_database WHERE datname = '{name}';")
         if "(0 rows)" in found or "1 row" not in found:
             self._server.psql(f"CREATE DATABASE {name};")
         return self._server.get_uri(name)
 
     def restart(self) -> None:
-        """At once, as after a crash: transactions that were open are lost."""
+        """Restarts immediately, as after a crash: open transactions are lost."""
         self._control("-w", "-m", "immediate", "-l", str(self._server.log), "restart")
 
     def stop(self) -> None:
@@ -50,7 +50,7 @@ class PostgreSQL:
 
 
 class Surroundings:
-    """Makes things in ``folder`` and ends them all at the end."""
+    """Starts services in ``folder``, and stops them all at the end."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -91,12 +91,12 @@ class Surroundings:
 
 @contextmanager
 def surroundings() -> Iterator[Surroundings]:
-    """Everything ends with it, also when the run is told to end (SIGTERM)."""
+    """Stops all services at the end of the block, also after SIGTERM."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with tempfile.TemporaryDirectory(prefix="usher-bench-") as folder:
             path = Path(folder)
-            path.chmod(0o755)  # PostgreSQL runs as a user of its own when we are root
+            path.chmod(0o755)  # if this runs as root, PostgreSQL runs as another user
             found = Surroundings(path)
             try:
                 yield found
@@ -107,7 +107,7 @@ def surroundings() -> Iterator[Surroundings]:
 
 
 def control(lms_url: str, name: str, /, **asked: Any) -> Any:
-    """Asks or tells the benchmark LMS something behind the application's back."""
+    """Calls a control endpoint of the benchmark LMS."""
     from urllib.parse import urlencode
 
     with urllib.request.urlopen(f"{lms_url}/control/{name}?{urlencode(asked)}") as answer:

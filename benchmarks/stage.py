@@ -1,4 +1,4 @@
-"""Both contenders, side by side before one benchmark LMS."""
+"""Both implementations, connected to one benchmark LMS."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ OUR_WSGI = "campus.wsgi:application"
 
 @dataclass
 class Stage:
-    """env: of the processes of each; ports: where each one's web server listens, if started."""
+    """env: environment variables of each implementation's processes. ports: of each one's web
+    server, if started."""
 
     surroundings: Surroundings
     postgresql: PostgreSQL
@@ -42,7 +43,7 @@ class Stage:
 
 @contextmanager
 def stage(surroundings: Surroundings) -> Iterator[Stage]:
-    """Everything set up; the reference's web server runs, as its repair needs it."""
+    """Sets up everything, and starts the reference's web server, which its repair needs."""
     postgresql = surroundings.postgresql()
     our_port, reference_port, lms_port = free_port(), free_port(), free_port()
     lms_url = f"http://127.0.0.1:{lms_port}"

@@ -1,7 +1,8 @@
-"""A contract of import-linter: no circle of imports between files, those within functions included.
+"""A contract for import-linter: files must not import each other in a circle, not even within
+functions.
 
-import-linter's own ``acyclic_siblings`` compares packages, and two packages may well use each other
-as long as each file can be read on its own.
+import-linter's own ``acyclic_siblings`` compares packages. Two packages may import each other as
+long as their files form no circle.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from importlinter import Contract, ContractCheck, fields, output
 
 
 class NoCircles(Contract):
-    """``modules``: packages in which no file may lead back to itself."""
+    """modules: packages whose files must not import each other in a circle."""
 
     type_name = "no_circles"
     modules = fields.ListField(subfield=fields.StringField())
@@ -38,7 +39,7 @@ class NoCircles(Contract):
 
 
 def _circle(imports: dict[str, list[str]]) -> list[str]:
-    """The names along one circle, the first of them again at the end; empty where there is none."""
+    """The names in one circle, with the first one repeated at the end; empty if there is none."""
     done: set[str] = set()
     for start in sorted(imports):
         path: list[str] = []

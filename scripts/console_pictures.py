@@ -18,7 +18,7 @@ from tests.support.browser import chromium  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
 LEARNER = "emil@learners.example"
-#: Pixels of a wide picture, and of a phone.
+#: Width and height in pixels, of a wide picture and of a phone.
 WIDE, PHONE = 960, 320
 
 
@@ -58,7 +58,7 @@ def _wide(browser: Browser, state: StorageState, console: str) -> None:
         )
         page = window.new_page()
         page.goto(console + path)
-        if name == "doctor":  # twice: the second run shows what the first one found
+        if name == "doctor":  # twice, because the page compares a run with the one before
             for _ in range(2):
                 with page.expect_navigation():
                     page.get_by_role("button", name="Run the checks now").click()
@@ -67,7 +67,7 @@ def _wide(browser: Browser, state: StorageState, console: str) -> None:
 
 
 def _phones(browser: Browser, state: StorageState, console: str) -> None:
-    """Two pages beside each other, in one picture."""
+    """Draws two pages beside each other in one picture."""
     window = browser.new_context(viewport={"width": PHONE, "height": 1170}, storage_state=state)
     page = window.new_page()
     shots = [_shot(page, console + path) for path in ("/?refresh=off", f"/learners/?q={LEARNER}")]
@@ -85,7 +85,7 @@ def _shot(page: Page, address: str) -> str:
 
 
 def _fewer_colours() -> None:
-    """Makes the files a third as large, if pngquant (Debian's package) is there."""
+    """Makes the files a third as large, if pngquant (Debian's package) is installed."""
     files = [str(file) for file in sorted(IMAGES.glob("console-*.png"))]
     try:
         subprocess.run(["pngquant", "--force", "--ext", ".png", "64", *files], check=True)

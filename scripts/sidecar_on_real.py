@@ -1,4 +1,4 @@
-"""The sidecar on a real checkout of MITx Online or MIT xPro, with an embedded LMS beside it.
+"""Runs the sidecar with a real checkout of MITx Online or MIT xPro and an embedded LMS.
 
     MITXONLINE=~/mitxonline python scripts/sidecar_on_real.py mitxonline [--learners 50] [--plugin]
 
@@ -43,7 +43,7 @@ PREPARE = """
 from django.apps import apps
 from oauth2_provider.models import Application
 from users.models import User
-# Of an earlier run, whose LMS is gone.
+# of an earlier run, whose LMS no longer exists
 User.objects.filter(username__startswith="real").update(is_active=False)
 for name in ("openedx.OpenEdxUser", "openedx.OpenEdxApiAuth", "courseware.CoursewareUser",
              "courseware.OpenEdxApiAuth"):
@@ -90,7 +90,7 @@ print(course)
 
 @dataclass
 class Real:
-    """env: of all its processes."""
+    """A checkout. env: environment variables of all its processes."""
 
     edition: str
     folder: Path
@@ -99,7 +99,7 @@ class Real:
     env: Mapping[str, str]
 
     def command(self, *arguments: str, text: str = "", may_fail: bool = False) -> str:
-        """What it printed; with ``may_fail`` its last words, whatever they are."""
+        """Returns its output; with ``may_fail`` also that of a failed command."""
         done = subprocess.run(
             [*shlex.split(self.manage), *arguments],
             cwd=self.folder,
@@ -118,7 +118,7 @@ class Real:
         return done.stdout
 
     def usher(self, *arguments: str) -> Any:
-        """Its JSON; told with the seconds that it took."""
+        """Runs usher and returns its JSON; prints the seconds that it took."""
         started = time.monotonic()
         options = ["--application", str(self.folder), "--manage", self.manage, "--json"]
         options += ["--edition", self.edition, "--env-file", str(self.env_file)]
@@ -166,7 +166,7 @@ def main() -> None:
 
 
 def joined(edition: str, folder: Path, url: str, lms: LmsProcess, temporary: Path) -> Real:
-    """The checkout with the connection in its environment, and the LMS's record in its tables."""
+    """Connects the checkout: settings in its environment, and the LMS's record in its tables."""
     values = {name: str(value) for name, value in lms.settings(url).items()}
     values[BASE_URL[edition]] = values.pop("SITE_BASE_URL")
     known = EnvFile.read(folder / ".env").values()
@@ -219,7 +219,7 @@ def walk(real: Real, lms: LmsProcess, count: int) -> None:
     print(f"           the LMS has {there} (accounts, enrollments) of {count}")
     own = real.command(REPAIR, may_fail=True)
     print(f"           {REPAIR} afterwards: {own.strip().splitlines()[-1:] or 'nothing'}")
-    # MIT xPro itself refuses runs that are over; learners must have nothing due.
+    # MIT xPro itself refuses runs that have ended; nothing may be due for the learners.
     left = {"account", "enrollment"} & set(again["kinds"])
     if there.split() != [str(count), str(count)] or left:
         raise SystemExit("not everything was put right")

@@ -1,7 +1,8 @@
 """Runs the test suite and ends with one line of totals.
 
-Groups differ in what Django settings, or which database, they need in process. Each is one process,
-so that what its tests share is started once; several run side by side, the longest first:
+Groups differ in the Django settings, or the database, that they need in their process. Each group
+is one process, so that servers shared by its tests are started once. Several groups run at a time,
+the longest first:
 
     python scripts/test.py [--all | GROUP ...] [-- pytest arguments]
 
@@ -9,9 +10,9 @@ Without arguments, tests that are marked slow and those on PostgreSQL are left o
 everything, and a group that is named runs whole. Reports with the time of each test are left in
 ``build/tests/GROUP.xml``.
 
-Where groups ran side by side and at most a handful of tests failed, those run once more when
-nothing else does. What passes then is named at the end, as a test that depends on how busy the
-machine is: a fault to be traced, which doesn't hide whether the rest works.
+If several groups ran and only a few tests failed, these are run once more, one at a time. Tests
+that pass then are named at the end: they depend on how busy the machine is, which is a fault to be
+found.
 """
 
 import os
@@ -30,18 +31,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "build" / "tests"
 NOT_SLOW = ("-m", "not slow")
-#: pytest's exit code when tests failed, and nothing worse happened.
+#: pytest's exit code if tests failed and there was no other error.
 FAILED = 1
-#: More failures than these have another cause than a busy machine.
+#: The most failed tests that are run once more; more failures have another cause than a busy
+#: machine.
 WORTH_ANOTHER_RUN = 5
 
-#: Tests wait for servers now and then: with one more group than cores none of them is idle.
+#: Groups that run at a time: one more than cores, because tests wait for servers.
 SIDE_BY_SIDE = (os.cpu_count() or 1) + 1
 
 
 @dataclass(frozen=True)
 class Group:
-    """workers: processes, where one would take longer than all the rest."""
+    """workers: number of processes, for a group that would take longer than all others."""
 
     name: str
     arguments: tuple[str, ...]
@@ -50,7 +52,7 @@ class Group:
 
 
 APPLICATION = ("--ds=campus.settings", "tests/client", "tests/application", "tests/campus")
-#: The longest first.
+#: The groups, the longest first.
 GROUPS = (
     Group("application", APPLICATION),
     Group("connect", ("-p", "no:django", "tests/connect"), workers=2),
@@ -68,7 +70,7 @@ GROUPS = (
 
 @dataclass
 class Totals:
-    """failed: the names of the tests that failed, or couldn't be set up."""
+    """failed: names of the tests that failed, or whose fixtures failed."""
 
     passed: int = 0
     failed: list[str] = field(default_factory=list)
@@ -86,7 +88,7 @@ class Totals:
 
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """The URL of a PostgreSQL server of our own, gone afterwards."""
+    """Starts a PostgreSQL server, which is deleted afterwards. Yields its URL."""
     import pgserver
 
     with tempfile.TemporaryDirectory(prefix="usher-pg-") as folder:
@@ -94,7 +96,7 @@ def postgresql() -> Iterator[str]:
         first = pgserver.get_server(folder, cleanup_mode="stop")
         first.psql("ALTER SYSTEM SET max_connections = 300;")
         first.psql("ALTER SYSTEM SET fsync = off;")
-        first.cleanup()  # both settings want a restart
+        first.cleanup()  # both settings need a restart
         server = pgserver.get_server(folder, cleanup_mode="stop")
         try:
             yield server.get_uri()
@@ -103,7 +105,7 @@ def postgresql() -> Iterator[str]:
 
 
 class Run:
-    """shown: output goes straight to the terminal, as one group's can; else when a group ends."""
+    """shown: whether output is shown at once, for one group; otherwise when a group ends."""
 
     def __init__(self, extra: Sequence[str], *, shown: bool) -> None:
         self.extra, self.shown = extra, shown
@@ -113,7 +115,8 @@ class Run:
         self._printing = threading.Lock()
 
     def group(self, group: Group) -> bool:
-        """Whether it passed, or may pass when its failed tests run ``once_more``."""
+        """Runs a group. Returns whether it passed, or may pass when ``once_more`` runs its failed
+        tests."""
         totals = Totals()
         code = self._run(group, self.extra, f"{group.name}.xml", totals)
         self.totals.passed += totals.passed
@@ -126,7 +129,7 @@ class Run:
         return code == 0
 
     def once_more(self) -> bool:
-        """Runs what failed by itself, and tells whether all of it passes."""
+        """Runs the failed tests once more. Returns whether all pass."""
         if len(self.depending_on_load) > WORTH_ANOTHER_RUN:
             self.totals.failed += self.depending_on_load
             self.depending_on_load = []
@@ -176,14 +179,14 @@ def _command(group: Group, report: Path) -> list[str]:
     # A test directory may be absent, as in a source distribution.
     there = [a for a in group.arguments if not a.startswith("tests/") or (ROOT / a).is_dir()]
     several = ["-n", str(group.workers), "--dist", "loadgroup"] if group.workers > 1 else []
-    # Groups run side by side: each remembers its own failed tests.
+    # Groups run at the same time, so each has its own list of failed tests.
     cache = f"cache_dir={REPORTS / (group.name + '.cache')}"
     command = [sys.executable, "-m", "pytest", "-q", *several, *there]
     return [*command, "-o", cache, f"--junitxml={report}"]
 
 
 def _environment(database_url: str) -> dict[str, str]:
-    # Hundreds of processes import the same modules: each is compiled once.
+    # So that modules, which hundreds of processes import, are compiled only once.
     without = {"DATABASE_URL", "PYTHONDONTWRITEBYTECODE"}
     environment = {name: value for name, value in os.environ.items() if name not in without}
     return {**environment, "DATABASE_URL": database_url} if database_url else environment

@@ -1,4 +1,4 @@
-"""The application, campus, with an empty in-memory database at the start of every seed."""
+"""The reference application with an empty in-memory database at the start of every seed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SETTINGS = {
 
 @functools.cache
 def empty_database() -> bytes:
-    """Sets Django up, once; the database as every seed finds it."""
+    """Sets up Django once. Returns the database with which every seed starts."""
     home = Path(tempfile.mkdtemp(prefix="usher-simulation-"))
     os.environ |= _SETTINGS
     os.environ |= {"CAMPUS_HOME": str(home), "CAMPUS_ENV_FILE": str(home / "none.env")}
@@ -57,7 +57,7 @@ def empty_database() -> bytes:
 
     connection.ensure_connection()
     connection.connection.deserialize(migrated_database(ROOT / "campus").read_bytes())
-    # As PostgreSQL does it: the order of locks is watched, see ``simulation.locks``.
+    # As with PostgreSQL, so that the order of locks is checked: see ``simulation.locks``.
     features: Any = connection.features
     features.has_select_for_update = True
     from usher.application.provider.clients import ensure_client

@@ -1,4 +1,4 @@
-"""A model of the LMS: that of the benchmarks, with refusals, changes and a log of changes."""
+"""A model of the LMS: the benchmark LMS with refusals, changes and a log of changes."""
 
 from __future__ import annotations
 

@@ -230,8 +230,8 @@ class People:
         from usher.application.enrollments.models import Enrollment
 
         self._tell("staff retry what was refused")
-        Enrollment.objects.parked().make_due()
-        LmsAccount.objects.parked().make_due()
+        Enrollment.objects.refused().make_due()
+        LmsAccount.objects.refused().make_due()
 
     def _rechecks(self) -> None:
         from usher.engine.services import recheck

@@ -121,7 +121,7 @@ def _everything_virtual() -> Iterator[None]:
         stack.enter_context(opener)
         stack.enter_context(mock.patch.object(metrics, "write", lambda: None))
         stack.enter_context(mock.patch.object(metrics, "write_if_due", lambda: None))
-        # Nothing depends on them but how often somebody who waits looks round.
+        # They determine only how often waiting code checks again.
         stack.enter_context(mock.patch.object(runner, "_FLUSH_SECONDS", 2.0))
         stack.enter_context(mock.patch.object(services, "_LOOK_SECONDS", 2.0))
         stack.enter_context(mock.patch.object(Atomic, "__enter__", entered))
@@ -218,7 +218,7 @@ class Seed:
             self._make_peace()
             self.scheduler.run(self._is_at_rest)
             if not self._is_at_rest():
-                raise Broken("nobody goes on: " + "; ".join(self.invariants.unsettled()[:5]))
+                raise Broken("no thread can continue: " + "; ".join(self.invariants.unsettled()[:5]))
             self.invariants.lost.clear()
             self.invariants.at_rest()
 
@@ -467,7 +467,8 @@ class Seed:
         return self.draw.choice(waiting or workers)
 
     def _kill(self) -> None:
-        # What stood still and then sends something late must live to look at it again.
+        # A worker that was paused and then sends a late request must live until it has checked the
+        # row again.
         workers = [each for each in self._workers() if each.paused_until < 0]
         if not (victim := self._victim(workers, self._kill)):
             return

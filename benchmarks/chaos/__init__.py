@@ -1,2 +1,2 @@
-"""The proof under faults: everything breaks while the engine works, and in the end both sides are
-as wanted. ``make chaos``."""
+"""``make chaos``: faults everywhere while workers run; in the end the application and the LMS must
+agree."""

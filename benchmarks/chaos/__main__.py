@@ -1,5 +1,5 @@
-"""``make chaos``: everything breaks while the engine works; exit code 0 only when, in the end,
-nothing was lost, nothing is there twice and nothing is wrong."""
+"""``make chaos``. The exit code is 0 only if in the end nothing is lost, nothing exists twice and
+nothing is wrong."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def main() -> None:
     for title in ("lost", "duplicates", "wrong"):
         for sentence in found[title][:20]:
             print(f"{title}: {sentence}")
-    for reason, count in sorted(found["parked"].items()):
-        print(f"parked, {count}: {reason}")
+    for reason, count in sorted(found["refused"].items()):
+        print(f"refused, {count}: {reason}")
     outcome = {
         "operations": found["operations"],
         "lost": len(found["lost"]),
         "duplicates": len(found["duplicates"]),
         "wrong": len(found["wrong"]),
-        "parked": sum(found["parked"].values()),
+        "refused": sum(found["refused"].values()),
         "max_attempts": found["max_attempts"],
         "worker_kills": found["worker_kills"],
     }

@@ -1,6 +1,6 @@
-"""A clock that can be moved while a process runs: ``CHAOS_CLOCK`` names a file with seconds to add.
+"""Changes a process's clock while it runs: ``CHAOS_CLOCK`` names a file with the seconds to add.
 
-Moves the clock that Django's ``timezone.now`` tells, before any model takes it as a default.
+Replaces Django's ``timezone.now`` before any model uses it as a default.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ VARIABLE = "CHAOS_CLOCK"
 
 
 def inject() -> None:
-    """Does nothing in a process whose clock is not to be moved."""
+    """Does nothing in a process without ``CHAOS_CLOCK``."""
     path = os.environ.get(VARIABLE)
     if not path:
         return

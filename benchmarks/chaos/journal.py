@@ -1,4 +1,5 @@
-"""What was asked for, kept apart from the application's own rows: the truth to compare with."""
+"""The operations' desired state, stored apart from the application's own rows, for the
+comparison."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from dataclasses import dataclass, field
 @dataclass
 class Journal:
     """learners: username → e-mail. enrollments: (username, course key) → mode and whether active.
-    titles: course key → title in the LMS. refused: what must end parked, by kind and name."""
+    titles: course key → title in the LMS. refused: kind and name of the rows that must be refused
+    in the end."""
 
     operations: int = 0
     repeated: int = 0

@@ -1,4 +1,4 @@
-"""What people and staff do meanwhile, through the services that an application calls."""
+"""Operations of learners and staff, through the services that an application calls."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _lms_url = ""
 
 
 def begin(seed: int, lms_url: str, runs: list[str], strangers: int) -> None:
-    """runs: course keys of the LMS. strangers: LMS accounts that aren't ours, whose e-mail
-    addresses learners will bring along."""
+    """runs: course keys of the LMS. strangers: number of LMS accounts of other people, whose e-mail
+    addresses some learners have."""
     global _lms_url
     _draw.seed(seed)
     _lms_url = lms_url
@@ -52,7 +52,8 @@ def begin(seed: int, lms_url: str, runs: list[str], strangers: int) -> None:
 
 
 def perform(count: int) -> dict[str, int]:
-    """So many operations, one after the other, each repeated by its user when it fails."""
+    """Performs ``count`` operations, one after the other. Each is repeated if it fails, as its user
+    would do."""
     for _ in range(count):
         journal.operations += 1
         _until_done(_choose())
@@ -84,7 +85,7 @@ def _stranger(number: int) -> str:
 
 
 def _make_learner(username: str, email: str) -> None:
-    """As a sign-up does: the person and what is wanted for them, or neither."""
+    """Creates a user and the account's row in one transaction, as a sign-up does."""
     with transaction.atomic():
         user, _ = get_user_model().objects.get_or_create(
             username=username, defaults={"email": email, "name": f"Name {username}"}
@@ -149,7 +150,7 @@ def _token_runs_out() -> Callable[[], None]:
 
 
 def _run_changes() -> Callable[[], None]:
-    """Somebody renames a run in the LMS; its webhook says so."""
+    """Somebody renames a run in the LMS, which sends a webhook."""
     key = _draw.choice(list(journal.titles))
     title = f"Course of {journal.operations}"
     journal.titles[key] = title
@@ -162,7 +163,7 @@ def _run_changes() -> Callable[[], None]:
 
 
 def _is_refused() -> Callable[[], None]:
-    """What the LMS will never do: it must end parked, with its reason."""
+    """An operation that the LMS always refuses: its row must end refused, with a reason."""
     username = _draw.choice(list(journal.learners))
     kind = _draw.choice(("unknown run", "mode", "stranger"))
     if kind == "stranger":
@@ -181,18 +182,18 @@ def _is_refused() -> Callable[[], None]:
         ensure_run(key)
         with transaction.atomic():
             _enroll(username, key, "audit")
-            if kind == "mode":  # which the run had when it was chosen, and has no more
+            if kind == "mode":  # the run had this mode when it was chosen, and has lost it
                 row = Enrollment.objects.get(user__username=username, run__course_key=key)
                 row.want(mode="masters")
 
     return act
 
 
-# What is left to do
+# What remains
 
 
 def _watch_attempts() -> None:
-    """The most attempts that any row had at a time: a success sets them back."""
+    """Records the most attempts that any row has had; a success resets them."""
     while True:
         try:
             close_old_connections()
@@ -204,7 +205,7 @@ def _watch_attempts() -> None:
 
 
 def left() -> dict[str, int]:
-    """Rows that are neither right nor parked, by kind and by what they wait for."""
+    """Kind and error → number of rows that are neither in sync nor refused."""
     found: Counter[str] = Counter()
     for name in KINDS:
         manager = all_kinds()[name].model._default_manager
@@ -218,7 +219,7 @@ def left() -> dict[str, int]:
 
 
 def sweep_twice() -> None:
-    """Two sweeps at once; without a broker the next two do."""
+    """Runs two sweeps at once. Broker errors are ignored, since later sweeps do the same."""
     from kombu.exceptions import OperationalError
 
     from usher.engine.tasks import sweep

@@ -1,4 +1,4 @@
-"""What the harness tells its process inside the application to do."""
+"""The functions that the harness calls in its process with the application's Django."""
 
 from benchmarks.chaos.operations import begin, left, perform, sweep_twice
 from benchmarks.chaos.verdict import judge

@@ -1,7 +1,7 @@
-"""Stands before the LMS and spoils a share of its answers.
+"""A proxy in front of the LMS that spoils a share of its answers.
 
-Half of the faults come before the request reaches the LMS, half after the LMS has done what was
-asked: then the answer is lost, not the effect.
+Half of the faults happen before the request reaches the LMS, half after the LMS has carried it out:
+then only the answer is lost.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ AFTER = ("500", "reset", "time-out", "half body", "invalid JSON")
 
 @dataclass
 class Proxy:
-    """share: of requests that are spoiled. hold: seconds of a time-out; longer than the client
-    waits. retry_after: seconds that a 429 asks for."""
+    """share: of requests that are spoiled, 0 to 1. hold: seconds of a timeout, longer than the
+    client waits. retry_after: seconds in a 429 answer."""
 
     lms_port: int
     share: float

@@ -1,4 +1,5 @@
-"""The harness: starts application and LMS, breaks them, waits until all is settled."""
+"""The harness: starts application and LMS, causes faults, waits until all rows are settled or
+refused."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from benchmarks.processes import Process, free_port, wait_for
 from benchmarks.services import PostgreSQL, Surroundings, surroundings
 
 RUNS = 40
-#: Seconds: of a lease, and of a request before the application gives it up.
+#: Seconds of a lease, and of the application's timeout for a request.
 LEASE, TIMEOUT = 5.0, 2.0
 _WORKER = ("-A", "campus.worker", "worker", "--concurrency", "1", "--loglevel", "INFO")
 _SWEEP_EVERY = 3.0
@@ -39,7 +40,7 @@ class Plan:
 
 
 def run(plan: Plan, report: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """What ``verdict.judge`` found, with ``worker_kills`` and what the proxy did."""
+    """The result of ``verdict.judge``, with ``worker_kills`` and the proxy's counts."""
     with surroundings() as around:
         battle = Battle(plan, around, report)
         with ExitStack() as stack:
@@ -114,7 +115,8 @@ class Battle:
         application.prepare(self.env, self.proxy_url)
         application.serve(around, "application", "campus.wsgi:application", port, self.env)
         for number in range(self.plan.workers):
-            # Public and batch API at once; the clock of every other worker can be moved.
+            # Workers with the public API and with the batch API; the clock of every other worker
+            # can be changed.
             env = self._with_clock(number) | {"USHER_USE_BATCH_API": str(number % 2 == 0)}
             name = f"worker{number}"
             arguments = [*_WORKER, "-n", f"{name}@chaos"]
@@ -130,15 +132,15 @@ class Battle:
         return self.around.folder / "clock"
 
     def _sweep(self) -> None:
-        """As beat does, but always two sweeps at once."""
+        """Sends sweeps as beat does, but always two at once."""
         with Contender("benchmarks.chaos.people", self.env) as beat:
             while not self.peace.wait(_SWEEP_EVERY / max(1.0, self.plan.hurry)):
                 beat.call("sweep_twice")
 
-    # In the middle of the work
+    # Faults
 
     def _break_everything(self, people: Contender) -> None:
-        """A slice of the operations, then something breaks, and so on."""
+        """Performs a part of the operations, causes a fault, and so on."""
         steps = max(self.plan.kills, 8)
         slices = [self.plan.operations // steps] * steps
         slices[-1] += self.plan.operations % steps
@@ -167,7 +169,8 @@ class Battle:
         self.kills += 1
 
     def _pause_a_worker(self) -> None:
-        """Beyond its lease: others take its rows, then it goes on where it was."""
+        """Suspends a worker for longer than its lease: other workers claim its rows, then it
+        continues."""
         self._resume()
         self.paused = self.draw.choice(self.workers)
         self.report(f"{self.paused.name} stands still for {LEASE * 2:.0f} s")

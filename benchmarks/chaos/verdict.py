@@ -1,4 +1,4 @@
-"""Compares what was asked for, what the application believes and what the LMS has."""
+"""Compares the desired state, the state that the application has recorded, and the LMS's."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from usher.engine.registry import all_kinds
 
 @dataclass
 class Verdict:
-    """Sentences for each finding; parked: reason → how many rows were parked for it."""
+    """A sentence for each finding. refused: reason → number of rows refused for it."""
 
     lost: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
-    parked: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
 
 
 def judge(lms_url: str) -> dict[str, Any]:
     dump = control(lms_url, "dump")
     verdict = Verdict()
-    parked = _parked(verdict)
-    _accounts(verdict, dump, parked)
-    _enrollments(verdict, dump, parked)
-    _tokens(verdict, dump, parked)
+    refused = _refused(verdict)
+    _accounts(verdict, dump, refused)
+    _enrollments(verdict, dump, refused)
+    _tokens(verdict, dump, refused)
     _runs(verdict, lms_url)
-    for what in sorted(journal.refused - parked):
-        verdict.lost.append(f"{what[0]} {what[1]}: refused by the LMS, but not parked")
-    for what in sorted(parked - journal.refused):
-        verdict.wrong.append(f"{what[0]} {what[1]}: parked without need")
+    for what in sorted(journal.refused - refused):
+        verdict.lost.append(f"{what[0]} {what[1]}: refused by the LMS, but not recorded as refused")
+    for what in sorted(refused - journal.refused):
+        verdict.wrong.append(f"{what[0]} {what[1]}: refused without a cause")
     return {
         "operations": journal.operations,
         "lost": verdict.lost,
         "duplicates": verdict.duplicates,
         "wrong": verdict.wrong,
-        "parked": dict(verdict.parked),
+        "refused": dict(verdict.refused),
         "max_attempts": journal.max_attempts,
         "learners": len(journal.learners),
         "enrollments": len(journal.enrollments),
@@ -50,20 +50,20 @@ def judge(lms_url: str) -> dict[str, Any]:
     }
 
 
-def _parked(verdict: Verdict) -> set[tuple[str, str]]:
-    """Kind and name of every parked row; each must say why."""
+def _refused(verdict: Verdict) -> set[tuple[str, str]]:
+    """Kind and name of every refused row; each must have a reason."""
     found = set()
     for name in KINDS:
-        rows = all_kinds()[name].model._default_manager.get_queryset().parked()
+        rows = all_kinds()[name].model._default_manager.get_queryset().refused()
         for row in rows:
             what = _name(name, row)
             if name == "run" and what.endswith("Nowhere+2026_T1"):
-                verdict.parked[f"{name}: {row.error_code}"] += 1
-                continue  # it belongs to the enrollments in it
+                verdict.refused[f"{name}: {row.error_code}"] += 1
+                continue  # the enrollments in the run are refused, too
             found.add((name, what))
-            verdict.parked[f"{name}: {row.error_code}: {_without_names(row.error_message)}"] += 1
+            verdict.refused[f"{name}: {row.error_code}: {_without_names(row.error_message)}"] += 1
             if not row.error_code or not row.error_message:
-                verdict.wrong.append(f"{name} {what}: parked without a reason")
+                verdict.wrong.append(f"{name} {what}: refused without a reason")
     return found
 
 
@@ -79,7 +79,7 @@ def _without_names(message: str) -> str:
     return " ".join("…" if "course-v1:" in word else word for word in message.split())[:90]
 
 
-def _accounts(verdict: Verdict, dump: dict[str, Any], parked: set[tuple[str, str]]) -> None:
+def _accounts(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str, str]]) -> None:
     rows = {row.user.username: row for row in LmsAccount.objects.select_related("user")}
     there = {account["username"]: account for account in dump["accounts"]}
     for username, email in journal.learners.items():
@@ -89,7 +89,7 @@ def _accounts(verdict: Verdict, dump: dict[str, Any], parked: set[tuple[str, str
             verdict.lost.append(f"account {username}: not in the LMS")
         elif seen["email"] != email or seen["uid"] != row.username or not row.is_ready:
             verdict.wrong.append(f"account {username}: the LMS has {seen['email']}")
-    ours = {row.username for row in rows.values() if ("account", row.user.username) not in parked}
+    ours = {row.username for row in rows.values() if ("account", row.user.username) not in refused}
     for account in dump["accounts"]:
         if account["uid"] and account["username"] not in ours:
             verdict.duplicates.append(f"account {account['username']}: nobody's, in the LMS")
@@ -98,7 +98,7 @@ def _accounts(verdict: Verdict, dump: dict[str, Any], parked: set[tuple[str, str
             verdict.duplicates.append(f"account {name}: made {count} times")
 
 
-def _enrollments(verdict: Verdict, dump: dict[str, Any], parked: set[tuple[str, str]]) -> None:
+def _enrollments(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str, str]]) -> None:
     names = dict(LmsAccount.objects.values_list("user__username", "username"))
     there = {(user, key): (mode, on) for user, key, mode, on in dump["enrollments"]}
     for (username, key), (mode, is_active) in journal.enrollments.items():
@@ -117,15 +117,15 @@ def _enrollments(verdict: Verdict, dump: dict[str, Any], parked: set[tuple[str, 
             verdict.duplicates.append(f"enrollment {username} in {key}: nobody asked for it")
     for row in all_enrollments():
         what = f"{row.user.username} in {row.run.course_key}"
-        if not row.is_settled and ("enrollment", what) not in parked:
+        if not row.is_settled and ("enrollment", what) not in refused:
             verdict.lost.append(f"enrollment {what}: still not in the LMS: {row.error_message}")
 
 
-def _tokens(verdict: Verdict, dump: dict[str, Any], parked: set[tuple[str, str]]) -> None:
+def _tokens(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str, str]]) -> None:
     names = dict(LmsAccount.objects.values_list("user_id", "username"))
     for row in LmsToken.objects.select_related("user"):
         username = row.user.username
-        if ("account", username) in parked:
+        if ("account", username) in refused:
             continue
         if not row.access_token:
             verdict.lost.append(f"token of {username}: there is none: {row.error_message}")

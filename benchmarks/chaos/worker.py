@@ -1,6 +1,7 @@
-"""A Celery worker as in production, whose clock can be moved: arguments as of ``celery``.
+"""A Celery worker as in production, whose clock can be changed. Its arguments are those of
+``celery``.
 
-``CHAOS_HURRY``: divides the pauses between attempts, so that a short run ends soon.
+``CHAOS_HURRY`` divides the pauses between attempts, so that short runs end soon.
 """
 
 from __future__ import annotations

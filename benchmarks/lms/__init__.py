@@ -1,1 +1,2 @@
-"""The benchmark LMS: one process, answers as an Open edX LMS does after 50 ms, at little cost."""
+"""The benchmark LMS: one process that answers like an Open edX LMS after 50 ms, with little
+processor time."""

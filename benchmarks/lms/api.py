@@ -1,4 +1,4 @@
-"""Accounts, enrollments and runs by the public APIs, as the recordings show them."""
+"""The public APIs of accounts, enrollments and runs, with answers as in the recordings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PublicApi:
         return as_json({"username": username}) if username else _unauthorized()
 
     def account(self, request: Request) -> Response:
-        """GET by name or names, PATCH by the learner's own token."""
+        """GET by one or more usernames; PATCH with the learner's own token."""
         if not (who := self._who(request)):
             return _unauthorized()
         if names := request.params().get("username"):
@@ -47,7 +47,8 @@ class PublicApi:
         return as_json(_shown(account))
 
     def _named(self, name: str) -> Account | None:
-        """The service worker's own account is asked for as proof that the LMS answers."""
+        """The account; for the service worker's name its own, which the client needs as positive
+        control."""
         if name == SERVICE_WORKER:
             return Account(0, name, f"{name}@lms.example", name, "", "", _SINCE)
         return self.world.accounts.get(name.lower())
@@ -109,7 +110,7 @@ class PublicApi:
         }
 
     def enrollments(self, request: Request) -> Response:
-        """All of the learners named, in one page."""
+        """All enrollments of the named learners, in one page."""
         if request.token != self.world.service_token:
             return _unauthorized()
         found = []
@@ -170,11 +171,11 @@ class PublicApi:
 
 
 class Refused(Exception):
-    """The LMS's words about an enrollment that it doesn't make."""
+    """The LMS's message about an enrollment that it refuses."""
 
 
 def enrolled(world: World, username: str, key: str, asked: dict[str, Any]) -> tuple[str, bool]:
-    """Brings an enrollment to what is asked, as the platform does. Raises Refused."""
+    """Changes an enrollment as requested, as the platform does. Raises Refused."""
     found = world.enrollments.get((username, key))
     mode, is_active = asked.get("mode"), asked.get("is_active", True)
     if key not in world.runs:

@@ -13,7 +13,7 @@ from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 
 @dataclass
 class BatchApi:
-    """is_there: False for an LMS without ``usher.lms``: all answers are 404."""
+    """is_there: False for an LMS without ``usher.lms``, which answers every request with 404."""
 
     world: World
     is_there: bool

@@ -1,4 +1,4 @@
-"""Calls the application back as an LMS does, with as little as asyncio offers."""
+"""Sends the application the requests that an LMS sends, with asyncio's basic streams."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from usher.contract.paths import ApplicationPath
 
 
 class CallbackFailed(Exception):
-    """The application could not be reached, or failed: the LMS answers 500 then."""
+    """The application could not be reached, or failed; the LMS then answers 500."""
 
 
 @dataclass
 class Callbacks:
-    """One connection a call, as python-social-auth does with requests."""
+    """Opens a connection for each request, as python-social-auth does."""
 
     world: World
     server_url: str

@@ -1,4 +1,4 @@
-"""Which path is answered by what, and the controls of the benchmark."""
+"""The paths of the benchmark LMS, and its control endpoints for benchmarks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _START = LmsPath.sign_in_start(DEFAULT_BACKEND)
 @dataclass
 class Lms:
     """delay: seconds from the request to the answer. call_back: address of the application's
-    server, '' for an LMS that doesn't ask it."""
+    server; '' for an LMS that sends it no requests."""
 
     world: World
     delay: float
@@ -37,7 +37,7 @@ class Lms:
         self.route()
 
     def route(self) -> None:
-        """Paths to what answers them."""
+        """Sets path → function that answers."""
         self.routes = {
             ("POST", LmsPath.REGISTRATION): self.sign_in.register,
             ("GET", _START): self.sign_in.start,
@@ -79,7 +79,7 @@ class Lms:
             answer = _safely(answer)
         return answer, self.delay
 
-    # Controls: what a benchmark asks, or changes behind the application's back.
+    # Control endpoints, with which a benchmark reads or changes the LMS's data directly.
 
     def _control(self, request: Request) -> Response:
         asked, name = request.params(), request.path.removeprefix("/control/")

@@ -1,4 +1,5 @@
-"""HTTP/1.1 by hand: a server that spends some 50 µs on a request, so that others are measured."""
+"""A minimal HTTP/1.1 server that needs some 50 µs for a request, so that it hardly affects
+measurements."""
 
 from __future__ import annotations
 
@@ -64,7 +65,7 @@ class Response:
 
 
 class Broken(Response):
-    """``data`` and then a closed connection, or a reset when there is none."""
+    """Sends ``data`` and closes the connection; resets it if ``data`` is empty."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(200, data)
@@ -78,7 +79,7 @@ def redirect(location: str, headers: Iterable[tuple[str, str]] = ()) -> Response
     return Response(302, b"", (("Location", location), *headers), "text/html; charset=utf-8")
 
 
-#: What handles a request; the seconds to wait before the answer is sent.
+#: Handles a request. Returns the answer, and the seconds to wait before it is sent.
 Handler = Callable[[Request], "tuple[Response | Awaitable[Response], float]"]
 
 

@@ -20,7 +20,7 @@ _TAKEN = {
 
 
 class Asking(Protocol):
-    """How the LMS finds out at the application whom a token, or a code, is about."""
+    """The LMS's requests to the application about a token or a code."""
 
     async def me(self, token: str) -> str | None: ...
 
@@ -29,8 +29,8 @@ class Asking(Protocol):
 
 @dataclass
 class SignIn:
-    """ask: None for an LMS that doesn't call the application back: it believes what it is sent,
-    and takes whoever signs in for the learner who registered last."""
+    """ask: None for an LMS that sends the application no requests: it accepts every token and code,
+    and signs in the learner who registered last."""
 
     world: World
     ask: Asking | None
@@ -100,7 +100,7 @@ class SignIn:
         asked = request.params()
         if session is None:
             return redirect(LmsPath.LOGIN)
-        if "code" not in asked:  # the second time: the pipeline goes on
+        if "code" not in asked:  # the second request: the pipeline continues
             return redirect(session.following if session.username else LmsPath.LOGIN)
         if not session.state or asked.get("state") != session.state:
             return Response(400, b"", kind="text/html; charset=utf-8")

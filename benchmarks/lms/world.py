@@ -1,4 +1,4 @@
-"""What the benchmark LMS knows: accounts, sessions, tokens, enrollments, runs. All in memory."""
+"""The data of the benchmark LMS, in memory: accounts, sessions, tokens, enrollments, runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODES = ("audit", "verified")
 
 @dataclass(slots=True)
 class Account:
-    """uid: the name by which the application knows the learner, '' when it doesn't."""
+    """uid: the learner's username in the application; '' for an account that is not linked."""
 
     id: int
     username: str
@@ -30,7 +30,7 @@ class Account:
 
 @dataclass(slots=True)
 class Session:
-    """username: '' until signed in. following: where sign-in leads."""
+    """username: '' until signed in. following: the address to open after sign-in."""
 
     username: str = ""
     state: str = ""
@@ -39,8 +39,8 @@ class Session:
 
 @dataclass
 class World:
-    """made: how often an account was made under a name, and changed: likewise for enrollments;
-    numbers above one for accounts would show duplicates."""
+    """made: username → how often an account was created; more than one shows a duplicate. changed:
+    the same for changes of enrollments."""
 
     application_url: str
     client_id: str
@@ -73,7 +73,7 @@ class World:
         return account
 
     def open_session(self, session: Session) -> tuple[str, str]:
-        """The header that gives a browser this session."""
+        """The header that sets this session's cookie."""
         key = secrets.token_hex(16)
         self.sessions[key] = session
         return ("Set-Cookie", f"sessionid={key}; HttpOnly; Path=/; SameSite=Lax")
@@ -108,7 +108,7 @@ class World:
         self.render_pages()
 
     def change_runs(self, each: int, mark: str) -> int:
-        """Changes every ``each``-th run; how many that were."""
+        """Changes every ``each``-th run. Returns how many."""
         changed = list(self.runs.values())[::each]
         for run in changed:
             run["name"] = f"{run['name'].partition(' (')[0]} ({mark})"
@@ -117,7 +117,7 @@ class World:
         return len(changed)
 
     def render_pages(self) -> None:
-        """Ahead of time: fetching them shall cost the LMS nothing."""
+        """Renders the pages beforehand, so that answering takes no time."""
         runs = list(self.runs.values())
         count = max(1, -(-len(runs) // PAGE))
         self.pages = [

@@ -1,1 +1,1 @@
-"""What is measured, a file a subject."""
+"""The measurements, one file for each subject."""

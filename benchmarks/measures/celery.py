@@ -1,4 +1,4 @@
-"""How much faster four Celery workers are than one when the LMS is the slow part."""
+"""How much faster four Celery workers are than one if the LMS is the slow part."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.processes import wait_for
 from benchmarks.services import control
 from benchmarks.stage import Stage
 
-#: Requests that each worker has under way at a time, and the LMS's seconds for each.
+#: Concurrent requests of each worker, and seconds that the LMS needs for each.
 WORKER = ("-A", "campus.worker", "worker", "--concurrency", "1", "--loglevel", "INFO")
 _CONCURRENCY, _LMS_SECONDS = 16, 0.2
 

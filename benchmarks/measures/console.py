@@ -1,4 +1,4 @@
-"""How long the console's pages take among a great many learners."""
+"""The time of the console's pages with very many learners."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TARGET_MS = 200
 
 
 def console(stage: Stage, learners: int, refused: int) -> dict[str, float]:
-    """Page → milliseconds, with so many learners and refusals."""
+    """Page → milliseconds, with this many learners and refusals."""
     with Contender("benchmarks.console", stage.our_env) as contender:
         contender.call("prepare", count=learners, refused=refused)
         found: dict[str, float] = contender.call("pages")["answer"]

@@ -1,4 +1,4 @@
-"""What one operation of the engine takes with few learners, and with very many."""
+"""The time of single operations of the engine, with few learners and with very many."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Flat:
 
 
 def flat(stage: Stage, few: int, many: int, rounds: int) -> Flat:
-    """Both databases are there at once, and are measured in turn."""
+    """Creates both databases first, and then measures them in turn."""
     found = Flat((few, many), {operation: {} for operation in OPERATIONS})
     env = {size: _database(stage, size) for size in (few, many)}
     with (
@@ -46,7 +46,7 @@ def flat(stage: Stage, few: int, many: int, rounds: int) -> Flat:
 
 
 def _database(stage: Stage, size: int) -> dict[str, str]:
-    """Environment of an application with a database of its own."""
+    """Environment variables of an application with its own database."""
     env = stage.our_env | {
         "DATABASE_URL": stage.postgresql.url(f"flat{size}"),
         "USHER_USE_BATCH_API": "false",

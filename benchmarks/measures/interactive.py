@@ -1,4 +1,4 @@
-"""How long a person waits while a hundred thousand other rows are due and one worker works."""
+"""How long a person waits while a hundred thousand other rows are due and one worker runs."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _WORKERS = {
 
 @dataclass(frozen=True)
 class Waits:
-    """Seconds of one API and worker. left: due rows of the backlog when the last person was
-    served; 0 would mean that the end was measured without one."""
+    """Seconds of each person, for one API and kind of worker. left: due rows of the backlog at the
+    end; 0 would mean that the last persons were measured without a backlog."""
 
     api: str
     worker: str
@@ -72,7 +72,7 @@ def interactive(stage: Stage, backlog: int, people: int) -> list[Waits]:
 
 @contextmanager
 def _worker(stage: Stage, worker: str, api: str, redis_url: str) -> Iterator[Contender]:
-    """One worker, at work on the backlog; and the application beside it."""
+    """Starts a worker, waits until it processes the backlog, and yields the application."""
     env = stage.our_env | {"USHER_USE_BATCH_API": "true" if api == "batch" else "false"}
     if worker == "Celery":
         env |= {"REDIS_URL": redis_url}

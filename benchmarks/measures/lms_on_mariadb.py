@@ -1,6 +1,6 @@
-"""The batch API of the embedded LMS on MariaDB, with the platform's locks and costs: it stands for
-a real LMS where there is none. The batch API of before, whose transactions were as long as its
-requests, and the platform's public API, one enrollment after the other, are measured in turn."""
+"""The batch API of the embedded LMS on MariaDB, with the platform's locks and costs, in place of a
+real LMS. It is measured in turn with its earlier version, whose transactions were as long as its
+requests, and with the public API, one enrollment after the other."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from usher.embedded.home.process import free_port, running_lms
 
 TOKEN = "token-of-the-benchmark-" + "1" * 30
 RUNS = ["course-v1:edX+DemoX+Demo_Course", "course-v1:edX+E2E-101+course"]
-_HERE = "http://127.0.0.1:9"  # nobody is told of anything
+_HERE = "http://127.0.0.1:9"  # no webhooks are sent
 DESCRIPTION = {
     "service_worker": {"username": "worker", "email": "worker@example.org", "token": TOKEN},
     "applications": [
@@ -49,10 +49,9 @@ DESCRIPTION = {
 
 
 def lms_on_mariadb(rounds: int, items: int) -> dict[str, Any]:
-    """Medians of accounts with tokens and enrollments a second, two requests at once; how many
-    times that is over the batch API of before (the smaller of the two ratios; None when the
-    history is not here) and over one enrollment after the other; requests that failed at the
-    caller, and deadlocks that InnoDB counted."""
+    """Returns medians of accounts with tokens and of enrollments in a second, with two concurrent
+    requests; the ratio to the earlier batch API (the smaller one of both; None without the history)
+    and to one enrollment after the other; failed requests, and deadlocks that InnoDB counted."""
     with ExitStack() as stack:
         server = stack.enter_context(mariadb("lms", "lms_before"))
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="usher-bench-")))
@@ -115,7 +114,7 @@ def _one_by_one(client: httpx.Client, items: list[dict[str, Any]]) -> float:
 def _served(
     server: MariaDb, database: str, base: Path, source: Path | None = None
 ) -> Iterator[Load]:
-    """source: where the code is; None for today's."""
+    """source: the folder of the code; None for today's."""
     port = free_port()
     plan = folders.Plan(
         root_url=f"http://127.0.0.1:{port}",

@@ -1,4 +1,4 @@
-"""How much memory a sweep over a million learners takes."""
+"""The memory that a check of a million learners takes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ TARGET_MB = 250
 
 
 def memory(stage: Stage, learners: int) -> tuple[float, dict[str, float]]:
-    """Megabytes at most, of a process that looks at every account; and how long that took."""
+    """The peak memory, in megabytes, of a process that checks every account; and the time that it
+    took."""
     stage.ours.call("many_accounts", name="m", count=learners)
     for first in range(0, learners, 50_000):
         end = min(learners, first + 50_000)

@@ -1,4 +1,5 @@
-"""The application as OAuth2 provider: exchanges of codes a second, and what a sign-in costs."""
+"""The application as OAuth2 provider: code exchanges in a second, and processor time of a
+sign-in."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ _BROWSERS = 8
 
 @dataclass
 class Side:
-    """cookie: the name of its session cookie. count: learners a round."""
+    """One implementation. cookie: the name of its session cookie. count: learners in a round."""
 
     contender: Contender
     port: int
@@ -51,7 +52,7 @@ def provider(stage: Stage, rounds: int, ours: int, reference: int) -> list[Figur
 
 
 def _sides(stage: Stage, ours: int, reference: int) -> tuple[Side, Side]:
-    """Both served alike, by servers that nothing else uses."""
+    """Starts the same kind of server for both implementations."""
     sides = []
     for name, contender, env, wsgi, port, cookie, count in (
         ("ours", stage.ours, stage.our_env, OUR_WSGI, stage.our_port, "mitxonline_session", ours),
@@ -98,7 +99,8 @@ async def _exchange(stage: Stage, browser: Browser, code: str) -> str:
 
 
 def _cost_of_sign_in(stage: Stage, side: Side) -> float:
-    """Milliseconds of the server's processor time for authorize, token and me, one learner."""
+    """Milliseconds of the server's processor time for authorize, token and users/me of one
+    learner."""
     left = side.contender.call("sessions", count=side.count)["answer"]
     count = len(left)
 
@@ -151,7 +153,7 @@ def _timed(one_browser: Callable[[], Coroutine[Any, Any, None]]) -> float:
 
 
 def _cpu(pid: int) -> float:
-    """Seconds of processor time of a process and what it started."""
+    """Seconds of processor time of a process and its children."""
     server = psutil.Process(pid)
     times = [each.cpu_times() for each in (server, *server.children(recursive=True))]
     return sum(each.user + each.system for each in times)

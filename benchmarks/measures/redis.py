@@ -1,4 +1,4 @@
-"""The rate of enrollments while Redis stands still, over the rate without Redis."""
+"""The rate of enrollments while Redis is suspended, compared with the rate without Redis."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The sidecar against the application's own commands, on the same LMS, in turn.
+"""The sidecar compared with the application's own commands, on the same LMS, in turn.
 
-The application is one in the shape of MITx Online: its tables, and its ways of creating accounts
-and enrollments one after the other. Both work on learners without account and token, with
-enrollments that the LMS does not have, and course runs of which 1% changed.
+The application has MITx Online's tables, and creates accounts and enrollments one after the other
+as it does. Both process learners without account and token, with enrollments that the LMS does not
+have, and course runs of which 1% changed.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ from benchmarks.processes import ROOT, environment_of, free_port
 from benchmarks.services import Surroundings, control
 from usher.contract.oauth import DEFAULT_BACKEND, lms_redirect_uri
 
-#: Enrollments a learner, and course runs, as in the mixture that is compared.
+#: Enrollments of each learner, and course runs.
 EACH = 5
 RUNS = 2000
 BENCH_RUN = "course-v1:BenchX+C{:05}+2026_T1"
-#: Their release of the toolkit takes what python-social-auth adds to a redirect URI.
+#: The application's release of the toolkit accepts the parameter that python-social-auth adds to a
+#: redirect URI.
 _OLDER_TOOLKIT = {
     "SHAPE_VALIDATOR": "benchmarks.reference.validator.Validator",
     "PYTHONPATH": str(ROOT),
@@ -42,7 +43,8 @@ _OLDER_TOOLKIT = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """learners: of ours; reference: of theirs, whose rate does not depend on how many."""
+    """learners: for the sidecar. reference: for the application's own commands, whose rate does not
+    depend on the number."""
 
     learners: int
     reference: int
@@ -52,8 +54,8 @@ class Sizes:
 
 @dataclass
 class Looked:
-    """Of a look at all learners where nothing is due, and of the next one. mb: of both
-    processes together, at their most."""
+    """Seconds of a check of all learners of whom none is due, and of the next check. mb: peak
+    memory of both processes together."""
 
     learners: int
     seconds: float
@@ -87,7 +89,7 @@ def sidecar(around: Surroundings, rounds: int, sizes: Sizes) -> tuple[list[Figur
 @contextmanager
 def _on_benchmark_lms(around: Surroundings, database: str) -> Iterator[tuple[Shape, str]]:
     port, lms_port = free_port(), free_port()
-    # By number: a cookie jar takes no cookie for a host without a dot.
+    # By number, because cookie jars accept no cookie for a host without a dot.
     url, lms_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{lms_port}"
     serve_lms(around, lms_port, port, "--runs", RUNS, "--application-url", url)
     shape = Shape(
@@ -158,7 +160,7 @@ def _round(
     theirs: int,
     ours: int,
 ) -> None:
-    """Milliseconds of the whole mixture for one learner, of each side."""
+    """Milliseconds of both implementations for one learner."""
     runs = shape.run("from courses.models import CourseRun\nresult = CourseRun.objects.count()")
     shape.run(_LEARNERS.format(stem=stem + "a", count=theirs, each=min(EACH, runs)))
     change("a")
@@ -192,7 +194,8 @@ def _usher(shape: Shape, *arguments: str) -> dict[str, Any]:
 
 
 def _reconciled(shape: Shape, looks: int = 1) -> dict[str, Any]:
-    """In a process of its own, whose start is not counted, as theirs is not."""
+    """Runs the sidecar in another process, whose start is not counted, like that of the
+    application."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.measures.sidecar_pass", str(shape.folder), str(looks)],
         cwd=ROOT,
@@ -206,7 +209,7 @@ def _reconciled(shape: Shape, looks: int = 1) -> dict[str, Any]:
 
 
 def _look(shape: Shape, learners: int) -> Looked:
-    """Rows are made in SQL: each learner has account and token, and an enrollment."""
+    """Creates rows with SQL: each learner has account, token and an enrollment. Then measures."""
     shape.run(_MANY.format(count=learners))
     done = _reconciled(shape, looks=2)
     if done["numbers"]:

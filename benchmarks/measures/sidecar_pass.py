@@ -1,5 +1,5 @@
-"""``python -m benchmarks.measures.sidecar_pass FOLDER LOOKS``: passes of the sidecar over one
-application, and how long each took without the start of its processes, as JSON."""
+"""``python -m benchmarks.measures.sidecar_pass FOLDER LOOKS``: runs passes of the sidecar over one
+application. Prints the time of each, without the start of its processes, as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from usher.sidecar.watching import QuickLooks
 
 def main() -> None:
     folder, looks_wanted = sys.argv[1], int(sys.argv[2])
-    # The application's own sync leaves the modes of course runs alone.
+    # The application's own sync does not change the modes of course runs.
     asked, seconds = Asked(kinds=(ACCOUNT, ENROLLMENT, RUN)), []
     quick = QuickLooks(asked)
     with opened_application(ApplicationOptions(folder, manage=f"{sys.executable} manage.py")) as (

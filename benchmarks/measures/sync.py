@@ -1,4 +1,4 @@
-"""Learners, enrollments and runs: how long each side takes for one item."""
+"""Learners, enrollments and runs: the time of both implementations for one item."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from benchmarks.measuring import Figure
 from benchmarks.services import control
 from benchmarks.stage import RUNS, Stage
 
-#: Enrollments a learner.
+#: Enrollments of each learner.
 EACH = 10
 
 
 def repair(stage: Stage, rounds: int, learners: int, reference_learners: int) -> list[Figure]:
-    """Account and token of learners who have neither."""
+    """Account and token for learners who have neither."""
     public = Figure("repair_public", "Repair of learners, public APIs", "ms a learner", 40)
     batch = Figure("repair_batch", "Repair of learners, batch API", "ms a learner", 150)
     for number in range(rounds):
@@ -53,7 +53,7 @@ def enrollments(stage: Stage, rounds: int, count: int, reference_count: int) -> 
 
 
 def runs(stage: Stage, rounds: int) -> list[Figure]:
-    """Ten thousand runs, of which one in a hundred changed since the last time."""
+    """Ten thousand runs, of which one in a hundred changed since the last sync."""
     whole = Figure("runs_sync", "Course runs, 1% changed", f"s for {RUNS:,} runs", 40)
     raw = Figure(
         "runs_sync_over_raw_fetch", "… over fetching the pages alone", "s", 1.3, is_share=True
@@ -64,7 +64,7 @@ def runs(stage: Stage, rounds: int) -> list[Figure]:
     for number in range(rounds):
         changed = control(stage.lms_url, "change-runs", each=100, mark=number)["changed"]
         whole.reference.append(stage.reference.call("sync_runs")["seconds"])
-        for _ in range(3):  # short ones: the others are the noise of the machine
+        for _ in range(3):  # the shortest: other work of the machine lengthens the others
             raw.reference.append(stage.ours.call("raw_fetch")["seconds"])
             took = stage.ours.call("sync_runs")
             if took["answer"]["changed"] != changed or took["answer"]["failed"]:

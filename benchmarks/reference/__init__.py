@@ -1,5 +1,5 @@
-"""The reference: what applications connected to Open edX do today, written down honestly.
+"""The serial implementation: what applications connected to Open edX do today.
 
-``requests`` and ``edx-api-client``, one learner, one enrollment, one page after the other, on a
-stock django-oauth-toolkit.
+It uses ``requests`` and ``edx-api-client``, processes one learner, enrollment or page after the
+other, and has a stock django-oauth-toolkit.
 """

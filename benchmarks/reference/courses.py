@@ -1,4 +1,4 @@
-"""Enrollments and course runs as they are kept today."""
+"""Serial enrollments and sync of course runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _client() -> EdxApi:
 
 
 def enroll(limit: int) -> int:
-    """Enrollments that the LMS doesn't have yet: one lookup and one POST each."""
+    """Sends enrollments that the LMS doesn't have yet, with one lookup and one POST for each."""
     rows = RunEnrollment.objects.filter(edx_enrolled=False).select_related("user", "run")
     done = 0
     for row in rows.order_by("pk")[:limit]:
@@ -41,7 +41,7 @@ def _is_enrolled(client: EdxApi, row: RunEnrollment) -> bool:
 
 
 def sync_runs() -> int:
-    """All pages one after the other, each run saved."""
+    """Fetches all pages one after the other, and saves each run."""
     known = {run.course_key: run for run in Run.objects.all()}
     count = 0
     for course in _client().course_list.get_courses(username="service-worker"):

@@ -1,4 +1,4 @@
-"""A learner's account and tokens, as they are made today: nine requests, one after the other."""
+"""Serial creation of a learner's account and tokens: nine requests, one after the other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TIMEOUT = 60
 
 
 def repair(names: str, first: int, end: int) -> int:
-    """Accounts and tokens of these learners; how many were made."""
+    """Creates accounts and tokens of these learners. Returns how many."""
     users = get_user_model().objects.filter(
         username__in=[names.format(number) for number in range(first, end)]
     )
@@ -33,7 +33,8 @@ def repair(names: str, first: int, end: int) -> int:
 
 
 def create_account(user: Any) -> None:
-    """1: registration, with a token of ours for the LMS to ask back with."""
+    """Request 1: registration, with an access token with which the LMS requests the learner's
+    details."""
     account, _ = OpenEdxUser.objects.get_or_create(user=user, defaults={"username": user.username})
     token = AccessToken.objects.create(
         user=user,
@@ -61,8 +62,8 @@ def create_account(user: Any) -> None:
 
 
 def create_tokens(user: Any) -> None:
-    """2 to 9: sign-in in a session of the learner's, followed to the dashboard; authorization,
-    followed to the landing page; the code for tokens."""
+    """Requests 2 to 9: sign-in with the learner's session, followed to the dashboard;
+    authorization, followed to the landing page; exchange of the code."""
     landing = f"{settings.SITE_BASE_URL}/login/_private/complete"
     with requests.Session() as browser:
         _sign_in_here(browser, user)
@@ -105,7 +106,7 @@ def create_tokens(user: Any) -> None:
 
 
 def session_of(user: Any) -> str:
-    """The key of a session in which the learner is signed in here."""
+    """The key of a session of the application in which the learner is signed in."""
     session = SessionStore()
     session[SESSION_KEY] = str(user.pk)
     session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
@@ -118,7 +119,7 @@ def _sign_in_here(browser: requests.Session, user: Any) -> None:
     cookie: SimpleCookie = SimpleCookie()
     cookie[settings.SESSION_COOKIE_NAME] = session_of(user)
     host = urlsplit(settings.SITE_BASE_URL).hostname or ""
-    # Cookies of a host without a dot are kept under this name.
+    # Cookie jars add .local to a host name without a dot.
     domain = host if "." in host else f"{host}.local"
     for name, morsel in cookie.items():
         browser.cookies.set(name, morsel.value, domain=domain, path="/")

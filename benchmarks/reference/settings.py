@@ -1,4 +1,4 @@
-"""A stock Django project with django-oauth-toolkit: its defaults, its hasher, its views."""
+"""Settings of a stock Django project with django-oauth-toolkit's defaults, hasher and views."""
 
 import os
 from pathlib import Path

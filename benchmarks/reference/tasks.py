@@ -1,4 +1,5 @@
-"""What is measured of the reference, and what has to be there before."""
+"""The functions of the serial implementation that are measured, and those that create their
+data."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ __all__ = [
 
 
 def provider(client_id: str, client_secret: str, redirect_uris: str) -> None:
-    """The LMS's record; its secret is hashed as the toolkit does by default."""
+    """Creates the LMS's record; its secret is hashed as by default in the toolkit."""
     Application.objects.create(
         name=EDX_OAUTH_APP,
         client_id=client_id,
@@ -54,7 +55,7 @@ def runs(keys: list[str]) -> int:
 
 
 def enrollments(names: str, first: int, end: int, each: int) -> int:
-    """``each`` enrollments a learner, unsent."""
+    """Creates ``each`` unsent enrollments for each learner."""
     users = get_user_model().objects.filter(
         username__in=[names.format(number) for number in range(first, end)]
     )
@@ -64,7 +65,7 @@ def enrollments(names: str, first: int, end: int, each: int) -> int:
 
 
 def codes(count: int, redirect_uri: str) -> list[str]:
-    """Grants as the authorize view makes them, of one learner each."""
+    """Creates grants as the authorize view does, one for each learner."""
     application = Application.objects.get(name=EDX_OAUTH_APP)
     users = list(get_user_model().objects.order_by("-pk")[:count])
     rows = [
@@ -82,5 +83,5 @@ def codes(count: int, redirect_uri: str) -> list[str]:
 
 
 def sessions(count: int) -> list[str]:
-    """Sessions of learners who are signed in."""
+    """Creates sessions of signed-in learners."""
     return [session_of(user) for user in get_user_model().objects.order_by("-pk")[:count]]

@@ -1,4 +1,4 @@
-"""The toolkit's own endpoints, who-am-I and the landing page."""
+"""The toolkit's own endpoints, ``users/me`` and the landing page."""
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path

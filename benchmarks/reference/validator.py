@@ -1,5 +1,5 @@
-"""The toolkit's validator, taking redirect URIs as its releases before 3.4 did: python-social-auth
-adds ``redirect_state`` to what was registered."""
+"""The toolkit's validator with the comparison of redirect URIs of its releases before 3.4, since
+python-social-auth adds ``redirect_state`` to the registered one."""
 
 from typing import Any
 

@@ -22,7 +22,7 @@ class FullNameForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for field in self.fields.values():
-            field.widget.attrs.pop("placeholder", None)  # a label says it, and stays
+            field.widget.attrs.pop("placeholder", None)  # their labels stay visible
         if "username" in self.fields:
             self.fields["username"].widget.attrs["maxlength"] = USERNAME_MAX_LENGTH
             self.fields[

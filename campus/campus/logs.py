@@ -1,6 +1,6 @@
-"""Logging: one line an event, with its values beside it, and secrets taken out.
+"""Logging: one line for each event, with its values and without secrets.
 
-On a terminal for people to read; elsewhere JSON, for machines.
+The format is for people on a terminal, JSON elsewhere.
 """
 
 import logging.config
@@ -32,7 +32,7 @@ _BEFORE: list[Processor] = [
 
 
 def settings(level: str) -> dict[str, Any]:
-    """``LOGGING``; level: of everything, DEBUG to ERROR."""
+    """The setting ``LOGGING``. level: of all loggers, DEBUG to ERROR."""
     return {
         "version": 1,
         "disable_existing_loggers": False,

@@ -19,7 +19,7 @@ def kept(path: Path, make: Callable[[], str]) -> str:
         with os.fdopen(descriptor, "w") as file:
             file.write(make())
         try:
-            os.link(draft, path)  # fails when another process was first: then its secret counts
+            os.link(draft, path)  # fails if another process was first, whose secret is then used
         except FileExistsError:
             pass
         finally:

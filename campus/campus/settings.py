@@ -105,7 +105,7 @@ if REDIS_URL:
     }
     SESSION_ENGINE = "django.contrib.sessions.backends.cache"
 else:
-    # One process, one memory. Several processes need Redis, or each keeps its own rate limits.
+    # For one process. Several processes need Redis, or each has its own rate limits.
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     SESSION_ENGINE = "django.contrib.sessions.backends.db"
 
@@ -116,8 +116,8 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-# A message of a worker that was killed comes back after so many seconds; nothing waits for that,
-# as the next sweep finds its rows.
+# Seconds after which the message of a killed worker is delivered again. Nothing depends on that,
+# since the next sweep finds its rows.
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600, "socket_keepalive": True}
 CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "beat-schedule")
 CELERY_BEAT_SCHEDULE = defaults.beat_schedule(
@@ -178,7 +178,8 @@ SUPPORT_EMAIL = env.text("SUPPORT_EMAIL")
 MANAGERS = [(SITE_NAME, SUPPORT_EMAIL)] if SUPPORT_EMAIL else []
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", f"{SITE_NAME} <noreply@{_site.hostname}>")
 
-# Names of their own: browsers ignore ports, so the LMS's cookies on the same host would collide.
+# Other names than the LMS's: browsers ignore ports, so cookies of the LMS on the same host would
+# collide.
 SESSION_COOKIE_NAME = f"{EDITION_NAME}_session"
 CSRF_COOKIE_NAME = f"{EDITION_NAME}_csrf"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
@@ -217,7 +218,8 @@ WHITENOISE_USE_FINDERS = True  # no collectstatic needed before the first start
 LOGGING = logs.settings(env.text("LOG_LEVEL", "INFO").upper())
 LOGGING_CONFIG = "campus.logs.configure"
 
-# The connection to Open edX: read by usher.application.conf, under the names people know.
+# The connection to Open edX, read by usher.application.conf with the names of MITx Online and MIT
+# xPro.
 USHER_EDITION = EDITION_NAME
 for _name in (value for key, value in vars(Env).items() if key.isupper()):
     globals()[_name] = env.text(_name)

@@ -1,6 +1,6 @@
 """Celery's entry point: ``celery -A campus.worker worker``, and ``beat``.
 
-Celery only starts and distributes the work; the next sweep makes up for a lost message.
+Celery only starts and distributes the work; if a message is lost, the next sweep finds the rows.
 """
 
 import os

@@ -1,1 +1,1 @@
-"""What a learner sees: catalog, course-run page, dashboard."""
+"""Pages for learners: catalog, course-run page, dashboard."""

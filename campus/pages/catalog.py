@@ -23,7 +23,7 @@ MAX_QUERY = 100
 @dataclass(frozen=True)
 class Place:
     """A learner's enrollment in a run. link: the URL that opens the run in the LMS, signed in.
-    status: its state in words for the learner."""
+    status: its state as a text for the learner."""
 
     run: CourseRun
     enrollment: Enrollment
@@ -61,7 +61,7 @@ def is_free(user: Any, run: CourseRun) -> bool:
     except ModeNotAllowed:
         return False
     except AdapterFailed:
-        return True  # unknown; enrolling then shows a message that it can't be decided now
+        return True  # unknown; enrolling then shows that it can't be decided now
     return True
 
 
@@ -90,7 +90,7 @@ def places(user: Any) -> list[Place]:
 
 
 def statuses(user: Any, runs: Iterable[CourseRun]) -> dict[int, LearnerText]:
-    """A run's id → what the learner is told about their enrollment, for runs they chose."""
+    """A run's id → the learner's text about their enrollment, for runs in which they have one."""
     if not user.is_authenticated:
         return {}
     rows = Enrollment.objects.filter(user=user, run__in=runs, is_active=True).select_related("run")

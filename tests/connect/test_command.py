@@ -65,9 +65,9 @@ def test_an_image_without_usher_stops_it_until_it_is_built(chain: Chain, shop: P
     assert chain.connect(shop, code=3)["changed"] == []
     # A person is asked, and sees the build.
     words = ("connect", *of(shop), "--no-prove")
-    code, screen = chain.converse({"Go on?": "y", "Build it now?": "n"}, *words)
+    code, screen = chain.converse({"Apply these changes?": "y", "Build it now?": "n"}, *words)
     assert (code, "Remains for you" in screen) == (3, True), screen
-    code, screen = chain.converse({"Go on?": "y", "Build it now?": "y"}, *words)
+    code, screen = chain.converse({"Apply these changes?": "y", "Build it now?": "y"}, *words)
     assert code == 0, screen
     assert "docker buildx build" in screen
 

@@ -77,7 +77,8 @@ def test_signing_out_of_the_application_ends_both_sessions(page: Page, pair: Pai
 
 
 def test_signing_out_of_the_lms_ends_both_sessions(page: Page, pair: Pair) -> None:
-    """The two sides are different sites here, so the hidden frames carry no cookies (P28)."""
+    """The application and the LMS are different sites here, so requests of hidden frames have no
+    cookies."""
     Person().sign_up(page, pair)
     wait_until_account_is_ready(page, pair)
     page.goto(f"{pair.lms_url}/login")

@@ -127,7 +127,7 @@ def test_the_pages_show_refusals_and_escape_what_others_wrote(
 ) -> None:
     with httpx.Client(base_url=address, trust_env=False) as browser:
         browser.get(links[0].removeprefix(address))
-        assert "The first pass is under way." in browser.get("/").text
+        assert "The first pass is in progress." in browser.get("/").text
         watched.passed(Outcome())
         watched.looks_again()
         assert "is in the LMS" in browser.get("/").text

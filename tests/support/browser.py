@@ -1,4 +1,4 @@
-"""A real Chromium for tests, headless, one window a test."""
+"""A headless Chromium for tests, with a window for each test."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
-#: What a window without a screen never shows, and costs two processes each; pages over http are
-#: not tried over https. These replace Playwright's own.
+#: Features to switch off, in place of Playwright's own list: they need further processes, or try
+#: https for http pages.
 WITHOUT = (
     "WebUIOmniboxPopup",
     "WebUIOmniboxAimPopup",
@@ -30,13 +30,13 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-#: Milliseconds until what is expected must be there. Servers that share a machine take their time.
+#: Milliseconds to wait for an expected element, since servers share the machine with other tests.
 PATIENCE = 60_000
 
 
 @contextmanager
 def chromium(*arguments: str) -> Iterator[Browser]:
-    """A running browser; Playwright's own where the system has none."""
+    """A running browser; Playwright's own if the system has none."""
     expect.set_options(timeout=PATIENCE)
     path = next(filter(None, map(shutil.which, NAMES)), None) or shutil.which(MAC)
     with sync_playwright() as playwright:

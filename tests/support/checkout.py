@@ -1,4 +1,4 @@
-"""A plain application's checkout, run by the stand-in for ``docker compose``."""
+"""A checkout of a plain application, run by the replacement of ``docker compose``."""
 
 import json
 import os
@@ -35,13 +35,13 @@ def free_port() -> int:
 
 
 class PlainCheckout:
-    """A copy of ``plainapp`` in ``folder``, its services' state in ``state``."""
+    """A copy of ``plainapp`` in ``folder``. state: a folder for the state of its services."""
 
     def __init__(
         self, folder: Path, state: Path, path: Sequence[Path] = (), database: Path | None = None
     ) -> None:
-        """path: further folders for PATH, behind the application's own stand-in. database: a
-        migrated one to copy, which saves the time of migrating."""
+        """path: further folders for PATH, after that of the application's own replacement.
+        database: a migrated database to copy, which saves time."""
         self.folder = folder
         self.state = state
         self.port = free_port()
@@ -55,7 +55,7 @@ class PlainCheckout:
         shutil.copytree(
             SUPPORT / "plainapp", folder, ignore=shutil.ignore_patterns("__pycache__", "README.md")
         )
-        # The address is an operator's own setting, there before Usher.
+        # The address is an operator's own setting, which existed before Usher.
         text = (folder / "env.example").read_text()
         self.env_file = folder / ".env"
         self.env_file.write_text(f"{text}SHOP_BASE_URL={self.url}\nSHOP_PORT={self.port}\n")
@@ -99,7 +99,7 @@ class PlainCheckout:
         self.manage("shell", stdin=MAKE_LEARNER.format(data=json.dumps(learner)))
 
     def tree(self) -> dict[str, bytes]:
-        """Every file but the database and what Python leaves beside its sources."""
+        """Path → content of every file, except the database and Python's caches."""
         return {
             str(path.relative_to(self.folder)): path.read_bytes()
             for path in sorted(self.folder.rglob("*"))
@@ -110,7 +110,8 @@ class PlainCheckout:
 def run(
     argv: Sequence[str | Path], cwd: Path, environment: Mapping[str, str], stdin: str = ""
 ) -> str:
-    """Standard output; the test fails with both outputs when the program fails."""
+    """Runs a program and returns its standard output. If it fails, the test fails with both
+    outputs."""
     done = subprocess.run(
         [str(part) for part in argv],
         input=stdin,
@@ -125,7 +126,7 @@ def run(
 
 
 def checkout_of(script: Path) -> Checkout:
-    """A checkout that is nothing but a ``manage.py``, which this Python runs."""
+    """A checkout with only a ``manage.py``, run with this Python."""
     return Checkout(
         name="shop",
         title="Shop",

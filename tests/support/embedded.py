@@ -1,4 +1,4 @@
-"""The embedded LMS in the state in which the real one was recorded."""
+"""An embedded LMS in the state from which the recordings of the real one start."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +17,8 @@ from usher.embedded.replay import application
 
 @dataclass
 class EmbeddedLms:
-    """folder: its files; url: where it answers; provider: the small real OAuth provider for which
-    ``code-NAME`` and ``tok-NAME`` are the learner NAME."""
+    """folder: its files. url: its address. provider: the address of a small OAuth provider, whose
+    code ``code-NAME`` and token ``tok-NAME`` belong to the learner NAME."""
 
     folder: Path
     url: str
@@ -29,7 +29,7 @@ class EmbeddedLms:
         return self.django.command(*arguments, text=text).checked()
 
     def shell(self, script: str) -> str:
-        """Run Python in the LMS; returns what it printed."""
+        """Runs Python in the LMS and returns its output."""
         return self.django.run(script).strip()
 
     def browser(self) -> httpx.Client:
@@ -40,7 +40,7 @@ class EmbeddedLms:
         return httpx.Client(base_url=self.url, headers=headers, timeout=120, trust_env=False)
 
     def register(self, name: str, /, **changed: str) -> httpx.Response:
-        """As an application does it, with the learner's access token."""
+        """Registers a learner as an application does, with the learner's access token."""
         data = {
             "username": name,
             "email": f"{name}@learners.example",
@@ -54,7 +54,7 @@ class EmbeddedLms:
             return browser.post(LmsPath.REGISTRATION, data=data)
 
     def come_back(self, browser: httpx.Client, name: str, next_: str = "") -> httpx.Response:
-        """Start sign-in in ``browser`` and come back from the application as ``name``."""
+        """Starts sign-in in ``browser`` and returns from the application as ``name``."""
         params = {"auth_entry": "login", **({"next": next_} if next_ else {})}
         start = browser.get(LmsPath.sign_in_start("mitxpro-oauth2"), params=params)
         state = parse_qs(urlsplit(start.headers["Location"]).query)["state"][0]
@@ -64,7 +64,7 @@ class EmbeddedLms:
         )
 
     def sign_in(self, browser: httpx.Client, name: str, next_: str = "") -> httpx.Response:
-        """The last answer before the LMS leads to where the learner wanted to go."""
+        """Signs in. Returns the last answer of the sign-in, which redirects to ``next``."""
         answer = self.come_back(browser, name, next_)
         while answer.headers.get("Location", "").startswith("/auth/complete/"):
             answer = browser.get(answer.headers["Location"])
@@ -75,7 +75,7 @@ class EmbeddedLms:
 def embedded_lms(
     *, plugins: tuple[str, ...] = (), features: dict[str, Any] | None = None, **settings: Any
 ) -> Iterator[EmbeddedLms]:
-    """In the state the recordings start from. settings go into ``lms.env.yml``."""
+    """A served LMS in the start state of the recordings. settings: for ``lms.env.yml``."""
     with (
         application.running() as provider,
         served_lms(

@@ -20,20 +20,20 @@ from tests.support.impostors import Impostor
 #: Names of faults.
 ERROR_500, UNAVAILABLE, THROTTLED, THROTTLED_IN_BODY = "500", "503", "429", "429-in-body"
 SLOW, RESET, HALF_BODY, BAD_JSON = "slow", "reset", "half-body", "bad-json"
-#: The LMS does it, and the answer is lost.
+#: Faults after which the LMS has carried out the request and the answer is lost.
 LOST_ANSWER = "lost-answer"
 ALL = (ERROR_500, UNAVAILABLE, THROTTLED, SLOW, RESET, HALF_BODY, BAD_JSON, LOST_ANSWER)
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 
-#: Method and path → the fault, '' for none.
+#: Returns the fault for a method and path, '' for none.
 Decide = Callable[[str, str], str]
 
 
 @dataclass
 class FaultyProxy:
-    """url: its address. ``decide`` is asked for every request; ``seen`` keeps them. An
-    ``impostor`` answers in the LMS's place."""
+    """url: its address. decide: returns the fault for each request. seen: all requests so far.
+    impostor: answers in place of the LMS, if set."""
 
     target: str
     url: str = ""
@@ -45,7 +45,7 @@ class FaultyProxy:
     released: threading.Event = field(default_factory=threading.Event)
 
     def break_next(self, fault: str, *, path: str = "", times: int = 1) -> None:
-        """The next so many requests whose path contains ``path`` meet that fault."""
+        """Gives this fault to the next ``times`` requests whose path contains ``path``."""
         left, lock = [times], threading.Lock()
 
         def decide(_method: str, asked: str) -> str:
@@ -131,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._answer(status, [*headers, *impostor.headers()], impostor.spoil(found))
 
     def _drip(self, impostor: Impostor) -> None:
-        """One byte of the headers at a time: no single read takes long."""
+        """Sends the headers byte by byte, so that no single read takes long."""
         self.close_connection = True
         for char in "HTTP/1.1 200 OK\r\n" + "X-Slow: and slower\r\n" * 50:
             if self.server.proxy.released.wait(impostor.drip):
@@ -193,12 +193,12 @@ class _Server(ThreadingHTTPServer):
         self.proxy = proxy
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Broken connections are what this is for."""
+        """Ignores broken connections, which are intended."""
 
 
 @contextmanager
 def faulty_proxy(target: str) -> Iterator[FaultyProxy]:
-    """A proxy that breaks nothing until it is told to."""
+    """A proxy without faults at first."""
     proxy = FaultyProxy(target)
     server = _Server(proxy)
     proxy.url = f"http://127.0.0.1:{server.server_address[1]}"

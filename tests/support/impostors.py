@@ -1,7 +1,7 @@
-"""What may answer at the LMS's address when the LMS doesn't.
+"""Servers that may answer at the LMS's address in its place.
 
-A proxy that lost its backend, a page for browsers, another application, another Open edX. None of
-their answers says anything about a learner or a course run.
+A proxy without its backend, a page for browsers, another application, another Open edX. None of
+their answers proves anything about a learner or a course run.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-#: What makes an answer out of the LMS's own: its status, headers and body.
+#: Changes the LMS's own answer: takes and returns status, headers and body.
 Spoil = Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True)
 class Impostor:
-    """name: for the test's report. only: parts of the paths that it answers for, all when empty.
+    """name: for the test's report. only: answers only paths that contain one of these; empty for
+    all.
 
-    spoil: changes the LMS's own answer instead of taking its place. drip: seconds between two
-    bytes of the headers. location: where a redirect leads.
+    spoil: changes the LMS's own answer instead of replacing it. drip: seconds between two bytes of
+    the headers. location: the target of a redirect.
     """
 
     name: str
@@ -56,7 +57,7 @@ def _page(name: str, status: int, title: str, **more: object) -> Impostor:
     return Impostor(name, status, "text/html; charset=utf-8", body.encode(), **more)  # type: ignore[arg-type]
 
 
-#: Proxies without their backend, by what they are known to say.
+#: Proxies without their backend, with their known messages.
 PROXIES = (
     Impostor("traefik-404", 404, "text/plain; charset=utf-8", b"404 page not found\n"),
     Impostor("traefik-503", 503, "text/plain", b"no available server\n"),
@@ -115,14 +116,14 @@ GROUPS = {
     "pages": PAGES,
     "applications": APPLICATIONS,
 }
-#: The LMS's own answers, spoiled on the way: what was asked was done.
+#: The LMS's own answers, changed on the way: the LMS has carried out the request.
 SPOILED = (
     Impostor("truncated", spoil=lambda body: body[: len(body) // 2]),
     Impostor("not-gzip", encoding="gzip", spoil=lambda body: body),
     Impostor("half-gzip", encoding="gzip", spoil=lambda body: gzip.compress(body)[:-12]),
 )
 _ERROR = "<h1>Server Error (500)</h1>"
-#: An LMS whose database is migrated: what touches the changed tables fails.
+#: An LMS whose database is being migrated: requests that use the changed tables fail.
 MIGRATIONS = (
     _page("accounts-migrate", 500, _ERROR, only=("/accounts", "/account/", "/usher/api")),
     _page("enrollments-migrate", 500, _ERROR, only=("/enrollment",)),

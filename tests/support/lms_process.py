@@ -1,4 +1,4 @@
-"""A real embedded LMS in a process of its own, connected to an application."""
+"""An embedded LMS in another process, connected to an application."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SERVICE_TOKEN = "service-worker-token-for-tests-0123456789"
 CLIENT_ID, CLIENT_SECRET = "application-at-the-lms", "secret-of-the-application-0123456789"
 LMS_CLIENT_ID, LMS_CLIENT_SECRET = "lms-at-the-application", "secret-of-the-lms-0123456789abcdef"
 WEBHOOK_SECRET = "webhook-secret-for-tests-0123456789"
-#: What an operator does in the LMS's admin.
+#: A script that makes the records which the manual procedure creates in the LMS's admin.
 _JOIN = """
 import json
 from datetime import timedelta
@@ -50,7 +50,7 @@ OAuth2ProviderConfig.objects.create(
 
 
 class LmsProcess:
-    """url: its address. ``manage`` runs its commands, ``shell`` runs Python in it."""
+    """url: its address. ``manage`` runs management commands, ``shell`` runs Python in the LMS."""
 
     def __init__(self, lms: ServedLms, backend: str = DEFAULT_BACKEND) -> None:
         self.url, self.backend, self._django = lms.url, backend, lms.django
@@ -62,7 +62,8 @@ class LmsProcess:
         return self._django.run(script).strip()
 
     def join(self, application_url: str) -> None:
-        """By hand, as an LMS without ``usher.lms`` is joined: P3, P5, P18 and P19."""
+        """Creates the records of the manual procedure, for an LMS without ``usher.lms``: service
+        worker and token, OAuth client, provider record."""
         root = application_url.rstrip("/")
         known = {
             "worker": SERVICE_WORKER,
@@ -84,7 +85,7 @@ class LmsProcess:
         self.shell(f"known = {known!r}\n" + _JOIN)
 
     def join_with_plugin(self, application_url: str) -> None:
-        """By ``usher_provision``, where ``usher.lms`` is installed."""
+        """Connects with ``usher_provision``, if ``usher.lms`` is installed."""
         root = application_url.rstrip("/")
         description = Description(
             applications=[
@@ -111,7 +112,7 @@ class LmsProcess:
         self.manage("usher_provision", "--file", "-", text=description.to_json())
 
     def settings(self, application_url: str) -> dict[str, Any]:
-        """The application's side, by the names in its ``.env``."""
+        """The application's settings, with the names in its ``.env``."""
         return {
             "SITE_BASE_URL": application_url,
             "OPENEDX_API_BASE_URL": self.url,
@@ -134,9 +135,9 @@ class LmsProcess:
 def lms_process(
     *, with_plugin: bool = False, with_courses: bool = True, **settings: Any
 ) -> Iterator[LmsProcess]:
-    """A served LMS with the courses of P4, not yet joined, without limits.
+    """A served LMS with two courses, not connected yet, without rate limits.
 
-    with_plugin: ``usher.lms`` is installed there. settings: for its ``lms.env.yml``.
+    with_plugin: whether it has ``usher.lms``. settings: for its ``lms.env.yml``.
     """
     plugins = ("usher",) if with_plugin else ()
     seeding = ("seed_courses",) if with_courses else ()

@@ -1,11 +1,11 @@
-"""README and docs for tests: their blocks of code, and the commands in them."""
+"""Reads the code blocks, and the commands in them, of README and docs."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-#: Without the reference, which is made from the code.
+#: All pages except the reference, which is generated from the code.
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",

@@ -1,4 +1,4 @@
-"""A small real HTTP server that keeps the requests that it got."""
+"""A small HTTP server that records requests."""
 
 import threading
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ class Received:
 
 @dataclass
 class Receiver:
-    """status: what it answers; delay: an event to wait for before answering, None for none."""
+    """status: of its answers. delay: an event to wait for before it answers, or None."""
 
     url: str = ""
     status: int = 200
@@ -26,7 +26,7 @@ class Receiver:
     arrived: threading.Condition = field(default_factory=threading.Condition)
 
     def wait_for(self, count: int, seconds: float = 90) -> list[Received]:
-        """What was sent, once there are so many requests. Raises TimeoutError."""
+        """The requests, once there are ``count``. Raises TimeoutError."""
         with self.arrived:
             if not self.arrived.wait_for(lambda: len(self.requests) >= count, seconds):
                 raise TimeoutError(f"{len(self.requests)} requests arrived, not {count}")

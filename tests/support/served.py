@@ -1,4 +1,4 @@
-"""A real embedded LMS in a folder of its own, served by a process of its own."""
+"""An embedded LMS in its own folder, served by another process."""
 
 import shutil
 import tempfile
@@ -12,7 +12,7 @@ from tests.support.warm import WarmDjango
 from usher.embedded.home import folder as folders
 from usher.embedded.home.process import free_port, running_lms
 
-#: Nothing is limited, unless a test asks for it: tests share one address.
+#: No rate limits by default, because all tests have the same IP address.
 NO_LIMITS = {
     "API_THROTTLE_RATES": {
         family: {"user": None, "staff": None} for family in ("course_list", "enrollment")
@@ -27,7 +27,7 @@ NO_LIMITS = {
 
 @dataclass(frozen=True)
 class ServedLms:
-    """django: its scripts and commands, in a process that stays."""
+    """django: runs its scripts and commands in one process."""
 
     folder: Path
     url: str
@@ -35,7 +35,7 @@ class ServedLms:
 
 
 def make_lms(folder: Path, plan: folders.Plan, *commands: Sequence[str]) -> WarmDjango:
-    """The LMS of that plan, with these commands run in it. To be closed."""
+    """Creates the LMS of this plan and runs these commands in it. The caller closes the result."""
     folders.write(folder, plan)
     django = WarmDjango(folder)
     for command in (folders.PREPARE, *commands):
@@ -50,7 +50,7 @@ def served_lms(
     features: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Iterator[ServedLms]:
-    """seeding: the command that fills it; plugins, features, settings: as in ``folders.Plan``."""
+    """seeding: the command that fills it. plugins, features, settings: as for ``folders.Plan``."""
     base = Path(tempfile.mkdtemp(prefix="usher-lms-"))
     folder, port = base / "lms", free_port()
     plan = folders.Plan(

@@ -1,4 +1,4 @@
-"""Checkouts in the shape of MITx Online and MIT xPro, run by this Python."""
+"""Checkouts with the tables and commands of MITx Online and MIT xPro, run with this Python."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 SUPPORT = Path(__file__).parent
-#: What each needs to boot besides what ``usher connect`` writes.
+#: Settings that each needs to start, besides those that ``usher connect`` writes.
 REQUIRED = {
     "SECRET_KEY": "shape-secret",
     "MAILGUN_SENDER_DOMAIN": "mail.example",
@@ -28,7 +28,7 @@ REQUIRED = {
 BASE_URL = {"mitxonline": "MITX_ONLINE_BASE_URL", "mitxpro": "MITXPRO_BASE_URL"}
 ADMIN = {"mitxonline": "MITX_ONLINE_ADMIN_EMAIL", "mitxpro": "MITXPRO_ADMIN_EMAIL"}
 
-#: Files of migrated databases, by the shape's name.
+#: Name of the shape → file with a migrated database.
 _MIGRATED = tempfile.TemporaryDirectory()
 _LOOP = """
 import json, sys, traceback
@@ -44,7 +44,7 @@ for line in sys.stdin:
 
 
 class Shape:
-    """A copy of ``<name>_shape`` in ``folder`` with a ``.env``; ``more`` are further settings."""
+    """A copy of ``<name>_shape`` in ``folder`` with a ``.env``. more: further settings."""
 
     def __init__(self, folder: Path, name: str, **more: str) -> None:
         self.folder, self.name = folder, name
@@ -63,7 +63,8 @@ class Shape:
         self._migrate()
 
     def _migrate(self) -> None:
-        """Into its own file once a session, which later ones begin with: it takes seconds."""
+        """Migrates once in a test session, and copies that database afterwards, because it takes
+        seconds."""
         migrated, own = Path(_MIGRATED.name) / self.name, self.folder / "db.sqlite3"
         if "DATABASE_URL" not in self.values and migrated.exists():
             shutil.copyfile(migrated, own)
@@ -73,7 +74,7 @@ class Shape:
             shutil.copyfile(own, migrated)
 
     def set(self, **values: str) -> None:
-        """Settings in its ``.env``, besides those that are there."""
+        """Adds or changes settings in its ``.env``."""
         self.close()
         self.values |= values
         self.env_file.write_text("".join(f"{k}={v}\n" for k, v in self.values.items()))
@@ -81,7 +82,7 @@ class Shape:
 
     @property
     def command(self) -> str:
-        """For ``--manage``."""
+        """The value of ``--manage``."""
         return f"{sys.executable} manage.py"
 
     def manage(self, *arguments: str, stdin: str = "") -> str:
@@ -102,8 +103,8 @@ class Shape:
         return {**kept, **self.values}
 
     def run(self, script: str) -> Any:
-        """Python in the application; what it leaves in ``result``. One process for all scripts:
-        starting Django takes longer than most of them."""
+        """Runs Python in the application and returns its variable ``result``. One process runs all
+        scripts, because starting Django takes longer than most of them."""
         if self._shell is None:
             self._shell = subprocess.Popen(
                 [sys.executable, "manage.py", "shell", "-c", _LOOP],
@@ -126,7 +127,7 @@ class Shape:
 
     @contextmanager
     def served(self, port: int) -> Iterator[str]:
-        """By its own development server; its address."""
+        """Serves it with its own development server. Yields its address."""
         command = ["runserver", "--noreload", f"127.0.0.1:{port}"]
         server = subprocess.Popen(
             [sys.executable, "manage.py", *command],

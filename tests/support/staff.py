@@ -10,7 +10,7 @@ from django.test import Client
 def staff_browser(
     *names: str, username: str = "support", is_staff: bool = True, **more: Any
 ) -> Client:
-    """A browser of a staff member with these permissions, ``app.codename`` each."""
+    """A browser in which a staff member with these permissions (``app.codename``) is signed in."""
     user = get_user_model().objects.create_user(
         username, f"{username}@staff.example", is_staff=is_staff, **more
     )

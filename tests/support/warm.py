@@ -1,6 +1,6 @@
-"""A Django project in a process that stays: its scripts and commands run one after the other.
+"""Runs scripts and commands of a Django project one after the other in the same process.
 
-Starting Django takes more than a second of work, which is more than most tests need for the rest.
+Starting Django takes more than a second, which is more than the rest of most tests.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 _MARK = "\x1e"
-#: Reads a JSON object a line, answers each with its exit code, output and errors.
+#: Reads a JSON object from each line, and answers with exit code, output and errors.
 _LOOP = f"""
 import contextlib, io, json, sys, traceback
 from django.core.management import CommandError, call_command
@@ -52,26 +52,27 @@ for line in sys.stdin:
 
 
 class WarmError(AssertionError):
-    """A script or command failed; the message is what it said."""
+    """A script or command failed; the message has its output."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a shell would see of a command."""
+    """The result of a command, as in a shell."""
 
     returncode: int
     stdout: str
     stderr: str
 
     def checked(self) -> str:
-        """What was printed. Raises WarmError when it failed."""
+        """The output. Raises WarmError if the command failed."""
         if self.returncode:
             raise WarmError(self.stderr or self.stdout)
         return self.stdout
 
 
 class WarmDjango:
-    """The project whose ``manage.py`` is in ``folder``; the process starts when it is needed."""
+    """The project whose ``manage.py`` is in ``folder``. The process is started when first
+    needed."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
@@ -84,15 +85,16 @@ class WarmDjango:
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as this
 
     def run(self, script: str) -> str:
-        """What the script prints. Raises WarmError."""
+        """Runs a script and returns its output. Raises WarmError."""
         return self._ask(script=script, text="").checked()
 
     def command(self, *arguments: str, text: str = "") -> Done:
-        """A management command, whatever its exit code; ``text`` is its standard input."""
+        """Runs a management command and returns its result, with any exit code. text: its standard
+        input."""
         return self._ask(arguments=arguments, text=text)
 
     def close(self) -> None:
-        """The next script starts a new process, with the settings of then."""
+        """Ends the process. The next script starts a new one, which reads the settings again."""
         if self._process is not None:
             _pipe(self._process.stdin).close()
             self._process.wait(60)

@@ -23,7 +23,7 @@ Rendered = Callable[..., TutorRoot]
 
 
 def assert_connected(root: TutorRoot, mode: str) -> dict[str, Any]:
-    """Everything P12 and P13 ask, for the default application."""
+    """All settings of the manual procedure, for the default application."""
     settings = read_back(root, mode)
     assert [settings[f"FEATURES.{name}"] for name in SWITCHED_ON] == [True] * 5
     assert settings["FEATURES.ENABLE_AUTHN_MICROFRONTEND"] is False

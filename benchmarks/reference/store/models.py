@@ -1,4 +1,4 @@
-"""What such an application keeps: an LMS account and tokens a user, runs, enrollments."""
+"""The tables of such an application: LMS account and tokens of each user, runs, enrollments."""
 
 from django.conf import settings
 from django.db import models

@@ -259,7 +259,7 @@ def _confirm(yes: bool, as_json: bool) -> None:
         return
     if not _can_ask(yes, as_json):
         raise Refused("connect can't ask for confirmation here; give --yes to apply the plan")
-    click.confirm("Go on?", abort=True, err=True)
+    click.confirm("Apply these changes?", abort=True, err=True)
 
 
 def _may(question: str, *, yes: bool, as_json: bool) -> bool:
@@ -293,7 +293,7 @@ def _ending(view: shown.View) -> Iterator[None]:
     except connections.ConnectionsError as error:
         code, message = FAILED, str(error)
     except ConnectError as error:
-        message = f"{error}\nThe steps before it are done; run the command again to go on."
+        message = f"{error}\nThe steps before it are done; run the command again to continue."
         code = FAILED
     if message:
         view.stopped(message)

@@ -24,14 +24,14 @@ class Client(TypedDict, total=False):
 
 
 class RowError(TypedDict, total=False):
-    """Rows of one kind with the same error. parked: how many of them the LMS refuses, so that they
+    """Rows of one kind with the same error. refused: how many of them the LMS refuses, so that they
     are not retried. attempts: the most that one of them has had. sample: one of the rows, in words
     for people, such as an e-mail address and a run."""
 
     error_class: str
     error_code: str
     count: int
-    parked: int
+    refused: int
     attempts: int
     message: str
     sample: str
@@ -39,12 +39,12 @@ class RowError(TypedDict, total=False):
 
 class Rows(TypedDict, total=False):
     """Rows of one kind. due: how many are to be reconciled now; overdue_seconds: how long the
-    oldest of these has been waiting. parked: how many the LMS refuses. missing: keys of runs that
+    oldest of these has been waiting. refused: how many the LMS refuses. missing: keys of runs that
     the LMS does not show."""
 
     due: int
     overdue_seconds: float
-    parked: int
+    refused: int
     missing: list[str]
     errors: list[RowError]
 

@@ -1,7 +1,7 @@
 """Django settings of the embedded LMS.
 
-The order is edx-platform's: common settings, the plugins' common settings, what the environment's
-file says, the third-party backends, and at last the plugins' production settings.
+The order is edx-platform's: common settings, the plugins' common settings, settings of the
+environment's file, the third-party backends, the plugins' production settings.
 """
 
 import json
@@ -23,7 +23,8 @@ SECRET_KEY = _SECRETS["SECRET_KEY"]
 DEBUG = False
 ALLOWED_HOSTS = ["*"]
 SITE_ID = 2
-#: Without content behind its runs an LMS can't open, grade or bulk-enroll (the recorded one).
+#: The recorded LMS had no course content, without which an LMS can't open courses, grade or
+#: bulk-enroll.
 EMBEDDED_RUNS_HAVE_CONTENT = True
 ROOT_URLCONF = "usher.embedded.urls"
 WSGI_APPLICATION = "usher.embedded.wsgi.application"
@@ -127,13 +128,13 @@ AUTH_PASSWORD_VALIDATORS = [
 SESSION_ENGINE = "django.contrib.sessions.backends.db"
 SESSION_COOKIE_NAME = "sessionid"
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
-#: One server process counts its own limits; several need a cache they share.
+#: For one server process; several need a shared cache to count limits together.
 CACHES: dict[str, Any] = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 DEFAULT_FROM_EMAIL = "registration@example.com"
 STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True
-# Looking a file up when it is asked for; reading them all at start takes a tenth of a second.
+# Finds files when they are requested; scanning all at the start takes a tenth of a second.
 WHITENOISE_AUTOREFRESH = True
 
 REST_FRAMEWORK = {

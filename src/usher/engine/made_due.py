@@ -92,7 +92,7 @@ def earlier(
             failing = failing.filter(object_id__in=each.rows().filter(condition).values("pk"))
         groups = failing.values("error_code").annotate(
             waits=Count("pk", filter=Q(due_at__isnull=False)),
-            parked=Count("pk", filter=Q(due_at__isnull=True)),
+            refused=Count("pk", filter=Q(due_at__isnull=True)),
             message=Max("error_message"),
             first=Min("due_at"),
         )
@@ -103,7 +103,7 @@ def earlier(
                 due_in = max(0.0, (group["first"] - now).total_seconds())
                 waiting.append(Group(each.name, count, code, message, due_in))
             known = max(0, known - group["waits"])
-            if (count := group["parked"] - known) > 0:
+            if (count := group["refused"] - known) > 0:
                 refused.append(Group(each.name, count, code, message, None))
     return waiting, refused
 

@@ -37,10 +37,10 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         )
 
     def unsettled(self) -> Self:
-        """Rows that the other system was not seen to have as wanted, refused rows included."""
+        """Rows whose desired state was not seen in the other system, refused rows included."""
         return self.exclude(observed_generation=F("generation"))
 
-    def parked(self) -> Self:
+    def refused(self) -> Self:
         """Refused rows: the other system rejected them, so they are not tried again."""
         return self.filter(work__parked_at__isnull=False)
 
@@ -48,7 +48,7 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         """Rows that no worker has claimed."""
         return self.filter(Q(work__lease_owner="") | Q(work__id__isnull=True))
 
-    def not_parked(self) -> Self:
+    def not_refused(self) -> Self:
         """Rows that were not refused."""
         return self.filter(work__parked_at__isnull=True)
 
@@ -137,7 +137,7 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         return changed
 
 
-#: Rows in sync: the other system has them as wanted, and their last attempt did not fail.
+#: Rows in sync: the other system has the desired state, and the last attempt did not fail.
 IN_SYNC = Q(observed_generation=F("generation")) & ~Q(work__error_code__gt="")
 
 

@@ -32,7 +32,7 @@ class Outages:
                 log.warning("%s stopped: %s [%s]", kind, failure.message, failure.code)
             elif failure is None and began is not None and any(o.error is None for o in outcomes):
                 del self._since[kind]
-                log.warning("%s goes on after %.0f s", kind, time.monotonic() - began)
+                log.warning("%s resumed after %.0f s", kind, time.monotonic() - began)
 
 
 def _stops(error: KnownError) -> bool:

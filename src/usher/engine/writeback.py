@@ -152,14 +152,14 @@ def _failure(job: Job, outcome: Outcome, now: datetime) -> dict[str, Any]:
     if error is None:
         raise ValueError("a failure without an error")
     attempts = row.attempts
-    parked: datetime | None = None
+    refused: datetime | None = None
     again: datetime | None
     if outcome.waits:
         again = now + timedelta(seconds=WAITING_DELAY)
     else:
         plan = retry(error, row.attempts)
         attempts += plan.counts
-        parked = now if plan.delay is None else None
+        refused = now if plan.delay is None else None
         again = None if plan.delay is None else now + timedelta(seconds=plan.delay)
     return {
         "attempts": attempts,
@@ -168,7 +168,7 @@ def _failure(job: Job, outcome: Outcome, now: datetime) -> dict[str, Any]:
         "error_message": error.message[:500],
         "due_at": again,
         "lane": row.lane if again and attempts < EARLY_ATTEMPTS else _not_interactive(row.lane),
-        "parked_at": parked,
+        "parked_at": refused,
     }
 
 

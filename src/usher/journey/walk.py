@@ -75,7 +75,7 @@ def as_somebody_unknown(chain: Chain) -> str:
         if error.host in chain.hosts:
             fix = "start the API gateway" if chain.gateway else "start it"
             raise BrokenError(str(error), fix) from error
-        return f"sign-in goes on to {error.host}, which was not followed: it does not answer here"
+        return f"sign-in continues at {error.host}, which was not followed: it does not answer here"
     finally:
         browser.close()
     where = plain(str(page.url))

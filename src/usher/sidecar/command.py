@@ -493,7 +493,7 @@ class _Progress:
         self.console.print(what)
 
     def stopped(self) -> None:
-        self.console.print("stopped; the next run goes on from here")
+        self.console.print("stopped; the next run continues from here")
 
     def trouble(self, reason: str, wait: float) -> None:
         self.console.print(f"✗ {escape(printable(reason))}; trying again in {wait:.0f} s")

@@ -5,7 +5,7 @@ SidecarError
 ├── RequestFailed     it answered that this request can't be done
 ├── NotAsKnown        the application's tables aren't what the adapter knows
 ├── NotAnswering      the LMS didn't say who it is
-└── NotTrusted        the LMS's answers can't be believed; nothing is concluded from them
+└── NotTrusted        the LMS does not show known learners; nothing is concluded from its answers
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class RequestFailed(SidecarError):
         do = _what_to_do(message) if code == "failed" else ""
         super().__init__(
             f"{title} could not do what was asked of it: {message.strip().rstrip('.')}. {do}"
-            "What was under way is found again by the next run."
+            "The next run finds what is still due."
         )
         self.code = code
 

@@ -289,7 +289,7 @@ def _end_of(code: int | None) -> str:
     if code is None:
         return "ended"
     if code < 0:
-        return f"was killed by signal {-code}; the next run goes on from here"
+        return f"was killed by signal {-code}; the next run continues from here"
     return f"ended with {code}"
 
 

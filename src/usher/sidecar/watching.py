@@ -52,7 +52,7 @@ _FAILED_EVERY = 0.2
 #: Seconds for a batch in progress after SIGTERM or SIGINT: less than the 60 after which containers
 #: are killed. Otherwise an LMS that does not answer would delay the end for minutes.
 PATIENCE = 30.0
-_STOPPING = b"\nstopping after the batch under way; a second Ctrl-C stops at once\n"
+_STOPPING = b"\nstopping after the batch in progress; a second Ctrl-C stops at once\n"
 #: Errors of reading the application's files, which may be replaced by a new release.
 _OF_FILES = (ConnectError, EnvFileError, OSError)
 #: Seconds by which a look overlaps with the one before, because transactions commit later than

@@ -68,7 +68,7 @@ def test_three_failures_in_ten(joined, faulty):
         (row, row.error_message) for row in Enrollment.objects.unsettled()
     ] + [(row, row.error_message) for row in LmsAccount.objects.unsettled()]
     for name in KINDS:
-        assert all_kinds()[name].model.objects.parked().count() == 0
+        assert all_kinds()[name].model.objects.refused().count() == 0
     for user in users:
         name = user.lms_account.username
         there = joined.enrollments(name)

@@ -169,7 +169,7 @@ def refused() -> list[tuple[str, str, str]]:
     return [
         (name, row.error_code, row.error_message)
         for name, kind in all_kinds().items()
-        for row in kind.model.objects.parked()
+        for row in kind.model.objects.refused()
     ]
 
 

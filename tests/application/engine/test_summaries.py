@@ -139,7 +139,7 @@ def test_the_log_has_each_run_and_each_outage_once(joined, caplog, settings):
     Enrollment.objects.all().make_due()
     services.reopen(["enrollment"])
     reconcile(["enrollment"])
-    assert len([m for m in caplog.messages if "enrollment goes on after" in m]) == 1
+    assert len([m for m in caplog.messages if "enrollment resumed after" in m]) == 1
     assert any(m == "reconciled: 1 changed, 0 unchanged, 0 failed" for m in caplog.messages)
 
 

@@ -14,7 +14,7 @@ BACKENDS = [
 
 
 def as_by_hand(system: System, **different: object) -> dict[str, object]:
-    """The settings of the manual procedure (P12, P13), without the plugin's help."""
+    """The settings of the manual procedure, without the plugin."""
     features = {
         "ALLOW_PUBLIC_ACCOUNT_CREATION": True,
         "ENABLE_COMBINED_LOGIN_REGISTRATION": True,

@@ -1,8 +1,9 @@
-"""Stand-ins for ``docker`` and ``kubectl`` on PATH: real jobs in a real LMS folder, no containers.
+"""Replacements of ``docker`` and ``kubectl`` on PATH, which run real jobs in a real LMS folder
+without containers.
 
-They answer exactly the calls that Tutor and ``usher connect`` make, run what a container would run
-as a process of this machine, and refuse everything else loudly. Each call is written down, so that
-tests can see what the engine, and so every process list, was shown.
+They accept exactly the calls that Tutor and ``usher connect`` make, run a container's command as a
+process of this machine, and refuse all other calls. Each call is recorded, so that tests can check
+which arguments every user of the machine could see.
 """
 
 from tests.support.docker.engine import ContainerEngine

@@ -1,4 +1,4 @@
-"""Compose files as the real engine reads them, as far as the projects here go."""
+"""Reads compose files as docker compose does, as far as the projects here need it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice, as the real engine does."""
+    """Refuses duplicate keys, as docker compose does."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
@@ -26,7 +26,7 @@ class _Loader(yaml.SafeLoader):
 
 @dataclass(frozen=True)
 class Project:
-    """services: the merged definitions by name. folder: what relative paths start from."""
+    """services: name → merged definition. folder: the base of relative paths."""
 
     folder: Path
     services: dict[str, dict[str, Any]]
@@ -51,7 +51,7 @@ class Project:
         return self.services[name]
 
     def mounted_at(self, service: str, target: str) -> Path:
-        """The folder of this machine that the service has at ``target``; the last one wins."""
+        """The folder that is mounted at ``target`` in the service; the last definition counts."""
         found = None
         for volume in self.service(service).get("volumes", []):
             source, place, *_ = volume.split(":")
@@ -77,7 +77,7 @@ def _dotenv(path: Path) -> dict[str, str]:
 
 
 def _merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Later files add to mappings and lists, and replace everything else."""
+    """Merges two definitions: later files add to mappings and lists, and replace other values."""
     merged = dict(first)
     for key, value in second.items():
         before = merged.get(key)

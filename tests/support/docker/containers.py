@@ -1,4 +1,4 @@
-"""Runs what a container would run as a process of this machine."""
+"""Runs a container's command as a process of this machine."""
 
 import os
 import subprocess
@@ -9,16 +9,16 @@ from typing import IO
 
 from tests.support.docker.engine import ContainerEngine, Refused
 
-#: Where Tutor mounts its configuration, and what the image sets (ENV LMS_CFG=…).
+#: Where Tutor mounts its configuration; the image sets LMS_CFG to a file in it.
 CONFIG = "/openedx/config"
 
 
 def run_in_lms(
     engine: ContainerEngine, argv: Sequence[str], config: Path, output: IO[str] | None = None
 ) -> int:
-    """Run ``argv`` as the LMS container would, with ``config`` mounted at /openedx/config.
+    """Runs ``argv`` as in the LMS container, with ``config`` mounted at /openedx/config.
 
-    output: where all that it prints goes, by default to the caller's own.
+    output: the file for its output, by default the caller's own.
     """
     if not (config / "lms.env.yml").is_file():
         raise Refused(f"there is no lms.env.yml in {config}, which is mounted at {CONFIG}")
@@ -36,7 +36,7 @@ def run(
     environment: Mapping[str, str],
     output: IO[str] | None = None,
 ) -> int:
-    """Run ``argv`` in ``folder``. A container sees nothing of the caller's own environment."""
+    """Runs ``argv`` in ``folder``, without the caller's environment, as in a container."""
     python = str(Path(sys.executable).parent)
     outer = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
     path = os.pathsep.join((python, os.environ.get("PATH", os.defpath)))

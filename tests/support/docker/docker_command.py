@@ -9,15 +9,15 @@ from tests.support.docker.compose import Project
 from tests.support.docker.containers import CONFIG, run, run_in_lms
 from tests.support.docker.engine import ContainerEngine, Refused
 
-#: The engine's own code for a call it can't carry out.
+#: Docker's exit code for a call that it can't carry out.
 FAILED = 125
-#: Run in the LMS folder; the platform has one manage.py for both its services.
+#: Services that run in the LMS folder; the platform has one manage.py for both.
 LMS_SERVICES = ("lms", "lms-job", "cms", "cms-job")
 LMS, DATABASES = "lms", ("mysql", "mongodb", "meilisearch")
-#: Files of the projects whose services were all started, and of the images that were removed.
+#: Names of the files with the started projects, and with the removed images.
 UP, MISSING = "up.json", "missing-images.json"
 _RUN_OPTIONS = ("--rm", "-T", "--no-deps")
-#: Started and stopped as a whole: only the state of the project changes.
+#: Commands that start and stop a whole project: only its state changes.
 _STARTS, _STOPS = ("up", "start", "restart"), ("stop", "down")
 
 
@@ -61,7 +61,7 @@ def compose(engine: ContainerEngine, words: list[str]) -> int:
                 return 1
             if action == "run":
                 build_missing(engine, definition, rest)
-                # As the real engine does for what a job depends on, and leaves running.
+                # Docker starts the services on which a job depends, and leaves them running.
                 remember(engine, running(engine) | {project})
             while rest and rest[0] in _RUN_OPTIONS:
                 rest = rest[1:]
@@ -92,7 +92,7 @@ def run_service(engine: ContainerEngine, project: Project, service: str, argv: l
 
 
 def read_options(words: list[str]) -> tuple[list[Path], str, list[str]]:
-    """Files, project name and the command; options may come before and after one another."""
+    """Returns files, project name and the command."""
     files: list[Path] = []
     project, rest = "", list(words)
     while rest and rest[0].startswith("-"):
@@ -114,7 +114,7 @@ def read_options(words: list[str]) -> tuple[list[Path], str, list[str]]:
 
 
 def running(engine: ContainerEngine) -> set[str]:
-    """Projects of which any container runs, as ``compose ls`` lists them: a job's databases are
+    """Projects with a running container, as ``compose ls`` lists them; a job's databases are
     enough."""
     return kept(engine, "running.json")
 
@@ -124,27 +124,27 @@ def remember(engine: ContainerEngine, projects: set[str]) -> None:
 
 
 def services(engine: ContainerEngine, project: str) -> set[str]:
-    """The running services of a project: all of them after ``up``, otherwise the databases that a
-    job started."""
+    """The running services of a project: all after ``up``, otherwise the databases that a job
+    started."""
     if project in kept(engine, UP):
         return {LMS, "lms-worker", "caddy", *DATABASES}
     return set(DATABASES) if project in running(engine) else set()
 
 
 def is_down(engine: ContainerEngine, project: str) -> bool:
-    """Whether the LMS can't be running. Of an engine that was never asked to start anything, tests
-    that only look take it for running."""
+    """Whether the LMS is stopped. If nothing was ever started, it counts as running, for tests that
+    only read."""
     touched = running(engine) or (engine.home / UP).exists()
     return bool(touched) and LMS not in services(engine, project)
 
 
 def lacks(engine: ContainerEngine, image: str) -> bool:
-    """Whether a test has taken this image away; ``*`` stands for all."""
+    """Whether a test has removed this image; ``*`` means all images."""
     return bool({"*", image} & kept(engine, MISSING))
 
 
 def build_missing(engine: ContainerEngine, project: Project, rest: list[str]) -> None:
-    """The engine builds the image of a service that has none."""
+    """Builds the image of a service that has none, as docker compose does."""
     name = next((word for word in rest if not word.startswith("-")), "")
     if lacks(engine, project.services.get(name, {}).get("image", "")):
         engine.write_down(["built", name])

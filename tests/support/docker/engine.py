@@ -1,4 +1,4 @@
-"""The stand-in for Docker as tests use it: a folder with ``docker`` and ``kubectl``, and a list of
+"""The replacement of Docker for tests: a folder with ``docker`` and ``kubectl``, and the recorded
 calls."""
 
 import json
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[3]
-#: Environment of the stand-ins: their folder, and the LMS folder that jobs run in.
+#: Environment variables of the replacements: their folder, and the LMS folder in which jobs run.
 HOME = "USHER_STANDIN_HOME"
 LMS = "USHER_STANDIN_LMS"
 _COMMAND = """#!/bin/sh
@@ -21,13 +21,13 @@ sys.exit(main(sys.argv[1:]))' "$@"
 
 
 class Refused(Exception):
-    """The stand-in has no answer for this call."""
+    """The replacement does not accept this call."""
 
 
 @dataclass(frozen=True)
 class ContainerEngine:
-    """home: where the commands, the book and the state lie; lms: a folder with a ``manage.py``,
-    by default an embedded LMS that is made in ``home`` when first needed."""
+    """home: the folder of the commands, the recorded calls and the state. lms: a folder with a
+    ``manage.py``, by default an embedded LMS that is created in ``home`` when first needed."""
 
     home: Path
     lms: Path | None = None
@@ -44,7 +44,7 @@ class ContainerEngine:
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str]) -> "ContainerEngine":
-        """The engine that the running stand-in belongs to."""
+        """The engine to which the running replacement belongs."""
         lms = environment.get(LMS)
         return cls(Path(environment[HOME]), Path(lms) if lms else None)
 
@@ -54,12 +54,13 @@ class ContainerEngine:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a command needs to meet the stand-ins; PATH must come before the real one."""
+        """Environment variables with which a command runs the replacements; PATH must come before
+        the real one."""
         lms = {LMS: str(self.lms)} if self.lms else {}
         return {"PATH": str(self.bin), HOME: str(self.home), **lms}
 
     def calls(self) -> list[list[str]]:
-        """Every call since the beginning, as the words of its command line."""
+        """All calls so far, each as the words of its command line."""
         book = self.home / "calls.jsonl"
         return [json.loads(line) for line in book.read_text().splitlines()] if book.exists() else []
 

@@ -1,8 +1,8 @@
 """``kubectl`` as Tutor and ``usher connect`` call it: apply, kustomize, logs, exec, wait, rollout.
 
-The cluster is a folder: what it was given last, a job's output and how it ended. As in a real one,
-a pod sees the configuration that was applied, not what lies in Tutor's root; and nobody sees what
-a job prints but by its logs. How jobs ended is told to the API server of ``kubernetes.py``.
+The cluster is a folder with the applied configuration, and each job's output and exit code. As in a
+real cluster, a pod uses the applied configuration and not the files in Tutor's root, and a job's
+output is only in its logs. The API server in ``kubernetes.py`` reports how jobs ended.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from tests.support.docker.engine import ContainerEngine, Refused
 
 FAILED = 1
 JOBS = "jobs.json"
-#: Of the LMS's pods; leads to the one that was applied last.
+#: The ConfigMap of the LMS's pods; a link to the one that was applied last.
 LMS_CONFIG_MAP = "openedx-config"
 
 
@@ -90,7 +90,7 @@ def kustomization(folder: Path) -> dict[str, Any]:
 
 
 def config_maps(folder: Path) -> Iterator[tuple[str, str, list[Path]]]:
-    """Each generated ConfigMap: its plain name, the name with a hash of its content, its files."""
+    """Each generated ConfigMap: its name, its name with a hash of its content, and its files."""
     for generator in kustomization(folder)["configMapGenerator"]:
         files = [folder / file for file in generator["files"]]
         content = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
@@ -108,7 +108,7 @@ def give_everything(engine: ContainerEngine, folder: Path) -> None:
 
 
 def given(engine: ContainerEngine, config_map: str) -> Path:
-    """The files of a ConfigMap that the cluster has."""
+    """The folder of an applied ConfigMap."""
     return engine.home / "cluster" / config_map
 
 
@@ -133,6 +133,6 @@ def log_of(engine: ContainerEngine, job: str) -> Path:
 
 
 def finished(engine: ContainerEngine) -> dict[str, int]:
-    """Exit codes of the jobs that have run, by name."""
+    """Name → exit code, of the jobs that have run."""
     file = engine.home / JOBS
     return dict(json.loads(file.read_text())) if file.exists() else {}

@@ -1,4 +1,4 @@
-"""The part of a Kubernetes API server that Tutor uses: the jobs, and how they ended."""
+"""The part of a Kubernetes API server that Tutor uses: jobs and their results."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.support.docker.kubectl_command import finished
 
 @contextmanager
 def api_server(engine: ContainerEngine) -> Iterator[dict[str, str]]:
-    """Environment with a KUBECONFIG that leads to a running server."""
+    """Environment variables with a KUBECONFIG for a running server."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -46,7 +46,7 @@ def api_server(engine: ContainerEngine) -> Iterator[dict[str, str]]:
 
 
 def job_list(engine: ContainerEngine, name: str) -> dict[str, object]:
-    """All jobs, or the named one, as the API lists them; a job has ended when it is known."""
+    """All jobs, or the named one, as the API lists them. Every known job has ended."""
     items = [
         {
             "metadata": {"name": job},

@@ -1,7 +1,7 @@
-"""What the stand-ins here start and stop: processes, and the LMS among them.
+"""Starts and stops the processes of the replacements here, and the LMS.
 
-State lies in STANDIN_STATE. The LMS is that of USHER_STANDIN_LMS, on STANDIN_LMS_PORT; like the
-real one it reads its settings when it starts, and not again.
+The state is in the folder STANDIN_STATE. The LMS is in USHER_STANDIN_LMS, on the port
+STANDIN_LMS_PORT. Like a real one it reads its settings only when it starts.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def next_program(name):
-    """The stand-in behind this folder's, which runs jobs."""
+    """The next replacement on PATH after this folder's, which runs jobs."""
     here = Path(__file__).resolve().parent
     for folder in os.environ["PATH"].split(os.pathsep):
         program = Path(folder) / name
@@ -28,7 +28,7 @@ def lms_is_wanted():
 
 
 def serve_lms(settings):
-    """settings: the lms.env.yml that the LMS reads. One that runs goes on."""
+    """Starts the LMS unless it is running. settings: the lms.env.yml that it reads."""
     if alive(read_state("lms", _lms_state())):
         return
     python, folder = sys.executable, os.environ["USHER_STANDIN_LMS"]

@@ -1,4 +1,4 @@
-"""Real Tutor of each supported release, in roots of its own, for tests of any room."""
+"""Real Tutor of each supported release, in its own roots, for tests of any package."""
 
 from tests.support.tutor.environments import (
     RELEASES,

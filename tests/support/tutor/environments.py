@@ -1,4 +1,4 @@
-"""Virtual environments with real Tutor and tutor-mfe, made once and kept in ``.cache``."""
+"""Virtual environments with real Tutor and tutor-mfe, created once and kept in ``.cache``."""
 
 import fcntl
 import hashlib
@@ -25,8 +25,8 @@ def tutor_executable(release: int) -> Path:
 
 @cache
 def _environment(release: int) -> Path:
-    """The first call of all installs the locked versions from the package index, which takes some
-    fifteen seconds; other processes wait for it."""
+    """The first call installs the locked versions from the package index, which takes some fifteen
+    seconds. Other processes wait for it."""
     home = PROJECT / ".cache" / f"tutor-{release}"
     home.parent.mkdir(exist_ok=True)
     lock, project = LOCKS / f"{release}.txt", PROJECT / "pyproject.toml"
@@ -38,34 +38,35 @@ def _environment(release: int) -> Path:
 
 
 def tutor_without_usher(release: int, home: Path) -> Path:
-    """``tutor`` of an environment of its own, as before anybody heard of Usher."""
+    """``tutor`` of a separate environment without Usher."""
     _copy(_environment(release), home)
     _pip(home, "uninstall", "--yes", "openedx-usher")
     return home / "bin" / "tutor"
 
 
 def _make(release: int, home: Path) -> None:
-    """Releases differ in few packages: the older ones begin as copies of the newest."""
+    """Creates the environment. Releases differ in few packages, so older ones start as copies of
+    the newest."""
     if release == RELEASES[-1]:
         subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
     else:
         _copy(_environment(RELEASES[-1]), home)
-    # Python compiles what it uses, which is a tenth of it.
+    # Python compiles the modules that it uses, a tenth of all.
     _pip(home, "install", "--no-deps", "--no-compile", "--requirement", LOCKS / f"{release}.txt")
 
 
 def _install_usher(home: Path) -> None:
-    """This checkout, as it is installed where the tests run: for pip, an editable install."""
+    """Installs this checkout in the same way as in the tests' own environment: editable."""
     usher = distribution("openedx-usher")
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(home)}))
     for file in usher.files or ():
-        if ".." not in file.parts:  # the command: Tutor has no use for it
+        if ".." not in file.parts:  # Tutor does not use the ``usher`` command
             (packages / file).parent.mkdir(parents=True, exist_ok=True)
             _write(packages / file, Path(str(usher.locate_file(file))).read_bytes())
 
 
 def _copy(original: Path, home: Path) -> None:
-    """A virtual environment at another place: its scripts name the Python they run in."""
+    """Copies a virtual environment, and changes the path of Python in its scripts."""
     shutil.rmtree(home, ignore_errors=True)
     shutil.copytree(original, home, symlinks=True, copy_function=_link)
     for script in (home / "bin").iterdir():
@@ -83,13 +84,13 @@ def _link(source: str, target: str) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Never into a file that is linked elsewhere, too."""
+    """Replaces the file, since it may be hard-linked to another one."""
     path.unlink(missing_ok=True)
     path.write_bytes(content)
 
 
 def _once(stamp: Path, source: Path, action: Callable[[], None]) -> None:
-    """``action``, unless it was done for what is in ``source`` now."""
+    """Calls ``action``, unless it was done for the present content of ``source``."""
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != digest:
         action()

@@ -1,4 +1,5 @@
-"""Execute rendered settings over the stand-in platform and print what came out, as JSON.
+"""Executes rendered settings over a replacement of the platform's settings, and prints the result
+as JSON.
 
 Run as a program: ``read_settings.py PLATFORM FOLDER NAME …``. PLATFORM: ``dict`` (FEATURES is
 a dict) or ``flat`` (features are settings). FOLDER: the rendered ``apps/openedx/settings/lms``.
@@ -22,11 +23,11 @@ PLATFORM = Path(__file__).parent / "platform"
 
 
 def main(platform: str, folder: str, *names: str) -> None:
-    # Tutor 20 and 21 name classes of the Django that their LMS has.
+    # Tutor 20 and 21 name classes of their LMS's release of Django.
     deprecation.RemovedInDjango50Warning = DeprecationWarning
     deprecation.RemovedInDjango51Warning = DeprecationWarning
     make_folders = os.makedirs
-    # The container's own folders don't exist here, and must not be made here.
+    # The container's folders don't exist here and must not be created.
     os.makedirs = lambda path, **options: (
         None if str(path).startswith("/openedx") else make_folders(path, **options)
     )
@@ -39,7 +40,7 @@ def main(platform: str, folder: str, *names: str) -> None:
         envs = importlib.import_module("lms.envs")
         envs.__path__.append(place)
         for module in MODULES:
-            # Each in a process of its own: both change the same lists of the platform.
+            # Each in its own process, because both change the same lists of the platform.
             if os.fork() == 0:
                 settings = importlib.import_module(f"lms.envs.tutor.{module}")
                 print(json.dumps({name: read(settings, name) for name in names}), flush=True)

@@ -1,4 +1,4 @@
-"""One Tutor root: commands run in it, and what they left there."""
+"""A Tutor root, its commands and its rendered files."""
 
 import os
 import subprocess
@@ -12,13 +12,13 @@ import yaml
 from tests.support.tutor.environments import tutor_executable
 from usher.contract.provisioning import Description
 
-#: Environment in which a released Tutor is its main branch.
+#: Environment variables with which a released Tutor behaves as its main branch.
 AS_NIGHTLY = {"PYTHONPATH": str(Path(__file__).parent / "main_branch")}
 
 
 @dataclass
 class TutorRoot:
-    """``environment`` is added to every command's own; its PATH comes before the real one."""
+    """environment: variables for every command; its PATH comes before the real one."""
 
     release: int
     path: Path
@@ -35,7 +35,7 @@ class TutorRoot:
         plugins: tuple[str, ...] = ("mfe", "usher"),
         config: Mapping[str, Any] | None = None,
     ) -> "TutorRoot":
-        """A root as an operator makes it: config.yml, plugins in that order, environment."""
+        """Creates a root as an operator does: config.yml, plugins in this order, rendered files."""
         root = cls(release, path, nightly)
         path.mkdir(parents=True, exist_ok=True)
         root.configure(**(config or {}))
@@ -45,7 +45,8 @@ class TutorRoot:
     def run(
         self, *arguments: str, check: bool = True, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """``tutor ARGUMENTS`` in this root. Raises AssertionError with all output on failure."""
+        """Runs ``tutor ARGUMENTS`` in this root. Raises AssertionError with all output if it
+        fails."""
         done = subprocess.run(
             [tutor_executable(self.release), "--root", self.path, *arguments],
             env=self._environment(),
@@ -62,7 +63,7 @@ class TutorRoot:
         return tutor_executable(self.release).with_name("python")
 
     def configure(self, **values: Any) -> None:
-        """Set values in config.yml, as an editor would: nothing is rendered yet."""
+        """Sets values in config.yml as an editor would, without rendering."""
         config = {**self.config(), **values}
         (self.path / "config.yml").write_text(yaml.safe_dump(config))
 

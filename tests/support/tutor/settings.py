@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.support.tutor.root import TutorRoot
 
-#: Tutor's modes, and the place in read_settings.MODULES of what the LMS runs with in each.
+#: Tutor's mode → index in read_settings.MODULES of the LMS's settings module.
 _MODULE_OF_MODE = {"local": 0, "dev": 1, "k8s": 0}
 FEATURES = (
     "ALLOW_PUBLIC_ACCOUNT_CREATION",
@@ -36,7 +36,7 @@ NAMES = (
 
 
 def read_back(root: TutorRoot, mode: str, *, package: bool = True) -> dict[str, Any]:
-    """The settings of NAMES after executing the rendered files; None for one that isn't set.
+    """The settings in NAMES after executing the rendered files; None for one that isn't set.
 
     package: whether the image has Usher in it.
     """
@@ -50,7 +50,7 @@ def _execute(
     release: int, lms_config: Path, _content: tuple[str, ...], package: bool
 ) -> list[dict[str, Any]]:
     script = Path(__file__).parent / "read_settings.py"
-    # Features became flat settings after the release that Tutor 20 runs.
+    # Features became flat settings after the release of Tutor 20.
     platform = "dict" if release == 20 else "flat"
     settings = lms_config.parent.parent / "settings/lms"
     done = subprocess.run(

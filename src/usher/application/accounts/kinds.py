@@ -279,7 +279,7 @@ class ProfileKind(LmsKind):
                 prepared.append((Job(row, what), Outcome(error=error, waits=True)))
                 continue
             prepared.append((Job(row, what, _profile(row, account, token, usable)), None))
-        LmsToken.objects.not_parked().make_due_after(stale)
+        LmsToken.objects.not_refused().make_due_after(stale)
         return prepared
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
@@ -321,7 +321,7 @@ class ProfileKind(LmsKind):
         return [_profile_outcome(job, results) for job in jobs]
 
     def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
-        LmsAccount.objects.not_parked().make_due_after(
+        LmsAccount.objects.not_refused().make_due_after(
             j.row for j, o in done if o.error and o.error.code == "not-found"
         )
 

@@ -151,7 +151,7 @@ class EnrollmentKind(LmsKind):
         are sent again as soon as the run or the mode exists. Accounts that were refused stay
         refused.
         """
-        LmsAccount.objects.not_parked().make_due_after(
+        LmsAccount.objects.not_refused().make_due_after(
             j.row for j, o in done if o.error and o.error.code == "unknown-user"
         )
         refused = {j.row.run_id for j, o in done if isinstance(o.error, EnrollmentRefused)}

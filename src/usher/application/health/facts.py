@@ -102,7 +102,7 @@ def _rows(model: Any) -> Rows:
     return {
         "due": due["count"],
         "overdue_seconds": max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
-        "parked": Work.objects.filter(kind=model.work_kind, parked_at__isnull=False).count(),
+        "refused": Work.objects.filter(kind=model.work_kind, parked_at__isnull=False).count(),
         "errors": _errors(model),
     }
 
@@ -113,7 +113,7 @@ def _errors(model: Any) -> list[RowError]:
         .values("error_class", "error_code")
         .annotate(
             count=Count("pk"),
-            parked=Count("parked_at"),
+            refused=Count("parked_at"),
             attempts=Max("attempts", default=0),
             newest=Max("object_id"),
         )
@@ -132,7 +132,7 @@ def _error(group: Any, sample: Any) -> RowError:
         "error_class": group["error_class"],
         "error_code": group["error_code"],
         "count": group["count"],
-        "parked": group["parked"],
+        "refused": group["refused"],
         "attempts": group["attempts"],
         "message": sample.error_message if sample else "",
         "sample": str(sample) if sample else "",

@@ -164,7 +164,7 @@ def _retry_refused(run_ids: list[int], now: datetime) -> None:
     """Makes due the refused enrollments of runs that changed: a change, such as a new enrollment
     period, may have removed the cause."""
     if run_ids:
-        Enrollment.objects.parked().filter(run_id__in=run_ids).make_due(now)
+        Enrollment.objects.refused().filter(run_id__in=run_ids).make_due(now)
 
 
 def offered(run: CourseRun, slug: str) -> bool:

@@ -253,7 +253,7 @@ def _write(fresh: list[CourseRun], changed: list[CourseRun]) -> None:
     _create(fresh)
     if changed:
         # The change may have removed the cause of a refusal.
-        Enrollment.objects.parked().filter(run_id__in=ids).make_due()
+        Enrollment.objects.refused().filter(run_id__in=ids).make_due()
 
 
 def _row(seen: RunSeen, pk: int, mark: str, now: datetime) -> CourseRun:

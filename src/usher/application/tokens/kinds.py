@@ -74,7 +74,7 @@ class TokenKind(LmsKind):
     def settle_before(self, done: Sequence[tuple[Job, Outcome]]) -> None:
         """Makes due the accounts of learners whose sign-in at the LMS failed, since they may be
         missing there. Accounts that were refused stay refused."""
-        LmsAccount.objects.not_parked().make_due_after(
+        LmsAccount.objects.not_refused().make_due_after(
             j.row for j, o in done if isinstance(o.error, SignInStopped)
         )
 
@@ -83,7 +83,7 @@ class TokenKind(LmsKind):
 
     def recheck_rows(self, user: Any = None, about: Any = None) -> None:
         soon = timezone.now() + timedelta(seconds=RENEW_BEFORE)
-        LmsToken.objects.not_parked().filter(expires_at__lt=soon).make_due()
+        LmsToken.objects.not_refused().filter(expires_at__lt=soon).make_due()
 
 
 def renew(row: LmsToken, context: LmsContext) -> TokenPair:

@@ -179,7 +179,7 @@ def _before(at: datetime, pk: int) -> Q:
 def _records(kind: Kind, ids: Sequence[int]) -> list[Any]:
     """The records with their work, in the order of ``ids``. Leaves out records that were deleted or
     are no longer refused."""
-    found = kind.rows().parked().select_related("work").in_bulk(ids)
+    found = kind.rows().refused().select_related("work").in_bulk(ids)
     return [found[pk] for pk in ids if pk in found]
 
 
@@ -246,7 +246,7 @@ def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> tuple[int,
     Returns how many, and whether more are left than one request can retry.
     """
     # Leaves out chosen records that are no longer refused.
-    refused = kind.rows().parked()
+    refused = kind.rows().refused()
     if ids is not None:
         count, are_left = refused.filter(pk__in=ids).make_due(), False
     else:

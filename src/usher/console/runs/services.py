@@ -62,7 +62,7 @@ def page_of(run: CourseRun) -> RunPage:
     """Reads the database only."""
     rows = Enrollment.objects.filter(run=run)
     # In the order of the index. Any other order would read all refused enrollments of the run.
-    by_reason = rows.parked().order_by("work__error_code", "work__parked_at", "work__object_id")
+    by_reason = rows.refused().order_by("work__error_code", "work__parked_at", "work__object_id")
     refused = list(by_reason.select_related("work")[:_REFUSED])
     return RunPage(
         run=run,
@@ -87,7 +87,7 @@ def _by_state(run: CourseRun) -> list[tuple[State, Count]]:
         retrying=Counted("pk", filter=of_run & due & Q(work__attempts__gt=0)),
     )
     is_part = found["all"] > EXACTLY
-    refused = bounded(Enrollment.objects.filter(of_run).parked())
+    refused = bounded(Enrollment.objects.filter(of_run).refused())
     every = bounded(Enrollment.objects.filter(of_run))
     rest = every.value - found["pending"] - found["retrying"] - refused.value
     return [

@@ -100,7 +100,7 @@ class ScopeIsKnown(Check):
 
 @check
 class ServerAnswersConcurrently(Check):
-    """The application answers while another request is under way.
+    """The application answers several requests at a time.
 
     Symptom: registration times out.
     Cause: the LMS calls the application while the application waits for the LMS; a server with
@@ -122,10 +122,10 @@ class ServerAnswersConcurrently(Check):
             patience = max(_AT_LEAST_SECONDS, _MANY_TIMES * (_seconds(url) or _LONGEST_SECONDS))
             with _held_connections(url):
                 if _seconds(url, patience) is not None:
-                    return ok("it answers while other requests are under way")
+                    return ok("it answers while other requests are in progress")
             if (_seconds(url, patience) or patience) < patience / 2:
                 return failed(
-                    "the application does not answer while another request is under way",
+                    "the application does not answer while another request is in progress",
                     cause="its server has a single thread, so the LMS's request gets no answer",
                     fix="granian --interface wsgi --blocking-threads 16, or gunicorn --threads 16",
                 )
@@ -319,7 +319,7 @@ class AuthorizeAcceptsLmsRequest(Check):
                 return self._refused(f"the application answers {error}")
             return ok("the application gives the LMS a code")
         if status == 200 or (status == 302 and not location.startswith(sent.split("?")[0])):
-            return ok(f"the application goes on to {location.split('?')[0] or 'a consent page'}")
+            return ok(f"the application redirects to {location.split('?')[0] or 'a consent page'}")
         return self._refused(f"the authorize page answers {status}: {str(page.get('said'))[:160]}")
 
     def _refused(self, seen: str) -> Finding:

@@ -134,7 +134,7 @@ class RefusalsAreNotRetried(Check):
             raise NotKnownError("the application keeps no records of what the LMS refuses")
         for kind, rows in context.application.report["rows"].items():
             for error in rows.get("errors", []):
-                retried = error.get("count", 0) - error.get("parked", 0)
+                retried = error.get("count", 0) - error.get("refused", 0)
                 tried = error.get("attempts", 0)
                 for_good = error.get("error_class") == "rejected"
                 if retried > 0 and ((for_good and tried > 1) or tried > _MANY_ATTEMPTS):
@@ -166,12 +166,12 @@ class NoRecordIsRefused(Check):
             (kind, error)
             for kind, rows in context.application.report["rows"].items()
             for error in rows.get("errors", [])
-            if error.get("parked", 0) and not _is_shown_elsewhere(kind, error)
+            if error.get("refused", 0) and not _is_shown_elsewhere(kind, error)
         ]
         if not found:
             return ok("nothing was refused that another check does not name")
         shown = [
-            f"{error.get('parked')} of kind {kind}: {error.get('sample')}: "
+            f"{error.get('refused')} of kind {kind}: {error.get('sample')}: "
             f"{error.get('message', '')[:160]}"
             for kind, error in found
         ]

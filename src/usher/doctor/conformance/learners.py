@@ -56,7 +56,7 @@ def register(session: httpx.Client, token: str) -> ThrowAwayLearner:
     )
     if answer.status_code != httpx.codes.OK:
         raise LearnerError(
-            f"the LMS didn't register a throw-away learner: {answer.status_code} {_brief(answer)}"
+            f"the LMS didn't register a test learner: {answer.status_code} {_brief(answer)}"
         )
     return learner
 

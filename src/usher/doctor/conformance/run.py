@@ -23,7 +23,7 @@ from usher.doctor.conformance.surroundings import (
 )
 
 _TIMEOUT = httpx.Timeout(30, connect=5)
-_NEEDS_LEARNER = "give --write to make a throw-away learner"
+_NEEDS_LEARNER = "give --write to create a test learner"
 _WHY_MISSING = {
     "client_id": "give --client",
     "client_secret": "give --client-secret-file",

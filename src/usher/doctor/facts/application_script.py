@@ -131,7 +131,7 @@ def _accounts():
         if sample:
             said = json.dumps(sample.sync_error_data, default=str)[:200]
             errors = [_error("has-sync-error", broken.count(), said, sample.user.email)]
-    return {"due": due.count(), "parked": sum(e["count"] for e in errors), "errors": errors}
+    return {"due": due.count(), "refused": sum(e["count"] for e in errors), "errors": errors}
 
 
 def _error(code, count, message, sample):
@@ -139,7 +139,7 @@ def _error(code, count, message, sample):
         "error_class": "rejected",
         "error_code": code,
         "count": count,
-        "parked": count,
+        "refused": count,
         "attempts": 0,
         "message": message,
         "sample": sample,
@@ -164,7 +164,7 @@ def _enrollments():
     if sample := given_up.order_by("-pk").first():
         what = f"{sample.user.email} in {sample.run.courseware_id}"
         errors = [_error("given-up", given_up.count(), f"tried {RETRIES} times", what)]
-    return {"due": missing.count(), "parked": given_up.count(), "errors": errors}
+    return {"due": missing.count(), "refused": given_up.count(), "errors": errors}
 
 
 def _settled():

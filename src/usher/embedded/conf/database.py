@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-#: WAL lets readers go on while one writes; IMMEDIATE takes the write lock when a transaction
-#: begins, so that two of them wait for each other instead of failing half way.
+#: With WAL, readers don't wait for a writer. IMMEDIATE takes the write lock at the start of a
+#: transaction, so that two transactions wait for each other instead of failing.
 _SQLITE_OPTIONS = {
     "timeout": 30,
     "transaction_mode": "IMMEDIATE",

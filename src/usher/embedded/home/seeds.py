@@ -53,7 +53,7 @@ def prepare() -> None:
     Site.objects.update_or_create(
         id=settings.SITE_ID, defaults={"domain": settings.LMS_BASE, "name": settings.LMS_BASE[:50]}
     )
-    # Renamed last: in a new database Django gives that name to the site of SITE_ID.
+    # Renamed at the end, because in a new database Django gives that name to the site of SITE_ID.
     Site.objects.get_or_create(id=1, defaults={"domain": "example.com", "name": "example.com"})
     service = User.objects.filter(username=LOGIN_SERVICE_USER).first() or person(
         LOGIN_SERVICE_USER, "login_service_user@fake.email"

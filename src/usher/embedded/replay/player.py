@@ -105,7 +105,7 @@ class Player:
         self.authorize: tuple[httpx.Client, dict[str, Any]] | None = None
 
     def _client(self) -> httpx.Client:
-        # The LMS hears the recorded name, so its answers carry it too.
+        # Requests have the recorded host name, so the LMS's answers have it too.
         headers = {"Host": LMS_ROOT.removeprefix("http://")}
         return httpx.Client(
             base_url=self.address, headers=headers, timeout=_TIMEOUT, verify=self._tls
@@ -146,7 +146,8 @@ class Player:
         return Outcome(recording, found)
 
     def _prepare(self, recording: Recording) -> None:
-        """The recorder's waiting times are unknown: limits are reset, except those given."""
+        """Resets limits, except those that the recording requires, because the recorder's pauses
+        are unknown."""
         given = recording.given
         unknown = set(given) - {
             "provider",
@@ -166,7 +167,7 @@ class Player:
                 self._register(client, number)
 
     def _fetch_code(self, recording: Recording) -> None:
-        """A code works once, and the recorder used one that was not recorded: get another."""
+        """Obtains an authorization code, since a code works once and the recorded one was used."""
         data = recording.request.get("data")
         code = data.get("code", "") if isinstance(data, dict) else ""
         accepted = recording.response["status"] == 200

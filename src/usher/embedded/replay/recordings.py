@@ -12,7 +12,8 @@ class RecordingError(ValueError):
 
 @dataclass(frozen=True)
 class Recording:
-    """session: requests with one name share cookies; given: what must hold for the exchange."""
+    """session: requests with the same name share cookies. given: the state that the exchange
+    requires."""
 
     name: str
     title: str

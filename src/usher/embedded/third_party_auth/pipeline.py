@@ -1,7 +1,7 @@
 """Steps of sign-in through a provider, in the platform's order (see ``switch.PIPELINE``).
 
-A step that returns a response stops the pipeline there; it goes on when the browser comes back to
-``/auth/complete/<backend>/``.
+A step that returns a response stops the pipeline; it continues when the browser requests
+``/auth/complete/<backend>/`` again.
 """
 
 import logging
@@ -148,7 +148,8 @@ def ensure_user_information(
 def user_details_force_sync(
     strategy: Any, details: dict[str, Any], user: Any = None, *args: Any, **kwargs: Any
 ) -> None:
-    """Where the record says so, e-mail and name follow the provider; the username never does."""
+    """Copies the provider's e-mail address and name if the provider record says so; never the
+    username."""
     record = registry.by_backend(strategy.request.backend.name)
     if not user or not record or not record.sync_learner_profile_data:
         return
@@ -214,8 +215,8 @@ def set_logged_in_cookies(
 
 
 def ensure_redirect_url_is_safe(strategy: Any, *args: Any, **kwargs: Any) -> None:
-    """A ``next`` that leads away from the LMS, and isn't on the white list, is dropped."""
+    """Drops a ``next`` that leads to another site which is not allowed."""
     target = strategy.session_get("next", None)
     if target and strategy.request and not is_safe_redirect(strategy.request, target):
-        # Set by ``switch``, where types don't see it.
+        # ``switch`` sets it, which the type checker can't see.
         strategy.session_set("next", cast(Any, settings).SOCIAL_AUTH_LOGIN_REDIRECT_URL)

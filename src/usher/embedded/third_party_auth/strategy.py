@@ -23,8 +23,8 @@ class ConfigurationModelStrategy(DjangoStrategy):
             try:
                 return record.get_setting(name)
             except KeyError:
-                # Without other settings the LMS sends browsers to "None?client_id=…": its
-                # social-auth-core writes an unset address as a word, newer ones stumble over it.
+                # Without other settings the LMS redirects to "None?client_id=…": its
+                # social-auth-core formats None as text, newer releases fail.
                 if name == "AUTHORIZATION_URL":
                     return "None"
         if name == "MAX_SESSION_LENGTH" and self.request is not None:

@@ -179,8 +179,8 @@ def _frame_address(address: str) -> str:
 
 
 def _logout_target(request: HttpRequest) -> str:
-    """A second parameter of the target does not survive: the platform takes an ampersand for text
-    of a page and writes ``&amp;``. A space is taken for the plus sign of a course key."""
+    """The target after sign-out. As in the platform, an ampersand becomes ``&amp;``, so a second
+    parameter is lost, and a space becomes the plus sign of a course key."""
     target = request.GET.get("redirect_url") or request.GET.get("next") or ""
     target = html.escape(html.unescape(target), quote=False).replace(" ", "+")
     if target and is_safe_redirect(request, target, request.GET.get("client_id")):

@@ -53,7 +53,7 @@ def _verdict(watched: Watched) -> tuple[str, str, str]:
         noun = "record is" if number == 1 else "records are"
         return "warning", f"{number} {noun} refused.", "Each is tried again after an hour."
     if watched.looked is None:
-        return "waiting", "The first pass is under way.", ""
+        return "waiting", "The first pass is in progress.", ""
     return "ok", "What the application asks for is in the LMS.", "As far as its tables tell."
 
 

@@ -1,4 +1,4 @@
-"""What the tables share: moments of change, and audit rows."""
+"""Base classes of the tables: timestamps and audit rows."""
 
 import traceback
 
@@ -52,6 +52,6 @@ class AuditableModel(models.Model):
 
 @receiver(pre_save)
 def set_language_of_pages(sender, instance, **kwargs):
-    """A listener for all models, as the pages of both applications bring along."""
+    """A receiver for all models, as both applications have through their pages."""
     if hasattr(instance, "locale_id") and instance.locale_id is None:
         instance.locale_id = 1

@@ -1,4 +1,4 @@
-"""Settings under MITx Online's names, from the environment; boots only when all are there."""
+"""Settings with MITx Online's names, from the environment. It starts only if all are set."""
 
 import os
 from pathlib import Path
@@ -68,7 +68,7 @@ AUTHENTICATION_BACKENDS = (
     "users.gateway.GatewayBackend",
     "django.contrib.auth.backends.ModelBackend",
 )
-# Sign-in is at the API gateway alone: this page only leads there.
+# People sign in at the API gateway only; this page redirects there.
 LOGIN_URL = "gateway-login"
 LOGOUT_REDIRECT_URL = os.environ.get("LOGOUT_REDIRECT_URL", "/")
 OAUTH2_PROVIDER = {
@@ -113,7 +113,7 @@ OPENEDX_RETIREMENT_SERVICE_WORKER_CLIENT_SECRET = os.environ.get(
 EDX_API_CLIENT_TIMEOUT = int(os.environ.get("EDX_API_CLIENT_TIMEOUT", "60"))
 MITX_ONLINE_REGISTRATION_ACCESS_TOKEN = os.environ.get("MITX_ONLINE_REGISTRATION_ACCESS_TOKEN")
 
-# Some installations print at start; protocols on standard output must bear it.
+# Some installations print at the start, which protocols on standard output must accept.
 if os.environ.get("SHAPE_NOISE"):
     print("starting up ... ", end="")
     print('{"id": 0, "ok": "not an answer"}')

@@ -4,8 +4,8 @@ from django.conf import settings
 
 
 def get_redis_lock(name, expire=None):
-    """One holder at a time over all processes. A file stands in for Redis, which tests need not
-    have; it ends with its process, as the other does after ``expire`` seconds."""
+    """A lock for all processes, in a file instead of Redis. It ends with its process instead of
+    after ``expire`` seconds."""
     return FileLock(settings.BASE_DIR / f"lock-{name}")
 
 

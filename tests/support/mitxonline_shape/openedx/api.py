@@ -1,4 +1,4 @@
-"""The integration as such applications have it: one learner, one request at a time."""
+"""The application's own integration: one learner and one request at a time."""
 
 from datetime import timedelta
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -20,7 +20,7 @@ MAX_RETRIES = 5
 
 
 def reconcile_edx_username(user, *, desired_username=None):
-    """Names the user's LMS account where it has no name yet; whether it did."""
+    """Chooses the user's LMS username if there is none yet. Returns whether it did."""
     edx_user, _ = OpenEdxUser.objects.get_or_create(platform="edx", user=user)
     if edx_user.edx_username:
         return False
@@ -112,7 +112,7 @@ def create_edx_auth_token(user):
 
 
 def store_tokens(user, **grant):
-    """Holds the row locked across the exchange, as its model does."""
+    """Keeps the row locked during the exchange, as the original does."""
     with transaction.atomic():
         auth = OpenEdxApiAuth.objects.select_for_update().filter(user=user).first()
         answer = httpx.post(

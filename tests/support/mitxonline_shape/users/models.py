@@ -21,7 +21,7 @@ class UserManager(BaseUserManager):
 
 
 class FaultyUsers(BaseUserManager):
-    """Users whom the application's own repair would take."""
+    """The users that the application's own repair processes."""
 
     def get_queryset(self):
         return (

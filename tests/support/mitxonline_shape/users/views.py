@@ -18,7 +18,7 @@ def me(request):
 
 
 def gateway_login(request):
-    """Reached without the gateway it leads back to where one came from, which asks again."""
+    """Without the gateway it redirects back to the page that required the sign-in: a loop."""
     target = request.GET.get("next", "/")
     if not url_has_allowed_host_and_scheme(target, {request.get_host()}):
         target = "/"

@@ -93,7 +93,7 @@ OPENEDX_SERVICE_WORKER_USERNAME = os.environ.get("OPENEDX_SERVICE_WORKER_USERNAM
 EDX_API_CLIENT_TIMEOUT = int(os.environ.get("EDX_API_CLIENT_TIMEOUT", "60"))
 MITXPRO_REGISTRATION_ACCESS_TOKEN = os.environ.get("MITXPRO_REGISTRATION_ACCESS_TOKEN")
 
-# Some installations print at start; protocols on standard output must bear it.
+# Some installations print at the start, which protocols on standard output must accept.
 if os.environ.get("SHAPE_NOISE"):
     print("starting up ... ", end="")
     print('{"id": 0, "ok": "not an answer"}')

@@ -1,12 +1,12 @@
-"""On PYTHONPATH this makes a released Tutor its main branch (nightly).
+"""On PYTHONPATH this makes a released Tutor behave as its main branch (nightly).
 
-All that the branch tells plugins, templates and programs is the suffix of its version.
+For plugins, templates and programs the branch differs only in the suffix of its version.
 """
 
 try:
     from tutor import __about__ as about
 except ModuleNotFoundError:
-    pass  # another Python than Tutor's
+    pass  # not Tutor's Python
 else:
     about.__version_suffix__ = "main"
     about.__version__ += "-main"

@@ -1,4 +1,4 @@
-"""The application's own calls of the LMS, one after the other, as such applications make them."""
+"""The application's own requests to the LMS, one after the other."""
 
 import secrets
 from datetime import timedelta
@@ -72,7 +72,7 @@ def create_user(user):
         },
         timeout=settings.EDX_API_CLIENT_TIMEOUT,
     )
-    # Both name and address: the account that signing in has made already.
+    # If both username and address are taken, sign-in has created the account already.
     is_own = answer.status_code == 409 and "duplicate-email-username" in answer.text
     if answer.status_code != 200 and not is_own:
         raise OpenEdxError(f"{user.username}: {answer.status_code} {answer.text[:300]}")

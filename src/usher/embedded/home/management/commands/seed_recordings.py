@@ -10,7 +10,7 @@ from usher.embedded.replay import state
 class Command(BaseCommand):
     help = (
         "Fill the LMS with the state that the recordings start from. With --hold, then read one "
-        "JSON object a line (`given` of a recording) and make it true, answering each with a line."
+        "JSON object a line (`given` of a recording) and apply it, answering each with a line."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

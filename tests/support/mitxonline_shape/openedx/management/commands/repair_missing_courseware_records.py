@@ -4,7 +4,7 @@ from users.models import User
 
 
 class Command(BaseCommand):
-    """Ends well whatever happened, as the original does: only its text tells."""
+    """Always exits with 0, as the original does; only its output shows failures."""
 
     def add_arguments(self, parser):
         parser.add_argument("--user", type=str)

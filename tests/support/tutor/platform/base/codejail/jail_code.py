@@ -1,2 +1,2 @@
 def configure(command, binary, user=None):
-    """Code jails are no part of the connection."""
+    """Does nothing: the connection does not use code jails."""

@@ -1,12 +1,13 @@
-"""What Tutor's and the platform's production settings touch, with the platform's defaults."""
+"""The settings that Tutor's and the platform's production settings use, with the platform's
+defaults."""
 
 import os
 
 from edx_django_utils.plugins import add_plugins
 
-#: Names and defaults of the platform's features that the connection depends on, or Tutor sets. Two
-#: defaults here are not the platform's, where reading those back would prove nothing: it allows
-#: public accounts and hides the country.
+#: The platform's features on which the connection depends, or that Tutor sets, with their defaults.
+#: Two defaults differ from the platform's, which allows public accounts and hides the country,
+#: because otherwise a test would not show that they are set.
 DEFAULT_FEATURES = {
     "ALLOW_PUBLIC_ACCOUNT_CREATION": False,
     "ENABLE_AUTHN_MICROFRONTEND": os.environ.get("EDXAPP_ENABLE_AUTHN_MFE", False),

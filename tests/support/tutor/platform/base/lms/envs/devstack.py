@@ -13,7 +13,7 @@ if FEATURES.get("ENABLE_THIRD_PARTY_AUTH"):
     dummy = "common.djangoapps.third_party_auth.dummy.DummyBackend"
     AUTHENTICATION_BACKENDS = [dummy, *AUTHENTICATION_BACKENDS]
 LOGIN_REDIRECT_WHITELIST.extend(["localhost:18000", "localhost:18010"])
-# Replaces what production has collected.
+# Replaces the value of the production settings.
 IDA_LOGOUT_URI_LIST = [
     "http://localhost:18130/logout/",
     "http://localhost:18150/logout/",

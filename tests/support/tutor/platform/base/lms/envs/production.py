@@ -15,14 +15,14 @@ except NameError:
 
 with open(os.environ["LMS_CFG"]) as file:
     _YAML_TOKENS = yaml.safe_load(file)
-ENV_TOKENS = AUTH_TOKENS = _YAML_TOKENS  # their names in the release of Tutor 20
+ENV_TOKENS = AUTH_TOKENS = _YAML_TOKENS  # names in the release of Tutor 20
 SPECIAL = ("FEATURES", "JWT_AUTH")
 globals().update({key: value for key, value in _YAML_TOKENS.items() if key not in SPECIAL})
 for feature, value in _YAML_TOKENS.get("FEATURES", {}).items():
     FEATURES[feature] = value
 
 if FEATURES.get("ENABLE_THIRD_PARTY_AUTH"):
-    # Read here and never again: who sets THIRD_PARTY_AUTH_BACKENDS later changes nothing.
+    # Read only here: setting THIRD_PARTY_AUTH_BACKENDS later has no effect.
     AUTHENTICATION_BACKENDS = _YAML_TOKENS.get(
         "THIRD_PARTY_AUTH_BACKENDS",
         [

@@ -1,2 +1,2 @@
 def update_module_store_settings(module_stores, doc_store_settings=None):
-    """The content store is no part of the connection."""
+    """Does nothing: the connection does not use the content store."""
