@@ -218,7 +218,7 @@ class Seed:
             self._make_peace()
             self.scheduler.run(self._is_at_rest)
             if not self._is_at_rest():
-                raise Broken("no thread can continue: " + "; ".join(self.invariants.unsettled()[:5]))
+                raise Broken("no thread can run: " + "; ".join(self.invariants.unsettled()[:5]))
             self.invariants.lost.clear()
             self.invariants.at_rest()
 
