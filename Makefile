@@ -23,7 +23,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Usher needs Python 3.11 or newer; set PYTHON=python3.12, for example."; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-# What the demo needs; the rest, for tests and checks, comes with the first target that uses it.
+# What the demo needs. Packages for tests and checks are installed by the first target that uses them.
 $(DEMO_STAMP): pyproject.toml requirements.lock | $(BIN)/python
 	@echo "Installing what the demo needs into $(VENV) ..."
 	@$(PIP) --constraint requirements.lock --editable '.[campus,embedded]'
@@ -36,10 +36,10 @@ $(STAMP): $(DEMO_STAMP)
 
 install: $(STAMP) ## create .venv and install everything that development needs
 
-demo: $(DEMO_STAMP) ## run application and LMS, walk a learner through (EDITION=mitxpro, ARGS="--lms-port 8001")
+demo: $(DEMO_STAMP) ## run application and LMS with a test learner (EDITION=mitxpro, ARGS="--lms-port 8001")
 	@$(BIN)/usher demo --edition $(EDITION) $(ARGS)
 
-test: $(STAMP) ## run the tests but slow ones, browser included (GROUP="application shell" for some)
+test: $(STAMP) ## run all but slow tests, browser included (GROUP="application shell" for some)
 	@sh scripts/browser.sh >/dev/null
 	@$(BIN)/python scripts/test.py $(GROUP)
 
@@ -74,13 +74,13 @@ changelog: $(STAMP) ## join changelog.d/ into CHANGELOG.md (VERSION=0.2.0)
 replay: $(STAMP) ## replay recorded LMS exchanges against the embedded LMS (RECORDINGS=folder)
 	@$(BIN)/python -m usher.embedded replay $(RECORDINGS)
 
-bench: $(STAMP) ## measure against what is used today (ARGS="--quick" for one small round)
+bench: $(STAMP) ## compare with serial calls (ARGS="--quick" for one small round)
 	@PYTHONPATH=.:campus $(BIN)/python -m benchmarks $(ARGS)
 
-chaos: $(STAMP) ## break everything while it works (ARGS="--operations 1000" for less)
+chaos: $(STAMP) ## test under faults (ARGS="--operations 1000" for a short run)
 	@PYTHONPATH=.:campus $(BIN)/python -m benchmarks.chaos $(ARGS)
 
-simulate: $(STAMP) ## run the engine in virtual time, SEEDS=10000; SEED=17 tells one seed's story
+simulate: $(STAMP) ## run the sync worker in virtual time (SEEDS=10000; SEED=17 prints the events of one)
 	@PYTHONPATH=.:src:campus $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
 
 format: $(STAMP) ## format the code
@@ -89,5 +89,5 @@ format: $(STAMP) ## format the code
 lock: ## resolve the locked versions anew (needs uv)
 	uv pip compile --universal --python-version 3.11 pyproject.toml --extra dev --upgrade --no-header -o requirements.lock
 
-clean: ## remove everything that was made here
+clean: ## remove .venv, caches, the demo's data and builds
 	rm -rf $(VENV) .cache .demo build dist

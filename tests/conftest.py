@@ -1,4 +1,4 @@
-"""For all tests: settings that save time, and the database of tests in Django's own process."""
+"""For all tests: settings that save time, and the database of tests that use Django."""
 
 import functools
 import ssl
@@ -14,26 +14,26 @@ CAMPUS = Path(__file__).resolve().parents[1] / "campus"
 ssl.create_default_context = functools.cache(ssl.create_default_context)
 
 DATABASE_FIXTURES = {"db", "transactional_db", "live_server"}
-LMS_FIXTURES = {"lms_server", "plugin_lms"}
+LMS_FIXTURES = {"lms_server", "plugin_lms", "each_api"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    text = "only tests for which the database matters: the others needn't run again with another"
+    text = "run only tests whose result may depend on the database"
     parser.addoption("--only-database", action="store_true", help=text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    text = "any_database: about what is sent and answered; once is enough, whatever the database"
+    text = "any_database: does not depend on the database, so it need not run twice"
     config.addinivalue_line("markers", text)
-    text = "each_database: asks an LMS, and what it stores or locks differs by database"
+    text = "each_database: uses an LMS, and depends on what the database stores or locks"
     config.addinivalue_line("markers", text)
     if config.getoption("ds", None):
         from django.conf import settings
         from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
-        # Slow, so that nobody guesses people's passwords; tests make hundreds.
+        # The hasher is slow on purpose; tests make hundreds of passwords.
         PBKDF2PasswordHasher.iterations = 1
-        # Static files are looked for when asked for; otherwise every test client reads all of them.
+        # Finds static files when they are requested; otherwise every test client scans all of them.
         settings.WHITENOISE_AUTOREFRESH = True
 
 
@@ -45,8 +45,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _minds_database(item: pytest.Item) -> bool:
-    """Tests that ask an LMS are mostly about what is sent and answered: one that is about the
-    database says so."""
+    """Whether to run the test with each database. Tests that use an LMS are mostly about requests
+    and answers, so only marked ones are run again."""
     names = set(getattr(item, "fixturenames", ()))
     if not (DATABASE_FIXTURES & names or item.get_closest_marker("django_db")):
         return False
@@ -57,7 +57,7 @@ def _minds_database(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None) -> None:
-    """Permissions are made once, not anew after each test that empties the tables."""
+    """Creates permissions once, and not again after each test that empties the tables."""
     from django.db.models.signals import post_migrate
 
     post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")

@@ -20,13 +20,13 @@ from tests.support.lms_process import (
 
 @pytest.fixture(scope="session")
 def lms_server() -> Iterator[LmsProcess]:
-    """One LMS for the tests of this process; tests use names of their own in it."""
+    """One LMS for the tests of this process; each test uses its own usernames and course keys."""
     with lms_process() as lms:
         yield lms
 
 
 def _load_pages() -> None:
-    """Now, and not while the LMS waits for its first answer: on a busy machine that takes long."""
+    """Loads the URLconf now, because on a busy machine the LMS's first request would time out."""
     from django.urls import get_resolver
 
     assert get_resolver().url_patterns
@@ -34,7 +34,7 @@ def _load_pages() -> None:
 
 @pytest.fixture(scope="session")
 def joined_lms(lms_server: LmsProcess, live_server: Any) -> LmsProcess:
-    """The LMS, knowing the application that the tests serve."""
+    """The LMS, connected by hand to the application that the tests serve."""
     _load_pages()
     lms_server.join(live_server.url)
     return lms_server
@@ -42,7 +42,7 @@ def joined_lms(lms_server: LmsProcess, live_server: Any) -> LmsProcess:
 
 @pytest.fixture(scope="session")
 def plugin_lms(live_server: Any) -> Iterator[LmsProcess]:
-    """An LMS with ``usher.lms``, knowing the application that the tests serve."""
+    """An LMS with ``usher.lms``, connected to the application that the tests serve."""
     _load_pages()
     with lms_process(with_plugin=True) as lms:
         lms.join_with_plugin(live_server.url)
@@ -51,7 +51,7 @@ def plugin_lms(live_server: Any) -> Iterator[LmsProcess]:
 
 @pytest.fixture(scope="module")
 def empty_lms(live_server: Any) -> Iterator[LmsProcess]:
-    """Another Open edX, which knows the application and its service worker, and nobody else."""
+    """Another Open edX, which has the application's service worker and no learners."""
     with lms_process(with_plugin=True, with_courses=False) as lms:
         lms.join_with_plugin(live_server.url)
         yield lms
@@ -59,7 +59,7 @@ def empty_lms(live_server: Any) -> Iterator[LmsProcess]:
 
 @dataclass
 class Joined:
-    """Application and LMS, and what tests ask of them."""
+    """The connected application and LMS, with helpers for tests."""
 
     lms: LmsProcess
     application_url: str
@@ -68,7 +68,7 @@ class Joined:
         return make_learner(prefix, **fields)
 
     def account(self, username: str) -> dict[str, Any] | None:
-        """What the LMS has under that name, asked of its own database."""
+        """The account of that name in the LMS's database; None if there is none."""
         return self._ask(
             "from django.contrib.auth import get_user_model as g; import json; "
             f"u = g().objects.filter(username={username!r}).first(); "
@@ -107,7 +107,8 @@ def make_learner(prefix: str = "learner", **fields: Any) -> Any:
 def joined(
     joined_lms: LmsProcess, live_server: Any, transactional_db: None, settings: Any
 ) -> Iterator[Joined]:
-    """Application and LMS are connected; the database is empty but for the LMS's OAuth2 record."""
+    """Application and LMS, connected with the public API only. The application's database has
+    nothing but the LMS's OAuth2 record."""
     configure(settings, joined_lms, live_server.url)
     yield Joined(joined_lms, live_server.url)
     forget_clients()
@@ -127,7 +128,7 @@ def configure(settings: Any, lms: LmsProcess, application_url: str, **more: Any)
 
 
 def forget_clients() -> None:
-    """Pauses, circuits and beliefs of one test are nothing to the next."""
+    """Drops the client, so that pauses and circuits of one test do not affect the next."""
     from usher.application import lms_client
 
     lms_client._client.cache_clear()
@@ -137,15 +138,25 @@ def forget_clients() -> None:
 def batched(
     plugin_lms: LmsProcess, live_server: Any, transactional_db: None, settings: Any
 ) -> Iterator[Joined]:
-    """Application and LMS are connected, and the batch API is used."""
+    """Application and LMS, connected with the batch API."""
     configure(settings, plugin_lms, live_server.url, USHER_USE_BATCH_API=True)
     yield Joined(plugin_lms, live_server.url)
     forget_clients()
 
 
+@pytest.fixture(params=["joined", "batched"])
+def each_api(request: pytest.FixtureRequest, transactional_db: None) -> Joined:
+    """``joined`` and ``batched``: runs the test once with each API.
+
+    ``transactional_db`` is named because pytest-django looks for it before the other two are
+    requested."""
+    found: Joined = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture
 def faulty(joined: Joined, settings: Any) -> Iterator[FaultyProxy]:
-    """Application and LMS connected through a proxy that breaks what it is told to."""
+    """``joined`` through a proxy, which can cause faults."""
     with faulty_proxy(joined.lms.url) as proxy:
         settings.OPENEDX_API_BASE_URL = proxy.url
         settings.OPENEDX_BASE_REDIRECT_URL = joined.lms.url
@@ -155,13 +166,13 @@ def faulty(joined: Joined, settings: Any) -> Iterator[FaultyProxy]:
 
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], bool]], None]:
-    """Polls with a deadline."""
+    """Returns a function that waits until a condition is true, at most some seconds."""
     import time
 
     def wait(is_so: Callable[[], bool], seconds: float = 90.0) -> None:
         deadline = time.monotonic() + seconds
         while not is_so():
-            assert time.monotonic() < deadline, "it did not come to be"
+            assert time.monotonic() < deadline, "the condition did not become true in time"
             time.sleep(0.05)
 
     return wait

@@ -59,6 +59,7 @@ RUN_BY = {
 }
 #: The beginning of a command that no test runs, and why.
 NOT_RUN = {
+    "make install": "installs into the environment of the tests",
     "make test": "runs the tests",
     "make check": "continuous integration runs it before the tests",
     "make wheel": "tests/cli/test_extras.py builds a wheel in the same way",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from django.utils import timezone
 
@@ -203,12 +202,3 @@ def ago(moment: datetime | None) -> str:
         return "never"
     seconds = (timezone.now() - moment).total_seconds()
     return "just now" if seconds < 1 else f"{span(seconds)} ago"
-
-
-def lasting(seconds: float) -> str:
-    return span(seconds)
-
-
-def learner_name(user: Any) -> str:
-    """A user's name in tables."""
-    return str(user.get_full_name() if hasattr(user, "get_full_name") else "") or str(user)

@@ -7,8 +7,5 @@ USERNAME_PATTERN = r"[A-Za-z0-9_-]+"
 FULL_NAME_MAX_LENGTH = 255
 #: Course runs in one page, the most that the LMS gives.
 COURSE_LIST_PAGE_SIZE = 100
-COURSE_LIST_REQUESTS_A_MINUTE = 40
-#: New accounts in seven days from one IP address.
-REGISTRATIONS_A_WEEK_AND_ADDRESS = 60
 #: The most items in one request of the batch API.
 BATCH_ITEMS_A_REQUEST = 500

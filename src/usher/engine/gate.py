@@ -56,11 +56,6 @@ class Gate:
         now."""
         return bool(self._state.level(self.key))
 
-    @property
-    def opens_in(self) -> float:
-        """Seconds until a probe is allowed."""
-        return self._state.remaining(self.key)
-
     def close(self) -> None:
         """After a systemic failure: pauses the kind, longer each time. Concurrent requests that
         fail together count once."""

@@ -32,13 +32,7 @@ def confirm(user):
     email_confirmed.send(sender=EmailAddress, request=None, email_address=address)
 
 
-@pytest.fixture(params=["joined", "batched"])
-def both(request):
-    """By the public API and by the batch API."""
-    return request.getfixturevalue(request.param)
-
-
-def test_an_unconfirmed_learner_gets_no_account(both):
+def test_an_unconfirmed_learner_gets_no_account(each_api):
     user = unconfirmed()
     account = ensure_account(user, reconcile_now=True)
     enroll(user, ensure_run(DEMO))
@@ -48,7 +42,7 @@ def test_an_unconfirmed_learner_gets_no_account(both):
     assert not account.is_ready
     assert account.error_code == "unconfirmed"
     assert account.parked_at is None
-    assert both.account(account.username) is None
+    assert each_api.account(account.username) is None
 
     confirm(user)
     reconcile()
@@ -56,7 +50,7 @@ def test_an_unconfirmed_learner_gets_no_account(both):
 
     account.refresh_from_db()
     assert account.is_ready, account.error_message
-    assert both.account(account.username)["email"] == user.email
+    assert each_api.account(account.username)["email"] == user.email
 
 
 @pytest.mark.django_db

@@ -58,10 +58,8 @@ def test_a_new_learner_costs_three_requests(joined, faulty):
     assert paths == [REGISTRATION, "/oauth2/authorize", "/oauth2/access_token"]
 
 
-@pytest.mark.parametrize("api", ["joined", "batched"])
-def test_a_check_of_an_account_keeps_its_time_of_creation(request, api):
-    lms = request.getfixturevalue(api)
-    user = lms.learner()
+def test_a_check_of_an_account_keeps_its_time_of_creation(each_api):
+    user = each_api.learner()
     ensure_account(user, reconcile_now=True)
     made = timezone.now() - timedelta(days=9)
     LmsAccount.objects.filter(user=user).update(created_in_lms_at=made)

@@ -16,24 +16,18 @@ from usher.application.tokens.models import LmsToken
 from usher.engine.services import recheck, reconcile
 
 
-@pytest.fixture(params=["joined", "batched"])
-def both(request):
-    """By the public API, and by the batch API."""
-    return request.getfixturevalue(request.param)
-
-
-def set_active(both, username, value):
-    both.lms.shell(
+def set_active(each_api, username, value):
+    each_api.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
         f"g().objects.filter(username={username!r}).update(is_active={value})"
     )
 
 
 @pytest.fixture
-def deactivated(both):
+def deactivated(each_api):
     """The account of a learner whom the LMS's staff deactivated."""
-    account = ensure_account(both.learner(), reconcile_now=True)
-    set_active(both, account.username, False)
+    account = ensure_account(each_api.learner(), reconcile_now=True)
+    set_active(each_api, account.username, False)
     return account
 
 
@@ -42,9 +36,9 @@ def look_again(kinds=("account", "token", "profile")):
     assert not [f for f in summary.failures if f.code != "deactivated-in-lms"], summary.failures
 
 
-def test_it_stays_deactivated_and_has_a_state_of_its_own(both, deactivated):
+def test_it_stays_deactivated_and_has_a_state_of_its_own(each_api, deactivated):
     look_again()
-    assert both.account(deactivated.username)["is_active"] is False
+    assert each_api.account(deactivated.username)["is_active"] is False
     deactivated.refresh_from_db()
     assert state(deactivated) is State.DEACTIVATED
     assert deactivated in in_state(LmsAccount.objects.all(), State.DEACTIVATED)
@@ -55,15 +49,15 @@ def test_it_stays_deactivated_and_has_a_state_of_its_own(both, deactivated):
     assert "until somebody activates" in line.next
 
 
-def test_another_name_does_not_activate_it(both, deactivated):
+def test_another_name_does_not_activate_it(each_api, deactivated):
     user = deactivated.user
     user.name = "Another Name"
     user.save()
     reconcile(["profile"])
-    assert both.account(deactivated.username)["is_active"] is False
+    assert each_api.account(deactivated.username)["is_active"] is False
 
 
-def test_drift_and_a_dry_run_name_it_and_change_nothing(both, deactivated):
+def test_drift_and_a_dry_run_name_it_and_change_nothing(each_api, deactivated):
     found = next(one for one in drift(["account"]) if one.what == deactivated.username)
     assert (found.field, found.here, found.there, found.action) == ("active", "yes", "no", "")
     assert "not activated again" in found.note

@@ -11,16 +11,10 @@ from usher.application.tokens.models import LmsToken
 from usher.engine.services import reconcile
 
 
-@pytest.fixture(params=["joined", "batched"])
-def both(request):
-    """By the public API, and by the batch API."""
-    return request.getfixturevalue(request.param)
-
-
 @pytest.fixture
-def unseen(both):
+def unseen(each_api):
     """The account of a learner, of which the application does not know that it was made."""
-    account = ensure_account(both.learner())
+    account = ensure_account(each_api.learner())
     assert reconcile(["account"]).failed == 0
     LmsAccount.objects.update(
         created_in_lms_at=None, lms_user_id=None, observed_is_active=None, observed_generation=0
@@ -29,30 +23,30 @@ def unseen(both):
     return account
 
 
-def is_out_of_use(both, row, by_hand):
+def is_out_of_use(each_api, row, by_hand):
     """By the public API only a person can do it, who is told."""
     if row.error_code == by_hand:
         return row.parked_at is not None
-    return both.account(row.username)["is_active"] is False
+    return each_api.account(row.username)["is_active"] is False
 
 
-def test_a_deactivated_learner_has_no_active_account(both, unseen):
+def test_a_deactivated_learner_has_no_active_account(each_api, unseen):
     unseen.user.is_active = False
     unseen.user.save()
     reconcile(["account"])
     unseen.refresh_from_db()
-    assert is_out_of_use(both, unseen, "deactivation-by-hand")
+    assert is_out_of_use(each_api, unseen, "deactivation-by-hand")
     assert not unseen.is_ready, "it is made as new when the learner is activated"
 
 
-def test_a_deleted_learner_has_no_active_account(both, unseen):
+def test_a_deleted_learner_has_no_active_account(each_api, unseen):
     unseen.user.delete()
     reconcile(["retirement"])
-    assert is_out_of_use(both, Retirement.objects.get(), "retirement-by-hand")
+    assert is_out_of_use(each_api, Retirement.objects.get(), "retirement-by-hand")
 
 
 @pytest.mark.parametrize("gone", ["deactivated", "deleted"])
-def test_an_older_account_of_that_name_is_left_alone(both, unseen, gone):
+def test_an_older_account_of_that_name_is_left_alone(each_api, unseen, gone):
     """It is somebody else's."""
     later = unseen.reserved_at + timedelta(hours=1)
     LmsAccount.objects.update(reserved_at=later)
@@ -62,7 +56,7 @@ def test_an_older_account_of_that_name_is_left_alone(both, unseen, gone):
         unseen.user.is_active = False
         unseen.user.save()
     assert reconcile(["account", "retirement"]).failed == 0
-    assert both.account(unseen.username)["is_active"] is True
+    assert each_api.account(unseen.username)["is_active"] is True
 
 
 def test_a_learner_who_is_activated_again_has_an_account(batched):

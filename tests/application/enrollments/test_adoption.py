@@ -25,22 +25,17 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"
 
 
-@pytest.fixture(params=["public", "batch"])
-def sides(request):
-    return request.getfixturevalue("joined" if request.param == "public" else "batched")
-
-
 @pytest.fixture
-def learner(sides):
-    user = sides.learner("instructed")
+def learner(each_api):
+    user = each_api.learner("instructed")
     ensure_account(user)
     assert reconcile(["account"]).failed == 0
     return user
 
 
-def enroll_in_lms(sides, user, key=DEMO, mode="audit", is_active=True):
+def enroll_in_lms(each_api, user, key=DEMO, mode="audit", is_active=True):
     """As an instructor does."""
-    sides.lms.shell(
+    each_api.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
         "from opaque_keys.edx.keys import CourseKey as K; "
         "from usher.embedded.student.models import CourseEnrollment as E; "
@@ -62,9 +57,9 @@ def here(user):
     }
 
 
-def test_the_next_sweep_records_it(sides, learner):
+def test_the_next_sweep_records_it(each_api, learner):
     pull_changes()
-    enroll_in_lms(sides, learner, mode="verified")
+    enroll_in_lms(each_api, learner, mode="verified")
     a_minute_later()
     assert reconcile(["enrollment"]).failed == 0
     assert here(learner) == {DEMO: ("verified", True)}
@@ -75,27 +70,27 @@ def test_the_next_sweep_records_it(sides, learner):
     assert (row.observed_mode, row.observed_is_active) == ("verified", True)
     # From now on it is an enrollment as any other.
     assert change_mode(learner, row.run, "audit", reconcile_now=True).is_settled
-    assert sides.enrollments(learner.lms_account.username) == {DEMO: ("audit", True)}
+    assert each_api.enrollments(learner.lms_account.username) == {DEMO: ("audit", True)}
     assert unenroll(learner, row.run, reconcile_now=True).is_settled
     a_minute_later()
     reconcile(["enrollment"], made_due=recheck(["enrollment"]))
     assert here(learner) == {DEMO: ("audit", False)}
 
 
-def test_a_message_records_it(sides, learner):
-    enroll_in_lms(sides, learner)
+def test_a_message_records_it(each_api, learner):
+    enroll_in_lms(each_api, learner)
     assert take("instructor-1", "enrollment.changed", learner.lms_account.username.upper(), DEMO)
     assert reconcile(["enrollment"]).failed == 0
     assert here(learner) == {DEMO: ("audit", True)}
 
 
-def test_a_recheck_records_all_of_one_learner(sides, learner):
-    other = sides.learner()
+def test_a_recheck_records_all_of_one_learner(each_api, learner):
+    other = each_api.learner()
     ensure_account(other)
     reconcile(["account"])
     for user in (learner, other):
-        enroll_in_lms(sides, user)
-    enroll_in_lms(sides, learner, E2E)
+        enroll_in_lms(each_api, user)
+    enroll_in_lms(each_api, learner, E2E)
     reconcile(["enrollment"], user=learner, made_due=recheck(["enrollment"], user=learner))
     assert here(learner) == {DEMO: ("audit", True), E2E: ("audit", True)}
     assert here(other) == {}
@@ -104,8 +99,8 @@ def test_a_recheck_records_all_of_one_learner(sides, learner):
     assert list(drift(["enrollment"])) == []
 
 
-def test_an_enrollment_that_ended_in_the_lms_is_not_recorded(sides, learner):
-    enroll_in_lms(sides, learner, is_active=False)
+def test_an_enrollment_that_ended_in_the_lms_is_not_recorded(each_api, learner):
+    enroll_in_lms(each_api, learner, is_active=False)
     take("ended-1", "enrollment.changed", learner.lms_account.username, DEMO)
     take("never-1", "enrollment.changed", learner.lms_account.username, E2E)
     assert Enrollment.objects.count() == 2
@@ -115,33 +110,33 @@ def test_an_enrollment_that_ended_in_the_lms_is_not_recorded(sides, learner):
     assert here(learner) == {}
 
 
-def test_the_learner_s_own_enrollment_takes_precedence(sides, learner):
+def test_the_learner_s_own_enrollment_takes_precedence(each_api, learner):
     """They enroll themselves while the row only stands for what the LMS may have."""
-    enroll_in_lms(sides, learner, mode="verified")
+    enroll_in_lms(each_api, learner, mode="verified")
     take("meanwhile-1", "enrollment.changed", learner.lms_account.username, DEMO)
     assert enroll(learner, ensure_run(DEMO), "audit", reconcile_now=True).is_settled
     assert here(learner) == {DEMO: ("audit", True)}
-    assert sides.enrollments(learner.lms_account.username) == {DEMO: ("audit", True)}
+    assert each_api.enrollments(learner.lms_account.username) == {DEMO: ("audit", True)}
 
 
 @pytest.mark.parametrize("winner", ["application", "lms"])
 def test_an_enrollment_of_the_lms_is_recorded_whichever_setting_decides(
-    sides, learner, settings, winner
+    each_api, learner, settings, winner
 ):
     settings.USHER_ENROLLMENT_WINNER = winner
-    enroll_in_lms(sides, learner)
+    enroll_in_lms(each_api, learner)
     reconcile(["enrollment"], made_due=recheck(["enrollment"]))
     assert here(learner) == {DEMO: ("audit", True)}
-    enroll_in_lms(sides, learner, mode="verified")
+    enroll_in_lms(each_api, learner, mode="verified")
     reconcile(["enrollment"], made_due=recheck(["enrollment"]))
     mode = "verified" if winner == "lms" else "audit"
     assert here(learner) == {DEMO: (mode, True)}
-    assert sides.enrollments(learner.lms_account.username) == {DEMO: (mode, True)}
+    assert each_api.enrollments(learner.lms_account.username) == {DEMO: (mode, True)}
 
 
-def test_a_setting_leaves_them_to_the_lms(sides, learner, settings):
+def test_a_setting_leaves_them_to_the_lms(each_api, learner, settings):
     settings.USHER_ADOPT_ENROLLMENTS = False
-    enroll_in_lms(sides, learner)
+    enroll_in_lms(each_api, learner)
     take("left-1", "enrollment.changed", learner.lms_account.username, DEMO)
     a_minute_later()
     reconcile(["enrollment"], made_due=recheck(["enrollment"]))

@@ -69,23 +69,21 @@ def test_enrolling_again_leaves_a_paid_mode(db):
     assert enroll(user, run).mode == "audit"
 
 
-@pytest.mark.parametrize("api", ["joined", "batched"])
 @pytest.mark.parametrize("modes_are_known", [True, False])
-def test_a_run_that_offers_only_honor(request, transactional_db, api, modes_are_known):
-    joined = request.getfixturevalue(api)
-    key = f"course-v1:edX+Honor{api}+{modes_are_known}"
-    joined.lms.shell(_ONLY.format(key=key, slug="honor", price=0))
+def test_a_run_that_offers_only_honor(each_api, modes_are_known):
+    key = f"course-v1:edX+Honor+{modes_are_known}"
+    each_api.lms.shell(_ONLY.format(key=key, slug="honor", price=0))
     run = ensure_run(key)
     if modes_are_known:
         assert sync_runs([key], modes=True).failed == 0
-    user = joined.learner()
+    user = each_api.learner()
     row = enroll(user, run)
     reconcile()
     reconcile()
     row.refresh_from_db()
     assert row.is_settled, row.error_message
     assert row.mode == "honor"
-    assert joined.enrollments(user.lms_account.username) == {key: ("honor", True)}
+    assert each_api.enrollments(user.lms_account.username) == {key: ("honor", True)}
 
 
 def test_an_enrollment_refused_for_its_mode_is_retried_when_the_run_has_the_mode(joined):

@@ -26,7 +26,7 @@ from usher.engine.kinds import Job, Outcome
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EnrollmentData:
     """The data of an enrollment's job.
 
     look_first: compare with the LMS before sending anything. adopt: the LMS's state is kept.
@@ -77,7 +77,7 @@ class EnrollmentKind(LmsKind):
             refusal = None
             if row.parked_at:
                 refusal = EnrollmentRefused(row.error_message, code=row.error_code)
-            wanted = Wanted(
+            wanted = EnrollmentData(
                 name,
                 row.run.course_key,
                 row.mode,
@@ -97,7 +97,7 @@ class EnrollmentKind(LmsKind):
             raise _transient_if_unknown(error) from error
 
     def _act(self, job: Job, context: LmsContext) -> Outcome:
-        wanted: Wanted = job.data
+        wanted: EnrollmentData = job.data
         if wanted.look_first:
             found = context.lms.enrollment(wanted.username, wanted.course_key)
             if wanted.adopt and found is None and job.row.observed_is_active:
@@ -171,7 +171,7 @@ class EnrollmentKind(LmsKind):
             adoption.find_all(user)
 
 
-def _require_as_wanted(wanted: Wanted, seen: EnrollmentSeen) -> None:
+def _require_as_wanted(wanted: EnrollmentData, seen: EnrollmentSeen) -> None:
     """Raises LmsError when the LMS's answer differs from what was sent."""
     if seen.is_active != wanted.is_active:
         raise BadAnswer("The LMS's answer shows the enrollment as it was before the change.")
@@ -186,7 +186,7 @@ def _is_only_compared(job: Job) -> bool:
     return bool(job.data.adopt or job.data.refusal)
 
 
-def _unenroll(wanted: Wanted, context: LmsContext) -> EnrollmentSeen:
+def _unenroll(wanted: EnrollmentData, context: LmsContext) -> EnrollmentSeen:
     """Unenrolls the learner. If the LMS refuses that because they are not enrolled, it succeeds."""
     try:
         return context.lms.enroll(wanted.username, wanted.course_key, mode="", is_active=False)
@@ -252,7 +252,7 @@ def _outcome(job: Job, seen: EnrollmentSeen, *, adopt: bool = False) -> Outcome:
 
 
 def _item(job: Job) -> dict[str, Any]:
-    wanted: Wanted = job.data
+    wanted: EnrollmentData = job.data
     return {
         "id": job.row.pk,
         "username": wanted.username,

@@ -1,6 +1,5 @@
 """Facts about Tutor: its version, its root, and its rendered files."""
 
-import os
 import re
 import shlex
 import shutil
@@ -58,10 +57,6 @@ class Tutor:
         """The root that ``tutor`` uses by default."""
         _ = self._known_root
         return Path(Command((self.executable,)).output("config", "printroot").strip())
-
-    @property
-    def root_from_environment(self) -> str:
-        return os.environ.get("TUTOR_ROOT", "")
 
     @fact
     def config(self) -> dict[str, Any]:

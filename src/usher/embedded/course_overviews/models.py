@@ -1,7 +1,6 @@
 """The course runs of the LMS (``course_overviews`` of the platform), without content."""
 
 import datetime
-import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -151,11 +150,6 @@ class CourseOverview(TimeStampedModel):
     @property
     def image_urls(self) -> dict[str, str]:
         return dict.fromkeys(("raw", "small", "large"), self.course_image_url)
-
-    @property
-    def pre_requisite_courses(self) -> list[str]:
-        keys: list[str] = json.loads(self._pre_requisite_courses_json)
-        return keys
 
     def is_enrollment_open(self) -> bool:
         now = timezone.now()

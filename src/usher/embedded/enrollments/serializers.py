@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from usher.embedded.course_modes.models import CourseMode, Mode
 from usher.embedded.course_overviews.models import CourseOverview
-from usher.embedded.student.models import CourseEnrollment, CourseEnrollmentAllowed
+from usher.embedded.student.models import CourseEnrollment
 
 
 class ModeSerializer(serializers.Serializer[Mode]):
@@ -62,9 +62,3 @@ class CourseEnrollmentsApiListSerializer(serializers.ModelSerializer[CourseEnrol
     class Meta:
         model = CourseEnrollment
         fields = ("created", "mode", "is_active", "user", "course_id")
-
-
-class CourseEnrollmentAllowedSerializer(serializers.ModelSerializer[CourseEnrollmentAllowed]):
-    class Meta:
-        model = CourseEnrollmentAllowed
-        exclude = ("id",)

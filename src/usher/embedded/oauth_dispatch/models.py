@@ -1,6 +1,5 @@
 """Scopes and filters of the LMS's OAuth applications (``oauth_dispatch`` of the platform)."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from django.db import models
@@ -58,9 +57,3 @@ class ApplicationAccess(models.Model):
     def scopes_of(cls, application: Any) -> list[str]:
         found = cls.objects.filter(application=application).first()
         return list(found.scopes) if found else []
-
-    def filter_values(self, name: str) -> Iterator[str]:
-        for one in self.filters or []:
-            key, _, value = one.partition(":")
-            if key == name:
-                yield value

@@ -142,10 +142,6 @@ class OAuth2ProviderConfig(ProviderConfig):
         """The provider's id in URLs, e.g. ``oa2-mitxpro-oauth2``."""
         return f"{self.prefix}-{self.backend_name}"
 
-    @property
-    def backend_class(self) -> type[BaseAuth]:
-        return _backends()[self.backend_name]
-
     def clean(self) -> None:
         super().clean()
         self.other_settings = clean_json(self.other_settings)
