@@ -96,6 +96,18 @@ REASONS: dict[str, tuple[str, str]] = {
         "The LMS does not understand the request",
         "Compare the versions of usher.lms and of this application, then {retry}.",
     ),
+    "refused": (
+        "The LMS refuses it",
+        "Read what the LMS says, remove the cause, then {retry}.",
+    ),
+    "bad-value": (
+        "The LMS has a value that this application can't store",
+        "Correct the value in the LMS, then {retry}.",
+    ),
+    "unwritable": (
+        "The LMS has a value that this application can't store",
+        "Correct the value in the LMS, then {retry}.",
+    ),
     "enrollment-refused": (
         "The LMS refuses the enrollment",
         "Read what the LMS says: often the run does not accept enrollments now. Then {retry}.",
@@ -153,11 +165,13 @@ _OWN = {
     "activation-by-hand",
     "adapter-failed",
     "awaiting-link",
+    "bad-value",
     "deactivation-by-hand",
     "email-needs-usher-lms",
     "not-linked",
     "retirement-by-hand",
     "sign-in-stopped",
+    "unwritable",
 }
 
 _READ = "Read what the LMS says, remove the cause, then {retry}."

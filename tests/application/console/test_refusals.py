@@ -272,12 +272,20 @@ def test_formulas_are_text(text: str) -> None:
 
 
 def test_every_error_code_of_the_lms_is_explained() -> None:
+    from usher.client.errors import InvalidGrant, Refused
+    from usher.client.payloads import BadValue
     from usher.contract.failures import RegistrationError
+    from usher.engine.errors import Unwritable
     from usher.lms.errors import EnrollmentError
 
     # These two are no refusals of a record: the kind stops, or waits.
     others = {RegistrationError.INVALID_ACCESS_TOKEN, RegistrationError.RATE_LIMITED}
     codes = {str(code) for code in (*EnrollmentError, *RegistrationError) if code not in others}
+    codes |= {Refused.default_code, BadValue.default_code, Unwritable.default_code}
+    # A token whose grant is invalid is obtained anew.
+    refused = [one for one in Refused.__subclasses__() if one is not InvalidGrant]
+    codes |= {one.default_code for one in refused}
     assert codes - words.REASONS.keys() == set()
+    assert words.said("bad-value") == "Why"
     assert words.reason("something-new") == "Refused with something-new"
     assert words.advice("something-new")
