@@ -155,7 +155,7 @@ HEADERS = (
 )
 
 
-# Each refusal is logged, with the request: that fills the memory.
+# Each refusal is logged with its request, which would fill the memory.
 @pytest.fixture(autouse=True)
 def quiet():
     logging.disable(logging.CRITICAL)
@@ -165,7 +165,7 @@ def quiet():
 
 @pytest.fixture
 def browsers(db, settings):
-    """Nobody, and a learner; the LMS's client is ``the-client``."""
+    """An anonymous browser, and a learner's. The LMS's client is ``the-client``."""
     settings.USHER_WEBHOOK_SECRET = "a-secret-that-nobody-knows"
     cache.clear()
     ensure_client("edx-oauth-app", [CALLBACK], client_id="the-client", client_secret="s" * 64)
@@ -176,7 +176,7 @@ def browsers(db, settings):
     cache.clear()
 
 
-#: Who is signed in is sent on from there at once.
+#: Pages that redirect signed-in users at once.
 FOR_NOBODY = ("/accounts/login/", "/accounts/signup/", "/admin/login/")
 
 
@@ -186,8 +186,8 @@ def who_gets_further(browsers, path):
 
 
 def send(browsers, method, path, query="", body=b"", content_type="", headers=None):
-    """As each of them; none may fail, nor be sent to another site."""
-    # The limits on failures would hide most of it.
+    """Sends the request with each browser; no answer may be a 5xx or a redirect to another site."""
+    # The limits on failures would refuse most requests unread.
     cache.clear()
     for browser in browsers:
         answer = browser.generic(
@@ -258,7 +258,8 @@ def encoded(fields):
     return urlencode({k: v.encode("utf-8", "surrogatepass") for k, v in fields.items()})
 
 
-#: What PostgreSQL refuses or cuts and SQLite takes: the others need not be sent once more there.
+#: Values that PostgreSQL rejects or cuts and SQLite stores; only these are sent again with
+#: PostgreSQL.
 FOR_DATABASES = ("\x00", "a\x00b", "\ud800", "\U0001f600" * 50, "x" * 5000, "9" * 400, "-1")
 
 
@@ -275,7 +276,7 @@ READ = {
     },
     "/oauth2/revoke_token/": {"client_id", "client_secret", "token", "token_type_hint"},
 }
-#: Each alone, and the others of the protocol together.
+#: Each parameter by itself, and all others of the protocol together.
 CHANGED = [
     *((path, (name,)) for path in OAUTH for name in NAMES[:25] if name in READ[path]),
     *((path, tuple(name for name in NAMES[:25] if name not in READ[path])) for path in OAUTH),
@@ -284,7 +285,7 @@ CHANGED = [
 
 @pytest.mark.parametrize(("path", "names"), CHANGED)
 def test_each_parameter_of_a_good_request(browsers, path, names):
-    """Clients have no session: for two of the endpoints it makes no difference who asks."""
+    """Clients have no session, so for two endpoints the browser makes no difference."""
     one = who_gets_further(browsers, path)
     for value in ODD if connection.vendor == "sqlite" else FOR_DATABASES:
         text = encoded({**GOOD, **dict.fromkeys(names, value)})

@@ -17,7 +17,7 @@ OLD = NOW - timedelta(hours=1)
 
 @pytest.fixture(autouse=True)
 def now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rows below were made at collection, which may be long ago."""
+    """Sets the current time: the rows below were created at collection, which may be long ago."""
     monkeypatch.setattr(timezone, "now", lambda: NOW)
 
 

@@ -13,7 +13,7 @@ from usher.application.user_model import active, key, key_of, naming_fields
 
 
 class Member(AbstractBaseUser):
-    """By UUID and ``mail``; as Django's base, it has no field ``is_active``."""
+    """A user model with a UUID, ``mail`` as name, and no field ``is_active``."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     mail = models.EmailField(unique=True)
@@ -24,7 +24,7 @@ class Member(AbstractBaseUser):
 
 
 class Card(AbstractBaseUser):
-    """Without an e-mail address."""
+    """A user model without an e-mail address."""
 
     number = models.CharField(max_length=9, unique=True)
     is_active = models.BooleanField(default=True)
@@ -65,7 +65,7 @@ def test_the_lms_gets_the_key_as_json_has_it(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_admin_searches_by_the_fields_of_the_user_model(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
-    """With a model that has no ``email``, a search by it would fail."""
+    """With a model without ``email``, a search in that field would fail."""
     monkeypatch.setattr("usher.application.admin.naming_fields", lambda: ["username"])
     page = admin_client.get(reverse(f"admin:usher_{model}_changelist"), {"q": "x"})
     assert page.status_code == 200

@@ -41,7 +41,7 @@ def register(browser, username, email=""):
 
 
 def same_shape(answer, name):
-    """Status, and the names of what is in the body."""
+    """Compares the status, and the names of the fields in the body."""
     expected = recorded(name)
     assert answer.status_code == expected["status"]
     assert set(answer.json()) == set(expected["body"])

@@ -91,7 +91,7 @@ CONTRAST = """() => {
 }"""
 
 
-#: What WCAG 2.2 AA asks; "best-practice" beyond it is not.
+#: Rules of WCAG 2.2 AA, without axe's "best-practice".
 RULES = {
     "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"],
     "resultTypes": ["violations"],
@@ -99,14 +99,14 @@ RULES = {
 
 
 def violations_of_axe(page):
-    """What axe complains of: the rule, and where."""
+    """The violations that axe finds: rule and element."""
     found = Axe().run(page, options=RULES).response["violations"]
     return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found]
 
 
 @pytest.fixture(scope="module")
 def screen():
-    # Playwright runs a loop in this thread, which Django takes for an asynchronous caller.
+    # Playwright runs an event loop in this thread, so Django would refuse synchronous calls.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
     with chromium() as running:
         yield running
@@ -154,7 +154,7 @@ def test_pages_can_be_used_by_everybody(screen, site, client, learner, settings,
     assert found == {}
 
 
-def test_a_wrong_form_says_so_where_it_is_wrong(screen, site):
+def test_an_invalid_form_shows_errors_at_its_fields(screen, site):
     page = screen.new_page()
     page.goto(site + "/accounts/signup/")
     page.fill("#id_name", "Ada")

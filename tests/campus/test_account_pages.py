@@ -58,7 +58,7 @@ def test_the_mail_is_in_the_site_s_name(client, mailoutbox, settings):
 
 
 @pytest.mark.parametrize("username", ["ada", "ADA", "Ada"])
-def test_the_name_of_a_learner_gone_is_never_given_again(client, username):
+def test_the_username_of_a_deleted_learner_is_never_reused(client, username):
     gone = get_user_model().objects.create_user("ada", "first@learners.example")
     client.force_login(gone)
     client.get("/logout/")
@@ -103,7 +103,7 @@ def test_signing_in_by_name_or_address_in_any_case(client, login):
 @pytest.mark.parametrize(
     "target", ["http://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"]
 )
-def test_signing_in_never_leads_elsewhere(client, target):
+def test_signing_in_never_redirects_to_another_site(client, target):
     get_user_model().objects.create_user("ada", "ada@learners.example", "correct horse battery")
     page = {"login": "ada", "password": "correct horse battery", "next": target}
     answer = client.post("/accounts/login/", page)
@@ -139,8 +139,8 @@ def test_sign_ups_from_one_address_are_limited(client):
 
 
 @pytest.mark.parametrize("host", ["localhost:666", "127.0.0.1", "host.docker.internal:8013"])
-def test_mail_leads_to_this_site_whatever_host_was_named(client, mailoutbox, learner, host):
-    """Somebody else may have asked for it."""
+def test_links_in_mail_do_not_follow_the_host_header(client, mailoutbox, learner, host):
+    """Somebody else may have requested the mail."""
     learner.set_password("correct horse battery")
     learner.save()
     for email in (learner.email, "nobody@learners.example"):
@@ -196,7 +196,7 @@ def test_a_changed_profile_is_wanted_in_the_lms(browser, learner):
     assert (wanted.name, wanted.country) == ("Ada King", "GB")
 
 
-def test_a_profile_can_not_change_who_one_is(browser, learner):
+def test_a_profile_can_not_change_the_username(browser, learner):
     browser.post(
         "/profile/",
         {"name": "X", "username": "root", "email": "x@evil.example", "is_staff": "on"},

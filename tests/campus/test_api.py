@@ -102,9 +102,9 @@ def test_a_made_up_key_is_not_there(browser, run, path, key):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_nothing_that_is_sent_makes_it_fail(browser, run):
-    """The whole description, fuzzed by somebody signed in: no answer may be a 5xx."""
-    browser.get("/")  # gives the token that changes need
+def test_no_request_makes_it_fail(browser, run):
+    """Fuzzes the whole API as a signed-in user: no answer may be a 5xx."""
+    browser.get("/")  # sets the CSRF token that changes need
     cookies = {name: morsel.value for name, morsel in browser.cookies.items()}
     schema = schemathesis.openapi.from_wsgi("/api/schema/?format=json", application)
     operations = [result.ok() for result in schema.get_all_operations()]
@@ -137,7 +137,7 @@ def test_a_run_that_offers_only_honor(browser, run):
     assert enroll(browser).json()["mode"] == "honor"
 
 
-def test_a_run_without_a_free_mode_takes_nobody_who_names_none(browser, run):
+def test_a_run_without_a_free_mode_accepts_no_request_without_a_mode(browser, run):
     run.modes.filter(slug="audit").delete()
     assert enroll(browser).status_code == 409
     assert not Enrollment.objects.exists()

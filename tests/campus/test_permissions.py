@@ -98,7 +98,7 @@ def tokens(learner):
 
 
 @pytest.mark.parametrize("model", [AccessToken, RefreshToken])
-def test_tokens_are_revoked_by_who_may_and_changed_by_nobody(tokens, model):
+def test_tokens_are_revoked_with_the_permission_and_changed_by_nobody(tokens, model):
     name = model._meta.model_name
     browser = staff_browser(f"oauth2_provider.view_{name}", f"oauth2_provider.change_{name}")
     act(browser, model, "revoke_tokens")
@@ -120,7 +120,7 @@ def test_tokens_are_revoked_by_who_may_and_changed_by_nobody(tokens, model):
 
 @pytest.fixture
 def looks(monkeypatch):
-    """How often the checks ran."""
+    """Counts how often the checks run."""
     cache.clear()
     found = []
     report = {"healthy": True, "checks": [], "counts": {}, "next": "", "stage": ""}

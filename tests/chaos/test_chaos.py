@@ -19,6 +19,6 @@ def test_in_the_end_application_and_lms_have_the_desired_state():
     # The faults were real, and every permanent refusal says why.
     assert found["proxy"]["spoiled"] > found["proxy"]["requests"] * 0.15
     assert all(": " in reason for reason in found["refused"])
-    # No storm: neither at one row nor altogether.
+    # Not too many attempts: neither for one row nor altogether.
     assert found["max_attempts"] < 15
     assert found["proxy"]["requests"] < SHORT.operations * 20

@@ -18,9 +18,9 @@ from usher.cli.demo.database import copy_migrated
 
 pytestmark = pytest.mark.slow
 
-#: Enrollments that are due, and how many requests a worker has on the wire at a time.
+#: Number of due enrollments, and of a worker's concurrent requests.
 DUE, AT_ONCE = 60, 5
-#: Seconds that the LMS takes for an answer while the worker is told to stop.
+#: Seconds that the LMS needs for an answer while the worker is stopped.
 LMS_SECONDS = 2.0
 ENROLL = "POST /api/enrollment/v1/enrollment"
 WORKERS = {
@@ -50,7 +50,7 @@ class World:
 
     @property
     def sent(self) -> int:
-        """Requests to enroll that the LMS has got."""
+        """Number of enrollment requests that the LMS received."""
         return int(control(self.lms_url, "counts")["requests"].get(ENROLL, 0))
 
     @property
@@ -104,11 +104,12 @@ def test_answers_to_sent_requests_are_awaited_and_no_row_stays_claimed(
     worker.process.send_signal(WORKERS[name][2])
     worker.process.wait(60)
 
-    assert both.enrolled == DUE - both.left  # what was sent is known here, the rest is due
+    # The results of sent requests are recorded, and all other rows are due.
+    assert both.enrolled == DUE - both.left
     assert 0 < both.enrolled <= both.sent < DUE
     assert both.claimed == 0, worker.log
 
     control(both.lms_url, "delay", seconds=0.0)
     both.worker(name, 2)
     wait_for(lambda: both.left == 0, "the rest, by the next worker", 120)
-    assert both.sent == both.enrolled == DUE  # nobody was sent twice
+    assert both.sent == both.enrolled == DUE  # no enrollment was sent twice

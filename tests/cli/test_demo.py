@@ -31,7 +31,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_demo_works_and_prints_one_json_object(
     edition: str, trouble: list[str], tmp_path: Path
 ) -> None:
-    # Whatever characters chance gives to secrets and ids.
+    # For any random characters in secrets and ids.
     odd = {field.name: "-_" + secrets.token_urlsafe(30) for field in fields(Credentials)}
     (tmp_path / FILE_NAME).write_text(json.dumps(odd))
     done = run("--once", "--json", "--edition", edition, "--home", str(tmp_path), *trouble)
@@ -113,7 +113,7 @@ def test_json_without_once_is_refused() -> None:
     assert "--json needs --once" in done.stderr
 
 
-def test_it_stays_up_refuses_a_twin_stops_on_interrupt_and_finds_its_data_again(
+def test_it_keeps_running_refuses_a_second_start_stops_on_interrupt_and_keeps_its_data(
     tmp_path: Path,
 ) -> None:
     ports = ["--home", str(tmp_path)]
@@ -148,7 +148,7 @@ def test_an_interrupted_walk_leaves_nothing(tmp_path: Path) -> None:
 def up(
     arguments: list[str], words: str = "Ctrl-C stops everything", **environment: str
 ) -> subprocess.Popen[str]:
-    """The demo, started, when it has said these words."""
+    """Starts the demo, and returns when its output has these words."""
     process = subprocess.Popen(
         [*USHER, *arguments],
         stdout=subprocess.PIPE,

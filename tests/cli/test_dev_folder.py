@@ -35,7 +35,7 @@ def test_it_is_closed_to_others_and_touches_nothing_of_the_project(tmp_path: Pat
 
 
 def test_a_user_model_without_migrations_is_named_before_anything_is_made(tmp_path: Path) -> None:
-    """``migrate`` would make the admin's tables and then fail, now and at every later attempt."""
+    """``migrate`` would create the admin's tables and then fail, also at every later attempt."""
     (tmp_path / "people").mkdir()
     (tmp_path / "people" / "__init__.py").touch()
     (tmp_path / "people" / "models.py").write_text(

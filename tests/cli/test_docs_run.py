@@ -16,15 +16,15 @@ EMBEDDED = "tests/connect/test_embedded.py"
 
 #: The beginning of a command, and the test that runs it. Of several that fit the longest counts.
 RUN_BY = {
-    "usher connect": f"{CHAIN}::test_there_and_back",
-    "usher connect … --lms embedded": f"{EMBEDDED}::test_there_and_back",
+    "usher connect": f"{CHAIN}::test_connect_and_disconnect",
+    "usher connect … --lms embedded": f"{EMBEDDED}::test_connect_and_disconnect",
     "usher connect … --mode dev": f"{CHAIN}::test_killed_at_every_step_it_ends_in_the_same_state",
-    "usher connect … --mode k8s": f"{CHAIN}::test_there_and_back_in_a_cluster",
+    "usher connect … --mode k8s": f"{CHAIN}::test_connect_and_disconnect_in_a_cluster",
     "usher connect … --mode nightly": f"{CHAIN}::test_two_applications_on_one_lms",
-    "usher disconnect": f"{CHAIN}::test_there_and_back",
-    "usher status": f"{CHAIN}::test_there_and_back",
+    "usher disconnect": f"{CHAIN}::test_connect_and_disconnect",
+    "usher status": f"{CHAIN}::test_connect_and_disconnect",
     "usher doctor": "tests/doctor/faults/test_commands.py"
-    "::test_a_demo_is_examined_by_its_folder_alone_and_left_as_it_was",
+    "::test_a_demo_is_found_by_its_folder_and_not_changed",
     "usher conformance": "tests/doctor/faults/test_commands.py::test_conformance_reads_only",
     "usher drift": "tests/sidecar/test_drift.py::test_differences_are_exit_code_1_and_lines",
     "usher reconcile": "tests/sidecar/test_reconcile.py"
@@ -34,9 +34,9 @@ RUN_BY = {
     "usher dev": f"{GUIDE}::test_a_learner_is_in_a_course",
     "usher demo": "tests/cli/test_demo.py::test_the_demo_works_and_prints_one_json_object",
     "usher demo … --provision": "tests/cli/test_demo.py"
-    "::test_it_stays_up_refuses_a_twin_stops_on_interrupt_and_finds_its_data_again",
+    "::test_it_keeps_running_refuses_a_second_start_stops_on_interrupt_and_keeps_its_data",
     "make demo": "tests/cli/test_demo.py"
-    "::test_it_stays_up_refuses_a_twin_stops_on_interrupt_and_finds_its_data_again",
+    "::test_it_keeps_running_refuses_a_second_start_stops_on_interrupt_and_keeps_its_data",
     "make simulate": "tests/simulation/test_simulation.py"
     "::test_a_seed_reproduces_exactly_and_prints_its_events",
     "django-admin startproject": f"{GUIDE}::integrator",
@@ -50,7 +50,7 @@ RUN_BY = {
     "::test_after_usher_link_the_same_command_makes_the_records_due",
     "./manage.py lms usher_link": "tests/application/accounts/test_adoption.py"
     "::test_after_usher_link_the_same_command_makes_the_records_due",
-    "celery": f"{GUIDE}::test_with_celery_by_the_book",
+    "celery": f"{GUIDE}::test_with_celery_as_the_page_describes",
     "sh deploy/new_env.sh": "tests/deploy/test_compose.py"
     "::test_the_settings_are_readable_by_their_owner_alone_and_kept",
     "tutor plugins enable": "tests/tutor/test_chain.py::chain",
@@ -110,7 +110,7 @@ def test_a_command_is_run_or_the_reason_is_known(page: str, command: str) -> Non
     assert known(command), f"{page}: say in this file which test runs `{command}`"
 
 
-def test_no_entry_is_of_a_command_that_is_gone() -> None:
+def test_no_entry_is_about_a_removed_command() -> None:
     used = {known(command) for _, command in commands()}
     assert {*RUN_BY, *NOT_RUN} - used == set()
 

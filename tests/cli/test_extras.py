@@ -1,8 +1,7 @@
-"""The wheel is whole, and each extra alone is enough for what it promises.
+"""The wheel is complete, and each extra by itself is enough for its purpose.
 
-Everything is installed where tests run, so a fresh interpreter gets the wheel in place of this
-checkout and is told to find only what the extra requires: the distributions that its requirements
-name, and theirs in turn.
+All distributions are installed where tests run. So a new interpreter gets the wheel in place of
+this checkout, and finds only the distributions that the extra requires, directly or indirectly.
 """
 
 import json
@@ -36,7 +35,7 @@ TASKS = (
     "usher.application.tasks",
 )
 
-#: Finds nothing of other distributions; then imports every module of some packages, but for some.
+#: A script that hides all other distributions, and imports every module of some packages.
 PROGRAM = """
 import importlib, json, pkgutil, sys
 
@@ -81,7 +80,7 @@ print(count)
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What ``make wheel`` builds, unpacked."""
+    """The wheel of ``make wheel``, unpacked."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "--no-deps", "--wheel-dir", folder, ROOT], check=True)
@@ -92,7 +91,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def closure(*wanted: str) -> set[str]:
-    """The distributions that these requirements name, with all that they require."""
+    """The distributions that these requirements need, directly or indirectly."""
     found: set[tuple[str, str]] = set()
     todo = [Requirement(one) for one in wanted]
     while todo:
@@ -121,7 +120,8 @@ def import_all(
     *,
     django: bool = False,
 ) -> int:
-    """Imports all modules of these packages with what the requirements name; how many."""
+    """Imports all modules of these packages with only the required distributions. Returns how
+    many."""
     allowed = closure(*requirements)
     tops = metadata.packages_distributions()
     foreign = [

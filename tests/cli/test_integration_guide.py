@@ -46,7 +46,7 @@ class User(AbstractUser):
     objects = UserManager()
 """
 
-#: Another: a UUID as primary key, other names of fields, no ``is_active``.
+#: Another user model: a UUID as primary key, other field names, no ``is_active``.
 MEMBERS = """
 import uuid
 
@@ -76,7 +76,7 @@ class User(AbstractBaseUser, PermissionsMixin):
 
 
 def page(heading: str) -> str:
-    """What the page says under a heading; '' is before the first one."""
+    """Heading → text of the page; '' for the text before the first heading."""
     parts = re.split(r"^## (.+)$", GUIDE.read_text(), flags=re.MULTILINE)
     return {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}[heading]
 
@@ -87,7 +87,7 @@ def commands(text: str) -> list[str]:
 
 
 def files(text: str) -> dict[str, str]:
-    """Path, with '+' where it says that the text goes to the end, → the text."""
+    """Path → text of a file; the path begins with '+' if the text is appended."""
     found = re.findall(
         r"```(?:python|ini)\n# (\S+\.(?:py|ini))(, at the end)?\n(.*?)```", text, re.DOTALL
     )
@@ -125,7 +125,8 @@ class Integrator:
                 file.write(code)
 
     def usher_dev(self, **environment: str) -> list[str]:
-        """As the page says, but for the ports; the names of the steps that were seen to work."""
+        """Runs ``usher dev`` as the page says, with other ports. Returns the names of the
+        successful steps."""
         assert "usher dev" in commands(page("3. An Open edX for your project"))
         out = self.run("usher dev --once --json " + " ".join(self.ports), **environment)
         told = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
@@ -139,7 +140,7 @@ def integrator(tmp_path_factory: pytest.TempPathFactory) -> Integrator:
 
 
 def begin(folder: Path, people: str = PEOPLE) -> Integrator:
-    """Somebody who has done all up to the page's third step."""
+    """A project after the page's first two steps."""
     me = Integrator(folder)
     install, start = commands(page(""))
     assert install.startswith("pip install")
@@ -301,14 +302,14 @@ def test_it_is_empty_again(usher_lms, django_user_model, again):
     assert usher_lms.account(user)["email"] == "ann@example.org"
 
 
-def test_a_fake_says_yes(usher_fake_lms, django_user_model):
+def test_the_fake_lms_accepts(usher_fake_lms, django_user_model):
     user = learner(django_user_model)
     run = CourseRun.objects.create(course_key=DEMO)
     assert enroll(user, run, reconcile_now=True).is_settled
     assert usher_fake_lms.enrollments(user) == {DEMO: "audit"}
 
 
-def test_a_fake_says_no(usher_fake_lms, django_user_model):
+def test_the_fake_lms_can_refuse(usher_fake_lms, django_user_model):
     usher_fake_lms.refuse(DEMO, "closed", "Enrollment is closed.")
     run = CourseRun.objects.create(course_key=DEMO)
     row = enroll(learner(django_user_model), run, reconcile_now=True)
@@ -334,7 +335,7 @@ def redis() -> Iterator[str]:
         server.wait()
 
 
-def test_with_celery_by_the_book(tmp_path: Path) -> None:
+def test_with_celery_as_the_page_describes(tmp_path: Path) -> None:
     integrator = begin(tmp_path, MEMBERS)
     with redis() as url:
         broker = {"CELERY_BROKER_URL": url}

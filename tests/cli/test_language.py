@@ -31,8 +31,8 @@ INSTEAD = INSTEAD_EVERYWHERE | {
 }
 #: The same in names of tests, where words are joined by underscores.
 IN_NAMES = ("parked", "told", "believed", "put_right", "on_the_wire", "throw_away", "worked_on")
-#: Of the engine, before they were ``make_due``, ``recheck``, ``Runner`` and ``LmsContext``; of
-#: connect, before it was ``write_record``.
+#: Earlier names of the engine's ``make_due``, ``recheck``, ``Runner`` and ``LmsContext``, and of
+#: connect's ``write_record``.
 NAMES = r"\.wake\(|\bwake_soon\b|\bunjam\b|\bPump\b|\bMeans\b(?=[:(,)])|\blay_\w+"
 _PARTS_OF_F_STRINGS = (tokenize.FSTRING_MIDDLE,) if hasattr(tokenize, "FSTRING_MIDDLE") else ()
 FOLDERS = [

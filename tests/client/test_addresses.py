@@ -96,7 +96,7 @@ def test_every_address_is_normalized_or_refused(text):
 
 @pytest.fixture
 def untrusted(tmp_path):
-    """An LMS whose certificate nobody trusts."""
+    """An LMS with an untrusted certificate."""
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     subprocess.run(
         [

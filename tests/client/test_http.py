@@ -127,7 +127,7 @@ def test_nothing_answers():
 
 
 class _Raw:
-    """A server that sends what it is told, for ever."""
+    """A server that sends the given bytes without end."""
 
     def __init__(self, *parts: bytes, pause: float = 0.0) -> None:
         self.socket = socket.create_server(("127.0.0.1", 0))
@@ -158,7 +158,7 @@ def test_an_endless_answer_is_cut():
         Http(server.url, timeout=60, state=LocalState()).request("GET", "/", again=False)
 
 
-def test_a_dripping_answer_is_cut():
+def test_an_answer_sent_byte_by_byte_is_cut():
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
     server = _Raw(head, *[b"x"] * 1000, pause=0.1)
     started = time.monotonic()
@@ -167,7 +167,7 @@ def test_a_dripping_answer_is_cut():
     assert time.monotonic() - started < 50
 
 
-def test_headers_that_drip_are_cut():
+def test_headers_sent_byte_by_byte_are_cut():
     server = _Raw(b"HTTP/1.1 200 OK\r\n", *[b"X: y\r\n"] * 1000, pause=0.1)
     started = time.monotonic()
     with pytest.raises(TimedOut):
@@ -184,14 +184,14 @@ def test_a_small_body_that_expands_is_cut():
 
 
 def test_no_session_of_an_answer_reaches_the_log(http, caplog):
-    """Whatever level the project logs at: httpcore would log the headers of answers."""
+    """At any log level of the project: httpcore would log the headers of answers."""
     caplog.set_level(logging.DEBUG)
     answer = http.request("GET", "/login")
     assert "set-cookie" in answer.headers
     assert "set-cookie" not in caplog.text.lower()
 
 
-def test_redirects_never_lead_away():
+def test_redirects_to_other_hosts_are_not_followed():
     http = Http("http://10.0.0.1:8000", browser_url="http://lms.example:8000", state=LocalState())
     assert http.own_path("/auth/complete/x/?a=b") == "/auth/complete/x/?a=b"
     assert http.own_path("http://lms.example:8000/x") == "/x"
@@ -239,7 +239,7 @@ def redis_url():
 
 @pytest.fixture(params=["local", "redis"])
 def state(request):
-    """What workers know of an LMS that no other test has."""
+    """Shared state of an LMS that no other test uses."""
     if request.param == "local":
         return LocalState()
     return RedisState(request.getfixturevalue("redis_url"), f"{secrets.token_hex(4)}.example")
@@ -261,7 +261,7 @@ def test_workers_share_what_they_know_of_the_lms(state):
 
 
 def test_the_budget_spreads_requests(state):
-    # So slow a budget that it doesn't matter how long asking takes.
+    # So slow a budget that the time of the calls does not matter.
     waits = [state.take("budget", 0.01) for _ in range(6)]
     assert waits[0] == 0
     assert 400 < waits[-1] < 501
@@ -269,7 +269,7 @@ def test_the_budget_spreads_requests(state):
 
 
 def test_a_backlog_leaves_the_next_places_of_the_budget_to_people(state):
-    # A place every hundred seconds: it doesn't matter how long asking takes.
+    # One request in a hundred seconds, so that the time of the calls does not matter.
     waits = [state.take_soon("budget", 0.01, 100) for _ in range(40)]
     assert [taken for taken, _ in waits] == [True, True] + [False] * 38
     assert 90 < waits[1][1] < 101

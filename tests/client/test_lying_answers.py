@@ -35,7 +35,7 @@ Answering = Callable[[httpx.Request], httpx.Response]
 
 
 class _Opened(httpx.MockTransport):
-    """A connection to something that answers by a function."""
+    """A connection whose answers a function makes."""
 
     deadline = 0.0
 
@@ -76,7 +76,7 @@ def test_nobody_is_sent_away_for_longer_than_an_hour() -> None:
 
 
 @pytest.mark.parametrize("location", ["http://[", "//[x", "http://lms.example//evil.example/"])
-def test_a_redirect_that_is_no_address_leads_nowhere(location: str) -> None:
+def test_a_redirect_to_an_invalid_address_is_refused(location: str) -> None:
     with lms(says({})) as client:
         assert client.http.own_path(location) is None
 
@@ -99,7 +99,7 @@ def test_a_token_that_no_header_holds_is_named_and_not_shown(token: str) -> None
 
 
 def test_the_http_library_s_message_about_a_header_is_not_repeated() -> None:
-    """They hold the header, and so a session."""
+    """The message contains the header, and so a session."""
     server = _Raw(b"")
     http = Http(server.url, state=LocalState())
     with pytest.raises(LmsError) as caught:
@@ -249,7 +249,7 @@ NOW = "2026-01-01T00:00:00Z"
     ],
 )
 def test_changes_of_another_shape_are_not_taken(body: Any) -> None:
-    """What is asked for from then on follows from this answer."""
+    """The next request depends on this answer."""
     with lms(says(body)) as client, pytest.raises(LmsError):
         batch.changed_since(client, batch.ACCOUNTS, None)
 

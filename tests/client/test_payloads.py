@@ -72,7 +72,7 @@ def texts_of(value: Any) -> list[str]:
 
 
 def assert_kept(value: Any) -> None:
-    """Every text can be stored: it is Unicode without NUL."""
+    """Asserts that every text can be stored: Unicode without NUL."""
     for text in texts_of(value):
         text.encode()
         assert "\0" not in text

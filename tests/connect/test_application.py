@@ -178,7 +178,7 @@ def test_a_record_of_ours_is_removed(shop: PlainCheckout):
     assert side.remove_record(wanted.client_id) == "removed already"
 
 
-def test_secrets_go_by_standard_input_only(shop: PlainCheckout):
+def test_secrets_are_passed_on_standard_input_only(shop: PlainCheckout):
     side, wanted = side_of(shop), application(shop.url)
     side.record_agrees(wanted, ADDRESSES)
     side.write_record(wanted, ADDRESSES)
@@ -300,7 +300,7 @@ def test_the_new_settings_are_in_force_only_in_new_containers(shop: PlainCheckou
     assert side.facts["settings"]["OPENEDX_SERVICE_WORKER_USERNAME"] == "worker"
 
 
-def test_a_failing_command_keeps_secrets_out_of_its_words(shop: PlainCheckout):
+def test_errors_of_failing_commands_contain_no_secrets(shop: PlainCheckout):
     secrets = Secrets()
     secrets.add([SECRET])
     wish = ApplicationOptions(str(shop.folder))

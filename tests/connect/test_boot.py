@@ -51,7 +51,7 @@ def test_an_application_is_examined_with_placeholders_and_example_values_are_wri
     assert again.facts["settings"]["OPENEDX_API_CLIENT_ID"] == "id-of-the-shop"
 
 
-def test_the_record_goes_after_the_settings_were_taken_out_again(shop: PlainCheckout):
+def test_the_record_is_removed_after_the_settings(shop: PlainCheckout):
     """An undoing restores the ``.env`` first; then the application does not start by itself."""
     demand(shop)
     side = side_of(shop)

@@ -55,7 +55,7 @@ def shop(chain: Chain, shop_database: Path) -> PlainCheckout:
 
 
 @pytest.mark.chain(22, "local", usher_in_tutor=False)
-def test_there_and_back(chain: Chain, shop: PlainCheckout):
+def test_connect_and_disconnect(chain: Chain, shop: PlainCheckout):
     before = chain.facts()
     tree = shop.tree()
     shop.make_learner("boss", PASSWORD, is_superuser=True, is_staff=True)
@@ -256,7 +256,7 @@ def calls_as(chain: Chain, checkout: PlainCheckout) -> str:
 
 
 @pytest.mark.chain(21, "k8s")
-def test_there_and_back_in_a_cluster(chain: Chain, shop: PlainCheckout):
+def test_connect_and_disconnect_in_a_cluster(chain: Chain, shop: PlainCheckout):
     before = chain.facts()
 
     done = chain.connect(shop)

@@ -85,7 +85,7 @@ def beside(shop: PlainCheckout) -> Iterator[Beside]:
 
 
 @pytest.mark.slow
-def test_there_and_back(beside: Beside):
+def test_connect_and_disconnect(beside: Beside):
     shop = beside.shop
     shop.make_learner("ada", PASSWORD)
     before = shop.tree()

@@ -6,7 +6,7 @@ from usher.contract.terminal import WIDTH, printable, wrapped
 from usher.doctor.check import failed, note, ok, warning
 
 
-def test_text_is_indented_behind_what_stands_before_it() -> None:
+def test_wrapped_lines_are_indented_by_the_given_columns() -> None:
     told = "  ✓ ok  " + wrapped("a word and another " * 10, 8)
     lines = told.splitlines()
     assert all(len(line) <= WIDTH for line in lines)

@@ -140,7 +140,7 @@ def test_a_named_check_that_could_not_be_made_comes_with_its_root_cause(
 
 
 @pytest.mark.usefixtures("own_checks")
-def test_a_named_check_that_nobody_can_make_is_no_success(nothing_known: Context) -> None:
+def test_a_named_check_that_can_not_run_is_no_success(nothing_known: Context) -> None:
     report = run(nothing_known, only=["YYY-1"])
     assert report.exit_code == 2
     assert next_step(report) == "Next: YYY-1 could not be checked: nobody told."

@@ -146,7 +146,7 @@ def test_tut_4_not_rendered_since(places: Places, root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_tut_4_not_restarted_since(places: Places, lms: Path) -> None:
+def test_tut_4_the_lms_was_not_restarted(places: Places, lms: Path) -> None:
     """The running LMS was started with other settings than those rendered."""
     change_lms_settings(lms, "ENABLE_THIRD_PARTY_AUTH", "False")
     found = report(places)

@@ -51,7 +51,9 @@ def page(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
-def test_an_unknown_learner_goes_straight_through(lms: EmbeddedLms, page: Page, name: str) -> None:
+def test_an_unknown_learner_is_signed_in_without_a_form(
+    lms: EmbeddedLms, page: Page, name: str
+) -> None:
     Consenting.who = name
     page.goto(lms.url + START)
     page.wait_for_url("**/dashboard")
@@ -82,7 +84,7 @@ def test_a_learner_whose_username_is_taken_reads_why_and_can_link_with_the_passw
     assert lms.shell(linked) == f"{name} {name}@learners.example"
 
 
-def test_signing_out_leads_on(lms: EmbeddedLms, page: Page, name: str) -> None:
+def test_signing_out_redirects_to_the_next_page(lms: EmbeddedLms, page: Page, name: str) -> None:
     Consenting.who = name
     page.goto(lms.url + START)
     page.wait_for_url("**/dashboard")

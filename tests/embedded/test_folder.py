@@ -55,7 +55,7 @@ def test_commands_with_and_without_the_word_lms(made: Path) -> None:
     assert "NO_SUCH_SETTING not found" in unknown.stderr
 
 
-def test_a_file_named_by_lms_cfg_goes_over(made: Path, tmp_path: Path) -> None:
+def test_a_file_named_by_lms_cfg_overrides_settings(made: Path, tmp_path: Path) -> None:
     overlay = tmp_path / "lms.env.yml"
     features = {"ENABLE_AUTHN_MICROFRONTEND": True}
     overlay.write_text(yaml.safe_dump({"FEATURES": features, "PLATFORM_NAME": "Tested"}))
@@ -90,7 +90,7 @@ def test_an_address_that_is_none_is_refused(tmp_path: Path, address: str) -> Non
     assert not (tmp_path / "x").exists()
 
 
-def test_serving_what_is_no_lms_is_refused(tmp_path: Path) -> None:
+def test_serving_a_folder_without_an_lms_is_refused(tmp_path: Path) -> None:
     done = run("-m", "usher.embedded", "serve", str(tmp_path))
     assert done.returncode == 1
     assert "python -m usher.embedded init" in done.stderr

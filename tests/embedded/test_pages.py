@@ -32,7 +32,9 @@ def test_a_sign_out_loads_every_application_in_a_hidden_frame(lms: EmbeddedLms, 
         ("//evil.example/", "/"),
     ],
 )
-def test_sign_out_goes_on_to_known_places_only(lms: EmbeddedLms, target: str, goes_to: str) -> None:
+def test_sign_out_redirects_only_to_known_addresses(
+    lms: EmbeddedLms, target: str, goes_to: str
+) -> None:
     with lms.browser() as browser:
         page = browser.get("/logout", params={"redirect_url": target}).text
     assert re.search(r'data-target="([^"]*)"', page)[1] == goes_to  # type: ignore[index]
@@ -100,6 +102,6 @@ def test_the_admin_holds_the_provider_record(lms: EmbeddedLms) -> None:
             assert browser.get(f"/admin/{path}").status_code == 200, path
 
 
-def test_the_heartbeat_beats(lms: EmbeddedLms) -> None:
+def test_the_heartbeat_answers(lms: EmbeddedLms) -> None:
     with lms.browser() as browser:
         assert browser.get("/heartbeat").json() == {"sql": {"status": True, "message": "OK"}}

@@ -126,7 +126,7 @@ model.objects.create(
 """)
 
 
-def test_learners_are_retired_by_who_may(lms: EmbeddedLms, name: str) -> None:
+def test_learners_are_retired_only_with_the_permission(lms: EmbeddedLms, name: str) -> None:
     lms.register(f"{name}l")
     retirement(lms, f"{name}n", permitted=False)
     retirement(lms, f"{name}y", permitted=True)

@@ -33,7 +33,7 @@ def test_next_may_be_the_authorize_page(lms: EmbeddedLms, name: str) -> None:
 @pytest.mark.parametrize(
     "target", ["http://evil.example/", "//evil.example/", "https:evil.example"]
 )
-def test_next_never_leads_away(lms: EmbeddedLms, name: str, target: str) -> None:
+def test_next_never_redirects_to_another_site(lms: EmbeddedLms, name: str, target: str) -> None:
     lms.register(name)
     with lms.browser() as browser:
         assert lms.sign_in(browser, name, next_=target).headers["Location"] == "/dashboard"

@@ -24,7 +24,7 @@ def test_from_sign_up_to_the_lms_dashboard_without_a_second_form(page: Page, pai
     expect(page.locator("body")).to_contain_text(person.username)
 
 
-def test_a_learner_who_comes_to_the_lms_first_is_led_to_the_application(
+def test_a_learner_who_opens_the_lms_first_is_redirected_to_the_application(
     page: Page, pair: Pair
 ) -> None:
     person = Person()

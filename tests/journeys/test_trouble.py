@@ -110,7 +110,7 @@ def test_a_dead_lms_loses_nothing(page: Page, pair: Pair) -> None:
 @pytest.mark.parametrize(
     "target", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)"]
 )
-def test_nobody_is_sent_to_a_foreign_site(pair: Pair, target: str) -> None:
+def test_nobody_is_redirected_to_a_foreign_site(pair: Pair, target: str) -> None:
     with httpx.Client(trust_env=False) as client:
         quoted = quote(target, safe="")
         places = [

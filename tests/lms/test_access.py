@@ -85,7 +85,7 @@ def revoke(lms: Lms, name: str) -> None:
     ],
     ids=["deactivated", "moved", "unlinked"],
 )
-def test_a_repetition_gives_no_tokens_of_who_is_no_learner_of_the_application_any_more(
+def test_a_repetition_returns_no_tokens_of_former_learners_of_the_application(
     lms: Lms, name: str, change: str
 ) -> None:
     asked = account(name, tokens=True)
@@ -220,7 +220,9 @@ class TestLearnersOfAnotherApplication:
         assert "client_id" in answer.json()
 
     @pytest.mark.parametrize("client_id", [None, "", "campus-at-the-lms"])
-    def test_no_client_id_leads_to_them(self, two: Lms, theirs: str, client_id: str | None) -> None:
+    def test_no_client_id_gives_access_to_them(
+        self, two: Lms, theirs: str, client_id: str | None
+    ) -> None:
         named = {} if client_id is None else {"client_id": client_id}
         item = account(theirs, email="attacker@evil.example", tokens=True)
         taken = result(post(two, ACCOUNTS, item, **named))
@@ -367,7 +369,7 @@ class TestProvisioning:
             ({"is_superuser": 1}, "is a superuser"),
         ],
     )
-    def test_nobody_becomes_staff_by_having_its_name(
+    def test_an_existing_account_with_the_worker_s_name_does_not_become_staff(
         self, lms: Lms, name: str, rights: dict[str, int], reason: str
     ) -> None:
         learner(lms, name, **rights)
@@ -380,7 +382,9 @@ class TestProvisioning:
         assert reason in done.stderr
         assert lms.rows(flags, name) == before
 
-    def test_nor_somebody_who_registered_here(self, lms: Lms, name: str) -> None:
+    def test_an_account_registered_in_the_lms_does_not_become_staff(
+        self, lms: Lms, name: str
+    ) -> None:
         lms.rows(
             "insert into auth_user (username, email, password, is_staff, is_superuser, is_active, "
             "first_name, last_name, date_joined) values (?, ?, '', 0, 0, 1, '', '', '2026-01-01')",

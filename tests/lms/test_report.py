@@ -56,7 +56,7 @@ def test_fingerprints_of_both_sides_can_be_compared(lms: Lms) -> None:
     assert found["connections"][0]["webhook_secret_fingerprint"] == fingerprint(WEBHOOK_SECRET)
 
 
-def test_a_client_secret_changed_by_hand_is_not_taken_for_ours(lms: Lms) -> None:
+def test_a_client_secret_changed_by_hand_is_noticed(lms: Lms) -> None:
     where = "from oauth2_provider_application where client_id = 'campus-at-the-lms'"
     before = lms.value(f"select client_secret {where}")
     update = "update oauth2_provider_application set client_secret = ? where client_id = ?"

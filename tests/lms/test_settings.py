@@ -93,7 +93,7 @@ def test_a_second_turn_changes_nothing() -> None:
     assert vars(settings) == once
 
 
-def test_without_applications_the_lms_is_left_alone() -> None:
+def test_without_applications_the_lms_is_not_changed() -> None:
     settings = module(USHER_BACKENDS={}, USHER_LOGOUT_URIS=[])
     before = {name: value for name, value in vars(settings).items() if "USHER" not in name}
 
@@ -130,7 +130,7 @@ def test_a_missing_package_does_not_keep_the_lms_from_starting(
 @pytest.mark.parametrize(
     ("default", "hint"), [("xpro-oauth2", "oa2-xpro-oauth2"), ("", None)], ids=["named", "choice"]
 )
-def test_where_login_leads(default: str, hint: str | None) -> None:
+def test_where_login_redirects(default: str, hint: str | None) -> None:
     settings = module(USHER_DEFAULT_BACKEND=default)
 
     production.plugin_settings(settings)

@@ -21,7 +21,7 @@ def path_of(response: httpx.Response) -> list[tuple[int, str]]:
     return [(r.status_code, r.url.path) for r in [*response.history, response]]
 
 
-def test_an_unknown_learner_goes_straight_through(lms: Lms, name: str) -> None:
+def test_an_unknown_learner_is_signed_in_without_a_form(lms: Lms, name: str) -> None:
     browser = lms.sign_in(name)
 
     assert last(browser).json() == {"username": name}
@@ -254,7 +254,7 @@ def test_a_link_that_can_t_be(lms: Lms, username: str, application: str, complai
     assert complaint in done.stderr
 
 
-def test_a_browser_of_another_learner_is_not_mixed_up(lms: Lms, name: str) -> None:
+def test_a_browser_with_another_learner_s_session_is_stopped(lms: Lms, name: str) -> None:
     """Signed in here as one, at the application as another, known or unknown to the LMS."""
     lms.sign_in(name + "b")
     for other in (name + "b", name + "c"):
@@ -471,7 +471,7 @@ class TestDirectRegistration:
         assert lms.rows(USER, name) == []
         assert last(lms.sign_in(name)).json() == {"username": name}
 
-    def test_a_sign_in_that_was_begun_is_no_way_in(self, lms: Lms, name: str) -> None:
+    def test_an_unfinished_sign_in_does_not_allow_registration(self, lms: Lms, name: str) -> None:
         with lms.browser() as browser:
             browser.follow_redirects = False
             browser.get("/auth/login/mitxpro-oauth2/", params={"auth_entry": "register"})
@@ -499,7 +499,7 @@ class TestDirectRegistration:
             assert browser.post(self.PATHS[0], data=form).status_code == 400
         assert lms.rows(USER, name) == []
 
-    def test_it_can_be_opened(self, name: str) -> None:
+    def test_direct_registration_can_be_allowed(self, name: str) -> None:
         with connected_lms(USHER_DIRECT_REGISTRATION=True) as lms, lms.browser() as browser:
             assert browser.post(self.PATHS[0], data=self.form(name)).status_code == 200
 

@@ -164,9 +164,7 @@ def test_an_account_that_is_signed_in_is_not_linked_to_another_learner(
     assert two.value("select email from auth_user where username = ?", name) == email
 
 
-def test_a_pipeline_that_was_left_half_way_is_not_finished_by_somebody_else(
-    two: Lms, name: str
-) -> None:
+def test_an_unfinished_pipeline_can_not_be_finished_by_another_browser(two: Lms, name: str) -> None:
     """Its token in an address, as in a link that an attacker sends to a superuser."""
     email = existing_account(two, name, "superuser", BACKENDS[0])
     attacker = f"{name}x"
@@ -276,7 +274,7 @@ def compare_without_case(lms: Lms) -> None:
 
 
 @pytest.mark.parametrize("entry", ["login", "register_api"])
-def test_a_username_that_only_the_database_takes_for_equal(name: str, entry: str) -> None:
+def test_a_username_that_is_equal_only_to_the_database(name: str, entry: str) -> None:
     with connected_lms() as lms:
         compare_without_case(lms)
         assert signed_in_as(lms.sign_in(name)) == name

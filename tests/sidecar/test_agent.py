@@ -217,7 +217,7 @@ def test_a_learner_who_was_deleted_meanwhile_costs_the_others_nothing(
     assert second == {"outcome": "written"}
 
 
-def test_an_error_is_an_answer_and_the_agent_goes_on(agent: Agent) -> None:
+def test_the_agent_answers_with_an_error_and_continues(agent: Agent) -> None:
     with pytest.raises(RequestFailed, match="no model users"):
         agent.ask("page", model="users.Nobody", fields=[])
     assert agent.ask("about")["version"] == 1
@@ -234,7 +234,7 @@ def test_output_of_the_application_does_not_break_the_protocol(shape: Shape) -> 
         shape.env_file.write_text(quiet)
 
 
-def test_settings_that_can_t_be_read_end_the_agent_with_their_words(
+def test_invalid_settings_end_the_agent_with_their_error(
     shape: Shape, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``manage.py shell`` starts all the same, and the agent's thread reads already."""

@@ -91,7 +91,7 @@ def test_a_visitor_without_a_link_causes_a_new_link_in_the_terminal(
     "host",
     ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "x@127.0.0.1", "", "["],
 )
-def test_another_name_that_leads_here_gets_nothing(
+def test_requests_with_another_host_name_are_refused(
     address: str, links: list[str], host: str
 ) -> None:
     name, port = address.removeprefix("http://").split(":")
@@ -168,7 +168,7 @@ def test_counters_are_there_before_they_are_counted() -> None:
             assert found.registry.get_sample_value("usher_outcomes_total", labels) == 0
 
 
-def test_on_all_addresses_it_lets_in_by_the_link_alone(watched: Watched, links: list[str]) -> None:
+def test_on_all_addresses_the_link_is_needed(watched: Watched, links: list[str]) -> None:
     with server.serving(watched, 0, links.append, server.ALL) as found:
         port = urlsplit(found).port
         assert links[0].startswith(f"http://127.0.0.1:{port}/open?key=")
@@ -184,7 +184,7 @@ def test_on_all_addresses_it_lets_in_by_the_link_alone(watched: Watched, links: 
             assert browser.get("/").status_code == 200
 
 
-def test_on_an_address_of_its_own_the_link_leads_there(watched: Watched, links: list[str]) -> None:
+def test_on_another_address_the_link_names_it(watched: Watched, links: list[str]) -> None:
     with server.serving(watched, 0, links.append, "127.0.0.2") as found:
         assert found.startswith("http://127.0.0.2:")
         with httpx.Client(trust_env=False) as browser:
@@ -215,7 +215,7 @@ def test_both_go_with_watch(sides: Sides, wrong: tuple[str, ...]) -> None:
     assert "go with --watch" in done.output
 
 
-def test_a_port_that_is_no_port(sides: Sides) -> None:
+def test_an_invalid_port(sides: Sides) -> None:
     done = sides.usher("reconcile", "--watch", "--metrics", "localhost:http")
     assert done.exit_code == 2
     assert "[HOST:]PORT" in done.output

@@ -175,7 +175,7 @@ def test_name_and_email_follow_the_application_when_asked_for(sides: Sides) -> N
     assert sides.json("reconcile", "--kind", "profile")["kinds"] == {}
 
 
-def test_both_directions_by_name(sides: Sides) -> None:
+def test_kinds_that_must_be_named(sides: Sides) -> None:
     """What the LMS lost is made again, what was paid for is given, what only it has is taken."""
     lost, paid, more, only_there, refunded = names = [
         stem(sides, name) for name in ("lostone", "paid", "more", "only", "refund")

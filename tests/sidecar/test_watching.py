@@ -45,7 +45,7 @@ def test_a_quick_look_is_at_what_changed_since_the_one_before() -> None:
     assert later.changed_in > 200.0
 
 
-def test_a_look_that_costs_much_comes_less_often() -> None:
+def test_a_slow_look_is_made_less_often() -> None:
     quick, whole = QuickLooks(Scope()), WholeLooks(Scope(kinds=(ACCOUNT_KIND,)))
     assert quick.done(1000.0, 0.01) == EVERY
     assert quick.done(1000.0, 3.0) == 3.0 * QUICK_REST
@@ -54,7 +54,7 @@ def test_a_look_that_costs_much_comes_less_often() -> None:
     assert whole.next(1040.0 + 30.0 * WHOLE_REST) == ACCOUNT_KIND
 
 
-def test_a_slow_lms_makes_no_look_rarer() -> None:
+def test_a_slow_lms_does_not_make_looks_less_frequent() -> None:
     whole = WholeLooks(Scope(kinds=(ACCOUNT_KIND,)))
     whole.done(ACCOUNT_KIND, 1000.0, 1900.0, 0.01)
     assert whole.next(1900.0 + EVERY) == ACCOUNT_KIND
@@ -103,7 +103,7 @@ def test_a_look_that_fails_ends_them_all() -> None:
     assert ended == ["the other"]
 
 
-def test_of_two_looks_one_works_on_a_row() -> None:
+def test_a_row_is_processed_by_one_look_at_a_time() -> None:
     memory = Memory()
     with memory.taken("account", [1, 2]) as first, memory.taken("account", [2, 3]) as second:
         assert (first, second) == ({1, 2}, {3})

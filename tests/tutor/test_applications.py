@@ -153,7 +153,7 @@ def test_two_applications_can_not_have_the_same_service_worker() -> None:
         describe(config(first, second))
 
 
-def test_only_names_that_mean_this_machine_lead_to_it() -> None:
+def test_only_names_of_this_machine_resolve_to_it() -> None:
     public = {"name": "shop", "root_url": "https://shop.org", "backend": "ol-oauth2"}
     assert host_aliases(config({"name": "mitxpro"}, public)) == [
         "host.docker.internal",

@@ -137,7 +137,9 @@ def test_only_the_value_arrives(
         ("usher-courses", "--owner", "{{ cycler }}@example.org"),
     ],
 )
-def test_words_of_a_job_are_no_templates(root: TutorRoot, words: tuple[str, ...]) -> None:
+def test_arguments_of_a_job_are_not_rendered_as_templates(
+    root: TutorRoot, words: tuple[str, ...]
+) -> None:
     done = root.run("local", "do", *words, check=False)
     assert done.returncode != 0
     assert "write" in done.stderr

@@ -122,7 +122,7 @@ def test_a_job_that_fails_fails_the_command(
 
 
 @pytest.mark.xdist_group("tutor-22")
-def test_the_stand_in_refuses_what_it_does_not_know(
+def test_the_replaced_docker_refuses_unknown_calls(
     rendered: Callable[..., TutorRoot], engine: ContainerEngine
 ) -> None:
     root = TutorRoot(22, rendered(22).path, environment=engine.environment)

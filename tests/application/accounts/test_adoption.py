@@ -26,7 +26,7 @@ pytestmark = pytest.mark.each_database
 
 
 class OneAddress(DefaultAdapter):
-    """A project whose users share an address, as those of a company's department."""
+    """A project in which several users have the same e-mail address."""
 
     ADDRESS = "department@company.example"
 
@@ -49,7 +49,7 @@ def in_lms(joined: Any, username: str, email: str) -> None:
 
 @pytest.fixture
 def listed(joined: Any, tmp_path: Path) -> Any:
-    """The list, by user, of what was made by then; with what writes it back."""
+    """User → row of the list, and a function that writes the list back."""
     file = tmp_path / "users.csv"
 
     def make(*arguments: str) -> tuple[dict[str, dict[str, str]], Path]:
@@ -132,7 +132,8 @@ def test_a_user_whom_the_lms_refused_is_adopted(joined: Any, listed: Any) -> Non
 
 @pytest.fixture(scope="module")
 def guarded_lms(live_server: Any) -> Iterator[LmsProcess]:
-    """An LMS as in production: unlike the platform alone, its sign-in links no existing account."""
+    """An LMS as in production, whose sign-in links no existing account, unlike the stock
+    platform."""
     with lms_process(with_plugin=True, USHER_BACKENDS={DEFAULT_BACKEND: DEFAULT_BACKEND}) as lms:
         lms.join_with_plugin(live_server.url)
         yield lms
@@ -142,7 +143,7 @@ def guarded_lms(live_server: Any) -> Iterator[LmsProcess]:
 def either(
     request: Any, guarded_lms: Any, live_server: Any, transactional_db: None, settings: Any
 ) -> Iterator[Joined]:
-    """Asked by its public API, or by the batch API."""
+    """The LMS with the public API, and with the batch API."""
     by_batch = request.param == "batch"
     configure(settings, guarded_lms, live_server.url, USHER_USE_BATCH_API=by_batch)
     yield Joined(guarded_lms, live_server.url)
@@ -150,7 +151,7 @@ def either(
 
 
 def adopted(lms: Any, file: Path) -> tuple[Any, str]:
-    """A user who is linked here, and not in the LMS; with the name of the LMS account."""
+    """A user who is linked here and not in the LMS, and the username of the LMS account."""
     user = lms.learner()
     name = f"old_{secrets.token_hex(4)}"
     in_lms(lms, name, user.email)
@@ -188,14 +189,14 @@ def test_until_the_lms_links_the_account_records_wait_with_that_reason(
     assert told_to_wait(user) == WAITS
     run_in_lms = CourseRun.objects.create(course_key="course-v1:edX+DemoX+Demo_Course")
     enroll(user, run_in_lms)
-    for _ in range(2):  # a worker looks nevertheless, or somebody retries them
+    for _ in range(2):  # a worker checks them anyway, or somebody retries them
         LmsAccount.objects.make_due()
         LmsToken.objects.make_due()
         reconcile(["account", "token", "enrollment"])
         assert told_to_wait(user) == WAITS
     assert Enrollment.objects.get().error_code == "no-account"
     either.lms.manage("usher_link", "--username", name, "--application", "tested")
-    take(secrets.token_hex(8), "account.changed", name, "")  # as the LMS tells it
+    take(secrets.token_hex(8), "account.changed", name, "")  # as a webhook of the LMS does
     reconcile(["account", "token", "enrollment"])
     assert [state(row) for row in records(user)] == [State.IN_SYNC] * 2
     assert LmsToken.objects.get().is_valid_for(60)
@@ -231,7 +232,7 @@ def test_if_the_lms_linked_first_nothing_waits(batched: Any, tmp_path: Path) -> 
 
 
 def test_a_link_that_is_undone_after_it_worked_is_refused(batched: Any, tmp_path: Path) -> None:
-    """It is no adoption that somebody will complete: a person has to look."""
+    """Nobody will complete this adoption, so a person must examine it."""
     user, name = adopted(batched, file := tmp_path / "users.csv")
     batched.lms.manage("usher_link", "--username", name, "--application", "tested")
     run("--decisions", str(file))

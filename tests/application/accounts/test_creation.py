@@ -19,7 +19,7 @@ REGISTRATION = "/user_api/v1/account/registration/"
 
 
 def make_in_lms(joined, username, email, *, linked=False, joined_ago=0):
-    """Somebody whom the LMS has already; seconds since they joined."""
+    """Creates an account in the LMS. age: seconds since its creation."""
     joined.lms.shell(
         "from usher.embedded.home.seeds import person; from datetime import timedelta; "
         "from django.utils import timezone; from social_django.models import UserSocialAuth as S; "

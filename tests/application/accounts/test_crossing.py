@@ -1,4 +1,4 @@
-"""Orders of events that the simulation found: what one row sends crosses what another one does."""
+"""Orders of events that the simulation found, in which requests about two rows overlap."""
 
 from datetime import timedelta
 from types import SimpleNamespace
@@ -38,7 +38,7 @@ def test_an_account_sent_with_older_details_makes_the_profile_due_again(learner)
 
 
 def test_a_profile_of_an_account_that_is_lost_is_tried_again(learner):
-    """The account is made again; a refusal would stay."""
+    """The account is created again; a refused profile would stay refused."""
     lms = SimpleNamespace(
         account=lambda name: None, accounts=lambda names: {}, change_account=lambda *_: None
     )

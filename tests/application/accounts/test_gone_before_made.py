@@ -13,7 +13,7 @@ from usher.engine.services import reconcile
 
 @pytest.fixture
 def unseen(each_api):
-    """The account of a learner, of which the application does not know that it was made."""
+    """A learner's account that exists in the LMS, which the application does not know."""
     account = ensure_account(each_api.learner())
     assert reconcile(["account"]).failed == 0
     LmsAccount.objects.update(
@@ -24,7 +24,8 @@ def unseen(each_api):
 
 
 def is_out_of_use(each_api, row, by_hand):
-    """By the public API only a person can do it, who is told."""
+    """Whether the account is deactivated; with the public API, whether a person is notified, who
+    must do it."""
     if row.error_code == by_hand:
         return row.parked_at is not None
     return each_api.account(row.username)["is_active"] is False

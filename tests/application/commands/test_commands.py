@@ -23,7 +23,7 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
 def run(*arguments, **options):
-    """Exit code, output and what was said aside."""
+    """Returns exit code, standard output and standard error."""
     out, err = io.StringIO(), io.StringIO()
     code = 0
     try:

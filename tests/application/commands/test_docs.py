@@ -19,12 +19,12 @@ from django.core.management import get_commands, load_command_class
 from tests.support.pages import ROOT, all_blocks, commands
 from usher.cli.main import main
 
-#: Programs of others, whose arguments are theirs to check.
+#: Other programs, whose arguments are not checked.
 FOREIGN = {
     *("git", "docker", "kubectl", "tutor", "celery", "granian", "django-admin", "sh", "curl"),
     *("openssl", ".", "$EDITOR", "cp", "cd", "promtool", "prometheus", "helm", "echo", "chmod"),
 }
-#: What a block without commands is: output, pictures, and text that is only read.
+#: Languages of blocks without commands: output, diagrams, text.
 NOT_RUN = {"text", "mermaid", "promql", "nginx", "dotenv"}
 
 

@@ -44,7 +44,7 @@ def staff(superuser: Client) -> Client:
 
 
 class Page:
-    """What the learner's page says after a comparison."""
+    """The text of the learner's page after a comparison."""
 
     def __init__(self, staff: Client, user: Any) -> None:
         answer = staff.post(f"/staff/learners/{user.pk}/compare/")
@@ -68,7 +68,7 @@ def enrolled(joined: Any) -> Any:
     return user
 
 
-def test_a_link_that_is_gone_and_one_that_leads_elsewhere(batched: Any, staff: Client) -> None:
+def test_a_missing_link_and_a_link_to_another_account(batched: Any, staff: Client) -> None:
     user, other = enrolled(batched), enrolled(batched)
     fine = Page(staff, user)
     assert (fine.problem, fine.differing, fine.headline[0]) == ("", [], "ok")
@@ -112,7 +112,7 @@ def test_an_account_that_was_renamed_is_no_other_account(batched: Any, staff: Cl
 
 
 def test_invalid_tokens_are_found_and_renewed(joined: Any, staff: Client) -> None:
-    """Without usher.lms too; only how the learner signs in isn't known then."""
+    """Also without usher.lms; only the sign-in is unknown then."""
     user = enrolled(joined)
     fine = Page(staff, user)
     assert (fine.problem, fine.differing) == ("", [])
@@ -160,9 +160,7 @@ def test_dates_of_a_run_are_compared_and_synchronised(joined: Any, staff: Client
     assert AuditEvent.objects.get(name="console-synchronise").subject == DEMO
 
 
-def test_a_run_that_is_gone_and_a_user_who_is_deactivated_are_not_in_sync(
-    joined: Any, staff: Client
-) -> None:
+def test_a_deleted_run_and_a_deactivated_user_are_not_in_sync(joined: Any, staff: Client) -> None:
     user = enrolled(joined)
     CourseRun.objects.filter(course_key=DEMO).update(missing_since=timezone.now())
     page = staff.get(f"/staff/learners/{user.pk}/")

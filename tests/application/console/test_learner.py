@@ -54,7 +54,7 @@ def test_a_refusal_is_shown_with_its_attempts_and_repaired(joined: Any, staff: C
     ]
     assert row.error_message in unescape(page.content.decode())
 
-    # Its cause is removed: the run is there under its right key.
+    # The cause is removed: the run exists with the right key.
     CourseRun.objects.filter(pk=row.run_id).update(course_key=DEMO)
     said = post(staff, user, "repair")
     assert "Repaired: 1 changed" in said
@@ -103,7 +103,7 @@ def test_the_comparison_shows_what_differs_and_changes_nothing(joined: Any, staf
     assert compared.differences == 1
     assert "enrolled as audit" in answer.content.decode()
     assert (list(Enrollment.objects.values()), list(LmsAccount.objects.values())) == before
-    # What the comparison has shown, the repair mends, though the record seems to be in sync.
+    # The repair corrects the difference, although the record seems to be in sync.
     assert "Repaired: 1 changed" in post(staff, user, "repair")
     assert joined.enrollments(user.username) == {DEMO: ("verified", True)}
     run = staff.post(f"/staff/runs/{Enrollment.objects.get().run_id}/compare/")
@@ -125,7 +125,7 @@ def test_an_account_that_is_there_is_linked_after_the_warning(joined: Any, staff
     enroll(first, ensure_run(DEMO), reconcile_now=True)
     username, email = first.username, first.email
     first.delete()
-    # Who had it is gone here, with the reservation; the LMS has the account still.
+    # The owner and the reservation were deleted here; the LMS still has the account.
     UsernameReservation.objects.all().delete()
     Retirement.objects.all().delete()
     user = joined.learner(username=username, email=email)
@@ -150,7 +150,7 @@ def test_an_account_that_is_there_is_linked_after_the_warning(joined: Any, staff
     )
 
 
-# What workers write down
+# What workers record
 
 
 def test_attempts_and_work_are_written_down(joined: Any, monkeypatch: pytest.MonkeyPatch) -> None:

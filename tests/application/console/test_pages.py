@@ -30,7 +30,7 @@ EVIL = "<script>alert(1)</script>\"'&{{ 7|add:7 }}"
 
 @pytest.fixture
 def row() -> Enrollment:
-    """A refused enrollment, with hostile texts wherever people or the LMS write."""
+    """A refused enrollment with hostile text in every value that people or the LMS can set."""
     user = get_user_model().objects.create_user("ada", "ada@learners.example", name=EVIL)
     made = enroll(user, ensure_run(DEMO))
     made.run.title = EVIL
@@ -94,7 +94,7 @@ def actions(row: Enrollment) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def everything() -> dict[str, list[Any]]:
-    """All that the database holds of Usher."""
+    """All rows of Usher's tables."""
     ours = ("usher", "usher_console", "usher_audit", "usher_provider")
     return {
         model.__name__: list(model._default_manager.order_by("pk").values())
@@ -148,7 +148,7 @@ def test_each_action_asks_for_a_permission_of_its_own(staff_with: Any, row: Enro
     assert everything() == before
 
 
-def test_buttons_are_shown_to_who_may_press_them(staff_with: Any, row: Enrollment) -> None:
+def test_buttons_are_shown_only_with_the_permission(staff_with: Any, row: Enrollment) -> None:
     viewer = staff_with(access.VIEW)
     for page in pages(row):
         assert "<button" not in viewer.get(page, follow=True).content.decode().replace(
@@ -181,7 +181,7 @@ def test_unknown_learners_runs_and_groups_are_not_found(staff: Client) -> None:
         assert staff.get(f"/staff/learners/?q={query}").status_code == 200
 
 
-# What the overview says
+# The overview
 
 
 def test_a_missing_worker_is_reported_first(staff: Client) -> None:
@@ -279,8 +279,8 @@ def test_the_audit_log_says_who_did_what(staff: Client, row: Enrollment) -> None
     assert event.detail["chosen"] == str(row.pk)
 
 
-def test_an_action_leads_back_to_its_page_after_signing_in_again(row: Enrollment) -> None:
-    """A session that ended meanwhile: nothing is done, and no page is blank."""
+def test_after_signing_in_again_an_action_redirects_to_its_page(row: Enrollment) -> None:
+    """If the session has ended, the action is not done, and no page is empty."""
     page = f"/staff/learners/{row.user_id}/"
     answer = Client().post(f"{page}repair/")
     assert answer["Location"] == f"/accounts/login/?next={page}repair/"
@@ -292,7 +292,7 @@ def test_an_action_leads_back_to_its_page_after_signing_in_again(row: Enrollment
 
 
 def test_a_message_is_labelled_as_the_lms_s_or_usher_s(staff: Client, row: Enrollment) -> None:
-    """A run that the LMS does not show was refused by nobody: the message is Usher's."""
+    """If the LMS does not show a run, nobody refused it: the message is Usher's."""
     CourseRun.objects.filter(pk=row.run_id).set_work(
         parked_at=timezone.now(), error_code="not-found", error_message="It is not there."
     )

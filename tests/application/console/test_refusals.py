@@ -98,7 +98,8 @@ def test_too_many_for_one_request_are_said_to_be_left(
 def test_a_retry_of_a_group_ends_when_a_round_changes_nothing(
     rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Work of records that were deleted past Django: it can't be retried, nor is it in the way."""
+    """Work whose record was deleted without Django can't be retried, and does not block other
+    retries."""
     monkeypatch.setattr(services, "_ROWS", 1)
     gone = [row + 1000 for row in rows]
     works = [
@@ -117,7 +118,7 @@ def test_a_record_refused_again_during_a_retry_is_not_retried_again(
     make_due = ReconciledQuerySet.make_due
 
     def and_refuse(found: Any, *args: Any, **options: Any) -> int:
-        """As a worker does that is as fast as this request."""
+        """Refuses the rows again at once, as a fast worker would."""
         ids = list(found.values_list("pk", flat=True))
         count = make_due(found, *args, **options)
         refuse(Enrollment.objects.filter(pk__in=ids), "mode-not-offered")
@@ -127,7 +128,9 @@ def test_a_record_refused_again_during_a_retry_is_not_retried_again(
     assert services.retry(kind("enrollment"), "mode-not-offered") == (3, False)
 
 
-def test_a_selection_of_which_some_have_gone_says_so(staff: Client, rows: list[int]) -> None:
+def test_a_selection_with_records_that_are_no_longer_refused_is_reported(
+    staff: Client, rows: list[int]
+) -> None:
     Enrollment.objects.get(pk=rows[0]).delete()
     Enrollment.objects.filter(pk=rows[1]).make_due()
     marked = [str(pk) for pk in (*rows[:3], rows[2])]
@@ -147,7 +150,7 @@ def test_an_ignored_record_is_hidden_until_it_is_refused_again(
     page = staff.get("/staff/refusals/").content.decode()
     assert "2 ignored" in page
     assert "next term" in page
-    # A retry of all of a group leaves alone what is ignored.
+    # A retry of a whole group leaves out ignored records.
     post(staff, "retry", code="mode-not-offered", all="1")
     assert Enrollment.objects.get(pk=rows[0]).parked_at is not None
 
@@ -165,7 +168,7 @@ def test_the_last_note_counts(staff: Client, rows: list[int]) -> None:
     page = post(staff, "ignore", code="mode-not-offered", all="1", note="pressed twice")
     assert "0 ignored" in page.content.decode()
     assert [row.note for row in services.ignored()] == ["all of them", "second", "second"]
-    # What was ignored by itself stays so when the group is shown again.
+    # Records that were ignored one by one stay ignored when the group is shown again.
     staff.post("/staff/refusals/unignore/", {"ignored": str(services.ignored()[0].pk)})
     assert counts() == {"mode-not-offered": 1, "enrollment-closed": 1}
 
@@ -233,7 +236,7 @@ def test_the_export_holds_a_group(staff: Client, rows: list[int]) -> None:
     assert answer["Content-Disposition"].startswith("attachment")
 
 
-def test_an_export_goes_on_past_records_that_have_gone(
+def test_an_export_skips_records_that_are_no_longer_refused(
     rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Deleted, or retried by a worker, between the two queries of one page."""
@@ -245,7 +248,7 @@ def test_an_export_goes_on_past_records_that_have_gone(
 
 
 def test_an_export_is_read_page_by_page(rows: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """100,000 records are neither read at once, nor is the export one answer in memory."""
+    """100,000 records are not read at once, and the export is not kept in memory."""
     monkeypatch.setattr(services, "_EXPORTED_AT_ONCE", 2)
     lines = table.lines(
         "enrollment",
@@ -278,7 +281,7 @@ def test_every_error_code_of_the_lms_is_explained() -> None:
     from usher.engine.errors import Unwritable
     from usher.lms.errors import EnrollmentError
 
-    # These two are no refusals of a record: the kind stops, or waits.
+    # These two do not refuse a record: the kind stops, or waits.
     others = {RegistrationError.INVALID_ACCESS_TOKEN, RegistrationError.RATE_LIMITED}
     codes = {str(code) for code in (*EnrollmentError, *RegistrationError) if code not in others}
     codes |= {Refused.default_code, BadValue.default_code, Unwritable.default_code}

@@ -23,7 +23,7 @@ BAD = "bug"
 
 
 class Failing(DefaultAdapter):
-    """Each method fails for learners of such a name; ``method`` says which one does."""
+    """An adapter whose ``method`` fails for learners with a certain name."""
 
     method = ""
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.each_database
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
-def test_the_lms_says_what_it_can(batched):
+def test_the_lms_reports_its_capabilities(batched):
     assert capabilities(client()) == {"accounts", "enrollments", "course-runs"}
 
 
@@ -76,7 +76,7 @@ def test_an_email_that_the_lms_has_is_refused(batched):
     assert account.error_code == "duplicate-email"
 
 
-def test_one_malformed_item_does_not_spoil_the_others(batched):
+def test_one_malformed_item_does_not_affect_the_others(batched):
     good = [batched.learner() for _ in range(5)]
     bad = batched.learner(email="not an address")
     for user in (*good, bad):
@@ -98,7 +98,7 @@ def test_a_name_as_long_as_the_platform_takes(batched):
 
 
 def test_a_request_that_is_refused_as_a_whole_reports_the_reason(batched, monkeypatch):
-    # Longer than any column of ours: SQLite would keep it, PostgreSQL wouldn't.
+    # Longer than any column: SQLite would store it, PostgreSQL would not.
     too_long = Details(email="e" * 250 + "@example.org", name="Ada", country="")
     monkeypatch.setattr(account_kinds, "details", lambda user: too_long)
     account = ensure_account(batched.learner(), reconcile_now=True)
@@ -159,7 +159,7 @@ def test_a_learner_deleted_here_is_switched_off_there(batched):
 
 
 def test_accounts_that_the_lms_created_at_sign_in_are_the_learners_own(batched):
-    """A learner signed in by browser before the engine came to make the account."""
+    """A learner signed in with a browser before the worker created the account."""
     user = batched.learner()
     account = ensure_account(user)
     make_in_lms(batched, account.username, user.email, linked=True)
@@ -173,7 +173,7 @@ def test_accounts_that_the_lms_created_at_sign_in_are_the_learners_own(batched):
 
 
 def test_a_learner_deleted_while_the_account_is_created(batched):
-    """What the worker has sent may reach the LMS last, so the account is retired again."""
+    """The worker's request may reach the LMS last, so the account is retired again."""
     user, accounts = batched.learner("leaving"), kind("account")
     name = ensure_account(user).username
     _, rows = claim(accounts, Scope(user_id=user.pk), 1, lease_seconds=60)
@@ -189,7 +189,7 @@ def test_a_learner_deleted_while_the_account_is_created(batched):
 
 
 def test_an_enrollment_claimed_before_its_account_was_created_is_not_forgotten(batched):
-    """It found no account, which was made before that was written."""
+    """It found no account, but the account was created before that was recorded."""
     user, enrollments = batched.learner("early"), kind("enrollment")
     ensure_account(user)
     enrollment = enroll(user, ensure_run(DEMO))

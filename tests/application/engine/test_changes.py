@@ -23,8 +23,8 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 @pytest.fixture(params=[0, 1])
 def connected_for_days(request, batched):
-    """The LMS lists what changed before it was connected, and may look up in its log what changed
-    since. This one is no connected LMS by its settings, so that it notes nothing in the log."""
+    """The LMS lists all rows for times before it was connected, and rows of its log for later
+    times. This LMS has no application in its settings, so its log is empty."""
     batched.lms.shell(
         "from datetime import timedelta; from django.utils.timezone import now; "
         "from usher.lms.connections.models import ConnectedApplication; "
@@ -34,7 +34,7 @@ def connected_for_days(request, batched):
 
 
 def again():
-    """As the sweep does a minute later."""
+    """Asks for changes again, as the sweep does a minute later."""
     Watermark.objects.update(asked_at="2020-01-01T00:00:00Z")
     return pull_changes()
 

@@ -53,7 +53,8 @@ def test_the_sample_is_asked_for_once_a_pass() -> None:
 
 @pytest.mark.each_database
 def test_an_lms_that_lost_all_accounts_is_not_accepted(joined) -> None:
-    """As after a restored backup of another day; with --accept-missing they are made anew."""
+    """As after the restore of an old backup. With --accept-missing the accounts are created
+    again."""
     learners = [make_learner(f"lost{number}") for number in range(22)]
     for learner in learners:
         ensure_account(learner)
@@ -91,7 +92,7 @@ def test_runs_that_vanish_together_are_not_accepted_as_missing(joined) -> None:
 
 
 def test_a_run_that_was_on_no_page_is_asked_for_by_its_key(joined, monkeypatch) -> None:
-    """The list changes while its pages are read."""
+    """The list may change while its pages are read."""
     sync_runs()
     from usher.client.client import LmsClient
 
@@ -131,7 +132,7 @@ def test_a_mode_in_two_currencies_is_kept_twice(joined, monkeypatch) -> None:
 
 @pytest.mark.each_database
 def test_a_value_that_the_database_rejects_fails_only_its_row(joined, monkeypatch) -> None:
-    """The other rows of the pass are served."""
+    """The other rows of the pass succeed."""
     from usher.application.runs import kinds
 
     good, bad = ensure_run(DEMO), ensure_run("course-v1:edX+E2E-101+course")

@@ -27,7 +27,7 @@ FAULTS = tuple(fault for fault in faults.ALL if fault != faults.SLOW)
 
 
 def hurry():
-    """What backoff would wait for is due now; attempts stay counted."""
+    """Makes rows that wait for a retry due now, and keeps their attempts."""
     state = client().http.state
     for group in ("registration", "enrollment", "other"):
         state.clear(f"group:{group}")

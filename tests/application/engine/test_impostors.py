@@ -37,10 +37,10 @@ from usher.engine.services import recheck, reconcile, reopen, sweep_prepare
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"
 KINDS = tuple(all_kinds())
-#: Seconds that the LMS has, also on a busy machine.
+#: Seconds within which the LMS must answer, also on a busy machine.
 TIMEOUT = 60
 pytestmark = [pytest.mark.any_database, pytest.mark.slow]
-#: What is asked of the public API, whether the rest goes by the batch API or not.
+#: Paths of the public API, which are also used with the batch API.
 ALWAYS_PUBLIC = {"/courses/", "/course_modes/", "/certificates/"}
 COURSES = tuple(each for each in MIGRATIONS if set(each.only) <= ALWAYS_PUBLIC)
 BATCH_API = tuple(each for each in MIGRATIONS if each.only == ("/usher/",))
@@ -71,7 +71,7 @@ class Stage:
     new: Any = None
 
     def known(self) -> dict[str, list[tuple[Any, ...]]]:
-        """What is known of the LMS."""
+        """The application's records about the LMS."""
         return {
             model.__name__: list(model.objects.order_by("pk").values_list("pk", *fields))
             for model, fields in _SEEN.items()
@@ -112,7 +112,7 @@ def stage(request, transactional_db, settings, monkeypatch):
 @contextmanager
 def answering(stage: Stage, impostor: Impostor, settings: Any):
     forget_clients()
-    capabilities(client())  # known from before
+    capabilities(client())  # created before
     stage.proxy.impostor = impostor
     settings.EDX_API_CLIENT_TIMEOUT = 0.5 if impostor.drip else TIMEOUT
     yield
@@ -122,7 +122,7 @@ def answering(stage: Stage, impostor: Impostor, settings: Any):
 
 
 def people_act(stage: Stage) -> None:
-    """Meanwhile a learner signs up, another one changes name and mode; a third is deleted."""
+    """Meanwhile a learner signs up, another one changes name and mode, and a third is deleted."""
     stage.new = stage.joined.learner(stage.prefix)
     ensure_account(stage.new)
     enroll(stage.new, ensure_run(DEMO))
@@ -136,7 +136,7 @@ def people_act(stage: Stage) -> None:
 
 
 def everything() -> None:
-    """All that asks the LMS, as the sweep, the commands and an operator do."""
+    """Does everything that sends requests to the LMS: a sweep, commands, an operator's actions."""
     hurry()
     recheck(KINDS)
     reconcile()
@@ -148,7 +148,7 @@ def everything() -> None:
 
 
 def hurry() -> None:
-    """Time goes by: pauses end, what backoff would wait for is due. Refused rows stay refused."""
+    """Lets time pass: pauses end and retries become due. Refused rows stay refused."""
     forget_clients()
     reopen(KINDS)
     for kind in all_kinds().values():
@@ -189,7 +189,7 @@ def change_nothing(stage: Stage, impostors: tuple[Impostor, ...], settings: Any)
     tokens = set(LmsToken.objects.values_list("user_id", "refresh_token"))
     for impostor in impostors:
         with answering(stage, impostor, settings):
-            reconcile()  # with what was learned of the LMS before
+            reconcile()  # with the records about the LMS from before
             everything()
         assert stage.known() == known, impostor.name
         assert set(LmsToken.objects.values_list("user_id", "refresh_token")) == tokens, impostor
@@ -210,7 +210,7 @@ def change_nothing(stage: Stage, impostors: tuple[Impostor, ...], settings: Any)
     indirect=["stage"],
 )
 def test_an_lms_that_half_works_loses_nothing(stage, impostor, settings):
-    """Meanwhile some of what is wanted happens, and for some of it the answer is lost."""
+    """Meanwhile some requests are carried out, and some answers are lost."""
     people_act(stage)
     modes = stage.known()["CourseMode"]
     with answering(stage, impostor, settings):
@@ -241,8 +241,8 @@ def test_courses_modes_and_certificates_that_can_t_be_read_stay(stage, settings)
 
 
 def test_another_open_edx_without_learners_changes_nothing(stage, empty_lms, settings):
-    """It has the application's records, and none of its learners and courses: another database
-    behind the right address. Neither is anything made there."""
+    """It has the application's service worker and OAuth client, but none of its learners and
+    courses, like another database at the right address. Nothing is created in it."""
     people_act(stage)
     known = stage.known()
     tokens = set(LmsToken.objects.values_list("user_id", "refresh_token"))
@@ -266,7 +266,8 @@ def test_another_open_edx_without_learners_changes_nothing(stage, empty_lms, set
 
 
 def test_an_lms_that_lost_its_enrollments_unenrolls_nobody(joined, settings):
-    """Where the LMS wins, too: it keeps a record of what ended, and has none at all."""
+    """Also if the LMS's state is kept: an LMS has records of ended enrollments, and this one has
+    none."""
     settings.USHER_ENROLLMENT_WINNER = "lms"
     users = [joined.learner("kept") for _ in range(2)]
     for user in users:
@@ -288,7 +289,7 @@ def test_an_lms_that_lost_its_enrollments_unenrolls_nobody(joined, settings):
 
 
 def by_hand(found: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """Without what the public API leaves to a person: switching an account off."""
+    """Leaves out deactivations, which a person must do with the public API."""
     return [each for each in found if each[1] != "retirement-by-hand"]
 
 

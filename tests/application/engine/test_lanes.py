@@ -90,7 +90,8 @@ def test_a_learners_own_action_is_interactive_and_an_import_is_not(learner, run)
 
 def test_creating_accounts_for_all_users_is_background_work(transactional_db):
     taken = make_learner(username="Taken_1")
-    make_learner(username="taken@1")  # wants a name that is taken: made by itself
+    # Has a username that is taken, so its row is created by itself.
+    make_learner(username="taken@1")
     ensure_accounts()
     assert set(LmsAccount.objects.values_list("work__lane", flat=True)) == {Lane.BACKGROUND}
     follow_profile(taken)
@@ -198,7 +199,7 @@ def test_a_learner_is_served_while_the_lms_answers_no_enrollment(joined, faulty,
     assert joined.account(person.username)
 
 
-def test_celery_workers_look_for_people_during_a_share(transactional_db, monkeypatch):
+def test_celery_workers_process_interactive_rows_during_a_share(transactional_db, monkeypatch):
     asked = []
     monkeypatch.setattr(tasks, "reconcile", lambda kinds, **given: asked.append((kinds, given)))
     tasks.work_share("enrollment", 0)

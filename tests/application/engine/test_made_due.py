@@ -25,7 +25,7 @@ LEASE = 60.0
 
 @contextmanager
 def another_worker(work):
-    """``work`` in a thread with a connection of its own."""
+    """Runs ``work`` in another thread, with its own database connection."""
     done = []
 
     def run():
@@ -93,7 +93,7 @@ def test_a_worker_that_died_is_waited_for_and_replaced(account):
 
 
 def test_a_row_that_another_worker_retried_with_success_is_no_failure(account, settings):
-    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"  # nobody listens there
+    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"  # no server listens there
     rows = LmsAccount.objects.filter(pk=account.pk)
 
     def make_good(summary):

@@ -18,7 +18,7 @@ BEFORE = [("usher", "0013_retirement_of_unproven")]
 
 
 def migrated(targets: list[tuple[str, str]]) -> Any:
-    """The models as they are after these migrations, which are applied or undone."""
+    """Migrates to these migrations, forward or back, and returns the models."""
     executor = MigrationExecutor(connection)
     executor.migrate(targets)
     return MigrationExecutor(connection).loader.project_state(targets).apps
@@ -26,7 +26,7 @@ def migrated(targets: list[tuple[str, str]]) -> Any:
 
 @pytest.fixture
 def latest(transactional_db) -> Iterator[list[tuple[str, str]]]:
-    """The newest migrations, which the tests after this one find again."""
+    """The newest migrations, to which the database is migrated again after each test."""
     graph = MigrationExecutor(connection).loader.graph
     newest = [node for node in graph.leaf_nodes() if node[0] in ("usher", "usher_engine")]
     yield newest
@@ -77,7 +77,7 @@ def test_everything_that_is_known_of_many_rows_moves_to_one_table_and_back(lates
 
 
 def _known(rows: Any) -> list[Any]:
-    """What the rows have that is not settled, and how many are."""
+    """The state of all rows with work, and the number of settled rows."""
     is_open = Q(next_attempt_at__isnull=False) | Q(parked_at__isnull=False)
     columns = ("username", "next_attempt_at", "lane", "attempts", "parked_at", "error_code")
     found = sorted(rows.filter(is_open).values_list(*columns, "error_class", "error_message"))

@@ -11,7 +11,7 @@ from scripts.circles import _circle
 
 from usher.engine import registry
 
-#: Every module of the engine, in a project that has nothing else of Usher's.
+#: Imports every module of the engine in a project without other packages of Usher.
 ALONE = """
 import importlib, pkgutil, sys
 from django.conf import settings

@@ -22,7 +22,7 @@ CALLER, WORKER, EMPTY = 8, 12, 2
 
 @pytest.fixture
 def learner(transactional_db):
-    """With an account that is made."""
+    """A learner with an LMS account."""
     user = make_learner()
     ensure_account(user)
     LmsAccount.objects.filter(user=user).update(observed_generation=1)
@@ -94,8 +94,8 @@ def test_a_worker_sends_one_enrollment(joined, monkeypatch, django_assert_max_nu
     ensure_account(user, reconcile_now=True)
     services.reconcile()
     row = enroll(user, run)
-    beat()  # which a worker does now and then, whatever it works on
-    # While the LMS takes its time, a worker looks for urgent rows again and again.
+    beat()  # which a worker does from time to time, independent of its rows
+    # While it waits for the LMS, a worker repeatedly checks for urgent rows.
     monkeypatch.setattr(runner, "_LOOK_SECONDS", 60)
     with django_assert_max_num_queries(WORKER):
         tasks.work(user.pk)

@@ -32,7 +32,7 @@ ENROLLMENT = "/api/enrollment/v1/enrollment"
 
 
 class Held:
-    """The LMS keeps the answers to enrollments until it is let go."""
+    """An LMS that does not answer enrollments until the test allows it."""
 
     def __init__(self, proxy):
         self.arrived, self.let_go = threading.Event(), threading.Event()
@@ -77,7 +77,7 @@ def test_a_sent_request_is_waited_for(joined, held):
     worker = started(stop, errors)
     assert held.arrived.wait(90)
     stop.set()
-    # Another worker must not send something newer that the first request then undoes.
+    # Otherwise another worker could send a newer change, which the first request would then undo.
     change_mode(row.user, row.run, "verified")
     time.sleep(0.6)
     assert claim(kind("enrollment"), Scope(), 10, 60)[1] == []
@@ -98,7 +98,7 @@ def test_a_row_whose_answer_is_late_keeps_its_lease(joined, held, settings):
     assert held.arrived.wait(90)
     stop.set()
     worker.join(120)
-    assert not worker.is_alive()  # and the answer is still not there
+    assert not worker.is_alive()  # and there is still no answer
     assert errors == []
     row.refresh_from_db()
     assert row.lease_until > timezone.now() + timedelta(seconds=50)
@@ -174,7 +174,7 @@ def test_a_stop_after_some_seconds():
 
 @pytest.fixture
 def sent(monkeypatch, transactional_db):
-    """Messages that a sweep puts into the queue."""
+    """The messages that a sweep sends."""
     found = []
     monkeypatch.setattr(tasks.work_share, "delay", lambda *args: found.append(args))
     monkeypatch.setattr(tasks, "sweep_prepare", lambda: None)
@@ -232,7 +232,7 @@ def test_a_learner_does_not_wait_behind_a_backlog(sent, monkeypatch):
 
 
 def test_reconcile_ends_with_exit_code_130_after_a_signal(tmp_path):
-    """The signal handler, in a process of its own."""
+    """Tests the signal handler, in another process."""
     script = tmp_path / "told.py"
     script.write_text(
         "import os, signal, threading\n"

@@ -35,7 +35,7 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
 def test_rows_processed_by_another_worker_are_counted(joined, monkeypatch):
-    """Another worker takes the rows between their wake-up and this run, and is done first."""
+    """Another worker claims the rows after they were made due, and finishes before this run."""
     for _ in range(5):
         ensure_account(joined.learner())
     made_due = services.recheck(["account", "token"])
@@ -48,7 +48,7 @@ def test_rows_processed_by_another_worker_are_counted(joined, monkeypatch):
     assert summary.as_dict()["by_others"] == 10
 
 
-def test_a_repair_beside_an_engine_says_what_was_repaired_in_seconds(joined):
+def test_a_repair_while_a_worker_runs_reports_its_results_within_seconds(joined):
     with an_engine_that_watches("account", "token"):
         for _ in range(5):
             users = [joined.learner("beside") for _ in range(3)]
@@ -106,7 +106,7 @@ def test_waiting_rows_are_reported_with_their_reason_and_the_command_fails(joine
 
 def test_failures_of_this_run_are_not_reported_twice(joined, settings, capsys):
     ensure_account(joined.learner())
-    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"  # nobody listens there
+    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"  # no server listens there
     with pytest.raises(SystemExit):
         call_command("reconcile", "--kind", "account")
     told = capsys.readouterr().out

@@ -38,12 +38,13 @@ pytestmark = pytest.mark.each_database
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 LEASE = 60.0
-#: What preparing accounts needs where the LMS has the batch API.
+#: What ``prepare`` of accounts uses if the LMS has the batch API.
 BATCH = SimpleNamespace(batch={ACCOUNTS}, evidence=Evidence())
 
 
 def at_once(*works):
-    """Runs these side by side, each with a connection of its own; returns what they raised."""
+    """Runs these functions at the same time, each with its own database connection. Returns the
+    errors."""
     raised = []
 
     def run(work):
@@ -137,7 +138,7 @@ def made():
 
 
 def test_a_deadlock_is_repeated(transactional_db):
-    """Whatever else, such as an application's own code, locks rows in another order."""
+    """Other code, such as the application's own, may lock rows in another order."""
     first, second = (ensure_account(make_learner()).pk for _ in range(2))
     tried, both = [], threading.Barrier(2)
 
@@ -188,13 +189,13 @@ def test_a_web_process_whose_clock_is_ahead_gets_a_token(joined, monkeypatch):
     assert access_token_for(user)
     new = ensure_account(joined.learner())
     assert LmsAccount.objects.due().filter(pk=new.pk).exists()
-    if connection.vendor == "postgresql":  # SQLite has no clock but this machine's
+    if connection.vendor == "postgresql":  # SQLite uses this machine's clock
         soon = now() + timedelta(seconds=10)
         assert new.next_attempt_at < soon
         assert ensure_run("course-v1:edX+Ahead+1").next_attempt_at < soon
 
 
-# Workers are told at once
+# Messages to workers
 
 
 def test_every_change_of_the_desired_state_notifies_a_worker(

@@ -68,7 +68,7 @@ def test_the_next_sweep_records_it(each_api, learner):
     row = Enrollment.objects.get()
     assert row.is_settled
     assert (row.observed_mode, row.observed_is_active) == ("verified", True)
-    # From now on it is an enrollment as any other.
+    # From now on it is an enrollment like any other.
     assert change_mode(learner, row.run, "audit", reconcile_now=True).is_settled
     assert each_api.enrollments(learner.lms_account.username) == {DEMO: ("audit", True)}
     assert unenroll(learner, row.run, reconcile_now=True).is_settled
@@ -111,7 +111,7 @@ def test_an_enrollment_that_ended_in_the_lms_is_not_recorded(each_api, learner):
 
 
 def test_the_learner_s_own_enrollment_takes_precedence(each_api, learner):
-    """They enroll themselves while the row only stands for what the LMS may have."""
+    """The learner enrolls while the row only stands for an enrollment that the LMS may have."""
     enroll_in_lms(each_api, learner, mode="verified")
     take("meanwhile-1", "enrollment.changed", learner.lms_account.username, DEMO)
     assert enroll(learner, ensure_run(DEMO), "audit", reconcile_now=True).is_settled
@@ -144,9 +144,9 @@ def test_a_setting_leaves_them_to_the_lms(each_api, learner, settings):
     assert "USHER_ADOPT_ENROLLMENTS" in next(iter(drift(["enrollment"]))).note
 
 
-def test_nobody_else_s_and_no_nonsense_is_recorded(joined):
+def test_enrollments_of_others_and_malformed_ones_are_not_recorded(joined):
     user = joined.learner()
-    ensure_account(user)  # not made yet: nothing in the LMS can be theirs
+    ensure_account(user)  # not created yet, so no enrollment in the LMS can be theirs
     name = user.lms_account.username
     for number, key in enumerate((DEMO, "not-a-key", "course-v1:a+b+" + "c" * 300)):
         take(f"nonsense-{number}", "enrollment.changed", name, key)

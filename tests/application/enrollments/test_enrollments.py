@@ -57,7 +57,7 @@ def test_enrolling_twice_sends_once(joined, run, faulty):
     assert faulty.count(ENROLLMENT) == before
 
 
-def test_unenrolling_what_the_lms_never_had(joined, run):
+def test_unenrolling_without_an_enrollment_in_the_lms(joined, run):
     user = joined.learner()
     enroll(user, run)
     row = unenroll(user, run, reconcile_now=True)
@@ -65,7 +65,7 @@ def test_unenrolling_what_the_lms_never_had(joined, run):
     assert joined.enrollments(user.lms_account.username).get(DEMO, ("", False))[1] is False
 
 
-def test_unenrolling_from_a_closed_run_that_one_never_was_in(joined):
+def test_unenrolling_from_a_closed_run_without_an_enrollment(joined):
     closed = "course-v1:edX+Closed+2020"
     joined.lms.shell(
         "from usher.embedded.home.seeds import run; "
@@ -76,7 +76,7 @@ def test_unenrolling_from_a_closed_run_that_one_never_was_in(joined):
     assert unenroll(user, ensure_run(closed), reconcile_now=True).is_settled
 
 
-def test_a_closed_run_is_refused_with_the_lms_words_and_forced(joined):
+def test_a_closed_run_is_refused_with_the_lms_s_message_and_can_be_forced(joined):
     closed = "course-v1:edX+Closed+2021"
     joined.lms.shell(
         "from usher.embedded.home.seeds import run; "
@@ -266,7 +266,7 @@ def test_a_service_worker_who_is_not_staff_stops_the_kind(joined, run):
         assert summary.failures[0].failure_class == "systemic"
         assert "staff" in summary.failures[0].message
         Enrollment.objects.filter(user=user).make_due()
-        assert reconcile(["enrollment"], user=user).changed == 0  # held back, not tried
+        assert reconcile(["enrollment"], user=user).changed == 0  # waits, not tried
     finally:
         joined.lms.shell(worker.format(True))
 
@@ -286,7 +286,8 @@ def test_a_mode_that_the_run_does_not_have_is_refused_before_it_is_stored(joined
 
 
 def test_a_refusal_rechecks_the_run(joined):
-    """A run that was deleted in the LMS is known to be missing, so its return is noticed."""
+    """So a run that was deleted in the LMS is marked as missing, and it is noticed when it exists
+    again."""
     user = joined.learner()
     ensure_account(user, reconcile_now=True)
     run = ensure_run("course-v1:Nobody+Knows+This")
@@ -301,7 +302,7 @@ def test_a_refusal_rechecks_the_run(joined):
 
 
 def test_an_enrollment_of_an_unknown_learner_leaves_a_refused_account_refused(transactional_db):
-    """It is tried again and again, and would have the account sent again each time."""
+    """The enrollment is retried often, and would make the account due each time."""
     learner = make_learner()
     ensure_account(learner)
     error = LmsError("The user does not exist.", code="unknown-user")

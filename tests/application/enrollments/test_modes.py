@@ -13,7 +13,7 @@ from usher.application.runs.services import ensure_run, sync_runs
 from usher.engine.services import reconcile
 
 KEY = "course-v1:edX+Modes+1"
-#: A run with one mode, made in the LMS.
+#: A script that creates a run with one mode in the LMS.
 _ONLY = (
     "from usher.embedded.home.seeds import run; "
     "from usher.embedded.course_modes.models import CourseMode as M; "

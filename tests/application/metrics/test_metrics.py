@@ -68,7 +68,7 @@ def of(samples, metric, **labels):
     return samples.get((metric.name, tuple(sorted(labels.items()))))
 
 
-# Who may read them
+# Access
 
 
 def test_metrics_are_closed_until_a_setting_opens_them(db):
@@ -94,7 +94,7 @@ def test_a_wrong_token_is_refused(db, settings, given):
         ("::ffff:10.1.2.3", {}, 200),
         ("192.0.2.9", {}, 403),
         ("nonsense", {}, 403),
-        # A proxy in that network passes a stranger on.
+        # A proxy in that network forwards a stranger's request.
         ("10.1.2.3", {"HTTP_X_FORWARDED_FOR": "192.0.2.9"}, 403),
         ("10.1.2.3", {"HTTP_X_FORWARDED_FOR": "10.1.2.3"}, 403),
         ("10.1.2.3", {"HTTP_FORWARDED": "for=192.0.2.9"}, 403),
@@ -112,7 +112,7 @@ def test_behind_a_proxy_the_address_is_read_from_the_proxy_s_header(db, settings
     assert get(REMOTE_ADDR="10.0.0.1", HTTP_X_REAL_IP="10.2.3.4").status_code == 200
 
 
-# What they tell
+# Contents
 
 
 def test_every_metric_is_exported_under_its_name_and_no_other(db, scrape):
@@ -127,7 +127,7 @@ def test_every_metric_is_exported_under_its_name_and_no_other(db, scrape):
 
 
 def test_counters_are_there_before_they_are_counted(db, scrape):
-    """A series that begins with 500 has not increased, says Prometheus."""
+    """For Prometheus, a series that begins with 500 has not increased."""
     found = scrape()
     assert of(found, metrics.WEBHOOKS, result="refused") == 0
     assert of(found, metrics.OUTCOMES, kind="enrollment", outcome="rejected") == 0
@@ -160,7 +160,7 @@ def test_the_time_from_the_desired_state_to_the_lms_is_measured(joined, scrape):
     assert after[metrics.REQUEST.name + "_count", asked] >= 1
     assert after[metrics.REQUEST.name + "_bucket", (*asked[:1], ("le", "+Inf"), *asked[1:])] >= 1
     assert of(after, metrics.PASSES) == 1
-    # What is right already is no change of what is wanted.
+    # A row that is in sync already is no change of the desired state.
     Enrollment.objects.filter(run=run).make_due()
     reconcile()
     again = scrape()
@@ -197,7 +197,7 @@ def test_any_process_reports_what_the_workers_saw(joined, scrape):
 
     client().http.state.pause("group:enrollment", 100.0)
     reconcile()
-    forget_clients()  # as in the web process, which has a memory of its own
+    forget_clients()  # as in the web process, which has its own memory
     assert client().http.state.remaining("group:enrollment") == 0
     told = scrape()
     assert 90 < of(told, metrics.THROTTLED, group="enrollment") <= 100
@@ -272,7 +272,7 @@ def test_a_forked_process_does_not_count_again_what_its_parent_writes(db):
     os._exit(0)
 
 
-def test_what_the_database_does_not_take_is_kept(db, monkeypatch):
+def test_counts_that_can_not_be_written_are_kept(db, monkeypatch):
     mine, write = Recorder(), recording._write
 
     def fails(*_):
@@ -289,11 +289,11 @@ def test_what_the_database_does_not_take_is_kept(db, monkeypatch):
     assert (found.value, json.loads(found.labels)) == (3, [])
 
 
-# What a scrape costs
+# The cost of a scrape
 
 
 def test_a_scrape_reads_only_what_is_due_claimed_or_refused(db, scrape):
-    """Records are not read at all, and of much work every query finds its own by an index."""
+    """Records are not read at all, and every query on the table of work uses an index."""
     later = timezone.now() + timedelta(days=1)
     waiting = [Work(kind="enrollment", object_id=number, due_at=later) for number in range(5000)]
     refused = [Work(kind="run", object_id=n, parked_at=timezone.now()) for n in range(3)]

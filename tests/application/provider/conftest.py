@@ -36,12 +36,12 @@ def make_learner(username: str, **fields: Any) -> Any:
 
 @dataclass
 class OAuthClient:
-    """Speaks the protocol with a client's record and secret."""
+    """An OAuth2 client with its record and secret."""
 
     record: Any
     secret: str
     browser: Client = field(default_factory=Client)
-    server: Client = field(default_factory=Client)  # without a session, as servers call
+    server: Client = field(default_factory=Client)  # without a session, as servers send requests
 
     def authorize(self, browser: Client | None = None, **query: str) -> Any:
         query = {
@@ -55,7 +55,7 @@ class OAuthClient:
         )
 
     def consent(self, **changed: str) -> Any:
-        """The page of consent, sent back with these hidden fields changed."""
+        """Submits the consent form with these hidden fields changed."""
         fields = {
             "client_id": self.record.client_id,
             "response_type": "code",
@@ -99,7 +99,7 @@ class OAuthClient:
 
 
 def answer_of(response: Any) -> dict[str, str]:
-    """The parameters that an authorization answer carries back to the client."""
+    """The parameters with which an authorization redirects to the client."""
     assert response.status_code == 302, response.content
     return {name: values[0] for name, values in parse_qs(urlsplit(response.url).query).items()}
 
@@ -112,7 +112,7 @@ def pkce_pair() -> tuple[str, str]:
 
 
 def live_tokens() -> tuple[int, int]:
-    """How many access tokens and refresh tokens still work."""
+    """The number of valid access tokens and refresh tokens."""
     return (
         AccessToken.objects.filter(expires__gt=timezone.now()).count(),
         RefreshToken.objects.filter(revoked__isnull=True).count(),

@@ -1,4 +1,4 @@
-"""Endpoints that the LMS calls answer 503 while ``USHER_ADAPTER`` fails: the LMS asks again."""
+"""Endpoints for the LMS answer 503 while ``USHER_ADAPTER`` fails, so that the LMS tries again."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ SCOPE = "user:read openid"
 
 
 class Failing(DefaultAdapter):
-    """``broken`` is the method that fails."""
+    """An adapter whose method ``broken`` fails."""
 
     broken = ""
 
@@ -51,7 +51,7 @@ def test_users_me_and_userinfo(lms: Any, broken: Any, method: str) -> None:
 
 
 def test_the_token_endpoint_spends_neither_code_nor_refresh_token(lms: Any, broken: Any) -> None:
-    """It reads the e-mail address for the ID token."""
+    """The ID token needs the e-mail address."""
     refresh_token = lms.exchange(scope=SCOPE)["refresh_token"]
     code = lms.code(scope=SCOPE)
     broken("email")

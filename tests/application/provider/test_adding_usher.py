@@ -1,4 +1,4 @@
-"""Usher is added to a plain Django project, as the README says, in a process of its own."""
+"""Usher is added to a plain Django project as the guide says, in another process."""
 
 import subprocess
 import sys

@@ -13,7 +13,7 @@ from tests.application.provider.conftest import CALLBACK, answer_of, live_tokens
 pytestmark = pytest.mark.django_db
 
 
-def test_a_signed_in_learner_goes_straight_back_with_a_code(lms):
+def test_a_signed_in_learner_is_redirected_with_a_code(lms):
     answer = lms.authorize()
     assert answer.url.startswith(CALLBACK + "?")
     assert answer_of(answer)["state"] == "some-state"
@@ -242,7 +242,7 @@ def test_malformed_token_requests_are_answered_without_an_exception(lms, body):
     ],
 )
 def test_errors_name_the_issuer_as_answers_do(lms, settings, query, error):
-    """RFC 9207 2: a client with several providers tells by it whose answer it has."""
+    """RFC 9207 2: with it, a client of several providers knows which one answered."""
     answer = answer_of(lms.authorize(**query))
     assert (answer["error"], answer["state"]) == (error, "some-state")
     assert answer["iss"] == settings.OAUTH2_PROVIDER["OIDC_ISS_ENDPOINT"]
@@ -268,7 +268,7 @@ def test_so_does_the_answer_for_nobody(lms, settings):
     ],
 )
 @pytest.mark.parametrize("anonymous", [True, False])
-def test_other_grants_are_refused_in_the_protocols_words(lms, grant_type, anonymous):
+def test_other_grants_are_refused_with_the_protocol_s_error(lms, grant_type, anonymous):
     more = {"client_id": "", "client_secret": ""} if anonymous else {}
     answer = lms.token(grant_type=grant_type, device_code="x", username="a", password="b", **more)
     assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_grant_type")

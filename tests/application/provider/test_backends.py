@@ -16,7 +16,8 @@ REDIRECT_URI = "http://lms.example:8000/auth/complete/{}/"
 
 
 class Strategy(BaseStrategy):
-    """What python-social-auth needs of a site: settings, a session, the request's data."""
+    """The parts of a site that python-social-auth needs: settings, a session, the request's
+    data."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__()

@@ -112,8 +112,8 @@ def nothing_counted():
 
 
 def test_other_client_ids_are_no_way_around_the_limit(lms, nothing_counted, monkeypatch):
-    """Neither in the body nor in the header; and no refusal says whether the rest was right."""
-    # Failures are written so many times a minute: all of these are within one.
+    """Neither in the body nor in the header; and no refusal shows whether the secret was right."""
+    # The audit log is limited for each minute; all of these failures are within one.
     monkeypatch.setattr(bounds, "WINDOW_SECONDS", 10**10)
     statuses = [
         lms.token(code="x", client_id=f"rotating-{n}", client_secret="wrong").status_code
@@ -136,7 +136,7 @@ def test_other_client_ids_are_no_way_around_the_limit(lms, nothing_counted, monk
 def test_guesses_above_the_limit_are_refused_without_a_check(
     lms, nothing_counted, django_assert_num_queries
 ):
-    """So that many of them cost next to nothing, and a right one would not be noticed."""
+    """So many guesses need little time, and a right guess is refused like the others."""
     for n in range(70):
         lms.token(code="x", client_id=f"rotating-{n}", client_secret="wrong")
     code = lms.code()
@@ -144,8 +144,8 @@ def test_guesses_above_the_limit_are_refused_without_a_check(
         assert lms.token(code=code).status_code == 429
 
 
-def test_the_lms_is_served_from_where_it_has_been_before(lms, nothing_counted):
-    """Whatever fails at the same address, as behind a proxy that hides who is who."""
+def test_the_lms_is_not_limited_at_an_address_where_it_succeeded_before(lms, nothing_counted):
+    """Even if others fail at the same address, as behind a proxy that hides clients' addresses."""
     lms.exchange()
     for n in range(70):
         lms.token(code="x", client_id=f"rotating-{n}", client_secret="wrong")

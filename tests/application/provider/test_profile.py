@@ -53,8 +53,8 @@ def test_a_token_in_the_query_or_a_session_is_not_enough(lms):
     assert lms.browser.get("/api/users/me").status_code == 401
 
 
-def test_a_token_of_another_client_is_none_of_the_lms_s(lms, make_client):
-    """Its owner could present it to the LMS, which would take them for the learner."""
+def test_a_token_of_another_client_is_refused_as_not_the_lms_s(lms, make_client):
+    """The other client could use it to sign in to the LMS as the learner."""
     other = make_client("another-client")
     other.browser = lms.browser
     token = other.exchange(scope="user:read openid profile")["access_token"]
@@ -162,7 +162,7 @@ def test_unused_endpoints_are_not_served(lms, path):
 
 
 @pytest.mark.parametrize("path", ApplicationPath.LANDINGS)
-def test_landings_lead_home_and_nowhere_else(path, client):
+def test_the_landing_page_links_only_to_the_home_page(path, client):
     answer = client.get(path + "?code=abc&next=http://evil.example&redirect_uri=//evil.example")
     assert answer.status_code == 200
     assert b"evil" not in answer.content

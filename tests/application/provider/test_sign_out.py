@@ -27,7 +27,7 @@ SECRET = "webhook-secret-webhook-secret-webhook-secret"
 
 @pytest.fixture
 def fake_lms(settings, transactional_db):
-    """A server that stands where the LMS takes sign-out messages."""
+    """A server at the address where the LMS receives sign-out messages."""
     with receiver() as server:
         settings.OPENEDX_API_BASE_URL = server.url
         settings.OPENEDX_OAUTH_PROVIDER = "mitxpro-oauth2"
@@ -53,7 +53,7 @@ def test_the_lms_s_frame_ends_the_session_and_gets_an_empty_page(lms):
 
 
 @pytest.mark.django_db
-def test_without_it_the_browser_goes_on_to_the_lms(lms, settings):
+def test_without_no_redirect_the_browser_is_redirected_to_the_lms(lms, settings):
     settings.LOGOUT_REDIRECT_URL = "http://lms.example:8000/logout"
     settings.SITE_BASE_URL = "http://app.example:8013"
     answer = lms.browser.get("/logout/?next=http://evil.example")
@@ -97,7 +97,7 @@ def test_an_anonymous_visitor_is_redirected_too(client, settings):
     assert client.get("/logout/").url.startswith("http://lms.example:8000/logout")
 
 
-# -- telling the LMS
+# -- messages to the LMS
 
 
 @pytest.mark.django_db(transaction=True)
@@ -128,7 +128,7 @@ def test_every_way_to_sign_out_notifies_the_lms(fake_lms, lms):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_slow_lms_does_not_hold_the_page(fake_lms, lms, monkeypatch):
-    # So slow that a page which waits for it is told from a page on a busy machine.
+    # So slow that waiting for it can be distinguished from a busy machine.
     monkeypatch.setattr(sending, "REQUEST_SECONDS", 60.0)
     fake_lms.delay = threading.Event()
     started = time.monotonic()
@@ -198,12 +198,12 @@ def test_a_client_can_have_an_address_of_its_own(lms, make_client):
         assert server.wait_for(1)[0].path == "/there/"
 
 
-# -- being told by the LMS
+# -- messages of the LMS
 
 
 @pytest.fixture
 def tell(settings):
-    """Sends what the LMS sends when somebody signs out there."""
+    """Sends the LMS's message that somebody signed out there."""
     settings.USHER_WEBHOOK_SECRET = SECRET
 
     def send(username="ada-at-lms", *, event_id="event-1", secret=SECRET, moment=None, **changes):
@@ -238,7 +238,7 @@ def test_a_sign_out_at_the_lms_ends_all_sessions_here(lms, learner, tell):
 @pytest.mark.django_db
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_session_whose_owner_changed_the_password_ends_too(learner, tell, times):
-    """Django gives the session a new key then."""
+    """Because Django then gives the session a new key."""
     learner.set_password("first-pass-word")
     learner.save()
     browser = Client()
@@ -279,7 +279,7 @@ def test_a_replay_ends_nothing(lms, learner, tell):
 
 
 @pytest.mark.django_db
-def test_a_late_message_leaves_a_newer_session_alone(lms, tell):
+def test_a_late_message_does_not_end_a_newer_session(lms, tell):
     assert tell(moment=time.time() - 240).json() == {"ended": 0}
     assert Session.objects.count() == 1
 
@@ -312,7 +312,7 @@ def test_what_is_not_right_ends_nothing(lms, tell, changes, status):
 @pytest.mark.django_db
 def test_forged_messages_are_limited_and_fill_nothing(lms, tell):
     cache.clear()
-    tell("nobody", event_id="first")  # this is where the LMS lives
+    tell("nobody", event_id="first")  # the LMS's address
     phone = Client(REMOTE_ADDR="203.0.113.7")
     forged = {
         signatures.HEADER_TIMESTAMP: str(int(time.time())),

@@ -117,7 +117,8 @@ def at_once(live_server):
 
 
 def assert_one_pair_and_nothing_lives(answers):
-    """One answer has a pair, the others ``invalid_grant``, and the family has ended."""
+    """Asserts that one answer has a pair, the others ``invalid_grant``, and no token of the family
+    is valid."""
     good = [answer.json() for answer in answers if answer.status_code == 200]
     bad = [answer for answer in answers if answer.status_code != 200]
     assert {(a.status_code, a.json()["error"]) for a in bad} == {(400, "invalid_grant")}

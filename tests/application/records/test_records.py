@@ -50,7 +50,7 @@ def certify(joined, user):
 
 
 def test_certificates_that_vanish_together_are_not_accepted_as_missing(joined, learner, faulty):
-    """Something else answers for that endpoint alone, with an empty list."""
+    """Another server answers only that endpoint, with an empty list."""
     other = joined.learner()
     enroll(other, ensure_run(DEMO), reconcile_now=True)
     for user in (learner, other):
@@ -65,7 +65,7 @@ def test_certificates_that_vanish_together_are_not_accepted_as_missing(joined, l
     assert {failure.code for failure in summary.failures} == {"too-many-missing"}
     assert set(Certificate.objects.values_list("status", flat=True)) == {"downloadable"}
     faulty.impostor = None
-    # One alone may go.
+    # A single certificate may be removed.
     joined.lms.shell(
         "from usher.embedded.certificates.models import GeneratedCertificate as G; "
         f"G.objects.filter(user__username={other.lms_account.username!r}).delete()"

@@ -145,7 +145,7 @@ def test_a_list_that_hangs_is_given_up_sooner(faulty, settings, monkeypatch):
 
 
 def test_a_long_sync_by_celery_does_not_delay_learners(joined, monkeypatch):
-    """A worker that is alone does what people wait for while the LMS gives its course list."""
+    """A single worker processes interactive rows while it reads the LMS's course list."""
     user = joined.learner()
     ensure_account(user)
     served = threading.Event()

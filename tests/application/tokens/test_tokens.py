@@ -27,7 +27,7 @@ TOKEN = "/oauth2/access_token"
 
 
 def asked(proxy):
-    """Without the question whether it is the known LMS, which is asked once a minute."""
+    """The requests, without the recognition of the LMS, which is sent once a minute."""
     paths = [path.partition("?")[0] for _, path in proxy.seen]
     return [path for path in paths if path != "/api/user/v1/accounts"]
 
@@ -148,7 +148,7 @@ def test_a_learner_deleted_meanwhile_affects_no_other_learner_s_code(joined):
 def test_keys_are_rotated_and_lost_keys_are_survived(learner, settings):
     old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
     settings.USHER_ENCRYPTION_KEYS = old
-    access_token_for(learner)  # made with another key: made anew with this one
+    access_token_for(learner)  # encrypted with another key: obtained again
     settings.USHER_ENCRYPTION_KEYS = f"{new},{old}"
     assert rotate_keys() == (1, 0)
     settings.USHER_ENCRYPTION_KEYS = new

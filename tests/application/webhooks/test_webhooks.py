@@ -76,7 +76,7 @@ def test_messages_make_rows_due(send, learner):
     assert Certificate.objects.get().next_attempt_at is not None
 
 
-def test_a_message_about_a_refused_row_forgets_nothing(send, learner):
+def test_a_message_about_a_refused_row_keeps_its_refusal(send, learner):
     refused = {
         "parked_at": timezone.now(),
         "attempts": 3,
@@ -92,7 +92,7 @@ def test_a_message_about_a_refused_row_forgets_nothing(send, learner):
     row = Enrollment.objects.get()
     assert row.next_attempt_at is not None
     assert (row.attempts, row.error_code, row.parked_at is None) == (3, "enrollment-closed", False)
-    # An account that was never made can't have changed in the LMS.
+    # An account that was never created can't have changed in the LMS.
     assert LmsAccount.objects.get().next_attempt_at is None
 
 
@@ -194,7 +194,7 @@ SHAPED = st.fixed_dictionaries(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_nothing_that_is_sent_makes_it_fail(send, body, event_id, at):
+def test_no_request_makes_it_fail(send, body, event_id, at):
     assert send(body, event_id=event_id, at=at).status_code < 500
 
 
@@ -213,7 +213,7 @@ def test_nothing_that_is_sent_makes_it_fail(send, body, event_id, at):
         b"\xff\xfe{",
     ],
 )
-def test_signed_nonsense_is_no_message(send, body):
+def test_signed_malformed_messages_are_refused(send, body):
     assert send(body).status_code == 400
     assert not ReceivedEvent.objects.exists()
 
@@ -225,8 +225,8 @@ def test_ids_that_could_be_framed_in_two_ways_are_refused(send, event_id):
     assert answer.status_code == 401
 
 
-def test_no_two_messages_are_framed_alike():
-    """A dot in the id could be one that ends it."""
+def test_different_messages_never_have_the_same_signed_text():
+    """A dot in the id could be taken for the separator."""
     shared = {"timestamp": 1, "now": 1.0}
     signature = signatures.sign(SECRET, timestamp=1, event_id="a", body=b"b.c")
     assert signatures.verify(SECRET, signature, event_id="a", body=b"b.c", **shared)

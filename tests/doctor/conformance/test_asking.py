@@ -31,7 +31,7 @@ def test_an_expectation_that_a_setting_switches_off_is_unknown() -> None:
     assert asked("bulk-enroll-learner", 500)[0] == "deviates"
 
 
-def test_a_method_more_is_no_deviation_and_one_less_is() -> None:
+def test_an_additional_method_is_no_deviation_a_missing_one_is() -> None:
     ways = {allow: asked("bulk-enroll-learner", 403, Allow=allow) for allow in
             ("POST, OPTIONS", "GET, OPTIONS, POST", "GET, OPTIONS")}  # fmt: skip
     assert [verdict for verdict, _ in ways.values()] == ["agrees", "agrees", "deviates"]

@@ -23,7 +23,7 @@ def secrets_of(system: System) -> list[str]:
     return [value for name, value in kept.items() if "id" not in name.split("_")]
 
 
-def test_a_demo_is_examined_by_its_folder_alone_and_left_as_it_was(system: System) -> None:
+def test_a_demo_is_found_by_its_folder_and_not_changed(system: System) -> None:
     count = "from django.contrib.auth import get_user_model as g; print(g().objects.count())"
     active = count.replace("objects.count", "objects.filter(is_active=True).count")
     before = system.application.run(count), system.lms.run(active)
