@@ -29,16 +29,16 @@ from tests.support.tutor import (
 from usher.embedded.home.folder import Plan
 
 PASSWORD = "pass-word-of-the-test"
-#: Tutor makes LMS_HOST the domain of cookies; with a port in it, as here, that would be none.
+#: Tutor uses LMS_HOST as the domain of cookies, which can't have a port as here.
 PORT_PLUGIN = "name: port\nversion: '1'\npatches:\n  lms-env: |\n    SESSION_COOKIE_DOMAIN: ''\n"
 DEADLINE = 600.0
 
 
 class Chain:
-    """Everything of one operator's machine, in ``home``.
+    """An operator's machine, in the folder ``home``.
 
     mode: how Tutor runs the platform. usher_in_tutor: whether Tutor's environment has the plugin
-    already; usher_in_image: whether the LMS's image has.
+    already. usher_in_image: whether the LMS's image has it.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Chain:
             self.make_cluster()
 
     def make_cluster(self) -> None:
-        """Tutor asks it how its jobs get on."""
+        """Starts the API server, which Tutor asks for the state of its jobs."""
         self.environment |= self._cluster.enter_context(api_server(self.engine))
 
     def _root(self, release: int, port: int) -> TutorRoot:
@@ -92,7 +92,7 @@ class Chain:
         return TutorRoot.make(release, path, plugins=("mfe", "port"), config=hosts)
 
     def set_image(self, *, usher: bool) -> None:
-        """What the stand-in's ``buildx build`` does to the LMS, or undoes."""
+        """Makes the change of the replaced ``buildx build`` to the LMS, or undoes it."""
         file = self.lms_home / "lms.env.yml"
         settings = yaml.safe_load(file.read_text())
         plugins = ["usher"] if usher else []
@@ -119,7 +119,8 @@ class Chain:
     # -- the command
 
     def usher(self, command: str, *arguments: str, code: int | None = 0) -> dict[str, Any]:
-        """What ``usher COMMAND … --json`` answers; code: its exit code, None for any."""
+        """Runs ``usher COMMAND … --json`` and returns its object. code: the expected exit code,
+        None for any."""
         done = self.run([*self.argv(command, *arguments), "--json"])
         assert code in (done.returncode, None), f"{done.returncode}\n{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout.splitlines()[-1])
@@ -145,7 +146,7 @@ class Chain:
     def _words_of_mode(self) -> list[str]:
         if self.mode == "local":
             return []
-        # Tutor gives the LMS port 8000 in dev; here it has a free one.
+        # In dev mode Tutor uses port 8000 for the LMS; here it is a free one.
         address = [] if self.mode == "k8s" else ["--lms-url", self.lms]
         return ["--mode", self.mode, *address]
 
@@ -155,7 +156,7 @@ class Chain:
         return self.usher("connect", *of(checkout), *arguments, code=code)
 
     def converse(self, answers: dict[str, str], *arguments: str) -> tuple[int, str]:
-        """A command on a terminal, where a person answers its questions; exit code and screen."""
+        """Runs a command on a terminal and answers its questions. Returns exit code and output."""
         ours, terminal = os.openpty()
         argv = [word for word in self.argv(*arguments) if word != "--yes"]
         process = subprocess.Popen(
@@ -169,7 +170,7 @@ class Chain:
         )
         os.close(terminal)
         screen, left = "", dict(answers)
-        with suppress(OSError):  # the terminal is gone when the command is
+        with suppress(OSError):  # the terminal closes when the command ends
             while data := os.read(ours, 4096):
                 screen += data.decode(errors="replace")
                 for question in [each for each in left if each in screen]:
@@ -178,8 +179,8 @@ class Chain:
         return process.wait(DEADLINE), screen
 
     def kill_during(self, step: str, *arguments: str, after: float = 0.0) -> bool:
-        """Runs a command and kills it with all it started once ``step`` has begun; False when
-        it got through."""
+        """Runs a command, and kills it and its children when ``step`` has begun. Returns False if
+        it ended before."""
         process = subprocess.Popen(
             self.argv(*arguments),
             env=self.environment,
@@ -202,10 +203,11 @@ class Chain:
         assert process.wait(DEADLINE) == 0, seen
         return False
 
-    # -- what there is
+    # -- the state
 
     def facts(self) -> dict[str, Any]:
-        """What a connection leaves behind on both sides, to compare two ends."""
+        """What a connection has changed in the application and the LMS, to compare the results of
+        two runs."""
         with sqlite3.connect(self.lms_home / "db.sqlite3") as lms:
             providers = lms.execute(
                 "select backend_name, site_id, enabled, key, secret, other_settings"
@@ -233,7 +235,7 @@ class Chain:
     def sign_in(
         self, checkout: PlainCheckout, learner: str, backend: str, target: str = "/dashboard"
     ) -> httpx.Response:
-        """A learner opens a page of the LMS by way of the application's sign-in page."""
+        """Opens a page of the LMS as a learner who signs in at the application."""
         with self.browser() as browser:
             page = browser.get(f"{self.lms}/auth/login/{backend}/?next={target}")
             assert page.url.path == "/signin/", f"{page.status_code} {page.url}"

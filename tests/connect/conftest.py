@@ -22,7 +22,8 @@ def shop_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shop_database: Path
 ) -> Iterator[PlainCheckout]:
-    """The plain application in a folder of its own; this process finds its stand-in docker."""
+    """The plain application in its own folder, with its replacement of docker on this process's
+    PATH."""
     checkout = PlainCheckout(tmp_path / "shop", tmp_path / "state", database=shop_database)
     for key, value in checkout.environment.items():
         if os.environ.get(key) != value:
@@ -32,7 +33,7 @@ def shop(
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without a real checkout there is nothing to test, and so nothing to skip."""
+    """Removes tests of real checkouts if there is none, so that they don't count as skipped."""
     if os.environ.get("MITXONLINE") or os.environ.get("MITXPRO"):
         return
     real = [item for item in items if item.path.name == "test_real_applications.py"]

@@ -139,7 +139,7 @@ def test_the_record_is_created_once_and_its_secret_works(shop: PlainCheckout):
     [record] = record_of(shop)
     assert record["name"] == "edx-oauth-app"
     assert record["redirect_uris"] == "http://lms.example:8000/auth/complete/ol-oauth2/"
-    assert record["client_secret"] != SECRET  # the toolkit keeps a hash
+    assert record["client_secret"] != SECRET  # the toolkit stores a hash
     shop.up()
     with httpx.Client() as client:
         assert checks._application_client(client, wanted).outcome == "ok"
@@ -315,7 +315,7 @@ def test_errors_of_failing_commands_contain_no_secrets(shop: PlainCheckout):
 
 @pytest.fixture
 def campus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Side:
-    """The reference application with a database of its own."""
+    """The reference application with its own database."""
     monkeypatch.setenv("USHER_STATE_HOME", str(tmp_path / "state"))
     env_file = tmp_path / "campus.env"
     for key, value in {
@@ -353,11 +353,11 @@ def test_an_application_built_on_usher_is_known_and_its_pkce_relaxed(campus: Sid
     assert campus.remove_record(wanted.client_id) == "removed"
 
 
-# -- an application known by its address alone
+# -- an application of which only the address is known
 
 
 def test_a_remote_application_is_handed_its_part(shop: PlainCheckout):
-    """Its operator runs one file and adds another to the settings; then it agrees."""
+    """Its operator runs one file and adds the other to the settings; then nothing differs."""
     shop.up()
     wish = ApplicationOptions(shop.url, name="shop")
     remote, wanted = Remote(recognise(wish), wish, Secrets()), application(shop.url)
@@ -382,7 +382,7 @@ def test_a_remote_application_that_does_not_answer():
 
 
 def test_a_hand_in_the_env_that_is_not_in_the_container_yet_is_noticed(shop: PlainCheckout):
-    """Settings that are none of Usher's count too: the container is to be made anew."""
+    """Other settings than Usher's count too: the container must be re-created."""
     shop.up()
     side = side_of(shop)
     assert side.runs_with({})
@@ -394,12 +394,12 @@ def test_a_hand_in_the_env_that_is_not_in_the_container_yet_is_noticed(shop: Pla
 
 
 def test_every_call_of_docker_compose_has_the_options_of_manage(shop: PlainCheckout):
-    """Without them a compose file that needs them can't even be read."""
+    """A compose file may not be readable without them."""
     options = shop.folder.parent / "compose.env"
     options.write_text("")
     manage = f"docker compose --env-file {options} run --rm -T web ./manage.py"
     side = side_of(shop, manage=manage)
-    assert not side.runs_with({})  # nothing runs yet
+    assert not side.runs_with({})  # nothing is running yet
     side.recreate()
     assert side.runs_with({})
     (log,) = shop.state.glob("*/calls.log")
@@ -409,6 +409,6 @@ def test_every_call_of_docker_compose_has_the_options_of_manage(shop: PlainCheck
     assert all(each == ["--env-file", str(options)] for each in mine)
     options.unlink()
     with pytest.raises(ToolFailed, match="couldn't find env file"):
-        side.runs_with({})  # an error is no absence
+        side.runs_with({})  # an error does not mean that nothing runs
     other = f"docker compose --env-file {options} exec -T app python campus/manage.py"
     assert side_of(shop, manage=other).manage.service == "app"

@@ -16,7 +16,7 @@ NEEDED = ("MAILGUN_SENDER_DOMAIN", "MAILGUN_KEY", "SHOP_SECRET_PLACE")
 
 
 def demand(shop: PlainCheckout) -> None:
-    """The shop asks at its start for what the real applications ask for."""
+    """Makes the shop require the same settings at its start as the real applications."""
     names = " ".join([*sorted(OURS), *NEEDED])
     text = shop.env_file.read_text()
     shop.env_file.write_text(f'{text}SHOP_COMPANY_ID=\nSHOP_REQUIRED="{names}"\n')
@@ -36,7 +36,7 @@ def test_an_application_is_examined_with_placeholders_and_example_values_are_wri
         "MAILGUN_KEY": "no-key-yet",
         "SHOP_SECRET_PLACE": boot.PLACEHOLDER,
     }
-    assert shop.env_file.read_text() == before  # looking writes nothing
+    assert shop.env_file.read_text() == before  # examining writes nothing
 
     wanted = application(shop.url)
     side.write_record(wanted, ADDRESSES)
@@ -44,7 +44,7 @@ def test_an_application_is_examined_with_placeholders_and_example_values_are_wri
     values = EnvFile.read(shop.env_file).values()
     assert values["MAILGUN_KEY"] == "no-key-yet"
     assert values["OPENEDX_API_CLIENT_ID"] == "id-of-the-shop"
-    # From now on it starts by itself, and what was written is what it sees.
+    # From now on it starts without placeholders, with the written values.
     again = side_of(shop)
     again.probe(None, ADDRESSES)
     assert again.manage.placeholders == {}
@@ -52,7 +52,8 @@ def test_an_application_is_examined_with_placeholders_and_example_values_are_wri
 
 
 def test_the_record_is_removed_after_the_settings(shop: PlainCheckout):
-    """An undoing restores the ``.env`` first; then the application does not start by itself."""
+    """Disconnecting restores the ``.env`` first; then the application does not start without
+    placeholders."""
     demand(shop)
     side = side_of(shop)
     side.probe(None, ADDRESSES)
@@ -95,14 +96,14 @@ def test_placeholders_are_no_arguments(shop: PlainCheckout):
             {"STRIPE_KEY"},
         ),
         ("  File x\nKeyError: 'STRIPE_KEY'", set(), {"STRIPE_KEY"}),
-        ("settings are missing: DATABASE_URL.", set(), set()),  # nothing stands in for it
+        ("settings are missing: DATABASE_URL.", set(), set()),  # there is no placeholder for it
         ("OperationalError: connection refused", set(), set()),
     ],
 )
 def test_the_error_of_an_application_that_does_not_start(said: str, ours: set, others: set):
     found = boot.missing(said)
     assert (set(found.ours), set(found.others)) == (ours, others)
-    assert not boot.missing(said, ours | others)  # asked twice, it is no placeholder's matter
+    assert not boot.missing(said, ours | others)  # an error that a placeholder does not remove
 
 
 def test_a_secret_key_is_generated_each_time():

@@ -1,4 +1,4 @@
-"""From nothing to a signed-in learner in one command, and back."""
+"""One command connects, so that a learner can sign in; another one disconnects."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from usher.contract.envfile import EnvFile
 
 pytestmark = pytest.mark.slow
 
-#: Each test runs its chain on another release and in another mode.
+#: Each test uses another release and another mode.
 STEPS = (
     "tutor-config",
     "tutor-plugin",
@@ -42,7 +42,7 @@ CHECKS = {
 
 @pytest.fixture
 def chain(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Chain]:
-    """As the mark ``chain`` of the test says."""
+    """The chain with the release and mode of the test's mark ``chain``."""
     mark = request.node.get_closest_marker("chain")
     made = Chain(tmp_path, *mark.args, **mark.kwargs)
     yield made
@@ -73,7 +73,7 @@ def test_connect_and_disconnect(chain: Chain, shop: PlainCheckout):
     )
     assert {name for name, data in shop.tree().items() if tree.get(name) != data} == {".env"}
 
-    # The learner whom the repair has made there, and one the LMS does not know yet.
+    # The learner whom the repair has created in the LMS, and one whom the LMS does not have yet.
     for learner in ("ada", "grace"):
         if learner == "grace":
             shop.make_learner("grace", PASSWORD)
@@ -82,7 +82,7 @@ def test_connect_and_disconnect(chain: Chain, shop: PlainCheckout):
 
     no_secret_is_shown(chain)
     connected = chain.facts()
-    chain.root.run("config", "save")  # P25
+    chain.root.run("config", "save")  # as an operator may do at any time
     again = chain.connect(shop)
     assert (again["ok"], again["changed"]) == (True, [])
     assert chain.facts() == connected
@@ -94,7 +94,7 @@ def test_connect_and_disconnect(chain: Chain, shop: PlainCheckout):
     told = chain.run([str(VENV_BIN / "usher"), "status"]).stdout
     assert f"{shop.folder} at {shop.url}" in told
 
-    # Where the plan is not told of a Tutor, the one of the connection is taken.
+    # If no Tutor is named, that of the connection is used.
     undone = json.loads(
         chain.run([str(VENV_BIN / "usher"), "disconnect", "--yes", "--json"]).stdout
     )
@@ -146,7 +146,7 @@ def secrets_of(chain: Chain) -> list[str]:
 
 
 def no_secret_is_shown(chain: Chain) -> None:
-    """Neither the engine, and so every process list, nor the state on disk shows one to others."""
+    """Neither arguments, which every user can see, nor readable files contain one."""
     secrets = secrets_of(chain)
     calls = [file.read_text() for file in chain.state.rglob("calls.log")]
     calls += [" ".join(call) for call in chain.engine.calls()]
@@ -158,7 +158,7 @@ def no_secret_is_shown(chain: Chain) -> None:
 
 @pytest.mark.chain(22, "dev")
 def test_a_dry_run_starts_and_builds_nothing(chain: Chain, shop: PlainCheckout):
-    """A job starts the databases and leaves them; without an image it builds one first."""
+    """A job would start the databases, leave them running, and build a missing image."""
     (chain.engine.home / "missing-images.json").write_text('["*"]')
     refused = chain.connect(shop, "--no-prove", code=3)  # rendered, and no image yet
     assert "images build openedx-dev" in refused["error"]
@@ -182,7 +182,7 @@ def test_what_a_job_has_left_is_not_a_platform_that_runs(chain: Chain, shop: Pla
     job = ["local", "do", "print-edx-platform-setting", "SITE_ID"]
     chain.run([str(chain.tutor), "--root", str(chain.root.path), *job])
     assert json.loads((chain.engine.home / "running.json").read_text()) == ["tutor_local"]
-    assert chain.connect(shop, "--no-prove")["ok"]  # it was started, LMS and proxy
+    assert chain.connect(shop, "--no-prove")["ok"]  # the LMS and its proxy were started
     again = chain.connect(shop, "--no-prove", "--dry-run")
     assert [change["id"] for change in again["plan"]["changes"] if change["due"]] == []
 
@@ -215,7 +215,7 @@ def test_two_applications_on_one_lms(chain: Chain, shop: PlainCheckout, shop_dat
     arrives(chain, store, "lise", "store-oauth2")
     each_has_a_service_worker_of_its_own(chain, shop, store)
 
-    # What names the application that leaves would be refused without it.
+    # A setting that names a disconnected application would be refused.
     chain.root.configure(USHER_DEFAULT_APPLICATION="shop", USHER_SUPERUSER_APPLICATION="shop")
     assert chain.usher("disconnect", "--application", str(shop.folder))["ok"]
     arrives(chain, store, "lise", "store-oauth2")
@@ -226,7 +226,8 @@ def test_two_applications_on_one_lms(chain: Chain, shop: PlainCheckout, shop_dat
 
 
 def each_has_a_service_worker_of_its_own(chain: Chain, *checkouts: PlainCheckout) -> None:
-    """Bound to its OAuth client: what one application has opens nothing of another's."""
+    """Each is bound to its OAuth client, so one application's token gives no access to another's
+    learners."""
     clients = [application.oauth_client_id for application in chain.root.description().applications]
     for checkout, own in zip(checkouts, clients, strict=True):
         token = EnvFile.read(checkout.env_file).values()["OPENEDX_SERVICE_WORKER_API_TOKEN"]
@@ -246,7 +247,7 @@ def each_has_a_service_worker_of_its_own(chain: Chain, *checkouts: PlainCheckout
 
 
 def calls_as(chain: Chain, checkout: PlainCheckout) -> str:
-    """The LMS user whom the application's service worker token belongs to."""
+    """The LMS user to whom the application's service worker token belongs."""
     values = EnvFile.read(checkout.env_file).values()
     headers = {"Authorization": f"Bearer {values['OPENEDX_SERVICE_WORKER_API_TOKEN']}"}
     with chain.browser() as browser:
@@ -261,7 +262,8 @@ def test_connect_and_disconnect_in_a_cluster(chain: Chain, shop: PlainCheckout):
 
     done = chain.connect(shop)
     assert done["ok"]
-    # Jobs mount what the cluster was given last: the rendered settings go there before them.
+    # Jobs mount the configuration that was applied last, so the rendered settings are applied
+    # before.
     steps = ("apply", "provision", "env:shop")
     assert [step for step in done["changed"] if step in steps] == list(steps)
     assert "OPENEDX_IP" not in shop.env_file.read_text().replace("#OPENEDX_IP", "")

@@ -59,11 +59,11 @@ def test_an_image_without_usher_stops_it_until_it_is_built(chain: Chain, shop: P
     answer = chain.connect(shop, code=3)
     assert "Remains for you: the LMS's image has no Usher yet" in answer["error"]
     assert f"tutor --root {chain.root.path} images build openedx" in answer["error"]
-    # Nothing that would break sign-in has been done.
+    # No change was made that would break sign-in.
     assert answer["changed"] == ["tutor-config", "tutor-plugin", "record:shop"]
     assert not shop.env_file.read_text().count("OPENEDX_API_CLIENT_SECRET")
     assert chain.connect(shop, code=3)["changed"] == []
-    # A person is asked, and sees the build.
+    # The operator is asked, and sees the output of the build.
     words = ("connect", *of(shop), "--no-prove")
     code, screen = chain.converse({"Apply these changes?": "y", "Build it now?": "n"}, *words)
     assert (code, "Remains for you" in screen) == (3, True), screen
@@ -82,7 +82,7 @@ def test_the_image_of_a_cluster_comes_from_a_registry(chain: Chain, shop: PlainC
 
 @pytest.mark.chain(22, "local")
 def test_an_application_s_answers_run_nothing_on_this_machine(chain: Chain, shop: PlainCheckout):
-    """Tutor renders its configuration as templates, so such an answer must not get there."""
+    """Tutor renders its configuration as templates, so such an answer must not be written there."""
     mark = chain.home / "MARK"
     attack = f"{{{{ cycler.__init__.__globals__.os.popen('touch {mark}').read() }}}}"
     config = chain.root.config()

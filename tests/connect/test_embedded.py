@@ -36,7 +36,7 @@ from usher.contract.connections import Connection
 
 
 class Beside:
-    """The plain application, and an embedded LMS that is still to be made."""
+    """The plain application, and the folder of an embedded LMS that does not exist yet."""
 
     def __init__(self, shop: PlainCheckout) -> None:
         self.shop = shop
@@ -73,7 +73,7 @@ class Beside:
             return False
 
     def kill(self) -> None:
-        """As when the machine was switched off."""
+        """Kills the LMS, as when the machine is switched off."""
         os.killpg(int((self.home / "server.pid").read_text()), signal.SIGKILL)
 
 
@@ -113,7 +113,7 @@ def test_connect_and_disconnect(beside: Beside):
     assert known["verified"] >= known["connected"] > ""
     assert "embedded" in beside.run("status").stdout
 
-    # Without being told again what runs the LMS, and after it was killed.
+    # Without --lms, and after the LMS was killed.
     assert beside.connect("--no-prove")["changed"] == []
     beside.kill()
     assert beside.connect("--no-prove")["changed"] == ["restart"]
@@ -175,7 +175,7 @@ def test_connecting_again_takes_the_options_of_before(shop: PlainCheckout, tmp_p
     assert again == ApplicationOptions(
         folder, name="shop", manage="python manage.py", url="http://a:2"
     )
-    # Interrupted before anything was connected, it goes on with the same LMS.
+    # If it was interrupted before anything was connected, it continues with the same LMS.
     SavedState(str(shop.env_file)).keep_subject(
         {"wishes": before, "root": "/lms", "lms": "embedded"}
     )
@@ -195,7 +195,7 @@ def test_connecting_again_takes_the_options_of_before(shop: PlainCheckout, tmp_p
 
 @pytest.mark.slow
 def test_an_application_without_containers_is_left_to_be_started(beside: Beside):
-    """Its ``.env`` was not written when it could have been started."""
+    """It can't be started before its ``.env`` is written."""
     shop = beside.shop
     shop.down()
     manage = f"{VENV_BIN / 'python'} manage.py"

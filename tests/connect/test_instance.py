@@ -28,7 +28,7 @@ def runner() -> Runner:
 
 @pytest.fixture(autouse=True)
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ContainerEngine:
-    """A container engine of its own on PATH, and no Tutor root but those of the test."""
+    """A replaced docker on PATH, and no Tutor root except those of the test."""
     engine = ContainerEngine.make(tmp_path / "engine")
     for key, value in engine.environment.items():
         monkeypatch.setenv(key, value)
@@ -94,7 +94,7 @@ def test_versions(version, outcome):
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_tutor_is_examined_with_its_own_python(release, tmp_path: Path, runner: Runner):
-    """Every release answers, and rendered files are told from edited ones."""
+    """Every release answers, and edited files are distinguished from rendered ones."""
     root = TutorRoot.make(release, tmp_path / "root", plugins=("mfe", "usher"))
     root.run("config", "save")
     _, python = instance.find_tutor(str(tutor_executable(release)))
@@ -110,7 +110,7 @@ def test_tutor_is_examined_with_its_own_python(release, tmp_path: Path, runner: 
         "apps/openedx/config/lms.env.yml"
     ]
     before.pop(root.lms_config)
-    assert {path: path.stat().st_mtime_ns for path in before} == before  # nothing was touched
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # nothing was changed
 
 
 # -- the root
@@ -154,7 +154,7 @@ def test_a_broken_config_is_named_by_line(root: Path, runner: Runner, text, says
 
 
 def test_a_root_that_cant_be_written_is_refused(plain_root: Path):
-    """As somebody else where the tests run as root, who may write everywhere."""
+    """Runs as another user if the tests run as root, who may write everywhere."""
     script = (
         "import os; from pathlib import Path; from usher.connect.openedx import instance;"
         "os.geteuid() or os.setuid(65534);"
@@ -253,7 +253,8 @@ def test_each_application_gets_a_backend_of_its_own():
 
     first = [{"name": "mitxonline", "backend": default}]
     assert choose([], "shop", "") == choice(default, default)
-    # Nobody says anything: what today's manual page says. The application's own word comes first.
+    # Without any choice it is the one of the manual procedure. The application's own setting comes
+    # first.
     assert configuration.choose_backend([], "shop", "") == choice(other, other)
     assert choose([], "shop", "", other) == choice(other, other)
     assert choose(first, "mitxonline", "", other) == choice(default, default)

@@ -86,7 +86,7 @@ def test_a_command_that_fails(said: str, outcome: str, says: str):
         ([], 0, "ok"),
         (["rejected"], 1, "warning"),
         (["rejected", "systemic"], 2, "failed"),
-        (["rejected"], 2, "failed"),  # more than it tells of
+        (["rejected"], 2, "failed"),  # the output has more failures than it lists
     ],
 )
 def test_a_learner_whom_the_lms_refuses_is_no_broken_connection(

@@ -11,12 +11,13 @@ from usher.connect.plan import Plan, Step, apply
 
 
 class Killed(BaseException):
-    """Stands for kill -9: nothing may catch it."""
+    """In place of kill -9: nothing may catch it."""
 
 
 @dataclass
 class World:
-    """Things that a plan sets to 1, one after the other; dies before or after a change."""
+    """Values that a plan sets to 1, one after the other. It can be killed before or after each
+    change."""
 
     values: dict[str, int] = field(default_factory=dict)
     changes: int = 0

@@ -56,7 +56,7 @@ class Real:
 
     @contextmanager
     def served(self) -> Iterator[None]:
-        """Its own development server, and a small gateway where it signs people in at one."""
+        """Its own development server and, if people sign in at an API gateway, a small gateway."""
         (known,) = self.usher("status")["connections"]
         browser, server = known["url"], known["url"]
         entry = EnvFile.read(self.folder / ".env").values()
@@ -95,7 +95,8 @@ def answers(url: str) -> bool:
 
 @contextmanager
 def gateway(port: int, behind: str) -> Iterator[None]:
-    """Passes everything on, and has its own pages to sign in and out, as APISIX with Keycloak."""
+    """A gateway that forwards all requests, and has its own pages to sign in and out, as APISIX
+    with Keycloak."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -124,7 +125,7 @@ def gateway(port: int, behind: str) -> Iterator[None]:
         do_GET = do_POST = do_HEAD = answer
 
         def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
+            """Logs nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
@@ -146,7 +147,7 @@ def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Real]:
 def test_there_proven_examined_and_back(real: Real):
     env = real.folder / ".env"
     before = EnvFile.read(env).values()
-    # It can't be started before its settings are there.
+    # It can't be started before its settings are written.
     assert "start" in real.connect(code=3)["error"]
     with real.served():
         done = real.connect()
@@ -157,7 +158,7 @@ def test_there_proven_examined_and_back(real: Real):
         report = real.usher("doctor", "--journey")
         assert report["healthy"]
         unasked = [c for c in report["checks"] if "manage.py" in c["seen"]]
-        assert unasked == []  # it was asked from within
+        assert unasked == []  # the request came from the LMS
         assert real.usher("disconnect", "--yes")["ok"]
     after = EnvFile.read(env).values()
     assert {key: after.get(key) for key in KEYS} == {key: before.get(key) for key in KEYS}

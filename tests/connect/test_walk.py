@@ -21,13 +21,13 @@ from usher.connect.process import Secrets
 from usher.journey.steps import BrokenError, LoopError
 from usher.journey.walk import Chain, as_learner, as_somebody_unknown
 
-#: What a page is: a status, or an address to go on to.
+#: A page: a status, or the address of a redirect.
 Pages = dict[str, Any]
 RUN = "course-v1:edX+DemoX+Demo_Course"
 
 
 class Served:
-    """pages: by path, without query; a callable is given the request."""
+    """A served site. pages: path without query → page; a callable gets the request."""
 
     def __init__(self, pages: Pages) -> None:
         self.pages = pages
@@ -80,7 +80,7 @@ def serve() -> Iterator[Callable[[Pages], Served]]:
 
 @pytest.fixture
 def both(serve: Callable[[Pages], Served]) -> tuple[Served, Served]:
-    """An LMS and an application that work."""
+    """A working LMS and a working application."""
     lms, application = serve({}), serve({})
     lms.pages |= {
         "/auth/login/ol-oauth2/": f"{application.url}/oauth2/authorize/",
@@ -103,7 +103,7 @@ def both(serve: Callable[[Pages], Served]) -> tuple[Served, Served]:
 
 
 class Learners:
-    """Stands for ``learner.py`` in the application: makes the learner known to the LMS, too."""
+    """Replaces ``learner.py`` in the application, and also creates the learner in the LMS."""
 
     def __init__(self, lms: Served) -> None:
         self.lms = lms
@@ -136,7 +136,7 @@ def test_a_chain_that_works(both: tuple[Served, Served]):
 
 
 def test_a_sign_in_loop_is_named_with_its_cause(both: tuple[Served, Served]):
-    """MITx Online at its own port: only its API gateway signs people in."""
+    """As MITx Online at its own port, while people can sign in only at its API gateway."""
     lms, application = both
     application.pages["/oauth2/authorize/"] = f"{application.url}/login/"
     application.pages["/login/"] = f"{application.url}/oauth2/authorize/"
@@ -148,7 +148,7 @@ def test_a_sign_in_loop_is_named_with_its_cause(both: tuple[Served, Served]):
     learners = Learners(lms)
     with pytest.raises(LoopError):
         as_learner(chain(*both, gateway=True), learners)
-    assert learners.there == set()  # removed though nothing worked
+    assert learners.there == set()  # removed although nothing worked
 
 
 @pytest.mark.parametrize(
@@ -313,13 +313,14 @@ def test_the_gateway_is_used_where_people_sign_in(shape: Shape):
     side = side_of(shape)
     assert side.url == "http://mitxonline.odl.local:9090"
     entry = side.entry(Choice("ol-oauth2", "ol-oauth2"))
-    # Browsers pass the gateway; the LMS's server asks the application itself.
+    # Browsers use the gateway; the LMS's server sends requests to the application itself.
     assert entry["root_url"] == "http://mitxonline.odl.local:9090"
     assert entry["server_url"] == entry["gateway_url"] == "http://mitxonline.odl.local:8013"
-    # Its own /logout/ goes on to the gateway's page at its own address, where no gateway is.
+    # Its own /logout/ redirects to the gateway's page at the application's address, which has no
+    # gateway.
     assert entry["logout_url"] == "http://mitxonline.odl.local:9090/logout/oidc"
     told = side_of(shape, url="http://mitxonline.odl.local:8013")
-    assert told.url == "http://mitxonline.odl.local:8013"  # a person knows better
+    assert told.url == "http://mitxonline.odl.local:8013"  # the operator's choice counts
 
 
 def test_an_application_gets_oauth_clients_for_its_services(shape: Shape):
@@ -330,7 +331,7 @@ def test_an_application_gets_oauth_clients_for_its_services(shape: Shape):
     assert planned["OPENEDX_STUDIO_API_BASE_URL"] == "http://studio.example:8001"
     pairs = [key for key in planned if "_SERVICE_WORKER_CLIENT_" in key]
     assert len(pairs) == 4
-    # An application that reads no such setting gets none.
+    # An application without such a setting gets none.
     side.facts["readable"] = []
     assert "service_clients" not in side.entry(Choice("ol-oauth2", "ol-oauth2"))
 
@@ -339,7 +340,7 @@ def test_a_temporary_learner_is_created_with_a_session_and_removed(shape: Shape)
     side = side_of(shape)
     made = side.manage.walk({"action": "make", "username": "usher-test-1"})
     assert made["cookie"] == "mitxonline_sessionid"
-    assert len(made["session"]) > 20  # signed_cookies: the session itself
+    assert len(made["session"]) > 20  # signed_cookies: the cookie contains the session
     counted = "from users.models import User\nfrom openedx.models import OpenEdxUser\n"
     counted += "result = [User.objects.count(), OpenEdxUser.objects.get().edx_username]"
     assert shape.run(counted) == [1, "usher-test-1"]

@@ -16,8 +16,8 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "usher"
 #: Names of fields that hold secrets, environments of processes, or whole answers.
 SECRET = re.compile(r"token|secret|secrets|password|cookies|environment|env|body|headers")
 SUFFIX = re.compile(rf"(\w*_)?({SECRET.pattern})")
-#: Not secrets: names of columns, whether there is one, what to expect of an answer, and a class of
-#: its own that hides its values.
+#: Not secrets: names of columns, flags, expectations of an answer, and a class that hides its
+#: values.
 HARMLESS = {
     ("Adapter", "token"),
     ("Adapter", "registration_token"),
@@ -30,7 +30,7 @@ HARMLESS = {
 
 
 def shown() -> set[tuple[str, str]]:
-    """Class and field of every dataclass whose repr shows a field that is named as a secret."""
+    """Class and field of every dataclass whose repr shows a field with the name of a secret."""
     found = set()
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

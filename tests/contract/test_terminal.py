@@ -24,7 +24,8 @@ def test_addresses_stay_whole_and_own_lines_stay() -> None:
     assert wrapped("", 4) == ""
 
 
-#: Into the clipboard; a title; the cursor home; colours; backwards; a line of its own.
+#: Sequences that write to the clipboard, set the title, move the cursor, set colours, reverse text,
+#: or add a line.
 STEERING = (
     "\x1b]52;c;cm0gLXJmIH4=\x07",
     "\x1b]0;title\x1b\\",
@@ -40,7 +41,7 @@ STEERING = (
 
 @pytest.mark.parametrize("text", STEERING, ids=ascii)
 def test_quoted_text_can_not_control_the_terminal(text: str) -> None:
-    """A learner may be called so, and a course as well."""
+    """A learner or a course may have such a name."""
     findings = (
         ok(text),
         note(text, cause=text),

@@ -12,7 +12,7 @@ from usher.contract import tutor_values
 from usher.contract.tutor_values import NotAllowed
 
 SPECIAL = ["{{", "}}", "{%", "%}", "{#", "\n", "\r", "\x00", "\u2028", "'", '"', "`", "$(", "\\"]
-#: An apostrophe is part of people's names and addresses, which go into JSON alone.
+#: Names and addresses of people may have an apostrophe; they are written to JSON only.
 QUOTED = (tutor_values.label, tutor_values.email)
 hostile = st.lists(
     st.one_of(st.sampled_from(SPECIAL), st.text(max_size=8), st.just("http://x.org")), max_size=6
@@ -48,7 +48,7 @@ def test_no_accepted_value_has_special_characters(check: Any, text: str) -> None
     assert not [
         mark for mark in SPECIAL if mark in passed and not (mark == "'" and check in QUOTED)
     ]
-    # In every notation that a rendered file has, it is one plain text.
+    # In every format of rendered files it is one plain text.
     assert yaml.safe_load(yaml.safe_dump({"x": passed})) == {"x": passed}
     assert shlex.split(shlex.quote(passed)) == [passed]
 

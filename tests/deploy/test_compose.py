@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def made(tmp_path):
-    """The settings that an operator makes, in a folder of their own."""
+    """The operator's settings, in a separate folder."""
     for name in ("new_env.sh", ".env.example"):
         shutil.copy(ROOT / "deploy" / name, tmp_path / name)
     subprocess.run(["sh", tmp_path / "new_env.sh"], check=True, capture_output=True)
@@ -62,14 +62,15 @@ def test_the_compose_file_runs_what_is_there():
     assert set(services) == {"prepare", "web", "worker", "beat", "postgres", "redis"}
     for name in ("worker", "beat"):
         assert services[name]["command"][:4] == ["celery", "-A", "campus.worker", name]
-    # Nothing but the web server is reached from outside, and that only through a proxy.
+    # Only the web server is published, and only for a proxy on this machine.
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert published == {"web": ["127.0.0.1:8013:8013"]}
     for service in services.values():
         assert (ROOT / service.get("build", {}).get("dockerfile", "compose.yml")).is_file()
         for needed in service.get("depends_on", {}):
             assert needed in services
-    # One build for all: several would make images that differ, and the next `up` new containers.
+    # One build for all services: several would make different images, and the next `up` new
+    # containers.
     ours = {name: one for name, one in services.items() if one["image"] == "usher-application"}
     assert set(ours) == {"prepare", "web", "worker", "beat"}
     assert [name for name, one in ours.items() if "build" in one] == ["prepare"]

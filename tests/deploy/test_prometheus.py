@@ -55,7 +55,7 @@ def test_every_alert_says_what_to_do() -> None:
 
 
 def test_metrics_that_no_alert_or_panel_uses_are_known() -> None:
-    """What is neither alerted on nor drawn is only an answer to further questions."""
+    """Metrics without alert or panel are only for further analysis."""
     used = set(re.findall(r"\busher_\w+", "\n".join(EXPRESSIONS)))
     unused = {m.name for m in metrics.ALL if not used & set(m.series)}
     assert unused == {"usher_passes_total", "usher_changes_asked_timestamp_seconds"}

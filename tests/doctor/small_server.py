@@ -18,7 +18,8 @@ class Answer:
 
 @contextmanager
 def serving(answers: Mapping[str, Answer], *, threads: bool = True) -> Iterator[str]:
-    """Serves ``answers`` by path (the query aside) and gives the address. 404 for other paths."""
+    """Serves ``answers`` by path, without the query, and yields the address. 404 for other
+    paths."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -38,7 +39,7 @@ def serving(answers: Mapping[str, Answer], *, threads: bool = True) -> Iterator[
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Connection", "close")
             self.end_headers()
-            with suppress(ConnectionError):  # who asked may have gone
+            with suppress(ConnectionError):  # the client may have closed the connection
                 self.wfile.write(body)
 
         do_GET = do_POST = _answer

@@ -48,7 +48,7 @@ def test_accounts_of_test_learners_are_distinguished_from_others():
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project beside which ``usher dev`` was run."""
+    """A project for which ``usher dev`` was run."""
     monkeypatch.setenv("USHER_CONFIG_HOME", str(tmp_path / "config"))
     folder = tmp_path / "shop"
     home = folder / ".usher" / "dev"

@@ -23,7 +23,7 @@ def found(old_record: dict[str, Any]) -> Finding:
 
 
 def test_links_of_a_disconnected_application_stay_where_they_are() -> None:
-    """Moved, they would give its learners' accounts to learners of this application."""
+    """If they were moved, learners of this application would get its learners' accounts."""
     another = {"other_settings": {"API_ROOT": "http://xpro.example:8053/"}}
     assert found(another).status is Status.OK
 

@@ -59,7 +59,7 @@ def test_net_3_the_applications_address_of_the_lms_is_wrong(tmp_path: Path, wron
 
 
 def test_net_3_the_lms_is_down(tmp_path: Path) -> None:
-    """Nobody is sent after a setting that is right."""
+    """The advice does not name a correct setting."""
     places = Places(env_file=env_file(tmp_path, OPENEDX_API_BASE_URL="http://127.0.0.1:1"))
     with look_at(places) as context:
         (found,) = [line.finding for line in run(context).root_causes]

@@ -24,7 +24,7 @@ CHECKS = [f"TUT-{number}" for number in range(1, 9)]
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root as it should be, shared; each test has a copy of it."""
+    """A correct root; each test has a copy of it."""
     path = tmp_path_factory.mktemp("tutor") / "root"
     TutorRoot.make(RELEASE, path, plugins=("usher",))
     return path
@@ -211,7 +211,7 @@ def test_tut_8_a_package_installed_into_the_container(places: Places, lms: Path)
 
 
 def change_lms_settings(lms: Path, feature: str, value: str) -> None:
-    """As of a process that was started before: its manage.py sets what it began with."""
+    """As in a process that was started earlier: manage.py sets the earlier values."""
     manage = lms / "manage.py"
     begun = (
         "    import django.conf\n"
@@ -227,7 +227,7 @@ def change_lms_settings(lms: Path, feature: str, value: str) -> None:
 
 
 def hide_distribution(lms: Path, name: str) -> None:
-    """As of an image without it: importlib.metadata does not find it."""
+    """As in an image without it: importlib.metadata does not find it."""
     manage = lms / "manage.py"
     hidden = (
         "    import importlib.metadata as metadata\n"

@@ -19,7 +19,7 @@ def lms() -> Iterator[EmbeddedLms]:
 
 @pytest.fixture(scope="session")
 def strict_lms() -> Iterator[EmbeddedLms]:
-    """With limits that a test reaches."""
+    """An LMS with low rate limits."""
     rates = {
         "course_list": {"user": "1/minute", "staff": "2/minute"},
         "enrollment": {"user": None, "staff": None},
@@ -30,7 +30,8 @@ def strict_lms() -> Iterator[EmbeddedLms]:
 
 @pytest.fixture(scope="session")
 def closed_lms() -> Iterator[EmbeddedLms]:
-    """Nobody registers; the micro-frontend is on and everybody is sent to the provider."""
+    """An LMS in which nobody can register, with the micro-frontend and redirects to the
+    provider."""
     features = {
         "ALLOW_PUBLIC_ACCOUNT_CREATION": False,
         "ENABLE_AUTHN_MICROFRONTEND": True,

@@ -15,7 +15,7 @@ START = "/auth/login/mitxpro-oauth2/?auth_entry=login"
 
 
 class Consenting(BaseHTTPRequestHandler):
-    """The application's authorize page: it sends everybody back as ``who``."""
+    """The application's authorize page, which redirects back as ``who``."""
 
     who = ""
 

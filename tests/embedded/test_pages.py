@@ -25,7 +25,7 @@ def test_a_sign_out_loads_every_application_in_a_hidden_frame(lms: EmbeddedLms, 
     [
         ("http://app.example:8013/bye", "http://app.example:8013/bye"),
         ("/courses", "/courses"),
-        # As the platform writes it: what it takes for text of a page is made safe twice.
+        # As the platform does it, the text is escaped twice.
         ("/courses?a=1&b=2", "/courses?a=1&amp;amp;b=2"),
         ("/courses/course-v1:edX DemoX Run/", "/courses/course-v1:edX+DemoX+Run/"),
         ("http://evil.example/", "/"),
@@ -68,7 +68,7 @@ def test_a_run_opens_for_those_enrolled(lms: EmbeddedLms, name: str) -> None:
 def test_errors_are_pages_that_say_nothing_of_their_cause(lms: EmbeddedLms) -> None:
     with lms.browser() as browser:
         missing = browser.get("/nothing/here")
-        # A run key that can't be read is a failure of this endpoint, as in the platform.
+        # As in the platform, this endpoint fails for a malformed course key.
         broken = browser.get("/api/enrollment/v1/course/a+b+c")
     assert missing.status_code == 404
     assert broken.status_code == 500

@@ -65,7 +65,7 @@ def test_without_provider_a_password_is_asked_for(lms: EmbeddedLms, name: str) -
             "/user_api/v1/account/registration/", data={**data, "password": "Correct horse 1"}
         )
         assert made.status_code == 200
-        # Nobody vouches for the address yet.
+        # The address is not confirmed yet.
         assert browser.get(f"/api/user/v1/accounts/{name}").json()["is_active"] is False
 
 

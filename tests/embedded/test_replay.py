@@ -11,7 +11,7 @@ from usher.embedded.replay.recordings import load
 FOLDER = Path(__file__).parents[1] / "recordings"
 RECORDINGS = load(FOLDER)
 
-# They build on one another, so one worker plays them all.
+# They depend on each other, so one worker replays all.
 pytestmark = pytest.mark.xdist_group("replay")
 
 

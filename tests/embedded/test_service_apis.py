@@ -1,7 +1,7 @@
-"""What MITx Online asks as a service: course runs of Studio, retirement, MIT's plugins.
+"""Requests of MITx Online's service clients: course runs of Studio, retirement, MIT's plugins.
 
-What the platform's source says (``cms/djangoapps/api/v1``, ``lms/djangoapps/bulk_user_retirement``)
-and that of the plugins ``ol-openedx-lti-utilities`` and ``ol-openedx-course-outline-api``.
+Source: the platform's code (``cms/djangoapps/api/v1``, ``lms/djangoapps/bulk_user_retirement``) and
+that of the plugins ``ol-openedx-lti-utilities`` and ``ol-openedx-course-outline-api``.
 """
 
 from typing import Any
@@ -75,7 +75,7 @@ def test_a_run_is_cloned_and_the_copy_is_given_its_own_dates(lms: EmbeddedLms, n
         seen = api.get(f"/api/courses/v1/courses/{copy}").json()
         modes = api.get(f"/api/course_modes/v1/courses/{copy}/").json()
     assert (seen["name"], seen["start"]) == ("A copy", "2026-02-01T00:00:00Z")
-    assert modes == []  # a copy begins without; MITx Online adds those that it wants
+    assert modes == []  # a copy has no modes; MITx Online adds them
 
 
 def test_a_new_run_and_what_studio_refuses(lms: EmbeddedLms, name: str) -> None:

@@ -20,7 +20,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(edition or "no-pair"))
 
 
-#: Both editions sign in, enroll and sign out by the same code: one of them is enough for each day.
+#: Both editions have the same code for sign-in, enrollment and sign-out, so one of them is enough
+#: in daily runs.
 _EDITIONS = (pytest.param("mitxonline"), pytest.param("mitxpro", marks=pytest.mark.slow))
 
 

@@ -16,7 +16,7 @@ def _name() -> str:
 
 @dataclass
 class Person:
-    """Somebody who signs up: what they type."""
+    """A person who signs up, with the values of the form."""
 
     username: str = field(default_factory=_name)
     email: str = ""
@@ -45,7 +45,7 @@ class Person:
 
 
 def wait_until_account_is_ready(page: Page, pair: Pair) -> None:
-    """Reload the dashboard, as an impatient person does, until nothing is being made any more."""
+    """Reloads the dashboard until nothing is being created any more."""
     for _ in range(300):
         page.goto(f"{pair.application_url}/dashboard/")
         if not page.get_by_text("Your Open edX account is being created").is_visible():

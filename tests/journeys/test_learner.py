@@ -11,7 +11,7 @@ from usher.contract.paths import in_path
 
 
 def lms_dashboard(pair: Pair) -> re.Pattern[str]:
-    """The platform keeps its hint of the provider in the address."""
+    """The dashboard's address. The platform adds its provider hint to it."""
     return re.compile(re.escape(f"{pair.lms_url}/dashboard") + r"(\?tpa_hint=[\w-]+)?$")
 
 
@@ -69,7 +69,7 @@ def test_signing_out_of_the_application_ends_both_sessions(page: Page, pair: Pai
     expect(page).to_have_url(lms_dashboard(pair))
     page.goto(f"{pair.application_url}/dashboard/")
     page.get_by_role("button", name="Sign out").click()
-    expect(page).to_have_url(f"{pair.application_url}/")  # by way of the LMS
+    expect(page).to_have_url(f"{pair.application_url}/")  # through the LMS
     page.goto(f"{pair.application_url}/dashboard/")
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     page.goto(f"{pair.lms_url}/dashboard")
@@ -96,7 +96,7 @@ def test_signing_out_of_the_lms_ends_both_sessions(page: Page, pair: Pair) -> No
 def test_two_learners_at_once_in_two_windows(
     page: Page, context: BrowserContext, pair: Pair
 ) -> None:
-    """Each window keeps to its own learner on both sides."""
+    """Each window has its own learner, in the application and in the LMS."""
     browser = context.browser
     assert browser
     other_window = browser.new_context()

@@ -1,6 +1,6 @@
-"""The application's part, as a small real HTTP server: sign-in, keys, webhooks.
+"""A small HTTP server in place of the application: sign-in, keys, webhooks.
 
-Who is signed in at the application is what a test puts into ``who``.
+A test sets in ``who`` which learner is signed in.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Received:
 
 @dataclass
 class Application:
-    """who: what users/me answers; answer: status of webhooks; token_status: of the token endpoint;
-    received: what was posted to it."""
+    """who: the answer of users/me. answer: status for webhooks. token_status: of the token
+    endpoint. received: all posted messages."""
 
     who: dict[str, Any] = field(default_factory=dict)
     answer: int = 200

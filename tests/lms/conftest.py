@@ -22,7 +22,8 @@ WORKER = "mit_Application_serviceworker"
 TOKEN = "token-of-the-service-worker-" + "1" * 30
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"
-#: Lifted. Those of APIs and of registration stay: the plugin lifts them for the service worker.
+#: Rate limits that are lifted. Those of APIs and registration stay, because the plugin lifts them
+#: for the service worker.
 PAGES_LIMITS = (
     "LOGIN_AND_REGISTER_FORM_RATELIMIT",
     "LOGISTRATION_RATELIMIT_RATE",
@@ -32,7 +33,7 @@ PAGES_LIMITS = (
 
 @dataclass
 class Lms:
-    """The LMS as a test uses it: over HTTP, by its commands, and in its database."""
+    """The LMS for tests: over HTTP, with its commands, and with its database."""
 
     folder: Path
     url: str
@@ -40,7 +41,7 @@ class Lms:
     django: WarmDjango
 
     def run(self, *arguments: str, text: str = "") -> Done:
-        """A management command, whatever its exit code."""
+        """Runs a management command, with any exit code."""
         return self.django.command(*arguments, text=text)
 
     def provision(self, description: dict[str, Any], *options: str) -> dict[str, Any]:
@@ -49,7 +50,7 @@ class Lms:
         return json.loads(done.stdout)
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Ask or change the database."""
+        """Runs SQL in the LMS's database."""
         with closing(sqlite3.connect(self.folder / "db.sqlite3", timeout=60)) as database:
             found = database.execute(sql, values).fetchall()
             database.commit()
@@ -68,7 +69,7 @@ class Lms:
         )
 
     def sign_in(self, username: str, goal: str = "/api/user/v1/me", **more: Any) -> httpx.Client:
-        """A browser in which the application's learner ``username`` went to the LMS."""
+        """A browser in which the application's learner ``username`` has signed in to the LMS."""
         self.application.who = {"username": username, **person(username), **more}
         browser = self.browser()
         browser.last = browser.get(  # type: ignore[attr-defined]
@@ -87,7 +88,7 @@ def account(username: str, **more: Any) -> dict[str, Any]:
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 90) -> Any:
-    """What ``condition`` answers once it is true."""
+    """Waits until ``condition`` is true. Returns its value."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -102,7 +103,7 @@ def description(*applications: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 @contextmanager
 def connected_lms(**settings: Any) -> Iterator[Lms]:
-    """An LMS of its own with one connected application."""
+    """A separate LMS with one connected application."""
     with RunningApplication() as application:
         everything = {
             "USHER_BACKENDS": {"mitxpro-oauth2": "mitxpro-oauth2", "xpro-oauth2": "ol-oauth2"},
@@ -118,7 +119,7 @@ def connected_lms(**settings: Any) -> Iterator[Lms]:
 
 @pytest.fixture(scope="session")
 def lms() -> Iterator[Lms]:
-    """One for all tests of a worker: they use learners of their own and leave the rest as it is."""
+    """One for all tests of a worker: each uses its own learners and changes nothing else."""
     with connected_lms() as running:
         yield running
 

@@ -23,7 +23,7 @@ OTHER_CLIENT = "xpro-oauth-id"
 
 
 def second(lms: Lms, **changes: Any) -> dict[str, Any]:
-    """A second application, with a service worker of its own."""
+    """A second application, with its own service worker."""
     return lms.application.description(
         name="xpro",
         backend="xpro-oauth2",
@@ -56,7 +56,7 @@ def result(answer: httpx.Response) -> dict[str, Any]:
 
 
 def learner(lms: Lms, name: str, *, token: str = TOKEN, **rights: int) -> None:
-    """A linked account, made by the service worker of that token, with rights in the LMS."""
+    """A linked account with rights in the LMS, created by the service worker with that token."""
     assert result(post(lms, ACCOUNTS, account(name), token=token))["status"] == "created"
     for right, value in rights.items():
         lms.rows(f"update auth_user set {right} = ? where username = ?", value, name)
@@ -162,7 +162,8 @@ class TestAccountsWithRights:
     def test_a_request_that_changes_nothing_is_answered(
         self, lms: Lms, name: str, rights: dict[str, int]
     ) -> None:
-        """An application's superuser is a learner too, who is found to be as wanted."""
+        """An application's superuser may also be a learner; nothing differs, so nothing is
+        changed."""
         learner(lms, name, **rights)
 
         assert result(post(lms, ACCOUNTS, account(name)))["status"] == "exists"
@@ -181,7 +182,7 @@ class TestAccountsWithRights:
 
 
 def test_a_service_worker_is_no_target_even_when_linked(lms: Lms, two: Lms) -> None:
-    """By a mistake of an operator, say."""
+    """For example by mistake of an operator."""
     worker_id = lms.value("select id from auth_user where username = ?", OTHER_WORKER["username"])
     lms.rows("update auth_user set is_staff = 0 where id = ?", worker_id)
     lms.rows(
@@ -281,7 +282,7 @@ class TestLearnersOfAnotherApplication:
 class TestTokens:
     @pytest.fixture
     def set_token(self, lms: Lms) -> Iterator[Any]:
-        """Change columns of the service worker's token, for one test."""
+        """Changes columns of the service worker's token for one test."""
         columns = "scope, application_id, user_id, expires"
         sql = f"select {columns} from oauth2_provider_accesstoken where token = ?"
         before = lms.rows(sql, TOKEN)[0]

@@ -245,12 +245,12 @@ class TestChanges:
         assert run["pacing"] == "self"
 
     def test_changes_since_a_moment_are_listed(self, lms: Lms, name: str) -> None:
-        """A first look lists everything; what it answered as ``now`` leads to what came after."""
+        """The first request lists everything; with its ``now`` the next one lists later changes."""
         post(lms, ACCOUNTS, [account(name + "a"), account(name + "b")])
         with lms.api() as api:
             everything = self.all_pages(api, "accounts")
             assert {name + "a", name + "b"} <= {row["username"] for row in everything}
-            # The connection was made less than the overlap ago.
+            # The application was connected less than the overlap ago.
             since = lms.value("select max(created) from usher_lms_message").replace(" ", "T") + "Z"
             enroll(lms, name + "a", mode="audit")
             post(lms, ACCOUNTS, [account(name + "b", name="Other")])

@@ -15,7 +15,7 @@ from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, post
 from tests.lms.test_batch_transactions import carried_out
 from usher.lms import bulk, platform_receivers
 
-#: Notes each signal of a row, and each event, as (learner, what, state).
+#: A script that records each signal of a row, and each event, as (learner, what, state).
 SIGNALS = """
 from unittest import mock
 from django.db.models.signals import pre_save
@@ -90,7 +90,7 @@ def enroll_items(names: list[str], mode: str | None = None) -> list[dict[str, An
 def test_accounts_have_the_signals_that_they_have_one_by_one(
     lms: Lms, name: str, returns_keys: bool
 ) -> None:
-    """Also where the database doesn't return the keys of several rows, as MySQL doesn't."""
+    """Also if the database doesn't return the keys of several rows, such as MySQL."""
     alone = [account(f"{name}_a{number}", is_active=number != 2) for number in range(3)]
     together = [account(f"{name}_b{number}", is_active=number != 2) for number in range(3)]
     one_by_one = done(lms, "accounts", alone, at_once=False)

@@ -1,6 +1,6 @@
 """Short transactions of the batch API: whatever happens inside, outcomes are true.
 
-Receivers that behave like the platform's are put into the process that carries the batch out.
+Receivers that behave like the platform's are connected in the process that processes the batch.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def enrollments(names: list[str]) -> list[dict[str, Any]]:
 
 
 def carried_out(lms: Lms, script: str, **values: Any) -> Any:
-    """What the script leaves in ``outcome``, with ``values`` as its globals."""
+    """Runs a script with ``values`` as globals. Returns its variable ``outcome``."""
     given = f"given = json.loads({json.dumps(json.dumps(values))})\n"
     done = lms.run("shell", "-c", PREPARE + given + script + "\nprint(json.dumps(outcome))")
     assert done.returncode == 0, done.stderr
@@ -128,7 +128,7 @@ outcome = during(refuse, Enrollment, EnrollmentBatch, given["items"])
 
 
 def test_nothing_is_left_of_an_account_that_is_refused_late(lms: Lms, name: str) -> None:
-    """By a receiver that refuses after the user is saved, as the platform's may."""
+    """A receiver refuses it after the user is saved, as the platform's may do."""
     script = """
 from usher.lms.errors import AccountRefused
 from usher.contract.failures import RegistrationError
@@ -192,7 +192,7 @@ class TestRequestIds:
     def test_another_request_is_not_a_repetition(self, lms: Lms, name: str) -> None:
         item = {"id": 1, "username": name, "course_id": DEMO, "mode": "audit"}
         post(lms, ACCOUNTS, [account(name)], request_id=name)
-        # The ids of accounts and enrollments don't meet.
+        # The request ids of accounts and enrollments are separate.
         assert post(lms, ENROLLMENTS, [item], request_id=name)[0]["status"] == "changed"
         assert post(lms, ENROLLMENTS, [item], request_id=name)[0]["status"] == "changed"
         assert post(lms, ENROLLMENTS, [item], request_id="")[0]["status"] == "unchanged"

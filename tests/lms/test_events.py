@@ -28,7 +28,7 @@ def types(lms: Lms, username: str) -> list[str]:
 
 
 def change_address(lms: Lms, username: str) -> None:
-    """As somebody does in the LMS's admin."""
+    """Changes the address as in the LMS's admin."""
     script = (
         "from django.contrib.auth import get_user_model as g; "
         f"u = g().objects.get(username={username!r}); u.email = 'moved-' + u.email; u.save()"
@@ -58,7 +58,7 @@ def test_a_command_sends_its_messages_before_it_ends(lms: Lms, name: str) -> Non
 
 
 def test_the_application_gets_no_event_for_its_own_request(lms: Lms, name: str) -> None:
-    """It is in the log, which a sweep reads; what came of it on the side is told."""
+    """The change is in the log, which a sweep reads; changes that follow from it are sent."""
     invite = (
         "insert into student_courseenrollmentallowed (email, course_id, auto_enroll, created) "
         "values (?, ?, 1, '2026-01-01')"
@@ -184,7 +184,7 @@ def test_events_for_an_application_that_is_down_are_sent_later(
     assert took < 10
     before = len(received(lms, name))
 
-    # Its time has come. The LMS's own sender, which runs beside, may be the one that finds it.
+    # It is due. The LMS's own sender, which runs at the same time, may find it first.
     lms.rows(
         "update usher_lms_message set next_attempt_at = '2026-01-01 00:00:00' "
         "where next_attempt_at is not null and username = ?",

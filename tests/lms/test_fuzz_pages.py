@@ -98,7 +98,7 @@ SETTINGS = settings(
 
 @pytest.fixture(scope="module")
 def client(lms: Lms) -> httpx.Client:
-    # A connection each: the server closes one whose body it doesn't read to the end.
+    # A connection for each request, since the server closes those whose body it does not read.
     alone = httpx.Limits(max_keepalive_connections=0)
     return httpx.Client(base_url=lms.url, timeout=60, trust_env=False, limits=alone)
 
@@ -115,7 +115,7 @@ def encoded(fields: dict[str, str]) -> str:
 
 @pytest.mark.parametrize("path", PLUGIN + AROUND)
 def test_bodies(client: httpx.Client, path: str) -> None:
-    # What isn't the plugin's is as in the platform, which fails at some of it as well.
+    # Pages other than the plugin's are as in the platform, which fails for some input.
     for body in BODIES if path in PLUGIN else BODIES[:2] + BODIES[3:]:
         for content_type in TYPES if len(body) < 100_000 else TYPES[:1]:
             headers = {"Content-Type": content_type}
@@ -166,7 +166,7 @@ def test_names_in_paths(client: httpx.Client, path: str) -> None:
 
 
 def test_half_a_request_is_not_waited_for_by_others(lms: Lms, client: httpx.Client) -> None:
-    """Slow bodies and headers that never end hold their own connection, and no other."""
+    """Slow bodies and endless headers block only their own connection."""
     address = urlsplit(lms.url)
     half = []
     for text in (

@@ -63,7 +63,7 @@ def enrolled(lms: OnMariaDb, names: list[str]) -> set[str]:
 
 
 def test_loads_at_the_same_time_show_no_caller_a_deadlock(lms: OnMariaDb, name: str) -> None:
-    """Two batches of the same learners and runs, in opposite order, again and again."""
+    """Two batches of the same learners and runs, in opposite order, many times."""
     for number in range(20):
         names = made(lms, f"{name}{number:02}", 10)
         items = [
@@ -83,7 +83,7 @@ def test_loads_at_the_same_time_show_no_caller_a_deadlock(lms: OnMariaDb, name: 
 
 
 def test_a_deadlock_that_a_receiver_swallows_costs_nothing(lms: OnMariaDb, name: str) -> None:
-    """MySQL rolls back the whole transaction, and its later statements begin another one."""
+    """MySQL rolls back the whole transaction, and later statements begin another one."""
     names = made(lms, name)
     script = """
 calls = []
@@ -168,7 +168,7 @@ def test_the_outbox_writes_to_tables_made_under_either_django(lms: OnMariaDb) ->
     assert back.returncode == 0, back.stderr
     try:
         assert lms.value(column) == "uuid"
-        # As Django 4.2 makes and fills it.
+        # as created and filled by Django 4.2
         lms.rows("alter table usher_lms_message modify event_id varchar(36) not null")
         lms.rows("update usher_lms_message set event_id = replace(event_id, '-', '')")
         lms.rows("alter table usher_lms_message modify event_id char(32) not null")

@@ -12,7 +12,7 @@ from usher.lms.reporting import packages
 
 @pytest.fixture
 def conflicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """What is said of packages that are written as they lie in site-packages."""
+    """The reported conflicts of packages, which are written as in site-packages."""
 
     def look(**described: tuple[str, list[str]]) -> list[str]:
         for name, (version, requirements) in described.items():

@@ -22,7 +22,7 @@ def outcomes(answer: dict[str, Any]) -> dict[str, str]:
 
 @pytest.fixture
 def plan(lms: Lms) -> dict[str, Any]:
-    """The description in force; what a test changed is put right for the next."""
+    """The description in use; changes of a test are undone afterwards."""
     plan = description(lms.application.description())
     yield json.loads(json.dumps(plan))
     lms.provision(plan)
@@ -135,7 +135,7 @@ def test_a_replaced_token_is_no_longer_valid(lms: Lms, plan: dict[str, Any]) -> 
 
 
 def test_an_oauth_client_that_was_there_is_adopted(lms: Lms, plan: dict[str, Any]) -> None:
-    """N2: made by hand as the manual says, with an id and a secret of its own."""
+    """Created by hand in the manual procedure, with another id and secret."""
     landing = "http://xpro.example/login/_private/complete"
     lms.rows(
         "insert into oauth2_provider_application (client_id, redirect_uris, client_type, "
@@ -265,7 +265,7 @@ def test_an_account_that_existed_before_is_not_made_a_superuser(
 def test_a_learner_with_another_address_is_never_made_a_superuser(
     lms: Lms, plan: dict[str, Any], name: str
 ) -> None:
-    """Who is called so in the LMS may be somebody else at the application."""
+    """The user of that name in the LMS may be another person than in the application."""
     lms.sign_in(name)
     plan["superuser"] = {
         "username": name,
@@ -289,7 +289,7 @@ def test_a_learner_with_another_address_is_never_made_a_superuser(
 def test_the_first_owner_of_the_name_is_not_made_a_superuser(
     lms: Lms, plan: dict[str, Any], name: str, backend: str
 ) -> None:
-    """A learner, also of the same address, where the LMS's own superuser is meant."""
+    """A learner has the name and address of the LMS's own superuser in the description."""
     taken = name if not backend else name.upper()
     lms.sign_in(taken)
     plan["superuser"] = {
@@ -356,7 +356,7 @@ def test_remove_and_purge(lms: Lms, plan: dict[str, Any]) -> None:
         page = browser.get("/login")
         assert (page.status_code, page.url.path) == (200, "/login")
 
-    # One that somebody made by hand stays, and counts again.
+    # A version that somebody created by hand stays, and is current again.
     columns = [
         row[1] for row in lms.rows("pragma table_info(third_party_auth_oauth2providerconfig)")
     ]

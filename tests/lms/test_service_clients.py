@@ -38,7 +38,7 @@ def plan_of(lms: Lms, *purposes: str) -> dict[str, Any]:
 
 
 def examine(lms: Lms, plan: dict[str, Any], folder: Path, **changed: str) -> Finding:
-    """What doctor finds, where the application's ``.env`` is as connect writes it."""
+    """Doctor's finding, with the application's ``.env`` as connect writes it."""
     clients = plan["applications"][0]["service_clients"]
     values = {ServiceEnv.OPENEDX_STUDIO_API_BASE_URL: lms.url}
     for one in clients:

@@ -20,7 +20,7 @@ XPRO = "usher.lms.backends.XproOauth2"
 
 
 class Flat(dict):
-    """FEATURES of a release with flat settings: a view of the module."""
+    """FEATURES of a release with flat settings, which reads the module's settings."""
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -36,7 +36,7 @@ class Flat(dict):
 
 
 def module(*, flat: bool = False, **settings: Any) -> SimpleNamespace:
-    """A settings module at the end of production.py, before the plugins' turn."""
+    """A settings module as at the end of production.py, before plugins change it."""
     made = SimpleNamespace(
         AUTHENTICATION_BACKENDS=["django.contrib.auth.backends.AllowAllUsersModelBackend"],
         REGISTRATION_EXTRA_FIELDS={"country": "required", "city": "hidden"},
@@ -106,7 +106,7 @@ def test_without_applications_the_lms_is_not_changed() -> None:
 
 
 def test_the_common_turn_only_sets_defaults() -> None:
-    """lms.env.yml is read after it, and must be able to say otherwise."""
+    """lms.env.yml is read afterwards, and must be able to override it."""
     settings = SimpleNamespace()
 
     common.plugin_settings(settings)

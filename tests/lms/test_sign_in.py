@@ -39,7 +39,7 @@ def test_an_unknown_learner_is_signed_in_without_a_form(lms: Lms, name: str) -> 
 
 
 def test_the_redirect_uri_is_sent_as_it_is_registered(lms: Lms) -> None:
-    """Providers that compare to the letter take it."""
+    """So providers that compare redirect URIs exactly accept it."""
     with lms.browser() as browser:
         start = browser.get("/auth/login/mitxpro-oauth2/?auth_entry=login", follow_redirects=False)
 
@@ -90,13 +90,14 @@ def test_with_the_micro_frontend_on_and_anonymous_visitors_sent_on() -> None:
             for path in ("/courses", "/heartbeat"):
                 arrived = browser.get(path, headers=page)
                 assert (arrived.history, arrived.url.path) == ([], path)
-        # Somebody else's name, and still a page and not the micro-frontend's form.
+        # The name belongs to somebody else; still it is this page and not the micro-frontend's
+        # form.
         stopped = last(lms.sign_in("login_service_user"))
         assert (stopped.status_code, stopped.url.path) == (403, "/usher/stopped/")
 
 
 def unlinked(lms: Lms, name: str) -> None:
-    """An account that was there before: registered at the LMS, not by the application."""
+    """An account that existed before, registered in the LMS and not by the application."""
     script = (
         "from django.contrib.auth import get_user_model as g; from usher.lms import conf; "
         f"u = g().objects.create_user({name!r}, {name!r} + '@Elsewhere.example', 'pw'); "
@@ -142,7 +143,7 @@ def test_somebody_s_account_is_never_given_away(lms: Lms, name: str) -> None:
     unlinked(lms, name)
 
     by_name = lms.sign_in(name)
-    # The address with other letters large, as no two people's addresses differ.
+    # The address in another case of letters, by which two people's addresses never differ.
     by_email = lms.sign_in(name + "x", email=f"{name}@elsewhere.EXAMPLE")
 
     for browser in (by_name, by_email):
@@ -150,7 +151,7 @@ def test_somebody_s_account_is_never_given_away(lms: Lms, name: str) -> None:
         assert (page.status_code, page.url.path) == (403, "/usher/stopped/")
         assert "already exists" in page.text
         assert browser.get("/api/user/v1/me").status_code == 401
-        # Loading it again shows it again.
+        # Reloading shows the page again.
         assert browser.get("/usher/stopped/").status_code == 403
     assert lms.rows("select 1 from social_auth_usersocialauth where uid like ?", name + "%") == []
     assert lms.rows(USER, name + "x") == []
@@ -186,7 +187,7 @@ def test_a_link_into_another_account_is_removed_by_naming_that_account(lms: Lms,
     led_there = lms.sign_in(learner)
     assert last(led_there).json() == {"username": name}
 
-    # Neither name alone says which learner loses which account.
+    # Neither name by itself determines which learner loses which account.
     by_learner, by_account = lms.run(*arguments, learner), lms.run(*arguments, name)
     assert f"linked to LMS user '{name}', not to '{learner}'" in by_learner.stderr
     assert f"give --account {name}" in by_learner.stderr
@@ -233,7 +234,7 @@ def test_a_link_into_another_account_is_seen_and_moved(lms: Lms, name: str) -> N
 
 
 def test_a_linked_account_that_never_had_a_profile(lms: Lms, name: str) -> None:
-    """As createsuperuser makes it; the platform's sign-in can't do without one."""
+    """As createsuperuser creates it; the platform's sign-in needs a profile."""
     unlinked(lms, name)
     mine = "user_id = (select id from auth_user where username = ?)"
     lms.rows(f"delete from auth_userprofile where {mine}", name)
@@ -255,7 +256,7 @@ def test_a_link_that_can_t_be(lms: Lms, username: str, application: str, complai
 
 
 def test_a_browser_with_another_learner_s_session_is_stopped(lms: Lms, name: str) -> None:
-    """Signed in here as one, at the application as another, known or unknown to the LMS."""
+    """The browser is signed in to the LMS as one learner and to the application as another."""
     lms.sign_in(name + "b")
     for other in (name + "b", name + "c"):
         browser = lms.sign_in(name + "a")
@@ -297,7 +298,7 @@ def test_a_page_says_what_the_lms_does_not_accept(lms: Lms, name: str) -> None:
 
 
 def test_a_learner_with_an_unfinished_registration_is_sent_back(lms: Lms) -> None:
-    """As MITx Online answers before a person has completed the profile."""
+    """The answer of MITx Online before a person has completed the profile."""
     lms.application.who = {"username": None, "email": "x@x.example"}
     with lms.browser() as browser:
         page = browser.get("/auth/login/mitxpro-oauth2/?auth_entry=login")
@@ -359,11 +360,11 @@ def test_a_batch_account_signs_in(lms: Lms, name: str) -> None:
 
 
 class TestHandedOver:
-    """Somebody registered the account first, in the learner's name, and uses it."""
+    """Somebody else registered the account first, with the learner's name, and uses it."""
 
     @pytest.fixture
     def squatted(self, lms: Lms, name: str) -> str:
-        """An account with all that its owner may have left behind."""
+        """An account with everything by which its former owner could sign in."""
         script = f"""
 from datetime import timedelta
 from django.contrib.auth import get_user_model

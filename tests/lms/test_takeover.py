@@ -29,7 +29,7 @@ ENTRIES = (
     "register_api\n",
 )
 BACKENDS = ("mitxpro-oauth2", "xpro-oauth2")
-#: What each kind of existing account is: columns of the user, and the backend of a link it has.
+#: Kind of existing account → columns of the user, and the backend of its link.
 KINDS: dict[str, tuple[dict[str, object], str]] = {
     "learner": ({}, ""),
     "staff": ({"is_staff": True}, ""),
@@ -37,8 +37,8 @@ KINDS: dict[str, tuple[dict[str, object], str]] = {
     "inactive": ({"is_active": False}, ""),
     "of another application": ({}, "other"),
 }
-#: What the application says of a learner who is called ``own`` there, given the name and address of
-#: the account in the LMS.
+#: The application's data of the learner ``own``, made from the name and address of the account in
+#: the LMS.
 CLAIMS = {
     "same e-mail": lambda own, name, email: (own, email),
     "same e-mail in other case": lambda own, name, email: (own, email.upper()),
@@ -46,7 +46,7 @@ CLAIMS = {
     "both": lambda own, name, email: (name, email),
     "look-alike e-mail": lambda own, name, email: (own, f"{own}.{email.replace('a', 'á')}"),
 }
-#: The platform resumes at the step that asks for what is missing, which follows ours.
+#: The platform resumes at the step that asks for missing data, which comes after Usher's.
 STEP_OF_RESUMING = [*PIPELINE, ""].index(PIPELINE_ANCHOR) + 1
 ACCOUNT = """
 from django.contrib.auth import get_user_model
@@ -61,7 +61,7 @@ if {linked!r}:
 
 @pytest.fixture(scope="module")
 def two() -> Iterator[Lms]:
-    """An LMS with two applications, one for each backend; both are the same server here."""
+    """An LMS with two applications, one for each backend; both have the same server here."""
     forms = {CUSTOM_ENTRY: {"secret_key": "key", "url": "/partner/"}}
     with connected_lms(THIRD_PARTY_AUTH_CUSTOM_AUTH_FORMS=forms) as lms:
         second = lms.application.description(
@@ -99,7 +99,7 @@ def links_of(lms: Lms, name: str) -> list[tuple[str, str]]:
 
 
 def signed_in_as(browser: httpx.Client) -> str | None:
-    """The LMS's own word for it."""
+    """The signed-in user, according to the LMS."""
     me = browser.get("/api/user/v1/me")
     return me.json()["username"] if me.status_code == 200 else None
 
@@ -139,7 +139,7 @@ def test_an_existing_account_is_safe_from_every_entry(
             case = f"{kind} by {entry!r} with the {claim}"
             assert who in (None, own), case
             assert who == own or arrived.url.path == "/usher/stopped/", case
-            # Coming back to the pipeline doesn't get any further.
+            # Resuming the pipeline has no effect.
             browser.get(f"/auth/complete/{backend}/")
             assert signed_in_as(browser) == who, case
         assert links_of(two, name) == before, case
@@ -165,7 +165,7 @@ def test_an_account_that_is_signed_in_is_not_linked_to_another_learner(
 
 
 def test_an_unfinished_pipeline_can_not_be_finished_by_another_browser(two: Lms, name: str) -> None:
-    """Its token in an address, as in a link that an attacker sends to a superuser."""
+    """With its token in a URL, as in a link that an attacker sends to a superuser."""
     email = existing_account(two, name, "superuser", BACKENDS[0])
     attacker = f"{name}x"
     two.application.who = {"username": attacker, "email": f"{attacker}@a.example", "name": "M"}
@@ -232,7 +232,7 @@ for path in {paths!r}:
 def test_an_access_token_of_the_application_doesn_t_sign_in_by_e_mail(
     two: Lms, name: str, kind: str, backend: str
 ) -> None:
-    """As the platform's exchange of access tokens, and its registration, run the pipeline."""
+    """The platform's exchange of access tokens, and its registration, run the pipeline."""
     email = existing_account(two, name, kind, backend)
     two.rows("update auth_user set last_login = datetime('now') where username = ?", name)
     two.application.who = {"username": f"{name}x", "email": email, "name": "Mallory"}
@@ -258,7 +258,7 @@ def test_an_access_token_of_the_application_doesn_t_sign_in_by_e_mail(
 
 
 def compare_without_case(lms: Lms) -> None:
-    """Have the LMS's database take names for equal that aren't, as MySQL and MariaDB do."""
+    """Makes the LMS's database ignore case and accents in comparisons, as MySQL and MariaDB do."""
     table = "social_auth_usersocialauth"
     [(sql,)] = lms.rows("select sql from sqlite_master where name = ?", table)
     column = '"uid" varchar(255) NOT NULL'

@@ -11,9 +11,8 @@ import pytest
 from tests.lms.conftest import DEMO, TOKEN, Lms, account, person
 from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, post
 
-#: Tables of the toolkit's codes and tokens, of sessions, and of our own log: what a way carries
-#: on its way, not what it leaves in the LMS. Registration signs the learner in as well, and with
-#: the first sign-in, whichever it is, comes the anonymous id.
+#: Tables that are not compared: codes and tokens, sessions, and the plugin's log. Registration also
+#: signs the learner in, and the first sign-in, in any way, creates the anonymous id.
 PASSING = (
     "student_anonymoususerid",
     "django_session",
@@ -25,12 +24,12 @@ PASSING = (
     "usher_lms_message",
     "sqlite_sequence",
 )
-#: Columns that are random or moments: present or not is compared.
+#: Columns with random values or times, of which only the presence is compared.
 VARYING = ("password", "activation_key", "last_login", "expires", "token", "token_checksum")
 
 
 def snapshot(lms: Lms) -> dict[str, list[dict[str, Any]]]:
-    """All rows of all tables that people's data may be in."""
+    """All rows of all tables that may contain people's data."""
     names = lms.rows("select name from sqlite_master where type = 'table'")
     tables = [table for (table,) in names if table not in PASSING]
     found = {}
@@ -44,7 +43,7 @@ def snapshot(lms: Lms) -> dict[str, list[dict[str, Any]]]:
 def added(
     before: dict[str, list[dict[str, Any]]], after: dict[str, list[dict[str, Any]]], name: str
 ) -> dict[str, list[dict[str, Any]]]:
-    """New and changed rows, with what must differ between two learners taken out."""
+    """New and changed rows, without values that must differ between two learners."""
     known = {table: set(map(repr, rows)) for table, rows in before.items()}
     new = {
         table: [plain(row, name) for row in rows if repr(row) not in known[table]]
@@ -73,7 +72,7 @@ def plain(row: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def register(lms: Lms, name: str) -> None:
-    """As an application without the batch API does it."""
+    """Registers a learner as an application without the batch API does."""
     lms.application.people["reg-" + name] = {"username": name, **person(name)}
     form = {
         "username": name,
@@ -117,7 +116,7 @@ def test_accounts(lms: Lms, name: str, way: Any) -> None:
 
 
 def test_signals(lms: Lms, name: str) -> None:
-    """What others listen to is sent in every way: here, by what our own listener hears."""
+    """Signals are sent in every way; the plugin's own receiver shows it here."""
     for number, way in enumerate((register, batch, sign_in)):
         way(lms, f"{name}{number}")
     heard = [
@@ -154,7 +153,7 @@ def test_enrollments(lms: Lms, name: str) -> None:
 
 
 def test_the_password_is_usable_and_nobody_s(lms: Lms, name: str) -> None:
-    """Its hash is verified by the stock hasher, and costs next to nothing to make."""
+    """The stock hasher accepts its hash, which takes hardly any time to make."""
     batch(lms, name)
     script = (
         "from django.contrib.auth import get_user_model as g; "

@@ -54,7 +54,7 @@ def checkout_of(shape: Shape) -> Checkout:
 
 @pytest.fixture(scope="session")
 def plugin_lms() -> Iterator[LmsProcess]:
-    """An LMS with ``usher.lms``; the application need not be served for its batch API."""
+    """An LMS with ``usher.lms``, whose batch API works without a running application."""
     with lms_process(with_plugin=True) as lms:
         lms.join_with_plugin("http://127.0.0.1:1")
         yield lms
@@ -62,7 +62,7 @@ def plugin_lms() -> Iterator[LmsProcess]:
 
 @dataclass
 class Sides:
-    """An application and an LMS that know each other, and what tests do with them."""
+    """A connected application and LMS, with helpers for tests."""
 
     shape: Shape
     lms: LmsProcess
@@ -76,8 +76,8 @@ class Sides:
 
     @contextmanager
     def _kept(self, checkout: Checkout) -> Iterator[Agent]:
-        """One agent for many commands, as for many passes of ``--watch``: starting it takes longer
-        than most of them. It has the application's settings of when it started."""
+        """One agent for many commands, as for many passes of ``--watch``, because starting one
+        takes longer than most commands. It has the application's settings of its start."""
         environment = self.shape.env_file.read_text()
         if self._agent is None or environment != self._environment:
             self.close()
@@ -95,7 +95,7 @@ class Sides:
         return json.loads(done.stdout)
 
     def people(self, *names: str, **user: Any) -> None:
-        """Users of the application as old as its repair wants them to be."""
+        """Creates users who are old enough for the application's repair."""
         self.shape.run(_PEOPLE.format(names=names, user=user))
 
     def enroll(self, name: str, course: str, **row: Any) -> None:
@@ -193,7 +193,7 @@ def sides(shape: Shape, plugin_lms: LmsProcess) -> Iterator[Sides]:
 
 @pytest.fixture(scope="module")
 def stock_lms() -> Iterator[tuple[LmsProcess, int]]:
-    """Joined by hand to whichever application is served on that port."""
+    """A stock LMS, connected by hand to the application on that port."""
     port = free_port()
     with lms_process() as lms:
         lms.join(f"http://127.0.0.1:{port}")

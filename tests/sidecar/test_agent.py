@@ -124,7 +124,7 @@ def test_a_write_leaves_an_audit_row_and_loses_against_an_earlier_change(
 def test_a_batch_writes_the_audit_rows_that_the_application_writes(
     agent: Agent, shape: Shape
 ) -> None:
-    """Rows of a batch are written together, one alone by the application's own code."""
+    """Rows of a batch are written together, a single row by the application's own code."""
     model, audit = "courses.CourseRunEnrollment", adapter_of(shape.name).audit.request()
     users = shape.run(MAKE_USERS.format(count=27, stem="audited"))
     course = "course-v1:a+b+audited"
@@ -143,7 +143,7 @@ def test_a_batch_writes_the_audit_rows_that_the_application_writes(
     )
     outcomes = [row["outcome"] for row in write(batch, audit)]
     assert outcomes == ["written"] * 5 + ["changed"] + ["written"] * 6
-    # Not as the application's own code writes them: that writes them all.
+    # If its own code writes anything else, it writes all rows.
     swapped = {**audit, "before": audit["after"], "after": audit["before"]}
     assert write(unforetold, swapped) == [{"outcome": "written"}] * 12
     for pk in alone:
@@ -153,7 +153,7 @@ def test_a_batch_writes_the_audit_rows_that_the_application_writes(
     told = {json.dumps({**row, "moments": len(row["moments"])}) for row in written.values()}
     assert len(written) == 26
     assert len(told) == 1, told
-    # Written by one statement, but for those that the application's own code saved.
+    # Written by one statement, except those that the application's own code saved.
     moments = Counter(row["moments"][2] for row in written.values())
     assert max(moments.values()) == 9
     for row in written.values():

@@ -20,8 +20,8 @@ from usher.sidecar.outcome import Outcome
 
 @pytest.fixture
 def named(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs a command without what this machine remembers of connections; returns its exit code and
-    the object that it printed."""
+    """Runs a command without this machine's list of connections. Returns its exit code and the
+    printed object."""
 
     def run(*words: str) -> tuple[int, dict[str, Any]]:
         done = CliRunner().invoke(main, [*words, "--json"])
@@ -177,7 +177,7 @@ def test_a_database_s_error_says_what_to_do(message: str, advice: str) -> None:
 
 
 def test_an_interrupted_run_is_not_nothing_to_do(capsys: Any) -> None:
-    """The batch that was under way has no numbers yet."""
+    """The batch in progress has no counts yet."""
     commands._Progress(as_json=False).interrupted(Outcome())
     said = capsys.readouterr().out
     assert "nothing to do" not in said

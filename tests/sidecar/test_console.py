@@ -63,7 +63,7 @@ def test_a_link_signs_one_browser_in_once(address: str, links: list[str]) -> Non
         assert page.status_code == 200
         policy = page.headers["content-security-policy"]
         assert "default-src 'none'" in policy
-        # The page's own empty icon, which browsers complain of otherwise.
+        # The page's own empty icon, without which browsers log an error.
         assert "img-src data:" in policy
         assert browser.get("/nowhere/").status_code == 404
     with httpx.Client(base_url=address, trust_env=False) as other:
@@ -104,7 +104,7 @@ def test_requests_with_another_host_name_are_refused(
     assert answer.status == 421
     assert answer.getheader("Set-Cookie") is None
     connection.close()
-    # The link was not used up; by another port, as a forwarded one is, it works.
+    # The link was not used; it also works with another port, as with a forwarded one.
     found = httpx.get(links[0], headers={"Host": "localhost:9"}, trust_env=False)
     assert found.status_code == 303
 
@@ -160,7 +160,7 @@ def test_metrics_count_what_happened() -> None:
 
 
 def test_counters_are_there_before_they_are_counted() -> None:
-    """A series that begins with 500 has not increased, says Prometheus."""
+    """For Prometheus, a series that begins with 500 has not increased."""
     found = metrics.Metrics()
     for kind in KINDS:
         for outcome in ("changed", "rejected", "transient", "waits"):
@@ -172,7 +172,7 @@ def test_on_all_addresses_the_link_is_needed(watched: Watched, links: list[str])
     with server.serving(watched, 0, links.append, server.ALL) as found:
         port = urlsplit(found).port
         assert links[0].startswith(f"http://127.0.0.1:{port}/open?key=")
-        # As by a port that Docker publishes: it comes to another address than loopback's first.
+        # As with a port that Docker publishes, requests arrive at another address than 127.0.0.1.
         beyond, host = f"http://127.0.0.3:{port}", {"Host": f"localhost:{port}"}
         with httpx.Client(base_url=beyond, headers=host, trust_env=False) as browser:
             assert browser.get("/").status_code == 403

@@ -1,5 +1,5 @@
-"""What ``deploy/sidecar.compose.yml`` and the Kubernetes manifest run, as their containers run it,
-beside an application on PostgreSQL."""
+"""The commands of ``deploy/sidecar.compose.yml`` and the Kubernetes manifest, run as in their
+containers, with an application on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def deployed(
 
 
 def command_of(deployed: Sides, *words: str) -> subprocess.Popen[str]:
-    """As in a container: what `.env` says is in the environment."""
+    """As in a container, where the values of `.env` are in the environment."""
     folder = deployed.shape.folder
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.Popen(
@@ -89,7 +89,7 @@ def test_it_repairs_what_becomes_due_and_ends_within_the_grace_period(deployed: 
 def test_a_database_that_takes_no_writes_ends_it_and_refuses_nobody(
     deployed: Sides, database: pgserver.PostgresServer
 ) -> None:
-    """As a replica, and a primary whose disk is full in some installations."""
+    """For example a replica, or a primary whose disk is full."""
     name, course = "readonly", course_of(deployed)
     deployed.people(name)
     deployed.enroll(name, course)

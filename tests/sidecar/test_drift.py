@@ -11,7 +11,7 @@ MODE = {"mitxonline": "audit", "mitxpro": "no-id-professional"}
 
 
 def course_of(sides: Sides) -> str:
-    """A run of the LMS that offers the application's mode."""
+    """The key of a run that the LMS offers in the application's mode."""
     return sides.lms.shell(
         "from usher.embedded.course_modes.models import CourseMode\n"
         "course = CourseMode.objects.order_by('pk').first().course_id\n"
@@ -26,7 +26,7 @@ def mode_of(sides: Sides) -> str:
 
 
 def recorded(sides: Sides, *names: str, token: bool = True) -> None:
-    """The application says that these have an account, and a token."""
+    """Records in the application that these learners have an account and a token."""
     sides.shape.run(
         f"names, token = {names!r}, {token!r}\n"
         "from users.models import User\n"
@@ -51,7 +51,7 @@ def words(found: Any, who: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def found(sides: Sides) -> Any:
-    """One comparison of a school that has a learner in every state."""
+    """The result of one comparison, with a learner in every state."""
     name, course, mode = sides.shape.name[:5], course_of(sides), mode_of(sides)
     there = ["fine", "unrecorded", "tokenless", "renamed", "inenrolled", "missing", "extra", "back"]
     gone = ["gone", "waiting"]
@@ -96,7 +96,7 @@ def test_each_state_of_a_learner_is_reported(
 ) -> None:
     name = sides.shape.name[:5] + who
     if sides.shape.name == "mitxonline" and who == "unrecorded":
-        expected = {"no account in the LMS yet"}  # which name it is to have isn't known yet
+        expected = {"no account in the LMS yet"}  # its username is not chosen yet
     assert words(found, name) == {text.format(name) for text in expected}
 
 

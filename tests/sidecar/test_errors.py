@@ -1,4 +1,4 @@
-"""Errors that every learner would meet: each says what happened and what to do."""
+"""Errors that concern all learners: each says what happened and what to do."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -114,7 +114,7 @@ CourseOverview.objects.filter(id="{course}").update(
 
 
 def ended(sides: Sides, name: str) -> None:
-    """As their own code leaves it when the LMS could not be told."""
+    """Ends an enrollment as the application's own code does if its request to the LMS fails."""
     sides.shape.run(
         "from courses.models import CourseRunEnrollment\n"
         f"CourseRunEnrollment.objects.filter(user__username={name!r})"
@@ -176,7 +176,8 @@ def test_name_and_email_follow_the_application_when_asked_for(sides: Sides) -> N
 
 
 def test_kinds_that_must_be_named(sides: Sides) -> None:
-    """What the LMS lost is made again, what was paid for is given, what only it has is taken."""
+    """``missing`` creates enrollments again, ``mode`` changes modes, ``adopt`` creates rows in the
+    application."""
     lost, paid, more, only_there, refunded = names = [
         stem(sides, name) for name in ("lostone", "paid", "more", "only", "refund")
     ]
@@ -213,7 +214,7 @@ def test_kinds_that_must_be_named(sides: Sides) -> None:
 
     assert sides.enrollments_in_lms(lost) == {(course, mode, True)}
     assert sides.enrollments_in_lms(paid) == {(course, "verified" if online else mode, True)}
-    # MIT xPro has one mode for all, and everybody pays for it.
+    # MIT xPro has one mode for all, which is paid.
     assert sides.enrollments_in_lms(more) == {(course, "verified" if online else mode, True)}
     adopted = sides.rows(
         "courses.CourseRunEnrollment", "active", "edx_enrolled", user__username=only_there

@@ -1,5 +1,5 @@
 """Rows that the application changes while the LMS processes their batch: the application's change
-is kept, and what the LMS did needlessly is ended or reported."""
+is kept, and unneeded changes in the LMS are ended or reported."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -17,8 +17,8 @@ ACCOUNTS, ENROLLMENTS = "/usher/api/v1/accounts/", "/usher/api/v1/enrollments/"
 def meanwhile(
     sides: Sides, path: str, do: Callable[[], object], then: str = ""
 ) -> Iterator[FaultyProxy]:
-    """A proxy that has the application do something before it passes on the first request for
-    ``path``; all later ones for it meet the fault ``then``."""
+    """A proxy that lets the application do something before it forwards the first request for
+    ``path``. Later requests for it get the fault ``then``."""
     asked = threading.Event()
     with faulty_proxy(sides.lms.url) as proxy:
 
@@ -123,7 +123,7 @@ def test_an_enrollment_deleted_meanwhile_is_ended_in_the_lms(sides: Sides) -> No
 
 
 def test_an_enrollment_that_ended_meanwhile_and_stays_in_the_lms_is_reported(sides: Sides) -> None:
-    """No column of the application says that it is to be ended."""
+    """No column of the application shows that it must be ended."""
     name, course = stem(sides, "ending"), course_of(sides)
     sides.people(name)
     assert sides.json("reconcile")["ok"]

@@ -6,7 +6,7 @@ from tests.sidecar.conftest import Sides
 from tests.sidecar.test_drift import course_of, mode_of
 from tests.sidecar.test_reconcile import _mode, stem, tokens
 
-#: The LMS may refuse the name; the learner gets an account all the same.
+#: The LMS may refuse the name; the learner still gets an account.
 NAMES = {
     "nul": "Ada\0Lovelace",
     "rtl": "\u202eecalevoL adA\u200f\u2066",

@@ -88,8 +88,9 @@ def test_accounts_and_tokens_are_made_and_a_second_run_has_nothing_to_do(plain: 
 
 
 def test_both_may_make_accounts_at_the_same_time(plain: Sides) -> None:
-    """The application's own registration and refresh of tokens, and the sidecar: each learner
-    once, with a token that is good, and nobody given up because the other was first."""
+    """The application's own code and the sidecar create accounts and renew tokens at the same time:
+    each learner gets one account and a valid token, and nobody is given up because the other was
+    first."""
     names = [stem(plain, f"pair{number:02}") for number in range(16)]
     plain.people(*names)
     own = subprocess.Popen(
@@ -106,7 +107,7 @@ def test_both_may_make_accounts_at_the_same_time(plain: Sides) -> None:
     said, _ = own.communicate(timeout=300)
     assert own.returncode == 0, said
     assert done["ok"], done
-    # What the application held at that moment was left to it.
+    # Rows that the application had locked at that moment were left to it.
     _until(lambda: plain.json("reconcile", "--kind", "account")["kinds"] == {})
 
     app = ACCOUNT[plain.shape.name]
@@ -125,7 +126,7 @@ def test_both_may_make_accounts_at_the_same_time(plain: Sides) -> None:
     assert there.split() == names
 
 
-#: Each learner is registered, and a token that is there is refreshed; once more at the end.
+#: A script that registers each learner and refreshes existing tokens; once more at the end.
 _OWN = """
 from importlib import import_module
 from django.apps import apps
@@ -298,7 +299,7 @@ def refreshed_by_its_own_code(plain: Sides, name: str) -> bool:
 
 
 def tokens_and_codes_left(plain: Sides) -> Any:
-    """Of the application's own, which the sidecar wrote: of codes and access tokens."""
+    """The number of codes and access tokens in the application that the sidecar wrote."""
     return plain.shape.run(
         "from oauth2_provider.models import AccessToken, Grant\n"
         "result = [Grant.objects.count(), AccessToken.objects.filter(\n"

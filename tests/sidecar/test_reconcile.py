@@ -25,7 +25,7 @@ TOKEN = {"mitxonline": "openedx.OpenEdxApiAuth", "mitxpro": "courseware.OpenEdxA
 
 
 def only(shape: str) -> pytest.MarkDecorator:
-    """For what the other application has not got."""
+    """Skips a test for the other application, which lacks the feature."""
     return pytest.mark.parametrize("shape", [shape], indirect=True, scope="module")
 
 
@@ -130,7 +130,7 @@ def test_a_refused_learner_is_reported_and_the_others_get_accounts(sides: Sides)
     waits = "1 waiting for its learner's account" in run.output
     assert waits == (sides.shape.name == "mitxpro")
     if sides.shape.name == "mitxonline":
-        # Kept where its own tasks look, so that nobody tries it for ever.
+        # Recorded in the application's own columns, so that nobody tries it for ever.
         told = sides.json("drift", "--given-up")["given_up"]
         assert [e for e in told if e["what"] == f"{stem(sides, 'x')}@e.org"]
         assert sides.json("reconcile")["kinds"] == {}
@@ -255,7 +255,7 @@ sys.stdin.read()
 
 @only("mitxonline")
 def test_learners_without_an_id_share_a_lock_and_all_are_made(sides: Sides) -> None:
-    """Their own code names all their locks alike."""
+    """The application's own code gives all their locks the same name."""
     names = [stem(sides, f"noid{number}") for number in range(4)]
     sides.people(*names, global_id=None)
     assert sides.json("reconcile", "--kind", "account")["kinds"]["account"]["done"] == 4
@@ -270,7 +270,7 @@ def test_killed_at_any_moment_the_next_run_finishes_it(sides: Sides) -> None:
         time.sleep(moment)
         run.send_signal(signal.SIGKILL)
         run.wait()
-    for _ in range(20):  # the killed one's agent may hold its locks for a moment
+    for _ in range(20):  # the agent of the killed run may keep its locks for a moment
         if not sides.json("reconcile")["kinds"]:
             break
     assert len(sides.rows(TOKEN[sides.shape.name], "pk", user__username__in=names)) == 250
@@ -313,7 +313,7 @@ def test_watching_repairs_what_becomes_due_and_survives_the_application(sides: S
         first, second = stem(sides, "watched"), stem(sides, "later")
         sides.people(first)
         _until(lambda: len(tokens(sides, first)) == 1)
-        # The application's process is killed, as when its container is made anew.
+        # The application's process is killed, as when its container is re-created.
         (agent,) = _children(watcher.pid)
         os.kill(agent, signal.SIGKILL)
         sides.people(second)
@@ -324,7 +324,7 @@ def test_watching_repairs_what_becomes_due_and_survives_the_application(sides: S
 
 
 def _command(sides: Sides, *more: str) -> list[str]:
-    """``usher reconcile`` in a process of its own."""
+    """Starts ``usher reconcile`` in another process."""
     folder, manage = str(sides.shape.folder), sides.shape.command
     command = [sys.executable, "-m", "usher.cli.main", "reconcile"]
     return [*command, "--application", folder, "--manage", manage, *more]

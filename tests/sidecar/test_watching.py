@@ -39,7 +39,7 @@ def test_a_quick_look_is_at_what_changed_since_the_one_before() -> None:
     first = quick.next(1000.0)
     assert first.changed_in is not None
     quick.done(1000.0, 0.01)
-    # Also when the application or the LMS was away in between.
+    # Also if the application or the LMS did not answer in between.
     later = quick.next(1200.0)
     assert later.changed_in is not None
     assert later.changed_in > 200.0
@@ -140,7 +140,8 @@ result = None
 
 
 def test_rows_that_failed_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each change of a row that fails is another one: they would grow for as long as it watches."""
+    """Each change of a failing row makes another entry, so their number would grow without
+    limit."""
     monkeypatch.setattr(outcome, "_MOST_RESTS", 10)
     monkeypatch.setattr(outcome, "REST", -1.0)
     memory = Memory()
@@ -238,7 +239,7 @@ def test_a_change_is_picked_up_while_a_whole_look_waits_for_the_lms(sides: Sides
 
 @only("mitxonline")
 def test_a_row_reset_by_staff_is_retried_at_once(sides: Sides) -> None:
-    """By a bulk update, as the application's admin does it: no moment of change tells of it."""
+    """By a bulk update, as in the application's admin, which changes no timestamp."""
     name, rows = stem(sides, "setback"), "courses.CourseRunEnrollment"
     sides.people(name)
     sides.enroll(name, "course-v1:set+back+run")

@@ -1,4 +1,4 @@
-"""Faults of the past, put back into the code: the simulation finds each within a thousand seeds.
+"""Puts known faults back into the code: the simulation finds each within a thousand seeds.
 
 Each mutation is the smallest change that brings the fault back. It is tried until a seed finds it,
 and that seed must hold without the mutation: what is found is the fault.
@@ -27,8 +27,8 @@ def simulator() -> Iterator[None]:
 def found(mutation: Callable[[Patch], None], *words: str, first: int) -> Outcome:
     """The outcome of a seed in which the mutation breaks an invariant, in these words.
 
-    first: the seed that found it last time. A change of the engine gives every seed another story;
-    then all are tried in order, and the printed seed is the new ``first``."""
+    first: the seed that found it last time. After a change of the engine every seed has other
+    events; then all are tried in order, and the printed seed is the new ``first``."""
     for seed in (first, *SEEDS):
         with pytest.MonkeyPatch.context() as patch:
             mutation(patch)
@@ -41,7 +41,8 @@ def found(mutation: Callable[[Patch], None], *words: str, first: int) -> Outcome
 
 
 def test_rows_whose_request_was_sent_are_released():
-    """A worker that is told to stop frees them; another one takes them, and is overtaken."""
+    """A worker that is told to stop releases them; another worker claims them, and the earlier
+    request arrives last."""
 
     def mutation(patch: Patch) -> None:
         from usher.engine.runner import Runner
@@ -55,7 +56,8 @@ def test_rows_whose_request_was_sent_are_released():
 
 
 def test_the_lms_is_asked_within_a_transaction():
-    """While it answers it asks the application, and sees nothing that is not committed."""
+    """Before it answers, the LMS requests data from the application, and does not see uncommitted
+    rows."""
 
     def mutation(patch: Patch) -> None:
         from usher.application.accounts import services as accounts
@@ -69,7 +71,7 @@ def test_the_lms_is_asked_within_a_transaction():
 
 
 def test_write_backs_lock_tables_in_different_orders():
-    """Enrollments first and then accounts, while another one goes the other way round.
+    """One locks enrollments first and then accounts, another one in the opposite order.
 
     SQLite serializes writers, so no deadlock can happen here; the order of locks that PostgreSQL
     would take shows that one can. ``test_transactions.py`` has real ones, on PostgreSQL.
@@ -102,7 +104,7 @@ def test_a_message_of_the_lms_starts_everything_afresh():
 
 
 def test_another_server_at_the_address_makes_runs_missing():
-    """Whatever answers is the LMS, and what it does not show is not there."""
+    """Any answer counts as the LMS's, and objects that it does not show count as missing."""
 
     def mutation(patch: Patch) -> None:
         from usher.application.runs import sync
@@ -175,7 +177,7 @@ def test_one_mode_in_two_currencies_is_kept_once():
 
 
 def test_a_row_that_cannot_be_written_ends_the_worker():
-    """As one mode in two currencies did, while the database took a mode once a run."""
+    """As one mode in two currencies did when the database allowed a mode only once for each run."""
 
     def mutation(patch: Patch) -> None:
         from django.db import IntegrityError

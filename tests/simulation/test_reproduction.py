@@ -1,4 +1,4 @@
-"""A seed gives the same result whatever ran before it in the process."""
+"""A seed gives the same result, whatever ran before it in the process."""
 
 from simulation.run import Simulator, simulate
 
@@ -10,7 +10,7 @@ def test_nothing_is_left_of_an_earlier_seed():
 
         simulate(1)
         first = simulate(67).story.text()
-        # What a seed leaves that ends during an outage.
+        # The state after a seed that ends during an outage.
         runner._outages._since["account"] = 1000.0
         recorder._counts["failed"] += 1
         assert simulate(67).story.text() == first

@@ -55,6 +55,6 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TutorRoo
 
 @pytest.fixture
 def own_root(release: int, rendered: Callable[..., TutorRoot], tmp_path: Path) -> TutorRoot:
-    """A root of the test's own, as the shared one was."""
+    """A copy of the shared root for one test."""
     shutil.copytree(rendered(release).path, tmp_path / "root")
     return TutorRoot(release, tmp_path / "root")

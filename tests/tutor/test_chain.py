@@ -1,7 +1,7 @@
 """The full chain: real Tutor provisions an LMS, and a learner signs in to it.
 
-Only containers are missing: jobs run in a real LMS folder, and the LMS is served with the
-lms.env.yml that Tutor rendered. The application is one as people have it, without Usher.
+There are no containers: jobs run in a real LMS folder, and the LMS is served with the lms.env.yml
+that Tutor rendered. The application is not built on Usher.
 """
 
 import json
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 LMS_HOST = "localhost"
 LEARNER, PASSWORD = "ada", "a word of hers"
-#: The record that connecting makes in the application, from what Tutor generated.
+#: The record that connect creates in the application, with the values that Tutor generated.
 MAKE_RECORD = """
 from oauth2_provider.models import get_application_model
 Application = get_application_model()
@@ -44,7 +44,7 @@ class Chain:
     shop: PlainCheckout
 
     def provision(self, *options: str) -> list[dict[str, Any]]:
-        """What ``usher-provision`` says it did."""
+        """Runs ``usher-provision`` and returns its report."""
         done = self.root.run("local", "do", "usher-provision", *options)
         return list(json.loads(done.stdout[done.stdout.index("{\n") :])["items"])
 
@@ -52,7 +52,7 @@ class Chain:
 @pytest.fixture
 def chain(tmp_path: Path) -> Iterator[Chain]:
     home = tmp_path
-    # Another name than the application's: cookies don't know ports.
+    # Another host name than the application's, because cookies ignore ports.
     port = free_port()
     url = f"http://{LMS_HOST}:{port}"
     lms = home / "lms"
@@ -85,7 +85,7 @@ def chain(tmp_path: Path) -> Iterator[Chain]:
 def as_in_dev(root: TutorRoot, url: str, home: Path) -> Path:
     """The rendered lms.env.yml with the address that development.py sets, which has a port."""
     settings = yaml.safe_load(root.lms_config.read_text())
-    # No browser keeps cookies of a domain without a dot, such as this LMS_HOST.
+    # Browsers refuse cookies of a domain without a dot, such as this LMS_HOST.
     del settings["SESSION_COOKIE_DOMAIN"]
     settings |= {"LMS_BASE": url.removeprefix("http://"), "LMS_ROOT_URL": url}
     path = home / "lms.env.yml"
@@ -110,9 +110,9 @@ def a_learner_signs_in_to_the_lms(chain: Chain) -> None:
         browser.post(f"{chain.shop.url}/signin/", data=answers)
         arrived = browser.get(f"{chain.lms_url}/login", params={"next": "/dashboard"})
         way = [str(step.url) for step in arrived.history]
-        # The platform's own hint stays in the address.
+        # The platform's own provider hint stays in the address.
         assert str(arrived.url).split("?")[0] == f"{chain.lms_url}/dashboard", way
-        # No form of the LMS on the way: from its /login straight to the application and back.
+        # No form of the LMS in between: /login redirects to the application and back.
         assert any(step.startswith(f"{chain.shop.url}/oauth2/authorize/") for step in way)
         assert not any("/register" in step for step in way)
         me = browser.get(f"{chain.lms_url}/api/user/v1/me")

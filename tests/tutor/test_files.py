@@ -73,7 +73,7 @@ def test_containers_find_the_applications_of_this_machine(
     expected = [f"{name}:host-gateway" for name in names]
     hosts = dict.fromkeys(("lms", "lms-worker", "lms-job"), expected)
     assert extra_hosts(own_root) == hosts
-    # Neither doubled the next time, nor lost when Tutor has rendered the files anew.
+    # Not added twice, and added again after Tutor has rendered the files.
     own_root.run("local", "restart")
     assert extra_hosts(own_root) == hosts
     own_root.run("config", "save")
@@ -82,7 +82,7 @@ def test_containers_find_the_applications_of_this_machine(
 
 
 def extra_hosts(root: TutorRoot) -> dict[str, list[str]]:
-    """extra_hosts of each service that has some; dev adds its own files to the same ones."""
+    """Service → its extra_hosts; dev mode has further files for the same services."""
     found: dict[str, list[str]] = {}
     for path in (root.env / "local").glob("docker-compose*.yml"):
         for name, service in yaml.safe_load(path.read_text())["services"].items():

@@ -1,6 +1,6 @@
-"""Hostile values in config.yml: Tutor refuses them, or they arrive as the one value they are.
+"""Hostile values in config.yml: Tutor refuses them, or they are rendered as one value.
 
-What is rendered is parsed as its readers parse it: YAML, Python, the Dockerfile, compose files.
+Rendered files are parsed as YAML, Python, Dockerfile or compose file.
 """
 
 import ast
@@ -19,7 +19,7 @@ from usher.tutor import compose, configuration
 from usher.tutor.description import host_aliases
 
 ENTRY = {"name": "shop", "root_url": "https://shop.example", "backend": "ol-oauth2"}
-#: Parts of hostile values: each means something in some file that is rendered.
+#: Parts of hostile values, each with a meaning in some rendered file.
 PARTS = [
     "\n",
     "\nimport os\n",
@@ -66,18 +66,18 @@ def root(
 
 @pytest.fixture(scope="module")
 def plain(root: TutorRoot) -> dict[str, Any]:
-    """The same without anything hostile."""
+    """The same configuration without hostile values."""
     return parsed(root)
 
 
 def parsed(root: TutorRoot) -> dict[str, Any]:
-    """Everything that our values reach, as its reader understands it; values left out."""
+    """All rendered files with Usher's values, parsed; without the values themselves."""
     env = root.env
     for place, service in compose.SERVICES.items():
         text = (env / place).read_text()
         names = host_aliases({**configuration.DEFAULTS, **configuration.UNIQUE, **root.config()})
         services = yaml.safe_load(compose.with_hosts(text, service, names))["services"]
-        # Each name is one name, and nothing else of the service has changed.
+        # Each name is one name, and nothing else in the service has changed.
         hosts = [host.rpartition(":") for host in services[service].pop("extra_hosts")]
         assert [host[0] for host in hosts] == names
         assert {host[2] for host in hosts} == {"host-gateway"}

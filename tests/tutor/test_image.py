@@ -27,7 +27,7 @@ def test_the_image_is_built_with_this_very_code(rendered: Rendered, release: int
     text = dockerfile(root)
     install = f"pip install --no-deps /mnt/usher-wheel/{wheel.filename()}"
     assert "RUN --mount=type=bind,source=usher,target=/mnt/usher-wheel \\\n    " + install in text
-    # After the platform's own requirements, in the stage that becomes local's and dev's image.
+    # After the platform's own requirements, in the stage for the images of local and dev.
     places = [text.index(part) for part in ("edx/base.txt", install, BACKENDS, "AS production")]
     assert places == sorted(places)
 

@@ -22,7 +22,7 @@ case "$last" in *usher.json) cp "$last" given.json;; esac
 
 @pytest.fixture
 def lms(tmp_path: Path) -> Path:
-    """An LMS folder whose manage.py only notes down what it is asked."""
+    """An LMS folder whose manage.py only records its arguments."""
     folder = tmp_path / "lms"
     folder.mkdir()
     (folder / "manage.py").write_text(MANAGE)

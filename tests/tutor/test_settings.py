@@ -31,7 +31,7 @@ def assert_connected(root: TutorRoot, mode: str) -> dict[str, Any]:
     assert settings["THIRD_PARTY_AUTH_BACKENDS"] == [MITXPRO]
     backends = settings["AUTHENTICATION_BACKENDS"]
     assert backends.count(MITXPRO) == 1
-    # Development puts one of its own in front.
+    # Development adds another one in front.
     assert backends.index(MITXPRO) == (1 if mode == "dev" else 0)
     # Other ways to sign in, and the permissions of the platform, stay.
     assert "common.djangoapps.third_party_auth.saml.SAMLAuthBackend" in backends
@@ -67,7 +67,7 @@ def test_everything_holds_in_nightly(rendered: Rendered, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_flat_settings_agree_with_features(rendered: Rendered, release: int, mode: str) -> None:
-    """The platform reads some by the one name and some by the other."""
+    """The platform reads some with one name and some with the other."""
     both = read_back(rendered(release), mode)
     if release == 20:
         assert [both[name] for name in FLAT] == [None] * len(FLAT)

@@ -25,7 +25,7 @@ user.refresh_from_db()
 ensure_account(user)
 enroll(user, CourseRun.objects.order_by("course_key").first())
 """
-#: Everything is settled, nothing is due soon and nobody is at work.
+#: Everything is settled, nothing is due soon, and no worker processes anything.
 QUIET = """
 from datetime import timedelta
 from django.utils import timezone
@@ -39,7 +39,7 @@ print(int(all(
     for model in (LmsAccount, LmsToken, Enrollment) for row in model.objects.all()
 )))
 """
-#: The LMS has no news to tell that would make a row due again.
+#: The LMS has no changes that would make a row due again.
 TOLD = """
 from usher.lms.events.models import Message
 print(int(not Message.objects.filter(next_attempt_at__isnull=False).exists()))
@@ -47,7 +47,7 @@ print(int(not Message.objects.filter(next_attempt_at__isnull=False).exists()))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In one process: the running system is shared."""
+    """Runs these tests in one process, because they share the running system."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.xdist_group("doctor-faults"))
@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    # Each look at the system tries the LMS's credentials once: many looks, one after the other.
+    # Each run of doctor tries the LMS's credentials once, and there are many runs.
     many = {"USHER_TOKEN_FAILURES_A_MINUTE": "100000"}
     folder = tmp_path_factory.mktemp("pair")
     with Pair(folder, MITXONLINE, extra_environment=many) as pair:
@@ -72,7 +72,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 @pytest.fixture
 def served_otherwise(running: System) -> Iterator[System]:
-    """For tests that serve a side with other settings: a restart more between them is spared."""
+    """For tests that serve the application or the LMS with other settings: saves a restart between
+    them."""
     yield running
     running.restore()
 
@@ -84,7 +85,8 @@ def system(served_otherwise: System) -> System:
 
 
 def _wait_until_quiet(system: System) -> None:
-    """Until the worker has made the learner in the LMS and the LMS has reported it."""
+    """Waits until the worker has created the learner in the LMS and the LMS has sent its
+    webhook."""
     deadline = monotonic() + 180
     while not (_is(system.lms, TOLD) and _is(system.application, QUIET)):
         system.pair.check()

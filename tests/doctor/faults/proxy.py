@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True)
 class Front:
-    """certificate: a file with the one to trust; only with https."""
+    """A running proxy. certificate: file with the certificate to trust; only with https."""
 
     url: str
     certificate: Path
@@ -28,8 +28,8 @@ class Front:
 
 @contextmanager
 def proxy(target: str, *, https: bool = False, broken: str = "-") -> Iterator[Front]:
-    """Passes everything on to ``target`` with its own Host, and says nothing of the scheme that the
-    browser used. Paths that begin with ``broken`` answer 500."""
+    """Forwards requests to ``target`` with its own Host, and does not pass on the scheme of the
+    browser's request. Paths that begin with ``broken`` answer 500."""
     host = target.split("//")[1]
     client = httpx.Client(base_url=target, follow_redirects=False, trust_env=False)
 

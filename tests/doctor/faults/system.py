@@ -20,7 +20,7 @@ from usher.doctor.runner import Report, run
 
 
 class System:
-    """lms and application: shells of either side. ``places`` is what an operator would name."""
+    """lms, application: shells of each. places: what an operator would name."""
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
@@ -40,30 +40,30 @@ class System:
         ]
 
     def examine(self, **other: Any) -> Report:
-        """Doctor's report; ``other`` replaces what it is told of places."""
+        """Doctor's report. other: replaces values of ``places``."""
         with look_at(replace(self.places, **other)) as context:
-            # Before the LMS tries the token endpoint, which may change what is asked about.
+            # Before the LMS tries the token endpoint, which may change the facts.
             with suppress(NotKnownError):
                 _ = context.application.report
             return run(context)
 
     def causes(self, **other: Any) -> list[str]:
-        """Ids of what doctor names as wrong."""
+        """Ids of the root causes that doctor finds."""
         return [line.id for line in self.examine(**other).root_causes]
 
-    # -- the data of both sides
+    # -- the databases
 
     def remember(self) -> None:
         for path in self._databases:
             _copy(path, _kept(path))
 
     def restore(self) -> None:
-        """Both databases as they were, while everybody goes on using them."""
+        """Restores both databases while the processes use them."""
         for path in self._databases:
             _copy(_kept(path), path)
         _at_work_all_the_time(self._databases[1])
 
-    # -- the settings of both sides
+    # -- the settings
 
     def serve_lms_with(self, **settings: Any) -> None:
         """The LMS served with these settings over its ``lms.env.yml``, until ``as_before``."""
@@ -79,7 +79,7 @@ class System:
         self._restart("application")
 
     def as_before(self) -> None:
-        """Both sides served with their own settings again; nothing to do where they are."""
+        """Serves the application and the LMS with their own settings again, unless they are."""
         for path, (server, content) in list(self._kept_files.items()):
             path.write_bytes(content)
             self._restart(server)
@@ -105,7 +105,7 @@ class System:
         (self.lms if name == "lms" else self.application).close()
         with self.stopped(name):
             pass
-        self.restore()  # the engine has noted meanwhile that nobody answered
+        self.restore()  # the worker has recorded meanwhile that the LMS did not answer
 
     def close(self) -> None:
         self.lms.close()
@@ -113,9 +113,11 @@ class System:
 
 
 def _at_work_all_the_time(database: Path) -> None:
-    """The engine's last beat, and its last look at the LMS's changes, are not those of the copy.
+    """Keeps the current times of the worker's last report and of its last request for the LMS's
+    changes.
 
-    A first look lists everything and repairs what differs: it would take faults out again.
+    A first request for changes lists everything, and the worker would repair the faults of the
+    test.
     """
     looks, now = (batch.ACCOUNTS, batch.ENROLLMENTS, batch.COURSE_RUNS), datetime.now(UTC)
     stored = now.replace(tzinfo=None).isoformat(" ")

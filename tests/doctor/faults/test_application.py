@@ -152,7 +152,7 @@ def test_its_rows(system: System, expected: str, seen: str, fault: str) -> None:
 
 
 def test_acc_2_as_it_really_happens(system: System) -> None:
-    """Somebody has an LMS account of their own; then they sign up at the application."""
+    """Somebody has registered in the LMS, and then signs up in the application."""
     system.lms.run(
         "from django.contrib.auth import get_user_model\n"
         "get_user_model().objects.create_user('bob', email='bob@learners.example')"

@@ -162,7 +162,7 @@ def test_conformance_of_an_lms_that_does_not_answer(tmp_path: Path) -> None:
 
 
 def test_the_staff_page(system: System) -> None:
-    """By a staff member's session; nobody else sees it."""
+    """With a staff member's session; nobody else can see it."""
     import httpx
 
     made = json.loads(

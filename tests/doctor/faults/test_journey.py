@@ -40,7 +40,7 @@ def test_without_the_plugin_the_application_creates_the_account(system: System) 
 
 @pytest.fixture
 def micro_frontend(served_otherwise: System) -> Iterator[System]:
-    """The learner dashboard is elsewhere, where no program gets an answer."""
+    """The learner dashboard is a micro-frontend that does not answer programs."""
     system = served_otherwise
     system.serve_lms_with(LEARNER_HOME_MICROFRONTEND_URL="http://apps.usher.invalid/learner")
     system.lms.run(MICRO_FRONTEND)
@@ -61,7 +61,7 @@ def test_lms_9_the_learner_dashboard_is_a_micro_frontend(micro_frontend: System)
 
 
 def test_a_session_that_survives_sign_out_is_noticed(micro_frontend: System) -> None:
-    """By what the LMS says: its dashboard redirects every visitor."""
+    """By the LMS's API, because its dashboard redirects every visitor."""
     micro_frontend.serve_application_with(LOGOUT_REDIRECT_URL="")
     micro_frontend.lms.run(
         "from usher.lms.connections.models import ConnectedApplication\n"
@@ -78,5 +78,5 @@ def test_sign_out_of_the_lms_must_end_the_applications_session(system: System) -
         "ConnectedApplication.objects.update(backchannel_logout_url='')"
     )
     found = journey(system)
-    assert found.status is Status.NOTE  # the frames do it, as long as browsers send cookies
+    assert found.status is Status.NOTE  # the frames end it as long as browsers send cookies
     assert "frames" in found.cause

@@ -31,13 +31,13 @@ def only(system: System, expected: str, **other: object) -> Finding:
 
 
 def carry_out(finding: Finding) -> None:
-    """The advice to the letter, in a shell."""
+    """Runs the advice in a shell, exactly as printed."""
     done = subprocess.run(finding.fix, shell=True, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{finding.fix}\n{done.stdout}{done.stderr}"
 
 
 def with_settings(system: System, folder: Path, lines: str) -> Command:
-    """The application's ``manage.py`` with settings that differ in these lines."""
+    """The application's ``manage.py`` with these lines added to its settings."""
     (folder / "other_settings.py").write_text(f"from campus.settings import *\n{lines}\n")
     environment = {
         **system.pair.application_environment,
@@ -101,7 +101,7 @@ def test_enr_4_enrolled_in_the_lms_alone(system: System) -> None:
         "other = type(row.course).objects.exclude(pk=row.course_id).first()\n"
         "row.pk, row.course = None, other\nrow.save()"
     )
-    # Not found by the next sweep, before doctor looks.
+    # So that the next sweep does not find it before doctor runs.
     system.application.run(
         "from datetime import timedelta\nfrom django.utils import timezone\n"
         "from usher.engine.models import Watermark\n"
@@ -169,7 +169,8 @@ def test_svc_6_the_service_worker_is_a_superuser(system: System) -> None:
 def test_ops_4_celery_knows_no_tasks(
     system: System, missing: list[str], schedule: bool, seen: str
 ) -> None:
-    """What the workers answer is put into the report; asking them is tested with the facts."""
+    """The workers' answers are written into the report; the request to them is tested with the
+    facts."""
     from usher.doctor.checks.ops import CeleryRunsTasks
     from usher.doctor.context import look_at
 

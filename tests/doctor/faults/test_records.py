@@ -152,7 +152,7 @@ def test_the_service_worker(system: System, expected: str, seen: str, fault: str
 def test_oauth_clients_of_the_lms(system: System, expected: str, seen: str, fault: str) -> None:
     system.lms.run(CLIENT + fault)
     report = system.examine()
-    # The service worker's token is gone with the client to which it belongs.
+    # The service worker's token was deleted with its client.
     also = ["SVC-1"] if fault == "clients.delete()" else []
     found = {line.id: line.finding for line in report.root_causes}
     assert sorted(found) == sorted([expected, *also])

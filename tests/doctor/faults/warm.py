@@ -9,7 +9,7 @@ from usher.doctor.facts.commands import Command, CommandError
 
 
 class WarmManage(WarmDjango):
-    """Understands what doctor asks of a ``manage.py``: its shell, and any command."""
+    """Runs what doctor runs with a ``manage.py``: its shell, and any command."""
 
     words = (sys.executable, "manage.py")
     json = Command.json
