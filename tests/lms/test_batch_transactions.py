@@ -202,6 +202,15 @@ class TestRequestIds:
         assert answer.status_code == 409
         assert "request_id" in answer.json()["detail"]
 
+    def test_nor_is_one_with_more_items(self, lms: Lms, name: str) -> None:
+        """The first 25 items are a transaction of their own, the same in both requests."""
+        items = [account(f"{name}{number:02}") for number in range(26)]
+        post(lms, ACCOUNTS, items[:25], request_id=name)
+        with lms.api() as api:
+            answer = api.post(ACCOUNTS, json={"items": items, "request_id": name})
+        assert answer.status_code == 409
+        assert lms.rows("select id from auth_user where username = ?", f"{name}25") == []
+
     def test_items_done_one_by_one_are_found_as_well(self, lms: Lms, learners: list[str]) -> None:
         script = """
 def refuse(sender, instance, **kwargs):

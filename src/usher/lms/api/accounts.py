@@ -41,7 +41,7 @@ def carry_out_accounts(
     items: validated by ``api.forms.AccountItem``. Raises RequestIdReused when an earlier request
     used the request id for other items.
     """
-    repetitions = Repetitions(application, "accounts", request_id)
+    repetitions = Repetitions(application, "accounts", request_id, items)
 
     def work(start: int, some: list[Item]) -> list[Item]:
         return repetitions.once(start, some, lambda: _carry_out(some, application, site))

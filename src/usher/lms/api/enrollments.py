@@ -32,7 +32,7 @@ def carry_out_enrollments(
     queries for all; the rest are changed as the platform's own API changes them. Raises
     RequestIdReused when an earlier request used the request id for other items.
     """
-    repetitions = Repetitions(application, "enrollments", request_id)
+    repetitions = Repetitions(application, "enrollments", request_id, items)
     checked: dict[Any, Any] = {}
 
     def work(start: int, some: list[Item]) -> list[Item]:

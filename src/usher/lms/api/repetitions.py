@@ -40,9 +40,14 @@ class RequestIdReused(UsherLmsError):
 class Repetitions:
     """The stored outcomes of one batch request. Without a request id nothing is stored."""
 
-    def __init__(self, application: ConnectedApplication, kind: str, request_id: str) -> None:
+    def __init__(
+        self, application: ConnectedApplication, kind: str, request_id: str, items: list[Item]
+    ) -> None:
         self.application = application
         self.request_id = f"{kind[:1]}:{request_id}" if request_id else ""
+        # Part of every transaction's digest, so that a request with more items is not taken for a
+        # repetition whose first transactions are the same.
+        self.digest = _digest(items) if request_id else ""
         if request_id and random.randrange(_PRUNING) == 0:  # noqa: S311 - spreads work
             prune()
 
@@ -53,12 +58,11 @@ class Repetitions:
         """
         if not self.request_id:
             return work()
-        text = json.dumps(items, sort_keys=True, default=str)
         row = BatchOutcome(
             application=self.application,
             request_id=self.request_id,
             start=start,
-            digest=hashlib.sha256(text.encode()).hexdigest(),
+            digest=_digest([self.digest, *items]),
         )
         try:
             with transaction.atomic():
@@ -83,6 +87,11 @@ class Repetitions:
             f"request_id {self.request_id[2:]!r} was used for other items; use a new one for "
             "each request that is not a repetition"
         )
+
+
+def _digest(values: list[Any]) -> str:
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _without_tokens(outcomes: list[Item]) -> list[Item]:
