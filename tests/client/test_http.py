@@ -17,6 +17,7 @@ from tests.support.faults import faulty_proxy
 from tests.support.lms_process import SERVICE_TOKEN, SERVICE_WORKER
 from usher.client import shared
 from usher.client.client import COURSES, Credentials, LmsClient
+from usher.client.connection import MAX_BODY
 from usher.client.errors import (
     BadAnswer,
     CircuitOpen,
@@ -25,7 +26,7 @@ from usher.client.errors import (
     TimedOut,
     Unreachable,
 )
-from usher.client.http import MAX_BODY, Http
+from usher.client.http import Http
 from usher.client.shared import LocalState, RedisState
 from usher.client.urgency import urgent, within
 
@@ -184,7 +185,7 @@ def test_a_small_body_that_expands_is_cut():
 
 
 def test_no_session_of_an_answer_reaches_the_log(http, caplog):
-    """At any log level of the project: httpcore would log the headers of answers."""
+    """At any log level of the project."""
     caplog.set_level(logging.DEBUG)
     answer = http.request("GET", "/login")
     assert "set-cookie" in answer.headers

@@ -1,4 +1,4 @@
-"""The Open edX client: httpx, typed answers, one tree of errors. No Django; usable alone."""
+"""The Open edX client: typed answers, one tree of errors. No Django; usable alone."""
 
 from usher.client.addresses import BadAddress
 from usher.client.errors import (

@@ -1,88 +1,226 @@
 """A connection to the LMS with one deadline for a whole request and answer.
 
-httpx's timeouts apply to a single read, so a server that sends one byte from time to time could
-keep a caller waiting without limit. Here every read and write may take as long as is left until the
-deadline.
+It is the standard library's, because that needs less than half of the processor time that httpx
+does for a request. Timeouts of sockets apply to a single read, so a server that sends one byte from
+time to time could keep a caller waiting without limit. Here every read and write may take as long
+as is left until the deadline.
 """
 
 from __future__ import annotations
 
-import logging
+import http.client
+import io
 import math
+import select
+import socket
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from email.errors import FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect
+from email.message import Message
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 
-import httpcore
-import httpx
+from usher.client.body import Body
+from usher.client.errors import TimedOut, Unreachable
+from usher.client.outgoing import Outgoing
 
+if TYPE_CHECKING:
+    import httpx
+
+#: The largest answer that is read, in bytes. A page of a hundred runs is some 100 kB.
+MAX_BODY = 8 * 1024 * 1024
+#: Seconds in which a connection must be made.
+_CONNECT_TIMEOUT = 10.0
 #: Seconds for which an idle connection is kept.
 _KEEPALIVE = 20.0
-
-# At DEBUG httpcore logs the headers of every answer, and with them learners' sessions and
-# authorization codes. To see them, set the level of this logger, or of one below it.
-_log = logging.getLogger("httpcore")
-if _log.level == logging.NOTSET:
-    _log.setLevel(logging.INFO)
+_PART = 64 * 1024
+_UNREADABLE = (MissingHeaderBodySeparatorDefect, FirstHeaderLineIsContinuationDefect)
 
 
-class Connection(httpx.HTTPTransport):
-    """A connection for one exchange at a time. ``deadline``: when the exchange must end, by
-    ``time.monotonic``; set before each exchange."""
+@dataclass(frozen=True)
+class Received:
+    """What was read from a connection. body: all of it, decompressed."""
 
-    def __init__(self, ssl_context: ssl.SSLContext | None) -> None:
-        # The base class would only make a pool, and a TLS context for it.
-        self.deadline = math.inf
-        self._pool = _Single(ssl_context, _Backend(self))  # type: ignore[assignment]
-
-
-class _Single:
-    """Takes the place of httpx's connection pool, whose accounting a single connection doesn't
-    need."""
-
-    def __init__(self, ssl_context: ssl.SSLContext | None, backend: httpcore.SyncBackend) -> None:
-        self._ssl_context = ssl_context
-        self._backend = backend
-        self._connection: httpcore.HTTPConnection | None = None
-
-    def handle_request(self, request: httpcore.Request) -> httpcore.Response:
-        """Sends the request, over a new connection unless the one of before can still be used."""
-        found = self._connection
-        if found is None or not found.is_idle() or found.has_expired():
-            self.close()
-            found = self._connection = httpcore.HTTPConnection(
-                request.url.origin,
-                self._ssl_context,
-                keepalive_expiry=_KEEPALIVE,
-                network_backend=self._backend,
-            )
-        return found.handle_request(request)
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
+    status: int
+    headers: Message = field(repr=False)
+    body: bytes = field(repr=False)
 
 
 class Transport(Protocol):
-    """What ``Http`` needs of a connection: ``Connection``, or a substitute in tests."""
+    """A connection for one exchange at a time."""
 
-    deadline: float
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response: ...
+    def exchange(self, outgoing: Outgoing, timeout: float) -> Received:
+        """Sends the request and reads its answer, within ``timeout`` seconds. Raises TimedOut,
+        Unreachable or BadAnswer; the connection is closed then."""
 
     def close(self) -> None: ...
 
 
+class Connection:
+    """The connection to the LMS at ``base_url``. It is opened by the first exchange, and again
+    whenever the LMS has closed it."""
+
+    def __init__(self, base_url: str, ssl_context: ssl.SSLContext | None) -> None:
+        self._base_url = base_url
+        url = urlsplit(base_url)
+        host = url.hostname or ""
+        self._http: http.client.HTTPConnection = (
+            http.client.HTTPSConnection(host, url.port, context=ssl_context)
+            if url.scheme == "https"
+            else http.client.HTTPConnection(host, url.port)
+        )
+        self._used_at = 0.0
+        self._timed: _TimedSocket | None = None
+
+    def exchange(self, outgoing: Outgoing, timeout: float) -> Received:
+        deadline = time.monotonic() + timeout
+        try:
+            timed = self._open(deadline)
+            timed.deadline = deadline
+            answer = self._send(outgoing)
+            body = Body(answer.headers.get("Content-Encoding", ""), MAX_BODY)
+            while part := answer.read(_PART):
+                body.add(part)
+            if answer.length:
+                raise http.client.IncompleteRead(b"", answer.length)
+            received = Received(answer.status, answer.headers, body.whole())
+        except TimeoutError as error:
+            self.close()
+            raise TimedOut(
+                f"The LMS did not answer {outgoing.path} within {timeout:.3g} s."
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Unreachable(
+                f"The LMS broke off the connection at {outgoing.path}: {_told(error)}.",
+                code="broken-off",
+            ) from error
+        except BaseException:
+            self.close()
+            raise
+        if answer.will_close:
+            self.close()
+        self._used_at = time.monotonic()
+        return received
+
+    def close(self) -> None:
+        self._http.close()
+        if self._timed is not None:
+            self._timed.end()
+        self._timed = None
+
+    def _open(self, deadline: float) -> _TimedSocket:
+        """The open connection, or a new one if there is none or the LMS closed it. Raises TimedOut,
+        Unreachable."""
+        if self._timed is not None:
+            if time.monotonic() - self._used_at < _KEEPALIVE and self._timed.is_quiet():
+                return self._timed
+            self.close()
+        self._http.timeout = min(max(deadline - time.monotonic(), 0.001), _CONNECT_TIMEOUT)
+        try:
+            self._http.connect()
+        except TimeoutError as error:
+            self.close()
+            raise TimedOut(f"No connection to {self._base_url} was made in time.") from error
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that DNS can't have
+            self.close()
+            raise Unreachable(
+                f"Nothing answers at {self._base_url}: {error}.", code="no-connection"
+            ) from error
+        self._timed = _TimedSocket(self._http.sock)
+        self._http.sock = self._timed
+        return self._timed
+
+    def _send(self, outgoing: Outgoing) -> http.client.HTTPResponse:
+        """Sends the request and reads the status and headers of the answer."""
+        try:
+            self._http.request(outgoing.method, outgoing.target, outgoing.content, outgoing.headers)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # A server may answer and close before it has read a large request.
+        except (ValueError, http.client.InvalidURL) as error:
+            # The message of the error repeats the header, which may hold a secret.
+            raise Unreachable(
+                f"The request for {outgoing.path} can't be sent.", code="unsendable"
+            ) from error
+        answer = self._http.getresponse()
+        if answer.status < 200 or any(isinstance(d, _UNREADABLE) for d in answer.headers.defects):
+            raise http.client.HTTPException("its status line or headers can't be read")
+        return answer
+
+
+def _told(error: Exception) -> str:
+    """The error's message; its name if it has none, or one that repeats what the LMS sent."""
+    if isinstance(error, http.client.BadStatusLine) and not isinstance(error, OSError):
+        return "the answer is not HTTP"
+    return str(error) or type(error).__name__
+
+
+class _TimedSocket:
+    """What ``http.client`` needs of a socket, with a deadline for all that it does."""
+
+    def __init__(self, found: socket.socket) -> None:
+        self._socket = found
+        self.deadline = math.inf
+
+    def is_quiet(self) -> bool:
+        """Whether nothing was received since the last answer. An LMS that closes the connection,
+        or sends what nobody asked for, is not quiet."""
+        with suppress(OSError, ValueError):
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            return not poll.poll(0)
+        return False
+
+    def sendall(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            self._limit()
+            left = left[self._socket.send(left) :]
+
+    def recv_into(self, buffer: bytearray | memoryview) -> int:
+        self._limit()
+        return self._socket.recv_into(buffer)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_Reader(self))
+
+    def close(self) -> None:
+        """Does nothing: ``http.client`` closes it before the answer is read, if no other follows.
+        ``Connection`` calls ``end``."""
+
+    def end(self) -> None:
+        self._socket.close()
+
+    def _limit(self) -> None:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the deadline of the exchange has passed")
+        self._socket.settimeout(left)
+
+
+class _Reader(io.RawIOBase):
+    """Reads from the socket. Closing it leaves the socket open for the next request."""
+
+    def __init__(self, timed: _TimedSocket) -> None:
+        self._timed = timed
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        return self._timed.recv_into(buffer)
+
+
 #: Opens a connection to the LMS at an address. What it raises reaches the caller of ``Http``.
-Opener = Callable[[str, ssl.SSLContext | None], Transport]
+Opener = Callable[[str, "ssl.SSLContext | None"], "Transport | httpx.BaseTransport"]
 
 
 def over_the_network(base_url: str, ssl_context: ssl.SSLContext | None) -> Transport:
     """The default opener: a real connection."""
-    return Connection(ssl_context)
+    return Connection(base_url, ssl_context)
 
 
 _opener: Opener = over_the_network
@@ -90,65 +228,21 @@ _opener: Opener = over_the_network
 
 def open_connection(base_url: str, ssl_context: ssl.SSLContext | None) -> Transport:
     """A new connection, by the opener of ``opened_by`` or the default one."""
-    return _opener(base_url, ssl_context)
+    opened = _opener(base_url, ssl_context)
+    if hasattr(opened, "exchange"):
+        return opened
+    from usher.client.substitute import Substitute
+
+    return Substitute(opened, base_url)
 
 
 @contextmanager
 def opened_by(opener: Opener) -> Iterator[None]:
     """For tests: within this block ``opener`` opens every new connection of every client in this
-    process. It can refuse, or answer without a network."""
+    process. It can refuse, or return a transport of httpx that answers without a network."""
     global _opener
     before, _opener = _opener, opener
     try:
         yield
     finally:
         _opener = before
-
-
-class _Backend(httpcore.SyncBackend):
-    def __init__(self, owner: Connection) -> None:
-        self._owner = owner
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        stream = super().connect_tcp(host, port, timeout, local_address, socket_options)
-        return _Stream(stream, self._owner)
-
-
-class _Stream(httpcore.NetworkStream):
-    def __init__(self, stream: httpcore.NetworkStream, owner: Connection) -> None:
-        self._stream = stream
-        self._owner = owner
-
-    def _left(self, timeout: float | None, error: type[Exception]) -> float:
-        left = self._owner.deadline - time.monotonic()
-        if left <= 0:
-            raise error("the deadline of the exchange has passed")
-        return left if timeout is None else min(left, timeout)
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._left(timeout, httpcore.ReadTimeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._left(timeout, httpcore.WriteTimeout))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> httpcore.NetworkStream:
-        left = self._left(timeout, httpcore.ConnectTimeout)
-        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left), self._owner)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)

@@ -5,19 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
-from urllib.parse import urlencode, urlsplit
-
-import httpx
+from urllib.parse import quote, urlencode, urlsplit
 
 from usher.client.errors import Misconfigured
 
-#: Seconds in which a connection must be made.
-CONNECT_TIMEOUT = 10.0
 _TOKEN = re.compile(r"[\x21-\x7e]*")
-#: Few addresses get nearly all requests, and parsing one takes longer than all else here.
-_parsed = lru_cache(maxsize=64)(httpx.URL)
+#: Characters of a path and its query that are sent as they are.
+_KEPT = "%/:?#[]@!$&'()*+,;=-._~"
 
 
 def is_token(value: str) -> bool:
@@ -36,14 +31,20 @@ class Outgoing:
 
     def __init__(self, method: str, url: str, headers: Mapping[str, str]) -> None:
         self.method = method
-        self._url = url
-        self._headers = dict(headers)
-        self._content: bytes | None = None
+        self.url = url
+        self.headers = dict(headers)
+        self.content: bytes | None = None
 
     @property
     def path(self) -> str:
         """The path without the query, which may contain personal data and codes."""
-        return urlsplit(self._url).path
+        return urlsplit(self.url).path
+
+    @property
+    def target(self) -> str:
+        """The path with the query, as it is sent."""
+        url = urlsplit(self.url)
+        return quote(f"{url.path}?{url.query}" if url.query else url.path or "/", safe=_KEPT)
 
     def add(
         self,
@@ -56,11 +57,11 @@ class Outgoing:
         """Adds a body, headers, cookies and a bearer token ('' for none). Raises Misconfigured for
         a header or token that can't be sent."""
         if json_body is not None:
-            self._content = json.dumps(json_body, separators=(",", ":")).encode()
-            self._headers["Content-Type"] = "application/json"
+            self.content = json.dumps(json_body, separators=(",", ":")).encode()
+            self.headers["Content-Type"] = "application/json"
         elif form is not None:
-            self._content = urlencode(form).encode()
-            self._headers["Content-Type"] = "application/x-www-form-urlencoded"
+            self.content = urlencode(form).encode()
+            self.headers["Content-Type"] = "application/x-www-form-urlencoded"
         if token:
             if not is_token(token):
                 raise Misconfigured(
@@ -68,9 +69,9 @@ class Outgoing:
                     "ASCII, so it can't be sent. Check OPENEDX_SERVICE_WORKER_API_TOKEN.",
                     code="unsendable-token",
                 )
-            self._headers["Authorization"] = f"Bearer {token}"
+            self.headers["Authorization"] = f"Bearer {token}"
         if cookies:
-            self._headers["Cookie"] = "; ".join(f"{k}={v}" for k, v in cookies.items() if v)
+            self.headers["Cookie"] = "; ".join(f"{k}={v}" for k, v in cookies.items() if v)
         for name, value in (headers or {}).items():
             if not is_header(value):
                 raise Misconfigured(
@@ -78,15 +79,4 @@ class Outgoing:
                     "it can't be sent. Check the settings for the LMS that hold secrets.",
                     code="unsendable-header",
                 )
-            self._headers[name] = value
-
-    def request(self, timeout: float) -> httpx.Request:
-        """The request as httpx sends it. timeout: seconds for each read and write."""
-        times = {"connect": min(timeout, CONNECT_TIMEOUT), "read": timeout}
-        return httpx.Request(
-            self.method,
-            _parsed(self._url),
-            headers=self._headers,
-            content=self._content,
-            extensions={"timeout": times | {"write": timeout, "pool": timeout}},
-        )
+            self.headers[name] = value

@@ -1,0 +1,288 @@
+"""A connection to servers that keep to HTTP, and to some that don't."""
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from usher.client.connection import Connection
+from usher.client.errors import BadAnswer, LmsError, TimedOut, Unreachable
+from usher.client.http import Http
+from usher.client.outgoing import Outgoing
+from usher.client.shared import LocalState
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n{}"
+Serving = Callable[[socket.socket], None]
+
+
+@contextmanager
+def server(serve: Serving, wrap: Callable[[socket.socket], socket.socket] | None = None):
+    """Its address, and the connections that it accepted so far."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    accepted: list[socket.socket] = []
+
+    def accept() -> None:
+        while True:
+            try:
+                peer, _ = listening.accept()
+            except OSError:
+                return
+            accepted.append(peer)
+            try:
+                with wrap(peer) if wrap else peer as found:
+                    serve(found)
+            except OSError:
+                continue
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", accepted
+    finally:
+        listening.close()
+
+
+def request(peer: socket.socket) -> bytes:
+    """One request without a body, or a part of one with a body; b"" at the end."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        if not (part := peer.recv(65536)):
+            return b""
+        received += part
+    return received
+
+
+def answers(*parts: bytes) -> Serving:
+    """Answers each request with all ``parts``."""
+
+    def serve(peer: socket.socket) -> None:
+        while request(peer):
+            for part in parts:
+                peer.sendall(part)
+
+    return serve
+
+
+def answers_once(*parts: bytes) -> Serving:
+    def serve(peer: socket.socket) -> None:
+        if request(peer):
+            for part in parts:
+                peer.sendall(part)
+
+    return serve
+
+
+def client(url: str, timeout: float = 30.0) -> Http:
+    return Http(url, timeout=timeout, state=LocalState())
+
+
+def test_a_connection_is_used_again() -> None:
+    with server(answers(OK)) as (url, accepted):
+        http = client(url)
+        for _ in range(3):
+            assert http.request("GET", "/").json() == {}
+    assert len(accepted) == 1
+
+
+def test_a_connection_that_the_lms_closed_meanwhile_is_opened_anew() -> None:
+    with server(answers_once(OK)) as (url, accepted):
+        http = client(url)
+        for _ in range(3):
+            assert http.request("POST", "/", again=False).json() == {}
+    assert len(accepted) == 3
+
+
+@pytest.mark.parametrize(
+    "closing",
+    [
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\n\r\n{}",
+    ],
+)
+def test_an_answer_that_ends_with_its_connection_is_read(closing: bytes) -> None:
+    with server(answers_once(closing)) as (url, accepted):
+        http = client(url)
+        for _ in range(2):
+            assert http.request("GET", "/", again=False).body == b"{}"
+    assert len(accepted) == 2
+
+
+def test_a_chunked_answer_is_read() -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n"
+    with server(answers(chunked)) as (url, accepted):
+        http = client(url)
+        for _ in range(2):
+            assert http.request("GET", "/", again=False).body == b"{}"
+    assert len(accepted) == 1
+
+
+@pytest.mark.parametrize("count", [1, 5000])
+def test_the_next_request_doesn_t_get_what_was_sent_too_much(count: int) -> None:
+    """Bytes after an answer are no answer to anything."""
+    with server(answers(OK + OK.replace(b"{}", b"[]") * count)) as (url, _):
+        http = client(url)
+        for _ in range(3):
+            assert http.request("GET", "/", again=False).body == b"{}"
+
+
+def test_headers_before_the_answer_are_skipped() -> None:
+    with server(answers(b"HTTP/1.1 100 Continue\r\n\r\n", OK)) as (url, _):
+        assert client(url).request("GET", "/", again=False).status == 200
+
+
+@pytest.mark.parametrize(
+    "unreadable",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 secret OK\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno header secret\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\n folded: secret\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nsecret\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: 1\r\n" % n for n in range(200)) + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"",
+    ],
+)
+def test_what_is_no_answer_is_an_error_and_not_repeated_in_it(unreadable: bytes) -> None:
+    with server(answers_once(unreadable)) as (url, _), pytest.raises(Unreachable) as caught:
+        client(url).request("GET", "/path", again=False)
+    assert caught.value.code == "broken-off"
+    assert "/path" in caught.value.message
+    assert "secret" not in caught.value.message
+
+
+def test_an_answer_given_before_the_whole_request_was_read_counts() -> None:
+    refused = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+
+    def serve(peer: socket.socket) -> None:
+        request(peer)
+        peer.sendall(refused)
+        peer.shutdown(socket.SHUT_WR)
+        while peer.recv(65536):
+            pass
+
+    with server(serve) as (url, _):
+        answer = client(url).request("POST", "/", json_body="x" * 20_000_000, again=False)
+    assert answer.status == 413
+
+
+def test_a_request_that_isn_t_taken_times_out() -> None:
+    done = threading.Event()
+    with server(lambda peer: done.wait() and None) as (url, _):
+        with pytest.raises(TimedOut):
+            client(url, 0.5).request("POST", "/", json_body="x" * 50_000_000, again=False)
+        done.set()
+
+
+def test_characters_that_addresses_lack_are_quoted() -> None:
+    seen: list[bytes] = []
+
+    def serve(peer: socket.socket) -> None:
+        while received := request(peer):
+            seen.append(received.partition(b"\r\n")[0])
+            peer.sendall(OK)
+
+    with server(serve) as (url, _):
+        client(url).request("GET", "/a b/é\r\nX: y?c=ü&d=%2F+e", again=False)
+    assert seen == [b"GET /a%20b/%C3%A9X:%20y?c=%C3%BC&d=%2F+e HTTP/1.1"]
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for localhost that signs itself; its key is beside it, in ``key.pem``."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    path = tmp_path / "localhost.pem"
+    path.write_bytes(built.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+@pytest.fixture
+def https(certificate: Path) -> Iterator[tuple[str, list[socket.socket]]]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+    wrap = lambda peer: context.wrap_socket(peer, server_side=True)  # noqa: E731
+    with server(answers(OK), wrap) as (url, accepted):
+        yield url.replace("http://127.0.0.1", "https://localhost"), accepted
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(
+    https: tuple[str, list[socket.socket]],
+) -> None:
+    with pytest.raises(Unreachable, match="certificate") as caught:
+        client(https[0]).request("GET", "/")
+    assert caught.value.code == "no-connection"
+
+
+def test_a_certificate_of_another_host_is_refused(
+    https: tuple[str, list[socket.socket]], certificate: Path
+) -> None:
+    url = https[0].replace("localhost", "127.0.0.1")
+    connection = Connection(url, ssl.create_default_context(cafile=str(certificate)))
+    with pytest.raises(Unreachable, match="certificate"):
+        connection.exchange(Outgoing("GET", url, {}), 30)
+
+
+def test_a_connection_with_tls_is_used_again(
+    https: tuple[str, list[socket.socket]], certificate: Path
+) -> None:
+    connection = Connection(https[0], ssl.create_default_context(cafile=str(certificate)))
+    for _ in range(3):
+        assert connection.exchange(Outgoing("GET", https[0], {}), 30).body == b"{}"
+    assert len(https[1]) == 1
+
+
+def test_an_encoding_that_nobody_asked_for_is_an_error() -> None:
+    odd = b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\n{}"
+    with server(answers(odd)) as (url, _), pytest.raises(BadAnswer):
+        client(url).request("GET", "/", again=False)
+
+
+def test_after_an_error_the_next_request_has_a_connection_of_its_own() -> None:
+    cut = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{}"
+    first = iter([cut])
+
+    def serve(peer: socket.socket) -> None:
+        while request(peer):
+            part = next(first, OK)
+            peer.sendall(part)
+            if part is cut:
+                return
+
+    with server(serve) as (url, accepted):
+        http = client(url)
+        with pytest.raises(LmsError):
+            http.request("GET", "/", again=False)
+        assert http.request("GET", "/", again=False).status == 200
+    assert len(accepted) == 2
