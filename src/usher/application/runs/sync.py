@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from operator import itemgetter
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -107,16 +108,23 @@ def _pages(
     first: Future[RunPage],
     meanwhile: Callable[[], None] | None,
 ) -> Iterator[RunPage]:
-    todo, is_first = {first}, True
+    arrived: SimpleQueue[Future[RunPage]] = SimpleQueue()
+    first.add_done_callback(arrived.put)
+    awaited, is_first = 1, True
     called, every = time.monotonic(), _MEANWHILE_SECONDS if meanwhile else None
     try:
-        while todo:
-            done, todo = wait(todo, every, return_when=FIRST_COMPLETED)
-            for future in done:
-                page = future.result()
+        while awaited:
+            try:
+                page = arrived.get(timeout=every).result()
+            except Empty:
+                pass
+            else:
+                awaited -= 1
                 if is_first:
-                    more = range(2, page.pages + 1)
-                    todo, is_first = {pool.submit(getter.page, number) for number in more}, False
+                    for number in range(2, page.pages + 1):
+                        pool.submit(getter.page, number).add_done_callback(arrived.put)
+                        awaited += 1
+                    is_first = False
                 yield page
             if meanwhile and time.monotonic() - called >= _MEANWHILE_SECONDS:
                 meanwhile()
