@@ -16,8 +16,8 @@ from tests.support import faults
 from tests.support.faults import faulty_proxy
 from tests.support.lms_process import SERVICE_TOKEN, SERVICE_WORKER
 from usher.client import shared
+from usher.client.body import MAX_BODY
 from usher.client.client import COURSES, Credentials, LmsClient
-from usher.client.connection import MAX_BODY
 from usher.client.errors import (
     BadAnswer,
     CircuitOpen,

@@ -7,10 +7,23 @@ deflate is decompressed, up to the limit.
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass, field
+from email.message import Message
 
 from usher.client.errors import BadAnswer
 
+#: The largest answer that is read, in bytes. A page of a hundred runs is some 100 kB.
+MAX_BODY = 8 * 1024 * 1024
 _WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+
+
+@dataclass(frozen=True)
+class Received:
+    """What was read from a connection. body: all of it, decompressed."""
+
+    status: int
+    headers: Message = field(repr=False)
+    body: bytes = field(repr=False)
 
 
 class Body:

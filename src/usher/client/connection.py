@@ -17,36 +17,23 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from email.errors import FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect
-from email.message import Message
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from usher.client.body import Body
+from usher.client.body import MAX_BODY, Body, Received
 from usher.client.errors import TimedOut, Unreachable
 from usher.client.outgoing import Outgoing
 
 if TYPE_CHECKING:
     import httpx
 
-#: The largest answer that is read, in bytes. A page of a hundred runs is some 100 kB.
-MAX_BODY = 8 * 1024 * 1024
 #: Seconds in which a connection must be made.
 _CONNECT_TIMEOUT = 10.0
 #: Seconds for which an idle connection is kept.
 _KEEPALIVE = 20.0
 _PART = 64 * 1024
 _UNREADABLE = (MissingHeaderBodySeparatorDefect, FirstHeaderLineIsContinuationDefect)
-
-
-@dataclass(frozen=True)
-class Received:
-    """What was read from a connection. body: all of it, decompressed."""
-
-    status: int
-    headers: Message = field(repr=False)
-    body: bytes = field(repr=False)
 
 
 class Transport(Protocol):

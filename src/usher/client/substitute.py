@@ -6,8 +6,7 @@ from email.message import Message
 
 import httpx
 
-from usher.client.body import Body
-from usher.client.connection import MAX_BODY, Received
+from usher.client.body import MAX_BODY, Body, Received
 from usher.client.errors import TimedOut, Unreachable
 from usher.client.outgoing import Outgoing
 
