@@ -1,13 +1,15 @@
 """A fresh checkout: without ``.env``, without settings that it needs to start, or without
 assets."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.connect.test_application import ADDRESSES, application, description, side_of
 from tests.support.checkout import PlainCheckout
 from usher.connect.application import boot
 from usher.connect.application.checkout import ApplicationOptions, recognise
-from usher.connect.application.example import make_env
+from usher.connect.application.example import make_env, with_example
 from usher.connect.errors import Refused
 from usher.contract.envfile import EnvFile
 
@@ -159,6 +161,20 @@ def test_a_missing_env_is_created_from_the_example_when_that_is_allowed(shop: Pl
     assert shop.env_file.read_text() == (shop.folder / "env.example").read_text()
     assert shop.env_file.stat().st_mode & 0o777 == 0o600
     assert make_env(checkout, dry_run=False, may=lambda _: False) == ""
+
+
+def test_a_dry_run_examines_an_application_with_the_example_in_place_of_a_missing_env(
+    shop: PlainCheckout,
+):
+    shop.env_file.unlink()
+    with (shop.folder / "env.example").open("a") as example:
+        example.write("\nOPENEDX_API_BASE_URL=http://lms.example.org\n")
+    side = side_of(shop)
+    side.checkout = with_example(side.checkout)
+    assert side.differing({"OPENEDX_API_BASE_URL": "http://lms.example.org"}) == []
+    assert not shop.env_file.exists()
+    shop.env_file.write_text("")
+    assert with_example(replace(side.checkout, example=None)).settings_file == shop.env_file
 
 
 def test_without_an_example_it_is_said(shop: PlainCheckout):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -30,9 +31,12 @@ from usher.connect.opening import (
     with_defaults,
     with_earlier_options,
 )
+from usher.connect.process import Runner, Secrets
 from usher.connect.saved_state import SavedState
+from usher.connect.steps.embedded import EmbeddedSteps
 from usher.contract import connections
 from usher.contract.connections import Connection
+from usher.contract.envfile import write_private
 
 
 class Beside:
@@ -216,3 +220,11 @@ def test_an_application_without_containers_is_left_to_be_started(beside: Beside)
 def server_of(opened: Opened) -> Server:
     assert isinstance(opened.lms, EmbeddedLms)
     return opened.lms.server
+
+
+def test_a_changed_configuration_must_be_rendered_again(tmp_path: Path):
+    lms = EmbeddedLms(tmp_path, "http://localhost:1", Runner(Secrets()), open_to_containers=False)
+    write_private(lms.config_file, b"USHER_SUPERUSER: ada\n")
+    with patch.object(EmbeddedLms, "is_rendered", lambda _: True):
+        assert EmbeddedSteps(lms, lambda: {"USHER_SUPERUSER": "ada"}).is_rendered()
+        assert not EmbeddedSteps(lms, lambda: {"USHER_SUPERUSER": "bob"}).is_rendered()

@@ -130,8 +130,8 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:
         for each in asked.applications:
             may = functools.partial(_may, yes=yes, as_json=as_json)
             if made := make_env(recognise(each), dry_run=dry_run, may=may):
-                view.done(made)
-        sides = open_sides(asked, opened)
+                view.prepared(made, dry_run=dry_run)
+        sides = open_sides(asked, opened, dry_run=dry_run)
         warn_of_moves(sides, opened)
         options = Options(
             build=lambda: given["build"] or (_can_ask(yes, as_json) and _offer_to_build()),

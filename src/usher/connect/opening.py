@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from usher.connect.application.checkout import ApplicationOptions, recognise
+from usher.connect.application.example import with_example
 from usher.connect.application.remote import Remote
 from usher.connect.application.side import Addresses, Side
 from usher.connect.errors import Refused, ToolFailed
@@ -193,12 +194,14 @@ def _address(value: str, what: str) -> str:
         raise Refused(str(error)) from error
 
 
-def open_sides(asked: CommandOptions, opened: Opened) -> list[tuple[Side, Choice]]:
+def open_sides(
+    asked: CommandOptions, opened: Opened, *, dry_run: bool = False
+) -> list[tuple[Side, Choice]]:
     """Returns each requested application with its backend. Raises Refused."""
     entries = opened.lms.entries()
     found: list[tuple[Side, Choice]] = []
     for options in asked.applications:
-        side = _side_of(options, opened)
+        side = _side_of(options, opened, dry_run=dry_run)
         if side.name in [known.name for known, _ in found]:
             raise Refused(f"two applications are called {side.name}; tell them apart with --name")
         side.probe(_as_connected(opened, side.name), opened.addresses)
@@ -258,8 +261,10 @@ def _reopened(options: ApplicationOptions, opened: Opened) -> Side:
     return side
 
 
-def _side_of(options: ApplicationOptions, opened: Opened) -> Side:
+def _side_of(options: ApplicationOptions, opened: Opened, *, dry_run: bool = False) -> Side:
     checkout = recognise(options)
+    if dry_run:
+        checkout = with_example(checkout)
     return (Side if checkout.manage else Remote)(checkout, options, opened.secrets)
 
 

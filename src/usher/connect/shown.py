@@ -53,10 +53,11 @@ class View:
         if dry_run:
             self._say("\nNothing was changed (--dry-run).")
 
-    def done(self, text: str) -> None:
-        """Shows a change that was necessary before the plan could be made."""
+    def prepared(self, text: str, *, dry_run: bool) -> None:
+        """Shows a change that was, or in a dry run would be, made before the plan."""
         self._data.setdefault("prepared", []).append(text)
-        self._say(f"  [green]✓[/green] done     {_text(text, 13)}")
+        mark = "· planned " if dry_run else "[green]✓[/green] done    "
+        self._say(f"  {mark} {_text(text, 13)}")
 
     def begins(self, step: Step, number: int, total: int) -> None:
         self._say(f"  [{number}/{total}] {step.id:<24} {_text(step.what + ' ...', 33)}")

@@ -56,6 +56,12 @@ class Checkout:
     manage: tuple[str, ...]
     compose: bool
     url: str
+    #: Read in a dry run instead of a missing ``.env``, which would be created from it.
+    example: Path | None = None
+
+    @property
+    def settings_file(self) -> Path | None:
+        return self.example or self.env_file
 
     @property
     def sync_command(self) -> tuple[str, ...]:

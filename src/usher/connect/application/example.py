@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from usher.connect.application.checkout import Checkout
@@ -20,7 +21,7 @@ def make_env(checkout: Checkout, *, dry_run: bool, may: Callable[[str], bool]) -
     path = checkout.env_file
     if path is None or path.exists() or checkout.folder is None:
         return ""
-    example = next((found for name in NAMES if (found := checkout.folder / name).is_file()), None)
+    example = _example_in(checkout.folder)
     if example is None:
         if checkout.compose:
             raise Refused(f"{path} is missing, and there is no .env.example to make it from")
@@ -36,6 +37,17 @@ def make_env(checkout: Checkout, *, dry_run: bool, may: Callable[[str], bool]) -
     if not may(f"{path} is missing. Make it from {example.name}?"):
         raise Refused(f"{path} is missing; make it: {todo}")
     return _copied(example, path)
+
+
+def with_example(checkout: Checkout) -> Checkout:
+    """Returns the checkout for a dry run, which reads the example if the ``.env`` is missing."""
+    if checkout.env_file is None or checkout.env_file.exists() or checkout.folder is None:
+        return checkout
+    return replace(checkout, example=_example_in(checkout.folder))
+
+
+def _example_in(folder: Path) -> Path | None:
+    return next((found for name in NAMES if (found := folder / name).is_file()), None)
 
 
 def _copied(example: Path, path: Path) -> str:

@@ -106,7 +106,7 @@ class Manage:
         return {key: value for key, value in self.placeholders.items() if not present.get(key)}
 
     def _written(self) -> dict[str, str]:
-        path = self._checkout.env_file
+        path = self._checkout.settings_file
         return EnvFile.read(path).values() if path else {}
 
     def _runner(self) -> Runner:
@@ -116,7 +116,7 @@ class Manage:
         An empty value in it does not override one of this process's environment.
         """
         checkout = self._checkout
-        path = None if checkout.compose else checkout.env_file
+        path = None if checkout.compose else checkout.settings_file
         values = EnvFile.read(path).over(os.environ) if path else {}
         cwd = checkout.folder or Path.cwd()
         return Runner(self._secrets, cwd=cwd, env=values | self._missing())

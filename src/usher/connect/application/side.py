@@ -95,7 +95,7 @@ class Side:
         edition = self.checkout.edition
         if not self.facts.get("gateway") or not edition or not edition.gateway_url:
             return ""
-        path = self.checkout.env_file
+        path = self.checkout.settings_file
         port = envfile.EnvFile.read(path).get(GATEWAY_PORT) if path else None
         host = urlsplit(self.own_url).hostname or edition.host
         scheme = urlsplit(self.own_url).scheme or "http"
@@ -344,7 +344,7 @@ class Side:
 
     def differing(self, values: dict[str, str]) -> list[str]:
         """Returns the keys whose values in the ``.env`` differ."""
-        path = self.checkout.env_file
+        path = self.checkout.settings_file
         present = envfile.EnvFile.read(path).values() if path else {}
         return [key for key, value in values.items() if present.get(key) != value]
 

@@ -47,7 +47,7 @@ class EmbeddedSteps(PlaceSteps):
         ]
 
     def is_rendered(self) -> bool:
-        return self._embedded.is_rendered()
+        return self.is_configured() and self._embedded.is_rendered()
 
     def _make(self) -> str:
         self.mark.set()

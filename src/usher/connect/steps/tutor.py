@@ -59,7 +59,8 @@ class TutorSteps(PlaceSteps):
         ]
 
     def is_rendered(self) -> bool:
-        return self.platform.now.enabled and not self.platform.now.look["stale"]
+        now = self.platform.now
+        return self.is_configured() and now.enabled and not now.look["stale"]
 
     def _install(self) -> str:
         package.install(self.platform.instance.python, self._runner)
