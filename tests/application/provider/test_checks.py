@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 
 from usher.application import checks
+from usher.application.adapter import DefaultAdapter
 from usher.application.checks import deploy, settings, urls, work
 from usher.application.installed import require
 
@@ -45,6 +47,7 @@ def test_a_complete_project_has_no_errors(project: Any) -> None:
         ("ALLOWED_HOSTS", ["other.example"], "usher.E007", "Add 'shop.example'"),
         ("USHER_ADAPTER", "no.such.Thing", "usher.E011", "DefaultAdapter"),
         ("PASSWORD_HASHERS", ["a"], "usher.E002", "defaults.apply"),
+        ("USHER_ENCRYPTION_KEYS", "short", "usher.E001", "something that is not a key"),
     ],
 )
 def test_missing_settings_are_named(
@@ -68,6 +71,21 @@ def test_values_in_the_settings_themselves_are_checked(
 ) -> None:
     setattr(project, name, value)
     assert f"{name} is {value!r}: {words}" in found(settings)["usher.E001"]
+
+
+def test_a_user_model_without_the_field_of_its_addresses(
+    project: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "usher.E017" not in found(settings)
+    monkeypatch.setattr(get_user_model(), "EMAIL_FIELD", "email_address")
+    assert "has no field 'email_address'" in found(settings)["usher.E017"]
+    project.USHER_ADAPTER = "tests.application.provider.test_checks.OwnAddresses"
+    assert "usher.E017" not in found(settings)
+
+
+class OwnAddresses(DefaultAdapter):
+    def email(self, user: Any) -> str:
+        return "ada@example.org"
 
 
 def test_a_name_that_is_misspelt(project: Any, tmp_path: Path) -> None:

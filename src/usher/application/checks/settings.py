@@ -12,14 +12,16 @@ from urllib.parse import urlsplit
 
 from django.apps import apps
 from django.conf import settings as django_settings
+from django.contrib.auth import get_user_model
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as WarningMessage
 from django.core.exceptions import ImproperlyConfigured
 
 from usher.application import conf
-from usher.application.adapter import adapter
+from usher.application.adapter import DefaultAdapter, adapter
 from usher.application.defaults import INSTALLED_APPS, KEYED_HASHER, MIDDLEWARE, environment
 from usher.application.metrics.views import networks_of_settings
+from usher.application.tokens.vault import box_of_keys
 from usher.contract.envfile import EnvFile, EnvFileError
 
 _APPLY = "Call defaults.apply(globals()) at the end of settings.py."
@@ -34,6 +36,7 @@ def messages() -> Iterator[CheckMessage]:
     yield from _signing_key()
     yield from _provider()
     yield from _adapter()
+    yield from _email()
     yield from _metrics()
 
 
@@ -74,9 +77,13 @@ def _sessions() -> Iterator[CheckMessage]:
 
 def _connection() -> Iterator[CheckMessage]:
     yield from _env_file()
-    _found, problems = conf.read(django_settings)
+    found, problems = conf.read(django_settings)
     for problem in [*problems, *environment.malformed(django_settings)]:
         yield Error(problem, id="usher.E001")
+    try:
+        box_of_keys(found.encryption_keys)
+    except ImproperlyConfigured as error:
+        yield Error(str(error), id="usher.E001")
     for name, meant in environment.misspelt(_names()):
         yield WarningMessage(
             f"{name} is no setting of Usher, and has no effect.",
@@ -231,6 +238,23 @@ def _provider() -> Iterator[CheckMessage]:
             f"OAUTH2_PROVIDER['SCOPES'] lacks {', '.join(sorted(absent))}, which the LMS requests.",
             hint="Add them: OAUTH2_PROVIDER['SCOPES'] = defaults.SCOPES | {...}",
             id="usher.E010",
+        )
+
+
+def _email() -> Iterator[CheckMessage]:
+    """The field with the e-mail address, which the LMS requires of each account."""
+    with suppress(ImproperlyConfigured):  # _adapter names it
+        if type(adapter()).email is not DefaultAdapter.email:
+            return
+    model = get_user_model()
+    if not hasattr(model, model.get_email_field_name()):
+        yield Error(
+            f"The user model {model._meta.label} has no field "
+            f"{model.get_email_field_name()!r}, and the LMS refuses accounts without an e-mail "
+            "address.",
+            hint="Set EMAIL_FIELD of the user model to the name of its field, or override email() "
+            "in the class that USHER_ADAPTER names.",
+            id="usher.E017",
         )
 
 

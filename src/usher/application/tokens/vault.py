@@ -52,13 +52,14 @@ def reseal(sealed: str) -> str:
 def _box() -> MultiFernet:
     keys = conf.settings().encryption_keys
     if keys:
-        return _of_keys(keys)
+        return box_of_keys(keys)
     secrets = (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
     return _of_secrets(tuple(str(secret) for secret in secrets))
 
 
 @lru_cache(maxsize=4)
-def _of_keys(keys: tuple[str, ...]) -> MultiFernet:
+def box_of_keys(keys: tuple[str, ...]) -> MultiFernet:
+    """Raises ImproperlyConfigured, without the keys, if one of them is not a key."""
     try:
         return MultiFernet([Fernet(key) for key in keys])
     except ValueError as error:
