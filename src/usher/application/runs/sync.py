@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import queue
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from operator import itemgetter
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -108,7 +108,7 @@ def _pages(
     first: Future[RunPage],
     meanwhile: Callable[[], None] | None,
 ) -> Iterator[RunPage]:
-    arrived: SimpleQueue[Future[RunPage]] = SimpleQueue()
+    arrived: queue.SimpleQueue[Future[RunPage]] = queue.SimpleQueue()
     first.add_done_callback(arrived.put)
     awaited, is_first = 1, True
     called, every = time.monotonic(), _MEANWHILE_SECONDS if meanwhile else None
@@ -116,7 +116,7 @@ def _pages(
         while awaited:
             try:
                 page = arrived.get(timeout=every).result()
-            except Empty:
+            except queue.Empty:
                 pass
             else:
                 awaited -= 1
