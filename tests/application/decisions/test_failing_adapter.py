@@ -137,6 +137,27 @@ def test_lists_go_on_with_other_learners(batched: Any, failing: Any) -> None:
     assert propose("email") == []
 
 
+def test_a_learner_who_may_have_no_account_yet_is_not_said_to_get_one(
+    batched: Any, failing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unconfirmed: set[str] = set()
+    monkeypatch.setattr(
+        Failing, "is_confirmed", lambda self, user: user.username not in unconfirmed
+    )
+    bad, refused, good = batched.learner(BAD), batched.learner("refused"), batched.learner()
+    ensure_accounts()
+    unconfirmed.add(refused.username)
+    failing("is_eligible")
+    found = {one.what: (one.action, one.note) for one in drift(["account"])}
+    assert found[good.username][0] == "make it"
+    assert found[bad.username] == (
+        "",
+        "is_eligible of USHER_ADAPTER failed: KeyError: 'no such field'",
+    )
+    assert found[refused.username][0] == ""
+    assert "USHER_ADAPTER says no" in found[refused.username][1]
+
+
 def test_modes_of_one_learner(db: None, failing: Any) -> None:
     users = get_user_model().objects
     bad = users.create_user(username=BAD, email="bug@x.example")

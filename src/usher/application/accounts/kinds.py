@@ -37,6 +37,7 @@ from usher.engine.lanes import Lane, by_lane
 MAX_RENAMINGS = 10
 #: Seconds after which a registration request of a worker can no longer reach the LMS.
 _LATEST_REGISTRATION = 600.0
+_NOT_CONFIRMED = "the learner's e-mail address is not confirmed, or USHER_ADAPTER says no"
 
 
 class AccountKind(LmsKind):
@@ -132,13 +133,18 @@ def _confirmed(user_ids: Sequence[int]) -> set[int]:
     return set(adapter().confirmed(users).values_list("pk", flat=True))
 
 
+def why_not_eligible(user: Any) -> str:
+    """Why the learner gets no LMS account yet; '' for a learner who may have one. Raises
+    AdapterFailed."""
+    return "" if adapter().is_eligible(user) else _NOT_CONFIRMED
+
+
 def _unconfirmed(decide: Callable[[Any], bool], user: Any) -> Outcome:
     """The outcome for a learner who must confirm the e-mail address first: the address may be
     somebody else's. decide: the adapter's method; raises AdapterFailed where it fails."""
     if type(adapter()) is not DefaultAdapter:
         decide(user)
-    message = "Not sent: the learner's e-mail address is not confirmed, or USHER_ADAPTER says no."
-    return Outcome(error=LmsError(message, code="unconfirmed"), waits=True)
+    return Outcome(error=LmsError(f"Not sent: {_NOT_CONFIRMED}.", code="unconfirmed"), waits=True)
 
 
 def _audited(done: Sequence[tuple[Job, Outcome]]) -> Iterator[tuple[str, bool, dict[str, Any]]]:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from usher.application.accounts.kinds import is_to_be_activated
+from usher.application.accounts.kinds import is_to_be_activated, why_not_eligible
 from usher.application.accounts.models import LmsAccount
 from usher.application.adapter import AdapterFailed, adapter
 from usher.application.enrollments.models import Enrollment
@@ -71,8 +71,7 @@ def _accounts(lms: LmsClient, user: Any) -> Iterator[Difference]:
         for row, seen in _concurrently(rows, lambda row: lms.account(row.username)):
             if seen is None:
                 if row.is_active:
-                    action = "make it" if not row.is_ready else "make it again"
-                    yield _differs("account", row, row.username, "exists", "yes", "no", action)
+                    yield _absent(row)
                 continue
             if not row.is_ready:
                 action = "take it where it is the learner's own; otherwise choose another name"
@@ -90,6 +89,18 @@ def _accounts(lms: LmsClient, user: Any) -> Iterator[Difference]:
                 yield _differs(
                     "account", row, row.username, "email", email, seen.email, email_action
                 )
+
+
+def _absent(row: LmsAccount) -> Difference:
+    if row.is_ready:
+        return _differs("account", row, row.username, "exists", "yes", "no", "make it again")
+    try:
+        reason = why_not_eligible(row.user)
+    except AdapterFailed as error:
+        reason = error.reason
+    if reason:
+        return Difference("account", row.username, "exists", "yes", "no", reason)
+    return _differs("account", row, row.username, "exists", "yes", "no", "make it")
 
 
 def _changes_emails(lms: LmsClient) -> bool:
