@@ -100,6 +100,10 @@ class Kind:
         """The row's name for people. name: its user's name, if the caller knows it."""
         return name or f"{self.name} {row.pk}"
 
+    def named(self, rows: Sequence[Any]) -> list[str]:
+        """The names of several rows for people, in their order."""
+        return [self.what(row) for row in rows]
+
     def prepare(self, rows: Sequence[Any], context: Any) -> list[tuple[Job, Outcome | None]]:
         """A job for each row, and an outcome where nothing needs to be sent, else None."""
         raise NotImplementedError

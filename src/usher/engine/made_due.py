@@ -54,11 +54,11 @@ def failures(made_due: Mapping[str, Q]) -> Iterator[tuple[Key, Failure]]:
     for name in made_due:
         each = kind(name)
         failing = _rows(name, made_due).failing().select_related("work", *each.related)
-        for row in failing.iterator():
-            yield (
-                (name, row.pk),
-                Failure(name, each.what(row), row.error_class, row.error_code, row.error_message),
-            )
+        rows = failing.iterator(chunk_size=_IDS)
+        while some := list(islice(rows, _IDS)):
+            for row, what in zip(some, each.named(some), strict=True):
+                failure = Failure(name, what, row.error_class, row.error_code, row.error_message)
+                yield (name, row.pk), failure
 
 
 def succeeded_later(failing: Iterable[Key]) -> Iterator[Key]:

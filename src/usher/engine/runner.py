@@ -250,7 +250,8 @@ class Runner:
             if len(rows) > 1 and not isinstance(error, KnownError):
                 return [each for row in rows for each in self._prepared(kind, [row])]
             failure = known(error)
-            return [(Job(row, kind.what(row)), Outcome(error=failure)) for row in rows]
+            named = zip(rows, kind.named(rows), strict=True)
+            return [(Job(row, what), Outcome(error=failure)) for row, what in named]
 
     # In the network threads
 

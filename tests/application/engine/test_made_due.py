@@ -11,11 +11,14 @@ from django.db.models import Q
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.repair import repair
 from usher.application.accounts.services import ensure_account
+from usher.application.enrollments.models import Enrollment
+from usher.application.enrollments.services import enroll
 from usher.application.runs.models import CourseRun
-from usher.application.runs.services import sync_runs
+from usher.application.runs.services import ensure_run, sync_runs
 from usher.client.errors import Refused
 from usher.engine.claim import Scope, claim
 from usher.engine.kinds import Job, Outcome
+from usher.engine.made_due import failures
 from usher.engine.registry import kind
 from usher.engine.services import reconcile, watch
 from usher.engine.writeback import write_back
@@ -127,3 +130,11 @@ def test_a_repair_beside_an_engine_that_watches_ends_with_all_repaired(joined):
             assert LmsAccount.objects.get(user=user).is_ready
             user.refresh_from_db()
             assert user.lms_token.expires_at
+
+
+def test_failures_of_another_worker_name_learner_and_run(account):
+    key = "course-v1:edX+DemoX+Demo_Course"
+    enrollment = enroll(account.user, ensure_run(key))
+    Enrollment.objects.filter(pk=enrollment.pk).set_work(error_code="closed")
+    ((_, failure),) = failures({"enrollment": Q(pk=enrollment.pk)})
+    assert failure.what == f"{account.username} in {key}"

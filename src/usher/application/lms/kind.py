@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from usher.application.accounts.models import LmsAccount
 from usher.engine.kinds import Kind
 
 
@@ -21,3 +23,10 @@ class LmsKind(Kind):
             who = f"learner {row.user_id}"
         run = row.run.course_key if self.run_field == "run_id" else ""
         return " in ".join(filter(None, (who, run)))
+
+    def named(self, rows: Sequence[Any]) -> list[str]:
+        names: dict[int, str] = {}
+        if self.user_field:
+            accounts = LmsAccount.objects.filter(user_id__in={row.user_id for row in rows})
+            names = dict(accounts.values_list("user_id", "username"))
+        return [self.what(row, names.get(getattr(row, "user_id", 0), "")) for row in rows]
