@@ -39,7 +39,7 @@ def _show_line(line: Line, console: Console) -> None:
     fits = "\n" not in seen and 17 + len(line.title) + 2 + len(seen) <= WIDTH
     text = Text.assemble(
         (f"{mark} {finding.status.value:<8}", style),
-        (f"{line.id:<7}", "bold"),
+        (f"{line.id:<6} ", "bold"),
         wrapped(line.title, 17),
         ("  " if fits else "\n" + " " * 17) if seen else "",
         (seen, "dim"),
@@ -94,7 +94,7 @@ def list_as_dict() -> list[dict[str, Any]]:
 def show_list(console: Console) -> None:
     for name, kind in all_checks().items():
         after = f"  after {', '.join(kind.depends_on)}" if kind.depends_on else ""
-        line = Text.assemble((f"{name:<7}", "bold"), kind.title(), (after, "dim"))
+        line = Text.assemble((f"{name:<6} ", "bold"), kind.title(), (after, "dim"))
         console.print(line, soft_wrap=True)
 
 
