@@ -73,6 +73,11 @@ def test_values_in_the_settings_themselves_are_checked(
     assert f"{name} is {value!r}: {words}" in found(settings)["usher.E001"]
 
 
+def test_encryption_keys_are_optional(project: Any) -> None:
+    project.USHER_ENCRYPTION_KEYS = ""
+    assert "usher.E001" not in found(settings)
+
+
 def test_a_user_model_without_the_field_of_its_addresses(
     project: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

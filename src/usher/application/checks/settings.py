@@ -81,7 +81,8 @@ def _connection() -> Iterator[CheckMessage]:
     for problem in [*problems, *environment.malformed(django_settings)]:
         yield Error(problem, id="usher.E001")
     try:
-        box_of_keys(found.encryption_keys)
+        if found.encryption_keys:
+            box_of_keys(found.encryption_keys)
     except ImproperlyConfigured as error:
         yield Error(str(error), id="usher.E001")
     for name, meant in environment.misspelt(_names()):
