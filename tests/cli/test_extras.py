@@ -144,7 +144,8 @@ def import_all(
 @pytest.mark.parametrize(
     ("extra", "packages", "skipped", "django"),
     [
-        ("client", ("usher.client",), (), False),
+        # The substitute of a connection is for tests that install httpx.
+        ("client", ("usher.client",), ("usher.client.substitute",), False),
         (
             "shell",
             (
