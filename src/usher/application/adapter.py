@@ -152,12 +152,13 @@ class DefaultAdapter:
     def _decides_one(self, name: str) -> bool:
         """Whether the project overrides ``is_<name>``, for one learner, and not ``<name>``, for
         many."""
-        return self._is_own(f"is_{name}") and not self._is_own(name)
+        return self.overrides(f"is_{name}") and not self.overrides(name)
 
     def _decides_many(self, name: str) -> bool:
-        return self._is_own(name) and not self._is_own(f"is_{name}")
+        return self.overrides(name) and not self.overrides(f"is_{name}")
 
-    def _is_own(self, method: str) -> bool:
+    def overrides(self, method: str) -> bool:
+        """Whether the project's adapter has this method of its own."""
         return getattr(type(self), method) is not getattr(DefaultAdapter, method)
 
     def _each(self, name: str, users: QuerySet[Any]) -> QuerySet[Any]:

@@ -76,15 +76,10 @@ class Connection:
             received = Received(answer.status, answer.headers, body.whole())
         except TimeoutError as error:
             self.close()
-            raise TimedOut(
-                f"The LMS did not answer {outgoing.path} within {timeout:.3g} s."
-            ) from error
+            raise TimedOut.of(outgoing.path, timeout) from error
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise Unreachable(
-                f"The LMS broke off the connection at {outgoing.path}: {_told(error)}.",
-                code="broken-off",
-            ) from error
+            raise Unreachable.broken_off(outgoing.path, _told(error)) from error
         except BaseException:
             self.close()
             raise
@@ -114,9 +109,7 @@ class Connection:
             raise TimedOut(f"No connection to {self._base_url} was made in time.") from error
         except (OSError, UnicodeError) as error:  # UnicodeError: a host name that DNS can't have
             self.close()
-            raise Unreachable(
-                f"Nothing answers at {self._base_url}: {error}.", code="no-connection"
-            ) from error
+            raise Unreachable.not_connected(self._base_url, error) from error
         self._timed = _TimedSocket(self._http.sock)
         self._http.sock = self._timed
         return self._timed

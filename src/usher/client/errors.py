@@ -25,6 +25,8 @@ from typing import Self
 
 from usher.contract.failures import FailureClass, storable
 
+_NOT_CONNECTED = "no-connection"
+
 
 class LmsError(Exception):
     """Any error of the client.
@@ -67,11 +69,31 @@ class Unreachable(LmsError):
 
     default_code = "unreachable"
 
+    @classmethod
+    def not_connected(cls, base_url: str, error: Exception) -> Self:
+        """No connection was made, so nothing was sent."""
+        return cls(f"Nothing answers at {base_url}: {error}.", code=_NOT_CONNECTED)
+
+    @classmethod
+    def broken_off(cls, path: str, reason: str) -> Self:
+        """The connection ended before the answer did."""
+        return cls(f"The LMS broke off the connection at {path}: {reason}.", code="broken-off")
+
+    @property
+    def is_unconnected(self) -> bool:
+        """Whether no connection was made, so that nothing was sent."""
+        return self.code == _NOT_CONNECTED
+
 
 class TimedOut(Unreachable):
     """No complete answer in time. The LMS may have carried the request out."""
 
     default_code = "timed-out"
+
+    @classmethod
+    def of(cls, path: str, seconds: float) -> Self:
+        """No answer to the request for ``path`` within so many seconds."""
+        return cls(f"The LMS did not answer {path} within {seconds:.3g} s.")
 
 
 class CircuitOpen(LmsError):

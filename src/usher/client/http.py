@@ -228,7 +228,7 @@ class Http:
             answer = self._exchange(build, group)
         except LmsError as error:
             self._seen.failed(error.message)
-            connected = not _is_unconnected(error)
+            connected = not (isinstance(error, Unreachable) and error.is_unconnected)
             failing = circuit if connected else self._host_circuit
             failing.failed(error.message, subject=subject, connected=connected)
             raise
@@ -361,15 +361,10 @@ def _no_number(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _is_unconnected(error: LmsError) -> bool:
-    """Whether no connection was made, so that nothing was sent."""
-    return isinstance(error, Unreachable) and error.code == "no-connection"
-
-
 def _worth_again(error: LmsError, repeatable: bool) -> bool:
     """Whether to send the request a second time: always if no connection was made; after another
     transient error if it may be repeated, but not after a timeout, which would double the wait."""
-    if _is_unconnected(error):
+    if isinstance(error, Unreachable) and error.is_unconnected:
         return True
     if isinstance(error, TimedOut):
         return False

@@ -29,17 +29,11 @@ class Substitute:
             response = self._transport.handle_request(request)
             return Received(response.status_code, _headers(response), _read(response))
         except httpx.TimeoutException as error:
-            raise TimedOut(
-                f"The LMS did not answer {outgoing.path} within {timeout:.3g} s."
-            ) from error
+            raise TimedOut.of(outgoing.path, timeout) from error
         except httpx.ConnectError as error:
-            raise Unreachable(
-                f"Nothing answers at {self._base_url}: {error}.", code="no-connection"
-            ) from error
+            raise Unreachable.not_connected(self._base_url, error) from error
         except (httpx.TransportError, httpx.StreamError) as error:
-            raise Unreachable(
-                f"The LMS broke off the connection at {outgoing.path}: {error}.", code="broken-off"
-            ) from error
+            raise Unreachable.broken_off(outgoing.path, str(error)) from error
 
     def close(self) -> None:
         self._transport.close()

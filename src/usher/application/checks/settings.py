@@ -18,7 +18,7 @@ from django.core.checks import Warning as WarningMessage
 from django.core.exceptions import ImproperlyConfigured
 
 from usher.application import conf
-from usher.application.adapter import DefaultAdapter, adapter
+from usher.application.adapter import adapter
 from usher.application.defaults import INSTALLED_APPS, KEYED_HASHER, MIDDLEWARE, environment
 from usher.application.metrics.views import networks_of_settings
 from usher.application.tokens.vault import box_of_keys
@@ -245,7 +245,7 @@ def _provider() -> Iterator[CheckMessage]:
 def _email() -> Iterator[CheckMessage]:
     """The field with the e-mail address, which the LMS requires of each account."""
     with suppress(ImproperlyConfigured):  # _adapter names it
-        if type(adapter()).email is not DefaultAdapter.email:
+        if adapter().overrides("email"):
             return
     model = get_user_model()
     if not hasattr(model, model.get_email_field_name()):

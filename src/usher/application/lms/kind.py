@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.services import usernames
 from usher.engine.kinds import Kind
 
 
@@ -27,6 +27,5 @@ class LmsKind(Kind):
     def named(self, rows: Sequence[Any]) -> list[str]:
         names: dict[int, str] = {}
         if self.user_field:
-            accounts = LmsAccount.objects.filter(user_id__in={row.user_id for row in rows})
-            names = dict(accounts.values_list("user_id", "username"))
+            names, _ = usernames({row.user_id for row in rows})
         return [self.what(row, names.get(getattr(row, "user_id", 0), "")) for row in rows]
