@@ -27,8 +27,6 @@ from usher.application.runs import sync
 from usher.application.runs.models import CourseRun
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.provider import lms_application
-from usher.contract.limits import COURSE_LIST_PAGE_SIZE
-from usher.contract.paths import LmsPath
 from usher.engine.registry import all_kinds
 from usher.engine.services import recheck, reconcile
 from usher.engine.work import Work
@@ -107,19 +105,15 @@ def sync_runs() -> dict[str, Any]:
 
 
 def raw_fetch() -> int:
-    """Fetches the same pages with the same client, as many at a time, and drops them. Returns
-    bytes."""
+    """Fetches and decodes the same pages with the same client, as many at a time as the sync at
+    most, and drops them. Returns the number of runs."""
     lms = client()
-    path = f"{LmsPath.COURSES}?page={{}}&page_size={COURSE_LIST_PAGE_SIZE}&username=service-worker"
-
-    def fetch(number: int) -> Any:
-        return lms.http.request("GET", path.format(number), token=lms.who.service_token)
-
-    first = fetch(1)
-    pages = int(first.json()["pagination"]["num_pages"])
-    with ThreadPoolExecutor(min(sync._PAGES_AT_A_TIME, max(1, pages - 1))) as pool:
-        bodies = pool.map(lambda number: len(fetch(number).body), range(2, pages + 1))
-        return len(first.body) + sum(bodies)
+    first = lms.runs_page(1)
+    with ThreadPoolExecutor(min(sync.MOST_AT_ONCE, max(1, first.pages - 1))) as pool:
+        pages = pool.map(
+            lambda number: len(lms.runs_page(number).results), range(2, first.pages + 1)
+        )
+        return len(first.results) + sum(pages)
 
 
 # The provider

@@ -183,3 +183,17 @@ def test_a_sync_by_celery_ends_when_the_worker_is_stopped(joined, monkeypatch):
     finally:
         told.set()
         tasks.stopping.clear()
+
+
+def test_the_number_of_pages_at_once_follows_their_time():
+    slow, quick = sync.Pace(), sync.Pace()
+    slow.took(1.0)
+    quick.took(0.001)
+    assert (slow.at_once, quick.at_once) == (2, sync.MOST_AT_ONCE)
+    for _ in range(3):
+        slow.took(1.0)
+    assert slow.at_once == 5
+    slow.took(2.5)
+    assert slow.at_once == 2
+    quick.took(0.5)
+    assert quick.at_once == sync.MOST_AT_ONCE // 2

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import queue
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
+from itertools import islice
 from operator import itemgetter
 from typing import Any
 
@@ -42,7 +44,12 @@ FOLLOWED = (
     "hidden",
 )
 _WRITTEN = (*FOLLOWED, "digest", "missing_since", "observed_at")
-_PAGES_AT_A_TIME = 16
+#: Pages requested at the same time, at least and at most. See ``Pace``.
+_LEAST_AT_ONCE, MOST_AT_ONCE = 2, 40
+#: The first pages together may keep one process of the LMS busy for so many seconds.
+_FIRST_SECONDS = 2.0
+#: A page is slow if it takes so many times as long as the quickest one, and some more.
+_SLOW, _JITTER_SECONDS = 1.5, 0.05
 #: As many keys as fit into a URL.
 _KEYS_A_REQUEST = 50
 _ROWS = 500
@@ -88,7 +95,10 @@ def digest(raw: dict[str, Any]) -> str:
 
 
 def pages(
-    lms: LmsClient, waiting: Waiting, patience: float, meanwhile: Callable[[], None] | None = None
+    lms: LmsClient,
+    waiting: Waiting,
+    patience: float,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Iterator[RunPage]:
     """Yields all pages of the course list in the order in which they arrive. The call itself
     already requests the first one.
@@ -98,39 +108,61 @@ def pages(
     LmsError when a page cannot be fetched, since an incomplete list must not count as complete.
     """
     getter = _Getter(lms, waiting, patience)
-    pool = ThreadPoolExecutor(_PAGES_AT_A_TIME, thread_name_prefix="usher-pages")
+    pool = ThreadPoolExecutor(MOST_AT_ONCE, thread_name_prefix="usher-pages")
     return _pages(pool, getter, pool.submit(getter.page, 1), meanwhile)
 
 
 def _pages(
     pool: ThreadPoolExecutor,
     getter: _Getter,
-    first: Future[RunPage],
+    first: Future[tuple[RunPage, float]],
     meanwhile: Callable[[], None] | None,
 ) -> Iterator[RunPage]:
-    arrived: queue.SimpleQueue[Future[RunPage]] = queue.SimpleQueue()
+    arrived: queue.SimpleQueue[Future[tuple[RunPage, float]]] = queue.SimpleQueue()
     first.add_done_callback(arrived.put)
-    awaited, is_first = 1, True
+    awaited, unasked, pace = 1, None, Pace()
     called, every = time.monotonic(), _MEANWHILE_SECONDS if meanwhile else None
     try:
         while awaited:
             try:
-                page = arrived.get(timeout=every).result()
+                page, seconds = arrived.get(timeout=every).result()
             except queue.Empty:
                 pass
             else:
                 awaited -= 1
-                if is_first:
-                    for number in range(2, page.pages + 1):
-                        pool.submit(getter.page, number).add_done_callback(arrived.put)
-                        awaited += 1
-                    is_first = False
+                pace.took(seconds)
+                if unasked is None:
+                    unasked = iter(range(2, page.pages + 1))
+                for number in islice(unasked, max(0, pace.at_once - awaited)):
+                    pool.submit(getter.page, number).add_done_callback(arrived.put)
+                    awaited += 1
                 yield page
             if meanwhile and time.monotonic() - called >= _MEANWHILE_SECONDS:
                 meanwhile()
                 called = time.monotonic()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Pace:
+    """How many pages to request at once. The time of the first page decides with how many to
+    begin; then one more after each that took about as long, and half as many after each that took
+    much longer, since the LMS is busy then."""
+
+    def __init__(self) -> None:
+        self.at_once = 0
+        self._quickest = math.inf
+
+    def took(self, seconds: float) -> None:
+        """seconds: from the request of a page to its answer, with all attempts."""
+        self._quickest = min(self._quickest, seconds)
+        if not self.at_once:
+            wanted = int(_FIRST_SECONDS / max(seconds, 0.001))
+        elif seconds > _SLOW * self._quickest + _JITTER_SECONDS:
+            wanted = self.at_once // 2
+        else:
+            wanted = self.at_once + 1
+        self.at_once = max(_LEAST_AT_ONCE, min(wanted, MOST_AT_ONCE))
 
 
 def runs_by_key(lms: LmsClient, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -165,7 +197,13 @@ class _Getter:
         self._waiting = waiting
         self._deadline = time.monotonic() + patience
 
-    def page(self, number: int) -> RunPage:
+    def page(self, number: int) -> tuple[RunPage, float]:
+        """The page, and the seconds that it took with all attempts."""
+        began = time.monotonic()
+        page = self._page(number)
+        return page, time.monotonic() - began
+
+    def _page(self, number: int) -> RunPage:
         failures, spent = 0, 0.0
         while True:
             began = time.monotonic()
