@@ -11,18 +11,18 @@ import pytest
 from tests.support.pages import ROOT, all_blocks, commands
 
 GUIDE = "tests/cli/test_integration_guide.py"
-CHAIN = "tests/connect/test_chain.py"
+WHOLE = "tests/connect/test_whole.py"
 EMBEDDED = "tests/connect/test_embedded.py"
 
 #: The beginning of a command, and the test that runs it. Of several that fit the longest counts.
 RUN_BY = {
-    "usher connect": f"{CHAIN}::test_connect_and_disconnect",
+    "usher connect": f"{WHOLE}::test_connect_and_disconnect",
     "usher connect … --lms embedded": f"{EMBEDDED}::test_connect_and_disconnect",
-    "usher connect … --mode dev": f"{CHAIN}::test_killed_at_every_step_it_ends_in_the_same_state",
-    "usher connect … --mode k8s": f"{CHAIN}::test_connect_and_disconnect_in_a_cluster",
-    "usher connect … --mode nightly": f"{CHAIN}::test_two_applications_on_one_lms",
-    "usher disconnect": f"{CHAIN}::test_connect_and_disconnect",
-    "usher status": f"{CHAIN}::test_connect_and_disconnect",
+    "usher connect … --mode dev": f"{WHOLE}::test_killed_at_every_step_it_ends_in_the_same_state",
+    "usher connect … --mode k8s": f"{WHOLE}::test_connect_and_disconnect_in_a_cluster",
+    "usher connect … --mode nightly": f"{WHOLE}::test_two_applications_on_one_lms",
+    "usher disconnect": f"{WHOLE}::test_connect_and_disconnect",
+    "usher status": f"{WHOLE}::test_connect_and_disconnect",
     "usher doctor": "tests/doctor/faults/test_commands.py"
     "::test_a_demo_is_found_by_its_folder_and_not_changed",
     "usher conformance": "tests/doctor/faults/test_commands.py::test_conformance_reads_only",
@@ -53,9 +53,9 @@ RUN_BY = {
     "celery": f"{GUIDE}::test_with_celery_as_the_page_describes",
     "sh deploy/new_env.sh": "tests/deploy/test_compose.py"
     "::test_the_settings_are_readable_by_their_owner_alone_and_kept",
-    "tutor plugins enable": "tests/tutor/test_chain.py::chain",
-    "tutor config save": "tests/tutor/test_chain.py::chain",
-    "tutor local do": "tests/tutor/test_chain.py::chain",
+    "tutor plugins enable": "tests/tutor/test_whole.py::connected",
+    "tutor config save": "tests/tutor/test_whole.py::connected",
+    "tutor local do": "tests/tutor/test_whole.py::connected",
 }
 #: The beginning of a command that no test runs, and why.
 NOT_RUN = {

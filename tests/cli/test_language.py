@@ -30,7 +30,17 @@ INSTEAD = INSTEAD_EVERYWHERE | {
     r"throwaway": "temporary, test learner",
 }
 #: The same in names of tests, where words are joined by underscores.
-IN_NAMES = ("parked", "told", "believed", "put_right", "on_the_wire", "throw_away", "worked_on")
+IN_NAMES = (
+    "parked",
+    "told",
+    "throwaway",
+    "walker",
+    "believed",
+    "put_right",
+    "on_the_wire",
+    "throw_away",
+    "worked_on",
+)
 #: Earlier names of the engine's ``make_due``, ``recheck``, ``Runner`` and ``LmsContext``, and of
 #: connect's ``write_record``.
 NAMES = r"\.wake\(|\bwake_soon\b|\bunjam\b|\bPump\b|\bMeans\b(?=[:(,)])|\blay_\w+"

@@ -5,22 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.connect.chain import Chain, of
+from tests.connect.machine import Machine, of
 from tests.support.checkout import PlainCheckout
 
 pytestmark = [pytest.mark.xdist_group("connect-command"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
-    made = Chain(tmp_path_factory.mktemp("chain"), usher_in_image=False)
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    made = Machine(tmp_path_factory.mktemp("machine"), usher_in_image=False)
     yield made
     made.stop()
 
 
 @pytest.fixture(scope="module")
-def shop(chain: Chain, shop_database: Path) -> PlainCheckout:
-    return chain.checkout("shop", shop_database, "ada")
+def shop(machine: Machine, shop_database: Path) -> PlainCheckout:
+    return machine.checkout("shop", shop_database, "ada")
 
 
 @pytest.mark.parametrize(
@@ -36,69 +36,71 @@ def shop(chain: Chain, shop_database: Path) -> PlainCheckout:
     ],
 )
 def test_a_refusal_says_why_and_changes_nothing(
-    chain: Chain, shop: PlainCheckout, arguments, says, monkeypatch
+    machine: Machine, shop: PlainCheckout, arguments, says, monkeypatch
 ):
-    before = chain.facts()
-    answer = chain.usher("connect", *arguments, code=2)
+    before = machine.facts()
+    answer = machine.usher("connect", *arguments, code=2)
     assert says in answer["error"]
     assert answer["error"].endswith("Nothing was changed.")
     assert (answer["ok"], answer["changed"]) == (False, [])
-    assert chain.facts() == before
-    assert not (chain.state / "usher").exists()
+    assert machine.facts() == before
+    assert not (machine.state / "usher").exists()
 
 
-def test_without_yes_nobody_is_asked_by_a_pipe(chain: Chain, shop: PlainCheckout):
-    argv = [word for word in chain.argv("connect", *of(shop)) if word != "--yes"]
-    done = chain.run(argv)
+def test_without_yes_nobody_is_asked_by_a_pipe(machine: Machine, shop: PlainCheckout):
+    argv = [word for word in machine.argv("connect", *of(shop)) if word != "--yes"]
+    done = machine.run(argv)
     assert done.returncode == 2
     assert "give --yes to apply" in done.stderr
     assert "name shop in USHER_APPLICATIONS" in " ".join(done.stdout.split())
 
 
-def test_an_image_without_usher_stops_it_until_it_is_built(chain: Chain, shop: PlainCheckout):
-    answer = chain.connect(shop, code=3)
+def test_an_image_without_usher_stops_it_until_it_is_built(machine: Machine, shop: PlainCheckout):
+    answer = machine.connect(shop, code=3)
     assert "Remains for you: the LMS's image has no Usher yet" in answer["error"]
-    assert f"tutor --root {chain.root.path} images build openedx" in answer["error"]
+    assert f"tutor --root {machine.root.path} images build openedx" in answer["error"]
     # No change was made that would break sign-in.
     assert answer["changed"] == ["tutor-config", "tutor-plugin", "record:shop"]
     assert not shop.env_file.read_text().count("OPENEDX_API_CLIENT_SECRET")
-    assert chain.connect(shop, code=3)["changed"] == []
+    assert machine.connect(shop, code=3)["changed"] == []
     # The operator is asked, and sees the output of the build.
     words = ("connect", *of(shop), "--no-prove")
-    code, screen = chain.converse({"Apply these changes?": "y", "Build it now?": "n"}, *words)
+    code, screen = machine.converse({"Apply these changes?": "y", "Build it now?": "n"}, *words)
     assert (code, "Remains for you" in screen) == (3, True), screen
-    code, screen = chain.converse({"Apply these changes?": "y", "Build it now?": "y"}, *words)
+    code, screen = machine.converse({"Apply these changes?": "y", "Build it now?": "y"}, *words)
     assert code == 0, screen
     assert "docker buildx build" in screen
 
 
-def test_the_image_of_a_cluster_comes_from_a_registry(chain: Chain, shop: PlainCheckout):
-    chain.set_image(usher=False)
-    chain.make_cluster()
-    answer = chain.connect(shop, "--mode", "k8s", "--build", code=3)
+def test_the_image_of_a_cluster_comes_from_a_registry(machine: Machine, shop: PlainCheckout):
+    machine.set_image(usher=False)
+    machine.make_cluster()
+    answer = machine.connect(shop, "--mode", "k8s", "--build", code=3)
     assert "images push openedx" in answer["error"]
     assert "k8s reboot" in answer["error"]
 
 
-@pytest.mark.chain(22, "local")
-def test_an_application_s_answers_run_nothing_on_this_machine(chain: Chain, shop: PlainCheckout):
+@pytest.mark.machine(22, "local")
+def test_an_application_s_answers_run_nothing_on_this_machine(
+    machine: Machine, shop: PlainCheckout
+):
     """Tutor renders its configuration as templates, so such an answer must not be written there."""
-    mark = chain.home / "MARK"
+    mark = machine.home / "MARK"
     attack = f"{{{{ cycler.__init__.__globals__.os.popen('touch {mark}').read() }}}}"
-    config = chain.root.config()
+    config = machine.root.config()
     plain = shop.env_file.read_text()
     for address in (f"http://x{attack}", f"http://x.org/{attack}", "http://u:p@x.org"):
         line = f"SHOP_BASE_URL={shop.url}"
         assert line in plain
         shop.env_file.write_text(plain.replace(line, f'SHOP_BASE_URL="{address}"'))
-        done = chain.run([*chain.argv("connect", *of(shop))])
+        done = machine.run([*machine.argv("connect", *of(shop))])
         assert done.returncode == 2, done.stdout + done.stderr
         assert "root_url is" in done.stderr
         assert "Nothing was changed" in done.stderr
     shop.env_file.write_text(plain)
     shop.make_learner(attack, "password", is_superuser=True)
-    done = chain.run([*chain.argv("connect", *of(shop)), "--superuser"])
+    done = machine.run([*machine.argv("connect", *of(shop)), "--superuser"])
     assert done.returncode == 2
     assert "USHER_SUPERUSER_USERNAME is" in done.stderr
-    assert chain.root.config() == config
+    assert machine.root.config() == config
     assert not mark.exists()

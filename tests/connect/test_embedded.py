@@ -14,8 +14,8 @@ from unittest.mock import patch
 import httpx
 import pytest
 
-from tests.connect.chain import PASSWORD, records
-from tests.connect.test_chain import CHECKS
+from tests.connect.machine import PASSWORD, records
+from tests.connect.test_whole import CHECKS
 from tests.support.checkout import VENV_BIN, PlainCheckout, free_port
 from usher.connect.application.checkout import ApplicationOptions
 from usher.connect.errors import Refused

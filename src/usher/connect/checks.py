@@ -24,7 +24,7 @@ from usher.connect.plan import Check
 from usher.connect.process import Output
 from usher.contract.paths import LmsPath
 from usher.contract.provisioning import RETIREMENT, Application, Description, ServiceWorker
-from usher.journey import walk
+from usher.journey import sign_in
 from usher.journey.steps import BrokenError
 
 TIMEOUT = 15.0
@@ -76,11 +76,11 @@ def run(lms: Lms, side: Side, addresses: Addresses, *, commands: bool) -> Iterat
         yield from found
         reached = up and all(check.outcome == "ok" for check in found)
         reason = "" if reached else "an earlier check failed"
-        chain = _chain(lms, side, application, description, addresses)
-        walks: dict[str, Callable[[], Check]] = {"sign-in-page": lambda: _sign_in_page(chain)}
+        target = _target(lms, side, application, description, addresses)
+        by_browser: dict[str, Callable[[], Check]] = {"sign-in-page": lambda: _sign_in_page(target)}
         if side.checkout.manage:
-            walks["learner"] = lambda: _learner(chain, side)
-        yield from _all(walks, reason if commands else "not asked for")
+            by_browser["learner"] = lambda: _learner(target, side)
+        yield from _all(by_browser, reason if commands else "not asked for")
         yield from _all(own, reason if commands else "not asked for")
 
 
@@ -364,11 +364,11 @@ def _settings_in_force(side: Side, description: Description, addresses: Addresse
     return Check("settings-in-force", "failed", f"{', '.join(wrong)} differ", fix)
 
 
-def _chain(
+def _target(
     lms: Lms, side: Side, wanted: Application, description: Description, addresses: Addresses
-) -> walk.Chain:
+) -> sign_in.Target:
     worker = description.service_worker_of(side.name)
-    return walk.Chain(
+    return sign_in.Target(
         lms_url=addresses.lms_url,
         logs=lms.logs_command,
         application_url=side.url,
@@ -378,26 +378,26 @@ def _chain(
     )
 
 
-def _sign_in_page(chain: walk.Chain) -> Check:
+def _sign_in_page(target: sign_in.Target) -> Check:
     """Checks that an anonymous visitor is sent from the LMS to the application's sign-in page."""
     try:
-        return Check("sign-in-page", "ok", walk.as_somebody_unknown(chain))
+        return Check("sign-in-page", "ok", sign_in.as_anonymous(target))
     except BrokenError as error:
         return Check("sign-in-page", "failed", str(error), error.fix)
 
 
-def _learner(chain: walk.Chain, side: Side) -> Check:
+def _learner(target: sign_in.Target, side: Side) -> Check:
     """Checks that a test learner can sign in to the LMS through the application, up to a course.
 
     The learner is removed again.
     """
     try:
-        walked = walk.as_learner(chain, side.manage.walk)
+        proof = sign_in.as_learner(target, side.manage.test_learner)
     except BrokenError as error:
         return Check("learner", "failed", str(error), error.fix)
-    if walked.left:
-        return Check("learner", "warning", f"{walked.said}; {walked.left}", "see the LMS's admin")
-    return Check("learner", "ok", walked.said)
+    if proof.left:
+        return Check("learner", "warning", f"{proof.said}; {proof.left}", "see the LMS's admin")
+    return Check("learner", "ok", proof.said)
 
 
 def _sync(side: Side) -> Check:

@@ -15,7 +15,7 @@ from usher.doctor.conformance.table import show as show_conformance
 from usher.doctor.context import Context, look_at
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.find import DoctorOptions, NotFoundError, places
-from usher.doctor.journey import walk
+from usher.doctor.journey import journey_line
 from usher.doctor.present import list_as_dict, show, show_list
 from usher.doctor.repairs import offered
 from usher.doctor.runner import Report, UnknownCheckError, run
@@ -134,7 +134,7 @@ def doctor(
                 report = run(context, only)
         if named["journey"] and report.healthy:
             with look_at(places(options)) as context:
-                report.lines.append(walk(context))
+                report.lines.append(journey_line(context))
     except (NotFoundError, UnknownCheckError) as error:
         _cant_look(error, as_json=as_json)
     if as_json:

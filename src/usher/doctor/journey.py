@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from usher.contract import throwaway
+from usher.contract import temporary_learners
 from usher.contract.paths import ApplicationPath, LmsPath
 from usher.doctor import fixes
 from usher.doctor.check import Finding, failed, note, ok, skipped, warning
@@ -29,7 +29,7 @@ _SIGN_OUT_SECONDS = 10.0
 
 
 @dataclass
-class _Walker:
+class _Learner:
     """The steps of one learner. notes: remarks about a successful journey."""
 
     context: Context
@@ -187,17 +187,17 @@ class _Walker:
             return bool(other.signed_in_as(self.context.lms.url))
 
 
-def walk(context: Context) -> Line:
+def journey_line(context: Context) -> Line:
     """Makes the journey. Returns its line of the report."""
-    return Line("JOURNEY", "A learner gets through the whole chain", _journey(context))
+    return Line("JOURNEY", "A test learner signs in, is enrolled and signs out", _journey(context))
 
 
 def _journey(context: Context) -> Finding:
-    username = throwaway.new_name("doctor")
+    username = temporary_learners.new_username("doctor")
     try:
-        with _throw_away(context, username) as walker:
+        with _test_learner(context, username) as learner:
             done = []
-            steps = (walker.sign_in, walker.enroll, walker.sign_out, walker.sign_out_of_the_lms)
+            steps = (learner.sign_in, learner.enroll, learner.sign_out, learner.sign_out_of_the_lms)
             for step in steps:
                 _take(step)
                 done.append(step.__name__.replace("_", " "))
@@ -209,15 +209,15 @@ def _journey(context: Context) -> Finding:
             cause="no check names a cause: read the logs of this minute",
             fix=fixes.fitted(fixes.LMS_LOGS, context),
         )
-    if walker.left_over:
+    if learner.left_over:
         return warning(
-            walker.left_over,
+            learner.left_over,
             cause="the LMS has no way to remove learners",
-            fix=f"make {walker.lms_username} inactive in the LMS's admin",
+            fix=f"make {learner.lms_username} inactive in the LMS's admin",
         )
     seen = f"{', '.join(done)}; {username} is removed"
-    if walker.notes:
-        return note(seen, cause="; ".join(walker.notes))
+    if learner.notes:
+        return note(seen, cause="; ".join(learner.notes))
     return ok(seen)
 
 
@@ -231,21 +231,21 @@ def _take(step: Callable[[], None]) -> None:
 
 
 @contextmanager
-def _throw_away(context: Context, username: str) -> Iterator[_Walker]:
+def _test_learner(context: Context, username: str) -> Iterator[_Learner]:
     """A learner of the application with a session, who is always removed from the application and
     the LMS."""
     made = _application(context, "make", username)
     with closing(Browser(context.application.url, context.lms.url)) as browser:
-        walker = _Walker(context, browser, username, made)
-        walker.start_anew()
+        learner = _Learner(context, browser, username, made)
+        learner.start_anew()
         try:
-            yield walker
+            yield learner
         finally:
             # First from the application: its worker would create the account again.
             try:
                 _application(context, "remove", username)
             finally:
-                walker.left_over = _remove_at_lms(walker)
+                learner.left_over = _remove_at_lms(learner)
 
 
 def _application(context: Context, action: str, username: str) -> dict[str, Any]:
@@ -259,10 +259,10 @@ def _application(context: Context, action: str, username: str) -> dict[str, Any]
     return done
 
 
-def _remove_at_lms(walker: _Walker) -> str:
+def _remove_at_lms(learner: _Learner) -> str:
     """Removes the LMS account. After an unfinished sign-in it is found by the username that it
     would have got."""
-    name, token = walker.lms_username or walker.username, walker.context.token
-    runs = [walker.run] if walker.run else []
-    with httpx.Client(base_url=walker.context.lms.url, timeout=_TIMEOUT) as worker:
+    name, token = learner.lms_username or learner.username, learner.context.token
+    runs = [learner.run] if learner.run else []
+    with httpx.Client(base_url=learner.context.lms.url, timeout=_TIMEOUT) as worker:
         return learners.remove_where_there(name, runs, worker, token)

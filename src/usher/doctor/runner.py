@@ -190,4 +190,4 @@ def _in_order(checks: dict[str, type[Check]]) -> Iterator[str]:
     try:
         yield from TopologicalSorter(graph).static_order()
     except CycleError as error:
-        raise ValueError(f"checks depend on each other in a circle: {error.args[1]}") from error
+        raise ValueError(f"checks depend on each other in a cycle: {error.args[1]}") from error

@@ -8,7 +8,7 @@ from tests.doctor.faults.system import System
 from usher.contract.oauth import BACKENDS, DEFAULT_BACKEND
 from usher.doctor.check import Finding, Status
 from usher.doctor.context import look_at
-from usher.doctor.journey import walk
+from usher.doctor.journey import journey_line
 from usher.lms.settings.apply import FEATURES
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ Flag.objects.update_or_create(name="learner_home_mfe.enabled", defaults={"everyo
 
 def journey(system: System) -> Finding:
     with look_at(system.places) as context:
-        return walk(context).finding
+        return journey_line(context).finding
 
 
 def test_without_the_plugin_the_application_creates_the_account(system: System) -> None:

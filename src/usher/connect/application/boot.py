@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from usher.connect.application.settings import KEYS
-from usher.journey.walk import missing_table
+from usher.journey.sign_in import missing_table
 
 #: The value of settings that connect will write, while it examines the application.
 PLACEHOLDER = "usher-placeholder"

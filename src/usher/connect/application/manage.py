@@ -34,7 +34,7 @@ class Manage:
         output = self._runner().run(self._argv("shell"), stdin=as_line(name, params))
         return self._answer(output)
 
-    def walk(self, params: dict[str, Any]) -> dict[str, Any]:
+    def test_learner(self, params: dict[str, Any]) -> dict[str, Any]:
         """Creates or removes the test learner of ``usher.journey``. Raises ToolFailed."""
         line = as_line("learner.py", params, package="usher.journey")
         return self._answer(self._runner().run(self._argv("shell"), stdin=line))

@@ -2,7 +2,7 @@
 
 from usher.contract.failures import RegistrationError
 from usher.contract.report import Learners
-from usher.contract.throwaway import is_throwaway
+from usher.contract.temporary_learners import is_temporary_learner
 from usher.doctor.check import Check, Finding, check, failed, ok, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
@@ -180,7 +180,11 @@ class AccountsAreActive(Check):
         report = context.application.report
         seen = report.get("deactivated_in_lms", [])
         meant = set(report.get("inactive_accounts", []))
-        found = {name for name in inactive or seen if name not in meant and not is_throwaway(name)}
+        found = {
+            name
+            for name in inactive or seen
+            if name not in meant and not is_temporary_learner(name)
+        }
         if banned := sorted(found):
             some = banned[0] + (f" and {len(banned) - 1} more" if banned[1:] else "")
             # An application that is not built on Usher does not report which of its learners are

@@ -17,7 +17,7 @@ class LearnerError(Exception):
 
 
 @dataclass(frozen=True)
-class ThrowAwayLearner:
+class RegisteredLearner:
     """A test learner of the LMS, signed in by ``session``."""
 
     username: str
@@ -32,13 +32,13 @@ class ThrowAwayLearner:
         return [row["course_details"]["course_id"] for row in answer.json() if row["is_active"]]
 
 
-def register(session: httpx.Client, token: str) -> ThrowAwayLearner:
+def register(session: httpx.Client, token: str) -> RegisteredLearner:
     """Registers a test learner with a password. Raises LearnerError if the LMS refuses.
 
     token: the service worker's. An LMS with a connected application accepts no other registration.
     """
     username = f"conformance-{secrets.token_hex(4)}"
-    learner = ThrowAwayLearner(
+    learner = RegisteredLearner(
         username, f"{username}@learners.example", secrets.token_urlsafe(16) + "aA1", session
     )
     answer = session.post(
@@ -67,7 +67,7 @@ def _brief(answer: httpx.Response) -> str:
     return str(body["title"] if isinstance(body, dict) and "title" in body else body)[:120]
 
 
-def remove(learner: ThrowAwayLearner, worker: httpx.Client, token: str) -> str:
+def remove(learner: RegisteredLearner, worker: httpx.Client, token: str) -> str:
     """Unenrolls and deactivates the learner. Returns what could not be undone, or ''.
 
     An LMS can't delete a learner by its API, only deactivate them.
@@ -120,7 +120,7 @@ def _unenroll(username: str, run: str, worker: httpx.Client, token: str) -> bool
     return answer.status_code == httpx.codes.OK
 
 
-def _deactivate_self(learner: ThrowAwayLearner) -> bool:
+def _deactivate_self(learner: RegisteredLearner) -> bool:
     answer = learner.session.post(
         _DEACTIVATE, data={"password": learner.password}, headers=csrf_headers(learner.session)
     )

@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 import httpx
 
-from usher.contract import throwaway
+from usher.contract import temporary_learners
 from usher.contract.paths import LmsPath
 from usher.journey.steps import TIMEOUT, BrokenError, Browser, LoopError, UnreachableError, plain
 
@@ -33,8 +33,10 @@ _GATEWAY = (
 
 
 @dataclass(frozen=True)
-class Chain:
-    """lms_url, application_url: addresses for browsers. token: the service worker's. gateway:
+class Target:
+    """The LMS and the application to sign in with.
+
+    lms_url, application_url: addresses for browsers. token: the service worker's. gateway:
     whether people sign in to the application at an API gateway. logs: the command that shows the
     LMS's log."""
 
@@ -45,9 +47,9 @@ class Chain:
     gateway: bool = False
     logs: str = "tutor local logs --tail=100 lms"
 
-    def sign_in(self, target: str) -> str:
-        """The address that starts sign-in at the LMS and afterwards opens ``target``."""
-        query = urlencode({"auth_entry": "login", "next": target})
+    def sign_in(self, page: str) -> str:
+        """The address that starts sign-in at the LMS and afterwards opens ``page``, a path."""
+        query = urlencode({"auth_entry": "login", "next": page})
         return f"{self.lms_url}{LmsPath.sign_in_start(self.backend)}?{query}"
 
     @property
@@ -56,24 +58,24 @@ class Chain:
 
 
 @dataclass(frozen=True)
-class Walked:
+class Proof:
     """said: what the learner did, for people. left: what could not be removed afterwards."""
 
     said: str
     left: str = ""
 
 
-def as_somebody_unknown(chain: Chain) -> str:
+def as_anonymous(target: Target) -> str:
     """Follows sign-in to the application's sign-in page. Returns a sentence for people. Raises
     BrokenError."""
     browser = Browser()
     try:
-        page = browser.follow(chain.sign_in(LmsPath.DASHBOARD))
+        page = browser.follow(target.sign_in(LmsPath.DASHBOARD))
     except LoopError as error:
-        raise LoopError(f"sign-in never ends: {error}", _cause_of_loop(browser, chain)) from error
+        raise LoopError(f"sign-in never ends: {error}", _cause_of_loop(browser, target)) from error
     except UnreachableError as error:
-        if error.host in chain.hosts:
-            fix = "start the API gateway" if chain.gateway else "start it"
+        if error.host in target.hosts:
+            fix = "start the API gateway" if target.gateway else "start it"
             raise BrokenError(str(error), fix) from error
         return f"sign-in continues at {error.host}, which was not followed: it does not answer here"
     finally:
@@ -85,10 +87,10 @@ def as_somebody_unknown(chain: Chain) -> str:
             f"sign-in ends at {where}, which answers {page.status_code}{shown}",
             _cause_of_error(page, where),
         )
-    if urlsplit(where).netloc == chain.hosts[0]:
+    if urlsplit(where).netloc == target.hosts[0]:
         raise BrokenError(
-            f"somebody unknown ends at {where}, a page of the LMS, instead of the application's "
-            "sign-in page",
+            f"an anonymous visitor ends at {where}, a page of the LMS, instead of the "
+            "application's sign-in page",
             "is the provider record enabled? usher doctor says",
         )
     return f"people sign in at {where}"
@@ -106,37 +108,37 @@ def _cause_of_error(page: httpx.Response, where: str) -> str:
     return f"the page fails by itself: read the log of the server at {urlsplit(where).netloc}"
 
 
-def _cause_of_loop(browser: Browser, chain: Chain) -> str:
+def _cause_of_loop(browser: Browser, target: Target) -> str:
     pages = [urlsplit(page) for page in browser.visited]
-    asks_itself = any("/login" in page.path and page.netloc in chain.hosts for page in pages)
-    if chain.gateway and asks_itself:
+    asks_itself = any("/login" in page.path and page.netloc in target.hosts for page in pages)
+    if target.gateway and asks_itself:
         return _GATEWAY
     return "the application's sign-in page leads back to where it was asked for; look at LOGIN_URL"
 
 
-def as_learner(chain: Chain, script: Script) -> Walked:
+def as_learner(target: Target, script: Script) -> Proof:
     """Creates a test learner, who signs in, is enrolled and opens a course; then removes the
     learner. Raises BrokenError."""
-    username = throwaway.new_name("usher-test")
+    username = temporary_learners.new_username("usher-test")
     runs: list[str] = []
     said: list[str] = []
     try:
-        with _browser_of(chain, script({"action": "make", "username": username})) as browser:
-            said.append(_signs_in(browser, chain, username))
-            said.append(_opens_a_course(browser, chain, username, runs))
+        with _browser_of(target, script({"action": "make", "username": username})) as browser:
+            said.append(_signs_in(browser, target, username))
+            said.append(_opens_a_course(browser, target, username, runs))
     finally:
         # First from the application, which would otherwise create the LMS account again.
         try:
             script({"action": "remove", "username": username})
         finally:
-            left = _remove_at_lms(chain, username, runs)
-    return Walked(", ".join(said) + ("" if left else ", and was removed"), left)
+            left = _remove_at_lms(target, username, runs)
+    return Proof(", ".join(said) + ("" if left else ", and was removed"), left)
 
 
 @contextmanager
-def _browser_of(chain: Chain, made: dict[str, Any]) -> Iterator[Browser]:
+def _browser_of(target: Target, made: dict[str, Any]) -> Iterator[Browser]:
     browser = Browser()
-    host = urlsplit(chain.application_url).hostname or ""
+    host = urlsplit(target.application_url).hostname or ""
     # Cookie jars add .local to a host name without a dot.
     domain = host if "." in host else f"{host}.local"
     browser.client.cookies.set(made["cookie"], made["session"], domain=domain)
@@ -146,21 +148,21 @@ def _browser_of(chain: Chain, made: dict[str, Any]) -> Iterator[Browser]:
         browser.close()
 
 
-def _signs_in(browser: Browser, chain: Chain, username: str) -> str:
+def _signs_in(browser: Browser, target: Target, username: str) -> str:
     try:
-        page = browser.follow(chain.sign_in(LmsPath.DASHBOARD), only=chain.hosts)
+        page = browser.follow(target.sign_in(LmsPath.DASHBOARD), only=target.hosts)
     except LoopError as error:
-        raise LoopError(f"sign-in never ends: {error}", _cause_of_loop(browser, chain)) from error
+        raise LoopError(f"sign-in never ends: {error}", _cause_of_loop(browser, target)) from error
     # The dashboard differs between releases; this endpoint of the LMS names the signed-in user in
     # all.
-    me = browser.client.get(chain.lms_url + LmsPath.ME)
+    me = browser.client.get(target.lms_url + LmsPath.ME)
     where = plain(str(page.url))
     if me.status_code != httpx.codes.OK:
         shown = f": {heading}" if (heading := _heading(page)) else ""
         raise BrokenError(
             f"a learner's sign-in ends at {where} with {page.status_code}, not signed in there"
             f"{shown}",
-            chain.logs,
+            target.logs,
         )
     found = str(me.json().get("username"))
     if found != username:
@@ -174,9 +176,9 @@ def _heading(page: httpx.Response) -> str:
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", found[1])).split())[:200] if found else ""
 
 
-def _opens_a_course(browser: Browser, chain: Chain, username: str, runs: list[str]) -> str:
-    with httpx.Client(base_url=chain.lms_url, timeout=TIMEOUT, trust_env=False) as worker:
-        headers = {"Authorization": f"Bearer {chain.token}"}
+def _opens_a_course(browser: Browser, target: Target, username: str, runs: list[str]) -> str:
+    with httpx.Client(base_url=target.lms_url, timeout=TIMEOUT, trust_env=False) as worker:
+        headers = {"Authorization": f"Bearer {target.token}"}
         listed = worker.get(LmsPath.COURSES, params={"page_size": 5}, headers=headers)
         found = listed.json().get("results", []) if listed.is_success else []
         if not found:
@@ -193,8 +195,8 @@ def _opens_a_course(browser: Browser, chain: Chain, username: str, runs: list[st
             f"enrolling {username} in {run} answers {answer.status_code}: {answer.text[:120]}"
         )
     runs.append(run)
-    url = chain.lms_url + LmsPath.COURSE_HOME.format(course_key=run)
-    page = browser.follow(url, only=chain.hosts[:1])
+    url = target.lms_url + LmsPath.COURSE_HOME.format(course_key=run)
+    page = browser.follow(url, only=target.hosts[:1])
     where = urlsplit(str(page.url)).path
     asked_again = where.startswith((LmsPath.LOGIN, LmsPath.REGISTER, "/auth/"))
     if page.status_code >= httpx.codes.BAD_REQUEST or asked_again:
@@ -202,12 +204,12 @@ def _opens_a_course(browser: Browser, chain: Chain, username: str, runs: list[st
     return f"was enrolled in {run} and opened it"
 
 
-def _remove_at_lms(chain: Chain, username: str, runs: list[str]) -> str:
+def _remove_at_lms(target: Target, username: str, runs: list[str]) -> str:
     """Unenrolls and deactivates the learner, whom an LMS can't delete. Returns what could not be
     undone."""
     left: list[str] = []
-    with httpx.Client(base_url=chain.lms_url, timeout=TIMEOUT, trust_env=False) as worker:
-        worker.headers["Authorization"] = f"Bearer {chain.token}"
+    with httpx.Client(base_url=target.lms_url, timeout=TIMEOUT, trust_env=False) as worker:
+        worker.headers["Authorization"] = f"Bearer {target.token}"
         try:
             if worker.get(f"{LmsPath.ACCOUNTS}/{username}").status_code != httpx.codes.OK:
                 return ""

@@ -11,11 +11,11 @@ PREFIXES = ("usher-test", "doctor")
 _NAME = re.compile(rf"(?:{'|'.join(PREFIXES)})-[0-9a-f]{{8}}")
 
 
-def new_name(prefix: str) -> str:
+def new_username(prefix: str) -> str:
     """A new username. prefix: one of ``PREFIXES``."""
     return f"{prefix}-{secrets.token_hex(4)}"
 
 
-def is_throwaway(username: str) -> bool:
+def is_temporary_learner(username: str) -> bool:
     """Whether this is the username of a test learner."""
     return _NAME.fullmatch(username) is not None

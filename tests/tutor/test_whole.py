@@ -1,4 +1,4 @@
-"""The full chain: real Tutor provisions an LMS, and a learner signs in to it.
+"""The whole connection: real Tutor provisions an LMS, and a learner signs in to it.
 
 There are no containers: jobs run in a real LMS folder, and the LMS is served with the lms.env.yml
 that Tutor rendered. The application is not built on Usher.
@@ -38,7 +38,7 @@ Application.objects.create(
 
 
 @dataclass
-class Chain:
+class Connected:
     root: TutorRoot
     lms_url: str
     shop: PlainCheckout
@@ -50,7 +50,7 @@ class Chain:
 
 
 @pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
+def connected(tmp_path: Path) -> Iterator[Connected]:
     home = tmp_path
     # Another host name than the application's, because cookies ignore ports.
     port = free_port()
@@ -77,7 +77,7 @@ def chain(tmp_path: Path) -> Iterator[Chain]:
         try:
             with running_lms(lms, port):
                 patch.delenv("LMS_CFG")
-                yield Chain(root, url, shop)
+                yield Connected(root, url, shop)
         finally:
             shop.down()
 
@@ -93,63 +93,63 @@ def as_in_dev(root: TutorRoot, url: str, home: Path) -> Path:
     return path
 
 
-def test_from_nothing_to_a_signed_in_learner_and_back(chain: Chain) -> None:
-    a_learner_signs_in_to_the_lms(chain)
-    the_service_workers_token_works(chain)
-    provisioning_again_changes_nothing(chain)
-    the_report_tells_what_the_patches_made(chain)
-    removing_ends_it_and_provisioning_brings_it_back(chain)
+def test_from_nothing_to_a_signed_in_learner_and_back(connected: Connected) -> None:
+    a_learner_signs_in_to_the_lms(connected)
+    the_service_workers_token_works(connected)
+    provisioning_again_changes_nothing(connected)
+    the_report_tells_what_the_patches_made(connected)
+    removing_ends_it_and_provisioning_brings_it_back(connected)
 
 
-def a_learner_signs_in_to_the_lms(chain: Chain) -> None:
+def a_learner_signs_in_to_the_lms(connected: Connected) -> None:
     with httpx.Client(follow_redirects=True, trust_env=False, timeout=120) as browser:
-        form = browser.get(f"{chain.shop.url}/signin/").text
+        form = browser.get(f"{connected.shop.url}/signin/").text
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', form)
         assert token
         answers = {"username": LEARNER, "password": PASSWORD, "csrfmiddlewaretoken": token[1]}
-        browser.post(f"{chain.shop.url}/signin/", data=answers)
-        arrived = browser.get(f"{chain.lms_url}/login", params={"next": "/dashboard"})
+        browser.post(f"{connected.shop.url}/signin/", data=answers)
+        arrived = browser.get(f"{connected.lms_url}/login", params={"next": "/dashboard"})
         way = [str(step.url) for step in arrived.history]
         # The platform's own provider hint stays in the address.
-        assert str(arrived.url).split("?")[0] == f"{chain.lms_url}/dashboard", way
+        assert str(arrived.url).split("?")[0] == f"{connected.lms_url}/dashboard", way
         # No form of the LMS in between: /login redirects to the application and back.
-        assert any(step.startswith(f"{chain.shop.url}/oauth2/authorize/") for step in way)
+        assert any(step.startswith(f"{connected.shop.url}/oauth2/authorize/") for step in way)
         assert not any("/register" in step for step in way)
-        me = browser.get(f"{chain.lms_url}/api/user/v1/me")
+        me = browser.get(f"{connected.lms_url}/api/user/v1/me")
         assert me.json() == {"username": LEARNER}
 
 
-def the_service_workers_token_works(chain: Chain) -> None:
-    worker = chain.root.description().service_worker
+def the_service_workers_token_works(connected: Connected) -> None:
+    worker = connected.root.description().service_worker
     assert worker is not None
     answer = httpx.get(
-        f"{chain.lms_url}/api/user/v1/me",
+        f"{connected.lms_url}/api/user/v1/me",
         headers={"Authorization": f"Bearer {worker.token}"},
         trust_env=False,
     )
     assert answer.json() == {"username": worker.username}
 
 
-def provisioning_again_changes_nothing(chain: Chain) -> None:
-    assert {item["outcome"] for item in chain.provision()} == {"unchanged"}
+def provisioning_again_changes_nothing(connected: Connected) -> None:
+    assert {item["outcome"] for item in connected.provision()} == {"unchanged"}
 
 
-def the_report_tells_what_the_patches_made(chain: Chain) -> None:
-    done = chain.root.run("local", "do", "usher-report")
+def the_report_tells_what_the_patches_made(connected: Connected) -> None:
+    done = connected.root.run("local", "do", "usher-report")
     report = json.loads(done.stdout[done.stdout.index("{\n") :])
     assert report["features"]["THIRD_PARTY_AUTH_HINT"] == f"oa2-{DEFAULT_BACKEND}"
     assert report["providers"][0]["enabled"] is True
-    assert f"{chain.shop.url}/logout/" in report["settings"]["IDA_LOGOUT_URI_LIST"]
+    assert f"{connected.shop.url}/logout/" in report["settings"]["IDA_LOGOUT_URI_LIST"]
     for secret in re.findall(
-        r'_(?:secret|token)": "(\w{32,})"', chain.root.description().to_json()
+        r'_(?:secret|token)": "(\w{32,})"', connected.root.description().to_json()
     ):
         assert secret not in done.stdout
 
 
-def removing_ends_it_and_provisioning_brings_it_back(chain: Chain) -> None:
-    start = f"{chain.lms_url}/auth/login/{DEFAULT_BACKEND}/?auth_entry=login"
+def removing_ends_it_and_provisioning_brings_it_back(connected: Connected) -> None:
+    start = f"{connected.lms_url}/auth/login/{DEFAULT_BACKEND}/?auth_entry=login"
     assert httpx.get(start, trust_env=False).is_redirect
-    chain.root.run("local", "do", "usher-remove")
+    connected.root.run("local", "do", "usher-remove")
     assert not httpx.get(start, trust_env=False).is_redirect
-    chain.provision()
+    connected.provision()
     assert httpx.get(start, trust_env=False).is_redirect

@@ -18,8 +18,8 @@ from usher.connect.application.side import Addresses, Side
 from usher.connect.errors import ToolFailed
 from usher.connect.openedx.configuration import Choice
 from usher.connect.process import Secrets
+from usher.journey.sign_in import Target, as_anonymous, as_learner
 from usher.journey.steps import BrokenError, LoopError
-from usher.journey.walk import Chain, as_learner, as_somebody_unknown
 
 #: A page: a status, or the address of a redirect.
 Pages = dict[str, Any]
@@ -120,18 +120,18 @@ class Learners:
         return {"cookie": "shop_session", "session": "signed"}
 
 
-def chain(lms: Served, application: Served, *, gateway: bool = False) -> Chain:
-    return Chain(lms.url, application.url, "ol-oauth2", "token", gateway=gateway)
+def target(lms: Served, application: Served, *, gateway: bool = False) -> Target:
+    return Target(lms.url, application.url, "ol-oauth2", "token", gateway=gateway)
 
 
 def test_a_chain_that_works(both: tuple[Served, Served]):
     lms, application = both
     learners = Learners(lms)
-    said = as_somebody_unknown(chain(*both))
+    said = as_anonymous(target(*both))
     assert said == f"people sign in at {application.url}/signin/"
-    walked = as_learner(chain(*both), learners)
-    assert walked.said.endswith(f"was enrolled in {RUN} and opened it, and was removed")
-    assert (walked.left, learners.there) == ("", set())
+    proof = as_learner(target(*both), learners)
+    assert proof.said.endswith(f"was enrolled in {RUN} and opened it, and was removed")
+    assert (proof.left, learners.there) == ("", set())
     assert any('"is_active":false' in each.replace(" ", "") for each in lms.asked)
 
 
@@ -141,13 +141,13 @@ def test_a_sign_in_loop_is_named_with_its_cause(both: tuple[Served, Served]):
     application.pages["/oauth2/authorize/"] = f"{application.url}/login/"
     application.pages["/login/"] = f"{application.url}/oauth2/authorize/"
     with pytest.raises(LoopError, match=r"sign-in never ends: .*/oauth2/authorize/ and .*/login/"):
-        as_somebody_unknown(chain(*both))
+        as_anonymous(target(*both))
     with pytest.raises(LoopError) as raised:
-        as_somebody_unknown(chain(*both, gateway=True))
+        as_anonymous(target(*both, gateway=True))
     assert "API gateway only" in raised.value.fix
     learners = Learners(lms)
     with pytest.raises(LoopError):
-        as_learner(chain(*both, gateway=True), learners)
+        as_learner(target(*both, gateway=True), learners)
     assert learners.there == set()  # removed although nothing worked
 
 
@@ -165,7 +165,7 @@ def test_what_somebody_unknown_meets(
 ):
     {"lms": both[0], "application": both[1]}[side].pages[path] = page
     try:
-        said = as_somebody_unknown(chain(*both))
+        said = as_anonymous(target(*both))
     except BrokenError as error:
         said = str(error)
     assert says in said
@@ -192,16 +192,16 @@ def test_the_link_that_breaks_is_named(
         return made
 
     with pytest.raises(BrokenError, match=says):
-        as_learner(chain(*both), script)
+        as_learner(target(*both), script)
     assert learners.there == set()
 
 
 def test_records_that_remain_in_the_lms_are_named(both: tuple[Served, Served]):
     lms = both[0]
     lms.pages["/usher/api/v1/accounts/"] = 404
-    walked = as_learner(chain(*both), Learners(lms))
-    assert "is still active" in walked.left
-    assert not walked.said.endswith("was removed")
+    proof = as_learner(target(*both), Learners(lms))
+    assert "is still active" in proof.left
+    assert not proof.said.endswith("was removed")
 
 
 def fails(text: str) -> Callable[[BaseHTTPRequestHandler], str]:
@@ -220,11 +220,11 @@ def test_a_sign_in_page_that_fails_by_itself_is_named_with_what_it_says(
     said = "<h1>ProgrammingError at /signin/</h1> relation &quot;durable_cache&quot; does not exist"
     both[1].pages["/signin/"] = fails(said)
     with pytest.raises(BrokenError, match="answers 500: ProgrammingError at /signin/") as raised:
-        as_somebody_unknown(chain(*both))
+        as_anonymous(target(*both))
     assert "make its table durable_cache: manage.py migrate" in raised.value.fix
     both[1].pages["/signin/"] = fails("<h1>KeyError at /signin/</h1>")
     with pytest.raises(BrokenError, match="KeyError") as raised:
-        as_somebody_unknown(chain(*both))
+        as_anonymous(target(*both))
     assert "read the log of the server at 127.0.0.1" in raised.value.fix
 
 
@@ -338,11 +338,13 @@ def test_an_application_gets_oauth_clients_for_its_services(shape: Shape):
 
 def test_a_temporary_learner_is_created_with_a_session_and_removed(shape: Shape):
     side = side_of(shape)
-    made = side.manage.walk({"action": "make", "username": "usher-test-1"})
+    made = side.manage.test_learner({"action": "make", "username": "usher-test-1"})
     assert made["cookie"] == "mitxonline_sessionid"
     assert len(made["session"]) > 20  # signed_cookies: the cookie contains the session
     counted = "from users.models import User\nfrom openedx.models import OpenEdxUser\n"
     counted += "result = [User.objects.count(), OpenEdxUser.objects.get().edx_username]"
     assert shape.run(counted) == [1, "usher-test-1"]
-    assert side.manage.walk({"action": "remove", "username": "usher-test-1"})["removed"] == 1
+    assert (
+        side.manage.test_learner({"action": "remove", "username": "usher-test-1"})["removed"] == 1
+    )
     assert shape.run("from users.models import User\nresult = User.objects.count()") == 0

@@ -34,7 +34,7 @@ PORT_PLUGIN = "name: port\nversion: '1'\npatches:\n  lms-env: |\n    SESSION_COO
 DEADLINE = 600.0
 
 
-class Chain:
+class Machine:
     """An operator's machine, in the folder ``home``.
 
     mode: how Tutor runs the platform. usher_in_tutor: whether Tutor's environment has the plugin

@@ -1,0 +1,280 @@
+"""One command connects, so that a learner can sign in; another one disconnects."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.connect.machine import PASSWORD, Machine, of, records
+from tests.support.checkout import VENV_BIN, PlainCheckout
+from usher.contract.envfile import EnvFile
+
+pytestmark = pytest.mark.slow
+
+#: Each test uses another release and another mode.
+STEPS = (
+    "tutor-config",
+    "tutor-plugin",
+    "record:shop",
+    "provision",
+    "env:shop",
+    "recreate:shop",
+    "restart",
+)
+CHECKS = {
+    "lms-answers",
+    "application-answers",
+    "sign-in-start",
+    "application-client",
+    "service-worker",
+    "lms-client",
+    "from-the-lms",
+    "redirect-uri",
+    "from-the-application",
+    "settings-in-force",
+    "sign-in-page",
+    "learner",
+    "sync",
+    "repair",
+}
+
+
+@pytest.fixture
+def machine(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Machine]:
+    """The machine with the release and mode of the test's mark ``machine``."""
+    mark = request.node.get_closest_marker("machine")
+    made = Machine(tmp_path, *mark.args, **mark.kwargs)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def shop(machine: Machine, shop_database: Path) -> PlainCheckout:
+    return machine.checkout("shop", shop_database, "ada")
+
+
+@pytest.mark.machine(22, "local", usher_in_tutor=False)
+def test_connect_and_disconnect(machine: Machine, shop: PlainCheckout):
+    before = machine.facts()
+    tree = shop.tree()
+    shop.make_learner("boss", PASSWORD, is_superuser=True, is_staff=True)
+
+    planned = machine.connect(shop, "--dry-run")
+    due = {change["id"] for change in planned["plan"]["changes"] if change["due"]}
+    assert due >= {"tutor-package", *STEPS}
+    assert machine.facts() == before
+
+    done = machine.connect(shop, "--superuser")
+    assert done["ok"]
+    assert done["changed"][0] == "tutor-package"
+    assert {check["id"]: check["outcome"] for check in done["checks"]} == dict.fromkeys(
+        CHECKS, "ok"
+    )
+    assert {name for name, data in shop.tree().items() if tree.get(name) != data} == {".env"}
+
+    # The learner whom the repair has created in the LMS, and one whom the LMS does not have yet.
+    for learner in ("ada", "grace"):
+        if learner == "grace":
+            shop.make_learner("grace", PASSWORD)
+        arrives(machine, shop, learner)
+    arrives(machine, shop, "boss", at="/admin/")
+
+    no_secret_is_shown(machine)
+    connected = machine.facts()
+    machine.root.run("config", "save")  # as an operator may do at any time
+    again = machine.connect(shop)
+    assert (again["ok"], again["changed"]) == (True, [])
+    assert machine.facts() == connected
+
+    (known,) = remembered(machine)
+    assert (known["application"], known["tutor_root"]) == (str(shop.folder), str(machine.root.path))
+    assert known["verified"] >= known["connected"] > ""
+    no_secret_is_in(json.dumps(known), machine)
+    told = machine.run([str(VENV_BIN / "usher"), "status"]).stdout
+    assert f"{shop.folder} at {shop.url}" in told
+
+    # If no Tutor is named, that of the connection is used.
+    undone = json.loads(
+        machine.run([str(VENV_BIN / "usher"), "disconnect", "--yes", "--json"]).stdout
+    )
+    assert undone["ok"]
+    assert remembered(machine) == []
+    assert shop.env_file.read_text() == before["env"][0]
+    assert records(shop) == []
+    assert not leads_to(machine, shop)
+    assert "usher" not in machine.root.config()["PLUGINS"]
+    assert not machine.root.lms_config.with_name("usher.json").exists()
+
+    assert machine.connect(shop, "--no-prove")["ok"]
+    assert machine.facts()["records"] == connected["records"]  # the same ids as before
+
+
+def arrives(
+    machine: Machine,
+    checkout: PlainCheckout,
+    learner: str,
+    backend: str = "mitxpro-oauth2",
+    at: str = "/dashboard",
+) -> None:
+    page = machine.sign_in(checkout, learner, backend, at)
+    assert (page.status_code, str(page.url)) == (200, f"{machine.lms}{at}")
+
+
+def remembered(machine: Machine) -> list[dict[str, str]]:
+    done = machine.run([str(VENV_BIN / "usher"), "status", "--json"])
+    return json.loads(done.stdout)["connections"]
+
+
+def no_secret_is_in(text: str, machine: Machine) -> None:
+    assert not [secret for secret in secrets_of(machine) if secret in text]
+
+
+def leads_to(machine: Machine, checkout: PlainCheckout) -> bool:
+    with machine.browser() as browser:
+        answer = browser.get(f"{machine.lms}/auth/login/mitxpro-oauth2/")
+    return str(answer.url).startswith(checkout.url)
+
+
+def secrets_of(machine: Machine) -> list[str]:
+    description = machine.root.description()
+    assert description.service_worker
+    secrets = [description.service_worker.token, str(machine.root.config()["USHER_SECRET"])]
+    for application in description.applications:
+        secrets += [application.client_secret, application.oauth_client_secret]
+    return secrets
+
+
+def no_secret_is_shown(machine: Machine) -> None:
+    """Neither arguments, which every user can see, nor readable files contain one."""
+    secrets = secrets_of(machine)
+    calls = [file.read_text() for file in machine.state.rglob("calls.log")]
+    calls += [" ".join(call) for call in machine.engine.calls()]
+    assert calls
+    assert not [secret for secret in secrets if any(secret in call for call in calls)]
+    for file in (machine.state / "usher").rglob("*"):
+        assert file.stat().st_mode & 0o077 == 0, file
+
+
+@pytest.mark.machine(22, "dev")
+def test_a_dry_run_starts_and_builds_nothing(machine: Machine, shop: PlainCheckout):
+    """A job would start the databases, leave them running, and build a missing image."""
+    (machine.engine.home / "missing-images.json").write_text('["*"]')
+    refused = machine.connect(shop, "--no-prove", code=3)  # rendered, and no image yet
+    assert "images build openedx-dev" in refused["error"]
+    assert "tutor-plugin" in refused["changed"]
+    for _ in range(2):
+        planned = machine.connect(shop, "--dry-run")
+        due = {change["id"] for change in planned["plan"]["changes"] if change["due"]}
+        assert {"image", "provision"} <= due
+        assert any("can't be examined yet" in each for each in planned["plan"]["warnings"])
+    started = [
+        call
+        for call in machine.engine.calls()
+        if {"run", "up", "start", "build", "buildx", "built", "exec"} & set(call)
+    ]
+    assert started == []
+    assert not (machine.engine.home / "running.json").exists()
+
+
+@pytest.mark.machine(21, "local")
+def test_what_a_job_has_left_is_not_a_platform_that_runs(machine: Machine, shop: PlainCheckout):
+    job = ["local", "do", "print-edx-platform-setting", "SITE_ID"]
+    machine.run([str(machine.tutor), "--root", str(machine.root.path), *job])
+    assert json.loads((machine.engine.home / "running.json").read_text()) == ["tutor_local"]
+    assert machine.connect(shop, "--no-prove")["ok"]  # the LMS and its proxy were started
+    again = machine.connect(shop, "--no-prove", "--dry-run")
+    assert [change["id"] for change in again["plan"]["changes"] if change["due"]] == []
+
+
+@pytest.mark.machine(20, "dev")
+def test_killed_at_every_step_it_ends_in_the_same_state(machine: Machine, shop: PlainCheckout):
+    before = machine.facts()
+    for step in STEPS:
+        assert machine.kill_during(step, "connect", *of(shop), "--no-prove"), step
+    assert machine.connect(shop)["ok"]
+    arrives(machine, shop, "ada")
+    facts = machine.facts()
+    assert len(facts["providers"]) == 1
+    assert len(facts["records"][0]) == 1
+    assert [entry["name"] for entry in facts["config"]["USHER_APPLICATIONS"]] == ["shop"]
+
+    for step in ("lms-records", "tutor-config", "restart", "env:shop", "tutor-files"):
+        assert machine.kill_during(step, "disconnect", "--purge"), step
+    assert machine.usher("disconnect", "--purge")["ok"]
+    assert machine.facts() == before
+    assert list((machine.state / "usher").iterdir()) == []
+
+
+@pytest.mark.machine(22, "nightly")
+def test_two_applications_on_one_lms(machine: Machine, shop: PlainCheckout, shop_database: Path):
+    store = machine.checkout("store", shop_database, "lise")
+    done = machine.usher("connect", *of(shop), *of(store))
+    assert done["ok"]
+    arrives(machine, shop, "ada")
+    arrives(machine, store, "lise", "store-oauth2")
+    each_has_a_service_worker_of_its_own(machine, shop, store)
+
+    # A setting that names a disconnected application would be refused.
+    machine.root.configure(USHER_DEFAULT_APPLICATION="shop", USHER_SUPERUSER_APPLICATION="shop")
+    assert machine.usher("disconnect", "--application", str(shop.folder))["ok"]
+    arrives(machine, store, "lise", "store-oauth2")
+    assert calls_as(machine, store) == "store_serviceworker"
+    assert records(shop) == []
+    assert len(records(store)) == 1
+    assert not leads_to(machine, shop)
+
+
+def each_has_a_service_worker_of_its_own(machine: Machine, *checkouts: PlainCheckout) -> None:
+    """Each is bound to its OAuth client, so one application's token gives no access to another's
+    learners."""
+    clients = [
+        application.oauth_client_id for application in machine.root.description().applications
+    ]
+    for checkout, own in zip(checkouts, clients, strict=True):
+        token = EnvFile.read(checkout.env_file).values()["OPENEDX_SERVICE_WORKER_API_TOKEN"]
+        with machine.browser() as browser:
+            headers = {"Authorization": f"Bearer {token}"}
+            for client in clients:
+                answer = browser.get(
+                    f"{machine.lms}/usher/api/v1/accounts/",
+                    params={"client_id": client},
+                    headers=headers,
+                )
+                assert answer.status_code == (200 if client == own else 400)
+    assert [calls_as(machine, one) for one in checkouts] == [
+        "mit_Application_serviceworker",
+        "store_serviceworker",
+    ]
+
+
+def calls_as(machine: Machine, checkout: PlainCheckout) -> str:
+    """The LMS user to whom the application's service worker token belongs."""
+    values = EnvFile.read(checkout.env_file).values()
+    headers = {"Authorization": f"Bearer {values['OPENEDX_SERVICE_WORKER_API_TOKEN']}"}
+    with machine.browser() as browser:
+        username = browser.get(f"{machine.lms}/api/user/v1/me", headers=headers).json()["username"]
+    assert username == values["OPENEDX_SERVICE_WORKER_USERNAME"]
+    return str(username)
+
+
+@pytest.mark.machine(21, "k8s")
+def test_connect_and_disconnect_in_a_cluster(machine: Machine, shop: PlainCheckout):
+    before = machine.facts()
+
+    done = machine.connect(shop)
+    assert done["ok"]
+    # Jobs mount the configuration that was applied last, so the rendered settings are applied
+    # before.
+    steps = ("apply", "provision", "env:shop")
+    assert [step for step in done["changed"] if step in steps] == list(steps)
+    assert "OPENEDX_IP" not in shop.env_file.read_text().replace("#OPENEDX_IP", "")
+    arrives(machine, shop, "ada")
+    no_secret_is_shown(machine)
+    again = machine.connect(shop)
+    assert (again["ok"], again["changed"]) == (True, [])
+
+    assert machine.kill_during("lms-records", "disconnect", "--purge")
+    assert machine.usher("disconnect", "--purge")["ok"]
+    assert not leads_to(machine, shop)
+    assert machine.facts() == before
