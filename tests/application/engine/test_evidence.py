@@ -9,7 +9,7 @@ import pytest
 from tests.application.conftest import make_learner
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
-from usher.application.lms.evidence import Evidence, Limit, TooManyMissing
+from usher.application.lms.evidence import Evidence, MissingLimit, TooManyMissing
 from usher.application.runs.models import CourseMode, CourseRun, RunModes
 from usher.application.runs.services import ensure_run, sync_runs
 from usher.client.payloads import ModeSeen
@@ -30,7 +30,7 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
     ],
 )
 def test_a_share_and_a_number(missing: int, asked: int, total: int, refused: bool) -> None:
-    limit = Limit(share=0.05, count=20)
+    limit = MissingLimit(share=0.05, count=20)
     expected = pytest.raises(TooManyMissing, match="--accept-missing") if refused else nullcontext()
     with expected:
         limit.refuse("account", missing, asked, total)

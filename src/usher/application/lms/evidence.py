@@ -39,7 +39,7 @@ class TooManyMissing(LmsError):
 
 
 @dataclass(frozen=True)
-class Limit:
+class MissingLimit:
     """The most objects that may be missing: a ``share`` of all known ones (0 to 1), or ``count`` if
     that is more."""
 
@@ -60,9 +60,9 @@ class Limit:
         )
 
 
-def limit() -> Limit:
+def limit() -> MissingLimit:
     """Reads ``USHER_MISSING_SHARE`` (0.05) and ``USHER_MISSING_COUNT`` (20)."""
-    return Limit(
+    return MissingLimit(
         float(getattr(django_settings, "USHER_MISSING_SHARE", 0.05)),
         int(getattr(django_settings, "USHER_MISSING_COUNT", 20)),
     )

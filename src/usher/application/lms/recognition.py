@@ -3,7 +3,7 @@
 An LMS with another database, for example after a restored backup or a change of address, gives
 valid answers and may even know the service worker, but not the learners. So before a worker sends
 anything, and before a refusal counts, the LMS must show accounts that it is known to have;
-``evidence.Limit`` says how many of them may be missing.
+``evidence.MissingLimit`` says how many of them may be missing.
 """
 
 from __future__ import annotations

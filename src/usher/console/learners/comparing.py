@@ -44,7 +44,7 @@ _DATES = (("Start", "start"), ("End", "end"), ("Enrollment end", "enrollment_end
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedLearner:
     """The LMS's current state of a learner. problem: why the LMS could not be read. candidates:
     accounts there that may be this learner's. alarm: a sentence about a problem that is urgent, or
     ''. command: what the LMS's staff must run to correct the sign-in, or ''."""
@@ -66,17 +66,17 @@ class Compared:
         return {side.record for side in self.sides if side.differs and side.record}
 
 
-def compare(user: Any) -> Compared:
+def compare(user: Any) -> ComparedLearner:
     """Reads the LMS, which takes at most ``asking.SECONDS``, and compares. Changes nothing."""
     with asking.for_a_page():
         return _compare(user)
 
 
-def _compare(user: Any) -> Compared:
+def _compare(user: Any) -> ComparedLearner:
     now, row = timezone.now(), LmsAccount.objects.filter(user=user).first()
     try:
         if row is None or not row.is_ready:
-            return Compared(now, candidates=adoption.proposals_for(user))
+            return ComparedLearner(now, candidates=adoption.proposals_for(user))
         lms = client()
         account = lms.account(row.username)
         links = batch.links_of(lms, row.username)
@@ -93,12 +93,12 @@ def _compare(user: Any) -> Compared:
             sides += _enrollments(user, seen)
             sides += _runs(lms, user)
     except LmsError as error:
-        return Compared(now, problem=f"{error.message} [{error.code}]")
+        return ComparedLearner(now, problem=f"{error.message} [{error.code}]")
     sides.sort(key=lambda side: not side.differs)  # differences first
-    return Compared(now, sides, alarm=alarm, command=_command(row, links))
+    return ComparedLearner(now, sides, alarm=alarm, command=_command(row, links))
 
 
-def headline(learner: Learner, compared: Compared | None) -> tuple[str, str, str]:
+def headline(learner: Learner, compared: ComparedLearner | None) -> tuple[str, str, str]:
     """The state, the most important finding, and advice about it."""
     state, text, detail = _stored(learner)
     if compared is None or compared.problem:

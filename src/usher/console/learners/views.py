@@ -52,7 +52,7 @@ def compare(request: HttpRequest, pk: str) -> HttpResponse:
 
 
 def _page(
-    request: HttpRequest, user: Any, compared: comparing.Compared | None = None
+    request: HttpRequest, user: Any, compared: comparing.ComparedLearner | None = None
 ) -> HttpResponse:
     found = services.learner(user, compared.differing if compared else ())
     is_in_no_course = not any(one.kind == "enrollment" for one in found.records)

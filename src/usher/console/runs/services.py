@@ -99,7 +99,7 @@ def _by_state(run: CourseRun) -> list[tuple[State, Count]]:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedRun:
     """The LMS's current values of a run. seen: None if the LMS does not show the run. problem: why
     the LMS could not be read."""
 
@@ -113,7 +113,7 @@ class Compared:
         return sum(bool(side.differs) for side in self.sides)
 
 
-def compare(run: CourseRun) -> Compared:
+def compare(run: CourseRun) -> ComparedRun:
     """Reads the run from the LMS; changes nothing."""
     now, lms = timezone.now(), client()
     try:
@@ -121,12 +121,14 @@ def compare(run: CourseRun) -> Compared:
             lms.confirm()
             raw = sync.runs_by_key(lms, [run.course_key]).get(run.course_key)
             if raw is None:
-                return Compared(now, sides=[Side("Course run", run.course_key, "not shown", True)])
+                return ComparedRun(
+                    now, sides=[Side("Course run", run.course_key, "not shown", True)]
+                )
             seen = read_run(raw)
             modes = lms.run_modes(run.course_key)
     except LmsError as error:
-        return Compared(now, problem=f"{error.message} [{error.code}]")
-    return Compared(now, seen, _sides(run, seen, modes))
+        return ComparedRun(now, problem=f"{error.message} [{error.code}]")
+    return ComparedRun(now, seen, _sides(run, seen, modes))
 
 
 def _sides(run: CourseRun, seen: RunSeen, modes: list[ModeSeen]) -> list[Side]:
