@@ -100,7 +100,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one small round of each")
     parser.add_argument("--rounds", type=int, help="rounds of each (default: 3)")
     parser.add_argument(
-        "--learners", type=int, help="of the subject flat (default: 1,000,000), such as 10000000"
+        "--learners",
+        type=int,
+        help="of the subjects flat and console (default: 1,000,000 and 2,000,000)",
     )
     parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=SUBJECTS)
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results.json")
@@ -108,7 +110,7 @@ def main() -> None:
     asked = parser.parse_args()
     sizes = QUICK if asked.quick else WHOLE
     if asked.learners:
-        sizes = replace(sizes, flat=asked.learners)
+        sizes = replace(sizes, flat=asked.learners, console=(asked.learners, sizes.console[1]))
     found = results.Results(machine(), is_quick=asked.quick)
     with surroundings() as around, stage(around) as both:
         for subject in SUBJECTS:
@@ -134,6 +136,7 @@ def measure(subject: str, both: Stage, sizes: Sizes, rounds: int, found: results
         found.add(*celery(both, rounds, sizes.celery))
     elif subject == "console":
         found.console = console(both, *sizes.console)
+        found.console_learners = sizes.console[0]
     elif subject == "sidecar":
         figures, found.sidecar = sidecar(both.surroundings, rounds, sizes.sidecar)
         found.add(*figures)

@@ -34,6 +34,7 @@ class Results:
     sweep_seconds: float = 0.0
     on_mariadb: dict[str, Any] | None = None
     console: dict[str, float] | None = None
+    console_learners: int = 0
     sidecar: Looked | None = None
     waits: list[Waits] = field(default_factory=list)
     backlog: int = 0
@@ -143,6 +144,7 @@ class Results:
             **self._sidecar(known),
             "lms_on_mariadb": self.on_mariadb or known.get("lms_on_mariadb"),
             "console_ms": self.console or known.get("console_ms"),
+            "console_learners": self.console_learners or known.get("console_learners"),
             "machine": self.machine,
             "quick": self.is_quick,
             "rounds": rounds,
