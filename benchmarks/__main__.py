@@ -117,8 +117,8 @@ def main() -> None:
             if subject in asked.only:
                 print(f"measuring {subject} ...", flush=True)
                 measure(subject, both, sizes, asked.rounds or sizes.rounds, found)
+                found.write(asked.results)  # so that it is kept if a later one fails
     print(found.table())
-    found.write(asked.results)
     found.draw(asked.drawing)
     print(f"\nwrote {asked.results} and {asked.drawing}")
 

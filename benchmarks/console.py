@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from typing import Any
+from urllib.parse import quote
 
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
@@ -65,7 +66,7 @@ def pages() -> dict[str, float]:
     row = Enrollment.objects.refused().select_related("user").first()
     if row is None:
         raise RuntimeError("nothing is refused: prepare() comes first")
-    last = (
+    oldest, pk = (
         Enrollment.objects.refused()
         .order_by("work__parked_at")
         .values_list("work__parked_at", "pk")[0]
@@ -75,7 +76,7 @@ def pages() -> dict[str, float]:
         "overview": "/staff/",
         "refusals": "/staff/refusals/",
         "a group of refusals": group,
-        "its last page": f"{group}&before={last[0].isoformat().replace('+', '%2B')}|{last[1]}",
+        "its last page": f"{group}&before={quote(f'{oldest:%Y-%m-%dT%H:%M:%S.%f%z}|{pk}')}",
         "learners": "/staff/learners/",
         "a search by e-mail": f"/staff/learners/?q={row.user.email.upper()}",
         "a search for nobody": "/staff/learners/?q=nobody@nowhere.example",

@@ -265,7 +265,7 @@ def people(names: str, count: int, at_once: int) -> dict[str, list[float]]:
     from usher.application.enrollments.services import enroll as want
 
     app.set_default()
-    run = CourseRun.objects.order_by("pk").first()
+    run = CourseRun.objects.order_by("pk")[0]
 
     def one(number: int) -> tuple[float, float]:
         try:
@@ -309,7 +309,7 @@ def statements() -> dict[str, int]:
     user = get_user_model().objects.get(username=f"{name}0")
     ensure_account(user, reconcile_now=True)
     reconcile()
-    run = CourseRun.objects.order_by("pk").first()
+    run = CourseRun.objects.order_by("pk")[0]
     found = {}
     for what, act in (
         ("enroll", lambda: want(user, run)),

@@ -43,7 +43,7 @@ class PostgreSQL:
             self._control("-w", "-m", "immediate", "stop")
 
     def _control(self, *arguments: str) -> None:
-        from pgserver._commands import pg_ctl
+        from pgserver._commands import pg_ctl  # type: ignore[attr-defined]
 
         server = self._server
         pg_ctl(list(arguments), pgdata=server.pgdata, user=server.system_user, timeout=60)

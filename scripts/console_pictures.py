@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 from playwright.sync_api import Browser, Page, StorageState
 
@@ -46,7 +47,7 @@ def _signed_in(browser: Browser, console: str, password: str) -> StorageState:
 
 
 def _wide(browser: Browser, state: StorageState, console: str) -> None:
-    pages = (
+    pages: tuple[tuple[str, str, Literal["light", "dark"], int], ...] = (
         ("overview", "/?refresh=off", "light", 1050),
         ("refusals", "/refusals/", "dark", 720),
         ("learner", f"/learners/?q={LEARNER}", "light", 1170),

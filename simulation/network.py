@@ -186,7 +186,7 @@ def _said_by(impostor: Impostor) -> Response:
     return Response(impostor.status, impostor.body, headers, impostor.content_type)
 
 
-class Connection:
+class Connection(httpx.BaseTransport):
     """The replacement for the connection that ``usher.client.connection.opened_by`` opens."""
 
     def __init__(self, network: Network) -> None:

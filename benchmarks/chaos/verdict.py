@@ -54,7 +54,7 @@ def _refused(verdict: Verdict) -> set[tuple[str, str]]:
     """Kind and name of every refused row; each must have a reason."""
     found = set()
     for name in KINDS:
-        rows = all_kinds()[name].model._default_manager.get_queryset().refused()
+        rows = all_kinds()[name].rows().refused()
         for row in rows:
             what = _name(name, row)
             if name == "run" and what.endswith("Nowhere+2026_T1"):
@@ -85,7 +85,7 @@ def _accounts(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str, st
     for username, email in journal.learners.items():
         row = rows.get(username)
         seen = there.get(row.username) if row else None
-        if seen is None:
+        if row is None or seen is None:
             verdict.lost.append(f"account {username}: not in the LMS")
         elif seen["email"] != email or seen["uid"] != row.username or not row.is_ready:
             verdict.wrong.append(f"account {username}: the LMS has {seen['email']}")

@@ -149,7 +149,10 @@ def _changing(lms_url: str, mark: str) -> Callable[[str], None]:
 
 
 def _renaming(lms: LmsProcess, number: int) -> Callable[[str], None]:
-    return lambda side: lms.shell(_RENAME.format(title=f"Title {number} {side}")) and None
+    def rename(side: str) -> None:
+        lms.shell(_RENAME.format(title=f"Title {number} {side}"))
+
+    return rename
 
 
 def _round(

@@ -13,7 +13,7 @@ from usher.sidecar.accounts import ACCOUNT
 from usher.sidecar.enrollments import ENROLLMENT
 from usher.sidecar.opening import opened_application, with_lms
 from usher.sidecar.outcome import Outcome
-from usher.sidecar.reconcile import Asked, reconcile
+from usher.sidecar.reconcile import Scope, reconcile
 from usher.sidecar.runs import RUN
 from usher.sidecar.watching import QuickLooks
 
@@ -21,8 +21,8 @@ from usher.sidecar.watching import QuickLooks
 def main() -> None:
     folder, looks_wanted = sys.argv[1], int(sys.argv[2])
     # The application's own sync does not change the modes of course runs.
-    asked, seconds = Asked(kinds=(ACCOUNT, ENROLLMENT, RUN)), []
-    quick = QuickLooks(asked)
+    scope, seconds = Scope(kinds=(ACCOUNT, ENROLLMENT, RUN)), []
+    quick = QuickLooks(scope)
     with opened_application(ApplicationOptions(folder, manage=f"{sys.executable} manage.py")) as (
         checkout,
         adapter,
@@ -31,7 +31,7 @@ def main() -> None:
         sides = with_lms(checkout, adapter, agent)
         for number in range(looks_wanted):
             started = time.monotonic()
-            looked = quick.next(started) if number else asked
+            looked = quick.next(started) if number else scope
             outcome = reconcile(sides, looked, Outcome())
             quick.done(started, 0.0)
             seconds.append(time.monotonic() - started)
