@@ -85,6 +85,12 @@ def test_an_unenrolled_learner_does_not_read_that_they_are_enrolled() -> None:
     )
 
 
+def test_an_address_that_is_not_confirmed_is_named() -> None:
+    row = account(error_code="unconfirmed")
+    assert "confirmed your e-mail address" in of_account(row).text
+    assert of_enrollment(enrollment(error_code="no-account"), row) == of_account(row)
+
+
 def test_an_address_that_is_taken_is_named() -> None:
     row = account(parked_at=NOW, error_code="duplicate-email-username", error_message="LMS words")
     text = of_account(row).text

@@ -191,8 +191,9 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             )
             return
         level = messages.WARNING if total.failed else messages.SUCCESS
-        words = "; ".join(f"{f.what}: {f.message}" for f in total.failures[:5])
-        self.message_user(request, f"{total.line()}. {words}", level)
+        words = [f"{f.what}: {f.message}" for f in total.failures]
+        words += [f"{group.count} waiting: {group.message}" for group in total.waiting]
+        self.message_user(request, f"{total.line()}. {'; '.join(words[:5])}", level)
 
 
 class DeletedWithLearnerAdmin(ReconciledAdmin):

@@ -11,6 +11,7 @@ from typing import Any
 from django.apps import apps
 from django.utils import timezone
 
+from usher.application.accounts import eligibility
 from usher.application.accounts.models import LmsAccount, LmsProfile
 from usher.application.accounts.naming import clean_username
 from usher.application.adapter import AdapterFailed, adapter, failure_of
@@ -86,15 +87,9 @@ def confirmed_address(user: Any) -> bool:
 
 
 def _eligibility(user: Any) -> Iterator[Sentence]:
-    if not user.is_active:
-        yield Sentence("identity", "The user is deactivated in this application.")
-    elif not adapter().is_confirmed(user):
-        yield Sentence(
-            "identity",
-            "The e-mail address is not confirmed. Once it is, the LMS account is created.",
-        )
-    elif not adapter().is_eligible(user):
-        yield Sentence("identity", "USHER_ADAPTER does not allow this learner an LMS account.")
+    if code := eligibility.code_of(user):
+        then = " Once it is, the LMS account is created." if code == eligibility.UNCONFIRMED else ""
+        yield Sentence("identity", f"{eligibility.SENTENCES[code]}{then}")
 
 
 def _account(user: Any) -> Iterator[Sentence]:

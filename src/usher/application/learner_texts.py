@@ -8,6 +8,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from usher.application.accounts.eligibility import UNCONFIRMED
 from usher.application.states import State, state
 
 #: How long a learner waits before the text says that it takes longer than usual.
@@ -59,6 +60,11 @@ _ACCOUNT_PREPARING = LearnerText(
     "Being prepared",
     "Your Open edX account is being created. You can enroll now; courses open in a moment.",
 )
+_ACCOUNT_UNCONFIRMED = LearnerText(
+    "preparing",
+    "Confirm your e-mail",
+    "Your Open edX account is created once you have confirmed your e-mail address.",
+)
 _ACCOUNT_REFUSED = LearnerText(
     "refused",
     "Needs our help",
@@ -85,6 +91,8 @@ def of_account(account: Any) -> LearnerText:
     if state(account) is State.REFUSED:
         is_taken = account.error_code.startswith("duplicate-email")
         return _ACCOUNT_TAKEN if is_taken else _ACCOUNT_REFUSED
+    if account.error_code == UNCONFIRMED:
+        return _ACCOUNT_UNCONFIRMED
     return _LATE if _is_late(account, account.reserved_at) else _ACCOUNT_PREPARING
 
 
@@ -96,6 +104,8 @@ def of_enrollment(row: Any, account: Any) -> LearnerText:
     text = of_account(account)
     if text.needs_staff:
         return text if text is _ACCOUNT_CLOSED else _REFUSED
+    if text is _ACCOUNT_UNCONFIRMED:
+        return text
     if row.run_id and row.run.missing_since:
         return _RUN_MISSING
     if row.observed_is_active:

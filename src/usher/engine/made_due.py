@@ -49,11 +49,13 @@ def is_claimed_elsewhere(made_due: Mapping[str, Q], state: State) -> bool:
 
 
 def failures(made_due: Mapping[str, Q]) -> Iterator[tuple[Key, Failure]]:
-    """Current errors of rows that were made due. Since making a row due clears its error, these
-    errors are newer."""
+    """Current errors of rows that were made due, without those of rows that only wait. Since making
+    a row due clears its error and its attempts, these errors are newer."""
     for name in made_due:
         each = kind(name)
-        failing = _rows(name, made_due).failing().select_related("work", *each.related)
+        tried = Q(work__attempts__gt=0) | Q(work__parked_at__isnull=False)
+        failing = _rows(name, made_due).failing().filter(tried)
+        failing = failing.select_related("work", *each.related)
         rows = failing.iterator(chunk_size=_IDS)
         while some := list(islice(rows, _IDS)):
             for row, what in zip(some, each.named(some), strict=True):
@@ -80,8 +82,8 @@ def succeeded_later(failing: Iterable[Key]) -> Iterator[Key]:
 def earlier(
     kinds: Iterable[Kind], scope: Scope, summary: Summary
 ) -> tuple[list[Group], list[Group]]:
-    """Rows that failed before a run and were not tried in it, grouped by kind and error code: those
-    that wait for their next attempt, and those that were refused. summary: of that run."""
+    """Rows that are not in sync although they did not fail in this run, grouped by kind and error
+    code: those that wait, and those that were refused before. summary: of that run."""
     now, waiting, refused = database_now(), [], []
     reported = Counter((failure.kind, failure.code) for failure in summary.failures)
     for each in kinds:
@@ -94,17 +96,19 @@ def earlier(
             waits=Count("pk", filter=Q(due_at__isnull=False)),
             refused=Count("pk", filter=Q(due_at__isnull=True)),
             message=Max("error_message"),
+            failure_class=Max("error_class"),
             first=Min("due_at"),
         )
         for group in groups.order_by("error_code"):
             code, message = group["error_code"], group["message"]
+            failure_class = group["failure_class"]
             known = reported[each.name, code]
             if (count := group["waits"] - known) > 0:
                 due_in = max(0.0, (group["first"] - now).total_seconds())
-                waiting.append(Group(each.name, count, code, message, due_in))
+                waiting.append(Group(each.name, count, code, message, due_in, failure_class))
             known = max(0, known - group["waits"])
             if (count := group["refused"] - known) > 0:
-                refused.append(Group(each.name, count, code, message, None))
+                refused.append(Group(each.name, count, code, message, None, failure_class))
     return waiting, refused
 
 

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -28,10 +28,11 @@ from usher.engine.made_due import (
 )
 from usher.engine.options import options
 from usher.engine.outlook import Outlook
+from usher.engine.policy import WAITING_DELAY, retry
 from usher.engine.registry import all_kinds, other_system
 from usher.engine.runner import Runner
 from usher.engine.stopping import Stop, StopAfter
-from usher.engine.summary import Failure, Summary
+from usher.engine.summary import Failure, Group, Summary
 from usher.engine.transactions import refuse_within_transaction
 
 #: Rows made due by one statement.
@@ -80,7 +81,7 @@ def reconcile(
     made_due: rows that the caller has just made due and reports on, as ``recheck`` returns them.
     The run waits for those that another worker has claimed, at most as long as a lease lasts, and
     includes their failures in the result. A row that failed and then succeeded within this run
-    counts as changed, not as failed.
+    counts as changed, not as failed; a row that only waits for something counts as waiting.
 
     patience: also wait for rows that failed and are due again soon. progress: called after every
     write. stop: ends the run early when set. accept_missing: treat objects that the other system
@@ -113,7 +114,7 @@ def reconcile(
         else:
             tally.add_from_other_workers(made_due or {})
             tally.expected = getattr(made_due, "rows", 0)
-            if not tally.failing or for_retries <= 0:
+            if not tally.is_open or for_retries <= 0:
                 return tally.end()
             # A row whose kind's gate is closed is due but not claimed, so waiting for it must
             # count against the patience as well.
@@ -156,12 +157,14 @@ def _until_due(kinds: Sequence[Kind], scope: Scope) -> float | None:
 
 
 class _Tally:
-    """Counts the outcomes of a run; keeps the failures of rows that have not succeeded since."""
+    """Counts the outcomes of a run; keeps those of rows that failed or wait, and have not succeeded
+    since."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._counts = Summary()
         self._progress = progress
         self.failing: dict[tuple[str, int], Failure] = {}
+        self.waiting: dict[tuple[str, int], Group] = {}
         #: How many rows the caller made due; set when no worker has claimed any of them any more.
         self.expected = 0
         self._more = 0
@@ -169,10 +172,14 @@ class _Tally:
     def __call__(self, kind: str, written: Sequence[tuple[Job, Outcome]]) -> None:
         for job, outcome in written:
             key = (kind, job.row.pk)
+            self.waiting.pop(key, None)
             if outcome.error is None:
                 self.failing.pop(key, None)
                 self._counts.changed += outcome.changed
                 self._counts.unchanged += not outcome.changed
+            elif outcome.waits or not retry(outcome.error, job.row.attempts).counts:
+                self.failing.pop(key, None)
+                self.waiting[key] = _waiting(kind, outcome)
             elif key in self.failing or len(self.failing) < _FAILING:
                 self.failing[key] = _failure(kind, job, outcome)
             else:
@@ -185,26 +192,35 @@ class _Tally:
         """How many outcomes were successes."""
         return self._counts.changed + self._counts.unchanged
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a row failed or waits."""
+        return bool(self.failing or self.waiting)
+
     def add_from_other_workers(self, made_due: Mapping[str, Q]) -> None:
         """Adds rows that failed in another worker; removes failures of this run that another worker
         has since retried with success."""
         free = _FAILING - len(self.failing)
         self.failing = dict(islice(failures(made_due), free)) | self.failing
-        for key in list(succeeded_later(self.failing)):
-            del self.failing[key]
+        for key in self.failing:
+            self.waiting.pop(key, None)
+        for key in list(succeeded_later([*self.failing, *self.waiting])):
+            self.failing.pop(key, None)
+            self.waiting.pop(key, None)
             self._counts.changed += 1
 
     def end(self) -> Summary:
         """The final summary, which is logged unless no row was processed."""
         found = self.summary()
-        observers.ended(is_empty=not self.reached and not found.failed)
+        observers.ended(is_empty=not self.reached and not self.is_open)
         if self.reached or found.failed:
             log.info("reconciled: %s", found.line())
         return found
 
     def summary(self) -> Summary:
         found = Summary(self._counts.changed, self._counts.unchanged)
-        seen = self.reached + len(self.failing) + self._more
+        seen = self.reached + len(self.failing) + len(self.waiting) + self._more
+        found.waiting = _grouped(self.waiting.values())
         found.by_others = max(0, self.expected - seen)
         for failure in self.failing.values():
             found.fail(failure)
@@ -217,6 +233,23 @@ def _failure(kind: str, job: Job, outcome: Outcome) -> Failure:
     if error is None:
         raise ValueError("a failure without an error")
     return Failure(kind, job.what, str(error.failure_class), error.code, error.message)
+
+
+def _waiting(kind: str, outcome: Outcome) -> Group:
+    error = outcome.error
+    if error is None:
+        raise ValueError("a row that waits without a reason")
+    due_in = WAITING_DELAY if outcome.waits else error.retry_after or 0.0
+    return Group(kind, 1, error.code, error.message, due_in, str(error.failure_class))
+
+
+def _grouped(waiting: Iterable[Group]) -> list[Group]:
+    """One group for each kind and code."""
+    found: dict[tuple[str, str], Group] = {}
+    for one in waiting:
+        known = found.get((one.kind, one.code))
+        found[one.kind, one.code] = replace(one, count=known.count + 1) if known else one
+    return list(found.values())
 
 
 def add_earlier(

@@ -23,24 +23,27 @@ class Failure:
 
 @dataclass(frozen=True)
 class Group:
-    """Failed rows of one kind with the same error code. due_in: seconds until the first of them is
-    tried again; None for refused rows, which are not tried again by themselves."""
+    """Rows of one kind with the same error code. due_in: seconds until the first of them is tried
+    again; None for refused rows. failure_class: as in ``errors.KnownError``."""
 
     kind: str
     count: int
     code: str
     message: str
     due_in: float | None
+    failure_class: str = ""
 
 
 @dataclass
 class Summary:
     """changed: rows whose object the run changed in the other system. unchanged: rows that matched
-    already. failed: rows that failed and have not succeeded since. failures: the first of them.
+    already. failed: rows whose attempt failed and that have not succeeded since. failures: the
+    first of them. by_others: rows that the caller made due and another worker has processed.
 
-    by_others: rows that the caller made due and another worker has processed. waiting: rows that
-    failed in earlier runs and are not due yet. refused: rows that were refused in earlier runs.
-    The last two are set by ``services.add_earlier`` only.
+    waiting: rows that wait, and are tried again by themselves: for another row, for something in
+    the application such as a confirmed e-mail address, or because the other system limits requests.
+    ``services.add_earlier`` also adds rows that failed in earlier runs and are not due yet, and
+    sets ``refused``: rows that were refused in earlier runs.
     """
 
     changed: int = 0
@@ -64,6 +67,7 @@ class Summary:
         self.failed += other.failed
         self.by_others += other.by_others
         self.failures.extend(other.failures[: KEPT_FAILURES - len(self.failures)])
+        self.waiting.extend(other.waiting)
         return self
 
     def line(self) -> str:

@@ -12,6 +12,8 @@ from usher.application.accounts.repair import missing
 from usher.application.accounts.services import ensure_account, ensure_accounts, follow_profile
 from usher.application.adapter import DefaultAdapter
 from usher.application.enrollments.services import enroll
+from usher.application.explain import explain
+from usher.application.lms.drift import drift
 from usher.application.runs.services import ensure_run
 from usher.application.tokens.provider import registration_tokens
 from usher.engine.services import reconcile
@@ -108,6 +110,34 @@ def test_nor_does_a_token_that_is_there(joined):
         answer = Client().get(path, headers=bearer)
         assert answer.status_code == 403
         assert user.email not in answer.content.decode()
+
+
+def test_the_reason_why_a_learner_is_not_sent_is_the_one_that_is_true(joined, settings, capsys):
+    settings.USHER_ADAPTER = f"{__name__}.NobodyButStaff"
+    learners = {
+        "inactive": (make_learner(), "deactivated in this application"),
+        "unconfirmed": (unconfirmed(), "not confirmed"),
+        "not-eligible": (make_learner(), "USHER_ADAPTER does not allow"),
+    }
+    for learner, _ in learners.values():
+        ensure_account(learner)
+    left = learners["inactive"][0]
+    type(left).objects.filter(pk=left.pk).update(is_active=False)
+    reconcile(["account"])
+    differences = {one.what: one.note for one in drift(["account"])}
+    for code, (learner, said) in learners.items():
+        learner.refresh_from_db()
+        row = LmsAccount.objects.get(user=learner)
+        assert row.error_code == code
+        assert said in row.error_message
+        assert said in differences[row.username]
+        assert said in explain(learner)[1].text
+        token = registration_tokens([learner.pk])[learner.pk]
+        answer = Client().get("/api/users/me", headers={"Authorization": f"Bearer {token}"})
+        if code == "inactive":
+            assert answer.status_code == 401  # the token of an inactive user is no longer valid
+        else:
+            assert said in answer.json()["error_description"]
 
 
 class NobodyButStaff(DefaultAdapter):

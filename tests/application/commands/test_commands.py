@@ -215,7 +215,7 @@ def test_a_dry_run_says_what_waits_and_why(joined, settings):
     assert run("reconcile")[0] == 1
     code, out, _ = run("reconcile", "--dry-run")
     assert code == 1
-    assert "✗ waiting 1 × run: The LMS refuses access (401)" in " ".join(out.split())
+    assert "… waiting 1 × run: The LMS refuses access (401)" in " ".join(out.split())
     assert "✗ records: 0 would be changed, " in out
     code, out, _ = run("reconcile", "--dry-run", "--json")
     assert code == 1

@@ -155,7 +155,7 @@ def test_a_learner_who_may_have_no_account_yet_is_not_said_to_get_one(
         "is_eligible of USHER_ADAPTER failed: KeyError: 'no such field'",
     )
     assert found[refused.username][0] == ""
-    assert "USHER_ADAPTER says no" in found[refused.username][1]
+    assert found[refused.username][1] == "The e-mail address is not confirmed"
 
 
 def test_modes_of_one_learner(db: None, failing: Any) -> None:

@@ -1,5 +1,6 @@
 """The summary of a run: the command's last lines, and the log."""
 
+import json
 import logging
 import re
 import time
@@ -7,6 +8,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+from allauth.account.models import EmailAddress
 from django.core.management import call_command
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -95,13 +97,73 @@ def test_waiting_rows_are_reported_with_their_reason_and_the_command_fails(joine
         call_command("reconcile", "--kind", "account")
     assert ended.value.code == 1
     told = capsys.readouterr().out
-    assert "✗ waiting 3 × account: The LMS refuses the service worker's token." in told
+    assert "… waiting 3 × account: The LMS refuses the service worker's token." in told
+    assert "✗ stopped The LMS refuses the service worker's token." in told
     assert "0 changed, 0 unchanged, 0 failed, 3 waiting" in told
     LmsAccount.objects.set_work(parked_at=database_now(), due_at=None)
     call_command("reconcile", "--kind", "account")
     told = capsys.readouterr().out
     assert "– refused 3 × account: The LMS refuses the service worker's token." in told
     assert "3 refused before" in told
+
+
+def unconfirmed_learner(joined):
+    user = joined.learner()
+    EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=False)
+    ensure_account(user)
+    enroll(user, ensure_run(DEMO))
+    return user
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("reconcile",),
+        ("reconcile", "--recheck", "--kind", "account", "--kind", "enrollment"),
+        ("reconcile", "--dry-run"),
+        ("repair_missing_courseware_records", "--wait", "0"),
+    ],
+)
+def test_a_learner_who_only_waits_is_no_failure(joined, capsys, command):
+    unconfirmed_learner(joined)
+    reconcile()
+    call_command(*command)  # exit code 0
+    told = capsys.readouterr().out
+    assert "… waiting 1 × account: Not sent. The e-mail address is not confirmed." in told
+    assert "✗" not in told
+    call_command(*command, "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert (found["failed"], found["failures"], found["stopped"]) == (0, [], "")
+    assert ("account", "unconfirmed", 1) in {
+        (group["kind"], group["code"], group["count"]) for group in found["waiting"]
+    }
+
+
+def test_a_retry_that_comes_by_itself_is_no_failure_unless_nothing_can_be_sent(
+    joined, capsys, settings
+):
+    ensure_account(joined.learner())
+    later = database_now() + timedelta(seconds=300)
+    LmsAccount.objects.set_work(
+        error_class="transient", error_code="server-error", attempts=2, due_at=later
+    )
+    call_command("reconcile", "--kind", "account")
+    assert "✓ records: 0 changed, 0 unchanged, 0 failed, 1 waiting" in capsys.readouterr().out
+    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"  # no server listens there
+    with pytest.raises(SystemExit) as ended:
+        call_command("reconcile", "--kind", "account")
+    assert ended.value.code == 1
+    assert "✗ stopped Nothing answers at" in capsys.readouterr().out
+
+
+def test_rows_that_the_lms_limits_wait(joined, faulty):
+    user = joined.learner()
+    ensure_account(user)
+    faulty.break_next(faults.THROTTLED, times=50)
+    summary = reconcile(["account"], user=user)
+    assert (summary.failed, [group.code for group in summary.waiting]) == (0, ["throttled"])
+    assert "1 waiting" in summary.line()
+    assert LmsAccount.objects.get().attempts == 0
 
 
 def test_failures_of_this_run_are_not_reported_twice(joined, settings, capsys):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -10,12 +10,12 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.db.models import F, Q
 
-from usher.application.accounts import creation
+from usher.application.accounts import creation, eligibility
 from usher.application.accounts.details import Details, details
 from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
 from usher.application.accounts.naming import NoFreeName, reserve
 from usher.application.accounts.services import follow_profile, known_accounts
-from usher.application.adapter import AdapterFailed, DefaultAdapter, adapter
+from usher.application.adapter import AdapterFailed, adapter
 from usher.application.audit.services import record_many
 from usher.application.enrollments.models import Enrollment
 from usher.application.lms.context import LmsContext
@@ -37,7 +37,6 @@ from usher.engine.lanes import Lane, by_lane
 MAX_RENAMINGS = 10
 #: Seconds after which a registration request of a worker can no longer reach the LMS.
 _LATEST_REGISTRATION = 600.0
-_NOT_CONFIRMED = "the learner's e-mail address is not confirmed, or USHER_ADAPTER says no"
 
 
 class AccountKind(LmsKind):
@@ -54,15 +53,17 @@ class AccountKind(LmsKind):
         if any(row.is_ready or not row.is_active for row in rows):
             context.evidence.offer("account", known_accounts)
         by_batch = self.batch_capability in context.batch
-        absent = [row.user_id for row in rows if row.is_active and not row.is_ready]
-        eligible = _eligible(absent)
+        absent = [row.user for row in rows if row.is_active and not row.is_ready]
+        eligible = eligibility.eligible([user.pk for user in absent])
+        reasons = eligibility.codes_of([user for user in absent if user.pk not in eligible])
         tokens = registration_tokens(eligible) if eligible and not by_batch else {}
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
-            is_refused = row.is_active and not row.is_ready and row.user_id not in eligible
+            outcome = None
             try:
                 told = details(row.user)
-                outcome = _unconfirmed(adapter().is_eligible, row.user) if is_refused else None
+                if reason := reasons.get(row.user_id):
+                    outcome = eligibility.not_sent(reason, row.user, adapter().is_eligible)
             except AdapterFailed as error:
                 prepared.append((Job(row, row.username), Outcome(error=error)))
                 continue
@@ -115,36 +116,6 @@ class AccountKind(LmsKind):
                     username=row.username, defaults=unproven
                 )
                 Retirement.objects.filter(pk=retirement.pk).make_due()
-
-
-def _eligible(user_ids: Sequence[int]) -> set[int]:
-    """Which of these learners may have an LMS account now."""
-    if not user_ids:
-        return set()
-    users = get_user_model()._default_manager.filter(pk__in=user_ids)
-    return set(adapter().eligible(users).values_list("pk", flat=True))
-
-
-def _confirmed(user_ids: Sequence[int]) -> set[int]:
-    """Which of these learners have confirmed their e-mail address."""
-    if not user_ids:
-        return set()
-    users = get_user_model()._default_manager.filter(pk__in=user_ids)
-    return set(adapter().confirmed(users).values_list("pk", flat=True))
-
-
-def why_not_eligible(user: Any) -> str:
-    """Why the learner gets no LMS account yet; '' for a learner who may have one. Raises
-    AdapterFailed."""
-    return "" if adapter().is_eligible(user) else _NOT_CONFIRMED
-
-
-def _unconfirmed(decide: Callable[[Any], bool], user: Any) -> Outcome:
-    """The outcome for a learner who must confirm the e-mail address first: the address may be
-    somebody else's. decide: the adapter's method; raises AdapterFailed where it fails."""
-    if type(adapter()) is not DefaultAdapter:
-        decide(user)
-    return Outcome(error=LmsError(f"Not sent: {_NOT_CONFIRMED}.", code="unconfirmed"), waits=True)
 
 
 def _audited(done: Sequence[tuple[Job, Outcome]]) -> Iterator[tuple[str, bool, dict[str, Any]]]:
@@ -232,7 +203,7 @@ def _rename(row: LmsAccount, error: creation.NameTaken, now: datetime) -> None:
 
 def _unconfirmed_profile(row: LmsProfile) -> Outcome:
     try:
-        return _unconfirmed(adapter().is_confirmed, row.user)
+        return eligibility.not_sent(eligibility.UNCONFIRMED, row.user, adapter().is_confirmed)
     except AdapterFailed as error:
         return Outcome(error=error)
 
@@ -265,7 +236,7 @@ class ProfileKind(LmsKind):
         tokens = {t.user_id: t for t in LmsToken.objects.filter(user_id__in=ids)}
         by_batch = self.batch_capability in context.batch
         changed = [row.user_id for row in rows if row.email != row.observed_email]
-        confirmed = _confirmed(changed)
+        confirmed = eligibility.confirmed(changed)
         prepared: list[tuple[Job, Outcome | None]] = []
         stale = []
         for row in rows:

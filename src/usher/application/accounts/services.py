@@ -11,6 +11,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from usher.application.accounts import eligibility
 from usher.application.accounts.details import details
 from usher.application.accounts.models import LmsAccount, LmsProfile, Retirement
 from usher.application.accounts.naming import is_reserved, reserve, reserve_many
@@ -120,12 +121,9 @@ def _make_easy(users: list[Any]) -> set[int]:
 
 def confirmed(user: Any) -> None:
     """Call after the learner confirmed their e-mail address: makes due what waited for that."""
-    LmsAccount.objects.filter(user=user, work__error_code="unconfirmed").make_due(
-        lane=current_lane()
-    )
-    LmsProfile.objects.filter(user=user, work__error_code="unconfirmed").make_due(
-        lane=current_lane()
-    )
+    waiting = {"user": user, "work__error_code__in": eligibility.SENTENCES}
+    LmsAccount.objects.filter(**waiting).make_due(lane=current_lane())
+    LmsProfile.objects.filter(**waiting).make_due(lane=current_lane())
     notify_workers(user.pk)
 
 

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from usher.application.accounts.kinds import is_to_be_activated, why_not_eligible
+from usher.application.accounts.eligibility import SENTENCES, code_of
+from usher.application.accounts.kinds import is_to_be_activated
 from usher.application.accounts.models import LmsAccount
 from usher.application.adapter import AdapterFailed, adapter
 from usher.application.enrollments.models import Enrollment
@@ -95,7 +96,8 @@ def _absent(row: LmsAccount) -> Difference:
     if row.is_ready:
         return _differs("account", row, row.username, "exists", "yes", "no", "make it again")
     try:
-        reason = why_not_eligible(row.user)
+        code = code_of(row.user)
+        reason = SENTENCES[code].rstrip(".") if code else ""
     except AdapterFailed as error:
         reason = error.reason
     if reason:

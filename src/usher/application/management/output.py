@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,10 +15,13 @@ from django.db import DatabaseError, InterfaceError, OperationalError, Programmi
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from usher.application.states import span
 from usher.application.tokens.errors import NotConnected
-from usher.client.errors import LmsError
+from usher.client.errors import CircuitOpen, LmsError
+from usher.contract.failures import FailureClass
 from usher.contract.terminal import wrapped
-from usher.engine.summary import Summary
+from usher.engine.registry import other_system
+from usher.engine.summary import Group, Summary
 
 #: The most failures that are listed; the rest is counted. All are in the admin.
 _SHOWN = 20
@@ -90,26 +93,28 @@ class EngineCommand(BaseCommand):
         else:
             waiting = sum(group["count"] for group in more.get("waiting", ()))
             wait = f", {waiting} waiting" if waiting else ""
-            mark = "✗" if waiting or more.get("stopped") else "✓"
+            mark = "✗" if more.get("stopped") else "✓"
             self.stdout.write(f"{mark} {of}: {count} would be changed{wait}, nothing was")
 
     def show_earlier(self, summary: Summary) -> None:
-        """Lists rows that failed before this run: those that will be retried, and those that were
-        refused."""
+        """Lists rows that wait, and are tried again by themselves, and those that were refused
+        before this run."""
         for group in summary.waiting:
             text = f"{group.count} × {group.kind}: {group.message} [{group.code}] "
-            text += f"next attempt in {group.due_in or 0:.0f} s"
-            self.stdout.write(f"✗ waiting {wrapped(text, 10)}")
+            text += f"next attempt in {span(group.due_in or 0)}"
+            self.stdout.write(f"… waiting {wrapped(text, 10)}")
         for group in summary.refused[:_SHOWN]:
             text = f"{group.count} × {group.kind}: {group.message} [{group.code}] "
             text += "retried by reconcile --recheck"
             self.stdout.write(f"– refused {wrapped(text, 10)}")
 
     def finish(self, summary: Summary, of: str, options: Any, **more: Any) -> None:
-        """Writes the last line. Exits with 1 if a row failed in this run, or failed before and is
-        to be retried. of: what is counted."""
+        """Writes the last line. Exits with 1 if a row failed in this run, or if rows wait because
+        nothing can be sent to the LMS now; rows that wait for anything else are no failure. of:
+        what is counted."""
+        stopped = why_stopped(summary.waiting) if summary.waiting else ""
         if options["json"]:
-            self.stdout.write(json.dumps(summary.as_dict() | more))
+            self.stdout.write(json.dumps(summary.as_dict() | {"stopped": stopped} | more))
         else:
             for failure in summary.failures[:_SHOWN]:
                 text = f"{failure.kind} {failure.what}: {failure.message} [{failure.code}]"
@@ -117,10 +122,30 @@ class EngineCommand(BaseCommand):
             if summary.failed > _SHOWN:
                 self.stdout.write(f"  … and {summary.failed - _SHOWN} more, see the admin")
             self.show_earlier(summary)
-            mark = "✗" if summary.failed or summary.waiting else "✓"
+            if stopped:
+                self.show_stopped(stopped)
+            mark = "✗" if summary.failed or stopped else "✓"
             self.stdout.write(f"{mark} {of}: {summary.line()}")
-        if summary.failed or summary.waiting:
+        if summary.failed or stopped:
             raise SystemExit(1)
+
+    def show_stopped(self, why: str) -> None:
+        self.stdout.write(f"✗ stopped {wrapped(why, 10)}")
+
+
+def why_stopped(waiting: Iterable[Group] = ()) -> str:
+    """Why nothing can be sent to the LMS now; '' if it can. waiting: groups of rows that wait; one
+    of them may wait because of a failure that concerns all rows of its kind."""
+    for group in waiting:
+        if group.failure_class == FailureClass.SYSTEMIC or group.code == CircuitOpen.default_code:
+            return group.message
+    context = other_system().context()
+    context.before_work()
+    try:
+        context.prove()
+    except LmsError as error:
+        return error.message
+    return ""
 
 
 def _about_database(error: DatabaseError | InterfaceError) -> str:

@@ -17,7 +17,8 @@ from oauth2_provider.models import get_access_token_model, get_application_model
 from oauth2_provider.settings import oauth2_settings
 from oauth2_provider.signals import app_authorized
 
-from usher.application.adapter import AdapterFailed, adapter, log_failure
+from usher.application.accounts import eligibility
+from usher.application.adapter import AdapterFailed, log_failure
 from usher.application.audit.services import record
 from usher.application.provider import bearer, claims, limits
 from usher.application.provider.clients import is_lms
@@ -39,13 +40,14 @@ class AuthorizationView(toolkit.AuthorizationView):
         if not (_can_be_kept(request.GET) and _can_be_kept(request.POST)):
             return HttpResponse("The request can't be read.", status=400, content_type="text/plain")
         try:
-            is_withheld = _is_withheld(request)
+            withheld = _why_withheld(request)
         except AdapterFailed as error:
             log_failure(error)
             return render(request, "usher/unavailable.html", status=503)
-        if is_withheld:
+        if withheld:
             home = resolve_url(settings.LOGIN_REDIRECT_URL)
-            return render(request, "usher/not_confirmed.html", {"home": home}, status=403)
+            context = {"home": home, "is_unconfirmed": withheld == eligibility.UNCONFIRMED}
+            return render(request, "usher/not_eligible.html", context, status=403)
         try:
             return super().dispatch(request, *args, **kwargs)
         except ValueError:  # oauthlib can't read the query: broken percent encoding
@@ -85,14 +87,15 @@ def _can_be_kept(parameters: QueryDict) -> bool:
     return True
 
 
-def _is_withheld(request: HttpRequest) -> bool:
-    """Whether an LMS must not learn who this user is, because it would create an account for an
-    e-mail address that may be another person's."""
-    if not request.user.is_authenticated or adapter().is_eligible(request.user):
-        return False
+def _why_withheld(request: HttpRequest) -> str:
+    """Why an LMS must not learn who this user is, a code of ``SENTENCES``; '' if it may.
+    It would create an account, perhaps for an e-mail address that is another person's."""
+    if not request.user.is_authenticated or not (code := eligibility.code_of(request.user)):
+        return ""
     client_id = request.GET.get("client_id") or request.POST.get("client_id") or ""
     clients = get_application_model().objects.select_related("usher_policy")
-    return is_storable(client_id) and is_lms(clients.filter(client_id=client_id).first())
+    is_asked = is_storable(client_id) and is_lms(clients.filter(client_id=client_id).first())
+    return code if is_asked else ""
 
 
 def _with_issuer(uri: str, issuer: str) -> str:
@@ -175,14 +178,18 @@ def _count_failure(request: HttpRequest, client_id: str) -> JsonResponse | None:
     return limits.TOKENS.count_failure(request, client_id, is_wrong=is_wrong)
 
 
+def _require_eligible(user: Any) -> None:
+    if code := eligibility.code_of(user):
+        raise bearer.BearerError(403, "access_denied", eligibility.SENTENCES[code])
+
+
 @csrf_exempt
 @require_safe
 def users_me(request: HttpRequest) -> JsonResponse:
     """``/api/users/me``: the user of the access token."""
     try:
         token = bearer.lms_token(request, {SCOPE_USER_READ})
-        if not adapter().is_eligible(token.user):
-            raise bearer.BearerError(403, "access_denied", "The e-mail address is not confirmed.")
+        _require_eligible(token.user)
         found = claims.profile(token.user)
     except bearer.BearerError as error:
         return error.response()
@@ -200,8 +207,7 @@ def userinfo(request: HttpRequest) -> HttpResponse:
         token = bearer.access_token(request, {SCOPE_USER_READ, "openid"})
         if "openid" not in token.scope.split():
             token = bearer.lms_token(request, {SCOPE_USER_READ})
-        if not adapter().is_eligible(token.user):
-            raise bearer.BearerError(403, "access_denied", "The e-mail address is not confirmed.")
+        _require_eligible(token.user)
         scopes = set(token.scope.split())
         if is_lms(token.application):
             found = claims.claims(token.user, scopes)

@@ -88,6 +88,8 @@ def repair(request: HttpRequest, pk: str) -> HttpResponse:
         )
     elif summary.failed:
         tell(request, f"Not everything was repaired. {_said(summary.failures)}", good=False)
+    elif summary.waiting:
+        tell(request, f"Not everything could be sent yet. {_said(summary.waiting)}", good=False)
     elif summary.by_others:
         tell(
             request,
@@ -103,9 +105,9 @@ def repair(request: HttpRequest, pk: str) -> HttpResponse:
     return redirect("usher_console:learner", pk=pk)
 
 
-def _said(failures: Sequence[Any]) -> str:
-    """The first record's error; leaves out records that only wait for another one."""
-    causes = [one for one in failures if one.code != "no-account"] or list(failures)
+def _said(found: Sequence[Any]) -> str:
+    """Why records failed or wait; leaves out those that only wait for the account."""
+    causes = [one for one in found if one.code != "no-account"] or list(found)
     said = (f"{words.one(one.kind).capitalize()}: {one.message.rstrip('.')}." for one in causes[:3])
     return " ".join(said)
 

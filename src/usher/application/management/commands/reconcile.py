@@ -9,18 +9,19 @@ from django.core.management.base import CommandError, CommandParser
 from usher.application.lms.drift import KINDS as COMPARED
 from usher.application.lms.drift import drift
 from usher.application.management.differences import line_of, rows_of
-from usher.application.management.output import EngineCommand, seconds
+from usher.application.management.output import EngineCommand, seconds, why_stopped
 from usher.application.management.users import named
 from usher.application.runs.models import CourseRun
-from usher.client.errors import LmsError
-from usher.contract.terminal import wrapped
 from usher.engine import services
-from usher.engine.registry import all_kinds, names, other_system
+from usher.engine.registry import all_kinds, names
 from usher.engine.summary import Summary
 
 
 class Command(EngineCommand):
-    help = "Send what is due to the LMS: everything, or one kind, learner or course run."
+    help = (
+        "Send what is due to the LMS: everything, or one kind, learner or course run. Exits 1 if a "
+        "record failed or nothing can be sent now, and 0 if records only wait."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -80,11 +81,11 @@ class Command(EngineCommand):
         if not options["recheck"]:
             due = {name: _count(name, scope, only_due=True) for name in kinds}
             earlier = services.add_earlier(Summary(), kinds, **scope)
-            stopped = _why_stopped()
+            stopped = why_stopped(earlier.waiting)
             if not options["json"]:
                 self.show_earlier(earlier)
                 if stopped:
-                    self.stdout.write(f"✗ stopped {wrapped(stopped, 10)}")
+                    self.show_stopped(stopped)
             groups = earlier.as_dict()
             self.would_change(
                 sum(due.values()),
@@ -95,7 +96,7 @@ class Command(EngineCommand):
                 refused=groups["refused"],
                 stopped=stopped,
             )
-            if earlier.waiting or stopped:
+            if stopped:
                 raise SystemExit(1)
             return
         checked = {name: _count(name, scope, only_due=False) for name in kinds}
@@ -116,17 +117,6 @@ class Command(EngineCommand):
             f"✓ dry run: {sum(checked.values())} records to check, {len(found)} differ, "
             f"{len(would)} would be changed; nothing was"
         )
-
-
-def _why_stopped() -> str:
-    """Why nothing could be sent to the LMS now; '' when the known LMS answers."""
-    context = other_system().context()
-    context.before_work()
-    try:
-        context.prove()
-    except LmsError as error:
-        return error.message
-    return ""
 
 
 def _user(name: str | None) -> Any:

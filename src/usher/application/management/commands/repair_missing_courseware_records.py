@@ -8,7 +8,10 @@ from usher.application.management.users import named
 
 
 class Command(EngineCommand):
-    help = "Create missing LMS accounts and tokens of existing users."
+    help = (
+        "Create missing LMS accounts and tokens of existing users. Exits 1 if a record failed or "
+        "nothing can be sent now, and 0 if records only wait."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

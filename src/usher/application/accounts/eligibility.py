@@ -1,0 +1,70 @@
+"""Who may have an LMS account now, and why others may not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.contrib.auth import get_user_model
+
+from usher.application.adapter import DefaultAdapter, adapter
+from usher.client.errors import LmsError
+from usher.engine.kinds import Outcome
+
+INACTIVE, UNCONFIRMED, NOT_ALLOWED = "inactive", "unconfirmed", "not-eligible"
+#: Error codes of records that are not sent for now, and what is said about the learner.
+SENTENCES = {
+    INACTIVE: "The user is deactivated in this application.",
+    UNCONFIRMED: "The e-mail address is not confirmed.",
+    NOT_ALLOWED: "USHER_ADAPTER does not allow this learner an LMS account.",
+}
+
+
+def eligible(user_ids: Sequence[Any]) -> set[Any]:
+    """Which of these learners may have an LMS account now."""
+    return _those(adapter().eligible, user_ids)
+
+
+def confirmed(user_ids: Sequence[Any]) -> set[Any]:
+    """Which of these learners have confirmed their e-mail address."""
+    return _those(adapter().confirmed, user_ids)
+
+
+def _those(decide: Callable[[Any], Any], user_ids: Sequence[Any]) -> set[Any]:
+    if not user_ids:
+        return set()
+    users = get_user_model()._default_manager.filter(pk__in=user_ids)
+    return set(decide(users).values_list("pk", flat=True))
+
+
+def codes_of(users: Sequence[Any]) -> dict[Any, str]:
+    """Why these users, who are not eligible, may have no LMS account now: user's id → a code of
+    ``SENTENCES``."""
+    known = confirmed([user.pk for user in users])
+    return {user.pk: _code(user, is_confirmed=user.pk in known) for user in users}
+
+
+def code_of(user: Any) -> str:
+    """Why the user may have no LMS account now, a code of ``SENTENCES``; '' for a user who may have
+    one. Raises AdapterFailed."""
+    if adapter().is_eligible(user):
+        return ""
+    return _code(user, is_confirmed=adapter().is_confirmed(user))
+
+
+def _code(user: Any, *, is_confirmed: bool) -> str:
+    if not user.is_active:
+        return INACTIVE
+    return NOT_ALLOWED if is_confirmed else UNCONFIRMED
+
+
+def not_sent(code: str, user: Any, decide: Callable[[Any], bool]) -> Outcome:
+    """The outcome of a user's record that waits for this reason. An address that is not confirmed
+    may be somebody else's.
+
+    decide: the adapter's method about one user, which raises AdapterFailed where it fails: the
+    methods about many users leave those out.
+    """
+    if type(adapter()) is not DefaultAdapter:
+        decide(user)
+    return Outcome(error=LmsError(f"Not sent. {SENTENCES[code]}", code=code), waits=True)
