@@ -94,8 +94,9 @@ class DefaultAdapter:
         """The username to create in the LMS. Everybody in a course can see it.
 
         Usher removes characters that the LMS rejects, makes it unique and reserves it; it never
-        changes afterwards. By default it is the user's own username, or, if people sign in by
-        e-mail, a random one such as ``learner_k3m9x2p7qa``.
+        changes afterwards. If nothing of it is left, the learner gets a random one. By default it
+        is the user's own username, or, if people sign in by e-mail, a random one such as
+        ``learner_k3m9x2p7qa``.
         """
         name = str(user.get_username() or "")
         is_private = not name or "@" in name or user.get_email_field_name() == user.USERNAME_FIELD

@@ -108,6 +108,13 @@ def test_reserving_fails_if_all_candidates_are_taken(db, monkeypatch):
 
 
 def test_any_number_of_learners_can_have_names_of_other_alphabets(db):
-    """All of them are cleaned to the same name."""
     names = {reserve(make_learner(), name) for name in ("王小明", "दीपक") for _ in range(30)}
     assert len(names) == 60
+
+
+@pytest.mark.parametrize("wanted", ["", " ", "__", "王小明"])
+def test_a_name_of_which_nothing_is_left_becomes_a_random_one(db, wanted):
+    """A number would tell everybody how many learners came before."""
+    names = [reserve(make_learner(), wanted) for _ in range(2)]
+    assert all(re.fullmatch("learner_[a-z2-9]{10}", name) for name in names), names
+    assert len(set(names)) == 2

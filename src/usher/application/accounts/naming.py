@@ -13,6 +13,7 @@ from django.db.models.functions import Lower
 
 from usher.application.accounts.models import UsernameReservation
 from usher.application.accounts.transliteration import in_latin_letters
+from usher.application.adapter import private_username
 from usher.contract.limits import (
     FULL_NAME_MAX_LENGTH,
     USERNAME_MAX_LENGTH,
@@ -64,16 +65,18 @@ def clean_full_name(wanted: str, otherwise: str) -> str:
 
 
 def candidates(wanted: str, suggestions: Iterable[str] = ()) -> Iterator[str]:
-    """Names to try, best first: the LMS's suggestions, the name itself, the name with a number."""
+    """Names to try, best first: the LMS's suggestions, the name itself, the name with a number. A
+    random name takes the place of an empty one, or of one without any letter that the LMS takes."""
     for suggestion in suggestions:
         if clean_username(suggestion) == suggestion:
             yield suggestion
     base = clean_username(wanted)
+    if base == _FALLBACK and wanted != _FALLBACK:
+        base = private_username()
     yield base
     for number in range(1, _NUMBERED + 1):
         # In growing steps, so that a popular name does not try thousands of taken ones.
         yield _numbered(base, number if number <= 10 else number**4)
-    # Names without Latin letters all become the same one, so thousands of learners can share it.
     for _ in range(_DRAWN):
         yield _numbered(base, secrets.randbelow(_DRAWN_BELOW))
 
