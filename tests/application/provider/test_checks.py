@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from usher.application import checks
 from usher.application.adapter import DefaultAdapter
 from usher.application.checks import deploy, settings, urls, work
+from usher.application.defaults import environment
 from usher.application.installed import require
 
 CONNECTED = {
@@ -64,6 +65,14 @@ def test_missing_settings_are_named(
         ("USHER_CONCURRENCY", "many", "write a whole number, 1 or more"),
         ("USHER_LEASE_SECONDS", 0, "write a number above 0"),
         ("USHER_ENROLLMENT_WINNER", "both", "write application or lms"),
+        ("REDIS_URL", "localhost:6379", "write an address such as redis://localhost:6379/0"),
+        ("REDIS_URL", "http://localhost", "write an address such as redis://localhost:6379/0"),
+        ("REDIS_URL", "redis://", "write an address such as redis://localhost:6379/0"),
+        (
+            "REDIS_URL",
+            "redis://localhost:port",
+            "write an address such as redis://localhost:6379/0",
+        ),
     ],
 )
 def test_values_in_the_settings_themselves_are_checked(
@@ -71,6 +80,60 @@ def test_values_in_the_settings_themselves_are_checked(
 ) -> None:
     setattr(project, name, value)
     assert f"{name} is {value!r}: {words}" in found(settings)["usher.E001"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "redis://localhost", "rediss://:secret@redis.example:6380/1", "unix:///run/redis.sock"],
+)
+def test_addresses_of_redis_are_accepted(project: Any, url: str) -> None:
+    project.REDIS_URL = url
+    assert "usher.E001" not in found(settings)
+
+
+def test_a_password_in_a_wrong_address_is_not_shown(project: Any) -> None:
+    project.REDIS_URL = "http://:secret@redis.example"
+    assert "REDIS_URL is not usable" in found(settings)["usher.E001"]
+    assert "secret" not in found(settings)["usher.E001"]
+    with pytest.raises(ImproperlyConfigured, match="REDIS_URL is not usable") as wrong:
+        environment.settings({"REDIS_URL": project.REDIS_URL})
+    assert "secret" not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("OIDC_ENABLED", "no", "Write True or False."),
+        ("ROTATE_REFRESH_TOKEN", 1, "Write True or False."),
+        ("ACCESS_TOKEN_EXPIRE_SECONDS", "3600", "Write a whole number."),
+        ("REFRESH_TOKEN_EXPIRE_SECONDS", True, "Write a whole number."),
+        ("ALLOWED_REDIRECT_URI_SCHEMES", "https", "Write a list."),
+        ("SCOPES", ["user:read", "openid"], "Write a dictionary."),
+    ],
+)
+def test_options_of_the_provider_of_a_wrong_type_are_named(
+    project: Any, name: str, value: Any, words: str
+) -> None:
+    project.OAUTH2_PROVIDER = {**project.OAUTH2_PROVIDER, name: value}
+    assert f"OAUTH2_PROVIDER['{name}'] is {value!r}. {words}" in found(settings)["usher.E018"]
+
+
+@pytest.mark.parametrize("broker", ["localhost:6379", "http://localhost"])
+def test_a_broker_without_a_known_scheme_is_named(project: Any, broker: str) -> None:
+    project.CELERY_BROKER_URL = broker
+    assert "redis://localhost:6379/0" in found(work)["usher.E020"]
+
+
+@pytest.mark.parametrize("name", ["LOGIN_REDIRECT_URL", "USHER_SIGNED_OUT_URL"])
+def test_a_page_that_does_not_resolve_is_named(project: Any, name: str) -> None:
+    setattr(project, name, "no-such-view")
+    assert f"{name} is 'no-such-view'" in found(urls)["usher.E019"]
+
+
+def test_a_missing_redis_client_is_named(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.REDIS_URL = "redis://localhost"
+    monkeypatch.setattr(work, "find_spec", lambda name: None)
+    assert "openedx-usher[redis]" in found(work)["usher.E021"]
 
 
 def test_encryption_keys_are_optional(project: Any) -> None:

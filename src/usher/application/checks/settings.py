@@ -211,6 +211,7 @@ def _option(name: str) -> Any:
 
 
 def _provider() -> Iterator[CheckMessage]:
+    yield from _provider_types()
     found, _ = conf.read(django_settings)
     lms = urlsplit(found.base_redirect_url)
     allowed = _option("ALLOWED_REDIRECT_URI_SCHEMES")
@@ -240,6 +241,32 @@ def _provider() -> Iterator[CheckMessage]:
             hint="Add them: OAUTH2_PROVIDER['SCOPES'] = defaults.SCOPES | {...}",
             id="usher.E010",
         )
+
+
+def _provider_types() -> Iterator[CheckMessage]:
+    """Options of the OAuth toolkit of a wrong type, which it does not check itself: any text, even
+    "no", would count as True."""
+    from oauth2_provider.settings import DEFAULTS
+
+    for name, value in getattr(django_settings, "OAUTH2_PROVIDER", {}).items():
+        default = DEFAULTS.get(name)
+        if isinstance(default, bool):
+            is_right, write = isinstance(value, bool), "True or False"
+            is_right = is_right or (name == "PKCE_REQUIRED" and callable(value))
+        elif isinstance(default, int) or name == "REFRESH_TOKEN_EXPIRE_SECONDS":
+            is_right, write = not isinstance(value, bool | str | float), "a whole number"
+        elif isinstance(default, list):
+            is_right, write = isinstance(value, list | tuple | set), "a list"
+        elif isinstance(default, dict):
+            is_right, write = isinstance(value, dict), "a dictionary"
+        else:
+            continue
+        if not is_right:
+            yield Error(
+                f"OAUTH2_PROVIDER[{name!r}] is {value!r}.",
+                hint=f"Write {write}.",
+                id="usher.E018",
+            )
 
 
 def _email() -> Iterator[CheckMessage]:

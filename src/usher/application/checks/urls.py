@@ -53,6 +53,17 @@ def messages() -> Iterator[CheckMessage]:
             id="usher.E015",
         )
 
+    for name in ("LOGIN_REDIRECT_URL", "USHER_SIGNED_OUT_URL"):
+        try:
+            resolve_url(getattr(django_settings, name, "/"))
+        except NoReverseMatch:
+            yield Error(
+                f"{name} is {getattr(django_settings, name)!r}, which is neither a path nor the "
+                "name of a view: pages that link to it fail.",
+                hint="Write a path such as /, or the name of a view.",
+                id="usher.E019",
+            )
+
 
 def _missing_template(path: str) -> str:
     """The name of the sign-in page's template if it does not exist; '' if it exists, or if the view

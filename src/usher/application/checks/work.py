@@ -22,6 +22,7 @@ _APP_MODULE = (
 
 def messages() -> Iterator[CheckMessage]:
     yield from _celery()
+    yield from _redis()
     yield from _sqlite()
 
 
@@ -38,6 +39,13 @@ def _celery() -> Iterator[CheckMessage]:
         return
     from celery import current_app
 
+    if not _is_broker(django_settings.CELERY_BROKER_URL):
+        yield Error(
+            "CELERY_BROKER_URL is not the address of a broker.",
+            hint="Write one such as redis://localhost:6379/0.",
+            id="usher.E020",
+        )
+        return
     # Celery creates an app called "default" if the project has loaded none.
     if current_app.main == "default" or str(current_app.conf.broker_url or "") != broker:
         yield Error(
@@ -48,6 +56,27 @@ def _celery() -> Iterator[CheckMessage]:
         )
         return
     yield from _schedule(current_app)
+
+
+def _is_broker(url: Any) -> bool:
+    """Whether Celery has a transport for this address. Lists, and transports of other packages, are
+    not examined."""
+    from kombu.transport import TRANSPORT_ALIASES
+
+    if not isinstance(url, str):
+        return True
+    scheme, separator, _ = url.partition("://")
+    is_known = scheme.partition("+")[0] in TRANSPORT_ALIASES or "." in scheme or ":" in scheme
+    return is_known and bool(separator)
+
+
+def _redis() -> Iterator[CheckMessage]:
+    if getattr(django_settings, "REDIS_URL", "") and find_spec("redis") is None:
+        yield Error(
+            "REDIS_URL is set, but the Redis client is not installed.",
+            hint="pip install 'openedx-usher[redis]'",
+            id="usher.E021",
+        )
 
 
 def _schedule(app: Any) -> Iterator[CheckMessage]:

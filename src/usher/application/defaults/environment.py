@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -62,11 +63,23 @@ def _winner(text: str) -> str:
     return text
 
 
+def _redis(text: str) -> str:
+    parts = urlsplit(text)
+    try:
+        is_address = bool(parts.path if parts.scheme == "unix" else parts.hostname)
+        _ = parts.port
+    except ValueError:  # the port is no number
+        is_address = False
+    if parts.scheme not in ("redis", "rediss", "unix") or not is_address:
+        raise ValueError("write an address such as redis://localhost:6379/0")
+    return text
+
+
 #: Settings besides those of the connection, with their types; docs/reference/settings.md takes
 #: the comment above each.
 OPTIONS: dict[str, Callable[[str], Any]] = {
     # Redis, which workers on several machines share. Default: none.
-    "REDIS_URL": str,
+    "REDIS_URL": _redis,
     # Your adapter class, such as `shop.openedx.Adapter`; see "Add Usher to your own application".
     # Default: `usher.application.adapter.DefaultAdapter`.
     "USHER_ADAPTER": str,
@@ -108,6 +121,8 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "USHER_MISSING_SHARE": _share,
     # Requests a second that all workers together send to the LMS. Default: no limit.
     "USHER_REQUESTS_A_SECOND": _rate,
+    # Path or name of the page that a browser is sent to after it signed out. Default: `/`.
+    "USHER_SIGNED_OUT_URL": str,
     # Seconds for which a stopping worker waits for answers of the LMS. Default: 20.
     "USHER_STOP_SECONDS": _rate,
     # Failed token requests of one client from one address in a minute; any more are refused.
@@ -151,7 +166,7 @@ def settings(values: Mapping[str, str]) -> dict[str, Any]:
         try:
             found[name] = kind(values[name].strip())
         except ValueError as error:
-            problems.append(f"{name} is {values[name]!r}: {error}")
+            problems.append(f"{name} is {_shown(values[name])}: {error}")
     if problems:
         raise ImproperlyConfigured("; ".join(problems))
     return found
@@ -172,7 +187,12 @@ def malformed(source: Any) -> Iterator[str]:
         try:
             kind(str(value).strip())
         except ValueError as error:
-            yield f"{name} is {value!r}: {error}"
+            yield f"{name} is {_shown(value)}: {error}"
+
+
+def _shown(value: Any) -> str:
+    """The value for a message; addresses may contain a password, which must not be shown."""
+    return "not usable" if "@" in str(value) else repr(value)
 
 
 def misspelt(names: Iterable[str]) -> Iterator[tuple[str, str]]:
