@@ -35,6 +35,11 @@ from usher.engine.errors import EngineError
 
 _log = logging.getLogger("usher.adapter")
 DEFAULT = "usher.application.adapter.DefaultAdapter"
+#: What happens with refused records, for pages and mails.
+REFUSED_NEXT = (
+    "Refused records are sent again when somebody removes the cause and retries them; enrollments "
+    "also when their course run changes in the LMS."
+)
 #: Without 0, 1, l and o, which are confused when a name is read aloud.
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 _PRIVATE_LENGTH = 10
@@ -69,8 +74,8 @@ class AdapterFailed(EngineError):
 
 @dataclass(frozen=True)
 class Refusal:
-    """A record that the LMS refuses. It is not sent again until a person removes the cause and
-    retries it.
+    """A record that the LMS refuses. It is sent again when a person retries it, an enrollment also
+    when its course run changes in the LMS.
 
     kind: ``account``, ``enrollment`` …; what: names the learner, the run or both, for people;
     code and message: the LMS's reason; row: the record, as it was when it was refused;
@@ -203,10 +208,7 @@ class DefaultAdapter:
         more = len(lines) - _MAIL_ROWS
         shown = lines[:_MAIL_ROWS] + ([f"… and {more} more."] if more > 0 else [])
         text = "Open edX refused:\n\n" + "\n".join(shown)
-        text += (
-            "\n\nNothing is retried until somebody removes the cause and chooses Retry in the "
-            "admin.\n"
-        )
+        text += f"\n\n{REFUSED_NEXT} Choose Retry in the admin.\n"
         return f"Open edX refused {len(lines)} of our records", text
 
 

@@ -26,8 +26,9 @@ account_ready = Signal()
 #: An enrollment is in sync. Arguments: enrollment, user, run, changed (whether the worker changed
 #: the LMS; False if it matched already).
 enrollment_settled = Signal()
-#: The LMS refuses a record, which is not retried automatically. sender: its model. Arguments: row,
-#: kind, code, message, user (None if the record has no learner).
+#: The LMS refuses a record, which is sent again when somebody retries it (an enrollment also when
+#: its course run changes in the LMS). sender: its model. Arguments: row, kind, code, message, user
+#: (None if the record has no learner).
 refused = Signal()
 #: An LMS account was found inactive. Arguments: account, user, wanted (True if this application
 #: requested it, False if the LMS's staff deactivated it).

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.core import mail
+from django.urls import reverse
 from django.utils import timezone
 
 from tests.application.console.conftest import DEMO
@@ -14,6 +15,7 @@ from usher.application.enrollments.models import Enrollment
 from usher.application.runs.services import ensure_run
 from usher.console.digest.services import send_if_due
 from usher.console.refusals.services import ignore
+from usher.engine import heartbeat
 from usher.engine.models import Watermark
 from usher.engine.registry import kind
 
@@ -55,6 +57,19 @@ def test_one_mail_for_all_and_no_second_within_the_hour() -> None:
     assert "- Enrollments, 3: The run does not offer this mode [mode-not-offered]" in sent.body
     assert "The LMS says: No place." in sent.body
     assert "/staff/refusals/" in sent.body
+
+
+def test_mails_and_pages_say_what_is_sent_again_by_itself(staff: Any) -> None:
+    refuse(1, "enrollment-closed", "b")
+    Watermark.objects.create(what=heartbeat.WORKER, since="30", asked_at=timezone.now())
+    send_if_due()
+    pages = [
+        staff.get(reverse(f"usher_console:{name}")).content.decode()
+        for name in ("overview", "refusals")
+    ]
+    refusal = Refusal("enrollment", "ada", "code", "No.", None)
+    for text in (mail.outbox[0].body, adapter().refusal_mail([refusal])[1], *pages):
+        assert "enrollments also when their course run changes" in " ".join(text.split())
 
 
 def test_the_next_mail_contains_only_new_refusals() -> None:

@@ -1,14 +1,16 @@
 """Refusals: groups, retry, ignore, export."""
 
 import csv
+import warnings
 from datetime import timedelta
 from io import StringIO
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth import get_user_model
 from django.db import connection
-from django.test import Client
+from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -264,6 +266,42 @@ def test_an_export_is_read_page_by_page(rows: list[int], monkeypatch: pytest.Mon
         assert len(asked) == first
         assert len(list(lines)) == 1
         assert len(asked) > first
+
+
+def test_an_export_is_not_kept_in_memory_under_asgi(
+    staff: Client, rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "_EXPORTED_AT_ONCE", 1)
+    monkeypatch.setattr(table, "_LINES", 2)
+    read, positions = [], services._newest_positions
+    monkeypatch.setattr(
+        services,
+        "_newest_positions",
+        lambda works, limit: read.append(limit) or positions(works, limit),
+    )
+    browser = AsyncClient()
+    browser.cookies = staff.cookies
+
+    async def export() -> tuple[list[str], list[int]]:
+        found, pages = [], []
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Django warns of iterators that it keeps in memory
+            answer = await browser.post(
+                "/staff/refusals/export/", {"kind": "enrollment", "code": "mode-not-offered"}
+            )
+            async for chunk in answer:
+                found.append(chunk.decode())
+                pages.append(len(read))
+        return found, pages
+
+    found, pages = async_to_sync(export)()
+    assert [chunk.count("\r\n") for chunk in found] == [2, 2]
+    assert 0 < pages[0] < pages[1]
+    assert {line["learner"] for line in csv.DictReader(StringIO("".join(found)))} == {
+        "n0",
+        "n1",
+        "n2",
+    }
 
 
 @pytest.mark.parametrize(

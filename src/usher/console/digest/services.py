@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 from django.urls import NoReverseMatch, reverse
 
 from usher.application import conf
-from usher.application.adapter import digest_minutes
+from usher.application.adapter import REFUSED_NEXT, digest_minutes
 from usher.console import words
 from usher.console.refusals.services import Group, groups_since
 from usher.engine.clock import database_now
@@ -93,7 +93,7 @@ def compose(found: list[Group], since: datetime) -> Mail:
             f"  {group.advice}",
             "",
         ]
-    lines.append("No record is sent again until somebody removes the cause and retries it.")
+    lines.append(REFUSED_NEXT)
     if url := _url():
         lines.append(url)
     return Mail(f"Open edX refused {count:,} {noun}", "\n".join(lines) + "\n")

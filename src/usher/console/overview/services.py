@@ -14,6 +14,7 @@ from django.db.models import Min, Q, Sum
 from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount
+from usher.application.adapter import REFUSED_NEXT
 from usher.application.metrics.models import MetricValue
 from usher.application.states import State, in_state, span
 from usher.application.webhooks.models import ReceivedEvent
@@ -404,7 +405,7 @@ def _verdict(kinds: list[KindCounts], refused: Count, lms: LmsHealth, gates: lis
         return Verdict(
             "warning",
             f"{refused} {noun} refused.",
-            "They are not sent again until somebody removes the causes and retries them.",
+            REFUSED_NEXT,
         )
     if retrying := sum((kind.retrying for kind in kinds), Count(0)):
         noun = "record" if retrying.value == 1 else "records"

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import islice
+
+from asgiref.sync import sync_to_async
 
 from usher.console.refusals.services import Example
 
 HEADER = ("record", "learner", "course_run", "code", "message", "refused_at")
 #: A spreadsheet takes a cell for a formula if it begins with one of these, even after blanks.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+#: Lines that an ASGI server gets at once.
+_LINES = 500
 
 
 class _Echo:
@@ -38,3 +45,11 @@ def lines(kind: str, code: str, found: Iterable[Example]) -> Iterator[str]:
             one.parked_at.isoformat(timespec="seconds"),
         )
         yield writer.writerow([cell(value) for value in row])
+
+
+async def for_asgi(found: Iterator[str]) -> AsyncIterator[str]:
+    """The same lines for an ASGI server: Django would keep all lines of a usual iterator in memory.
+    The lines are read in the thread of the request, which may use the database."""
+    read = sync_to_async(lambda: "".join(islice(found, _LINES)))
+    while text := await read():
+        yield text

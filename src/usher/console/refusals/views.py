@@ -3,10 +3,12 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
+from django.core.handlers.asgi import ASGIRequest
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
+from usher.application.adapter import REFUSED_NEXT
 from usher.console import access, words
 from usher.console.access import action, audit, page
 from usher.console.pages import show, tell
@@ -25,6 +27,7 @@ def groups(request: HttpRequest) -> HttpResponse:
     found = services.groups()
     context = {
         "groups": found,
+        "next": REFUSED_NEXT,
         "count": sum(group.count for group in found),
         "ignored": [(row, words.many(row.kind)) for row in services.ignored()],
     }
@@ -98,8 +101,9 @@ def export(request: HttpRequest) -> HttpResponse:
     """A group as CSV. A POST request, because it contains learners' names and is audited."""
     kind, code = _group(request.POST)
     audit(request, "export", f"{kind.name} {code}")
-    found = table.lines(kind.name, code, services.exported(kind, code))
-    answer: Any = StreamingHttpResponse(found, content_type="text/csv; charset=utf-8")
+    lines = table.lines(kind.name, code, services.exported(kind, code))
+    content: Any = table.for_asgi(lines) if isinstance(request, ASGIRequest) else lines
+    answer: Any = StreamingHttpResponse(content, content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="refused-{kind.name}.csv"'
     return answer  # type: ignore[no-any-return]
 
