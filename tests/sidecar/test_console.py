@@ -147,7 +147,7 @@ def test_metrics_count_what_happened() -> None:
     found = metrics.Metrics()
     watched = Watched(found)
     watched.passed(refusing())
-    with watched.around(Exchange("GET", "accounts")) as _:
+    with watched.around(Exchange("GET", "accounts", status=200)) as _:
         pass
     with metrics.serving(found, "127.0.0.1", 0) as port:
         text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
@@ -155,7 +155,8 @@ def test_metrics_count_what_happened() -> None:
     assert 'usher_outcomes_total{kind="enrollment",outcome="rejected"} 1.0' in text
     assert 'usher_refused_rows{code="course-full",kind="enrollment"} 1.0' in text
     assert "usher_passes_total 1.0" in text
-    assert 'usher_lms_request_seconds_count{group="accounts"' in text
+    assert 'usher_lms_request_seconds_count{group="accounts",result="2xx"} 1.0' in text
+    assert 'usher_lms_request_seconds_count{group="accounts",result="5xx"} 0.0' in text
     assert "ada@x.example" not in text
 
 

@@ -103,6 +103,8 @@ OUTSTANDING = Metric(
 
 # The LMS
 
+#: Usual results of a request: an answer, or none. They are exported as 0 before the first.
+REQUEST_RESULTS = ("2xx", "4xx", "429", "5xx", "timed-out", "no-connection", "broken-off")
 REQUEST = Metric(
     "usher_lms_request_seconds",
     HISTOGRAM,

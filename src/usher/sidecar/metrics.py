@@ -16,6 +16,7 @@ from wsgiref.simple_server import WSGIServer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 import usher
+from usher.client.client import GROUPS
 from usher.client.http import Exchange
 from usher.contract import metrics
 from usher.contract.metrics import Metric
@@ -47,6 +48,8 @@ class Metrics:
             registry=self.registry,
             buckets=metrics.REQUEST.buckets,
         )
+        for group, result in product(GROUPS, metrics.REQUEST_RESULTS):
+            self._requests.labels(group, result)
         self._seen.set_to_current_time()
 
     def _counter(self, metric: Metric) -> Counter:

@@ -135,6 +135,9 @@ def test_counters_are_there_before_they_are_counted(db, scrape):
     assert found["usher_settle_seconds_count", (("kind", "enrollment"),)] == 0
     assert found["usher_batch_rows_sum", (("kind", "account"),)] == 0
     assert found["usher_webhook_lag_seconds_bucket", (("le", "+Inf"),)] == 0
+    for result in ("2xx", "5xx", "timed-out", "no-connection"):
+        labels = (("group", "enrollment"), ("result", result))
+        assert found["usher_lms_request_seconds_count", labels] == 0
 
 
 def test_the_time_from_the_desired_state_to_the_lms_is_measured(joined, scrape):

@@ -28,6 +28,7 @@ from usher.application.metrics import conditions
 from usher.application.metrics.models import MetricValue
 from usher.application.provider.models import SignOutMessage
 from usher.client import batch
+from usher.client.client import GROUPS
 from usher.contract import metrics
 from usher.contract.metrics import Metric
 from usher.engine import heartbeat
@@ -75,13 +76,15 @@ class DatabaseCollector(Collector):
 
 def _known(metric: Metric) -> Iterator[tuple[str, ...]]:
     """The labels that a counter or a histogram can have. It is exported as 0 before it is counted:
-    Prometheus sees no increase in a series that begins with 500. Requests have too many labels."""
+    Prometheus sees no increase in a series that begins with 500."""
     if metric is metrics.OUTCOMES:
         yield from product(names(), metrics.OUTCOME_WORDS)
     elif metric is metrics.WEBHOOKS:
         yield from ((result,) for result in metrics.WEBHOOK_RESULTS)
     elif metric in (metrics.SETTLE, metrics.BATCH_ROWS):
         yield from ((name,) for name in names())
+    elif metric is metrics.REQUEST:
+        yield from product(GROUPS, metrics.REQUEST_RESULTS)
     elif metric in (metrics.PASSES, metrics.WEBHOOK_LAG):
         yield ()
 
