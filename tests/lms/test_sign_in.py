@@ -166,6 +166,21 @@ def test_names_that_differ_by_case_are_the_same(lms: Lms, name: str) -> None:
     assert lms.rows(USER, name.upper()) == []
 
 
+def test_an_operator_links_several_accounts_at_once(lms: Lms, name: str) -> None:
+    unlinked(lms, name)
+    other = f"{name}_2"
+    unlinked(lms, other)
+    arguments = ("usher_link", "--application", "campus", "--username", name, "nobody", other)
+
+    done = lms.run(*arguments)
+
+    assert done.returncode == 1
+    assert "nobody" in done.stderr
+    assert done.stdout.count('"linked"') == 2
+    for each in (name, other):
+        assert last(lms.sign_in(each)).json() == {"username": each}
+
+
 def test_an_operator_links_an_account(lms: Lms, name: str) -> None:
     unlinked(lms, name)
     arguments = ("usher_link", "--username", name, "--application", "campus")

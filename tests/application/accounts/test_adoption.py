@@ -1,5 +1,6 @@
 """Users who had an LMS account before Usher: listed, and linked only if an operator decides so."""
 
+import codecs
 import csv
 import secrets
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 
 from tests.application.conftest import Joined, configure, forget_clients
@@ -53,6 +55,7 @@ def listed(joined: Any, tmp_path: Path) -> Any:
     file = tmp_path / "users.csv"
 
     def make(*arguments: str) -> tuple[dict[str, dict[str, str]], Path]:
+        file.unlink(missing_ok=True)
         run("--to", str(file), *arguments)
         with file.open(newline="") as source:
             return {row["user"]: row for row in csv.DictReader(source)}, file
@@ -279,6 +282,67 @@ def test_an_account_that_another_learner_signs_in_to_is_not_adopted(
     assert f"{name}: in the LMS the learner stranger signs in to this account" in out.getvalue()
     assert "0 linked, 1 failed." in out.getvalue()
     assert not LmsAccount.objects.exists()
+
+
+def test_a_list_with_decisions_is_not_overwritten(listed: Any) -> None:
+    _, file = listed()
+    file.write_text("decisions")
+    with pytest.raises(CommandError, match="may contain decisions"):
+        run("--to", str(file))
+    assert file.read_text() == "decisions"
+
+
+@pytest.mark.parametrize(("encoding", "delimiter"), [("utf-8-sig", ","), ("utf-8", ";")])
+def test_a_list_that_a_spreadsheet_saved_is_read(
+    joined: Any, listed: Any, encoding: str, delimiter: str
+) -> None:
+    user = joined.learner(f"Zoë_{secrets.token_hex(4)}")
+    get_user_model().objects.filter(pk=user.pk).update(username=(name := f"=Zoë{user.pk}"))
+    in_lms(joined, f"-{secrets.token_hex(4)}", user.email)
+    _, file = listed()
+    text = file.read_bytes()
+    assert text.startswith(codecs.BOM_UTF8), "without it, spreadsheets garble the name"
+    rows = list(csv.DictReader(StringIO(text.decode("utf-8-sig"))))
+    assert rows[0]["user"] == f"'{name}", "a spreadsheet would take it for a formula"
+    with file.open("w", newline="", encoding=encoding) as target:
+        writer = csv.DictWriter(target, rows[0].keys(), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerow(rows[0] | {"decision": " Link"})
+    out, _ = run("--decisions", str(file))
+    assert "1 linked, 0 failed." in out
+    assert LmsAccount.objects.get().user_id == user.pk
+
+
+def test_decisions_that_are_none_are_named(joined: Any, listed: Any) -> None:
+    first, second = joined.learner(), joined.learner()
+    for user in (first, second):
+        in_lms(joined, f"old_{secrets.token_hex(4)}", user.email)
+    _, file = listed()
+    out, _ = run("--decisions", str(file))
+    assert "No row has 'link' in the column decision" in out
+    decide(file, **{first.username: "yes", second.username: "skip"})
+    out = StringIO()
+    with pytest.raises(SystemExit):
+        call_command("adopt_users", "--decisions", str(file), stdout=out)
+    assert "the decision is 'yes': write link or skip" in out.getvalue()
+    assert second.username not in out.getvalue()
+
+
+def test_one_command_in_the_lms_links_several_accounts(batched: Any, tmp_path: Path) -> None:
+    users = [batched.learner() for _ in range(3)]
+    names = [f"old_{secrets.token_hex(4)}" for _ in users]
+    for user, name in zip(users, names, strict=True):
+        in_lms(batched, name, user.email)
+    run("--to", str(file := tmp_path / "users.csv"))
+    decide(file, **{user.username: "link" for user in users})
+    out, _ = run("--decisions", str(file))
+    (line,) = [each for each in out.splitlines() if "usher_link" in each]
+    command = line.split("./manage.py lms ")[1].split()
+    assert set(names) <= set(command)
+    batched.lms.manage(*command)
+    run("--decisions", str(file))
+    reconcile(["account", "token"])
+    assert {state(each) for each in LmsAccount.objects.all()} == {State.IN_SYNC}
 
 
 def test_a_file_that_is_no_list_is_named(tmp_path: Path, db: None) -> None:

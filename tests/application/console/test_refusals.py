@@ -19,6 +19,7 @@ from usher.application.enrollments.models import Enrollment
 from usher.application.runs.services import ensure_run
 from usher.console import words
 from usher.console.refusals import services, table
+from usher.contract.spreadsheets import cell, value
 from usher.engine.models import ReconciledQuerySet
 from usher.engine.registry import kind
 from usher.engine.work import Work
@@ -308,8 +309,10 @@ def test_an_export_is_not_kept_in_memory_under_asgi(
     "text", ["=1", "+1", "-1", "@x", "\t=1", "\r=1", "\n=1", " =1", "\u00a0=1", "\uff1d1"]
 )
 def test_formulas_are_text(text: str) -> None:
-    assert table.cell(text).startswith("'")
-    assert table.cell("plain = text") == "plain = text"
+    assert cell(text).startswith("'")
+    assert value(cell(text)) == text
+    assert cell("plain = text") == "plain = text"
+    assert value("'quoted") == "'quoted"
 
 
 def test_every_error_code_of_the_lms_is_explained() -> None:

@@ -180,8 +180,12 @@ def decide(rows: Iterable[Mapping[str, str]], *, application: str = "") -> Itera
     makes accounts that it linked before due now, refused ones too.
     """
     for row in rows:
-        if (row.get("decision") or "").strip().lower() == LINK:
+        decision = (row.get("decision") or "").strip()
+        if decision.lower() == LINK:
             yield _link(row, application)
+        elif decision.lower() not in ("", SKIP):
+            problem = f"the decision is {decision!r}: write {LINK} or {SKIP}"
+            yield Decided(row.get("user") or "", row.get("lms_username") or "", problem)
 
 
 def _link(row: Mapping[str, str], application: str) -> Decided:

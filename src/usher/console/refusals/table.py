@@ -9,10 +9,9 @@ from itertools import islice
 from asgiref.sync import sync_to_async
 
 from usher.console.refusals.services import Example
+from usher.contract.spreadsheets import cell
 
 HEADER = ("record", "learner", "course_run", "code", "message", "refused_at")
-#: A spreadsheet takes a cell for a formula if it begins with one of these, even after blanks.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 #: Lines that an ASGI server gets at once.
@@ -24,12 +23,6 @@ class _Echo:
 
     def write(self, text: str) -> str:
         return text
-
-
-def cell(value: object) -> str:
-    """The value as text. Adds an apostrophe if a spreadsheet would take it for a formula."""
-    text = str(value)
-    return f"'{text}" if text.lstrip(" \u00a0").startswith(_FORMULA) else text
 
 
 def lines(kind: str, code: str, found: Iterable[Example]) -> Iterator[str]:

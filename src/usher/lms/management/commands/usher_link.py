@@ -23,7 +23,13 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--username", required=True, help="the learner's username")
+        parser.add_argument(
+            "--username",
+            required=True,
+            nargs="+",
+            metavar="NAME",
+            help="the learner's username; several separated by spaces",
+        )
         parser.add_argument("--application", required=True, help="its name in this LMS")
         parser.add_argument(
             "--unlink", action="store_true", help="remove the link; the account stays"
@@ -47,24 +53,29 @@ class Command(BaseCommand):
             raise CommandError(
                 f"no application {options['application']!r} is connected, only: {known}"
             )
-        username, backend = options["username"], application.backend
+        names, failed = options["username"], []
         if options["account"] and not options["unlink"]:
             raise CommandError(
                 "--account goes with --unlink only: a learner is linked to the account of the same "
                 "name, which --username names"
             )
-        try:
-            if options["unlink"]:
-                changed = services.unlink(username, backend, account=options["account"])
-            else:
-                changed = services.link(username, backend, move=options["move"])
-        except UsherLmsError as error:
-            raise CommandError(str(error)) from error
+        if options["account"] and len(names) > 1:
+            raise CommandError("--account goes with one --username")
+        for username in names:
+            try:
+                outcome = self._changed(username, application.backend, options)
+            except UsherLmsError as error:
+                failed.append(str(error) if len(names) == 1 else f"{username}: {error}")
+                continue
+            told = {"username": username, "backend": application.backend, "outcome": outcome}
+            self.stdout.write(json.dumps(told))
         wait_for_sender()  # so that the application hears of it now
-        done = "unlinked" if options["unlink"] else "linked"
-        outcome = {
-            "username": username,
-            "backend": backend,
-            "outcome": done if changed else "unchanged",
-        }
-        self.stdout.write(json.dumps(outcome))
+        if failed:
+            raise CommandError("\n".join(failed))
+
+    def _changed(self, username: str, backend: str, options: Any) -> str:
+        if options["unlink"]:
+            changed = services.unlink(username, backend, account=options["account"])
+            return "unlinked" if changed else "unchanged"
+        changed = services.link(username, backend, move=options["move"])
+        return "linked" if changed else "unchanged"

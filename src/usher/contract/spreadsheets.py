@@ -1,0 +1,19 @@
+"""Cells of CSV files that are safe to open in a spreadsheet."""
+
+from __future__ import annotations
+
+#: A spreadsheet takes a cell for a formula if it begins with one of these, even after blanks.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_BLANKS = " \u00a0"
+
+
+def cell(value: object) -> str:
+    """The value as text. Adds an apostrophe if a spreadsheet would take it for a formula."""
+    text = str(value)
+    return f"'{text}" if text.lstrip(_BLANKS).startswith(_FORMULA) else text
+
+
+def value(cell: str) -> str:
+    """The text of a cell, without the apostrophe that ``cell`` added."""
+    plain = cell.removeprefix("'")
+    return plain if plain.lstrip(_BLANKS).startswith(_FORMULA) else cell
