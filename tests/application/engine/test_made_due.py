@@ -135,6 +135,6 @@ def test_a_repair_beside_an_engine_that_watches_ends_with_all_repaired(joined):
 def test_failures_of_another_worker_name_learner_and_run(account):
     key = "course-v1:edX+DemoX+Demo_Course"
     enrollment = enroll(account.user, ensure_run(key))
-    Enrollment.objects.filter(pk=enrollment.pk).set_work(error_code="closed")
+    Enrollment.objects.filter(pk=enrollment.pk).set_work(error_code="closed", attempts=1)
     ((_, failure),) = failures({"enrollment": Q(pk=enrollment.pk)})
     assert failure.what == f"{account.username} in {key}"
