@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.checkout import PlainCheckout
 from usher.cli.demo.database import copy_migrated
-from usher.connect import checks
+from usher.connect import checks, manual
 from usher.connect.application.checkout import ApplicationOptions, recognise
 from usher.connect.application.remote import Remote
 from usher.connect.application.settings import SETTINGS
@@ -272,6 +272,22 @@ def test_example_values_are_removed_unless_somebody_replaced_them(shop: PlainChe
     assert later.restore_env(values) == "restored, except MAIL_DOMAIN, changed since"
     assert shop.env_file.read_text() == before.decode() + "MAIL_DOMAIN=mail.mit.edu\n"
     shop.env_file.write_bytes(before)
+
+
+def test_example_values_are_left_to_the_operator_until_they_are_replaced(shop: PlainCheckout):
+    """A later run, which finds them in the ``.env``, says so too."""
+    side = side_of(shop)
+    side.probe(None, ADDRESSES)
+    side.write_env({"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"})
+    side.before.keep_examples({"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"})
+
+    later = side_of(shop)
+    later.probe(None, ADDRESSES)
+    (left,) = manual._left(later, [])
+    assert left.startswith("give MAIL_KEY, MAIL_DOMAIN in ")
+
+    shop.env_file.write_text(shop.env_file.read_text().replace("no-key-yet", "key-of-mine"))
+    assert manual._left(later, [])[0].startswith("give MAIL_DOMAIN in ")
 
 
 def test_a_checkout_without_env_gets_one_and_loses_it_again(shop: PlainCheckout):

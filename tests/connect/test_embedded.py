@@ -17,8 +17,12 @@ import pytest
 from tests.connect.machine import PASSWORD, records
 from tests.connect.test_whole import CHECKS
 from tests.support.checkout import VENV_BIN, PlainCheckout, free_port
-from usher.connect.application.checkout import ApplicationOptions
+from usher.connect.application.checkout import ApplicationOptions, recognise
+from usher.connect.application.side import Addresses, Side, find
+from usher.connect.connecting import Connecting, Options
 from usher.connect.errors import Refused
+from usher.connect.openedx import configuration
+from usher.connect.openedx.configuration import Choice
 from usher.connect.openedx.embedded import EmbeddedLms
 from usher.connect.openedx.serving import Server
 from usher.connect.opening import (
@@ -215,6 +219,30 @@ def test_an_application_without_containers_is_left_to_be_started(beside: Beside)
     assert "settings written" in applied
     assert f"nothing answers at {shop.url}" in done.stderr
     assert "Then run usher connect again" in done.stderr
+
+
+def test_a_plan_lists_only_what_the_new_configuration_changes(shop: PlainCheckout):
+    """Record and ``.env`` of the application do not depend on its address."""
+    shop.down()
+    lms_url = "http://lms.example:8000"
+    lms = EmbeddedLms(shop.state / "lms", lms_url, Runner(Secrets()), open_to_containers=False)
+    configuration.write(lms.config_file, lms.generated())
+    addresses = Addresses(lms_url, lms_url, with_gateway=True)
+    options = ApplicationOptions(str(shop.folder), url="http://other.example")
+    side = Side(recognise(options), options, Secrets())
+    side.probe(None, addresses)
+    backend = Choice("ol-oauth2", "ol-oauth2")
+    connecting = Connecting(lms, [(side, backend)], addresses, Options(), Runner(Secrets()))
+    due = connecting.plan({}, running=False).due
+    assert due >= {"lms-config", "lms-render", "record:shop", "env:shop"}
+
+    entry = side.entry(backend, lms_in_containers=False)
+    description = lms.described({configuration.APPLICATIONS: [entry]})
+    side.write_record(find(description, "shop"), addresses)
+    side.write_env(side.env_values(description, addresses))
+    due = connecting.plan({}, running=False).due
+    assert due >= {"lms-config", "lms-render"}
+    assert not due & {"record:shop", "env:shop"}
 
 
 def server_of(opened: Opened) -> Server:

@@ -67,9 +67,9 @@ def _left(side: Side, changed: list[str]) -> list[str]:
     checkout, found = side.checkout, []
     if f"env:{side.name}" in changed and not checkout.compose:
         found.append(f"restart {checkout.title}, so that it reads its .env again")
-    if side.needed:
+    if examples := side.examples:
         found.append(
-            f"give {', '.join(side.needed)} in {checkout.env_file} values of your own; they have "
+            f"give {', '.join(examples)} in {checkout.env_file} values of your own; they have "
             "example values now"
         )
     return found + _sign_out(side)

@@ -395,6 +395,13 @@ class Side:
         shown = self.manage.compose("exec", "-T", service, "env")
         return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
 
+    @property
+    def examples(self) -> list[str]:
+        """Returns the settings that still have the example values that connect wrote."""
+        path = self.checkout.env_file
+        now = envfile.EnvFile.read(path).values() if path else {}
+        return [key for key, value in self.before.examples().items() if now.get(key) == value]
+
     def write_env(self, values: dict[str, str]) -> str:
         path = self.checkout.env_file
         if path is None:
@@ -415,7 +422,7 @@ class Side:
             ours = [key for key, value in written.items() if now.get(key) == value]
             envfile.write(path, now.without(ours))
             return f"no saved copy; removed {', '.join(ours) or 'nothing'}"
-        restored = now.restored(self._written_keys(now.values()), before)
+        restored = now.restored(self._written_keys, before)
         if self.before.had_no_env and not restored.text.strip():
             path.unlink()
             return "removed; there was none before Usher"
@@ -432,13 +439,13 @@ class Side:
         if before is None:
             return not any(now.get(key) == value for key, value in written.items())
         empty = self.before.had_no_env and not path.read_text().strip()
-        return not empty and all(now.get(k) == before.get(k) for k in self._written_keys(now))
+        return not empty and all(now.get(k) == before.get(k) for k in self._written_keys)
 
-    def _written_keys(self, now: dict[str, str]) -> set[str]:
+    @property
+    def _written_keys(self) -> set[str]:
         """The settings to restore: those that connect writes, and those with an example value that
-        nobody has replaced. now: the values in the ``.env``."""
-        examples = self.before.examples()
-        return {*KEYS, *(key for key, value in examples.items() if now.get(key) == value)}
+        nobody has replaced."""
+        return {*KEYS, *self.examples}
 
 
 def _settings(count: int) -> str:

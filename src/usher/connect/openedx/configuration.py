@@ -13,11 +13,15 @@ import yaml
 
 from usher.connect.errors import Refused
 from usher.contract import oauth, tutor_values
+from usher.contract.applications import EntryError
+from usher.contract.description import DEFAULTS, describe
 from usher.contract.envfile import PRIVATE_MODE, write_private
-from usher.contract.provisioning import own_worker_name
+from usher.contract.provisioning import Description, own_worker_name
 
 APPLICATIONS = "USHER_APPLICATIONS"
 PREFIX = "USHER_"
+#: The secrets from which all others are derived.
+GENERATED = ("USHER_SECRET", "USHER_SERVICE_WORKER_TOKEN")
 DEFAULT_APPLICATION = "USHER_DEFAULT_APPLICATION"
 SUPERUSER = "USHER_SUPERUSER_USERNAME"
 SUPERUSER_EMAIL = "USHER_SUPERUSER_EMAIL"
@@ -58,6 +62,17 @@ def write(path: Path, values: dict[str, Any]) -> None:
             data[key] = value
     text = yaml.safe_dump(data, default_flow_style=False, allow_unicode=True)
     write_private(path, text.encode())
+
+
+def described(path: Path, config: dict[str, Any]) -> Description:
+    """Returns the description of the LMS's records by these ``USHER_*`` values.
+
+    path: the file to name in an error. Raises Refused.
+    """
+    try:
+        return describe(DEFAULTS | config)
+    except EntryError as error:
+        raise Refused(f"{path}: {error}") from error
 
 
 def holds(path: Path, values: dict[str, Any]) -> bool:

@@ -27,7 +27,7 @@ from usher.connect.openedx.serving import Server
 from usher.connect.process import Runner
 from usher.contract import connections
 from usher.contract.applications import EntryError
-from usher.contract.description import DEFAULTS, describe, lms_settings
+from usher.contract.description import DEFAULTS, lms_settings
 from usher.contract.envfile import write_private
 from usher.contract.provisioning import Description
 
@@ -36,7 +36,6 @@ PORT = 18000
 #: A host name of this machine: on the machine by DNS, and in the containers of MITx Online and
 #: MIT xPro by their compose files.
 CONTAINER_HOST = "local.openedx.io"
-_GENERATED = ("USHER_SECRET", "USHER_SERVICE_WORKER_TOKEN")
 #: Features that the Tutor plugin sets in addition to ``lms_settings``.
 _FEATURES = {"ALLOW_PUBLIC_ACCOUNT_CREATION": True, "SKIP_EMAIL_VALIDATION": True}
 _NEEDED = ("django", "granian", "oauth2_provider", "social_django", "waffle")
@@ -67,7 +66,7 @@ class EmbeddedLms:
         host = "0.0.0.0" if open_to_containers else "127.0.0.1"  # noqa: S104 - asked for
         self.server = Server(home, host, _port(url))
         self._runner = runner
-        self._made = {key: secrets.token_hex(32) for key in _GENERATED}
+        self._made = {key: secrets.token_hex(32) for key in configuration.GENERATED}
         self._preview: dict[str, Any] | ToolFailed | None = None
 
     @property
@@ -113,7 +112,7 @@ class EmbeddedLms:
     def generated(self) -> dict[str, str]:
         """Returns the secrets that config.yml must have; present ones are kept."""
         present = configuration.read(self.config_file)
-        return {key: str(present.get(key) or self._made[key]) for key in _GENERATED}
+        return {key: str(present.get(key) or self._made[key]) for key in configuration.GENERATED}
 
     def make(self) -> None:
         """Creates the folder with its database and two courses, or migrates an older one."""
@@ -140,6 +139,10 @@ class EmbeddedLms:
             return None
         return Description.from_json(self.description_file.read_text())
 
+    def described(self, values: dict[str, Any]) -> Description:
+        config = configuration.read(self.config_file)
+        return configuration.described(self.config_file, config | values)
+
     def clear(self, *, purge: bool) -> None:
         """Deletes the rendered files; with ``purge`` the whole folder."""
         if purge:
@@ -151,20 +154,17 @@ class EmbeddedLms:
         return DEFAULTS | self.generated() | configuration.read(self.config_file)
 
     def _described(self) -> str:
-        return self._of_config(lambda config: describe(config).to_json())
+        return configuration.described(self.config_file, self._config()).to_json()
 
     def _settings(self) -> dict[str, Any]:
-        found: dict[str, Any] = self._of_config(lms_settings)
+        try:
+            found = lms_settings(self._config())
+        except EntryError as error:
+            raise Refused(f"{self.config_file}: {error}") from error
         # Defaults for an LMS without any application.
         return {"USHER_BACKENDS": {}, "USHER_LOGOUT_URIS": [], **found} | (
             {"FEATURES": _FEATURES} if found else {}
         )
-
-    def _of_config(self, make: Any) -> Any:
-        try:
-            return make(self._config())
-        except EntryError as error:
-            raise Refused(f"{self.config_file}: {error}") from error
 
     def _init(self) -> None:
         command = [sys.executable, "-m", "usher.embedded", "init", str(self.place)]

@@ -47,6 +47,12 @@ class Lms(Protocol):
     def description(self) -> Description | None:
         """Returns the last rendered description of the LMS's records, or None. Raises Refused."""
 
+    def described(self, values: dict[str, Any]) -> Description:
+        """Returns the description that will be rendered if config.yml gets these values.
+
+        Raises Refused.
+        """
+
     def render_command(self) -> str:
         """Returns the command that renders the description, as one types it in a shell."""
 

@@ -120,6 +120,9 @@ class Platform:
         except DescriptionError as error:
             raise Refused(f"{path}: {error}; render it again: tutor config save") from error
 
+    def described(self, values: dict[str, Any]) -> Description:
+        return configuration.described(self.config_file, self.now.look["usher"] | values)
+
     def preview(self) -> dict[str, Any]:
         """Returns the report of ``usher_provision --dry-run`` in the running LMS.
 

@@ -73,7 +73,7 @@ class ApplicationSteps:
     def _settings_named(self) -> list[str]:
         """Returns every line that will change, without secrets."""
         side = self._side
-        description = self._place.description()
+        description = self._described()
         if description:
             values = self._env(description)
         else:
@@ -113,7 +113,11 @@ class ApplicationSteps:
         """Returns ``look`` as a function that returns False while there is no description."""
 
         def looked() -> bool:
-            description = self._place.description()
+            description = self._described()
             return look(description) if description else False
 
         return looked
+
+    def _described(self) -> Description | None:
+        """Returns the description, or the one that earlier steps of the plan will render."""
+        return self._place.description() or self._place.planned_description()

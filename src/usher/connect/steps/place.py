@@ -32,6 +32,14 @@ class PlaceSteps(ABC):
         """Returns the LMS's description; None before it is configured and rendered."""
         return self.lms.description() if self.is_configured() and self.is_rendered() else None
 
+    def planned_description(self) -> Description | None:
+        """Returns the description as ``configure`` and rendering will make it; None if its secrets
+        don't exist yet."""
+        present = configuration.read(self.lms.config_file)
+        if not all(present.get(key) for key in configuration.GENERATED):
+            return None
+        return self.lms.described(self._values())
+
     def certain_description(self) -> Description:
         """Returns the LMS's description. Raises StepFailed if it was not rendered."""
         description = self.description()
