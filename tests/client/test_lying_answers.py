@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -16,6 +17,7 @@ import pytest
 
 from tests.client.test_http import _Raw
 from usher.client import batch
+from usher.client.authorization import AuthorizationFlow
 from usher.client.client import Credentials, LmsClient
 from usher.client.connection import opened_by
 from usher.client.errors import (
@@ -23,12 +25,15 @@ from usher.client.errors import (
     BadAnswer,
     LmsError,
     Misconfigured,
+    NotTheLms,
     ServerFailed,
     Throttled,
 )
 from usher.client.http import Http
 from usher.client.payloads import moment, read_account, read_run
+from usher.client.registration import register
 from usher.client.shared import LocalState
+from usher.contract.failures import FailureClass
 
 SECRET = "sw-secret-token"
 Answering = Callable[[httpx.Request], httpx.Response]
@@ -210,6 +215,61 @@ def test_moments_at_the_ends_of_the_calendar_can_be_shown_everywhere(value: str)
         found.astimezone(ZoneInfo(place))
 
 
+PAGE = b"<!doctype html><title>Bad Request</title>"
+WORKER = [{"username": "worker", "is_active": True}]
+
+
+def bad_page(request: httpx.Request) -> httpx.Response:
+    """Django's page if it can't save the session, and a proxy's."""
+    return httpx.Response(400, headers={"Content-Type": "text/html"}, content=PAGE)
+
+
+def registering(client: LmsClient) -> None:
+    register(client, username="ada", email="a@b.org", name="Ada", country="", access_token="t")
+
+
+def test_a_page_in_place_of_a_registration_is_about_that_learner_only() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return bad_page(request) if request.method == "POST" else httpx.Response(200, json=WORKER)
+
+    with lms(answer) as client, pytest.raises(BadAnswer) as caught:
+        registering(client)
+    assert caught.value.failure_class is FailureClass.TRANSIENT
+    assert caught.value.request_id
+
+
+def test_a_server_that_answers_everything_with_a_page_is_not_the_lms() -> None:
+    with lms(bad_page) as client, pytest.raises(NotTheLms):
+        registering(client)
+
+
+def test_a_sign_in_whose_session_the_lms_could_not_save_is_started_again() -> None:
+    completed: list[httpx.Response] = []
+    there = "http://lms.example"
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        path = request.url.path
+        if path.startswith("/auth/login/"):
+            back = f"{there}/auth/complete/mitxpro-oauth2/"
+            asked = urlencode({"response_type": "code", "state": "s", "redirect_uri": back})
+            return httpx.Response(302, headers={"Location": f"http://app.example/?{asked}"})
+        if path.startswith("/auth/complete/"):
+            good = httpx.Response(302, headers={"Location": f"{there}/oauth2/authorize?a=b"})
+            completed.append(good if completed else bad_page(request))
+            return completed[-1]
+        if path == "/oauth2/authorize":
+            return httpx.Response(302, headers={"Location": "http://app.example/done?code=c"})
+        if path == "/oauth2/access_token":
+            return httpx.Response(200, json=TOKENS)
+        return httpx.Response(200, json=WORKER)
+
+    with lms(answer) as client:
+        flow = AuthorizationFlow(client, 1, "http://app.example/done", lambda _: "ours")
+        assert flow.tokens().access_token == "access"
+    assert len(completed) == 2
+
+
+TOKENS = {"access_token": "access", "refresh_token": "refresh", "expires_in": 3600}
 RESULTS: dict[str, Any] = {
     "another status": {"status": "done"},
     "a status that is no text": {"status": ["refused"]},

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
-from usher.client.client import LmsClient
+from usher.client.client import LmsClient, not_of_the_api
 from usher.client.errors import CircuitOpen, LmsError, Misconfigured, SignInStopped
 from usher.client.http import Answer
 from usher.client.payloads import TokenPair
@@ -99,7 +99,7 @@ class AuthorizationFlow:
             answer = self._get(path)
             if code := self._code_of(answer):
                 return code
-            path = self._next_path(answer)
+            path = self._next_path(path, answer)
         raise SignInStopped(
             f"The LMS did not sign the learner in: it redirected more than {_MAX_REDIRECTS} times."
         )
@@ -165,10 +165,12 @@ class AuthorizationFlow:
             )
         return query.get("code", "")
 
-    def _next_path(self, answer: Answer) -> str:
-        """Where this answer redirects to. Raises SignInStopped or Misconfigured if the sign-in ends
-        here."""
+    def _next_path(self, asked: str, answer: Answer) -> str:
+        """Where this answer to the request for ``asked`` redirects to. Raises SignInStopped or
+        Misconfigured if the sign-in ends here."""
         path = self._lms.http.own_path(answer.location) if answer.location else None
+        if answer.status == 400 and not asked.startswith(LmsPath.AUTHORIZE):
+            raise not_of_the_api(self._lms, answer)
         if answer.status == 400:
             raise Misconfigured(
                 "The LMS refuses to authorize this application. Check the application's OAuth "

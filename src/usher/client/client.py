@@ -429,6 +429,25 @@ def not_the_lms(answer: Answer) -> NotTheLms:
     )
 
 
+def not_of_the_api(lms: LmsClient, answer: Answer) -> LmsError:
+    """The error for an answer to a learner's registration or sign-in that Open edX's views would
+    not give.
+
+    Django answers 400 with a page if it can't save the session, for example because the database is
+    busy. So a 400 of a server that shows the service worker's account now concerns this request
+    only. Raises the error of ``LmsClient.confirm``.
+    """
+    if answer.status != 400:
+        return not_the_lms(answer)
+    lms.confirm()
+    return BadAnswer(
+        "The LMS answered 400 without a reason. It may have been unable to save the session, for "
+        "example because its database was busy; the reason is in the LMS's log.",
+        code="bad-request",
+        status=400,
+    ).of_request(answer.request_id)
+
+
 def said(answer: Answer) -> tuple[str, str]:
     """The LMS's error code and message in an answer, at most 64 and 400 characters. The code is ''
     if there is none; the message then names the status."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from usher.client import payloads
-from usher.client.client import REGISTRATION, LmsClient, not_the_lms, said
+from usher.client.client import REGISTRATION, LmsClient, not_of_the_api, not_the_lms, said
 from usher.client.errors import (
     AccessRefused,
     LmsError,
@@ -96,7 +96,7 @@ def _read(lms: LmsClient, answer: Answer) -> Registered:
             code=code or "registration-closed",
             status=answer.status,
         )
-    raise not_the_lms(answer)
+    raise not_of_the_api(lms, answer)
 
 
 def _registered(user: dict[str, Any], answer: Answer) -> Registered:
