@@ -269,6 +269,20 @@ def test_a_sign_in_whose_session_the_lms_could_not_save_is_started_again() -> No
     assert len(completed) == 2
 
 
+@pytest.mark.parametrize(("works", "error"), [(True, Misconfigured), (False, ServerFailed)])
+def test_only_an_lms_that_works_otherwise_shows_a_wrong_provider_record(
+    works: bool, error: type[LmsError]
+) -> None:
+    """While its database is down, an LMS answers every request with 500."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        shows_accounts = works and request.url.path == "/api/user/v1/accounts"
+        return httpx.Response(200, json=WORKER) if shows_accounts else httpx.Response(500)
+
+    with lms(answer) as client, pytest.raises(error):
+        registering(client)
+
+
 TOKENS = {"access_token": "access", "refresh_token": "refresh", "expires_in": 3600}
 RESULTS: dict[str, Any] = {
     "another status": {"status": "done"},

@@ -143,13 +143,22 @@ def raise_if_misconfigured(lms: LmsClient) -> None:
             return
         check_start(lms, answer)
         return
-    if failed.status == 500:
+    if failed.status == 500 and _answers(lms):
         raise Misconfigured(
             f"The LMS can't start sign-in with the backend {lms.who.backend}: its provider record "
             "is disabled, missing, or belongs to another site. Run usher doctor.",
             code="provider-disabled",
             status=500,
         ) from failed
+
+
+def _answers(lms: LmsClient) -> bool:
+    """Whether the LMS works otherwise. While its database is down, each page answers 500."""
+    try:
+        lms.confirm()
+    except LmsError:
+        return False
+    return True
 
 
 def check_start(lms: LmsClient, answer: Answer) -> str:
