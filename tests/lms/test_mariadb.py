@@ -11,9 +11,10 @@ import pytest
 from benchmarks.mariadb import MariaDb, mariadb, missing
 
 from tests.lms.application import RunningApplication
-from tests.lms.conftest import DEMO, E2E, Lms, account, description
+from tests.lms.conftest import DEMO, E2E, TOKEN, Lms, account, description
 from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, post
 from tests.lms.test_batch_transactions import PREPARE, carried_out, enrollments
+from tests.lms.test_sign_out import send
 from tests.lms.test_ways_to_an_account import batch_enroll, plain, public_enroll
 from tests.support.served import served_lms
 
@@ -155,6 +156,37 @@ def test_repeated_requests_at_the_same_time_mint_tokens_once(lms: OnMariaDb, nam
         "where username like ?"
     )
     assert lms.value(minted, name + "%") == 30
+
+
+def test_request_ids_that_differ_only_in_case_are_two(lms: OnMariaDb, name: str) -> None:
+    items = [account(name + "a")]
+    assert post(lms, ACCOUNTS, items, request_id=f"{name}-id")[0]["status"] == "created"
+    assert post(lms, ACCOUNTS, items, request_id=f"{name}-ID")[0]["status"] == "exists"
+    other = [account(name + "b")]
+    assert post(lms, ACCOUNTS, other, request_id=f"{name}-Id")[0]["status"] == "created"
+
+
+def test_a_token_that_differs_only_in_case_is_not_found(lms: OnMariaDb) -> None:
+    with lms.api(TOKEN.swapcase()) as api:
+        assert api.get("/usher/api/v1/").status_code == 401
+    script = """
+from types import SimpleNamespace
+from oauth2_provider.models import get_access_token_model
+from usher.lms.connections import tokens
+model = SimpleNamespace(  # of the toolkit before 3.0, which has no checksum
+    objects=get_access_token_model().objects, _meta=SimpleNamespace(get_fields=lambda: []))
+tokens.get_access_token_model = lambda: model
+asked = [given["token"], given["token"].swapcase()]
+outcome = [tokens.find_access_token(each) is not None for each in asked]
+"""
+    assert carried_out(lms, script, token=TOKEN) == [True, False]
+
+
+def test_logout_tokens_whose_ids_differ_only_in_case_are_two(lms: OnMariaDb, name: str) -> None:
+    for jti in (f"{name}-id", f"{name}-ID"):
+        assert send(lms, lms.application.logout_token(name, jti=jti)).status_code == 200
+    again = send(lms, lms.application.logout_token(name, jti=f"{name}-ID"))
+    assert "used before" in again.json()["error_description"]
 
 
 def test_the_outbox_writes_to_tables_made_under_either_django(lms: OnMariaDb) -> None:

@@ -44,7 +44,9 @@ class Repetitions:
         self, application: ConnectedApplication, kind: str, request_id: str, items: list[Item]
     ) -> None:
         self.application = application
-        self.request_id = f"{kind[:1]}:{request_id}" if request_id else ""
+        self.request_id = request_id
+        # MySQL and MariaDB would take ids that differ only in case for the same.
+        self.key = _digest([kind, request_id])
         # Part of every transaction's digest, so that a request with more items is not taken for a
         # repetition whose first transactions are the same.
         self.digest = _digest(items) if request_id else ""
@@ -60,7 +62,7 @@ class Repetitions:
             return work()
         row = BatchOutcome(
             application=self.application,
-            request_id=self.request_id,
+            request_id=self.key,
             start=start,
             digest=_digest([self.digest, *items]),
         )
@@ -77,14 +79,14 @@ class Repetitions:
     def _found(self, row: BatchOutcome, items: list[Item]) -> list[Item]:
         # Locking reads see rows committed since the transaction began.
         rows = BatchOutcome.objects.select_for_update()
-        found = rows.get(application=self.application, request_id=self.request_id, start=row.start)
+        found = rows.get(application=self.application, request_id=self.key, start=row.start)
         if found.digest == row.digest:
             return _with_tokens(json.loads(found.outcomes), self.application)
         outcomes = json.loads(found.outcomes)
         if len(outcomes) == 1 < len(items):
             raise UncleanRefusal("they were carried out one by one before")
         raise RequestIdReused(
-            f"request_id {self.request_id[2:]!r} was used for other items; use a new one for "
+            f"request_id {self.request_id!r} was used for other items; use a new one for "
             "each request that is not a repetition"
         )
 

@@ -9,10 +9,11 @@ from oauth2_provider.models import get_access_token_model
 
 
 def find_access_token(token: str) -> Any | None:
-    """The row of ``token`` with its user, or None. Releases from 3.0 on index a checksum."""
+    """The row of exactly this ``token`` with its user, or None. Releases from 3.0 on index a
+    checksum; before, MySQL and MariaDB compare tokens without case."""
     model = get_access_token_model()
     rows = model.objects.select_related("user", "application")
     if any(field.name == "token_checksum" for field in model._meta.get_fields()):
         checksum = hashlib.sha256(token.encode()).hexdigest()
         return rows.filter(token_checksum=checksum).first()
-    return rows.filter(token=token).first()
+    return next((row for row in rows.filter(token=token) if row.token == token), None)

@@ -28,6 +28,7 @@ class UsedToken(models.Model):
     """The id of a sign-out token that was accepted, kept for as long as it could be replayed."""
 
     issuer = models.CharField(max_length=255)
+    #: SHA-256 of the token's id: MySQL and MariaDB compare texts without case.
     jti = models.CharField(max_length=64)
     at = models.DateTimeField(auto_now_add=True, db_index=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -152,8 +153,9 @@ def _check_claims(claims: dict[str, Any]) -> None:
 
 
 def _use_once(application: ConnectedApplication, jti: str) -> None:
+    digest = hashlib.sha256(jti.encode()).hexdigest()
     try:
         with transaction.atomic():
-            UsedToken.objects.create(issuer=application.issuer, jti=jti)
+            UsedToken.objects.create(issuer=application.issuer, jti=digest)
     except IntegrityError as error:
         raise TokenRefused("it was used before") from error
