@@ -43,8 +43,9 @@ _SWEEP_SECONDS = 60.0
 _DATABASE_PAUSE = 2.0
 #: Seconds between two checks of rows that another worker has claimed, or that are due again soon.
 _LOOK_SECONDS = 0.1
-#: The most failed rows that a run remembers one by one; any more are only counted.
-_FAILING = 100_000
+#: The most failed rows, and the most waiting ones, that a run remembers one by one; any more are
+#: only counted.
+_REMEMBERED = 100_000
 
 log = logging.getLogger("usher.engine")
 
@@ -164,7 +165,7 @@ class _Tally:
         self._counts = Summary()
         self._progress = progress
         self.failing: dict[tuple[str, int], Failure] = {}
-        self.waiting: dict[tuple[str, int], Group] = {}
+        self._waiting = _Waiting()
         #: How many rows the caller made due; set when no worker has claimed any of them any more.
         self.expected = 0
         self._more = 0
@@ -172,15 +173,15 @@ class _Tally:
     def __call__(self, kind: str, written: Sequence[tuple[Job, Outcome]]) -> None:
         for job, outcome in written:
             key = (kind, job.row.pk)
-            self.waiting.pop(key, None)
+            self._waiting.remove(key)
             if outcome.error is None:
                 self.failing.pop(key, None)
                 self._counts.changed += outcome.changed
                 self._counts.unchanged += not outcome.changed
             elif outcome.waits or not retry(outcome.error, job.row.attempts).counts:
                 self.failing.pop(key, None)
-                self.waiting[key] = _waiting(kind, outcome)
-            elif key in self.failing or len(self.failing) < _FAILING:
+                self._waiting.add(key, _waiting(kind, outcome))
+            elif key in self.failing or len(self.failing) < _REMEMBERED:
                 self.failing[key] = _failure(kind, job, outcome)
             else:
                 self._more += 1
@@ -195,18 +196,18 @@ class _Tally:
     @property
     def is_open(self) -> bool:
         """Whether a row failed or waits."""
-        return bool(self.failing or self.waiting)
+        return bool(self.failing or self._waiting.count)
 
     def add_from_other_workers(self, made_due: Mapping[str, Q]) -> None:
         """Adds rows that failed in another worker; removes failures of this run that another worker
         has since retried with success."""
-        free = _FAILING - len(self.failing)
+        free = _REMEMBERED - len(self.failing)
         self.failing = dict(islice(failures(made_due), free)) | self.failing
         for key in self.failing:
-            self.waiting.pop(key, None)
-        for key in list(succeeded_later([*self.failing, *self.waiting])):
+            self._waiting.remove(key)
+        for key in list(succeeded_later([*self.failing, *self._waiting.rows])):
             self.failing.pop(key, None)
-            self.waiting.pop(key, None)
+            self._waiting.remove(key)
             self._counts.changed += 1
 
     def end(self) -> Summary:
@@ -219,13 +220,41 @@ class _Tally:
 
     def summary(self) -> Summary:
         found = Summary(self._counts.changed, self._counts.unchanged)
-        seen = self.reached + len(self.failing) + len(self.waiting) + self._more
-        found.waiting = _grouped(self.waiting.values())
+        seen = self.reached + len(self.failing) + self._waiting.count + self._more
+        found.waiting = self._waiting.groups()
         found.by_others = max(0, self.expected - seen)
         for failure in self.failing.values():
             found.fail(failure)
         found.failed += self._more
         return found
+
+
+class _Waiting:
+    """Counts rows that wait, by kind and code. rows: the first of them; only these are uncounted
+    when they succeed later."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, int], tuple[str, str]] = {}
+        self.count = 0
+        self._groups: dict[tuple[str, str], Group] = {}
+
+    def add(self, key: tuple[str, int], one: Group) -> None:
+        group = (one.kind, one.code)
+        self._change(group, 1, one)
+        if len(self.rows) < _REMEMBERED:
+            self.rows[key] = group
+
+    def remove(self, key: tuple[str, int]) -> None:
+        if group := self.rows.pop(key, None):
+            self._change(group, -1, self._groups[group])
+
+    def groups(self) -> list[Group]:
+        return [group for group in self._groups.values() if group.count]
+
+    def _change(self, group: tuple[str, str], by: int, like: Group) -> None:
+        known = self._groups.get(group)
+        self._groups[group] = replace(like, count=(known.count if known else 0) + by)
+        self.count += by
 
 
 def _failure(kind: str, job: Job, outcome: Outcome) -> Failure:
@@ -241,15 +270,6 @@ def _waiting(kind: str, outcome: Outcome) -> Group:
         raise ValueError("a row that waits without a reason")
     due_in = WAITING_DELAY if outcome.waits else error.retry_after or 0.0
     return Group(kind, 1, error.code, error.message, due_in, str(error.failure_class))
-
-
-def _grouped(waiting: Iterable[Group]) -> list[Group]:
-    """One group for each kind and code."""
-    found: dict[tuple[str, str], Group] = {}
-    for one in waiting:
-        known = found.get((one.kind, one.code))
-        found[one.kind, one.code] = replace(one, count=known.count + 1) if known else one
-    return list(found.values())
 
 
 def add_earlier(

@@ -32,6 +32,7 @@ from usher.engine.clock import database_now
 from usher.engine.kinds import Outcome
 from usher.engine.policy import EARLY_ATTEMPTS, retry
 from usher.engine.services import reconcile
+from usher.engine.summary import Group
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 
@@ -255,3 +256,14 @@ def test_one_attempt_outlasts_several_failed_sign_ins(joined, faulty):
     faulty.break_next(faults.RESET, path="/auth/complete", times=4)
     assert reconcile(["token"], user=user).changed == 1
     assert LmsToken.objects.get().attempts == 0
+
+
+def test_more_waiting_rows_than_are_remembered_are_only_counted(monkeypatch):
+    monkeypatch.setattr(services, "_REMEMBERED", 2)
+    waiting = services._Waiting()
+    for number in range(4):
+        waiting.add(("account", number), Group("account", 1, "not-confirmed", "waits", 60.0))
+    for number in range(4):
+        waiting.remove(("account", number))
+    assert [(group.code, group.count) for group in waiting.groups()] == [("not-confirmed", 2)]
+    assert waiting.count == 2 and not waiting.rows
