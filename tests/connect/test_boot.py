@@ -1,6 +1,8 @@
 """A fresh checkout: without ``.env``, without settings that it needs to start, or without
 assets."""
 
+import shlex
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -142,8 +144,24 @@ def test_advice_fits_how_the_application_runs():
 
 def test_an_application_that_was_never_migrated_names_the_command(shop: PlainCheckout):
     (shop.folder / "db.sqlite3").unlink()
-    with pytest.raises(Refused, match=r"no table oauth2_provider_application. Migrate it:"):
-        side_of(shop).probe(None, ADDRESSES)
+    demand(shop)
+    side = side_of(shop)
+    with pytest.raises(Refused, match=r"no table oauth2_provider_application. Migrate it:") as told:
+        side.probe(None, ADDRESSES)
+    # The command works although the .env lacks settings: it has placeholders for them.
+    command = str(told.value).split("Migrate it: ")[1].split(", then run this again")[0]
+    assert "MAILGUN_KEY=no-key-yet" in command
+    subprocess.run(shlex.split(command), cwd=shop.folder, env=shop.environment, check=True)
+    side_of(shop).probe(None, ADDRESSES)
+
+
+def test_a_migration_without_containers_gets_the_settings_as_variables(shop: PlainCheckout):
+    side = side_of(shop, manage="python manage.py")
+    assert side.manage.runnable("migrate") == "python manage.py migrate"
+    side.manage.placeholders = {"MAILGUN_KEY": "no-key-yet", "SECRET_KEY": "generated"}
+    assert side.manage.runnable("migrate") == (
+        "env MAILGUN_KEY=no-key-yet SECRET_KEY=usher-placeholder python manage.py migrate"
+    )
 
 
 def test_a_missing_env_is_created_from_the_example_when_that_is_allowed(shop: PlainCheckout):

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
 
 from tests.sidecar.conftest import checkout_of
 from tests.support.shapes import Shape
 from usher.connect.application.checkout import Checkout
 from usher.sidecar.adapters.known import adapter_of, check
+from usher.sidecar.agent import words_of
 from usher.sidecar.errors import AgentFailed, NotAsKnown, RequestFailed
 from usher.sidecar.process import Agent
 
@@ -204,6 +206,20 @@ def test_a_refused_row_leaves_the_others_of_its_batch(agent: Agent, shape: Shape
     first, second = agent.ask("write", model=model, rows=rows)
     assert first["outcome"] == "refused"
     assert second == {"outcome": "written"}
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ValidationError("The start is in the past."), "The start is in the past."),
+        (ValidationError({"title": ["Empty.", "Too short."]}), "title: Empty.; Too short."),
+        (ValidationError({"__all__": ["No such run."]}), "No such run."),
+        (KeyError("title"), "'title'"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_the_message_of_a_refused_row_is_no_list(error: Exception, words: str) -> None:
+    assert words_of(error) == words
 
 
 def test_a_learner_who_was_deleted_meanwhile_costs_the_others_nothing(

@@ -346,7 +346,22 @@ def write_row(model, row, request):
     except Exception as error:
         if is_of_the_database(error):
             raise
-        return {"outcome": "refused", "message": (str(error) or type(error).__name__)[:500]}
+        return {"outcome": "refused", "message": words_of(error)[:500]}
+
+
+def words_of(error):
+    """Returns the message of an error. That of a ValidationError would be shown as a list or a
+    dict."""
+    from django.core.exceptions import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error) or type(error).__name__
+    if not hasattr(error, "error_dict"):
+        return "; ".join(error.messages)
+    return "; ".join(
+        "{}: {}".format(field, "; ".join(messages)) if field != "__all__" else "; ".join(messages)
+        for field, messages in error.message_dict.items()
+    )
 
 
 def is_of_the_database(error):

@@ -84,10 +84,10 @@ def _example(name: str, kind: str) -> str:
     return EXAMPLES.get(name) or _OF_KIND.get(kind, PLACEHOLDER)
 
 
-def advice(said: str, *, compose: bool) -> str:
+def advice(said: str, *, compose: bool, migrate: str = "./manage.py migrate") -> str:
     """Returns what to do before the application can start; "" if its error is unknown.
 
-    compose: whether docker compose runs it.
+    compose: whether docker compose runs it. migrate: the command that creates its tables.
     """
     again = "then run this again"
     if found := _WEBPACK.search(said):
@@ -99,7 +99,6 @@ def advice(said: str, *, compose: bool) -> str:
         )
         return f"its assets are not built yet ({found[1]} is missing). {build}, {again}"
     if table := missing_table(said):
-        migrate = "docker compose run --rm web " * compose + "./manage.py migrate"
         return f"its database has no table {table}. Migrate it: {migrate}, {again}"
     if compose and _NO_COMPOSE.search(said):
         return (

@@ -6,10 +6,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from usher.connect.application.boot import PLACEHOLDER
 from usher.connect.application.checkout import WEB_SERVICE, Checkout
 from usher.connect.errors import ToolFailed
 from usher.connect.process import Output, Runner, Secrets
 from usher.contract.envfile import EnvFile
+from usher.contract.environment import SECRET_KEYS
 
 ANSWER_MARK = "usher-answer: "
 _LONGEST_ERROR = 5000
@@ -45,6 +47,23 @@ class Manage:
 
     def shown(self, *arguments: str) -> str:
         return self._runner().shown([*self._checkout.manage, *arguments])
+
+    def runnable(self, *arguments: str) -> str:
+        """Returns a management command as one types it before connect has written the settings.
+
+        It has placeholders for those that the application needs to start; none of them is secret.
+        """
+        given = [
+            f"{key}={PLACEHOLDER if key in SECRET_KEYS else value}"
+            for key, value in self._missing().items()
+        ]
+        command = [*self._checkout.manage, *arguments]
+        if self._checkout.compose and "run" in command:
+            place = command.index("run") + 1
+            command[place:place] = [word for each in given for word in ("-e", each)]
+        elif given:
+            command[:0] = ["env", *given]
+        return self._runner().shown(command)
 
     def compose(self, *arguments: str) -> str:
         """Runs ``docker compose`` in the application's folder and returns its output.

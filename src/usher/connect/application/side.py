@@ -120,7 +120,8 @@ class Side:
         try:
             return self._as_known(self._script(params))
         except ToolFailed as error:
-            todo = boot.advice(str(error), compose=self.checkout.compose)
+            migrate = self.manage.runnable("migrate")
+            todo = boot.advice(str(error), compose=self.checkout.compose, migrate=migrate)
             how = f"{todo}\nIts error: {error}" if todo else str(error)
             raise Refused(f"{self.checkout.title} can't be reached: {how}") from error
 

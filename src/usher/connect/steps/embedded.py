@@ -40,7 +40,7 @@ class EmbeddedSteps(PlaceSteps):
                 "lms-render",
                 str(embedded.place),
                 f"write lms.env.yml and {embedded.description_file.name}",
-                "the LMS's settings, and a description of its records; mode 0600",
+                "they hold the LMS's settings and a description of its records; mode 0600",
                 self.is_rendered,
                 self._render,
             ),

@@ -52,7 +52,7 @@ class TutorSteps(PlaceSteps):
                 "tutor-render",
                 str(instance.root / "env"),
                 "render Tutor's environment",
-                "settings, image and a description of the LMS's records",
+                "it holds settings, image and a description of the LMS's records",
                 self.is_rendered,
                 self._render,
             ),
