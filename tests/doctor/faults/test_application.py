@@ -151,6 +151,14 @@ def test_its_rows(system: System, expected: str, seen: str, fault: str) -> None:
     assert seen in report.root_causes[0].finding.seen
 
 
+def test_enr_1_names_the_cause_of_the_refusals(system: System) -> None:
+    system.application.run(ROWS + "refused(Enrollment, 'unknown-run')")
+    (cause,) = system.examine().root_causes
+    assert cause.id == "ENR-1"
+    assert "does not have this course run" in cause.finding.cause
+    assert "publish the run" in cause.finding.fix
+
+
 def test_acc_2_as_it_really_happens(system: System) -> None:
     """Somebody has registered in the LMS, and then signs up in the application."""
     system.lms.run(

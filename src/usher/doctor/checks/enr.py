@@ -12,6 +12,36 @@ from usher.doctor.fixes import RECONCILE, manage
 
 _UP = ("OPS-1", "OPS-2", "OPS-3", "SVC-2")
 _MISMATCH = "mode-mismatch"
+_ADMIN = "at the enrollment in the application's admin"
+_CLOSED = (
+    "the run does not accept enrollments now",
+    f"change its dates in the LMS, or select 'Enroll although closed' {_ADMIN}",
+)
+_NO_MODE = (
+    "the run does not offer the mode",
+    f"add the mode to the run in the LMS, or choose another mode {_ADMIN}",
+)
+_RETRY = "then choose Retry in the application's admin"
+#: Error code → cause and fix.
+_REFUSALS = {
+    "unknown-run": (
+        "the LMS does not have this course run, see CRS-1",
+        "publish the run in the LMS; the enrollments are then sent again. If its key is mistyped, "
+        "enroll the learners in the right run",
+    ),
+    "course-full": ("the run is full", f"raise its limit in the LMS, {_RETRY}"),
+    "not-allowed": (
+        "the run is open to some learners only",
+        f"allow these learners in the LMS, {_RETRY}",
+    ),
+    "enrollment-closed": _CLOSED,
+    "mode-not-offered": _NO_MODE,
+    "mode-unavailable": _NO_MODE,
+}
+_UNKNOWN = (
+    "often the mode is not offered, or enrollment is closed; the LMS's message says more",
+    f"choose another mode, or select 'Enroll although closed', {_ADMIN}",
+)
 
 
 @check
@@ -19,9 +49,10 @@ class EnrollmentsAreAccepted(Check):
     """The LMS accepts the enrollments.
 
     Symptom: an enrollment is refused.
-    Cause: its mode is not offered any more, or enrollment is closed (400, with a message).
-    Fix: choose another mode, or select "Enroll although closed", at the enrollment in the
-    application's admin.
+    Cause: its mode is not offered any more, enrollment is closed, or the run is not in the LMS; the
+    LMS says which.
+    Fix: remove the cause that the finding names. Enrollments are sent again when their run changes
+    in the LMS; retry them otherwise.
     """
 
     id = "ENR-1"
@@ -36,12 +67,14 @@ class EnrollmentsAreAccepted(Check):
         ]
         if refused:
             count = sum(row.get("count", 0) for row in refused)
+            cause, fix = _REFUSALS.get(refused[0].get("error_code", ""), _UNKNOWN)
+            others = count - refused[0].get("count", 0)
             return warning(
                 f"{count} enrollments refused: {refused[0].get('sample')}: "
-                f"{refused[0].get('message', '')[:120]}",
-                cause="the mode is not offered, or enrollment is closed",
-                fix="choose another mode, or select 'Enroll although closed', at the enrollment in "
-                "the application's admin",
+                f"{refused[0].get('message', '')[:120]}"
+                + (f" ({others} for other reasons)" if others else ""),
+                cause=cause,
+                fix=fix,
             )
         return ok("the LMS refuses no enrollment")
 
@@ -71,6 +104,8 @@ class EnrollmentsMatch(Check):
         here = context.application.report.get("enrollments")
         if not here:
             raise NotKnownError("the application reports no enrollment to compare")
+        lost = context.application.rows("run").get("missing", [])
+        here = [row for row in here if row["course_key"] not in lost]  # CRS-1 names these runs
         there = at_lms(context, {row["username"] for row in here})
         differing = [row for row in here if not self._agree(row, there)]
         if differing:
