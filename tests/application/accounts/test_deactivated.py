@@ -7,6 +7,7 @@ import pytest
 from django.core.management import call_command
 
 from usher.application.accounts.models import LmsAccount
+from usher.application.accounts.repair import missing
 from usher.application.accounts.services import ensure_account, reactivate
 from usher.application.explain import explain
 from usher.application.health import learners
@@ -47,6 +48,13 @@ def test_it_stays_deactivated_and_has_a_state_of_its_own(each_api, deactivated):
     line = next(one for one in explain(deactivated.user) if one.topic == "account")
     assert line.state == "Deactivated in the LMS"
     assert "until somebody activates" in line.next
+
+
+def test_a_repair_does_not_promise_to_mend_it(each_api, deactivated):
+    look_again()
+    LmsToken.objects.update(access_token="", refresh_token="", expires_at=None)
+    other = each_api.learner()
+    assert (missing(), missing(deactivated.user), missing(other)) == (1, 0, 1)
 
 
 def test_another_name_does_not_activate_it(each_api, deactivated):

@@ -29,8 +29,9 @@ _KINDS = ("account", "token")
 
 
 def missing(user: Any = None) -> int:
-    """How many eligible learners lack a working LMS account or token. user: only this one."""
-    rows = get_user_model()._default_manager.all()
+    """How many eligible learners lack a working LMS account or token, without those whom the LMS's
+    staff deactivated. user: only this one."""
+    rows = get_user_model()._default_manager.exclude(lms_account__observed_is_active=False)
     if user is not None:
         rows = rows.filter(pk=user.pk)
     no_account = Q(lms_account__isnull=True) | Q(lms_account__created_in_lms_at__isnull=True)
