@@ -1,7 +1,7 @@
 """Measures the batch API of a real LMS, and the time of a learner's page meanwhile.
 
     python -m benchmarks.lms_load --lms URL --token-file F --accounts 2000 --enrollments 5000 \\
-        [--run COURSE_KEY] [--mode MODE] [--at-once 1] [--batch 25] [--page /heartbeat]
+        [--run COURSE_KEY] [--mode MODE] [--force] [--at-once 1] [--batch 25] [--page /heartbeat]
 
 The token is a service worker's. Accounts are created with tokens, then enrolled in the runs given
 by ``--run`` (may be repeated), or in as many of the LMS's own runs as needed. Afterwards, and after
@@ -142,7 +142,7 @@ def accounts(number: int, prefix: str) -> list[dict[str, Any]]:
 
 
 def enrollments(
-    number: int, learners: list[dict[str, Any]], runs: list[str], mode: str
+    number: int, learners: list[dict[str, Any]], runs: list[str], mode: str, *, force: bool = False
 ) -> list[dict[str, Any]]:
     """The items, run by run, each learner once. mode: '' for the run's default."""
     pairs = ((run, learner["username"]) for run in runs for learner in learners)
@@ -152,7 +152,7 @@ def enrollments(
             "username": username,
             "course_id": run,
             **({"mode": mode} if mode else {}),
-            "force": True,
+            "force": force,
         }
         for run, username in pairs
     ][:number]
@@ -195,6 +195,7 @@ def main() -> None:
     parser.add_argument("--token-file", required=True, type=Path)
     parser.add_argument("--run", action="append", help="a course key (default: the LMS's runs)")
     parser.add_argument("--mode", default="", help="default: each run's default mode")
+    parser.add_argument("--force", action="store_true", help="enroll in closed runs, too")
     parser.add_argument("--accounts", type=int, default=2000)
     parser.add_argument("--enrollments", type=int, default=5000)
     parser.add_argument("--batch", type=int, default=25, help="items a request")
@@ -251,7 +252,7 @@ def measure(load: Load, asked: Any) -> dict[str, Any]:
     runs = asked.run or runs_of(load.client, -(-asked.enrollments // asked.accounts))
     if not runs:
         sys.exit("The LMS has no course runs to enroll in. Name one with --run.")
-    wanted = enrollments(asked.enrollments, learners, runs, asked.mode)
+    wanted = enrollments(asked.enrollments, learners, runs, asked.mode, force=asked.force)
     ask = counting_deadlocks(asked.deadlocks)
     before = deadlocks(ask)
     found: dict[str, Any] = {"load_average": _load_average()}

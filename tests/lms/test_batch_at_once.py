@@ -3,8 +3,10 @@ by one."""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from django.dispatch import Signal
 from tests.lms.conftest import DEMO, Lms, account
 from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, post
 from tests.lms.test_batch_transactions import carried_out
-from usher.lms import bulk, platform_receivers
+from usher.lms import bulk, platform_enrollments, platform_receivers
 
 #: A script that records each signal of a row, and each event, as (learner, what, state).
 SIGNALS = """
@@ -167,6 +169,35 @@ def test_later_items_of_the_same_enrollment_see_the_earlier(lms: Lms, name: str)
 
     assert [result["status"] for result in results] == ["refused", "changed", "changed", "changed"]
     assert enrolled(lms, name) == [(DEMO, "verified", 1)]
+
+
+def test_roles_are_read_once_for_all_learners_with_what_each_release_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``get_role_cache`` is not in every release."""
+    prefetched: list[Any] = []
+
+    class BulkRoleCache:
+        CACHE_NAMESPACE = "roles"
+
+        @classmethod
+        def prefetch(cls, users: list[Any]) -> None:
+            prefetched.append(list(users))
+
+    class RoleCache:
+        def __init__(self, user: Any) -> None:
+            self.user = user
+
+    roles = SimpleNamespace(BulkRoleCache=BulkRoleCache, RoleCache=RoleCache)
+    for name in ("common", "common.djangoapps"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "common.djangoapps.student", SimpleNamespace(roles=roles))
+    users = [SimpleNamespace(), SimpleNamespace()]
+
+    platform_enrollments._prefetch_roles(users)
+
+    assert prefetched == [users]
+    assert [user._roles.user for user in users] == users
 
 
 def test_a_receiver_whose_source_is_not_known_is_not_left_out(

@@ -17,7 +17,7 @@ from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, code, one, post
 PREPARE = """
 import json
 from django.contrib.sites.models import Site
-from django.db import IntegrityError, OperationalError, connection
+from django.db import DatabaseError, IntegrityError, OperationalError, connection
 from django.db.models.signals import post_save
 from django.test import RequestFactory, override_settings
 from django.contrib.auth import get_user_model
@@ -93,6 +93,26 @@ outcome = during(swallow, Enrollment, EnrollmentBatch, given["items"])
     # SQLite keeps what came after the rollback: the repetition finds it unchanged.
     said = {each["id"] for each in outcome if each["status"] in ("changed", "unchanged")}
     assert said == enrolled(lms, learners) == set(learners)
+
+
+@pytest.mark.parametrize("number", [1, 30])
+def test_an_error_after_a_rollback_that_a_receiver_swallows_refuses_no_item(
+    lms: Lms, learners: list[str], number: int
+) -> None:
+    """The second save of a row that is gone, for example."""
+    script = """
+calls = []
+def swallow(sender, instance, **kwargs):
+    calls.append(1)
+    if len(calls) == 1:
+        connection.connection.rollback()
+        raise DatabaseError("Save with update_fields did not affect any rows.")
+outcome = during(swallow, Enrollment, EnrollmentBatch, given["items"])
+"""
+    outcome = carried_out(lms, script, items=enrollments(learners)[:number])
+
+    assert [each["status"] for each in outcome if each["status"] == "refused"] == []
+    assert enrolled(lms, learners) == set(learners[:number])
 
 
 @pytest.mark.parametrize("number", [1213, 1205, 1305])

@@ -14,7 +14,7 @@ from tests.lms.conftest import Lms
 
 def test_the_load_test_removes_what_it_created(lms: Lms) -> None:
     """Without a run of the caller's, the enrollments are spread over the LMS's own runs."""
-    asked = Namespace(accounts=6, enrollments=9, run=None, mode="", deadlocks="")
+    asked = Namespace(accounts=6, enrollments=9, run=None, mode="", force=False, deadlocks="")
     with lms.api() as client:
         found = measure(Load(client, batch=4, at_once=2, page=PAGE), asked)
 
@@ -43,7 +43,7 @@ def test_a_stopped_load_test_removes_what_it_created(
         send(load, path, items)
 
     monkeypatch.setattr(Load, "send", stopped_at_the_third)
-    asked = Namespace(accounts=40, enrollments=9, run=None, mode="", deadlocks="")
+    asked = Namespace(accounts=40, enrollments=9, run=None, mode="", force=False, deadlocks="")
     with lms.api() as client, pytest.raises(KeyboardInterrupt):
         measure(Load(client, batch=2, at_once=1, page=PAGE), asked)
 

@@ -294,6 +294,6 @@ def _prefetch_roles(users: Sequence[Any]) -> None:
 
     roles.BulkRoleCache.prefetch(users)
     for user in users:
-        roles.get_role_cache(user)
+        user._roles = roles.RoleCache(user)
     # The request cache would report no roles for all other users.
     RequestCache(roles.BulkRoleCache.CACHE_NAMESPACE).clear()

@@ -86,23 +86,33 @@ def retrying(work: Callable[[], Any]) -> Any:
     ``ATTEMPTS`` times, after a deadlock or lock timeout. Raises what ``work`` raises; then nothing
     was changed."""
     for attempt in range(1, ATTEMPTS + 1):
+        savepoint_lost = False
         try:
-            with transaction.atomic(), transaction.atomic():
-                return work()
+            with transaction.atomic():
+                try:
+                    with transaction.atomic():
+                        return work()
+                except Exception:
+                    # Django could not return to the savepoint. The error may be a consequence,
+                    # such as a row that refers to one that is gone.
+                    savepoint_lost = connection.needs_rollback
+                    raise
         except Exception as error:
             # The platform caches for the rest of a request what it has just written, such as who
             # is enrolled; after the rollback the cache is wrong.
             RequestCache.clear_all_namespaces()
-            if attempt == ATTEMPTS or not isinstance(error, DatabaseError) or not _passes(error):
+            if attempt == ATTEMPTS or not (savepoint_lost or _passes(error)):
                 raise
             log.info("Repeating a transaction after attempt %d: %s", attempt, error)
             time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - spreads load
     raise AssertionError("unreachable")
 
 
-def _passes(error: BaseException) -> bool:
+def _passes(error: Exception) -> bool:
     """Whether a retry may succeed: the error is a deadlock or lock timeout, or the missing
     savepoint that one leaves behind when a receiver swallowed it."""
+    if not isinstance(error, DatabaseError):
+        return False
     number = error.args[0] if error.args else None
     lost = isinstance(error, TransactionManagementError) or "savepoint" in str(error).lower()
     return number in PASSING or lost
