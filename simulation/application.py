@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import logging
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -41,6 +43,7 @@ _SETTINGS = {
 def empty_database() -> bytes:
     """Sets up Django once. Returns the database with which every seed starts."""
     home = Path(tempfile.mkdtemp(prefix="usher-simulation-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
     os.environ |= _SETTINGS
     os.environ |= {"CAMPUS_HOME": str(home), "CAMPUS_ENV_FILE": str(home / "none.env")}
     for folder in (ROOT / "campus", ROOT / "src"):
