@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -13,6 +16,8 @@ from tests.sidecar.test_odd_learners import none_fails_another
 from tests.sidecar.test_reconcile import ACCOUNT, TOKEN, _until, only, stem, tokens
 from tests.support.faults import LOST_ANSWER, faulty_proxy
 from tests.support.shapes import BASE_URL, Shape
+from usher.client.errors import EnrollmentRefused
+from usher.sidecar.enrollments import sender
 
 
 def test_enrollments_are_made_by_the_public_api(plain: Sides) -> None:
@@ -43,6 +48,36 @@ def test_enrollments_are_made_by_the_public_api(plain: Sides) -> None:
         "CourseRunEnrollment.objects.filter(edx_enrolled=False).update(active=False)\n"
         "result = None"
     )
+
+
+def test_a_mode_that_a_run_does_not_offer_is_asked_for_once() -> None:
+    """A stock LMS allows 120 requests in a minute, and counts refused ones."""
+    asked: list[tuple[str, str]] = []
+
+    def enroll(name: str, course: str, *, mode: str, **_: Any) -> None:
+        asked.append((course, mode))
+        if mode != "audit":
+            raise EnrollmentRefused("no such mode", code="mode-not-offered", status=400)
+
+    lms: Any = SimpleNamespace(enroll=enroll)
+    sides: Any = SimpleNamespace(lms=lms)
+    items = [
+        {"id": number, "username": "ada", "course_id": course, "mode": "no-id-professional"}
+        | {"is_active": True, "force": True}
+        for number, course in enumerate(["a", "a", "b", "a", "b"])
+    ]
+    with ThreadPoolExecutor(1) as pool:
+        send = sender(sides, pool, batched=False)
+        results = send(items, "audit")
+        assert {result["status"] for result in results.values()} == {"changed"}
+        assert Counter(asked) == {
+            ("a", "no-id-professional"): 1,
+            ("b", "no-id-professional"): 1,
+            ("a", "audit"): 3,
+            ("b", "audit"): 2,
+        }
+        (refused,) = send(items[:1]).values()
+        assert refused["error"]["code"] == "mode-not-offered"
 
 
 @only("mitxonline")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from usher.client import batch
 from usher.client.client import NAMES_A_REQUEST
@@ -21,8 +21,17 @@ SIZE = 300
 #: Error codes of the batch API, and those that the client gives to messages of the public API.
 _MODE_REFUSED = ("mode-unavailable", "mode-not-offered")
 
-#: Sends items of the batch API and returns its results: ``id`` → result.
-Send = Callable[[list[dict[str, Any]]], dict[Any, dict[str, Any]]]
+Items = list[dict[str, Any]]
+Results = dict[Any, dict[str, Any]]
+
+
+class Send(Protocol):
+    """Sends items of the batch API and returns its results: ``id`` → result.
+
+    instead: the mode for items whose own mode the LMS does not offer; '' if they are refused.
+    """
+
+    def __call__(self, items: Items, instead: str = "") -> Results: ...
 
 
 def reconcile_enrollments(
@@ -78,11 +87,8 @@ def enroll(
     """Enrolls and records the results. rows: the application's, with the sidecar's names. kind:
     with any other than ENROLLMENT, the application's rows are not changed."""
     try:
-        results = send([_item(sides, row) for row in rows])
-        instead = sides.adapter.mode_instead
-        refused = [row for row in rows if _code(results.get(row["pk"])) in _MODE_REFUSED]
-        if kind == ENROLLMENT and instead and refused:
-            results |= send([{**_item(sides, row), "mode": instead} for row in refused])
+        instead = sides.adapter.mode_instead if kind == ENROLLMENT else ""
+        results = send([_item(sides, row) for row in rows], instead)
     except LmsError as error:
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
@@ -286,24 +292,48 @@ def _refused(
 
 
 def sender(sides: Opened, pool: ThreadPoolExecutor, *, batched: bool) -> Send:
-    if batched:
-        return lambda items: batch.send(sides.lms, batch.ENROLLMENTS, items)
-    return _public_sender(sides, pool)
+    return _batch_sender(sides) if batched else _public_sender(sides, pool)
+
+
+def _batch_sender(sides: Opened) -> Send:
+    def send(items: Items, instead: str = "") -> Results:
+        results = batch.send(sides.lms, batch.ENROLLMENTS, items)
+        refused = [item for item in items if _code(results.get(item["id"])) in _MODE_REFUSED]
+        if instead and refused:
+            again = [{**item, "mode": instead} for item in refused]
+            results |= batch.send(sides.lms, batch.ENROLLMENTS, again)
+        return results
+
+    return send
 
 
 def _public_sender(sides: Opened, pool: ThreadPoolExecutor) -> Send:
     """Enrolls with the public API, one request for each item, several at a time. Returns results in
-    the batch API's form."""
+    the batch API's form.
 
-    def send(items: list[dict[str, Any]]) -> dict[Any, dict[str, Any]]:
-        return dict(pool.map(one, items))
+    After the LMS has refused a mode for a run, that mode is not requested again: an LMS allows some
+    hundred requests in a minute, and refused ones count.
+    """
+    not_offered: set[tuple[str, str]] = set()
 
-    def one(item: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def send(items: Items, instead: str = "") -> Results:
+        return dict(pool.map(lambda item: (item["id"], one(item, instead)), items))
+
+    def one(item: dict[str, Any], instead: str) -> dict[str, Any]:
+        wanted = item["course_id"], item["mode"]
+        if not instead or wanted not in not_offered:
+            result = tried(item, item["mode"])
+            if not instead or _code(result) not in _MODE_REFUSED:
+                return result
+            not_offered.add(wanted)
+        return tried(item, instead)
+
+    def tried(item: dict[str, Any], mode: str) -> dict[str, Any]:
         try:
             sides.lms.enroll(
                 item["username"],
                 item["course_id"],
-                mode=item["mode"],
+                mode=mode,
                 is_active=item["is_active"],
                 force=item["force"],
             )
@@ -311,8 +341,8 @@ def _public_sender(sides: Opened, pool: ThreadPoolExecutor) -> Send:
             if error.failure_class is FailureClass.SYSTEMIC:
                 raise
             refused = error.failure_class is FailureClass.REJECTED
-            return item["id"], _in_batch_form(error, "refused" if refused else FAILED)
-        return item["id"], {"status": "changed", "error": None}
+            return _in_batch_form(error, "refused" if refused else FAILED)
+        return {"status": "changed", "error": None}
 
     return send
 
