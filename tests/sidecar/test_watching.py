@@ -6,7 +6,9 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -14,14 +16,17 @@ from tests.sidecar.conftest import Sides, checkout_of
 from tests.sidecar.test_drift import course_of
 from tests.sidecar.test_reconcile import ACCOUNT, _command, _until, only, stem, tokens
 from tests.support.faults import SLOW, UNAVAILABLE, faulty_proxy
+from usher.client.errors import Throttled
 from usher.sidecar import outcome
 from usher.sidecar.accounts import ACCOUNT as ACCOUNT_KIND
 from usher.sidecar.adapters.known import adapter_of
 from usher.sidecar.enrollments import ENROLLMENT
 from usher.sidecar.errors import SidecarError
-from usher.sidecar.outcome import DONE, FAILED, REFUSED, Memory
+from usher.sidecar.outcome import DONE, FAILED, REFUSED, Memory, Outcome
 from usher.sidecar.process import Agent
 from usher.sidecar.reconcile import Scope, count_due
+from usher.sidecar.runs import RUN
+from usher.sidecar.watched import Watched
 from usher.sidecar.watching import (
     COMPARED_EVERY,
     EVERY,
@@ -30,6 +35,7 @@ from usher.sidecar.watching import (
     Looking,
     QuickLooks,
     Stopping,
+    Watching,
     WholeLooks,
 )
 
@@ -52,6 +58,27 @@ def test_a_slow_look_is_made_less_often() -> None:
     whole.done(ACCOUNT_KIND, 1000.0, 1040.0, 30.0)
     assert whole.next(1040.0 + 30.0 * WHOLE_REST - 1.0) is None
     assert whole.next(1040.0 + 30.0 * WHOLE_REST) == ACCOUNT_KIND
+
+
+def test_a_rate_limit_of_the_lms_stops_only_the_look_that_meets_it() -> None:
+    """A stock LMS counts enrollments and requests for course runs together, with another limit."""
+    limited = [Throttled("Rate limited by the LMS (courses).", retry_after=0.01)]
+    told: list[Outcome] = []
+
+    def reconcile(_sides: Any, _scope: Scope, found: Outcome) -> None:
+        if limited:
+            raise limited.pop()
+        found.add(RUN, DONE, "course-v1:a+b+c")
+
+    sides: Any = SimpleNamespace(
+        agent=SimpleNamespace(busy=0.0), adapter=SimpleNamespace(title="MIT xPro")
+    )
+    scope = Scope(kinds=(RUN,))
+    watching = Watching(scope, Watched(), told.append)
+    with patch("usher.sidecar.watching.reconcile", reconcile):
+        assert watching._look(sides, scope, Looking([])) == 0.0
+    first, second = (each.as_data()["kinds"][RUN] for each in told)
+    assert (first[FAILED], second[DONE]) == (1, 1)
 
 
 def test_a_slow_lms_does_not_make_looks_less_frequent() -> None:

@@ -18,7 +18,7 @@ from functools import partial
 from threading import Event, Lock, Thread, Timer
 from types import FrameType
 
-from usher.client.errors import LmsError
+from usher.client.errors import LmsError, Throttled
 from usher.connect.application.checkout import ApplicationOptions
 from usher.connect.errors import ConnectError
 from usher.contract.envfile import EnvFileError
@@ -248,17 +248,30 @@ class Watching:
             looks.done(kind, started, time.monotonic(), busy)
 
     def _look(self, sides: Opened, scope: Scope, looking: Looking) -> float:
-        """Makes one look. Returns seconds that the application's database worked."""
-        outcome = Outcome(looking.stop_if_ended, memory=self._memory)
+        """Makes one look. Returns seconds that the application's database worked.
+
+        If the LMS limits the rate of requests, waits and makes the look again: the limit concerns
+        the kinds of this look, and others go on.
+        """
         busy = sides.agent.busy
+        while pause := self._pass(sides, scope, looking):
+            looking.rest(pause)
+        return sides.agent.busy - busy
+
+    def _pass(self, sides: Opened, scope: Scope, looking: Looking) -> float:
+        """Returns seconds to wait before another try; 0 if none is necessary."""
+        outcome = Outcome(looking.stop_if_ended, memory=self._memory)
         try:
             reconcile(sides, scope, outcome)
+        except Throttled as error:
+            outcome.add_error(next(iter(scope.kinds)), sides.adapter.title, error)
+            return error.retry_after or _FIRST_WAIT
         finally:
             with self._telling:
                 self._seen.passed(outcome)
                 if outcome.numbers:
                     self._after(outcome)
-        return sides.agent.busy - busy
+        return 0.0
 
 
 def watch(
