@@ -59,6 +59,14 @@ def test_one_mail_for_all_and_no_second_within_the_hour() -> None:
     assert "/staff/refusals/" in sent.body
 
 
+def test_the_first_mail_contains_what_was_refused_before_the_first_check(settings: Any) -> None:
+    settings.USHER_DIGEST_MINUTES = 1
+    refuse(2, "enrollment-closed", "b")
+    Enrollment.objects.set_work(parked_at=timezone.now() - timedelta(minutes=5))
+    assert send_if_due()
+    assert mail.outbox[0].subject.endswith("2 records")
+
+
 def test_mails_and_pages_say_what_is_sent_again_by_itself(staff: Any) -> None:
     refuse(1, "enrollment-closed", "b")
     Watermark.objects.create(what=heartbeat.WORKER, since="30", asked_at=timezone.now())

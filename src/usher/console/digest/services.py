@@ -23,6 +23,8 @@ from usher.engine.registry import all_kinds
 #: Seconds between two checks of one worker, and seconds to wait for the mail server.
 _EVERY = 60.0
 _TIMEOUT = 10
+#: The period of the first mail: refusals may be older than the first check.
+_FIRST = timedelta(hours=1)
 _MARK = "digest"
 
 
@@ -75,7 +77,7 @@ def _begin(every: timedelta) -> datetime | None:
                 Watermark.objects.create(what=_MARK, since="", asked_at=now)
         except IntegrityError:
             return None
-        return now - every
+        return now - max(every, _FIRST)
     if now - mark.asked_at < every:
         return None
     same = Watermark.objects.filter(what=_MARK, asked_at=mark.asked_at)
