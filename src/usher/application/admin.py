@@ -421,11 +421,15 @@ class EnrollmentAdmin(ReconciledAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """An enrollment can be deleted after the learner is unenrolled in the LMS; without its
-        record they would stay enrolled there. Deleting a learner deletes all their enrollments."""
+        record they would stay enrolled there. It can also be deleted if the LMS refused it because
+        it does not have the run. Deleting a learner deletes all their enrollments."""
         allowed = super().has_delete_permission(request, obj)
         if obj is None or not self.is_own_page(request) or not allowed:
             return allowed
-        return not obj.is_active and obj.is_settled
+        is_in_no_run = obj.parked_at and obj.error_code == "unknown-run"
+        return bool(is_in_no_run and not obj.observed_is_active) or (
+            not obj.is_active and obj.is_settled
+        )
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Saves changes with ``want``, which also makes the row due."""

@@ -108,6 +108,18 @@ def test_an_enrollment_that_the_lms_has_can_be_ended_but_not_deleted(joined, sta
     assert not models.Enrollment.objects.filter(pk=row.pk).exists()
 
 
+def test_an_enrollment_in_a_mistyped_run_can_be_deleted(joined, staff):
+    """As the console advises."""
+    run = ensure_run("course-v1:edX+Typo+1")
+    row = enroll(joined.learner(), run, reconcile_now=True)
+    assert row.error_code == "unknown-run"
+    delete_run = reverse("admin:usher_courserun_delete", args=[run.pk])
+    assert staff.post(delete_run, {"post": "yes"}).status_code == 403
+    delete = reverse("admin:usher_enrollment_delete", args=[row.pk])
+    assert staff.post(delete, {"post": "yes"}).status_code == 302
+    assert staff.post(delete_run, {"post": "yes"}).status_code == 302
+
+
 def test_a_learner_is_deleted_with_their_enrollments(joined, staff):
     user = joined.learner()
     enroll(user, ensure_run(DEMO), reconcile_now=True)
