@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from urllib.parse import urlsplit
 
 from django.conf import settings as django_settings
+from django.core import mail
 
 from usher.application import conf
 from usher.application.metrics.recorder import measured
 from usher.client.client import Credentials, LmsClient
-from usher.client.http import Http
+from usher.client.connection import is_substituted
+from usher.client.http import Exchange, Http
 from usher.client.shared import LocalState, RedisState, SharedState
 
 _REDIS_CACHE = "django.core.cache.backends.redis.RedisCache"
@@ -19,6 +24,24 @@ _REDIS_CACHE = "django.core.cache.backends.redis.RedisCache"
 def client() -> LmsClient:
     """One client for this process, replaced when the settings change."""
     return _client(conf.settings(), redis_url(), requests_a_second())
+
+
+@contextmanager
+def _around(exchange: Exchange) -> Iterator[None]:
+    """Measures one request. Refuses it in tests of ``manage.py test``, which have the settings of
+    the real LMS; in those of pytest, Usher's plugin does."""
+    if _is_django_s_test_run() and not is_substituted():
+        from usher.testing.refusal import LmsTrafficRefused
+
+        raise LmsTrafficRefused(conf.settings().api_base_url)
+    with measured(exchange):
+        yield
+
+
+def _is_django_s_test_run() -> bool:
+    # ``setup_test_environment`` creates the outbox.
+    is_test = hasattr(mail, "outbox") and "pytest" not in sys.modules
+    return is_test and not getattr(django_settings, "USHER_LMS_TRAFFIC_IN_TESTS", False)
 
 
 def requests_a_second() -> float:
@@ -43,7 +66,7 @@ def _client(found: conf.Settings, redis: str, per_second: float) -> LmsClient:
         timeout=found.timeout_seconds,
         per_second=per_second,
         state=_state(redis, found.api_base_url),
-        around=measured,
+        around=_around,
     )
     credentials = Credentials(
         service_worker=found.service_worker_username,

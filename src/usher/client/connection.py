@@ -206,6 +206,11 @@ def over_the_network(base_url: str, ssl_context: ssl.SSLContext | None) -> Trans
 _opener: Opener = over_the_network
 
 
+def is_substituted() -> bool:
+    """Whether ``opened_by`` has replaced real connections."""
+    return _opener is not over_the_network
+
+
 def open_connection(base_url: str, ssl_context: ssl.SSLContext | None) -> Transport:
     """A new connection, by the opener of ``opened_by`` or the default one."""
     opened = _opener(base_url, ssl_context)

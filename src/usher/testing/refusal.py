@@ -18,7 +18,8 @@ class LmsTrafficRefused(AssertionError):
         super().__init__(
             f"This test tried to send a request to the LMS at {base_url}; it was not sent. Use the "
             "fixture usher_lms (a real embedded LMS) or usher_fake_lms (one in memory). To allow "
-            "the request, set usher_lms_traffic = allowed in pytest's configuration."
+            "the request, set usher_lms_traffic = allowed in pytest's configuration, or, with "
+            "manage.py test, USHER_LMS_TRAFFIC_IN_TESTS = True in the settings."
         )
 
 

@@ -110,6 +110,8 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "USHER_INTERACTIVE_QUEUE": str,
     # Seconds until another worker may take the records of a worker that was killed. Default: 60.
     "USHER_LEASE_SECONDS": _seconds,
+    # Whether tests that `manage.py test` runs may send requests to the LMS. Default: false.
+    "USHER_LMS_TRAFFIC_IN_TESTS": _flag,
     # Networks that may read `/metrics`, such as `10.0.0.0/8, 127.0.0.1`. Default: none.
     "USHER_METRICS_NETWORKS": str,
     # Bearer token for `/metrics`. Default: none.
