@@ -217,6 +217,7 @@ def test_an_application_without_containers_is_left_to_be_started(beside: Beside)
     assert "OPENEDX_API_CLIENT_SECRET=(secret)" in planned
     assert "OPENEDX_API_BASE_URL" not in applied  # once is enough
     assert "settings written" in applied
+    assert "restart shop, so that it reads its .env again" in done.stdout
     assert f"nothing answers at {shop.url}" in done.stderr
     assert "Then run usher connect again" in done.stderr
 

@@ -17,7 +17,7 @@ from usher.client.errors import (
 from usher.client.http import Answer, Http
 from usher.client.payloads import read_account, reading
 from usher.client.shared import LocalState
-from usher.sidecar.errors import explained
+from usher.sidecar.errors import RequestFailed, explained
 from usher.sidecar.outcome import FAILED, REFUSED, Outcome
 from usher.sidecar.public_accounts import _is_new
 
@@ -106,3 +106,13 @@ def test_a_registration_may_be_under_way_for_minutes(age: int, is_new: bool) -> 
     joined = datetime.now(UTC) - timedelta(seconds=age)
     seen = replace(read_account({"username": "ada"}), date_joined=joined)
     assert _is_new(seen) is is_new
+
+
+def test_an_error_of_several_lines_is_one_sentence() -> None:
+    said = "OperationalError: connection failed: refused\n\tIs the server running?\n"
+    assert "refused Is the server running? Its database did not answer" in str(
+        RequestFailed("MIT xPro", "failed", said)
+    )
+    assert "KeyError: 'a'. The next run" in str(
+        RequestFailed("MIT xPro", "failed", "KeyError: 'a'.")
+    )

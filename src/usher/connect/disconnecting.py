@@ -83,7 +83,7 @@ class Disconnecting(ABC):
             "lms-records",
             self._lms.lms_url,
             f"remove what was created for {' and '.join(self._names)}",
-            "disables the provider record, deletes OAuth client and token; accounts stay",
+            "it disables the provider record and deletes OAuth client and token; accounts stay",
             self._are_records_gone,
             self._remove_records,
             # The command reports what it did; an LMS that is broken can't be examined afterwards.
@@ -95,7 +95,9 @@ class Disconnecting(ABC):
             step,
             str(self._lms.config_file),
             "remove Usher's settings" if self._purges else "remove the application",
-            "--purge was given" if self._purges else "its secrets stay, for connecting it again",
+            "--purge was given"
+            if self._purges
+            else "it is disconnected; its secrets stay, for connecting it again",
             lambda: not self._values(),
             self._configure,
         )
@@ -162,7 +164,7 @@ class Disconnecting(ABC):
                 f"env:{side.name}",
                 str(side.checkout.env_file or "its settings"),
                 "restore the earlier values of its settings",
-                "other lines stay as they are",
+                "the LMS no longer accepts the ids and secrets there; other lines stay as they are",
                 lambda: side.env_restored(written),
                 lambda: side.restore_env(written),
             )
@@ -197,7 +199,7 @@ class Disconnecting(ABC):
                 f"state:{side.name}",
                 str(side.before.folder),
                 "delete the saved copies of record and .env",
-                "they are restored",
+                "both are restored by then",
                 lambda: not side.before.folder.exists(),
                 side.before.forget,
             )

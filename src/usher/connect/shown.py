@@ -86,6 +86,7 @@ class View:
     def end(self, sides: list[Side], addresses: Addresses, manual: Manual) -> None:
         self._data["manual"] = vars(manual)
         if self.failed:
+            self._manual("Left to you:", manual.left)
             self._say("\nConnected as planned, but not everything works yet: see ✗ above.")
             return
         self._manual("Done for you, nothing to do by hand:", manual.done)

@@ -496,7 +496,8 @@ class _Progress:
         self.console.print("stopped; the next run continues from here")
 
     def trouble(self, reason: str, wait: float) -> None:
-        self.console.print(f"✗ {escape(printable(reason))}; trying again in {wait:.0f} s")
+        words = wrapped(escape(reason.strip().rstrip(".")), 2)
+        self.console.print(f"✗ {words}; trying again in {wait:.0f} s")
 
 
 def counted(number: int, kind: str) -> str:

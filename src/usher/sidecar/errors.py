@@ -38,10 +38,16 @@ class RequestFailed(SidecarError):
     def __init__(self, title: str, code: str, message: str) -> None:
         do = _what_to_do(message) if code == "failed" else ""
         super().__init__(
-            f"{title} could not do what was asked of it: {message.strip().rstrip('.')}. {do}"
+            f"{title} could not do what was asked of it: {_sentence(message)} {do}"
             "The next run finds what is still due."
         )
         self.code = code
+
+
+def _sentence(message: str) -> str:
+    """Returns a message of several lines as one that ends like a sentence."""
+    words = " ".join(message.split())
+    return words if words.endswith(("?", "!")) else words.rstrip(".") + "."
 
 
 def _what_to_do(message: str) -> str:
