@@ -251,7 +251,7 @@ class Watching:
         """Makes one look. Returns seconds that the application's database worked.
 
         If the LMS limits the rate of requests, waits and makes the look again: the limit concerns
-        the kinds of this look, and others go on.
+        the kinds of this look, and others continue.
         """
         busy = sides.agent.busy
         while pause := self._pass(sides, scope, looking):
