@@ -224,7 +224,7 @@ def _history(user: Any) -> Iterator[Sentence]:
     names.update(user.username_reservations.values_list("username", flat=True))
     for event in AuditEvent.objects.filter(subject__in=names).order_by("-id")[:_EVENTS]:
         code = event.detail.get("error_code", "") if isinstance(event.detail, dict) else ""
-        how = "" if event.succeeded else f" failed{f' [{code}]' if code else ''}"
+        how = "" if event.succeeded else f": failed{f' [{code}]' if code else ''}"
         yield Sentence("history", f"{_ago(event.at)}: {event.title}{how}.")
 
 
