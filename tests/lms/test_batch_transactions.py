@@ -133,6 +133,60 @@ outcome = during(collide, Enrollment, EnrollmentBatch, given["items"])
     assert enrolled(lms, learners) == set(learners)
 
 
+@pytest.mark.parametrize("number", [1, 30])
+def test_a_row_that_another_request_inserted_first_refuses_no_item(
+    lms: Lms, name: str, number: int
+) -> None:
+    script = """
+calls = []
+def collide(sender, instance, **kwargs):
+    calls.append(1)
+    if len(calls) == 1:
+        raise IntegrityError(1062, "Duplicate entry")
+outcome = during(collide, User, AccountBatch, given["items"])
+"""
+    items = [account(f"{name}{index:02}") for index in range(number)]
+    outcome = carried_out(lms, script, items=items)
+
+    assert {each["status"] for each in outcome} == {"created"}
+
+
+#: Another request creates the accounts of ``given["items"]`` before it is asked which are taken.
+FASTER = """
+from usher.lms.accounts import lookup
+from usher.lms.accounts.services import Learner, create_account
+taken = lookup.taken
+def others_first(*values, **named):
+    lookup.taken = taken
+    batch(AccountBatch, given["items"])
+    return taken(*values, **named)
+lookup.taken = others_first
+"""
+
+
+def test_accounts_that_another_request_creates_meanwhile_exist(lms: Lms, name: str) -> None:
+    """Their usernames are taken by then, and they are linked to the application."""
+    script = FASTER + "outcome = batch(AccountBatch, given['items'])"
+    items = [account(f"{name}{letter}", tokens=True) for letter in "abc"]
+    outcome = carried_out(lms, script, items=items)
+
+    assert [each["status"] for each in outcome] == ["exists"] * 3
+    assert all(each["tokens"] for each in outcome)
+
+
+def test_a_sign_in_finds_the_account_that_a_batch_creates_meanwhile(lms: Lms, name: str) -> None:
+    script = (
+        FASTER
+        + """
+item = given["items"][0]
+learner = Learner(item["username"], item["email"], item["name"])
+user = create_account(learner, "mitxpro-oauth2", Site.objects.get_current())
+outcome = user.username
+"""
+    )
+    assert carried_out(lms, script, items=[account(name)]) == name
+
+
 def test_an_item_that_the_database_refuses_harms_no_other(lms: Lms, learners: list[str]) -> None:
     script = """
 def refuse(sender, instance, **kwargs):

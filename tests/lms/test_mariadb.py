@@ -66,7 +66,15 @@ def enrolled(lms: OnMariaDb, names: list[str]) -> set[str]:
 def test_loads_at_the_same_time_show_no_caller_a_deadlock(lms: OnMariaDb, name: str) -> None:
     """Two batches of the same learners and runs, in opposite order, many times."""
     for number in range(20):
-        names = made(lms, f"{name}{number:02}", 10)
+        names = [f"{name}{number:02}_{index:02}" for index in range(10)]
+        learners = [account(each) for each in names]
+        with ThreadPoolExecutor(2) as pool:
+            both = [
+                pool.submit(post, lms, ACCOUNTS, learners),
+                pool.submit(post, lms, ACCOUNTS, learners[::-1]),
+            ]
+            results = [result for each in both for result in each.result()]
+        assert {result["status"] for result in results} == {"created", "exists"}, results
         items = [
             {"id": f"{each} {run}", "username": each, "course_id": run, "mode": "audit"}
             for each in names

@@ -56,15 +56,16 @@ def create_account(learner: Learner, backend: str, site: Site) -> Any:
     one. Raises AccountRefused; then nothing was created.
     """
     learner = filtered(learner)
-    refuse_taken(learner, lookup.taken([learner.username], [learner.email]))
-    refuse_invalid(learner)
     try:
+        refuse_taken(learner, lookup.taken([learner.username], [learner.email]))
+        refuse_invalid(learner)
         with transaction.atomic(), outbox.gathering():
             return make_account(learner, backend, site)
-    except IntegrityError:
+    except (AccountRefused, IntegrityError) as error:
         if link := lookup.link_of(backend, learner.username):
             return link.user
-        refuse_taken(learner, lookup.taken([learner.username], [learner.email]))
+        if isinstance(error, IntegrityError):
+            refuse_taken(learner, lookup.taken([learner.username], [learner.email]))
         raise
 
 

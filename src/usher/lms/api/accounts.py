@@ -74,23 +74,36 @@ class _Batch:
     def __init__(self, items: list[Item], application: ConnectedApplication, site: Site) -> None:
         self.application, self.site = application, site
         self.writes = WritesSeen()
-        names = [item["username"] for item in items]
-        profile = conf.platform().profile_model()
-        links = UserSocialAuth.objects.filter(provider=application.backend, uid__in=names)
-        users = {link.uid: link.user for link in links.select_related("user")}
-        ids = [user.pk for user in users.values()]
-        profiles = {row.user_id: row for row in profile.objects.filter(user_id__in=ids)}
-        self.protected = protected(ids)
-        for user in users.values():
-            user.profile = profiles.get(user.pk) or profile(user=user)
-        # Exact matches only: a case-insensitive database finds more.
-        self.users = {name: users[name] for name in names if name in users}
+        self.users: dict[str, Any] = {}
+        self.protected: set[int] = set()
+        self._find_linked([item["username"] for item in items])
         new = [item for item in items if item["username"] not in self.users]
         self.invited = conf.platform().invited_emails([item["email"] for item in new])
         found = lookup.taken([i["username"] for i in new], [i["email"] for i in new])
         self.usernames, self.emails = set(found.usernames), set(found.emails)
+        # Another request may have created accounts since the links were read.
+        self._find_linked([item["username"] for item in new if self._is_taken(item)])
         self.provider = current_record(site, application.backend)
         self.verifies = bool(self.provider and self.provider.enable_sso_id_verification)
+
+    def _is_taken(self, item: Item) -> bool:
+        name, address = item["username"].casefold(), item["email"].casefold()
+        return name in self.usernames or address in self.emails
+
+    def _find_linked(self, names: list[str]) -> None:
+        """Add the application's learners with these names, and their profiles, to ``users``."""
+        if not names:
+            return
+        profile = conf.platform().profile_model()
+        links = UserSocialAuth.objects.filter(provider=self.application.backend, uid__in=names)
+        users = {link.uid: link.user for link in links.select_related("user")}
+        ids = [user.pk for user in users.values()]
+        profiles = {row.user_id: row for row in profile.objects.filter(user_id__in=ids)}
+        self.protected |= protected(ids)
+        for user in users.values():
+            user.profile = profiles.get(user.pk) or profile(user=user)
+        # Exact matches only: a case-insensitive database finds more.
+        self.users.update({name: users[name] for name in names if name in users})
 
     def add(self, items: list[Item]) -> dict[int, Item]:
         """Create the accounts of learners without one, all at once. Returns outcomes by number of

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.transaction import TransactionManagementError
 from edx_django_utils.cache import RequestCache
 
@@ -83,8 +83,9 @@ def _some(
 
 def retrying(work: Callable[[], Any]) -> Any:
     """The result of ``work()``, run in a transaction with a savepoint that is repeated, at most
-    ``ATTEMPTS`` times, after a deadlock or lock timeout. Raises what ``work`` raises; then nothing
-    was changed."""
+    ``ATTEMPTS`` times, after a deadlock or lock timeout, and once after an IntegrityError: another
+    request may have inserted the same row. Raises what ``work`` raises; then nothing was
+    changed."""
     for attempt in range(1, ATTEMPTS + 1):
         savepoint_lost = False
         try:
@@ -101,7 +102,9 @@ def retrying(work: Callable[[], Any]) -> Any:
             # The platform caches for the rest of a request what it has just written, such as who
             # is enrolled; after the rollback the cache is wrong.
             RequestCache.clear_all_namespaces()
-            if attempt == ATTEMPTS or not (savepoint_lost or _passes(error)):
+            is_first_conflict = attempt == 1 and isinstance(error, IntegrityError)
+            may_pass = savepoint_lost or is_first_conflict or _passes(error)
+            if attempt == ATTEMPTS or not may_pass:
                 raise
             log.info("Repeating a transaction after attempt %d: %s", attempt, error)
             time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - spreads load
