@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from usher.contract.temporary_learners import is_temporary_learner, new_name
+from usher.contract.temporary_learners import is_temporary_learner, new_username
 from usher.doctor.check import Status
 from usher.doctor.checks.env import EnvFileIsUnambiguous
 from usher.doctor.context import look_at
@@ -41,7 +41,7 @@ def test_containers_read_their_env_file_themselves(checkout: Path):
 
 
 def test_accounts_of_test_learners_are_distinguished_from_others():
-    assert is_temporary_learner(new_name("usher-test"))
+    assert is_temporary_learner(new_username("usher-test"))
     assert is_temporary_learner("doctor-547c5879")
     assert not any(map(is_temporary_learner, ("doctor-who", "usher-test-", "xdoctor-547c5879")))
 
