@@ -154,7 +154,6 @@ outcome = during(collide, User, AccountBatch, given["items"])
 #: Another request creates the accounts of ``given["items"]`` before it is asked which are taken.
 FASTER = """
 from usher.lms.accounts import lookup
-from usher.lms.accounts.services import Learner, create_account
 taken = lookup.taken
 def others_first(*values, **named):
     lookup.taken = taken
@@ -172,19 +171,6 @@ def test_accounts_that_another_request_creates_meanwhile_exist(lms: Lms, name: s
 
     assert [each["status"] for each in outcome] == ["exists"] * 3
     assert all(each["tokens"] for each in outcome)
-
-
-def test_a_sign_in_finds_the_account_that_a_batch_creates_meanwhile(lms: Lms, name: str) -> None:
-    script = (
-        FASTER
-        + """
-item = given["items"][0]
-learner = Learner(item["username"], item["email"], item["name"])
-user = create_account(learner, "mitxpro-oauth2", Site.objects.get_current())
-outcome = user.username
-"""
-    )
-    assert carried_out(lms, script, items=[account(name)]) == name
 
 
 def test_an_item_that_the_database_refuses_harms_no_other(lms: Lms, learners: list[str]) -> None:

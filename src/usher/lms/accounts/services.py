@@ -56,16 +56,15 @@ def create_account(learner: Learner, backend: str, site: Site) -> Any:
     one. Raises AccountRefused; then nothing was created.
     """
     learner = filtered(learner)
+    refuse_taken(learner, lookup.taken([learner.username], [learner.email]))
+    refuse_invalid(learner)
     try:
-        refuse_taken(learner, lookup.taken([learner.username], [learner.email]))
-        refuse_invalid(learner)
         with transaction.atomic(), outbox.gathering():
             return make_account(learner, backend, site)
-    except (AccountRefused, IntegrityError) as error:
+    except IntegrityError:
         if link := lookup.link_of(backend, learner.username):
             return link.user
-        if isinstance(error, IntegrityError):
-            refuse_taken(learner, lookup.taken([learner.username], [learner.email]))
+        refuse_taken(learner, lookup.taken([learner.username], [learner.email]))
         raise
 
 
