@@ -213,7 +213,7 @@ class Http:
     def _once(self, build: Outgoing, group: str, subject: str) -> Answer:
         if group and (left := self.state.remaining(f"group:{group}")) > 0:
             raise Throttled(
-                f"Rate limited by the LMS ({group}); retrying in {left:.0f} s.",
+                f"Rate limited by the LMS ({group}); the next request is possible in {left:.0f} s.",
                 retry_after=left,
             )
         circuit = self._circuit(group)
@@ -289,7 +289,8 @@ class Http:
         if group:
             self.state.pause(f"group:{group}", seconds)
         return Throttled(
-            f"Rate limited by the LMS ({group or 'pages'}); retrying in {seconds:.0f} s.",
+            f"Rate limited by the LMS ({group or 'pages'}); the next request is possible in "
+            f"{seconds:.0f} s.",
             retry_after=seconds,
             status=429,
         )
