@@ -14,7 +14,7 @@ from tests.sidecar.test_drift import course_of, mode_of, recorded
 from tests.sidecar.test_kinds import changed_user
 from tests.sidecar.test_odd_learners import none_fails_another
 from tests.sidecar.test_reconcile import ACCOUNT, TOKEN, _until, only, stem, tokens
-from tests.support.faults import LOST_ANSWER, faulty_proxy
+from tests.support.faults import LOST_ANSWER, THROTTLED, faulty_proxy
 from tests.support.shapes import BASE_URL, Shape
 from usher.client.errors import EnrollmentRefused
 from usher.sidecar.enrollments import sender
@@ -349,3 +349,24 @@ def me(plain: Sides, access: str) -> str:
 
 def mode(plain: Sides) -> dict[str, str]:
     return {"enrollment_mode": mode_of(plain)} if plain.shape.name == "mitxonline" else {}
+
+
+def test_a_rate_limit_is_waited_for_and_the_run_continues(plain: Sides) -> None:
+    names = [stem(plain, f"limited{number}") for number in range(3)]
+    plain.people(*names)
+    with faulty_proxy(plain.lms.url) as proxy:
+        proxy.break_next(THROTTLED, path="/registration/", times=2)
+        done = plain.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
+    assert done["kinds"]["account"] == {"done": 3, "refused": 0, "failed": 0, "left": 0}, done
+    assert done["ok"] and not done["reasons"]
+
+
+def test_a_rate_limit_that_lets_nothing_through_ends_the_run(plain: Sides) -> None:
+    plain.people(stem(plain, "shut"))
+    with faulty_proxy(plain.lms.url) as proxy:
+        proxy.break_all(THROTTLED, path="/registration/")
+        done = plain.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
+        asked = proxy.count("/registration/")
+    assert (done["ok"], done["kinds"]["account"]["failed"]) == (False, 1)
+    assert asked == 3
+    plain.json("reconcile", "--kind", "account")

@@ -54,6 +54,8 @@ INTERRUPTED = 130
 _SHOWN = 10
 #: Seconds between two lines about progress if the output is not a terminal.
 _LINE_EVERY = 30.0
+#: Seconds within which a signal is noticed while waiting for the LMS's rate limit.
+_STOP_NOTICED = 0.2
 
 
 def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -241,8 +243,7 @@ def reconcile_command(
                 return
             show.due(adapter.title, due)
             outcome = Outcome(awaits_locks=True, says=show.console.print)
-            if user and (why := reconciling.why_not_taken(agent, adapter, user)):
-                outcome.add(ACCOUNT, LEFT, user, why)
+            why = reconciling.why_not_taken(agent, adapter, user) if user else ""
             stopping = Stopping(
                 lambda: _end_at_once(lambda: show.interrupted(outcome), INTERRUPTED)
             )
@@ -255,6 +256,8 @@ def reconcile_command(
             if stopping.is_set:
                 show.interrupted(outcome)
             else:
+                if why:
+                    outcome.add(ACCOUNT, LEFT, user, why)
                 outcome.waiting = reconciling.count_waiting(agent, adapter, scope)
                 show.end(outcome)
     if stopping.is_set:
@@ -356,8 +359,15 @@ def _reconcile(
             progress(so_far)
             stop_if_asked(so_far)
 
+        def wait(seconds: float) -> None:
+            outcome.says(f"the LMS limits the rate of requests; continuing in {seconds:.0f} s")
+            until = time.monotonic() + seconds
+            while (left := until - time.monotonic()) > 0:
+                stop_if_asked(outcome)
+                time.sleep(min(left, _STOP_NOTICED))
+
         outcome.progress = after_batch
-        reconciling.reconcile(sides, scope, outcome)
+        reconciling.reconcile_to_the_end(sides, scope, outcome, wait)
 
 
 class _Progress:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
-from usher.client.errors import LmsError
+from usher.client.errors import LmsError, Throttled
 
 DONE, REFUSED, FAILED, LEFT = "done", "refused", "failed", "left"
 
@@ -60,6 +60,10 @@ class Memory:
         with self._taking:
             kept = {key: rest for key, rest in list(self._rests.items()) if rest[0] > past}
             self._rests, self._clear_at = kept, max(_MOST_RESTS, 2 * len(kept))
+
+    def forget_failures(self) -> None:
+        """Rows that failed or were left are due again. Refused ones are not."""
+        self._rests = {key: rest for key, rest in self._rests.items() if rest[1] >= REST}
 
     def is_due(self, kind: str, key: Any) -> bool:
         until, _ = self._rests.get((kind, key), (0.0, 0.0))
@@ -163,6 +167,20 @@ class Outcome:
             self.add(kind, LEFT, what, reason, key=key)
             return False
         return True
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether a row failed because the LMS limits the rate of requests."""
+        code = Throttled.default_code
+        return any(each["result"] == FAILED and each["code"] == code for each in self.reasons)
+
+    def try_again(self) -> None:
+        """Before another pass: rows that failed or were left are not counted, and are due again."""
+        self.numbers = Counter(
+            {key: n for key, n in self.numbers.items() if key[1] not in (FAILED, LEFT)}
+        )
+        self.reasons = [each for each in self.reasons if each["result"] not in (FAILED, LEFT)]
+        self.memory.forget_failures()
 
     def told(self) -> None:
         self.progress(self)

@@ -6,10 +6,11 @@ each batch back before the next, so the next pass continues where a killed one e
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from usher.client import batch
+from usher.client.errors import Throttled
 from usher.sidecar import comparing, details, runs
 from usher.sidecar.accounts import ACCOUNT, reconcile_accounts
 from usher.sidecar.adapters.adapter import Adapter, Selection
@@ -18,7 +19,7 @@ from usher.sidecar.enrollments import ENROLLMENT, UNENROLLMENT, reconcile_enroll
 from usher.sidecar.errors import SidecarError
 from usher.sidecar.learners import learners
 from usher.sidecar.opening import Opened
-from usher.sidecar.outcome import Outcome
+from usher.sidecar.outcome import DONE, Outcome
 from usher.sidecar.process import Agent
 from usher.sidecar.run_modes import RUN_MODE, count_lacking, reconcile_run_modes
 from usher.sidecar.runs import RUN, reconcile_runs
@@ -26,6 +27,9 @@ from usher.sidecar.runs import RUN, reconcile_runs
 KINDS = (ACCOUNT, ENROLLMENT, RUN, RUN_MODE, UNENROLLMENT, PROFILE, *comparing.KINDS)
 #: The kinds processed by default: none of them ends an enrollment or overwrites values in the LMS.
 USUAL = (ACCOUNT, ENROLLMENT, RUN, RUN_MODE)
+#: Passes in a row in which the LMS's rate limit may let nothing through, and the shortest pause
+#: after one, in seconds.
+_IDLE_PASSES, _LEAST_PAUSE = 3, 1.0
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,33 @@ def _offered(sides: Opened) -> frozenset[str]:
             f"{reason}; nothing was changed. Run this again."
         )
     return found
+
+
+def reconcile_to_the_end(
+    sides: Opened, scope: Scope, outcome: Outcome, wait: Callable[[float], None]
+) -> Outcome:
+    """Like ``reconcile``. If the LMS limits the rate of requests, waits until it allows more, and
+    continues; at last ends like ``reconcile`` if a limit lets nothing through.
+
+    wait: waits so many seconds; what it raises ends the run.
+    """
+    idle = 0
+    while True:
+        done, limit = outcome.total(DONE), None
+        try:
+            reconcile(sides, scope, outcome)
+        except Throttled as error:
+            limit = error
+        if limit is None and not outcome.is_limited:
+            return outcome
+        idle = 0 if outcome.total(DONE) > done else idle + 1
+        if idle == _IDLE_PASSES:
+            if limit is not None:
+                raise limit
+            return outcome
+        pauses = [_LEAST_PAUSE, *sides.lms.http.health().throttled.values()]
+        wait(max([*pauses, (limit and limit.retry_after) or 0.0]))
+        outcome.try_again()
 
 
 def reconcile(sides: Opened, scope: Scope, outcome: Outcome) -> Outcome:
