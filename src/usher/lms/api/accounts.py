@@ -63,7 +63,7 @@ def _carry_out(items: list[Item], application: ConnectedApplication, site: Site)
 
 
 def _failed(item: Item) -> Item:
-    message = "The LMS's database refuses this account; its log says why."
+    message = "The LMS could not save this account; see the LMS's log for the error."
     return _refused(item, AccountRefused(RegistrationError.VALIDATION, {"": message}))
 
 
