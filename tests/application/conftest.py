@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from django.core.handlers.wsgi import WSGIHandler
+from django.core.signals import request_finished, request_started
 
 from tests.support.faults import FaultyProxy, faulty_proxy
 from tests.support.lms_process import (
@@ -111,7 +114,7 @@ def joined(
     nothing but the LMS's OAuth2 record."""
     configure(settings, joined_lms, live_server.url)
     yield Joined(joined_lms, live_server.url)
-    forget_clients()
+    end_requests()
 
 
 def configure(settings: Any, lms: LmsProcess, application_url: str, **more: Any) -> None:
@@ -134,6 +137,43 @@ def forget_clients() -> None:
     lms_client._client.cache_clear()
 
 
+class _UnderWay:
+    """How many requests the application that the tests serve processes now."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._count = 0
+        request_started.connect(self._started)
+        request_finished.connect(self._finished)
+
+    def _started(self, sender: Any, **_: Any) -> None:
+        self._add(sender, 1)
+
+    def _finished(self, sender: Any, **_: Any) -> None:
+        self._add(sender, -1)
+
+    def _add(self, sender: Any, number: int) -> None:
+        if not isinstance(sender, type) or not issubclass(sender, WSGIHandler):
+            return  # the test client's
+        with self._changed:
+            self._count += number
+            self._changed.notify_all()
+
+    def wait(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._count, timeout=30)
+
+
+_under_way = _UnderWay()
+
+
+def end_requests() -> None:
+    """Call at the end of a test: waits for requests that the LMS has sent, such as webhooks, since
+    their locks would conflict with emptying the tables; then drops the client."""
+    _under_way.wait()
+    forget_clients()
+
+
 @pytest.fixture
 def batched(
     plugin_lms: LmsProcess, live_server: Any, transactional_db: None, settings: Any
@@ -141,7 +181,7 @@ def batched(
     """Application and LMS, connected with the batch API."""
     configure(settings, plugin_lms, live_server.url, USHER_USE_BATCH_API=True)
     yield Joined(plugin_lms, live_server.url)
-    forget_clients()
+    end_requests()
 
 
 @pytest.fixture(params=["joined", "batched"])

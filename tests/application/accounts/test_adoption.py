@@ -12,7 +12,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 
-from tests.application.conftest import Joined, configure, forget_clients
+from tests.application.conftest import Joined, configure, end_requests
 from tests.support.lms_process import LmsProcess, lms_process
 from usher.application.accounts.services import ensure_account
 from usher.application.adapter import DefaultAdapter
@@ -150,7 +150,7 @@ def either(
     by_batch = request.param == "batch"
     configure(settings, guarded_lms, live_server.url, USHER_USE_BATCH_API=by_batch)
     yield Joined(guarded_lms, live_server.url)
-    forget_clients()
+    end_requests()
 
 
 def adopted(lms: Any, file: Path) -> tuple[Any, str]:
