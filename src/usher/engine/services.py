@@ -16,6 +16,7 @@ from django.db.models import Min, Q
 from usher.engine import heartbeat, observers
 from usher.engine.claim import Scope, reset_implausible_times, restore_lost
 from usher.engine.clock import database_now
+from usher.engine.errors import KnownError
 from usher.engine.gate import Gate
 from usher.engine.kinds import Job, Kind, Outcome
 from usher.engine.lanes import Lane
@@ -174,15 +175,15 @@ class _Tally:
         for job, outcome in written:
             key = (kind, job.row.pk)
             self._waiting.remove(key)
-            if outcome.error is None:
+            if (error := outcome.error) is None:
                 self.failing.pop(key, None)
                 self._counts.changed += outcome.changed
                 self._counts.unchanged += not outcome.changed
-            elif outcome.waits or not retry(outcome.error, job.row.attempts).counts:
+            elif outcome.waits or not retry(error, job.row.attempts).counts:
                 self.failing.pop(key, None)
-                self._waiting.add(key, _waiting(kind, outcome))
+                self._waiting.add(key, _waiting(kind, error, is_tried=not outcome.waits))
             elif key in self.failing or len(self.failing) < _REMEMBERED:
-                self.failing[key] = _failure(kind, job, outcome)
+                self.failing[key] = _failure(kind, job, error)
             else:
                 self._more += 1
         if self._progress:
@@ -257,18 +258,12 @@ class _Waiting:
         self.count += by
 
 
-def _failure(kind: str, job: Job, outcome: Outcome) -> Failure:
-    error = outcome.error
-    if error is None:
-        raise ValueError("a failure without an error")
+def _failure(kind: str, job: Job, error: KnownError) -> Failure:
     return Failure(kind, job.what, str(error.failure_class), error.code, error.message)
 
 
-def _waiting(kind: str, outcome: Outcome) -> Group:
-    error = outcome.error
-    if error is None:
-        raise ValueError("a row that waits without a reason")
-    due_in = WAITING_DELAY if outcome.waits else error.retry_after or 0.0
+def _waiting(kind: str, error: KnownError, *, is_tried: bool) -> Group:
+    due_in = (error.retry_after or 0.0) if is_tried else WAITING_DELAY
     return Group(kind, 1, error.code, error.message, due_in, str(error.failure_class))
 
 

@@ -70,6 +70,11 @@ class Summary:
         self.waiting.extend(other.waiting)
         return self
 
+    @property
+    def waits(self) -> int:
+        """How many rows wait."""
+        return sum(group.count for group in self.waiting)
+
     def line(self) -> str:
         """The counts for people, such as ``3 changed, 0 unchanged, 1 failed``."""
         counts = [
@@ -79,7 +84,7 @@ class Summary:
         ]
         for count, what in (
             (self.by_others, "done by another worker"),
-            (sum(group.count for group in self.waiting), "waiting"),
+            (self.waits, "waiting"),
             (sum(group.count for group in self.refused), "refused before"),
         ):
             if count:

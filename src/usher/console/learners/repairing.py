@@ -61,8 +61,7 @@ def repair(user: Any) -> Summary:
     due = max(due, _due(user))
     stop = StopAfter(threading.Event(), REPAIR_SECONDS)
     summary = reconcile(user=user, patience=Patience(REPAIR_SECONDS / 2), stop=stop)
-    waiting = sum(group.count for group in summary.waiting)
-    done = summary.changed + summary.unchanged + summary.failed + waiting
+    done = summary.changed + summary.unchanged + summary.failed + summary.waits
     if done < due:
         summary.by_others = due - done
         deadline = time.monotonic() + _WORKER_SECONDS

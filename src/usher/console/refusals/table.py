@@ -12,8 +12,6 @@ from usher.console.refusals.services import Example
 from usher.contract.spreadsheets import cell
 
 HEADER = ("record", "learner", "course_run", "code", "message", "refused_at")
-
-
 #: Lines that an ASGI server gets at once.
 _LINES = 500
 
